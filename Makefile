@@ -1,9 +1,9 @@
-# The two commands of the README, on a bare Debian 12 with a Rust toolchain:
+# The two commands of the README, for a bare Debian 12 with a Rust toolchain:
 #
-#   make demo    installs what is missing, builds, audits a bundled capture of a small farm
-#   make test    installs what is missing, runs the whole test suite
+#   make demo    installs missing packages, builds the program, audits a bundled capture of a small farm
+#   make test    installs missing packages, runs the whole test suite
 #
-# What cannot be installed (no root, no sudo, not Debian) is named, with the command to do it by hand.
+# If a package cannot be installed (no root, no sudo, not Debian), the command to install it by hand is printed.
 
 .PHONY: demo test need-build need-test
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Runs rasaudit and other programs on the same files in turn, and prints a table of medians and ratios.
+"""Runs rasaudit and other programs on the same files in turn, and prints tables of medians and ratios.
 
-Called by benches/compare.sh. One warm-up run of each program, then RUNS rounds of all of them, so that what else the
-machine does falls on all alike. Processor time is that of the process and its children.
+Called by benches/compare.sh. Each program runs once to warm up. Then RUNS rounds of all programs follow, so that other
+load on the machine affects all programs equally. CPU time includes that of child processes.
 """
 
 import csv
@@ -18,7 +18,8 @@ LIMIT = int(os.environ.get("LIMIT", "300"))
 
 
 def measured(command, allowed):
-    """Processor seconds, wall seconds, peak MiB and standard error, measured by a parent of the command's own."""
+    """Returns CPU seconds, wall-clock seconds, peak MiB and standard error. Each command has its own parent process, so
+    that the resource usage of children is that of this command. Returns None after LIMIT seconds."""
     code = (
         "import os,resource,subprocess,sys,time\n"
         "t=time.monotonic();p=subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,stderr=subprocess.PIPE,text=True)\n"
@@ -39,7 +40,7 @@ def measured(command, allowed):
 
 
 def packet_path(errors):
-    """Processor seconds of rasaudit's steps up to the end of the packets."""
+    """Returns the CPU seconds that rasaudit needs to read all packets, from the output of --timings."""
     steps = dict(re.findall(r"^(\w+) +[\d.]+ ms +([\d.]+) ms", errors, re.M))
     return float(steps["packets"]) / 1000
 
@@ -77,7 +78,7 @@ def main(program, loop, scratch):
         slow = set()
         for number in range(RUNS + 1):
             for name, command in programs.items():
-                # What takes minutes is run once.
+                # Programs that take more than 20 s run only once.
                 if name in slow:
                     continue
                 allowed = (0,) if name.startswith(("rasaudit", "libpcap")) else range(256)
@@ -90,7 +91,7 @@ def main(program, loop, scratch):
 
 
 def check(program, capture, inventory, truth):
-    """What the audit counts is what the generator made."""
+    """Ends the script unless the audit counts the frames, flows and conversations that the generator wrote."""
     wanted = dict(part.split("=") for part in truth.split())
     audit = [program, "audit", "-i", inventory, "--fail-on", "never", capture]
     text = subprocess.run(audit, capture_output=True, text=True, check=True).stdout

@@ -1,9 +1,9 @@
 #!/bin/sh
-# rasaudit against a bare libpcap loop and against the flow tools that Debian has, on two generated captures.
+# Compares rasaudit with a bare libpcap loop and with the flow tools in Debian, on generated captures.
 #
-#     benches/compare.sh              five rounds; RUNS=3 for three, LIMIT=60 to give up on a program after 60 s
+#     benches/compare.sh              five rounds; RUNS=3: three; LIMIT=60: stops a program after 60 s
 #
-# Prints tables as docs/performance.md has them. Programs that are not installed are named and left out
+# Prints the tables of docs/performance.md. Programs that are not installed are named and left out
 # (apt-get install tcpdump softflowd nfdump argus-server tshark suricata). Needs about 4 GiB in TMPDIR.
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,4 +1,4 @@
-"""Frames from made-up senders to a farm: flood.py FILE FRAMES writes a pcap, always the same bytes."""
+"""Writes a pcap file with frames from random addresses to a farm, always the same bytes: flood.py FILE FRAMES"""
 import random
 import struct
 import sys

@@ -1,6 +1,6 @@
-//! Writes a capture for measurements with the traffic of a large farm. It is seeded, so that the
-//! bytes are the same each time. Also writes the inventory of that farm, and prints what an audit
-//! has to find: `frames=… flows=… conversations=…`.
+//! Writes a capture with the traffic of a large farm for measurements. The generator is seeded, so
+//! that the bytes are always the same. Optionally writes the inventory of that farm. Prints the
+//! numbers that an audit must find: `frames=… flows=… conversations=…`.
 //!
 //! `cargo run --release --example generate -- mixed OUT.pcap [--inventory OUT.toml]`
 //!
@@ -40,18 +40,18 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Shape {
-    /// Sessions, some thousand at a time: 1.9 million frames of 570 bytes on average, 200,000
-    /// flows.
+    /// 20,000 concurrent sessions: 1.9 million frames of 570 bytes on average, 200,000 flows.
     Mixed,
-    /// The worst case for each packet: 10 million frames of 60 to 90 bytes, each from a random one
-    /// of a million flows.
+    /// The worst case for the packet path: 10 million frames of 60 to 104 bytes (TLS hellos and
+    /// some DNS answers are longer), each from a random one of a million flows.
     Small,
-    /// The worst case for the judgement: 4 million frames of 60 to 100 bytes, 400,000 flows between
-    /// random hosts and networks at random ports, so that nearly every conversation is a finding.
+    /// The worst case for the judgement: 4 million frames of 60 to 84 bytes in 400,000 flows
+    /// between random hosts and networks at random ports, so that nearly every conversation is a
+    /// finding.
     Hostile,
 }
 
-/// Seconds that the capture lasts, however many frames it has.
+/// The duration of the capture in seconds, regardless of the number of frames.
 const LASTS: u64 = 600;
 
 /// The number of concurrent sessions in mixed traffic.
@@ -93,7 +93,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes sessions of 3 to 108 packets, most of them short, with a window of concurrent ones.
+/// Writes sessions, most of which are short, with at most [`AT_ONCE`] of them at a time. With the
+/// default arguments, they have 3 to 108 packets.
 fn mixed(
     out: &mut Capture,
     packets: u64,
@@ -135,7 +136,7 @@ fn mixed(
     Ok(())
 }
 
-/// A xorshift64* generator. It needs no crate and yields the same numbers everywhere.
+/// A xorshift64* random number generator, which yields the same numbers on every platform.
 struct Random(u64);
 
 impl Random {
@@ -151,7 +152,7 @@ impl Random {
     }
 }
 
-/// The hosts of a role: their number, and the third and fourth byte of the first one's address in
+/// The hosts of a role. `first` contains the last two bytes of the first host's address in
 /// 10.20.0.0/16.
 struct Group {
     role: &'static str,
@@ -180,8 +181,8 @@ const FARM: [Group; 8] = [
     Group { role: "console", hosts: 10, first: 0x0701 },
 ];
 
-/// The traffic: the number per hundred flows, client, server, transport, port, and what a flow says
-/// about names.
+/// The traffic of the farm: share of the flows in percent, client, server, transport, port, and the
+/// payload that contains a name.
 const TRAFFIC: [(u32, usize, usize, u8, u16, Says); 14] = [
     (26, CLIENT, GATEWAY, TCP, 443, Says::Tls),
     (6, CLIENT, HALB, TCP, 443, Says::Tls),
@@ -210,8 +211,8 @@ enum Says {
     Dns,
 }
 
-/// Returns the address of the `number`-th host of a group. For clients, it is the `number`-th
-/// address of the listed networks.
+/// Returns the address of the host with this number in its group. Clients have addresses in the
+/// listed networks.
 fn address(group: usize, number: u32) -> u32 {
     match FARM.get(group) {
         Some(Group { hosts, first, .. }) => 0x0a14_0000 | (first + number % hosts),
@@ -258,14 +259,14 @@ fn inventory(shape: Shape, more: u32) -> String {
 /// The first address of the networks of hostile traffic, each a /16.
 const LARGE_NETWORKS: u32 = 0x3c00_0000;
 
-/// The ports of hostile traffic: some from the matrix, and others.
+/// The server ports of hostile traffic. Some are in the matrix, others are not.
 const PORTS: [u16; 40] = [
     22, 25, 53, 80, 88, 123, 135, 139, 389, 443, 445, 514, 636, 1433, 1812, 3128, 3306, 3389, 5432,
     5985, 6379, 8080, 8443, 9000, 9200, 9300, 20_000, 20_001, 20_002, 20_003, 20_009, 20_010,
     20_020, 20_030, 30_004, 30_005, 30_006, 30_009, 30_010, 50_051,
 ];
 
-/// Returns the address in fd00:20::/64 that represents an IPv4 address.
+/// Returns the address in fd00:20::/96 that represents an IPv4 address.
 fn mapped(v4: u32) -> u128 {
     0xfd00_0020_u128 << 96 | u128::from(v4)
 }
@@ -330,8 +331,8 @@ impl MergedFlows {
         Self { list }
     }
 
-    /// Returns a flow between random hosts of the farm at a random port. A fifth of the flows go
-    /// from or to a listed network.
+    /// Returns flows between random hosts of the farm at random ports. One end in five is an
+    /// address in a listed network instead.
     fn hostile(number: u32, random: &mut Random) -> Self {
         let hosts: u32 = FARM.iter().map(|group| group.hosts).sum();
         let any = |random: &mut Random| {
@@ -378,7 +379,8 @@ impl Capture {
     fn create(path: &Path, pcapng: bool, packets: u64) -> io::Result<Self> {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
         let words: &[u32] = if pcapng {
-            // A section header without a length, and an interface with timestamps in microseconds.
+            // A section header of unspecified section length, and an interface whose timestamps are
+            // in microseconds.
             &[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, 1, 20, 1, 262_144, 20]
         } else {
             &[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 262_144, 1]
@@ -389,8 +391,8 @@ impl Capture {
         Ok(Self { out, pcapng, packets, written: 0, frame: Vec::new() })
     }
 
-    /// Writes the next packet of a flow. `size` determines the payload that the protocol leaves
-    /// open.
+    /// Writes the next packet of a flow. `size` returns the payload length in bytes, which is used
+    /// unless the protocol fixes the payload.
     fn frame(
         &mut self,
         flows: &mut MergedFlows,
@@ -441,7 +443,8 @@ impl Capture {
     }
 }
 
-/// Builds an Ethernet frame with a packet from `side` of a flow.
+/// Builds the Ethernet frame of a packet from `side` of a flow. `sent` contains the bytes that each
+/// side sent before, as TCP sequence numbers.
 fn build(frame: &mut Vec<u8>, flow: &Flow, side: usize, flags: u8, sent: [u32; 2], payload: &[u8]) {
     let ends = [(flow.client, flow.sport), (flow.server, flow.port)];
     let (src, sport) = ends[side];
@@ -486,7 +489,7 @@ fn build(frame: &mut Vec<u8>, flow: &Flow, side: usize, flags: u8, sent: [u32; 2
     frame.resize(frame.len().max(60), 0);
 }
 
-/// Returns a DNS query for the name of a host, or the answer to it.
+/// Returns a DNS query for the name of a session host if `side` is 0, otherwise the answer.
 fn lookup(flow: &Flow, side: usize) -> Vec<u8> {
     let host = u32::from(flow.sport);
     let mut text =

@@ -1,11 +1,11 @@
 #!/bin/sh
-# The highest rate at which a live audit loses nothing, beside tcpdump on the same cable, and its memory under a flood
-# of made-up senders.
+# Measures the highest frame rate at which a live audit loses no frame, compared with tcpdump on the same cable, or its
+# memory under a flood of frames from random addresses.
 #
 #     benches/live.sh                 rates of 64-byte and mixed frames, 1 and 2 threads
-#     benches/live.sh flood 600       memory each 10 s over 600 s
+#     benches/live.sh flood 600       memory every 10 s for 600 s
 #
-# Needs root, iproute2, tcpreplay, tcpdump, python3. Everything happens in a network namespace that goes when it ends.
+# Needs root, iproute2, tcpreplay, tcpdump, python3. Uses a network namespace, which is deleted at the end.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet
@@ -22,7 +22,7 @@ inside() { ip netns exec "$space" "$@"; }
 live() { inside "$program" live span -i fixtures/farm-healthy/inventory.toml --out "$scratch/out" "$@"; }
 chmod -R go-w fixtures/farm-healthy
 
-# The process of a name in our namespace, and no other.
+# Prints the ID of a process with this name in our namespace.
 pid_of() {
     for pid in $(ip netns pids "$space"); do
         [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = "$1" ] && echo "$pid"
@@ -58,8 +58,8 @@ for shape in small mixed; do
         --flows 40000 > /dev/null
 done
 
-# lost NAME SHAPE RATE: frames that a program did not see of those that were sent in eight seconds. Buffers are the
-# same, and hold a fraction of a second.
+# lost NAME SHAPE RATE: prints how many of the frames that were sent within eight seconds the program lost. The buffers
+# of all programs have the same size and hold a fraction of a second.
 lost() {
     case $1 in
         tcpdump)

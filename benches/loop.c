@@ -1,4 +1,4 @@
-/* The bare loop that rasaudit is measured against: libpcap reads each packet, and nobody looks into it. */
+/* The baseline of the benchmarks: libpcap reads each packet, and the loop only counts it. */
 #include <pcap/pcap.h>
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The page of a large audit: processor time to write it, its size, and how long a browser takes until it can be used.
-# Needs node, chromium and what `make need-test` installs.
+# Measures the page of a large audit: the CPU time to write it, its size, and the time until it can be used in a browser.
+# Needs node, Chromium and the packages that `make need-test` installs.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet

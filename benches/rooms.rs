@@ -1,4 +1,4 @@
-//! Benchmarks decoding, merging of flows, classification and the whole audit. `cargo bench --bench
+//! Benchmarks decoding, flow tables, classification, reports and whole audits: `cargo bench --bench
 //! rooms`.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
@@ -28,7 +28,7 @@ fn batches(capture: &Path) -> Vec<Batch> {
     let mut batches = Vec::new();
     loop {
         let mut batch = Batch::default();
-        let more = reader.next(&mut batch).expect("sound");
+        let more = reader.next(&mut batch).expect("valid");
         batches.push(batch);
         if !more {
             return batches;
@@ -48,15 +48,15 @@ fn observations() -> Vec<Observation> {
 }
 
 fn policy() -> Policy {
-    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
     let file = fixture("farm-healthy/inventory.toml");
     let text = std::fs::read_to_string(file).expect("the fixture");
-    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("sound");
+    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("valid");
     Policy::new(matrix, inventory)
 }
 
-/// Measures decoding by packet family, with the fixture of each wrapper, and prints its
-/// allocations.
+/// Measures decoding for each link type and tunnel, with the fixtures in `wrapped/`. Asserts that
+/// decoding does not allocate.
 fn families(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     let wrapped = std::fs::read_dir(fixture("wrapped")).expect("the fixtures");
@@ -86,7 +86,7 @@ fn families(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures decoding of the farm's frames.
+/// Measures decoding of the healthy farm, for comparison with single link types.
 fn decoding(c: &mut Criterion) {
     let batches = batches(&fixture("farm-healthy/span.pcap"));
     let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
@@ -106,14 +106,14 @@ fn decoding(c: &mut Criterion) {
     group.finish();
 }
 
-/// Returns tables with the flows of some observations.
+/// Returns flow tables into which the observations were merged in batches of 32.
 fn filled_tables(store: &FlowStore, seen: &[Observation]) -> WorkerTables {
     let mut tables = store.tables(&Retention::default());
     seen.chunks(32).for_each(|s| tables.observe(s, []));
     tables
 }
 
-/// Measures merging of the farm's observations into flows.
+/// Measures how fast the farm's observations are merged into flow tables.
 fn flows(c: &mut Criterion) {
     let seen = observations();
     let seed = HashSeed::new();
@@ -124,7 +124,7 @@ fn flows(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures the judgement of the farm's conversations.
+/// Measures the judgement of the farm's conversations, without reading and decoding.
 fn judgement(c: &mut Criterion) {
     let seen = observations();
     let seed = HashSeed::new();
@@ -169,7 +169,7 @@ fn judgement(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures a whole audit of the farm.
+/// Measures an audit of the farm from the capture file to the findings, without reports.
 fn audits(c: &mut Criterion) {
     let batches = batches(&fixture("farm-healthy/span.pcap"));
     let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
@@ -189,7 +189,7 @@ fn audits(c: &mut Criterion) {
             policy,
             |policy| {
                 Audit::of(&plan, Some(policy), None, &limits, &Progress::default())
-                    .expect("sound")
+                    .expect("valid")
                     .failed
             },
             BatchSize::SmallInput,
@@ -198,7 +198,7 @@ fn audits(c: &mut Criterion) {
     group.finish();
 }
 
-/// Returns observations of many flows in random order. `end` turns the number of a flow into its
+/// Returns observations of `flows` flows in random order. `end` maps the index of a flow to its
 /// source address and port.
 fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<Observation> {
     let mut state = 1u64;
@@ -223,8 +223,8 @@ fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<O
     observations
 }
 
-/// Measures flow tables by size, with addresses that an attacker chose to collide, and merging of
-/// two tables.
+/// Measures flow tables of several sizes, flow tables whose addresses an attacker chose to collide,
+/// and the merge of two tables.
 fn tables(c: &mut Criterion) {
     let seed = HashSeed::new();
     let store = || FlowStore::new(&seed, std::env::temp_dir());
@@ -233,8 +233,8 @@ fn tables(c: &mut Criterion) {
         ("1,000 flows", synthetic(1_000, 1_000_000, spread)),
         ("100,000 flows", synthetic(100_000, 1_000_000, spread)),
         ("1,000,000 flows", synthetic(1_000_000, 2_000_000, spread)),
-        // The addresses differ only in bits that a hash of the lower bits without a key would
-        // ignore.
+        // The addresses differ only in their upper bits, which an unkeyed hash of the lower bits
+        // ignores.
         ("100,000 flows, chosen", synthetic(100_000, 1_000_000, |flow| (flow << 15, 0x8000))),
     ];
     let mut group = c.benchmark_group("observe");
@@ -267,7 +267,7 @@ fn tables(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures each report of the farm.
+/// Measures each report format on the farm with faults.
 fn reports(c: &mut Criterion) {
     let request = Request {
         captures: vec![fixture("farm-faults/span.pcap")],
@@ -278,7 +278,7 @@ fn reports(c: &mut Criterion) {
     let plan = Plan::new(request).expect("the fixture");
     let limits = Limits::default();
     let progress = Progress::default();
-    let audit = Audit::of(&plan, Some(policy()), None, &limits, &progress).expect("sound");
+    let audit = Audit::of(&plan, Some(policy()), None, &limits, &progress).expect("valid");
     let mut group = c.benchmark_group("report");
     group.throughput(Throughput::Elements(audit.outcome.conversations.list.len() as u64));
     for Format { name: format, write, .. } in FORMATS {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Seeds the corpora of the fuzz targets from the project's fixtures and rules: fuzz/corpus/TARGET/."""
+"""Writes the seed corpora of the fuzz targets (fuzz/corpus/TARGET/) from the project's fixtures and rules."""
 
 import bz2, gzip, hashlib, lzma, struct
 from pathlib import Path
@@ -40,7 +40,7 @@ for path in sorted(ROOT.glob("fixtures/**/*.pcap*")):
                 put("decode", bytes([LINKS.index(link), 0, 0, 0]) + record[16:])
     put("tables", small)
     if path.parent.name == "services":
-        # Whatever its ports: the payloads of Ethernet frames with IPv4, in each way to travel.
+        # The payload of each IPv4 frame, whatever its ports, for every kind of carrier that the target knows.
         for record in records(data):
             frame = record[16:]
             if frame[12:14] == b"\x08\x00":

@@ -1,10 +1,11 @@
 //! rasaudit audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 //!
-//! The modules, in the order of the data: [`capture`] reads frames, [`decode`] turns each frame
-//! into an observation, [`payload`] extracts facts from its payload, [`flow`] merges observations
-//! into flows, [`conversation`] determines which hosts communicated, [`policy`] holds what is
-//! documented, [`classify`] judges, and [`report`] writes the results. [`pipeline`] runs them, and
-//! [`cli`] is the command line. A module imports only what `tests/architecture.rs` allows.
+//! The modules, in the order in which data passes through them: [`capture`] reads frames,
+//! [`decode`] turns each frame into an observation, [`payload`] extracts facts from payloads,
+//! [`flow`] merges observations into flows, [`conversation`] determines which hosts communicated,
+//! [`policy`] holds the port matrix and the inventory, [`classify`] judges the conversations
+//! against them, and [`report`] writes the results. [`pipeline`] runs these stages, and [`cli`] is
+//! the command line. A module imports only what `tests/architecture.rs` allows.
 
 pub mod capture;
 pub mod classify;

@@ -1,4 +1,4 @@
-//! The program: a thin wrapper around [`rasaudit::cli`].
+//! The `rasaudit` program, a thin wrapper around [`rasaudit::cli`].
 
 use std::process::ExitCode;
 

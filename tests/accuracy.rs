@@ -1,5 +1,5 @@
-//! Tests how loss, a missing direction and a short snaplen affect the verdicts. `docs/accuracy.md`
-//! contains the curve, and at most one of a hundred certain claims may be false. `UPDATE_GOLDEN=1
+//! Tests how loss, a missing direction and a short snaplen affect the verdicts. At most one in a
+//! hundred certain claims may be false. `docs/accuracy.md` contains the results. `UPDATE_GOLDEN=1
 //! cargo test --test accuracy` rewrites it.
 
 mod support;
@@ -9,14 +9,14 @@ use std::path::Path;
 
 use support::{FIXTURES, Fixture, Random, Records, columns, rasaudit, stdout};
 
-/// Each farm is also judged in this many pieces, in which most services are used two or three
-/// times.
+/// The number of pieces into which each capture is also split. Most services occur two or three
+/// times in a piece.
 const PIECES: usize = 8;
 
 const FARMS: [&str; 3] = ["farm-faults", "farm-healthy", "farm-codes"];
 
-/// The result of an audit: conversations with verdict and code, and findings by ID, each with
-/// whether it is certain. A conversation may have two rows.
+/// The claims of an audit, and whether each is certain: conversations with verdict and code, and
+/// findings by ID. A conversation with two rows is certain if one of them is.
 #[derive(Default)]
 struct Said {
     conversations: BTreeMap<String, bool>,
@@ -31,7 +31,7 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
         let capture = capture.display().to_string();
         let base = ["audit", &capture, "-i", &inventory, "--format", format, "--min-watch", "60s"];
         let run = rasaudit([&base, &more[..]].concat());
-        // 3: the last record of a capture is truncated.
+        // Exit code 3: the last record of the capture is truncated.
         assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{run:?}");
         columns(&stdout(&run), wanted)
     };
@@ -50,7 +50,8 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
     said
 }
 
-/// Counts of claims about the conversations and findings of several captures.
+/// The numbers of certain, false and doubted claims in several captures, compared with the
+/// unchanged captures. `wrong` lists the false claims.
 #[derive(Default)]
 struct Count {
     certain: u32,
@@ -99,7 +100,8 @@ fn lose(percent: usize, seed: u64) -> Change {
     })
 }
 
-/// Keeps one direction, with addresses in rising or falling order.
+/// Keeps the packets from the lower to the higher address if `rising` is set, otherwise those of
+/// the other direction.
 fn one_way(rising: bool) -> Change {
     Box::new(move |records| {
         let passes = |record: &&Vec<u8>| {
@@ -128,8 +130,8 @@ fn cut(snaplen: usize) -> Change {
     })
 }
 
-/// Claims that were certain while audits trusted all hosts (`tests/data/honest.tsv`) and no longer
-/// are, each with the words of `docs/threat-model.md` that require this.
+/// Claims that were certain when audits still trusted all hosts (`tests/data/honest.tsv`) and no
+/// longer are: fixture, claim, and the sentence of `docs/threat-model.md` that requires the doubt.
 const LOST: [(&str, &str, &str); 7] = [
     ("farm-codes", "10.20.9.101 10.20.1.21 tcp 443 documented matrix", SERVES),
     ("farm-codes", "10.20.9.101 10.20.1.21 udp 20000 unexpected-port port-not-in-matrix", GUESSED),
@@ -147,8 +149,8 @@ const LOST: [(&str, &str, &str); 7] = [
 const GUESSED: &str = "A flow whose direction is a guess is judged by itself.";
 const SERVES: &str = "That an endpoint serves, as another flow proves, is a guess about this one.";
 
-/// Returns the claims that are still certain, for the whole captures and for a farm that was
-/// running before its capture.
+/// Returns the section of `docs/accuracy.md` that counts the claims which are still certain, for
+/// the lab farms and for one that was running before its capture.
 fn still_certain() -> String {
     let model = include_str!("../docs/threat-model.md");
     let mut claims: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -212,7 +214,7 @@ its capture began, and for the lab farms.
         gone as f64 * 100.0 / claims as f64
     );
     assert_eq!(lost, LOST.map(|(farm, claim, _)| (farm, claim)));
-    assert!(gone * 100 <= claims, "{gone} of {claims} certain claims are lost");
+    assert!(gone * 100 <= claims, "{gone} of {claims} claims are no longer certain");
     for (farm, claim, sentence) in LOST {
         assert!(model.contains(sentence), "{sentence}");
         text += &format!("- `{farm}`: {claim}. \"{}\"\n", sentence.trim_end_matches('.'));

@@ -1,5 +1,5 @@
-//! Tests the direction rule: a top-level module imports only the modules that the table allows. The
-//! table is that of docs/architecture.md, so a new dependency is a decision, not an accident.
+//! Tests that each top-level module imports only the modules that a table allows. The table is that
+//! of docs/architecture.md, so that a new dependency is a decision and not an accident.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -127,7 +127,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// The items that a module may use of a module that it may import only in part.
+/// Partial imports: the importing module, the imported module, and the only items that it may use.
 const PARTS: &[(&str, &str, &[&str])] = &[
     ("decode", "capture", &["Frame"]),
     (
@@ -164,7 +164,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "DnsExchange",
         ],
     ),
-    // The list of names that arguments are checked against, and the summary, which needs no audit.
+    // Arguments are checked against the names of the formats, and the summary needs no audit.
     (
         "cli",
         "report",
@@ -172,7 +172,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// All paths of a file, and the names of its own modules.
+/// The paths that a file uses, and the modules that it declares.
 #[derive(Default)]
 struct Paths {
     found: BTreeSet<Vec<String>>,
@@ -192,7 +192,7 @@ impl Paths {
     }
 }
 
-/// Returns whether an item exists only for tests.
+/// Returns whether an item is marked with `#[cfg(test)]`.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|a| {
         a.path().is_ident("cfg") && a.parse_args::<syn::Ident>().is_ok_and(|word| word == "test")
@@ -201,7 +201,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 
 impl<'ast> Visit<'ast> for Paths {
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        // The contents of a macro are not parsed, so paths are found in its text.
+        // The arguments of a macro are not parsed, so paths are searched for in their text.
         let text = call.tokens.to_string().replace(" :: ", "::");
         for path in text.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)) {
             let words: Vec<String> = path.split("::").map(str::to_owned).collect();
@@ -213,7 +213,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        // A crate may be used only for what it derives.
+        // A crate may be used only in a `derive` attribute.
         if let syn::Meta::List(list) = &attribute.meta
             && list.path.is_ident("derive")
         {
@@ -274,7 +274,7 @@ fn paths(file: &Path) -> Paths {
     let text = fs::read_to_string(file).expect("a source");
     let mut paths = Paths::default();
     paths.visit_file(&syn::parse_file(&text).expect("Rust"));
-    // `super` is resolved, so that a path that leaves its module is detected.
+    // `super` is resolved, so that paths that leave their module are detected.
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let inside = file.strip_prefix(src).expect("below src").with_extension("");
     let mut module: Vec<String> =
@@ -286,7 +286,8 @@ fn paths(file: &Path) -> Paths {
     paths
 }
 
-/// Returns a path with its leading `super` and `self` resolved from the crate root.
+/// Returns the path from the crate root if it starts with `super` or `self`, otherwise an equal
+/// path.
 fn resolve(path: &[String], module: &[String]) -> Vec<String> {
     let climbs = path.iter().take_while(|word| *word == "super").count();
     let stays = path.first().is_some_and(|word| word == "self") && path.len() > 1;
@@ -343,7 +344,7 @@ fn rooms_import_only_what_the_table_lets_them() {
         }
     }
     assert!(wrong.is_empty(), "imports against the table:\n{}", wrong.join("\n"));
-    // The check itself must be able to detect dependencies.
+    // The check itself must detect known dependencies.
     for arrow in
         [("capture", "model"), ("flow", "decode"), ("pipeline", "flow"), ("cli", "pipeline")]
     {
@@ -385,7 +386,7 @@ fn rooms_use_only_the_crates_of_their_row() {
     assert_eq!(
         crates.difference(&used).collect::<Vec<_>>(),
         Vec::<&String>::new(),
-        "crates that nobody uses"
+        "crates that no module uses"
     );
 }
 
@@ -426,7 +427,7 @@ impl<'ast> Visit<'ast> for Types {
     }
 }
 
-/// One word for one thing (docs/glossary.md): a reader who knows a name knows it everywhere.
+/// A type name has one meaning in the whole crate (docs/glossary.md).
 #[test]
 fn no_type_name_stands_twice() {
     let mut found = BTreeMap::<String, Vec<PathBuf>>::new();
@@ -438,10 +439,10 @@ fn no_type_name_stands_twice() {
     }
     assert!(found.len() > 400 && found.contains_key("AggregationLevel"), "{}", found.len());
     found.retain(|_, files| files.len() > 1);
-    assert!(found.is_empty(), "type names that stand twice: {found:#?}");
+    assert!(found.is_empty(), "type names that are defined twice: {found:#?}");
 }
 
-/// The matrix is data: the program does not contain any port of the product.
+/// The matrix is data, so the sources contain no port of the product.
 #[test]
 fn no_port_of_the_product_stands_in_the_sources() {
     struct Numbers(BTreeSet<String>);
@@ -457,7 +458,7 @@ fn no_port_of_the_product_stands_in_the_sources() {
     }
     let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/ras-19/matrix.csv");
     let mut reader = csv::Reader::from_path(matrix).expect("the matrix");
-    // Only ports between 1024 and 49152 are checked, because other numbers also occur for different
+    // Only ports between 1024 and 49152 are checked, because other numbers also occur for other
     // reasons.
     let ports: BTreeSet<String> = reader
         .records()

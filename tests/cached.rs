@@ -1,5 +1,5 @@
-//! Tests that a judgement shared by many similar conversations equals the judgement of each one,
-//! and that many similar claims are reported as one.
+//! Tests that a cached judgement of similar conversations equals that of each single conversation,
+//! and that many similar claims are reported as one finding.
 
 mod support;
 
@@ -24,11 +24,11 @@ const ROLES: [&str; 8] = [
     "ras-reporting",
 ];
 
-/// Ports with rows, moved ports, broadcasts, background traffic, and none of these.
+/// Ports with rows, moved ports, ports of broadcasts and background traffic, and other ports.
 const PORTS: [u16; 16] =
     [53, 80, 88, 135, 389, 443, 1434, 1812, 3389, 4444, 5353, 8443, 20_002, 20_003, 30_004, 49_700];
 
-/// A site: its inventory, its exceptions, and its traffic.
+/// A generated site: its inventory, its exceptions, and its traffic.
 #[derive(Debug)]
 struct Case {
     inventory: String,
@@ -40,8 +40,8 @@ fn host(number: u8) -> String {
     format!("10.1.0.{}", number + 1)
 }
 
-/// Returns addresses of hosts, a virtual address, clients in a network, unlisted hosts inside and
-/// outside, and broadcast addresses.
+/// Maps a number to the address of a listed host, a virtual address, a client in a network, an
+/// unlisted host inside or outside, or a broadcast address.
 fn address(number: u8) -> String {
     match number {
         0..8 => host(number),
@@ -67,7 +67,7 @@ fn inventory() -> impl Strategy<Value = String> {
                 "[[moved-port]]\nrole = \"broker\"\n{host}transport = \"tcp\"\nfrom = 20002\nto = 8443\n"
             );
         }
-        // The first one is always a broker, whose port may have moved.
+        // The first host is always a broker, whose port may be moved.
         for (number, roles) in [vec!["broker"]].iter().chain(&roles).enumerate() {
             let address = host(number as u8);
             text += &format!(
@@ -145,11 +145,11 @@ fn audited(case: &Case) -> Audit {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let path = scratch.path().join("case.pcap");
     fs::write(&path, capture(&case.wire).file()).expect("the scratch folder is writable");
-    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
     let inventory =
-        Inventory::from_toml("case.toml", &case.inventory, &matrix).expect("a sound inventory");
+        Inventory::from_toml("case.toml", &case.inventory, &matrix).expect("a valid inventory");
     let exceptions =
-        Exceptions::load("case.csv", &case.exceptions, &matrix, &inventory).expect("sound");
+        Exceptions::load("case.csv", &case.exceptions, &matrix, &inventory).expect("valid");
     let request =
         Request { captures: vec![path], jobs: Some(2), max_memory: 1 << 30, ..Request::default() };
     let plan = Plan::new(request).expect("a plan");
@@ -181,7 +181,8 @@ proptest! {
     }
 }
 
-/// Returns a farm with this many brokers, and this many gateways that were never seen.
+/// Returns the inventory of a farm with this many brokers and this many gateways, which the
+/// captures do not contain.
 fn large(brokers: usize, gateways: usize) -> String {
     let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
     let mut add = |name: &str, net: u8, count: usize, role: &str| {
@@ -210,7 +211,7 @@ fn not_seen(inventory: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn fifty_pairs_of_one_group_and_reason_are_one_finding() {
-    // Among n brokers, each pair is required once.
+    // Each pair of brokers needs one connection, so ten brokers need 45.
     let below = not_seen(&large(10, 0));
     assert_eq!(below.len(), 45);
     assert!(below.iter().all(|row| row[3] == "0" && row[2].starts_with("broker")));
@@ -220,7 +221,7 @@ fn fifty_pairs_of_one_group_and_reason_are_one_finding() {
         panic!("{above:?}")
     };
     assert_eq!((client.as_str(), count.as_str()), ("*", "55"));
-    // One broker is never the client of a pair, and one is never the server.
+    // One broker is never the client of a pair, and another one never the server.
     assert_eq!(clients.split(';').count(), 10);
     assert_eq!(servers.split(';').count(), 10);
     assert!(message.contains("10 hosts (RAS Connection Broker) to 10 hosts"), "{message}");
@@ -232,12 +233,12 @@ fn a_farm_of_thousands_is_judged_by_kinds_of_hosts() {
     let rows = not_seen(&large(3_000, 2_000));
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0][3], (3_000 * 2_999 / 2).to_string());
-    // The first ones are listed, with the number of the others.
+    // The first hosts are listed, followed by the number of the others.
     assert!(rows[0][4].ends_with(";'+1999 more"), "{}", &rows[0][4][rows[0][4].len() - 40..]);
 }
 
-/// Writes the reports of a farm in which the first `pairs` pairs of brokers are refused into a
-/// folder of the site.
+/// Audits a farm in which the first `pairs` pairs of brokers get no reply and the others connect.
+/// Returns the exit code and the findings as CSV. The reports are in the folder `name` of the site.
 fn refused(
     site: &tempfile::TempDir,
     brokers: usize,
@@ -257,7 +258,8 @@ fn refused(
         let to = (to.as_str(), 20_001);
         if number < pairs { wire.knock(ms, from, to) } else { wire.connect(ms, from, to) }
     }
-    // An attempt in the last second may still be answered.
+    // Later traffic, so that the attempts are not in the last second of the capture and count as
+    // failed.
     wire.udp(60_000, ("10.9.0.1", 50_000), ("10.9.0.2", 4444));
     fs::write(&capture, wire.file()).expect("writable");
     let words = |path: &std::path::Path| path.display().to_string();
@@ -284,7 +286,7 @@ fn more_pairs_are_news_and_fewer_are_none() {
     let few = since(&few);
     assert_eq!(few.len(), 1, "{few:?}");
     assert_eq!(few[0][1..3], ["*", "60"]);
-    // An outage of most pairs is not the known finding about a third of them.
+    // If the connections of most pairs fail, this is not the known finding about a third of them.
     let before = known("few");
     let more = ["--known", before.as_str(), "--fail-on", "new"];
     let (code, all) = refused(&site, 20, 150, "all", &more);
@@ -301,7 +303,7 @@ fn more_pairs_are_news_and_fewer_are_none() {
 
 #[test]
 fn of_brokers_that_never_spoke_none_is_accused_twice() {
-    // Each of them pings an address without a host, for as long as necessary.
+    // Each broker pings an unused address for 130 seconds, which is long enough for absence claims.
     for brokers in [3, 12] {
         let inventory = large(brokers, 0) + "[capture]\ncovers = \"all\"\n";
         let mut wire = Wire::default();

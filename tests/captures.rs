@@ -1,7 +1,7 @@
 //! Tests third-party captures in the folder `RASAUDIT_CAPTURES`. Some are hostile or damaged on
-//! purpose. Nothing panics or hangs, and all frame counters add up. If tshark can also read a file,
-//! each frame's innermost five-tuple must equal tshark's, except for the classes in [`EXCEPTIONS`].
-//! Without the folder, the test reports that it was skipped.
+//! purpose. No file may cause a panic or a hang, and all frame counters must add up. If tshark can
+//! also read a file, each frame's innermost five-tuple must equal tshark's, except for the classes
+//! in [`EXCEPTIONS`]. Without the folder, the test reports that it was skipped.
 
 mod support;
 
@@ -14,7 +14,8 @@ use support::frames::{ours, shown};
 use support::tshark::{Packet, Sees};
 use support::{rasaudit, stdout};
 
-/// Why a frame's five-tuple may differ from tshark's: name, reason, and a check of both results.
+/// A reason why a frame's five-tuple may differ from tshark's: name, explanation, and a check of
+/// both results.
 type Exception = (&'static str, &'static str, fn(&Packet, &Observation) -> bool);
 
 const EXCEPTIONS: &[Exception] = &[
@@ -93,7 +94,7 @@ fn foreign_captures_are_read_or_refused_by_name() {
     }
 }
 
-/// Returns the number of frames that capinfos counts; `None` if it fails immediately.
+/// Returns the number of frames that capinfos counts, or `None` if capinfos fails.
 fn capinfos(file: &Path) -> Option<usize> {
     let output = Command::new("capinfos").args(["-c", "-M", "-T", "-r"]).arg(file).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -123,7 +124,7 @@ fn innermost_five_tuples_agree_with_tshark() {
             return;
         };
         let ours = ours(&file);
-        // Empty frames of 1970 in tshark are zeros, not frames.
+        // tshark shows the zeros as empty frames from 1970.
         if has_zeros(&file) {
             continue;
         }
@@ -156,6 +157,6 @@ fn innermost_five_tuples_agree_with_tshark() {
     assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
     assert!(compared > 1000, "only {compared} frames were compared");
     for (class, reason, _) in EXCEPTIONS {
-        assert!(excused.contains_key(class), "no frame is a case of: {class} ({reason})");
+        assert!(excused.contains_key(class), "no frame belongs to the class {class} ({reason})");
     }
 }

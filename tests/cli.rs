@@ -1,4 +1,4 @@
-//! Tests what a user types and what the program prints.
+//! Tests the command line: arguments, standard output, error messages and exit codes.
 
 mod support;
 
@@ -48,7 +48,7 @@ fn exit_codes_are_the_documented_ones() {
         assert_eq!(code, *expected, "{arguments:?}\n{out}\n{err}");
         if code == 2 {
             assert!(out.is_empty(), "{arguments:?} printed {out}");
-            assert!(!err.is_empty(), "{arguments:?} said nothing");
+            assert!(!err.is_empty(), "{arguments:?}: no output");
         }
     }
 }
@@ -89,8 +89,8 @@ fn a_file_that_is_no_capture_is_told_by_its_looks() {
     let notes = write("notes.txt", b"captured on Monday\n");
     let (code, _, err) = run(&["audit", &elf, &notes]);
     assert_eq!(code, 2);
-    assert!(err.contains("ELF") && err.contains("text"), "both are told: {err}");
-    // Files found in a folder are listed and skipped.
+    assert!(err.contains("ELF") && err.contains("text"), "both problems are reported: {err}");
+    // Other files in a folder are listed as skipped.
     fs::copy(fixture("farm-healthy/span.pcap"), scratch.path().join("span.pcap")).expect("a copy");
     let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);
     assert_eq!(code, 0, "{err}");
@@ -133,7 +133,7 @@ fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
     std::thread::sleep(std::time::Duration::from_millis(200));
     let kill = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
     assert!(kill.expect("a shell runs").success());
-    // Waiting would close standard input and thus end the read.
+    // `Child::wait` closes standard input, which would end the capture.
     let stdin = child.stdin.take();
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     drop(stdin);
@@ -337,7 +337,8 @@ fn reports_are_whole_or_not_there() {
     assert_eq!(code, 2);
     assert!(err.contains("needs a folder"), "{err}");
     assert_eq!(fs::read_to_string(&file).expect("unchanged"), "mine");
-    // A failure does not leave a new folder behind, and keeps the other files of an existing one.
+    // A failed run does not leave a new folder behind. A successful one keeps the other files of an
+    // existing folder.
     let out = scratch.path().join("report");
     let (code, ..) = run(&["audit", &inventory, "--out", &out.display().to_string()]);
     assert_eq!((code, out.exists()), (2, false));
@@ -391,7 +392,7 @@ fn rules_of_a_folder_take_the_place_of_those_built_in() {
     assert_eq!(run(&arguments).0, 0);
     let (code, out, _) = run(&[&arguments[..], &["--rules", &rules]].concat());
     assert!(code == 1 && out.contains("1 critical"), "{out}");
-    // An invalid rule is reported with its place.
+    // An invalid rule is reported with file and line.
     fs::write(
         scratch.path().join("severity.csv"),
         "verdict,code,reached,attempted\nmissing,*,hgh,low\n",
@@ -410,7 +411,7 @@ fn completions_are_made() {
     }
 }
 
-/// A missing file is reported together with the existing one that was probably meant.
+/// If a file is missing, the error names an existing file with a similar name.
 #[test]
 fn a_wrong_file_name_is_told_with_the_nearest() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

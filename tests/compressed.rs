@@ -1,5 +1,6 @@
-//! Tests that compressed captures yield the same as plain ones. Truncated or damaged ones yield
-//! what could be read, with a message. Ones that expand without limit need no additional memory.
+//! Tests that compressed captures yield the same results as plain ones. If a file is truncated or
+//! damaged, the readable part is used, with a message. Files that expand enormously do not need
+//! additional memory.
 
 mod support;
 
@@ -10,7 +11,7 @@ use std::process::Command;
 
 use support::{Random, fixture, rasaudit, stderr, stdout};
 
-/// A compression: file extension, reported name, compressor.
+/// A compression format: file extension, reported name, compressor.
 type Format = (&'static str, &'static str, fn(&[u8]) -> Vec<u8>);
 
 const FORMATS: &[Format] = &[
@@ -58,7 +59,7 @@ fn each_compression_gives_what_the_plain_file_gives() {
         let path = scratch.path().join(format!("farm.pcap.{ending}"));
         fs::write(&path, pack(&bytes)).expect("writable");
         assert_eq!(conversations(&path), expected, "{name}");
-        // Concatenated streams form one, as the tools of all these formats treat them.
+        // Concatenated streams decompress to one file, as with the tools of these formats.
         fs::write(&path, [pack(front), pack(back)].concat()).expect("writable");
         assert_eq!(conversations(&path), expected, "two streams of {name}");
         let output =
@@ -88,7 +89,7 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
             fs::write(&path, damaged).expect("writable");
             let output = rasaudit(["audit".as_ref(), path.as_os_str()]);
             let code = output.status.code().unwrap_or_else(|| panic!("{name}: ended by a signal"));
-            // Nothing of the capture may be left, or the damage may be in bytes without a checksum.
+            // With exit code 2, no part of the capture was readable.
             let told = stderr(&output);
             match code {
                 3 => assert!(
@@ -97,8 +98,8 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
                     "{name}: {told}"
                 ),
                 2 => assert!(told.contains("in it"), "{name}: {told}"),
-                // Damage may be in bytes without a checksum. A cut is always detected, except for
-                // lz4 at the end of a block.
+                // Damaged bytes may not be covered by a checksum. A truncated file is always
+                // detected, except for lz4 at the end of a block.
                 0 => assert!(number % 2 == 1 || *name == "lz4", "{name}"),
                 other => panic!("{name}: {other}"),
             }
@@ -139,7 +140,7 @@ fn what_is_no_capture_inside_is_told() {
 fn a_bomb_costs_time_and_no_memory() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let header = &fs::read(fixture("farm-healthy/span.pcap")).expect("the fixture")[..24];
-    // Empty records, 300 MiB of them, in at most three megabytes.
+    // 300 MiB of empty records, which compress to less than 3 MiB.
     let mut record = [0; 16];
     record[..4].copy_from_slice(&1_780_000_000u32.to_le_bytes());
     let bomb = [header, &record.repeat((300 << 20) / 16)].concat();

@@ -1,4 +1,4 @@
-//! Tests contradictions between inventory and capture, and severities that the site changes.
+//! Tests contradictions between inventory and capture, and severities that a site changes.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn inventory(more: &str) -> String {
     text + more
 }
 
-/// Returns the findings with the inventory verdict: code, host, certain, message.
+/// Returns the findings with the verdict `inventory`: code, host, certainty, message.
 fn contradictions(inventory: &str, wire: &Wire) -> Vec<[String; 4]> {
     let rows = columns(
         &Site::new(inventory, wire).report("csv"),
@@ -39,7 +39,7 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     // A port that other roles also use does not indicate a role.
     wire.connect(15, (BROKER, 50_001), (GW, 8080));
     wire.connect(20, (BROKER, 50_002), (RDSH, 9999));
-    // A port that was only tried is not served.
+    // An unanswered attempt does not show that a host serves the port.
     wire.knock(30, (BROKER, 50_003), (GW, 30_006));
     let found = contradictions(&inventory(""), &wire);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -56,8 +56,8 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     assert_eq!(contradictions(&moved, &wire), [] as [[String; 4]; 0]);
 }
 
-/// Returns eleven minutes of traffic from every host, in which the domain controller has no traffic
-/// of its role.
+/// Returns eleven minutes in which every host is seen sending, but the domain controller has no
+/// traffic of its role.
 fn eleven_minutes() -> Wire {
     let mut wire = Wire::default();
     for second in (0..670).step_by(10) {
@@ -80,7 +80,7 @@ fn a_role_of_which_nothing_shows_is_told_where_the_capture_could_show_it() {
     let mut wire = eleven_minutes();
     wire.connect(3_000, (BROKER, 50_000), (DC, 389));
     assert!(contradictions(&all, &wire).is_empty());
-    // Not covered, or not long enough.
+    // There is no finding if the host is not covered or the capture is too short.
     let other = inventory("[capture]\ncovers = [\"gw1\"]\n");
     assert!(contradictions(&other, &eleven_minutes()).is_empty());
     let mut short = eleven_minutes();
@@ -92,15 +92,15 @@ fn a_role_of_which_nothing_shows_is_told_where_the_capture_could_show_it() {
 fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
-    // In the same ten seconds, and again in others.
+    // A conflict: both claims in the same ten seconds, and again in another interval.
     for (ms, mac) in [(100, 7), (200, 8), (20_300, 7), (20_400, 8)] {
         wire.claim(ms, BROKER, mac);
     }
-    // In the same ten seconds only once: one took over from the other.
+    // Both claims in the same ten seconds only once: the second card replaced the first.
     for (ms, mac) in [(100, 7), (200, 8), (20_300, 8), (40_400, 8)] {
         wire.claim(ms, RDSH, mac);
     }
-    // One after the other: a card was replaced, or a standby took over.
+    // First one card, then the other: a card was replaced, or a standby took over.
     for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {
         wire.claim(ms, DC, mac);
     }
@@ -108,11 +108,11 @@ fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0][..3], ["address-conflict", "broker1", "yes"]);
     assert!(found[0][3].contains("02:00:00:00:00:07, 02:00:00:00:00:08"), "{found:?}");
-    // A virtual address moves.
+    // A virtual address may move between its holders.
     let held =
         inventory("").replace("roles = [\"broker\"]", "roles = []\nheld-by = [\"dc1\", \"rdsh1\"]");
     assert!(contradictions(&held, &wire).is_empty());
-    // Neighbour discovery shows the same for IPv6.
+    // For IPv6, the same applies to neighbour discovery.
     let mut wire = Wire::default();
     for (ms, mac) in [(0, 7), (100, 8), (20_200, 7), (20_300, 8)] {
         wire.advertisement(ms, "fd00::10", mac);

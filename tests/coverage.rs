@@ -1,6 +1,5 @@
-//! Tests a lab farm that shows every code, seen by sensors at several ports of its switch. What was
-//! done there is reported completely and without additions, and nothing is claimed about what a
-//! sensor could not see.
+//! Tests a lab farm that shows every code, captured at several ports of its switch. Audits report
+//! exactly what was done there, and make no claims about traffic that a sensor could not see.
 
 mod support;
 
@@ -12,7 +11,7 @@ use rasaudit::classify::Code;
 use support::truth::{KEYS, above_info, audit, findings, truth};
 use support::{Records, columns, fixture};
 
-/// Writes an inventory with this value of `[capture] covers`.
+/// Writes the inventory with this value of `[capture] covers`, or without the key.
 fn inventory(scratch: &Path, covers: Option<&str>) -> PathBuf {
     let text = fs::read_to_string(fixture("farm-codes/inventory.toml")).expect("the inventory");
     let (before, rest) = text.split_once("covers = ").expect("a statement of the coverage");
@@ -33,8 +32,8 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     let inventory = fixture("farm-codes/inventory.toml");
     let told = findings(&whole, &inventory, &[]);
     assert_eq!(above_info(&told), truth("finding"));
-    // Stated coverage makes silence certain. Three findings over UDP are guesses, because UDP does
-    // not show which side is the client.
+    // With declared coverage, absence claims are certain. Three findings over UDP are guesses,
+    // because UDP does not show which side is the client.
     let unsure: Vec<&str> = told
         .iter()
         .filter(|t| t.severity != "info" && !t.certain)
@@ -50,7 +49,8 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     }
 }
 
-/// Each code is shown by the lab, or by an action of the user on its capture.
+/// Each code occurs in an audit of the lab captures, some of them only with certain options, a
+/// changed inventory, or frames removed.
 #[test]
 fn every_code_is_shown_by_real_traffic() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -96,8 +96,8 @@ fn touches(keys: &[String], hosts: &[&str]) -> bool {
     keys[2..4].iter().any(|end| hosts.contains(&end.as_str()))
 }
 
-/// At one switch port and at two, all reports are true, and absence is claimed only for pairs with
-/// those ports.
+/// With one or two mirrored switch ports, all findings are true, and only connections of the hosts
+/// at those ports are reported as missing.
 #[test]
 fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -115,12 +115,12 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
             assert_eq!(false_ones, [] as [Vec<String>; 0], "{name}");
             for told in told.iter().filter(|t| t.keys[0] == "missing") {
                 assert!(touches(&told.keys, hosts), "{name}: {told:?}");
-                // Attempts are visible. Silence is certain only if the inventory states the
-                // coverage.
+                // Attempts are visible. That there was no attempt is certain only if the inventory
+                // declares the coverage.
                 let silence = told.keys[1] == "never-attempted";
                 assert!(!silence || told.certain == certain, "{name}: {told:?}");
             }
-            // What the port shows is reported all the same.
+            // Traffic that the port shows is reported in the same way.
             let lost: Vec<_> = truth
                 .iter()
                 .filter(|line| line[0] != "inventory")
@@ -128,20 +128,22 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
                 .filter(|line| !above_info(told).contains(*line))
                 .collect();
             assert_eq!(lost, [] as [&Vec<String>; 0], "{name}, stated {certain}");
-            // What it does not show is not assessable, with a note on where to capture.
+            // Traffic that the port does not show is not assessable. The finding names the switch
+            // port to capture on.
             let elsewhere = told.iter().find(|t| t.keys[2] == "es1" && t.keys[5].contains("88"));
-            let elsewhere = elsewhere.expect("the silence of es1 towards its controller");
+            let elsewhere = elsewhere.expect("the finding about es1 and its controller");
             assert_eq!(elsewhere.keys[0], "not-assessable", "{elsewhere:?}");
             assert!(elsewhere.action.contains("Capture at the switch port of"), "{elsewhere:?}");
         }
     }
-    // From packets sent by a single port, silence is never claimed, whatever the inventory states.
+    // If a capture contains only what one host sent, nothing is reported as missing, even if the
+    // inventory declares full coverage.
     let stated = inventory(scratch.path(), Some("\"all\""));
     let sent = findings(&view("span-gw1-sent"), &stated, &[]);
     assert!(!sent.is_empty() && sent.iter().all(|t| t.keys[0] != "missing"), "{sent:?}");
 }
 
-/// Every finding lists what its state rests on, and which packets of each side show it.
+/// Every finding explains its state and names the packets of each side that show it.
 #[test]
 fn a_state_is_told_with_what_it_rests_on() {
     let inventory = fixture("farm-codes/inventory.toml");

@@ -1,4 +1,5 @@
-//! Tests damaged captures: no panic, every frame accounted for, the right exit code.
+//! Tests that damaged captures do not cause a panic, that every frame is accounted for, and that
+//! the exit code is right.
 
 mod support;
 
@@ -11,8 +12,8 @@ use rasaudit::pipeline::{Audit, AuditError, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Matrix, Policy, RuleFiles};
 use support::{FIXTURES, Random, Records, audit, fixture, rasaudit, stderr};
 
-/// Audits in this process, so that a panic ends the test. Returns the number of frames and whether
-/// the input was damaged. Checks that the frame counters add up.
+/// Audits in this process, so that a panic fails the test. Returns the number of frames and whether
+/// the input was damaged, or `None` if it is not a capture. Asserts that the frame counters add up.
 fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
     let request = Request {
         captures: vec![capture.to_owned()],
@@ -26,9 +27,9 @@ fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
     let policy = judged.then(|| {
         static LOADED: OnceLock<(Matrix, Inventory)> = OnceLock::new();
         let (matrix, inventory) = LOADED.get_or_init(|| {
-            let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+            let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
             let text = include_str!("../fixtures/decode-mix/inventory.toml");
-            let inventory = Inventory::from_toml("inventory.toml", text, &matrix).expect("sound");
+            let inventory = Inventory::from_toml("inventory.toml", text, &matrix).expect("valid");
             (matrix, inventory)
         });
         Policy::new(matrix.clone(), inventory.clone())
@@ -56,7 +57,7 @@ fn small_fixtures() -> Vec<std::path::PathBuf> {
     files
 }
 
-/// Tests every prefix of every small fixture, and for the large ones every prefix near record
+/// Tests every prefix of every small fixture, and every prefix of the large ones near record
 /// boundaries.
 #[test]
 fn every_prefix_is_read_to_its_last_whole_record() {
@@ -68,7 +69,7 @@ fn every_prefix_is_read_to_its_last_whole_record() {
         for length in 0..=whole.len() {
             fs::write(&path, &whole[..length]).expect("the scratch folder is writable");
             let Some((frames, damaged)) = read(&path, 1, false) else {
-                assert!(length < 12, "{}: {length} bytes are taken for no capture", file.display());
+                assert!(length < 12, "{}: {length} bytes are not a capture", file.display());
                 continue;
             };
             assert!(frames >= before, "{}: fewer frames of {length} bytes", file.display());
@@ -117,7 +118,7 @@ fn random_corruption_is_survived() {
             }
             fs::write(&path, &bytes).expect("the scratch folder is writable");
             let result = read(&path, 2, true);
-            // The exit code of the program shows the same.
+            // The exit code of the program must match.
             if round % 20 == 0 {
                 let arguments =
                     ["audit".as_ref(), path.as_os_str(), "-i".as_ref(), inventory.as_os_str()];
@@ -164,8 +165,8 @@ fn a_cut_capture_says_where_and_exits_with_3() {
     }
 }
 
-/// Reading continues across concatenated files. The second header is not a frame from the year
-/// 2055.
+/// Reading continues after the end of the first file. The header of the second file must not be
+/// read as a frame from the year 2055.
 #[test]
 fn captures_put_one_after_the_other_are_read_on() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -177,7 +178,7 @@ fn captures_put_one_after_the_other_are_read_on() {
     assert_eq!((frames, damaged), (2 * once, false));
 }
 
-/// A named pipe can be opened only once.
+/// Tests a named pipe, which can be opened only once.
 #[test]
 fn a_named_pipe_is_read() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

@@ -1,5 +1,5 @@
 //! Tests that `docs/decoding.md` matches the lists in the code. `UPDATE_GOLDEN=1 cargo test --test
-//! decoding` rewrites it.
+//! decoding` rewrites the page.
 
 mod support;
 
@@ -45,7 +45,7 @@ The decoder follows at most 32 layers of a frame. 802.11 frames that contain sev
 under a skip reason and not decoded.
 ";
 
-/// Returns a section with a table.
+/// Returns a Markdown section with a lead paragraph and a table.
 fn section(
     title: &str,
     lead: &str,
@@ -143,7 +143,8 @@ fn the_document_says_what_the_code_decodes() {
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
 }
 
-/// The inventory uses the decoder's names for tunnels, although it must not import the decoder.
+/// The policy module must not import the decoder, so it has a list of its own with the same tunnel
+/// names.
 #[test]
 fn the_inventory_knows_every_kind_of_tunnel() {
     let decoded: Vec<&str> = TUNNELS.iter().map(|line| line.1).collect();

@@ -1,5 +1,5 @@
-//! Tests a first inventory drafted only from captures: how much of the lab farms it gets right, and
-//! whether it is a valid inventory.
+//! Tests first inventories that are drafted from captures alone: how many hosts of the lab farms
+//! get the right roles, and whether the draft is a valid inventory.
 
 mod support;
 
@@ -18,12 +18,12 @@ fn draft(captures: &[PathBuf], more: &[&str]) -> String {
     stdout(&run)
 }
 
-/// Returns addresses and roles of the hosts of an inventory, by first address.
+/// Returns addresses and roles of the hosts of an inventory by their first address.
 fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let inventory: toml::Table = text.parse().expect("TOML");
     let list = |host: &toml::Value, key: &str| -> BTreeSet<String> {
         let items = host.get(key).and_then(|v| v.as_array()).into_iter().flatten();
-        items.map(|item| item.as_str().expect("a text").to_owned()).collect()
+        items.map(|item| item.as_str().expect("a string").to_owned()).collect()
     };
     let hosts = inventory.get("host").and_then(|h| h.as_array()).into_iter().flatten();
     let hosts = hosts.map(|host| (list(host, "addresses"), list(host, "roles")));
@@ -34,8 +34,9 @@ fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
         .collect()
 }
 
-/// Returns for how many seen hosts of the true inventory a draft has exactly their roles, the
-/// number of seen hosts, and the hosts with other roles. Hosts must never be joined or split.
+/// Returns the number of seen hosts whose drafted roles are exactly the true ones, the number of
+/// seen hosts, and a line for each host that is wrong or was not seen. Panics if the draft joins or
+/// splits hosts.
 fn right(truth: &str, drafted: &str) -> (usize, usize, Vec<String>) {
     let truth = hosts(truth);
     let drafted = hosts(drafted);
@@ -45,11 +46,11 @@ fn right(truth: &str, drafted: &str) -> (usize, usize, Vec<String>) {
     for (first, (all, theirs)) in truth.iter().filter(|(_, (_, roles))| !roles.is_empty()) {
         let found: Vec<_> = drafted.values().filter(|(mine, _)| !mine.is_disjoint(all)).collect();
         let [(mine, guessed)] = found[..] else {
-            assert!(found.is_empty(), "{first} is torn apart: {found:?}");
+            assert!(found.is_empty(), "{first} is split: {found:?}");
             wrong.push(format!("{first}: not seen"));
             continue;
         };
-        assert!(mine.is_subset(all), "{first} is joined with another: {mine:?}");
+        assert!(mine.is_subset(all), "{first} is merged with another host: {mine:?}");
         seen += 1;
         right += usize::from(guessed == theirs);
         if guessed != theirs {
@@ -63,10 +64,10 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("a file")
 }
 
-/// Measures the quality of a draft. Of 21 hosts that the lab farm shows, 18 get exactly their
-/// roles. The others are two hosts with two roles each, one of which has no traffic of its own, and
-/// a remote PC agent, which the matrix does not distinguish from a session host (the draft says
-/// so). The standby balancer does not send anything.
+/// Measures the quality of a draft. Of the 21 hosts that the lab farm shows, 18 get exactly their
+/// roles. The others are two hosts with two roles each, one of which has no traffic, and a remote
+/// PC agent, which the matrix does not distinguish from a session host (the draft reports this).
+/// The standby balancer does not send anything.
 #[test]
 fn most_hosts_of_the_lab_farm_get_their_roles() {
     let truth = read(&fixture("farm-healthy/inventory.toml"));
@@ -76,8 +77,8 @@ fn most_hosts_of_the_lab_farm_get_their_roles() {
         let held = truth.replace("roles = [\"halb\"]\nheld-by", "roles = []\nheld-by");
         let (right, seen, wrong) = right(&held, &drafted);
         assert!(seen >= 21 && right >= expected, "{capture}: {right} of {seen}: {wrong:#?}");
-        // The network of clients, if none of them behaves like a console, and the shared address of
-        // the balancers.
+        // The draft contains the client network, if none of the clients behaves like a console, and
+        // the shared address of the balancers.
         let healthy = capture.starts_with("farm-healthy");
         assert_eq!(drafted.contains("cidr = \"10.20.9.0/24\""), healthy, "{capture}");
         let vip = drafted.split("[[host]]").find(|host| host.contains("\"10.20.1.10\""));
@@ -85,7 +86,8 @@ fn most_hosts_of_the_lab_farm_get_their_roles() {
     }
 }
 
-/// A draft from the healthy farm finds the three faults that were injected later.
+/// Three faults were injected into the farm after the draft was made. An audit with the draft finds
+/// them.
 #[test]
 fn a_draft_is_an_inventory_that_finds_the_faults() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -105,7 +107,7 @@ fn a_draft_is_an_inventory_that_finds_the_faults() {
     ] {
         assert!(found.iter().any(|row| row == &fault), "{fault:?}: {found:?}");
     }
-    // A second draft must not overwrite manual corrections.
+    // A second draft must not overwrite corrections by the user.
     let again = rasaudit(["inventory", "draft", &healthy, "-o", &path]);
     assert_eq!(again.status.code(), Some(2));
     assert!(stderr(&again).contains("exists already"), "{}", stderr(&again));
@@ -122,7 +124,7 @@ fn the_same_draft_comes_of_any_cuts_and_workers() {
     assert_eq!(body(&whole), body(&cut));
 }
 
-/// Names in lookups become host names. Hostile ones remain text in a file that is still valid TOML.
+/// Host names come from DNS lookups. Hostile names remain text, and the file remains valid TOML.
 #[test]
 fn hosts_are_called_as_they_were_looked_up() {
     let mut wire = Wire::default();
@@ -142,8 +144,8 @@ fn hosts_are_called_as_they_were_looked_up() {
     assert_eq!(hosts["10.1.0.11"].1, ["broker".to_owned()].into());
 }
 
-/// A guess is marked as one and lists its evidence. Roles without evidence are not guessed, and a
-/// contradiction is reported.
+/// Guessed roles are marked and list their evidence. Without evidence, no role is guessed, and
+/// traffic that contradicts a role is reported.
 #[test]
 fn guesses_are_marked_and_carry_their_evidence() {
     let mut wire = Wire::default();
@@ -189,8 +191,8 @@ fn a_draft_of_a_damaged_capture_says_so() {
     assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(2), ""));
 }
 
-/// Packets that passed a router have the router's hardware address, which does not join hosts. A
-/// name that was looked up for one address of each IP version does.
+/// Forwarded packets have the router's MAC address, which must not join hosts. A name that resolves
+/// to one address of each IP version joins them.
 #[test]
 fn hosts_are_joined_only_where_that_is_sure() {
     let capture = fixture("services/names.pcap");
@@ -199,17 +201,17 @@ fn hosts_are_joined_only_where_that_is_sure() {
     assert!(joined.values().all(|(addresses, _)| addresses.len() <= 2), "{drafted}");
     let mut wire = Wire::default();
     wire.connect(0, ("10.1.0.30", 50_000), ("10.1.0.10", 20_002));
-    // The same hardware address, and a hop count that no system starts with.
+    // All packets have the same MAC address, and a TTL that no system starts with.
     for (_, frame) in &mut wire.0 {
         frame[22] = 61;
     }
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let file = scratch.path().join("a.pcap");
     fs::write(&file, wire.file()).expect("writable");
-    assert!(!draft(&[file], &[]).contains("macs"), "a router's hardware address is nobody's");
+    assert!(!draft(&[file], &[]).contains("macs"), "a router's MAC address belongs to no host");
 }
 
-/// A scanner that many hosts answer, and a server with many names, leave a readable draft.
+/// A scanner that gets many replies, and a server with many names, leave the draft readable.
 #[test]
 fn a_draft_stays_readable() {
     let mut wire = Wire::default();
@@ -236,7 +238,7 @@ fn a_draft_stays_readable() {
     assert_eq!(hosts(&drafted).len(), 2002);
 }
 
-/// A word with a meaning to the program itself is not used as a host name.
+/// A word with a special meaning in the inventory is not used as a host name.
 #[test]
 fn no_host_is_called_like_a_word_of_the_program() {
     let mut wire = Wire::default();
@@ -256,8 +258,8 @@ fn no_host_is_called_like_a_word_of_the_program() {
     }
 }
 
-/// A network with a real directory: PCs, servers and session hosts contact their controllers all
-/// day, and a file server serves all hosts. This does not make any of them a component of the
+/// In a network with a real directory, PCs, servers and session hosts contact domain controllers
+/// all day, and a file server serves all hosts. This does not give any of them a role of the
 /// product.
 #[test]
 fn a_domain_is_drafted_without_a_wrong_role() {
@@ -274,7 +276,7 @@ fn a_domain_is_drafted_without_a_wrong_role() {
         for (address, (_, roles)) in truth.iter().filter(|(_, (_, roles))| !roles.is_empty()) {
             seen += 1;
             if address.starts_with("10.20.9.") {
-                // The host is listed only as part of its network.
+                // A client is listed only as part of its network.
                 right += usize::from(!guessed.contains_key(address));
                 continue;
             }
@@ -286,17 +288,17 @@ fn a_domain_is_drafted_without_a_wrong_role() {
         for server in ["10.20.1.61", "10.20.1.62"] {
             assert!(guessed[server].1.is_empty(), "{server}: {:?}", guessed[server]);
         }
-        // The draft lists the evidence that they are clients, and the overlay that the domain
-        // needs.
+        // The draft lists the evidence that the hosts in the network are clients, and the overlay
+        // that the domain needs.
         assert!(drafted.contains("opens TCP 443 at"), "{drafted}");
         let overlays = table["farm"]["overlays"].as_array().expect("overlays");
         assert_eq!(overlays[0].as_str(), Some("windows-domain"));
-        // Traffic of domain members does not lead to a guess of a feature.
+        // No feature is guessed from the traffic of domain members.
         assert!(!drafted.contains("= true    # a guess"), "{drafted}");
     }
 }
 
-/// PCs in the network of the servers are listed as single clients, and a host that only uses a file
+/// In the servers' network, PCs are listed as single clients, and a host that only uses a file
 /// server gets no role.
 #[test]
 fn a_flat_network_of_a_domain_has_clients_one_by_one() {
@@ -362,7 +364,7 @@ fn what_is_outside_is_told_and_can_be_taken_in() {
     assert!(check.status.success() && stderr(&check).is_empty(), "{}", stderr(&check));
 }
 
-/// The contents of an inventory stay the same, byte for byte. New entries are appended.
+/// A merge keeps the existing inventory byte for byte and appends new entries.
 #[test]
 fn a_draft_can_be_merged_into_an_inventory() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -370,7 +372,7 @@ fn a_draft_can_be_merged_into_an_inventory() {
     let truth = read(&fixture("farm-healthy/inventory.toml"));
     let path = scratch.path().join("inventory.toml");
     let place = path.display().to_string();
-    // Nothing new: the same bytes.
+    // Without new hosts, the output equals the inventory.
     fs::write(&path, &truth).expect("writable");
     assert_eq!(draft(std::slice::from_ref(&capture), &["--merge", &place]), truth);
     // If one host is missing, only that host is added again.
@@ -379,18 +381,18 @@ fn a_draft_can_be_merged_into_an_inventory() {
     let without = format!("{}{}", &truth[..start], &truth[end..]);
     fs::write(&path, &without).expect("writable");
     let merged = draft(std::slice::from_ref(&capture), &["--merge", &place]);
-    let added = merged.strip_prefix(&without).expect("what was there stays");
+    let added = merged.strip_prefix(&without).expect("the existing part is unchanged");
     assert_eq!(added.matches("[[host]]").count(), 1, "{added}");
     assert!(!added.contains("[[network]]"), "{added}");
     assert_eq!(hosts(&merged)["10.20.1.31"].1, ["broker".to_owned()].into());
-    // In place, and valid.
+    // The inventory can be merged in place, and the result is valid.
     let capture = capture.display().to_string();
     let run = rasaudit(["inventory", "draft", "-q", &capture, "--merge", &place, "-o", &place]);
     assert!(run.status.success(), "{}", stderr(&run));
     assert_eq!(read(&path), merged);
     assert!(rasaudit(["inventory", "check", &place]).status.success());
-    // Entries cannot be appended after an inline list of hosts. The file is named and stays
-    // unchanged.
+    // Entries cannot be appended after an inline list of hosts. The error names the file, which
+    // stays unchanged.
     let inline =
         "host = [{ name = \"old\", addresses = [\"10.99.0.1\"], roles = [] }]\n".to_owned();
     let inline_path = scratch.path().join("inline.toml");

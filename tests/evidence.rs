@@ -1,5 +1,5 @@
-//! Tests the frames that findings rest on: they are frames of the capture, they show what the
-//! finding claims, and they are the same however the capture was read.
+//! Tests the frames that findings are based on: they are frames of the capture, they show what the
+//! finding claims, and they do not depend on how the capture was read.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn farm(more: &str) -> String {
     format!("[farm]\nmatrix = \"ras-19\"\n{hosts}{more}")
 }
 
-/// A frame of evidence: time in ns, bytes on the wire, bytes kept, comment.
+/// A frame of evidence: time in ns, bytes on the wire, captured data, comment.
 type Frame = (u64, u32, Vec<u8>, String);
 
 fn frames(file: &Path) -> Vec<Frame> {
@@ -57,7 +57,7 @@ fn frames(file: &Path) -> Vec<Frame> {
     frames
 }
 
-/// A finding, as the index of the evidence lists it.
+/// A finding as `evidence.csv` lists it, with the frames of its file.
 #[derive(Debug)]
 struct Told {
     id: String,
@@ -66,13 +66,13 @@ struct Told {
     frames: Vec<Frame>,
 }
 
-/// Returns the contents of an evidence folder, in the order of its index. Checks that the index
+/// Returns the contents of an evidence folder in the order of its index. Asserts that the index
 /// matches the files.
 fn told(folder: &Path) -> Vec<Told> {
     let index = fs::read_to_string(folder.join("evidence.csv")).expect("an index");
     let rows = columns(&index, &["id", "code", "file", "frames", "note"]);
     let mut files: BTreeSet<String> = BTreeSet::from(["evidence.csv".to_owned()]);
-    // The last row is about the index itself.
+    // The last row describes the index itself.
     let told = rows.into_iter().filter(|row| !row[0].is_empty()).map(|row| {
         let [id, code, file, count, note] = row.try_into().expect("five cells");
         let frames = if file.is_empty() { Vec::new() } else { frames(&folder.join(&file)) };
@@ -88,7 +88,7 @@ fn told(folder: &Path) -> Vec<Told> {
     told
 }
 
-/// Returns the evidence of a generated capture.
+/// Audits a generated capture and returns its evidence.
 fn evidence(inventory: &str, wire: &Wire) -> Vec<Told> {
     let site = Site::new(inventory, wire);
     let folder = site.folder.path().join("evidence");
@@ -97,7 +97,8 @@ fn evidence(inventory: &str, wire: &Wire) -> Vec<Told> {
     told(&folder)
 }
 
-/// Returns the comments of the only finding with a code.
+/// Returns the frame comments of the only finding with this code, without the prefix that names the
+/// finding.
 fn comments(told: &[Told], code: &str) -> Vec<String> {
     let all: Vec<&Told> = told.iter().filter(|t| t.code == code).collect();
     assert_eq!(all.len(), 1, "{code} in {told:?}");
@@ -109,11 +110,11 @@ fn audited(capture: &[PathBuf], inventory: &Path, evidence: &Path, more: &[&str]
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").args(capture).arg("-i").arg(inventory).arg("--evidence").arg(evidence);
     let run = command.arg("-q").args(more).output().expect("the program runs");
-    // 3: the last record of a capture is truncated.
+    // Exit code 3: the last record of the capture is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", stderr(&run));
 }
 
-/// Returns all files of a folder.
+/// Returns the bytes of all files in a folder by name.
 fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     let file = |entry: fs::DirEntry| {
@@ -136,7 +137,7 @@ fn evidence_is_of_the_capture_and_names_its_finding() {
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         audited(std::slice::from_ref(&capture), &inventory, &folder, &more);
         let file = fs::read(&capture).expect("the fixture is there");
-        // Timestamps are in microseconds or nanoseconds, depending on the magic number.
+        // The magic number determines whether timestamps are in microseconds or nanoseconds.
         let unit = if file[0] == 0x4d { 1 } else { 1000 };
         let word = |record: &[u8], at: usize| {
             u64::from(u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes")))
@@ -155,7 +156,7 @@ fn evidence_is_of_the_capture_and_names_its_finding() {
         assert_eq!(ids.len(), told.len());
         for (row, told) in ids.iter().zip(&told) {
             assert_eq!(row[0], told.id);
-            // A finding about conversations always has frames.
+            // Findings about conversations always have frames.
             assert!(row[1] == "0" || !told.frames.is_empty(), "{told:?}");
             assert!(!told.frames.is_empty() || !told.note.is_empty(), "{told:?}");
             for (time, wire_len, data, comment) in &told.frames {
@@ -192,13 +193,13 @@ fn evidence_is_the_same_whatever_the_workers_the_order_and_the_cuts() {
         random.shuffle(&mut files);
         assert_eq!(run(&files, &["--jobs", "2"]), whole, "seed {seed}");
     }
-    // The same file twice, and frames that a span shows twice, one directly after the other.
+    // Neither a second copy of the file nor duplicate frames change the evidence.
     let copy = scratch.path().join("copy.pcap");
     fs::copy(&capture, &copy).expect("a copy");
     assert_eq!(run(&[capture.clone(), copy], &[]), whole);
 }
 
-/// Checks with Wireshark that each file contains only packets of its finding, and that the display
+/// Checks with tshark that each file contains only packets of its finding, and that the display
 /// filter selects exactly the packets of the finding's conversations from the whole capture.
 #[test]
 fn tshark_reads_the_evidence_and_its_display_filters_fit() {
@@ -209,7 +210,7 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     }
     let tshark = |file: &Path, filter: &str| {
         let mut command = Command::new("tshark");
-        // A repeated SYN counts as a separate packet, and nothing is reassembled.
+        // Nothing is reassembled, and a retransmitted SYN counts as a separate packet.
         let fields = ["-n", "-T", "fields", "-e", "frame.comment", "-Y", filter];
         let run = command.arg("-r").arg(file).args(fields).output().expect("tshark runs");
         let cut = stderr(&run).contains("cut short in the middle of a packet");
@@ -242,22 +243,22 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
                     || comment.contains("DNS answer to the client with the server's address")
             };
             let own = all.len() - all.iter().filter(beside).count();
-            // Supporting frames may belong to the conversation itself, such as an answer of the
-            // resolver that the finding is about.
+            // Supporting frames may also belong to the conversation itself, for example an answer
+            // of the resolver that the finding is about.
             let shown = tshark(&file, filter).len();
             assert!(
                 (own..=all.len()).contains(&shown),
                 "{filter}: {shown} of {own} to {}",
                 all.len()
             );
-            // One conversation, or several of one pair of addresses and a port.
+            // The packets of all conversations with these ends, transport and port.
             let sum: u64 = packets
                 .iter()
                 .filter(|conversation| conversation[..4] == *ends)
                 .flat_map(|conversation| &conversation[4..])
                 .map(|count| count.parse::<u64>().expect("a number"))
                 .sum();
-            // Wireshark shows fragments with the last one of the datagram.
+            // Wireshark dissects all fragments of a datagram together with the last one.
             let pair = format!("ip.addr == {} && ip.addr == {}", ends[0], ends[1]);
             let fragments = format!("{pair} && (ip.flags.mf == 1 || ip.frag_offset > 0)");
             let is_pair = ends[..2].iter().all(|end| end.parse::<std::net::Ipv4Addr>().is_ok());
@@ -273,7 +274,8 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     assert!(checked > 15, "{checked}");
 }
 
-/// Checks with Wireshark the filters for which a simple one would show too much or too little.
+/// Checks with tshark the filters for traffic where a simple filter would select too many or too
+/// few frames.
 #[test]
 fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
     if Command::new("tshark").arg("--version").output().is_err() {
@@ -289,7 +291,7 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
         assert!(run.status.success(), "{filter}: {}", stderr(&run));
         String::from_utf8_lossy(&run.stdout).lines().map(str::to_owned).collect()
     };
-    // The server connects to the client from the same port that it serves.
+    // The server uses its service port as the source port of a connection to the client.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 445));
     let own = wire.0.len();
@@ -298,7 +300,7 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
         range.map(|number| number.to_string()).collect()
     };
     assert_eq!(shown(&Site::new(&farm(""), &wire), ["tcp", "445"]), numbers(1..=own));
-    // Many clients of one server, and one of them at another port.
+    // Many clients of one server, one of which also connects to another port and to another server.
     let mut wire = Wire::default();
     for client in 100..120u8 {
         wire.connect(u64::from(client) * 100, (&format!("10.1.0.{client}"), 50_000), (DC, 4444));
@@ -318,7 +320,8 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
 
 #[test]
 fn each_kind_of_ground_is_shown() {
-    // Refused and rejected attempts: the evidence contains the answers and who sent them.
+    // Refused and rejected attempts: the evidence contains the replies and shows which host sent
+    // them.
     let mut wire = Wire::default();
     for ms in [0, 500] {
         wire.tcp(ms, (RDSH, 50_000), (BROKER, 20_003), SYN, 0);
@@ -337,7 +340,7 @@ fn each_kind_of_ground_is_shown() {
     let error = format!("ICMP error from 10.1.0.254 about a packet of the client {GW}");
     assert_eq!(rejected, [format!("SYN of the client {GW}"), error]);
 
-    // Another flow's handshake, on which a guess of the direction rests.
+    // The handshake of another flow, on which the guess of the direction is based.
     let mut wire = Wire::default();
     wire.tcp(0, (PC, 50_000), (BROKER, 9100), ACK, 10);
     wire.tcp(1, (BROKER, 9100), (PC, 50_000), ACK, 10);
@@ -348,8 +351,8 @@ fn each_kind_of_ground_is_shown() {
     let proof = format!("proves which host serves the port: SYN-ACK of the server {BROKER}");
     assert!(proved.frames.iter().any(|f| f.3.contains(&proof)), "{proved:?}");
 
-    // A name: the client's ClientHello and the resolver's answer to it. An answer to another client
-    // is not included.
+    // A server name: the client's ClientHello and the resolver's answer to that client. An answer
+    // to another client is not included.
     let mut wire = Wire::default();
     let outside = "203.0.113.9";
     let name = "files.example.net";
@@ -362,7 +365,7 @@ fn each_kind_of_ground_is_shown() {
     let names = named.iter().filter(|c| *c == "DNS answer to the client with the server's address");
     assert_eq!(names.count(), 1, "{named:?}");
 
-    // Claims of one address.
+    // An address conflict: the claims of both MAC addresses.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
     for (ms, mac) in [(10, 7), (20, 8), (20_030, 7), (20_040, 8)] {
@@ -380,7 +383,7 @@ fn each_kind_of_ground_is_shown() {
     assert_eq!(conflict, [claims(7), claims(8), claims(7), claims(8)]);
 }
 
-/// The answers to a broadcast rest on the broadcast.
+/// The evidence about answers to a broadcast includes the broadcast.
 #[test]
 fn an_answer_is_shown_with_the_broadcast_that_it_answers() {
     let mut wire = Wire::default();
@@ -394,14 +397,14 @@ fn an_answer_is_shown_with_the_broadcast_that_it_answers() {
     assert_eq!(answered.frames.len(), 2, "{answered:?}");
 }
 
-/// If there are very many findings, the most severe ones have frames, and the others report that
-/// they were left out.
+/// If there are more findings than the limit, the most severe ones have frames, and the others
+/// report that their frames were left out.
 #[test]
 fn a_flood_of_findings_leaves_the_evidence_bounded() {
     let mut wire = Wire::default();
     for number in 0..700u16 {
         let [high, low] = number.to_be_bytes();
-        // A network and a port for each, and so a separate finding.
+        // Each connection has its own network and port, so each is a separate finding.
         let from = format!("192.{}.{low}.7", 2 + high);
         wire.connect(u64::from(number) * 10, (&from, 50_000), (BROKER, 3000 + number));
     }
@@ -413,7 +416,7 @@ fn a_flood_of_findings_leaves_the_evidence_bounded() {
     assert!(without.iter().all(|t| t.note.starts_with("left out: the 512")), "{:?}", without[0]);
 }
 
-/// A user's session requires the connections that follow, so a missing connection rests on that
+/// A user's session triggers further connections. A missing one is a finding whose evidence is that
 /// session.
 #[test]
 fn what_made_a_flow_due_is_its_evidence() {
@@ -433,12 +436,13 @@ fn what_made_a_flow_due_is_its_evidence() {
         let what = format!("makes the traffic due: SYN of the client {PC}");
         assert!(told.frames[0].3.ends_with(&what), "{told:?}");
     }
-    // A finding about steady traffic does not rest on any frame.
+    // A finding about steady traffic is not based on any frame.
     let steady = told_of.iter().find(|t| t.code == "never-attempted" && t.frames.is_empty());
     assert!(steady.is_some_and(|t| t.note.contains("rests on an absence")), "{told_of:?}");
 }
 
-/// However much evidence a finding has, its file stays small and states what it leaves out.
+/// The evidence file of a finding stays small, regardless of the amount of traffic, and states what
+/// it leaves out.
 #[test]
 fn evidence_is_bounded() {
     let mut wire = Wire::default();
@@ -455,7 +459,8 @@ fn evidence_is_bounded() {
     assert!(scan.frames.len() == 16, "{scan:?}");
     let session = told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("SYN-ACK")));
     let session = session.expect("the session");
-    // The handshake, the first data of each side, and the last packet of each.
+    // The file contains the handshake, the first data of each side, and the last packet of each
+    // side.
     let last = session.frames.last().expect("frames");
     assert!((5..40).contains(&session.frames.len()), "{}", session.frames.len());
     assert!(last.0 / 1_000_000 - session.frames[0].0 / 1_000_000 > 499_000, "{last:?}");
@@ -464,7 +469,7 @@ fn evidence_is_bounded() {
     }
 }
 
-/// Runs an audit whose evidence folder must be refused. Returns the error messages.
+/// Runs an audit that must not accept its evidence folder, and returns standard error.
 #[track_caller]
 fn refused(captures: &[&Path], to: &Path, more: &[&str]) -> String {
     let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
@@ -483,7 +488,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let capture = fixture("farm-faults/span.pcap");
     let inventory = fixture("farm-healthy/inventory.toml");
     let folder = scratch.path().join("evidence");
-    // Evidence of an earlier audit is replaced, and remains of a killed one do not matter.
+    // The evidence of an earlier audit is replaced. Remains of a killed audit do not prevent this.
     audited(&[fixture("decode-mix/mix.pcap")], &fixture("decode-mix/inventory.toml"), &folder, &[]);
     assert!(told(&folder).len() > 3);
     fs::create_dir(folder.join(".rasaudit-left")).expect("a folder");
@@ -493,13 +498,13 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     assert_eq!(now.len(), 3);
 
     let with = ["-i", &inventory.display().to_string()];
-    // A file that is not from an audit.
+    // The folder contains a file that no audit wrote.
     fs::write(folder.join("notes.txt"), "mine").expect("writable");
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("contains notes.txt") && err.contains("a folder of its own"), "{err}");
     assert_eq!(fs::read(folder.join("notes.txt")).expect("it stays"), b"mine");
     fs::remove_file(folder.join("notes.txt")).expect("the file");
-    // A capture of the user that is named like evidence, and evidence that was edited.
+    // The folder contains the user's own capture, named like evidence, or evidence that was edited.
     let own = folder.join("202611211200.pcapng");
     fs::copy(&capture, &own).expect("a copy");
     let err = refused(&[&own], &folder, &with);
@@ -514,7 +519,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("which an earlier audit did not write"), "{err}");
     assert_eq!(fs::read(&worked_on).expect("it stays"), b"changed");
-    // The index with a note added, and a link in its place.
+    // The index was edited, or replaced by a symbolic link.
     fs::remove_dir_all(&folder).expect("the folder");
     audited(std::slice::from_ref(&capture), &inventory, &folder, &[]);
     let index = folder.join("evidence.csv");
@@ -531,7 +536,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     std::os::unix::fs::symlink(scratch.path().join("index.csv"), &index).expect("a link");
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("a folder of its own"), "{err}");
-    // Files named like evidence, without its index.
+    // The folder contains files that are named like evidence, but no index.
     let other = scratch.path().join("other");
     fs::create_dir(&other).expect("a folder");
     for name in ["0123456789ab.pcapng", "evidence.csv"] {
@@ -540,7 +545,8 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
         assert!(err.contains(&format!("contains {name}")), "{err}");
         fs::remove_file(other.join(name)).expect("it stays");
     }
-    // Input that cannot be read a second time, and a folder that would be read as input next time.
+    // Evidence needs a second pass over the input, which standard input does not allow. A folder
+    // below the input would be read as input by the next audit.
     let new = scratch.path().join("new");
     let err = refused(&[Path::new("-")], &new, &with);
     assert!(err.contains("standard input does not allow"), "{err}");
@@ -551,7 +557,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     assert!(err.contains("is inside") && err.contains("which is read"), "{err}");
     let err = refused(&[&capture], &new, &[]);
     assert!(err.contains("--inventory"), "{err}");
-    // The same folder for reports and evidence.
+    // Reports and evidence must not share a folder.
     let same = new.display().to_string();
     for out in [same.clone(), format!("{same}/report")] {
         let err = refused(&[&capture], &new, &[&with[..], &["--out", &out]].concat());
@@ -560,15 +566,15 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     assert!(!new.exists() && !captures.join("y").exists(), "nothing is left behind");
 }
 
-/// An interruption while files are written leaves none of them, not even the folders.
+/// An interrupt while files are written leaves neither files nor folders behind.
 #[test]
 fn an_interrupt_while_files_are_written_leaves_nothing() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let reports = scratch.path().join("a/report");
     let evidence = scratch.path().join("b/evidence");
-    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
     let text = fs::read_to_string(fixture("farm-healthy/inventory.toml")).expect("the inventory");
-    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("sound");
+    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("valid");
     let plan = Plan::new(Request {
         captures: vec![fixture("farm-faults/span.pcap")],
         max_memory: 1 << 30,

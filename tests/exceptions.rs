@@ -1,5 +1,5 @@
-//! Tests the site's exceptions and the changes since an earlier audit: what exceptions justify,
-//! what they never hide, and that all problems of a list are reported at once.
+//! Tests exceptions and changes since an earlier audit: what exceptions justify, what they never
+//! hide, and that all problems in a list are reported at once.
 
 mod support;
 
@@ -27,12 +27,12 @@ roles = ["parallels-client"]
 "#;
 const HEADER: &str = "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires";
 
-/// A site with lists of exceptions.
+/// A site whose exceptions the tests vary.
 struct Listed(Site);
 
 impl Listed {
-    /// Creates a site in which a monitor outside the matrix reaches the broker twice, and a client
-    /// a session host, on 2026-05-28.
+    /// Creates a site with a capture from 2026-05-28: two clients use port 9100 of the broker, and
+    /// one of them port 445 of the session host. Neither port is in the matrix.
     fn new() -> Self {
         let mut wire = Wire::default();
         wire.connect(0, ("10.1.9.7", 50_000), ("10.1.0.10", 9100));
@@ -57,7 +57,7 @@ impl Listed {
         (run.status.code(), stdout(&run), stderr(&run))
     }
 
-    /// Returns code and rule of the conversations that are not documented, by client and port.
+    /// Returns client, port, code and rule of the conversations that the matrix does not document.
     fn judged(&self, list: &str, more: &[&str]) -> Vec<[String; 4]> {
         let (_, report, err) =
             self.audit("conversations", &[&["--exceptions", list], more].concat());
@@ -81,7 +81,8 @@ fn an_exception_justifies_what_nothing_else_does() {
         let monitor = ("9100", "exception", excepted[1]);
         assert_eq!(codes, [monitor, ("445", "port-not-in-matrix", ""), monitor], "{from}");
     }
-    // A single address, then another port, transport or direction.
+    // An exception for one address applies to that address only. Exceptions with another port or
+    // transport do not apply, and the direction determines whether the ends may be exchanged.
     let one = site.judged(&site.list(&[&MONITOR.replacen("office", "10.1.9.8", 1)]), &[]);
     assert_eq!(one.iter().filter(|row| row[2] == "exception").count(), 1);
     for other in ["tcp,9101,,", "udp,9100,,", "tcp,9200-9300,,"] {
@@ -92,7 +93,7 @@ fn an_exception_justifies_what_nothing_else_does() {
     assert_eq!(site.judged(&site.list(&[turned]), &[])[0][2], "exception");
     let turned = turned.replace(",both,", ",to-server,");
     assert_ne!(site.judged(&site.list(&[&turned]), &[])[0][2], "exception");
-    // An exception never takes the place of a row of the matrix.
+    // An exception never replaces a row of the matrix.
     let all = "all,*,*,*,*,both,ops,everything,alice,2026-01-01,2026-12-31";
     let (_, report, _) = site.audit("conversations", &["--exceptions", &site.list(&[all])]);
     assert!(columns(&report, &["code"]).iter().any(|row| row[0] == "matrix"), "{report}");
@@ -118,7 +119,7 @@ fn what_a_list_justifies_stays_in_the_totals() {
 #[test]
 fn expired_and_unused_exceptions_are_findings() {
     let site = Listed::new();
-    // The capture is from 2026-05-28. The last day counts.
+    // The capture is from 2026-05-28. An exception still applies on its last day.
     let until = |day: &str| site.list(&[&MONITOR.replace("2026-12-31", day)]);
     assert_eq!(site.judged(&until("2026-05-28"), &[])[0][2], "exception");
     assert_eq!(site.judged(&until("2026-05-27"), &[])[0][2], "expired-exception");
@@ -180,8 +181,7 @@ fn all_problems_of_a_list_are_told_at_once() {
     assert!(stdout(&sound).contains("sound; exceptions: 1"), "{}", stderr(&sound));
 }
 
-/// The findings of an audit become lines in which only the details that people know are left to
-/// fill in.
+/// A template turns findings into exceptions that lack only the owner, the approval and the dates.
 #[test]
 fn a_list_starts_from_findings() {
     let site = Listed::new();
@@ -203,7 +203,7 @@ fn a_list_starts_from_findings() {
         }],
     );
     assert!(code == Some(2) && err.contains("owner is empty"), "{err}");
-    // Each line lacks its owner, approval and dates, in this order of columns.
+    // Fills in the owner, the approval and the dates.
     let filled: String = list
         .lines()
         .map(|line| {
@@ -241,7 +241,8 @@ fn findings_are_told_as_new_gone_or_still_there() {
     let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("0 new, 3 unchanged, 0 gone"), "{text}");
-    // Without one of them, that finding is new. With an additional one, it is gone.
+    // One ID in the list is changed. The finding with the old ID is new, and that with the changed
+    // ID is gone.
     let mut lines: Vec<String> = csv.lines().map(str::to_owned).collect();
     lines[1] = lines[1].replacen(&lines[1][..12].to_owned(), "000000000000", 1);
     fs::write(&known, lines.join("\r\n") + "\r\n").expect("writable");

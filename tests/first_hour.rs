@@ -1,5 +1,5 @@
-//! Tests the first hour on a real network: what a new user is told, and what must not look like
-//! success.
+//! Tests what a new user sees in the first hour on a real network, and that a failure does not look
+//! like success.
 
 mod support;
 
@@ -37,7 +37,7 @@ cidr = "10.1.9.0/24"
 roles = ["parallels-client"]
 "#;
 
-/// Returns the steady traffic of a farm.
+/// Returns three minutes of the farm's steady traffic.
 fn steady() -> Wire {
     let mut wire = Wire::default();
     for minute in 0..3 {
@@ -52,8 +52,8 @@ fn summary(site: &Site, more: &[&str]) -> (Option<i32>, String) {
     (run.status.code(), stdout(&run))
 }
 
-/// Returns the findings above info: code, client, server, port, number of clients, and what
-/// explains them.
+/// Returns the findings above info with their severity, code, ends, port, grouped clients and
+/// servers, explanation, ID, and change since the earlier audit.
 fn findings(site: &Site, more: &[&str]) -> Vec<Vec<String>> {
     let csv = stdout(&site.run(&[&["--format", "csv"], more].concat()));
     let rows = columns(
@@ -167,7 +167,7 @@ fn a_check_asks_what_an_auditor_would_ask() {
         let (code, err) = check(&line);
         assert!(code == Some(0) && err.contains("warning") && err.contains(what), "{line}: {err}");
     }
-    // One day less than a year is accepted.
+    // Exactly one year is accepted.
     assert_eq!(check(&sound.replace("2026-12-31", "2027-01-01")).1, "");
 }
 
@@ -218,11 +218,12 @@ fn growth_is_new_where_it_matters() {
     offender(&mut one, "10.1.9.7");
     let before = Site::new(FARM, &one);
     assert_eq!(known(&one, &before, FARM), (vec!["known".to_owned()], Some(0)));
-    // One client becomes several.
+    // If a finding about one client becomes one about several, it is new.
     let mut two = steady();
     ["10.1.9.7", "10.1.9.8"].iter().for_each(|client| offender(&mut two, client));
     assert_eq!(known(&two, &before, FARM), (vec!["new".to_owned()], Some(1)));
-    // Further members of a network are reported, but are not new.
+    // Additional clients in the network of a known finding are reported, but the finding is not
+    // new.
     let mut three = steady();
     ["10.1.9.7", "10.1.9.8", "10.1.9.9"].iter().for_each(|client| offender(&mut three, client));
     let several = Site::new(FARM, &two);
@@ -230,11 +231,11 @@ fn growth_is_new_where_it_matters() {
     let path = several.folder.path().join("known.csv").display().to_string();
     let (_, text) = summary(&Site::new(FARM, &three), &["--known", &path]);
     assert!(text.contains("1 unchanged (1 with further members)"), "{text}");
-    // A connection that was only attempted is now established, which is worse.
+    // An established connection is worse than the attempt in the known finding, and therefore new.
     let mut tried = steady();
     tried.knock(1_000, ("10.1.9.7", 51_000), ("10.1.0.10", 9100));
     assert_eq!(known(&one, &Site::new(FARM, &tried), FARM).0, ["new"]);
-    // The columns and IDs of an earlier version are also read.
+    // Files with the columns and IDs of an earlier version are also accepted.
     let old: String = before
         .report("csv")
         .lines()
@@ -255,7 +256,7 @@ fn growth_is_new_where_it_matters() {
     assert_eq!(run.status.code(), Some(0), "{}", stderr(&run));
 }
 
-// Nothing was checked.
+// Audits that did not check anything.
 
 #[test]
 fn an_audit_that_checked_nothing_can_fail() {
@@ -274,7 +275,7 @@ fn an_audit_that_checked_nothing_can_fail() {
         let more = [more, &["--out", &place]].concat();
         let (code, _) = summary(&site, &more);
         assert_eq!(code, Some(expected), "{more:?}");
-        // The reports are written all the same, and state the reason.
+        // The reports are still written, and they give the reason.
         let json = fs::read_to_string(out.join("audit.json")).expect("a report");
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(json["exit_reasons"].to_string().contains("nothing was checked"), expected == 4);
@@ -287,11 +288,11 @@ fn an_audit_that_checked_nothing_can_fail() {
     let inventory = site.inventory.display().to_string();
     let run = rasaudit(["audit", &cut, "-i", &inventory, "--require-assessed"]);
     assert_eq!(run.status.code(), Some(3));
-    // A farm that was checked succeeds.
+    // An audit that checked hosts succeeds.
     let (code, _) =
         summary(&Site::new(FARM, &steady()), &["--require-assessed", "--fail-on", "high"]);
     assert_eq!(code, Some(0));
-    // If the inventory is missing, the summary says how to create one.
+    // Without an inventory, the summary explains how to create one.
     let run = rasaudit(["audit", &site.capture.display().to_string()]);
     assert!(stdout(&run).contains("rasaudit inventory draft"), "{}", stdout(&run));
 }
@@ -311,7 +312,7 @@ fn the_headline_counts_what_the_file_holds() {
         assert!(first.starts_with(&format!("{} finding", rows.len() - info)), "{name}: {first}");
         let more = format!("{info} more of severity info");
         assert_eq!(first.contains(&more), info > 0, "{name}: {first}");
-        // A spreadsheet does not take an ID for a number.
+        // Because of the prefix, spreadsheets do not interpret an ID as a number.
         assert!(rows.iter().all(|row| row[0].starts_with("f-") && row[0].len() == 14), "{rows:?}");
     }
 }
@@ -336,7 +337,7 @@ fn an_address_that_does_what_an_unseen_host_should_do_explains_what_follows() {
     assert_eq!(text.lines().filter(|line| line.contains("unknown-host")).count(), 0, "{text}");
     // If the broker has its listed address, no host is missing.
     assert!(findings(&Site::new(FARM, &steady()), &[]).is_empty());
-    // A network without roles does not make its addresses known.
+    // Listing a network without roles does not make its addresses known.
     let network = "\n[[network]]\nname = \"others\"\ncidr = \"10.1.0.0/28\"\nroles = []\n";
     let found = findings(&Site::new(&format!("{moved}{network}"), &steady()), &[]);
     assert!(
@@ -370,7 +371,7 @@ fn attempts_on_many_hosts_are_told_as_one_and_what_answered_for_itself() {
     assert_eq!(answered[7], "");
     let (_, text) = summary(&site, &[]);
     assert!(text.contains("attempted the same on 12 servers, and all attempts failed"), "{text}");
-    // Nine servers are nine findings.
+    // With nine servers, each finding is reported separately.
     assert!(findings(&scan(9), &[]).iter().all(|row| row[7].is_empty()));
 }
 
@@ -391,7 +392,7 @@ fn a_listed_client_from_outside_is_a_warning() {
     );
     let check = rasaudit(["inventory", "check", &site.inventory.display().to_string()]);
     assert!(check.status.success() && stderr(&check).contains("203.0.113.5 of home is outside"));
-    // A client that is not listed is exposed-internal as before.
+    // An unlisted client still has the code exposed-internal.
     let codes: Vec<String> =
         findings(&Site::new(FARM, &wire), &[]).into_iter().map(|r| r[1].clone()).collect();
     assert_eq!(codes, ["exposed-internal"]);
@@ -418,7 +419,7 @@ fn an_overlay_that_would_explain_findings_is_named_with_their_number() {
     assert!(without.contains("windows-domain would explain"), "{without}");
     let with = told(&["--overlay", "windows-domain"]);
     assert!(!with.contains("would explain"), "{with}");
-    // The number equals that of the findings that disappear.
+    // The number is that of the findings that disappear with the overlay.
     let count = |text: &str| -> u64 {
         text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
     };
@@ -447,7 +448,7 @@ fn frames_of_an_unknown_kind_are_told_by_number_name_and_count() {
     }
 }
 
-/// Audits a capture after a change to its bytes.
+/// Audits a copy of the capture whose bytes `change` has modified.
 fn damaged(site: &Site, change: impl FnOnce(&mut Vec<u8>)) -> std::process::Output {
     let mut bytes = fs::read(&site.capture).expect("the capture");
     change(&mut bytes);
@@ -466,7 +467,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
     let (_, plain) = summary(&site, &[]);
     let frames = format!("{whole} frames in 1 input");
     assert!(plain.contains(&frames));
-    // Trailing zeros of any length, as a file system leaves them.
+    // Any number of zero bytes at the end, as file systems leave them after a crash.
     for zeros in [16, 17, 100, 4096, 1 << 20] {
         let run = damaged(&site, |bytes| bytes.extend(vec![0; zeros]));
         let text = stdout(&run);
@@ -478,7 +479,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
             stderr(&run)
         );
     }
-    // A gap between records. The records after it are read.
+    // Zero bytes between two records. The records after the gap are read.
     let start: usize = 24 + records.records[..whole / 2].iter().map(Vec::len).sum::<usize>();
     for zeros in [512, 1000, 300_001] {
         let run = damaged(&site, |bytes| {
@@ -492,7 +493,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
         );
         assert_eq!(run.status.code(), Some(3));
     }
-    // Zeros, followed by data that is not a record.
+    // Zero bytes, followed by data that is not a record.
     let run = damaged(&site, |bytes| {
         bytes.truncate(start);
         bytes.extend(vec![0; 512]);
@@ -516,7 +517,7 @@ fn files_of_old_libpcap_have_their_lengths_the_other_way_round() {
             while at < bytes.len() {
                 let length =
                     u32::from_le_bytes(bytes[at + 8..at + 12].try_into().expect("four")) as usize;
-                // The last bytes of each frame were not captured.
+                // The last four bytes of each frame were not captured.
                 let wire = (length as u32 + 4).to_le_bytes();
                 let kept = (length as u32).to_le_bytes();
                 let (first, second) = if swapped { (wire, kept) } else { (kept, wire) };
@@ -618,7 +619,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Returns whether the files of a folder belong to one report, according to its manifest.
+/// Returns whether all files of a report match its manifest.
 fn is_whole(folder: &Path) -> bool {
     let mut check = Command::new("sha256sum");
     check.args(["--check", "--quiet", "manifest.sha256"]).current_dir(folder);
@@ -626,8 +627,8 @@ fn is_whole(folder: &Path) -> bool {
     check.status().expect("sha256sum runs").success()
 }
 
-/// A run that is killed while its report replaces an older one leaves either the old one or the new
-/// one.
+/// If a run is killed while its report replaces an older one, either the old or the new report
+/// remains complete.
 #[test]
 fn a_killed_run_leaves_the_old_report_or_the_new_one() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -711,7 +712,7 @@ fn files_are_read_as_windows_writes_them() {
         ]);
         assert_eq!(stdout(&run), plain, "{}", stderr(&run));
     }
-    // A list of exceptions from a spreadsheet, too.
+    // The same applies to exceptions from a spreadsheet.
     let list =
         format!("{HEADER}\r\na,office,broker1,tcp,9100,,ops,why,alice,2026-01-01,2026-12-31\r\n");
     let path = site.folder.path().join("list.csv");
@@ -739,7 +740,7 @@ fn roles_are_called_as_people_call_them() {
         let rows = columns(&Site::new(&inventory, &steady()).report("hosts"), &["name", "roles"]);
         assert!(rows.contains(&vec!["broker1".to_owned(), slug.to_owned()]), "{name}: {rows:?}");
     }
-    // The role does not exist. The message says what to do.
+    // The role does not exist. The message names the command that lists the roles.
     let site = Site::new(&FARM.replace("[\"broker\"]", "[\"print server\"]"), &steady());
     let run = site.run::<&str>(&[]);
     assert_eq!(run.status.code(), Some(2));
@@ -806,8 +807,8 @@ fn an_explanation_needs_no_key() {
 
 // Memory.
 
-/// Side evidence stays within its memory limit, the limit is reported, and the result is the same
-/// for any number of workers and any cuts.
+/// Side evidence stays within its memory limit, and a reached limit is reported. The result does
+/// not depend on the number of workers or on how the capture is split.
 #[test]
 fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
     let mut wire = steady();
@@ -815,7 +816,7 @@ fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
         let [_, _, high, low] = number.to_be_bytes();
         let at = wire.0.len();
         wire.claim(1_000 + u64::from(number) / 10, "10.1.0.10", 7);
-        // Each from its own hardware address, in the frame and in the claim.
+        // Each claim has a MAC address of its own, in the Ethernet header and in the ARP packet.
         for place in [9, 25] {
             wire.0[at].1[place..place + 2].copy_from_slice(&[high, low]);
         }
@@ -842,7 +843,7 @@ fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
 }
 
 /// A PC that uses the same ports as every Windows host is not taken for a broker, even if the
-/// broker was not seen, and does not hide anything.
+/// broker was not seen, and does not hide any finding.
 #[test]
 fn what_everybody_does_on_a_windows_network_is_no_role() {
     let moved = FARM.replace("10.1.0.10", "10.1.0.99");
@@ -850,7 +851,7 @@ fn what_everybody_does_on_a_windows_network_is_no_role() {
     for minute in 0..3 {
         wire.connect(minute * 60_000, ("10.1.0.50", 50_000), ("10.1.0.30", 445));
         wire.connect(minute * 60_000 + 10, ("10.1.0.30", 50_001), ("10.1.0.50", 445));
-        // A port of the product itself, to which any host can connect.
+        // The port belongs to the product, but any host may connect to it.
         wire.connect(minute * 60_000 + 20, ("10.1.0.50", 50_002), ("10.1.0.30", 30_004));
     }
     let found = findings(&Site::new(&moved, &wire), &[]);
@@ -892,11 +893,11 @@ fn a_report_that_is_not_whole_yet_is_refused() {
     fs::rename(out.join("audit.json"), out.join("elsewhere")).expect("writable");
     assert_eq!(known().status.code(), Some(2));
     fs::rename(out.join("elsewhere"), out.join("audit.json")).expect("writable");
-    // What a killed first run leaves beside unrelated files.
+    // A manifest that a killed first run left next to unrelated files.
     fs::write(out.join("manifest.sha256"), "incomplete\n").expect("writable");
     assert_eq!(known().status.code(), Some(2));
     assert!(stderr(&known()).contains("incomplete"), "{}", stderr(&known()));
-    // A pipe is read like any file.
+    // A pipe is accepted like any file.
     let copy = scratch.path().join("copy.csv");
     fs::copy(out.join("findings.csv"), &copy).expect("readable");
     let base = case.arguments().iter().map(|a| format!("'{a}'")).collect::<Vec<_>>().join(" ");

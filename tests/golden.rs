@@ -1,5 +1,5 @@
-//! Tests that every fixture yields the reports beside it. They are reviewed like code.
-//! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them.
+//! Tests that every fixture yields the reports in its folder `expected/`, which are reviewed like
+//! code. `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them.
 
 mod support;
 
@@ -65,8 +65,8 @@ fn every_format_gives_the_same_answer() {
 }
 
 /// Exceptions, known findings and tickets refer to findings by their IDs, so an ID never changes.
-/// `tests/data/ids.tsv` contains the IDs assigned while audits still trusted all hosts. One that
-/// had to change would be listed in `CHANGED` with its reason.
+/// `tests/data/ids.tsv` contains the IDs assigned when audits still trusted all hosts. If an ID has
+/// to change, `CHANGED` lists it with the reason.
 #[test]
 fn findings_keep_their_ids() {
     const CHANGED: [(&str, &str); 0] = [];
@@ -83,7 +83,7 @@ fn findings_keep_their_ids() {
     }
 }
 
-/// Every capture in the fixtures is audited or described.
+/// Every capture in `fixtures/` is audited by a test and described in the README.
 #[test]
 fn every_capture_is_audited_and_described() {
     let readme = fs::read_to_string(fixture("README.md")).expect("the README");
@@ -103,7 +103,7 @@ fn every_capture_is_audited_and_described() {
             || folder == "farm-codes"
             || folder == "wrapped"
             || folder == "overlay";
-        assert!(audited, "{folder}/{name} is in no list");
+        assert!(audited, "{folder}/{name} is not listed");
         let described = readme.contains(&format!("{folder}/{name}"))
             || readme.contains(&format!("{folder}/*."));
         assert!(described, "{folder}/{name} is not in the README");
@@ -111,8 +111,8 @@ fn every_capture_is_audited_and_described() {
     assert!(count >= 10);
 }
 
-/// The faults that were injected into the lab farm are found, no more and no fewer. The healthy
-/// farm has none.
+/// Audits find exactly the faults that were injected into the lab farm, and none in the healthy
+/// farm.
 #[test]
 fn the_lab_farms_show_what_was_injected() {
     for (capture, expected, code) in [

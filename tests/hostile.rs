@@ -1,6 +1,6 @@
-//! Tests hostile input. An attacker chooses names, ports and flags freely. Names remain text in
-//! every report, and apparent broadcasts, answers or handshakes do not turn a violation into
-//! certainly documented traffic.
+//! Tests hostile input. An attacker chooses names, ports and flags freely. Names must remain text
+//! in every report. Apparent broadcasts, answers or handshakes must not turn a violation into
+//! traffic that is documented for certain.
 
 mod support;
 
@@ -14,10 +14,11 @@ const GW: &str = "10.1.0.1";
 const BROKER: &str = "10.1.0.10";
 const DC: &str = "10.1.0.20";
 const RDSH: &str = "10.1.0.30";
-/// A host that is not listed.
+/// An unlisted host in the farm's network.
 const EVIL: &str = "10.1.0.66";
 
-/// Names with a special meaning to a spreadsheet, a browser, a terminal, or a reader of the text.
+/// Names with a special meaning to a spreadsheet, a browser, a terminal, or a person who reads the
+/// report.
 const NAMES: &[&str] = &[
     "=HYPERLINK(1)",
     "+1",
@@ -35,16 +36,16 @@ const NAMES: &[&str] = &[
     "%0a=1",
 ];
 
-/// Asserts that a report contains neither control characters nor cells that a spreadsheet takes for
-/// a formula.
+/// Asserts that a report contains neither control characters nor cells that a spreadsheet
+/// interprets as formulas.
 fn is_harmless(report: &str, format: &str) {
     for c in report.chars() {
         let steers = c.is_control() && !matches!(c, '\n' | '\r')
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-        assert!(!steers, "{format} holds U+{:04X}", u32::from(c));
+        assert!(!steers, "{format} contains U+{:04X}", u32::from(c));
     }
     let lone = report.replace("\r\n", "\n");
-    assert!(!lone.contains('\r'), "{format} holds a lone carriage return");
+    assert!(!lone.contains('\r'), "{format} contains a lone carriage return");
     if matches!(format, "text" | "json" | "html" | "markdown") {
         return;
     }
@@ -88,8 +89,8 @@ fn hostile_names_of_an_inventory_are_text_in_every_report() {
         for format in FORMATS {
             is_harmless(&site.report(format.name), format.name);
         }
-        // The comments of evidence, the exceptions template made from findings, and the output of
-        // `explain`.
+        // The same holds for the comments in evidence files, the exceptions template, and the
+        // output of `explain`.
         let out = site.folder.path().join("out");
         let evidence = site.folder.path().join("evidence");
         let run = site.run(&[
@@ -129,7 +130,7 @@ fn hostile_names_of_an_inventory_are_text_in_every_report() {
         ]);
         is_harmless(&(stdout(&explained) + &stderr(&explained)), "text");
     }
-    assert_eq!(refused, 0, "an inventory may name its hosts as it likes");
+    assert_eq!(refused, 0, "an inventory may use any host names");
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn hostile_names_of_the_traffic_are_text_in_every_report() {
     for (number, name) in NAMES.iter().enumerate() {
         let ms = 1000 * number as u64;
         let outside = format!("203.0.113.{}", 10 + number);
-        // A single label, whatever it contains.
+        // DNS carries the name as a single label.
         let label: String = name.chars().filter(|c| *c != '.').take(60).collect();
         wire.lookup(ms, RDSH, DC, &[&label], &outside);
         let hello = client_hello(name, false, 0);
@@ -180,7 +181,8 @@ fn farm() -> String {
     format!("[farm]\nmatrix = \"ras-19\"\n{list}{clients}")
 }
 
-/// Returns the conversations that involve an address: server, port, verdict, certain.
+/// Returns client, server, port, verdict and certainty of the conversations that involve an
+/// address.
 fn judged(wire: &Wire, address: &str) -> Vec<[String; 5]> {
     let report = Site::new(&farm(), wire).report("conversations");
     let rows = columns(&report, &["client", "server", "port", "verdict", "certain"]);
@@ -188,7 +190,8 @@ fn judged(wire: &Wire, address: &str) -> Vec<[String; 5]> {
     rows.map(|row| row.try_into().expect("five cells")).collect()
 }
 
-/// Asserts that no conversation of an intruder is documented or background for certain.
+/// Asserts that no conversation of an address is permitted for certain, that is, documented,
+/// background or excepted.
 #[track_caller]
 fn is_a_violation(wire: &Wire, address: &str) {
     let rows = judged(wire, address);
@@ -199,7 +202,7 @@ fn is_a_violation(wire: &Wire, address: &str) {
     }
 }
 
-/// Turns the frames of an address into link-layer broadcasts.
+/// Sets the destination MAC address of all frames from an address to broadcast.
 fn shouted(mut wire: Wire, address: &str) -> Wire {
     let ip = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
     for (_, frame) in wire.0.iter_mut().filter(|(_, frame)| frame[26..30] == ip) {
@@ -232,7 +235,8 @@ fn an_address_that_looks_like_a_broadcast_hides_no_violation() {
     wire.connect(0, (last, 50_000), (BROKER, 20_003));
     wire.connect(100, (last, 137), (BROKER, 137));
     is_a_violation(&wire, last);
-    // A directed broadcast to a port of the farm that no row opens to everyone.
+    // Broadcasts and multicasts that no row documents: a directed broadcast, and SYNs to a
+    // broadcast and a multicast address.
     let mut wire = Wire::default();
     wire.udp(0, (EVIL, 20_003), ("10.1.0.255", 20_003));
     wire.tcp(10, (EVIL, 50_000), ("10.1.0.255", 20_003), SYN, 0);
@@ -242,8 +246,8 @@ fn an_address_that_looks_like_a_broadcast_hides_no_violation() {
 
 #[test]
 fn a_forged_answer_to_a_lookup_opens_nothing() {
-    // A client looks up gateways by broadcast. An unlisted host answers from the port and then
-    // serves it.
+    // A client looks up gateways by broadcast. An unlisted host answers, and the client then sends
+    // to that host.
     let client = "10.1.9.7";
     let all = "10.1.9.255";
     let mut wire = Wire::default();
@@ -251,8 +255,8 @@ fn a_forged_answer_to_a_lookup_opens_nothing() {
     wire.udp(5, (EVIL, 20_000), (client, 50_000));
     wire.udp(6, (client, 50_000), (EVIL, 20_000));
     is_a_violation(&wire, EVIL);
-    // Background traffic is answered from its own port. An answer from another port does not belong
-    // to it.
+    // Background traffic is answered from its own port. An answer from another port is not
+    // background.
     let mut wire = Wire::default();
     wire.udp(0, (RDSH, 5353), ("224.0.0.251", 5353));
     wire.udp(5, (EVIL, 9999), (RDSH, 5353));
@@ -262,15 +266,14 @@ fn a_forged_answer_to_a_lookup_opens_nothing() {
 
 #[test]
 fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
-    // From a documented port of its own, the session host sends data to the broker. A SYN-ACK
-    // precedes it, and the victim's stack replies with an ACK, as if the broker had opened the
-    // connection.
+    // The session host sends data to the broker from its own documented port. A SYN-ACK precedes
+    // the data, and the broker's stack replies with a RST, as if the broker had tried to connect.
     let mut wire = Wire::default();
     wire.tcp(0, (RDSH, 30_004), (BROKER, 445), SYN | ACK, 0);
     wire.tcp(1, (BROKER, 445), (RDSH, 30_004), support::wire::RST, 0);
     wire.tcp(2, (RDSH, 30_004), (BROKER, 445), ACK, 100);
     is_a_violation(&wire, RDSH);
-    // A connection from before the capture, from a documented port.
+    // A connection that is older than the capture, from a documented port.
     let before = |wire: &mut Wire| {
         wire.tcp(100, (RDSH, 30_004), (BROKER, 445), ACK, 100);
         wire.tcp(101, (BROKER, 445), (RDSH, 30_004), ACK, 100);
@@ -278,21 +281,21 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
     let mut wire = Wire::default();
     before(&mut wire);
     is_a_violation(&wire, RDSH);
-    // The same if other connections, by an unlisted host or by the broker itself, show that the
+    // The same, although connections from an unlisted host or from the broker itself show that the
     // port is served.
     for client in [EVIL, BROKER] {
         let mut wire = Wire::default();
         wire.connect(0, (client, 50_000), (RDSH, 30_004));
         before(&mut wire);
         let rows = judged(&wire, RDSH);
-        // Interpreted as documented use of the served port, and therefore in a row of its own that
-        // is not certain.
+        // The packets may be interpreted as documented use of the served port, but then in a
+        // conversation of their own that is not certain.
         let of_broker = |row: &[String; 5]| row[0] == BROKER && row[1] == RDSH && row[4] == "no";
         let abuse = |row: &[String; 5]| row[0] == RDSH && row[1] == BROKER && row[2] == "445";
         let told = rows.iter().any(|row| abuse(row) || of_broker(row));
         assert!(told, "{rows:?}");
     }
-    // A complete opening in the opposite direction, forged before the real one.
+    // A handshake in the opposite direction, forged before the real one.
     let mut wire = Wire::default();
     wire.tcp(0, (BROKER, 445), (RDSH, 30_004), SYN, 0);
     wire.tcp(1, (RDSH, 30_004), (BROKER, 445), SYN | ACK, 0);

@@ -1,6 +1,6 @@
-//! Tests the lab farm itself: network namespaces, real sockets, a span port, and the injected
-//! findings. Needs root, iproute2, iptables, tcpdump and python3. Without them, the test reports
-//! that it was skipped, or fails if `RASAUDIT_REQUIRE_LAB` is set, as in CI.
+//! Tests the lab farm itself (network namespaces, real sockets, a span port) and that audits find
+//! the injected faults. Needs root, iproute2, iptables, tcpdump and python3. Without them, the test
+//! reports that it was skipped, or fails if `RASAUDIT_REQUIRE_LAB` is set, as in CI.
 
 mod support;
 
@@ -11,7 +11,8 @@ use std::thread;
 use support::truth::{above_info, findings, truth};
 use support::{fixture, rasaudit, stdout};
 
-/// Long enough for every kind of conversation to occur once, and for sessions to count as triggers.
+/// The duration of a scenario: every kind of conversation occurs at least once, and sessions are
+/// long enough to be triggers.
 const SECONDS: &str = "90";
 
 fn missing() -> Option<String> {
@@ -38,7 +39,7 @@ fn missing() -> Option<String> {
         .then(|| "no network namespace with bridge, filter and mirror can be made here".to_owned())
 }
 
-/// Runs a scenario and returns its capture.
+/// Runs a scenario of the lab farm and returns the path of its capture.
 fn record(scenario: &str, folder: &Path) -> PathBuf {
     let capture = folder.join(format!("{scenario}.pcap"));
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());

@@ -19,7 +19,7 @@ const PERMISSIVE: &[&str] = &[
     "BSL-1.0",
 ];
 
-/// The target that is built here. Crates for other platforms may be missing on this machine.
+/// The target of the build. Crates for other platforms may be missing on this machine.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
 #[test]

@@ -1,6 +1,6 @@
-//! Tests that the same packets under every link type and in every tunnel yield the same
-//! conversations, except for what a wrapper cannot carry. Also compares each wrapped frame with
-//! what tshark sees in it.
+//! Tests that the same packets yield the same conversations under every link type and in every
+//! tunnel, except for evidence that a wrapper cannot carry. Also compares each wrapped frame with
+//! tshark's result.
 
 mod support;
 
@@ -31,16 +31,16 @@ const CONVERSATION: &[&str] = &[
     "packets_to_client",
 ];
 
-/// Returns client, server, transport, port -> verdict, code, state, direction, flows, attempts, and
-/// packets in both directions.
+/// Maps client, server, transport and port to verdict, code, state, direction evidence, flows,
+/// attempts, and packets in each direction.
 fn conversations(capture: &Path, inventory: &Path) -> BTreeMap<Vec<String>, Vec<String>> {
     let text = support::conversations(capture, inventory);
     let rows = support::columns(&text, CONVERSATION).into_iter();
     rows.map(|mut row| (row.drain(..4).collect(), row)).collect()
 }
 
-/// Returns the statement that the wrappers' tunnels and those of the kernel's own overlay are
-/// mirrors.
+/// Returns a `[capture]` table that declares the tunnels of the wrappers and those of the kernel's
+/// overlay as mirrors.
 fn stating() -> String {
     let ends = r#"ends = ["192.0.2.0/24", "2001:db8::/32", "172.16.0.0/12", "10.0.0.0/8"]"#;
     let kinds = rasaudit::policy::TUNNEL_KINDS.iter();
@@ -50,15 +50,15 @@ fn stating() -> String {
 }
 
 /// Wraps the frames of a fixture that carry a packet, and compares the conversations. Frames
-/// without a packet would be reported as the tunnel's own.
+/// without a packet are left out, because only the tunnel itself would be reported for them.
 fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let capture = fixture(captured);
     let records = Records::read(&capture);
     let seen = ours(&capture);
     let packet = |number: usize| matches!(&seen[number], Ok(seen) if seen.fingerprint != 0 && seen.undecoded_tunnel.is_none());
-    // The contents of a mirror are believed without a statement. The contents of a tunnel inside it
-    // are not.
+    // The contents of a mirror are trusted without a declaration. The contents of a tunnel inside
+    // it are not.
     let stated = scratch.path().join("stated.toml");
     let text = fs::read_to_string(fixture(inventory)).expect("the inventory");
     fs::write(&stated, text.replace("[capture]\n", &stating())).expect("writable");
@@ -76,7 +76,7 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
         };
         let numbers: Vec<usize> =
             (0..records.records.len()).filter(|n| carried(*n, &records.records[*n])).collect();
-        // What a wrapper cannot carry is removed from both sides.
+        // Frames that the wrapper cannot carry are also removed from the plain capture.
         if numbers != kept {
             let frames: Vec<_> = numbers.iter().map(|n| records.records[*n].clone()).collect();
             records.write(&plain_path, &frames);
@@ -110,7 +110,8 @@ fn every_wrapper_gives_the_same_conversations_of_every_kind_of_packet() {
     same_conversations("decode-mix/mix.pcap", "decode-mix/inventory.toml", 20);
 }
 
-/// Nested tunnels: a capture of the kernel's own overlay, and frames that are wrapped already.
+/// Nested tunnels: wraps a capture of the kernel's own overlay, and frames that are already
+/// wrapped.
 #[test]
 fn wrapped_frames_may_be_wrapped_again() {
     same_conversations("overlay/vxlan.pcap", "decode-mix/inventory.toml", 5);
@@ -123,7 +124,8 @@ fn wrapped_frames_may_be_wrapped_again() {
     }
 }
 
-/// Returns the frames of the fixtures in `wrapped/`: a dozen, spread over ten minutes of a farm.
+/// Returns the contents of a fixture in `wrapped/`: a dozen frames, spread over ten minutes of a
+/// farm.
 fn dozen(records: &Records, wrapper: &Wrapper) -> Vec<u8> {
     let step = records.records.len() / 12;
     wrap::capture(records, wrapper, |number, _| number % step == 0)
@@ -143,10 +145,11 @@ fn the_fixtures_are_what_their_recipe_makes() {
         assert_eq!(fs::read(&path).ok().as_ref(), Some(&made), "{}", path.display());
     }
     let files = fs::read_dir(&folder).expect("a folder").count();
-    assert_eq!(files, WRAPPERS.len(), "a file in {} belongs to no wrapper", folder.display());
+    assert_eq!(files, WRAPPERS.len(), "{} contains an unexpected file", folder.display());
 }
 
-/// Teredo only carries IPv6, of which a farm has little.
+/// Teredo only carries IPv6, which the farm's capture hardly contains, so another capture is
+/// wrapped.
 #[test]
 fn tshark_sees_the_same_inside_teredo() {
     let records = Records::read(&fixture("decode-mix/mix.pcap"));
@@ -163,7 +166,7 @@ fn tshark_sees_the_same_inside_teredo() {
         let mut inside = 0;
         for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             let seen = ours.as_ref().unwrap_or_else(|link| panic!("link type {link}"));
-            // There are more extension headers than the decoder follows, so the surrounding packet
+            // The packet has more extension headers than the decoder follows, so the outer packet
             // was observed.
             if seen.undecoded_tunnel.is_some() {
                 continue;
@@ -175,7 +178,7 @@ fn tshark_sees_the_same_inside_teredo() {
     }
 }
 
-/// Tags of switch chips that tcpdump decodes and tshark (4.0) does not. The comparison of
+/// Tags of switch chips that tcpdump decodes and tshark (4.0) does not. Only the comparison of
 /// conversations checks their contents.
 const UNKNOWN_TO_TSHARK: &[&str] = &[
     "marvell-ethertype",
@@ -199,7 +202,7 @@ fn tshark_sees_the_same_inside_every_wrapper() {
         assert!(ours.len() >= 10, "{}: {}", wrapper.name, ours.len());
         let mut flows = 0;
         for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
-            // tshark takes the number that Windows uses for IPv6 for that of another protocol.
+            // tshark takes the value that Windows uses for IPv6 for another protocol.
             if wrapper.name == "npcap-loopback" && theirs.protocols.starts_with("null:ipx") {
                 continue;
             }

@@ -1,7 +1,6 @@
-//! Tests live audits in a network of their own: a pair of interfaces in a network namespace, over
-//! which captures are replayed. Needs root, iproute2, nftables, tcpdump, python3 and tcpreplay.
-//! Without them the tests report that they were skipped, or fail if `RASAUDIT_REQUIRE_LAB` is set,
-//! as in CI.
+//! Tests live audits of captures that are replayed over a pair of interfaces in a network
+//! namespace. Needs root, iproute2, nftables, tcpdump, python3 and tcpreplay. Without them the
+//! tests report that they were skipped, or fail if `RASAUDIT_REQUIRE_LAB` is set, as in CI.
 
 mod support;
 
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use support::fixture;
 use support::span::{Wire, inventory, path_var, sh, text};
 
-/// Returns columns of a report, row by row.
+/// Returns the named columns of a report, as a set of rows.
 fn columns<const N: usize>(file: &Path, wanted: [&str; N]) -> BTreeSet<[String; N]> {
     let mut reader = csv::Reader::from_path(file).expect("a report");
     let header = reader.headers().expect("a header").clone();
@@ -39,7 +38,8 @@ fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// Returns a frame with an IPv4 packet. `piece` contains its flags and fragment offset.
+/// Returns an Ethernet frame with an IPv4 packet. `piece` contains the flags and the fragment
+/// offset.
 fn packet(id: u16, piece: u16, protocol: u8, from: u32, to: u32, above: &[u8]) -> Vec<u8> {
     let mut ip = vec![0x45, 0];
     ip.extend((20 + above.len() as u16).to_be_bytes());
@@ -52,7 +52,7 @@ fn packet(id: u16, piece: u16, protocol: u8, from: u32, to: u32, above: &[u8]) -
     [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0][..], &ip, above].concat()
 }
 
-/// Returns the first fragment of a UDP datagram, or the other one.
+/// Returns one of the two fragments of a UDP datagram.
 fn fragment(id: u16, first: bool) -> Vec<u8> {
     const MORE: u16 = 0x2000;
     let from = 0x0a14_011f;
@@ -66,10 +66,10 @@ fn fragment(id: u16, first: bool) -> Vec<u8> {
     }
 }
 
-/// Returns a frame that is unlike nearly all others: an address claim, a datagram or an attempt
-/// from outside, or a scan inside.
+/// Returns a frame that differs from nearly all others: an address claim, a datagram or SYN from an
+/// outside address, or a SYN of a scan inside the farm.
 fn stranger(number: u32) -> Vec<u8> {
-    // Spread over all addresses.
+    // Spreads the addresses over a large part of the address space.
     let made_up = number.wrapping_mul(0x9e37_79b9) | 0x4000_0000;
     let ports = |to: u16| [(1024 + number % 60_000) as u16, to].map(u16::to_be_bytes).concat();
     let syn = |to| [ports(to), vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 32, 0, 0, 0, 0, 0]].concat();
@@ -94,8 +94,8 @@ fn stranger(number: u32) -> Vec<u8> {
 const WHO: [&str; 8] =
     ["client", "server", "transport", "port", "verdict", "code", "direction", "state"];
 
-/// Audits the same frames offline and returns the folder of the reports, for comparison apart from
-/// times.
+/// Audits the same capture offline and returns the folder of the reports, which may differ from the
+/// live reports in times only.
 fn offline(capture: &Path, folder: &Path) -> PathBuf {
     offline_with(capture, folder, 1)
 }
@@ -158,10 +158,10 @@ fn a_restart_goes_on_where_it_was_killed_and_a_torn_state_costs_one_window() {
     };
     let before = count(scratch.path());
     assert!(before > 10_000, "{before}");
-    // A crash during a write leaves a partial file.
+    // A crash during a write leaves a truncated state file.
     let current = state.join("evidence.state");
     let whole = fs::read(&current).expect("a state");
-    fs::write(&current, &whole[..whole.len() / 2]).expect("a torn state");
+    fs::write(&current, &whole[..whole.len() / 2]).expect("a truncated state");
     let ended =
         wire.live(scratch.path(), &[&state_arguments[..], &["--windows", "2"]].concat()).end();
     let told = text(&ended.stderr);
@@ -175,7 +175,7 @@ fn a_restart_goes_on_where_it_was_killed_and_a_torn_state_costs_one_window() {
         4
     );
     assert_eq!(text(&ended.stdout), "");
-    // Changed rules judge the old evidence again.
+    // After a change of the inventory, the saved evidence is judged again.
     let file = inventory(scratch.path());
     let old = fs::read_to_string(&file).expect("an inventory");
     fs::write(&file, old.replace("\"rep1\"", "\"reporter\"")).expect("an inventory");
@@ -249,12 +249,12 @@ fn an_interface_may_go_and_come_back() {
     sleep(Duration::from_millis(1500));
     assert!(wire.cable());
     sleep(Duration::from_millis(2500));
-    // An interface that is merely down looks like silence to libpcap.
+    // For libpcap, an interface that is down only looks idle.
     wire.ip("link set span down");
     sleep(Duration::from_millis(2500));
     wire.ip("link set span up");
     sleep(Duration::from_millis(2000));
-    // An interface with another name is missing, too.
+    // A renamed interface counts as missing.
     wire.ip("link set span down");
     wire.ip("link set span name other");
     sleep(Duration::from_millis(2500));
@@ -268,8 +268,8 @@ fn an_interface_may_go_and_come_back() {
     assert_eq!(told.matches("span can no longer be read").count(), 3, "{told}");
     assert!(told.contains("(it is down)"), "{told}");
     assert_eq!(told.matches("span is being read again").count(), 3, "{told}");
-    // The interface could not be read for part of the time. This is reported, and the audit does
-    // not crash.
+    // The interface could not be read for some time. The exit code reports this, and the audit
+    // continues.
     assert_eq!(ended.status.code(), Some(3), "{told}");
     let report = scratch.path().join("out/latest/findings.csv");
     assert!(columns(&report, ["code"]).contains(&["refused".to_owned()]));
@@ -293,7 +293,7 @@ fn a_full_disk_costs_reports_and_nothing_else() {
     let told = text(&ended.stderr);
     assert!(told.contains("No space left"), "{told}");
     assert_eq!(ended.status.code(), Some(3), "{told}");
-    // No partial files are left, and the findings were reported all the same.
+    // No partial files are left, and the findings were still reported.
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(text(&ended.stdout).lines().count(), 3);
 }
@@ -416,7 +416,8 @@ fn no_thread_of_a_running_audit_has_rights_that_it_does_not_need() {
             assert_eq!(value("CapPrm:"), capabilities, "{sandbox}");
             assert_eq!(value("NoNewPrivs:"), "1", "{sandbox}");
         }
-        // The inventory is now a link to a file outside, which the audit can no longer open.
+        // The inventory is replaced by a link to a file outside the sandbox, which the audit cannot
+        // open.
         let file = inventory(&folder);
         fs::remove_file(&file).expect("a file");
         let outside = fixture("farm-healthy/inventory.toml");
@@ -481,7 +482,8 @@ fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
         let offline = fs::read(offline.join(report));
         assert!(live.expect("a report") == offline.expect("a report"), "{report}");
     }
-    // A restart continues after the existing files, and keeps only the given number of files.
+    // After a restart, the numbering of files continues, and only the given number of files is
+    // kept.
     let last = files().last().cloned().expect("a file");
     let more = ["--windows", "1", "--every", "1s", "--write", file, "--write-files", "3"];
     let ended = wire.live(scratch.path(), &more).end();
@@ -493,7 +495,8 @@ fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
 fn a_wire_that_is_down_proves_nothing_missing() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
-    // The healthy farm without one kind of connection, as if that took the other cable.
+    // The traffic of the healthy farm without one kind of connection, as if that traffic took the
+    // other cable.
     let ns = &wire.0;
     let rest = scratch.path().join("rest.pcap");
     let ip = format!("ip -n {ns}");
@@ -501,8 +504,8 @@ fn a_wire_that_is_down_proves_nothing_missing() {
         "{ip} link add sent2 type veth peer name span2 && {ip} link set sent2 up && {ip} link set span2 up"
     )));
     let whole = fixture("farm-healthy/span.pcap");
-    // The frames were truncated when captured. To be sent, they need the length that their headers
-    // state.
+    // The capture contains truncated frames. To be sent, they must have the length that their
+    // headers give.
     assert!(sh(&format!(
         "tcpdump -r {0} -w {1}.cut not port 20002 && tcprewrite --fixlen=pad -i {1}.cut -o {1}",
         whole.display(),
@@ -544,7 +547,7 @@ fn an_answer_may_have_come_while_the_wire_was_away() {
         }
         sleep(Duration::from_millis(2500));
         assert!(sh(&format!("{replay} -L 1 {capture}")));
-        // The window with the gap, and one more, for the result of all windows.
+        // Closes the window that contains the gap, so that the final report covers all windows.
         live.signal("USR1");
         sleep(Duration::from_millis(1500));
         live.signal("TERM");
@@ -560,7 +563,7 @@ fn an_answer_may_have_come_while_the_wire_was_away() {
 fn fragments_are_counted_the_same_with_any_number_of_threads() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
-    // Complete datagrams in two fragments, and fragments whose other half never arrives.
+    // Datagrams with both fragments, and fragments whose other half never arrives.
     let mut frames = Vec::new();
     for id in 0..90u16 {
         for first in [true, false] {
@@ -640,8 +643,8 @@ fn made_up_addresses_and_inside_scans_stay_within_memory() {
     );
 }
 
-/// The network namespaces of two hosts, connected to a switch whose two ports are mirrored to
-/// `sent`, the other end of `span`.
+/// The network namespaces of two hosts that are connected to a switch. Both switch ports are
+/// mirrored to `sent`, whose peer is `span`.
 struct MirroredHosts {
     gateway: String,
     broker: String,

@@ -1,6 +1,6 @@
 //! Tests that the shipped matrices are complete and valid: they contain every port of the vendor's
-//! documents with its pair of roles, as many rows as the transcription counts, and an example that
-//! each row decides.
+//! documents with its pair of roles, as many rows as the transcription counts, and for each row an
+//! example that the row allows.
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::wire::{Wire, client_hello};
 use support::{columns, rasaudit, stderr, stdout};
 
 fn matrix(name: &str) -> Matrix {
-    RuleFiles::named(name, None).expect("shipped").load().expect("sound")
+    RuleFiles::named(name, None).expect("shipped").load().expect("valid")
 }
 
 fn with_overlays(name: &str) -> Matrix {
@@ -25,15 +25,15 @@ fn with_overlays(name: &str) -> Matrix {
     for overlay in OVERLAYS {
         files.add_overlay(overlay, None).expect("shipped");
     }
-    files.load().expect("sound")
+    files.load().expect("valid")
 }
 
-/// A port or range over one transport, between two roles.
+/// Source role, destination role, transport, and port or port range.
 type Fact = (String, String, String, String);
 
-/// Returns the contents of a document's tables, as transcribed by a person who had not seen the
-/// matrix. Each line in `tests/documents/` contains the numbers of one Ports cell, its protocols,
-/// and the two roles.
+/// Returns the tables of a document, as transcribed by a person who had not seen the matrix. Each
+/// line in `tests/documents/` contains the numbers of one Ports cell, its protocols, and the two
+/// roles.
 fn facts(document: &str) -> BTreeSet<Fact> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/documents").join(document);
     let text = fs::read_to_string(path).expect("the facts");
@@ -41,7 +41,7 @@ fn facts(document: &str) -> BTreeSet<Fact> {
     for line in text.lines().skip(1) {
         let cells: Vec<&str> = line.split('\t').collect();
         let [_, ports, protocols, source, destination] = cells[..] else { panic!("{line}") };
-        // The numbers are extracted from the cell as printed.
+        // The numbers are extracted from the text of the printed cell.
         let is_number = |c: char| c.is_ascii_digit() || c == '-';
         let numbers = ports.split(|c| !is_number(c)).filter(|p| !p.is_empty());
         for (port, protocol) in
@@ -54,7 +54,7 @@ fn facts(document: &str) -> BTreeSet<Fact> {
     facts
 }
 
-/// Returns the contents of a row in the same form.
+/// Returns a row of the matrix in the same form.
 fn fact(matrix: &Matrix, row: &Row) -> Fact {
     let (transport, ports) = if row.transport.has_ports() {
         (row.transport.to_string(), row.ports_text())
@@ -67,7 +67,7 @@ fn fact(matrix: &Matrix, row: &Row) -> Fact {
 
 #[test]
 fn every_number_of_both_documents_stands_in_the_matrix_with_its_pair_of_roles() {
-    // Rows that are not from a Ports cell. sources.md gives the reasons.
+    // Rows that do not come from a Ports cell, for reasons that sources.md gives.
     let argued = |row: &Row| {
         [
             "ras19.console.performance-monitor.tcp.3000",
@@ -149,14 +149,14 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_two_more() {
         ("console", 11),
         ("guest-agent", 5),
         ("halb", 7),
-        // The document has two. Counters over TCP are accepted in addition to UDP, for the reasons
-        // in sources.md.
+        // The document has two. Performance counters are also accepted over TCP, for the reasons in
+        // sources.md.
         ("performance-monitor", 3),
         ("publishing-agent", 16),
         ("rdsh-agent", 6),
         ("remote-pc-agent", 5),
         ("reporting", 1),
-        // The document has ten. Clients also look up gateways.
+        // The document has ten. The additional row allows clients to look up gateways.
         ("secure-client-gateway", 11),
         ("vdi-agent", 4),
     ];
@@ -169,8 +169,7 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_two_more() {
     );
 }
 
-/// Each point that the document leaves open is named in the note of a row and discussed in
-/// sources.md.
+/// Each open point of the document is named in the note of a row and discussed in sources.md.
 #[test]
 fn every_open_point_is_resolved_where_it_can_be_seen() {
     let matrix = matrix("ras-19");
@@ -178,9 +177,9 @@ fn every_open_point_is_resolved_where_it_can_be_seen() {
     for number in 1..=13 {
         let point = format!("(U{number})");
         let rows: Vec<&Row> = matrix.rows.iter().filter(|r| r.note.contains(&point)).collect();
-        assert!(!rows.is_empty(), "{point} stands in no note");
+        assert!(!rows.is_empty(), "{point} is not in any note");
         let line = sources.lines().find(|line| line.starts_with(&format!("| U{number} |")));
-        let line = line.unwrap_or_else(|| panic!("{point} stands not in sources.md"));
+        let line = line.unwrap_or_else(|| panic!("{point} is not in sources.md"));
         let words: BTreeSet<&str> = rows.iter().map(|row| row.certainty.name()).collect();
         assert!(words.iter().all(|word| line.contains(*word)), "{point}: {words:?}");
     }
@@ -204,13 +203,13 @@ fn the_shipped_matrices_pass_the_lint_and_decide_their_examples() {
     }
 }
 
-/// An inventory with two hosts of each role and every feature on, and the addresses for each row's
-/// examples.
+/// A farm for one matrix: an inventory with two hosts of each role and all features on, and the
+/// packets of all examples.
 struct Farm<'m> {
     matrix: &'m Matrix,
     inventory: String,
     wire: Wire,
-    /// The row that has to decide, by client, server and service.
+    /// The row that must determine the ruling, by client, server, transport and port.
     expected: BTreeMap<[String; 4], String>,
 }
 
@@ -246,7 +245,7 @@ impl<'m> Farm<'m> {
         format!("10.0.{copy}.{}", role + 1)
     }
 
-    /// Sends the packets of a row's examples.
+    /// Appends the packets of a row's examples.
     fn add(&mut self, row: &Row) {
         for example in &row.examples {
             let ms = self.expected.len() as u64 * 50;
@@ -287,13 +286,13 @@ impl<'m> Farm<'m> {
             assert_eq!(
                 self.expected.insert(key, row.id.clone()),
                 None,
-                "{}: an example of two rows",
+                "{}: the example belongs to two rows",
                 row.id
             );
         }
     }
 
-    /// Audits all packets and checks which row decided each conversation.
+    /// Audits all packets and checks which row determined the ruling of each conversation.
     fn check(&self) {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let capture = scratch.path().join("a.pcap");
@@ -311,8 +310,8 @@ impl<'m> Farm<'m> {
             let [rule, verdict, certain] = &decided[key][..] else { panic!("three cells") };
             assert_eq!((rule, verdict.as_str()), (id, "documented"), "{key:?}");
             let row = self.matrix.rows.iter().find(|row| row.id == *id).expect("the row");
-            // A doubtful row marks everything that it decides as doubtful, and so does a port that
-            // was not announced.
+            // Rulings from a doubtful row are uncertain, and so are those about ports that were not
+            // announced.
             let guess = row.transport.has_ports() && row.transport.to_string() == "udp";
             if !guess && row.transport.has_ports() {
                 let doubtful = row.is_doubtful() || row.announced_by.is_some();
@@ -322,7 +321,7 @@ impl<'m> Farm<'m> {
     }
 }
 
-/// Sends every example of every row as packets through the whole program.
+/// Audits the packets of every example of every row with the complete program.
 #[test]
 fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
     for matrix in MATRICES.iter().map(|name| with_overlays(name)) {
@@ -339,7 +338,7 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
         }
         for row in matrix.rows.iter().filter(to_all) {
             let mut farm = Farm::new(&matrix, None);
-            // A broadcast goes to whichever of its addressees is present.
+            // The addressees of a broadcast depend on the hosts that the inventory lists.
             let members = matrix.roles[row.destination].members;
             let keep: Vec<&str> = matrix.role_names(members);
             let from = &matrix.roles[row.examples[0].from].slug;
@@ -357,7 +356,7 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
     }
 }
 
-/// Wrong rows of a matrix, with what the lint says about them.
+/// Invalid rows of a matrix, with the message of the lint.
 const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5001",
@@ -475,8 +474,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Tests each way for a row to be wrong, in the shipped matrix with one additional line or one
-/// changed cell.
+/// Tests that the lint reports each kind of invalid row and accepts valid rows.
 #[test]
 fn the_lint_finds_each_kind_of_problem() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -490,8 +488,7 @@ fn the_lint_finds_each_kind_of_problem() {
         assert_eq!(checked.status.code(), Some(2), "{expected}\n{rows}");
         assert!(told.contains(expected), "{expected}\n{told}");
     }
-    // A range of which only the middle belongs to the row alone, and a row that decides only while
-    // a feature is off, are both valid.
+    // Valid rows: a range with an example inside it, a row to a group of roles, and a single port.
     let sound = "a,broker,ad-dc,tcp,100,200,,,,p,q,,,,,,,,,broker > ad-dc tcp/150\n\
                  b,broker,any-farm-host,tcp,300,300,,,,p,q,,,,,,,,,broker > halb tcp/300";
     fs::write(&path, format!("{header}\n{sound}\n")).expect("writable");
@@ -559,7 +556,7 @@ fn every_feature_is_described_and_every_one_described_is_needed() {
     assert_eq!(usual, ["rdp-udp", "ssl", "web-client"]);
 }
 
-/// Lists the rows that a new version opens and closes.
+/// Tests that a diff lists the rows that a new version opens, narrows and closes.
 #[test]
 fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     let diff = rasaudit(["matrix", "diff", "ras-legacy", "ras-19", "--format", "csv"]);
@@ -569,19 +566,20 @@ fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     assert!(has(["opens", "console", "guest-agent", "udp", "30009"]));
     assert!(has(["opens", "avd-session-host", "login.windows.net", "tcp", "443"]));
     assert!(has(["closes", "console", "turbo-site", "tcp", "80"]));
-    // The same ports between the same roles, although one version uses groups and the other roles.
+    // The same ports between the same roles are not a change, even if one version uses groups and
+    // the other single roles.
     assert!(!rows.iter().any(|r| r[4] == "20001" && r[1] == "broker"));
-    // Of the broad rows, only what the new version no longer allows is closed.
+    // A broad row is narrowed: only the sources that the new version no longer allows are listed.
     let push =
         rows.iter().find(|r| r[5] == "legacy.any-farm-host.rdsh-agent.tcp.49179").expect("the row");
     assert!(
         push[0] == "narrows" && push[1].contains("console") && !push[1].contains("broker"),
         "{push:?}"
     );
-    // The entry port stays open, for fewer sources.
+    // The entry port stays allowed, but for fewer sources.
     let web = rows.iter().find(|r| r[5] == "legacy.any.gateway.tcp.443").expect("the row");
     assert_eq!(web[..2], ["narrows", "any address"]);
-    // Names of services change, too.
+    // Renamed services are also listed.
     assert!(rows.iter().any(|r| r[0] == "closes" && r[2] == "erp.2x.com"));
     let none = rasaudit(["matrix", "diff", "ras-19", "ras-19", "--format", "json"]);
     assert_eq!(stdout(&none).trim(), "[]");
@@ -631,11 +629,11 @@ fn a_matrix_is_shown_in_every_form() {
     assert!(stdout(&overlay).contains("Tickets"), "{}", stdout(&overlay));
 }
 
-/// Every code has its own severity or that of its verdict, and established connections are at least
-/// as severe as mere attempts.
+/// Every code has a severity of its own or that of its verdict. An established connection is at
+/// least as severe as an attempt.
 #[test]
 fn every_code_has_a_severity() {
-    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
     let text = include_str!("../rules/severity.csv");
     for code in rasaudit::classify::Code::ALL {
         let verdict = code.verdict().name();
@@ -649,8 +647,8 @@ fn every_code_has_a_severity() {
     }
 }
 
-/// An empty table is not a matrix. A list of background traffic and an overlay are each checked as
-/// such.
+/// An empty table is not a valid matrix. Lists of background traffic and overlays are checked by
+/// their own rules.
 #[test]
 fn files_of_every_kind_are_checked() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

@@ -205,13 +205,13 @@ fn observations() -> impl Strategy<Value = Observation> {
     )
 }
 
-/// Returns the contents of some flows, in order.
+/// Returns the flows of a partition as sorted strings.
 fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
     let mut flows: Vec<String> = shard
         .iter()
         .map(|flow| {
-            // The number of an encapsulation is only meaningful within its run, so the
-            // encapsulations themselves are compared.
+            // The index of an encapsulation is valid only within its run, so the encapsulations
+            // themselves are compared.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.syns, s.flags));
             let openings = [0, 1].map(|side| {
@@ -227,8 +227,8 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
     flows
 }
 
-/// Returns the merged contents after workers took in `parts`, each with its own tables, spilled or
-/// not.
+/// Returns the merged flows and side evidence of several workers, each of which observed one part.
+/// With `spill`, their tables are written to disk first.
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, std::env::temp_dir());
@@ -241,7 +241,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let mut flows = store.finish(&keep, 2, usize::MAX).expect("what was spilled comes back");
     let removed = flows.remove_duplicates().expect("what was spilled comes back");
     let whole = known(&flows);
-    // Flows that are exported as values and imported again, in two parts, are the same.
+    // Exporting all flows as values and importing them in two parts does not change them.
     let Evidence { flows, side } = flows.evidence().expect("what was spilled comes back");
     let bytes = postcard::to_stdvec(&flows).expect("values");
     let flows: Vec<FlowRecord> = postcard::from_bytes(&bytes).expect("what was written");

@@ -1,5 +1,5 @@
-//! Tests the healthy farm with a single change: an added forbidden flow yields exactly its finding,
-//! and removing a required service yields exactly the missing one.
+//! Tests single changes of the healthy farm: an added forbidden flow yields exactly its finding,
+//! and a removed required service is exactly what is reported as missing.
 
 mod support;
 
@@ -20,8 +20,7 @@ fn report(capture: &Path, format: &str, wanted: &[&str]) -> Vec<Vec<String>> {
     columns(&stdout(&run), wanted)
 }
 
-/// Returns the records of packets, as if they had been captured with the farm, from its second
-/// minute.
+/// Returns packets as pcap records that start one minute after the record `start`.
 fn records_of(wire: &Wire, start: &[u8]) -> Vec<Vec<u8>> {
     let seconds = u32::from_le_bytes(start[..4].try_into().expect("four bytes")) + 60;
     let record = |(ms, frame): &(u64, Vec<u8>)| {
@@ -62,7 +61,7 @@ fn a_forbidden_flow_put_in_is_exactly_its_finding() {
         match number % 3 {
             0 => wire.connect(0, (source, 50_999), (target, port)),
             1 => wire.knock(0, (source, 50_999), (target, port)),
-            // Whatever the source port.
+            // The source port is one that the matrix documents, which makes no difference.
             _ => wire.connect(0, (source, 20_003), (target, port)),
         }
         let records = [&healthy.records[..], &records_of(&wire, &healthy.records[0])].concat();
@@ -93,10 +92,10 @@ fn a_forbidden_flow_put_in_is_exactly_its_finding() {
         assert_eq!(finding[7], if number % 3 == 1 { "unanswered" } else { "established" });
         codes.insert(finding[6].clone());
     }
-    assert_eq!(codes.len(), 2, "both codes had their cases");
+    assert_eq!(codes.len(), 2, "both codes occurred");
 }
 
-/// The flows of a conversation: client, server, transport, port.
+/// The key of a conversation: client, server, transport, port.
 type Subject = (String, String, String, String);
 
 #[test]
@@ -137,7 +136,7 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
         };
         let kept: Vec<Vec<u8>> =
             (0..seen.len()).filter(stays).map(|number| healthy.records[number].clone()).collect();
-        assert!(kept.len() < healthy.records.len(), "{group}: nothing was taken out");
+        assert!(kept.len() < healthy.records.len(), "{group}: nothing was removed");
         healthy.write(&capture, &kept);
         let silent: BTreeSet<String> = report(&capture, "hosts", &["name", "unicast_sent"])
             .into_iter()
@@ -153,7 +152,7 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
                     assert!(!silent.contains(&finding[3]), "{finding:?}");
                     claimed.insert(finding[3].as_str());
                 }
-                // A host that sends nothing else could be switched off.
+                // A host that sends nothing else may be switched off.
                 "host-not-seen" => assert!(!silent.is_empty(), "{finding:?}"),
                 other => panic!("{group}: {other}: {finding:?}"),
             }
@@ -166,7 +165,7 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
         let as_seen = claimed == *sources || group.starts_with("ras19.broker.broker.");
         assert!(as_seen, "{group}: {claimed:?}, not {sources:?}");
     }
-    // The licence server and the second load balancer send nothing else, so they could be switched
+    // The licence server and the second load balancer send nothing else, so they may be switched
     // off.
     assert_eq!(unclaimed, ["ras19.broker.parallels-licensing.web", "ras19.halb.halb.vrrp"]);
     assert_eq!(sources.len(), 17);

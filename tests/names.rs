@@ -1,5 +1,5 @@
-//! Tests destinations known by name: what each kind of evidence is worth, and that a name is read
-//! however the capture is cut and whichever worker holds its parts.
+//! Tests destinations known by name: the weight of each kind of evidence, and that names are read
+//! regardless of how the capture is split and which worker holds the parts.
 
 mod support;
 
@@ -48,7 +48,7 @@ role = "fslogix-site"
 names = ["*.fslogix.example"]
 "#;
 
-/// Audits files and returns the report in a format.
+/// Audits files and returns the report in this format.
 fn audit(files: &[PathBuf], format: &str, more: &[&str]) -> String {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let inventory = scratch.path().join("inventory.toml");
@@ -66,8 +66,7 @@ fn audit(files: &[PathBuf], format: &str, more: &[&str]) -> String {
     stdout(&run)
 }
 
-/// Returns the judgement of the conversation with the outside server: code, names, certain, doubt,
-/// rule.
+/// Returns code, names, certainty, doubt and rule of the conversation with this server.
 fn judged(wire: &Wire, server: &str) -> [String; 5] {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let file = scratch.path().join("a.pcap");
@@ -440,8 +439,8 @@ fn a_finding_tells_what_its_name_rests_on() {
     assert!(csv.contains(",\\061cmd\\040\\041\\124x.evil.example,"), "{csv}");
 }
 
-/// A ClientHello over several segments is read from any cuts, by any number of workers, from
-/// packets in any order, and if they are duplicated.
+/// A ClientHello in several segments is read regardless of splits, the number of workers, the order
+/// of packets, and duplicates.
 #[test]
 fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     let mut wire = Wire::default();
@@ -480,7 +479,7 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     assert_eq!(stdout(&piped), expected, "standard input");
     let spilled = audit(&[whole], "conversations", &["--max-memory", "1", "--jobs", "2"]);
     assert_eq!(spilled, expected);
-    // Shuffled, and with each frame twice.
+    // The packets are shuffled, in the second round with a duplicate of each.
     let verdicts =
         |report: &str| columns(report, &["client", "server", "code", "rule", "names", "certain"]);
     for twice in [false, true] {
@@ -496,7 +495,7 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     }
 }
 
-/// If a snaplen cuts off payloads, there is no name. This is reported, and no name is invented.
+/// If the snaplen truncates payloads, a name is unknown. The report states this and shows no name.
 #[test]
 fn a_short_snaplen_leaves_no_name() {
     let mut wire = Wire::default();
@@ -509,7 +508,7 @@ fn a_short_snaplen_leaves_no_name() {
     assert_eq!([&*code, &*names, &*certain, &*doubt], ["unknown-host", "", "no", "name"]);
 }
 
-/// A name cannot break the list that contains it, and many names do not overfill a cell.
+/// Separators in a name are escaped, and the number of names in a cell is limited.
 #[test]
 fn names_keep_to_their_cell() {
     let mut wire = Wire::default();

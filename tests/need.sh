@@ -1,8 +1,8 @@
 #!/bin/sh
 # need.sh required|optional PACKAGE TEST: installs a Debian package unless TEST succeeds.
 #
-# What is required and cannot be installed ends with 1; what is optional is only named: the tests that
-# use it say that they were skipped.
+# Exits with 1 if a required package cannot be installed. An optional package is only named, and the tests
+# that need it report that they were skipped.
 set -u
 export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 kind=$1 package=$2 test=$3
@@ -12,7 +12,7 @@ root=
 [ "$(id -u)" -eq 0 ] || root='sudo -n env DEBIAN_FRONTEND=noninteractive'
 if command -v apt-get >/dev/null 2>&1; then
     echo "installing $package" >&2
-    # The list of packages may be missing or old; it is fetched only when the first try fails.
+    # The package list may be missing or outdated. It is updated only if the first attempt fails.
     $root apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 ||
         { $root apt-get update -qq >/dev/null 2>&1 &&
             $root apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1; }

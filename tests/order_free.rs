@@ -1,5 +1,5 @@
-//! Tests that the result is always the same, whatever the workers, the order of files, the cuts, or
-//! the memory.
+//! Tests that the result does not depend on the number of workers, the order of files, how the
+//! capture is split, or the available memory.
 
 mod support;
 
@@ -85,7 +85,7 @@ fn cut_at_random_records_in_any_order() {
     }
 }
 
-/// Packets may be reordered on their way into the file, with their original timestamps.
+/// Packets may be stored in another order than they were captured, with their original timestamps.
 #[test]
 fn shuffled_packets_keep_verdicts_and_states() {
     let wanted = [

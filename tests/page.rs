@@ -13,7 +13,7 @@ use support::browser::browser;
 use support::wire::{ACK, RST, SYN, Wire, client_hello};
 use support::{Site, audit, fixture, hosts, stderr, stdout};
 
-/// A name that runs a script if it is taken for markup, and one that reverses the direction of
+/// A name that runs a script if it is interpreted as markup, and one that reverses the direction of
 /// text.
 const MARKUP: &str = "<img src=x onerror=window.ran=1>";
 const TURNED: &str = "</script><script>window.ran=1</script>\u{202e}gnp";
@@ -23,7 +23,7 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     let Some(browser) = browser() else { return };
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let demo = scratch.path().join("demo");
-    // Uses the names in the README, which appear in its screenshot.
+    // The paths are those of the README, because its screenshot shows them.
     let run = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["audit", "fixtures/farm-faults/span.pcap"])
@@ -52,7 +52,7 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     assert!(run.status.success(), "{}{}", stdout(&run), stderr(&run));
 }
 
-/// Returns a site with one client that tries the same port on twelve servers in vain.
+/// Returns a site in which one client tries the same port on twelve servers, all of which refuse.
 fn scan() -> Site {
     let mut wire = Wire::default();
     for host in 0..12u8 {
@@ -66,7 +66,7 @@ fn scan() -> Site {
     )
 }
 
-/// Returns the folder of a site's reports.
+/// Audits a site and returns the folder of its reports.
 fn written(site: &Site) -> std::path::PathBuf {
     let out = site.folder.path().join("out");
     let mut more = vec!["--out".to_owned(), out.display().to_string()];
@@ -115,8 +115,8 @@ fn hostile() -> Site {
     site
 }
 
-/// Returns a site with more findings than a page holds: fifty session hosts, each in its own
-/// network, connect to a wrong port of as many brokers.
+/// Returns a site whose findings do not fit on one page of the list: fifty session hosts, each in
+/// its own network, connect to a wrong port of as many brokers.
 fn large() -> Site {
     let named = |name: &str, second: u8| -> Vec<(String, String)> {
         (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()

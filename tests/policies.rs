@@ -1,4 +1,4 @@
-//! Tests the choices of a site (matrix version, overlays, moved ports, its own rules), and the rows
+//! Tests the choices of a site (matrix version, overlays, moved ports, custom rules), and the rows
 //! that need more than two roles and a port (broadcasts, announced ports, exposure).
 
 mod support;
@@ -39,12 +39,12 @@ fn farm(matrix: &str, farm: &str, more: &str) -> String {
     text + clients + more
 }
 
-/// Returns the report in a format.
+/// Audits a generated capture and returns the report in this format.
 fn audit(inventory: &str, wire: &Wire, format: &str) -> String {
     Site::new(inventory, wire).report(format)
 }
 
-/// Returns the judgement of the conversation with this server and port: code, certain, doubt, rule.
+/// Returns code, certainty, doubt and rule of the conversation with this server and port.
 fn judged(inventory: &str, wire: &Wire, server: &str, port: u16) -> [String; 4] {
     let report = audit(inventory, wire, "conversations");
     let rows = columns(&report, &["server", "port", "code", "certain", "doubt", "rule"]);
@@ -67,12 +67,12 @@ fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
     assert_eq!(code(OUTSIDE, GW, 80), "matrix");
     assert_eq!(code(PC, GW, 80), "matrix");
     assert_eq!(code(RDSH, BROKER, 20_003), "matrix");
-    // An internal port, from the farm, from a client inside, and from outside.
+    // Internal ports, reached from the farm, from an inside client, and from outside.
     assert_eq!(code(BROKER, GW, 49_179), "matrix");
     assert_eq!(code(PC, BROKER, 20_002), "wrong-source");
     assert_eq!(code(OUTSIDE, GW, 49_179), "exposed-internal");
     assert_eq!(code(OUTSIDE, RDSH, 3389), "exposed-internal");
-    // RAS 19 has other ports here.
+    // Only RAS 19 documents this port.
     assert_eq!(code(PA, "10.1.0.45", 30_010), "port-not-in-matrix");
     let told = audit(&inventory, &connection(PC, BROKER, 20_002), "text");
     assert!(told.contains("Publishing Agent") && told.contains("(Client)"), "{told}");
@@ -83,8 +83,8 @@ fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
     assert!(told.contains("Parallels RAS before 19"), "{told}");
 }
 
-/// What the document itself calls internal is exposed from outside, even to a host that the
-/// inventory takes for a client.
+/// A port that the document calls internal is exposed to every outside host, even if the inventory
+/// accepts clients at any address.
 #[test]
 fn an_internal_port_is_exposed_whoever_comes_from_outside() {
     let listed = farm("ras-legacy", "clients = \"any\"", "");
@@ -119,7 +119,7 @@ fn broadcasts_match_broadcast_addresses_and_groups_their_group() {
     assert_eq!(vrrp("255.255.255.255"), "no-relation");
 }
 
-/// The answer to a lookup belongs to it.
+/// The answer to a broadcast lookup is documented by the row of the lookup.
 #[test]
 fn the_answer_to_a_broadcast_is_documented_with_it() {
     let mut wire = Wire::default();
@@ -130,7 +130,7 @@ fn the_answer_to_a_broadcast_is_documented_with_it() {
     assert!(rule.starts_with("ras19.parallels-client.gateway-normal.udp.20000"), "{rule}");
 }
 
-/// Returns the answer of an endpoint mapper for a port.
+/// Returns the response in which an endpoint mapper announces a TCP port.
 fn announcement(port: u16) -> Vec<u8> {
     let uuid = [0; 16];
     let floor = |left: &[u8], right: &[u8]| {
@@ -156,7 +156,7 @@ fn announcement(port: u16) -> Vec<u8> {
     pdu
 }
 
-/// Lets the endpoint mapper of `to` announce a port to `from`, over a connection of its own.
+/// Appends a connection over which the endpoint mapper of `to` announces a port to `from`.
 fn announce(wire: &mut Wire, from: &str, to: &str, port: u16) {
     wire.connect(0, (from, 50_100), (to, 135));
     wire.data(50, (to, 135), (from, 50_100), (3000, 3000), &announcement(port));
@@ -176,8 +176,8 @@ fn a_dynamic_port_is_certain_where_it_was_announced() {
     };
     let words = |certain: &str, doubt: &str| ["matrix", certain, doubt, RANGE].map(str::to_owned);
     assert_eq!(opened(Some((PA, HV, 49_700))), words("yes", ""));
-    // No answer of the mapper, another port, or an answer to another client: the range of the row
-    // decides. None of these is a violation.
+    // Without an announcement, or with one of another port or to another client, the port range of
+    // the row applies. None of these is a violation.
     assert_eq!(opened(None), words("no", "row"));
     assert_eq!(opened(Some((PA, HV, 49_701))), words("no", "row"));
     assert_eq!(opened(Some((BROKER, HV, 49_700))), words("no", "row"));
@@ -188,8 +188,8 @@ fn a_dynamic_port_is_certain_where_it_was_announced() {
     assert_eq!(judged(&inventory, &wire, HV, 49_700)[0], "wrong-source");
 }
 
-/// 49179 is the port of a push, lies inside the dynamic range, and is a port that a Windows client
-/// may choose.
+/// Port 49179 has a row of its own (a push), lies within the dynamic range, and may be chosen as a
+/// source port by a Windows client.
 #[test]
 fn every_reading_of_49179_comes_out_right() {
     let features = "[farm.features]\nprovider-hyper-v = true\n";
@@ -198,12 +198,12 @@ fn every_reading_of_49179_comes_out_right() {
     assert_eq!(push(BROKER, RDSH), ["matrix", "yes", "", "ras19.broker.rdsh-agent.tcp.49179"]);
     assert_eq!(push(PA, HV)[..3], ["matrix", "no", "row"]);
     assert_eq!(push(PA, RDSH)[0], "wrong-source");
-    // As the port of a client, with a handshake.
+    // The port is a source port, and a handshake proves it.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 49_179), (BROKER, 20_003));
     assert_eq!(judged(&inventory, &wire, BROKER, 20_003)[..2], ["matrix", "yes"]);
-    // Without a handshake, both orientations are documented, and the lower port is shown. The
-    // verdict is not in doubt.
+    // Without a handshake, both orientations are documented, and the end with the lower port is
+    // shown as the server. The verdict is not in doubt.
     let midstream = |from: (&str, u16), to: (&str, u16)| {
         let mut wire = Wire::default();
         for second in 0..3 {
@@ -218,7 +218,7 @@ fn every_reading_of_49179_comes_out_right() {
     let wire = midstream((HV, 49_179), (PA, 4444));
     let [code, certain, doubt, _] = judged(&inventory, &wire, PA, 4444);
     assert_eq!([&*code, &*certain, &*doubt], ["no-relation", "no", "direction"]);
-    // The range of the controller, with the overlay, beside the push.
+    // With the overlay, the dynamic range of the domain controller applies in addition to the push.
     let inventory = farm("ras-19", "overlays = [\"windows-domain\"]", "");
     let wire = connection(RDSH, DC, 49_179);
     let expected = ["overlay", "no", "row", "windows-domain.rpc-dynamic.tcp"];
@@ -244,7 +244,7 @@ fn overlays_are_off_until_they_are_named() {
     );
     // Traffic that the matrix itself documents is still attributed to the matrix.
     assert_eq!(judged(&domain, &connection(BROKER, DC, 88), DC, 88)[0], "matrix");
-    // Only domain members, and only the listed ports.
+    // The overlay applies only to domain members and only to its own ports.
     assert_eq!(judged(&domain, &connection(RDSH, DC, 4444), DC, 4444)[0], "port-not-in-matrix");
     assert_eq!(judged(&domain, &connection(OUTSIDE, DC, 88), DC, 88)[0], "unknown-host");
     // Background traffic is recognised unless the site turns this off.
@@ -311,7 +311,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
         stderr(&wrong)
     );
     assert_eq!(wrong.status.code(), Some(2));
-    // A custom matrix of the site, in a folder beside the inventory.
+    // A custom matrix of the site, in a folder next to the inventory.
     fs::create_dir(scratch.path().join("own")).expect("writable");
     write(
         "own/roles.csv",
@@ -338,8 +338,8 @@ fn any_port_may_be_renumbered() {
     let code = |inventory: &str, from, to, port| {
         judged(inventory, &connection(from, to, port), to, port)[0].clone()
     };
-    // The gateway, RDP for all kinds of session hosts at once, the portal, and a port of a single
-    // broker.
+    // Moves the port of one gateway, RDP on all kinds of session hosts, the port of the portal, and
+    // a port of a single broker.
     let gateway = moved("gateway-normal", 443, 8443, "");
     assert_eq!(code(&gateway, PC, GW, 8443), "renumbered");
     assert_eq!(code(&gateway, PC, GW, 443), "port-not-in-matrix");
@@ -421,7 +421,7 @@ fn a_question_about_a_port_is_explained() {
         "ras-legacy",
     ]);
     assert!(code == Some(0) && out.contains("Inferred from the source"), "{out}");
-    // A group is checked member by member. A role has no address, so it is not outside.
+    // A group is checked member by member. A role has no address, so it does not count as outside.
     let (code, out, _) = explain(&["--from", "gateway", "--to", "broker", "--port", "20002/tcp"]);
     assert!(
         code == Some(1)
@@ -450,7 +450,8 @@ fn a_question_about_a_port_is_explained() {
     assert!(code == Some(2) && err.contains("20003/tcp"), "{err}");
 }
 
-/// Rows to a name or an address, and rows to everyone, name the feature that is off.
+/// Findings also name the feature that is off if the row's destination is a name, an address or a
+/// broadcast.
 #[test]
 fn a_feature_that_is_off_is_named_for_endpoints_and_broadcasts_too() {
     let host = |name: &str, address: &str, role: &str| {
@@ -467,7 +468,7 @@ fn a_feature_that_is_off_is_named_for_endpoints_and_broadcasts_too() {
     assert!(told.contains("no-relation") && told.contains("only with the feature wyse"), "{told}");
 }
 
-/// A port that the site moved also moves for lookups and for servers known by name.
+/// A moved port also applies to lookups and to servers that are known by name.
 #[test]
 fn moved_ports_follow_broadcasts_and_names() {
     let moved = |role: &str, transport: &str, from: u16, to: u16| {
@@ -509,7 +510,7 @@ fn ports_of_the_host_itself() {
         wire
     };
     assert_eq!(judged(&legacy, &lookup, GW, 20_000)[0], "exposed-internal");
-    // A capture on a loopback interface has watched such rows, whether they appeared or not.
+    // A capture on the loopback interface covers such rows, even if their traffic does not occur.
     let on = farm("ras-19", "", "[capture]\non = \"rdsh1\"\n");
     let status = |wire: &Wire, inventory: &str| {
         let rows = columns(&audit(inventory, wire, "matrix"), &["rule", "status", "reason"]);
@@ -522,7 +523,8 @@ fn ports_of_the_host_itself() {
     assert_eq!(status(&connection(RDSH, BROKER, 20_003), &on), ["not-assessable", "loopback-only"]);
 }
 
-/// The endpoint mapper may be reached over another address of the same two hosts.
+/// An announcement also applies if the endpoint mapper was contacted between other addresses of the
+/// same two hosts.
 #[test]
 fn an_announcement_holds_between_hosts() {
     let inventory = farm("ras-19", "[farm.features]\nprovider-hyper-v = true\n", "")
@@ -534,7 +536,8 @@ fn an_announcement_holds_between_hosts() {
     assert_eq!(judged(&inventory, &wire, HV, 49_700)[..2], ["matrix", "yes"]);
 }
 
-/// For outside networks, it is not known which address is the last one.
+/// The prefix lengths of outside networks are unknown, so an outside address that ends in 255 is
+/// not taken for a broadcast address.
 #[test]
 fn an_address_outside_that_ends_in_255_is_no_broadcast() {
     let mut wire = Wire::default();
@@ -542,7 +545,7 @@ fn an_address_outside_that_ends_in_255_is_no_broadcast() {
     assert_eq!(judged(&farm("ras-19", "", ""), &wire, "203.0.113.255", 3390)[0], "unknown-host");
 }
 
-/// Contradictory moves are reported.
+/// Contradictory `[[moved-port]]` tables are reported.
 #[test]
 fn a_port_is_moved_once() {
     let moved = |role: &str, from: u16, to: u16, more: &str| {
@@ -590,8 +593,7 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
     }
 }
 
-/// Writes the rules of a fictitious product as data alone: its roles, its ports and its
-/// peculiarities.
+/// Writes the rules of a fictitious product as data only: its roles, ports and special properties.
 fn vendor(folder: &std::path::Path) {
     fs::create_dir_all(folder).expect("writable");
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("writable");
@@ -628,16 +630,16 @@ fn a_product_is_data_alone() {
     fs::write(scratch.path().join("inventory.toml"), inventory).expect("writable");
     let cloud = "198.51.100.80";
     let mut wire = Wire::default();
-    // An outside host enters through the entrance and nowhere else.
+    // An outside host may connect to the front door, but not to the brain.
     wire.connect(1_000, (OUTSIDE, 50_000), ("10.1.0.1", 7443));
     wire.connect(1_100, (OUTSIDE, 50_001), ("10.1.0.2", 7100));
     wire.connect(1_200, ("10.1.0.1", 50_002), ("10.1.0.2", 7100));
-    // The answers of the directory are believed. Together with the client's own evidence, the name
-    // is certain.
+    // The directory is a trusted resolver. Its answer and the client's ClientHello make the name
+    // certain.
     wire.lookup(1_300, "10.1.0.1", "10.1.0.3", &["licence.acme.example"], cloud);
     let hello = client_hello("licence.acme.example", false, 9);
     wire.start(1_400, ("10.1.0.1", 50_003), (cloud, 443), &hello, 1400);
-    // A port that only a part of the product serves.
+    // Only one role of the product serves this port, but the name service answers on it.
     wire.connect(1_500, ("10.1.0.2", 50_004), ("10.1.0.3", 7100));
     fs::write(scratch.path().join("case.pcap"), wire.file()).expect("writable");
     let run = |format: &str| {
@@ -665,7 +667,7 @@ fn a_product_is_data_alone() {
     let mismatch = findings.iter().find(|row| row[0] == "role-mismatch").expect("a finding");
     assert_eq!(mismatch[2], "dns1 (Name service) serves TCP 7100, which only Acme Brain serves");
     assert!(run("text").contains("compared with the Acme Desk 4 matrix"));
-    // An error in a list is reported with the nearest valid word.
+    // Errors in rule files are reported with the nearest valid word.
     let roles = "slug,name,kind,traits\nviewer,Viewer,clint,anybdy\nold,Old,ras-component,\n";
     fs::write(scratch.path().join("acme/roles.csv"), roles).expect("writable");
     fs::write(scratch.path().join("acme/meta.toml"), "titel = \"x\"\n").expect("writable");
@@ -689,7 +691,7 @@ fn no_role_of_a_product_stands_in_the_code() {
         let text = fs::read_to_string(path).expect("a file of rules");
         slugs.extend(columns(&text, &["slug"]).into_iter().map(|row| row[0].clone()));
     }
-    // Pseudo roles have names that occur in every language.
+    // The names of pseudo-roles are common words, which the code may contain for other reasons.
     slugs.retain(|slug| slug.contains('-') || slug == "halb" || slug == "broker");
     assert!(slugs.len() > 40);
     let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
@@ -701,7 +703,7 @@ fn no_role_of_a_product_stands_in_the_code() {
                 folders.push(path);
                 continue;
             }
-            // The template of an inventory is a text of the product.
+            // The inventory template is not Rust code and may contain slugs.
             if path.extension().is_none_or(|extension| extension != "rs") {
                 continue;
             }
@@ -739,8 +741,8 @@ fn the_conditions_of_absence_are_those_of_the_docs_and_of_explain() {
     for (code, words) in &own {
         assert!(steady.contains(&format!("{code:<17} {words}")), "{code}: {steady}");
     }
-    // A row whose traffic does not have to appear is never missing, so it has no conditions for a
-    // claim of absence.
+    // A row whose traffic is optional is never missing, so no conditions for an absence claim are
+    // shown.
     assert!(!explained("broker", "broker", "135/tcp").contains("what has to hold"));
     assert!(!explained("broker", "broker", "135/tcp").contains("feature-unknown"));
 }

@@ -1,7 +1,7 @@
 //! Tests a farm that was running before the capture began, with everything else that its switch
 //! shows: connections older than the capture, non-IP frames, teamed network cards, a failover,
-//! health checks, IPsec, a minute without a frame. Nothing in it is wrong, and nothing wrong is
-//! claimed for certain.
+//! health checks, IPsec, a minute without a frame. The farm is healthy, so no fault may be reported
+//! as certain.
 
 mod support;
 
@@ -19,7 +19,7 @@ fn report(captures: &[PathBuf], format: &str, wanted: &[&str]) -> Vec<Vec<String
     let all = ["audit".to_owned()];
     let rest = ["-i", &inventory, "--format", format].map(str::to_owned);
     let run = rasaudit(all.into_iter().chain(captures).chain(rest));
-    // 3: the last record of the capture is truncated.
+    // Exit code 3: the last record of the capture is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", support::stderr(&run));
     columns(&stdout(&run), wanted)
 }
@@ -67,8 +67,8 @@ fn link(to: &Path, late: u32, wanted: impl Fn(&[u8]) -> bool) {
 fn two_links_with_clocks_of_their_own_say_the_same() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let files = ["a.pcap", "b.pcap"].map(|name| scratch.path().join(name));
-    // The client is the side that sends first by the clocks, which is marked as a guess, because
-    // ESP has no other evidence.
+    // Conversations whose direction is known only from the order of packets (here ESP) depend on
+    // the clocks, so they are left out.
     let rows = |captures: &[PathBuf]| {
         let mut rows = report(captures, "conversations", &JUDGED);
         rows.retain(|row| row[7] != "first");
@@ -79,7 +79,7 @@ fn two_links_with_clocks_of_their_own_say_the_same() {
         let rows = report(captures, "csv", &["certain", "verdict", "code", "client", "server"]);
         rows.into_iter().filter(|row| row[0] == "yes").collect::<Vec<_>>()
     };
-    // Each link carries one direction, or both show every frame.
+    // Each link carries one direction. Then both links carry every frame.
     let up = |frame: &[u8]| frame[6..12] < frame[..6];
     for late in [3, 3600] {
         for (one, other) in [(late, 0), (0, late)] {

@@ -48,7 +48,7 @@ fn inside() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().expect("what it may and no more"));
+    threads.into_iter().for_each(|thread| thread.join().expect("only what is allowed"));
     println!("confined");
 }
 

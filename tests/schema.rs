@@ -17,7 +17,7 @@ fn the_schema_is_made_of_the_types_that_read_it() {
     let kept = fs::read_to_string(path).expect("the schema");
     assert!(
         kept == text,
-        "docs/audit.schema.json differs: run with UPDATE_GOLDEN=1 and look at it"
+        "docs/audit.schema.json differs: run with UPDATE_GOLDEN=1 and review the change"
     );
 }
 
@@ -36,7 +36,7 @@ fn audit_json_fits_its_schema_and_its_account_closes() {
     ];
     let cases = FIXTURES.iter().map(|case| (case.name, case.arguments()));
     for (name, whole) in cases.chain([("empty", empty.to_vec())]) {
-        // With the inventory, and without.
+        // Audits with and without the inventory.
         for arguments in [&whole[..], &whole[..2]] {
             let arguments = [arguments, &["--format".to_owned(), "json".to_owned()]].concat();
             let json: Value = serde_json::from_str(&stdout(&rasaudit(&arguments))).expect("JSON");

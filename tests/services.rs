@@ -1,6 +1,6 @@
-//! Tests real services between a few hosts (fixtures/lab/services.py): DNS and TLS to named
-//! servers, an RPC endpoint mapper and its dynamic ports, broadcast lookups, VRRP. Uses the stored
-//! captures, and new ones if the lab can be built, which needs root and the programs of the script.
+//! Tests real services on a few hosts (fixtures/lab/services.py): DNS and TLS to named servers, an
+//! RPC endpoint mapper and its dynamic ports, broadcast lookups, VRRP. Uses the stored captures,
+//! and new ones if the lab can be built, which needs root and the programs that the script lists.
 //! Otherwise, the test reports that it was skipped, or fails if `RASAUDIT_REQUIRE_LAB` is set, as
 //! in CI.
 
@@ -14,7 +14,8 @@ use support::{columns, conversations, fixture, skipped};
 
 const SCENARIOS: &[&str] = &["names", "rpc", "lookups", "vrrp"];
 
-/// Returns the expected result of a capture: client, server, service, code, certain, rule.
+/// Returns the expected conversations of a scenario: client, server, service, code, certainty,
+/// rule.
 fn expected(scenario: &str) -> &'static [&'static str] {
     match scenario {
         "names" => &[
@@ -53,7 +54,7 @@ fn expected(scenario: &str) -> &'static [&'static str] {
     }
 }
 
-/// Returns the result of the program for a capture, without background traffic.
+/// Returns the conversations of a capture in the form of [`expected`], without background traffic.
 fn judged(capture: &Path) -> BTreeSet<String> {
     let report = conversations(capture, &fixture("services/inventory.toml"));
     let wanted =
@@ -61,7 +62,7 @@ fn judged(capture: &Path) -> BTreeSet<String> {
     let rows = columns(&report, &wanted).into_iter().filter(|row| row[5] != "background");
     rows.map(|row| {
         let server = if row[1].is_empty() { &row[2] } else { &row[1] };
-        // The dynamic port of a service depends on a race.
+        // The dynamic port of a service varies, because the services start in no fixed order.
         let port = match (row[7].ends_with("49152-65535"), row[6].as_str()) {
             (false, _) => row[4].as_str(),
             (true, "yes") => "announced",
@@ -79,7 +80,7 @@ fn check(scenario: &str, capture: &Path) {
         (expected.difference(&judged).collect(), judged.difference(&expected).collect());
     assert!(
         missing.is_empty() && more.is_empty(),
-        "{scenario}: lacks {missing:#?}, and has {more:#?}"
+        "{scenario}: missing {missing:#?}, unexpected {more:#?}"
     );
 }
 
@@ -90,7 +91,7 @@ fn kept_captures_of_real_services_are_judged_as_they_were_made() {
     }
 }
 
-/// Returns what is missing to build the lab.
+/// Returns the reason why the lab cannot be built, or `None` if it can.
 fn missing() -> Option<String> {
     let run = |script: &str| {
         let script = format!("PATH=$PATH:/usr/sbin:/sbin; {script}");

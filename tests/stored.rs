@@ -1,4 +1,4 @@
-//! Tests that every report is made only from a result: `rasaudit report` on a stored result prints
+//! Tests that reports depend only on the audit result: `rasaudit report` on a stored result prints
 //! what the audit itself wrote.
 
 mod support;
@@ -27,7 +27,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn reports_of_a_stored_result_are_those_of_the_audit() {
     for case in FIXTURES {
-        // With the inventory, and without.
+        // Audits with and without the inventory.
         for arguments in [case.arguments(), case.arguments()[..2].to_vec()] {
             let scratch = tempfile::tempdir().expect("a scratch folder");
             let [first, again] =
@@ -52,7 +52,8 @@ fn reports_of_a_stored_result_are_those_of_the_audit() {
                     assert!(stderr(&told).contains("the audit had no inventory"));
                     continue;
                 }
-                // Written with --out, so that it contains the digests of the inputs.
+                // The comparison is with the file from `--out`, which contains the digests of the
+                // inputs.
                 let Some(file) = format.file else { continue };
                 assert!(stdout(&told).as_bytes() == before[file], "{}: {name}", case.name);
             }
@@ -105,7 +106,7 @@ fn a_newer_minor_version_is_read_and_another_layout_is_refused_by_name() {
         json["findings"][0]["more"] = json!(1);
     });
     assert_eq!((code, &newer), (Some(0), &plain));
-    // Words that only a newer version knows are shown as they are.
+    // Codes that only a newer version knows are shown unchanged.
     let (code, newer, _) = changed(|json| json["findings"][0]["code"] = json!("brand-new"));
     assert_eq!(code, Some(0));
     assert!(newer.contains(",brand-new,"));

@@ -1,6 +1,6 @@
-//! Tests the threat model (`docs/threat-model.md`) sentence by sentence. Each attack must not lead
-//! to a false certain claim, and its honest counterpart must stay certain. Also tests the behaviour
-//! of healthy networks.
+//! Tests the threat model (`docs/threat-model.md`) sentence by sentence. No attack may lead to a
+//! certain claim that is false, and the honest counterpart of each attack must stay certain. Also
+//! tests the behaviour of healthy networks.
 
 mod support;
 
@@ -24,7 +24,7 @@ const HOSTS: &[(&str, &str, &str)] = &[
     ("mfa1", MFA, "mfa-server"),
 ];
 
-/// Returns the inventory of the farm, with additions to `[farm]` and `[capture]`.
+/// Returns the inventory of the farm. `more` is added to `[farm]`, `capture` to `[capture]`.
 fn farm(more: &str, capture: &str) -> String {
     let office =
         "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
@@ -39,7 +39,7 @@ fn plain() -> String {
 }
 
 /// Returns a capture that shows every host for two minutes, with all steady connections except
-/// those that `rdsh1` and `gw1` open to the broker.
+/// those of `rdsh1` and `gw1` to the broker.
 fn quiet() -> Wire {
     let mut wire = Wire::default();
     for second in (0..120).step_by(10) {
@@ -65,7 +65,7 @@ fn quiet() -> Wire {
     wire
 }
 
-/// Returns the same capture with all steady connections.
+/// Returns the capture of [`quiet`] with the connections of `rdsh1` and `gw1` to the broker.
 fn steady() -> Wire {
     let mut wire = quiet();
     wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
@@ -73,7 +73,8 @@ fn steady() -> Wire {
     wire
 }
 
-/// The result of an audit.
+/// The conversations and findings of an audit, with the columns of [`CONVERSATION`] and
+/// [`FINDING`].
 struct Said {
     conversations: Vec<Vec<String>>,
     findings: Vec<Vec<String>>,
@@ -126,8 +127,8 @@ fn audit(wire: &Wire) -> Said {
 }
 
 impl Said {
-    /// Returns the rows between two addresses at a port. Each consists of its cells from `verdict`,
-    /// joined, without counters.
+    /// Returns code, certainty, state, direction evidence and doubt of each conversation between
+    /// two addresses at a port.
     fn rows(&self, client: &str, server: &str, port: u16) -> Vec<String> {
         let here =
             |row: &&Vec<String>| row[0] == client && row[1] == server && row[2] == port.to_string();
@@ -144,7 +145,7 @@ impl Said {
         self.findings.iter().filter(here).map(|row| row[5..8].join(" ").trim().to_owned()).collect()
     }
 
-    /// Returns the codes of certain findings, except not-assessable ones.
+    /// Returns code, ends and port of the certain findings, except not-assessable ones.
     fn certain(&self) -> Vec<String> {
         let certain =
             self.findings.iter().filter(|row| row[5] == "yes" && row[3] != "not-assessable");
@@ -161,7 +162,7 @@ impl Said {
 
 #[test]
 fn a_guess_changes_nothing_of_what_proven_flows_say() {
-    // From its own port 3389, the session host uses WinRM on the gateway, over a connection that is
+    // The session host uses WinRM on the gateway from its own port 3389, over a connection that is
     // older than the capture.
     let mut wire = steady();
     wire.segment(9_000, (RDSH, 3389), (GW, 5985), ACK, (5, 5), 100);
@@ -175,8 +176,8 @@ fn a_guess_changes_nothing_of_what_proven_flows_say() {
         rows[1].starts_with("matrix no midstream") && rows[1].ends_with("direction"),
         "{rows:?}"
     );
-    // The honest counterpart: a proven violation stays certain, whatever guesses there are beside
-    // it.
+    // The honest counterpart: a proven violation stays certain, regardless of guesses about other
+    // flows.
     wire.opened(11_000, (RDSH, 50_100), (GW, 5985), 4);
     wire.segment(12_000, (GW, 5985), (RDSH, 3390), ACK, (5, 5), 100);
     let said = audit(&wire);
@@ -187,7 +188,8 @@ fn a_guess_changes_nothing_of_what_proven_flows_say() {
 
 #[test]
 fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
-    // A stray SYN-ACK, then the real SYN in two fragments, with the flags in the second.
+    // A stray SYN-ACK is followed by the real SYN in two fragments. The flags are in the second
+    // one.
     let mut wire = steady();
     wire.segment(9_000, (RDSH, 30_004), (BROKER, 4455), SYN | ACK, (900, 55), 0);
     wire.segment(9_001, (BROKER, 4455), (RDSH, 30_004), RST, (55, 0), 0);
@@ -208,7 +210,7 @@ fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
     let said = audit(&wire);
     assert_eq!(said.rows(BROKER, RDSH, 30_004), [""; 0]);
     assert_eq!(said.rows(RDSH, BROKER, 4455), ["port-not-in-matrix yes established handshake"]);
-    // A SYN-ACK without a visible SYN is a guess, whatever it acknowledges.
+    // If a SYN-ACK has no visible SYN, the direction is a guess, whatever the SYN-ACK acknowledges.
     let mut wire = steady();
     wire.segment(9_000, (BROKER, 4455), (RDSH, 30_004), SYN | ACK, (5_000, 1_001), 0);
     wire.segment(9_001, (RDSH, 30_004), (BROKER, 4455), ACK, (1_001, 5_001), 60);
@@ -225,8 +227,8 @@ fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
 
 #[test]
 fn any_matching_pair_of_numbers_proves() {
-    // A port that is used six times, sequence numbers that wrap, Fast Open, and a firewall that
-    // rewrites sequence numbers.
+    // Covers a client port with six connections, sequence numbers that wrap, TCP Fast Open, and a
+    // firewall that rewrites sequence numbers.
     let mut wire = steady();
     for (turn, isn) in [9_000u32, 40, u32::MAX, 3, 77_000, 500].into_iter().enumerate() {
         let ms = 10_000 + turn as u64 * 1000;
@@ -262,7 +264,8 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     let said = audit(&wire);
     assert_eq!(said.rows(RDSH, BROKER, 4455), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows(BROKER, RDSH, 30_004), ["matrix yes established handshake"]);
-    // A simultaneous open (RFC 9293, 3.5) is established, but who opened it is a guess.
+    // A simultaneous open (RFC 9293, 3.5) leads to an established connection, whose client is a
+    // guess.
     let mut wire = steady();
     for (a, b, isn) in [((RDSH, 30_004), (BROKER, 4455), 50), ((BROKER, 4455), (RDSH, 30_004), 90)]
     {
@@ -273,8 +276,8 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     let rows = [said.rows(RDSH, BROKER, 4455), said.rows(BROKER, RDSH, 30_004)].concat();
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert!(rows[0].contains(" no established ") && rows[0].ends_with("direction"), "{rows:?}");
-    // A SYN from the server with the sequence number of its SYN-ACK does not turn a proven opening
-    // into a simultaneous one.
+    // A SYN from the server with the sequence number of its SYN-ACK does not turn a proven
+    // handshake into a simultaneous open.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 40_111), (MFA, 60_111), 1_000);
     let own = wire.0.iter().rev().find(|(_, frame)| frame[47] == SYN | ACK).expect("a SYN-ACK");
@@ -283,7 +286,8 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     let said = audit(&wire);
     assert_eq!(said.rows(RDSH, MFA, 60_111), ["no-relation yes established handshake"]);
     assert_eq!(said.rows(MFA, RDSH, 40_111), [""; 0]);
-    // This holds however many other sequence numbers the client sent from there.
+    // The same holds after SYNs with other sequence numbers that another machine sent from the
+    // client's address and port.
     for number in 1..=6 {
         wire.segment(8_000 + u64::from(number), (RDSH, 40_111), (MFA, 60_111), SYN, (number, 0), 0);
         let last = wire.0.len() - 1;
@@ -297,8 +301,8 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
 #[test]
 fn states_go_by_numbers_and_not_by_clocks() {
     let mut wire = steady();
-    // A reset that acknowledges the attempt, one of an older connection, and a late one from the
-    // client.
+    // A refused attempt, two established connections, and a half-open connection that the client
+    // resets after 4.5 s.
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (500, 0), 0);
     wire.segment(9_001, (RDSH, 30_004), (BROKER, 50_100), RST | ACK, (0, 501), 0);
     wire.opened(10_000, (RDSH, 50_200), (BROKER, 20_003), 600);
@@ -310,7 +314,7 @@ fn states_go_by_numbers_and_not_by_clocks() {
     assert_eq!(honest.rows(BROKER, RDSH, 30_004), ["matrix yes refused syn"]);
     assert_eq!(honest.found("refused", BROKER, RDSH), ["yes medium"]);
     assert_eq!(honest.rows(GW, RDSH, 3389), ["matrix yes half-open handshake"]);
-    // Each direction is in a file of its own, and their clocks differ.
+    // Each direction is in its own file, and the clocks of the two files differ.
     let forth = |frame: &[u8]| frame[26..30] < frame[30..34];
     for shift in [3_000, 3_600_000] {
         let split = |wanted: bool, late: u64| {
@@ -346,11 +350,12 @@ fn an_attempt_that_is_challenged_has_failed() {
         assert_eq!(said.rows(GW, BROKER, 20_002), ["matrix yes challenged syn"]);
         assert_eq!(said.found("challenged", GW, BROKER), ["yes high"]);
     }
-    // An ACK that acknowledges the attempt answers it: the SYN-ACK was lost.
+    // An ACK that acknowledges the SYN is not a challenge. Only the SYN-ACK is missing from the
+    // capture.
     let mut wire = quiet();
     challenge(&mut wire, 501, false);
     assert_eq!(audit(&wire).found("challenged", GW, BROKER), [""; 0]);
-    // If both sides sent data, the connection is not half open, whatever late SYN-ACK arrives.
+    // If both sides sent data, a late SYN-ACK does not make the connection half-open.
     let mut wire = quiet();
     wire.segment(9_000, (GW, 50_100), (BROKER, 20_002), ACK, (5, 5), 100);
     wire.segment(9_001, (BROKER, 20_002), (GW, 50_100), ACK, (5, 105), 100);
@@ -362,8 +367,8 @@ fn an_attempt_that_is_challenged_has_failed() {
 
 #[test]
 fn a_proven_service_is_a_guess_about_other_flows() {
-    // The domain controller uses the broker's dynamic port from its own 49200, which is also a
-    // service port.
+    // The domain controller sends to a dynamic port of the broker from port 49200, on which it also
+    // serves clients.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 50_100), (DC, 49_200), 5);
     wire.segment(10_000, (DC, 49_200), (BROKER, 50_500), ACK, (5, 5), 100);
@@ -371,8 +376,8 @@ fn a_proven_service_is_a_guess_about_other_flows() {
     let said = audit(&wire);
     let rows = said.rows(BROKER, DC, 49_200);
     assert!(rows[0].contains(" midstream service"), "{rows:?}");
-    // The honest counterpart: an older connection to a service is judged normally, and its row
-    // counts as seen.
+    // The honest counterpart: a connection to a service is judged normally even if it is older than
+    // the capture, and its row counts as seen.
     let mut wire = quiet();
     wire.opened(9_000, (RDSH, 50_100), (BROKER, 20_003), 5);
     wire.segment(10_000, (GW, 50_500), (BROKER, 20_002), ACK, (5, 5), 100);
@@ -399,12 +404,13 @@ fn what_is_in_a_tunnel_that_nobody_stated_accuses_nobody_for_certain() {
     assert_eq!(said.rows(EVIL, "10.9.0.5", 4789).len(), 1);
     assert_eq!(said.certain().len(), 1, "{:?}", said.certain());
     assert!(said.certain()[0].ends_with("4789"), "{:?}", said.certain());
-    // The honest counterpart: the site's own overlay is believed, and its ends are judged.
+    // The honest counterpart: the contents of an overlay that the inventory declares are trusted,
+    // and the endpoints of its tunnel are judged.
     let stated = "tunnels = [{ ends = [\"203.0.113.0/24\", \"10.9.0.0/24\"], kind = \"vxlan\", use = \"overlay\" }]";
     let said = audit_with(&wire, &farm("", stated));
     assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows(EVIL, "10.9.0.5", 4789).len(), 1);
-    // The ends of a mirror tunnel are not judged.
+    // The endpoints of a mirror tunnel are not judged.
     let said = audit_with(&wire, &farm("", &stated.replace("overlay", "mirror")));
     assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows(EVIL, "10.9.0.5", 4789), [""; 0]);
@@ -412,13 +418,13 @@ fn what_is_in_a_tunnel_that_nobody_stated_accuses_nobody_for_certain() {
 
 #[test]
 fn a_tunnel_hides_no_traffic_and_no_failure() {
-    // A session host sends data to an outside host, with harmless headers inside.
+    // A session host sends data to an outside host in a tunnel whose inner headers look harmless.
     let mut wire = steady();
     let first = wire.0.len();
     wire.opened(9_000, (GW, 50_100), (BROKER, 20_002), 5);
     wire.tunnel(first, RDSH, EVIL);
     assert_eq!(audit(&wire).found("unknown-host", RDSH, EVIL).len(), 1);
-    // Failures and absences that plain traffic shows remain.
+    // Tunnelled connections do not hide failures and absences that plain traffic shows.
     let mut wire = quiet();
     wire.knock(20_000, (RDSH, 50_100), (BROKER, 20_003));
     let missing = |said: &Said| {
@@ -434,7 +440,8 @@ fn a_tunnel_hides_no_traffic_and_no_failure() {
 
 #[test]
 fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
-    // Only tunnels, in one direction and to one destination, and no farm traffic outside them.
+    // The capture contains only tunnel packets, in one direction and to one destination, so the
+    // tunnel is taken for a mirror.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
     wire.tunnel(0, "192.0.2.1", "192.0.2.9");
@@ -442,7 +449,8 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
     let said = audit(&wire);
     assert_eq!(row(&said), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows("192.0.2.1", "192.0.2.9", 4789), [""; 0]);
-    // Farm traffic outside the tunnel, a second destination, or an end in the farm: not a mirror.
+    // With farm traffic outside the tunnel, a second destination, or an endpoint in the farm, the
+    // tunnel is not taken for a mirror.
     let mut open = wire.clone();
     open.udp(9_500, (GW, 50_000), (BROKER, 9));
     let mut two = wire.clone();
@@ -455,7 +463,8 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
     for wire in [open, two, ours] {
         assert!(row(&audit(&wire))[0].contains(" no "), "{:?}", row(&audit(&wire)));
     }
-    // A tunnel inside the mirrored network is not believed only because it is mirrored.
+    // The contents of a tunnel in the mirrored network are not trusted just because they are
+    // mirrored.
     let mut nested = steady();
     let first = nested.0.len();
     nested.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
@@ -494,7 +503,8 @@ fn an_icmp_error_counts_only_about_a_packet_that_was_seen() {
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
     error(&mut wire, "10.1.0.254", BROKER, 13, false);
     assert_eq!(audit(&wire).found("rejected", BROKER, RDSH), ["yes medium"]);
-    // The same with another sequence number: the sender of the error did not see the packet.
+    // With another sequence number in the quoted SYN, the sender of the error did not see the
+    // packet.
     let mut wire = steady();
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
     let frame = wire.0.last().expect("a frame").clone();
@@ -534,7 +544,8 @@ fn an_error_about_an_answer_turns_no_direction_round() {
     }
 }
 
-/// Appends an ICMP error that quotes a SYN.
+/// Appends an ICMP error that quotes a SYN with this sequence number, whether or not the capture
+/// contains that SYN.
 fn quote(wire: &mut Wire, ms: u64, by: &str, from: (&str, u16), to: (&str, u16), number: u32) {
     let mut quoted = Wire::default();
     quoted.segment(0, from, to, SYN, (number, 0), 0);
@@ -544,7 +555,7 @@ fn quote(wire: &mut Wire, ms: u64, by: &str, from: (&str, u16), to: (&str, u16),
 
 #[test]
 fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
-    // A connection that is older than the capture is a guess without further doubts.
+    // For a connection that is older than the capture, only the direction is in doubt.
     let plain_flow = || {
         let mut wire = quiet();
         wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
@@ -567,7 +578,7 @@ fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
         assert_eq!(said.rows(RDSH, BROKER, 20_003), rows);
         assert_eq!(said.found("never-attempted", RDSH, BROKER), [""; 0]);
     }
-    // A host cannot remove a finding by quoting itself.
+    // A host cannot remove a finding by sending an ICMP error that quotes its own packet.
     let mut wire = steady();
     for ms in [60_000, 70_000] {
         wire.segment(ms, (RDSH, 50_005), (MFA, 445), ACK, (5, 5), 100);
@@ -577,7 +588,7 @@ fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
     assert_eq!(found.len(), 1);
     quote(&mut wire, 80_000, RDSH, (RDSH, 50_099), (MFA, 445), 7);
     assert_eq!(audit(&wire).found("no-relation", RDSH, MFA), found);
-    // The sender of a packet cannot refuse it.
+    // An ICMP error from the sender of the quoted packet is not a refusal.
     let mut wire = steady();
     wire.knock(20_000, (BROKER, 50_100), (RDSH, 30_004));
     let number =
@@ -604,10 +615,10 @@ fn a_name_needs_a_resolver_that_is_a_witness() {
     let certain = |wire: &Wire, inventory: &str| {
         audit_with(wire, inventory).rows(BROKER, EVIL, 443)[0].starts_with("matrix yes")
     };
-    // The attacker is its own witness.
+    // The only witness of the name is the attacker's own resolver.
     assert!(!certain(&case(EVIL, &[BROKER]), &plain()));
-    // The honest counterparts: a domain controller, a stated resolver, and a resolver that the farm
-    // uses.
+    // The honest counterparts: a domain controller, a resolver that the inventory lists, and a
+    // resolver that several hosts of the farm use.
     assert!(certain(&case(DC, &[BROKER]), &plain()));
     let outside = "9.9.9.9";
     assert!(!certain(&case(outside, &[BROKER]), &plain()));
@@ -615,7 +626,7 @@ fn a_name_needs_a_resolver_that_is_a_witness() {
     assert!(certain(&case(outside, &[BROKER, GW, RDSH]), &plain()));
     // An answer to another client does not count for this one.
     assert!(!certain(&case(DC, &[GW]), &plain()));
-    // Neither does an answer in a tunnel.
+    // Neither does an answer in an undeclared tunnel.
     let mut wire = steady();
     let first = wire.0.len();
     wire.lookup(8_000, BROKER, DC, &[name], EVIL);
@@ -643,18 +654,20 @@ fn an_address_conflict_needs_both_at_once_and_again() {
     };
     let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8)];
     assert_eq!(conflict(&both, &plain(), false), ["yes high"]);
-    // In two VLANs, in a single bucket, one after the other.
+    // There is no conflict if the claims are in two VLANs, if they coincide in only one ten-second
+    // interval, or if one card replaces the other.
     assert_eq!(conflict(&both, &plain(), true), [""; 0]);
     assert_eq!(conflict(&both[..3], &plain(), false), [""; 0]);
     assert_eq!(
         conflict(&[(1_000, 7), (11_000, 7), (41_000, 8), (51_000, 8)], &plain(), false),
         [""; 0]
     );
-    // One card takes over from another, and a third from that one. Each met the next one only once.
+    // A second card replaces the first, and a third replaces the second. The claims of each pair
+    // coincide only once.
     let moves = [(1_000, 7), (2_000, 8), (11_000, 8), (12_000, 9), (21_000, 9)];
     assert_eq!(conflict(&moves, &plain(), false), [""; 0]);
-    // Two cards of the host itself, a router that answers for it, and the shared address of a
-    // router.
+    // The inventory lists both MAC addresses for the broker, or lists a gateway that answers ARP
+    // requests for it.
     let macs = plain().replace(
         "name = \"broker1\"\n",
         "name = \"broker1\"\nmacs = [\"02:00:00:00:00:07\", \"02:00:00:00:00:08\"]\n",
@@ -665,13 +678,13 @@ fn an_address_conflict_needs_both_at_once_and_again() {
         "name = \"gw1\"\nmacs = [\"02:00:00:00:00:08\"]\nanswers-arp-for = [\"10.1.0.0/24\"]\n",
     );
     assert_eq!(conflict(&both, &proxy, false), [""; 0]);
-    // An unlisted host that advertises the address as virtual does not hide anything.
+    // A VRRP advertisement of the address by an unlisted host does not hide the conflict.
     let mut wire = steady();
     both.iter().for_each(|(ms, mac)| wire.claim(*ms, BROKER, *mac));
     let vrrp = [0x31, 51, 150, 1, 0, 100, 0, 0, 10, 1, 0, 10];
     wire.ip(3_000, EVIL, "224.0.0.18", 112, &vrrp);
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["yes high"]);
-    // The same from a host of the farm makes the conflict a guess.
+    // The same advertisement from a host of the farm makes the conflict uncertain.
     wire.ip(3_000, GW, "224.0.0.18", 112, &vrrp);
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["no medium coverage"]);
 }
@@ -708,8 +721,8 @@ fn loopback_addresses_on_a_wire_accuse_nobody() {
 
 #[test]
 fn packets_that_contradict_each_other_are_not_certain() {
-    // Another card uses the session host's address. The session host resets the connection that it
-    // never opened.
+    // Another machine uses the session host's address. The session host resets the connection, to
+    // which it sent no SYN.
     let mut wire = steady();
     wire.segment(9_001, (BROKER, 4444), (RDSH, 50_100), SYN | ACK, (9, 6), 0);
     wire.segment(9_002, (RDSH, 50_100), (BROKER, 4444), RST, (6, 0), 0);
@@ -719,8 +732,8 @@ fn packets_that_contradict_each_other_are_not_certain() {
     wire.sent_by(first, 0x66, 64);
     let said = audit(&wire);
     assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix no half-open handshake spoof"]);
-    // Completing a handshake proves the identity, whatever other card or hop count the host also
-    // uses.
+    // A completed handshake proves a host's identity, even if the host also sends with other MAC
+    // addresses or TTLs.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
     let first = wire.0.len();
@@ -735,8 +748,8 @@ fn packets_that_contradict_each_other_are_not_certain() {
 
 #[test]
 fn queries_of_icmp_are_many_flows_and_contradict_nothing() {
-    // A traceroute from the session host to the broker: each request of the same kind has one more
-    // hop.
+    // In a traceroute from the session host to the broker, the TTL of the echo requests increases
+    // by one.
     let mut wire = steady();
     for hop in 1..40 {
         let request = [8, 0, 0, 0, 0, 99, 0, hop];
@@ -745,7 +758,7 @@ fn queries_of_icmp_are_many_flows_and_contradict_nothing() {
         wire.sent_by(last, 2, hop);
     }
     assert_eq!(audit(&wire).rows(RDSH, BROKER, 8), ["background yes unanswered protocol"]);
-    // Datagrams of one flow do contradict each other.
+    // Datagrams of one UDP flow with different TTLs do contradict each other.
     let mut wire = steady();
     for hop in [1, 40] {
         wire.udp(9_000, (RDSH, 50_100), (BROKER, 4444));
@@ -772,7 +785,7 @@ fn resets_of_another_device_are_told_as_that() {
     assert_eq!(firewall.found("rejected", BROKER, RDSH), ["yes medium"]);
     assert!(firewall.message("rejected").contains("probably a firewall"));
     assert_eq!(case(64).found("refused", BROKER, RDSH), ["yes medium"]);
-    // Multicast packets have a hop count of their own.
+    // The TTL of multicast packets is independent of the TTL that the host uses for unicast.
     let mut wire = Wire::default();
     wire.udp(100, (RDSH, 5353), ("224.0.0.251", 5353));
     wire.sent_by(0, 2, 255);
@@ -783,10 +796,10 @@ fn resets_of_another_device_are_told_as_that() {
     assert_eq!(audit(&wire).rows(BROKER, RDSH, 30_004), ["matrix yes refused syn"]);
 }
 
-// A. Silence.
+// A. Absence.
 
-/// Returns whether the audit claims that the gateway never connected to its port on the broker, and
-/// how certain the claim is.
+/// Returns certainty, severity and doubt of the finding that the gateway never attempted to connect
+/// to the broker; empty if the audit does not report it.
 fn silence(wire: &Wire) -> Vec<String> {
     audit(wire).found("never-attempted", GW, BROKER)
 }
@@ -798,7 +811,8 @@ fn without_gateway() -> Wire {
     wire
 }
 
-/// Gives each host its own hardware address, so that the sender of a frame is known.
+/// Derives the MAC addresses from the last bytes of the IP addresses, so that the sender of a frame
+/// is known.
 fn own_cards(wire: &mut Wire) {
     for (_, frame) in &mut wire.0 {
         (frame[5], frame[11]) = (frame[33], frame[29]);
@@ -818,12 +832,13 @@ fn only_a_frame_that_could_be_the_flow_doubts_a_silence() {
         change(&mut wire);
         silence(&wire)
     };
-    // Undecoded frames: between the two, to one of them, and from an unknown address.
+    // Undecoded frames between the two hosts, to one of them, or between unknown MAC addresses may
+    // contain the connection.
     for (from, to) in [(gw, broker), (rdsh, broker), (0x77, 0x78)] {
         let seen = with(&|wire| wire.ether(9_000, from, to, 0x8909, &payload));
         assert_eq!(seen, ["no medium unread"], "{from} {to}");
     }
-    // Between two other hosts, too short, or control traffic.
+    // Frames between two other hosts, short frames and control protocols cannot contain it.
     assert_eq!(with(&|wire| wire.ether(9_000, rdsh, dc, 0x8909, &payload)), ["yes medium"]);
     assert_eq!(with(&|wire| wire.ether(9_000, gw, broker, 0x8909, &payload[..20])), ["yes medium"]);
     for control in [0x88cc, 0x8809, 0x886f] {
@@ -837,7 +852,8 @@ fn only_a_frame_that_could_be_the_flow_doubts_a_silence() {
     assert_eq!(esp(GW, BROKER), ["no medium unread"]);
     assert_eq!(esp(GW, EVIL), ["no medium unread"]);
     assert_eq!(esp(GW, DC), ["yes medium"]);
-    // Another address that reaches the port, in one direction or both, inside or outside.
+    // The broker answers an unlisted address on that port, inside or outside the site. The gateway
+    // may use that address.
     for (client, state) in [("10.1.0.99", ACK), ("2.2.2.2", ACK), ("198.51.100.9", SYN | ACK)] {
         let seen = with(&|wire| wire.tcp(9_000, (BROKER, 20_002), (client, 50_100), state, 10));
         assert_eq!(seen, ["no medium coverage"], "{client}");
@@ -851,7 +867,7 @@ fn a_cut_last_record_doubts_nothing_and_a_cut_packet_does() {
     let certain =
         |file: &[u8]| audit_files(&[file.to_vec()], &plain()).found("never-attempted", GW, BROKER);
     assert_eq!(certain(&file), ["yes medium"]);
-    // A packet between the two whose ports were cut off by the snaplen.
+    // The snaplen truncates a packet between the two hosts before its ports.
     let mut wire = without_gateway();
     wire.tcp(9_000, (GW, 50_100), (BROKER, 20_002), SYN, 0);
     wire.0.last_mut().expect("a frame").1.truncate(34);
@@ -870,10 +886,10 @@ fn watched_time_is_one_stretch() {
         audit(&wire).found("never-attempted", GW, BROKER)
     };
     assert_eq!(spaced(0), ["yes medium"]);
-    // Four pieces of half a minute are not a continuous stretch, whether a minute or an hour apart.
+    // Four intervals of 30 s are not continuous, whether they are a minute or an hour apart.
     assert_eq!(spaced(70_000), [""; 0]);
     assert_eq!(spaced(3_600_000), [""; 0]);
-    // The same packets twice, with two clocks, are watched only once.
+    // Packets that are captured twice, with two clocks, do not extend the watched time.
     let mut wire = without_gateway();
     wire.0.retain(|(ms, _)| *ms < 40_000);
     for (number, (_, frame)) in wire.0.iter_mut().enumerate() {
@@ -898,7 +914,7 @@ fn a_doubtful_stamp_sets_no_time() {
     assert!(told.contains("more than a day from all others"), "{told}");
 }
 
-/// Returns a pcapng file of the frames, with a capture filter in the interface options.
+/// Returns a pcapng file with the frames and, if given, a capture filter in the interface options.
 fn pcapng(wire: &Wire, filter: Option<&[u8]>) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let length = (12 + body.len() as u32).to_le_bytes();
@@ -929,14 +945,15 @@ fn what_a_file_says_of_itself_counts_in_every_form() {
     let said = |filter: Option<&[u8]>| {
         audit_files(&[pcapng(&wire, filter)], &plain()).found("never-attempted", GW, BROKER)
     };
-    // No filter and an empty one, then an expression and a BPF program.
+    // The absence is certain without a filter and with an empty one, but not with a filter
+    // expression or a BPF program.
     assert_eq!(said(None), ["yes medium"]);
     assert_eq!(said(Some(b"\0")), ["yes medium"]);
     let program = [1, 6, 0, 0, 0, 0xff, 0xff, 0, 0];
     for filter in [&b"\0not port 20002"[..], &program] {
         assert!(said(Some(filter)).iter().all(|found| found.starts_with("no ")), "{filter:?}");
     }
-    // Timestamps in nanoseconds in a file that declares microseconds.
+    // The file declares timestamps in microseconds but contains nanoseconds.
     let mut file = wire.file();
     let mut at = 24;
     while at < file.len() {
@@ -955,7 +972,7 @@ fn an_announced_port_needs_a_mapper_that_was_asked() {
     let inventory = support::fixture("services/inventory.toml");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let path = scratch.path().join("rpc.pcap");
-    // The SYN to the endpoint mapper.
+    // Selects the SYN to the endpoint mapper.
     let asks = |record: &&Vec<u8>| {
         let frame = &record[16..];
         frame[12..14] == [8, 0] && frame[23] == 6 && frame[36..38] == [0, 135] && frame[47] == SYN
@@ -1035,15 +1052,16 @@ fn a_service_that_stops_is_told() {
     assert!(row[10].starts_with("worked until ") && row[10].contains("refused from "), "{row:?}");
     assert_eq!(said.found("refused", GW, BROKER), ["yes high"]);
     assert!(said.message("refused").contains("it worked until"), "{}", said.message("refused"));
-    // A service that works again at the end has changed, and no longer fails.
+    // If the service works again at the end, the change is shown, but there is no finding.
     wire.opened(90_000, (GW, 52_000), (BROKER, 20_002), 99);
     let said = audit(&wire);
     assert_eq!(said.found("refused", GW, BROKER), [""; 0]);
     assert!(said.conversations.iter().any(|row| row[2] == "20002" && !row[10].is_empty()));
-    // A single answer lost later does not make it fail again.
+    // A single unanswered SYN afterwards does not count as a failure.
     wire.segment(110_000, (GW, 53_000), (BROKER, 20_002), SYN, (5, 0), 0);
     assert_eq!(audit(&wire).found("refused", GW, BROKER), [""; 0]);
-    // A service that was reached works until its last packet.
+    // An established connection shows that the service works until the last packet of the
+    // connection, even if another attempt was refused meanwhile.
     let mut wire = steady();
     wire.session(40_000, (GW, 54_000), (BROKER, 20_002), 70);
     wire.segment(60_000, (GW, 51_000), (BROKER, 20_002), SYN, (5, 0), 0);
@@ -1057,7 +1075,7 @@ fn a_port_that_answers_another_way_is_not_silent() {
     wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
     wire.knock(20_000, (GW, 50_100), (BROKER, 20_002));
     assert_eq!(audit(&wire).found("unanswered", GW, BROKER), ["yes high"]);
-    // A client acknowledges data from that port that the capture never shows.
+    // Another client acknowledges data from that port that is not in the capture.
     for (later, acked) in [(0, 1_000), (1_000, 9_000)] {
         wire.segment(30_000 + later, ("10.9.0.5", 50_100), (BROKER, 20_002), ACK, (5, acked), 0);
     }
@@ -1067,8 +1085,8 @@ fn a_port_that_answers_another_way_is_not_silent() {
 #[test]
 fn a_keepalive_of_a_tunnel_makes_nobody_speak() {
     let mut wire = Wire::default();
-    // The outer GRE goes from the gateway to the broker. The inner packet is what the broker shall
-    // send back.
+    // The gateway sends a GRE keepalive to the broker. The inner packet is the reply that the
+    // broker must return.
     let inner = {
         let mut inner = Wire::default();
         inner.ip(0, BROKER, GW, 47, &[0, 0, 0, 0]);
@@ -1095,12 +1113,12 @@ fn an_endpoint_that_the_matrix_names_has_other_ports_that_are_unexpected() {
     assert_eq!(other, ["port-not-in-matrix yes established handshake"]);
 }
 
-/// CAPWAP, Teredo and AYIYA servers answer from their service port, so any host that sends from it
-/// may seem to answer.
+/// CAPWAP, Teredo and AYIYA servers answer from their service port, so any host that sends from
+/// such a port may look like a server.
 #[test]
 fn a_port_that_tunnels_answer_from_hides_nothing_and_accuses_nobody() {
     let client = "10.9.0.66";
-    // An IPv4 packet in a frame, as CAPWAP carries it. The inner packet is of other hosts.
+    // CAPWAP carries an Ethernet frame with an IPv4 packet from the broker to the gateway.
     let mut inner =
         vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
     inner.extend([10, 1, 0, 10, 10, 1, 0, 1, 0x75, 0x30, 0x4e, 0x22, 0, 8, 0, 0]);
@@ -1120,12 +1138,13 @@ fn a_port_that_tunnels_answer_from_hides_nothing_and_accuses_nobody() {
             said.rows(BROKER, client, port)
         );
         assert!(said.found("no-relation", BROKER, client).is_empty(), "{port}");
-        // The packets to the broker are listed at the real port.
+        // The packets to the broker are listed under the port that they were sent to.
         assert_eq!(said.rows(client, BROKER, 20_009).len(), 1, "{port}");
     }
 }
 
-/// Every test that the model names exists, and the model names every test here.
+/// Asserts that every test named in docs/threat-model.md exists, and that the document names every
+/// test of this file.
 #[test]
 fn the_model_and_its_tests_name_each_other() {
     let model = include_str!("../docs/threat-model.md");
@@ -1135,11 +1154,11 @@ fn the_model_and_its_tests_name_each_other() {
     let tests: Vec<&str> = tests.filter(|name| !name.starts_with("the_model")).collect();
     assert!(tests.len() > 25);
     for name in &tests {
-        assert!(model.contains(&format!("`{name}`")), "{name} is in no sentence of the model");
+        assert!(model.contains(&format!("`{name}`")), "the model does not name {name}");
     }
     for named in
         model.split('`').filter(|word| word.contains('_') && !word.contains([' ', '/', '.', ':']))
     {
-        assert!(tests.contains(&named), "{named} is no test");
+        assert!(tests.contains(&named), "{named} is not a test");
     }
 }

@@ -1,5 +1,4 @@
-//! Tests how real TCP, fragments and ICMP behave, and how the resulting conversations are
-//! described.
+//! Tests how real TCP, fragmentation and ICMP appear as conversations.
 
 mod support;
 
@@ -17,7 +16,8 @@ const CLIENT: (&str, u16) = (A, 50_000);
 const SERVER: (&str, u16) = (B, 443);
 const FIN: u8 = 1;
 
-/// Returns traffic of other hosts, which shows that the capture sees both hosts and continues.
+/// Returns traffic with a third host, which shows that the capture sees both hosts and continues
+/// after the tested packets.
 fn others() -> Wire {
     let mut wire = Wire::default();
     for (number, host) in [A, B].into_iter().enumerate() {
@@ -36,8 +36,8 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
     }
     let mut request =
         Request { captures, jobs: Some(2), max_memory: 1 << 30, ..Request::default() };
-    // The tunnels of these cases are the site's own mirrors. tests/threat.rs tests tunnels that are
-    // not stated.
+    // These tests declare their tunnels as the site's mirrors. tests/threat.rs tests undeclared
+    // tunnels.
     let ends = ["192.0.2.0/24", "fd00::/64"].map(|net| net.parse().expect("a network"));
     let kinds = [Tunnel::Vxlan, Tunnel::VxlanGpe, Tunnel::IpInIp];
     request.tunnels = kinds
@@ -49,8 +49,8 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
     Audit::of(&plan, None, None, &limits, &Progress::default()).expect("it is read")
 }
 
-/// Returns client, server, port, state, direction evidence, five-tuples, SYNs and packets in both
-/// directions of all conversations except those of `others`.
+/// Returns client, server, port, state, direction evidence, and the numbers of five-tuples, SYNs
+/// and packets in each direction, of all conversations except those of `others`.
 fn conversations(files: &[Wire]) -> Vec<String> {
     told(&read(files, |_| {}))
 }
@@ -73,7 +73,7 @@ fn told(audit: &Audit) -> Vec<String> {
 #[track_caller]
 fn expect(wire: &Wire, expected: &str) {
     assert_eq!(conversations(std::slice::from_ref(wire)), [expected]);
-    // In any order of arrival, and in several files.
+    // The result is the same for packets out of order, split into two files.
     let mut turned = wire.clone();
     turned.0.reverse();
     let (front, back) = turned.0.split_at(turned.0.len() / 2);
@@ -100,8 +100,8 @@ fn a_syn_sent_again_is_one_attempt_at_one_connection() {
 
 #[test]
 fn both_open_at_once() {
-    // RFC 9293, figure 7. A forged opening in the opposite direction looks the same, so the
-    // direction is a guess.
+    // RFC 9293, figure 7. A forged SYN in the opposite direction looks the same, so the direction
+    // is a guess.
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
     wire.tcp(5_001, SERVER, CLIENT, SYN, 0);
@@ -114,8 +114,7 @@ fn both_open_at_once() {
 
 #[test]
 fn a_port_used_again() {
-    // The first connection succeeds and the second is refused. The best state counts, and so do
-    // both SYNs.
+    // The first connection succeeds, and the second is refused. The best state and both SYNs count.
     let mut wire = others();
     wire.connect(5_000, CLIENT, SERVER);
     wire.tcp(9_000, CLIENT, SERVER, SYN, 0);
@@ -132,7 +131,7 @@ fn a_storm_of_resets() {
         wire.tcp(5_000 + u64::from(number), SERVER, client, RST | ACK, 0);
     }
     expect(&wire, "10.0.0.1>10.0.0.2:443 refused syn 50 50 50/50");
-    // Resets that do not answer anything do not prove anything.
+    // Unsolicited resets do not prove anything.
     let mut wire = others();
     for number in 0..50 {
         wire.tcp(5_000 + number * 2, SERVER, CLIENT, RST, 0);
@@ -152,7 +151,7 @@ fn one_side_goes_on_after_the_other_has_ended() {
 
 #[test]
 fn nothing_but_keepalives() {
-    // RFC 9293, 3.8.4: a keep-alive of one byte or none, and its acknowledgement.
+    // RFC 9293, 3.8.4: keep-alives with one garbage byte, and their acknowledgements.
     let mut wire = others();
     for second in 0..10 {
         wire.tcp(5_000 + second * 1000, CLIENT, SERVER, ACK, 1);
@@ -170,7 +169,7 @@ fn a_syn_ack_that_overtook_its_syn() {
     expect(&wire, "10.0.0.1>10.0.0.2:443 established handshake 1 1 2/1");
 }
 
-/// Appends a fragment of a datagram. `offset` is in bytes.
+/// Appends a fragment of a UDP datagram. `offset` is in bytes.
 fn fragment(wire: &mut Wire, ms: u64, id: u16, offset: u16, more: bool, body: &[u8]) {
     wire.ip(ms, A, B, 17, body);
     let (_, frame) = wire.0.last_mut().expect("a frame");
@@ -183,7 +182,7 @@ fn datagram(wire: &mut Wire, ms: u64, id: u16) {
     let first = [&[0xc3, 0x50, 0x01, 0xbb, 0, 40, 0, 0][..], &[7; 8]].concat();
     fragment(wire, ms, id, 0, true, &first);
     fragment(wire, ms + 1, id, 16, true, &[8; 16]);
-    // The last fragment overlaps the one before.
+    // The last fragment overlaps the previous one.
     fragment(wire, ms + 2, id, 24, false, &[9; 16]);
 }
 
@@ -216,7 +215,7 @@ fn fragments_without_their_first_are_counted_by_their_pair() {
     assert_eq!(json["accounting"]["fragments"], told);
 }
 
-/// Appends an ICMP error from the router about `quoted`, an IP packet.
+/// Appends an ICMP error from the router that quotes the IP packet `quoted`.
 fn error(wire: &mut Wire, ms: u64, kind: u8, code: u8, quoted: &[u8]) {
     wire.ip(ms, ROUTER, A, 1, &[&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat());
 }
@@ -230,7 +229,7 @@ fn an_error_about_a_fragment_belongs_to_the_flow_of_its_datagram() {
     expect(&wire, "10.0.0.1>10.0.0.2:443 rejected protocol 1 0 3/0");
 }
 
-/// Returns a frame in VXLAN between two other hosts, as an IP packet.
+/// Returns the frame in a VXLAN packet between two other hosts, without an Ethernet header.
 fn in_vxlan(frame: &[u8], id: u16) -> Vec<u8> {
     let body = [
         &[0xc0, 0, 0x12, 0xb5][..],
@@ -260,15 +259,14 @@ fn an_error_about_a_tunnel_belongs_to_the_flow_in_it() {
     let rare = found.expect("the conversation").rare();
     let outer: Vec<_> = rare.outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect();
     assert_eq!(outer, ["192.0.2.1>192.0.2.2"]);
-    // Without decapsulation, the tunnel is the conversation.
+    // Without decapsulation, the conversation is that of the tunnel.
     let plain = read(&[wire], |request| request.no_decap = true);
     assert_eq!(told(&plain), ["192.0.2.1>192.0.2.2:4789 rejected protocol 1 0 1/0"]);
 }
 
 #[test]
 fn nobody_but_the_server_refuses() {
-    // A firewall on the path reports "port unreachable", and so does the end of a tunnel for the
-    // tunnel's port.
+    // A firewall on the path and the endpoint of a tunnel may also report "port unreachable".
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
     let (_, inner) = wire.0.last().expect("a frame").clone();
@@ -285,7 +283,7 @@ fn nobody_but_the_server_refuses() {
 
 #[test]
 fn what_only_comes_to_the_port_of_a_tunnel_is_none() {
-    // Answers of a name server to clients whose ports are those of tunnels.
+    // DNS answers to clients whose source ports are those of tunnels.
     for port in [4789, 8472, 4790, 6635, 2152, 37008] {
         let mut wire = others();
         for id in 0..200u8 {
@@ -341,7 +339,8 @@ fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
     let (none, acked) = loss(wire.clone());
     assert_eq!(none, 0.0);
     assert!(acked > 300_000, "{acked}");
-    // Linux starts 65,537 above the last sequence number of the first connection.
+    // If a port is reused, Linux starts 65,537 above the last sequence number of the previous
+    // connection.
     let mut again = wire.clone();
     bulk(&mut again, 4_000, 51_000, 101_000 + 65_537, 100);
     assert_eq!(loss(again).0, 0.0);
@@ -349,7 +348,7 @@ fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
     forged.tcp(6_000, SERVER, (A, 51_000), ACK, 0);
     forged.0.last_mut().expect("a frame").1[42..46].copy_from_slice(&150_000u32.to_be_bytes());
     assert_eq!(loss(forged).0, 0.0);
-    // Real loss affects many flows.
+    // Real loss affects several flows.
     let mut lossy = wire;
     let mut number = 0;
     lossy.0.retain(|(_, frame)| {
@@ -411,7 +410,8 @@ fn an_inner_flow_mirrored_twice_is_one_flow() {
     assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 established handshake 1 2 3/2"]);
 }
 
-/// Appends an IPv6 frame between fd00::1 and fd00::2. `next` is the protocol after the header.
+/// Appends an IPv6 packet from fd00::1 to fd00::2, or in the other direction if `back` is set.
+/// `next` is the Next Header value.
 fn ipv6(wire: &mut Wire, ms: u64, back: bool, next: u8, body: &[u8]) {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0];
     frame.extend((body.len() as u16).to_be_bytes());
@@ -423,7 +423,7 @@ fn ipv6(wire: &mut Wire, ms: u64, back: bool, next: u8, body: &[u8]) {
     wire.0.push((ms, frame));
 }
 
-/// A UDP header from port 50000 to 443, with some payload.
+/// A UDP datagram from port 50000 to port 443 with 8 bytes of payload.
 const UDP: [u8; 16] = [0xc3, 0x50, 0x01, 0xbb, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
 
 #[test]
@@ -441,7 +441,7 @@ fn ipv6_fragments_join_in_any_order_and_from_any_file() {
 
 #[test]
 fn extension_headers_are_passed_and_esp_has_no_ports() {
-    // Hop-by-hop options, routing and destination options. Each names the next header.
+    // Hop-by-hop options, a routing header and destination options, each followed by the next one.
     let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
     let chain = [&options(43)[..], &[60, 0, 4, 0, 0, 0, 0, 0], &options(17), &UDP].concat();
     let mut wire = others();
@@ -461,7 +461,8 @@ fn an_icmpv6_error_belongs_to_the_flow_in_a_tunnel() {
     let mut wire = others();
     ipv6(&mut wire, 5_000, false, 17, &UDP);
     let inner = wire.0.pop().expect("a frame").1[14..].to_vec();
-    // IPv6 in IPv6. A router of the underlay cannot reach the other end.
+    // IPv6 in IPv6. A router of the underlay reports that it cannot reach the other tunnel
+    // endpoint.
     ipv6(&mut wire, 5_000, false, 41, &inner);
     let outer = wire.0.last().expect("a frame").1[14..].to_vec();
     let error = [&[1, 1, 0, 0, 0, 0, 0, 0][..], &outer].concat();
@@ -471,7 +472,8 @@ fn an_icmpv6_error_belongs_to_the_flow_in_a_tunnel() {
 
 #[test]
 fn a_flow_that_moves_is_no_copy() {
-    // Another router takes over halfway. Elsewhere, packets are captured twice.
+    // Another router takes over halfway, so the MAC address changes. Some packets are captured
+    // twice.
     let mut wire = others();
     for number in 0..100u64 {
         wire.tcp(5_000 + number * 10, CLIENT, SERVER, ACK, 100);
@@ -492,7 +494,7 @@ fn a_flow_that_moves_is_no_copy() {
         assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 midstream ports 1 0 100/1"]);
         assert_eq!(audit.reading.duplicates.removed, 20);
     }
-    // A traceroute has many hop counts, but no packet twice.
+    // A traceroute has many TTLs, but no duplicate packets.
     let mut wire = others();
     for hop in 1..30u8 {
         wire.udp(5_000 + u64::from(hop) * 100, CLIENT, SERVER);
@@ -508,12 +510,12 @@ fn a_generic_vxlan_is_known_at_any_port_of_the_users() {
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
     let (_, inner) = wire.0.pop().expect("a frame");
-    // Flags that announce a network identifier and a next protocol, which is IPv4.
+    // The flags announce a network identifier and a next protocol, which is IPv4.
     let tunnel = [&[0x0c, 0, 0, 1, 0, 0, 100, 0][..], &inner[14..]].concat();
     let length = (8 + tunnel.len() as u16).to_be_bytes();
     let body = [&[0xc0, 0, 0x17, 0xc1, length[0], length[1], 0, 0][..], &tunnel].concat();
     wire.ip(5_000, "192.0.2.1", "192.0.2.2", 17, &body);
-    // The port of Geneve, which the user assigns to VXLAN.
+    // The user assigns the Geneve port to VXLAN.
     let audit = read(&[wire], |request| request.vxlan_ports = vec![6081]);
     assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 unanswered syn 1 1 1/0"]);
 }
@@ -531,7 +533,7 @@ fn depth_is_bounded_and_what_lies_deeper_is_counted() {
     };
     assert_eq!(tagged(20), (1, 0));
     assert_eq!(tagged(40), (0, 1));
-    // Nested tunnels, too.
+    // The limit also applies to nested tunnels.
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
     let (_, mut frame) = wire.0.pop().expect("a frame");

@@ -1,6 +1,6 @@
 //! Tests that five-tuples with their packets and bytes in each direction match tshark's per-packet
-//! fields, without any reassembly. tshark is Debian's. Without it, the test reports that it was
-//! skipped, or fails if `RASAUDIT_REQUIRE_TSHARK` is set, as in CI.
+//! fields, without any reassembly. Expects Debian's tshark. Without it, the test reports that it
+//! was skipped, or fails if `RASAUDIT_REQUIRE_TSHARK` is set, as in CI.
 
 mod support;
 
@@ -12,7 +12,7 @@ use rasaudit::pipeline::{Dedup, Plan, Progress, Reading, Request};
 use support::fixture;
 use support::tshark::Sees;
 
-/// Source, destination, protocol -> packets and bytes.
+/// Packets and bytes, by source, destination and protocol.
 type Directions = BTreeMap<(String, String, u8), (u64, u64)>;
 
 fn theirs(capture: &Path) -> Option<Directions> {
@@ -53,7 +53,7 @@ fn ours(capture: &Path) -> Directions {
     reading
         .flows
         .visit(|shard| {
-            // The outer flow of a tunnel has no ports of its own here.
+            // Only innermost packets are compared, so the outer flows of tunnels are left out.
             let plain = |f: &Flow<'_>| f.key.transport().has_ports() && !f.key.path().is_around();
             for flow in shard.iter().filter(plain) {
                 for side in 0..2 {

@@ -1,5 +1,5 @@
 //! Tests that the commands of the tutorial and of the how-to guides print what the pages show, that
-//! every page is in the table of contents, and that links lead somewhere.
+//! every page is in the table of contents, and that links are valid.
 
 mod support;
 
@@ -10,7 +10,7 @@ use std::process::Command;
 
 use support::stdout;
 
-/// A command of a page, with the output that the page shows below it.
+/// A command in a page, and the output that the page shows below it.
 #[derive(Debug)]
 struct Step {
     line: usize,
@@ -26,8 +26,8 @@ fn read(page: &Path) -> String {
     fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()))
 }
 
-/// Returns the commands of the `console` blocks of a page. `$ ` begins a command, `> ` continues
-/// it. A block in a list is indented.
+/// Returns the commands in the `console` blocks of a page. `$ ` begins a command, and `> `
+/// continues it. Blocks in lists are indented.
 fn steps(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut indent = None;
@@ -55,8 +55,8 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// Returns whether a command prints what a page shows. `...` stands for any lines, and at the end
-/// of a line for the rest of that line.
+/// Returns whether a command prints what a page shows. `...` as a line stands for any lines, and at
+/// the end of a line for the rest of that line.
 fn agrees(shown: &[String], printed: &[&str]) -> bool {
     let same = |shown: &String, printed: &&str| match shown.strip_suffix(" ...") {
         Some(start) => printed.starts_with(start),
@@ -82,8 +82,8 @@ fn agrees(shown: &[String], printed: &[&str]) -> bool {
     true
 }
 
-/// Runs commands as a reader would at the root of a checkout. A command has to end with the status
-/// that `echo $?` shows after it, or with 0.
+/// Runs commands as a reader would at the root of a checkout. A command must end with the status
+/// that a following `echo $?` shows, otherwise with 0.
 fn follow(page: &str, steps: &[Step]) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let fixtures = root().join("fixtures");
@@ -104,7 +104,7 @@ fn follow(page: &str, steps: &[Step]) {
         let printed = stdout(&run);
         status = run.status.code().unwrap_or_else(|| panic!("{place}: ended by a signal"));
         let stated = steps.get(number + 1).is_some_and(|next| next.command == "echo $?");
-        assert!(status == 0 || stated, "{place}: unstated exit status {status}\n{printed}");
+        assert!(status == 0 || stated, "{place}: exit status {status} is not shown\n{printed}");
         let lines: Vec<&str> = printed.lines().collect();
         assert!(
             agrees(&step.shown, &lines),
@@ -121,7 +121,7 @@ fn the_tutorial_shows_what_its_commands_print() {
     follow("docs/tutorial.md", &steps);
 }
 
-/// Each page is followed in a folder of its own, after the preparations of the first page.
+/// Runs the commands of each page in a folder of its own, after the preparations of the first page.
 #[test]
 fn the_guides_show_what_their_commands_print() {
     let folder = root().join("docs/how-to");
@@ -165,7 +165,7 @@ fn a_page_that_shows_something_else_is_noticed() {
     assert_eq!(steps[0].command, "cat <<E\n>x\nE\nx");
 }
 
-/// Returns the Markdown pages of a folder and of those below it.
+/// Returns all Markdown pages below a folder.
 fn pages(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("a folder") {
@@ -246,7 +246,8 @@ fn every_link_leads_somewhere() {
             let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
             let folder = page.parent().expect("a folder");
             let file = if file.is_empty() { page.clone() } else { folder.join(file) };
-            // mdBook renames the page, but not links to it. A link to the folder works.
+            // mdBook turns README.md into index.html but does not adapt links, so links must name
+            // the folder.
             let renamed = file.starts_with(&docs)
                 && file.ends_with("README.md")
                 && !page.ends_with("SUMMARY.md");

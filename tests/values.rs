@@ -1,6 +1,6 @@
-//! Tests that flows are values: the evidence of a capture can be passed on in any parts and judged
-//! elsewhere, with the same reports. A judgement does not depend on which part of the flows is read
-//! first.
+//! Tests that flows are values: the evidence of a capture can be passed on in parts of any size and
+//! judged elsewhere, with the same reports. A judgement does not depend on which part of the flows
+//! is read first.
 
 mod support;
 
@@ -22,12 +22,12 @@ use rasaudit::report::FORMATS;
 use support::{FIXTURES, Fixture};
 
 fn policy(case: &Fixture) -> Policy {
-    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
     let text = fs::read_to_string(case.inventory()).expect("the fixture");
-    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("sound");
+    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("valid");
     let exceptions = case.more().last().map(|file| {
         let text = fs::read_to_string(file).expect("the fixture");
-        Exceptions::load(file, &text, &matrix, &inventory).expect("sound")
+        Exceptions::load(file, &text, &matrix, &inventory).expect("valid")
     });
     let mut policy = Policy::new(matrix, inventory);
     if let Some(exceptions) = exceptions {
@@ -36,8 +36,8 @@ fn policy(case: &Fixture) -> Policy {
     policy
 }
 
-/// Duplicates are kept, because the totals of a flow do not show which of its packets are
-/// duplicates.
+/// Returns a request that keeps duplicates, because the totals of a flow do not show which of its
+/// packets are duplicates.
 fn request(case: &Fixture, jobs: usize) -> Request {
     Request {
         captures: vec![case.capture()],
@@ -85,7 +85,7 @@ const SOME: usize = 7;
 impl Source for Giving {
     fn next(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError> {
         let Evidence { flows, side } = &self.of.evidence;
-        // The last flows come first, and the side evidence with the first of these chunks.
+        // The last flows come first. The side evidence comes with the first chunk.
         let side = if self.given == 0 { side.clone() } else { SideEvidence::default() };
         let from = flows.len().saturating_sub(self.given + SOME);
         let to = flows.len() - self.given;
@@ -109,7 +109,7 @@ impl Source for Giving {
     }
 }
 
-/// Returns all reports of an audit.
+/// Judges the evidence of a plan and returns all reports by format.
 fn told(plan: &Plan, policy: Policy) -> Vec<(&'static str, String)> {
     let limits = Limits::default();
     let progress = Progress::default();
@@ -141,7 +141,7 @@ fn what_is_given_as_values_is_judged_as_the_capture_itself() {
     }
 }
 
-/// Flows whose last part is read first.
+/// Merged flows whose partitions are visited in reverse order.
 struct Backwards(MergedFlows);
 
 impl FlowPartitions for Backwards {

@@ -1,5 +1,5 @@
-//! Contains one case for each code and condition of the judgement: a small farm, the packets that
-//! matter, and the expected findings.
+//! Tests each code and each condition of the judgement with a small farm, the relevant packets, and
+//! the expected findings.
 
 mod support;
 
@@ -25,8 +25,8 @@ fn farm(features: &str, more: &str) -> String {
 
 const ALL: &str = "[capture]\ncovers = \"all\"\n";
 
-/// Returns a capture in which every host of the farm pings every other one every ten seconds for
-/// 110 seconds. All hosts are seen sending, and the capture counts as watched.
+/// Returns a capture in which all hosts of the farm ping each other every ten seconds for 110
+/// seconds. All hosts are seen sending, and the capture is long enough for absence claims.
 fn pings() -> Wire {
     let mut wire = Wire::default();
     for second in (0..120).step_by(10) {
@@ -40,7 +40,7 @@ fn pings() -> Wire {
     wire
 }
 
-/// Returns the steady traffic of a healthy farm of this size.
+/// Returns the capture of [`pings`] with the steady connections of a healthy farm.
 fn steady() -> Wire {
     let mut wire = pings();
     wire.connect(5_000, (GW, 50_000), (BROKER, 20_002));
@@ -59,8 +59,8 @@ fn without(mut wire: Wire, host: &str) -> Wire {
     wire
 }
 
-/// Returns a pcapng file from an interface that reports how many of a thousand frames it dropped
-/// and, unless `filter` is empty, a capture filter.
+/// Returns a pcapng file whose interface reports `dropped` of 1,000 frames as dropped and, unless
+/// `filter` is empty, has a capture filter.
 fn pcapng(wire: &Wire, dropped: u64, filter: &str) -> Vec<u8> {
     let block = |kind: u32, mut body: Vec<u8>| {
         body.resize(body.len().next_multiple_of(4), 0);
@@ -108,7 +108,7 @@ fn audit_file(inventory: &str, file: &[u8], min_watch: Option<u64>, filter: Opti
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let path = scratch.path().join("case.pcap");
     std::fs::write(&path, file).expect("the scratch folder is writable");
-    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
     let inventory =
         Inventory::from_toml("case.toml", inventory, &matrix).expect("a sound inventory");
     let request = Request {
@@ -128,7 +128,7 @@ fn audit(inventory: &str, wire: &Wire) -> Audit {
     audit_with(inventory, wire, Some(60))
 }
 
-/// Returns the findings as lines: code, ends, service, and `?` if not certain.
+/// Returns the findings as lines: code, ends, service, and `?` if the finding is not certain.
 fn findings(audit: &Audit) -> Vec<String> {
     let words = |end: &rasaudit::result::EndIdentity| match end.name.as_str() {
         "" if end.address.is_empty() => format!("any {}", end.roles),
@@ -158,7 +158,8 @@ fn findings(audit: &Audit) -> Vec<String> {
 fn expect(inventory: &str, wire: &Wire, expected: &[&str]) -> Audit {
     let audit = audit(inventory, wire);
     let mut expected: Vec<String> = expected.iter().map(|e| (*e).to_owned()).collect();
-    // A single broker has no other broker as a peer, and the licensing service is not listed.
+    // The farm has a single broker, so traffic between brokers could only be on its loopback
+    // interface.
     expected.extend(
         ["tcp/20001", "tcp/20030"].map(|s| format!("loopback-only broker1>any broker {s}")),
     );
@@ -206,7 +207,7 @@ fn each_code_of_permission_has_its_case() {
         ("", "", (DC, 50_100), (RDSH, 4444), "no-relation dc1>rdsh1 tcp/4444"),
         ("", "", ("10.8.0.5", 50_100), (BROKER, 4444), "no-role printers>broker1 tcp/4444"),
         ("", "", (STRANGER, 50_100), (GW, 8080), "unknown-host 198.51.100.7>gw1 tcp/8080"),
-        // If only a name could identify the server, nothing is certain.
+        // Only a name could identify this server, so the finding is not certain.
         ("", "", (BROKER, 50_100), (STRANGER, 443), "unknown-host broker1>198.51.100.7 tcp/443 ?"),
         ("", "", (STRANGER, 50_100), ("198.51.100.8", 80), "unknown-host *>* */*"),
         (
@@ -295,7 +296,7 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
 
 #[test]
 fn silence_is_claimed_only_where_it_could_have_been_broken() {
-    // All steady traffic, but the session host never sends to its broker.
+    // The steady traffic without the connections of the session host, which is still pinged.
     let silent = || {
         let mut wire = steady();
         let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
@@ -308,12 +309,12 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     expect(&covers("\"rdsh1\""), &silent(), &[&line("never-attempted")]);
     let found = findings(&audit(&covers("\"dc1\""), &silent()));
     assert!(found.contains(&line("pair-not-covered")), "{found:?}");
-    // No coverage is stated and every host pings every other one, so no port is shown to be
-    // watched.
+    // The inventory declares no coverage and every host pings every other one, so nothing shows
+    // which switch ports are mirrored.
     let found = findings(&audit(&farm("", ""), &silent()));
     assert!(found.contains(&line("pair-not-covered")), "{found:?}");
-    // Two hosts that only communicate with the broker show that its port is watched. This is a
-    // guess.
+    // Two hosts that communicate only with the broker suggest that its switch port is mirrored,
+    // which is a guess.
     let mut wire = silent();
     for (host, port) in [("10.1.0.77", 1), ("10.1.0.78", 2)] {
         wire.ip(30_000, host, BROKER, 1, &[8, 0, 0, 0, 0, port, 0, 1]);
@@ -326,26 +327,25 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     // The capture was too short.
     let found = findings(&audit_with(&farm("", ALL), &silent(), None));
     assert!(found.contains(&line("window-too-short")), "{found:?}");
-    // The capture lost too many frames. With fewer lost, the absence is claimed.
+    // With 20 of 1,000 frames lost, the absence cannot be assessed. With nine, it is reported.
     let of_file =
         |file: Vec<u8>, filter| findings(&audit_file(&farm("", ALL), &file, Some(60), filter));
     let found = of_file(pcapng(&silent(), 20, ""), None);
     assert!(found.contains(&line("loss-too-high")), "{found:?}");
     let found = of_file(pcapng(&silent(), 9, ""), None);
     assert!(found.contains(&line("never-attempted")), "{found:?}");
-    // A filter was on: the user's, or the capture's own.
+    // A filter was active: the user's, or one in the capture file.
     let found = of_file(silent().file(), Some("ip"));
     assert!(found.contains(&line("capture-filtered")), "{found:?}");
     let found = of_file(pcapng(&silent(), 0, "not port 53"), None);
     assert!(found.contains(&line("capture-filtered")), "{found:?}");
-    // Only one direction of a connection is captured, on a span that shows nothing in the other
-    // direction.
+    // The capture shows only one direction of a connection.
     let mut wire = silent();
     wire.tcp(20_000, (RDSH, 50_100), (BROKER, 20_003), ACK, 100);
     let found = findings(&audit(&farm("", ALL), &wire));
     assert!(found.contains(&line("one-sided-view")), "{found:?}");
-    // A heartbeat in one direction neither makes up for the silent port nor counts as silence
-    // itself.
+    // A heartbeat in one direction does not make up for the missing connection, and is not itself
+    // reported as missing.
     let mut wire = silent();
     wire.udp(20_000, (RDSH, 50_100), (BROKER, 20_003));
     let audit = expect(&farm("", ALL), &wire, &[&line("never-attempted")]);
@@ -364,7 +364,7 @@ fn quantifiers_say_which_hosts_have_to_show() {
     wire.connect(8_100, (broker2, 50_001), (DC, 88));
     wire.udp(8_200, (broker2, 50_002), (DC, 53));
     wire.udp(8_201, (DC, 53), (broker2, 50_002));
-    // It is present until the end.
+    // The second broker sends until the end of the capture.
     wire.udp(110_000, (broker2, 50_003), (DC, 53));
     wire.udp(110_001, (DC, 53), (broker2, 50_003));
     wire.ip(8_300, "203.0.113.5", BROKER, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
@@ -372,7 +372,8 @@ fn quantifiers_say_which_hosts_have_to_show() {
         let lines = findings(&audit(&inventory, wire)).into_iter();
         lines.filter(|f| !f.starts_with("trigger-not-seen")).collect()
     };
-    // Each pair of brokers, in either direction. The licence request may come from any one broker.
+    // Each pair of brokers needs one connection, in either direction. The licence request may come
+    // from any broker.
     let silent = [
         "never-attempted any broker>any parallels-licensing tcp/443",
         "never-attempted broker1>broker2 tcp/20001",
@@ -395,12 +396,12 @@ fn a_trigger_makes_its_rows_due() {
     let line = "never-attempted gw1>rdsh1 tcp/3389".to_owned();
     let found = findings(&audit(&inventory, &wire));
     assert!(found.contains(&line), "{found:?}");
-    // What the gateway does for the session resolves the finding.
+    // If the gateway connects to a session host during the user's session, the finding disappears.
     let mut answered = Wire(wire.0.clone());
     answered.session(11_000, (GW, 50_101), (RDSH, 3389), 20);
     let found = findings(&audit(&inventory, &answered));
     assert!(!found.iter().any(|f| f.contains("3389")), "{found:?}");
-    // A session that is too short or still in progress does not require anything.
+    // A session that is too short or still in progress does not trigger any expected connection.
     for (start, seconds) in [(10_000, 20), (70_000, 40)] {
         let mut wire = steady();
         wire.session(start, ("10.9.0.5", 50_100), (GW, 80), seconds);
@@ -421,7 +422,7 @@ fn nothing_is_expected_of_a_feature_that_nobody_named() {
     assert!(!of("reporting = false").iter().any(|f| f.contains("1433")));
 }
 
-/// Traffic that could not be read may contain what seems absent.
+/// Data that cannot be read may contain the traffic that seems to be missing.
 #[test]
 fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
     let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
@@ -438,12 +439,12 @@ fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
     let mut cut = file.clone();
     cut.truncate(file.len() - 5);
     assert_eq!(missed(&cut), ["never-attempted rdsh1>broker1 tcp/20003"]);
-    // Data after it is not a valid record.
+    // Invalid data follows the last record.
     file.extend([0xff; 40]);
     assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
-/// Absence is certain only for a host that was itself present long enough.
+/// An absence claim is certain only if the host itself was present long enough.
 #[test]
 fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
     let missed = |wire: &Wire| -> Vec<String> {
@@ -483,11 +484,11 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     };
     assert_eq!(missed(&silent()).0, ["never-attempted rdsh1>broker1 tcp/20003"]);
     let mut cases: Vec<(Wire, &str)> = Vec::new();
-    // IPsec between the two.
+    // IPsec between the two hosts.
     let mut wire = silent();
     wire.ip(20_000, RDSH, BROKER, 50, &[0; 40]);
     cases.push((wire, "exchanged IP protocol 50"));
-    // A fragment whose first one is missing.
+    // A later fragment of a datagram whose first fragment is missing.
     let mut wire = silent();
     wire.ip(20_000, RDSH, BROKER, 6, &[0; 40]);
     let last = wire.0.len() - 1;
@@ -510,7 +511,7 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     }
 }
 
-/// If the capture does not show packets to an address, the address cannot be reported as
+/// If the capture does not show any packets to a client, its requests cannot be reported as
 /// unanswered.
 #[test]
 fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody() {
@@ -532,14 +533,14 @@ fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody
     wire.0.retain(|(ms, _)| !(5_300..5_302).contains(ms));
     asks(&mut wire);
     assert_eq!(unanswered(&wire), 1);
-    // No packets to the host itself are visible, and it acknowledges data that it was sent.
+    // No packets to the client are visible, although it acknowledges data.
     wire.0.retain(|(_, frame)| frame[30..34] != broker);
     wire.tcp(20_000, (BROKER, 50_100), (DC, 389), ACK, 100);
     assert_eq!(unanswered(&wire), 0);
 }
 
-/// A host that acknowledges data of a peer which the capture does not show may also have had an
-/// answer that it does not show.
+/// If a host acknowledges data from its peer that is not in the capture, a reply may also be
+/// missing from the capture.
 #[test]
 fn what_a_peer_acknowledges_unseen_keeps_his_silence_from_being_claimed() {
     let unanswered = |wire: &Wire| {
@@ -568,7 +569,8 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
     let dc = DC.parse::<Ipv4Addr>().expect("an address").octets();
     let mut wire = steady();
     wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == dc || f[30..34] == dc));
-    // All pairs are covered, so that the silence of its brokers is attributed only to them.
+    // All pairs are covered, so connections that a broker does not attempt are findings about the
+    // broker only.
     let audit_of = |wire: &Wire, dropped| {
         audit_file(&farm("", ALL), &pcapng(wire, dropped, ""), Some(60), None)
     };
@@ -577,7 +579,7 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
             .iter()
             .any(|f| f.starts_with("silent-role dc1") && !f.ends_with('?'))
     );
-    assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "with that much lost it may have spoken");
+    assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "lost frames may be the missing ones");
     // A part of the capture cannot be read.
     let mut file = pcapng(&wire, 0, "");
     file.extend([0xff; 40]);
@@ -612,12 +614,12 @@ fn a_virtual_address_counts_for_its_holders() {
         let lines = findings(&audit(&inventory, wire)).into_iter();
         lines.filter(|f| f.contains("halb") && f.contains("gw1")).collect()
     };
-    // A session through the shared address that neither holder passed on.
+    // Neither holder forwards a session to the shared address.
     assert_eq!(
         silent(&wire),
         ["never-attempted halb1>gw1 tcp/80", "never-attempted halb2>gw1 tcp/80"]
     );
-    // One of the holders passed it on, which is enough.
+    // It is enough that one of the holders forwards it.
     wire.session(11_000, ("10.1.0.41", 50_101), (GW, 80), 20);
     assert_eq!(silent(&wire), Vec::<String>::new());
 }
@@ -662,9 +664,9 @@ fn each_grade_of_direction_has_its_case() {
         ("syn-ack", (DC, 50_020), (BROKER, 5555), 1),
         ("syn", (GW, 50_100), (BROKER, 4444), 0),
         ("protocol", (GW, 1), (BROKER, 8), 0),
-        // The broker's port 20003 was opened by a handshake.
+        // A handshake in the steady traffic proves that the broker serves port 20003.
         ("service", (DC, 50_050), (BROKER, 20_003), 1),
-        // Both ports are of the same class, and one orientation has a row.
+        // Both ports are in the same class, but only one orientation has a row.
         ("matrix", (GW, 20_500), (RDSH, 3389), 1),
         ("ports", (DC, 50_100), (RDSH, 4444), 1),
         ("first", (DC, 50_200), (RDSH, 50_300), 1),
@@ -706,8 +708,8 @@ fn each_grade_of_direction_has_its_case() {
 /// certain.
 #[test]
 fn a_chosen_source_port_documents_nothing_for_certain() {
-    // Midstream, so that only ports and the matrix indicate a direction: the session host sends
-    // "from" its broker's port to a port of its own choice.
+    // The connection is older than the capture, so only the ports and the matrix indicate its
+    // direction. The session host sends from port 443 to a port of its own choice.
     let mut wire = steady();
     for ms in [9_000, 9_010] {
         wire.tcp(ms, (RDSH, 443), (DC, 50_100), ACK, 100);
@@ -721,8 +723,8 @@ fn a_chosen_source_port_documents_nothing_for_certain() {
         let documented = j.verdict().name() == "documented";
         assert!(!(documented && j.doubts.certain()), "{:?}", c.subject);
     }
-    // The same applies to a SYN-ACK that is injected into a connection from before the capture,
-    // which the other side answers with a challenge ACK.
+    // The same applies if a SYN-ACK is injected into a connection from before the capture, and the
+    // other side replies with a challenge ACK.
     let mut wire = steady();
     wire.tcp(8_000, (RDSH, 3389), (GW, 4444), ACK, 100);
     wire.tcp(8_001, (GW, 4444), (RDSH, 3389), ACK, 100);
@@ -732,7 +734,7 @@ fn a_chosen_source_port_documents_nothing_for_certain() {
     let mut all = judged.outcome.conversations.list.iter().zip(&judged.outcome.judged);
     let (c, j) = all.find(|(c, _)| [3389, 4444].contains(&c.subject.port)).expect("it is there");
     assert!(c.grade.is_guess() && !j.doubts.certain(), "{} {:?}", c.grade, c.subject);
-    // With a handshake, the direction is a fact, whatever the ports.
+    // A handshake proves the direction, regardless of the ports.
     let mut wire = steady();
     wire.connect(9_000, (DC, 20_003), (RDSH, 4444));
     expect(&farm("", ALL), &wire, &["no-relation dc1>rdsh1 tcp/4444"]);

@@ -1,6 +1,6 @@
-//! Tests what span ports deliver in practice: duplicate frames, only one direction, directions in
-//! different VLANs, one truncated direction. The summary states this, and verdicts and states are
-//! those of the plain capture.
+//! Tests what span ports deliver in practice: duplicate frames, a single direction, directions in
+//! different VLANs, one truncated direction. The summary reports this, and verdicts and states
+//! equal those of the plain capture.
 
 mod support;
 
@@ -42,7 +42,7 @@ fn write(path: &Path, frames: &[Frame]) {
     fs::write(path, bytes).expect("the scratch folder is writable");
 }
 
-/// Writes a pcapng file of two interfaces that saw the same frames, the second one 20 microseconds
+/// Writes a pcapng file with two interfaces that captured the same frames, the second one 20 µs
 /// later.
 fn write_two_interfaces(path: &Path, frames: &[Frame]) {
     let block = |kind: u32, body: &[u8]| {
@@ -71,8 +71,8 @@ fn write_two_interfaces(path: &Path, frames: &[Frame]) {
     fs::write(path, bytes).expect("the scratch folder is writable");
 }
 
-/// A snaplen is visible in each host's share of truncated packets, in both directions, whichever
-/// worker counted them.
+/// A snaplen shows in the share of truncated packets of each host and direction, whichever worker
+/// counted them.
 #[test]
 fn a_snaplen_is_told_by_host_and_direction() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -87,7 +87,7 @@ fn a_snaplen_is_told_by_host_and_direction() {
     };
     let frames: Vec<Frame> = frames().iter().map(cut).collect();
     let is_cut = |frame: &&Frame| frame.wire as usize > frame.bytes.len();
-    // The lab's own capture has a snaplen. The frames that it truncated are the baseline.
+    // The lab captures with a snaplen of its own, so some of the other frames are truncated, too.
     let files = [0, 1].map(|half: usize| {
         let path = scratch.path().join(format!("{half}.pcap"));
         let middle = frames.len() / 2;
@@ -124,8 +124,7 @@ fn a_snaplen_is_told_by_host_and_direction() {
     assert_eq!(of("halb2")[1..], ["", "", "", ""]);
 }
 
-/// Returns whether a frame belongs to one of the two directions of a conversation, by the last
-/// bytes of its addresses.
+/// Returns whether a frame was sent by the end of its conversation that has the lower address.
 fn is_forth(frame: &Frame) -> bool {
     match frame.bytes[12..14] {
         [0x08, 0x00] => frame.bytes[26..30] < frame.bytes[30..34],
@@ -141,8 +140,8 @@ fn tagged(frame: &Frame, vlan: u8) -> Frame {
     tagged
 }
 
-/// Returns the frame as the next network sees it: in another VLAN, from the router's address, with
-/// one hop less.
+/// Returns the frame as the next network shows it: in another VLAN, with the router's source MAC
+/// address, and with a TTL lower by one.
 fn routed(frame: &Frame) -> Frame {
     let mut next = frame.clone();
     next.time += 150;
@@ -160,7 +159,8 @@ fn routed(frame: &Frame) -> Frame {
     tagged(&next, 30)
 }
 
-/// Returns the frames with a copy after each, in order of time.
+/// Returns the frames and their copies in order of time. `copy` returns `None` for a frame without
+/// a copy.
 fn doubled(frames: &[Frame], copy: impl Fn(&Frame) -> Option<Frame>) -> Vec<Frame> {
     let mut all: Vec<Frame> =
         frames.iter().cloned().chain(frames.iter().filter_map(copy)).collect();
@@ -182,7 +182,7 @@ fn audit(capture: &Path, more: &[&str], format: &str) -> String {
     stdout(&rasaudit(arguments))
 }
 
-/// Returns the named columns of the conversations, one line per row.
+/// Returns the named columns of the conversations, one string per row.
 fn conversations(capture: &Path, more: &[&str], columns: &[&str]) -> Vec<String> {
     let text = audit(capture, more, "conversations");
     support::columns(&text, columns).iter().map(|row| row.join(" ")).collect()
@@ -235,7 +235,7 @@ impl Scratch {
     }
 }
 
-/// Compares lines, and prints only those that differ.
+/// Asserts that two reports have the same lines. A failure shows only lines that differ.
 fn same_lines(plain: &[String], view: &[String]) {
     let only = |a: &[String], b: &[String]| -> Vec<String> {
         a.iter().filter(|line| !b.contains(line)).cloned().collect()
@@ -244,7 +244,7 @@ fn same_lines(plain: &[String], view: &[String]) {
     assert_eq!(plain.len(), view.len());
 }
 
-/// Compares the judgement of a view of the farm with that of the plain capture.
+/// Asserts that a view of the farm yields the judgement of the plain capture.
 fn same_judgement(plain: &Path, view: &Path) {
     same_lines(&conversations(plain, &[], JUDGED), &conversations(view, &[], JUDGED));
     same_lines(&findings(plain), &findings(view));
@@ -266,11 +266,11 @@ fn a_frame_seen_twice_is_one_packet() {
         ),
         "{text}"
     );
-    // Without correction, the counters are those of the frames.
+    // Without correction, the counters include the duplicates.
     let off = conversations(&twice, &["--dedup", "off"], AMOUNTS);
     assert_ne!(conversations(&plain, &[], AMOUNTS), off);
     assert!(audit(&twice, &["--dedup", "off"], "text").contains("amounts include them"));
-    // A plain capture has no duplicates, even if they are searched for: a retransmission is not a
+    // A plain capture has no duplicates, even with `--dedup on`: a retransmission is not a
     // duplicate.
     same_lines(
         &conversations(&plain, &["--dedup", "on"], AMOUNTS),
@@ -293,8 +293,7 @@ fn a_routed_packet_seen_on_both_sides_is_one_packet() {
     let scratch = Scratch::new();
     let frames = frames();
     let plain = scratch.file("plain.pcap", &frames);
-    // A router forwards neither link-local nor broadcast packets. Here it forwards packets with a
-    // remaining hop.
+    // A router does not forward link-local packets, broadcasts, or packets whose TTL is 1.
     let passes = |f: &Frame| match f.bytes[12..14] {
         [0x08, 0x00] => f.bytes[22] > 1 && f.bytes[0] & 1 == 0,
         [0x86, 0xdd] => f.bytes[21] != 255 && f.bytes[0] & 1 == 0,
@@ -333,7 +332,7 @@ fn directions_under_different_vlans_are_one_flow() {
     same_judgement(&plain, &split);
     let text = audit(&split, &[], "text");
     assert!(text.contains("belong to flows whose directions carry different VLAN ids"), "{text}");
-    assert!(!audit(&plain, &[], "text").contains("View "), "a plain view wants no word");
+    assert!(!audit(&plain, &[], "text").contains("View "), "a plain view is not mentioned");
 }
 
 #[test]
@@ -341,7 +340,7 @@ fn one_direction_cut_short_changes_nothing() {
     let scratch = Scratch::new();
     let frames = frames();
     let plain = scratch.file("plain.pcap", &frames);
-    // Up to the TCP flags, but not to the end of the header.
+    // One direction is truncated after the TCP flags, before the end of the header.
     let short = |f: &Frame| {
         let keep = if is_forth(f) { f.bytes.len() } else { f.bytes.len().min(76) };
         Frame { bytes: f.bytes[..keep].to_vec(), ..f.clone() }
@@ -359,12 +358,12 @@ fn one_direction_alone_proves_nothing_missing() {
     let half = scratch.file("half.pcap", &half);
     let text = audit(&half, &[], "text");
     assert!(text.contains("to flows with only one visible direction"), "{text}");
-    // Even if the inventory states that the capture covers everything, none of them becomes
+    // Even if the inventory declares that the capture covers everything, no absence claim is
     // certain.
     let claims = findings(&half).into_iter().filter(|f| f.contains(" missing "));
     let certain: Vec<String> = claims.filter(|f| f.ends_with(" yes")).collect();
     assert!(certain.is_empty(), "{certain:#?}");
-    // The duplicates do not make it less one-sided.
+    // Duplicates do not reduce the share of one-sided flows.
     let share = |text: &str| {
         let line =
             text.lines().find(|l| l.contains("with only one visible direction")).map(str::to_owned);
@@ -396,7 +395,8 @@ fn lost_frames_are_estimated_from_what_was_acknowledged() {
     assert!((0.02..0.1).contains(&(unseen / acked)), "{unseen} of {acked}");
     let text = audit(&lossy, &[], "text");
     assert!(text.contains("% of acknowledged TCP bytes were not captured"), "{text}");
-    // With so much loss, absence cannot be proven, as it is with the whole capture.
+    // With all frames, the missing connections are reported. With a tenth of the frames lost, they
+    // are not.
     let silent = |frames: &[Frame]| -> Vec<Frame> {
         let port = 20_003u16.to_be_bytes();
         let ports = |f: &Frame| match f.bytes[12..14] {
@@ -415,7 +415,7 @@ fn lost_frames_are_estimated_from_what_was_acknowledged() {
     let lost = silent.iter().enumerate().filter(|(number, _)| number % 10 != 7);
     let lost: Vec<Frame> = lost.map(|(_, frame)| frame.clone()).collect();
     assert_eq!(never("silent-lossy.pcap", &lost), 0);
-    // If most of the frames are lost, the rest does not prove absence either.
+    // If most of the frames are lost, the remaining ones do not prove absence either.
     let fifth: Vec<Frame> = silent
         .iter()
         .enumerate()

@@ -22,7 +22,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
     lines.map(cells).collect()
 }
 
-/// Asserts that each listed place shows a word: captures in a report, test cases in their text.
+/// Asserts that each listed place contains a word: a capture in its reports, a test in its source.
 #[track_caller]
 fn shown(word: &str, places: &str) {
     let places: Vec<&str> = places.split(", ").map(|place| place.trim_matches('`')).collect();
@@ -33,7 +33,7 @@ fn shown(word: &str, places: &str) {
                 let path = format!("{}/tests/{file}.rs", env!("CARGO_MANIFEST_DIR"));
                 let text = fs::read_to_string(&path).expect("the tests");
                 let start = text.find(&format!("#[test]\nfn {test}() {{"));
-                let body = &text[start.unwrap_or_else(|| panic!("{place} is no test"))..];
+                let body = &text[start.unwrap_or_else(|| panic!("{place} is not a test"))..];
                 let body = &body[..body.find("\n}\n").expect("its end")];
                 body.contains(&format!("\"{word}")) || body.contains(&format!("{word}\""))
             }

@@ -1,5 +1,6 @@
-//! Tests a live audit from the operators' view: its page in a real browser, access control, a slow
-//! disk, a clock that is set. Uses a network namespace of its own, like `live.rs`.
+//! Tests a live audit from the operator's point of view: its page in a real browser, access
+//! control, a slow disk, and changes of the system clock. Uses a network namespace of its own, like
+//! `live.rs`.
 
 mod support;
 
@@ -16,7 +17,7 @@ use support::browser::browser;
 use support::fixture;
 use support::span::{Wire, inventory, sh, text, there};
 
-/// Waits until a condition holds.
+/// Waits until a condition holds. Panics after this many seconds.
 fn until(what: &str, seconds: u64, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -120,7 +121,7 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
     live.signal("TERM");
     live.end();
 
-    // Only so many clients may subscribe. A client that disconnects makes room.
+    // The number of subscribers is limited to 32. A client that disconnects makes room for another.
     let follow = "import socket\n\
         def ask():\n\
         \x20s = socket.create_connection(('127.0.0.1', 9475)); s.settimeout(5)\n\
@@ -129,7 +130,7 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
         all = [ask() for _ in range(33)]\n\
         print(sum(code == b'200' for _, code in all), all[-1][1])";
 
-    // Without a token, a foreign name that points to this address does not give access.
+    // Without a token, a request that uses a foreign host name for this address is rejected.
     let folder = scratch.path().join("host.d");
     fs::create_dir(&folder).expect("a folder");
     let live = wire.live(&folder, &[&every[..], &["127.0.0.1:9475"]].concat());
@@ -145,7 +146,7 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
     live.end();
 }
 
-/// Half-open requests, however many, do not prevent others from being answered.
+/// Hundreds of incomplete requests do not prevent other requests from being answered.
 #[test]
 fn health_is_told_while_hundreds_of_half_open_requests_wait() {
     let Some(wire) = Wire::new() else { return };
@@ -168,8 +169,8 @@ fn health_is_told_while_hundreds_of_half_open_requests_wait() {
     live.end();
 }
 
-/// Failures that no user would notice: reports, syslog and a late window appear in health and
-/// metrics, and messages that syslog did not accept are sent once it listens.
+/// Failures that no user would notice (reports, syslog, a late window) appear in health and
+/// metrics. Messages that syslog did not accept are sent once it listens.
 #[test]
 fn what_cannot_be_written_shows_in_health_and_metrics() {
     let Some(wire) = Wire::new() else { return };
@@ -202,7 +203,7 @@ fn what_cannot_be_written_shows_in_health_and_metrics() {
     let ended = live.end();
     let err = text(&ended.stderr);
     assert!(err.contains("watching ") && err.contains("page: http://127.0.0.1:9475/"), "{err}");
-    // The first window is late, too.
+    // The metric of late windows is 0 while the first window is on time.
     let folder = scratch.path().join("late");
     fs::create_dir(&folder).expect("a folder");
     let live = wire.live(&folder, &["--every", "1s", "--listen", "127.0.0.1:9475"]);
@@ -226,7 +227,7 @@ fn a_slow_disk_delays_reports_and_loses_no_frame() {
     let live = wire.live_under(&slow, scratch.path(), &["--every", "1s", "--state", &state]);
     sleep(Duration::from_secs(1));
     wire.replay(&fixture("farm-faults/span.pcap"));
-    // Signals the program, not the one that slows it down.
+    // The signal goes to the program, not to strace.
     assert!(sh(&format!("pkill -TERM -P {}", live.child.id())));
     let ended = live.end();
     let told = text(&ended.stderr);
@@ -313,8 +314,8 @@ fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
         assert!(report["accounting"]["frames_read"].as_u64() >= Some(round * 10_835));
         reports.push(report);
     }
-    // Whether flows are in memory, on disk, or in the state of an earlier run, the findings are the
-    // same, and there are twice as many packets.
+    // The findings are the same whether flows are in memory, on disk, or in the state of an earlier
+    // run. The second report counts the packets of both runs.
     let codes = |report: &serde_json::Value| {
         let wrong = report["findings"].as_array().expect("findings").iter();
         wrong

@@ -1,5 +1,6 @@
-//! Fuzzes frames. Two bytes choose the link type, and two how much was cut off. Decoding must never
-//! panic, and its result must depend only on the frame.
+//! Fuzzes frames. The first byte chooses the link type, the next two the number of truncated bytes,
+//! and the fourth the decoder's options. Decoding must never panic, and its result must depend only
+//! on the frame.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

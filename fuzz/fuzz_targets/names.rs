@@ -1,6 +1,6 @@
-//! Fuzzes payloads: DNS, TLS, HTTP, RPC, VRRP, neighbour discovery. The first byte chooses how the
-//! payload is carried. The second one chooses where a ClientHello is split; both orders of its
-//! parts must yield the same name.
+//! Fuzzes payloads: DNS, TLS, HTTP, RPC, VRRP, neighbour discovery. The first byte chooses the
+//! packet that carries the payload. The second one chooses where a ClientHello is split. The merge
+//! of the two parts must yield the same name in both orders.
 #![no_main]
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,7 +27,8 @@ fuzz_target!(|bytes: &[u8]| {
     let src = if transport == Transport::ICMP6 { Ipv6Addr::LOCALHOST.into() } else { address(1) };
     let tuple = FiveTuple { src, dst, sport, dport, transport };
     let body = Body::Transport { tuple, flags, payload: 0, seq: 1, acked: Some(1), fragment: None };
-    // Neighbour discovery is only believed if it did not pass a router.
+    // Neighbour discovery is accepted only with a hop limit of 255, which no router leaves
+    // unchanged.
     let mut link = Encapsulation::default();
     link.ttl = 255;
     let seen = Observation { body, link, ..Observation::default() };

@@ -1,5 +1,5 @@
-//! Fuzzes capture files. Whatever the bytes, reading must end, frames must lie inside their batch,
-//! and nothing may be read twice.
+//! Fuzzes capture files. For any input, reading must end, frames must lie inside their batch, and
+//! no byte may be read twice.
 #![no_main]
 
 use std::io::Cursor;
@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     let input = Box::new(Cursor::new(bytes.to_vec()));
     let Ok(mut reader) = CaptureReader::new(input, InputHash::Compute) else { return };
     let mut batch = Batch::default();
-    // A small file may decompress to a large one. A part of it is enough.
+    // A small file may decompress to a very large one, so the number of batches is limited.
     for _ in 0..64 {
         let more = reader.next(&mut batch);
         for frame in &batch.frames {

@@ -1,5 +1,5 @@
-//! Fuzzes rule files. The first byte chooses the file to replace. The rules must be valid, or all
-//! problems must be reported.
+//! Fuzzes rule files. The first byte chooses the file to replace. The rules must be accepted, or
+//! their problems must be reported.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Fuzzes flow tables. A capture that two workers take in must yield the same in either order,
-//! spilled or not.
+//! Fuzzes flow tables. If two workers each observe half of a capture, the merged result must not
+//! depend on their order or on whether tables were spilled.
 #![no_main]
 
 use std::io::Cursor;
@@ -13,7 +13,7 @@ use rasaudit::payload::{MessageParts, read_payloads};
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
 
-/// Returns all evidence after the parts were taken in and merged.
+/// Returns the merged flows and side evidence of two workers, each of which observed one part.
 fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let store = FlowStore::new(seed, std::env::temp_dir());
     let keep = Retention { traces: true, parts: PrefixRetention::All };

@@ -1,5 +1,5 @@
-//! Compressed captures, decompressed while they are read: gzip, zstd, xz, lz4 and bzip2. No file is
-//! ever held whole, so a small file that decompresses without end costs time, not memory.
+//! Decompresses captures while they are read: gzip, zstd, xz, lz4 and bzip2. No file is ever held
+//! in memory whole, so a small file that decompresses without end costs time, not memory.
 
 use std::io::{self, BufRead as _, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,25 +8,25 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lz4_flex::frame::FrameDecoder;
 use sha2::{Digest, Sha256};
 
-/// The maximum memory for the window of a decompressor, in bytes: the largest window of any preset
-/// of these formats.
+/// The maximum size of a decompressor's window in bytes. The presets of these formats do not use
+/// larger ones.
 const MAX_WINDOW: u64 = 128 << 20;
 
 /// Whether the SHA-256 of a source is computed while it is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InputHash {
-    /// No.
+    /// The hash is not computed.
     Skip,
-    /// Yes, of all its bytes as they are stored.
+    /// The hash covers all bytes of the source as they are stored.
     Compute,
 }
 
 type RawInput = Box<dyn Read + Send>;
 type Opener = fn(BufReader<SniffedReader>) -> io::Result<RawInput>;
-/// The bytes of a file from its start, although some have already been inspected.
+/// Reads a file from its start, although some bytes have already been read to identify its format.
 type SniffedReader = io::Chain<Cursor<Vec<u8>>, HashingReader>;
 
-/// The formats: name, first bytes, decompressor.
+/// The supported formats, each with its name, its first bytes and its decompressor.
 const FORMATS: &[(&str, &[u8], Opener)] = &[
     ("gzip", b"\x1f\x8b", |input| Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)))),
     ("zstd", b"\x28\xb5\x2f\xfd", |input| {
@@ -44,7 +44,7 @@ const FORMATS: &[(&str, &[u8], Opener)] = &[
     ("bzip2", b"BZh", |input| Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input)))),
 ];
 
-/// A reader of concatenated lz4 frames. The decoder of the crate stops after one.
+/// Reads concatenated lz4 frames. [`FrameDecoder`] alone stops after the first one.
 struct Lz4(Option<FrameDecoder<BufReader<SniffedReader>>>);
 
 impl Read for Lz4 {
@@ -66,8 +66,8 @@ impl Read for Lz4 {
 /// The first bytes of a legacy lz4 frame (`lz4 -l`; lz4_Frame_format.md, "Legacy frame").
 const LEGACY: [u8; 4] = *b"\x02\x21\x4c\x18";
 
-/// A reader of concatenated legacy lz4 frames: blocks of a length and data, without checksums or an
-/// end mark.
+/// Reads concatenated legacy lz4 frames. Their blocks consist of a length and data, without
+/// checksums or an end mark.
 struct Legacy {
     input: BufReader<SniffedReader>,
     packed: Vec<u8>,
@@ -76,17 +76,17 @@ struct Legacy {
 }
 
 impl Legacy {
-    /// The size of a full block in bytes.
+    /// The decompressed size of a full block in bytes.
     const BLOCK: usize = 8 << 20;
-    /// The maximum compressed size of a block in bytes. A block that cannot be compressed grows to
-    /// this size.
+    /// The maximum compressed size of a block in bytes, which a block of incompressible data
+    /// reaches.
     const MAX_PACKED: usize = Self::BLOCK + Self::BLOCK / 255 + 16;
 
     fn new(input: BufReader<SniffedReader>) -> Self {
         Self { input, packed: Vec::new(), block: Vec::new(), at: 0 }
     }
 
-    /// Decompresses the next block. Returns false at the end.
+    /// Decompresses the next block. Returns false at the end of the input.
     fn read_block(&mut self) -> io::Result<bool> {
         let length = loop {
             if self.input.fill_buf()?.is_empty() {
@@ -127,8 +127,8 @@ impl Read for Legacy {
     }
 }
 
-/// Returns the decompressed stream that `start` begins, with the name of its format; `None` if it
-/// is not compressed in one of these formats.
+/// Returns a decompressed stream of a source that begins with the bytes `start`, and the name of
+/// the format; `None` if the source is not compressed in one of these formats.
 pub(super) fn decoder_for(
     start: &[u8],
     source: &HashingReader,
@@ -142,11 +142,11 @@ pub(super) fn decoder_for(
 /// The maximum number of decompressed blocks that wait for the reader.
 const MAX_WAITING: usize = 4;
 
-/// A decompressor that works ahead in its own thread. The thread ends with its input, or when the
-/// reader is dropped.
+/// A decompressor that works ahead in its own thread. The thread ends at the end of its input, or
+/// when this reader is dropped.
 struct DecompressThread {
     blocks: Receiver<io::Result<Vec<u8>>>,
-    /// Blocks that have been read and can be filled again.
+    /// The channel that returns used blocks to the thread, which fills them again.
     empty: Sender<Vec<u8>>,
     block: Vec<u8>,
     at: usize,
@@ -161,7 +161,7 @@ impl DecompressThread {
                 let mut block = emptied.try_recv().unwrap_or_default();
                 block.clear();
                 let read = input.by_ref().take(super::BLOCK as u64).read_to_end(&mut block);
-                // Data before an error is passed on.
+                // Pass on the data before an error, then the error.
                 let ended = block.len() < super::BLOCK;
                 if full.send(Ok(block)).is_err() {
                     return;
@@ -193,8 +193,8 @@ impl Read for DecompressThread {
     }
 }
 
-/// A source as it is stored on disk or comes through a pipe. Its bytes are counted and, if
-/// requested, hashed, whatever happens to them afterwards. Clones continue to read the same source.
+/// A source as it is stored on disk or arrives through a pipe. Counts and, if requested, hashes all
+/// bytes that are read from it. Clones continue to read the same source.
 #[derive(Clone)]
 pub(super) struct HashingReader(Arc<Mutex<HashState>>);
 
@@ -217,12 +217,13 @@ impl HashingReader {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Returns the number of bytes read from the source.
+    /// Returns the number of bytes read from the source so far.
     pub fn position(&self) -> u64 {
         self.lock().read
     }
 
-    /// Reads the rest of the source and returns the hash of all its bytes, if requested.
+    /// Reads the rest of the source and returns the SHA-256 of all its bytes in hex; `None` if it
+    /// was not requested.
     pub fn finish(&mut self) -> io::Result<Option<String>> {
         if self.lock().hasher.is_none() {
             return Ok(None);

@@ -1,8 +1,8 @@
-//! Descriptions of files that are not captures, worded so that the user knows what to do about
-//! them.
+//! Identifies files by their first bytes. Descriptions of files that are not captures include what
+//! the user can do about them.
 
-/// Returns the format of a file whose first bytes are those of a capture, compressed or not; `None`
-/// for any other file.
+/// Returns the format of a file that starts like a capture or like compressed data; `None` for any
+/// other file.
 pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 12] = [
         (b"\x0a\x0d\x0d\x0a", "pcapng"),
@@ -21,7 +21,7 @@ pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
     KINDS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
 }
 
-/// Describes a file by its first bytes.
+/// Returns a description of a file that is based on its first bytes.
 pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
         (b"\x0a\x0d\x0d\x0a", "the first bytes of a pcapng file"),
@@ -56,15 +56,13 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| start.starts_with(magic)) {
         return name;
     }
-    // An event trace log starts with a WMI buffer header: the size of the buffer, how much of it
-    // was saved, and where it was last written.
     if is_etl(start) {
         return "a Windows event trace (ETL): convert it with etl2pcapng or pktmon etl2pcap";
     }
     if start.iter().all(|b| *b == 0) {
         return "zero bytes";
     }
-    // The excerpt may end inside a character.
+    // `start` may end inside a character.
     let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
     let controls = start.iter().any(|b| *b < 0x20 && !b"\t\n\r\x0c\x1b".contains(b));
     if is_utf8 && !controls {
@@ -81,6 +79,8 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     "data of an unknown kind"
 }
 
+/// Returns whether a file starts with the WMI buffer header of an event trace log: the size of the
+/// buffer, the saved size, and the current offset.
 fn is_etl(start: &[u8]) -> bool {
     let word =
         |at: usize| start.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));

@@ -6,16 +6,18 @@ use pcap::{BpfProgram, Capture, Linktype};
 
 use super::{CaptureError, DLT_RAW, RAW_IP};
 
-/// A filter expression with its programs, one for each link type seen. Each worker owns one.
+/// A filter expression and its programs, one for each link type seen. Each worker has its own
+/// filter.
 pub struct Filter {
     expression: String,
     programs: HashMap<u16, Option<BpfProgram>>,
-    /// A frame, padded to its length on the wire.
+    /// Buffer for a frame that is padded to its length on the wire.
     padded: Vec<u8>,
 }
 
 impl Filter {
-    /// Checks `expression` against Ethernet. The error is libpcap's own.
+    /// Compiles `expression` for Ethernet to check it. Except for an empty expression, the error is
+    /// libpcap's own.
     pub fn new(expression: &str) -> Result<Self, CaptureError> {
         if expression.trim().is_empty() {
             return Err(CaptureError::EmptyFilter);
@@ -25,9 +27,9 @@ impl Filter {
         Ok(Self { expression: expression.to_owned(), programs, padded: Vec::new() })
     }
 
-    /// Returns whether the filter lets the frame pass. If the expression makes no sense for a link
-    /// type (libpcap refuses to compile it), none of its frames pass. A frame that the capture cut
-    /// short is filtered at its length on the wire, with zeros in place of the missing bytes.
+    /// Returns whether the filter accepts the frame. If libpcap cannot compile the expression for a
+    /// link type, no frame of that type is accepted. A truncated frame is filtered at its length on
+    /// the wire, with zeros in place of the missing bytes.
     pub fn passes(&mut self, link: u16, data: &[u8], wire_len: u32) -> bool {
         let expression = &self.expression;
         let program = self.programs.entry(link).or_insert_with(|| compile(expression, link).ok());
@@ -52,7 +54,7 @@ fn compile(expression: &str, link: u16) -> Result<BpfProgram, CaptureError> {
         .map_err(CaptureError::Filter)
 }
 
-/// Returns the number of a link type with its name in libpcap's registry, or the number alone.
+/// Returns the number of a link type, followed by its name if libpcap knows one.
 pub fn link_name(link: u16) -> String {
     match Linktype(i32::from(link)).get_name() {
         Ok(name) => format!("{link} ({name})"),

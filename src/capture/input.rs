@@ -1,4 +1,4 @@
-//! The inputs that the user named, as a list in a fixed order.
+//! Expands the inputs that the user named into a list in a fixed order.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -13,22 +13,23 @@ use super::CaptureError;
 /// One input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CaptureInput {
-    /// The file; `None` for standard input.
+    /// The path of the file; `None` for standard input.
     pub path: Option<PathBuf>,
-    /// The file as the user named it.
+    /// The file as the user named it, or `-` for standard input.
     pub name: String,
-    /// Size in bytes, if known before reading.
+    /// Size in bytes; 0 if unknown before reading.
     pub size: u64,
-    /// Whether the file was found in a directory. If such a file is not a capture, it is listed and
-    /// skipped, which is not an error.
+    /// Whether the file was found in a directory. If such a file is not a capture, it is skipped,
+    /// which is not an error.
     pub found: bool,
-    /// The earlier input with the same content, which is read instead.
+    /// Name of the earlier input with the same content, which is read instead.
     pub same_as: Option<String>,
 }
 
-/// Expands arguments into inputs: files as they are, directories as all files below them, and `-`
-/// as standard input. Inputs are sorted by name, and repeated content is marked, so that the order
-/// of the arguments does not matter. All unreadable names are reported at once.
+/// Expands arguments into inputs: a file is one input, a directory stands for all files below it,
+/// and `-` is standard input. Inputs are sorted by name, and inputs with equal content are marked,
+/// so that the order of the arguments does not matter. All arguments that cannot be read are
+/// reported at once.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
     let mut sources = Vec::new();
     let mut errors = Vec::new();
@@ -45,13 +46,13 @@ pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureErr
     Ok(sources)
 }
 
-/// Compares names so that numbers in them count as numbers. A rotated set is then in the order in
-/// which it was written: `farm.pcap9` before `farm.pcap10`.
+/// Compares names so that digits in them compare as numbers. The files of a rotated set are then in
+/// the order in which they were written: `farm.pcap9` before `farm.pcap10`.
 fn compare_names(a: &str, b: &str) -> Ordering {
     split_numbers(a).cmp(&split_numbers(b)).then_with(|| a.cmp(b))
 }
 
-/// Splits a name into runs of digits, as numbers, and the text between them.
+/// Splits a name into runs of digits, which are parsed as numbers, and the text between them.
 fn split_numbers(name: &str) -> Vec<(String, u64)> {
     let runs = name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
     runs.map(|run| {
@@ -71,7 +72,7 @@ fn add_argument(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Re
     if metadata.is_dir() {
         return add_folder(argument, sources);
     }
-    // An input that is not a regular file, such as a named pipe, can be opened only once.
+    // Only regular files are opened as a test. A named pipe, for example, can be opened only once.
     if metadata.is_file() {
         fs::File::open(argument)?;
     }
@@ -79,8 +80,9 @@ fn add_argument(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Re
     Ok(())
 }
 
-/// Adds the files of a folder and of all folders below it. Links to folders are not followed. Files
-/// that cannot be inspected are added too, and are reported when they are read.
+/// Adds the files in a directory and in all directories below it. Symbolic links to directories are
+/// not followed. A file that cannot be inspected is added too, and its error is reported when the
+/// file is read.
 fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -113,7 +115,7 @@ impl CaptureInput {
     }
 }
 
-/// Marks files with the same bytes as an earlier file. Only files of the same size are hashed.
+/// Marks files whose bytes equal those of an earlier file. Only files of the same size are hashed.
 fn mark_same(sources: &mut [CaptureInput]) {
     let mut hashes = HashMap::new();
     let mut same_bytes = |a: &CaptureInput, b: &CaptureInput| {
@@ -133,7 +135,8 @@ fn mark_same(sources: &mut [CaptureInput]) {
         });
         if let Some(earlier) = same {
             sources[later].same_as = Some(sources[earlier].name.clone());
-            // A file that was named once counts as named, even if it was also found in directories.
+            // A file that the user named counts as named, even if a copy of it was found in a
+            // directory.
             sources[earlier].found &= sources[later].found;
         }
     }

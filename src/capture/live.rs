@@ -1,8 +1,8 @@
-//! Live interfaces, read with libpcap.
+//! Reads frames from live interfaces with libpcap.
 //!
 //! The thread that opens a [`LiveCapture`] also reads it and decodes its frames. There is no queue
-//! between the kernel's ring and the flow tables, so the kernel's counter is the only place that
-//! counts lost frames. Several captures of one interface share its load through the kernel's
+//! between the kernel's ring and the flow tables, so the kernel's counter is the only one that is
+//! needed for lost frames. Several captures of one interface share its load through the kernel's
 //! fan-out.
 
 use std::net::IpAddr;
@@ -14,14 +14,14 @@ use pcap::{Active, Capture, Device, Error, IfFlags, Precision, Stat};
 use super::{Batch, CaptureError, DLT_RAW, Frame, RAW_IP};
 use crate::model::{Loss, Nanos, SECOND};
 
-/// How long the kernel collects frames, and how long a read waits for them, in milliseconds. It
-/// limits how late a window closes on a silent interface.
+/// How long the kernel collects frames and a read waits for them, in milliseconds. This limits how
+/// late a window closes if an interface receives no frames.
 const WAIT_MS: u16 = 100;
 
-/// How often a silent interface is checked for being down.
+/// How often an interface that receives no frames is checked for being down.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A filter expression that no frame passes.
+/// A filter expression that does not match any frame.
 const REJECT_ALL: &str = "less 1 and greater 2";
 
 /// The maximum number of frames in a batch.
@@ -30,13 +30,13 @@ const MAX_BATCH: usize = 1024;
 /// Settings for capturing frames from an interface.
 #[derive(Clone, Debug)]
 pub struct CaptureOptions {
-    /// Bytes kept of each frame.
+    /// Maximum number of bytes to keep of each frame.
     pub snaplen: u32,
     /// Size of the kernel's buffer for each capture, in bytes.
     pub buffer: u32,
-    /// Whether to capture frames to other hosts.
+    /// Whether to use promiscuous mode, which also captures frames to other hosts.
     pub promiscuous: bool,
-    /// A BPF expression for the kernel.
+    /// A BPF expression that the kernel applies.
     pub filter: Option<String>,
 }
 
@@ -44,28 +44,28 @@ pub struct CaptureOptions {
 pub struct LiveCapture {
     capture: Capture<Active>,
     link: u16,
-    /// Nanoseconds in one unit of the fraction of a second.
+    /// Nanoseconds per unit of the fraction of a second in timestamps.
     unit: Nanos,
     last_stats: Stat,
     name: String,
-    /// Whether the system has an interface of this name, and so reports whether it is up.
+    /// Whether the system lists an interface with this name, and so reports whether it is up.
     is_known: bool,
-    /// Whether this capture reports what the interface dropped.
+    /// Whether this capture reports frames that the interface itself dropped.
     counts_interface_drops: bool,
     /// Frames read since the capture was opened.
     read: u64,
-    /// Frames that the kernel reports as delivered: all but the dropped ones.
+    /// Frames that the kernel delivered according to its counters: received minus dropped.
     delivered: u64,
     /// When the state of the interface was last checked.
     checked: Instant,
-    /// Whether libpcap reported that the interface is gone. There may be another one of that name,
-    /// which has to be opened.
+    /// Whether libpcap reported an error, for example because the interface is gone. A new
+    /// interface may have the same name, but it must be opened again.
     lost: bool,
 }
 
 impl LiveCapture {
     /// Opens an interface. Captures with the same `group` share its frames, and all frames of one
-    /// flow go to the same capture. They receive none until each of them has been
+    /// flow go to the same capture. No frames are delivered until the capture is
     /// [started](LiveCapture::start_capture).
     pub fn open(
         name: &str,
@@ -84,7 +84,7 @@ impl LiveCapture {
         };
         let (mut capture, unit) = match open(Precision::Nano) {
             Ok(capture) => (capture, 1),
-            // Some interfaces offer nothing finer than microseconds.
+            // Some interfaces support only microseconds.
             Err(_) => (open(Precision::Micro).map_err(CaptureError::Interface)?, 1000),
         };
         // Until a capture joins its group, it also receives the frames of the others.
@@ -112,19 +112,20 @@ impl LiveCapture {
         })
     }
 
-    /// Returns this capture with or without a report of the frames that the interface itself
-    /// dropped. Of several captures of one interface, only one may report them.
+    /// Sets whether this capture reports frames that the interface itself dropped. If several
+    /// captures share an interface, only one of them may report these, so that they are counted
+    /// once.
     #[must_use]
     pub fn with_interface_drops(self, counts_interface_drops: bool) -> Self {
         Self { counts_interface_drops, ..self }
     }
 
-    /// Starts the delivery of the frames that the filter selects.
+    /// Starts the delivery of frames that match the filter.
     pub fn start_capture(&mut self, options: &CaptureOptions) -> Result<(), CaptureError> {
         let filter = options.filter.as_deref().unwrap_or_default();
         let set = match vlan_transparent_filter(filter).filter(|_| !filter.is_empty()) {
             // If the link type has no VLAN tags, the extended expression does not compile, and the
-            // original one is used.
+            // original one is used instead.
             Some(extended) => {
                 self.capture.filter(&extended, true).or_else(|_| self.capture.filter(filter, true))
             }
@@ -133,23 +134,24 @@ impl LiveCapture {
         set.map_err(CaptureError::Interface)
     }
 
-    /// Returns whether the interface that was opened still exists, up or down.
+    /// Returns whether the interface that was opened still exists, whether up or down.
     pub fn is_there(&self) -> bool {
         self.is_known && is_up(&self.name).is_some() && !self.lost
     }
 
-    /// Returns whether the system reports the interface as down, or has none of this name.
+    /// Returns whether the system reports the interface as down or no longer lists it. Always false
+    /// for a device that the system does not list as an interface, such as `any`.
     pub fn is_down(&self) -> bool {
         self.is_known && is_up(&self.name) != Some(true)
     }
 
-    /// Returns the link type of the frames, by registry number.
+    /// Returns the registry number (LINKTYPE) of the link type of the frames.
     pub fn link(&self) -> u16 {
         self.link
     }
 
     /// Fills `batch` with the frames that have arrived, up to 1,024. The batch stays empty if none
-    /// arrives for a while.
+    /// arrives within the wait time.
     pub fn next(&mut self, batch: &mut Batch) -> Result<(), CaptureError> {
         batch.clear();
         let mut waited = false;
@@ -171,7 +173,7 @@ impl LiveCapture {
                 }
                 Err(Error::TimeoutExpired) if waited || !batch.frames.is_empty() => break,
                 Err(Error::TimeoutExpired) => {
-                    // libpcap's own wait does not end on a silent interface.
+                    // libpcap's own wait does not end if the interface receives no frames.
                     wait_for_frame(&self.capture);
                     waited = true;
                 }
@@ -182,7 +184,7 @@ impl LiveCapture {
             }
         }
         self.read += batch.frames.len() as u64;
-        // An interface that is down is silent and causes no error.
+        // An interface that is down delivers no frames and causes no error.
         if batch.frames.is_empty() && self.checked.elapsed() >= CHECK_INTERVAL {
             self.checked = Instant::now();
             if self.is_down() {
@@ -192,8 +194,8 @@ impl LiveCapture {
         Ok(())
     }
 
-    /// Returns how many frames the kernel saw, and how many it or the interface dropped, since the
-    /// last call.
+    /// Returns how many frames the kernel saw since the last call, and how many it or the interface
+    /// dropped.
     pub fn loss(&mut self) -> Loss {
         let Ok(now) = self.capture.stats() else { return Loss::default() };
         let before = std::mem::replace(&mut self.last_stats, now);
@@ -207,14 +209,15 @@ impl LiveCapture {
         Loss { received: received + missed, dropped: dropped + missed }
     }
 
-    /// Returns the last loss and counts the frames that will not be read any more as dropped.
+    /// Returns the loss since the last call, after reading has ended. Delivered frames that will no
+    /// longer be read count as dropped.
     pub fn final_loss(&mut self) -> Loss {
         let Loss { received, dropped } = self.loss();
         Loss { received, dropped: dropped + self.delivered.saturating_sub(self.read) }
     }
 }
 
-/// Returns whether an interface is up; `None` if the system has no interface of that name.
+/// Returns whether an interface is up; `None` if the system has no interface with that name.
 fn is_up(name: &str) -> Option<bool> {
     let mut all = nix::ifaddrs::getifaddrs().ok()?;
     let found = all.find(|interface| interface.interface_name == name)?;
@@ -224,11 +227,11 @@ fn is_up(name: &str) -> Option<bool> {
 /// Waits for a frame, but not longer than [`WAIT_MS`].
 fn wait_for_frame(capture: &Capture<Active>) {
     use nix::poll::{PollFd, PollFlags, poll};
-    // The next read reports any error.
+    // If `poll` fails, the next read reports the error.
     let _ = poll(&mut [PollFd::new(capture.as_fd(), PollFlags::POLLIN)], WAIT_MS);
 }
 
-/// Extends an expression so that it also selects frames with one or two VLAN tags. An expression
+/// Extends an expression so that it also matches frames with one or two VLAN tags. An expression
 /// without `vlan` would silently exclude tagged frames. Returns `None` if the expression itself
 /// uses `vlan`.
 pub fn vlan_transparent_filter(filter: &str) -> Option<String> {
@@ -241,14 +244,14 @@ pub fn vlan_transparent_filter(filter: &str) -> Option<String> {
 fn join_fanout_group(capture: &Capture<Active>, group: u16) -> Result<(), CaptureError> {
     use nix::{setsockopt_impl, sockopt_impl};
     sockopt_impl!(
-        /// The fan-out group of a packet socket (packet(7)): its number, and how frames are
-        /// distributed.
+        /// The fan-out group of a packet socket (packet(7)): its number and the mode in which
+        /// frames are distributed.
         FanoutGroup, SetOnly, libc::SOL_PACKET, libc::PACKET_FANOUT, u32
     );
-    // Frames are distributed by the hash of their flow. A fragment may reach another thread than
-    // the first fragment of its datagram, and meets it when the tables merge. If the kernel
-    // reassembled datagrams (`PACKET_FANOUT_FLAG_DEFRAG`), those with a missing fragment would
-    // vanish uncounted.
+    // Frames are distributed by the hash of their flow. A later fragment may reach a different
+    // thread than the first fragment of its datagram; the two are matched when the tables merge. If
+    // the kernel reassembled datagrams (`PACKET_FANOUT_FLAG_DEFRAG`), those with a missing fragment
+    // would be lost without being counted.
     const SHARED: u32 = libc::PACKET_FANOUT_HASH;
     nix::sys::socket::setsockopt(capture, FanoutGroup, &(SHARED << 16 | u32::from(group)))
         .map_err(|error| CaptureError::FanOut(error.into()))
@@ -259,22 +262,23 @@ fn join_fanout_group(_: &Capture<Active>, _: u16) -> Result<(), CaptureError> {
     Err(CaptureError::FanOut(std::io::ErrorKind::Unsupported.into()))
 }
 
-/// An interface of this host.
+/// A network interface of this host.
 #[derive(Debug)]
 pub struct Interface {
     /// The name.
     pub name: String,
-    /// The system's description.
+    /// The system's description; empty if there is none.
     pub description: String,
-    /// The addresses.
+    /// The IP addresses of the interface.
     pub addresses: Vec<IpAddr>,
-    /// Whether the interface is up and, as far as known, connected.
+    /// Whether the interface is up and running.
     pub up: bool,
     /// Whether frames can be captured from the interface, and if not, why.
     pub usable: Result<(), CaptureError>,
 }
 
-/// Returns the interfaces that libpcap lists, and for each whether frames can be captured from it.
+/// Returns the interfaces that libpcap lists. Each is opened to determine whether frames can be
+/// captured from it.
 pub fn interfaces() -> Result<Vec<Interface>, CaptureError> {
     let options =
         CaptureOptions { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };

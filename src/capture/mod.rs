@@ -25,45 +25,45 @@ pub use reader::CaptureReader;
 
 use crate::model::Nanos;
 
-/// Bytes requested from the operating system at once. By measurement, reads of this size into
+/// The number of bytes per read from the operating system. In measurements, reads of this size into
 /// pooled buffers cost less than a memory map, whose page faults cost more than the copy.
 pub const BLOCK: usize = 256 << 10;
 
-/// The largest plausible record in bytes. A greater length counts as damage, as in libpcap for
-/// ordinary link types.
+/// The largest plausible record in bytes. A larger one counts as damage, as in libpcap for ordinary
+/// link types.
 pub const MAX_RECORD: usize = 256 << 10;
 
-/// One record of a capture: where its bytes are in the batch, and what the capture says about it.
+/// One record of a capture: the position of its bytes in the batch, and its record header fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame {
     /// Packet time in nanoseconds, or [`crate::model::NO_TIME`].
     pub time: Nanos,
-    /// Position of the first captured byte in the batch's part of the source.
+    /// Offset of the first captured byte in the bytes of the batch.
     pub offset: u32,
-    /// Captured bytes.
+    /// Number of captured bytes.
     pub cap_len: u32,
-    /// Bytes on the wire, according to the record.
+    /// Number of bytes on the wire, according to the record.
     pub wire_len: u32,
-    /// Link type, by registry number.
+    /// Registry number of the link type (LINKTYPE).
     pub link: u16,
-    /// The interface that saw the frame, by its number in the section of a pcapng file; otherwise
+    /// The interface that saw the frame, as its index in the section of a pcapng file; otherwise
     /// zero.
     pub interface: u16,
 }
 
-/// Whole records of one source, with the bytes that contain them. Buffers are pooled: a batch is
-/// filled, decoded and filled again.
+/// Whole records of one source and the bytes that contain them. Batches are reused: each is filled,
+/// decoded and filled again.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The number of the source in the plan.
+    /// The index of the source in the list of inputs.
     pub source: usize,
-    /// The records that lie completely in the part of the source that this batch holds.
+    /// The records that lie entirely in the part of the source that this batch contains.
     pub frames: Vec<Frame>,
     buffer: reader::ReadBuffer,
 }
 
 impl Batch {
-    /// Returns the captured bytes of `frame`.
+    /// Returns the captured bytes of `frame`, which must belong to this batch.
     pub fn data(&self, frame: &Frame) -> &[u8] {
         let start = frame.offset as usize;
         &self.buffer.filled()[start..start + frame.cap_len as usize]
@@ -83,7 +83,7 @@ impl Batch {
     }
 }
 
-/// What a format says about a file apart from its frames.
+/// What a file contains apart from its frames.
 #[derive(Clone, Debug, Default)]
 struct FileMetadata {
     link_types: Vec<u16>,
@@ -93,21 +93,21 @@ struct FileMetadata {
     hidden_nanos: bool,
     /// Zeros in place of records.
     zeros: ZeroRun,
-    /// The number of drop counters that cannot be true.
+    /// The number of drop counters with impossible values.
     impossible_drops: u64,
 }
 
-/// Zeros in place of records, which a file system leaves in a file if its writing was interrupted.
+/// Zeros in place of records. A file system may leave them in a file if writing is interrupted.
 #[derive(Clone, Copy, Default, Debug)]
 struct ZeroRun {
-    /// Where the first zeros are, in bytes from the start of the file.
+    /// Offset of the first zero, in bytes from the start of the file.
     first: u64,
-    /// How many bytes of zeros there are.
+    /// Number of zero bytes.
     bytes: u64,
 }
 
 impl ZeroRun {
-    /// Adds zeros at a position in the file.
+    /// Adds `bytes` zeros at offset `at` in the file.
     fn add(&mut self, at: u64, bytes: u64) {
         if self.bytes == 0 {
             self.first = at;
@@ -126,8 +126,8 @@ enum ZeroRunEnd {
     Nothing,
 }
 
-/// Looks for the record that follows zeros starting at `at`. The header of the record has `header`
-/// bytes and may itself begin with up to three zeros.
+/// Searches for the record that follows zeros starting at offset `at`. `header` is the length of a
+/// record header in bytes. The header may itself begin with up to three zeros.
 fn after_zeros(
     bytes: &[u8],
     at: usize,
@@ -141,7 +141,8 @@ fn after_zeros(
             let mut starts = (0..=OWN.min(first - at)).map(|own| first - own);
             starts.find(|start| is_record(*start)).map_or(ZeroRunEnd::Nothing, ZeroRunEnd::Record)
         }
-        // Keep enough zeros for a header, so that what follows is examined again.
+        // Keep enough zeros for a header, so that the next part examines the end of the zeros
+        // again.
         first => {
             let end = first.unwrap_or(bytes.len());
             ZeroRunEnd::More(end.saturating_sub(header + OWN).max(at))
@@ -157,36 +158,37 @@ impl FileMetadata {
     }
 }
 
-/// A capture format that finds whole records in a part of a file.
+/// A parser for a capture format, which finds the whole records in a part of a file.
 trait RecordParser: Send {
     /// Parses the records at the start of `bytes` and appends their frames.
     fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords;
 
-    /// Returns what the format has said so far apart from the frames.
+    /// Returns what is known so far about the file apart from its frames.
     fn metadata(&self) -> FileMetadata;
 }
 
-/// How far a parser came.
+/// How far a parser got in a part of a file.
 #[derive(Default, Debug, PartialEq, Eq)]
 struct ParsedRecords {
-    /// Bytes that are done. The number exceeds the part if a block can be skipped unread.
+    /// Number of parsed bytes. It exceeds the length of the part if the rest of a block can be
+    /// skipped.
     consumed: usize,
-    /// Bytes that the next record needs to be complete, as far as known.
+    /// Number of bytes that the next record needs to be complete, as far as known.
     need: usize,
     /// Why the rest of the file cannot be read.
     damage: Option<String>,
 }
 
-/// Returns the bytes of a fixed-size field; `None` if `bytes` ends before it does.
+/// Returns the bytes of a fixed-size field at offset `at`; `None` if `bytes` is too short.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// The link type of raw IP in files, and its number in libpcap's interface.
+/// The link type of raw IP in files (LINKTYPE_RAW), and its number in libpcap's API (DLT_RAW).
 const RAW_IP: u16 = 101;
 const DLT_RAW: u16 = 12;
 
-/// The byte order of a file or section.
+/// The byte order of a pcap file or a pcapng section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ByteOrder {
     Little,

@@ -10,7 +10,7 @@ use crate::model::{Nanos, SECOND};
 /// Length of the file header in bytes.
 pub(super) const FILE_HEADER: usize = 24;
 
-/// A pcap file after its header.
+/// The state of parsing a pcap file after its header.
 pub(super) struct Pcap {
     order: ByteOrder,
     nanos: bool,
@@ -18,30 +18,31 @@ pub(super) struct Pcap {
     hidden_nanos: bool,
     header_len: usize,
     link: u16,
-    /// The link types of all headers. A concatenation of several files has several.
+    /// The link types of all file headers. A concatenation of several files has several headers.
     links: Vec<u16>,
     magic: [u8; 4],
     lengths: LengthOrder,
-    /// Bytes of the file before the part that is being parsed.
+    /// Offset in the file of the part that is being parsed.
     before: u64,
     zeros: ZeroRun,
-    /// The seconds of the last record.
+    /// Timestamp of the last record, in whole seconds.
     last: Option<u32>,
 }
 
-/// The order of the two lengths of a record. Old versions of libpcap had them the other way round.
+/// The order of the two lengths in a record header. Old versions of libpcap wrote them in reverse
+/// order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum LengthOrder {
-    /// Captured bytes first.
+    /// The captured length first.
     Captured,
-    /// Bytes on the wire first: before version 2.3.
+    /// The length on the wire first, as before version 2.3.
     Wire,
-    /// Either order, as in files of version 2.3. The captured bytes never exceed those on the wire.
+    /// Either order, as in files of version 2.3. The smaller one is the captured length.
     Either,
 }
 
 impl LengthOrder {
-    /// Returns the order in files of a version, as in libpcap's sf-pcap.c.
+    /// Returns the order in files of a version (major, minor), as in libpcap's sf-pcap.c.
     fn of(version: [u16; 2]) -> Self {
         match version {
             [2, 0..=2] | [543, 0] => Self::Wire,
@@ -50,7 +51,7 @@ impl LengthOrder {
         }
     }
 
-    /// Returns the captured bytes and the bytes on the wire.
+    /// Returns the captured length and the length on the wire, in bytes.
     fn read(self, first: u32, second: u32) -> (u32, u32) {
         match self {
             Self::Wire => (second, first),
@@ -61,7 +62,7 @@ impl LengthOrder {
 }
 
 impl Pcap {
-    /// Returns whether `start` is the whole of a pcap file that ends inside its header.
+    /// Returns whether `start` is an entire pcap file that is truncated inside its header.
     pub fn is_cut(start: &[u8]) -> bool {
         let mut header = [0; FILE_HEADER];
         match header.get_mut(..start.len()) {
@@ -105,8 +106,8 @@ impl Pcap {
         })
     }
 
-    /// Returns the file header in place of a record, which is there if files were concatenated. As
-    /// a record, it would be empty and date from the year 2055.
+    /// Parses a file header that is found in place of a record, as in concatenated files. Read as a
+    /// record, it would be empty and date from the year 2055.
     fn appended_file(&self, bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..FILE_HEADER).filter(|b| b.starts_with(&self.magic))?;
         let version = [4, 6].map(|at| self.order.u16(field(header, at).unwrap_or_default()));
@@ -115,8 +116,8 @@ impl Pcap {
 }
 
 impl Pcap {
-    /// Returns whether a record in `bytes` has a fraction of at least one million, so that the
-    /// writer must have meant nanoseconds.
+    /// Returns whether any record in `bytes` has a fraction of at least one million, which shows
+    /// that the writer meant nanoseconds.
     fn has_nanos(&self, bytes: &[u8]) -> bool {
         let mut at = 0;
         while let Some(header) = bytes.get(at..at + self.header_len) {
@@ -137,7 +138,7 @@ impl Pcap {
 /// Microseconds per second.
 const MICROSECONDS: Nanos = 1_000_000;
 
-/// The header of a record.
+/// The fields of a record header.
 struct RecordHeader {
     seconds: u32,
     fraction: u32,
@@ -146,7 +147,7 @@ struct RecordHeader {
 }
 
 impl Pcap {
-    /// Reads the header of the record at a position, if it is complete.
+    /// Reads the record header at offset `at`, if it is complete.
     fn record_header(&self, bytes: &[u8], at: usize) -> Option<RecordHeader> {
         let header = bytes.get(at..at + self.header_len)?;
         let word = |position| self.order.u32(field(header, position).unwrap_or_default());
@@ -154,9 +155,9 @@ impl Pcap {
         Some(RecordHeader { seconds: word(0), fraction: word(4), cap_len, wire_len })
     }
 
-    /// Returns whether the bytes after zeros are a record. Its time must be near that of the record
-    /// before, its lengths must fit each other, and another such record must follow, as far as the
-    /// bytes go.
+    /// Returns whether the bytes that follow zeros are a record. Its time must be within a year of
+    /// the previous record, its lengths must be consistent, and another such record or more zeros
+    /// must follow, as far as `bytes` extends.
     fn is_record(&self, bytes: &[u8], at: usize) -> bool {
         const YEAR: u32 = 366 * 24 * 3600;
         let is_like_one = |at: usize| {

@@ -1,6 +1,6 @@
-//! The pcapng file format (draft-ietf-opsawg-pcapng): several sections and several interfaces, each
-//! with its own link type and timestamp resolution, and the capture filters and loss that the file
-//! reports.
+//! The pcapng file format (draft-ietf-opsawg-pcapng): several sections and interfaces, where each
+//! interface has its own link type and timestamp resolution. Also collects the capture filters and
+//! the loss that the file reports.
 
 use std::collections::BTreeMap;
 
@@ -16,46 +16,46 @@ const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
-/// Options of an interface block: units of its timestamps, capture filter, and an offset of its
-/// timestamps in seconds.
+/// Options of an Interface Description Block: timestamp resolution (if_tsresol), capture filter
+/// (if_filter) and timestamp offset in seconds (if_tsoffset).
 const TIME_RESOLUTION: u16 = 9;
 const FILTER: u16 = 11;
 const TIME_OFFSET: u16 = 14;
-/// The option of a packet block with the number of packets lost before it.
+/// The option of an Enhanced Packet Block that counts packets lost before it (epb_dropcount).
 const DROP_COUNT: u16 = 4;
-/// Options of a statistics block: packets received, and packets that the interface and the
-/// operating system dropped.
+/// Options of an Interface Statistics Block: packets received (isb_ifrecv), and packets dropped by
+/// the interface (isb_ifdrop) and by the operating system (isb_osdrop).
 const RECEIVED: u16 = 4;
 const INTERFACE_DROPS: u16 = 5;
 const SYSTEM_DROPS: u16 = 7;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
-/// The shortest block: type, length, and the length again.
+/// The length of the shortest block in bytes: type, length, and the length repeated.
 const MIN_BLOCK: usize = 12;
-/// The largest block that is held whole. A larger block counts as damage if it carries a packet or
-/// an interface; otherwise it is skipped unread.
+/// The length of the largest block that is held in memory, in bytes. A larger block counts as
+/// damage if it contains a packet or describes an interface; otherwise it is skipped.
 const MAX_BLOCK: usize = 2 * MAX_RECORD;
 
-/// The state of reading a pcapng file.
+/// The state of parsing a pcapng file.
 pub(super) struct PcapNg {
     order: ByteOrder,
     interfaces: Vec<InterfaceBlock>,
     section: u32,
     metadata: FileMetadata,
-    /// Bytes of the file before the part that is being parsed.
+    /// Offset in the file of the part that is being parsed.
     before: u64,
-    /// The counters of each interface, by section and interface number.
+    /// The counters of each interface. The key is the section and the index of the interface in it.
     counters: BTreeMap<(u32, u32), InterfaceCounters>,
 }
 
-/// What is known about the loss of an interface.
+/// Counts from which the loss of an interface is computed.
 #[derive(Default)]
 struct InterfaceCounters {
-    /// The largest counts in the statistics blocks of the interface, which are cumulative.
+    /// The highest counts in the statistics blocks of the interface. The counts are cumulative.
     statistics: Loss,
-    /// Packets of the interface in the file.
+    /// Number of packets of the interface in the file.
     packets: u64,
-    /// Packets that the packet blocks report as lost between those.
+    /// Number of packets that the packet blocks of the interface report as lost.
     gaps: u64,
 }
 
@@ -63,8 +63,8 @@ impl InterfaceCounters {
     fn loss(&self) -> Loss {
         let dropped = self.statistics.dropped.max(self.gaps);
         let received = match self.statistics.received {
-            // If the file does not say what the interface received, it is the sum of captured and
-            // lost packets.
+            // If the file does not contain the number of received packets, use the sum of captured
+            // and lost packets.
             0 if dropped > 0 => self.packets.saturating_add(dropped),
             received => received,
         };
@@ -79,7 +79,7 @@ struct InterfaceBlock {
     offset: Nanos,
 }
 
-/// Units of a timestamp per second.
+/// The number of timestamp units per second.
 #[derive(Clone, Copy)]
 enum Resolution {
     PowerOfTen(u32),
@@ -92,7 +92,7 @@ impl Resolution {
         if value & 0x80 == 0 { Self::PowerOfTen(exponent) } else { Self::PowerOfTwo(exponent) }
     }
 
-    /// Returns `units` since the epoch in nanoseconds; zero if the resolution is too fine for the
+    /// Converts `units` to nanoseconds. Returns zero if the resolution is too fine for the
     /// arithmetic.
     fn nanos(self, units: u64) -> i128 {
         let nanos = i128::from(units) * i128::from(SECOND);
@@ -103,7 +103,7 @@ impl Resolution {
     }
 }
 
-/// Why a complete block cannot be understood.
+/// Why a complete block cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 enum BlockError {
     #[error("a block of type {0:#x} is shorter than its fields")]
@@ -117,7 +117,7 @@ enum BlockError {
 }
 
 impl PcapNg {
-    /// Creates a parser if `start` begins with a section header block.
+    /// Creates a parser if `start` begins with a Section Header Block.
     pub fn new(start: &[u8]) -> Option<Self> {
         let kind: [u8; 4] = field(start, 0)?;
         let magic: [u8; 4] = field(start, 8)?;
@@ -134,7 +134,7 @@ impl PcapNg {
         })
     }
 
-    /// Processes one whole block. `at` is the position of its body in the batch.
+    /// Processes one whole block. `at` is the offset of its body in the batch.
     fn read_block(
         &mut self,
         kind: u32,
@@ -183,7 +183,7 @@ impl PcapNg {
         Ok(())
     }
 
-    /// Processes an enhanced packet block or the older packet block.
+    /// Processes an Enhanced Packet Block or the obsolete Packet Block.
     fn read_packet(
         &mut self,
         body: BlockBody<'_>,
@@ -222,7 +222,7 @@ impl PcapNg {
                 }
             }
         } else {
-            // The older block has sixteen bits for this counter, all ones if it is unknown.
+            // The obsolete block has a 16-bit drop counter, in which all ones mean unknown.
             let lost = body.order.u16(field(body.bytes, 2).unwrap_or_default());
             counters.gaps += u64::from(if lost == u16::MAX { 0 } else { lost });
         }
@@ -274,7 +274,7 @@ impl PcapNg {
     }
 }
 
-/// The body of a block, whose fields have fixed places.
+/// The body of a block, from which fields are read at fixed offsets.
 #[derive(Clone, Copy)]
 struct BlockBody<'a> {
     kind: u32,
@@ -291,13 +291,14 @@ impl<'a> BlockBody<'a> {
         field(self.bytes, at).map(|b| self.order.u32(b)).ok_or(BlockError::Short(self.kind))
     }
 
-    /// Returns the options that start at a position.
+    /// Returns the options that start at offset `at`.
     fn options(self, at: usize) -> impl Iterator<Item = (u16, &'a [u8])> {
         options(self.order, self.bytes.get(at..).unwrap_or_default())
     }
 }
 
-/// Returns a capture filter in words. Its first byte states its form.
+/// Returns a capture filter as text. `form` is the first byte of the option: 0 for an expression, 1
+/// for a BPF program.
 fn describe_filter(form: u8, filter: &[u8]) -> String {
     match form {
         0 => String::from_utf8_lossy(filter).into_owned(),
@@ -313,7 +314,7 @@ fn plausible_drops(count: u64) -> Option<u64> {
     (count < MAX && count != u64::from(u32::MAX)).then_some(count)
 }
 
-/// Returns the options of a block, up to the first one that does not fit.
+/// Returns the options of a block, up to the end mark or the first option that does not fit.
 fn options(order: ByteOrder, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let code = order.u16(field(bytes, 0)?);
@@ -325,7 +326,8 @@ fn options(order: ByteOrder, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u
 }
 
 impl PcapNg {
-    /// Returns whether there is a block at a position, which states its length twice.
+    /// Returns whether a block may start at offset `at`: its two copies of the length must agree,
+    /// as far as `bytes` extends.
     fn is_block(&self, bytes: &[u8], at: usize) -> bool {
         let word = |place: usize| field(bytes, place).map(|b| self.order.u32(b));
         let Some(length) = word(at + 4).map(|length| length as usize) else { return false };
@@ -433,14 +435,14 @@ mod tests {
         file.read_block(INTERFACE, &[1, 0, 0, 0, 0, 0, 0, 0], 0, &mut frames)
             .expect("an interface");
         let mut packet = [0u32, 0, 0, 3, 3].map(u32::to_le_bytes).concat();
-        // Three bytes and padding, then the option: three packets were lost before this one.
+        // Three bytes and padding, then an option that reports three packets lost before this one.
         packet.extend([7, 7, 7, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         for _ in 0..2 {
             file.read_block(ENHANCED_PACKET, &packet, 0, &mut frames).expect("a packet");
         }
         let mut statistics = vec![0; 12];
         assert_eq!(file.metadata().loss, Loss { received: 8, dropped: 6 });
-        // The interface's own statistics report more.
+        // The statistics block reports higher counts, which take precedence.
         statistics.extend([4, 0, 8, 0, 100, 0, 0, 0, 0, 0, 0, 0]);
         statistics.extend([5, 0, 8, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         file.read_block(STATISTICS, &statistics, 0, &mut frames).expect("statistics");

@@ -1,4 +1,4 @@
-//! Reads one source in large blocks into batches of whole records.
+//! Reads a source in large blocks and splits it into batches of whole records.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,19 +12,19 @@ use crate::model::InputRecord;
 
 /// A source that is being read.
 pub struct CaptureReader {
-    /// The decompressed bytes of the capture.
+    /// The bytes of the capture after decompression.
     input: Box<dyn Read + Send>,
-    /// The source as it is stored.
+    /// The source before decompression.
     stored: HashingReader,
     parser: Box<dyn RecordParser>,
     format: String,
-    /// Bytes that are read but not yet parsed: the start of a record that the last block cut.
+    /// Bytes that were read but not parsed: the start of a record that continues in the next block.
     remainder: Vec<u8>,
     /// Bytes to skip before the next record.
     skip: u64,
     /// Offset of the first byte of `remainder` in the decompressed file.
     offset: u64,
-    /// Bytes that the next record needs, as far as known.
+    /// Number of bytes that complete the next record, as far as known.
     need: usize,
     ended: bool,
     /// Zeros at the end of the file.
@@ -41,7 +41,7 @@ impl CaptureReader {
         Self::new(input, hash)
     }
 
-    /// Does the same as [`CaptureReader::open`] for any byte stream.
+    /// Reads the file header from any byte stream, like [`CaptureReader::open`].
     pub fn new(input: Box<dyn Read + Send>, hash: InputHash) -> Result<Self, CaptureError> {
         const START: usize = 512;
         let mut stored = HashingReader::new(input, hash);
@@ -53,7 +53,7 @@ impl CaptureReader {
             let (unpacked, name) = unpacked.map_err(CaptureError::Io)?;
             (input, packed) = (unpacked, Some(name));
             start.restart(&[]);
-            // The bytes before the first error are the start of a capture, or too few to be one.
+            // Any bytes that precede the error are examined below as the start of a capture.
             if let Err(error) = start.fill(&mut *input, START)
                 && start.filled().is_empty()
             {
@@ -94,7 +94,7 @@ impl CaptureReader {
     }
 
     /// Fills `batch` with the next whole records. Returns false at the end of the source. The batch
-    /// may hold frames even then, and also if damage is reported.
+    /// may contain frames even then, and also if an error is returned.
     pub fn next(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
         batch.frames.clear();
         if self.ended {
@@ -138,7 +138,7 @@ impl CaptureReader {
         }
     }
 
-    /// Skips the bytes of a block that is not needed.
+    /// Discards the bytes of a block that is not needed.
     fn skip_bytes(&mut self) -> io::Result<()> {
         let mut block = ReadBuffer::default();
         while self.skip > 0 {
@@ -159,7 +159,7 @@ impl CaptureReader {
         self.stored.position()
     }
 
-    /// Ends reading and writes what is known about the source into `record`. A requested hash
+    /// Finishes reading and stores what is known about the source in `record`. A requested hash
     /// covers the whole source, including parts that could not be parsed.
     pub fn finish(mut self, record: &mut InputRecord) -> io::Result<()> {
         let metadata = self.parser.metadata();
@@ -181,8 +181,8 @@ impl CaptureReader {
     }
 }
 
-/// A buffer that keeps its length when it is emptied, so that it is zeroed only once, not at each
-/// use.
+/// A buffer that does not shrink when it is emptied, so that its memory is zeroed only once, not at
+/// each use.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
@@ -195,7 +195,7 @@ impl ReadBuffer {
         &self.bytes[..self.filled]
     }
 
-    /// Appends bytes.
+    /// Appends `more` to the filled part.
     pub fn extend(&mut self, more: &[u8]) {
         let end = self.filled + more.len();
         if self.bytes.len() < end {
@@ -214,8 +214,8 @@ impl ReadBuffer {
         self.filled = start.len();
     }
 
-    /// Reads until the buffer holds `target` bytes or the input ends. Returns true at the end.
-    /// Bytes that were read before an error are kept.
+    /// Reads until the buffer contains `target` bytes or the input ends. Returns true at the end of
+    /// the input. Bytes that were read before an error are kept.
     fn fill(&mut self, input: &mut dyn Read, target: usize) -> io::Result<bool> {
         if self.bytes.len() < target {
             self.bytes.resize(target, 0);

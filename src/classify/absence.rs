@@ -1,49 +1,50 @@
-//! The conditions under which silence means that something is missing, in the order in which they
-//! are tried. The first that fails is the reason why it cannot be assessed.
+//! The conditions under which traffic that was not seen is reported as missing, in the order in
+//! which they are checked. The first condition that does not hold is the reason why the traffic
+//! could not be assessed.
 
 use super::absence_claims::{GroupId, To};
 use super::coverage::Peer;
 use super::facts::JudgedCapture;
 use super::verdict::Code;
 
-/// The subject of the conditions: the silence of a host on some rows of a group.
+/// The subject of the conditions: a host whose traffic on some rows of a group was not seen.
 pub(super) struct Silent<'s> {
-    /// What was seen.
+    /// The judged capture.
     pub seen: JudgedCapture<'s>,
-    /// The silent host.
+    /// The host that should have initiated the traffic, as its index in the inventory.
     pub source: usize,
     /// The rows whose features are on.
     pub on: &'s [usize],
-    /// Those of them that are steady, or whose trigger was seen.
+    /// Those of the `on` rows that are expected, because they are steady or their trigger was seen.
     pub due: &'s [usize],
     /// The destination.
     pub to: To,
-    /// What is known of the destinations.
+    /// How the capture shows the destinations.
     pub towards: &'s DestinationCoverage,
-    /// Seconds that the rows have to be watched.
+    /// The time for which the rows have to be watched, in seconds.
     pub watch_s: u64,
-    /// The group that made the rows due, and its conversation.
+    /// The group and the conversation that triggered the rows, if any did.
     pub trigger: Option<(GroupId, u32)>,
-    /// Whether traffic was seen in a tunnel that the inventory does not state.
+    /// Whether such traffic was seen inside a tunnel that the inventory does not declare.
     pub tunnelled: bool,
 }
 
-/// What the destinations of a silent source have in common.
+/// How the capture shows the destinations of a source.
 pub(super) struct DestinationCoverage {
     /// The number of destinations.
     pub len: usize,
-    /// Whether one of them was seen sending.
+    /// Whether at least one of them was seen sending unicast traffic.
     pub sends: bool,
-    /// Whether the span covers what all of them send.
+    /// Whether the capture covers the traffic that each of them sends.
     pub all_covered: bool,
 }
 
 /// A condition of absence.
 #[derive(Clone, Copy)]
 pub struct Condition {
-    /// The reason why something is not assessable if the condition does not hold.
+    /// The reason why traffic is not assessable if the condition does not hold.
     pub code: Code,
-    /// The condition in words.
+    /// The condition as text.
     pub words: &'static str,
     holds: fn(&Silent<'_>) -> bool,
 }
@@ -62,14 +63,14 @@ pub(super) const BEFORE: &[Condition] = &[
     },
 ];
 
-/// The condition on attempts, which are examined between the other two lists.
+/// The condition on attempts. It comes between the other two lists.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
     words: "no attempt is visible in only one direction",
     holds: |_| true,
 };
 
-/// Conditions that have to hold if nothing was attempted.
+/// Conditions that have to hold if the capture shows no attempt.
 pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::HostNotSeen,
@@ -126,13 +127,14 @@ pub(super) fn fails(silent: &Silent<'_>, conditions: &[Condition]) -> Option<Cod
     failing.map(|condition| condition.code)
 }
 
-/// Returns whether a condition is tried only if the span covers the pair.
+/// Returns whether the condition with this code is checked only after the capture is known to cover
+/// the pair.
 pub(super) fn is_late(code: Code) -> bool {
     matches!(code, Code::CaptureFiltered | Code::LossTooHigh | Code::WindowTooShort)
 }
 
-/// Returns the conditions under which silence on a row is reported as missing, in the order in
-/// which they are tried.
+/// Returns the conditions under which traffic that was not seen is reported as missing, in the
+/// order in which they are checked.
 pub fn conditions_of_absence() -> impl Iterator<Item = &'static Condition> {
     BEFORE.iter().chain(std::iter::once(&ATTEMPTS)).chain(AFTER)
 }

@@ -1,5 +1,5 @@
-//! Claims that something is missing or could not be assessed, as numbers: the silent source, the
-//! destination and the rows.
+//! Claims that traffic is missing or could not be assessed. A claim refers to its source,
+//! destination and rows by index.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,25 @@ use super::coverage::Peer;
 use super::verdict::Doubts;
 use crate::policy::{Policy, RoleSet, Row};
 
-/// A group of rows of the matrix, numbered in the order of the group names.
+/// The index of a group of matrix rows, in the order of the group names.
 pub type GroupId = u16;
 
-/// A claim of a finding, by its position in [`AbsenceClaims`].
+/// The index of a claim in [`AbsenceClaims`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClaimId(u32);
 
-/// Rows of the matrix, by their position in [`AbsenceClaims`].
+/// The index of a list of matrix rows in [`AbsenceClaims`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RowsId(u32);
 
 /// The destination that traffic should have gone to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum To {
-    /// A host, by number.
+    /// The index of a host in the inventory.
     Host(u32),
-    /// A service, by number.
+    /// The index of a service in the inventory.
     Service(u32),
-    /// Any other host or service of some roles, by their position in [`AbsenceClaims`].
+    /// Any other host or service with some roles, as the index of a list in [`AbsenceClaims`].
     AnyOf(u32),
 }
 
@@ -40,24 +40,24 @@ impl To {
     }
 }
 
-/// The grounds of a claim.
+/// A claim that traffic from one source is missing or could not be assessed.
 #[derive(Clone, Copy, Debug)]
 pub struct AbsenceClaim {
-    /// The host that was silent.
+    /// The index of the host that should have initiated the traffic.
     pub source: u32,
     /// The destination.
     pub to: To,
-    /// The rows that were due, or would have been.
+    /// The rows whose traffic was expected, or would have been.
     pub rows: RowsId,
-    /// Seconds that the rows have to be watched.
+    /// The time for which the rows have to be watched, in seconds.
     pub watch_s: u64,
-    /// The group that made it due, and its conversation.
+    /// The group and the conversation that triggered the traffic, if any did.
     pub trigger: Option<(GroupId, u32)>,
-    /// The reasons why it may be wrong.
+    /// The reasons why the claim may be wrong.
     pub doubts: Doubts,
-    /// Whether traffic was seen in a tunnel that the inventory does not state.
+    /// Whether such traffic was seen inside a tunnel that the inventory does not declare.
     pub tunnelled: bool,
-    /// Whether it claims that something is missing, and not only that it could not be assessed.
+    /// Whether the claim is that traffic is missing, and not that it could not be assessed.
     pub is_of_absence: bool,
 }
 
@@ -68,13 +68,13 @@ pub struct MergedPairs {
     pub pairs: u64,
     /// The number of pairs that are not certain.
     pub doubtful: u64,
-    /// The silent hosts, in order.
+    /// The hosts that should have initiated the traffic, in order.
     pub sources: Vec<u32>,
-    /// The destinations, in order; empty if any host of a role would do.
+    /// The destinations, in order; empty if any host with the role would be enough.
     pub to: Vec<Peer>,
 }
 
-/// A claim as findings refer to it.
+/// A stored claim, with its group and the pairs that were merged into it.
 struct Claimed {
     claim: AbsenceClaim,
     group: GroupId,
@@ -107,7 +107,7 @@ impl AbsenceClaims {
         self.list[id.0 as usize].group
     }
 
-    /// Returns rows by their positions in the matrix.
+    /// Returns the indices of the rows in the matrix.
     pub fn rows(&self, id: RowsId) -> &[usize] {
         &self.rows[id.0 as usize]
     }
@@ -138,12 +138,12 @@ impl AbsenceClaims {
         }
     }
 
-    /// Returns the hosts and services of some roles.
+    /// Returns the hosts and services in the list with this index.
     pub(super) fn peer_list(&self, list: u32) -> &[Peer] {
         &self.peer_lists[list as usize]
     }
 
-    /// Returns the number of the list of hosts and services that have one of these roles. Each list
+    /// Returns the index of the list of hosts and services that have one of these roles. Each list
     /// is built once.
     pub(super) fn peer_list_of(&mut self, policy: &Policy, roles: RoleSet) -> u32 {
         if let Some(list) = self.known_peer_lists.get(&roles) {
@@ -158,7 +158,7 @@ impl AbsenceClaims {
         list
     }
 
-    /// Returns the number of a list of rows.
+    /// Returns the id of a list of rows. Equal lists have the same id.
     pub(super) fn rows_id(&mut self, rows: &[usize]) -> RowsId {
         if let Some(id) = self.known_rows.get(rows) {
             return *id;
@@ -169,7 +169,7 @@ impl AbsenceClaims {
         id
     }
 
-    /// Stores a claim.
+    /// Stores a claim and returns its id.
     pub(super) fn add(
         &mut self,
         claim: AbsenceClaim,

@@ -1,4 +1,4 @@
-//! The order in which failures, silences, contradictions and the status of every row are assessed.
+//! Assesses failures, missing traffic, contradictions and the status of every row, in this order.
 
 use super::absence_claims::GroupId;
 use super::expected::Assessor;
@@ -10,12 +10,12 @@ use super::row_counts::RowReport;
 /// The results of [`assess`] other than findings.
 pub(super) struct Assessed {
     pub rows: Vec<RowReport>,
-    /// The number of rows that each host should have opened and that could not be assessed.
+    /// For each host, the number of rows with it as a source that could not be assessed.
     pub not_assessable: Vec<u64>,
     pub moves: Vec<String>,
 }
 
-/// Assesses failures, silences, rows and hosts, counting on `jobs` threads.
+/// Assesses failures, missing traffic, rows and hosts. Conversations are counted on `jobs` threads.
 pub(super) fn assess(
     judge: &Judge<'_>,
     seen: JudgedCapture<'_>,

@@ -12,19 +12,19 @@ use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
 use crate::policy::{PartyKind, Policy};
 
 named_enum!(
-    /// How much of a host the capture shows.
+    /// How much of a host's traffic the capture shows.
     Coverage {
-        /// The host sends to others and receives from them.
+        /// The capture shows unicast packets from the host, and packets to it.
         Full = "full",
-        /// The host sends to others, but nothing sent to it is seen.
+        /// The capture shows unicast packets from the host, but no packets to it.
         SentOnly = "sent-only",
         /// Peers acknowledge replies from this host that the capture does not contain.
         ReceivedOnly = "received-only",
-        /// Only broadcasts and address claims of the host are seen.
+        /// The capture shows only broadcasts and address claims from the host.
         BroadcastOnly = "broadcast-only",
-        /// Others try to reach the host, but nothing from it is seen.
+        /// The capture shows packets to the host, but none from it.
         TargetOnly = "target-only",
-        /// Nothing of the host is seen.
+        /// The capture shows no packets from or to the host.
         NotSeen = "not-seen",
     }
 );
@@ -32,27 +32,27 @@ named_enum!(
 /// How a host of the inventory was seen.
 #[derive(Clone, Debug)]
 pub struct HostReport {
-    /// The activity of all its addresses together.
+    /// The combined activity of all addresses of the host.
     pub presence: HostActivity,
-    /// How much of the host the capture shows.
+    /// How much of the host's traffic the capture shows.
     pub coverage: Coverage,
     /// The number of rows that have the host as a source and could not be assessed.
     pub rows_not_assessable: u64,
 }
 
-/// One end of conversations: a host or service of the inventory, or else an address.
+/// One end of a conversation: a host or service of the inventory, or another address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Peer {
-    /// A host, by number.
+    /// The index of a host in the inventory.
     Host(usize),
-    /// A service, by number.
+    /// The index of a service in the inventory.
     Service(usize),
     /// Another address.
     Other(IpAddr),
 }
 
 impl Peer {
-    /// Returns the peer that an address is, given what the inventory knows about it.
+    /// Returns the peer at an address whose party has this kind.
     fn of(kind: PartyKind, address: IpAddr) -> Self {
         match kind {
             PartyKind::Host(host) => Self::Host(host),
@@ -61,7 +61,7 @@ impl Peer {
         }
     }
 
-    /// Returns the number of the host, if the peer is one.
+    /// Returns the index of the host, or `None` if the peer is not a host.
     pub fn host(self) -> Option<usize> {
         match self {
             Self::Host(host) => Some(host),
@@ -69,7 +69,7 @@ impl Peer {
         }
     }
 
-    /// Returns the number of the service, if the peer is one.
+    /// Returns the index of the service, or `None` if the peer is not a service.
     pub fn service(self) -> Option<usize> {
         match self {
             Self::Service(service) => Some(service),
@@ -78,8 +78,8 @@ impl Peer {
     }
 }
 
-/// Returns what the capture shows of each host. Its own addresses count, and so do link-local
-/// addresses that its hardware addresses match.
+/// Reports how the capture shows each host. The activity of link-local addresses with a host's
+/// hardware addresses counts as activity of the host.
 pub(super) fn host_reports(
     policy: &Policy,
     conversations: &Conversations,
@@ -98,12 +98,13 @@ pub(super) fn host_reports(
             {
                 *window = window.within(view.start, view.end);
             }
-            // What stays inside a host shows nothing of its switch port.
+            // Loopback traffic does not show that the capture covers the host's switch port.
             if address.is_loopback() {
                 presence.unicast_sent = Sum(0);
                 presence.unicast_in = TimeSpan::default();
             }
-            // Traffic of a virtual address shows nothing about any particular holder.
+            // A virtual address has a report of its own, because its traffic does not show which
+            // holder sent it.
             presences[host].merge(&presence);
         }
     }
@@ -123,11 +124,11 @@ pub(super) fn host_reports(
     presences.into_iter().map(report).collect()
 }
 
-/// Addresses that may be further addresses of listed hosts, because of services that they served or
-/// used and that their own roles do not document. Of several such addresses, the lowest is kept.
+/// Unlisted addresses that may belong to listed hosts, by the services that they provided or used
+/// without documentation. If there are several for a service, the lowest is kept.
 #[derive(Default)]
 pub(super) struct Unlisted {
-    /// The services reached at such addresses.
+    /// The services that such addresses provided, each with the address.
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
     /// The services of each host that such addresses used.
     pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
@@ -138,7 +139,8 @@ pub(super) fn unlisted_services(conversations: &Conversations, judged: &[Judged]
     let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
     let is_host = |kind| matches!(kind, PartyKind::Host(_) | PartyKind::Service(_));
     for (c, j) in conversations.list.iter().zip(judged) {
-        // A failed attempt went nowhere, and traffic that may be forged proves nothing.
+        // A failed attempt does not show a service, and traffic that could be forged proves
+        // nothing.
         let in_vain = c.has_failed() || c.is_made_up();
         if in_vain || j.verdict() == Verdict::Documented || c.broadcast {
             continue;
@@ -161,19 +163,19 @@ pub(super) fn unlisted_services(conversations: &Conversations, judged: &[Judged]
     unlisted
 }
 
-/// IP protocols that encrypt what they carry: ESP.
+/// IP protocols with an encrypted payload: ESP.
 const ENCRYPTING_PROTOCOLS: [u8; 1] = [50];
-/// UDP ports of encrypting protocols: IPsec (RFC 3948), WireGuard, OpenVPN.
+/// UDP ports of encrypting protocols: IPsec NAT traversal (RFC 3948), WireGuard, OpenVPN.
 const ENCRYPTING_PORTS: [u16; 3] = [4500, 51820, 1194];
-/// IP protocols that carry other packets: IP in IP, GRE, EtherIP, MPLS.
+/// IP protocols that carry other packets: IPv4 and IPv6 in IP, GRE, EtherIP, MPLS.
 const TUNNEL_PROTOCOLS: [u8; 5] = [4, 41, 47, 97, 137];
-/// UDP ports of tunnels whose content is decoded unless the user turns decapsulation off.
+/// UDP ports of tunnels that are decapsulated unless the user turns this off.
 const TUNNEL_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
 
-/// Descriptions of the traffic between hosts that could not be read.
+/// Descriptions of unreadable traffic between hosts.
 #[derive(Default)]
 pub(super) struct UnreadablePairs {
-    /// For each host, the descriptions for each listed peer, and one for all unlisted peers.
+    /// For each host, one description per listed peer, and one for all unlisted peers.
     hosts: HashMap<usize, (HashMap<usize, String>, Option<String>)>,
 }
 
@@ -192,18 +194,18 @@ impl UnreadablePairs {
         }
     }
 
-    /// Returns the listed hosts with which a host exchanged such packets.
+    /// Returns the listed hosts with which a host exchanged unreadable packets.
     pub fn listed_peers(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
         self.hosts.get(&host).into_iter().flat_map(|(listed, _)| listed.keys().copied())
     }
 
-    /// Returns whether a host exchanged such packets with an unlisted address.
+    /// Returns whether a host exchanged unreadable packets with an unlisted address.
     pub fn has_unlisted_peer(&self, host: usize) -> bool {
         self.hosts.get(&host).is_some_and(|(_, unlisted)| unlisted.is_some())
     }
 
-    /// Returns what a host exchanged with one of some others, or what any of them exchanged with an
-    /// unlisted address.
+    /// Describes the unreadable packets that a host exchanged with one of `others`, or that any of
+    /// these hosts exchanged with an unlisted address.
     pub fn between(&self, source: usize, others: &[usize]) -> Option<&str> {
         let own = self.hosts.get(&source);
         let listed = own.and_then(|(listed, _)| others.iter().find_map(|other| listed.get(other)));
@@ -224,7 +226,7 @@ pub(super) fn unreadable_pairs(
     let is_udp = |transport| transport == Transport::UDP;
     for c in &conversations.list {
         let ServiceKey { client, server, transport, port } = c.subject;
-        // Traffic that may be forged says nothing about what these two hosts exchanged.
+        // Traffic that could be forged does not show what these two hosts exchanged.
         if c.is_made_up() {
             continue;
         }
@@ -250,26 +252,26 @@ pub(super) fn unreadable_pairs(
     unreadable_pairs
 }
 
-/// Frames that could not be decoded, by the hosts that they may belong to.
+/// Descriptions of frames that could not be decoded, by the hosts that they may belong to.
 #[derive(Default)]
 pub(super) struct UndecodedByHost {
     /// The description of frames that may belong to any host.
     anybody: Option<String>,
-    /// The descriptions of the frames of each host.
+    /// The descriptions of the frames that may belong to each host.
     hosts: BTreeMap<usize, String>,
 }
 
 impl UndecodedByHost {
-    /// Returns the description of frames that may hold traffic between these hosts.
+    /// Returns the description of frames that may contain traffic between these hosts.
     pub fn of(&self, hosts: impl IntoIterator<Item = usize>) -> Option<&str> {
         let theirs = hosts.into_iter().find_map(|host| self.hosts.get(&host));
         self.anybody.as_ref().or(theirs).map(String::as_str)
     }
 }
 
-/// Assigns frames that could not be decoded to the hosts with their source or destination hardware
-/// address. A frame that passed a router has the router's. Frames from or to an unknown hardware
-/// address may belong to any host.
+/// Assigns each frame that could not be decoded to the hosts that have its source or destination
+/// hardware address. A frame that passed a router has the hardware address of the router. A frame
+/// from or to an unknown hardware address may belong to any host.
 pub(super) fn undecoded_by_host(
     policy: &Policy,
     conversations: &Conversations,
@@ -307,8 +309,8 @@ pub(super) fn undecoded_by_host(
     found
 }
 
-/// Returns the hosts with at least two peers that communicate with no other host. The capture then
-/// mirrors the switch port of the host.
+/// Returns the hosts that have at least two peers which communicate with no other host. Such peers
+/// show that the capture covers the switch port of the host.
 pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
     let mut hosts: Vec<BoundedSet<Peer, 2>> = Vec::new();
     let mut others = HashMap::<Peer, BoundedSet<Peer, 2>, ahash::RandomState>::default();

@@ -1,6 +1,6 @@
 //! Drafts an inventory from the traffic alone: which addresses belong to one host, what each host
-//! serves, which networks hold clients, and which roles fit by the matrix. Every guess comes with
-//! its evidence.
+//! serves, which networks contain clients, and which roles fit according to the matrix. Every guess
+//! includes its evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,45 +12,45 @@ use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Mac, Transport, is_link_local, service_words};
 use crate::policy::{EndpointTarget, Inventory, Matrix, Policy, RoleKind, RoleSet, Scope};
 
-/// The number of rounds in which the roles of hosts and of their peers are weighed against each
-/// other.
+/// The number of rounds. In each round, the roles of every host are guessed from the roles that its
+/// peers had in the previous round.
 const ROUNDS: usize = 6;
-/// The largest number of roles with the same evidence that are still proposed. With more of them,
-/// none is.
+/// The maximum number of roles with the same evidence that are proposed. If there are more, none of
+/// them is proposed.
 const ALIKE: usize = 3;
-/// The largest number of roles that one host is given.
+/// The maximum number of roles that are proposed for one host.
 const MOST_ROLES: usize = 4;
-/// The number of clients from which a network is listed as a network of clients.
+/// The minimum number of clients for which a client network or an overlay is proposed.
 const CLIENTS: usize = 2;
 
-/// The number of services that only a domain controller has from which a host counts as one.
+/// The minimum number of services specific to domain controllers for a host to count as one.
 const CONTROLS: usize = 2;
 
-/// The number of services for members of a domain from which a host counts as a controller, even if
-/// the matrix knows none of them as a controller's alone. A file server has fewer.
+/// The minimum number of services for domain members for a host to count as a controller, even if
+/// the matrix reserves none of them for controllers. A file server provides fewer.
 const MANY_CONTROLS: usize = 6;
 
-/// The services of a host that a domain controller serves.
+/// The services of a host that domain controllers provide.
 #[derive(Default)]
 struct Controls {
     ports: BTreeSet<u16>,
-    /// How many of them the matrix gives to controllers alone.
+    /// The number of them that the matrix allows only controllers to provide.
     decisive: usize,
     /// The clients that used them.
     clients: BTreeSet<IpAddr>,
 }
 
-/// The input of a draft besides the traffic.
+/// The input of a draft in addition to the traffic.
 #[derive(Clone)]
 pub struct Given {
     /// The networks that count as internal.
     pub internal: Vec<IpNet>,
-    /// The inventory to extend. Its hosts keep the roles that it gives them.
+    /// The inventory to extend. Its hosts keep their roles.
     pub listed: Option<Policy>,
 }
 
 impl Given {
-    /// Returns the networks that count as internal by default: the private and unique-local ones.
+    /// Returns the networks that count as internal by default: the private and unique local ones.
     pub fn usual_internal() -> Vec<IpNet> {
         Inventory::usual_internal()
     }
@@ -64,14 +64,14 @@ pub struct Draft {
     pub networks: Vec<ClientNetwork>,
     /// The networks that count as internal.
     pub internal: Vec<IpNet>,
-    /// External addresses that sent something, counted by network, the largest count first.
+    /// The number of external addresses that sent something, by network, largest number first.
     pub left_out: Vec<(IpNet, usize)>,
-    /// The overlay that documents what members of a domain do at its controllers, if nothing else
-    /// does, and the number of hosts that did so.
+    /// The overlay that documents the traffic of domain members with domain controllers, if nothing
+    /// else does, and the number of hosts with such traffic.
     pub overlay: Option<(String, usize)>,
     /// External addresses that served an internal host.
     pub outside: Vec<Outside>,
-    /// The number of external addresses that opened connections to internal hosts.
+    /// The number of external addresses that connected to internal hosts.
     pub from_outside: usize,
     /// The features without which some of the traffic would not be documented, each with an
     /// example.
@@ -82,9 +82,9 @@ pub struct Draft {
 pub struct ClientNetwork {
     /// The prefix of the network.
     pub cidr: IpNet,
-    /// The number of addresses seen in it.
+    /// The number of hosts seen in it that provide no service of their own.
     pub seen: usize,
-    /// Examples of what its hosts did that only clients do.
+    /// Examples of traffic that shows that its hosts are clients.
     pub evidence: Vec<String>,
 }
 
@@ -92,11 +92,11 @@ pub struct ClientNetwork {
 pub struct Outside {
     /// The address of the server.
     pub address: IpAddr,
-    /// The names by which it was known.
+    /// The names of the server that the capture shows.
     pub names: Vec<String>,
     /// The services that were used, and their clients.
     pub uses: Vec<String>,
-    /// The role that the rules give its name, if any.
+    /// The role that the matrix assigns to one of the names, if any.
     pub role: Option<usize>,
 }
 
@@ -106,45 +106,45 @@ pub struct DraftHost {
     pub name: String,
     /// The addresses of the host.
     pub addresses: Vec<IpAddr>,
-    /// The hardware address that joins the addresses, if one does.
+    /// The hardware address that the addresses share, if one identifies the host.
     pub mac: Option<Mac>,
     /// The services that handshakes and replies show, with the number of clients of each.
     pub serves: BTreeMap<(Transport, u16), usize>,
-    /// The roles that the host seems to play.
+    /// The roles that the host seems to have.
     pub roles: Vec<Guess>,
     /// A role with too little evidence to be proposed.
     pub perhaps: Option<Guess>,
-    /// What none of its roles explains.
+    /// Activities that none of its roles explains.
     pub unexplained: Vec<String>,
-    /// The names of the hosts that hold it, if it is a virtual address.
+    /// The names of the hosts that hold the address, if it is virtual.
     pub held_by: Vec<String>,
 }
 
-/// A role that a host may play.
+/// A role that a host may have.
 pub struct Guess {
-    /// The number of the role.
+    /// The index of the role in the matrix.
     pub role: usize,
-    /// Other roles with the same evidence. The first of all of them in the order of the matrix is
-    /// proposed.
+    /// Other roles with the same evidence. `role` is the first of all these roles in the order of
+    /// the matrix.
     pub or: Vec<usize>,
     /// The evidence, most specific first.
     pub evidence: Vec<String>,
 }
 
-/// A host that has no roles yet.
+/// The addresses that belong to one host.
 struct Entity {
     addresses: BTreeSet<IpAddr>,
     mac: Option<Mac>,
     held_by: BTreeSet<usize>,
 }
 
-/// Something that a host did or serves, with the roles that would do so.
+/// An activity of a host as client or server, with the roles that would explain it.
 struct DraftItem {
     fits: RoleSet,
     words: String,
-    /// Whether a row documents it between the roles that both sides are assumed to have.
+    /// Whether a row documents it for the roles that both ends are assumed to have.
     documented: bool,
-    /// Whether only the product does so.
+    /// Whether the activity is a broadcast or uses a port that is specific to the product.
     is_own: bool,
 }
 
@@ -157,8 +157,8 @@ struct Weighed {
     unexplained: Vec<String>,
 }
 
-/// Returns whether a hardware address is the host's own and not one that moves with a virtual
-/// address (RFC 9568, section 7.3).
+/// Returns whether a hardware address belongs to one host. The address of a virtual router (RFC
+/// 9568, section 7.3) does not, because it moves with the virtual address.
 fn is_own(mac: &Mac) -> bool {
     !matches!(mac.0, [0, 0, 0x5e, 0, 1 | 2, _])
 }
@@ -197,8 +197,8 @@ impl Draft {
         drafter.controllers = drafter.controllers();
         drafter.roles = vec![RoleSet::default(); drafter.entities.len()];
         for _ in 0..ROUNDS {
-            // All entities are weighed at once, by the roles that the previous round gave to the
-            // others.
+            // All entities are weighed with the roles that the previous round gave to the others,
+            // so that their order does not matter.
             let pcs = drafter.domain_pcs(&drafter.serves());
             let roles = drafter.items().into_iter().enumerate().map(|(entity, items)| {
                 if let Some(roles) = drafter.known_roles(entity) {
@@ -234,9 +234,10 @@ impl<'a> Drafter<'a> {
     }
 
     /// Groups addresses into hosts. An IPv4 address and up to two IPv6 addresses are one host if
-    /// they all show the same, single hardware address, that address shows no other IPv4 address,
-    /// and none of their packets has passed a router. An IPv4 and an IPv6 address are also one host
-    /// if one name resolved to both of them. All other addresses stay apart.
+    /// they all show the same, single hardware address, this hardware address has no other IPv4
+    /// address, and none of their packets has passed a router. An IPv4 and an IPv6 address are also
+    /// one host if both have only one name, and only these two addresses have it. All other
+    /// addresses become separate hosts.
     fn join(&mut self) {
         let presences = self.conversations.index.presences();
         let has_sent =
@@ -323,7 +324,8 @@ impl<'a> Drafter<'a> {
         self.of_address.get(&address).copied()
     }
 
-    /// Returns the conversations that show what hosts really do.
+    /// Returns the conversations that show what hosts do: those that reached a service, one-way
+    /// traffic, and replies to broadcasts. ICMP does not count.
     fn conclusive(&self) -> impl Iterator<Item = &'a Conversation> {
         self.conversations.list.iter().filter(|c| {
             let works = c.state.reached() || matches!(c.state, State::OneWay | State::AnswerOnly);
@@ -340,9 +342,9 @@ impl<'a> Drafter<'a> {
         Some(numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))
     }
 
-    /// Returns the domain controllers: hosts that serve several things that the matrix knows of
-    /// controllers alone. A host from which a whole network gets names, tickets and directory data
-    /// is a controller, whatever else it serves.
+    /// Finds the domain controllers: hosts with at least [`CONTROLS`] services that the matrix
+    /// allows only controllers to provide, or with [`MANY_CONTROLS`] services for domain members.
+    /// Other services do not matter. Returns the role of each, and the evidence as text.
     fn controllers(&self) -> BTreeMap<usize, (RoleSet, String)> {
         let mut found = BTreeMap::new();
         for (entity, services) in self.serves().iter().enumerate() {
@@ -370,17 +372,17 @@ impl<'a> Drafter<'a> {
         found
     }
 
-    /// Returns whether a conversation is what every member of a domain does at a controller. It
-    /// then says nothing about the member.
+    /// Returns whether a conversation is with a domain controller, on a service that every domain
+    /// member uses. Such a conversation is not evidence of the member's role.
     fn is_of_a_domain(&self, c: &Conversation) -> bool {
         let controller =
             self.entity(c.subject.server).is_some_and(|e| self.controllers.contains_key(&e));
         controller && self.policy.overlay_row(c.subject.transport, c.subject.port).is_some()
     }
 
-    /// Returns the roles of client and server by which rows would document a conversation. Roles
-    /// that are already assumed for a side are taken as given, and an internal host is never a
-    /// service on the internet.
+    /// Returns the client roles and the server roles for which a row would document a conversation.
+    /// Roles that a side is already assumed to have are taken as given. An internal host is never
+    /// an external service.
     fn fits(&self, c: &Conversation) -> (RoleSet, RoleSet) {
         let matrix = self.matrix();
         let mut client = RoleSet::default();
@@ -420,8 +422,8 @@ impl<'a> Drafter<'a> {
             if from.kind == RoleKind::ExternalService && !from_outside {
                 continue;
             }
-            // A row that lets clients do something only with a feature that few farms have does not
-            // explain what is seen all day.
+            // A row that needs an unusual feature is not a likely explanation of client traffic,
+            // unless the port is specific to the product.
             let rare =
                 row.features.iter().any(|f| matrix.features.get(f).is_some_and(|f| !f.usual));
             if from.is_client() && rare && !is_own {
@@ -438,7 +440,7 @@ impl<'a> Drafter<'a> {
             let destinations =
                 possible(to, if c.broadcast { RoleSet::default() } else { known_server });
             let agree = |set: RoleSet, is_any: bool| is_any || !set.is_empty();
-            // Each side gets the roles that the row requires, given what is known of the other
+            // Each side gets the roles that the row requires, given what is known about the other
             // side.
             if agree(destinations, to.is_any) && !is_windows {
                 client = client.with(if from.is_any { RoleSet::default() } else { from.members });
@@ -447,16 +449,16 @@ impl<'a> Drafter<'a> {
                 server = server.with(if to.is_any { RoleSet::default() } else { to.members });
             }
         }
-        // Many roles serve files, names and remote calls of Windows, and so does any PC. With that
-        // many candidates, none of them can be distinguished from a PC.
+        // Many roles provide Windows file sharing, name resolution and RPC, and so does any PC. If
+        // more than `ALIKE` roles fit, the host cannot be told apart from a PC.
         if is_windows && server.len() > ALIKE {
             server = RoleSet::default();
         }
         (client, server)
     }
 
-    /// Returns whether a row documents a conversation between the roles that both sides are assumed
-    /// to have.
+    /// Returns whether a row documents a conversation for the roles that both ends are assumed to
+    /// have.
     fn is_documented(&self, c: &Conversation) -> bool {
         let client = self.entity(c.subject.client);
         let server = self.entity(c.subject.server);
@@ -470,10 +472,10 @@ impl<'a> Drafter<'a> {
         })
     }
 
-    /// Returns what each entity did and serves.
+    /// Returns the activities of each entity.
     fn items(&self) -> Vec<Vec<DraftItem>> {
-        /// Whether a host serves or opens the service, the service itself, the roles that would do
-        /// so, and whether a row documents it. Its peers are addresses, or `None` for everybody.
+        /// Whether the host is the server, the service, the roles that would explain the activity,
+        /// and whether a row documents it. The peers are addresses, or `None` for a broadcast.
         type Activity = (bool, Transport, u16, RoleSet, bool);
         type Peers = BTreeSet<Option<IpAddr>>;
         type DraftItems = BTreeMap<Activity, Peers>;
@@ -529,8 +531,8 @@ impl<'a> Drafter<'a> {
         items
     }
 
-    /// Returns whether a conversation is background traffic of any network, which says nothing
-    /// about roles.
+    /// Returns whether a conversation is background traffic, which occurs in any network and is not
+    /// evidence of a role.
     fn is_background(&self, c: &Conversation) -> bool {
         let entry = self.policy.background(c.subject.transport, c.subject.port);
         entry.is_some_and(|entry| entry.anywhere || c.broadcast || c.state == State::AnswerOnly)
@@ -543,8 +545,9 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Returns the items of a PC of a domain. If it does only what clients do, it counts as a
-    /// client: the product's appliances are not in a domain, and its servers serve something.
+    /// Restricts the items of a domain PC to client roles if it does only what clients do. Such a
+    /// PC is not a server of the farm: the product's appliances are not in a domain, and its
+    /// servers provide services.
     fn as_client(&self, mut items: Vec<DraftItem>) -> Vec<DraftItem> {
         if self.acts_as_client(&items) {
             let is_client = |role: &usize| self.matrix().roles[*role].is_client();
@@ -556,8 +559,8 @@ impl<'a> Drafter<'a> {
         items
     }
 
-    /// Weighs the items of an entity. Returns the roles that explain most of them, the guesses, a
-    /// role with too little evidence, and the items that stay unexplained.
+    /// Guesses the roles of an entity from its items. Returns the roles that explain most of the
+    /// items, the guesses, a role with too little evidence, and the items that remain unexplained.
     fn weigh(&self, items: Vec<DraftItem>) -> Weighed {
         let (unknown, mut items): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| item.fits.is_empty());
@@ -586,13 +589,13 @@ impl<'a> Drafter<'a> {
             let (count, least) =
                 explained.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
             let clients = tied.iter().all(|r| self.matrix().roles[*r].is_client());
-            // A single item that others show too, such as a remote desktop, does not make a host a
-            // component of the product.
+            // A single item that other software shows, too, such as a remote desktop server, is not
+            // enough evidence for a component of the product.
             let of_product = tied.iter().any(|r| self.matrix().roles[*r].is_component());
             let shown =
                 !of_product || count >= 2 || items.iter().any(|i| is_explained(i) && i.is_own);
-            // Either one item fits only these roles, or several items fit them. With few roles, the
-            // host plays one of them.
+            // The evidence is sufficient if only a few roles are tied, and either one item fits no
+            // other roles or several items fit these roles.
             let few = tied.len() <= ALIKE && (least <= tied.len() || (count >= 2 && best > 0.6));
             let sure = few && shown;
             let evidence: Vec<String> =
@@ -614,13 +617,13 @@ impl<'a> Drafter<'a> {
                 guesses.push(guess)
             }
         }
-        // A leftover item is explained only if a row documents it between the assumed roles.
+        // A leftover item is explained only if a row documents it for the assumed roles.
         let left = items.iter().chain(&unknown).filter(|item| !item.documented);
         let unexplained = left.map(|item| item.words.clone()).collect();
         Weighed { roles, guesses, perhaps, unexplained }
     }
 
-    /// Returns the words of an item, with the roles that would do so.
+    /// Describes an item, with the roles that would explain it.
     fn describe_item(&self, item: &DraftItem) -> String {
         const SHOWN: usize = 3;
         let titles = self.matrix().role_titles(item.fits);
@@ -631,8 +634,8 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Returns the name from the inventory or from DNS if there is exactly one, otherwise a name
-    /// made from the address.
+    /// Returns the name from the inventory, or the host name from DNS if there is exactly one, or
+    /// else a name made from the address.
     fn name(&self, entity: usize) -> String {
         let addresses = &self.entities[entity].addresses;
         let listed = self.listed.and_then(|listed| {
@@ -645,8 +648,8 @@ impl<'a> Drafter<'a> {
         let called = addresses.iter().filter_map(|a| self.conversations.dns_names.get(a));
         let names: BTreeSet<&str> =
             called.flat_map(|names| names.iter()).map(String::as_str).collect();
-        // A label that the program uses in another sense, or that needs escapes, does not serve as
-        // a name.
+        // A label that has a special meaning in the program, or that needs escapes, cannot be a
+        // name.
         let matrix = self.matrix();
         let plain = |label: &&str| {
             let known = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
@@ -699,7 +702,7 @@ impl<'a> Drafter<'a> {
             let items = if pcs.contains(&number) { self.as_client(items) } else { items };
             let Weighed { guesses: mut roles, mut perhaps, unexplained, .. } = self.weigh(items);
             if in_network.contains(&number) {
-                // What a host is by its network, it is by its other addresses, too.
+                // A host that is a client in one network is a client at its other addresses, too.
                 addresses.retain(|address| !networks.contains_key(&prefix_of(*address)));
                 if addresses.is_empty() {
                     continue;
@@ -741,9 +744,9 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Returns the networks of clients, each with the entities that only the network stands for,
-    /// and the evidence that they are clients. No host in such a network may play another role, and
-    /// some have to be clients for certain. A host there that serves something of its own is also
+    /// Returns the client networks, each with the entities that are not listed individually, and
+    /// the evidence that they are clients. No host in such a network may have another role, and
+    /// some hosts have to be clients for certain. A host that provides a service of its own is also
     /// listed individually.
     fn client_networks(
         &self,
@@ -783,7 +786,8 @@ impl<'a> Drafter<'a> {
             }
         }
         networks.retain(|prefix, (members, evidence)| {
-            // A single host that acts like a client may be something else that shows too little.
+            // A single host that acts like a client may be another kind of host with little
+            // traffic.
             let known = members.iter().any(|member| !self.roles[*member].is_empty());
             let sure = known || acting.get(prefix).is_some_and(|count| *count >= CLIENTS);
             sure && members.len() >= CLIENTS && !others.contains(prefix) && !evidence.is_empty()
@@ -791,8 +795,8 @@ impl<'a> Drafter<'a> {
         networks
     }
 
-    /// Returns the PCs of a domain: the entities that use services of domain controllers and serve
-    /// nothing of their own.
+    /// Returns the PCs of a domain: the entities that use services of domain controllers and
+    /// provide no service of their own.
     fn domain_pcs(
         &self,
         serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],
@@ -802,14 +806,13 @@ impl<'a> Drafter<'a> {
         members.filter(|entity| !self.serves_own(&serves[*entity])).collect()
     }
 
-    /// Returns whether an entity serves something of its own. Services of an overlay do not count,
-    /// because every PC of a domain accepts connections from its administrators.
+    /// Returns whether an entity provides a service of its own. Services of an overlay do not
+    /// count, because every PC of a domain accepts connections from its administrators.
     fn serves_own(&self, serves: &BTreeMap<(Transport, u16), BTreeSet<IpAddr>>) -> bool {
         serves.keys().any(|(transport, port)| self.policy.overlay_row(*transport, *port).is_none())
     }
 
-    /// Returns whether everything that an entity does, as far as rows know it, is something that
-    /// clients do, too.
+    /// Returns whether every activity of an entity that fits any row also fits a client role.
     fn acts_as_client(&self, items: &[DraftItem]) -> bool {
         let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut known = items.iter().filter(|item| !item.fits.is_empty()).peekable();
@@ -843,7 +846,7 @@ impl<'a> Drafter<'a> {
         several.map(|(overlay, members)| (overlay.to_owned(), members.len()))
     }
 
-    /// Returns external addresses that sent something to a single address, counted by network.
+    /// Counts the external addresses that sent unicast traffic, by network, largest number first.
     fn external_sources(&self) -> Vec<(IpNet, usize)> {
         let mut networks: BTreeMap<IpNet, usize> = BTreeMap::new();
         let presences = self.conversations.index.presences();
@@ -858,7 +861,7 @@ impl<'a> Drafter<'a> {
         networks
     }
 
-    /// Returns what each entity serves, with the clients of each service.
+    /// Returns the services of each entity, with the clients of each service.
     fn serves(&self) -> Vec<BTreeMap<(Transport, u16), BTreeSet<IpAddr>>> {
         let mut serves = vec![BTreeMap::<_, BTreeSet<_>>::new(); self.entities.len()];
         for c in self.conclusive().filter(|c| c.state.reached()) {
@@ -870,7 +873,7 @@ impl<'a> Drafter<'a> {
         serves
     }
 
-    /// Returns the external servers with their use, and the number of external clients.
+    /// Returns the external servers that internal hosts used, and the number of external clients.
     fn outside(&self) -> (Vec<Outside>, usize) {
         let is_outside = |a: IpAddr| {
             self.entity(a).is_none()
@@ -904,7 +907,8 @@ impl<'a> Drafter<'a> {
         (outside.collect(), clients.len())
     }
 
-    /// Returns the features that every row for some traffic between the guessed roles needs.
+    /// Returns the features without which some traffic between the guessed roles would not be
+    /// documented, each with an example.
     fn features(&self) -> BTreeMap<String, String> {
         let matrix = self.matrix();
         let mut features = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! The ends of findings, as numbers. The text that identifies an end across captures comes from
-//! here: finding ids and the order of findings depend on it.
+//! The ends of findings, each with an id, and the text that identifies an end across captures.
+//! Finding ids and the order of findings depend on this text.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,22 +8,23 @@ use ipnet::IpNet;
 
 use crate::policy::{Party, PartyKind, Policy, RoleSet};
 
-/// An end of findings, by number.
+/// The id of an end of findings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EndId(u32);
 
-/// What an end of a finding is.
+/// The host, address or group of hosts at one end of a finding.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum EndKey {
-    /// A host of the inventory, by number.
+    /// A host of the inventory, by index.
     Host(u32),
-    /// Any address in a network of the inventory, by number, in these roles.
+    /// Any address in a network of the inventory, with these roles. The number is the index of the
+    /// network.
     Network(u32, RoleSet),
     /// An address that the inventory does not list, or lists as a service.
     Address(IpAddr),
     /// Any host that has one of these roles.
     Roles(RoleSet),
-    /// A name or an address in the words of the matrix or of an exception.
+    /// A name or an address, as the matrix or an exception writes it.
     Words(Box<str>),
     /// Many clients of one network.
     Many(NetworkGroup),
@@ -34,11 +35,11 @@ pub enum EndKey {
 /// The network that findings show in place of many clients.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum NetworkGroup {
-    /// A network of the inventory, by number.
+    /// A network of the inventory, by index.
     Listed(u32),
     /// The /24 or /64 of addresses that are not in any network of the inventory.
     Prefix(IpNet),
-    /// So many unlisted networks that they are one flood.
+    /// All unlisted networks, if there are so many that they are a flood.
     Flood,
 }
 
@@ -102,12 +103,13 @@ impl EndKey {
 pub struct EndInterner {
     list: Vec<EndKey>,
     known: HashMap<EndKey, EndId, ahash::RandomState>,
-    /// The ends that are hosts, by host number. Nearly all ends are.
+    /// The ids of the ends that are hosts, by host index. Most look-ups are for hosts, and this
+    /// list avoids hashing.
     hosts: Vec<Option<EndId>>,
 }
 
 impl EndInterner {
-    /// Returns the number of an end.
+    /// Returns the id of an end. A new end is added.
     pub(super) fn id(&mut self, key: EndKey) -> EndId {
         if let Some(id) = self.known.get(&key) {
             return *id;
@@ -118,7 +120,7 @@ impl EndInterner {
         id
     }
 
-    /// Returns the number of the end that an address belongs to.
+    /// Returns the id of the end that an address belongs to.
     pub(super) fn id_of(&mut self, party: &Party, address: IpAddr) -> EndId {
         let PartyKind::Host(host) = party.kind else { return self.id(EndKey::of(party, address)) };
         if let Some(Some(id)) = self.hosts.get(host) {
@@ -135,7 +137,7 @@ impl EndInterner {
         &self.list[id.0 as usize]
     }
 
-    /// Returns the position of each end in the order of identities.
+    /// Returns the rank of each end in the order of identities.
     pub(super) fn ranks(&self, policy: &Policy) -> Vec<u32> {
         let texts = self.list.iter().map(|key| key.identity(policy));
         let mut order: Vec<(String, usize)> = texts.zip(0..).collect();
@@ -143,7 +145,8 @@ impl EndInterner {
         let mut ranks = vec![0; order.len()];
         let mut rank = 0;
         for (place, (text, number)) in order.iter().enumerate() {
-            // Ends with equal texts have equal ranks, so that the other parts of a finding decide.
+            // Ends with equal texts have equal ranks, so that the other parts of their findings
+            // determine the order.
             rank += u32::from(place > 0 && order[place - 1].0 != *text);
             ranks[*number] = rank;
         }
@@ -157,12 +160,12 @@ impl EndInterner {
 }
 
 impl EndId {
-    /// Returns the number as bits that sort in the same order.
+    /// Returns the id as bits that sort in the same order.
     pub(super) fn bits(self) -> u32 {
         self.0
     }
 
-    /// Returns the end for such bits.
+    /// Returns the end with these bits.
     pub(super) fn of_bits(bits: u32) -> Self {
         Self(bits)
     }

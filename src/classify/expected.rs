@@ -1,5 +1,5 @@
-//! Expected traffic: groups of rows that no host tried although the capture could have shown it,
-//! and groups that the capture could not have shown.
+//! Checks expected traffic: groups of rows for which a host made no attempt although the capture
+//! could have shown one, and groups that the capture could not have shown.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -17,13 +17,13 @@ use crate::conversation::{Conversations, State};
 use crate::model::{Nanos, Transport};
 use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope};
 
-/// What became of the triggers of a row, for one source.
+/// Whether a row was triggered for one source.
 enum Trigger {
     NotSeen,
-    /// A trigger was seen only through a virtual address, and another of its holders did what
-    /// follows.
+    /// The triggers went through a virtual address, and another holder of the address sent the
+    /// traffic that follows.
     AnsweredByHolder,
-    /// The group that triggered, and the conversation.
+    /// The group and the conversation of the trigger.
     Seen(GroupId, u32),
 }
 
@@ -31,38 +31,38 @@ enum Trigger {
 struct DueRows {
     /// The rows whose features are on.
     on: Vec<usize>,
-    /// Those of them that are steady, or whose trigger was seen.
+    /// Those of the `on` rows that are expected, because they are steady or their trigger was seen.
     due: Vec<usize>,
-    /// The group that triggered, and the conversation.
+    /// The group and the conversation of the trigger, if a row needed one.
     trigger: Option<(GroupId, u32)>,
-    /// Whether another holder of a virtual address did what a trigger made due.
+    /// Whether another holder of a virtual address sent the traffic that a trigger requires.
     answered_by_holder: bool,
 }
 
-/// What a source is taken to have tried.
+/// The attempts that are assumed for a source.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tried {
-    /// What the capture shows.
+    /// Those that the capture shows.
     AsSeen,
-    /// Nothing.
+    /// None.
     Nothing,
 }
 
-/// What the silence of one source on one group means.
+/// The result of checking whether one source lacks the traffic of one group.
 #[derive(Clone, Copy)]
 pub(super) enum AbsenceCheck {
-    /// The source was not silent, or nothing is due.
+    /// The traffic was seen, or none is expected.
     Fine,
-    /// The source tried and failed, which the conversations themselves show.
+    /// The source tried and failed. Its conversations have findings of their own.
     Failed,
-    /// The source should have spoken, and the capture could have shown it.
+    /// The source should have initiated the traffic, and the capture could have shown it.
     Missing(AbsenceClaim),
-    /// The source may have spoken unseen.
+    /// The source may have initiated the traffic without being seen.
     Unknown(Code, AbsenceClaim),
 }
 
 impl AbsenceCheck {
-    /// Combines the checks of the two directions of a pair, one of which is enough.
+    /// Combines the checks of the two directions of a pair. Traffic in one direction is enough.
     pub fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Fine, _) | (_, Self::Fine) => Self::Fine,
@@ -72,7 +72,7 @@ impl AbsenceCheck {
         }
     }
 
-    /// Returns the claim that it makes, with its code.
+    /// Returns the claim with its code; `None` if nothing is claimed.
     pub fn claim(self) -> Option<(Code, AbsenceClaim)> {
         match self {
             Self::Fine | Self::Failed => None,
@@ -93,18 +93,18 @@ pub(super) struct Assessor<'a> {
     /// The rows that document each conversation.
     pub(super) fitting: Vec<Option<Arc<Fitting>>>,
     attempts: ByGroup<Attempt>,
-    /// The triggers that went through each host, by group.
+    /// The triggers that each host served, by group.
     triggers: ByGroup<Arc<TriggerPath>>,
-    /// What the hosts and services of some roles have in common, by their position in the claims.
+    /// The summaries of the lists of hosts and services, at the same indices as in the claims.
     summaries: RefCell<Vec<PeerSummary>>,
     pub(super) book: RefCell<&'a mut FindingBook>,
-    /// Hosts that already have a finding about something missing.
+    /// Hosts that already have a finding about missing traffic.
     pub(super) missing: HashSet<usize>,
     /// Descriptions of host addresses that one hardware address took over from another.
     pub(super) moves: Vec<String>,
 }
 
-/// What the hosts and services of some roles have in common.
+/// Counts over a list of hosts and services.
 #[derive(Default)]
 struct PeerSummary {
     hosts: HashSet<usize, ahash::RandomState>,
@@ -113,16 +113,16 @@ struct PeerSummary {
     covered: usize,
     unreadable_with_unlisted: usize,
     undecoded: usize,
-    /// The time between the first and the last unicast frame of each host, in seconds, in ascending
-    /// order.
+    /// The time between the first and the last unicast frame from each host, in seconds, in
+    /// ascending order.
     there_s: Vec<Nanos>,
     /// The number of services that were seen sending.
     services: usize,
 }
 
 impl<'a> Assessor<'a> {
-    /// Returns an assessor that has counted the conversations of each row on `jobs` threads, and
-    /// the group of each row.
+    /// Counts the conversations of each row on `jobs` threads. Returns the assessor and the group
+    /// of each row.
     pub(super) fn new(
         judge: &'a Judge<'a>,
         seen: JudgedCapture<'a>,
@@ -153,7 +153,7 @@ impl<'a> Assessor<'a> {
         (assessor, groups_of)
     }
 
-    /// Returns what a source tried of a group, towards one peer or towards all of them.
+    /// Returns the attempts of a source on the rows of a group, to one peer or to all peers.
     pub(super) fn attempts(&self, group: GroupId, source: usize, only: Option<Peer>) -> &[Attempt] {
         let all = self.attempts.get(&(group, source)).map_or(&[][..], Vec::as_slice);
         let Some(to) = only else { return all };
@@ -162,7 +162,7 @@ impl<'a> Assessor<'a> {
         &all[from..from + len]
     }
 
-    /// Returns whether both roles of a row are present.
+    /// Returns whether both roles of a row occur in the inventory.
     fn is_present(&self, row: &Row) -> bool {
         let roles = &self.policy.matrix.roles;
         let present = self.judge.present();
@@ -183,7 +183,7 @@ impl<'a> Assessor<'a> {
         expected.collect()
     }
 
-    /// Returns the destinations of the given rows, by their position in the claims.
+    /// Returns the index of the list of destinations of the given rows, and summarizes the list.
     pub(super) fn destinations(&self, rows: &[usize]) -> u32 {
         let matrix = &self.policy.matrix;
         let roles = rows.iter().fold(RoleSet::default(), |set, row| {
@@ -200,8 +200,8 @@ impl<'a> Assessor<'a> {
         list
     }
 
-    /// Returns what it means that `source` did not speak to `only`, or to any destination, by the
-    /// expected rows of a group.
+    /// Checks whether traffic from `source` is missing on the expected rows of a group. The
+    /// destination is `only`, or else any destination of these rows.
     pub(super) fn silence(
         &self,
         group: GroupId,
@@ -221,7 +221,7 @@ impl<'a> Assessor<'a> {
             Tried::AsSeen => self.attempts(group, source, only.and_then(To::peer)),
             Tried::Nothing => &[],
         };
-        // Traffic that any host may have forged does not break a silence, but it makes the silence
+        // Traffic that any host could have forged is not an attempt, but it makes the absence
         // uncertain.
         let is_tunnelled = |attempt: &&Attempt| attempt.tunnelled;
         let tunnelled = attempts.iter().any(|attempt| is_tunnelled(&attempt));
@@ -256,7 +256,7 @@ impl<'a> Assessor<'a> {
         self.check_absence(&silent, &attempts, rows)
     }
 
-    /// Returns the rows of a group that a source should have used, with what made them due.
+    /// Returns the rows of a group that a source should have used, and what triggered them.
     fn due_rows(&self, group: GroupId, rows: &[usize], source: usize) -> DueRows {
         let matrix = &self.policy.matrix;
         let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
@@ -284,7 +284,7 @@ impl<'a> Assessor<'a> {
         DueRows { on, due, trigger, answered_by_holder }
     }
 
-    /// Tries the conditions of absence for a silence on `rows`, none of which was answered.
+    /// Checks the conditions of absence for `rows`, on which no attempt was answered.
     fn check_absence(
         &self,
         silent: &Silent<'_>,
@@ -294,7 +294,7 @@ impl<'a> Assessor<'a> {
         if let Some(code) = absence::fails(silent, absence::BEFORE) {
             return self.unknown(code, silent, rows, Doubts::default());
         }
-        // A group without TCP has nothing to show but datagrams that need no reply.
+        // Without TCP, one-way datagrams are sufficient, because they may need no reply.
         let matrix = &self.policy.matrix;
         let connects = silent.due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
         let has_state = |state| attempts.iter().any(|attempt| attempt.state == state);
@@ -304,7 +304,7 @@ impl<'a> Assessor<'a> {
         if has_state(State::OneSided) {
             return self.unknown(Code::OneSidedView, silent, rows, Doubts::default());
         }
-        // A row that was tried in one direction was tried. Only the rest of the group is silent.
+        // One-way traffic counts as an attempt. Only the other rows of the group lack one.
         let was_tried = |row: &usize| attempts.iter().any(|attempt| attempt.rows.contains(row));
         let rows: Vec<usize> = rows.iter().copied().filter(|row| !was_tried(row)).collect();
         if let Some(code) = absence::fails(silent, absence::AFTER) {
@@ -332,7 +332,7 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns that a silence could not be assessed, for the reason of `code`.
+    /// Returns the claim that traffic on `rows` could not be assessed, for the reason of `code`.
     fn unknown(
         &self,
         code: Code,
@@ -344,14 +344,14 @@ impl<'a> Assessor<'a> {
         AbsenceCheck::Unknown(code, AbsenceClaim { is_of_absence: false, ..claim })
     }
 
-    /// Returns why it is not certain that traffic on some rows is missing, although all conditions
-    /// of absence hold.
+    /// Returns the reasons why it is not certain that traffic on some rows is missing, although all
+    /// conditions of absence hold.
     fn doubts_of_absence(&self, silent: &Silent<'_>, rows: &[usize]) -> Doubts {
         let Silent { source, to, watch_s, .. } = *silent;
         let view = self.seen.view();
         let mut doubts = self.doubts_of_hidden_traffic(rows, source, to);
-        // A host that was there only for a moment had no time for what it does occasionally, or for
-        // others to contact it.
+        // A host that was active only briefly had no time for occasional traffic, and others had no
+        // time to contact it.
         let due_s = view.watched.seconds_for(watch_s).min(watch_s);
         let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
@@ -370,7 +370,7 @@ impl<'a> Assessor<'a> {
         doubts
     }
 
-    /// Returns what the destinations that a source should have spoken to have in common.
+    /// Returns how the capture shows the destinations that a source should have contacted.
     pub(super) fn towards(&self, to: To, source: usize) -> DestinationCoverage {
         let seen = &self.seen;
         match to {
@@ -407,7 +407,7 @@ impl<'a> Assessor<'a> {
         matches!(self.policy.inventory.covers, Some(super::CoverageStatement::All))
     }
 
-    /// Returns whether one of the destinations that a source should have spoken to was there for
+    /// Returns whether one of the destinations that a source should have contacted was active for
     /// `due_s` seconds.
     fn any_was_there(&self, to: To, source: usize, due_s: u64) -> bool {
         match to {
@@ -423,8 +423,8 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns the doubts for the ways in which the traffic that a claim misses may have passed
-    /// unseen.
+    /// Returns the doubts for the ways in which traffic that seems to be missing may have passed
+    /// without being seen.
     fn doubts_of_hidden_traffic(&self, rows: &[usize], source: usize, to: To) -> Doubts {
         let seen = &self.seen;
         let mut doubts = Doubts::default();
@@ -460,7 +460,7 @@ impl<'a> Assessor<'a> {
         doubts
     }
 
-    /// Returns whether a source should have spoken to a host.
+    /// Returns whether a source should have contacted a host.
     fn is_destination(&self, host: usize, source: usize, to: To) -> bool {
         match to {
             To::Host(to) => to as usize == host,
@@ -471,8 +471,8 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns whether an address without a role used one of these services of a host that a source
-    /// should have spoken to.
+    /// Returns whether an unlisted address used one of these services of a host that a source
+    /// should have contacted.
     fn has_unlisted_client(&self, rows: &[&Row], source: usize, to: To) -> bool {
         match to {
             To::Host(host) => self.seen.has_unlisted_client(host as usize, rows),
@@ -487,8 +487,8 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns whether `holds` is true of a host that a source should have spoken to. Of the hosts
-    /// of some roles, `count` returns the number for which it is.
+    /// Returns whether `holds` is true for any host that a source should have contacted. For a list
+    /// of hosts, `count` returns the number of hosts for which it is true.
     fn any_destination(
         &self,
         source: usize,
@@ -514,13 +514,13 @@ impl<'a> Assessor<'a> {
         row.triggers.iter().filter_map(number).map(|number| number as GroupId)
     }
 
-    /// Returns whether something that triggers a row went through a host.
+    /// Returns whether a host served a conversation that triggers a row.
     pub(super) fn is_triggered(&self, row: &Row, host: usize) -> bool {
         self.triggers_of(row).any(|group| self.triggers.contains_key(&(group, host)))
     }
 
-    /// Returns whether a trigger of a row was seen through a host. If it went through a virtual
-    /// address, any of the holders may do what follows.
+    /// Returns whether a host served a trigger of a row. If the trigger went through a virtual
+    /// address, any holder of the address may send the traffic that follows.
     fn trigger(&self, group: GroupId, row: &Row, source: usize) -> Trigger {
         let mut result = Trigger::NotSeen;
         for name in self.triggers_of(row) {
@@ -545,7 +545,7 @@ impl<'a> Assessor<'a> {
             let present = self.is_present(row);
             let off = self.policy.feature_state(row) == FeatureState::Off;
             let report = &mut self.rows[number];
-            // A loopback capture shows what stays inside the host that it was taken on.
+            // A loopback capture shows the traffic inside the host that it was taken on.
             let on = self.policy.inventory.on.filter(|_| self.conversations.index.saw_loopback());
             let watched = on.is_some_and(|host| {
                 self.policy.matrix.is_source(row, self.policy.inventory.hosts[host].roles)
@@ -557,8 +557,8 @@ impl<'a> Assessor<'a> {
                 report.reason = Some(Code::OneSidedView);
             }
             report.status = match report.status {
-                // A row whose role is in no list may still have conversations, because a name alone
-                // can show a role.
+                // A row may have conversations although nothing in the inventory has its role,
+                // because a server name alone can show a role.
                 _ if !present && report.conversations == 0 => Status::RoleAbsent,
                 _ if off => Status::FeatureOff,
                 Status::Missing => Status::Missing,

@@ -1,4 +1,4 @@
-//! Causes that explain other findings: an error in the inventory, or one host that scans.
+//! Finds causes that explain other findings: an error in the inventory, or one host that scans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,14 +12,14 @@ use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, DirectionEvidence, State};
 use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity, SeverityColumn};
 
-/// The number of servers from which the failed attempts of one client count as one scan.
+/// The minimum number of servers for which the failed attempts of one client count as a scan.
 const TARGETS: usize = 10;
 
 impl Judgement {
-    /// Adds a finding for each unlisted address that serves a listed host on a port of only one
-    /// role of the product, proved by handshakes, while listed hosts of that role were never seen.
-    /// Anyone can open such a port, but a listed host connects to it only if it takes the address
-    /// for the server.
+    /// Adds a finding for each unlisted address that may be a listed host: handshakes show that it
+    /// serves a listed host on a port of only one role of the product, and listed hosts with that
+    /// role were never seen. Any host can listen on such a port, but a listed host connects only to
+    /// an address that it takes for that of the server.
     pub(super) fn add_look_alikes(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
         let mut doing: BTreeMap<(IpAddr, usize), Vec<u32>> = BTreeMap::new();
@@ -60,7 +60,7 @@ impl Judgement {
     }
 }
 
-/// Returns the numbers of the listed hosts of a role that were never seen.
+/// Returns the indices of the listed hosts with a role that were never seen.
 pub fn unseen(policy: &Policy, hosts: &[HostReport], role: usize) -> Vec<usize> {
     let all = policy.inventory.hosts.iter().zip(hosts).enumerate();
     let all = all.filter(|(_, (host, seen))| {
@@ -80,7 +80,7 @@ fn only_role(policy: &Policy, c: &Conversation) -> Option<usize> {
     policy.is_own_port(transport, port).then_some(first)
 }
 
-/// Returns whether a row allows the client of a conversation to open its port at a role.
+/// Returns whether a row allows the client of a conversation to connect to this port of a role.
 fn may_ask(policy: &Policy, c: &Conversation, j: &Judged, role: usize) -> bool {
     let matrix = &policy.matrix;
     let mut rows = policy.rows_at(c.subject.transport, c.subject.port).map(|row| &matrix.rows[row]);
@@ -91,12 +91,13 @@ fn may_ask(policy: &Policy, c: &Conversation, j: &Judged, role: usize) -> bool {
     })
 }
 
-/// A contradiction of the inventory: the role that a party would have if the inventory were right.
+/// An error in the inventory that may explain other findings: a party lacks a role that its traffic
+/// shows.
 struct Cause {
-    /// The position of its finding.
+    /// The index of the finding about it.
     finding: usize,
     severity: Severity,
-    /// The listed host or the address that plays another role.
+    /// The listed host or the address that seems to have the role.
     culprit: Result<usize, IpAddr>,
     roles: RoleSet,
     /// The listed hosts that the address may belong to.
@@ -125,7 +126,7 @@ impl Judgement {
         self.explain_scans();
     }
 
-    /// Groups the failed attempts of one client at many servers under the first of them.
+    /// Explains the failed attempts of one client at many servers by the first of their findings.
     fn explain_scans(&mut self) {
         // Attempts that were answered keep their own findings.
         let is_attempt = |f: &Finding| {
@@ -134,7 +135,7 @@ impl Judgement {
                 && self.is_of_a_pair(f)
                 && f.state.is_some_and(State::failed)
         };
-        // Only similar findings are grouped: those of one client, with one code, to one port.
+        // Only similar findings are grouped: those of one client, with one code, about one port.
         let key = |f: &Finding| (f.key.client, f.key.code, f.key.transport, f.key.about);
         let attempts = self.findings().iter().enumerate().filter(|(_, f)| is_attempt(f));
         let mut tried: Vec<_> =
@@ -154,7 +155,7 @@ impl Judgement {
     }
 }
 
-/// The contradictions of the inventory that may explain other findings, by the hosts and addresses
+/// The errors in the inventory that may explain other findings, indexed by the hosts and addresses
 /// that they are about.
 #[derive(Default)]
 struct Causes {
@@ -197,8 +198,8 @@ impl Causes {
         causes
     }
 
-    /// Returns the cause that may explain a finding: that of an end of its first conversation, or
-    /// of a host that was not seen.
+    /// Returns the cause that may explain a finding. It concerns an end of the first conversation
+    /// or, if there are no conversations, a host that was not seen.
     fn about(&self, outcome: &Judgement, finding: &Finding) -> Option<&Cause> {
         let number = match outcome.members_of(finding).first() {
             Some(first) => {
@@ -218,11 +219,12 @@ impl Causes {
     }
 }
 
-/// Returns whether a finding would not exist if the party of the cause had its role.
+/// Returns whether a finding would not exist if the party of the cause had the role that its
+/// traffic shows.
 fn is_explained(judge: &Judge<'_>, outcome: &Judgement, finding: &Finding, cause: &Cause) -> bool {
     let members = outcome.members_of(finding);
     if members.is_empty() {
-        // A host that was not seen may have another address.
+        // The host that was not seen may be at the address of the cause.
         return finding.code() == Code::HostNotSeen
             && outcome.hosts_of(finding).any(|host| cause.hosts.contains(&host));
     }

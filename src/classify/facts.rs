@@ -1,5 +1,5 @@
-//! The facts behind claims of absence: how each host was seen, what the capture covers, and what it
-//! could not show.
+//! The facts behind absence claims: how each host was seen, what the capture covers, and which
+//! traffic it could not show.
 
 use std::collections::HashSet;
 
@@ -16,20 +16,20 @@ use crate::conversation::{Conversation, Conversations, HostActivity};
 use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
 
-/// The reason why silence is not certain if the clocks contradict each other.
+/// The reason why an absence is not certain if the clocks contradict each other.
 pub(super) const CLOCKS: &str = "the clocks of the capture contradict each other: answers have earlier times than their requests";
 
-/// The reason why silence that a tunnel may break is not certain.
+/// The reason why an absence is not certain if the traffic was seen inside an undeclared tunnel.
 const TUNNELLED: &str = "it was seen inside a tunnel that the inventory does not state, where anybody could have forged it";
 
-/// Seconds by which a host's own time may fall short of a row's watch time, because watched time is
-/// counted in units of ten seconds.
+/// The time by which a host's activity may fall short of a row's watch time, in seconds, because
+/// watched time is counted in units of ten seconds.
 const SLACK_S: Nanos = 20;
 
-/// Codes of failures that rest on silence, which the capture itself may have caused.
+/// The codes of failures that are based on missing packets, which the capture itself may have lost.
 const SILENT: [Code; 2] = [Code::Unanswered, Code::HalfOpen];
 
-/// Returns whether a failure rests on silence.
+/// Returns whether a failure is based on missing packets.
 pub(super) fn is_silent(code: Code) -> bool {
     SILENT.contains(&code)
 }
@@ -38,10 +38,10 @@ pub(super) fn is_silent(code: Code) -> bool {
 pub struct CaptureFacts {
     /// The conditions of the capture and the user's settings.
     pub view: CaptureConditions,
-    /// Hosts whose switch port the span covers, as traffic shows.
+    /// Hosts whose switch port the capture covers, as inferred from traffic.
     watched: HashSet<usize>,
-    /// Services that an address used or offered although the inventory does not list it, or lists
-    /// it without a role. It may be another address of a listed host.
+    /// Services that unlisted addresses provided or used. Such an address may belong to a listed
+    /// host.
     unlisted: Unlisted,
     /// Pairs of hosts that exchanged traffic that could not be read.
     unreadable_pairs: UnreadablePairs,
@@ -72,7 +72,7 @@ impl CaptureFacts {
     }
 }
 
-/// The facts, with the policy and the capture that they are about.
+/// The facts, with the policy and the conversations that they are about.
 #[derive(Clone, Copy)]
 pub struct JudgedCapture<'a> {
     /// The policy.
@@ -111,26 +111,26 @@ impl<'a> JudgedCapture<'a> {
         }
     }
 
-    /// Returns the seconds from the first to the last unicast frame of a host.
+    /// Returns the time from the first to the last unicast frame from a host, in seconds.
     pub(super) fn seconds_of(&self, host: usize) -> Nanos {
         self.hosts[host].presence.unicast_in.length().unwrap_or_default() / SECOND
     }
 
-    /// Returns whether a host that was seen sending for `there_s` seconds was present for the
+    /// Returns whether a host that was seen sending for `there_s` seconds was active for the
     /// required `due_s` seconds. A shortfall of `SLACK_S` seconds is tolerated.
     pub(super) fn is_long_enough(there_s: Nanos, due_s: u64) -> bool {
         there_s >= due_s as Nanos - SLACK_S
     }
 
-    /// Returns whether a peer was seen sending for that many seconds. For a service, it is enough
-    /// that it was seen sending at all.
+    /// Returns whether a peer was seen sending for at least this time, in seconds. A service only
+    /// has to be seen sending.
     pub(super) fn was_there_for(&self, peer: Peer, seconds: u64) -> bool {
         let Peer::Host(host) = peer else { return self.is_sending(peer) };
         Self::is_long_enough(self.seconds_of(host), seconds)
     }
 
-    /// Returns whether the span covers everything that a host sends: `Some(true)` if stated,
-    /// `Some(false)` if inferred, `None` if not covered.
+    /// Returns whether the capture covers all traffic from a host: `Some(true)` if the inventory
+    /// says so, `Some(false)` if traffic shows it, and `None` if the host is not covered.
     pub fn watches(&self, host: usize) -> Option<bool> {
         match &self.policy.inventory.covers {
             Some(CoverageStatement::All) => Some(true),
@@ -139,8 +139,8 @@ impl<'a> JudgedCapture<'a> {
         }
     }
 
-    /// Returns whether the span covers what a source sends to all of `to`: `Some(true)` if stated,
-    /// `Some(false)` if inferred, `None` if not covered.
+    /// Returns whether the capture covers the traffic from a source to all of `to`: `Some(true)` if
+    /// the inventory says so, `Some(false)` if traffic shows it, and `None` if it is not covered.
     pub fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
         let covers_everything =
@@ -150,18 +150,18 @@ impl<'a> JudgedCapture<'a> {
         (covers_everything || covered(source) || all()).then_some(stated)
     }
 
-    /// Returns whether an address without a role used one of these services of a host.
+    /// Returns whether an unlisted address used one of these services of a host.
     pub(super) fn has_unlisted_client(&self, host: usize, rows: &[&Row]) -> bool {
         let clients = self.facts.unlisted.clients.get(&host).into_iter().flatten();
         clients.copied().any(|(transport, port, _)| covers(rows, transport, port))
     }
 
-    /// Returns the hosts whose services were used by an address without a role.
+    /// Returns the hosts whose services were used by an unlisted address.
     pub(super) fn hosts_with_unlisted_clients(&self) -> impl Iterator<Item = usize> + 'a {
         self.facts.unlisted.clients.keys().copied()
     }
 
-    /// Returns whether one of these services was reached at an address without a role.
+    /// Returns whether one of these services was reached at an unlisted address.
     pub(super) fn has_unlisted_server(&self, rows: &[&Row]) -> bool {
         let mut servers = self.facts.unlisted.servers.keys();
         servers.any(|(transport, port)| covers(rows, *transport, *port))
@@ -182,9 +182,9 @@ impl<'a> JudgedCapture<'a> {
         self.facts.undecoded.of([host]).is_some()
     }
 
-    /// Describes the traffic between a host and some others that the audit could not read. This
-    /// includes encrypted or truncated packets that any of them exchanged with an unlisted address,
-    /// and frames that were not decoded.
+    /// Describes the traffic between a host and some others that could not be read. This includes
+    /// encrypted or truncated packets that any of them exchanged with an unlisted address, and
+    /// frames that were not decoded.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view().damaged {
             let words = "part of the input could not be read and may contain it";
@@ -197,8 +197,8 @@ impl<'a> JudgedCapture<'a> {
         frames.map(|frames| format!("the capture has {frames}, which may contain it"))
     }
 
-    /// Returns the ways in which the traffic on `rows` to `to` that a claim misses may have passed
-    /// unseen, in words.
+    /// Describes how traffic that a claim reports as missing, on `rows` to `to`, may have passed
+    /// without being seen.
     pub fn hidden_ways(&self, claim: &AbsenceClaim, rows: &[usize], to: &[Peer]) -> Vec<String> {
         let mut ways = Vec::new();
         if claim.tunnelled {
@@ -232,8 +232,8 @@ impl<'a> JudgedCapture<'a> {
         ways
     }
 
-    /// Returns how a conversation failed, either in all of its flows or in the last ones. A late
-    /// silence counts only if a lost answer does not explain it.
+    /// Returns how a conversation failed, either in all of its flows or in the latest ones. If the
+    /// latest flows got no answer, they count only if packet loss is an unlikely cause.
     pub fn failing(&self, c: &Conversation) -> Option<Code> {
         let at_last = c.fails_at_last().and_then(|failed| {
             let code = Code::parse(failed.state.name())?;
@@ -251,8 +251,8 @@ impl<'a> JudgedCapture<'a> {
             && !(c.fails_at_last().is_some() && self.failing(c).is_some())
     }
 
-    /// Returns the doubts about a failure that rests on silence, each with its reason in words if
-    /// it has one. The capture itself may have caused the silence.
+    /// Returns the doubts about a failure that is based on missing packets, each with its reason as
+    /// text if it has one. The capture itself may have lost these packets.
     pub fn silence_of(&self, code: Code, hosts: &[usize]) -> Vec<(Doubt, Option<String>)> {
         let mut doubts = Vec::new();
         if !is_silent(code) {
@@ -272,12 +272,12 @@ impl<'a> JudgedCapture<'a> {
         doubts
     }
 
-    /// Returns the words for contradicting clocks; `None` if the clocks agree.
+    /// Returns the text about contradicting clocks; `None` if the clocks agree.
     pub fn clock_words(&self) -> Option<String> {
         self.conversations.index.has_doubtful_clocks().then(|| CLOCKS.to_owned())
     }
 
-    /// Returns how a host was seen, in words.
+    /// Describes how a host was seen. Returns `None` for a peer that is not a host.
     pub fn describe_activity(&self, peer: Peer) -> Option<String> {
         let Peer::Host(host) = peer else { return None };
         let name = &self.policy.inventory.hosts[host].name;
@@ -298,7 +298,7 @@ impl<'a> JudgedCapture<'a> {
     }
 }
 
-/// Returns those of some rows that have ports.
+/// Returns the rows whose transport has ports.
 pub(super) fn with_ports<'p>(policy: &'p Policy, rows: &[usize]) -> Vec<&'p Row> {
     let rows = rows.iter().map(|row| &policy.matrix.rows[*row]);
     rows.filter(|row| row.transport.has_ports()).collect()

@@ -1,5 +1,5 @@
-//! Documented conversations that failed. They are direct evidence that something is missing,
-//! whatever the need of the row.
+//! Findings about documented conversations that failed. A failed attempt is direct evidence of
+//! missing traffic, even if the row does not require any.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -18,12 +18,12 @@ use crate::conversation::Conversation;
 use crate::model::Transport;
 use crate::policy::{PartyKind, Quantifier, SeverityColumn};
 
-/// Clients that succeeded with some row of a group.
+/// Clients, each with a group of rows.
 type ClientsByGroup = HashSet<(GroupId, IpAddr), ahash::RandomState>;
 
 impl Assessor<'_> {
-    /// Adds findings for documented conversations that failed. They are direct evidence, whatever
-    /// the need of the row.
+    /// Adds findings for documented conversations that failed, even if their rows do not require
+    /// traffic.
     pub(super) fn failures(&mut self, groups_of: &[GroupId]) {
         let policy = self.policy;
         let list = &self.conversations.list;
@@ -77,7 +77,7 @@ impl Assessor<'_> {
         let members = findings.iter().flat_map(|f| book.pool.get(f.members).iter().copied());
         let members: BTreeSet<u32> = members.collect();
         let members = book.pool.add(members);
-        // The finding is as certain as the most certain of the worst ones.
+        // The finding is as certain as the most certain one of the worst findings.
         let weight = |f: &&Finding| (f.severity, f.certain());
         let Some(worst) = findings.iter().max_by_key(weight) else { return };
         let is_any = book.ends.id(EndKey::Everybody);
@@ -122,7 +122,8 @@ impl Assessor<'_> {
             if !sure || j.doubts.certain() {
                 chances += c.fails_at_last().map_or(c.chances, |failed| failed.chances);
             }
-            // If a host has several roles, every row that documents the conversation has failed.
+            // If a host has several roles, the failure counts for every row that documents the
+            // conversation.
             rows.extend(self.fitting[number].iter().flat_map(|fitting| &fitting.rows).copied());
             sources.insert(policy.label(&j.client, c.subject.client));
             hosts.extend([j.client.kind, j.server.kind].into_iter().filter_map(
@@ -135,7 +136,7 @@ impl Assessor<'_> {
                 self.missing.insert(host);
             }
         }
-        // A refusal was seen, but the capture may have caused a silence.
+        // If no answer was seen, the capture itself may have lost it.
         if is_silent(code) && !self.seen.view().is_certain_after(chances) {
             doubts.add(Doubt::Loss);
         }
@@ -143,13 +144,13 @@ impl Assessor<'_> {
         for (doubt, _) in self.seen.silence_of(code, &hosts) {
             doubts.add(doubt);
         }
-        // Any host can claim to have rejected datagrams: nothing in the error proves that it was on
-        // the path.
+        // Any host can send an ICMP error that rejects datagrams: nothing in the error proves that
+        // the sender was on the path.
         if code == Code::Rejected && transport != Transport::TCP {
             doubts.add(Doubt::Quoted);
         }
-        // It is not a loss for these clients if each of them succeeded in another way, unless the
-        // row requires each pair.
+        // The failure is less severe if each of these clients reached the service in another way,
+        // unless a row requires traffic between every pair.
         let of_each_pair = rows.iter().any(|r| {
             let quantifier = policy.matrix.rows[*r].quantifier;
             matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)

@@ -1,5 +1,5 @@
-//! A finding: what a person should look at, with numbers that refer to what it rests on. The words
-//! are added when a report is written.
+//! Findings as data. They refer to their evidence by index, and their texts are added when a report
+//! is written.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use crate::conversation::{Conversation, DirectionEvidence, State};
 use crate::model::{Mac, Max, Merge as _, Min, Transport, hex};
 use crate::policy::{Policy, Severity};
 
-/// The prefix of an id, so that no spreadsheet takes it for a number.
+/// The prefix of an id. It prevents spreadsheets from reading an id as a number.
 const ID_MARK: &str = "f-";
 
 /// The number of hex digits of an id.
@@ -25,13 +25,13 @@ const ID_DIGITS: usize = 12;
 /// The maximum number of hardware addresses that reports show for one address.
 pub const SHOWN_CLAIMANTS: usize = 8;
 
-/// Returns the id that a text stands for. Ids of earlier versions had no prefix.
+/// Returns an id with its prefix. Earlier versions wrote ids without one.
 pub fn id_of(text: &str) -> String {
     let bare = text.len() == ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
     if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
 }
 
-/// A run of conversations, see [`Judgement::members_of`].
+/// A run of conversations in the pool; see [`Judgement::members_of`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct MemberRange {
     start: u32,
@@ -39,7 +39,7 @@ pub struct MemberRange {
 }
 
 impl MemberRange {
-    /// Returns the positions of the run in the pool.
+    /// Returns the indices of the run in the pool.
     pub(super) fn range(self) -> Range<usize> {
         self.start as usize..(self.start + self.len) as usize
     }
@@ -55,8 +55,7 @@ impl MemberRange {
     }
 }
 
-/// The conversations that findings rest on, by their positions in the list, with one run for each
-/// finding.
+/// The indices of the conversations that findings are based on. Each finding has one run of them.
 #[derive(Default)]
 pub(super) struct MemberPool(pub Vec<u32>);
 
@@ -68,69 +67,69 @@ impl MemberPool {
         MemberRange { start, len: self.0.len() as u32 - start }
     }
 
-    /// Returns the conversations of a run.
+    /// Returns the indices of the conversations of a run.
     pub fn get(&self, run: MemberRange) -> &[u32] {
         &self.0[run.range()]
     }
 }
 
-/// What a finding is about at the server.
+/// The port or other subject of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum About {
     /// One port, or one ICMP type.
     Port(u16),
     /// Many ports.
     Ports,
-    /// What the reason says: a group of rows, a role or an address.
+    /// The group of rows, the role or the address that the reason names.
     Group,
 }
 
-/// The properties that make a finding the same in another capture. Its id is made from them.
+/// The properties that identify a finding across captures. Its id is computed from them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FindingKey {
     /// The code, which implies the verdict.
     pub code: Code,
-    /// The client: the end that opened the traffic, or should have.
+    /// The client: the end that initiated the traffic, or should have.
     pub client: EndId,
-    /// The server: the end to which the traffic was opened, or should have been.
+    /// The server: the end that the client contacted, or should have.
     pub server: EndId,
     /// The protocol above IP, if there is a single one.
     pub transport: Option<Transport>,
-    /// What the finding is about at the server.
+    /// The port or other subject of the finding.
     pub about: About,
 }
 
-/// The reason for a finding, with numbers that refer to what was examined.
+/// The reason for a finding, with the index of the examined data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
     /// Its conversations are not permitted, or only by a feature that the inventory does not name.
-    /// The ruling on the first one says why.
+    /// The ruling on the first conversation gives the reason.
     Permission,
-    /// Its conversations are between addresses that are in no list.
+    /// Its conversations are between addresses that are not in the inventory.
     Strangers,
     /// Its conversations are documented by rows of a group, and failed.
     Failed(GroupId),
-    /// A group of rows shows silence that means something, or cannot be assessed.
+    /// Traffic of a group of rows is missing or could not be assessed.
     Claim(ClaimId),
-    /// A host serves what only one other role serves.
+    /// A host serves a port of only one role, which it does not have.
     Serves,
-    /// An unlisted address serves what only this role serves, and the hosts of the role were never
-    /// seen.
+    /// An unlisted address serves a port of only this role, and listed hosts with the role were
+    /// never seen.
     LooksAlike(u16),
-    /// The capture shows nothing of this role of the host.
+    /// The capture shows no traffic of this role of the host.
     Silent(u16),
-    /// Several hardware addresses claim one address, by its position in the list of conflicts.
+    /// Several hardware addresses claim one address. The number is the index of the conflict.
     Conflict(u32),
     /// Loopback addresses were seen on a network.
     Loopback,
-    /// The exception, by number, matched nothing.
+    /// The exception with this index matched no traffic.
     Unused(u32),
 }
 
-/// Something that a person should look at.
+/// A result that a person should look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding {
-    /// The properties that make it the same in another capture.
+    /// The properties that identify the finding across captures.
     pub key: FindingKey,
     /// The severity.
     pub severity: Severity,
@@ -140,13 +139,13 @@ pub struct Finding {
     pub direction: Option<DirectionEvidence>,
     /// Whether the client is a single address, and whether the server is.
     pub single: [bool; 2],
-    /// Why the finding is not certain.
+    /// The reasons why the finding is not certain.
     pub doubts: Doubts,
-    /// Why the finding exists.
+    /// The reason for the finding.
     pub reason: Reason,
     /// The conversations that it stands for.
     pub members: MemberRange,
-    /// The position of the finding that explains it, plus one. Zero means that none does.
+    /// The index of the finding that explains this one, plus one; zero if there is none.
     explained_by: u32,
     /// The time of the earliest packet.
     pub first: Min,
@@ -154,11 +153,11 @@ pub struct Finding {
     pub last: Max,
 }
 
-// Hundreds of thousands of findings are held at a time.
+// An audit may hold hundreds of thousands of findings in memory.
 const _: () = assert!(size_of::<Finding>() <= 64);
 
 impl Finding {
-    /// Returns a finding that rests on no conversation.
+    /// Returns a finding without conversations.
     pub(super) fn new(key: FindingKey, reason: Reason) -> Self {
         Self {
             key,
@@ -220,7 +219,7 @@ impl Finding {
         self.doubts.certain()
     }
 
-    /// Returns the position of the finding that explains it.
+    /// Returns the index of the finding that explains this one.
     pub fn explained_by(&self) -> Option<usize> {
         (self.explained_by as usize).checked_sub(1)
     }
@@ -240,22 +239,22 @@ pub struct Conflict {
     pub holders: BTreeSet<usize>,
 }
 
-/// All findings of an audit, with what their numbers refer to.
+/// All findings of an audit, and the tables that they refer to.
 #[derive(Default)]
 pub(super) struct FindingBook {
     /// The findings, worst first.
     pub findings: Vec<Finding>,
     /// The ends that findings are about.
     pub ends: EndInterner,
-    /// The conversations that findings rest on.
+    /// The conversations that findings are based on.
     pub pool: MemberPool,
-    /// The silences that findings rest on.
+    /// The absence claims that findings are based on.
     pub claims: AbsenceClaims,
     /// The addresses that several hardware addresses claim.
     pub conflicts: Vec<Conflict>,
 }
 
-/// The parts of a finding, besides its ends, that decide its position among findings.
+/// The parts of a finding that determine its order after severity, code and ends.
 struct SubjectOrder {
     transport: String,
     port: String,
@@ -263,7 +262,7 @@ struct SubjectOrder {
 }
 
 impl Judgement {
-    /// Returns the conversations that a finding stands for, by their positions in the list.
+    /// Returns the indices of the conversations that a finding stands for.
     pub fn members_of(&self, finding: &Finding) -> &[u32] {
         self.book.pool.get(finding.members)
     }
@@ -304,8 +303,8 @@ impl Judgement {
         }
     }
 
-    /// Returns the group of rows, or what else a finding is about. The text is empty if that is a
-    /// port.
+    /// Returns the group of rows, role, address or exception that a finding is about. The string is
+    /// empty if the finding is about a port.
     pub fn group_of(&self, policy: &Policy, finding: &Finding) -> String {
         let matrix = &policy.matrix;
         let group = |group: GroupId| matrix.groups.keys().nth(group.into()).cloned();
@@ -333,7 +332,7 @@ impl Judgement {
         self.id_between(policy, finding, [&client, &server])
     }
 
-    /// Returns the id that the finding has if many pairs are reported as one.
+    /// Returns the id that the finding would have if many pairs were reported as one.
     pub fn id_as_many(&self, policy: &Policy, finding: &Finding) -> String {
         self.id_between(policy, finding, ["*", "*"])
     }
@@ -394,7 +393,7 @@ impl Judgement {
         (a.transport, a.port, a.group).cmp(&(b.transport, b.port, b.group))
     }
 
-    /// Returns the conversation that made the missing traffic due.
+    /// Returns the index of the conversation that triggered the missing traffic.
     pub fn trigger_of(&self, finding: &Finding) -> Option<usize> {
         match finding.reason {
             Reason::Claim(claim) => {
@@ -405,7 +404,7 @@ impl Judgement {
         }
     }
 
-    /// Returns the contradicting claims of an address that reports show (ARP, neighbour discovery).
+    /// Returns the conflicting claims (ARP, neighbour discovery) of a finding that reports show.
     pub fn address_claims_of(&self, finding: &Finding) -> Vec<(IpAddr, Mac)> {
         let Reason::Conflict(number) = finding.reason else { return Vec::new() };
         let conflict = self.conflict(number);
@@ -428,14 +427,14 @@ impl Judgement {
     }
 }
 
-/// Orders two numbers like their decimal digits as text.
+/// Compares two numbers like strings of decimal digits.
 fn by_digits(a: u16, b: u16) -> Ordering {
     let left = |n: u16| (u32::from(n) + u32::from(n == 0)).ilog10();
     let wide = |n: u16| u32::from(n) * 10_u32.pow(4 - left(n));
     wide(a).cmp(&wide(b)).then_with(|| left(a).cmp(&left(b)))
 }
 
-/// Returns the name of an exception where reports would show a row.
+/// Returns the name of an exception, which reports show in place of a row.
 pub fn exception_rule(policy: &Policy, exception: usize) -> String {
     format!("exception:{}", policy.exceptions.list[exception].id)
 }

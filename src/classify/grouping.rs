@@ -1,4 +1,4 @@
-//! Conversations grouped into findings, so that a scan is one line.
+//! Groups conversations into findings, so that a scan becomes a single finding.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,14 +10,14 @@ use crate::conversation::Conversation;
 use crate::model::Transport;
 use crate::policy::{PartyKind, Policy};
 
-/// The number of ports of one pair, or of clients of one network, from which they become one
+/// The minimum number of ports of one pair, or of clients of one network, that are merged into one
 /// finding.
 const MANY: usize = 10;
-/// The number of unlisted networks that reach one server port from which they become one finding: a
-/// flood.
+/// The minimum number of unlisted networks reaching one server port that are merged into one
+/// finding, as a flood.
 const FLOOD: u32 = 100;
 
-/// What the conversations of one finding have in common, apart from the client.
+/// The properties that the conversations of one finding share, apart from the client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct GroupTarget {
     pub code: Code,
@@ -30,7 +30,7 @@ pub(super) struct GroupTarget {
 type CountByKey = HashMap<u128, u32, ahash::RandomState>;
 
 impl GroupTarget {
-    /// Packs the target and the number of a network into one number.
+    /// Packs the target and the number of a network into one key.
     fn key(self, network: u32) -> u128 {
         let port = match self.ports {
             PortScope::One(port) => u128::from(port),
@@ -44,10 +44,10 @@ impl GroupTarget {
     }
 }
 
-/// What a group of conversations covers at the server.
+/// The ports that a group of conversations covers at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum PortScope {
-    /// A port, or a group of rows, by number.
+    /// A single port, or the index of a group of rows.
     One(u16),
     ManyPorts,
 }
@@ -66,7 +66,7 @@ impl PortScope {
 pub(super) enum PortMerge {
     /// Each port has a finding of its own.
     Never,
-    /// From [`MANY`] ports of a pair, they have one finding.
+    /// A pair with [`MANY`] or more ports has one finding for all of them.
     ManyIntoOne,
 }
 
@@ -83,12 +83,13 @@ pub(super) struct ConversationGroup {
 pub(super) struct GroupEntries(Vec<u128>);
 
 /// The bit offset and the mask of each part of an entry: code, client, server, transport, port or
-/// group, number.
+/// group, and conversation index.
 const PARTS: [(u32, u128); 6] =
     [(120, 0xff), (88, 0xffff_ffff), (56, 0xffff_ffff), (48, 0xff), (32, 0xffff), (0, 0xffff_ffff)];
 
 impl GroupEntries {
-    /// Adds a conversation. `about` is the server's port, or a group of rows.
+    /// Adds a conversation. `about` is the server's port or the index of a group of rows; `number`
+    /// is the index of the conversation.
     pub fn add(
         &mut self,
         code: Code,
@@ -109,7 +110,7 @@ impl GroupEntries {
         self.0.push(entry);
     }
 
-    /// Groups the entries that make one finding.
+    /// Groups the entries by the finding that they belong to.
     pub fn into_groups(
         mut self,
         port_merge: PortMerge,
@@ -135,13 +136,14 @@ impl GroupEntries {
     }
 }
 
-/// Returns one part of an entry, by its position in [`PARTS`].
+/// Returns the part of an entry that has this index in [`PARTS`].
 fn part(entry: u128, number: usize) -> u128 {
     let (offset, mask) = PARTS[number];
     entry >> offset & mask
 }
 
-/// Makes a group of entries that differ only in what `ports` covers.
+/// Builds a group from entries with the same code, client, server and transport. `ports` says which
+/// ports the entries cover.
 fn group_of(entries: &[u128], ports: PortScope, pool: &mut MemberPool) -> ConversationGroup {
     let entry = entries[0];
     let target = GroupTarget {
@@ -155,8 +157,8 @@ fn group_of(entries: &[u128], ports: PortScope, pool: &mut MemberPool) -> Conver
     ConversationGroup { client, target, members }
 }
 
-/// Merges many clients of one network into one: of a network of the inventory, or else of a /24 or
-/// /64.
+/// Merges the groups of many clients of one network into one group. The network is a network of the
+/// inventory, or else the /24 or /64 of the clients.
 pub(super) fn merge_clients(
     policy: &Policy,
     groups: Vec<ConversationGroup>,
@@ -168,7 +170,7 @@ pub(super) fn merge_clients(
     let network_of = |group: &ConversationGroup| {
         let party = &judged[first_of(group)].client;
         let address = list[first_of(group)].subject.client;
-        // The clients in a listed network are one client already.
+        // All clients in a listed network already count as one client.
         let listed = matches!(party.kind, PartyKind::Network(_));
         (!listed).then(|| NetworkGroup::of(policy, address))
     };
@@ -184,7 +186,7 @@ pub(super) fn merge_clients(
         })
         .collect();
     let mut clients = CountByKey::with_capacity_and_hasher(groups.len(), Default::default());
-    // Each unlisted network counts once for each target.
+    // Each unlisted network counts once per target.
     let mut counted = HashSet::<u128, ahash::RandomState>::default();
     let mut unlisted_networks = CountByKey::default();
     for (group, network) in groups.iter().zip(&by_network) {

@@ -14,11 +14,11 @@ use crate::conversation::{AddressBinding, DirectionEvidence, State};
 use crate::model::{Mac, Nanos, Transport};
 use crate::policy::{FeatureState, PartyKind, RoleSet, Row, SeverityColumn};
 
-/// The time that must be watched before a silent role means anything, in seconds.
+/// The minimum watched time before a role without traffic is reported, in seconds.
 pub const WATCH_S: u64 = 600;
 
 impl Assessor<'_> {
-    /// Looks for contradictions.
+    /// Adds a finding for each contradiction.
     pub(super) fn contradictions(&mut self) {
         self.mismatches();
         self.silent_roles();
@@ -39,8 +39,8 @@ impl Assessor<'_> {
         Finding::new(key, reason).weighing(severity, doubts)
     }
 
-    /// Finds hosts whose handshakes show that they serve what only one other role of the product
-    /// serves.
+    /// Adds a finding for each host whose handshakes show that it serves a port of only one role,
+    /// which it does not have.
     fn mismatches(&mut self) {
         let policy = self.policy;
         let list = &self.conversations.list;
@@ -61,14 +61,15 @@ impl Assessor<'_> {
             let first = &list[members[0]];
             let roles = self.judge.serving(first);
             let own = policy.inventory.hosts[host].roles;
-            // The inventory documents what a moved port serves.
+            // If the inventory moved the port here, a row documents the conversations, and nothing
+            // is contradicted.
             let documented =
                 members.iter().any(|n| self.judged[*n].verdict() == Verdict::Documented);
             if documented || roles.len() != 1 || roles.intersects(own) {
                 continue;
             }
-            // A port of the product's own is evidence. A port that others use too, like that of a
-            // web server, is not.
+            // Only ports of the product's own components are evidence. Other software may use the
+            // ports of other roles, such as web servers.
             if roles.iter().any(|role| !matrix.roles[role].is_component()) {
                 continue;
             }
@@ -83,7 +84,8 @@ impl Assessor<'_> {
         }
     }
 
-    /// Finds roles of hosts that were watched long enough, but for which no row showed any traffic.
+    /// Adds a finding for each role of a host that shows no traffic, although the host was watched
+    /// for long enough.
     fn silent_roles(&mut self) {
         let view = self.seen.view();
         let watch_s = view.watch(WATCH_S);
@@ -97,7 +99,7 @@ impl Assessor<'_> {
         let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
         let conversations = self.conversations.list.iter().zip(self.judged);
         for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
-            // Traffic that any host may have forged shows no role.
+            // Traffic that any host could have forged is not evidence of a role.
             if c.is_made_up() {
                 continue;
             }
@@ -127,7 +129,7 @@ impl Assessor<'_> {
             if entry.is_virtual() || !self.seen.is_sending(Peer::Host(host)) {
                 continue;
             }
-            // A finding already reports what the host should have done and did not do.
+            // Another finding already reports the traffic that is missing from this host.
             if self.missing.contains(&host) {
                 continue;
             }
@@ -141,7 +143,7 @@ impl Assessor<'_> {
             };
             let seen = shown.get(&host).copied().unwrap_or_default();
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
-                // A role that needs a feature which is off or unknown may well be silent.
+                // A role without a required row whose features are on may show no traffic.
                 if !*due.entry(role).or_insert_with(|| is_due(role)) {
                     continue;
                 }
@@ -167,8 +169,8 @@ impl Assessor<'_> {
         }
     }
 
-    /// Finds host addresses that two hardware addresses claim in the same ten seconds, twice, in
-    /// one VLAN.
+    /// Adds a finding for each host address that two hardware addresses claim within the same ten
+    /// seconds, at least twice, in one VLAN.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.index.claims;
         let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
@@ -190,8 +192,8 @@ impl Assessor<'_> {
         }
         for ((host, address), macs) in conflicts {
             let mut doubts = Doubts::default();
-            // Listed hosts share the address by VRRP, which the inventory does not say. Another
-            // host may hold it, too.
+            // Listed hosts advertised the address with VRRP, but the inventory does not list it as
+            // virtual. The claimant may be another holder of it.
             let holders = self.listed_holders(host, address);
             if !holders.is_empty() {
                 doubts.add(Doubt::Coverage);
@@ -205,8 +207,8 @@ impl Assessor<'_> {
         }
     }
 
-    /// Returns a description of how one hardware address took over a host's address from another
-    /// that fell silent.
+    /// Describes how one hardware address took over a host's address from another one that stopped
+    /// claiming it. Returns `None` if none did.
     fn takeover(
         &self,
         host: usize,
@@ -237,8 +239,9 @@ impl Assessor<'_> {
         ))
     }
 
-    /// Returns the hosts of the inventory that advertised an address of a host as virtual. A host
-    /// whose hardware addresses are listed holds its own address, even if others advertise it.
+    /// Returns the listed hosts that advertised an address of a host as virtual (VRRP). If the
+    /// hardware addresses of the host are listed, no host is returned, because the host holds its
+    /// own address.
     fn listed_holders(&self, host: usize, address: IpAddr) -> BTreeSet<usize> {
         if !self.policy.inventory.hosts[host].macs.is_empty() {
             return BTreeSet::new();
@@ -248,12 +251,12 @@ impl Assessor<'_> {
         holders.filter_map(|holder| self.policy.host_of(*holder)).collect()
     }
 
-    /// Returns the hardware addresses that claim an address of a host against each other: in the
-    /// same slot of ten seconds, in at least two slots that begin ten seconds or more apart.
+    /// Returns the hardware addresses that contradict each other about an address of a host: they
+    /// claim it in the same slot of ten seconds, for at least two slots.
     ///
-    /// The hardware addresses of the host itself count as one claimant, together with those of
-    /// listed holders of a virtual address. Addresses that several routers share, and those of
-    /// proxies, claim nothing for themselves.
+    /// The hardware addresses of the host itself and of listed holders of a virtual address
+    /// together count as one claimant. Hardware addresses that several routers share, and those of
+    /// hosts that answer ARP for others, are not claimants.
     fn conflicting(
         &self,
         host: usize,
@@ -285,8 +288,8 @@ impl Assessor<'_> {
         let is_proxy =
             |mac: Mac| mac.is_shared() || proxies.iter().any(|number| mac_is_of(mac, *number));
         let claims = &self.conversations.index.claims;
-        // One bit for each slot of ten seconds: slots with at least one claimant, and slots with at
-        // least two.
+        // Each bit stands for a slot of ten seconds: one with at least one claimant (`once`), with
+        // at least two (`twice`), or with a claim by the host itself (`own`).
         let mut once = BTreeMap::<Nanos, u64>::new();
         let mut twice = BTreeMap::<Nanos, u64>::new();
         let mut own = BTreeMap::<Nanos, u64>::new();
@@ -309,7 +312,8 @@ impl Assessor<'_> {
             *seen |= slots;
         }
         let slots = twice.values().map(|slots| slots.count_ones()).sum::<u32>();
-        // Two different slots begin at least ten seconds apart.
+        // A single slot with two claimants may be a takeover. Two slots begin at least ten seconds
+        // apart.
         if slots < 2 {
             return BTreeSet::new();
         }
@@ -319,8 +323,8 @@ impl Assessor<'_> {
         };
         let own_macs = claimants.iter().filter(|c| is_own(c.mac)).map(|c| c.mac);
         let meeting: Vec<&&AddressBinding> = others.into_iter().filter(|c| intersects(c)).collect();
-        // While claimants are few, each is compared with each other one: a claimant that takes over
-        // shares a slot with the previous one only once.
+        // If there are few claimants, each is compared with every other one, because a claimant
+        // that takes over the address shares only one slot with the previous one.
         let parties = meeting.iter().map(|c| &claims[**c].slots).chain([&own]);
         let parties: Vec<&BTreeMap<Nanos, u64>> = parties.collect();
         let common = |a: &BTreeMap<Nanos, u64>, b: &BTreeMap<Nanos, u64>| -> u32 {
@@ -345,7 +349,7 @@ impl Assessor<'_> {
     }
 }
 
-/// The number of claimants of one address above which they are no longer compared with each other.
+/// The maximum number of claimants of one address that are compared with each other.
 const MANY_CLAIMANTS: usize = 64;
 
 /// An address and the VLANs in which it was claimed.

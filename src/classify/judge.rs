@@ -1,4 +1,4 @@
-//! Permission checks: which code a conversation gets, and which row decided it.
+//! Determines the code of each conversation, and the row or exception that it is based on.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,19 +22,19 @@ use crate::policy::{
 pub struct Ruling {
     /// The code, which implies the verdict.
     pub code: Code,
-    /// The row that decided, by position.
+    /// The index of the row that the code is based on.
     pub row: Option<usize>,
-    /// The exception that decided, by position.
+    /// The index of the exception that the code is based on.
     pub exception: Option<usize>,
 }
 
 impl Ruling {
-    /// Returns a ruling that a row decided.
+    /// Returns a ruling that is based on a row.
     pub(super) fn by_row(code: Code, row: usize) -> Self {
         Self { code, row: Some(row), exception: None }
     }
 
-    /// Returns a ruling that no row decided.
+    /// Returns a ruling that is not based on a row.
     pub(super) fn without_row(code: Code) -> Self {
         Self { code, row: None, exception: None }
     }
@@ -42,7 +42,7 @@ impl Ruling {
 
 /// Facts about a query that several permission checks need.
 pub(super) struct PermissionFacts {
-    /// The ruling by the best row that fits, without rows whose features are off.
+    /// The ruling based on the best row that fits. Rows whose features are off do not count.
     pub documented: Option<Ruling>,
     /// A row that fits, but needs a feature that is off.
     pub off: Option<usize>,
@@ -55,14 +55,14 @@ pub(super) struct PermissionFacts {
 pub struct Judged {
     /// The decision.
     pub ruling: Ruling,
-    /// What the inventory knows of the client.
+    /// The client as the inventory knows it.
     pub client: Party,
-    /// What the inventory knows of the server.
+    /// The server as the inventory knows it.
     pub server: Party,
-    /// Why the judgement is not certain.
+    /// The reasons why the judgement is not certain.
     pub doubts: Doubts,
-    /// The name that decided, as its index among the server's names and the index among the aliases
-    /// of that name.
+    /// The name that determined the ruling: its index among the server's names, and the index among
+    /// its aliases.
     pub named: Option<(usize, usize)>,
     /// The code of the other orientation, if it differs and the direction is a guess.
     pub other: Option<Code>,
@@ -86,11 +86,12 @@ pub(super) struct QueryKind {
     loopback: bool,
     announced: bool,
     service: (Transport, u16),
-    /// The properties that decide about traffic that no row documents.
+    /// The properties that determine the ruling if no row documents the traffic.
     undocumented: Option<Undocumented>,
 }
 
-/// The properties, besides the roles, that decide about plain traffic that no row documents.
+/// The properties other than roles that determine the ruling on plain traffic that no row
+/// documents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Undocumented {
     is_listed: [bool; 2],
@@ -103,8 +104,8 @@ struct Undocumented {
 /// value of its own.
 pub(super) type ByQueryKind<T> = HashMap<QueryKind, T, ahash::RandomState>;
 
-/// Rulings by query kind. All workers share them, and so do the direction hints, which are needed
-/// before the judgement.
+/// Rulings by query kind. All workers share them with the direction hints, which are needed before
+/// the judgement.
 #[derive(Default)]
 struct Rulings(DashMap<QueryKind, Ruling, ahash::RandomState>);
 
@@ -118,7 +119,7 @@ impl Rulings {
     }
 }
 
-/// A query to the judge: the traffic, and how it travelled.
+/// A query to the judge: the traffic, and how it was sent.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'n> {
     pub client: Party,
@@ -127,22 +128,22 @@ pub(super) struct Query<'n> {
     pub server_roles: RoleSet,
     pub subject: ServiceKey,
     pub broadcast: bool,
-    /// Whether it answers a broadcast, and so belongs to the row of the broadcast.
+    /// Whether the traffic answers a broadcast, so that the row of the broadcast applies.
     pub answer: bool,
     /// Whether an endpoint mapper announced the port.
     pub announced: bool,
     /// The name of the server.
     pub name: Option<&'n str>,
-    /// Whether two witnesses agree on the name.
+    /// Whether both the client and a witness confirm the name.
     pub name_is_sure: bool,
     /// The time of the last packet.
     pub last: Option<Nanos>,
 }
 
-/// The transports that can serve the same port.
+/// The transports that have ports.
 const WITH_PORTS: [Transport; 3] = [Transport::TCP, Transport::UDP, Transport::SCTP];
 
-/// The doubt that each doubt source of a conversation's flows raises.
+/// The doubt about a ruling that follows from each doubt about the flows.
 const DOUBTS_BY_SOURCE: [(DoubtSource, Doubt); 4] = [
     (DoubtSource::Direction, Doubt::Direction),
     (DoubtSource::Spoof, Doubt::Spoof),
@@ -150,14 +151,14 @@ const DOUBTS_BY_SOURCE: [(DoubtSource, Doubt); 4] = [
     (DoubtSource::Quoted, Doubt::Quoted),
 ];
 
-/// Judges conversations by a policy.
+/// Judges conversations against a policy.
 pub struct Judge<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// For each role, the roles that some row lets it reach, and whether a row lets it reach any
-    /// host.
+    /// For each role, the roles that some row allows it to reach, and whether a row allows it to
+    /// reach any host.
     reachable: Vec<(RoleSet, bool)>,
-    /// The roles that something in the inventory plays.
+    /// The roles that occur in the inventory.
     present: RoleSet,
     /// The rows whose destination is a name or an address.
     endpoints: Vec<usize>,
@@ -202,7 +203,7 @@ impl<'a> Judge<'a> {
         Self { present, ..Self::new(policy) }
     }
 
-    /// Returns the roles that something in the inventory plays.
+    /// Returns the roles that occur in the inventory.
     pub fn present(&self) -> RoleSet {
         self.present
     }
@@ -218,7 +219,7 @@ impl<'a> Judge<'a> {
         parts.into_iter().reduce(|all, next| [all, next].concat()).unwrap_or_default()
     }
 
-    /// Judges one conversation by itself, without the rulings on others of its kind.
+    /// Judges one conversation without reusing the rulings on others of its kind.
     pub fn judge_alone(&self, conversations: &Conversations, number: usize) -> Judged {
         let conversation = &conversations.list[number];
         let names = conversations.names_of(conversation);
@@ -277,22 +278,22 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Returns whether a row leaves a doubt: the row is doubtful itself, or it allows a range in
-    /// which an endpoint mapper announces the port, and no announcement was seen.
+    /// Returns whether a row leaves a doubt: the row is doubtful itself, or an endpoint mapper
+    /// announces the ports in its range and the capture shows no announcement.
     fn is_doubtful(&self, row: usize, announced: bool) -> bool {
         let row = &self.policy.matrix.rows[row];
         row.is_doubtful() || (row.announced_by.is_some() && !announced)
     }
 
-    /// Returns whether the server's name may decide more than its address did. Hosts and services
-    /// that are listed by address need no name.
+    /// Returns whether the server's name may change the ruling. Names do not matter for hosts and
+    /// services that are listed by address.
     fn may_depend_on_name(&self, query: &Query<'_>, ruling: Ruling) -> bool {
         let listed = matches!(query.server.kind, PartyKind::Host(_) | PartyKind::Service(_));
         !listed && !query.broadcast && ruling.code.verdict().is_unpermitted()
     }
 
-    /// Returns the ruling by the server's names: the best among the aliases of one name, the worst
-    /// among several names.
+    /// Returns the ruling based on the server's names: the best one among the aliases of a name,
+    /// and the worst one among several names.
     fn rule_by_names(
         &self,
         query: &Query<'_>,
@@ -306,8 +307,8 @@ impl<'a> Judge<'a> {
             });
             aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
         };
-        // A name that only one witness reports does not count against an internal address or a
-        // listed network.
+        // For an internal address or an address in a listed network, a name counts only if both the
+        // client and a witness confirm it.
         let inside = query.server.kind != PartyKind::Stranger
             || self.policy.is_internal(query.subject.server);
         let known = names.known.iter().enumerate().filter(|(_, k)| !inside || k.is_strong(0));
@@ -333,13 +334,13 @@ impl<'a> Judge<'a> {
         table.get(code.verdict().name(), "another-way-worked", SeverityColumn::Reached)
     }
 
-    /// Returns the kind of a query: the properties that decide which rows document it, so that the
-    /// same rows document all plain traffic of one kind. Returns `None` for traffic that is not
-    /// plain. If [`Judge::goes_by_kind`] denies a kind, a single address of it may be documented by
-    /// itself.
+    /// Returns the kind of a query: the properties that determine which rows document it. The same
+    /// rows document all plain traffic of one kind, unless [`Judge::goes_by_kind`] returns false
+    /// for it. Then a row may document a single address. Returns `None` for traffic that is not
+    /// plain.
     fn kind(&self, query: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = query.subject;
-        // A host may have moved the port.
+        // A port may be moved for a single host, and a kind does not contain the host.
         let moved = !self.policy.inventory.moved.is_empty();
         let plain = query.name.is_none() && !query.broadcast && !query.answer && !moved;
         plain.then(|| QueryKind {
@@ -354,8 +355,8 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Returns the kind that decides the ruling on plain traffic that no row documents, or `None`
-    /// if its addresses may decide.
+    /// Returns the kind that determines the ruling on plain traffic that no row documents, or
+    /// `None` if its addresses may matter.
     fn undocumented_kind(&self, kind: QueryKind, query: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = query.subject;
         let policy = self.policy;
@@ -368,7 +369,7 @@ impl<'a> Judge<'a> {
         if named || !transports.all(by_kind) {
             return None;
         }
-        // Ports that nothing refers to are alike.
+        // All ports that nothing refers to are judged alike.
         let port = self.port_class(transport, port);
         let undocumented = Undocumented {
             is_listed: [query.client.kind, query.server.kind]
@@ -380,8 +381,8 @@ impl<'a> Judge<'a> {
         Some(QueryKind { service: (transport, port), undocumented: Some(undocumented), ..kind })
     }
 
-    /// Returns the port that stands for all ports that are judged alike, whatever host serves them.
-    /// All ports that nothing refers to share one.
+    /// Returns the port that represents all ports that are judged alike, whatever host serves them.
+    /// All ports that nothing refers to are represented by the same one.
     fn port_class(&self, transport: Transport, port: u16) -> u16 {
         /// Stands for every port that no row, list or exception refers to.
         const ANY: u16 = 0;
@@ -396,8 +397,8 @@ impl<'a> Judge<'a> {
         if is_mentioned { port } else { ANY }
     }
 
-    /// Returns whether all rows for the service of a kind apply to roles only, and not to an
-    /// address or a name of their own.
+    /// Returns whether all rows for the service of a kind depend on roles only, and not on a
+    /// particular address or name.
     fn goes_by_kind(&self, QueryKind { service: (transport, port), .. }: QueryKind) -> bool {
         let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
         !self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]))
@@ -426,8 +427,8 @@ impl<'a> Judge<'a> {
         self.with_exceptions(query, ruling)
     }
 
-    /// Returns what `make` makes of all rows that document a conversation as it was judged,
-    /// whatever their features. The value is made once for each kind.
+    /// Calls `make` with all rows that document a judged conversation, whatever the state of their
+    /// features. The result is reused for conversations of the same kind.
     pub(super) fn fitting<T: Clone>(
         &self,
         all: &Conversations,
@@ -477,7 +478,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Returns a plain query as one about traffic that is broadcast, or not.
+    /// Turns a plain query into one about a broadcast if `broadcast` is true.
     pub(super) fn with_broadcast<'n>(&self, plain: Query<'n>, broadcast: bool) -> Query<'n> {
         if broadcast {
             let client_roles = self.policy.broadcaster_roles(&plain.client);
@@ -509,8 +510,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Returns the rows that connect the two ends on this port, each with whether the port was
-    /// moved. A moved port counts where the inventory moved it to.
+    /// Returns the rows that allow the two ends to communicate on this port, each with whether the
+    /// port was moved. A moved port is matched at the number to which the inventory moved it.
     pub(super) fn matching_rows<'q>(
         &'q self,
         query: &Query<'q>,
@@ -521,8 +522,8 @@ impl<'a> Judge<'a> {
         let same = matches!(query.client.kind, PartyKind::Host(_))
             && query.client.kind == query.server.kind;
         let loopback = subject.client.is_loopback() && subject.server.is_loopback();
-        // A broadcast reaches every role that is present, and a name may have roles that its
-        // address lacks.
+        // A broadcast reaches every role that is present. A server may have roles by its name that
+        // its address lacks.
         let roles = if query.broadcast { self.present } else { query.server_roles };
         let server = Party { roles, ..query.server };
         self.policy.candidates(subject.transport, subject.port, server).filter_map(
@@ -542,7 +543,7 @@ impl<'a> Judge<'a> {
                     }
                     (Some(EndpointTarget::Address(address)), _) => *address == subject.server,
                     (None, Scope::Localhost) => true,
-                    // A broadcast needs a present host of the destination role.
+                    // A broadcast needs a present host with the destination role.
                     (None, Scope::Broadcast) if query.broadcast => {
                         matrix.is_destination(row, self.present)
                     }
@@ -555,8 +556,8 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// Returns the ruling on a query: the first code that applies. An exception permits only what
-    /// nothing else does.
+    /// Returns the ruling on a query: the first code that applies. An exception applies only if
+    /// nothing else permits the traffic.
     pub(super) fn rule(&self, query: &Query<'_>) -> Ruling {
         self.with_exceptions(query, self.rule_without_exceptions(query))
     }
@@ -597,8 +598,8 @@ impl<'a> Judge<'a> {
             };
             let doubtful = self.is_doubtful(number, query.announced);
             let overlay = row.overlay.is_some();
-            // A feature that is usually off and that the inventory does not name permits only what
-            // nothing else does.
+            // A row that needs a feature which is usually off and not mentioned in the inventory
+            // counts only if no other row fits.
             let unusual = self.policy.is_unusual(row);
             let rank = (unusual, overlay, features, doubtful, moved, matrix.precedence(number));
             if best.is_none_or(|(least, _)| rank < least) {
@@ -609,7 +610,7 @@ impl<'a> Judge<'a> {
         PermissionFacts { documented: best.map(|(_, ruling)| ruling), off, have_roles }
     }
 
-    /// Returns whether some row connects the two ends in this direction, on any port.
+    /// Returns whether some row allows the two ends to communicate in this direction, on any port.
     pub(super) fn may_communicate(&self, query: &Query<'_>) -> bool {
         query.client_roles.iter().any(|role| {
             let (roles, any_host) = self.reachable[role];
@@ -618,7 +619,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns whether the server is an endpoint that the matrix itself names, by its address or by
-    /// a name that is sure, and that the client may reach on some port.
+    /// a confirmed name, and that the client may reach on some port.
     pub(super) fn may_reach_endpoint(&self, query: &Query<'_>) -> bool {
         self.endpoints.iter().any(|row| {
             let row = &self.policy.matrix.rows[*row];
@@ -700,8 +701,8 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// Returns the roles that some row lets serve a conversation's port. Rows to any host or to the
-    /// host itself do not count.
+    /// Returns the roles that may serve a conversation's port according to some row. Rows for any
+    /// host or for the host itself do not count.
     pub fn serving(&self, c: &Conversation) -> RoleSet {
         let matrix = &self.policy.matrix;
         let rows =
@@ -713,15 +714,15 @@ impl<'a> Judge<'a> {
         rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
     }
 
-    /// Returns whether a client is external. A listed host with a role is not, because the
-    /// inventory admits it and warns about its address.
+    /// Returns whether a client is external. A listed host with a role never is: if its address is
+    /// outside the internal networks, a note says so instead.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
         let listed = matches!(client.kind, PartyKind::Host(_)) && !client.roles.is_empty();
         client.kind != PartyKind::RolesOnly && !listed && !self.policy.is_internal(address)
     }
 
-    /// Returns the row of an internal port of a farm host that an external client reaches. Such a
-    /// port is documented, but not for external clients.
+    /// Returns the row that documents a port of a farm host, if the client is external and no row
+    /// allows external clients.
     pub(super) fn exposed(&self, query: &Query<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = query.server_roles.iter().any(|r| matrix.roles[r].is_component());
@@ -729,7 +730,8 @@ impl<'a> Judge<'a> {
         if !farm || query.broadcast || !outside_client() {
             return None;
         }
-        // A port that the document files under the host itself, or under lookups, is internal, too.
+        // A port is also internal if the vendor's document lists it for traffic inside the host or
+        // for broadcasts.
         let ServiceKey { transport, port, .. } = query.subject;
         let own =
             self.policy.candidates(transport, port, query.server).map(|c| c.row).find(|row| {
@@ -755,8 +757,8 @@ impl<'a> Judge<'a> {
         (!rows.any(|row| outside(&matrix.rows[row]))).then_some(first)
     }
 
-    /// Returns whether the client may reach an internet service on this port, so that only the
-    /// server's name would decide.
+    /// Returns whether the client may reach an internet service on this port, so that the ruling
+    /// depends on the server's name.
     fn only_a_name_decides(&self, query: &Query<'_>) -> bool {
         let matrix = &self.policy.matrix;
         let ServiceKey { server, transport, port, .. } = query.subject;
@@ -767,7 +769,7 @@ impl<'a> Judge<'a> {
             })
     }
 
-    /// Returns the code of the other orientation, if it is worse or gives another verdict. If there
+    /// Returns the code of the other orientation, if it is worse or has another verdict. If there
     /// are several client ports, the worst code counts.
     fn other_reading(
         &self,
@@ -791,13 +793,13 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Returns whether the other orientation of a conversation has a worse code than the shown one, or
-/// another verdict.
+/// Returns whether the code of the other orientation is worse than the shown one, or has another
+/// verdict.
 fn differs(other: Code, shown: Code) -> bool {
     other > shown || other.verdict() != shown.verdict()
 }
 
-/// Answers what the orientation of flows needs to know about the policy.
+/// Provides the parts of the policy that the orientation of flows depends on.
 impl DirectionHints for Judge<'_> {
     fn is_broadcast(&self, address: IpAddr) -> bool {
         self.policy.is_broadcast(address)

@@ -1,5 +1,5 @@
-//! Addresses that stay inside a host (127.0.0.0/8, ::1; RFC 1122, 3.2.1.3; RFC 4291, 2.5.3), seen
-//! on a network.
+//! Loopback addresses (127.0.0.0/8, ::1; RFC 1122, 3.2.1.3; RFC 4291, 2.5.3) that were seen on a
+//! network.
 
 use super::Judgement;
 use super::ends::EndKey;
@@ -9,8 +9,8 @@ use super::verdict::{Code, Doubt, Doubts};
 use crate::policy::SeverityColumn;
 
 impl Judgement {
-    /// Adds the finding that such addresses were seen. It does not name a host, because the sender
-    /// of the frames is not known.
+    /// Adds a finding if loopback addresses were seen on a network. It does not name a host,
+    /// because the sender of the frames is not known.
     pub(super) fn add_loopback(&mut self, judge: &Judge<'_>) {
         let list = &self.conversations.list;
         let on_wire = |number: &u32| list[*number as usize].rare().on_wire;
@@ -18,7 +18,7 @@ impl Judgement {
         if members.is_empty() {
             return;
         }
-        // Traffic seen directly is certain. Traffic inside a tunnel may be forged.
+        // Traffic seen directly is certain. Traffic inside a tunnel could be forged.
         let sure = members.iter().any(|n| !list[*n as usize].is_doubted());
         let mut doubts = Doubts::default();
         if !sure {

@@ -1,7 +1,7 @@
-//! The judgement: what is permitted, what is missing, what could not be assessed.
+//! Judges a capture: which traffic is permitted, which is missing, and which could not be assessed.
 //!
-//! It is pure: it takes conversations, a policy and facts about the capture, and returns rulings,
-//! findings and the status of every matrix row. The results are sorted, and each is decided once.
+//! The judgement is a pure function: it takes conversations, a policy and facts about the capture,
+//! and returns rulings, findings and the status of every matrix row, each in a defined order.
 
 mod absence;
 mod absence_claims;
@@ -58,7 +58,7 @@ use violations::Grouping;
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 
-// Types that the judgement is about, for modules that report it.
+// Types of other modules that occur in the judgement, re-exported for the modules that report it.
 pub use crate::conversation::{
     Conversation, Conversations, DirectionEvidence, DoubtSource, EncapTag, HostActivity,
     ServiceKey, State, StateEvidence, TimeSpan, UndecodedReason, VisibilityStats, flag,
@@ -75,41 +75,42 @@ pub struct CaptureConditions {
     pub start: Option<Nanos>,
     /// Time of the latest frame.
     pub end: Option<Nanos>,
-    /// How long the capture watched without a break.
+    /// The time for which the capture watched without a break.
     pub watched: Watched,
     /// Whether a capture filter was active, set by the user or by the capture itself.
     pub filtered: bool,
-    /// The share of frames in flows of which only one direction was captured, 0 to 1.
+    /// The share of frames in flows for which only one direction was captured, 0 to 1.
     pub one_sided: f64,
     /// The share of lost frames, 0 to 1, as far as the capture reports it.
     pub loss: f64,
-    /// The share of frames that may have been lost, 0 to 1, from evidence too weak to state it as
-    /// loss.
+    /// The share of frames that may have been lost, 0 to 1, according to evidence that is too weak
+    /// to report as loss.
     pub suspected_loss: f64,
-    /// Whether part of the input could not be read. What seems absent may be in that part.
+    /// Whether part of the input could not be read. That part may contain traffic that seems to be
+    /// missing.
     pub damaged: bool,
-    /// Whether the contents of tunnels were not decoded.
+    /// Whether the contents of tunnels were not decoded, because decapsulation was off.
     pub no_decap: bool,
-    /// The loss above which absence cannot be claimed, 0 to 1.
+    /// The maximum loss at which traffic is reported as missing, 0 to 1.
     pub max_loss: f64,
-    /// Seconds that replace the watch time of every row.
+    /// The watch time that replaces that of every row, in seconds, if the user set one.
     pub min_watch: Option<u64>,
 }
 
-/// How long the capture watched without a break, in seconds.
+/// The time for which the capture watched without a break, in seconds.
 #[derive(Clone, Default, Debug)]
 pub struct Watched {
-    /// The longest stretch.
+    /// The longest stretch without a break.
     pub longest_s: u64,
-    /// The longest stretch by the time that a row has to be watched. Its gaps fill at most a tenth
-    /// of that time.
+    /// The longest stretch for each watch time. Its gaps without frames add up to at most a tenth
+    /// of that watch time.
     by_watch: BTreeMap<u64, u64>,
 }
 
 impl Watched {
-    /// Returns what a timeline shows for rows that need these watch times. If the same packets were
-    /// captured twice, `apart` nanoseconds apart, a stretch looks longer by that time, which is
-    /// subtracted.
+    /// Measures the stretches in a timeline for rows with these watch times. If the same packets
+    /// were captured twice, with timestamps `apart` nanoseconds apart, each stretch looks longer by
+    /// this amount, which is subtracted.
     pub fn new(
         timeline: &ActivityHistogram,
         apart: Option<Nanos>,
@@ -124,42 +125,44 @@ impl Watched {
         Self { longest_s: once(timeline.watched_s()), by_watch }
     }
 
-    /// Returns the seconds without a break that count for a row that has to be watched for
-    /// `watch_s`.
+    /// Returns the watched time, in seconds, that counts for a row with a watch time of `watch_s`
+    /// seconds.
     pub fn seconds_for(&self, watch_s: u64) -> u64 {
         self.by_watch.get(&watch_s).copied().unwrap_or(self.longest_s)
     }
 }
 
 impl CaptureConditions {
-    /// Returns the worst-case probability that the capture lost a single chance to see something.
+    /// Returns the worst-case probability that the capture lost a given frame. It is at least 0.01.
     pub fn miss(&self) -> f64 {
         self.loss.max(self.suspected_loss).max(0.01)
     }
 
-    /// Returns the number of frames that a watched exchange would have shown at least: two in each
+    /// Returns the minimum number of frames that an expected exchange would have shown: two per
     /// watch time of `watch_s` seconds.
     fn chances(&self, watch_s: u64) -> u64 {
         2 * (self.watched.seconds_for(watch_s) / watch_s.max(1)).max(1)
     }
 
-    /// Returns whether that many independent chances make an absence certain.
+    /// Returns whether the loss of all `chances` frames is so unlikely that their absence is
+    /// certain.
     fn is_certain_after(&self, chances: u64) -> bool {
-        /// The highest acceptable probability of missing all chances. An audit applies this test to
-        /// hundreds of rows, and of a hundred rows that it is certain of, one may be wrong.
+        /// The maximum acceptable probability that all frames were lost. It is low because an audit
+        /// applies this test to hundreds of rows.
         const UNLIKELY: f64 = 0.0002;
         self.miss().powi(chances.min(1000) as i32) < UNLIKELY
     }
 
-    /// Returns whether the capture as a whole misses one direction, whatever it is said to cover.
-    /// In that case no silence is certain.
+    /// Returns whether at least a tenth of the frames belong to flows for which only one direction
+    /// was captured. Then no absence is certain, whatever coverage the inventory declares.
     fn misses_a_direction(&self) -> bool {
         self.one_sided >= 0.1
     }
 
-    /// Returns the seconds that a row has to be watched before its silence means anything.
+    /// Returns the time for which a row has to be watched before its traffic counts as missing, in
+    /// seconds. `row` is the watch time of the row itself.
     pub fn watch(&self, row: u64) -> u64 {
-        // Without a watch time, the row would be missing at once.
+        // With a watch time of 0, the traffic would be missing at once.
         self.min_watch.unwrap_or(if row == 0 { ROLE_WATCH_S } else { row })
     }
 }
@@ -170,23 +173,22 @@ pub struct Judgement {
     pub conversations: Conversations,
     /// The rulings, one for each conversation, in the same order.
     pub judged: Vec<Judged>,
-    /// The findings, worst first, and the data that their numbers refer to.
+    /// The findings, worst first, and the tables that they refer to.
     book: FindingBook,
     /// The reports of the rows, one for each row of the matrix, in the same order.
     pub rows: Vec<RowReport>,
     /// The reports of the hosts, one for each host of the inventory, in the same order.
     pub hosts: Vec<HostReport>,
-    /// The facts behind claims of absence; `None` if nothing was judged.
+    /// The facts behind absence claims; `None` if nothing was judged.
     facts: Option<CaptureFacts>,
-    /// The number of conversations that each exception permitted, in the order of the list.
+    /// The number of conversations that each exception permitted, in the order of the exceptions.
     pub excepted: Vec<u64>,
-    /// The number of findings that each overlay would explain although the inventory does not name
-    /// it, by overlay.
+    /// The number of findings that each overlay would explain if the inventory named it.
     pub by_overlay: BTreeMap<String, usize>,
-    /// Exceptions that were made after the traffic that they permit had ended: position, and number
-    /// of conversations.
+    /// Exceptions that were created after the traffic that they permit had ended: the index of
+    /// each, and the number of such conversations.
     pub predated: Vec<(usize, u64)>,
-    /// Addresses of hosts that one hardware address took over from another, in words.
+    /// Descriptions of host addresses that one hardware address took over from another.
     pub moves: Vec<String>,
 }
 
@@ -248,24 +250,24 @@ impl Judgement {
         self.book.ends.get(end)
     }
 
-    /// Returns the claims of absence that findings rest on.
+    /// Returns the absence claims that findings are based on.
     pub fn claims(&self) -> &AbsenceClaims {
         &self.book.claims
     }
 
-    /// Returns an address that several hardware addresses claim.
+    /// Returns the address conflict with this index.
     pub fn conflict(&self, number: u32) -> &Conflict {
         &self.book.conflicts[number as usize]
     }
 
-    /// Returns what was seen of the farm; `None` if nothing was judged.
+    /// Returns the judged capture; `None` if nothing was judged.
     pub fn seen<'a>(&'a self, policy: &'a Policy) -> Option<JudgedCapture<'a>> {
         let conversations = &self.conversations;
         let hosts = &self.hosts[..];
         self.facts.as_ref().map(|facts| JudgedCapture { policy, conversations, hosts, facts })
     }
 
-    /// Returns conversations without a judgement, for use without a policy.
+    /// Wraps conversations without judging them, for use without a policy.
     pub fn unjudged(conversations: Conversations) -> Self {
         Self {
             judged: Vec::new(),
@@ -281,8 +283,9 @@ impl Judgement {
         }
     }
 
-    /// Returns whether anything of the farm was checked: a listed host with a role sent unicast
-    /// frames, and one of its conversations was judged.
+    /// Returns whether the audit checked any traffic of the farm: either a listed host with a role
+    /// sent unicast frames and has a conversation that is not background traffic, or traffic is
+    /// missing.
     pub fn checked_anything(&self) -> bool {
         let sent = |party: &Party| match party.kind {
             PartyKind::Host(host) => {
@@ -301,7 +304,7 @@ impl Judgement {
         self.findings().iter().map(|f| f.severity).max()
     }
 
-    /// Returns the number of conversations by verdict.
+    /// Returns the number of conversations with each verdict.
     pub fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
         let mut counts = BTreeMap::new();
         for judged in &self.judged {
@@ -311,7 +314,7 @@ impl Judgement {
     }
 }
 
-/// Formats a time to the second.
+/// Formats a time in UTC with a precision of one second.
 pub fn clock_words(time: Nanos) -> String {
     let stamp = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
     stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()

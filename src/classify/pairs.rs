@@ -1,5 +1,6 @@
-//! Silence of many pairs of hosts. Most hosts differ in nothing that matters, so what holds for one
-//! pair holds for all pairs of the same two classes, and is checked once.
+//! Checks many pairs of hosts for missing traffic. Hosts with the same decisive traits form a
+//! class. The result for one pair holds for all pairs of the same two classes, so it is computed
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +13,11 @@ use super::finding::{About, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubts, Status};
 use crate::policy::{Quantifier, RoleSet, Row, SeverityColumn};
 
-/// The number of pairs of one group and reason from which they become one finding.
+/// The minimum number of pairs with the same group and reason that become one finding.
 pub(super) const MANY_PAIRS: u64 = 50;
 
-/// The properties of a host that decide what its silence means, or the silence of others towards
-/// it. Properties that do not matter are left at their defaults.
+/// The properties of a host that determine the result for pairs with this host. Properties that do
+/// not matter keep their default values.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 struct Traits {
     roles: RoleSet,
@@ -25,15 +26,15 @@ struct Traits {
     is_covered: bool,
     has_unreadable_with_unlisted: bool,
     has_undecoded: bool,
-    /// For each row, whether the host was there for as long as the row needs.
+    /// For each row, whether the host was active for as long as the row needs.
     there: Vec<bool>,
-    /// For each row, whether addresses without a role used the service that the host provides.
+    /// For each row, whether unlisted addresses used this service of the host.
     unlisted: Vec<bool>,
-    /// The host itself, if a trigger went through it. No other host is then like it.
+    /// The host itself if it served a trigger, so that no other host is in its class.
     triggered: Option<usize>,
 }
 
-/// The hosts of a class that are checked together with a host.
+/// The hosts of a class that form pairs with a given host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PairOrder {
     /// All of them.
@@ -44,24 +45,24 @@ enum PairOrder {
     Below,
 }
 
-/// Which host of a pair has to open the traffic.
+/// Which host of a pair is expected to initiate the traffic.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum PairDirection {
     /// The source.
     #[default]
     FromSource,
-    /// One of the two, if both may be the client.
+    /// Either of the two, because both may be the client.
     Either,
 }
 
 impl PairDirection {
-    /// Returns the direction, unless the other host cannot be a client.
+    /// Restricts the direction to [`Self::FromSource`] if the other host cannot be a client.
     fn if_client(self, other_is_client: bool) -> Self {
         if other_is_client { self } else { Self::FromSource }
     }
 }
 
-/// The end of pairs at which hosts are compared.
+/// The end of a pair at which hosts are classified.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PairEnd {
     Source,
@@ -71,8 +72,8 @@ enum PairEnd {
 /// Hosts by their decisive traits, each class in the order of the inventory.
 type Classes = BTreeMap<Traits, Vec<u32>>;
 
-/// Pairs that are checked one by one because they tried something or exchanged encrypted traffic,
-/// by the first of the two.
+/// Pairs that are checked one by one, because the capture shows an attempt or unreadable traffic
+/// between them. The key is the first host of a pair.
 #[derive(Default)]
 struct Particular(BTreeMap<u32, BTreeSet<Peer>>);
 
@@ -81,8 +82,8 @@ impl Particular {
         self.0.get(&host).is_some_and(|peers| peers.contains(&peer))
     }
 
-    /// Returns the number of hosts of a class that are checked together with a host. The class is
-    /// in ascending order.
+    /// Returns the number of hosts of a class that form pairs with a host, except for pairs that
+    /// are checked one by one. The class is in ascending order.
     fn count(&self, host: u32, class: &[u32], order: PairOrder) -> u64 {
         let range = range(host, class, order);
         let own = usize::from(range.binary_search(&host).is_ok());
@@ -96,7 +97,8 @@ impl Particular {
         (range.len() - own - particular.count()) as u64
     }
 
-    /// Returns the hosts of a class that are checked together with a host.
+    /// Returns the hosts of a class that form pairs with a host, except for pairs that are checked
+    /// one by one.
     fn all<'c>(
         &'c self,
         host: u32,
@@ -123,12 +125,12 @@ struct PairBatch {
     /// The claim about one of the pairs.
     claim: AbsenceClaim,
     sources: Vec<u32>,
-    /// The hosts towards which the sources were silent, or `None` if the claim itself names its
+    /// The hosts that the sources should have contacted, or `None` if the claim itself names its
     /// destination.
     to: Option<(Vec<u32>, PairOrder)>,
 }
 
-/// The claims of one group.
+/// The claims about one group of rows.
 #[derive(Default)]
 pub(super) struct PairBatches {
     list: Vec<PairBatch>,
@@ -166,7 +168,7 @@ impl PairBatches {
 struct HostClassifier<'c, 'a> {
     assessor: &'c Assessor<'a>,
     rows: Vec<&'c Row>,
-    /// For each row, the seconds that a host has to be there.
+    /// For each row, the time for which a host has to be active, in seconds.
     due: Vec<u64>,
     sources: BTreeSet<usize>,
     direction: PairDirection,
@@ -194,7 +196,7 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
         }
     }
 
-    /// Groups the hosts at one end of pairs.
+    /// Groups the hosts at one end of the pairs.
     fn classes(&self, hosts: &[usize], end: PairEnd) -> Classes {
         let mut classes = Classes::new();
         for host in hosts {
@@ -240,7 +242,7 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
 }
 
 impl Assessor<'_> {
-    /// Looks for silence on the rows of a group.
+    /// Adds the findings about traffic of a group that is missing or could not be assessed.
     pub(super) fn group(&mut self, number: GroupId, rows: &[usize]) {
         let matrix = &self.policy.matrix;
         let expected = self.expected_rows(rows);
@@ -276,8 +278,7 @@ impl Assessor<'_> {
         }
     }
 
-    /// Returns what it means that each source did not speak to each host and service of the rows of
-    /// a group.
+    /// Checks every pair of a source with a destination host or service of the rows of a group.
     fn pairs(
         &self,
         group: GroupId,
@@ -290,7 +291,7 @@ impl Assessor<'_> {
         let hosts: Vec<usize> = peers.iter().filter_map(|peer| peer.host()).collect();
         let mut batches = PairBatches { direction, ..PairBatches::default() };
         if peers.is_empty() || peers.len() == 1 && hosts.len() == 1 {
-            // No other host plays the role.
+            // No other host has the destination role.
             for source in sources.iter().filter(|source| peers.is_empty() || hosts[0] == **source) {
                 let silence = self.silence(group, expected, *source, None, Tried::AsSeen);
                 silence.claim().into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
@@ -327,8 +328,8 @@ impl Assessor<'_> {
         batches
     }
 
-    /// Checks one pair of two classes of hosts, which stands for all of their pairs that are not
-    /// particular.
+    /// Checks one pair of hosts from two classes. It stands for all their pairs, except those that
+    /// are checked one by one.
     fn check_classes(
         &self,
         group: GroupId,
@@ -357,7 +358,7 @@ impl Assessor<'_> {
         })
     }
 
-    /// Returns what the silence of two hosts means.
+    /// Checks whether traffic between two hosts is missing.
     fn silence_of_pair(
         &self,
         group: GroupId,
@@ -418,7 +419,7 @@ impl Assessor<'_> {
         found.into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
     }
 
-    /// Returns the pairs that tried something, or that exchanged traffic that could not be read.
+    /// Returns the pairs for which the capture shows an attempt or unreadable traffic.
     fn particular(
         &self,
         group: GroupId,
@@ -443,14 +444,14 @@ impl Assessor<'_> {
         pairs
     }
 
-    /// Makes a finding of the silence of a group for which one speaking source would have been
-    /// enough.
+    /// Adds a finding about a group of rows that needs only one source, if no source sent the
+    /// traffic.
     fn settle_one(&mut self, group: GroupId, silences: &[AbsenceCheck]) {
         if silences.iter().any(|s| matches!(s, AbsenceCheck::Fine | AbsenceCheck::Failed)) {
             return;
         }
-        // A single source that may have spoken unseen rules out the claim that something is
-        // missing.
+        // If the capture could have missed the traffic of a single source, the traffic is not
+        // reported as missing.
         let unknown = silences.iter().find(|s| matches!(s, AbsenceCheck::Unknown(..)));
         let Some((code, claim)) = unknown.or(silences.first()).and_then(|s| s.claim()) else {
             return;
@@ -461,8 +462,8 @@ impl Assessor<'_> {
         self.add_claim(code, group, claim, client);
     }
 
-    /// Turns the silences of a group into findings. Many silences with the same reason become one
-    /// finding.
+    /// Turns the claims about a group into findings. [`MANY_PAIRS`] or more pairs with the same
+    /// code become one finding.
     fn settle(&mut self, group: GroupId, batches: PairBatches) {
         let mut codes: BTreeMap<Code, Vec<&PairBatch>> = BTreeMap::new();
         for batch in &batches.list {
@@ -474,7 +475,7 @@ impl Assessor<'_> {
             };
             if list.iter().map(|batch| count_pairs(batch)).sum::<u64>() < MANY_PAIRS {
                 for claim in list.iter().flat_map(|batch| batches.each(batch)) {
-                    // Either of the two may be the client, so both were silent.
+                    // Either host may be the client, so both have missing traffic.
                     if let (PairDirection::Either, To::Host(to)) = (batches.direction, claim.to)
                         && code == Code::NeverAttempted
                     {
@@ -541,7 +542,7 @@ impl Assessor<'_> {
         }
         if code == Code::NeverAttempted {
             self.missing.extend(sources.iter().map(|source| *source as usize));
-            // Either of the two may be the client, so both were silent.
+            // Either host may be the client, so both have missing traffic.
             if batches.direction == PairDirection::Either {
                 self.missing.extend(to.iter().filter_map(|peer| peer.host()));
             }
@@ -555,8 +556,8 @@ impl Assessor<'_> {
         };
         let mut book = self.book.borrow_mut();
         let is_any = book.ends.id(EndKey::Everybody);
-        // Hosts with several roles have several rows of a group, and not all of these rows were
-        // due.
+        // Hosts with several roles may have different expected rows, so the finding covers the rows
+        // of all claims.
         let rows = list.iter().flat_map(|batch| book.claims.rows(batch.claim.rows));
         let rows: BTreeSet<usize> = rows.copied().collect();
         let rows: Vec<usize> = rows.into_iter().collect();
@@ -585,7 +586,7 @@ impl Assessor<'_> {
         finding.weighing(severity, doubts)
     }
 
-    /// Adds a finding about a claim. Its client is the source, or any host of some roles.
+    /// Adds a finding about a claim. `client` is the source host, or any host with some roles.
     fn add_claim(&self, code: Code, group: GroupId, claim: AbsenceClaim, client: EndKey) {
         let policy = self.policy;
         let matrix = &self.policy.matrix;

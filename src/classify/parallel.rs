@@ -1,9 +1,10 @@
-//! Work on all processors. The result does not depend on their number.
+//! Divides work among threads. The result does not depend on their number.
 
 use std::ops::Range;
 use std::thread;
 
-/// The least number of members in a range. Fewer are processed faster than a thread starts.
+/// The minimum number of members in a range. A smaller range takes less time than starting a
+/// thread.
 const LEAST: usize = 4096;
 
 /// Divides a list of `len` members into ranges for `jobs` threads. Returns the results of `work`,
@@ -25,8 +26,7 @@ pub(super) fn map_ranges<T: Send>(
     })
 }
 
-/// Returns the results of two pieces of work, which run at the same time if `jobs` allows several
-/// threads.
+/// Returns the results of two closures, which run at the same time if `jobs` is at least 2.
 pub(super) fn run_both<A, B: Send>(
     jobs: usize,
     first: impl FnOnce() -> A,
@@ -41,7 +41,7 @@ pub(super) fn run_both<A, B: Send>(
     })
 }
 
-/// Returns the result of a thread, or continues its panic here.
+/// Returns the result of a thread, or resumes its panic.
 fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

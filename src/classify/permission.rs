@@ -1,5 +1,5 @@
-//! The checks of permission, in the order in which their codes are tried. The first that applies
-//! decides.
+//! Permission checks, in the order in which they are made. The first check that applies determines
+//! the ruling.
 
 use super::judge::{Judge, PermissionFacts, Query, Ruling};
 use super::verdict::Code;
@@ -8,7 +8,7 @@ use crate::policy::{Party, PartyKind};
 /// A check. It returns a ruling if it applies.
 type Check = fn(&Judge<'_>, &Query<'_>, &PermissionFacts) -> Option<Ruling>;
 
-/// All checks. Traffic that none of them decides has an end that is not listed.
+/// All checks. If none applies, an end of the traffic is not in the inventory.
 const CHECKS: [Check; 13] = [
     documented,
     background,
@@ -43,8 +43,8 @@ fn background(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Opti
     judge.is_background(query).then(|| Ruling::without_row(Code::Background))
 }
 
-/// Applies to a row that needs a feature that is off and whose destination is a name or an address
-/// of the matrix itself. Such an endpoint has no role that a row could allow.
+/// Applies if the only row that fits needs a feature that is off, and its destination is a name or
+/// an address. Such a destination has no role, so the checks of roles do not find the row.
 fn endpoint_with_feature_off(
     judge: &Judge<'_>,
     _: &Query<'_>,
@@ -55,7 +55,8 @@ fn endpoint_with_feature_off(
     Some(Ruling::by_row(Code::FeatureOff, row))
 }
 
-/// Applies if the document itself states that a port is internal. This comes before roles.
+/// Applies if the vendor's document says that the port is internal. This check precedes the checks
+/// of roles.
 fn stated_as_internal(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     let rows = &judge.policy.matrix.rows;
     let row = judge.exposed(query).filter(|row| rows[*row].exposure.is_some())?;
@@ -74,7 +75,8 @@ fn other_port_of_an_endpoint(
     applies.then_some(Ruling { code, row, exception })
 }
 
-/// Returns whether some row allows the two ends to communicate, so that only the port is wrong.
+/// Returns whether some row allows the two ends to communicate, so that only the port is
+/// unexpected.
 fn may_communicate(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> bool {
     !query.broadcast && facts.have_roles && judge.may_communicate(query)
 }
@@ -172,8 +174,8 @@ from = 1433
 to = 1500
 "#;
 
-    /// Returns the position of the check that decides, or one past the last if none does, and the
-    /// code.
+    /// Returns the index of the first check that applies, or the number of checks if none does, and
+    /// the code.
     fn decided(client: &str, server: &str, transport: Transport, port: u16) -> (usize, Code) {
         let matrix = RuleFiles::named("ras-19", None).unwrap().load().unwrap();
         let inventory = Inventory::from_toml("farm.toml", FARM, &matrix).unwrap();

@@ -1,5 +1,5 @@
-//! Judgement without a capture: what the policy says about traffic between two ends, and whether
-//! each row of a matrix decides its own examples.
+//! Judges traffic without a capture: returns the policy's ruling on traffic between two ends, and
+//! checks the examples of a matrix.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,9 +13,9 @@ use crate::policy::{
 
 /// Traffic to be judged.
 pub struct Question {
-    /// The party that would open it.
+    /// The client.
     pub from: Party,
-    /// The party that would serve it.
+    /// The server.
     pub to: Party,
     /// The client's address; any address if it is not known.
     pub client: IpAddr,
@@ -25,17 +25,17 @@ pub struct Question {
     pub transport: Transport,
     /// The server's port.
     pub port: u16,
-    /// Whether it goes to all hosts on the link.
+    /// Whether the traffic goes to all hosts on the link.
     pub broadcast: bool,
-    /// The server's name, if it is known by name.
+    /// The server's name, if it is known.
     pub name: Option<String>,
 }
 
-/// What the policy says about the traffic.
+/// The policy's answer to a question.
 pub struct Answer<'a> {
-    /// The first code that applies, and the row that decides.
+    /// The ruling: the first code that applies, and the row that it is based on.
     pub ruling: Ruling,
-    /// All rows that document it, whatever their features.
+    /// All rows that document the traffic, whatever the state of their features.
     pub documenting: Vec<&'a Row>,
     /// Rows that allow the two ends to communicate, on other ports.
     pub other_ports: Vec<&'a Row>,
@@ -80,7 +80,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Returns the examples of a matrix that another row than their own decides, or no row.
+/// Checks the examples of a matrix. Returns a diagnostic for each example whose ruling is not based
+/// on its own row.
 pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     let policy = Policy::new(matrix.clone(), farm(matrix, |_| true));
     let judge = Judge::new(&policy);
@@ -88,8 +89,8 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     for (number, row) in matrix.rows.iter().enumerate() {
         for example in &row.examples {
             let ruling = match example.to {
-                // A broadcast is for whichever of its addressees are present, so only those are in
-                // the farm.
+                // The ruling on a broadcast depends on the roles that are present, so this farm has
+                // only the roles of the row.
                 ExampleTarget::Everybody => {
                     let takes =
                         RoleSet::one(example.from).with(matrix.roles[row.destination].members);
@@ -116,7 +117,7 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     problems
 }
 
-/// Returns a farm with two hosts for each of some roles, and with every feature on.
+/// Returns a farm with two hosts for each role that `takes` accepts, and with every feature on.
 fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
     let playable = matrix.roles.iter().enumerate().filter(|(_, role)| role.is_playable());
     let playable = playable.filter(|(number, _)| takes(RoleSet::one(*number)));
@@ -139,7 +140,7 @@ fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
 }
 
 fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
-    // The first of the two hosts of each role is the client, the second the server.
+    // The first of the two hosts of each role is the client, and the second is the server.
     let host = |role: usize, copy: usize| {
         let hosts = policy.inventory.hosts.iter().filter(|h| h.roles == RoleSet::one(role));
         hosts.map(|host| host.addresses[0]).nth(copy).unwrap_or(Ipv4Addr::UNSPECIFIED.into())

@@ -1,5 +1,5 @@
-//! Documented conversations, counted by row, group and source. The list is divided among all
-//! workers.
+//! Counts documented conversations by row, group of rows, and source. All workers share the list of
+//! conversations.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -33,13 +33,14 @@ pub struct RowReport {
     pub conversations: u64,
     /// The number of those conversations that are not one-sided.
     pub visible: u64,
-    /// Names, or else addresses, of the clients that opened them.
+    /// The clients that initiated these conversations, by name, or by address if they have no name.
     pub source_hosts_seen: BTreeSet<String>,
-    /// Names of the hosts that should have opened one.
+    /// The hosts that should have initiated such a conversation, but did not try or failed, by
+    /// name.
     pub source_hosts_missing: BTreeSet<String>,
-    /// Time of the earliest packet of those conversations.
+    /// Time of the earliest packet of these conversations.
     pub first: Min,
-    /// Time of the latest packet of those conversations.
+    /// Time of the latest packet of these conversations.
     pub last: Max,
 }
 
@@ -58,7 +59,7 @@ impl RowReport {
         }
     }
 
-    /// Adds what another worker counted.
+    /// Adds the counts of another worker.
     fn merge(&mut self, other: Self) {
         self.conversations += other.conversations;
         self.visible += other.visible;
@@ -68,7 +69,7 @@ impl RowReport {
     }
 }
 
-/// A conversation of a group, seen from its source.
+/// A conversation that the rows of a group document, as seen from its source.
 pub(super) struct Attempt {
     pub to: Peer,
     pub state: State,
@@ -76,15 +77,15 @@ pub(super) struct Attempt {
     pub answered: bool,
     /// Whether the attempt failed.
     pub failed: bool,
-    /// Whether it was inside a tunnel that the inventory does not state.
+    /// Whether the attempt was inside a tunnel that the inventory does not declare.
     pub tunnelled: bool,
-    /// The rows that document it.
+    /// The rows that document the attempt.
     pub rows: Arc<[usize]>,
 }
 
 /// The rows that document conversations of one kind.
 pub(super) struct Fitting {
-    /// All of them, whatever the state of their features.
+    /// All of these rows, whatever the state of their features.
     pub rows: Vec<usize>,
     /// The rows whose features are not off, by group.
     groups: Vec<(GroupId, Arc<[usize]>)>,
@@ -103,14 +104,14 @@ impl Fitting {
     }
 }
 
-/// A conversation that is a trigger, and the hosts that it went through: one host, or the holders
-/// of a virtual address.
+/// A conversation that triggers other traffic, and the hosts that served it: one host, or the
+/// holders of a virtual address.
 pub(super) struct TriggerPath {
     pub conversation: usize,
     pub hosts: Vec<usize>,
 }
 
-/// Items by group of rows and host.
+/// Items by group of rows and by host.
 pub(super) type ByGroup<T> = HashMap<(GroupId, usize), Vec<T>, ahash::RandomState>;
 
 /// Returns the group of each row.
@@ -127,11 +128,11 @@ pub(super) fn groups_of(policy: &Policy) -> Vec<GroupId> {
 pub(super) struct RowCounts {
     /// One report for each row of the matrix.
     pub rows: Vec<RowReport>,
-    /// The rows that document each conversation.
+    /// The rows that document each conversation; `None` if it is not documented.
     pub fitting: Vec<Option<Arc<Fitting>>>,
     /// The attempts of each source, ordered by destination.
     pub attempts: ByGroup<Attempt>,
-    /// The triggers that went through each host, in the order of the conversations.
+    /// The triggers that each host served, in the order of the conversations.
     pub triggers: ByGroup<Arc<TriggerPath>>,
 }
 
@@ -158,7 +159,7 @@ impl RowCounts {
         all
     }
 
-    /// Adds the counts of the conversations that follow.
+    /// Adds the counts of the next range of conversations.
     fn with(mut self, next: Self) -> Self {
         self.rows.iter_mut().zip(next.rows).for_each(|(mine, theirs)| mine.merge(theirs));
         self.fitting.extend(next.fitting);
@@ -177,7 +178,7 @@ struct RowCounter<'a> {
     judge: &'a Judge<'a>,
     seen: JudgedCapture<'a>,
     groups_of: &'a [GroupId],
-    /// The rows that document the conversations of each kind, which are looked up once.
+    /// The rows that document each kind of conversation. They are looked up once per kind.
     known: ByQueryKind<Arc<Fitting>>,
     /// The clients whose names have been added to a row.
     named: HashSet<(usize, PartyKind, Option<IpAddr>), ahash::RandomState>,
@@ -293,8 +294,7 @@ impl<'a> RowCounter<'a> {
     }
 }
 
-/// Returns the hosts that a conversation goes through: its server, or the holders of a virtual
-/// address.
+/// Returns the hosts that served a conversation: its server, or the holders of a virtual address.
 fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
     match j.server.kind {
         PartyKind::Host(host) => policy.holders(host),

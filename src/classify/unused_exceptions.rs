@@ -1,4 +1,4 @@
-//! Exceptions that were not needed.
+//! Exceptions that matched no traffic, or that were created after the traffic had ended.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::verdict::{Code, Doubts};
 use crate::conversation::Conversations;
 use crate::policy::{ExceptionParty, Policy, SeverityColumn};
 
-/// Returns the exceptions that were made after the traffic that they permit had ended, each with
-/// the number of such conversations.
+/// Returns the exceptions that were created after the traffic that they permit had ended: the index
+/// of each, and the number of such conversations.
 pub(super) fn predated(
     policy: &Policy,
     conversations: &Conversations,
@@ -29,7 +29,7 @@ pub(super) fn predated(
 }
 
 impl Judgement {
-    /// Adds a finding for each exception that matched nothing.
+    /// Adds a finding for each exception that matched no traffic.
     pub(super) fn add_unused_exceptions(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
         let words = |side: &ExceptionParty| match side {

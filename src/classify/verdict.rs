@@ -1,23 +1,23 @@
-//! The vocabulary of the judgement.
+//! The verdicts, codes, doubts and statuses of the judgement.
 
 use crate::model::named_enum;
 
 named_enum!(
     /// The verdict on a conversation, a matrix row or a finding.
     Verdict {
-        /// A site exception permits it.
+        /// A site exception permits the traffic.
         Excepted = "excepted",
-        /// A row of the matrix documents it.
+        /// A row of the matrix documents the traffic.
         Documented = "documented",
-        /// Traffic that every network has.
+        /// The traffic is background traffic, which occurs in every network.
         Background = "background",
         /// The matrix allows the two roles to communicate, but not on this port.
         UnexpectedPort = "unexpected-port",
         /// No row allows the two ends to communicate.
         Undocumented = "undocumented",
-        /// The matrix requires it on this farm, and the capture could have shown it but does not.
+        /// The matrix requires the traffic on this farm, but it failed or was not attempted.
         Missing = "missing",
-        /// The capture could not show it.
+        /// The capture could not have shown the traffic.
         NotAssessable = "not-assessable",
         /// Inventory and capture contradict each other.
         Inventory = "inventory",
@@ -32,80 +32,82 @@ impl Verdict {
 }
 
 named_enum!(
-    /// The reason for a verdict. Codes are in the order in which they are tried. A later code is
-    /// worse.
+    /// The reason for a verdict. Codes are in the order in which they are checked, and a later code
+    /// is worse.
     Code {
-        /// A site exception permits it.
+        /// A site exception permits the traffic.
         Exception = "exception",
         /// A row of the matrix fits.
         Matrix = "matrix",
-        /// A row fits, on the port that the site moved it to.
+        /// A row fits on the port to which the inventory moved it.
         Renumbered = "renumbered",
         /// A row of an overlay fits.
         Overlay = "overlay",
-        /// Traffic that every network has.
+        /// Background traffic, which occurs in every network.
         Background = "background",
-        /// An exception that has expired would have permitted it.
+        /// An expired exception would have permitted the traffic.
         ExpiredException = "expired-exception",
-        /// A row fits that needs a feature that is off according to the inventory.
+        /// A row fits, but needs a feature that is off in the inventory.
         FeatureOff = "feature-off",
         /// The port is documented for these roles over another transport.
         WrongTransport = "wrong-transport",
-        /// The port is documented for these roles in the other direction.
+        /// The port is documented for these roles in the opposite direction.
         Reversed = "reversed",
-        /// The matrix allows the roles to communicate, on other ports.
+        /// The matrix allows the roles to communicate, but not on this port.
         PortNotInMatrix = "port-not-in-matrix",
-        /// An internal port of a farm host was reached from outside.
+        /// An external client contacted an internal port of a farm host.
         ExposedInternal = "exposed-internal",
-        /// The port is documented at the destination, for other roles.
+        /// The port is documented at the server, but for other clients.
         WrongSource = "wrong-source",
         /// No row allows the two roles to communicate.
         NoRelation = "no-relation",
-        /// An end is listed without a role.
+        /// An end has no role in the inventory.
         NoRole = "no-role",
-        /// An end is not listed.
+        /// An end is not in the inventory.
         UnknownHost = "unknown-host",
         /// The answer was an RST or an ICMP port unreachable.
         Refused = "refused",
-        /// An ICMP error reported that it is prohibited, or that the host is unreachable.
+        /// An ICMP error (prohibited, or host unreachable) or an RST from another device rejected
+        /// the traffic.
         Rejected = "rejected",
-        /// The answer was a bare ACK that does not acknowledge the attempt.
+        /// The answer to the SYN was a bare ACK that does not acknowledge it.
         Challenged = "challenged",
         /// No answer was seen.
         Unanswered = "unanswered",
-        /// The server answered, and the client did not continue.
+        /// The server answered, but the client did not complete the handshake.
         HalfOpen = "half-open",
         /// No attempt was made, although the capture could have shown it.
         NeverAttempted = "never-attempted",
         /// A host was not seen sending.
         HostNotSeen = "host-not-seen",
-        /// The span does not cover the pair.
+        /// Nothing shows that the capture covers the pair.
         PairNotCovered = "pair-not-covered",
         /// Only one direction is visible.
         OneSidedView = "one-sided-view",
-        /// It stays inside a host.
+        /// The traffic would stay inside a host.
         LoopbackOnly = "loopback-only",
-        /// It was watched for less time than the row needs.
+        /// The capture watched for less time than the row needs.
         WindowTooShort = "window-too-short",
         /// A capture filter was active.
         CaptureFiltered = "capture-filtered",
         /// The capture lost too many frames.
         LossTooHigh = "loss-too-high",
-        /// It needs a feature that the inventory does not name.
+        /// The row needs a feature that the inventory does not mention.
         FeatureUnknown = "feature-unknown",
-        /// It is expected only after something that was not seen.
+        /// The row is expected only after a trigger, which was not seen.
         TriggerNotSeen = "trigger-not-seen",
-        /// A host serves, proved by a handshake, a port that only another role serves.
+        /// A handshake shows that a host serves a port of a role that it does not have.
         RoleMismatch = "role-mismatch",
-        /// A host showed no activity of its role.
+        /// A host showed no traffic of one of its roles.
         SilentRole = "silent-role",
-        /// Two hosts claim one address at the same time.
+        /// Several hardware addresses claim one address at the same time.
         AddressConflict = "address-conflict",
-        /// Addresses that stay inside a host were seen on a network.
+        /// Loopback addresses were seen on a network.
         LoopbackOnWire = "loopback-on-wire",
-        /// Only a feature that is usually off, and that the inventory does not name, permits it.
+        /// Only a feature that is usually off, and that the inventory does not mention, permits the
+        /// traffic.
         FeatureUnstated = "feature-unstated",
-        /// An exception matched nothing.
+        /// An exception matched no traffic.
         UnusedException = "unused-exception",
     }
 );
@@ -127,29 +129,32 @@ impl Code {
 }
 
 named_enum!(
-    /// The reason why something is not certain.
+    /// The reason why a result is not certain.
     Doubt {
         /// The direction is a guess, and the other orientation would be judged differently.
         Direction = "direction",
-        /// The coverage is inferred, or rests on a trigger.
+        /// The capture may not cover the traffic, for example because its coverage is only
+        /// inferred.
         Coverage = "coverage",
-        /// The deciding row is doubtful.
+        /// The row that the ruling is based on is doubtful.
         Row = "row",
-        /// Only a name could decide, and the capture shows none or only a weak one.
+        /// The ruling depends on the server's name, and the capture shows no name or only a weak
+        /// one.
         Name = "name",
-        /// The capture may have lost contradicting packets.
+        /// The capture may have lost packets that would contradict the result.
         Loss = "loss",
         /// Memory ran short, and the flow was aggregated with others.
         Aggregated = "fold",
-        /// Its packets contradict each other, so another device may have sent some of them.
+        /// Packets of the flow contradict each other, so another device may have sent some of them.
         Spoof = "spoof",
-        /// It was seen inside a tunnel that the inventory does not state, where it could be forged.
+        /// The traffic was seen inside a tunnel that the inventory does not declare, where it could
+        /// be forged.
         Tunnel = "tunnel",
-        /// It rests on an ICMP error that any host could have sent.
+        /// The result is based on an ICMP error that any host could have sent.
         Quoted = "quoted",
         /// The clocks of the capture contradict each other.
         Clock = "clock",
-        /// Frames that could not be decoded may contain what seems to be missing.
+        /// Frames that could not be decoded may contain the traffic that seems to be missing.
         Unread = "unread",
     }
 );
@@ -164,7 +169,7 @@ impl Doubts {
         self.0 |= 1 << doubt as u8;
     }
 
-    /// Returns the doubts of both sets.
+    /// Returns the union of both sets.
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -183,17 +188,17 @@ impl Doubts {
 named_enum!(
     /// The status of a row of the matrix: the first that applies.
     Status {
-        /// Nothing in the inventory has one of its roles.
+        /// A role of the row does not occur in the inventory.
         RoleAbsent = "role-absent",
-        /// It needs a feature that is off.
+        /// The row needs a feature that is off.
         FeatureOff = "feature-off",
-        /// It should have been seen, but was not, or it failed.
+        /// The traffic was required, but it was not seen or it failed.
         Missing = "missing",
-        /// It was seen.
+        /// The traffic was seen.
         Seen = "seen",
-        /// It should have been seen, but the capture could not show it.
+        /// The traffic was required, but the capture could not have shown it.
         NotAssessable = "not-assessable",
-        /// It was not seen, and was not required.
+        /// The traffic was not seen, and was not required.
         NotExpected = "not-expected",
     }
 );

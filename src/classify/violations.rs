@@ -19,7 +19,8 @@ pub(super) struct Grouping<'a> {
 }
 
 impl Grouping<'_> {
-    /// Adds the findings for conversations that are not documented. Returns the book.
+    /// Adds the findings for conversations that are not permitted, or only by an unusual feature.
+    /// Returns the book.
     pub(super) fn unpermitted(mut self) -> FindingBook {
         let policy = self.judge.policy;
         let unusual: Vec<bool> =
@@ -37,8 +38,8 @@ impl Grouping<'_> {
         let mut entries = GroupEntries::default();
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(code) = code(j) else { continue };
-            // A conversation that only an ICMP error quotes does not accuse anyone. Loopback
-            // addresses have a finding of their own.
+            // A conversation that is known only from ICMP errors is not evidence against its ends.
+            // Loopback addresses have a finding of their own.
             if c.doubts.has(DoubtSource::Quoted) || c.rare().on_wire {
                 continue;
             }
@@ -102,7 +103,7 @@ impl Grouping<'_> {
         let code = Code::UnknownHost;
         let about = About::Port(0);
         let key = FindingKey { code, client, server, transport: None, about };
-        // The finding is as certain as the most certain of them.
+        // The finding is as certain as its most certain conversation.
         let doubts = strangers.iter().map(|n| self.judged[*n as usize].doubts);
         let doubts = doubts.min_by_key(|doubts| !doubts.certain()).unwrap_or_default();
         let members = self.book.pool.add(strangers);
@@ -113,7 +114,7 @@ impl Grouping<'_> {
     }
 }
 
-/// Returns the ends of a conversation.
+/// Returns the ends of a conversation, client first.
 pub(super) fn pair(
     ends: &mut EndInterner,
     j: &Judged,

@@ -1,4 +1,4 @@
-//! The command line as the user types it: checked words, nothing opened yet.
+//! Defines the command line. Arguments are parsed and checked, but nothing is opened yet.
 
 use std::path::PathBuf;
 
@@ -547,7 +547,7 @@ fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
     names.map(|name| Sandbox::parse(&name).unwrap_or(Sandbox::Auto))
 }
 
-/// Parses an address with a port. A port alone means this host.
+/// Parses an address with a port. A port alone stands for that port on 127.0.0.1.
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
     let address = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
     address.parse().map_err(|_| "give an address like 127.0.0.1:9475".to_owned())
@@ -565,7 +565,8 @@ fn fail_on(text: &str) -> Result<FailOn, String> {
     }
 }
 
-/// Parses an RFC 3339 time, a date (its first moment, UTC) or a date and time without zone (UTC).
+/// Parses an RFC 3339 time, a date and time without a zone (UTC), or a date (its first moment in
+/// UTC).
 fn parse_time(text: &str) -> Result<Nanos, String> {
     let utc = |time: jiff::civil::DateTime| {
         time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
@@ -580,7 +581,7 @@ fn parse_time(text: &str) -> Result<Nanos, String> {
     Nanos::try_from(time.as_nanosecond()).map_err(|_| "the time is out of range".to_owned())
 }
 
-/// Parses a code and its severity, like `refused=low`.
+/// Parses a code and its severity, such as `refused=low`.
 fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
     let (code, level) =
         text.split_once('=').ok_or("give a code and a severity like refused=low")?;
@@ -597,7 +598,8 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
     Ok((code, level))
 }
 
-/// Parses a port and protocol, like `20003/tcp` or `tcp/20003`; for `112/ip` the protocol alone.
+/// Parses a port and a protocol, such as `20003/tcp` or `tcp/20003`. For `112/ip`, the number is
+/// that of the protocol.
 fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     let wrong = || "give a port and a protocol like 20003/tcp, or 112/ip".to_owned();
     let (a, b) = text.split_once('/').ok_or_else(wrong)?;
@@ -625,7 +627,7 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     }
 }
 
-/// Parses a network, like `203.0.113.0/24`.
+/// Parses a network, such as `203.0.113.0/24`.
 fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
     let net: ipnet::IpNet =
         text.parse().map_err(|_| "give a network like 203.0.113.0/24".to_owned())?;
@@ -636,7 +638,7 @@ fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
     }
 }
 
-/// Parses seconds, like `600`, `600s`, `10m` or `1h`.
+/// Parses a duration in seconds, such as `600`, `600s`, `10m` or `1h`.
 fn parse_duration(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
@@ -646,7 +648,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
 }
 
-/// Parses the length of a window in seconds: at least one.
+/// Parses the length of a window, which must be at least one second.
 fn parse_window(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {
         0 => Err("a window takes at least a second".to_owned()),
@@ -654,7 +656,7 @@ fn parse_window(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Parses a share, like `1%` or `0.01`.
+/// Parses a share, such as `1%` or `0.01`.
 fn parse_share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
         Some(number) => (number, 100.0),
@@ -667,7 +669,8 @@ fn parse_share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "give a share from 0% to 100%".to_owned())
 }
 
-/// Parses bytes, like `512MiB`, `2GiB`, `64K` or `1000000`.
+/// Parses a size in bytes, such as `512MiB`, `2GiB`, `64K` or `1000000`. All units are powers of
+/// 1024.
 fn parse_size(text: &str) -> Result<usize, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

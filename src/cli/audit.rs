@@ -1,4 +1,4 @@
-//! `rasaudit audit`: from arguments to reports.
+//! Implements `rasaudit audit`, from arguments to reports.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -25,13 +25,14 @@ use crate::result::AuditResult;
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
-    // This comes first, because finding files with equal content reads them, which may take a
-    // while.
+    // The handler is installed first, because `prepare` reads files to find those with equal
+    // content, which may take a while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     let Some((plan, policy, baseline)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
-    // Created before the long work starts, so that a wrong name is reported at once.
+    // The folders are created before the long work starts, so that an unusable path is reported at
+    // once.
     match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
         Ok(made) => put_folders(&folders, made),
         Err(failure) => return Ok(report_failure(failure)),
@@ -50,8 +51,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let audit = match audit {
         Ok(audit) => audit,
         Err(failure) => {
-            // The interrupt handler keeps its reference forever, so the content must be dropped
-            // now.
+            // The interrupt handler never drops its reference, so the folders must be dropped here.
             drop(take_folders(&folders));
             return Ok(report_failure(failure));
         }
@@ -92,8 +92,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     Ok(status.into())
 }
 
-/// Returns whether an audit that checked nothing is not a success. Users who say what fails the
-/// audit rely on the exit code.
+/// Returns whether an audit that checked nothing counts as failed. Users who set `--fail-on` rely
+/// on the exit code.
 pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) -> bool {
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
@@ -138,7 +138,8 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
     Some((plan.ok()?, policy.ok()?, baseline.ok()?))
 }
 
-/// Prints the wall time and the processor time of each step, and the processor time per frame.
+/// Prints the wall-clock time and the processor time of each step, and its processor time per
+/// frame.
 fn print_timings(progress: &Progress, frames: u64) {
     anstream::eprintln!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu a frame");
     for Step { name, wall, cpu } in progress.timings.steps() {
@@ -149,7 +150,7 @@ fn print_timings(progress: &Progress, frames: u64) {
     }
 }
 
-/// Prints the report on standard output: the requested format, or the summary. `reports` and
+/// Prints the report to standard output, in the requested format or as the summary. `reports` and
 /// `evidence` are the folders that were written.
 pub(super) fn print_report(
     result: &AuditResult<'_>,
@@ -162,7 +163,7 @@ pub(super) fn print_report(
         Some(format) => print_format(result, format),
     };
     match printed {
-        // The reader of the output has seen enough. The result of the audit still counts.
+        // The reader of the output may close it early. The result of the audit still counts.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }
@@ -193,7 +194,7 @@ fn print_format(result: &AuditResult<'_>, format: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Returns the name of this host if a URL can contain it.
+/// Returns the name of this host; `None` if a URL cannot contain it.
 fn host_name() -> Option<String> {
     #[cfg(unix)]
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;

@@ -1,4 +1,4 @@
-//! `rasaudit inventory draft`: a first inventory from captures.
+//! Implements `rasaudit inventory draft`, which drafts an inventory from captures.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use crate::policy::{Diagnostic, Inventory, MATRICES, Matrix, Policy, TextFile, i
 /// The matrix that roles are guessed from if the user does not name one.
 const DEFAULT_MATRIX: &str = MATRICES[0];
 
-/// What a draft is based on.
+/// The data that a draft is based on.
 struct DraftContext {
     matrix: Matrix,
     /// The inventory that the draft extends, and its text.
@@ -95,8 +95,8 @@ fn is_in_place(arguments: &DraftArguments) -> bool {
     arguments.out.is_some() && arguments.out == arguments.merge
 }
 
-/// Checks that the draft can be written where the user wants it. A second draft must not overwrite
-/// what a user has corrected by hand.
+/// Checks that the draft can be written to the requested path. A new draft must not overwrite a
+/// file that the user has corrected by hand.
 fn check_output(arguments: &DraftArguments) -> Result<(), String> {
     let Some(path) = arguments.out.as_deref() else { return Ok(()) };
     if path.exists() && !is_in_place(arguments) {
@@ -110,8 +110,8 @@ fn check_output(arguments: &DraftArguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns an inventory with what a draft adds to it; `None` if the result is not a valid
-/// inventory, because nothing can be appended to hosts or networks that are written in one line.
+/// Returns an inventory with the additions of a draft. Returns `None` if the result is not a valid
+/// inventory, because nothing can be appended to hosts or networks that are written as one array.
 fn merge(
     drafted: &DraftedInventory,
     matrix: &Matrix,
@@ -134,7 +134,7 @@ fn merge(
     Ok(is_valid.then_some(merged))
 }
 
-/// Loads what a draft is based on. The error lists all problems.
+/// Loads the data that a draft is based on. The error lists all problems.
 fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
     let mut internal = Given::usual_internal();
     internal.extend(arguments.internal.iter().map(IpNet::trunc));
@@ -167,7 +167,7 @@ fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnost
 
 /// Replaces a file, entirely or not at all.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    // A symbolic link stays a link.
+    // The target of a symbolic link is replaced, not the link.
     let path = &path.canonicalize()?;
     let before = std::fs::read(path)?;
     let is_utf8 = std::str::from_utf8(&before).is_ok() && !before.contains(&0);

@@ -1,4 +1,4 @@
-//! `rasaudit exceptions`: creating and checking lists of exceptions.
+//! Implements `rasaudit exceptions`, which creates and checks lists of exceptions.
 
 use std::io::{self, Write};
 use std::path::Path;

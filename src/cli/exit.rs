@@ -1,4 +1,4 @@
-//! Exit codes: a documented list that scripts rely on (`docs/reports.md`).
+//! Defines the exit codes, a documented list that scripts rely on (`docs/reports.md`).
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ pub(super) enum Exit {
     CannotDo,
     /// 3: done, but part of the input could not be read.
     Partial,
-    /// 4: done, but nothing was checked, and that was not to count as success.
+    /// 4: done, but nothing was checked although a check was required.
     Unchecked,
     /// 130: interrupted. Nothing was written.
     Interrupted,
@@ -24,7 +24,7 @@ pub(super) enum Exit {
 pub(super) struct AuditStatus {
     /// Whether part of the input could not be read, or part of the output could not be written.
     pub is_partial: bool,
-    /// Whether nothing was checked, and that does not count as success.
+    /// Whether nothing was checked although a check was required.
     pub is_unchecked: bool,
     /// Whether findings reach `--fail-on`.
     pub has_failed: bool,

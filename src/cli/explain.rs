@@ -1,5 +1,5 @@
-//! `rasaudit explain`: whether some traffic is documented, by which row and with which feature, and
-//! if it is not, which rows are nearest.
+//! Implements `rasaudit explain`, which shows whether some traffic is documented, by which row and
+//! with which feature, or otherwise which rows come closest.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,14 +14,14 @@ use crate::policy::{
     Certainty, FeatureState, Inventory, PartyKind, Pattern, RoleSet, Row, nearest,
 };
 
-/// One end, as the user named it.
+/// One end of the traffic, as the user named it.
 struct QuestionEnd {
     party: Party,
     address: IpAddr,
-    /// A name that is not in the inventory.
+    /// The DNS name of a host that is not in the inventory.
     name: Option<String>,
     broadcast: bool,
-    /// Whether it is the same host as the other end.
+    /// Whether this end is the same host as the other end.
     itself: bool,
     words: String,
 }
@@ -85,8 +85,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
 }
 
-/// Returns each pair of roles with whether it is documented, if the user named a group and its
-/// members differ. Otherwise returns `None`.
+/// Returns each pair of roles, and whether the traffic between them is documented, if the user
+/// named a group and its members differ. Otherwise, returns `None`.
 fn answer_by_member(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
     let roles_of = |party: &Party| -> Vec<usize> {
         match party.kind {
@@ -138,7 +138,7 @@ fn print_members(
     Ok(())
 }
 
-/// Reads one end: a host of the inventory, an address, a role or group, a host name, `broadcast` or
+/// Parses one end: a host of the inventory, an address, a role or group, a DNS name, `broadcast` or
 /// `localhost`.
 fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
@@ -206,7 +206,7 @@ fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     }
 }
 
-/// Prints when an audit would report the traffic as missing.
+/// Prints the conditions under which an audit reports the traffic as missing.
 fn print_conditions_of_absence(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
@@ -219,7 +219,7 @@ fn print_conditions_of_absence(out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether a text can be the name of a host, which is a pattern without a star.
+/// Returns whether a string can be a DNS name: a pattern with a dot and without a star.
 fn is_host_name(text: &str) -> bool {
     text.contains('.') && !text.contains('*') && Pattern::parse(text).is_ok()
 }
@@ -300,7 +300,7 @@ fn row_words(policy: &Policy, row: &Row) -> String {
     format!("{from} > {to}: {service} ({}; {}{off})", row.purpose, row.id)
 }
 
-/// Returns a sentence that says where a row comes from and how certain that is.
+/// Returns a sentence that says where a row comes from and how certain it is.
 fn source_words(row: &Row) -> String {
     let provenance = match row.provenance.strip_prefix("kb-").and_then(|kb| kb.split_once(' ')) {
         Some((article, place)) => format!("the vendor's article {article}, {place}"),
@@ -322,7 +322,8 @@ fn source_words(row: &Row) -> String {
     }
 }
 
-/// Returns a note without the marks of open points, which only the notes of the rules explain.
+/// Returns a note without the marks of open points, such as `(U5)`, which only the `sources.md` of
+/// the rules explains.
 fn without_marks(note: &str) -> String {
     let mut pieces = note.split(" (U");
     let mut text = pieces.next().unwrap_or_default().to_owned();

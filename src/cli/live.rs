@@ -1,4 +1,4 @@
-//! `rasaudit live` and `rasaudit interfaces`.
+//! Implements `rasaudit live` and `rasaudit interfaces`.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -26,14 +26,14 @@ use crate::pipeline::{
 };
 use crate::policy::{Diagnostic, Policy, unreadable};
 
-/// The maximum number of messages that wait while the syslog daemon does not accept them. Older
-/// ones are dropped.
+/// The maximum number of messages that wait while the syslog daemon does not accept them. If there
+/// are more, the oldest are dropped.
 const MAX_UNSENT: usize = 1000;
 
 /// The maximum number of new findings of one window that are printed. The worst come first.
 const MAX_PRINTED: usize = 1000;
 
-/// Lists the interfaces.
+/// Prints all interfaces, and for each whether it is possible to capture on it.
 pub(super) fn interfaces() -> io::Result<Exit> {
     let found = match crate::pipeline::interfaces() {
         Ok(found) => found,
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
         require_assessed: requires_check(arguments.fail_on, arguments.require_assessed),
     };
-    // This comes before any thread starts, so that all threads give up the same privileges.
+    // This must happen before any thread starts, so that all threads give up the same privileges.
     let setup = match ready(&options) {
         Ok(setup) => setup,
         Err(failure) => return Ok(report_failure(failure)),
@@ -126,8 +126,8 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     })
 }
 
-/// What a live audit writes to: the folders of windows, the HTTP listener with its token, and the
-/// syslog daemon.
+/// The outputs of a live audit: the folders of windows, the HTTP listener with its access check,
+/// and the syslog daemon.
 type LiveOutputs = (Option<WindowFolders>, Option<(TcpListener, Auth)>, Option<Syslog>);
 
 /// Checks the options and opens the outputs. Reports problems and returns `None` if there are any.
@@ -159,7 +159,7 @@ fn open_http(arguments: &LiveArguments) -> Result<Option<(TcpListener, Auth)>, S
     Ok(Some((listener, auth)))
 }
 
-/// Returns the options of the audit that the arguments ask for.
+/// Returns the options of the live audit that the arguments describe.
 fn options(arguments: &LiveArguments, inventory: &Path) -> LiveOptions {
     LiveOptions {
         interfaces: arguments.interfaces.clone(),
@@ -191,7 +191,7 @@ fn options(arguments: &LiveArguments, inventory: &Path) -> LiveOptions {
     }
 }
 
-/// Loads the policy from files that no other user can change.
+/// Loads the policy. Files that other users could change are refused.
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     let names_or_paths = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
@@ -207,11 +207,13 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
 }
 
-/// Reads the token that HTTP clients must send, from a file that no other user can read.
+/// Reads the token that HTTP clients must send. A file that other users could read or change is
+/// refused.
 fn read_token(file: &Path) -> Result<Auth, String> {
     let problem = |what: &str| format!("--token {}: {what}", file.display());
     let failed = |error: &io::Error| problem(&unreadable(file, error));
-    // A device would never end, and a pipe would block until something is written to it.
+    // Reading a device might never end, and reading a pipe would block until something is written
+    // to it.
     if !file.metadata().map_err(|error| failed(&error))?.is_file() {
         return Err(problem("is no file"));
     }
@@ -230,7 +232,8 @@ fn read_token(file: &Path) -> Result<Auth, String> {
     Auth::with_token(text.trim()).map_err(|error| problem(&error.to_string()))
 }
 
-/// Collects the files at and below a path that users other than root and this user may write.
+/// Collects the files at and below a path that users other than root and the current user could
+/// change.
 #[cfg(unix)]
 fn find_writable_by_others(path: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -259,8 +262,8 @@ fn written_folders(arguments: &LiveArguments) -> Vec<PathBuf> {
 /// Returns the files and folders that a reload reads.
 fn reloaded_paths(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
-    // An editor replaces a file, so its folder must be readable. A matrix or an overlay may be a
-    // folder beside it.
+    // Editors replace files, so the folder of each file must be readable. A matrix or an overlay
+    // may be a folder next to the inventory.
     let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder_of).collect();
     paths.extend(policy_args.rules.clone());
     paths.extend(policy_args.overlays.iter().chain(&policy_args.matrix).map(PathBuf::from));
@@ -292,7 +295,7 @@ struct ConsoleObserver<'a> {
     folders: Option<WindowFolders>,
     /// The number of findings of all windows.
     findings: AtomicU64,
-    /// Whether reports, state or frames could not be written, until reports are written again.
+    /// Whether writing reports, state or frames has failed since reports were last written.
     output_failed: AtomicBool,
     pages: Arc<LiveSnapshot>,
     syslog: Option<Syslog>,
@@ -303,7 +306,7 @@ struct ConsoleObserver<'a> {
 }
 
 impl ConsoleObserver<'_> {
-    /// Prints what is watched, how, and where the results are.
+    /// Prints the interfaces, the inventory, the length of a window, and where the results are.
     fn print_start(&self, page: Option<SocketAddr>) {
         let LiveArguments { interfaces, every, out, state, .. } = self.arguments;
         let inventory = self.inventory.display();
@@ -322,15 +325,15 @@ impl ConsoleObserver<'_> {
         }
     }
 
-    /// Prints a message, unless the user wants no messages.
+    /// Prints a message to standard error, unless `--quiet` is set.
     fn print(&self, text: &str) {
         if !self.arguments.quiet {
             anstream::eprintln!("{}", escape_control(text));
         }
     }
 
-    /// Sends findings to syslog, starting with those that it did not accept before. A failure is
-    /// reported once.
+    /// Sends findings to syslog, starting with those that could not be sent before. A repeated
+    /// failure is reported only once.
     fn send(&self, new: Vec<Message>) {
         let Some(syslog) = &self.syslog else { return };
         let mut unsent = self.unsent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -1,4 +1,4 @@
-//! `rasaudit matrix`: showing, checking and comparing port matrices.
+//! Implements `rasaudit matrix`, which shows, checks and compares port matrices.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -27,8 +27,8 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     };
     let mut problems = matrix.lint();
     problems.extend(check_examples(&matrix));
-    // For a single file, only its own rows are checked, not the roles and features that it is read
-    // with.
+    // For a single file, only problems in this file are reported, not those in the built-in roles
+    // and features.
     problems.retain(|problem| !path.is_file() || problem.file == name);
     if !problems.is_empty() {
         report_errors(&problems);
@@ -55,7 +55,7 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Finds rules by a file, a folder, or the name of an overlay or a matrix.
+/// Finds rules by the path of a file or folder, or by the name of an overlay or a matrix.
 fn find_rules_to_check(name: &str) -> Result<RuleFiles, PolicyError> {
     let path = Path::new(name);
     if path.is_file() {
@@ -159,7 +159,8 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
             ]);
         }
     };
-    // If the other matrix allows it for other sources, the port itself stays open.
+    // If the other matrix allows the port for other sources, the port itself does not open or
+    // close.
     add_rows(["opens", "widens"], new.beyond(&old));
     add_rows(["closes", "narrows"], old.beyond(&new));
     let before = service_names(&old);
@@ -180,7 +181,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Returns the roles that stand for services outside, with the names of the services.
+/// Returns the roles that stand for external services, each with the name of a service.
 fn service_names(matrix: &Matrix) -> BTreeSet<(String, String)> {
     let slug = |role: usize| matrix.roles[role].slug.clone();
     matrix.services.iter().map(|(role, name)| (slug(*role), name.to_string())).collect()
@@ -207,13 +208,13 @@ fn feature_table(matrix: &Matrix) -> TextTable {
 /// Which columns of rows are shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RowColumns {
-    /// Those that fit on a terminal.
+    /// The columns that fit on a terminal.
     Main,
-    /// All of them, including what a row is based on.
+    /// All columns, including those for the source of a row.
     All,
 }
 
-/// Returns the rows between some roles.
+/// Returns the rows with these source and destination roles; `None` stands for any role.
 fn row_table(
     matrix: &Matrix,
     from: Option<RoleSet>,

@@ -1,4 +1,4 @@
-//! The command line: turns arguments into a checked plan, and outcomes into exit codes.
+//! Turns command-line arguments into a checked plan, and outcomes into exit codes.
 
 mod args;
 mod audit;
@@ -28,14 +28,15 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version count as success. Everything else is work that could not be done.
+            // `--help` and `--version` count as success. All other errors mean that the work could
+            // not be done.
             let _ = error.print();
             return if error.use_stderr() { Exit::CannotDo.into() } else { Exit::Compliant.into() };
         }
     };
     match run(arguments) {
         Ok(exit) => exit.into(),
-        // The reader of the output has seen enough.
+        // The reader of the output may close it early, which is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
         Err(error) => {
             report_error(&error.to_string());
@@ -70,13 +71,13 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
     }
 }
 
-/// Prints a warning on standard error.
+/// Prints a warning to standard error.
 fn warn(what: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
     anstream::eprintln!("{style}warning:{style:#} {}", crate::model::escape_control(what));
 }
 
-/// Prints a problem on standard error.
+/// Prints an error to standard error.
 fn report_error(problem: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     anstream::eprintln!("{style}error:{style:#} {}", crate::model::escape_control(problem));

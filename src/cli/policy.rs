@@ -1,4 +1,4 @@
-//! Loading and checking the matrix and the inventory, with all their problems at once.
+//! Loads and checks the matrix and the inventory, and reports all their problems at once.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,20 +13,20 @@ use crate::policy::{
     is_toml,
 };
 
-/// Prints all problems of a file.
+/// Prints all problems to standard error.
 pub(super) fn report_errors(problems: &[Diagnostic]) {
     for problem in problems {
         report_error(&problem.to_string());
     }
 }
 
-/// Returns a problem of a file that no single line is to blame for.
+/// Returns a problem that concerns a file as a whole.
 pub(super) fn file_problem(file: &str, message: impl ToString) -> Vec<Diagnostic> {
     vec![Diagnostic { file: file.to_owned(), line: 0, message: message.to_string() }]
 }
 
-/// Reads a file that the user wrote and that should be `wanted`. The error says what is wrong with
-/// it.
+/// Reads a text file that the user wrote. `wanted` describes the expected content in error
+/// messages.
 pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagnostic>> {
     let bytes = TextFile::bytes(file).map_err(|problem| vec![problem])?;
     match capture_kind(&bytes) {
@@ -38,7 +38,7 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagn
     }
 }
 
-/// Reads a file of an earlier report. The error says what is wrong with it.
+/// Reads a file of an earlier report, and checks it against the manifest of the report.
 pub(super) fn read_report(file: &Path) -> Result<String, String> {
     let TextFile { name, text, .. } =
         read_text(file, "the findings.csv of an audit").map_err(|problems| {
@@ -89,7 +89,8 @@ pub(super) fn load_policy(
             None
         }
     };
-    // Without its matrix, the rest of the inventory is still checked against the built-in matrix.
+    // If the matrix cannot be loaded, the rest of the inventory is checked against the first
+    // built-in matrix.
     let mut files = match files {
         Some(files) => files,
         None => RuleFiles::named(MATRICES[0], None).map_err(|error| file_problem(&name, error))?,
@@ -126,7 +127,8 @@ pub(super) fn load_policy(
     }
 }
 
-/// Finds a matrix by name, or by a folder of rules relative to the folder of the inventory.
+/// Finds a matrix by its name, or by the path of a folder of rules. A relative path starts at
+/// `from`, the folder of the inventory, if that is given.
 pub(super) fn find_matrix(
     name: &str,
     rules: Option<&Path>,

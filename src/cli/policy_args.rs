@@ -1,4 +1,4 @@
-//! The policy as the command line names it.
+//! Loads the policy that the command line describes.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Reports of a stored result.
+//! Implements `rasaudit report`, which writes reports from a stored result.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::pipeline::{Folders, Progress, fits_manifest};
 use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
 
-/// Writes reports of the result of an earlier audit.
+/// Writes reports from the result of an earlier audit.
 pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         report_error("a result cannot be read from standard input; give a file name");
         return Ok(Exit::CannotDo);
     }
-    // The folder of an earlier report stands for the result in it.
+    // If the path is the folder of an earlier report, the result in it is used.
     let path = if arguments.result.is_dir() {
         arguments.result.join("audit.json")
     } else {

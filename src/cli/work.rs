@@ -1,4 +1,4 @@
-//! Long-running work: progress on a terminal, interrupts and failures.
+//! Supports long-running work: progress on a terminal, interrupts and failures.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::Ordering;
@@ -11,16 +11,18 @@ use super::exit::Exit;
 use super::report_error;
 use crate::pipeline::{AuditError, Folders, Plan, Progress};
 
-/// The time that the work has to stop by itself after an interrupt. A read that waits for standard
-/// input cannot stop.
+/// The time that the work has to stop by itself after an interrupt. Work that waits for standard
+/// input cannot stop by itself.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Stops the work on an interrupt. The work stops by itself if it can, otherwise this ends the
-/// program. Either way nothing half-written is left.
+/// Installs a handler that stops the work on an interrupt. The work stops by itself if it can.
+/// Otherwise, the handler ends the program. In both cases, no partially written file is left.
 ///
-/// The thread that takes the folders writes into them. It then stops by itself or finishes.
+/// If the work has already taken the folders to write into them, the handler does not end the
+/// program. The work then stops by itself or finishes.
 pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Option<Folders>>>) {
-    // Without a handler, an interrupt ends the program at once, which is not worse.
+    // If the handler cannot be installed, an interrupt ends the program at once, which is
+    // acceptable.
     let _ = ctrlc::set_handler(move || {
         progress.stop.store(true, Ordering::Relaxed);
         std::thread::sleep(GRACE);
@@ -57,12 +59,12 @@ pub(super) fn report_failure(failure: AuditError) -> Exit {
     }
 }
 
-/// How much is printed beside results and errors.
+/// How much is printed in addition to results and errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verbosity {
     /// Nothing (`--quiet`).
     Quiet,
-    /// Progress and what happens.
+    /// Progress and messages.
     Normal,
 }
 

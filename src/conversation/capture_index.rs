@@ -1,5 +1,5 @@
-//! What the capture shows beyond single flows: which endpoints serve, which hosts sent broadcasts,
-//! and which addresses were seen.
+//! Evidence from the whole capture, beyond single flows: the endpoints that serve, the hosts that
+//! sent broadcasts, and the addresses that were seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,35 +12,37 @@ use crate::flow::{
 };
 use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
-/// How an address was seen.
+/// The traffic of one address in the capture.
 #[derive(Clone, Default, Debug)]
 pub struct HostActivity {
-    /// What it sent, including broadcasts and address claims (ARP).
+    /// Traffic sent from the address, including broadcasts and address claims (ARP).
     pub sent: Amount,
-    /// What was sent to it by unicast.
+    /// Unicast traffic sent to the address.
     pub received: Amount,
-    /// Number of packets that it sent by unicast.
+    /// Number of unicast packets sent from the address.
     pub unicast_sent: Sum,
-    /// When it sent those. Broadcasts and address claims do not count, because any host can forge
-    /// them in its name.
+    /// Time span of these packets. Broadcasts and address claims do not count, because any host can
+    /// forge them with this address as the source.
     pub unicast_in: TimeSpan,
-    /// Whether it was sent something that only follows from an answer of its own.
+    /// Whether a peer acknowledges replies from this address that the capture does not contain.
     pub answered_unseen: bool,
-    /// When it sent anything.
+    /// Time span of all traffic sent from the address.
     pub sent_in: TimeSpan,
-    /// When something was sent to it by unicast.
+    /// Time span of the unicast traffic sent to the address.
     pub received_in: TimeSpan,
-    /// Packets of flows that the capture cut short: those that it sent, and those sent to it by
+    /// Number of truncated packets in flows: those sent from the address, then those sent to it by
     /// unicast.
     pub cut: [Sum; 2],
-    /// Source hardware addresses of its frames.
+    /// Source hardware addresses of the frames sent from the address.
     pub macs: BoundedSet<Mac, 4>,
-    /// Whether at least one of its packets had passed a router: the hop count is not one that
-    /// systems start with.
+    /// Whether at least one packet from the address passed a router: its hop count is not a usual
+    /// initial value.
     pub routed: bool,
-    /// Whether it is a loopback address that was seen on a wire.
+    /// Whether the address is a loopback address that was seen on a link with hardware addresses or
+    /// in a tunnel.
     pub on_wire: bool,
-    /// The hop counts of its packets, except in TCP flows in which it sent only resets.
+    /// Hop counts of the unicast packets from the address. They exclude protocols without ports
+    /// other than ICMPv4, and TCP flows in which the address sent only resets.
     ttl: BoundedSet<u8, 8>,
 }
 
@@ -61,7 +63,7 @@ impl Merge for HostActivity {
     }
 }
 
-/// The time from the first packet to the last.
+/// The time from the first event to the last.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct TimeSpan {
     /// The earliest time.
@@ -71,13 +73,13 @@ pub struct TimeSpan {
 }
 
 impl TimeSpan {
-    /// Includes one time.
+    /// Extends the span to include `time`.
     pub fn see(&mut self, time: Nanos) {
         self.first.see(time);
         self.last.see(time);
     }
 
-    /// Returns the part of the span between two times.
+    /// Returns the part of the span from `start` to `end`. `None` means no limit.
     #[must_use]
     pub fn within(&self, start: Option<Nanos>, end: Option<Nanos>) -> Self {
         let (Some(first), Some(last)) = (self.first.get(), self.last.get()) else { return *self };
@@ -91,7 +93,7 @@ impl TimeSpan {
         within
     }
 
-    /// Returns its length in nanoseconds.
+    /// Returns the length in nanoseconds, or `None` for an empty span.
     pub fn length(&self) -> Option<Nanos> {
         Some(self.last.get()?.saturating_sub(self.first.get()?))
     }
@@ -104,15 +106,15 @@ impl Merge for TimeSpan {
     }
 }
 
-/// The hop counts that systems send with (RFC 1700 and the defaults of network stacks).
+/// The usual initial hop counts (RFC 1700 and the defaults of network stacks).
 const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 
-/// How long an answer may take, in nanoseconds. Silence that is shorter than this when the capture
-/// ends, or when its time range is cut off, means nothing.
+/// The time that a reply may take, in nanoseconds. If the capture ends or is interrupted sooner
+/// after a request, a missing reply proves nothing.
 const TIME_TO_ANSWER: Nanos = SECOND;
 
-/// Returns whether a flow with a loopback address was seen on a link with hardware addresses, or in
-/// a tunnel.
+/// Returns whether the flow has a loopback address and was seen on a link with hardware addresses
+/// or in a tunnel.
 pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
     let loopback = (0..2).any(|side| flow.key.endpoint(side).addr.is_loopback());
     loopback
@@ -121,62 +123,65 @@ pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
         })
 }
 
-/// Returns whether a side of a TCP flow sent only resets.
+/// Returns whether one side of a TCP flow sent only resets.
 fn only_resets(side: &DirectionStats) -> bool {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
     side.has(flag::RST) && !side.has(others)
 }
 
-/// Facts about the whole capture that the reading of single flows depends on.
+/// Facts about the whole capture that are needed to interpret a single flow.
 #[derive(Default)]
 pub struct CaptureIndex {
-    /// What the capture shows of the traffic, and what it lost.
+    /// How much of the traffic the capture shows, and how much it lost.
     pub visibility: VisibilityStats,
     services: HashSet<(Endpoint, Transport), HashSeed>,
-    /// When a host first sent a broadcast from an endpoint to a port.
+    /// Time of the first broadcast from an endpoint to a port.
     broadcast_requests: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
     presences: HashMap<IpAddr, HostActivity, HashSeed>,
-    /// Pairs (silent, peer) where the peer acknowledges packets that the capture never shows.
+    /// Pairs (host, peer) where the peer acknowledges packets from the host that the capture never
+    /// shows.
     unseen_reply_pairs: HashSet<(IpAddr, IpAddr), HashSeed>,
-    /// Addresses that acknowledge packets, from any host, that the capture never shows.
+    /// Addresses that acknowledge packets that the capture never shows, whichever host sent them.
     unseen_repliers: HashSet<IpAddr, HashSeed>,
-    /// Services whose data is acknowledged but never shown, with the clients that acknowledge it.
+    /// Services whose data is acknowledged but never captured, with the clients that acknowledge
+    /// it.
     hidden_services: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
-    /// Address claims (ARP, neighbour discovery), by IP address, hardware address and place.
+    /// Address claims (ARP, neighbour discovery) per binding of an IP address to a hardware
+    /// address.
     pub claims: BTreeMap<AddressBinding, AddressClaim>,
-    /// Number of packets whose ports were not captured, by pair of addresses, the lesser first.
+    /// Number of packets whose ports were not captured, per pair of addresses, lower address first.
     pub portless: BTreeMap<(IpAddr, IpAddr), u64>,
-    /// Hardware addresses of routers: frames of at least three IP addresses come from them.
+    /// Hardware addresses of routers, which send frames for at least three IP addresses.
     routers: HashSet<Mac, HashSeed>,
-    /// Number of flows whose handshake has timestamps, and of those whose timestamps contradict its
-    /// order.
+    /// Number of handshakes with timestamps, and the number of these whose timestamps contradict
+    /// the order of the packets.
     clocks: (u64, u64),
     limits: CaptureLimits,
-    /// Times at which the capture was interrupted before its end.
+    /// Times at which the capture was interrupted.
     cuts: BTreeSet<Nanos>,
 }
 
-/// What one host sent to another.
+/// Traffic that one host sent to another.
 struct SentTraffic<'a, M> {
     sender: IpAddr,
     target: IpAddr,
     stats: &'a DirectionStats,
     is_broadcast: bool,
-    /// Whether the capture shows nothing that the target sent to the sender.
+    /// Whether the flow contains no packet from the target.
     is_target_silent: bool,
-    /// The source hardware addresses of the frames.
+    /// Source hardware addresses of the frames.
     macs: M,
 }
 
-/// What limits the view of the whole capture.
+/// The limits of what the whole capture can show.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CaptureLimits {
-    /// Whether a filter was on, so that missing packets may have been left out.
+    /// Whether a filter was active, which may have excluded missing packets.
     pub filtered: bool,
-    /// Whether packets were seen twice.
+    /// Whether the capture shows packets twice.
     pub doubled: bool,
-    /// How far apart the two sightings of the same packets are, in nanoseconds, if two links with
-    /// different clocks captured them.
+    /// Time between the two sightings of the same packet, in nanoseconds, if it was captured on two
+    /// links with different clocks.
     pub clock_offset: Option<Nanos>,
     /// Time of the earliest frame.
     pub start: Option<Nanos>,
@@ -184,11 +189,11 @@ pub struct CaptureLimits {
     pub end: Option<Nanos>,
 }
 
-/// How much earlier a packet may be stamped than the packet that it follows, in nanoseconds.
+/// The tolerance for timestamps that contradict the order of packets, in nanoseconds.
 const CLOCK_TOLERANCE: Nanos = SECOND / 2;
 
-/// How far apart the hop counts of two packets of one sender may be, because paths through a
-/// network differ slightly.
+/// The tolerated difference between the hop counts of two packets from one sender, because paths
+/// through a network differ slightly.
 pub(super) const TTL_TOLERANCE: u8 = 2;
 
 impl CaptureIndex {
@@ -196,7 +201,7 @@ impl CaptureIndex {
         Self { limits, ..Self::default() }
     }
 
-    /// Returns how an address was seen.
+    /// Returns the traffic of an address, or `None` if the capture does not show the address.
     pub fn presence(&self, address: IpAddr) -> Option<&HostActivity> {
         self.presences.get(&address)
     }
@@ -206,40 +211,42 @@ impl CaptureIndex {
         self.presences.iter().any(|(address, seen)| address.is_loopback() && !seen.on_wire)
     }
 
-    /// Returns all addresses seen, in order.
+    /// Returns the traffic of all addresses, in ascending order of address.
     pub fn presences(&self) -> BTreeMap<IpAddr, &HostActivity> {
         self.presences.iter().map(|(address, presence)| (*address, presence)).collect()
     }
 
-    /// Returns the time of the latest frame, by the earlier of two clocks.
+    /// Returns the time of the latest frame. If two links with different clocks were captured, the
+    /// earlier clock counts.
     pub(super) fn end(&self) -> Option<Nanos> {
         self.limits.end.map(|end| end.saturating_sub(self.limits.clock_offset.unwrap_or(0)))
     }
 
-    /// Returns how far apart the two sightings of the same packets are, in nanoseconds, if two
-    /// links with different clocks captured them.
+    /// Returns the time between the two sightings of the same packet, in nanoseconds, if it was
+    /// captured on two links with different clocks.
     pub fn clock_offset(&self) -> Option<Nanos> {
         self.limits.clock_offset
     }
 
-    /// Returns whether handshakes show that the clocks of two files or interfaces differ.
+    /// Returns whether at least 1 in 20 handshakes has timestamps that contradict the order of its
+    /// packets. Then the clocks of two files or interfaces differ.
     pub fn has_doubtful_clocks(&self) -> bool {
         let (timed, contradict) = self.clocks;
         contradict > 0 && contradict * 20 >= timed
     }
 
-    /// Returns whether frames of several IP addresses come from a hardware address.
+    /// Returns whether a hardware address sent frames for at least three IP addresses.
     pub fn is_router(&self, mac: Mac) -> bool {
         self.routers.contains(&mac)
     }
 
-    /// Returns whether the capture could have shown the answer of `silent` to `peer`, whose request
-    /// was sent at `requested`.
+    /// Returns whether the capture could have shown a reply from `silent` to the request that
+    /// `peer` sent at `requested`.
     ///
-    /// That is the case if the capture shows `silent` sending unicast packets, or `peer` receiving
-    /// some, and continues long enough for an answer. A filter, or a sign that the capture misses
-    /// the traffic between the two, replies of that port or everything sent to `peer`, rules it
-    /// out.
+    /// The capture must show unicast packets from `silent` or to `peer`, and must continue long
+    /// enough for a reply. It could not have shown the reply if a filter was active, or if
+    /// acknowledgements show that it misses the packets from `silent` to `peer`, replies from that
+    /// port, or everything sent to `peer`.
     pub(super) fn could_see(
         &self,
         silent: Endpoint,
@@ -251,7 +258,7 @@ impl CaptureIndex {
             (Some(requested), Some(end)) => end.saturating_sub(requested) >= TIME_TO_ANSWER,
             _ => true,
         };
-        // An answer to a request shortly before a gap may fall into the gap.
+        // The reply to a request shortly before an interruption may fall into the gap.
         let in_time = in_time
             && requested.get().is_none_or(|requested| {
                 let answer = requested..requested.saturating_add(TIME_TO_ANSWER);
@@ -266,8 +273,8 @@ impl CaptureIndex {
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
     }
 
-    /// Returns whether the resets of a side that sent nothing else took another path than the other
-    /// packets of its address: none of their hop counts is close to any of the others.
+    /// Returns whether the resets from a side that sent nothing else took a different path from the
+    /// other packets of its address: none of their hop counts is close to any of the known ones.
     pub(super) fn is_foreign_reset(&self, flow: &Flow<'_>, side: usize) -> bool {
         let Some(presence) = self.presence(flow.key.endpoint(side).addr) else { return false };
         let known: Vec<u8> = presence.ttl.iter().copied().collect();
@@ -276,19 +283,20 @@ impl CaptureIndex {
         !known.is_empty() && links.peek().is_some() && links.all(|link| foreign(link.ttl))
     }
 
-    /// Returns whether the capture shows nothing that is sent to an address: the address
-    /// acknowledges packets, but no unicast packet to it was seen.
+    /// Returns whether the capture misses everything sent to an address: the address acknowledges
+    /// packets, but no unicast packet to it was seen.
     fn is_hidden_from(&self, peer: IpAddr) -> bool {
         let received = self.presence(peer).map_or(0, |presence| presence.received.packets.0);
         received == 0 && self.unseen_repliers.contains(&peer)
     }
 
-    /// Returns whether the handshake of another flow proves that the endpoint serves.
+    /// Returns whether the handshake of any flow proves that the endpoint accepts connections.
     pub(super) fn serves(&self, endpoint: Endpoint, transport: Transport) -> bool {
         self.services.contains(&(endpoint, transport))
     }
 
-    /// Returns the side of a unicast flow that earlier sent a broadcast to the other side's port.
+    /// Returns the side of a unicast UDP flow that earlier sent a broadcast to the other side's
+    /// port. Returns `None` if both sides or neither did.
     pub(super) fn broadcast_requester(&self, flow: &Flow<'_>) -> Option<usize> {
         let transport = flow.key.transport();
         if transport != Transport::UDP {
@@ -297,8 +305,8 @@ impl CaptureIndex {
         let sent_request = [0, 1].map(|side: usize| {
             let requester = flow.key.endpoint(side);
             let responder = flow.key.endpoint(1 - side);
-            // A host without an address sends from the unspecified one and receives the answer at
-            // its new one.
+            // A host without an address sends from the unspecified address and receives the reply
+            // at its new address (DHCP).
             let unspecified: IpAddr = match requester.addr {
                 IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -317,7 +325,7 @@ impl CaptureIndex {
         }
     }
 
-    /// Merges what another part of the flows shows.
+    /// Merges the facts from another part of the flows.
     pub(super) fn merge(&mut self, other: Self) {
         self.visibility.merge(&other.visibility);
         self.services.extend(other.services);
@@ -339,7 +347,7 @@ impl CaptureIndex {
         self.clocks = (self.clocks.0 + other.clocks.0, self.clocks.1 + other.clocks.1);
     }
 
-    /// Determines what only all flows together show: which hardware addresses belong to routers.
+    /// Determines which hardware addresses belong to routers, which only all flows together show.
     pub(super) fn conclude(&mut self) {
         const SEVERAL: usize = 3;
         let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, HashSeed>::default();
@@ -357,7 +365,8 @@ impl CaptureIndex {
         hints: &dyn DirectionHints,
         limits: CaptureLimits,
     ) {
-        // Any host can forge the contents of a tunnel, so they prove nothing about the farm.
+        // Any host can forge the content of an undeclared tunnel, so it proves nothing about the
+        // farm.
         if flow.key.path().is_inside() {
             return;
         }
@@ -400,13 +409,13 @@ impl CaptureIndex {
             if !is_broadcast && flow.links(side).any(|l| !INITIAL_TTLS.contains(&l.ttl)) {
                 self.presences.entry(sender).or_default().routed = true;
             }
-            // Resets alone may come from a firewall that uses the address of the host.
             let sent = &flow.sides[side];
-            // To groups and between neighbours, protocols use hop counts of their own.
+            // Multicast and neighbour protocols use hop counts of their own.
             let is_ordinary =
                 !is_broadcast && (transport.has_ports() || transport == Transport::ICMP);
             if is_ordinary
                 && sent.has_packets()
+                // Resets alone may come from a firewall that uses the address of the host.
                 && !(transport == Transport::TCP && only_resets(sent))
             {
                 let presence = self.presences.entry(sender).or_default();
@@ -415,8 +424,8 @@ impl CaptureIndex {
         }
     }
 
-    /// Compares the timestamps of a handshake with its order. An answer stamped before the packet
-    /// that it answers was stamped by another clock.
+    /// Compares the timestamps of a handshake with the order of its packets. If a reply has an
+    /// earlier timestamp than the packet that it answers, another clock stamped it.
     fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize) {
         let requests = &flow.sides[client];
         let answers = &flow.sides[1 - client];
@@ -433,7 +442,7 @@ impl CaptureIndex {
         self.clocks.1 += u64::from(before || after);
     }
 
-    /// Notes services whose data is acknowledged but never seen, because their answers take another
+    /// Records a service whose data is acknowledged but not seen, because its replies take another
     /// path (direct server return).
     fn note_hidden(&mut self, flow: &Flow<'_>, side: usize) {
         let sent = &flow.sides[side];
@@ -469,8 +478,8 @@ impl CaptureIndex {
         self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
         self.cuts.clone_from(evidence.cuts());
         for (AddressBinding { address, mac, .. }, claim) in &self.claims {
-            // A neighbour discovery message is also a packet of a flow, where it already counts for
-            // its sender.
+            // A neighbour discovery message is also a packet of a flow and already counts for its
+            // sender there.
             if address.is_ipv6() {
                 continue;
             }
@@ -481,7 +490,7 @@ impl CaptureIndex {
         }
     }
 
-    /// Counts traffic for its sender and its target.
+    /// Adds traffic to the activity of its sender and, unless it is a broadcast, of its target.
     fn count(&mut self, traffic: SentTraffic<'_, impl Iterator<Item = Mac>>) {
         let SentTraffic { sender, target, stats, is_broadcast, is_target_silent, macs } = traffic;
         if !stats.has_packets() {
@@ -500,8 +509,8 @@ impl CaptureIndex {
         let to = self.presences.entry(target).or_default();
         to.received.merge(&stats.sent);
         to.received_in.merge(&span);
-        // The sender acknowledges a host that seems silent: the host did answer, but where the
-        // capture does not see it.
+        // The sender acknowledges packets from the target, so the target did reply, on a path that
+        // the capture does not show.
         if is_target_silent && stats.has(flag::ACK) {
             to.answered_unseen = true;
             self.unseen_reply_pairs.insert((target, sender));

@@ -7,23 +7,24 @@ use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{EPHEMERAL_PORTS, Transport, named_enum};
 
 named_enum!(
-    /// How certain the direction of a conversation is, the strongest evidence first.
+    /// The evidence for the direction of a conversation, strongest first.
     DirectionEvidence {
-        /// A SYN, and a SYN-ACK of the other side that acknowledges its number.
+        /// A SYN, and a SYN-ACK from the other side that acknowledges its sequence number.
         Handshake = "handshake",
         /// A SYN-ACK without its SYN.
         SynAck = "syn-ack",
         /// A SYN alone.
         Syn = "syn",
-        /// The protocol shows which side is the client: an ICMP error that quotes a seen packet
-        /// which is not an answer, a self-identifying request, a TLS ClientHello, a broadcast or
-        /// multicast destination and the unicast answer to it, or the type of an ICMP message.
+        /// The protocol shows which side is the client: an ICMP error that quotes a captured packet
+        /// other than a reply, a self-identifying request, a TLS ClientHello, a broadcast or
+        /// multicast destination, the unicast reply to such a packet, or the type of an ICMP
+        /// message.
         Protocol = "protocol",
-        /// The handshake of another flow proves that this endpoint serves.
+        /// The handshake of another flow proves that this endpoint accepts connections.
         Service = "service",
         /// Only one orientation fits a documented row.
         Matrix = "matrix",
-        /// The classes of the port numbers.
+        /// The port numbers belong to different classes, such as well-known and dynamic.
         Ports = "ports",
         /// The sender of the earliest packet is assumed to be the client.
         First = "first",
@@ -33,8 +34,7 @@ named_enum!(
 );
 
 impl DirectionEvidence {
-    /// Returns whether the direction is a guess, so that the other orientation has to be judged
-    /// too.
+    /// Returns whether the direction is a guess, so the other orientation must be judged too.
     pub fn is_guess(self) -> bool {
         self == Self::SynAck || self >= Self::Service
     }
@@ -48,7 +48,7 @@ pub(super) struct Orientation {
     pub grade: DirectionEvidence,
     /// Whether the client sends to a broadcast or multicast address.
     pub broadcast: bool,
-    /// Whether the server answers a broadcast of the client.
+    /// Whether the server answers a broadcast from the client.
     pub answers_broadcast: bool,
 }
 
@@ -58,8 +58,8 @@ impl Orientation {
     }
 }
 
-/// Returns the orientation of a flow, and a second one if both sides are proved to have opened it,
-/// one after the other.
+/// Returns the orientation of a flow. If each side is proved to have initiated a connection, one
+/// after the other, returns both orientations.
 pub(super) fn read(
     flow: &Flow<'_>,
     index: &CaptureIndex,
@@ -85,7 +85,8 @@ pub(super) fn read(
     (read_unproved(flow, index, hints), None)
 }
 
-/// Returns the orientation of a flow that neither side is proved to have opened.
+/// Returns the orientation of a flow that neither a handshake nor a SYN from only one side
+/// determines.
 fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> Orientation {
     let transport = flow.key.transport();
     if let Some(client) = broadcast_sender(flow, hints) {
@@ -110,7 +111,7 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
     let ends = [flow.key.endpoint(0), flow.key.endpoint(1)];
     let ports = ends.map(|end| end.port);
     let by_ports = client_by_ports(ports).filter(|_| transport.has_ports());
-    // Port 0 never serves.
+    // No service listens on port 0.
     let may_serve = ports.map(|port| port != 0 || !transport.has_ports());
     let is_server = [0, 1].map(|s| may_serve[s] && index.serves(ends[s], transport));
     if let Some(server) = only(is_server) {
@@ -120,15 +121,15 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
         [0, 1].map(|s| may_serve[s] && hints.is_documented(ends[1 - s].addr, ends[s], transport));
     let by_matrix = only(is_documented).map(|server| 1 - server);
     let guess = match (by_matrix, by_ports) {
-        // An attacker chooses source ports. Where the two disagree, the matrix must not turn a
-        // violation into a documented flow.
+        // An attacker can choose source ports. If the matrix and the ports disagree, the matrix
+        // must not turn a violation into a documented flow.
         (Some(matrix), Some(ports)) if matrix != ports => Some((ports, DirectionEvidence::Ports)),
         (Some(matrix), _) => Some((matrix, DirectionEvidence::Matrix)),
         (None, Some(ports)) => Some((ports, DirectionEvidence::Ports)),
         (None, None) => None,
     };
-    // The sender of one-way datagrams is more likely the client, whatever its port, unless the
-    // datagrams look like answers.
+    // The sender of one-way datagrams is more likely to be the client, whatever its port, unless
+    // the datagrams look like replies.
     let sender = only([0, 1].map(|side: usize| flow.sides[side].has_packets()));
     let sender = sender.filter(|side| {
         let answers = flow.sides[*side].has(flag::ANSWERS);
@@ -143,7 +144,7 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
         (Some((client, grade)), _) => return Orientation::new(client, grade),
         (None, _) => {}
     }
-    // An answer without a visible request comes from the server.
+    // A reply without a visible request comes from the server.
     if let Some(server) = only([0, 1].map(|s: usize| flow.sides[s].has(flag::ANSWERS))) {
         return Orientation::new(1 - server, DirectionEvidence::First);
     }
@@ -157,7 +158,7 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
     }
 }
 
-/// Returns the position of the only true value.
+/// Returns the index of the only true value, or `None` if both or neither are true.
 fn only(facts: [bool; 2]) -> Option<usize> {
     match facts {
         [true, false] => Some(0),
@@ -166,20 +167,21 @@ fn only(facts: [bool; 2]) -> Option<usize> {
     }
 }
 
-/// Returns which sides are proved to have opened a connection: the other side's SYN-ACK
-/// acknowledges the number of a SYN. Such a SYN-ACK cannot be elicited from a host that received no
-/// SYN, and the number of a SYN is unknown to hosts that did not receive it (RFC 6528). A segment
-/// whose flags a fragment hides may be that SYN, because no system splits a TCP header.
+/// Returns which sides are proved to have initiated a connection: a SYN-ACK from the other side
+/// acknowledges the sequence number of a SYN. A host that received no SYN cannot be made to send
+/// such a SYN-ACK, and a host that did not receive the SYN cannot know its number (RFC 6528). A
+/// segment whose flags are hidden by fragmentation may be that SYN: ordinary systems never split a
+/// TCP header.
 pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     [0, 1].map(|client: usize| {
-        // Nearly all flows have neither, or one of each.
+        // Nearly all flows have no SYN and no SYN-ACK, or one of each.
         flow.sides[client].has(flag::SYN | flag::HIDDEN)
             && flow.sides[1 - client].has(flag::SYN_ACK)
             && flow
                 .syns(client)
                 .any(|syn| flow.syn_acks(1 - client).any(|syn_ack| syn.is_answered_by(&syn_ack)))
-            // A side that sent more SYNs than are kept did open the connection, and the SYN-ACK may
-            // acknowledge one that was not kept.
+            // If a side sent more SYNs than are kept, the SYN-ACK may acknowledge one that was not
+            // kept.
             || flow.sides[1 - client].has(flag::SYN_ACK)
                 && flow
                     .syn_acks(1 - client)
@@ -187,8 +189,8 @@ pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     })
 }
 
-/// Returns whether both sides opened the connection at once (RFC 9293, 3.5): each sent a SYN, and
-/// its SYN-ACK has the same number.
+/// Returns whether both sides opened the connection at once (RFC 9293, 3.5): each sent a SYN, and a
+/// SYN-ACK with the same sequence number.
 pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
     if !(0..2).all(|side: usize| flow.sides[side].has(flag::SYN)) {
         return false;
@@ -200,8 +202,9 @@ pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
     })
 }
 
-/// Returns the ICMP errors about a flow that count: those about packets that were seen. For TCP,
-/// the quoted number has to be that of a SYN, which only devices on the path know (RFC 5927, 4).
+/// Returns the ICMP errors about a flow that count as evidence: those that quote a side whose
+/// packets were seen. For TCP, the quoted sequence number must be that of a SYN, which only devices
+/// on the path know (RFC 5927, 4).
 pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + use<'a> {
     let flow = *flow;
     let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
@@ -210,7 +213,7 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
         flow.sides[side].has_packets()
             && (!tcp || seqs.any(|seq| flow.syns(side).any(|syn| syn.number == *seq)))
     };
-    // The sender of a packet cannot refuse it.
+    // The sender of a packet cannot reject it.
     let is_own = move |error: &IcmpError| error.by == flow.key.endpoint(error.side.into()).addr;
     all.filter(move |(error, quotes)| {
         !is_own(error) && counts(usize::from(error.side), &mut quotes.seqs.iter())
@@ -218,8 +221,8 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
     .map(|(error, _)| *error)
 }
 
-/// Returns the side that sent to a broadcast or multicast address. An address that itself sends is
-/// not one, and one frame to the link-layer broadcast address does not turn a flow between two
+/// Returns the side that sent to a broadcast or multicast address. An address that sends packets is
+/// neither, and a single frame to the link-layer broadcast address does not turn a flow between two
 /// hosts into a broadcast.
 pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
@@ -233,7 +236,7 @@ pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> O
     })
 }
 
-/// Returns whether an address by itself stands for many hosts.
+/// Returns whether an address is a multicast address or the limited broadcast address.
 pub(super) fn is_group(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
@@ -241,7 +244,7 @@ pub(super) fn is_group(address: IpAddr) -> bool {
     }
 }
 
-/// Returns the client that the protocol itself indicates.
+/// Returns the side that the protocol itself identifies as the client.
 fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
     let transport = flow.key.transport();
     let sides = flow.sides;
@@ -251,7 +254,7 @@ fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
             asks(flow, side) && (paired || sides[side].has_packets())
         }));
     }
-    // An answer alone is not proof, because its sender may have chosen to look like a server.
+    // A reply alone is not proof, because its sender may have chosen to look like a server.
     let is_client_by = |side: usize, query, answer| {
         sides[side].has(query) && (sides[1 - side].has(answer) || !sides[1 - side].has(query))
     };
@@ -259,9 +262,9 @@ fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
         is_client_by(side, flag::ASKS, flag::ANSWERS)
             || is_client_by(side, flag::CLIENT_HELLO, flag::SERVER_HELLO)
     });
-    // An error makes the sender of the quoted packet the client only if the other side did not
-    // answer itself and the packet is not an answer. A late answer to a socket that is already
-    // closed draws an error, too.
+    // The sender of a packet that an ICMP error quotes is the client only if the other side sent
+    // nothing and the packet is not a reply. A late reply to a closed socket also triggers an
+    // error.
     let ports = [0, 1].map(|side| flow.key.endpoint(side).port);
     let is_answer = |side: usize| {
         let quoted_as_answer = flow.extra.is_some_and(|extra| {
@@ -279,7 +282,7 @@ fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
     only(requested).or_else(|| only(quoted).filter(|_| requested == [false; 2]))
 }
 
-/// Returns whether the ICMP message type of a side is a request, or needs no reply.
+/// Returns whether the ICMP message type of a side is a request, or a type that has no reply.
 fn asks(flow: &Flow<'_>, side: usize) -> bool {
     let transport = flow.key.transport();
     let kind = flow.key.endpoint(side).port as u8;
@@ -292,9 +295,9 @@ fn asks(flow: &Flow<'_>, side: usize) -> bool {
     }
 }
 
-/// Returns the client by the classes of the port numbers: well-known ports are servers before
-/// others, registered ones before ephemeral ones, and the old, lower ephemeral range before the
-/// dynamic range (RFC 6335).
+/// Returns the side whose port number has the higher class, which is assumed to be the client. In
+/// ascending order, the classes are well-known ports, registered ports, the lower ephemeral range
+/// that some systems use, and the dynamic range (RFC 6335). Port 0 ranks highest.
 fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
     match port_class(ports[0]).cmp(&port_class(ports[1])) {
         std::cmp::Ordering::Less => Some(1),
@@ -303,12 +306,12 @@ fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
     }
 }
 
-/// The first class of ports that systems assign to clients.
+/// The lowest class of ports that systems assign to clients.
 const EPHEMERAL_CLASS: u8 = 2;
 
 fn port_class(port: u16) -> u8 {
     match port {
-        // No service listens there.
+        // No service listens on port 0.
         0 => 4,
         1..1024 => 0,
         1024..EPHEMERAL_PORTS => 1,

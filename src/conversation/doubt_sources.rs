@@ -1,5 +1,5 @@
-//! Why a flow may not be what it seems. Doubted flows are kept apart, so that they do not affect
-//! what certain ones show.
+//! Reasons to doubt that a flow is what it seems. Doubted flows are kept apart, so they do not
+//! affect the results from undoubted flows.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,21 @@ use crate::flow::{Encapsulation, Flow};
 use crate::model::{Mac, named_enum};
 
 named_enum!(
-    /// Why a flow is doubted.
+    /// A reason to doubt a flow.
     DoubtSource {
-        /// Its direction is a guess, and the other orientation has a worse code or another verdict.
+        /// The direction is a guess, and the other orientation gets a worse code or another
+        /// verdict.
         Direction = "direction",
-        /// Its packets contradict each other, so another device may have sent some of them.
+        /// The packets contradict each other, so another device may have sent some of them.
         Spoof = "spoof",
-        /// It was inside a tunnel that the user did not state.
+        /// The flow was inside a tunnel that the inventory does not declare.
         Tunnel = "tunnel",
-        /// Only an ICMP error that quotes it was seen.
+        /// Only an ICMP error that quotes the flow was seen.
         Quoted = "quoted",
     }
 );
 
-/// A set of reasons for doubt; nearly always empty.
+/// A set of reasons for doubt, which is nearly always empty.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct DoubtSources(u8);
 
@@ -49,7 +50,7 @@ impl DoubtSources {
     }
 }
 
-/// Returns why a flow is doubted in an orientation.
+/// Returns the reasons to doubt a flow in a given orientation.
 pub(super) fn of(
     flow: &Flow<'_>,
     orientation: &Orientation,
@@ -70,12 +71,12 @@ pub(super) fn of(
     if !flow.sides.iter().any(|side| side.has_packets()) {
         doubts.add(DoubtSource::Quoted);
     }
-    // A client that acknowledges what only the server knew is the host that it claims to be.
-    // Nothing sent into its connection changes that.
+    // A client that acknowledges a number that only the server knew is the host that it claims to
+    // be, even if another device injected packets into the connection.
     let proved = orientation.grade == DirectionEvidence::Handshake && state == State::Established;
-    // ICMP queries are distinguished by identifiers (RFC 5508, 3.1), which are not kept. The
-    // queries of two hosts may share one entry, and a host that traces a route sends each query
-    // with a different hop count.
+    // ICMP queries are distinguished by identifiers (RFC 5508, 3.1), which are not kept. Queries
+    // from two hosts behind a NAT may share one flow, and a host that traces a route sends each
+    // query with a different hop count.
     let is_one_flow = !flow.key.transport().is_icmp();
     if is_one_flow && !proved && contradicts_itself(flow, index, hints) {
         doubts.add(DoubtSource::Spoof);
@@ -83,13 +84,13 @@ pub(super) fn of(
     doubts
 }
 
-/// Returns whether the packets of one side come from two devices. They do if equal hop counts come
-/// from two unknown hardware addresses on one interface and VLAN, or if the hop counts differ by
-/// more than paths do.
+/// Returns whether the packets of one side seem to come from two devices on one interface and VLAN:
+/// two unknown hardware addresses sent packets with the same hop count, or the hop counts differ by
+/// more than different paths explain.
 fn contradicts_itself(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> bool {
     (0..2).any(|side| {
         let mut links = flow.links(side);
-        // Nearly all sides have one link.
+        // Nearly all sides have only one encapsulation.
         let (Some(first), Some(second)) = (links.next(), links.next()) else { return false };
         let all = [first, second].into_iter().chain(links);
         let mut places: BTreeMap<(u16, Vec<u32>), Vec<&Encapsulation>> = BTreeMap::new();

@@ -1,9 +1,9 @@
-//! Turns flows into conversations: which client used which service of which server, how certain
-//! that direction is, how far the conversation came, and how much it carried.
+//! Turns flows into conversations, which record the client, the server and the service, how certain
+//! the direction is, how far the conversation got, and how much it carried.
 //!
-//! Everything here is computed from merged evidence, so it does not depend on the order of arrival.
-//! This module knows neither the roles of hosts nor the port matrix. What direction needs from the
-//! policy comes through [`DirectionHints`].
+//! Everything here is computed from merged evidence, so the result does not depend on the order of
+//! arrival. This module knows neither the roles of hosts nor the port matrix. [`DirectionHints`]
+//! supplies the parts of the policy that the direction of a flow depends on.
 
 mod capture_index;
 mod direction;
@@ -45,11 +45,10 @@ pub trait DirectionHints: Sync {
     /// Returns whether the address is the broadcast address of a network in the inventory.
     fn is_broadcast(&self, address: IpAddr) -> bool;
 
-    /// Returns whether a documented row fits a conversation read this way.
+    /// Returns whether a conversation with this client and server is documented.
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool;
 
-    /// Returns one address that stands for all addresses of a host, as far as the inventory lists
-    /// them.
+    /// Returns the address that represents all addresses that the inventory lists for a host.
     fn canonical(&self, address: IpAddr) -> IpAddr {
         address
     }
@@ -59,13 +58,14 @@ pub trait DirectionHints: Sync {
         false
     }
 
-    /// Returns whether the address belongs to the farm: to a host or a network in the inventory.
-    /// `None` without an inventory.
+    /// Returns whether the address belongs to a host or network in the inventory, or `None` if
+    /// there is no inventory.
     fn belongs(&self, _: IpAddr) -> Option<bool> {
         None
     }
 
-    /// Returns whether the inventory makes this resolver's answers trustworthy.
+    /// Returns whether the answers of this resolver are trusted, because the inventory lists it as
+    /// a resolver or gives it a directory role.
     fn is_resolver(&self, _: IpAddr) -> bool {
         false
     }
@@ -75,9 +75,9 @@ pub trait DirectionHints: Sync {
         false
     }
 
-    /// Returns whether a conversation whose direction is a guess gets the same verdict, and no
-    /// worse code, the other way round, with the client serving `client_port`. Names are not known
-    /// here, so where only a name decides, the result is `false`.
+    /// Returns whether a conversation with a guessed direction gets the same verdict, and no worse
+    /// code, in the other orientation, in which the client serves `client_port`. Server names are
+    /// not known here, so the result is `false` if only a name determines the ruling.
     fn reads_the_same(&self, _: &ServiceKey, _client_port: u16, _broadcast: bool) -> bool {
         true
     }
@@ -102,27 +102,27 @@ impl ServiceKey {
         Endpoint::new(self.server, self.port)
     }
 
-    /// Returns the port as reports show it; `None` if the protocol has no ports.
+    /// Returns the port or the ICMP type for reports, or `None` if the protocol has neither.
     pub fn shown_port(&self) -> Option<u16> {
         (self.transport.has_ports() || self.transport.is_icmp()).then_some(self.port)
     }
 }
 
-/// All flows of one client with one service of one server. Doubted flows form a separate
+/// All flows between one client and one service of one server. Doubted flows form a separate
 /// conversation.
 #[derive(Clone, Debug)]
 pub struct Conversation {
     /// The client, the server and the service.
     pub subject: ServiceKey,
-    /// Why its flows are doubted. Flows of the same subject without doubt are another conversation.
+    /// Reasons to doubt the flows. Undoubted flows of the same subject form another conversation.
     pub doubts: DoubtSources,
-    /// The strongest direction evidence among its flows.
+    /// The strongest direction evidence among the flows.
     pub grade: DirectionEvidence,
-    /// The best state among its flows.
+    /// The best state among the flows.
     pub state: State,
-    /// The best evidence for that state among its flows.
+    /// The best evidence for that state among the flows.
     pub basis: StateEvidence,
-    /// Whether it was sent to a broadcast or multicast address, or to the link-layer broadcast
+    /// Whether the client sent to a broadcast or multicast address, or to the link-layer broadcast
     /// address.
     pub broadcast: bool,
     /// Number of five-tuples.
@@ -131,10 +131,10 @@ pub struct Conversation {
     pub attempts: u64,
     /// Number of established five-tuples.
     pub established: u64,
-    /// Independent chances to see an answer, over all five-tuples: one for each, plus one each time
-    /// a failed attempt was repeated later.
+    /// Number of independent chances to see a reply: one per five-tuple, plus one for each later
+    /// repetition of a failed attempt.
     pub chances: u64,
-    /// Kinds of packets seen from the client and from the server, see [`flag`].
+    /// Kinds of packets seen from the client and from the server. See [`flag`].
     pub flags: [FlagSet; 2],
     /// Packets and bytes sent by the client.
     pub to_server: Amount,
@@ -144,43 +144,45 @@ pub struct Conversation {
     pub first: Min,
     /// Time of the latest packet or ICMP error.
     pub last: Max,
-    /// When its answered flows began; if there are none, its failed flows; otherwise all flows. The
-    /// span of a reached flow extends to its last packet.
+    /// Time span in which the answered flows began. If no flow was answered, the failed flows
+    /// count, and if none failed either, all flows. A flow that reached the service counts until
+    /// its last packet.
     pub opened: TimeSpan,
     /// The client's ports, needed to read the conversation in the other direction.
     pub client_ports: InlineBoundedSet<u16, 16>,
-    /// The server-side number of its first flow: the port; for ICMP, the type of the reply or the
-    /// code.
+    /// The server's port in the first flow. For ICMP, the type of the reply or the code.
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
-    /// The number of the set of server names, an index into `Conversations::names`.
+    /// The index of the set of server names in `Conversations::names`.
     names: u32,
-    /// Evidence that only few conversations have.
+    /// Evidence that only a few conversations have.
     rare: Option<Box<ConversationExtras>>,
 }
 
-/// Evidence that only few conversations have.
+/// Evidence that only a few conversations have.
 #[derive(Clone, Default, Debug)]
 pub struct ConversationExtras {
-    /// The encapsulations of its packets. Several nested tags of the same kind form one stack,
+    /// The encapsulations of the packets. Several nested tags of the same kind form one stack,
     /// outermost first.
     pub tags: BoundedSet<Vec<EncapTag>, 16>,
-    /// The endpoints of the tunnels that carried its packets.
+    /// The endpoints of the tunnels that carried the packets.
     pub outer: BoundedSet<TunnelEndpoints, 16>,
     /// Source hardware addresses of the client's and the server's frames, kept only if the IP
     /// address is link-local or loopback.
     pub macs: [BoundedSet<Mac, 4>; 2],
-    /// ICMP errors. Side 0 means that the client's packet is quoted, side 1 the server's.
+    /// ICMP errors. Side 0 means that the error quotes a packet from the client, side 1 from the
+    /// server.
     pub errors: BoundedSet<IcmpError, 16>,
     /// Number of flows that were aggregated because memory ran short.
     pub aggregated: u64,
     /// Whether a loopback address was seen on a wire or in a tunnel.
     pub on_wire: bool,
-    /// ICMP errors that quote packets which the capture does not show. They do not count as
-    /// evidence.
+    /// ICMP errors that do not count as evidence, for example because the capture does not show the
+    /// packets that they quote.
     pub unseen_errors: BoundedSet<IcmpError, 16>,
-    /// Failed flows by state; empty if the conversation's own state describes them completely.
+    /// Failed flows, sorted by state. The list is empty if the conversation's own state describes
+    /// them completely.
     failures: Vec<FailedFlows>,
 }
 
@@ -193,11 +195,11 @@ pub struct FailedFlows {
     pub basis: StateEvidence,
     /// See [`Conversation::chances`].
     pub chances: u64,
-    /// When these flows began.
+    /// Time span in which these flows began.
     pub opened: TimeSpan,
 }
 
-/// Merges failed flows of the same conversation, in order of their states.
+/// Merges failed flows of the same conversation. The result is sorted by state.
 fn merge_failures(mut failures: Vec<FailedFlows>, others: &[FailedFlows]) -> Vec<FailedFlows> {
     for other in others {
         match failures.binary_search_by_key(&other.state, |own| own.state) {
@@ -228,7 +230,7 @@ impl Merge for ConversationExtras {
 }
 
 impl Conversation {
-    /// Returns the evidence that only few conversations have.
+    /// Returns the evidence that only a few conversations have.
     pub fn rare(&self) -> &ConversationExtras {
         static NONE: ConversationExtras = ConversationExtras {
             tags: BoundedSet::new(),
@@ -243,7 +245,7 @@ impl Conversation {
         self.rare.as_deref().unwrap_or(&NONE)
     }
 
-    /// Returns the client's and the server's end of the first flow.
+    /// Returns the client's and the server's endpoint in the first flow.
     pub fn first_flow(&self) -> [Endpoint; 2] {
         let port = self.client_ports.iter().next().copied().unwrap_or_default();
         let ServiceKey { client, server, .. } = self.subject;
@@ -261,32 +263,32 @@ impl Conversation {
         self.state.failed() && self.basis != StateEvidence::Probe
     }
 
-    /// Returns the failed flows that began last, of a service that also answered. They share one
-    /// state.
+    /// Returns the failed flows that began last if the service also answered. These flows have the
+    /// same state.
     pub fn last_failures(&self) -> Option<&FailedFlows> {
         let failures = self.rare().failures.iter().filter(|_| self.is_answered());
         failures.max_by_key(|failed| (failed.opened.last, std::cmp::Reverse(failed.state)))
     }
 
-    /// Returns the same flows if the last of them began after the last sign that the service
+    /// Returns the last failures if the latest of them began after the last sign that the service
     /// worked, which means that the service has stopped.
     pub fn fails_at_last(&self) -> Option<&FailedFlows> {
         self.last_failures().filter(|failed| failed.opened.last > self.opened.last)
     }
 
-    /// Returns whether its flows may be forged: they were inside a tunnel, or only an ICMP error
-    /// quotes them.
+    /// Returns whether the flows may be forged: they were inside an undeclared tunnel, or only an
+    /// ICMP error quotes them.
     pub fn is_made_up(&self) -> bool {
         self.doubts.has(DoubtSource::Tunnel) || self.doubts.has(DoubtSource::Quoted)
     }
 
-    /// Returns whether its flows are doubted, so that they are kept apart from the subject's other
+    /// Returns whether the flows are doubted and therefore kept apart from the subject's other
     /// flows.
     pub fn is_doubted(&self) -> bool {
         !self.doubts.is_empty()
     }
 
-    /// Returns whether it is an ICMP request with its reply.
+    /// Returns whether the conversation consists of an ICMP request and its reply.
     pub fn is_paired_icmp(&self) -> bool {
         let ServiceKey { transport, port, .. } = self.subject;
         transport.is_icmp() && crate::flow::icmp_paired(transport, port as u8)
@@ -298,35 +300,35 @@ impl Conversation {
 pub struct ReadOptions {
     /// Number of threads.
     pub jobs: usize,
-    /// Whether the flows are needed afterwards.
+    /// Whether the flows are still needed after the conversations have been read.
     pub keep: bool,
 }
 
-/// The conversations of a capture, in order, with what limits the capture's view.
+/// The conversations of a capture, with the evidence of what the capture can show.
 pub struct Conversations {
     /// The conversations, sorted by subject.
     pub list: Vec<Conversation>,
-    /// Which hosts and services the capture shows, and how.
+    /// The hosts and services that the capture shows, and their activity.
     pub index: CaptureIndex,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
-    /// For each address, the names that DNS queries resolved to it; the least ones, up to the set's
-    /// limit.
+    /// For each address, the names that DNS queries resolved to it. The set keeps the first names
+    /// in sort order.
     pub dns_names: BTreeMap<IpAddr, BoundedSet<String, 8>>,
     /// Source, destination and protocol of later fragments whose first fragment is not in the
     /// capture.
     pub orphans: Vec<AddressPair>,
     /// Frames that could not be decoded.
     pub undecoded: UndecodedCounts,
-    /// The hosts that held each virtual address (VRRP).
+    /// The hosts that were master of each virtual address (VRRP).
     pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
     /// The distinct sets of server names.
     names: Vec<ServerNames>,
 }
 
 impl Conversations {
-    /// Reads all flows twice: first to learn which endpoints serve and which hosts are seen, then
-    /// to determine directions and states.
+    /// Reads all flows twice: first to find the endpoints that serve and the hosts that were seen,
+    /// then to determine directions and states.
     pub fn read(
         flows: &mut impl FlowPartitions,
         hints: &dyn DirectionHints,
@@ -335,7 +337,7 @@ impl Conversations {
     ) -> io::Result<Self> {
         let mirrors = find_mirrors(flows, hints)?;
         flows.trust_mirrors(&mirrors)?;
-        // The packets that carry a mirror are not traffic of the farm.
+        // The outer packets of tunnels that carry mirrored traffic are not farm traffic.
         let is_farm_traffic = |flow: &Flow<'_>| {
             let path = flow.key.path();
             !(path.is_around() && path.interface().is_some_and(|at| mirrors.contains(&at)))
@@ -350,7 +352,8 @@ impl Conversations {
         let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {
             partial.read(part.iter().filter(is_farm_traffic), &index, hints);
         };
-        // The flows are not needed again, unless the inventory learns from loopback traffic.
+        // Without `keep`, the flows are needed again only if the inventory learns from loopback
+        // traffic.
         let again = keep || index.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
         let PartialConversations { mut list, requested, one_sided } =
@@ -420,10 +423,10 @@ fn queried_names(side: &SideEvidence) -> BTreeMap<IpAddr, BoundedSet<String, 8>>
     names
 }
 
-/// Returns the interfaces that receive a mirror, judging by the traffic. On such an interface, all
-/// tunnels lead one way to one destination, and no host of the farm sends or receives a plain frame
-/// or is the end of a tunnel. Without an inventory, any address may be part of the farm, so a
-/// single plain frame rules the interface out.
+/// Returns the interfaces that receive mirrored traffic in a tunnel, inferred from the traffic. On
+/// such an interface, all tunnels lead in one direction to one destination, and no host of the farm
+/// sends or receives a plain frame or is the endpoint of a tunnel. Without an inventory, any
+/// address may belong to the farm, so a single plain frame rules out the interface.
 fn find_mirrors(
     flows: &impl FlowPartitions,
     hints: &dyn DirectionHints,
@@ -445,7 +448,7 @@ fn find_mirrors(
                 mirrors.remove(&interface);
             }
             for side in 0..2 {
-                // A packet from a tunnel that the user stated is not a plain frame.
+                // A packet from a declared tunnel is not a plain frame.
                 let plain = flow.links(side).filter(|link| !link.is_tunnelled());
                 plain.for_each(|link| {
                     mirrors.remove(&link.interface);
@@ -460,8 +463,8 @@ fn find_mirrors(
 }
 
 impl Conversations {
-    /// Returns the client and the server of each unicast conversation. Loopback addresses seen on a
-    /// wire are left out.
+    /// Returns the client and the server of each unicast conversation, except those with loopback
+    /// addresses that were seen on a wire.
     pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
         let unicast = self.list.iter().filter(|c| !c.broadcast && !c.rare().on_wire);
         unicast.map(|c| (c.subject.client, c.subject.server))
@@ -480,7 +483,7 @@ struct PartialConversations {
 type RequestsByConversation = HashMap<(ServiceKey, bool), RequestedNames, HashSeed>;
 
 impl PartialConversations {
-    /// Merges the conversations of all partitions, in order.
+    /// Merges the conversations of all partitions and sorts them by key.
     fn merge(parts: Vec<Self>) -> Self {
         let mut merged = Self::default();
         for part in parts {
@@ -503,7 +506,7 @@ impl PartialConversations {
         }
         merged.list.sort_by_cached_key(Conversation::key);
         // A conversation is nearly always complete in one partition, because its flows share the
-        // lesser port, which selects the partition. Otherwise its parts merge here.
+        // lower port, which selects the partition. Otherwise its parts merge here.
         merged.list.dedup_by(|part, first| {
             let is_same = part.key() == first.key();
             if is_same {
@@ -520,8 +523,8 @@ impl PartialConversations {
         index: &CaptureIndex,
         hints: &dyn DirectionHints,
     ) {
-        // A dense list with a small index, because a map of conversations would take half as much
-        // memory again.
+        // A dense list with a small index, because a map of conversations would take one and a half
+        // times the memory.
         let mut found = HashMap::<(ServiceKey, bool), u32, HashSeed>::default();
         for flow in flows {
             let (first, second) = direction::read(&flow, index, hints);
@@ -531,7 +534,7 @@ impl PartialConversations {
         }
     }
 
-    /// Adds a flow in one orientation.
+    /// Adds a flow, read in one orientation, to its conversation.
     fn add_flow(
         &mut self,
         flow: &Flow<'_>,
@@ -561,7 +564,7 @@ impl PartialConversations {
     }
 }
 
-/// Returns the conversation that a flow is part of in one orientation.
+/// Converts a single flow, read in one orientation, into a part of its conversation.
 fn read_flow(
     flow: &Flow<'_>,
     orientation: &Orientation,
@@ -623,7 +626,7 @@ fn read_flow(
     let began = flow.sides[client_side].first.get().or(first.get());
     let mut opened = TimeSpan::default();
     began.into_iter().for_each(|time| opened.see(time));
-    // A reached service counts as working until its last packet.
+    // A service that was reached counts as working until the last packet of the flow.
     last.get().into_iter().filter(|_| state.reached()).for_each(|time| opened.see(time));
     Conversation {
         subject,
@@ -656,7 +659,7 @@ impl Conversation {
         (self.subject, self.is_doubted())
     }
 
-    /// Returns the failed flows, by state.
+    /// Returns the failed flows, sorted by state.
     fn failures(&self) -> Vec<FailedFlows> {
         let state = self.state;
         let basis = self.basis;
@@ -669,8 +672,8 @@ impl Conversation {
         }
     }
 
-    /// Returns the rank of the outcome, lower is better: 0 for answered, 1 for failed, 2 for
-    /// neither. The best rank determines `opened`.
+    /// Returns the rank of the outcome: 0 for answered, 1 for failed, 2 for neither. The lowest
+    /// rank is the best and determines `opened`.
     fn rank(&self) -> u8 {
         match self.is_answered() {
             true => 0,
@@ -679,7 +682,7 @@ impl Conversation {
         }
     }
 
-    /// Merges another part of the conversation, all of which counts.
+    /// Merges all evidence of another part of the conversation.
     fn merge_all(&mut self, other: &Self) {
         // Nearly all parts have the same outcome.
         let same = self.state == other.state
@@ -708,14 +711,14 @@ impl Conversation {
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);
         self.last.merge(&other.last);
-        // The first flow is the one with the least client port.
+        // The first flow is the one with the lowest client port.
         let least = |c: &Self| (c.client_ports.iter().next().copied(), c.server_number);
         self.server_number = least(self).min(least(other)).1;
         self.client_ports.merge(&other.client_ports);
         if let Some(theirs) = &other.rare {
             self.rare.get_or_insert_default().merge(theirs);
         }
-        // The state alone describes the failures if all flows failed in one way.
+        // The state alone describes the failures if all flows failed in the same way.
         let is_described =
             !self.is_answered() && matches!(&failures[..], [one] if one.state == self.state);
         if !same && (self.rare.is_some() || !(is_described || failures.is_empty())) {
@@ -731,8 +734,8 @@ impl Merge for Conversation {
         let to_server = self.to_server;
         let to_client = self.to_client;
         match (self.is_made_up(), other.is_made_up()) {
-            // Possibly forged flows must not change what plain flows show, even if those are
-            // doubted.
+            // Flows that may be forged must not change the evidence of other flows, even if those
+            // are doubted.
             (false, true) => {}
             (true, false) => *self = other.clone(),
             _ => self.merge_all(other),

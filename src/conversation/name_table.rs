@@ -1,4 +1,4 @@
-//! The names of servers, as clients requested them and as resolvers answered.
+//! The names of servers, from the requests of clients and the answers of resolvers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -7,15 +7,16 @@ use super::DirectionHints;
 use crate::flow::{AnnouncedPorts, HashSeed, Path, ServerNameRequest, SideEvidence};
 use crate::model::{BoundedSet, Merge};
 
-/// What the capture shows of a server's names, as one client sees them.
+/// The names of a server from the point of view of one client.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct ServerNames {
-    /// The names that the server may be judged by. If there are several, the worst ruling counts.
+    /// The names that the server may be judged against. If there are several, the worst ruling
+    /// counts.
     pub known: Vec<KnownName>,
     /// Whether a client may have requested another name, in an encrypted ClientHello or beyond the
     /// requests that are kept.
     pub hidden: bool,
-    /// The names seen, as many as reports show: first those that the client requested from the
+    /// The names for reports, up to a maximum: first those that the client requested from the
     /// server, then those from DNS.
     pub seen: Vec<String>,
 }
@@ -23,27 +24,28 @@ pub struct ServerNames {
 /// A name of a server, with its aliases.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct KnownName {
-    /// The requested name, then its aliases. Any of them may decide.
+    /// The requested name, then its aliases. Any of them may determine the ruling.
     pub names: Vec<String>,
-    /// Whether a DNS answer to the same client gives the server's address for it.
+    /// Whether a DNS answer to the same client maps the name to the server's address.
     pub by_dns: bool,
-    /// Whether a resolver that returned it is a witness, that is, one of the farm's.
+    /// Whether a resolver that returned the name is a witness, that is, a resolver of the farm.
     pub by_witness: bool,
-    /// Whether the client sent the name to the server: TLS server name or HTTP host.
+    /// Whether the client sent the name to the server, as TLS server name or HTTP host.
     pub by_client: bool,
 }
 
-/// The maximum number of names shown for one server.
+/// The maximum number of names that reports show for one server.
 const SHOWN: usize = 32;
 
 impl KnownName {
-    /// Returns whether two witnesses agree on the name at this position. A client alone chooses its
-    /// server name, anyone can forge an answer, and only the DNS answer contains an alias.
+    /// Returns whether both the client and a witness confirm the name at index `alias`. Either
+    /// alone is weak, because a client may send any server name, and anyone can forge a DNS answer.
+    /// Only DNS answers contain aliases, so an alias is never strong.
     pub fn is_strong(&self, alias: usize) -> bool {
         self.by_witness && self.by_client && alias == 0
     }
 
-    /// Returns the witnesses in words.
+    /// Returns the sources of the name as text for reports.
     pub fn witnesses(&self) -> &'static str {
         match (self.by_dns, self.by_client) {
             (true, true) if self.by_witness => "by DNS and by the client's own word",
@@ -56,15 +58,15 @@ impl KnownName {
     }
 }
 
-/// The names by which a client addressed a server.
+/// The names that a client requested from a server.
 #[derive(Default)]
 pub(super) struct RequestedNames {
     pub requests: ServerNameRequests,
-    /// Whether there were more than are kept.
+    /// Whether the client requested more names than are kept.
     pub more: bool,
 }
 
-/// All requested names; nearly always only one.
+/// All requested names. There is nearly always only one.
 pub(super) type ServerNameRequests = BoundedSet<ServerNameRequest, { usize::MAX }>;
 
 impl RequestedNames {
@@ -75,25 +77,25 @@ impl RequestedNames {
 }
 
 /// The names of all servers, each set of names stored once, and the ports that endpoint mappers
-/// announced. An answer to one address of a host counts for all of its addresses.
+/// announced. A DNS answer to one address of a client counts for all addresses of that host.
 pub(super) struct NameTable<'a> {
     sets: Vec<ServerNames>,
     numbers: HashMap<ServerNames, u32, HashSeed>,
-    /// The DNS names that each client received for an address.
+    /// The DNS names per client and resolved address.
     lookups: HashMap<(IpAddr, IpAddr), ResolvedNames, HashSeed>,
     announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, HashSeed>,
     hints: &'a dyn DirectionHints,
 }
 
-/// The names that DNS answers gave for an address, each with its aliases, and whether a witness
-/// gave them.
+/// The names that DNS answers gave for an address, each with its aliases, mapped to whether a
+/// witness gave them.
 type ResolvedNames = BTreeMap<Vec<String>, bool>;
 
-/// The number of farm hosts that have to use a resolver for it to be a witness.
+/// The number of farm hosts that must use a resolver for it to count as a witness.
 const MIN_CLIENTS: usize = 3;
 
-/// Returns whether a resolver is a witness: the inventory states it, it has a role that resolves
-/// names, or several hosts of the farm use it.
+/// Returns whether a resolver is a witness: the inventory lists it, it has a directory role, or at
+/// least [`MIN_CLIENTS`] hosts of the farm use it.
 fn is_witness(side: &SideEvidence, resolver: IpAddr, hints: &dyn DirectionHints) -> bool {
     if hints.is_resolver(resolver) {
         return true;
@@ -104,8 +106,8 @@ fn is_witness(side: &SideEvidence, resolver: IpAddr, hints: &dyn DirectionHints)
 }
 
 impl<'a> NameTable<'a> {
-    /// Creates the table. `has_connected` returns whether a client is seen connected to an endpoint
-    /// mapper.
+    /// Creates the table. `has_connected` returns whether the capture shows an established
+    /// connection from a client to an endpoint mapper.
     pub fn new(
         side: &SideEvidence,
         hints: &'a dyn DirectionHints,
@@ -128,7 +130,7 @@ impl<'a> NameTable<'a> {
             let pair = (hints.canonical(*mapper), hints.canonical(*client));
             announced.entry(pair).or_default().merge(ports);
         }
-        // Number zero is a server without a name.
+        // Index zero is the empty set, for servers without a name.
         let sets = vec![ServerNames::default()];
         Self { sets, numbers: HashMap::default(), lookups, announced, hints }
     }
@@ -139,8 +141,8 @@ impl<'a> NameTable<'a> {
         !self.announced.is_empty() && self.announced.get(&pair).is_some_and(|p| p.contains(&port))
     }
 
-    /// Returns the number of the set of names by which `client` knows `server`, given the names
-    /// that it requested from it.
+    /// Returns the index of the set of names by which `client` knows `server`. `requested` contains
+    /// the names that the client requested from this server.
     pub fn number(&mut self, client: IpAddr, server: IpAddr, requested: &RequestedNames) -> u32 {
         let resolved = if self.lookups.is_empty() {
             None
@@ -188,8 +190,8 @@ fn combine_names(requests: &ServerNameRequests, resolved: &ResolvedNames) -> Ser
         );
         set.known.push(KnownName { names, by_dns: chain.is_some(), by_witness, by_client: true });
     }
-    // Many names share an address. Those from DNS matter only if one of the client's names is
-    // unconfirmed.
+    // Many names may share an address, so names from DNS matter only if DNS does not confirm all
+    // names that the client requested.
     if !are_confirmed {
         let chains = resolved.iter().filter(|(chain, _)| !chain.is_empty());
         set.known.extend(chains.map(|(chain, witness)| KnownName {
@@ -217,7 +219,7 @@ mod tests {
         ServerNameRequest { name: name.to_owned(), hidden: false }
     }
 
-    /// Returns a request whose true name may be in an encrypted ClientHello.
+    /// Returns a request whose real name may be in an encrypted ClientHello.
     fn encrypted(name: &str) -> ServerNameRequest {
         ServerNameRequest { hidden: true, ..visible(name) }
     }
@@ -244,7 +246,7 @@ mod tests {
         assert!(names.known[0].is_strong(0) && !names.known[0].is_strong(1));
         assert_eq!(names.known[0].names, ["a.example", "cdn.example"]);
         assert_eq!(names.seen, ["a.example", "cdn.example", "b.example"]);
-        // A name unknown to DNS stands beside those that DNS gave.
+        // A name that DNS does not confirm is listed in addition to the names from DNS.
         let names = combine_names(&set([visible("c.example")]), &known);
         let witnesses: Vec<_> =
             names.known.iter().map(|k| (&*k.names[0], k.is_strong(0))).collect();
@@ -261,7 +263,7 @@ mod tests {
         assert!(names.hidden && names.known.iter().all(|k| !k.is_strong(0)));
         let names = combine_names(&set([encrypted("a.example")]), &a);
         assert!(!names.hidden && names.known[0].is_strong(0));
-        // One unencrypted name does not confirm what another connection hides.
+        // A visible name does not confirm the hidden name of another connection.
         let both = set([visible("a.example"), encrypted("public.example")]);
         assert!(combine_names(&both, &a).hidden);
     }

@@ -1,4 +1,4 @@
-//! Selects the sample flows of conversations: the few whose packets are worth a look.
+//! Selects the sample flows of conversations: the few whose packets are worth inspecting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -10,15 +10,15 @@ use super::{
 use crate::flow::{FlowKey, FlowPartitions};
 use crate::model::{Endpoint, Nanos, Transport};
 
-/// A flow that represents a conversation, and which side of it is the client. Ordered by relevance:
-/// flows that came furthest first, then the earliest.
+/// A flow that represents a conversation, and which side of it is the client. Sample flows are
+/// ordered by relevance: best state first, then earliest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SampleFlow {
     /// The state of the flow.
     pub state: State,
-    /// Its earliest packet or ICMP error, in nanoseconds since the epoch.
+    /// Time of the earliest packet or ICMP error, in nanoseconds since the epoch.
     pub first: Option<Nanos>,
-    /// The flow.
+    /// The key of the flow.
     pub flow: FlowKey,
     /// The side that is the client.
     pub client: usize,
@@ -27,19 +27,20 @@ pub struct SampleFlow {
 /// The flows that represent some conversations.
 #[derive(Default, Debug)]
 pub struct SampleFlows {
-    /// The sample flows of each conversation, best first, by its subject and whether it is doubted.
+    /// The sample flows of each conversation, best first. The key is the subject of the
+    /// conversation and whether it is doubted.
     pub flows: HashMap<(ServiceKey, bool), Vec<SampleFlow>>,
-    /// For conversations whose direction rests on it, a flow whose handshake proves that the
-    /// endpoint serves.
+    /// For each service that determines the direction of a conversation, a flow whose handshake
+    /// proves that the endpoint accepts connections.
     pub proofs: BTreeMap<(Endpoint, Transport), SampleFlow>,
-    /// Broadcasts of a client to a port, for conversations that may get their direction from such a
+    /// Broadcasts from a client to a port, for conversations whose direction may be based on such a
     /// broadcast.
     pub broadcasts: BTreeMap<(IpAddr, u16), Vec<(SampleFlow, ServiceKey)>>,
 }
 
 impl Conversations {
-    /// Selects at most `most` flows for each of `wanted`, which are positions in the list. The
-    /// selection is deterministic.
+    /// Selects at most `most` flows for each conversation in `wanted`, which contains indexes into
+    /// the list. The selection is deterministic.
     pub fn select_evidence(
         &self,
         flows: &impl FlowPartitions,

@@ -1,4 +1,4 @@
-//! How far a flow came.
+//! How far a flow got, and the evidence for it.
 
 use super::direction::{Orientation, errors, is_simultaneous};
 use super::{CaptureIndex, TimeSpan};
@@ -6,31 +6,32 @@ use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
 
 named_enum!(
-    /// How far a flow or conversation came, the best state first: proof of success, then proof of
-    /// failure, then silence.
+    /// How far a flow or conversation got, best state first: proof of success, then proof of
+    /// failure, then missing replies.
     State {
         /// TCP: SYN, SYN-ACK and the client's bare ACK or data. Other protocols: both sides sent
         /// packets.
         Established = "established",
         /// Both sides send, but no handshake was seen.
         Midstream = "midstream",
-        /// The unicast answer to a broadcast.
+        /// The unicast reply to a broadcast.
         AnswerOnly = "answer-only",
-        /// A SYN-ACK, followed by only an RST or silence from the client.
+        /// A SYN-ACK, followed by only an RST from the client or by no packet from it.
         HalfOpen = "half-open",
-        /// An RST that answers a SYN, or ICMP port unreachable.
+        /// An RST from the server that answers a SYN, or ICMP port unreachable from the server.
         Refused = "refused",
-        /// ICMP administratively prohibited or host unreachable, or an RST from a device on the
-        /// path.
+        /// ICMP administratively prohibited or host unreachable, ICMP port unreachable from a
+        /// device other than the server, or an RST from a device on the path.
         Rejected = "rejected",
         /// A bare ACK that does not acknowledge the SYN (RFC 5961, 4): the server still holds an
         /// older connection.
         Challenged = "challenged",
         /// A SYN or request without a reply.
         Unanswered = "unanswered",
-        /// UDP or another protocol that expects no reply: heartbeats, broadcasts, VRRP.
+        /// Packets that expect no reply, of UDP or another protocol: heartbeats, broadcasts, VRRP.
         OneWay = "one-way",
-        /// The capture shows only this direction, so nothing may be claimed.
+        /// The capture shows only one direction, or too little of both, so it proves neither
+        /// success nor failure.
         OneSided = "one-sided",
     }
 );
@@ -50,7 +51,7 @@ impl State {
     }
 }
 
-/// What a state rests on, in the packets of one flow.
+/// The evidence in the packets of a flow for its state.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum StateEvidence {
     /// A complete three-way handshake.
@@ -59,23 +60,23 @@ pub enum StateEvidence {
     Accepted,
     /// A simultaneous open by both sides.
     Simultaneous,
-    /// Packets of both sides.
+    /// Packets from both sides.
     BothSpoke,
-    /// Packets of both sides, in a connection whose opening is not in the capture.
+    /// Packets from both sides of a connection whose handshake is not in the capture.
     BothWays,
-    /// The answer to a broadcast.
+    /// The unicast reply to a broadcast.
     BroadcastAnswer,
     /// A SYN-ACK, and the client's RST right after it.
     Probe,
     /// A SYN-ACK, and the client's RST much later.
     ResetByClient,
-    /// A SYN-ACK, and a silent client.
+    /// A SYN-ACK, and no reply from the client.
     SilentClient,
-    /// An RST of the server that answers a SYN.
+    /// An RST from the server that answers a SYN.
     ResetByServer,
     /// ICMP port unreachable from the server.
     PortUnreachable,
-    /// An RST that answers a SYN but comes from another device than the server.
+    /// An RST that answers a SYN but comes from a device other than the server.
     ResetOnTheWay,
     /// RSTs from the server's address, none of which acknowledges a SYN.
     UnrelatedReset,
@@ -83,13 +84,13 @@ pub enum StateEvidence {
     IcmpError,
     /// A bare ACK that does not acknowledge the SYN.
     ChallengeAck,
-    /// Attempts, and a silent server whose answers the capture could have shown.
+    /// Requests without a reply from the server, although the capture could have shown one.
     SilentServer,
-    /// Datagrams that expect no answer.
+    /// Datagrams that expect no reply.
     NoAnswerWanted,
-    /// One direction, where nothing shows that the other would be visible.
+    /// Packets in one direction, without evidence that the capture could show the other direction.
     OneDirection,
-    /// Packets in both directions that show neither an opening nor an answer to one.
+    /// Packets in both directions that do not show a connection attempt together with its outcome.
     Unclear,
 }
 
@@ -148,7 +149,7 @@ impl StateEvidence {
 /// probe, in nanoseconds.
 const MAX_PROBE: Nanos = 3 * SECOND;
 
-/// The time that a client's attempts have to span to count as repeated, in nanoseconds.
+/// The minimum time span of a client's attempts for them to count as repeated, in nanoseconds.
 const MIN_REPEATED: Nanos = SECOND / 5;
 
 /// Returns the state of a flow in an orientation, and the evidence for it.
@@ -168,7 +169,7 @@ pub(super) fn of(
     let service = flow.key.endpoint(server_side);
     let about_client = errors(flow).filter(|e| usize::from(e.side) == client_side);
     let by_icmp = about_client.filter_map(|e| match e.kind {
-        // Only the server itself can refuse. Any other device that says so is a filter.
+        // Only the server itself can refuse. Any other device that sends this error is a filter.
         ErrorKind::PortUnreachable if e.by == service.addr => {
             Some((State::Refused, StateEvidence::PortUnreachable))
         }
@@ -217,8 +218,8 @@ pub(super) fn of(
     }
 }
 
-/// Returns the time since which the other side has been silent: that of the first packet if this
-/// side sent only packets with `flag`, otherwise that of its last packet, which is later.
+/// Returns the time at which this side began to wait for a reply: the time of its first packet if
+/// it sent only packets with `flag`, otherwise the time of its last packet.
 fn since(side: &DirectionStats, flag: u16) -> Min {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::RST | flag::FIN;
     if !side.has(others & !flag) {
@@ -229,14 +230,15 @@ fn since(side: &DirectionStats, flag: u16) -> Min {
     last
 }
 
-/// The end of a connection that sends nothing more.
+/// The end of a connection from which a reply is missing.
 #[derive(Clone, Copy)]
 enum SilentEnd {
     Client,
     Server,
 }
 
-/// Returns how far a TCP flow came, judging by sequence numbers and never by clocks.
+/// Returns how far a TCP flow got, or `None` if its packets do not show it. The order of packets
+/// follows from sequence numbers and never from timestamps.
 fn of_tcp(
     flow: &Flow<'_>,
     client_side: usize,
@@ -264,7 +266,7 @@ fn of_tcp(
             return None;
         }
         let basis = match client.has(flag::RST) {
-            // The client's next packet is visible, whatever else the capture misses.
+            // The client's RST is visible, whatever else the capture misses.
             true if is_probe(client, server, index.clock_offset()) => StateEvidence::Probe,
             true if could_see(SilentEnd::Client) => StateEvidence::ResetByClient,
             false if could_see(SilentEnd::Client) => StateEvidence::SilentClient,
@@ -275,12 +277,12 @@ fn of_tcp(
     if client_continues && server_continues {
         return Some((State::Midstream, StateEvidence::BothWays));
     }
-    // A client that sends acknowledgements has received an answer, whether the capture shows it or
+    // A client that sends acknowledgements has received a reply, whether the capture shows it or
     // not.
     if client_continues || !client.has(flag::SYN) {
         return by_icmp.filter(|_| !client_continues && !server.has_packets());
     }
-    // The number of the SYN and, with Fast Open, some of its payload.
+    // A reply acknowledges the SYN and, with TCP Fast Open, possibly its payload.
     let acknowledged = || {
         flow.syns(client_side).any(|syn| {
             let least = syn.number.wrapping_add(1);
@@ -310,10 +312,10 @@ fn of_tcp(
         .then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
-/// Returns whether the client acknowledges the opening of the server's stream, or something soon
-/// after it. Sequence numbers wrap around (RFC 9293, 3.4).
+/// Returns whether the client acknowledges the server's SYN-ACK or a number soon after it. Sequence
+/// numbers wrap around (RFC 9293, 3.4).
 fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
-    /// The most bytes that a server may have sent without the capture showing them.
+    /// The maximum number of bytes from the server that the capture may be missing.
     const LACKING: u64 = 1 << 24;
     let client = &flow.sides[client_side];
     let server = &flow.sides[1 - client_side];
@@ -325,13 +327,13 @@ fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
     })
 }
 
-/// Returns whether a client that only opened and reset the connection did so at once. The client's
-/// own clock decides; if it tried repeatedly from one port, the time between the last answer and
-/// its last reset decides. If two links saw the client by clocks that are `apart`, its time looks
-/// longer by that much.
+/// Returns whether a client that only opened and reset the connection reset it at once, within
+/// [`MAX_PROBE`]. This is the time from the client's first packet to its last or, if the client
+/// tried repeatedly from one port, from the server's last packet to the client's last reset. If two
+/// links with different clocks captured the client, its time looks longer by `clock_offset`.
 fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
     let longer = clock_offset.is_some_and(|clock_offset| {
-        // The offset is known to the second, and rounded up.
+        // The offset is accurate to about a second and rounded up.
         (clock_offset - 2 * SECOND..=clock_offset.saturating_add(MAX_PROBE))
             .contains(&duration(client))
     });
@@ -358,9 +360,9 @@ fn asks(flow: &Flow<'_>, client: &DirectionStats, client_side: usize) -> bool {
     client.has(flag::ASKS) || icmp_request
 }
 
-/// Returns the independent chances to see the missing answer of a failed flow: one, plus one each
-/// time the attempt was repeated later, assuming that repetitions back off by doubling from one
-/// second.
+/// Returns the number of independent chances to see the missing reply of a failed flow: one, plus
+/// one for each later repetition, assuming that the interval between repetitions starts at one
+/// second and doubles each time.
 ///
 /// Uses only the times of the earliest and the latest packet, so a frame seen twice does not count
 /// as a second chance. Packets after `end` do not count.
@@ -379,7 +381,8 @@ pub(super) fn chances(
         return 1;
     };
     let to = end.map_or(to, |end| to.min(end));
-    // The first repetition comes after one second, within the tolerance of stacks and timestamps.
+    // The first repetition comes after one second, within the tolerance of network stacks and
+    // timestamps.
     let seconds = to.saturating_sub(from).max(0).saturating_add(SECOND / 5) / SECOND;
     1 + u64::from((seconds as u64 + 1).ilog2())
 }

@@ -1,43 +1,44 @@
-//! What the capture can see: how much traffic it shows in one direction only, and how much it lost.
+//! How much of the traffic the capture shows in only one direction, and how much it lost.
 
 use std::collections::BTreeSet;
 
 use super::CaptureLimits;
 use crate::flow::{DirectionStats, Encapsulation, Flow, flag};
 
-/// Acknowledged bytes below which the share of unseen bytes is not meaningful.
+/// The number of acknowledged bytes below which the share of unseen bytes is not meaningful.
 const TOO_FEW_BYTES: u64 = 64 << 10;
 
-/// What the capture can see of the traffic, in packets and bytes.
+/// How much of the traffic the capture shows, in packets and bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct VisibilityStats {
-    /// Packets of flows.
+    /// Packets of all flows.
     pub packets: u64,
-    /// Packets of flows of which only one direction was captured.
+    /// Packets of flows with only one direction in the capture.
     pub one_sided: u64,
     /// Packets of flows whose directions carry different VLAN identifiers.
     pub split: u64,
-    /// Packets of flows of which only one direction was cut short.
+    /// Packets of flows in which only one direction was truncated.
     pub cut_one_way: u64,
-    /// TCP bytes that were acknowledged in flows whose opening was seen.
+    /// TCP bytes that were acknowledged, in flows whose handshake was seen.
     pub acked: u64,
-    /// Of these, bytes that the capture does not show.
+    /// Those acknowledged bytes that the capture does not show.
     pub unseen: u64,
-    /// The unseen and the acknowledged bytes of the direction that lacks most.
+    /// The unseen and the acknowledged bytes of the flow direction that lacks the most bytes.
     worst: (u64, u64),
     /// Number of flow directions included in `acked` and `unseen`.
     counted: u64,
-    /// Number of flow directions that lack more than they show, which are not included.
+    /// Number of flow directions that lack more bytes than they show. They are not included.
     lacking: u64,
 }
 
 impl VisibilityStats {
-    /// Returns which share of all packets of flows `part` is, 0 to 1.
+    /// Returns `part` as a share of the packets of all flows, from 0 to 1.
     pub fn share(&self, part: u64) -> f64 {
         part as f64 / self.packets.max(1) as f64
     }
 
-    /// Returns the share of frames lost, 0 to 1, estimated from what was acknowledged but not seen.
+    /// Returns the share of frames that were lost, from 0 to 1, estimated from bytes that were
+    /// acknowledged but not seen. Returns 0 if too few bytes were acknowledged.
     pub fn loss(&self) -> f64 {
         if self.acked - self.worst.1 < TOO_FEW_BYTES && !self.mostly_missing() {
             0.0
@@ -46,26 +47,27 @@ impl VisibilityStats {
         }
     }
 
-    /// Returns the same estimate however few bytes it rests on. That may be too little to state a
-    /// loss, but it is a reason to doubt silence.
+    /// Returns the same estimate, however few bytes it is based on. That may not be enough to
+    /// report a loss, but it is a reason to doubt an absence claim.
     pub fn suspected_loss(&self) -> f64 {
-        // If half of the frames are lost, half of the flows show less than half and are not
-        // counted.
+        // If half of the frames are lost, about half of the flow directions show less than half of
+        // their bytes and are not counted.
         if self.lacking * 2 > self.counted.max(4) {
             return 0.5;
         }
-        // One flow alone proves nothing, because what it lacks may be a forged acknowledgement.
+        // One flow direction alone proves nothing, because a forged acknowledgement can make bytes
+        // seem missing.
         let unseen = self.unseen - self.worst.0;
         let acked = self.acked - self.worst.1;
         unseen as f64 / acked.max(1) as f64
     }
 
-    /// Returns whether most flow directions lack more than they show.
+    /// Returns whether most flow directions lack more bytes than they show.
     pub fn mostly_missing(&self) -> bool {
         self.lacking > self.counted.max(2)
     }
 
-    /// Merges what another part of the flows shows.
+    /// Merges the counts of another part of the flows.
     pub(super) fn merge(&mut self, other: &Self) {
         let Self { packets, one_sided, split, cut_one_way, acked, unseen, worst, counted, lacking } =
             other;
@@ -80,7 +82,7 @@ impl VisibilityStats {
         self.lacking += lacking;
     }
 
-    /// Adds what a flow shows.
+    /// Adds the counts of a flow.
     pub(super) fn add(&mut self, flow: &Flow<'_>, limits: CaptureLimits) {
         let sides = flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
@@ -88,7 +90,7 @@ impl VisibilityStats {
         if !sides.iter().all(DirectionStats::has_packets) {
             return;
         }
-        // A single snaplen cuts both directions at the same length.
+        // A single snaplen truncates both directions at the same length.
         let is_short =
             |side: usize| sides[side].has(flag::CUT_SHORT) && !sides[side].has(flag::KEPT_LONG);
         if (is_short(0) && sides[1].has(flag::KEPT_LONG))
@@ -101,10 +103,10 @@ impl VisibilityStats {
         if vlans.iter().any(|v| !v.is_empty()) && vlans[0].is_disjoint(&vlans[1]) {
             self.split += packets;
         }
-        // Only if the opening was seen did the acknowledged bytes begin inside the capture.
+        // All acknowledged bytes are inside the capture only if the handshake was seen.
         let opened = [0, 1].map(|s: usize| sides[s].has(flag::SYN) || sides[s].has(flag::SYN_ACK));
         // A reused port has two ranges of sequence numbers, with a gap between them that was never
-        // sent. A retransmitted SYN looks the same and costs the estimate one flow.
+        // sent. A retransmitted SYN looks the same, so its flow is not counted either.
         let max_syns = if limits.doubled { 2 } else { 1 };
         let is_reused = sides.iter().any(|side| side.syns.0 > max_syns);
         if opened != [true, true] || is_reused {
@@ -113,19 +115,19 @@ impl VisibilityStats {
         for side in 0..2 {
             let sent = sides[side].sent.payload.0;
             let Some(width) = sides[1 - side].acked.width() else { continue };
-            // Sequence numbers that wrapped around span nearly the whole range, so such a flow
-            // shows nothing.
+            // Sequence numbers that wrapped around span nearly the whole range, so their width has
+            // no meaning.
             if width > u32::MAX / 2 {
                 continue;
             }
-            // A FIN takes a sequence number of its own.
+            // A FIN consumes one sequence number.
             let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(flag::FIN)));
             if acked == 0 {
                 continue;
             }
             let unseen = acked.saturating_sub(sent);
-            // A single flow that lacks more than it shows is not a loss: the port was reused, or
-            // the numbers were forged.
+            // A single flow direction that lacks more than it shows is not a loss: the port was
+            // reused, or the numbers were forged.
             if unseen > sent {
                 self.lacking += 1;
                 continue;

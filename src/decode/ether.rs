@@ -1,6 +1,6 @@
-//! What an ethertype announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other wrappers of the link
-//! layer, ARP, IP, or something that is only counted by its number. Also IEEE 802.2, whose SNAP
-//! carries ethertypes.
+//! Content that an EtherType announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other link-layer
+//! wrappers, ARP and IP. Other content is only counted by its EtherType. Also IEEE 802.2, whose
+//! SNAP header contains an EtherType.
 
 use std::net::IpAddr;
 
@@ -9,22 +9,22 @@ use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 use super::{Body, CUT, DecodeState, EncapTagKind, Next, Packet, ppp};
 use crate::model::{Mac, SkipReason};
 
-/// The largest length in an IEEE 802.3 length field. Values of 0x0600 and above are ethertypes
+/// The largest length in an IEEE 802.3 length field. Values of 0x0600 and above are EtherTypes
 /// (IEEE 802.3, 3.2.6).
 const MAX_LENGTH: u16 = 1500;
 
-/// The maximum number of labels followed in an MPLS stack.
+/// The maximum number of labels that are followed in an MPLS stack.
 const MAX_LABELS: usize = 16;
 
-/// A function that reads what an ethertype announces and returns what that carries.
+/// A function that decodes the header that an EtherType announces and returns the content after it.
 type EtherDecoder =
     for<'p> fn(u16, Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
-/// A decoded ethertype other than IP.
+/// An EtherType other than IP that rasaudit decodes.
 pub struct EtherType {
     /// The numbers in the IEEE registry.
     pub numbers: &'static [u16],
-    /// The name of what it announces.
+    /// The name of the protocol.
     pub name: &'static str,
     /// The document that describes it.
     pub document: &'static str,
@@ -43,7 +43,7 @@ const fn ether(
     EtherType { numbers, name, document, since, decode }
 }
 
-/// The decoded ethertypes other than IP.
+/// The decoded EtherTypes other than IP.
 pub const ETHERTYPES: &[EtherType] = &[
     ether(
         &[0x8100, 0x88a8, 0x9100, 0x9200, 0x9300],
@@ -107,20 +107,20 @@ pub(super) fn decode<'p>(
     }
 }
 
-/// Returns whether the value in place of an ethertype is a length.
+/// Returns whether the value in the EtherType field is a length.
 pub(super) fn is_length(ethertype: u16) -> bool {
     ethertype <= MAX_LENGTH
 }
 
-/// Returns whether an ethertype is decoded or is a length.
+/// Returns whether the value in the EtherType field is a decoded EtherType or a length.
 pub(super) fn is_known(ethertype: u16) -> bool {
     ethertype <= MAX_LENGTH
         || matches!(ethertype, 0x0800 | 0x86dd)
         || ETHERTYPES.iter().any(|known| known.numbers.contains(&ethertype))
 }
 
-/// Reads Cisco metadata: a version, a length in units of eight bytes that includes the ethertype
-/// before it, options, and the ethertype of what follows.
+/// Reads Cisco metadata: a version, a length in units of eight bytes that includes the EtherType
+/// before it, options, and the EtherType of the content.
 fn metadata<'p>(
     ethertype: u16,
     packet: Packet<'p>,
@@ -134,8 +134,8 @@ fn metadata<'p>(
     Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
 }
 
-/// Reads an Arista timestamp: a subtype, a version that determines the length of the time, and the
-/// ethertype of what follows.
+/// Reads an Arista timestamp: a subtype, a version that determines the length of the timestamp, and
+/// the EtherType of the content.
 fn timestamp<'p>(
     ethertype: u16,
     packet: Packet<'p>,
@@ -152,7 +152,7 @@ fn timestamp<'p>(
     Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
 }
 
-/// Names of ethertypes that are not decoded, or not in every form (IEEE registry).
+/// Names of EtherTypes that are not decoded, or not in every form (IEEE registry).
 const NAMES: &[(u16, &str)] = &[
     (0x0600, "Xerox NS IDP"),
     (0x22f0, "audio and video bridging"),
@@ -184,7 +184,7 @@ const NAMES: &[(u16, &str)] = &[
     (0xd28b, "Arista"),
 ];
 
-/// Returns a description of the number in place of an ethertype.
+/// Describes an EtherType or one of the numbers that stand in for it.
 pub fn ethertype_words(number: u16) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     match (number, name) {
@@ -219,14 +219,14 @@ fn arp<'p>(
     Ok(Next::Done)
 }
 
-/// Reads logical link control (IEEE 802.2): SNAP with an ethertype, or the service access point of
+/// Reads IEEE 802.2 logical link control: SNAP with an EtherType, or the service access point of
 /// IP.
 pub(super) fn llc<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     Ok(match packet.bytes {
-        // RFC 1042, and the tunnel of IEEE 802.1H.
+        // The encapsulation of RFC 1042 and the bridge tunnel of IEEE 802.1H.
         [0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, ..] => {
             Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?)
         }
@@ -235,7 +235,8 @@ pub(super) fn llc<'p>(
             Next::Ethernet(packet.after(8).ok_or(CUT)?)
         }
         [0x06, 0x06, 0x03, ..] => Next::Ip(Some(4), packet.after(3).ok_or(CUT)?),
-        // Spanning tree, vendors' SNAP, NetWare, NetBIOS, ISO, SNA, and link tests.
+        // Known content other than IP: spanning tree, vendors' SNAP, NetWare, NetBIOS, ISO, SNA and
+        // link tests.
         [0x42, 0x42, ..]
         | [0xaa, 0xaa, 0x03, ..]
         | [0xe0, 0xe0, ..]
@@ -248,12 +249,12 @@ pub(super) fn llc<'p>(
     })
 }
 
-/// Takes the place of an ethertype for an IEEE 802.11 frame in a capture that declares it as
-/// Ethernet. The pktmon tool of Windows writes the frames of wireless cards like that.
+/// Stands in for an EtherType if the capture declares an IEEE 802.11 frame as Ethernet. The Windows
+/// tool pktmon records frames of wireless cards like that.
 pub(super) const WLAN_AS_ETHERNET: u16 = 2;
 
-/// Notes the VLAN of a Marvell switch tag, which replaces the outermost VLAN tag. An untagged frame
-/// also carries a number, whose meaning only the switch knows.
+/// Records the VLAN of a Marvell switch tag, which replaces the outermost VLAN tag. The tag of an
+/// untagged frame also contains a number, but only the switch knows its meaning.
 pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     const TAGGED: u32 = 1 << 29;
     if tag & TAGGED != 0 {
@@ -261,11 +262,13 @@ pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     }
 }
 
-/// Takes the place of an ethertype for an unknown kind of IEEE 802.2, which may be anything.
+/// Stands in for an EtherType if the kind of an IEEE 802.2 frame is unknown. It may contain
+/// anything.
 const UNKNOWN_LLC: u16 = 1;
 
-/// Reads a stack of MPLS labels (RFC 3032) and what is below it: IP by its first nibble (RFC 4928),
-/// or an Ethernet pseudowire with a control word (RFC 4448) or, if an ethertype fits, without one.
+/// Reads an MPLS label stack (RFC 3032) and its content: IP, which is recognized by its first
+/// nibble (RFC 4928), or an Ethernet pseudowire (RFC 4448) with or without a control word, which is
+/// recognized by a known EtherType.
 fn mpls<'p>(
     _: u16,
     packet: Packet<'p>,
@@ -279,7 +282,7 @@ fn mpls<'p>(
         if entry & 0x100 == 0 {
             continue;
         }
-        // The first byte of a hardware address may look like the first byte of an IP header.
+        // The nibble alone is not enough, because a hardware address may start with the same bits.
         let version = inner.bytes.first().ok_or(CUT)? >> 4;
         return match version {
             4 | 6 if fits_ip(inner, version) || !carries_ethernet(Some(inner)) => {
@@ -295,18 +298,18 @@ fn mpls<'p>(
     Err(SkipReason::TooManyEncapsulations)
 }
 
-/// Returns whether the length in an IP header of this version fits the packet.
+/// Returns whether the length in an IP header of this version matches the length of the packet.
 fn fits_ip(packet: Packet<'_>, version: u8) -> bool {
     let length = match version {
         4 => packet.u16(2).map(usize::from),
         _ => packet.u16(4).map(|payload| 40 + usize::from(payload)),
     };
-    // A short frame may have been padded on the way; a long frame has its exact length.
+    // A short frame may have been padded on the way; a longer frame has its exact length.
     length.is_some_and(|length| length <= packet.wire && packet.wire <= length.max(60))
 }
 
-/// Returns whether the place of the ethertype in an Ethernet frame holds a known ethertype, or a
-/// length before SNAP.
+/// Returns whether a packet looks like an Ethernet frame: its EtherType field contains a known
+/// EtherType, or a length before a SNAP header.
 fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
     let Some((packet, ethertype)) = packet.and_then(|p| Some((p, p.u16(12)?))) else {
         return false;
@@ -316,7 +319,8 @@ fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
         || (ethertype <= MAX_LENGTH && packet.bytes[14..].starts_with(&[0xaa, 0xaa, 0x03]))
 }
 
-/// Reads IEEE 802.1AE: a security tag, then the ethertype of the frame if it is not encrypted.
+/// Reads a MACsec security tag (IEEE 802.1AE) and, if the frame is not encrypted, the EtherType
+/// after it.
 fn macsec<'p>(
     _: u16,
     packet: Packet<'p>,
@@ -334,8 +338,8 @@ fn macsec<'p>(
     Ok(Next::Ether(ethertype, inner.limited(inner.wire.saturating_sub(CHECK_VALUE))))
 }
 
-/// Reads the network service header (RFC 8300): its length in units of four bytes, and what follows
-/// it.
+/// Reads a network service header (RFC 8300), whose length is in units of four bytes, and returns
+/// its content.
 fn service_chain<'p>(
     _: u16,
     packet: Packet<'p>,
@@ -357,8 +361,8 @@ fn service_chain<'p>(
     })
 }
 
-/// Returns the IPv4 address and hardware address that the sender of an ARP packet claims; `None`
-/// for a probe (RFC 5227), which claims nothing.
+/// Returns the IPv4 address and the hardware address that the sender of an ARP packet claims;
+/// `None` for a probe (RFC 5227), which does not claim an address.
 fn arp_claim(bytes: &[u8]) -> Option<(IpAddr, Mac)> {
     let arp = ArpPacketSlice::from_slice(bytes).ok()?;
     let mac = Mac(arp.sender_hw_addr().try_into().ok()?);

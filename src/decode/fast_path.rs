@@ -1,8 +1,8 @@
 //! The fast path for almost every frame: Ethernet, an IPv4 header without options that is not a
-//! fragment, and TCP or UDP with complete headers, outside any tunnel. Without it, half of the cost
-//! of a packet is going from layer to layer.
+//! fragment, and TCP or UDP with complete headers, outside any tunnel. On the general path, half of
+//! the cost of such a packet is going from layer to layer.
 //!
-//! The results are the same as those of the separate layers. The test below checks that.
+//! The results equal those of the general path, which the test below checks.
 
 use std::net::Ipv4Addr;
 
@@ -11,14 +11,14 @@ use super::transport::{ACK, UDP_HEADER, flags_of, udp};
 use super::{Body, Decoder, FiveTuple, Observation, Packet, flag};
 use crate::model::{Mac, Transport};
 
-/// Offsets of the headers in the frame.
+/// Offsets of the IP header and of the transport header in the frame.
 const IP: usize = 14;
 const ABOVE: usize = IP + 20;
-/// The number of bytes required: up to the end of a TCP header without options.
+/// The number of bytes that a frame must have: up to the end of a TCP header without options.
 const HEADERS: usize = ABOVE + 20;
 
-/// Decodes a frame if it is of that kind. `wire` is its length on the wire. Otherwise `seen` is
-/// unchanged.
+/// Decodes a frame if the fast path applies to it. Otherwise returns false and leaves `seen`
+/// unchanged. `wire` is the length of the frame on the wire in bytes.
 pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Observation) -> bool {
     let Some(head) = data.first_chunk::<HEADERS>() else { return false };
     let be16 = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
@@ -102,7 +102,7 @@ mod tests {
     use crate::capture::{Batch, CaptureReader, Frame, InputHash, expand};
     use crate::decode::ETHERNET;
 
-    /// Returns all Ethernet frames of the fixtures.
+    /// Returns all Ethernet frames in the fixtures.
     fn frames() -> Vec<(Frame, Vec<u8>)> {
         let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")];
         let mut files: Vec<PathBuf> = Vec::new();
@@ -134,7 +134,7 @@ mod tests {
     fn agree(decoder: &Decoder, frame: &Frame, data: &[u8]) -> bool {
         let wire = data.len().max(frame.wire_len as usize);
         let mut fast_path = Observation::default();
-        // Remains of another packet must not show.
+        // Data that remains from another packet must not affect the result.
         fast_path.link = fast_path.link.with_tag(super::super::EncapTagKind::Vlan, Some(7));
         let mut layers = Observation::default();
         Decoder::prepare(frame, &mut fast_path);

@@ -1,5 +1,5 @@
-//! ICMP (RFC 792, 1812) and ICMPv6 (RFC 4443): messages that come in pairs, and errors that quote
-//! the packet that they are about.
+//! ICMP (RFC 792, RFC 1812) and ICMPv6 (RFC 4443): messages that come in pairs, and errors that
+//! quote a packet.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,16 +8,17 @@ use super::{
 };
 use crate::model::Transport;
 
-/// What an ICMP error says about the packet that it quotes.
+/// What an ICMP error reports about the packet that it quotes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum ErrorKind {
-    /// Nothing listens on the port, or for the protocol.
+    /// Nothing listens on the port or handles the protocol.
     PortUnreachable,
     /// A filter forbids the packet.
     Prohibited,
     /// The host or its network cannot be reached.
     HostUnreachable,
-    /// Anything that says nothing about permission: time exceeded, packet too big, bad parameter.
+    /// An error that does not show whether the packet is allowed: time exceeded, packet too big,
+    /// bad parameter.
     Other,
 }
 
@@ -39,13 +40,14 @@ pub(super) fn decode(ip: &IpHeader, message: Packet<'_>, layers: &mut DecodeStat
         return portless;
     };
     if let Some(error) = error_kind(ip.transport, kind, code) {
-        // An error about an error is never sent (RFC 1122, 3.2.2). A forged one must not recurse.
+        // An error about an error is never sent (RFC 1122, 3.2.2). A forged one must not cause
+        // recursion.
         let quoted = message.after(8).filter(|_| !layers.quoted);
         return quoted.and_then(|packet| quote(packet, layers)).map_or(
             portless,
             |(quoted, inside)| {
-                // The end of a tunnel refuses the tunnel, not the packet in it, which cannot reach
-                // its host.
+                // The endpoint of a tunnel rejects the tunnel, not the packet in it. For that
+                // packet, the host is unreachable.
                 let kind = match error {
                     ErrorKind::PortUnreachable if inside => ErrorKind::HostUnreachable,
                     kind => kind,
@@ -62,7 +64,7 @@ pub(super) fn decode(ip: &IpHeader, message: Packet<'_>, layers: &mut DecodeStat
     Body::Transport { tuple, flags: 0, payload, seq: 0, acked: None, fragment: None }
 }
 
-/// Returns the innermost packet that an error quotes, and whether it is in a tunnel.
+/// Returns the innermost packet that an error quotes, and whether that packet is in a tunnel.
 fn quote(packet: Packet<'_>, layers: &DecodeState<'_>) -> Option<(Quoted, bool)> {
     let &Observation { interface, path, .. } = &*layers.seen;
     let mut seen = Observation { interface, path, ..Observation::default() };
@@ -101,7 +103,8 @@ fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {
     })
 }
 
-/// Returns the type of the message that answers `kind`, or that `kind` answers.
+/// Returns the type of the reply to a request, or of the request for a reply; `None` if messages of
+/// type `kind` are not paired.
 pub(super) fn answer(transport: Transport, kind: u8) -> Option<u8> {
     const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (10, 9), (17, 18)];
     const V6: [(u8, u8); 6] =

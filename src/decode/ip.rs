@@ -8,20 +8,20 @@ use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 use super::{Body, Datagram, DecodeState, IpHeader, Next, Packet, flag, transport, tunnel};
 use crate::model::{SkipReason, Transport};
 
-/// The maximum number of IPv6 extension headers before a packet is given up.
+/// The maximum number of IPv6 extension headers that are followed.
 const MAX_EXTENSIONS: usize = 16;
 
-/// An IP packet up to the start of its transport header.
+/// An IP packet that is parsed up to the start of its transport header.
 struct Ip<'a> {
     src: IpAddr,
     dst: IpAddr,
     transport: Transport,
-    /// The transport header and what follows; `None` if the capture ends before it.
+    /// The transport header and what follows; `None` if the packet is truncated before it.
     inner: Option<Packet<'a>>,
     fragment: Option<Fragment>,
     ttl: u8,
     /// The fields that distinguish the packet from others between the same addresses: length and
-    /// flow label (IPv6), identification and fragment offset.
+    /// flow label (IPv6 only), identification and fragment offset.
     ip_id: [u64; 2],
     bad_checksum: bool,
 }
@@ -29,9 +29,9 @@ struct Ip<'a> {
 /// The place of a packet among the fragments of a datagram.
 struct Fragment {
     id: u32,
-    /// The protocol of the fragmented part, which all fragments carry.
+    /// The protocol of the fragmented part, which every fragment names.
     transport: Transport,
-    /// In units of eight bytes; zero for the first fragment.
+    /// Fragment offset in units of eight bytes; zero for the first fragment.
     offset: u16,
 }
 
@@ -41,7 +41,7 @@ impl Fragment {
     }
 }
 
-/// Decodes an IP packet. `version` is the version that the layer below announced, if it did.
+/// Decodes an IP packet. `version` is the version that the layer below announced, if any.
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     version: Option<u8>,
@@ -52,7 +52,7 @@ pub(super) fn decode<'p>(
     {
         return Err(SkipReason::BadIpHeader);
     }
-    // A mirror may cut what it sends, so inside a tunnel the packet's own length counts.
+    // A mirror may truncate packets, so inside a tunnel the length in the IP header is used.
     let wire = if layers.outer.is_some() { WireLength::Header } else { WireLength::Frame };
     let ip = parse(packet, wire)?;
     let seen = &mut *layers.seen;
@@ -93,9 +93,9 @@ pub(super) fn decode<'p>(
     Ok(if layers.decoder.decapsulates { tunnel::enter(&header, inner, layers) } else { Next::Done })
 }
 
-/// Returns a number that two sightings of one packet have in common. Time to live, traffic class
-/// and header checksum are left out because they may change on the way. Only the start of the
-/// packet counts, because it is present even if the capture cut the packet.
+/// Returns a hash that all sightings of one packet have in common. Time to live, traffic class and
+/// header checksum are left out because they may change on the way. Only the start of the packet is
+/// hashed, because it is present even if the capture truncated the packet.
 fn fingerprint(ip: &Ip<'_>) -> u64 {
     let addresses = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -114,17 +114,17 @@ fn fingerprint(ip: &Ip<'_>) -> u64 {
     fingerprint_of(addresses, ip.ip_id, ip.transport, ip.inner.map_or(&[][..], |inner| inner.bytes))
 }
 
-/// Returns the same number from its parts: the addresses as a number, [`Ip`]'s `ip_id`, and the
-/// bytes above IP.
+/// Returns the same hash from its parts: the addresses as a number, [`Ip`]'s `ip_id`, and the bytes
+/// above IP.
 pub(super) fn fingerprint_of(
     addresses: u64,
     ip_id: [u64; 2],
     transport: Transport,
     bytes: &[u8],
 ) -> u64 {
-    /// The length of a TCP header, so that its sequence number and checksum are compared.
+    /// Number of bytes that are always hashed: a TCP header, with its sequence number and checksum.
     const COMPARED: usize = 20;
-    /// The length compared if the packet has no identification: a TCP header with its options.
+    /// Number of bytes hashed if the packet has no identification: a TCP header with its options.
     const MORE: usize = 60;
     let mut start = [0; 24];
     match bytes.first_chunk::<COMPARED>() {
@@ -147,20 +147,20 @@ pub(super) fn fingerprint_of(
     mix(header, words[0] ^ mix(words[1], words[2]) ^ more).max(1)
 }
 
-/// Combines two words into one that depends on every bit of both: the XOR of the halves of their
-/// product.
+/// Combines two words into one that depends on every bit of both. The result is the XOR of the two
+/// halves of their product.
 fn mix(a: u64, b: u64) -> u64 {
-    // Digits of pi, so that a zero does not wipe out the other word.
+    // The constants are digits of pi. They prevent a word of zero from cancelling the other word.
     let product = u128::from(a ^ 0x243f_6a88_85a3_08d3) * u128::from(b ^ 0x1319_8a2e_0370_7344);
     product as u64 ^ (product >> 64) as u64
 }
 
-/// What determines the length of an IP packet on the wire.
+/// The source of the length of an IP packet on the wire.
 #[derive(Clone, Copy)]
 enum WireLength {
-    /// The frame, except for what lies beyond the length in the header.
+    /// The frame, limited to the length in the IP header.
     Frame,
-    /// The length in the header, even if the packet around it holds less.
+    /// The length in the IP header, even if the packet around it is shorter.
     Header,
 }
 
@@ -178,7 +178,8 @@ fn parse_v4(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> 
     let fixed: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedIpHeader)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-    // Segmentation offload leaves a total length of zero on a capturing host.
+    // With segmentation offload, a packet captured on the sending host may have a total length of
+    // zero.
     if header_len < 20 || (total != 0 && total < header_len) {
         return Err(SkipReason::BadIpHeader);
     }
@@ -202,7 +203,7 @@ fn parse_v4(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> 
         let id = u32::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         ip.fragment = Some(Fragment { id, offset, transport: Transport(fixed[9]) });
     }
-    // If the capture cut off the options, the addresses remain, but no ports.
+    // If the options are truncated, the addresses are known but not the ports.
     let Ok(header) = Ipv4HeaderSlice::from_slice(packet.bytes) else {
         return Ok(ip);
     };
@@ -224,7 +225,7 @@ fn parse_v6(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> 
     let length = usize::from(header.payload_length());
     let next = Transport(header.next_header().0);
     let inner = packet.after(header.slice().len());
-    // A payload length of zero belongs to jumbograms (RFC 2675) and segmentation offload.
+    // A payload length of zero occurs in jumbograms (RFC 2675) and with segmentation offload.
     let inner = if length == 0 { inner } else { inner.map(|r| limit_length(r, length, wire)) };
     let label = u64::from(packet.u32(0).unwrap_or_default() & 0x000f_ffff);
     let mut fragment = None;
@@ -241,8 +242,7 @@ fn parse_v6(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> 
     })
 }
 
-/// Returns the packet limited to the length in its header. The length on the wire is never more
-/// than that.
+/// Limits a packet to the length in its header. Its length on the wire is never greater.
 fn limit_length(packet: Packet<'_>, length: usize, wire: WireLength) -> Packet<'_> {
     let limited = packet.limited(length);
     match wire {
@@ -254,14 +254,14 @@ fn limit_length(packet: Packet<'_>, length: usize, wire: WireLength) -> Packet<'
 const AH: Transport = Transport(51);
 const FRAGMENT: Transport = Transport(44);
 
-/// Returns whether a header is hop-by-hop options, routing, fragment, AH, destination options,
-/// mobility, HIP or shim6.
+/// Returns whether a protocol number belongs to an extension header: hop-by-hop options, routing,
+/// fragment, AH, destination options, mobility, HIP or shim6.
 fn is_extension(transport: Transport) -> bool {
     matches!(transport.0, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }
 
-/// Follows a chain of extension headers to the transport. The chain ends early where the capture
-/// ends, and at a later fragment, whose bytes are not a header.
+/// Follows a chain of extension headers to the transport protocol. The chain ends early where the
+/// capture ends, and at a later fragment, which does not start with a header.
 fn follow_extensions<'a>(
     mut transport: Transport,
     mut inner: Option<Packet<'a>>,
@@ -281,7 +281,8 @@ fn follow_extensions<'a>(
             };
             transport = Transport(header.next_header().0);
             inner = packet.after(header.slice().len());
-            // A fragment header on a whole packet (RFC 6946) does not fragment anything.
+            // A fragment header on a whole packet (atomic fragment, RFC 6946) does not fragment
+            // anything.
             if header.is_fragmenting_payload() {
                 let offset = header.fragment_offset().value();
                 *fragment = Some(Fragment { id: header.identification(), offset, transport });
@@ -294,8 +295,8 @@ fn follow_extensions<'a>(
         let &[next, length, ..] = packet.bytes else {
             return Ok((transport, None));
         };
-        // AH counts in units of four bytes, minus two (RFC 4302); the others count in units of
-        // eight, minus one.
+        // The length of AH is in units of four bytes, minus two (RFC 4302). The length of the
+        // others is in units of eight bytes, minus one.
         let length = usize::from(length);
         let length = if transport == AH { (length + 2) * 4 } else { (length + 1) * 8 };
         let after = packet.after(length);

@@ -1,8 +1,8 @@
 //! Decodes bytes into facts: every frame becomes an [`Observation`] or a named [`SkipReason`].
 //!
-//! Decoding is total: no byte string makes it panic, fail or loop, and a packet that the capture
-//! cut short yields what it still contains. Nothing is judged here. Later modules determine which
-//! side opened a flow and what a host is.
+//! Decoding is total: no byte string makes it panic or loop forever, and a truncated packet yields
+//! what it still contains. This module does not judge. Later modules determine which side is the
+//! client of a flow, and which role a host has.
 //!
 //! Each layer returns the next one, and a loop continues until there is none. If a packet carries
 //! another packet, the inner one is audited and the outer one is kept as evidence.
@@ -32,11 +32,11 @@ pub use observation::{
 };
 pub use tunnel::{StatedTunnel, TUNNELS, Tunnel};
 
-/// The maximum number of layers before a frame is given up. A packet in VXLAN has three more than a
-/// plain one.
+/// The maximum number of layers that are decoded per frame. A packet in VXLAN has three more layers
+/// than a plain one.
 const MAX_LAYERS: usize = 32;
 
-/// The reason for a frame that ends inside its link-layer header.
+/// The skip reason of a frame that is truncated inside its link-layer header.
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 /// The link type of Ethernet.
@@ -45,18 +45,18 @@ const ETHERNET: u16 = 1;
 /// The settings for decoding frames.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// Whether packets in tunnels are decoded. Otherwise a tunnel is a flow like any other.
+    /// Whether packets in tunnels are decoded. Otherwise a tunnel is an ordinary flow.
     decapsulates: bool,
-    /// UDP ports where tunnels are expected.
+    /// UDP ports on which tunnels are expected.
     ports: Vec<(u16, Tunnel)>,
-    /// A bit for each of these ports, by its remainder modulo 64, so that almost no other datagram
-    /// has to be compared with all of them.
+    /// The set of these ports modulo 64, one bit each, so that almost no other datagram has to be
+    /// compared with all of them.
     port_bits: u64,
-    /// What the user states about tunnels.
+    /// The user's declarations about tunnels.
     stated: Vec<StatedTunnel>,
 }
 
-/// Returns the bit that represents a port.
+/// Returns the bit of a port in `port_bits`.
 fn port_bit(port: u16) -> u64 {
     1 << (port & 63)
 }
@@ -68,7 +68,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Returns a decoder that expects VXLAN also at `vxlan_ports`.
+    /// Returns a decoder that also expects VXLAN on `vxlan_ports`.
     pub fn new(vxlan_ports: &[u16]) -> Self {
         // The user's ports come first, because the user knows better than the registry what they
         // carry.
@@ -78,7 +78,7 @@ impl Decoder {
         Self { decapsulates: true, ports, port_bits, stated: Vec::new() }
     }
 
-    /// Returns the tunnel that a datagram between two ports may be.
+    /// Returns the kind of tunnel that a datagram between these ports may belong to.
     fn tunnel_at(&self, sport: u16, dport: u16) -> Option<Tunnel> {
         if self.port_bits & (port_bit(sport) | port_bit(dport)) == 0 {
             return None;
@@ -88,20 +88,20 @@ impl Decoder {
         find(dport).or_else(|| find(sport).filter(|tunnel| tunnel.answers()))
     }
 
-    /// Returns this decoder with or without decoding of the packets in tunnels.
+    /// Sets whether packets in tunnels are decoded.
     #[must_use]
     pub fn with_decapsulation(self, decapsulates: bool) -> Self {
         Self { decapsulates, ..self }
     }
 
-    /// Returns this decoder with the user's statements about tunnels.
+    /// Sets the user's declarations about tunnels.
     #[must_use]
     pub fn with_stated_tunnels(self, stated: Vec<StatedTunnel>) -> Self {
         Self { stated, ..self }
     }
 
-    /// Decodes one frame into `seen`, replacing what it held. After an error, `seen` has no
-    /// meaning.
+    /// Decodes one frame into `seen`, replacing its content. After an error, the content of `seen`
+    /// is undefined.
     pub fn decode(
         &self,
         frame: &Frame,
@@ -109,8 +109,8 @@ impl Decoder {
         seen: &mut Observation,
     ) -> Result<(), SkipReason> {
         Self::prepare(frame, seen);
-        // A record may claim fewer bytes on the wire than it holds, but all held bytes were on the
-        // wire.
+        // A record may give a length on the wire that is smaller than its data, but all of its data
+        // was on the wire.
         let wire = data.len().max(frame.wire_len as usize);
         if frame.link == ETHERNET && fast_path::decode(self, data, wire, seen) {
             return Ok(());
@@ -118,8 +118,8 @@ impl Decoder {
         self.decode_layers(frame.link, Packet { bytes: data, wire }, seen)
     }
 
-    /// Writes everything that is known before decoding except the body, which every route to an
-    /// observation writes.
+    /// Resets `seen` and records what is known before decoding. The body is left alone, because
+    /// every successful decoding writes it.
     fn prepare(frame: &Frame, seen: &mut Observation) {
         seen.time = frame.time;
         seen.wire_len = frame.wire_len;
@@ -138,7 +138,7 @@ impl Decoder {
         (seen.payload_at, seen.payload_kept) = (0, 0);
     }
 
-    /// Decodes a frame layer by layer.
+    /// Decodes a frame on the general path, layer by layer.
     fn decode_layers(
         &self,
         link: u16,
@@ -154,7 +154,7 @@ impl Decoder {
     }
 }
 
-/// An IP packet as the layers above it see it.
+/// The fields of an IP header that the layers above IP need.
 #[derive(Clone, Copy)]
 struct IpHeader {
     src: IpAddr,
@@ -162,17 +162,19 @@ struct IpHeader {
     transport: Transport,
 }
 
-/// The state of decoding one packet from the outermost layer to the innermost.
+/// The state of decoding one frame from the outermost layer to the innermost.
 struct DecodeState<'a> {
     decoder: &'a Decoder,
     seen: &'a mut Observation,
-    /// The address of the first byte of the frame, which locates the payload.
+    /// The memory address of the first byte of the frame, from which the payload offset is
+    /// computed.
     start: usize,
-    /// Whether the packet is the one that an ICMP error quotes.
+    /// Whether the packet is a quotation in an ICMP error.
     quoted: bool,
-    /// The fragmented datagram that this packet is the first fragment of.
+    /// The fragmented datagram of which this packet is the first fragment.
     datagram: Option<Datagram>,
-    /// The packet around the current one, which is reported if the inner packet cannot be read.
+    /// The packet around the current one. It becomes the observation if the inner packet cannot be
+    /// read.
     outer: Option<Observation>,
 }
 
@@ -181,17 +183,17 @@ struct DecodeState<'a> {
 enum WlanForm {
     /// As it was sent.
     Plain,
-    /// With the header padded to a multiple of four bytes.
+    /// With padding after the header, up to a multiple of four bytes.
     Padded,
     /// With the two bytes of the frame control field swapped.
     Swapped,
 }
 
-/// What a layer carries.
+/// The content of a layer.
 enum Next<'p> {
     /// An Ethernet frame.
     Ethernet(Packet<'p>),
-    /// The content that an ethertype announces.
+    /// The content that an EtherType announces.
     Ether(u16, Packet<'p>),
     /// IEEE 802.2 logical link control.
     Llc(Packet<'p>),
@@ -199,9 +201,9 @@ enum Next<'p> {
     Ppp(Packet<'p>),
     /// An IEEE 802.11 frame.
     Wlan(Packet<'p>, WlanForm),
-    /// IP, with the version that the layer below announced, if it did.
+    /// An IP packet, with the version that the layer below announced, if any.
     Ip(Option<u8>, Packet<'p>),
-    /// Nothing that is read.
+    /// Nothing that is decoded further.
     Done,
 }
 
@@ -226,7 +228,7 @@ impl<'a> DecodeState<'a> {
                 Ok(next) => next,
                 Err(reason) => {
                     let Some(outer) = &self.outer else { return Err(reason) };
-                    // The content cannot be read, so the packet around it is the observation.
+                    // The content cannot be read, so the packet around it becomes the observation.
                     *self.seen = *outer;
                     return Ok(());
                 }
@@ -235,13 +237,13 @@ impl<'a> DecodeState<'a> {
         Err(SkipReason::TooManyEncapsulations)
     }
 
-    /// Notes a wrapper around what follows.
+    /// Records a tag around the packet.
     fn note_tag(&mut self, kind: EncapTagKind, id: Option<u32>) {
         self.seen.link = self.seen.link.with_tag(kind, id);
     }
 
-    /// Enters a tunnel between two addresses. The observation so far becomes the packet around what
-    /// follows.
+    /// Enters a tunnel between two addresses. The observation so far is kept, in case the inner
+    /// packet cannot be read.
     fn enter_tunnel(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: TunnelEndpoints) {
         self.outer = Some(Observation { undecoded_tunnel: Some(tunnel), ..*self.seen });
         let stated = self.decoder.stated.iter().find(|stated| stated.holds(tunnel, &ends));
@@ -255,7 +257,7 @@ impl<'a> DecodeState<'a> {
         (self.seen.payload_at, self.seen.payload_kept) = (0, 0);
     }
 
-    /// Notes where the payload of the packet lies.
+    /// Records where the payload is in the frame.
     fn note_payload(&mut self, payload: &[u8]) {
         self.seen.payload_at = payload.as_ptr().addr().wrapping_sub(self.start) as u32;
         self.seen.payload_kept = payload.len() as u32;
@@ -268,7 +270,7 @@ impl<'a> DecodeState<'a> {
     }
 }
 
-/// What is left of a packet: the bytes that the capture kept, and how many there were on the wire.
+/// The rest of a packet: the bytes that the capture kept, and the number of bytes on the wire.
 #[derive(Clone, Copy)]
 struct Packet<'a> {
     bytes: &'a [u8],
@@ -276,31 +278,31 @@ struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// Returns what follows the first `length` bytes, if they were captured.
+    /// Returns the rest after the first `length` bytes; `None` if these were not all captured.
     fn after(self, length: usize) -> Option<Self> {
         Some(Self { bytes: self.bytes.get(length..)?, wire: self.wire.saturating_sub(length) })
     }
 
-    /// Returns the packet without what lies beyond `length` bytes (padding, trailers).
+    /// Returns the packet without anything beyond `length` bytes, such as padding and trailers.
     fn limited(self, length: usize) -> Self {
         Self { bytes: &self.bytes[..self.bytes.len().min(length)], wire: self.wire.min(length) }
     }
 
-    /// Returns two bytes in network order as a number.
+    /// Returns the 16-bit number in network order at offset `at`.
     fn u16(self, at: usize) -> Option<u16> {
         self.bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
     }
 
-    /// Returns four bytes in network order as a number.
+    /// Returns the 32-bit number in network order at offset `at`.
     fn u32(self, at: usize) -> Option<u32> {
         self.bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
     }
 }
 
-/// Returns the pair of numbers that takes the place of ports in an ICMP flow. For paired messages
-/// (echo and its reply, ...) it is the type sent and the type that answers it, so that both
-/// directions are one flow. For others it is type and code. This is the convention of Community ID
-/// version 1.
+/// Returns the two numbers that replace ports in an ICMP flow, as in Community ID version 1. For
+/// paired messages, such as echo request and reply, these are the type of the message and the type
+/// of its counterpart, so that both directions are one flow. For all other messages, they are type
+/// and code.
 pub fn icmp_ports(transport: Transport, kind: u8, code: u8) -> (u16, u16) {
     (u16::from(kind), u16::from(icmp::answer(transport, kind).unwrap_or(code)))
 }

@@ -1,4 +1,4 @@
-//! The result of decoding one frame: the facts that the decoder passes on.
+//! The facts that decoding yields about one frame.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ pub mod flag {
     pub const SYN: u16 = 1 << 0;
     /// TCP: a SYN with ACK.
     pub const SYN_ACK: u16 = 1 << 1;
-    /// TCP: an ACK that is neither SYN nor RST.
+    /// TCP: an ACK without SYN or RST.
     pub const ACK: u16 = 1 << 2;
     /// Transport payload of at least one byte.
     pub const DATA: u16 = 1 << 3;
@@ -22,38 +22,38 @@ pub mod flag {
     pub const FIN: u16 = 1 << 4;
     /// TCP: an RST.
     pub const RST: u16 = 1 << 5;
-    /// The payload is a request: the query bit of DNS, or a request of another protocol that
-    /// expects an answer.
+    /// The payload is a request: a DNS query (QR bit clear), or a request of another protocol that
+    /// expects a reply.
     pub const ASKS: u16 = 1 << 6;
-    /// The payload is a reply: the response bit of DNS, or a reply of one of those protocols.
+    /// The payload is a reply: a DNS response (QR bit set), or a reply of one of those protocols.
     pub const ANSWERS: u16 = 1 << 7;
-    /// TLS (RFC 8446): a ClientHello starts a segment.
+    /// TLS (RFC 8446): a segment starts with a ClientHello.
     pub const CLIENT_HELLO: u16 = 1 << 8;
-    /// TLS: a ServerHello starts a segment.
+    /// TLS: a segment starts with a ServerHello.
     pub const SERVER_HELLO: u16 = 1 << 9;
-    /// Sent to the broadcast address of the link layer.
+    /// A frame was sent to the broadcast address of the link layer.
     pub const BROADCAST: u16 = 1 << 10;
-    /// Sent to any other address of the link layer.
+    /// A frame was sent to any other address of the link layer.
     pub const UNICAST: u16 = 1 << 11;
-    /// The capture kept only a part of a frame, less than [`super::SHORT`] bytes.
+    /// The capture kept only a part of a frame, fewer than [`super::SHORT`] bytes.
     pub const CUT_SHORT: u16 = 1 << 12;
     /// The capture kept at least [`super::SHORT`] bytes of a frame.
     pub const KEPT_LONG: u16 = 1 << 13;
-    /// TCP: the side has several opening numbers, which are kept as rare evidence.
+    /// TCP: the side has several initial sequence numbers, which are kept as rare evidence.
     pub const SEVERAL: u16 = 1 << 14;
     /// TCP: fragmentation hides the flags of a segment.
     pub const HIDDEN: u16 = 1 << 15;
-    /// Flags of a side that has an opening number.
+    /// Flags of segments that contain, or may contain, an initial sequence number.
     pub const OPENS: u16 = SYN | SYN_ACK | HIDDEN;
 }
 
-/// The number of bytes below which a snaplen is short: headers, and almost no payload.
+/// A snaplen below this number of bytes is short: it keeps headers, but almost no payload.
 pub const SHORT: u32 = 96;
 
-/// The maximum number of tags kept as evidence of one frame. Deeper tags are followed but not kept.
+/// The maximum number of tags kept as evidence per frame. Deeper tags are decoded but not kept.
 pub const KEPT_TAGS: usize = 4;
 
-/// The maximum number of tunnels whose endpoints are kept as evidence of one frame.
+/// The maximum number of tunnels per frame whose endpoints are kept as evidence.
 pub const KEPT_TUNNELS: usize = 2;
 
 /// The kind of a wrapper around a packet.
@@ -61,23 +61,23 @@ pub const KEPT_TUNNELS: usize = 2;
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub enum EncapTagKind {
-    /// No wrapper.
+    /// No wrapper: an unused place in the list of tags.
     #[default]
     None,
-    /// IEEE 802.1Q or 802.1ad, with the VLAN identifier.
+    /// IEEE 802.1Q or 802.1ad. The number is the VLAN identifier.
     Vlan,
-    /// MPLS (RFC 3032), with the label.
+    /// MPLS (RFC 3032). The number is the label.
     Mpls,
-    /// PPP over Ethernet (RFC 2516), with the session.
+    /// PPP over Ethernet (RFC 2516). The number is the session ID.
     Pppoe,
-    /// IEEE 802.1AE without encryption, without a number.
+    /// IEEE 802.1AE (MACsec) without encryption. There is no number.
     Macsec,
-    /// A tunnel of the list, with the number of its key, network or session if it has one.
+    /// A tunnel. The number is its key, network or session, if it has one.
     Tunnel(Tunnel),
 }
 
 impl EncapTagKind {
-    /// Returns the word for this kind in reports.
+    /// Returns the name of this kind in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "",
@@ -90,66 +90,66 @@ impl EncapTagKind {
     }
 }
 
-/// A wrapper around a packet, and the number that it carries.
+/// A wrapper around a packet, and the number in it.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct EncapTag {
     /// The kind of the wrapper.
     pub kind: EncapTagKind,
-    /// The number, if the wrapper carries one.
+    /// The number, if the wrapper contains one.
     pub id: Option<u32>,
 }
 
-/// What the user states about a tunnel.
+/// What the user declares about a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum TunnelUse {
-    /// Nothing. The sender may have forged the content.
+    /// Nothing. The sender may have forged the content of the tunnel.
     Unstated,
     /// The tunnel carries a network of the site, whose packets are trusted.
     Overlay,
-    /// A mirror sends the tunnel to a sensor. The packets in it are trusted, and the tunnel itself
-    /// is not traffic of the farm.
+    /// The tunnel carries mirrored packets to a sensor. The packets in it are trusted, and the
+    /// tunnel itself is not traffic of the farm.
     Mirror,
 }
 
-/// The ends of a tunnel: the host that wrapped the packet, and the host that unwraps it. For a
-/// mirror, the latter is the sensor.
+/// The ends of a tunnel: the host that wrapped the packet, and the host that unwraps it. In the
+/// tunnel of a mirror, the second one is the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct TunnelEndpoints {
     /// The host that wrapped the packet.
     pub src: IpAddr,
-    /// The host that the wrapped packet is sent to.
+    /// The host to which the wrapped packet is sent.
     pub dst: IpAddr,
     /// The protocol that carries the tunnel.
     pub transport: Transport,
-    /// The source port if it belongs to an endpoint; zero if it is derived from a hash or does not
-    /// exist.
+    /// The source port if it belongs to an endpoint; zero if it does not identify one, or if there
+    /// is none.
     pub sport: u16,
     /// The destination port; zero if there is none.
     pub port: u16,
-    /// What the user states about the tunnel.
+    /// What the user declares about the tunnel.
     pub stated: TunnelUse,
 }
 
-/// How far a packet can be trusted, given the tunnels that carried it. Packets of one five-tuple on
-/// different paths belong to different flows.
+/// How far a packet can be trusted, given the tunnels that carried it. Packets with the same
+/// five-tuple but different paths belong to different flows.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct Path(u16);
 
 impl Path {
-    /// Outside any tunnel, or in a tunnel that the user stated.
+    /// Outside any tunnel, or in a tunnel that the user declared.
     pub const PLAIN: Self = Self(0);
 
-    /// Returns the path of packets inside an unstated tunnel on this interface.
+    /// Returns the path of packets inside an undeclared tunnel on this interface.
     pub fn inside(interface: u16) -> Self {
         Self(interface.min(Self::INTERFACE - 1) + 1)
     }
 
-    /// Returns the path of packets inside an unstated tunnel that itself came on this path. Inside
-    /// the tunnel of a mirror, it is a tunnel of the mirrored network.
+    /// Returns the path of packets inside an undeclared tunnel whose outer packets have this path.
+    /// A tunnel inside a declared tunnel, such as that of a mirror, does not count as nested.
     pub fn deeper(self, interface: u16) -> Self {
         let inside = Self::inside(interface);
         if self == Self::PLAIN { inside } else { Self(inside.0 | Self::NESTED) }
@@ -159,56 +159,58 @@ impl Path {
     const NESTED: u16 = 0x4000;
     const AROUND: u16 = 0x8000;
 
-    /// Returns the path of the packets that carry an unstated tunnel on this interface.
+    /// Returns the path of the packets that carry an undeclared tunnel on this interface.
     pub fn around(interface: u16) -> Self {
         Self(Self::inside(interface).0 | Self::AROUND)
     }
 
-    /// Returns the interface of packets inside or around an unstated tunnel.
+    /// Returns the interface of packets inside or around an undeclared tunnel; `None` for other
+    /// packets.
     pub fn interface(self) -> Option<u16> {
         (self.0 & Self::INTERFACE).checked_sub(1)
     }
 
-    /// Returns whether the packet was inside an unstated tunnel.
+    /// Returns whether the packet was inside an undeclared tunnel.
     pub fn is_inside(self) -> bool {
         self.0 != 0 && self.0 & Self::AROUND == 0
     }
 
-    /// Returns whether the packet carries an unstated tunnel.
+    /// Returns whether the packet carries an undeclared tunnel.
     pub fn is_around(self) -> bool {
         self.0 & Self::AROUND != 0
     }
 
-    /// Returns the path as a number, for keys.
+    /// Returns the path as a number, for use in keys.
     pub(crate) fn number(self) -> u16 {
         self.0
     }
 
-    /// Returns the path with the number that [`Path::number`] returned.
+    /// Returns the path whose [`Path::number`] is `number`.
     pub(crate) fn from_number(number: u16) -> Self {
         Self(number)
     }
 }
 
-/// What the layers below IP show about a packet.
+/// Evidence about a packet apart from its five-tuple: tags, tunnels, source address, TTL and
+/// interface.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Encapsulation {
-    /// Tags, outermost first; unused places hold [`EncapTagKind::None`].
+    /// Tags, outermost first. Unused places contain [`EncapTagKind::None`].
     tags: [EncapTag; KEPT_TAGS],
     /// The ends of tunnels, outermost first.
     outer: [Option<TunnelEndpoints>; KEPT_TUNNELS],
-    /// The hardware address that sent the frame on this link; [`Mac::NONE`] if the link has no
+    /// The source hardware address of the frame on this link; [`Mac::NONE`] if the link has no
     /// addresses.
     pub source: Mac,
-    /// The time to live or hop limit of the packet, which distinguishes two sightings of one
+    /// The time to live or hop limit of the packet. It may differ between two sightings of one
     /// packet.
     pub ttl: u8,
     /// The interface of the capture that saw the packet.
     pub interface: u16,
 }
 
-/// Compares the encapsulation of every packet with that of its flow. Almost no packet is wrapped,
-/// and an untagged packet cannot have tunnel endpoints, so most comparisons skip both arrays.
+/// Skips both arrays in most comparisons. Every packet is compared with the evidence of its flow,
+/// almost no packet has tags, and a packet without tags has no tunnel endpoints.
 impl PartialEq for Encapsulation {
     fn eq(&self, other: &Self) -> bool {
         let same =
@@ -228,8 +230,8 @@ impl Hash for Encapsulation {
 }
 
 impl Encapsulation {
-    /// Returns the whole encapsulation as a nonzero number, if it consists only of a sender and a
-    /// hop count on one of the first 255 interfaces.
+    /// Returns the whole encapsulation as a nonzero number, if it consists only of a source address
+    /// and a TTL on one of the first 255 interfaces.
     pub fn short(&self) -> Option<u64> {
         const FIRST: u16 = 255;
         let Mac([a, b, c, d, e, f]) = self.source;
@@ -238,7 +240,7 @@ impl Encapsulation {
         plain.then_some(u64::from_be_bytes([interface, self.ttl, a, b, c, d, e, f]))
     }
 
-    /// Returns the same encapsulation without the interface that saw it.
+    /// Returns the same encapsulation without its interface.
     #[must_use]
     pub fn anywhere(self) -> Self {
         Self { interface: 0, ..self }
@@ -249,23 +251,23 @@ impl Encapsulation {
         self.tags[0].kind != EncapTagKind::None && self.outer[0].is_some()
     }
 
-    /// Removes what was noted about another packet.
+    /// Removes what was recorded about another packet.
     pub(super) fn clear(&mut self) {
-        // Without a tag there is no tunnel either, so almost no packet has to pay for clearing both
-        // arrays.
+        // Without a tag there is no tunnel either, so almost no packet incurs the cost of clearing
+        // both arrays.
         if self.tags[0].kind != EncapTagKind::None {
             *self = Self::default();
         }
         (self.source, self.ttl, self.interface) = (Mac::NONE, 0, 0);
     }
 
-    /// Returns the wrappers of the packet, outermost first.
+    /// Returns the tags of the packet, outermost first.
     pub fn tags(&self) -> impl Iterator<Item = EncapTag> + '_ {
         self.tags.iter().copied().take_while(|tag| tag.kind != EncapTagKind::None)
     }
 
-    /// Returns the VLANs of the packet, outermost first. Identifier zero is a priority tag, not a
-    /// VLAN (IEEE 802.1Q, 9.6).
+    /// Returns the VLAN identifiers of the packet, outermost first. Identifier zero marks a
+    /// priority tag, not a VLAN (IEEE 802.1Q, 9.6), and is left out.
     pub fn vlans(&self) -> impl Iterator<Item = u32> + '_ {
         let vlans = self.tags().filter(|tag| tag.kind == EncapTagKind::Vlan);
         vlans.filter_map(|tag| tag.id).filter(|id| *id != 0)
@@ -276,8 +278,8 @@ impl Encapsulation {
         self.outer.iter().copied().flatten()
     }
 
-    /// Returns this encapsulation with a tunnel inside it. The sender of the frame is removed,
-    /// because it is the tunnel's endpoint, not the sender of the inner packet.
+    /// Adds an innermost tunnel. The source address of the frame is removed, because it belongs to
+    /// the endpoint of the tunnel, not to the sender of the inner packet.
     #[must_use]
     pub fn with_tunnel(self, tunnel: Tunnel, id: Option<u32>, ends: TunnelEndpoints) -> Self {
         let mut inside = self.with_tag(EncapTagKind::Tunnel(tunnel), id);
@@ -287,7 +289,7 @@ impl Encapsulation {
         Self { source: Mac::NONE, ..inside }
     }
 
-    /// Returns this encapsulation with a tag inside the others.
+    /// Adds an innermost tag, unless all places are in use.
     #[must_use]
     pub fn with_tag(mut self, kind: EncapTagKind, id: Option<u32>) -> Self {
         if let Some(room) = self.tags.iter_mut().find(|tag| tag.kind == EncapTagKind::None) {
@@ -297,7 +299,7 @@ impl Encapsulation {
     }
 }
 
-/// Addresses, ports and protocol of one packet, in the direction in which it was sent.
+/// The addresses, ports and protocol of one packet, in the direction in which it was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FiveTuple {
     /// Source address.
@@ -312,16 +314,16 @@ pub struct FiveTuple {
     pub transport: Transport,
 }
 
-/// The fields that assign IP fragments to one datagram (RFC 791, RFC 8200).
+/// The fields that identify the datagram of an IP fragment (RFC 791, RFC 8200).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Datagram {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// The protocol of the fragmented part, which all fragments carry.
+    /// The protocol of the fragmented part, which every fragment names.
     pub transport: Transport,
-    /// IP identification.
+    /// The IP identification.
     pub id: u32,
     /// How far the datagram can be trusted.
     pub path: Path,
@@ -334,37 +336,38 @@ pub struct Observation {
     pub time: Nanos,
     /// Length on the wire in bytes.
     pub wire_len: u32,
-    /// The interface of the file that saw the frame.
+    /// The interface that saw the frame, as its index in the file.
     pub interface: u16,
     /// Whether the frame was sent to the broadcast address of the link layer.
     pub broadcast: bool,
-    /// How much of the frame the capture kept, as [`flag::CUT_SHORT`] or [`flag::KEPT_LONG`].
+    /// How much of the frame the capture kept: [`flag::CUT_SHORT`], [`flag::KEPT_LONG`] or zero.
     pub kept: u16,
-    /// Whether the capture kept fewer bytes than the frame had.
+    /// Whether the capture truncated the frame.
     pub cut: bool,
-    /// Whether the IPv4 header checksum is wrong. Such packets are counted, never dropped.
+    /// Whether the IPv4 header checksum is wrong. Such packets are counted but not dropped.
     pub bad_checksum: bool,
     /// The tunnel in the frame whose content could not be read. The observation then describes the
     /// packet around it.
     pub undecoded_tunnel: Option<Tunnel>,
     /// How far the packet can be trusted, given the tunnels that carried it.
     pub path: Path,
-    /// Evidence from the layers below.
+    /// Evidence apart from the five-tuple: tags, tunnels, source address, TTL and interface.
     pub link: Encapsulation,
-    /// A number that two sightings of one packet have in common, regardless of hop and tag, and
+    /// A hash that all sightings of one packet have in common, regardless of hops and tags, and
     /// that differs for different packets; zero if the frame is not an IP packet. It is the same on
     /// every machine and in every run.
     pub fingerprint: u64,
-    /// Where the transport payload starts in the bytes that the capture kept of the frame.
+    /// Offset of the transport payload in the captured bytes of the frame.
     pub payload_at: u32,
-    /// How many bytes of the payload the capture kept.
+    /// Number of bytes of the payload that the capture kept.
     pub payload_kept: u32,
     /// What the frame carries.
     pub body: Body,
 }
 
 impl Observation {
-    /// Returns the transport payload, as far as the capture kept it. `frame` is what was decoded.
+    /// Returns the captured part of the transport payload. `frame` contains the captured bytes of
+    /// the decoded frame.
     pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         let start = self.payload_at as usize;
         frame.get(start..start + self.payload_kept as usize).unwrap_or_default()
@@ -392,29 +395,29 @@ impl Default for Observation {
     }
 }
 
-/// What a frame carries.
+/// The content of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body {
     /// A packet of a flow.
     Transport {
         /// The five-tuple, in the direction in which the packet was sent.
         tuple: FiveTuple,
-        /// Facts about the packet, see [`flag`].
+        /// Facts about the packet, as bits of [`flag`].
         flags: u16,
-        /// Transport payload in bytes, by the lengths in the headers.
+        /// Length of the transport payload in bytes, according to the headers.
         payload: u32,
         /// TCP: the sequence number of the first byte (RFC 9293, 3.4); otherwise zero.
         seq: u32,
-        /// TCP: the acknowledgement number, if the segment acknowledges.
+        /// TCP: the acknowledgement number, if the ACK flag is set.
         acked: Option<u32>,
-        /// The datagram whose first fragment is this packet or carried it.
+        /// The datagram whose first fragment is, or contains, this packet.
         fragment: Option<Datagram>,
     },
     /// A later fragment. The ports are in the first fragment.
     Fragment {
-        /// The datagram that it belongs to.
+        /// The datagram to which the fragment belongs.
         datagram: Datagram,
-        /// IP payload of the fragment in bytes.
+        /// Length of the IP payload of the fragment in bytes.
         payload: u32,
     },
     /// An ICMP error about a packet.
@@ -425,12 +428,12 @@ pub enum Body {
         kind: ErrorKind,
         /// The sender of the error.
         by: IpAddr,
-        /// The host that the error was sent to.
+        /// The host to which the error was sent.
         to: IpAddr,
         /// ICMP or ICMPv6.
         transport: Transport,
     },
-    /// An IP packet that shows no ports: it was cut off before them, or it is an ICMP error that
+    /// An IP packet that shows no ports: it is truncated before them, or it is an ICMP error that
     /// quotes nothing readable.
     NoPorts {
         /// Source address.
@@ -442,7 +445,8 @@ pub enum Body {
     },
     /// A frame that is not an IP packet.
     NonIp {
-        /// The ethertype; zero if there is none, as in most of IEEE 802.2.
+        /// The EtherType or a number that stands in for it: zero if there is none, as in most IEEE
+        /// 802.2 frames.
         ethertype: u16,
         /// The address claim of an ARP packet for IPv4 over Ethernet (RFC 826).
         claim: Option<(IpAddr, Mac)>,
@@ -456,13 +460,13 @@ pub enum Quoted {
     Flow {
         /// The five-tuple.
         tuple: FiveTuple,
-        /// How far the existence of such a flow can be trusted.
+        /// How far the quotation can be trusted.
         path: Path,
         /// TCP: the sequence number; otherwise zero.
         seq: u32,
-        /// Whether the payload is a reply.
+        /// Whether the payload of the quoted packet is a reply.
         answers: bool,
     },
-    /// A later fragment. The flow is that of its datagram.
+    /// A later fragment, which belongs to the flow of its datagram.
     Fragment(Datagram),
 }

@@ -1,18 +1,18 @@
-//! PPP (RFC 1661) and its session over Ethernet (RFC 2516).
+//! PPP (RFC 1661) and PPP over Ethernet (RFC 2516).
 
 use super::{CUT, DecodeState, EncapTagKind, Next, Packet};
 use crate::model::SkipReason;
 
-/// The ethertype of PPP, under which its control protocols are counted.
+/// The EtherType of PPP, under which its control protocols are counted.
 const PPP: u16 = 0x880b;
 
-/// Decodes a frame that starts with its protocol field.
+/// Decodes a PPP frame that starts with its protocol field.
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    // The first byte of a protocol number is even. An odd byte is the whole number in compressed
-    // form.
+    // The first byte of a protocol number is even. An odd first byte is a compressed protocol
+    // number (RFC 1661, 6.5).
     let &[first, ..] = packet.bytes else {
         return Err(CUT);
     };
@@ -31,8 +31,8 @@ pub(super) fn decode<'p>(
     })
 }
 
-/// Reads bridged Ethernet (RFC 3518): flags, the MAC type of Ethernet, and padding whose length is
-/// in the last bits of the flags.
+/// Reads a bridged Ethernet frame (RFC 3518). A byte of flags and the MAC type of Ethernet precede
+/// it, and padding follows it, whose length is in the low four bits of the flags.
 fn bridged(packet: Packet<'_>) -> Option<Next<'_>> {
     let &[flags, 1, ..] = packet.bytes else {
         return None;
@@ -41,7 +41,7 @@ fn bridged(packet: Packet<'_>) -> Option<Next<'_>> {
     Some(Next::Ethernet(frame.limited(frame.wire.saturating_sub(usize::from(flags & 0x0f)))))
 }
 
-/// Decodes the session stage of PPP over Ethernet: version and type, code, session, length.
+/// Decodes a PPP over Ethernet session packet: version and type, code, session, length, PPP frame.
 pub(super) fn session<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,

@@ -11,7 +11,7 @@ pub(super) const UDP_HEADER: usize = 8;
 pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
     let body_of = |(sport, dport), flags, payload: usize, (seq, acked)| {
         let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
-        // Data with a SYN or RST is not part of an open connection.
+        // Data in a SYN or RST segment does not belong to an established connection.
         let is_data = payload > 0 && flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
         let flags = if is_data { flags | flag::DATA } else { flags };
         Body::Transport { tuple, flags, payload: payload as u32, seq, acked, fragment: None }
@@ -32,8 +32,8 @@ pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeStat
             let (mut flags, payload, captured) = tcp(segment);
             layers.note_payload(captured);
             let tcp_flags = segment.bytes.get(13).copied();
-            // If a fragment hides the flags, they are unknown. If the snaplen cut them off, no flow
-            // of this capture has any.
+            // If fragmentation hides the flags, those of this segment are unknown. If the snaplen
+            // hides them, no flow of the capture has flags, so nothing is marked.
             if tcp_flags.is_none() && layers.datagram.is_some() {
                 flags |= flag::HIDDEN;
             }
@@ -49,17 +49,18 @@ pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeStat
     }
 }
 
-/// The flag of a TCP segment that acknowledges.
+/// The ACK bit in the TCP flags.
 pub(super) const ACK: u8 = 0x10;
 
-/// Returns the flags of a TCP segment, its payload length, and the captured part of the payload.
+/// Returns the packet flags of a TCP segment, its payload length in bytes, and the captured
+/// payload.
 fn tcp(segment: Packet<'_>) -> (u16, usize, &[u8]) {
     let (tcp_flags, header_len, payload) = match TcpHeaderSlice::from_slice(segment.bytes) {
         Ok(header) => {
             let length = header.slice().len();
             (header.slice()[13], length, segment.bytes.get(length..).unwrap_or_default())
         }
-        // The header is cut off, but the flags may still be there.
+        // The header is truncated or invalid, but the flags may be present.
         Err(_) => match segment.bytes.get(12..14) {
             Some(&[offset, flags]) => (flags, usize::from(offset >> 4) * 4, &[][..]),
             _ => return (0, 0, &[]),
@@ -68,7 +69,7 @@ fn tcp(segment: Packet<'_>) -> (u16, usize, &[u8]) {
     (flags_of(tcp_flags, payload), segment.wire.saturating_sub(header_len.max(20)), payload)
 }
 
-/// Returns the flags of a TCP segment with these header flags and this payload, except
+/// Returns the packet flags of a TCP segment with these TCP flags and this payload, except
 /// [`flag::DATA`].
 pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
     let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| tcp_flags & bit != 0);
@@ -82,7 +83,7 @@ pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
     if fin {
         flags |= flag::FIN;
     }
-    // A handshake record of TLS 1.x, and the message in it.
+    // A TLS 1.x handshake record, in which the sixth byte is the message type.
     if let &[0x16, 0x03, _, _, _, message, ..] = payload {
         flags |= match message {
             1 => flag::CLIENT_HELLO,
@@ -93,18 +94,18 @@ pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
     flags
 }
 
-/// Returns the flags of a UDP datagram and its payload length.
+/// Returns the packet flags of a UDP datagram and its payload length in bytes.
 pub(super) fn udp(segment: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
     let Ok(header) = UdpHeaderSlice::from_slice(segment.bytes) else {
         return (0, segment.wire.saturating_sub(UDP_HEADER));
     };
     let mut payload = segment.wire.saturating_sub(UDP_HEADER);
-    // A length of zero means the rest of a jumbogram (RFC 2675).
+    // A length of zero occurs in jumbograms (RFC 2675) and means that the payload fills the rest.
     if header.length() >= UDP_HEADER as u16 {
         payload = payload.min(usize::from(header.length()) - UDP_HEADER);
     }
-    // A query goes to the DNS port, and an answer comes from it. A bit that contradicts this is a
-    // disguise.
+    // A query is sent to the DNS port, and a response is sent from it. A QR bit that contradicts
+    // this may be forged and is ignored.
     let mut flags = 0;
     if let Some(message) = segment.bytes.get(UDP_HEADER..UDP_HEADER + 12) {
         match message[2] & 0x80 {

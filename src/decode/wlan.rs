@@ -1,13 +1,14 @@
-//! IEEE 802.11 frames. Unencrypted data frames are decoded; all others are counted by their kind.
+//! IEEE 802.11 frames. Unencrypted data frames are decoded; all others are counted by skip reason.
 
 use super::{CUT, DecodeState, Next, Packet, WlanForm};
 use crate::model::{Mac, SkipReason};
 
-/// The bytes before an ethertype (RFC 1042).
+/// The LLC and SNAP bytes before an EtherType (RFC 1042).
 const SNAP: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
 
-/// Returns whether bytes look like an unencrypted data frame that carries IP, ARP or a login: the
-/// frame has that kind, and SNAP immediately follows a header of the length that its flags require.
+/// Returns whether bytes look like an unencrypted data frame that carries IP, ARP or EAPOL. The
+/// frame must be a data frame, and SNAP must immediately follow a header of the length that its
+/// flags require.
 pub(super) fn is_clear_data(bytes: &[u8]) -> bool {
     let &[control, flags, ..] = bytes else { return false };
     if control & 0x0f != 0x08 || control & 0x40 != 0 {
@@ -38,7 +39,7 @@ pub(super) fn decode<'p>(
     let version = control & 3;
     let kind = control >> 2 & 3;
     let subtype = control >> 4;
-    // Only data frames carry packets, except those whose subtype means "no data".
+    // Only data frames carry packets, unless their subtype means "no data".
     if version != 0 || kind != 2 || subtype & 4 != 0 {
         return Err(SkipReason::WlanManagement);
     }
@@ -66,12 +67,12 @@ pub(super) fn decode<'p>(
         return Err(SkipReason::WlanFragment);
     }
     if subtype & 8 != 0 {
-        // Quality of service. Bit 7 means that the frame contains several packets.
+        // QoS control field. If bit 7 is set, the frame contains several packets (A-MSDU).
         if packet.bytes.get(length).ok_or(CUT)? & 0x80 != 0 {
             return Err(SkipReason::WlanAggregate);
         }
         length += 2;
-        // High-throughput control.
+        // HT control field.
         if flags & 0x80 != 0 {
             length += 4;
         }
@@ -79,7 +80,7 @@ pub(super) fn decode<'p>(
     if form == WlanForm::Padded {
         length = length.next_multiple_of(4);
     }
-    // A driver that delivers decrypted frames may leave the flag set. No ciphertext starts like
+    // A driver that delivers decrypted frames may leave the flag set. Ciphertext never starts like
     // SNAP (IEEE 802.11, 12.5).
     if protected && !packet.bytes[length.min(packet.bytes.len())..].starts_with(&SNAP) {
         return Err(SkipReason::EncryptedLink);

@@ -1,4 +1,4 @@
-//! Claims that an IP address is at a hardware address (ARP, neighbour discovery).
+//! Claims that an IP address belongs to a hardware address (ARP, neighbour discovery).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,16 +9,16 @@ use super::keyed::EvidenceKey;
 use crate::decode::Path;
 use crate::model::{BUCKET_NS, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum};
 
-/// The binding of an IP address to a hardware address, and where it was seen.
+/// The binding of an IP address to a hardware address, and the VLANs and path on which it was seen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AddressBinding {
     /// The IP address.
     pub address: IpAddr,
     /// The hardware address.
     pub mac: Mac,
-    /// The VLANs, outermost first. Zero means none.
+    /// The VLAN identifiers, outermost first. Zero means none.
     pub vlans: [u16; 2],
-    /// The path, which determines how far the binding may be trusted.
+    /// The path, which determines whether the binding is trusted.
     pub path: Path,
 }
 
@@ -28,22 +28,22 @@ impl EvidenceKey for AddressBinding {
     }
 }
 
-/// How often and when a hardware address claimed an IP address.
+/// The number and the times of the claims to an IP address by a hardware address.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AddressClaim {
-    /// The number of frames.
+    /// The number of frames with this claim.
     pub frames: Sum,
     /// The time of the earliest frame.
     pub first: Min,
     /// The time of the latest frame.
     pub last: Max,
-    /// The ten-second slots with a claim, one bit for each slot and 64 slots for each word, by the
-    /// number of the word.
+    /// The ten-second slots with a claim: one bit per slot, 64 slots per word. The key is the index
+    /// of the word.
     pub slots: BTreeMap<Nanos, u64>,
 }
 
 impl AddressClaim {
-    /// The number of words that are kept, which cover a week.
+    /// The maximum number of words that are kept, which cover a week.
     const MOST: usize = 1024;
 
     pub(super) fn see(&mut self, time: Nanos) {

@@ -1,4 +1,4 @@
-//! Aggregation: coarser flows replace finer ones when memory is short, by rules that do not depend
+//! Aggregation, which replaces flows by coarser ones when memory is short. The rules do not depend
 //! on the order of arrival.
 
 use std::collections::HashSet;
@@ -16,32 +16,32 @@ use crate::decode::{FiveTuple, flag};
 use crate::model::named_enum;
 
 named_enum!(
-    /// The levels at which flows are aggregated when memory is short, from the smallest loss to the
-    /// greatest. Each level includes those before it. What follows from aggregated flows is never
-    /// certain.
+    /// The levels at which flows are aggregated when memory is short, from the smallest loss of
+    /// detail to the greatest. Each level includes the previous ones. Conclusions from aggregated
+    /// flows are never certain.
     AggregationLevel {
-        /// Flows without an established handshake that a host outside the inventory opened are
+        /// Flows that a host outside the inventory initiated without completing a handshake are
         /// aggregated by the client's /24 or /64, server, transport and service port.
         Attempts = "attempts-from-outside",
-        /// All flows that a host outside the inventory opened are aggregated in the same way.
+        /// All flows that a host outside the inventory initiated are aggregated in the same way.
         Outside = "flows-from-outside",
-        /// All hosts outside the inventory become one client, 0.0.0.0 or ::. As servers they are
-        /// aggregated by /24 or /64.
+        /// All clients outside the inventory become a single one, 0.0.0.0 or ::. Servers outside
+        /// the inventory are aggregated by /24 or /64.
         Strangers = "outside-as-one",
         /// All flows are aggregated by client, server, transport and service port.
         Ports = "client-ports",
-        /// Flows without an established handshake also lose the service port, which becomes 0.
-        /// Servers outside the inventory become one.
+        /// Flows without a completed handshake also lose the service port, which becomes 0. Servers
+        /// outside the inventory become a single one.
         Scans = "service-ports",
-        /// In those flows, hosts of the inventory are also aggregated by /24 or /64. This level is
-        /// applied however little it saves.
+        /// In flows without a completed handshake, hosts of the inventory are also aggregated by
+        /// /24 or /64. This level is applied however little memory it saves.
         Inside = "inside-networks",
     }
 );
 
-/// Returns the key of the coarser flow that replaces `key`, and the side of `key` that is its side
-/// 0. Returns `None` if the flow stays as it is. `is_listed` returns whether an address is in the
-/// inventory.
+/// Returns the key of the coarser flow that replaces `key`, and the side of `key` that becomes side
+/// 0 of the coarser flow. Returns `None` if the flow is not aggregated. `is_listed` returns whether
+/// an address is in the inventory.
 pub(super) fn aggregate_key(
     key: &FlowKey,
     sides: &[DirectionStats; 2],
@@ -59,7 +59,7 @@ pub(super) fn aggregate_key(
         _ if transport.has_ports() && (ends[0].port == 0) != (ends[1].port == 0) => {
             usize::from(ends[1].port == 0)
         }
-        // The same guess as that of direction: the side with the greater port is the client.
+        // The side with the higher port is the client, as in the guess of directions from ports.
         _ => usize::from(ends[1].port > ends[0].port),
     };
     let client = ends[opener];
@@ -92,12 +92,12 @@ pub(super) fn aggregate_key(
         AggregationLevel::Inside => network(server.addr),
         _ => server.addr,
     };
-    // A client inside the inventory keeps its port as long as possible.
+    // A client in the inventory keeps its port until the level `AggregationLevel::Ports`.
     let keeps_port = !is_outside && level == AggregationLevel::Strangers;
     let tuple = FiveTuple {
         src: client_address,
         dst: server_address,
-        // Both numbers of an ICMP conversation identify it.
+        // ICMP conversations are identified by both numbers, so these are kept.
         sport: if transport.has_ports() && !keeps_port { 0 } else { client.port },
         dport: match level {
             AggregationLevel::Scans | AggregationLevel::Inside
@@ -110,7 +110,7 @@ pub(super) fn aggregate_key(
         transport,
     };
     let (coarser, side) = FlowKey::new(&tuple, key.path());
-    // `side` of the new flow is the opener.
+    // The initiator is `side` of the coarser flow.
     (coarser != *key).then_some((coarser, if side == 0 { opener } else { 1 - opener }))
 }
 
@@ -122,7 +122,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns the unspecified address, which stands for all addresses of the same IP version.
+/// Returns the unspecified address of the same IP version, which represents all addresses.
 fn unspecified(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -157,9 +157,9 @@ impl<'a> AggregationGain<'a> {
         }
     }
 
-    /// Returns whether hardly any flows would merge, as when all senders are forged. Such flows are
-    /// left to the next level. The last level, [`AggregationLevel::Inside`], is ineffective only if
-    /// no flow would be aggregated.
+    /// Returns whether hardly any flows would merge, for example because all senders are forged.
+    /// Such flows are left to the next level. The last level, [`AggregationLevel::Inside`], is
+    /// ineffective only if no flow would be aggregated.
     pub fn is_ineffective(&self, level: AggregationLevel) -> bool {
         self.replaced == 0
             || (self.replacements.len() * 5 > self.replaced * 4
@@ -196,7 +196,7 @@ fn aggregate_tables(
 }
 
 impl WorkerTables {
-    /// Aggregates flows without losing packets from the counters. Returns the number of flows
+    /// Aggregates flows. The sums of packets and bytes stay the same. Returns the number of flows
     /// merged into others.
     pub fn aggregate(
         &mut self,
@@ -209,8 +209,8 @@ impl WorkerTables {
 }
 
 impl MergedFlows {
-    /// Aggregates flows, and packets without ports in the same way. Returns the number of entries
-    /// merged into others.
+    /// Aggregates flows, and widens unlisted addresses of packets without ports to their /24 or
+    /// /64. Returns the number of entries merged into others.
     ///
     /// # Errors
     ///

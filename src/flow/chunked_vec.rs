@@ -1,14 +1,14 @@
-//! Records in chunks of equal size. Growing moves no records and leaves little room unused.
+//! A vector in chunks of equal size. Growth does not move records and leaves little memory unused.
 
 use std::ops::{Index, IndexMut};
 
 use serde::{Deserialize, Serialize};
 
-/// The number of members of a chunk. It is a power of two, so that bits of a position select the
+/// The number of members per chunk. It is a power of two, so that bits of an index select the
 /// chunk.
 const CHUNK: usize = 1024;
 
-/// A list that grows by chunks.
+/// A vector that grows by chunks.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ChunkedVec<T> {
     /// The chunks. All but the last one are full.
@@ -33,7 +33,7 @@ impl<T> ChunkedVec<T> {
         self.chunks.is_empty()
     }
 
-    /// Returns the number of bytes of memory.
+    /// Returns the allocated memory in bytes.
     pub fn memory(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<T>()).sum()
     }
@@ -43,8 +43,8 @@ impl<T> ChunkedVec<T> {
         match self.chunks.last_mut().filter(|last| last.len() < CHUNK) {
             Some(last) => last.push(member),
             None => {
-                // The first chunk of a small table grows as needed. Further chunks will probably
-                // fill up.
+                // The first chunk grows as needed, because most tables are small. Further chunks
+                // will probably fill up.
                 let room = if self.chunks.is_empty() { 1 } else { CHUNK };
                 let mut chunk = Vec::with_capacity(room);
                 chunk.push(member);
@@ -53,7 +53,7 @@ impl<T> ChunkedVec<T> {
         }
     }
 
-    /// Returns the member at a position, if there is one.
+    /// Returns the member at an index, if there is one.
     pub fn get(&self, position: usize) -> Option<&T> {
         self.chunks.get(position / CHUNK)?.get(position % CHUNK)
     }
@@ -63,7 +63,7 @@ impl<T> ChunkedVec<T> {
         self.chunks.iter().flatten()
     }
 
-    /// Returns the members in order. Each chunk is freed once it has been read.
+    /// Returns the members in order. Each chunk is freed after it has been read.
     pub fn into_iter(self) -> impl Iterator<Item = T> {
         self.chunks.into_iter().flatten()
     }

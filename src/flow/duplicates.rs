@@ -1,10 +1,10 @@
-//! Packets that a capture shows more than once, because it mirrors two ports or both sides of a
-//! router, or because one file covers two interfaces.
+//! Duplicates: packets that a capture shows more than once, because two ports or both sides of a
+//! router are mirrored, or because one file covers two interfaces.
 //!
 //! A sample shows how many of the frames are duplicates, and of what kind. It consists of the
 //! packets with the lowest fingerprints, so it does not depend on which worker saw which frame. If
-//! duplicates are to be excluded from the amounts, each packet leaves a [`PacketRecord`] until the
-//! whole flow has been seen.
+//! duplicates must be excluded from the amounts, a [`PacketRecord`] of each packet is kept until
+//! the whole flow has been seen.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,15 +16,15 @@ use super::{Amount, HashSeed};
 use crate::decode::{Encapsulation, Observation};
 use crate::model::{DuplicateCounts, Merge, NO_TIME, Nanos, SECOND, Sum};
 
-/// The greatest distance between two sightings of one packet, in nanoseconds of packet time. A
-/// retransmission comes later or has another IP identification.
+/// The maximum time between two sightings of one packet, in nanoseconds. A retransmission comes
+/// later or has another IP identification.
 const MAX_DISTANCE: Nanos = 1_000_000;
 
-/// The number of fingerprints in the sample. It determines a share of one in a hundred to within a
-/// sixth.
+/// The number of fingerprints in the sample. A share of 1% is estimated with a relative error of
+/// about one sixth.
 const SAMPLE_SIZE: usize = 4096;
 
-/// The number of sightings that are kept for each fingerprint.
+/// The maximum number of sightings that are kept per fingerprint.
 const MAX_SIGHTINGS: usize = 32;
 
 /// One sighting of a packet.
@@ -36,8 +36,8 @@ struct Sighting {
 }
 
 impl Sighting {
-    /// Returns how another sighting of the packet differs: 0 not at all, 1 by interface, 2 by hop,
-    /// 3 by VLAN.
+    /// Returns how another sighting of the packet differs: 0 if it does not, 1 by interface, 2 by
+    /// hop, 3 by VLAN.
     fn difference(&self, other: &Self) -> u8 {
         match (self.link == other.link, self.interface == other.interface) {
             (true, true) => 0,
@@ -53,14 +53,14 @@ impl Sighting {
 pub(super) struct DuplicateSampler {
     #[serde(rename = "sights")]
     sightings: BTreeMap<u64, Vec<Sighting>>,
-    /// The highest fingerprint of a full sample.
+    /// The highest fingerprint in the sample once the sample is full.
     limit: Option<u64>,
 }
 
 impl DuplicateSampler {
-    /// Records a packet if it belongs to the sample.
+    /// Records a packet if its fingerprint belongs to the sample.
     pub fn see(&mut self, seen: &Observation) {
-        // Most packets of a long capture end here.
+        // Most packets of a long capture take this early return.
         if seen.fingerprint == 0
             || self.limit.is_some_and(|limit| seen.fingerprint > limit)
             || seen.time == NO_TIME
@@ -86,17 +86,17 @@ impl DuplicateSampler {
         }
     }
 
-    /// Returns the distance between sightings of the same packets, in nanoseconds, if many have
-    /// about the same distance. Then two links carried the same packets, and their clocks differ.
+    /// Returns the time between sightings of the same packet, in nanoseconds, if it is about the
+    /// same for many packets. Then the packets were captured on two links whose clocks differ.
     pub fn clock_offset(&self) -> Option<Nanos> {
-        /// One in this many fingerprints must have a second sighting at that distance.
+        /// One in this many fingerprints must have a second sighting after that time.
         const SHARE: usize = 5;
-        /// The lowest number of such fingerprints that shows anything.
+        /// The minimum number of such fingerprints.
         const FEW: usize = 8;
         let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
         for sightings in self.sightings.values().filter(|sightings| sightings.len() > 1) {
-            // Content that recurs again and again is a heartbeat. Its distance is only the
-            // heartbeat's interval.
+            // Content that recurs more than once is a heartbeat, so the time between its sightings
+            // is only the heartbeat's interval.
             let times: Vec<Nanos> =
                 group_by_packet(sightings, |s| s.time).map(|s| s[0].time).collect();
             if let [first, second] = times[..] {
@@ -104,7 +104,7 @@ impl DuplicateSampler {
                 *distances.entry(distance).or_default() += usize::from(distance > 0);
             }
         }
-        // A distance near a whole second may round to either side.
+        // A time near a whole second may round up or down.
         let count_at = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
         let (count, distance) =
             distances.keys().map(|d| (count_at(*d) + count_at(*d + 1), *d)).max()?;
@@ -112,7 +112,7 @@ impl DuplicateSampler {
         many.then_some((distance + 1) * SECOND)
     }
 
-    /// Returns what the sample shows about duplicates in the capture.
+    /// Returns the number of duplicates of each kind in the sample.
     pub fn counts(&self) -> DuplicateCounts {
         let mut counts = DuplicateCounts::default();
         for sightings in self.sightings.values() {
@@ -148,7 +148,7 @@ impl Merge for DuplicateSampler {
     }
 }
 
-/// The sample bounds itself.
+/// The sample has a fixed maximum size, so it need not be trimmed.
 impl EvidenceKind for DuplicateSampler {
     fn merge(&mut self, other: Self) {
         if self.sightings.is_empty() { *self = other } else { Merge::merge(self, &other) }
@@ -167,14 +167,14 @@ impl EvidenceKind for DuplicateSampler {
     }
 }
 
-/// What a packet leaves behind if duplicates are to be found. After sorting, the sightings of a
-/// packet are adjacent, in the order of encapsulation and time.
+/// The record that is kept of a packet to find duplicates. After sorting, the sightings of a packet
+/// are adjacent, in the order of encapsulation and time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) struct PacketRecord {
     pub fingerprint: u64,
-    /// The flow, as a hash of this run, and the side.
+    /// The flow, as a hash with the seed of this run, and the side.
     flow: (u64, u8),
-    /// The encapsulation, as a hash of this run.
+    /// The encapsulation, as a hash with the seed of this run.
     link: u64,
     time: Nanos,
     wire_len: u32,
@@ -182,8 +182,7 @@ pub(super) struct PacketRecord {
 }
 
 impl PacketRecord {
-    /// Returns the record of a packet, or `None` if the packet has no fingerprint or no time to
-    /// compare.
+    /// Returns the record of a packet, or `None` if the packet has no fingerprint or no timestamp.
     pub fn new(
         seed: &HashSeed,
         flow: u64,
@@ -199,7 +198,7 @@ impl PacketRecord {
     }
 }
 
-/// The records of all packets. None of them may be left out.
+/// The records of all packets. No record may be dropped, so they are not bounded.
 impl EvidenceKind for Vec<PacketRecord> {
     fn merge(&mut self, other: Self) {
         self.extend(other);
@@ -217,7 +216,8 @@ impl EvidenceKind for Vec<PacketRecord> {
         0
     }
 
-    /// All records of one fingerprint go to the same partition, however many a flow has.
+    /// Puts all records of one fingerprint into the same partition, however many records a flow
+    /// has.
     fn split(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for trace in self {
@@ -227,15 +227,16 @@ impl EvidenceKind for Vec<PacketRecord> {
     }
 }
 
-/// The duplicates to subtract, by flow and side.
+/// The amounts of duplicates to subtract, by flow and side.
 #[derive(Default)]
 pub(super) struct DuplicateCorrection(HashMap<(u64, u8), Amount, HashSeed>);
 
 impl DuplicateCorrection {
-    /// Finds the duplicates among packets. All packets with the same fingerprint must be present.
+    /// Finds the duplicates among packets. The input must contain all packets with the same
+    /// fingerprint.
     ///
     /// Sightings of a fingerprint in one encapsulation within a millisecond are one packet. If a
-    /// fingerprint was seen in several encapsulations, the one that shows it most often counts. The
+    /// fingerprint was seen in several encapsulations, the one with the most packets counts. The
     /// others are further points on the packet's path. A flow that only moved from one
     /// encapsulation to another does not show any fingerprint in both.
     pub fn find(&mut self, mut traces: Vec<PacketRecord>) {
@@ -261,7 +262,7 @@ impl DuplicateCorrection {
         }
     }
 
-    /// Returns the amount to subtract from a side.
+    /// Returns the amount to subtract from a side of a flow.
     pub fn of(&self, flow: u64, side: usize) -> Option<&Amount> {
         self.0.get(&(flow, side as u8))
     }
@@ -277,8 +278,8 @@ impl PacketRecord {
     }
 }
 
-/// Divides sightings, which are in order of time, into those of one packet each: none is further
-/// from the first than a duplicate may be.
+/// Groups sightings, which are sorted by time, into packets: no sighting is more than
+/// [`MAX_DISTANCE`] after the first of its group.
 fn group_by_packet<T>(
     mut sightings: &[T],
     time: impl Fn(&T) -> Nanos,
@@ -310,7 +311,8 @@ mod tests {
 
     #[test]
     fn copies_are_near_in_time_and_retransmissions_are_none() {
-        // A packet, its duplicate at the limit, and the same content again just beyond the limit.
+        // A packet, its duplicate at the time limit, and the same content again just beyond the
+        // limit.
         let near = [0, MILLISECOND, MILLISECOND + 1].map(|time| trace(1, 5, time));
         assert_eq!(removed(near.to_vec()), 1);
         let retransmission = [0, 200 * MILLISECOND].map(|time| trace(2, 5, time));
@@ -319,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_packet_at_several_places_counts_once_and_a_flow_that_moved_whole() {
-        // Sightings before and behind a slow router, of a heartbeat whose content is always the
+        // Sightings on both sides of a slow router, of a heartbeat whose content is always the
         // same.
         let behind =
             [(5, 0), (6, 3 * MILLISECOND), (5, 9000 * MILLISECOND), (6, 9003 * MILLISECOND)];

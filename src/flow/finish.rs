@@ -1,4 +1,4 @@
-//! The end of collection. Partitions merge, and evidence that needs the whole finds its place:
+//! The end of collection. Partitions merge, and evidence that depends on all packets is assigned:
 //! fragments join their flows, DNS answers join their queries, and the outer packets of tunnels
 //! become flows.
 
@@ -17,13 +17,13 @@ use super::worker_tables::{Retention, WorkerTables};
 use crate::model::Nanos;
 use crate::payload::{DnsExchange, DnsQuery};
 
-/// What a window leaves open for the next one: fragments and lookups of which more may still come.
+/// The fragments and lookups that a window leaves incomplete and that the next window may complete.
 #[derive(Default)]
 pub struct WindowCarryOver {
     parts: Vec<PartitionCarryOver>,
 }
 
-/// What one partition leaves open.
+/// The incomplete fragments and lookups of one partition.
 #[derive(Default)]
 struct PartitionCarryOver {
     fragments: FragmentTable,
@@ -31,8 +31,8 @@ struct PartitionCarryOver {
 }
 
 impl PartitionCarryOver {
-    /// Takes out what is not complete yet. Fragments that came at or after `since` may still be
-    /// completed. A lookup waits for one window, and the lookups of `before` have already waited.
+    /// Extracts incomplete evidence. Fragments that arrived at or after `since` may still be
+    /// completed. A lookup waits for one window; the lookups of `before` have already waited.
     fn take_from(
         side: &mut SideEvidence,
         since: Nanos,
@@ -50,9 +50,9 @@ impl PartitionCarryOver {
 }
 
 impl FlowStore {
-    /// Merges all tables, which were created with `keep`, and returns the result. Merging uses
-    /// `jobs` threads. Fragments that join their flows leave packet records, too, if `keep` demands
-    /// them. At most `most` entries of each kind of side evidence are kept.
+    /// Merges all tables, which were created with `keep`, on `jobs` threads. If `keep` requires
+    /// packet records, fragments that join their flows leave them, too. At most `most` entries of
+    /// each kind of side evidence are kept.
     ///
     /// # Errors
     ///
@@ -61,13 +61,13 @@ impl FlowStore {
         self.merge_all(keep, jobs, &mut WindowCarryOver::default(), None, most)
     }
 
-    /// Does the same as [`FlowStore::finish`] for one window of many. `pending` holds what the
-    /// previous window left open and receives what this one leaves open. `end` is the time of the
-    /// window's last packet.
+    /// Does the same as [`FlowStore::finish`] for one of several windows. `pending` contains the
+    /// incomplete evidence of the previous window and receives that of this window. `end` is the
+    /// time of the window's last packet.
     ///
     /// # Errors
     ///
-    /// As [`FlowStore::finish`].
+    /// Returns the same errors as [`FlowStore::finish`].
     pub fn finish_window(
         self,
         jobs: usize,
@@ -100,7 +100,7 @@ impl FlowStore {
         };
         for (number, open) in pending.parts.iter_mut().enumerate() {
             let mut side = std::mem::take(&mut flows.parts[number].side);
-            // The records of whole packets wait for those of fragments.
+            // The packet records are not merged yet, because fragments still add records.
             flows.parts[number].side.traces = std::mem::take(&mut side.traces);
             let spilled = flows.load(number)?.side;
             side.merge(SideEvidence { traces: Vec::new(), ..spilled });
@@ -120,7 +120,8 @@ impl FlowStore {
             flows.parts[number].merge(part, &flows.store.seed, &mut links);
         }
         flows.links = flows.store.interner.all();
-        // Spilled evidence is read back from its file, so what is in memory follows it there.
+        // Readers load spilled evidence from its file, so the evidence in memory is written there,
+        // too.
         if flows.store.spill.written() > 0 {
             for (number, part) in flows.parts.iter_mut().enumerate() {
                 flows.store.spill.add(number, &std::mem::take(part))?;
@@ -131,8 +132,7 @@ impl FlowStore {
 }
 
 impl MergedFlows {
-    /// Merges the side evidence of a partition. What turns out to be part of flows goes to
-    /// `joined`.
+    /// Merges the side evidence of a partition. Evidence that belongs to flows goes to `joined`.
     fn take_side(&mut self, mut side: SideEvidence, joined: &mut WorkerTables) {
         let carriers = std::mem::take(&mut side.carriers);
         let lookups = std::mem::take(&mut side.lookups);
@@ -143,8 +143,8 @@ impl MergedFlows {
         self.join_fragments(fragments, joined);
     }
 
-    /// Records the destinations of tunnels that the user did not state, and turns the outer packets
-    /// of tunnels into flows.
+    /// Records the destinations of undeclared tunnels, and turns the outer packets of tunnels into
+    /// flows.
     fn join_outer_flows(
         &mut self,
         outer_flows: Keyed<OuterFlow, DirectionStats>,

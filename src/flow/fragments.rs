@@ -1,5 +1,5 @@
-//! IP fragments. Later fragments do not carry ports and join the flow of their first fragment by
-//! addresses, protocol and identification. Payload is never reassembled.
+//! IP fragments. Later fragments have no ports, so they join the flow of the first fragment with
+//! the same addresses, protocol and identification. Payload is never reassembled.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,19 +12,19 @@ use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND};
 
-/// The time that a datagram may take to arrive: the longest reassembly timeout (RFC 8200, 4.5).
-/// Identifications are reused within the duration of a capture.
+/// The maximum time between fragments of a datagram, which is the reassembly timeout (RFC 8200,
+/// 4.5). The limit is needed because identifications are reused during a capture.
 pub(super) const TIMEOUT: Nanos = 60 * SECOND;
 
-/// Fragments that have not been joined yet. Merging is the union of what was seen.
+/// Fragments that have not been joined yet. Merging two tables yields the union of their fragments.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct FragmentTable {
     datagrams: HashMap<Datagram, FragmentedDatagrams>,
-    /// The number of fragments stored, for the memory accounting.
+    /// The number of stored fragments, used to estimate memory.
     count: usize,
 }
 
-/// The datagrams of one key over time.
+/// The fragments with the same datagram key, possibly of several datagrams over time.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 struct FragmentedDatagrams {
     firsts: Vec<FirstFragment>,
@@ -35,7 +35,7 @@ struct FragmentedDatagrams {
 /// A first fragment: its time, flow, side and encapsulation.
 type FirstFragment = (Nanos, FlowKey, u8, Encapsulation);
 
-/// A later fragment as it was seen.
+/// A later fragment as it was captured.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct LaterFragment {
     time: Nanos,
@@ -47,7 +47,7 @@ struct LaterFragment {
 }
 
 impl LaterFragment {
-    /// Returns the packet as an observation.
+    /// Returns the fragment as an observation.
     fn seen(&self) -> Observation {
         Observation {
             time: self.time,
@@ -76,11 +76,11 @@ impl FragmentedDatagrams {
     }
 }
 
-/// The result of joining something that had no ports of its own.
+/// The result of joining a fragment, or an error about one, that had no ports of its own.
 pub(super) enum JoinedFragment {
-    /// A fragment that belongs to a side of a flow, with its payload in bytes.
+    /// A fragment that belongs to a side of a flow, with its payload length in bytes.
     Flow(FlowKey, usize, Observation, u32),
-    /// An ICMP error about the packets of a side of a flow.
+    /// An ICMP error that quotes a packet from a side of a flow.
     Error(FlowKey, usize, Nanos, ErrorKind, IpAddr),
     /// A fragment whose first fragment is not in the capture.
     Orphan(Datagram, Observation),
@@ -114,15 +114,14 @@ impl FragmentTable {
         self.datagrams.entry(key).or_default().errors.push((time, kind, by));
     }
 
-    /// Adds the datagrams of a key that is new here.
+    /// Adds the fragments of a key that the table does not contain yet.
     fn insert(&mut self, key: Datagram, datagrams: FragmentedDatagrams) {
         self.count += datagrams.len();
         self.datagrams.insert(key, datagrams);
     }
 
-    /// Takes out what came at or after `since`, because its first fragment may still come. First
-    /// fragments are taken along, but also stay here, as long as later fragments may still belong
-    /// to them.
+    /// Extracts later fragments and errors that arrived at or after `since`, because their first
+    /// fragment may still arrive. First fragments to which later ones may still belong are copied.
     pub(super) fn take_unfinished(&mut self, since: Nanos) -> Self {
         let mut unfinished = Self::default();
         for (key, datagrams) in &mut self.datagrams {
@@ -150,9 +149,8 @@ impl FragmentTable {
                 joined.push(match nearest(&datagrams.firsts, later.time) {
                     Some(&(_, flow, side, link)) => {
                         let side = usize::from(side);
-                        // The first fragment of a tunnel packet already accounts for all of the
-                        // inner packet's payload. It also shows the encapsulation of the inner
-                        // packet.
+                        // The first fragment of an outer packet already counts the whole payload of
+                        // the inner packet. It also shows the encapsulation of the inner packet.
                         let outer = flow.endpoint(side).addr != key.src;
                         let (payload, link) =
                             if outer { (0, link) } else { (later.payload, later.link) };
@@ -190,7 +188,7 @@ impl EvidenceKind for FragmentTable {
         self.datagrams.len() * KEY + self.count * FRAGMENT
     }
 
-    /// Keeps datagrams that together have at most `most` fragments.
+    /// Keeps as many keys, in ascending order, as together have at most `most` fragments.
     fn keep_least(&mut self, most: usize) -> u64 {
         let before = self.count;
         if self.count > most {
@@ -219,13 +217,13 @@ impl EvidenceKind for FragmentTable {
     }
 }
 
-/// Returns the first fragment nearest in time if it is near enough. `firsts` must be sorted.
+/// Returns the first fragment nearest in time if it is within [`TIMEOUT`]. `firsts` must be sorted.
 fn nearest(firsts: &[FirstFragment], time: Nanos) -> Option<&FirstFragment> {
-    // The last first fragment at or before the time, and the one after it.
+    // The latest first fragment at or before `time`, and the next one.
     let after = firsts.partition_point(|first| first.0 <= time);
     let near = &firsts[after.saturating_sub(1)..(after + 1).min(firsts.len())];
     let nearest = near.iter().map(|first| first.0).min_by_key(|first| first.abs_diff(time))?;
-    // If several have the same time, the lowest is used, wherever the search ended among them.
+    // If several have the same time, the lowest is used, whichever of them the search found.
     let least = &firsts[firsts.partition_point(|first| first.0 < nearest)];
     (nearest.abs_diff(time) <= TIMEOUT as u64).then_some(least)
 }

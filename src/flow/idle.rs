@@ -1,6 +1,6 @@
-//! Flows that were idle for a long time are moved to temporary files, one for each partition, in
-//! pieces. Readers of flows find them there. A flow that continues is in memory again and merges
-//! with its past when it is read.
+//! Moving flows that have been idle for a long time to temporary files. Each partition has one
+//! file, which consists of pieces. Readers of flows include these files. A flow that continues is
+//! in memory again and merges with its earlier part when it is read.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,13 +14,13 @@ use super::table::{AggregationResult, FlowTable};
 use super::{FlowKey, HashSeed};
 use crate::model::Nanos;
 
-/// The number of pieces above which a file is rewritten as one piece. Then a flow that continued
-/// and became idle again is one flow in the file.
+/// The number of pieces above which a file is rewritten as one piece. Rewriting merges the parts of
+/// a flow that continued and became idle again.
 const MAX_PIECES: usize = 16;
 
 impl MergedFlows {
-    /// Moves flows that have been idle since `time` out of memory. If they cannot be written, they
-    /// stay in memory.
+    /// Moves flows that have been idle since before `time` to files. If they cannot be written,
+    /// they stay in memory.
     pub fn spill_idle(&mut self, time: Nanos) -> io::Result<()> {
         let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
@@ -41,7 +41,7 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Adds a piece to the file of a partition. The piece is written completely or not at all.
+    /// Appends a piece to the file of a partition. The piece is written completely or not at all.
     fn append(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
         let written = self.store.spill.add_flows(number, flows)?;
         let IdleStats { pieces, flows: earlier, estimated_conversations, bytes } =
@@ -56,8 +56,8 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Replaces the content of a partition's file by `flows`. The old content stays if they cannot
-    /// be written.
+    /// Replaces the content of a partition's file by `flows`. If they cannot be written, the old
+    /// content stays.
     fn rewrite_idle(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
         let bytes = self.store.spill.replace(number, flows)?;
         let estimated_conversations = flows.estimated_conversations(&self.store.seed);
@@ -68,7 +68,8 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Adds flows that were idle in an earlier run. If they cannot be written, they go into memory.
+    /// Adds flows that were idle in an earlier run. If they cannot be written, they are kept in
+    /// memory.
     pub(super) fn add_idle(&mut self, parts: Vec<FlowTable>, links: &mut InternerCache) {
         let seed = self.store.seed.clone();
         for (number, flows) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
@@ -78,8 +79,9 @@ impl MergedFlows {
         }
     }
 
-    /// Rewrites each partition's file as one piece, so that each flow is in it once and counts
-    /// once. A failed write is ignored, because many pieces do no other harm.
+    /// Rewrites each partition's file as one piece, so that each flow is stored and counted once. A
+    /// failed write is ignored, because its only consequence is that some flows count more than
+    /// once.
     pub fn compact_idle(&mut self) -> io::Result<()> {
         for number in
             (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()
@@ -108,9 +110,9 @@ impl MergedFlows {
         (flows, bytes)
     }
 
-    /// Aggregates idle flows. The coarser flows that replace them go into memory. Returns the
-    /// number of flows merged into others. If the disk is full, the remaining flows stay as they
-    /// are.
+    /// Aggregates idle flows. The coarser flows that replace them are kept in memory. Returns the
+    /// number of flows merged into others. If a file cannot be written, the remaining flows are not
+    /// aggregated.
     pub(super) fn aggregate_idle(
         &mut self,
         level: AggregationLevel,
@@ -129,7 +131,8 @@ impl MergedFlows {
         let mut aggregated = 0;
         for number in with_idle {
             let mut idle = self.load(number)?.flows;
-            // A flow that continued joins its newer part in memory, so that it counts once.
+            // The idle part of a flow that continued merges with its newer part in memory, so that
+            // the flow counts once.
             let active = self.parts[number].flows.keys().map(|(key, _)| *key);
             let active: HashSet<FlowKey, HashSeed> = active.collect();
             let continued = idle.take_where(&seed, |flow, _| active.contains(&flow.key()));

@@ -1,16 +1,17 @@
-//! The positions of flows, as four bytes of hash and four bytes of position, with open addressing.
+//! A hash index of flow positions with open addressing. A slot has four bytes of hash and four
+//! bytes of position.
 //!
-//! A look-up misses the cache once, and growing never reads a key.
+//! A lookup causes one cache miss, and growing never reads a key.
 
 use super::memory::prefetch;
 
-/// The position in a slot that is empty.
+/// The position that marks an empty slot.
 const EMPTY: u32 = u32::MAX;
 
-/// The smallest size, which is a power of two.
+/// The minimum number of slots, which is a power of two.
 const LEAST: usize = 16;
 
-/// Positions by hash.
+/// A map from hashes to positions.
 #[derive(Default)]
 pub(super) struct Index {
     /// The slots. Their number is zero or a power of two.
@@ -25,12 +26,12 @@ struct IndexSlot {
 }
 
 impl Index {
-    /// Prefetches the first slot for a hash.
+    /// Prefetches the home slot of a hash.
     pub fn prefetch(&self, hash: u64) {
         prefetch(self.slots.get(self.home(hash as u32)));
     }
 
-    /// Returns the position in the first slot for a hash, which is nearly always the right one.
+    /// Returns the position in the home slot of a hash, which is nearly always the right one.
     /// Returns an invalid position if the slot is empty.
     #[inline]
     pub fn guess(&self, hash: u64) -> usize {
@@ -46,7 +47,7 @@ impl Index {
         new: usize,
         is_it: impl Fn(usize) -> bool,
     ) -> usize {
-        // At most three quarters of the slots are used, so that collisions end near the first slot.
+        // At most three quarters of the slots are used, so that probing ends near the home slot.
         if self.used * 4 >= self.slots.len() * 3 {
             self.grow();
         }
@@ -67,7 +68,7 @@ impl Index {
         }
     }
 
-    /// Returns the number of bytes of memory.
+    /// Returns the allocated memory in bytes.
     pub fn memory(&self) -> usize {
         self.slots.capacity() * size_of::<IndexSlot>()
     }
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn equal_hashes_and_growth_keep_everything() {
         let keys: Vec<u64> = (0..1000).map(|n| n * 7).collect();
-        // All keys have one hash, then a few hashes, then many.
+        // In turn, all keys share one hash, share ten hashes, or have different hashes.
         for hash in [|_| 5, |key: u64| key % 10, |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15)]
         {
             let mut index = Index::default();

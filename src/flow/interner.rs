@@ -1,8 +1,7 @@
-//! Numbers for encapsulations. The sides of flows store the number.
+//! Numbers for encapsulations. The sides of flows store a number instead of an encapsulation.
 //!
-//! One interner gives the numbers to all workers of a run, so that equal numbers mean equal
-//! encapsulations wherever tables merge. Each worker caches those that it needs and uses the shared
-//! interner once for each encapsulation.
+//! All workers of a run share one interner, so equal numbers mean equal encapsulations wherever
+//! tables merge. Each worker has a cache and uses the shared interner only once per encapsulation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::HashSeed;
 use crate::decode::Encapsulation;
 
-/// The number of a side for which no encapsulation was seen yet.
+/// The number of a side without a recorded encapsulation.
 pub(super) const NO_LINK: u16 = 0;
-/// The number of a side whose encapsulations are all in the side table.
+/// The number of a side whose encapsulations are in the table of rare evidence.
 pub(super) const MANY_LINKS: u16 = u16::MAX;
 
 /// The shared source of the numbers.
@@ -21,7 +20,7 @@ pub(super) struct Interner(Mutex<InternedLinks>);
 
 #[derive(Default)]
 struct InternedLinks {
-    /// The encapsulations. The index is their number minus one.
+    /// The encapsulations. The index of each is its number minus one.
     list: Vec<Encapsulation>,
     numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
@@ -31,8 +30,8 @@ impl Interner {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Gives encapsulations their old numbers, before any others. It discards what an earlier
-    /// attempt left.
+    /// Restores the numbers of saved encapsulations. It must be called before any other number is
+    /// assigned, because it discards existing numbers.
     pub fn restore(&self, links: &[Encapsulation]) {
         let mut interner = self.lock();
         *interner = InternedLinks::default();
@@ -43,7 +42,7 @@ impl Interner {
         }
     }
 
-    /// Returns all encapsulations. The index is their number minus one.
+    /// Returns all encapsulations. The index of each is its number minus one.
     pub fn all(&self) -> Vec<Encapsulation> {
         self.lock().list.clone()
     }
@@ -53,7 +52,7 @@ impl Interner {
 pub(super) struct InternerCache {
     interner: Arc<Interner>,
     list: Vec<Encapsulation>,
-    /// The same encapsulations in eight bytes each, or zero if eight bytes are not enough.
+    /// The same encapsulations in eight bytes each, or zero for those that do not fit.
     short: Vec<u64>,
     numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
@@ -74,8 +73,8 @@ impl InternerCache {
         }
     }
 
-    /// Returns whether a number is that of an encapsulation. Nearly every packet of a side has the
-    /// same encapsulation as its first one.
+    /// Returns whether `number` is the number of `link`. This is the fast path, because nearly all
+    /// packets of a side have the same encapsulation.
     #[inline]
     pub fn is(&self, number: u16, link: &Encapsulation) -> bool {
         let place = usize::from(number.wrapping_sub(1));
@@ -86,7 +85,7 @@ impl InternerCache {
         }
     }
 
-    /// Returns the encapsulation of a number.
+    /// Returns the encapsulation with a number.
     pub fn get(&self, number: u16) -> Option<&Encapsulation> {
         self.list.get(usize::from(number.wrapping_sub(1)))
     }

@@ -9,27 +9,27 @@ use super::HashSeed;
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
-/// The number of partitions by hash. There are enough that one partition is small compared with the
-/// memory of all, and small enough to stay in a processor's cache while it is worked on.
+/// The number of hash partitions. It is large enough that one partition is small compared with all
+/// of them and stays in the processor's cache while it is processed.
 pub(super) const PARTITIONS: usize = 64;
 
-/// The identity of a flow, without direction. VLANs and tunnels are evidence, not identity, because
-/// a mirror port often shows the two directions under different tags.
+/// The identity of a flow, without direction. VLANs and tunnels are evidence and not part of the
+/// identity, because a span port often shows the two directions with different tags.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct FlowKey {
-    /// The lower address, its upper half first.
+    /// The lower address, upper half first.
     lo: [u64; 2],
     /// The higher address.
     hi: [u64; 2],
-    /// From the highest byte to the lowest: two bytes of path, two bytes of port for each address
-    /// in the same order, one byte of transport, and one byte that is 1 for IPv6.
+    /// From the highest byte to the lowest: two bytes of path, two bytes of port for the lower and
+    /// for the higher address, one byte of transport, and one byte that is 1 for IPv6.
     #[serde(rename = "rest")]
     packed: u64,
 }
 
 impl FlowKey {
-    /// Returns the flow of a packet, and the side (0 or 1) that sent it. The side with the lower
-    /// address, then the lower port, is side 0.
+    /// Returns the key of a packet's flow, and the side (0 or 1) that sent the packet. Side 0 has
+    /// the lower address or, if both are equal, the lower port.
     pub fn new(tuple: &FiveTuple, path: Path) -> (Self, usize) {
         let src = (number(tuple.src), tuple.sport);
         let dst = (number(tuple.dst), tuple.dport);
@@ -40,12 +40,12 @@ impl FlowKey {
         (Self { lo: lo.0, hi: hi.0, packed: path | ports << 16 | kind }, side)
     }
 
-    /// Returns the path of the packets, which determines how far they may be trusted.
+    /// Returns the path of the packets, which determines whether they are trusted.
     pub fn path(&self) -> Path {
         Path::from_number((self.packed >> 48) as u16)
     }
 
-    /// Returns the same flow on [`Path::PLAIN`].
+    /// Returns the key of the same flow on [`Path::PLAIN`].
     #[must_use]
     pub(super) fn plain(self) -> Self {
         Self { packed: self.packed & (u64::MAX >> 16), ..self }
@@ -76,7 +76,7 @@ impl FlowKey {
     }
 
     /// Returns a hash of the two addresses, the transport and the lower port, and a hash of the
-    /// whole key. A service nearly always has the lower port, so the flows of one conversation
+    /// whole key. The service nearly always has the lower port, so the flows of one conversation
     /// share the first hash.
     pub(super) fn hashes(&self, seed: &HashSeed) -> (u64, u64) {
         let ports = [(self.packed >> 32) as u16, (self.packed >> 16) as u16];
@@ -85,7 +85,7 @@ impl FlowKey {
         self.hash_addresses(&mut hasher);
         hasher.write_u64(u64::from(lower) << 16 | self.packed & 0xffff);
         let conversation_hash = hasher.finish();
-        // The rest of the identity is the higher port, the side that has it, and the path.
+        // The remaining identity is the higher port, the side that has it, and the path.
         let order = u64::from(higher) << 1 | u64::from(ports[0] <= ports[1]);
         hasher.write_u64(self.packed >> 48 << 32 | order);
         (conversation_hash, hasher.finish())

@@ -1,4 +1,4 @@
-//! Evidence by key. Every kind is merged, divided among partitions, bounded and written in the same
+//! Evidence by key. All kinds are merged, divided among partitions, bounded and written in the same
 //! way.
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use crate::model::{Merge, Nanos};
 
 /// A kind of evidence beside the flows: one line of the list in `side_evidence.rs`.
 pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
-    /// Merges all of another value.
+    /// Merges all evidence of `other`.
     fn merge(&mut self, other: Self);
 
     /// Returns whether there is no evidence of this kind.
@@ -26,12 +26,12 @@ pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
     /// Returns the approximate number of bytes of memory that the evidence takes.
     fn memory(&self) -> usize;
 
-    /// Keeps at most `most` entries, the first in their order, so that an entry dropped from a part
-    /// is dropped from the whole, too. Returns the number of entries dropped.
+    /// Keeps at most `most` entries, those with the lowest keys, so that an entry that is dropped
+    /// from a part would also be dropped from the whole. Returns the number of entries dropped.
     fn keep_least(&mut self, most: usize) -> u64;
 
-    /// Divides the evidence among the partitions. Small evidence stays whole, in the first
-    /// partition.
+    /// Divides the evidence among the partitions. By default, all of it goes to the first
+    /// partition, which suits small evidence.
     fn split(self, _seed: &HashSeed) -> Vec<Self> {
         vec![self]
     }
@@ -45,13 +45,13 @@ pub(super) fn empty_parts<T: Default>() -> Vec<T> {
     (0..PARTITIONS).map(|_| T::default()).collect()
 }
 
-/// The subject of a piece of evidence.
+/// The key of a piece of evidence.
 pub trait EvidenceKey: Clone + Eq + Ord + Hash {
     /// The approximate number of bytes of memory that an entry takes.
     const MEMORY: usize = 256;
 
-    /// Returns the same key on the path that `new_path` returns. A key stays as it is if it has no
-    /// path, or if its evidence no longer has a path once tables are merged.
+    /// Returns the same key on the path that `new_path` returns. By default, the key is unchanged,
+    /// for keys without a path and for evidence that is resolved when tables are merged.
     #[must_use]
     fn with_path(self, _new_path: &dyn Fn(Path) -> Path) -> Self {
         self
@@ -73,15 +73,15 @@ impl EvidenceKey for (IpAddr, IpAddr, Path) {
 /// A side of a flow.
 impl EvidenceKey for (FlowKey, u8) {}
 
-/// The number of an interface.
+/// The index of an interface.
 impl EvidenceKey for u16 {}
 
-/// Values that merge, by key.
+/// A map of values that can be merged.
 #[derive(Clone)]
 pub struct Keyed<K, V> {
     entries: IndexMap<K, V, HashSeed>,
-    /// The position of the entry that was used last. Nearly always the next access is to the same
-    /// entry.
+    /// The index of the entry that was used last, because the next access is nearly always to the
+    /// same entry.
     last: usize,
 }
 
@@ -92,7 +92,7 @@ impl<K, V> Default for Keyed<K, V> {
 }
 
 impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
-    /// Returns the value of a key. Adds a default value if the key is new.
+    /// Returns the value of a key, after adding a default value if the key is new.
     #[inline]
     pub fn entry(&mut self, key: K) -> &mut V {
         let last = self.entries.get_index(self.last);
@@ -104,7 +104,7 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         &mut self.entries[self.last]
     }
 
-    /// Merges a value into the value of a key.
+    /// Merges `value` into the value of a key, or adds it if the key is new.
     pub fn add(&mut self, key: K, value: V) {
         use indexmap::map::Entry;
         match self.entries.entry(key) {
@@ -140,8 +140,8 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         entries.into_iter()
     }
 
-    /// Replaces the key of every entry by the result of `change`. Entries that get the same key
-    /// merge.
+    /// Replaces the key of every entry by the result of `change`. Entries that get the same key are
+    /// merged.
     pub(super) fn rekey(&mut self, change: impl Fn(K) -> K) {
         for (key, value) in std::mem::take(self).entries {
             self.add(change(key), value);
@@ -211,7 +211,7 @@ where
     }
 }
 
-/// Writes the entries in the order of their keys, so that equal evidence has equal bytes.
+/// Writes the entries in the order of their keys, so that equal evidence is written as equal bytes.
 impl<K: EvidenceKey + Serialize, V: Merge + Default + Serialize> Serialize for Keyed<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.sorted())
@@ -226,7 +226,7 @@ impl<'de, K: EvidenceKey + Deserialize<'de>, V: Merge + Default + Deserialize<'d
     }
 }
 
-/// A visitor that reads the entries of a map into the value that it holds.
+/// A visitor that adds the entries of a serialized map to its value.
 struct EntryVisitor<K, V>(Keyed<K, V>);
 
 impl<'de, K: EvidenceKey + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Visitor<'de>
@@ -252,7 +252,7 @@ impl<K: EvidenceKey + fmt::Debug, V: Merge + Default + fmt::Debug> fmt::Debug fo
     }
 }
 
-/// Some moments in time.
+/// A set of timestamps.
 impl EvidenceKind for BTreeSet<Nanos> {
     fn merge(&mut self, other: Self) {
         self.extend(other);
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(format!("{there:?}"), "{1: Sum(4), 3: Sum(7)}");
         let again: Keyed<u16, Sum> = postcard::from_bytes(&bytes(&back)).unwrap();
         assert_eq!(bytes(&again), bytes(&there));
-        // The position of the last entry is correct after all of this.
+        // The index of the last used entry is correct after all these operations.
         there.entry(3).add(1);
         there.entry(3).add(1);
         there.entry(8).add(1);

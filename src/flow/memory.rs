@@ -1,9 +1,9 @@
-//! Hints to the processor to fetch memory that will be needed soon, and to the allocator to return
-//! memory that is free. This is the only place in the project with `unsafe`.
+//! Hints that make the processor prefetch memory and the allocator return free memory. This is the
+//! only file of the project with `unsafe` code.
 //!
-//! A flow table of a million flows misses the caches three times for each packet. Plain reads ahead
-//! of need wait for each other, because the processor cannot look past some hundred instructions,
-//! whereas a prefetch completes at once. `docs/performance.md` shows what it is worth.
+//! With a million flows, each packet causes three cache misses in the flow table. Plain reads wait
+//! for each other, because the processor looks only a few hundred instructions ahead, whereas a
+//! prefetch does not block. `docs/performance.md` shows the effect.
 
 /// Prefetches the first cache line of a value, if there is one.
 #[inline(always)]
@@ -11,9 +11,8 @@ pub(super) fn prefetch<T>(thing: Option<&T>) {
     #[cfg(target_arch = "x86_64")]
     if let Some(thing) = thing {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the pointer comes from a live reference. A prefetch does not read anything that
-        // the program could see, and does not change anything but the caches. SSE is part of every
-        // x86-64.
+        // SAFETY: the pointer comes from a live reference. A prefetch has no effect that the
+        // program can observe and changes only the caches. SSE is part of every x86-64 processor.
         #[allow(unsafe_code, reason = "measured: see docs/performance.md")]
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(thing).cast());
@@ -23,19 +22,18 @@ pub(super) fn prefetch<T>(thing: Option<&T>) {
     std::hint::black_box(thing.is_some());
 }
 
-/// Makes the allocator return large blocks to the system when they are freed, for the whole
-/// process.
+/// Makes the allocator of the whole process return large blocks to the system when they are freed.
 ///
-/// The GNU allocator maps each large block separately. Once such a block was freed, though, it
-/// takes blocks up to that size from its heap instead, where freed tables stay between blocks that
-/// are still in use. An audit of a million flows held 250 MiB of them. Setting the threshold, here
-/// to its initial value, turns that off.
+/// The GNU allocator initially maps each large block separately. Once such a block is freed, it
+/// allocates blocks up to that size from the heap instead, where freed tables remain between blocks
+/// that are still in use. In an audit of a million flows, this held 250 MiB of freed memory.
+/// Setting the threshold explicitly, here to its initial value, disables this behaviour.
 pub(super) fn return_large_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         const LARGE: libc::c_int = 128 * 1024;
         // SAFETY: `mallopt` takes two numbers and locks its own state. Its result shows whether it
-        // changed anything, and the program does not depend on that.
+        // succeeded, and the program does not depend on that.
         #[allow(unsafe_code, reason = "measured: see docs/performance.md")]
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);

@@ -20,15 +20,15 @@ pub struct MergedFlows {
     pub(super) store: FlowStore,
     /// The part of each partition that is in memory.
     pub(super) parts: Vec<PartitionEvidence>,
-    /// The encapsulations of all flows. The index is their number minus one.
+    /// The encapsulations of all flows. The index of each is its number minus one.
     pub(super) links: Vec<Encapsulation>,
-    /// The evidence beside the flows.
+    /// The evidence that is kept beside the flows.
     pub side: SideEvidence,
-    /// Paths that were found to be as trustworthy as the plain path.
+    /// The paths that are trusted like the plain path, because they carry mirrored traffic.
     pub(super) plain: BTreeSet<Path>,
-    /// The idle flows in the file of each partition.
+    /// The statistics of the idle flows in the file of each partition.
     pub(super) idle: Vec<IdleStats>,
-    /// The kinds of side evidence of which some entries were dropped.
+    /// The kinds of side evidence from which entries were dropped.
     pub trimmed: TrimmedKinds,
 }
 
@@ -42,23 +42,23 @@ pub(super) struct IdleStats {
 }
 
 impl MergedFlows {
-    /// Returns how far packets on a path may be trusted, now that mirrors are known.
+    /// Returns [`Path::PLAIN`] for the paths of known mirrors, or `path` itself for all others.
     pub fn trusted_path(&self, path: Path) -> Path {
         if self.plain.contains(&path) { Path::PLAIN } else { path }
     }
 
-    /// Returns the distance between sightings of the same packets, in nanoseconds, if a sample
-    /// shows that two clocks differ.
+    /// Returns the time between sightings of the same packet, in nanoseconds, if a sample shows
+    /// that the clocks of two links differ.
     pub fn clock_offset(&self) -> Option<Nanos> {
         self.side.sample().clock_offset()
     }
 
-    /// Returns what a sample of the packets shows about duplicates among them.
+    /// Returns the number of duplicates of each kind in a sample of the packets.
     pub fn duplicate_counts(&self) -> DuplicateCounts {
         self.side.sample().counts()
     }
 
-    /// Returns all evidence as values, in memory.
+    /// Returns a copy of all evidence as values, with the flows sorted by key.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl MergedFlows {
         Ok(Evidence { flows, side: self.side.clone() })
     }
 
-    /// Subtracts the duplicates from all amounts, if packet records were kept. It must be called
+    /// Subtracts the duplicates from all amounts if packet records were kept. It must be called
     /// only once. Returns the number of packets removed.
     ///
     /// # Errors
@@ -98,10 +98,10 @@ impl MergedFlows {
         Ok(removed)
     }
 
-    /// Returns what the temporary file of a partition contains.
+    /// Returns the evidence in the temporary file of a partition.
     pub(super) fn load(&self, number: usize) -> io::Result<PartitionEvidence> {
-        // The file is read at once and parsed afterwards, so that other threads can read theirs
-        // meanwhile.
+        // The file is read as a whole and parsed afterwards, so that other threads can read their
+        // files in the meantime.
         let bytes = self.store.spill.read(number)?;
         if bytes.is_empty() {
             return Ok(PartitionEvidence::default());
@@ -109,7 +109,7 @@ impl MergedFlows {
         parse_pieces(&bytes, &self.store.seed, &mut self.store.links())
     }
 
-    /// Merges the flows of a partition on trusted paths into those on [`Path::PLAIN`].
+    /// Merges the flows of a partition that are on trusted paths into those on [`Path::PLAIN`].
     fn make_plain(&mut self, number: usize, links: &mut InternerCache) -> io::Result<()> {
         let seed = self.store.seed.clone();
         let mut flows = self.load(number)?.flows;

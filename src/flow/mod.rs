@@ -1,9 +1,9 @@
-//! Observations become flow states, and flow states merge.
+//! Collects observations into flow states and merges flow states.
 //!
-//! Workers fill private [`WorkerTables`], which are divided into hash partitions from the start.
-//! When the workers end or exceed their share of memory, equal partitions merge in a [`FlowStore`],
-//! in memory or in temporary files. No state contains a conclusion: which side opened a flow is
-//! determined from the merged whole.
+//! Each worker fills its own [`WorkerTables`], which are divided into hash partitions from the
+//! start. When a worker ends or exceeds its share of memory, its partitions are added to a
+//! [`FlowStore`], in memory or in temporary files. States do not contain conclusions: the direction
+//! of a flow, for example, is determined from the merged evidence.
 
 mod address_claims;
 mod aggregation;
@@ -53,8 +53,8 @@ pub use table::{Flow, LOOKUP_BATCH};
 pub use undecoded::{UndecodedCounts, UndecodedFrames, UndecodedReason};
 pub use worker_tables::{PrefixRetention, Retention, WorkerTables};
 
-/// The keyed hash of one run. Its seed is random, so that an attacker cannot choose addresses and
-/// ports that collide. No result depends on it.
+/// The keyed hash function of one run. Its seed is random, so an attacker cannot choose addresses
+/// and ports that collide. No result depends on the seed.
 pub type HashSeed = ahash::RandomState;
 
 // Payload facts about names, for the modules that read flows.
@@ -62,7 +62,7 @@ pub use crate::payload::{
     AnnouncedPorts, DnsQuery, ENDPOINT_MAPPER, PayloadFact, ServerNameRequest, StreamPrefix,
 };
 
-// Types of observations that states consist of, for the modules that read states.
+// Types of observations, for the modules that read states.
 pub use crate::decode::{
     EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
 };

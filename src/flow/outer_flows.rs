@@ -1,4 +1,4 @@
-//! The outer packets of tunnels, which are traffic of their own.
+//! The outer packets of tunnels, which form flows of their own.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,23 +9,23 @@ use crate::decode::{FiveTuple, Observation, Path, TunnelEndpoints, TunnelUse};
 /// The outer packets of tunnels between two endpoints, on one interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct OuterFlow {
-    /// The endpoints.
+    /// The endpoints of the tunnel.
     pub ends: TunnelEndpoints,
-    /// The path, which determines how far the packets may be trusted, and where they were
+    /// The path, which determines whether the packets are trusted, and on which interface they were
     /// seen.
     pub path: Path,
 }
 
 impl OuterFlow {
-    /// Returns the flow that the packets form, and the side that sent them. The source port is zero
-    /// if the tunnel spreads over ports that mean nothing (RFC 7348, 5).
+    /// Returns the key of the flow that the packets form, and the side that sent them. The source
+    /// port is zero for kinds of tunnels whose source port only carries entropy (RFC 7348, 5).
     pub fn flow(&self) -> (FlowKey, usize) {
         let TunnelEndpoints { src, dst, transport, sport, port, .. } = self.ends;
         FlowKey::new(&FiveTuple { src, dst, sport, dport: port, transport }, self.path)
     }
 
-    /// Returns the outer packets of an observation that are traffic of their own. Those of a stated
-    /// mirror are not.
+    /// Returns the outer packets of an observation, except those of declared mirrors, which are not
+    /// traffic of their own.
     pub fn around(seen: &Observation) -> impl Iterator<Item = Self> + use<'_> {
         let mut path = Path::PLAIN;
         seen.link.outer().filter_map(move |ends| {
@@ -41,5 +41,5 @@ impl OuterFlow {
     }
 }
 
-/// A path does not change here, because the packets become flows before any path is trusted.
+/// The path of a key does not change, because the packets become flows before any path is trusted.
 impl EvidenceKey for OuterFlow {}

@@ -1,4 +1,4 @@
-//! Merged flows, one partition at a time, wherever they are stored.
+//! Access to merged flows, one partition at a time, whether they are in memory or in files.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) struct PartitionEvidence {
 }
 
 impl PartitionEvidence {
-    /// Merges all evidence of another value.
+    /// Merges all evidence of `other`.
     pub fn merge(&mut self, other: Self, seed: &HashSeed, links: &mut InternerCache) {
         self.flows.merge(other.flows, seed, links);
         self.side.merge(other.side);
@@ -44,13 +44,14 @@ impl<'a> PartitionFlows<'a> {
         self.table.iter(self.links)
     }
 
-    /// Returns the flows as values.
+    /// Returns copies of the flows as records, which do not depend on the table.
     pub fn records(&self) -> impl Iterator<Item = FlowRecord> + use<'a> {
         self.iter().map(|flow| flow.record())
     }
 }
 
-/// All merged flows, in parts. Each flow is in one part, and nearly always so is each conversation.
+/// All merged flows, in parts. Each flow is in exactly one part, and nearly every conversation is,
+/// too.
 pub trait FlowPartitions: Sync {
     /// Returns the number of parts.
     fn count(&self) -> usize;
@@ -66,12 +67,12 @@ pub trait FlowPartitions: Sync {
         visitor: &mut dyn FnMut(PartitionFlows<'_>),
     ) -> io::Result<()>;
 
-    /// Returns the evidence beside the flows.
+    /// Returns the evidence that is kept beside the flows.
     fn side(&self) -> &SideEvidence;
 
-    /// Treats what came through the tunnels on the interfaces `mirrors` as if it had been captured
-    /// without a tunnel. The outer packets of these tunnels keep their own path, by
-    /// which readers exclude them.
+    /// Treats packets that came through tunnels on the interfaces `mirrors` as if they had been
+    /// captured without a tunnel. The outer packets of these tunnels keep their own path, so that
+    /// readers can exclude them.
     ///
     /// # Errors
     ///
@@ -87,7 +88,7 @@ pub trait FlowPartitions: Sync {
     ///
     /// # Errors
     ///
-    /// As [`FlowPartitions::visit_one`].
+    /// Returns the same errors as [`FlowPartitions::visit_one`].
     fn visit(&self, mut visitor: impl FnMut(PartitionFlows<'_>)) -> io::Result<()>
     where
         Self: Sized,
@@ -99,7 +100,7 @@ pub trait FlowPartitions: Sync {
     ///
     /// # Errors
     ///
-    /// As [`FlowPartitions::visit_one`].
+    /// Returns the same errors as [`FlowPartitions::visit_one`].
     fn fold<T: Default + Send>(
         &self,
         jobs: usize,
@@ -121,12 +122,12 @@ pub trait FlowPartitions: Sync {
         })
     }
 
-    /// Does the same as [`FlowPartitions::fold`], for the last time. An implementation that can
-    /// free memory does so part by part and has no flows afterwards.
+    /// Does the same as [`FlowPartitions::fold`], but may be called only if the flows are not
+    /// needed again. An implementation may free the flows part by part and then has none left.
     ///
     /// # Errors
     ///
-    /// As [`FlowPartitions::visit_one`].
+    /// Returns the same errors as [`FlowPartitions::visit_one`].
     fn drain<T: Default + Send>(
         &mut self,
         jobs: usize,
@@ -139,7 +140,7 @@ pub trait FlowPartitions: Sync {
     }
 }
 
-/// Runs `work` on each of `jobs` threads and returns the results.
+/// Runs `work` once on each of `jobs` threads and returns the results.
 pub(super) fn on_threads<T: Send>(
     jobs: usize,
     work: impl Fn() -> io::Result<T> + Sync,

@@ -1,4 +1,4 @@
-//! Flows as values outside of any table, for input and output, whatever their origin.
+//! Flows as values outside of any table, for input and output.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +9,19 @@ use crate::decode::Encapsulation;
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
 use crate::payload::ServerNameRequest;
 
-/// Evidence of any origin: some flows, and the evidence beside them. Merging two values yields the
-/// evidence of an observer that saw both. Dividing evidence by time, place or hash therefore does
-/// not change the result, as long as all parts are supplied.
+/// Flows from any source, with the evidence beside them. Merging two values yields the evidence of
+/// an observer that saw all packets of both. Dividing evidence by time, place or hash therefore
+/// does not change the result, as long as all parts are merged.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Evidence {
-    /// Flows, in any order. A flow may occur in several parts.
+    /// Flows, in any order. A flow may be divided among several records.
     pub flows: Vec<FlowRecord>,
-    /// The evidence beside the flows.
+    /// The evidence that is kept beside the flows.
     pub side: SideEvidence,
 }
 
-/// All that is known about a flow. Records merge, and they mean the same in every run, because they
-/// contain the encapsulations themselves and not their numbers.
+/// All evidence of a flow. Records can be merged. They mean the same in every run, because they
+/// contain encapsulations and not their numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FlowRecord {
     /// The identity of the flow.
@@ -30,11 +30,11 @@ pub struct FlowRecord {
     pub sides: [DirectionRecord; 2],
     /// The ICMP errors that quote the flow.
     pub errors: IcmpErrors,
-    /// Time of the earliest error.
+    /// Time of the earliest ICMP error.
     pub error_first: Min,
-    /// Time of the latest error.
+    /// Time of the latest ICMP error.
     pub error_last: Max,
-    /// The number of errors.
+    /// The number of ICMP errors.
     pub error_count: Sum,
     /// The number of flows that were merged into this one when memory was short.
     #[serde(rename = "folded")]
@@ -56,16 +56,16 @@ pub struct DirectionRecord {
     pub flags: FlagSet,
     /// SYNs sent, including retransmissions and duplicates.
     pub syn_count: Sum<u32>,
-    /// The lowest opening numbers of the side's SYNs. They include those of segments whose flags a
-    /// fragment hides.
+    /// The lowest initial sequence numbers in the side's SYNs. They include the sequence numbers of
+    /// segments whose flags are hidden by fragmentation.
     pub syns: BoundedSet<Opening, 4>,
-    /// The lowest opening numbers of the side's SYN-ACKs.
+    /// The lowest initial sequence numbers in the side's SYN-ACKs.
     pub syn_acks: BoundedSet<Opening, 4>,
-    /// The numbers that the side acknowledged.
+    /// The range of the sequence numbers that the side acknowledged.
     pub acked: NumberRange,
-    /// The encapsulations that the side was seen in.
+    /// The encapsulations of the side's packets.
     pub links: BoundedSet<Encapsulation, 16>,
-    /// The server names that the side requested, as far as a single segment shows them.
+    /// The server names that the side requested in messages that fit in one segment.
     #[serde(rename = "hellos")]
     pub requests: BoundedSet<ServerNameRequest, 16>,
     /// Segments that may be part of a message that names the server.

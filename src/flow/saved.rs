@@ -1,4 +1,4 @@
-//! Saving and restoring merged evidence, in every layout that a version has written.
+//! Saving and restoring merged evidence. All layouts that earlier versions wrote can be restored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -27,9 +27,9 @@ use crate::payload::AnnouncedPorts;
 /// A layout of saved evidence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StateLayout {
-    /// The kinds of side evidence in a fixed order.
+    /// All kinds of side evidence in a fixed order.
     Fixed,
-    /// Each kind of side evidence with its name. This is the layout that is written now.
+    /// Each kind of side evidence with its name. This is the current layout.
     Named,
 }
 
@@ -39,11 +39,11 @@ impl MergedFlows {
     ///
     /// # Errors
     ///
-    /// Returns an error if it cannot be written, or if idle flows cannot be read.
+    /// Returns an error if the output cannot be written, or if idle flows cannot be read.
     pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
         write_part(out, &self.store.interner.all())?;
         self.side.save(out)?;
-        // Idle flows are kept apart, so that they are restored as idle.
+        // Idle flows are written separately, so that they are restored as idle.
         for (number, part) in self.parts.iter().enumerate() {
             let idle = self.load(number)?.flows;
             for table in [&idle, &part.flows] {
@@ -53,12 +53,12 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Reads what [`MergedFlows::save`] wrote into the flows of a new store.
+    /// Reads evidence that [`MergedFlows::save`] wrote into a new store.
     ///
     /// # Errors
     ///
-    /// Returns an error if the input is incomplete, and [`io::ErrorKind::Unsupported`] if a later
-    /// version wrote it.
+    /// Returns an error if the input is incomplete, or [`io::ErrorKind::Unsupported`] if a later
+    /// version wrote it and it contains an unknown kind of evidence.
     pub fn restore(store: FlowStore, layout: StateLayout, from: &mut dyn Read) -> io::Result<Self> {
         let links: Vec<Encapsulation> = read_part(from)?;
         store.interner.restore(&links);
@@ -73,7 +73,7 @@ impl MergedFlows {
             let mut read_table = || {
                 let bytes = read_bytes(from)?;
                 let table = FlowTable::from_bytes(&seed, &bytes).map_err(io::Error::other)?;
-                // Another seed has other partitions.
+                // The partitions depend on the seed, which differs in each run.
                 io::Result::Ok(table.into_partitions(&seed))
             };
             let idle = read_table()?;

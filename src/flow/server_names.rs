@@ -1,4 +1,4 @@
-//! What the sides of a flow say about the server that they want to reach.
+//! Evidence of server names: the names that the sides of a flow request.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,13 +6,13 @@ use super::DirectionStats;
 use crate::model::{BoundedSet, Merge, Nanos};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
-/// The evidence of the server's name in a flow. Only a few flows have any.
+/// The evidence of server names in a flow. Only a few flows have any.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerNameEvidence {
-    /// The names in messages that fit in one segment, for each side.
+    /// For each side, the names in messages that fit in one segment.
     #[serde(rename = "hellos")]
     pub(super) requests: [BoundedSet<ServerNameRequest, 16>; 2],
-    /// Segments that may be parts of such messages, for each side.
+    /// For each side, segments that may be parts of messages that name the server.
     #[serde(rename = "pieces")]
     pub(super) prefixes: [StreamPrefix; 2],
 }
@@ -40,8 +40,8 @@ impl ServerNameEvidence {
         self.prefixes.swap(0, 1);
     }
 
-    /// Reads the names from the segments of sides that started before `time`, then discards these
-    /// segments because they are not needed any more.
+    /// Extracts the names from the stored segments of sides that started too long before `time` for
+    /// later segments to matter, then discards these segments.
     pub(super) fn extract_names(&mut self, sides: &[DirectionStats; 2], time: Nanos) {
         for (number, side) in sides.iter().enumerate() {
             let Some(first) =

@@ -1,6 +1,6 @@
-//! The list of the kinds of evidence that are kept beside the flows. Each kind is listed here once,
-//! and its type has a file of its own. Workers, partitions, temporary files, merged flows and saved
-//! states all take the kinds from this list.
+//! The list of the kinds of evidence that are kept beside the flows. Each kind is listed only here.
+//! Workers, partitions, temporary files, merged flows and saved states all take the kinds from this
+//! list.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -21,17 +21,16 @@ use crate::decode::Path;
 use crate::model::{BoundedSet, Nanos, Sum, Transport};
 use crate::payload::{AnnouncedPorts, DnsExchange, DnsQuery};
 
-/// Source, destination and protocol of packets without ports, and how far the packets may be
-/// trusted.
+/// Source, destination, protocol and path of packets without ports.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AddressPair {
-    /// The source.
+    /// The source address.
     pub src: IpAddr,
-    /// The destination.
+    /// The destination address.
     pub dst: IpAddr,
-    /// The protocol.
+    /// The protocol above IP.
     pub transport: Transport,
-    /// The path of the packets, which determines how far they may be trusted.
+    /// The path of the packets, which determines whether they are trusted.
     pub path: Path,
 }
 
@@ -41,32 +40,32 @@ impl EvidenceKey for AddressPair {
     }
 }
 
-/// The names that a resolver gave a client for an address. For each answer, these are the requested
-/// name followed by its aliases, and the resolver.
+/// The names that DNS answers gave a client for an address. Each entry is the requested name
+/// followed by its aliases, and the resolver that answered.
 pub type DnsNames = BTreeSet<(Vec<String>, IpAddr)>;
 
-/// The clients of a resolver.
+/// The clients that use a resolver.
 pub type ResolverClients = BoundedSet<IpAddr, 256>;
 
-/// Addresses that advertised themselves as the master of a virtual address.
+/// The addresses that advertised themselves as master of a virtual address (VRRP).
 pub type VirtualAddressMasters = BoundedSet<IpAddr, 8>;
 
-/// Sides that started a message which continues in another segment.
+/// The sides of flows that started a message that continues in another segment.
 pub type OpenMessages = Keyed<(FlowKey, u8), ()>;
 
-/// Kinds of evidence of which some entries were dropped because there were more than are kept, each
-/// with its position in the list of kinds and its label.
+/// The kinds of evidence from which entries were dropped because there were too many. Each has its
+/// index in the list of kinds and its label.
 pub type TrimmedKinds = BTreeSet<(usize, &'static str)>;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident: $kind:ty $(= $words:literal)?,)+) => {
-        /// All evidence that is neither a flow nor part of one. Kinds that have a label for users
-        /// are bounded.
+        /// All evidence that is neither a flow nor part of one. The number of entries is bounded
+        /// for kinds that have a label for users.
         #[derive(Clone, Default, Debug, Serialize, Deserialize)]
         pub struct SideEvidence { $($(#[$doc])* pub(super) $name: $kind,)+ }
 
         impl SideEvidence {
-            /// Merges all evidence of another value.
+            /// Merges all evidence of `other`.
             pub(super) fn merge(&mut self, other: Self) {
                 $(EvidenceKind::merge(&mut self.$name, other.$name);)+
             }
@@ -91,7 +90,7 @@ macro_rules! kinds {
             }
 
             /// Keeps at most `most` entries of each bounded kind. Returns the number of entries
-            /// dropped for each kind.
+            /// dropped per kind.
             fn cut(&mut self, most: usize) -> Vec<(&'static str, u64)> {
                 vec![$($(($words, EvidenceKind::keep_least(&mut self.$name, most)),)?)+]
             }
@@ -101,7 +100,7 @@ macro_rules! kinds {
                 $(EvidenceKind::map_paths(&mut self.$name, new_path);)+
             }
 
-            /// Writes each kind with its name, so that a later version may have more kinds.
+            /// Writes each kind with its name, so that later versions can add kinds.
             pub(super) fn save(&self, out: &mut dyn Write) -> io::Result<()> {
                 $(if !EvidenceKind::is_empty(&self.$name) {
                     write_part(out, &stringify!($name))?;
@@ -110,12 +109,12 @@ macro_rules! kinds {
                 write_part(out, &"")
             }
 
-            /// Reads what [`SideEvidence::save`] wrote.
+            /// Reads evidence that [`SideEvidence::save`] wrote.
             ///
             /// # Errors
             ///
-            /// Returns [`io::ErrorKind::Unsupported`] if it contains a kind that this version does
-            /// not know.
+            /// Returns [`io::ErrorKind::Unsupported`] if the input contains a kind that this
+            /// version does not know.
             pub(super) fn restore(from: &mut dyn Read) -> io::Result<Self> {
                 let mut all = Self::default();
                 loop {
@@ -133,21 +132,22 @@ macro_rules! kinds {
     };
 }
 
-// The names of the kinds are written into saved states and never change.
+// The names of the kinds are written to saved states and must not change.
 kinds! {
-    /// Packets whose ports were not seen, and ICMP errors, by pair.
+    /// Packets whose ports were not seen, and ICMP errors, by pair of addresses.
     loose: Keyed<AddressPair, DirectionStats> = "pairs of hosts with packets without ports",
     /// Address claims.
     claims: Keyed<AddressBinding, AddressClaim> = "address claims (ARP, neighbour discovery)",
-    /// The names that DNS gave clients for an address, by client and address.
+    /// The names that DNS answers gave for an address, by client and address.
     told: Keyed<(IpAddr, IpAddr, Path), DnsNames> = "names that were looked up",
-    /// The clients that sent queries to a resolver. The lowest addresses are kept.
+    /// The clients that sent queries to each resolver. The lowest client addresses are kept.
     askers: Keyed<(IpAddr, Path), ResolverClients> = "resolvers",
     /// TCP ports that endpoint mappers announced, by mapper and client.
     announced: Keyed<(IpAddr, IpAddr, Path), AnnouncedPorts> = "announced ports",
-    /// The holders of virtual addresses, by virtual address (VRRP).
+    /// The hosts that were master of each virtual address (VRRP).
     holders: Keyed<(IpAddr, Path), VirtualAddressMasters> = "virtual addresses",
-    /// Later fragments whose first fragment is not in the capture, by pair.
+    /// The number of later fragments whose first fragment is not in the capture, by pair of
+    /// addresses.
     orphans: Keyed<AddressPair, Sum> = "pairs of hosts with orphaned fragments",
     /// The outer packets of tunnels. They become flows when tables are merged.
     carriers: Keyed<OuterFlow, DirectionStats> = "tunnels",
@@ -155,30 +155,30 @@ kinds! {
     lookups: Keyed<DnsQuery, DnsExchange> = "lookups",
     /// Fragments. They become part of their flows, or orphans, when tables are merged.
     fragments: FragmentTable = "fragments",
-    /// The destinations of tunnels that the user did not state, by the interface that saw them. If
-    /// there are several, the lowest is kept.
+    /// The destinations of undeclared tunnels, by interface. If an interface has several, the
+    /// lowest is kept.
     tunnels: Keyed<u16, BoundedSet<IpAddr, 1>>,
     /// Frames that could not be decoded.
     unread: UndecodedCounts,
-    /// Sides that started a message which continues in another segment, if only the starts are
-    /// kept.
+    /// Sides that started a message that continues in another segment, if only the starts are kept.
     starts: OpenMessages,
-    /// The record that each packet leaves behind if duplicates are to be found.
+    /// A record of each packet, if duplicates must be found.
     traces: Vec<PacketRecord>,
     /// A sample of the packets, which shows whether there are duplicates among them.
     sample: DuplicateSampler,
-    /// Times at which the capture was interrupted. Answers that came after them were not seen.
+    /// Times at which the capture was interrupted. Replies that came shortly after them were not
+    /// seen.
     cuts: BTreeSet<Nanos>,
 }
 
-/// A lookup takes more memory because it contains its name.
+/// A lookup takes more memory than other keys because it contains a name.
 impl EvidenceKey for DnsQuery {
     const MEMORY: usize = 400;
 }
 
 impl SideEvidence {
-    /// Keeps at most `most` entries of each bounded kind. Returns the number of entries dropped,
-    /// and adds their kinds to `trimmed`.
+    /// Keeps at most `most` entries of each bounded kind and adds the kinds from which entries were
+    /// dropped to `trimmed`. Returns the number of entries dropped.
     pub(super) fn keep_least(&mut self, most: usize, trimmed: &mut TrimmedKinds) -> u64 {
         let cut = self.cut(most).into_iter().enumerate().filter(|(_, (_, count))| *count > 0);
         cut.map(|(place, (words, count))| {
@@ -188,18 +188,17 @@ impl SideEvidence {
         .sum()
     }
 
-    /// Returns the packets whose ports were not seen, and ICMP errors, by pair, in order.
+    /// Returns the packets whose ports were not seen, and ICMP errors, sorted by pair of addresses.
     pub fn portless(&self) -> impl Iterator<Item = (&AddressPair, &DirectionStats)> {
         self.loose.sorted()
     }
 
-    /// Returns the address claims (ARP, neighbour discovery), in order.
+    /// Returns the address claims (ARP, neighbour discovery), sorted by binding.
     pub fn claims(&self) -> impl Iterator<Item = (&AddressBinding, &AddressClaim)> {
         self.claims.sorted()
     }
 
-    /// Returns the names that DNS gave clients for addresses, by client, address and path, in
-    /// order.
+    /// Returns the names that DNS answers gave for addresses, sorted by client, address and path.
     pub fn dns_names(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &DnsNames)> {
         self.told.sorted()
     }
@@ -209,20 +208,21 @@ impl SideEvidence {
         self.askers.get(&(resolver, Path::PLAIN)).into_iter().flat_map(ResolverClients::iter)
     }
 
-    /// Returns the TCP ports that endpoint mappers announced, by mapper, client and path, in order.
+    /// Returns the TCP ports that endpoint mappers announced, sorted by mapper, client and path.
     pub fn announced(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &AnnouncedPorts)> {
         self.announced.sorted()
     }
 
-    /// Returns the holders of virtual addresses (VRRP), by virtual address and path, in order.
+    /// Returns the hosts that were master of virtual addresses (VRRP), sorted by virtual address
+    /// and path.
     pub fn virtual_address_masters(
         &self,
     ) -> impl Iterator<Item = (&(IpAddr, Path), &VirtualAddressMasters)> {
         self.holders.sorted()
     }
 
-    /// Returns the number of later fragments whose first fragment is not in the capture, by pair,
-    /// in order.
+    /// Returns the number of later fragments whose first fragment is not in the capture, sorted by
+    /// pair of addresses.
     pub fn orphans(&self) -> impl Iterator<Item = (&AddressPair, u64)> {
         self.orphans.sorted().map(|(pair, count)| (pair, count.0))
     }
@@ -242,19 +242,19 @@ impl SideEvidence {
         self.cuts.extend(cuts);
     }
 
-    /// Takes out the sides that started a message which continues in another segment.
+    /// Removes and returns the sides that started a message that continues in another segment.
     pub fn take_starts(&mut self) -> OpenMessages {
         std::mem::take(&mut self.starts)
     }
 
-    /// Returns the interfaces that saw tunnels which the user did not state and which all lead to
-    /// one destination.
+    /// Returns the interfaces on which undeclared tunnels were seen that all lead to one
+    /// destination.
     pub fn one_way_tunnels(&self) -> BTreeSet<u16> {
         let one_way = self.tunnels.sorted().filter(|(_, to)| !to.more() && to.len() == 1);
         one_way.map(|(interface, _)| *interface).collect()
     }
 
-    /// Returns the sample of the packets.
+    /// Returns the sample of packets from which duplicates are estimated.
     pub(super) fn sample(&self) -> &DuplicateSampler {
         &self.sample
     }

@@ -1,8 +1,8 @@
-//! Temporary files, one for each partition, and the format of their evidence.
+//! Temporary files, one per partition, and the format of the evidence in them.
 //!
-//! A file contains pieces. Each piece consists of flows and then their side evidence, each as a
-//! length in eight bytes followed by that many bytes. The files have no names, so they disappear
-//! with the process however it ends.
+//! A file consists of pieces. Each piece contains flows and then their side evidence, each preceded
+//! by its length in eight bytes. The files have no names, so they disappear with the process,
+//! however it ends.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,35 +26,36 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    /// Creates the value without any files. The files will be created in `folder`.
+    /// Creates a value without files. Files are created in `folder` when needed.
     pub fn new(folder: PathBuf) -> Self {
         let files = Mutex::new((0..PARTITIONS).map(|_| None).collect());
         Self { folder, files, written: AtomicU64::new(0) }
     }
 
-    /// Returns the folder that the files are created in.
+    /// Returns the folder in which files are created.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Returns the number of bytes that were written because memory was short.
+    /// Returns the number of bytes that were written because memory was short. Idle flows do not
+    /// count.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    // Writing is rare and large, so one lock for all files is enough and keeps this simple.
+    // Writes are rare and large, so one lock for all files is enough.
     fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
         self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Adds a piece to the file of a partition because memory is short.
+    /// Appends a piece to the file of a partition because memory is short.
     pub fn add(&self, number: usize, partition: &PartitionEvidence) -> io::Result<()> {
         let length = self.append(number, &partition.flows, &partition.side)?;
         self.written.fetch_add(length, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Adds flows to the file of a partition, completely or not at all. Returns their size in
+    /// Appends flows to the file of a partition, completely or not at all. Returns their size in
     /// bytes.
     pub fn add_flows(&self, number: usize, flows: &FlowTable) -> io::Result<u64> {
         self.append(number, flows, &SideEvidence::default())
@@ -75,8 +76,8 @@ impl Spill {
         Ok(piece.len() as u64)
     }
 
-    /// Replaces the content of a partition's file by `flows`. The old content stays if they cannot
-    /// be written. Returns their size in bytes.
+    /// Replaces the content of a partition's file by `flows`. If they cannot be written, the old
+    /// content stays. Returns their size in bytes.
     pub fn replace(&self, number: usize, flows: &FlowTable) -> io::Result<u64> {
         if flows.is_empty() {
             self.files()[number] = None;
@@ -94,7 +95,7 @@ impl Spill {
         self.files().iter_mut().for_each(|file| *file = None);
     }
 
-    /// Returns the bytes of a partition's file. They are empty if there is no file.
+    /// Returns the content of a partition's file, which is empty if there is no file.
     pub fn read(&self, number: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.files()[number] {
@@ -105,7 +106,7 @@ impl Spill {
     }
 }
 
-/// Parses the bytes of a file and merges its pieces.
+/// Parses the content of a file and merges its pieces.
 pub(super) fn parse_pieces(
     mut bytes: &[u8],
     seed: &HashSeed,
@@ -121,7 +122,7 @@ pub(super) fn parse_pieces(
     Ok(merged)
 }
 
-/// Returns flows and their side evidence in the format of a file.
+/// Returns flows and their side evidence as a piece of a file.
 fn to_piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
     let mut piece = Vec::new();
     write_bytes(&mut piece, &flows.to_bytes().map_err(io::Error::other)?)?;
@@ -129,7 +130,7 @@ fn to_piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// Takes the next part off the front of a file's bytes.
+/// Returns the next part of a file's content and advances `bytes` past it.
 fn take_part<'a>(bytes: &mut &'a [u8]) -> io::Result<&'a [u8]> {
     let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let (length, after) = bytes.split_first_chunk().ok_or_else(ended)?;

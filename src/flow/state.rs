@@ -1,4 +1,5 @@
-//! The evidence of one flow: two sides, built from parts that merge field by field.
+//! The evidence of one flow: the statistics of its two sides, which merge field by field, and rare
+//! evidence.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::{Encapsulation, ErrorKind, flag};
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, Sum};
 
-/// Packets and bytes. These are sums and do not decide anything.
+/// Packets and bytes. These are sums for reports and do not affect rulings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Amount {
     /// Packets.
@@ -38,21 +39,21 @@ impl Merge for Amount {
     }
 }
 
-/// The sequence numbers that open a TCP connection (RFC 9293, 3.5), from a SYN or a SYN-ACK. They
-/// are ordered by the client's number, which both sides know.
+/// The initial sequence numbers of a TCP connection (RFC 9293, 3.5), from a SYN or a SYN-ACK. They
+/// are ordered by the client's number, which both segments contain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Opening {
-    /// The client's number: the sequence number of the SYN, or the acknowledgement number of the
-    /// SYN-ACK minus one.
+    /// The client's initial sequence number: the sequence number of the SYN, or the acknowledgement
+    /// number of the SYN-ACK minus one.
     pub number: u32,
-    /// For a SYN, the bytes of payload that it carries (RFC 7413). For a SYN-ACK, the server's own
-    /// sequence number.
+    /// For a SYN, the length of its payload in bytes (RFC 7413). For a SYN-ACK, the server's
+    /// initial sequence number.
     pub other: u32,
 }
 
 impl Opening {
-    /// Returns the opening numbers of a segment with these flags, which include some of
-    /// [`flag::OPENS`].
+    /// Returns the initial sequence numbers of a segment with these flags, at least one of which
+    /// must be in [`flag::OPENS`].
     pub(super) fn of(flags: u16, payload: u32, seq: u32, acked: Option<u32>) -> Self {
         match OpeningKind::of(flags) {
             OpeningKind::Syn => Self { number: seq, other: payload },
@@ -62,24 +63,25 @@ impl Opening {
         }
     }
 
-    /// Returns whether a SYN-ACK answers this SYN: it acknowledges the number of the SYN and
-    /// perhaps some of its payload.
+    /// Returns whether a SYN-ACK answers this SYN: it acknowledges the SYN and possibly some of its
+    /// payload.
     pub fn is_answered_by(&self, answer: &Self) -> bool {
         answer.number.wrapping_sub(self.number) <= self.other
     }
 }
 
-/// Whether an opening number is that of a SYN or of a SYN-ACK.
+/// The kind of segment that an initial sequence number comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum OpeningKind {
-    /// A SYN, or a segment whose flags a fragment hides.
+    /// A SYN, or a segment whose flags are hidden by fragmentation.
     Syn,
     /// A SYN-ACK.
     SynAck,
 }
 
 impl OpeningKind {
-    /// Returns the kind for a segment with these flags, or for a side with a single opening number.
+    /// Returns the kind of a segment with these flags. For the flags of a side, the result is valid
+    /// only if the side has a single initial sequence number.
     #[inline]
     pub fn of(flags: u16) -> Self {
         if flags & flag::SYN_ACK != 0 { Self::SynAck } else { Self::Syn }
@@ -94,8 +96,8 @@ impl OpeningKind {
     }
 }
 
-/// The opening numbers of a side that has several: the lowest of each kind, and whether there are
-/// more.
+/// The initial sequence numbers of a side that has several: the lowest of each kind, and whether
+/// there are more.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Openings {
     syns: BoundedSet<Opening, 4>,
@@ -103,17 +105,17 @@ pub struct Openings {
 }
 
 impl Openings {
-    /// Records the numbers of a segment.
+    /// Records the initial sequence numbers of a segment.
     pub(super) fn insert(&mut self, kind: OpeningKind, opening: Opening) {
         self.of_kind_mut(kind).insert(opening);
     }
 
-    /// Merges opening numbers of one kind that were kept elsewhere.
+    /// Merges initial sequence numbers of one kind from another set.
     pub(super) fn merge_kind(&mut self, kind: OpeningKind, others: &BoundedSet<Opening, 4>) {
         self.of_kind_mut(kind).merge(others);
     }
 
-    /// Returns the opening numbers of one kind.
+    /// Returns the initial sequence numbers of one kind.
     pub(super) fn of_kind(&self, kind: OpeningKind) -> &BoundedSet<Opening, 4> {
         match kind {
             OpeningKind::Syn => &self.syns,
@@ -136,7 +138,7 @@ impl Merge for Openings {
     }
 }
 
-/// What one side of a flow sent. It takes one cache line.
+/// What one side of a flow sent, in one cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub struct DirectionStats {
@@ -146,23 +148,23 @@ pub struct DirectionStats {
     pub first: Min,
     /// Time of the latest packet.
     pub last: Max,
-    /// The opening number if the side has only one. See [`super::Flow::syns`].
+    /// The initial sequence numbers if the side has only one `Opening`. See [`super::Flow::syns`].
     pub(super) opening: Opening,
-    /// The numbers that the side acknowledged.
+    /// The range of the sequence numbers that the side acknowledged.
     pub acked: NumberRange,
     /// SYNs sent, including retransmissions and duplicates.
     pub syns: Sum<u32>,
     /// The kinds of packets sent. See [`flag`].
     pub flags: FlagSet,
-    /// The encapsulations that the packets were seen in, as a number that is valid in the table
-    /// that holds this side.
+    /// The number of the encapsulation of the side's packets, or one of the special numbers of the
+    /// interner. It is valid only in the table that contains this side.
     pub(super) link: u16,
 }
 
 const _: () = assert!(size_of::<DirectionStats>() == 64);
 
 impl DirectionStats {
-    /// Records one packet, except for its opening numbers.
+    /// Records one packet, except for its initial sequence numbers.
     pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, flags: u16) {
         self.sent.packets.add(1);
         self.sent.bytes.add(u64::from(wire_len));
@@ -175,7 +177,7 @@ impl DirectionStats {
         }
     }
 
-    /// Returns whether any packet of this side was seen.
+    /// Returns whether any packet from this side was seen.
     pub fn has_packets(&self) -> bool {
         self.sent.packets.0 > 0
     }
@@ -185,14 +187,14 @@ impl DirectionStats {
         self.flags.has(flags)
     }
 
-    /// Returns the opening number of this side if it has exactly one.
+    /// Returns the initial sequence numbers of this side if it has exactly one `Opening`.
     pub(super) fn single_opening(&self) -> Option<Opening> {
         (self.has(flag::OPENS) && !self.has(flag::SEVERAL)).then_some(self.opening)
     }
 }
 
-/// Merges everything except opening numbers and `link`, which are valid only in the table that
-/// holds them.
+/// Merges everything except the initial sequence numbers and `link`, which only the table can merge
+/// because several values need rare evidence.
 impl Merge for DirectionStats {
     fn merge(&mut self, other: &Self) {
         self.sent.merge(&other.sent);
@@ -204,8 +206,8 @@ impl Merge for DirectionStats {
     }
 }
 
-/// The state of a flow: what each side sent. It takes two cache lines and is the unit of merging.
-/// What only a few flows need is in [`RareEvidence`].
+/// The state of a flow: what each side sent, in two cache lines. Evidence that only a few flows
+/// have is in [`RareEvidence`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FlowState {
     /// The sides, in the order of the key's endpoints.
@@ -217,20 +219,20 @@ const _: () = assert!(size_of::<FlowState>() == 128);
 /// An ICMP error about a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct IcmpError {
-    /// The side whose packet is quoted.
+    /// The side that sent the quoted packet.
     pub side: u8,
-    /// What the error reports.
+    /// The kind of the error.
     pub kind: ErrorKind,
     /// The sender of the error.
     pub by: IpAddr,
 }
 
-/// What ICMP errors of one kind and sender quote.
+/// The packets that ICMP errors of one side, kind and sender quote.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct QuotedPackets {
-    /// The lowest TCP sequence numbers.
+    /// The lowest TCP sequence numbers of the quoted packets.
     pub seqs: BoundedSet<u32, 4>,
-    /// Whether a quoted packet is an answer.
+    /// Whether a quoted packet is a reply.
     pub answers: bool,
 }
 
@@ -241,13 +243,13 @@ impl Merge for QuotedPackets {
     }
 }
 
-/// ICMP errors that quote a flow. The lowest kinds and senders are kept, so that many errors of one
-/// sender do not displace those of others.
+/// ICMP errors that quote a flow, grouped by side, kind and sender. The lowest groups are kept, so
+/// that many errors from one sender do not displace those from others.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct IcmpErrors(BTreeMap<IcmpError, QuotedPackets>);
 
 impl IcmpErrors {
-    /// The number of kinds and senders that are kept.
+    /// The maximum number of groups that are kept.
     const MOST: usize = 16;
 
     /// Records an error.
@@ -258,7 +260,7 @@ impl IcmpErrors {
         }
     }
 
-    /// Returns the errors in order, each with what it quotes.
+    /// Returns the errors in order, each with the packets that it quotes.
     pub fn iter(&self) -> impl Iterator<Item = (&IcmpError, &QuotedPackets)> {
         self.0.iter()
     }
@@ -278,17 +280,17 @@ impl Merge for IcmpErrors {
 /// Evidence that only a few flows have.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct RareEvidence {
-    /// The encapsulations that each side was seen in, if there are several.
+    /// The encapsulations of each side's packets, if there are several.
     pub(super) links: [BoundedSet<Encapsulation, 16>; 2],
-    /// The opening numbers of each side, if there are several.
+    /// The initial sequence numbers of each side, if there are several.
     pub(super) openings: [Openings; 2],
     /// The ICMP errors that quote the flow.
     pub errors: IcmpErrors,
-    /// Time of the earliest error.
+    /// Time of the earliest ICMP error.
     pub error_first: Min,
-    /// Time of the latest error.
+    /// Time of the latest ICMP error.
     pub error_last: Max,
-    /// The number of errors.
+    /// The number of ICMP errors.
     pub error_count: Sum,
     /// The number of flows that were merged into this one when memory was short.
     #[serde(rename = "folded")]

@@ -1,5 +1,5 @@
-//! The store where the workers' tables merge: hash partitions in memory, and in temporary files
-//! when memory is short. The result is the same.
+//! The store where the workers' tables merge. It keeps hash partitions in memory or, when memory is
+//! short, in temporary files. The result is the same.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,8 @@ use super::partitions::PartitionEvidence;
 use super::spill::Spill;
 use super::worker_tables::{Retention, WorkerTables};
 
-/// The store where tables merge. All workers share it. It locks a partition, never a single flow.
+/// The store where tables merge. All workers share it. Locks cover a partition, never a single
+/// flow.
 pub struct FlowStore {
     pub(super) seed: HashSeed,
     pub(super) interner: Arc<Interner>,
@@ -36,7 +37,7 @@ impl FlowStore {
         }
     }
 
-    /// Returns another store, whose flows can be merged with those of this one.
+    /// Returns an empty store whose flows can be merged with those of this store.
     pub fn sibling(&self) -> Self {
         let interner = Arc::clone(&self.interner);
         Self { interner, ..Self::new(&self.seed, self.spill.folder().to_owned()) }
@@ -47,18 +48,18 @@ impl FlowStore {
         WorkerTables::new(&self.seed, &self.interner, keep)
     }
 
-    /// Returns a new cache of this run's encapsulations for one thread.
+    /// Returns a new cache of the interner for one thread.
     pub(super) fn links(&self) -> InternerCache {
         InternerCache::new(&self.seed, &self.interner)
     }
 
-    /// Adds the tables of a worker that has ended.
+    /// Adds the tables of a worker that has finished.
     ///
     /// # Errors
     ///
-    /// Returns an error if memory was short before and a temporary file cannot be written.
+    /// Returns an error if evidence was spilled before and a temporary file cannot be written.
     pub fn submit(&self, tables: WorkerTables) -> io::Result<()> {
-        // Once memory was short, the last tables go where the earlier ones went.
+        // After a spill, the last tables go to the same files as the earlier ones.
         if self.spill.written() > 0 {
             return self.spill(tables);
         }
@@ -115,7 +116,7 @@ impl FlowStore {
         parts.push(largest);
     }
 
-    /// Takes out the part of each partition that is in memory.
+    /// Removes and returns the part of each partition that is in memory.
     pub(super) fn take_parts(&self) -> Vec<PartitionEvidence> {
         let part = |number| {
             let parts = self.partitions.remove(&number);

@@ -1,6 +1,6 @@
-//! Flow tables: a compact index beside dense records.
+//! Flow tables, which consist of a compact index and dense records.
 //!
-//! Side tables hold what only a few flows need.
+//! Evidence that only a few flows have is in separate maps.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,8 +21,9 @@ use crate::decode::{Body, Encapsulation, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
-/// The number of packets that are looked up together, and of flows that are merged together: enough
-/// for their cache misses to overlap, few enough to stay in the first-level cache.
+/// The number of packets that are looked up together, and of flows that are merged together. It is
+/// high enough for their cache misses to overlap, and low enough for them to stay in the
+/// first-level cache.
 pub const LOOKUP_BATCH: usize = 32;
 
 /// The flows of one partition.
@@ -30,29 +31,29 @@ pub const LOOKUP_BATCH: usize = 32;
 pub(super) struct FlowTable {
     index: Index,
     records: FlowEntries,
-    /// The approximate number of bytes that the server names take.
+    /// The approximate memory of the server names in bytes.
     server_name_memory: usize,
 }
 
-/// The content of a table without its index, as it is written to a temporary file.
+/// The content of a table without its index, in the form that is written to temporary files.
 #[derive(Default, Serialize, Deserialize)]
 struct FlowEntries {
     flows: ChunkedVec<FlowEntry>,
-    /// The rare evidence of flows, by position.
+    /// The rare evidence of flows. The key is the position of the flow.
     extras: HashMap<u32, RareEvidence, HashSeed>,
-    /// The server name evidence of flows, by position.
+    /// The server name evidence of flows. The key is the position of the flow.
     #[serde(rename = "heard")]
     server_names: HashMap<u32, ServerNameEvidence, HashSeed>,
 }
 
-/// A flow. It takes three cache lines. A packet needs two of them: the line of its side and the
-/// line of the key.
+/// A flow, in three cache lines. Each packet needs two of them: the line of its side and the line
+/// of the key.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[repr(C)]
 pub(super) struct FlowEntry {
     state: FlowState,
     key: FlowKey,
-    /// The number of truncated packets of each side.
+    /// The number of truncated packets from each side.
     cut: [u64; 2],
 }
 
@@ -65,7 +66,7 @@ impl FlowEntry {
     }
 }
 
-/// A flow taken out of its table, with everything that is known about it.
+/// A flow that was removed from its table, with all its evidence.
 pub(super) struct DetachedFlow {
     record: FlowEntry,
     extra: Option<RareEvidence>,
@@ -78,7 +79,7 @@ impl DetachedFlow {
         partition(self.record.key.hashes(seed).0)
     }
 
-    /// Returns the same flow under another key. Side `first` of this flow becomes side 0.
+    /// Returns the same flow with another key. Side `first` of this flow becomes side 0.
     fn with_sides_swapped(mut self, key: FlowKey, first: usize) -> Self {
         self.record.key = key;
         if first == 1 {
@@ -95,13 +96,13 @@ impl DetachedFlow {
     }
 }
 
-/// The result of splitting a table: the flows that stay, and those that coarser flows replace.
+/// The result of splitting a table: the flows that are kept, and those that coarser flows replace.
 pub(super) struct AggregationResult {
     pub kept: FlowTable,
     pub moved: Vec<DetachedFlow>,
 }
 
-/// The position of a packet's flow in a worker's tables.
+/// The position of a packet's flow in a worker's tables, and the side that sent the packet.
 #[derive(Clone, Copy, Default)]
 pub(super) struct FlowSlot {
     partition: u32,
@@ -109,7 +110,7 @@ pub(super) struct FlowSlot {
     pub side: u8,
 }
 
-/// A flow as its table holds it.
+/// A reference to a flow in its table.
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
     /// The identity of the flow.
@@ -120,13 +121,13 @@ pub struct Flow<'a> {
     pub extra: Option<&'a RareEvidence>,
     /// The evidence of server names in the flow.
     pub server_names: Option<&'a ServerNameEvidence>,
-    /// The number of packets of each side that the capture truncated.
+    /// The number of truncated packets from each side.
     pub cut: [u64; 2],
     links: &'a [Encapsulation],
 }
 
 impl<'a> Flow<'a> {
-    /// Returns the encapsulations that a side was seen in, in order.
+    /// Returns the encapsulations of a side's packets, in ascending order.
     pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Encapsulation> + use<'a> {
         let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
         let many = match self.sides[side].link {
@@ -136,36 +137,37 @@ impl<'a> Flow<'a> {
         single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
     }
 
-    /// Returns whether a side was seen in more encapsulations than are kept.
+    /// Returns whether a side's packets had more encapsulations than are kept.
     pub fn has_more_links(&self, side: usize) -> bool {
         self.extra.is_some_and(|extra| extra.links[side].more())
     }
 
-    /// Returns the lowest opening numbers of a side's SYNs. They include those of segments whose
-    /// flags a fragment hides.
+    /// Returns the lowest initial sequence numbers in a side's SYNs. They include the sequence
+    /// numbers of segments whose flags are hidden by fragmentation.
     pub fn syns(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
         self.openings(side, OpeningKind::Syn)
     }
 
-    /// Returns whether a side sent a SYN with this number that may not be among the lowest ones.
+    /// Returns whether a side may have sent a SYN with this initial sequence number that was not
+    /// kept, because the side sent more SYNs than are kept and the number is higher than theirs.
     pub fn may_have_sent_syn(&self, side: usize, number: u32) -> bool {
         let kept = self.extra.map(|extra| extra.openings[side].of_kind(OpeningKind::Syn));
         kept.is_some_and(|kept| kept.more() && kept.iter().all(|syn| syn.number < number))
     }
 
-    /// Returns the lowest opening numbers of a side's SYN-ACKs.
+    /// Returns the lowest initial sequence numbers in a side's SYN-ACKs.
     pub fn syn_acks(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
         self.openings(side, OpeningKind::SynAck)
     }
 
-    /// Returns the flow as a value.
+    /// Returns a copy of the flow as a record, which does not depend on the table.
     pub fn record(&self) -> FlowRecord {
         let mut record = FlowRecord::new(*self.key);
         for (number, (into, side)) in record.sides.iter_mut().zip(self.sides).enumerate() {
             (into.sent, into.first, into.last) = (side.sent, side.first, side.last);
             (into.acked, into.syn_count) = (side.acked, side.syns);
             into.cut = Sum(self.cut[number]);
-            // The number of openings in the record shows whether there are several.
+            // In a record, the number of `Opening`s shows whether there are several.
             into.flags = FlagSet(side.flags.0 & !flag::SEVERAL);
             if let Some(opening) = side.single_opening() {
                 match OpeningKind::of(side.flags.0) {
@@ -226,11 +228,11 @@ impl FlowTable {
             + self.server_name_memory
     }
 
-    /// Returns the flows in unspecified order. `links` holds all encapsulations of the run.
+    /// Returns the flows in unspecified order. `links` contains all encapsulations of the run.
     pub fn iter<'a>(&'a self, links: &'a [Encapsulation]) -> impl Iterator<Item = Flow<'a>> {
         let records = &self.records;
         records.flows.iter().enumerate().map(move |(position, flow)| {
-            // Nearly always both tables are empty, which saves the look-ups.
+            // Both maps are nearly always empty, in which case the lookups are skipped.
             let extra =
                 (!records.extras.is_empty()).then(|| records.extras.get(&(position as u32)));
             let server_names = (!records.server_names.is_empty())
@@ -257,8 +259,8 @@ impl FlowTable {
         }
     }
 
-    /// Subtracts duplicates from the amounts. It must be called only once. Returns the number of
-    /// packets removed.
+    /// Subtracts duplicates from the amounts. It must be called only once per table. Returns the
+    /// number of packets removed.
     pub fn remove_duplicates(&mut self, correction: &DuplicateCorrection, seed: &HashSeed) -> u64 {
         let mut removed = 0;
         for FlowEntry { key, state, cut } in self.records.flows.iter_mut() {
@@ -266,8 +268,8 @@ impl FlowTable {
                 let Some(amount) = correction.of(seed.hash_one(*key), number) else { continue };
                 let before = side.sent.packets.0;
                 removed += side.sent.subtract(amount);
-                // Some copies of a packet may be truncated and others not, so the counter keeps its
-                // proportion.
+                // Which of the copies were truncated is not known, so the share of truncated
+                // packets stays the same.
                 let share = u128::from(cut[number]) * u128::from(side.sent.packets.0);
                 cut[number] = (share / u128::from(before.max(1))) as u64;
             }
@@ -275,7 +277,7 @@ impl FlowTable {
         removed
     }
 
-    /// Returns the position of a flow. Adds the flow if it is new.
+    /// Returns the position of a flow, after adding the flow if it is new.
     fn position(&mut self, key: &FlowKey, hash: u64) -> usize {
         let flows = &mut self.records.flows;
         let new = flows.len();
@@ -309,7 +311,8 @@ impl FlowTable {
         }
     }
 
-    /// Records an opening number. It must be called before the flags of the packet are recorded.
+    /// Records initial sequence numbers. It must be called before the flags of the packet are
+    /// recorded, because they show whether the side already has such numbers.
     fn add_opening(&mut self, position: usize, side: usize, kind: OpeningKind, opening: Opening) {
         let record = &mut self.records.flows[position].state.sides[side];
         if !record.has(flag::OPENS) {
@@ -330,8 +333,9 @@ impl FlowTable {
         kept.openings[side].insert(kind, opening);
     }
 
-    /// Moves the single opening number of a side into the side table if the other table has several
-    /// numbers of that side.
+    /// Merges the single `Opening` that another table has for a side. If the other table has
+    /// several, moves the single `Opening` of this side to the rare evidence, where they will be
+    /// merged.
     fn merge_openings(&mut self, position: usize, side: usize, theirs: &DirectionStats) {
         if let Some(opening) = theirs.single_opening() {
             self.add_opening(position, side, OpeningKind::of(theirs.flags.0), opening);
@@ -347,7 +351,7 @@ impl FlowTable {
         }
     }
 
-    /// Merges all flows of `other`. Both tables must number encapsulations in the same way.
+    /// Merges all flows of `other`. Both tables must use the numbers of the same interner.
     pub fn merge(&mut self, other: Self, seed: &HashSeed, links: &mut InternerCache) {
         if self.is_empty() { *self = other } else { self.merge_all(&other, seed, links) }
     }
@@ -377,7 +381,7 @@ impl FlowTable {
     fn merge_flow(&mut self, hash: u64, theirs: &FlowEntry, links: &InternerCache) {
         let position = self.position(&theirs.key, hash);
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
-            // The numbers come first, because the flags show whether there are several.
+            // The sequence numbers come first, because the flags show whether there are several.
             self.merge_openings(position, side, theirs);
             self.records.flows[position].state.sides[side].merge(theirs);
         }
@@ -394,7 +398,8 @@ impl FlowTable {
         }
     }
 
-    /// Merges the rare and server name evidence of the flow at `from` in another table.
+    /// Merges the rare evidence and the server name evidence of the flow at position `from` in
+    /// another table.
     fn merge_rare(
         &mut self,
         hash: u64,
@@ -430,7 +435,7 @@ impl FlowTable {
         };
         let mine = self.records.extras.entry(position as u32).or_default();
         mine.merge(&without_links);
-        // A set that overflowed in the other table has overflowed in this one, too.
+        // If a set overflowed in the other table, it must count as overflowed in this table, too.
         for (side, links) in theirs.links.iter().enumerate() {
             if links.more() {
                 mine.links[side].merge(links);
@@ -442,7 +447,7 @@ impl FlowTable {
     fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut InternerCache) {
         let position = self.position(&record.key, hash);
         for (number, side) in record.sides.iter().enumerate() {
-            // The numbers come first, because the flags show whether there are several.
+            // The sequence numbers come first, because the flags show whether there are several.
             for (kind, openings) in
                 [(OpeningKind::Syn, &side.syns), (OpeningKind::SynAck, &side.syn_acks)]
             {
@@ -495,8 +500,8 @@ impl FlowTable {
         }
     }
 
-    /// Takes out the flows that coarser flows replace. `aggregate_key` returns the key of the
-    /// coarser flow, and the side of the original flow that becomes side 0.
+    /// Separates the flows that coarser flows replace from the others. `aggregate_key` returns the
+    /// key of the coarser flow, and the side of the original flow that becomes side 0.
     pub fn split(
         self,
         seed: &HashSeed,
@@ -512,7 +517,7 @@ impl FlowTable {
         split
     }
 
-    /// Takes out the flows that have been idle since `time`.
+    /// Removes and returns the flows whose last packet or ICMP error was before `time`.
     pub fn take_idle(&mut self, time: Nanos, seed: &HashSeed) -> Self {
         self.take_where(seed, |flow, extra| {
             let sides = flow.state.sides.iter().filter_map(|side| side.last.get());
@@ -521,7 +526,7 @@ impl FlowTable {
         })
     }
 
-    /// Takes out the flows for which `holds` returns true.
+    /// Removes and returns the flows for which `holds` returns true.
     pub fn take_where(
         &mut self,
         seed: &HashSeed,
@@ -549,8 +554,8 @@ impl FlowTable {
         self.records.flows.iter().map(|flow| (&flow.key, &flow.state.sides))
     }
 
-    /// Returns the estimated number of conversations: distinct pairs of addresses with a transport
-    /// and the lower port.
+    /// Returns the estimated number of conversations: distinct combinations of two addresses, the
+    /// transport and the lower port.
     pub fn estimated_conversations(&self, seed: &HashSeed) -> usize {
         let hashes = self.records.flows.iter().map(|flow| {
             let (conversation_hash, flow_hash) = flow.key.hashes(seed);
@@ -574,7 +579,8 @@ impl FlowTable {
         if changed == 0 {
             return self;
         }
-        // Nearly always the plain path has no flows of these endpoints. Then no two flows merge.
+        // Nearly always, only one path becomes plain and no flow is plain yet. Then no two flows
+        // merge.
         if changed == 1 && !paths.contains(&Path::PLAIN) {
             self.index = Index::default();
             for (position, flow) in self.records.flows.iter_mut().enumerate() {
@@ -603,7 +609,7 @@ impl FlowTable {
         merged
     }
 
-    /// Distributes the flows among the partitions that another seed gives them.
+    /// Distributes the flows among the partitions that another seed assigns to them.
     pub fn into_partitions(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
         self.into_flows().for_each(|flow| parts[flow.partition(seed)].insert(flow, seed));
@@ -654,14 +660,14 @@ impl FlowTable {
         if let Some(extra) = &flow.extra {
             self.merge_extra(position as usize, extra, links);
         }
-        // A flow that was aggregated before already carries its own count.
+        // A flow that was aggregated before already has its own count.
         if flow.extra.is_none_or(|extra| extra.aggregated.0 == 0) {
             self.records.extras.entry(position).or_default().aggregated.0 += 1;
         }
     }
 
-    /// Reads server names from the stored segments of sides that started before `time`, then
-    /// discards the segments.
+    /// Extracts server names from the stored segments of sides that started too long before `time`
+    /// for later segments to matter, then discards these segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
         let FlowEntries { flows, server_names, .. } = &mut self.records;
         for (position, server_names) in server_names.iter_mut() {
@@ -676,7 +682,7 @@ impl FlowTable {
         postcard::to_stdvec(&self.records)
     }
 
-    /// Reads what [`FlowTable::to_bytes`] wrote.
+    /// Reads a table that [`FlowTable::to_bytes`] wrote.
     pub fn from_bytes(seed: &HashSeed, bytes: &[u8]) -> Result<Self, postcard::Error> {
         let records: FlowEntries = postcard::from_bytes(bytes)?;
         let mut index = Index::default();
@@ -694,7 +700,7 @@ pub(super) struct FlowTables {
     seed: HashSeed,
     pub parts: Vec<FlowTable>,
     links: InternerCache,
-    /// Scratch space: the keys and hashes of the packets of a batch.
+    /// Scratch space: the keys, hashes and slots of the packets of a batch.
     found: Vec<(FlowKey, u64, FlowSlot)>,
 }
 
@@ -704,8 +710,8 @@ impl FlowTables {
         Self { seed: seed.clone(), parts, links, found: Vec::new() }
     }
 
-    /// Returns what aggregation needs: the partitions, the hash seed and the cache of
-    /// encapsulations.
+    /// Returns the partitions, the hash seed and the cache of encapsulations, which aggregation
+    /// needs.
     pub fn for_aggregation(&mut self) -> (&mut [FlowTable], &HashSeed, &mut InternerCache) {
         (&mut self.parts, &self.seed, &mut self.links)
     }
@@ -720,9 +726,8 @@ impl FlowTables {
         self.parts.iter().map(FlowTable::memory).sum()
     }
 
-    /// Finds the flow of each packet. Adds the flow if it is new. It first prefetches the index
-    /// slots of the whole batch, then the records, so that the processor waits for all of them at
-    /// once and not for one after another.
+    /// Finds the flow of each packet, after adding it if it is new. It first prefetches the index
+    /// slots of the whole batch, then the records, so that the cache misses overlap.
     pub fn locate(&mut self, batch: &[Observation], slots: &mut Vec<FlowSlot>) {
         let Self { seed, parts, found, .. } = self;
         found.clear();
@@ -787,7 +792,7 @@ impl FlowTables {
         }
     }
 
-    /// Records flags that the payload of a packet yields.
+    /// Records flags that follow from the payload of a packet.
     pub fn add_flags(&mut self, slot: FlowSlot, flags: u16) {
         let table = &mut self.parts[slot.partition as usize];
         let state = &mut table.records.flows[slot.position as usize].state;
@@ -800,7 +805,7 @@ impl FlowTables {
         self.parts[partition(conversation_hash)].take_record(record, hash, &mut self.links);
     }
 
-    /// Merges the statistics of a whole side of a flow.
+    /// Merges complete statistics into a side of a flow.
     pub fn observe_side(&mut self, key: &FlowKey, side: usize, sent: &DirectionStats) {
         let slot = self.find_slot(key, side);
         let table = &mut self.parts[slot.partition as usize];
@@ -825,7 +830,7 @@ impl FlowTables {
         let side = usize::from(slot.side);
         let table = &mut self.parts[slot.partition as usize];
         let first = table.records.flows[slot.position as usize].state.sides[side].first;
-        // Nearly all packets of a long flow end here.
+        // Nearly all packets of a long flow skip this.
         if first.get().is_some_and(|first| StreamPrefix::is_early(time, first)) {
             table.update_server_names(slot.position, |server_names| {
                 server_names.prefixes[side].see(time, seq, bytes)
@@ -850,8 +855,8 @@ impl FlowTables {
         extra.error_count.add(1);
     }
 
-    /// Returns the record by which duplicates of a packet are found, or `None` if the packet cannot
-    /// be compared.
+    /// Returns the record that is needed to find duplicates of a packet, or `None` if the packet
+    /// has no fingerprint or no timestamp.
     pub fn packet_record(
         &self,
         flow: &FlowKey,
@@ -862,7 +867,7 @@ impl FlowTables {
         PacketRecord::new(&self.seed, self.seed.hash_one(flow), side, seen, payload)
     }
 
-    /// Returns the slot of a side of a flow. Adds the flow if it is new.
+    /// Returns the slot of a side of a flow, after adding the flow if it is new.
     pub fn find_slot(&mut self, key: &FlowKey, side: usize) -> FlowSlot {
         let (conversation_hash, hash) = key.hashes(&self.seed);
         let partition = partition(conversation_hash);
@@ -905,7 +910,7 @@ mod tests {
         let tables = || FlowTables::new(&seed, InternerCache::new(&seed, &interner));
         let mut a = tables();
         let mut b = tables();
-        // The two tables find the encapsulations in different orders.
+        // The two tables see the encapsulations in different orders.
         see(&mut b, 2, 5, link(1));
         see(&mut b, 1, 4, link(8));
         for vlan in [7, 7, 9] {

@@ -1,4 +1,4 @@
-//! Frames that could not be decoded. Traffic that seems to be missing may be in them.
+//! Frames that could not be decoded. They may contain traffic that seems to be missing.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use crate::model::{Mac, Merge, SkipReason};
 /// The reason why a frame could not be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum UndecodedReason {
-    /// The ethertype is not decoded.
+    /// The decoder does not support the EtherType.
     Ethertype(u16),
-    /// The frame was skipped, for the [`SkipReason`] with this number.
+    /// The frame was skipped for the [`SkipReason`] with this index.
     Skipped(u16),
-    /// The frame is a tunnel whose content cannot be read.
+    /// The frame carries a tunnel whose content cannot be read.
     Tunnel,
 }
 
-/// A kind of frames that could not be decoded, between two hardware addresses.
+/// A kind of undecoded frame: its sender, its receiver and the reason.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct UndecodedFrames {
-    /// The sender on the link, or [`Mac::NONE`] if it is not known.
+    /// The source hardware address, or [`Mac::NONE`] if it is not known.
     pub from: Mac,
-    /// The receiver on the link.
+    /// The destination hardware address.
     pub to: Mac,
     /// The reason why the frames could not be decoded.
     pub why: UndecodedReason,
@@ -35,7 +35,7 @@ impl UndecodedReason {
         Self::Skipped(reason as u16)
     }
 
-    /// Returns the reason in words.
+    /// Returns the description used in reports.
     pub fn words(self) -> String {
         match self {
             Self::Ethertype(number) => format!("frames of ethertype {number:#06x}"),
@@ -48,7 +48,7 @@ impl UndecodedReason {
     }
 }
 
-/// The number of frames of each kind that could not be decoded.
+/// The number of undecoded frames of each kind.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct UndecodedCounts {
     kinds: BTreeMap<UndecodedFrames, u64>,
@@ -56,10 +56,10 @@ pub struct UndecodedCounts {
 }
 
 impl UndecodedCounts {
-    /// The number of kinds that are kept. Frames of further kinds are only counted.
+    /// The maximum number of kinds that are kept. Frames of further kinds are only counted.
     const MOST: usize = 4096;
 
-    /// Adds frames of a kind.
+    /// Adds a number of frames to a kind.
     pub(super) fn insert(&mut self, kind: UndecodedFrames, frames: u64) {
         *self.kinds.entry(kind).or_default() += frames;
         if self.kinds.len() > Self::MOST
@@ -69,7 +69,7 @@ impl UndecodedCounts {
         }
     }
 
-    /// Returns the kinds, with the number of frames of each.
+    /// Returns the kinds with their numbers of frames, in ascending order of kind.
     pub fn iter(&self) -> impl Iterator<Item = (&UndecodedFrames, u64)> {
         self.kinds.iter().map(|(kind, frames)| (kind, *frames))
     }
@@ -80,7 +80,7 @@ impl UndecodedCounts {
     }
 }
 
-/// The counts bound themselves.
+/// The counts have a fixed maximum size, so they need not be trimmed.
 impl EvidenceKind for UndecodedCounts {
     fn merge(&mut self, other: Self) {
         Merge::merge(self, &other);

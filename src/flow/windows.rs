@@ -10,8 +10,8 @@ use crate::model::Nanos;
 
 impl MergedFlows {
     /// Merges the flows of a window. The window must come from a store that
-    /// [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that encapsulations
-    /// have the same numbers.
+    /// [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that both use the same
+    /// numbers for encapsulations.
     ///
     /// # Errors
     ///
@@ -26,30 +26,32 @@ impl MergedFlows {
             }
         }
         self.links = self.store.interner.all();
-        // A live capture is not read a second time, so the started messages are not needed.
+        // A live capture cannot be read a second time, so the starts of messages are not needed.
         window.side.take_starts();
         self.side.merge(window.side);
         Ok(())
     }
 
-    /// Returns a store whose flows can be merged into these.
+    /// Returns an empty store whose flows can be merged into these.
     pub fn sibling_store(&self) -> FlowStore {
         self.store.sibling()
     }
 
-    /// Reads server names from the stored segments of sides that started before `time`, then
-    /// discards the segments.
+    /// Extracts server names from the stored segments of sides that started too long before `time`
+    /// for later segments to matter, then discards these segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
         self.parts.iter_mut().for_each(|part| part.flows.extract_names_before(time));
     }
 
-    /// Returns the approximate number of bytes of memory that the flows take.
+    /// Returns the approximate memory of the flows and the side evidence in bytes, without idle
+    /// flows in files.
     pub fn memory(&self) -> usize {
         self.parts.iter().map(|part| part.flows.memory()).sum::<usize>() + self.side.memory()
     }
 
-    /// Returns the estimated number of conversations: distinct pairs of addresses with a transport
-    /// and the lower port. A conversation that continues after its flows were idle counts twice.
+    /// Returns the estimated number of conversations: distinct combinations of two addresses, the
+    /// transport and the lower port. A conversation that continues after its flows were idle counts
+    /// twice.
     pub fn estimated_conversations(&self) -> usize {
         let own: usize = self
             .parts
@@ -69,7 +71,7 @@ impl MergedFlows {
         self.len() == 0
     }
 
-    /// Keeps at most `most` entries of each kind of side evidence, the first in their order.
+    /// Keeps at most `most` entries of each kind of side evidence, those with the lowest keys.
     /// Returns the number of entries dropped.
     pub fn keep_at_most(&mut self, most: usize) -> u64 {
         self.side.keep_least(most, &mut TrimmedKinds::new())
@@ -110,7 +112,8 @@ mod tests {
         Observation { time, wire_len: 60, body, ..Observation::default() }
     }
 
-    /// Returns connection attempts from outside, and connections from outside and from inside.
+    /// Returns connection attempts from outside, and established connections from outside and from
+    /// inside.
     fn traffic() -> Vec<Observation> {
         let server = [10, 0, 0, 1];
         let inside = [10, 0, 0, 9];
@@ -139,8 +142,8 @@ mod tests {
         FlowStore::new(&HashSeed::new(), std::env::temp_dir())
     }
 
-    /// Returns the numbers of packets, bytes and flows. The flows include those that were
-    /// aggregated.
+    /// Returns the numbers of packets, bytes and flows. Each aggregated flow counts as the flows
+    /// merged into it.
     fn sums(flows: &MergedFlows) -> (u64, u64, u64) {
         let mut sums = (0, 0, 0);
         flows
@@ -171,12 +174,12 @@ mod tests {
             sizes.push(all.len());
         }
         assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
-        // Attempts become one flow for each of eight networks, then outside connections one for
-        // their network. Then all outside hosts are one client. Finally, inside connections become
-        // one flow for each conversation.
+        // First, the attempts become one flow for each of their eight networks. Then the outside
+        // connections become one flow for their network, and all outside hosts become a single
+        // client. Finally, the inside connections become one flow per conversation.
         assert_eq!(sizes, [6000, 4008, 2009, 2002, 3, 3, 3]);
         assert_eq!(all.estimated_conversations(), 3);
-        // Flows that continue after aggregation are aggregated into the same flows.
+        // If the same flows are captured again, they are aggregated into the existing flows.
         let again = flows(all.sibling_store(), &seen);
         all.absorb(again).unwrap();
         assert_eq!(all.len(), 6003);
@@ -212,20 +215,21 @@ mod tests {
         let mut all = flows(new_store(), &seen);
         let before = sums(&all);
         let estimated_conversations = all.estimated_conversations();
-        // The attempts have times from 0 to 1999 ns. The last packet of each connection has time 3
-        // ns.
+        // The timestamps of the attempts range from 0 to 1999 ns. The last packet of each
+        // connection has the timestamp 3 ns.
         all.spill_idle(1000).unwrap();
         let (idle_size, bytes) = all.idle_size();
         assert_eq!((idle_size, all.len()), (5000, 6000));
         assert!(bytes > 0 && all.memory() < flows(new_store(), &seen).memory() / 3);
         assert_eq!((sums(&all), all.estimated_conversations()), (before, estimated_conversations));
-        // A flow that continues is in memory again, and readers see it merged with its past.
+        // A flow that continues is in memory again, and readers see it merged with its earlier
+        // part.
         let again = flows(all.sibling_store(), &seen[..700]);
         let more = sums(&again);
         all.absorb(again).unwrap();
         assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
         all.spill_idle(Nanos::MAX).unwrap();
-        // Until its file is rewritten, a flow that was idle twice counts twice.
+        // A flow that was idle twice counts twice until its file is rewritten.
         assert_eq!((all.idle_size().0, all.len(), all.memory() < 1 << 16), (6300, 6300, true));
         assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
         // The saved state contains the idle flows, and aggregation includes them.
@@ -234,7 +238,7 @@ mod tests {
         let mut back =
             MergedFlows::restore(new_store(), StateLayout::Named, &mut &bytes[..]).unwrap();
         assert_eq!((back.idle_size().0, sums(&back)), (6000, sums(&all)));
-        // If they cannot be written to a file, they are kept in memory.
+        // If idle flows cannot be written to a file, they are kept in memory.
         let nowhere = FlowStore::new(&HashSeed::new(), "/nowhere/at/all".into());
         let held = MergedFlows::restore(nowhere, StateLayout::Named, &mut &bytes[..]).unwrap();
         assert_eq!((held.idle_size().0, held.len(), sums(&held)), (0, 6000, sums(&all)));

@@ -1,4 +1,4 @@
-//! The private tables of one worker, which need no locks.
+//! The tables of one worker, which are private to it and need no locks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,26 +17,27 @@ use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::model::{Mac, Transport};
 use crate::payload::PayloadFact;
 
-/// What tables remember of single packets.
+/// The evidence of single packets that tables retain.
 #[derive(Clone, Default, Debug)]
 pub struct Retention {
-    /// Whether each packet leaves a record, until duplicates have been removed.
+    /// Whether a record of each packet is kept until duplicates have been removed.
     pub traces: bool,
-    /// Which parts of messages that name a server are remembered.
+    /// Which parts of messages that name a server are retained.
     pub parts: PrefixRetention,
 }
 
-/// Which parts of messages that name a server are remembered. Nearly always such a message fits in
-/// one segment. If it continues, any data of the side may be part of it, and remembering that for
-/// all sides takes much memory.
+/// Which parts of messages that name a server are retained. Such a message nearly always fits in
+/// one segment. If it continues, any data from the side may be part of it, and retaining that data
+/// for all sides would take much memory.
 #[derive(Clone, Default, Debug)]
 pub enum PrefixRetention {
-    /// Only the starts, which show the sides that have to be read again.
+    /// Only the fact that a side started such a message, which shows which sides must be read
+    /// again.
     #[default]
     Starts,
-    /// All parts from these sides.
+    /// All parts, but only from these sides.
     Of(Arc<OpenMessages>),
-    /// All parts, if nothing can be read again.
+    /// All parts from all sides, for input that cannot be read again.
     All,
 }
 
@@ -59,8 +60,9 @@ impl WorkerTables {
         }
     }
 
-    /// Records a batch of observations, ideally some dozens at once. `facts` are what the payloads
-    /// say, each with the position of its packet in the batch.
+    /// Records a batch of observations, ideally [`LOOKUP_BATCH`](super::LOOKUP_BATCH) at once.
+    /// `facts` contains the facts from the payloads, each with the index of its packet in the
+    /// batch.
     pub fn observe<'a>(
         &mut self,
         batch: &[Observation],
@@ -83,7 +85,7 @@ impl WorkerTables {
         self.slots = slots;
     }
 
-    /// Merges evidence that was gathered elsewhere.
+    /// Merges evidence that was collected elsewhere.
     pub fn take_evidence(&mut self, Evidence { flows, side }: Evidence) {
         flows.iter().for_each(|record| self.take_flow(record));
         self.side.merge(side);
@@ -94,7 +96,7 @@ impl WorkerTables {
         self.flows.take_record(record);
     }
 
-    /// Records what the packet itself shows.
+    /// Records the evidence of a packet, except for payload facts.
     fn record(&mut self, seen: &Observation, slot: FlowSlot) {
         let time = seen.time;
         match seen.body {
@@ -149,7 +151,7 @@ impl WorkerTables {
         self.side.claims.entry(claimant).see(seen.time);
     }
 
-    /// Records the outer packets of a packet that came through tunnels.
+    /// Records the outer packets of a packet that tunnels carried.
     fn record_outer(&mut self, seen: &Observation) {
         let flags = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
         for outer in OuterFlow::around(seen) {
@@ -200,7 +202,7 @@ impl WorkerTables {
     }
 
     /// Records a segment that may be part of a message that names a server, if such parts are
-    /// remembered.
+    /// retained.
     fn record_segment(
         &mut self,
         seen: &Observation,
@@ -218,7 +220,8 @@ impl WorkerTables {
         }
     }
 
-    /// Keeps the record by which duplicates of a packet are found, if such records are kept.
+    /// Keeps the record that is needed to find duplicates of a packet, if [`Retention::traces`] is
+    /// set.
     pub(super) fn keep_packet_record(
         &mut self,
         flow: &FlowKey,
@@ -275,7 +278,7 @@ impl WorkerTables {
     }
 }
 
-/// Returns the side of a flow that sent a packet.
+/// Returns the key of a packet's flow, and the side that sent the packet.
 fn side_of(tuple: &FiveTuple, path: Path) -> (FlowKey, u8) {
     let (key, side) = FlowKey::new(tuple, path);
     (key, side as u8)

@@ -1,5 +1,5 @@
-//! The account of what was read. Each input has its own record, and every frame is counted exactly
-//! once, as an observation or under a named reason.
+//! Accounts for everything that was read. Each input has its own record, and every frame is counted
+//! exactly once, either as an observation or under a skip reason.
 
 use std::collections::BTreeMap;
 
@@ -10,42 +10,43 @@ use super::merge::{Max, Merge, Min};
 use super::named_enum;
 
 named_enum!(
-    /// Why a frame did not become an observation. The list is closed: a new reason needs a new line
-    /// here.
+    /// Why a frame did not become an observation. The list is closed: every skipped frame has
+    /// exactly one of these reasons.
     SkipReason {
-        /// Rasaudit does not decode this link type.
+        /// A link type that rasaudit does not decode.
         UnknownLinkType = "unknown-link-type",
-        /// Cut off before the end of the link-layer header.
+        /// Truncated before the end of the link-layer header.
         TruncatedLinkHeader = "truncated-link-header",
-        /// The link-layer header contradicts itself.
+        /// An invalid link-layer header.
         BadLinkHeader = "bad-link-header",
-        /// Encrypted below IP: IEEE 802.11 protection, IEEE 802.1AE (MACsec).
+        /// Encrypted below IP, with IEEE 802.11 protection or IEEE 802.1AE (MACsec).
         EncryptedLink = "encrypted-link",
-        /// An IEEE 802.11 management or control frame, which carries no packet.
+        /// An IEEE 802.11 frame that carries no packet: a management or control frame, or a data
+        /// frame without data.
         WlanManagement = "wlan-management",
-        /// A later fragment of an IEEE 802.11 frame, whose headers are in the first one.
+        /// A later fragment of an IEEE 802.11 frame. The headers are in the first fragment.
         WlanFragment = "wlan-fragment",
-        /// Several packets in one IEEE 802.11 frame.
+        /// An IEEE 802.11 frame that aggregates several packets (A-MSDU).
         WlanAggregate = "wlan-aggregate",
-        /// Cut off inside a VLAN tag.
+        /// Truncated inside a VLAN tag.
         TruncatedVlanTag = "truncated-vlan-tag",
-        /// More layers around the packet than the decoder follows.
+        /// More nested layers than the decoder follows.
         TooManyEncapsulations = "too-many-encapsulations",
-        /// Cut off before the end of the IP header.
+        /// Truncated before the end of the IP header.
         TruncatedIpHeader = "truncated-ip-header",
-        /// The IP header contradicts itself: wrong version or impossible length.
+        /// An invalid IP header: a wrong version or an impossible length.
         BadIpHeader = "bad-ip-header",
-        /// A longer chain of IPv6 extension headers than the decoder follows.
+        /// A chain of IPv6 extension headers that is longer than the decoder follows.
         TooManyExtensionHeaders = "too-many-extension-headers",
         /// Excluded by the user's filter (`--filter`).
         Filtered = "filtered",
-        /// Outside the requested time (`--since`, `--until`).
+        /// Outside the requested time range (`--since`, `--until`).
         OutsideWindow = "outside-window",
     }
 );
 
 impl SkipReason {
-    /// Returns what a user can do about it; `None` if there is nothing to do.
+    /// Returns advice on what the user can do about such frames; `None` if there is nothing to do.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::TruncatedLinkHeader | Self::TruncatedVlanTag | Self::TruncatedIpHeader => {
@@ -67,22 +68,22 @@ impl SkipReason {
     }
 }
 
-/// Skipped frames by reason.
+/// Skipped frames, counted by reason.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SkipCounts([u64; SkipReason::ALL.len()]);
 
 impl SkipCounts {
-    /// Counts one frame.
+    /// Counts one frame that was skipped for `reason`.
     pub fn count(&mut self, reason: SkipReason) {
         self.0[reason as usize] += 1;
     }
 
-    /// Returns the count of one reason.
+    /// Returns the number of frames that were skipped for `reason`.
     pub fn get(&self, reason: SkipReason) -> u64 {
         self.0[reason as usize]
     }
 
-    /// Returns the number of all skipped frames.
+    /// Returns the total number of skipped frames.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
@@ -103,7 +104,7 @@ impl Merge for SkipCounts {
 
 impl Serialize for SkipCounts {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Some formats write the number of entries first.
+        // Some formats write the number of entries first, so it must be known.
         let mut map = serializer.serialize_map(Some(self.iter().count()))?;
         for (reason, count) in self.iter() {
             map.serialize_entry(reason.name(), &count)?;
@@ -112,8 +113,8 @@ impl Serialize for SkipCounts {
     }
 }
 
-/// Reads counts by reason name, as they are written. Unknown reasons, written by another version,
-/// are dropped.
+/// Reads counts that are keyed by reason name. Unknown reasons, which another version may have
+/// written, are dropped.
 impl<'de> Deserialize<'de> for SkipCounts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
@@ -127,34 +128,36 @@ impl<'de> Deserialize<'de> for SkipCounts {
     }
 }
 
-/// What became of the frames of one input, or of all inputs. Can be merged.
+/// Counts of what became of the frames of one input or, after merging, of all inputs.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FrameCounters {
     /// Frames read from the input.
     pub frames: u64,
     /// Frames that became observations.
     pub observations: u64,
-    /// Frames that did not, by reason.
+    /// Frames that did not become observations, counted by reason.
     pub skipped: SkipCounts,
-    /// Frames of which the capture kept fewer bytes than were on the wire.
+    /// Truncated frames, of which the capture kept fewer bytes than were on the wire.
     pub truncated: u64,
     /// Observations whose IPv4 header checksum is wrong. They are used anyway.
     pub bad_checksums: u64,
-    /// Observations that are not IP packets, by EtherType (IEEE 802.3 length fields count as 0).
+    /// Observations that are not IP packets, counted by EtherType. Values below 3 are not
+    /// EtherTypes: 0 stands for content without one, as in most IEEE 802.2 frames, 1 for an unknown
+    /// kind of IEEE 802.2, and 2 for IEEE 802.11 in a capture that declares it as Ethernet.
     pub non_ip: BTreeMap<u16, u64>,
-    /// IP packets cut off before their ports.
+    /// IP packets that show no ports, because they are truncated or are unreadable ICMP errors.
     pub portless: u64,
-    /// Later IP fragments, which carry no ports of their own.
+    /// Later IP fragments. They do not contain ports.
     pub fragments: u64,
-    /// Observations of a tunnel whose inner packet could not be decoded, by the name of the tunnel.
+    /// Observations of a tunnel whose inner packet could not be decoded, counted by tunnel name.
     pub opaque: BTreeMap<String, u64>,
-    /// Frames whose link type is not decoded, by link type.
+    /// Frames whose link type is not decoded, counted by link type.
     pub unknown_links: BTreeMap<u16, u64>,
-    /// Bytes on the wire of all frames.
+    /// Sum of the lengths of all frames on the wire, in bytes.
     pub bytes: u64,
-    /// Time of the earliest frame within the requested time.
+    /// Time of the earliest frame within the requested time range.
     pub first: Min,
-    /// Time of the latest frame within the requested time.
+    /// Time of the latest frame within the requested time range.
     pub last: Max,
 }
 
@@ -182,33 +185,34 @@ impl Merge for FrameCounters {
     }
 }
 
-/// What a sample of packets shows about duplicate frames.
+/// Duplicate frames in a sample of packets, counted by how they differ from an earlier frame.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct DuplicateCounts {
     /// Frames in the sample.
     pub sampled: u64,
-    /// Duplicates that do not differ from the first frame.
+    /// Duplicates that do not differ from an earlier frame.
     pub same: u64,
-    /// Duplicates seen on another interface of the file.
+    /// Duplicates seen on a different interface of the file.
     pub interfaces: u64,
-    /// Duplicates in another VLAN.
+    /// Duplicates in a different VLAN.
     pub vlans: u64,
-    /// Duplicates with another hardware address, time to live or tunnel.
+    /// Duplicates with a different hardware address, time to live or tunnel.
     pub hops: u64,
 }
 
 impl DuplicateCounts {
-    /// Returns the number of all duplicates in the sample.
+    /// Returns the total number of duplicates in the sample.
     pub fn total(self) -> u64 {
         self.same + self.interfaces + self.vlans + self.hops
     }
 
-    /// Returns whether there are enough duplicates to distort packet and byte counts.
+    /// Returns whether at least 1% of the sample are duplicates, enough to distort packet and byte
+    /// counts.
     pub fn shows_doubling(self) -> bool {
         self.share(self.total()) >= 0.01
     }
 
-    /// Returns which share of the sampled frames `count` is, 0 to 1.
+    /// Returns `count` as a share of the sampled frames, 0 to 1.
     pub fn share(self, count: u64) -> f64 {
         if self.sampled == 0 { 0.0 } else { count as f64 / self.sampled as f64 }
     }
@@ -219,17 +223,17 @@ named_enum!(
     Correction {
         /// The sample shows almost no duplicates.
         NotNeeded = "not-needed",
-        /// The duplicates were removed.
+        /// The duplicates were removed from the counts.
         Done = "done",
         /// The user switched the correction off (`--dedup off`).
         Off = "off",
-        /// The correction takes a second reading, which the input does not allow.
+        /// The correction requires reading the input a second time, which is not possible.
         Impossible = "impossible",
     }
 );
 
 impl Duplicates {
-    /// Returns whether counters include packets more than once.
+    /// Returns whether duplicates still distort the counters.
     pub fn are_counted(self) -> bool {
         self.sample.shows_doubling() && self.correction != Correction::Done
     }
@@ -238,25 +242,25 @@ impl Duplicates {
 /// Packets that the capture shows more than once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Duplicates {
-    /// What a sample shows.
+    /// Counts from a sample of the frames.
     pub sample: DuplicateCounts,
-    /// How they were handled.
+    /// How the duplicates were handled.
     pub correction: Correction,
     /// Number of packets removed from the counters.
     pub removed: u64,
 }
 
-/// Frames that the capture itself reports as lost.
+/// Frame loss as the capture itself reports it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Loss {
-    /// Frames that the capturing interface or system received, as far as it reports them.
+    /// Frames that reached the capturing interface or system, as far as it reports them.
     pub received: u64,
     /// Frames dropped by the interface or the operating system.
     pub dropped: u64,
 }
 
 impl Loss {
-    /// Returns the share of frames lost, 0 to 1; zero if the capture reports nothing.
+    /// Returns the share of frames that were lost, 0 to 1; zero if the capture reports no counts.
     pub fn share(self) -> f64 {
         let all = self.received.max(self.dropped);
         if all == 0 { 0.0 } else { self.dropped as f64 / all as f64 }
@@ -270,38 +274,41 @@ impl Merge for Loss {
     }
 }
 
-/// One input: what it is, and what was read from it.
+/// The record of one input: its identity and what was read from it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct InputRecord {
-    /// The file as the user named it, or `-` for standard input.
+    /// The file name as the user gave it, or `-` for standard input.
     pub name: String,
-    /// Size in bytes, if known.
+    /// Size in bytes; 0 if unknown.
     pub size: u64,
-    /// `pcap`, `pcapng`, or what else the file looks like.
+    /// `pcap` or `pcapng`, with the compression format if there is one (`pcap, gzip`); otherwise
+    /// what the input looks like, or `live`.
     pub format: String,
-    /// Link types of its frames, by registry number.
+    /// Registry numbers (LINKTYPE) of the link types of the frames.
     pub link_types: Vec<u16>,
-    /// Capture filters that the file records as active.
+    /// Capture filters that were active according to the file.
     pub filters: Vec<String>,
-    /// SHA-256 of its bytes in lower-case hex, if requested.
+    /// SHA-256 of the stored bytes in lower-case hex, if requested.
     pub sha256: Option<String>,
-    /// What its frames became.
+    /// Counts of the frames by what became of them.
     pub account: FrameCounters,
-    /// The loss that it reports.
+    /// Frame loss that the input reports.
     pub loss: Loss,
-    /// Why it could not be read at all, or to its end.
+    /// Why the input could not be read, or not to its end.
     pub error: Option<String>,
-    /// Whether it merely ends inside a record, like an interrupted capture. Nothing before that is
-    /// missing.
+    /// Whether the input merely ends inside a record, as an interrupted capture does. All records
+    /// before that point were read.
     pub is_cut: bool,
-    /// Whether its timestamps hold nanoseconds although it declares microseconds.
+    /// Whether the timestamps contain nanoseconds although the file declares microseconds.
     pub hidden_nanos: bool,
-    /// Zeros in place of records: the byte position of the first, and the number of bytes.
+    /// Zeros in place of records: the offset of the first zero in the file, and the number of zero
+    /// bytes.
     pub zeros: (u64, u64),
-    /// Number of its drop counters that cannot be true and are ignored.
+    /// Number of drop counters in the file that have impossible values and are ignored.
     pub impossible_drops: u64,
-    /// Whether it is not a capture and was only found in a directory, which is not an error.
+    /// Whether the input was found in a directory and skipped because it is not a capture, which is
+    /// not an error.
     pub passed_over: bool,
-    /// The input with the same content that was read instead of it.
+    /// Name of the input with the same content that was read instead.
     pub same_as: Option<String>,
 }

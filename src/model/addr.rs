@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// The protocol above IP, by its assigned number (IANA "Protocol Numbers").
+/// The assigned number of the protocol above IP (IANA "Protocol Numbers").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Transport(pub u8);
 
@@ -26,12 +26,12 @@ impl Transport {
         matches!(self, Self::TCP | Self::UDP | Self::SCTP)
     }
 
-    /// Returns whether this is ICMP of either IP version.
+    /// Returns whether this is ICMP or ICMPv6.
     pub fn is_icmp(self) -> bool {
         matches!(self, Self::ICMP | Self::ICMP6)
     }
 
-    /// Parses what [`fmt::Display`] writes.
+    /// Parses a transport as [`fmt::Display`] writes it.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "tcp" => Self::TCP,
@@ -57,14 +57,15 @@ impl fmt::Display for Transport {
     }
 }
 
-/// The port of DNS (RFC 1035).
+/// The DNS port (RFC 1035).
 pub const DNS_PORT: u16 = 53;
 
-/// The lowest port that operating systems assign to clients (Linux; RFC 6335 has 49152).
+/// The lowest port that operating systems assign to clients. Linux starts here; RFC 6335 starts at
+/// 49152.
 pub const EPHEMERAL_PORTS: u16 = 32_768;
 
-/// An address and a port. Protocols without ports use zero. ICMP uses the type of the message that
-/// this end sends (see `flow::FlowKey`).
+/// An address and a port. The port is zero for protocols without ports. For ICMP, it is the type of
+/// the message that this end sends (see `flow::FlowKey`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The IP address.
@@ -74,7 +75,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Creates an endpoint from its parts.
+    /// Creates an endpoint from an address and a port.
     pub fn new(addr: IpAddr, port: u16) -> Self {
         Self { addr, port }
     }
@@ -89,8 +90,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Returns whether packets with this address never cross a router, so that their frames show the
-/// hardware address of the host itself (RFC 3927, RFC 4291).
+/// Returns whether an address is link-local (RFC 3927, RFC 4291). Packets with such an address
+/// never cross a router, so their frames show the hardware address of the host itself.
 pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -107,11 +108,12 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// The broadcast address.
     pub const BROADCAST: Self = Self([0xff; 6]);
-    /// No address: the link carries none, or it is all zero.
+    /// The all-zero address, which stands for a link without addresses.
     pub const NONE: Self = Self([0; 6]);
 
-    /// Returns whether several routers or servers share the address, in turn or simultaneously:
-    /// VRRP (RFC 9568, 7.3), Cisco HSRP and GLBP, and Microsoft Network Load Balancing clusters.
+    /// Returns whether several routers or servers may share the address, in turn or at the same
+    /// time, as with VRRP (RFC 9568, 7.3), Cisco HSRP and GLBP, and Microsoft Network Load
+    /// Balancing.
     pub fn is_shared(self) -> bool {
         matches!(
             self.0,
@@ -131,7 +133,7 @@ impl Mac {
         [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
     }
 
-    /// Parses `aa:bb:cc:dd:ee:ff`, with colons or dashes.
+    /// Parses an address such as `aa:bb:cc:dd:ee:ff`, with colons or dashes between the bytes.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 6];
         let mut parts = text.split([':', '-']);
@@ -150,7 +152,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// Returns a service in words: `TCP 443`, `ICMP type 3`, `IP protocol 112`.
+/// Returns a service as text, for example `TCP 443`, `ICMP type 3` or `IP protocol 112`.
 pub fn service_words(transport: Transport, port: &str) -> String {
     match transport {
         t if t.is_icmp() => format!("{} type {port}", t.to_string().to_uppercase()),

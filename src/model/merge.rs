@@ -1,8 +1,8 @@
-//! The merge law and the building blocks that keep it.
+//! The merge law and the building blocks that obey it.
 //!
-//! A partial result (of a thread, a piece of a file, or a file) is a value that can be merged with
-//! any other, in any order and any grouping, and always gives the same whole. Types that consist
-//! only of the blocks below keep the law field by field. `tests/merge_laws.rs` checks this.
+//! Partial results (of a thread, a file or a part of a file) can be merged in any order and any
+//! grouping, and the whole is always the same. Types that consist only of the building blocks below
+//! obey the law field by field. `tests/merge_laws.rs` checks this.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,11 +10,11 @@ use super::time::{NO_TIME, Nanos};
 
 /// Commutative and associative combination of two partial results.
 pub trait Merge {
-    /// Merges everything that `other` contains.
+    /// Merges `other` into this result.
     fn merge(&mut self, other: &Self);
 }
 
-/// Merges nothing, for keys whose presence is the only information.
+/// Does nothing: for a key without a value, presence is the only information.
 impl Merge for () {
     fn merge(&mut self, (): &Self) {}
 }
@@ -26,8 +26,8 @@ impl<T: Ord + Clone> Merge for std::collections::BTreeSet<T> {
     }
 }
 
-/// An amount. Saturates at the top of its range, where saturating addition still keeps the law. Not
-/// idempotent, so only amounts that decide nothing are sums.
+/// An amount that saturates at its maximum. Saturating addition is still commutative and
+/// associative, but not idempotent, so only amounts on which no ruling depends are sums.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Sum<T = u64>(pub T);
 
@@ -57,7 +57,7 @@ impl Merge for Sum<u32> {
     }
 }
 
-/// The earliest of some times; empty until one is seen. Idempotent.
+/// The earliest time seen; empty until one is seen. Merging is idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Min(Nanos);
 
@@ -68,7 +68,7 @@ impl Default for Min {
 }
 
 impl Min {
-    /// The earliest of no times.
+    /// No time seen.
     pub const EMPTY: Self = Self(Nanos::MAX);
 
     /// Includes `time`; ignores [`NO_TIME`].
@@ -90,7 +90,7 @@ impl Merge for Min {
     }
 }
 
-/// The latest of some times; empty until one is seen. Idempotent.
+/// The latest time seen; empty until one is seen. Merging is idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Max(Nanos);
 
@@ -101,10 +101,10 @@ impl Default for Max {
 }
 
 impl Max {
-    /// The latest of no times.
+    /// No time seen.
     pub const EMPTY: Self = Self(NO_TIME);
 
-    /// Includes `time`. [`NO_TIME`] has no effect because it is the least value.
+    /// Includes `time`. [`NO_TIME`] has no effect because it is the lowest value.
     pub fn see(&mut self, time: Nanos) {
         self.0 = self.0.max(time);
     }
@@ -121,7 +121,7 @@ impl Merge for Max {
     }
 }
 
-/// The range of some 32-bit numbers; empty until one is seen. Idempotent.
+/// The range of the 32-bit numbers seen; empty until one is seen. Merging is idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NumberRange {
     least: u32,
@@ -135,23 +135,23 @@ impl Default for NumberRange {
 }
 
 impl NumberRange {
-    /// Includes a number.
+    /// Extends the range, if necessary, to include `number`.
     pub fn see(&mut self, number: u32) {
         self.least = self.least.min(number);
         self.most = self.most.max(number);
     }
 
-    /// Returns whether the range holds a number.
+    /// Returns whether the range contains `number`.
     pub fn holds(self, number: u32) -> bool {
         (self.least..=self.most).contains(&number)
     }
 
-    /// Returns the least number seen.
+    /// Returns the lowest number seen.
     pub fn least(self) -> Option<u32> {
         (self.least <= self.most).then_some(self.least)
     }
 
-    /// Returns the distance between the ends.
+    /// Returns the difference between the highest and the lowest number seen.
     pub fn width(self) -> Option<u32> {
         self.most.checked_sub(self.least)
     }
@@ -164,12 +164,12 @@ impl Merge for NumberRange {
     }
 }
 
-/// Facts that stay seen once they are seen. Idempotent.
+/// A set of bits that stay set once they have been seen. Merging is idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FlagSet(pub u16);
 
 impl FlagSet {
-    /// Returns whether any of `bits` was seen.
+    /// Returns whether any of `bits` is set.
     pub fn has(self, bits: u16) -> bool {
         self.0 & bits != 0
     }
@@ -181,11 +181,12 @@ impl Merge for FlagSet {
     }
 }
 
-/// A set that keeps its `N` least members and records whether there were more. This bounds it
-/// against hostile variety, and it still does not depend on the order of arrival. Idempotent.
+/// A set that keeps only its `N` lowest members and records whether there were more. This bounds
+/// the memory that hostile input can take, and the result does not depend on the order of arrival.
+/// Merging is idempotent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BoundedSet<T, const N: usize> {
-    /// Sorted. Most sets have one member, for which a vector takes the least space.
+    /// The members, sorted. Most sets have one member, for which a vector takes the least memory.
     kept: Vec<T>,
     more: bool,
 }
@@ -202,7 +203,7 @@ impl<T, const N: usize> BoundedSet<T, N> {
         Self { kept: Vec::new(), more: false }
     }
 
-    /// Returns whether no member was seen.
+    /// Returns whether the set has no members.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
@@ -228,7 +229,7 @@ impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
         }
     }
 
-    /// Returns the kept members, least first.
+    /// Returns the kept members, lowest first.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.kept.iter()
     }
@@ -243,7 +244,7 @@ impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
         self.kept.len()
     }
 
-    /// Returns whether members beyond the kept ones were seen.
+    /// Returns whether the set had more members than it keeps.
     pub fn more(&self) -> bool {
         self.more
     }
@@ -257,8 +258,9 @@ impl<T: Ord + Clone, const N: usize> Merge for BoundedSet<T, N> {
         self.more |= other.more;
     }
 }
-/// Like [`BoundedSet`], for small members and without heap memory. Suits sets that exist in very
-/// large numbers.
+
+/// Like [`BoundedSet`], but for small members and without heap memory. It suits sets that exist in
+/// very large numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InlineBoundedSet<T, const N: usize> {
     /// The first `count` elements are the members, sorted.
@@ -288,7 +290,7 @@ impl<T: Copy + Ord, const N: usize> InlineBoundedSet<T, N> {
         self.count = (last + 1) as u8;
     }
 
-    /// Returns the kept members, least first.
+    /// Returns the kept members, lowest first.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.kept[..usize::from(self.count)].iter()
     }
@@ -298,7 +300,7 @@ impl<T: Copy + Ord, const N: usize> InlineBoundedSet<T, N> {
         self.kept[..usize::from(self.count)].binary_search(member).is_ok()
     }
 
-    /// Returns whether members beyond the kept ones were seen.
+    /// Returns whether the set had more members than it keeps.
     pub fn more(&self) -> bool {
         self.more
     }

@@ -1,5 +1,5 @@
-//! The shared vocabulary: addresses, transports, timestamps, the merge law and the account of what
-//! was read. Nothing in this module decodes, decides or prints.
+//! Types that all modules share: addresses, transports, timestamps, the merge law and the account
+//! of what was read. Nothing in this module decodes, judges or prints.
 
 mod account;
 mod addr;

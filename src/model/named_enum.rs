@@ -1,4 +1,4 @@
-//! Closed lists of words that appear in files and reports.
+//! A macro for closed lists of names that appear in files and reports.
 
 /// Defines an enum whose values have stable names. The values are ordered as listed.
 macro_rules! named_enum {
@@ -8,13 +8,13 @@ macro_rules! named_enum {
         pub enum $type { $($(#[$vdoc])* $variant,)+ }
 
         impl $type {
-            /// All values, in order.
+            /// All values, in the order of the list.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// All names, in order.
+            /// All names, in the order of the list.
             pub const NAMES: &[&str] = &[$($name,)+];
 
-            /// Returns the value with this name.
+            /// Returns the value with this name; `None` if the name is unknown.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.name() == text)
             }

@@ -1,16 +1,16 @@
-//! Escapes hostile text.
+//! Escapes text from hostile sources for terminals, reports and spreadsheets.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Returns whether a character would control a terminal or reorder text: control characters, and
-/// the bidirectional and invisible formatting characters.
+/// Returns whether a character could control a terminal or reorder text: a control character, or a
+/// bidirectional or invisible formatting character.
 pub fn is_control_or_bidi(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Escapes all control and formatting characters, as in `\u{1b}`.
+/// Escapes all control and formatting characters, for example as `\u{1b}`.
 pub fn escape_control(text: &str) -> Cow<'_, str> {
     if is_plain(text) || !text.chars().any(is_control_or_bidi) {
         return Cow::Borrowed(text);
@@ -26,16 +26,16 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Returns whether a text is only printable ASCII, which contains no control characters. Nearly all
-/// of a report is.
+/// Returns whether a string consists only of printable ASCII, as nearly all strings in a report do.
+/// Such a string contains no control characters.
 pub fn is_plain(text: &str) -> bool {
-    // The loop has no early exit, so that many bytes are checked at a time.
+    // The loop has no early exit, so that the compiler can check many bytes at a time.
     text.bytes().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x5f))
 }
 
-/// Escapes a cell so that no spreadsheet treats it as a formula. Text that starts like a formula
-/// gets a leading apostrophe, which is how spreadsheets mark text. So does each piece after a
-/// semicolon, because spreadsheets in some locales split there.
+/// Escapes a cell so that no spreadsheet treats it as a formula. Text that starts like a formula is
+/// prefixed with an apostrophe, which marks plain text in spreadsheets. Each piece after a
+/// semicolon is treated the same way, because spreadsheets in some locales split cells there.
 pub fn escape_csv_formula(text: &str) -> Cow<'_, str> {
     let starts_plainly = text.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
     if starts_plainly && is_plain(text) && !text.contains(';') {

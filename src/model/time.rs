@@ -6,9 +6,9 @@ pub type Nanos = i64;
 /// One second, in nanoseconds.
 pub const SECOND: Nanos = 1_000_000_000;
 
-/// The width of the buckets that count watched time, in nanoseconds.
+/// The width of the buckets in which watched time is counted, in nanoseconds.
 pub const BUCKET_NS: Nanos = 10 * SECOND;
 
-/// The time of a frame whose capture format does not record one (pcapng simple packet blocks). It
-/// is not a point in time and never enters a minimum, a maximum or a bucket.
+/// The placeholder for the time of a frame whose capture format does not record one (pcapng Simple
+/// Packet Blocks). It is not a point in time and never enters a minimum, a maximum or a bucket.
 pub const NO_TIME: Nanos = Nanos::MIN;

@@ -1,4 +1,4 @@
-//! When frames were captured.
+//! A timeline of captured frames and of watched time.
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use super::{BUCKET_NS, Max, Merge, Min, Nanos, SECOND};
 
-/// The frames of each ten-second bucket that holds any, keyed by the number of the bucket since
-/// 1970.
+/// The ten-second buckets that contain frames or were watched. The key is the number of ten-second
+/// periods since 1970; an hour has the key of its first bucket.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct ActivityHistogram(BTreeMap<Nanos, ActivityBucket>);
 
-/// Ten seconds of a capture; for times long past, an hour.
+/// Ten seconds of a capture, or a whole hour after [`ActivityHistogram::coarsen`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct ActivityBucket {
     /// Number of frames.
     pub frames: u64,
-    /// Their bytes on the wire.
+    /// Bytes of these frames on the wire.
     pub bytes: u64,
-    /// Number of its ten-second buckets in which all sources were watched, so that silence is
-    /// meaningful.
+    /// Number of ten-second periods in this bucket in which all sources were watched, so that
+    /// missing traffic is meaningful.
     pub watched: u64,
     /// Time of the earliest frame.
     pub first: Min,
     /// Time of the latest frame.
     pub last: Max,
-    /// For an hour, how its watched time was divided.
+    /// The stretches of watched time, if the bucket is an hour.
     hour: Option<Stretches>,
 }
 
-/// The watched time of an hour, in units of ten seconds.
+/// The lengths of the stretches of watched time in an hour, in units of ten seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 struct Stretches {
-    /// The stretch that starts with the hour.
+    /// The stretch that starts at the start of the hour.
     leading: u64,
-    /// The stretch that ends with the hour.
+    /// The stretch that ends at the end of the hour.
     trailing: u64,
     /// The longest stretch.
     longest: u64,
@@ -46,10 +46,11 @@ const HOUR: Nanos = 3600 * SECOND / BUCKET_NS;
 /// The longest time without a frame that does not break a stretch of watched time, in nanoseconds.
 const GAP: Nanos = 60 * SECOND;
 
-/// How far a few frames must be from every other frame to be doubted, in nanoseconds.
+/// Timestamps of a few frames are doubted if they are farther than this from every other frame, in
+/// nanoseconds.
 const DAY: Nanos = 24 * 3600 * SECOND;
 
-/// Fewer frames than this may be doubted.
+/// Timestamps are doubted only in groups of fewer frames than this.
 const FEW: u64 = 10;
 
 impl ActivityBucket {
@@ -57,7 +58,7 @@ impl ActivityBucket {
     pub const WATCHED: Self =
         Self { frames: 0, bytes: 0, watched: 1, first: Min::EMPTY, last: Max::EMPTY, hour: None };
 
-    /// Counts one frame.
+    /// Counts one frame of `wire_len` bytes.
     pub fn see(&mut self, time: Nanos, wire_len: u32) {
         self.frames += 1;
         self.bytes += u64::from(wire_len);
@@ -90,37 +91,37 @@ impl Merge for ActivityHistogram {
     }
 }
 
-/// A piece of watched time. `from` and `to` are bucket numbers; `to` is exclusive.
+/// A stretch of watched time. `from` and `to` are bucket numbers; `to` is exclusive.
 #[derive(Clone, Copy)]
 struct WatchedStretch {
     from: Nanos,
     to: Nanos,
-    /// The frames at its ends, if there are any.
+    /// Times of the frames at the start and at the end, in nanoseconds, if there are any.
     first: Option<Nanos>,
     last: Option<Nanos>,
 }
 
 impl WatchedStretch {
-    /// Returns when watching began, in nanoseconds. Nothing proves that the capture was already
-    /// running before the first frame.
+    /// Returns the start of watching in nanoseconds. If there is a first frame, it is the start,
+    /// because nothing proves that the capture was already running before.
     fn start_ns(&self) -> Nanos {
         self.first.unwrap_or_else(|| self.from.saturating_mul(BUCKET_NS))
     }
 
-    /// Returns when watching ended, in nanoseconds.
+    /// Returns the end of watching in nanoseconds, which is the last frame if there is one.
     fn end_ns(&self) -> Nanos {
         self.last.unwrap_or_else(|| self.to.saturating_mul(BUCKET_NS))
     }
 }
 
 impl ActivityHistogram {
-    /// Adds the frames of one bucket.
+    /// Merges `slot` into the bucket with this number.
     pub fn add(&mut self, number: Nanos, slot: &ActivityBucket) {
         self.0.entry(number).or_default().merge(slot);
     }
 
-    /// Marks the ten-second buckets that lie wholly between two points in time as watched, with or
-    /// without frames.
+    /// Marks as watched all ten-second buckets that lie entirely between two points in time (in
+    /// nanoseconds), with or without frames.
     pub fn watch(&mut self, from: Nanos, to: Nanos) {
         let first = from.saturating_add(BUCKET_NS - 1).div_euclid(BUCKET_NS);
         for number in first..to.div_euclid(BUCKET_NS) {
@@ -128,7 +129,7 @@ impl ActivityHistogram {
         }
     }
 
-    /// Returns the same frames, marked as unwatched because one of the sources was absent.
+    /// Returns the same frames, marked as unwatched because a source was absent.
     pub fn unwatched(&self) -> Self {
         let unwatched = |slot: &ActivityBucket| ActivityBucket { watched: 0, hour: None, ..*slot };
         Self(self.0.iter().map(|(n, slot)| (*n, unwatched(slot))).collect())
@@ -145,8 +146,9 @@ impl ActivityHistogram {
     }
 
     /// Returns the timeline without frames whose timestamps are doubted, and the number of those
-    /// frames. Doubted are a single frame, or fewer than ten frames that are less than one in a
-    /// thousand, if they are more than a day from every other frame.
+    /// frames. A group of frames is doubted if it is more than a day from every other frame and
+    /// consists of one frame among more than ten, or of fewer than ten frames that are less than
+    /// one in a thousand.
     pub fn without_outliers(&self) -> (Self, u64) {
         let total: u64 = self.0.values().map(|slot| slot.frames).sum();
         let mut groups: Vec<(u64, Vec<Nanos>)> = Vec::new();
@@ -180,7 +182,7 @@ impl ActivityHistogram {
         (timeline, doubted)
     }
 
-    /// Returns the pieces of watched time, in order.
+    /// Returns the watched stretches of each bucket, in order of time.
     fn pieces(&self) -> Vec<WatchedStretch> {
         let mut pieces = Vec::with_capacity(self.0.len());
         for (number, slot) in &self.0 {
@@ -208,8 +210,8 @@ impl ActivityHistogram {
     }
 
     /// Returns the longest stretch of watched time in whole seconds, from its first frame to its
-    /// last. Up to a minute without a frame does not break a stretch, and all gaps in a stretch
-    /// together take at most `gaps_s` seconds.
+    /// last. Up to a minute without a frame does not break a stretch, but all gaps in a stretch
+    /// together last at most `gaps_s` seconds.
     pub fn stretch_s(&self, gaps_s: u64) -> u64 {
         let most = (gaps_s / TEN_S) as Nanos;
         let pieces = self.pieces();
@@ -247,7 +249,8 @@ impl ActivityHistogram {
         self.stretch_s(u64::MAX)
     }
 
-    /// Merges buckets before `time` into hours, so that months of capture take little memory.
+    /// Merges the buckets of each whole hour before `time` into one, so that months of capture take
+    /// little memory.
     pub fn coarsen(&mut self, time: Nanos) {
         let first = time.div_euclid(BUCKET_NS).div_euclid(HOUR) * HOUR;
         let late = self.0.split_off(&first);
@@ -261,7 +264,8 @@ impl ActivityHistogram {
         }
     }
 
-    /// Merges the buckets of one hour.
+    /// Merges the buckets of one hour into a single bucket. `hour` is the number of its first
+    /// bucket.
     fn as_hour(&self, hour: Nanos) -> ActivityBucket {
         let mut whole = ActivityBucket::default();
         let mut stretches: Vec<WatchedStretch> = Vec::new();
@@ -277,8 +281,9 @@ impl ActivityHistogram {
                 _ => stretches.push(piece),
             }
         }
-        // Counts whole units of ten seconds only, so that an hour never claims more than its frames
-        // did. A stretch that reaches an end of the hour continues in the next one.
+        // Round down to units of ten seconds, so that an hour never claims more watched time than
+        // its frames show. A stretch that reaches either end of the hour counts to that end,
+        // because it may continue in the adjacent hour.
         let tens = |from: Nanos, to: Nanos| (to.saturating_sub(from) / BUCKET_NS).max(0) as u64;
         let starts = hour * BUCKET_NS;
         let ends = (hour + HOUR) * BUCKET_NS;
@@ -297,7 +302,7 @@ impl ActivityHistogram {
         whole
     }
 
-    /// Returns the buckets in order of time, each with its start time.
+    /// Returns the buckets in order of time, each with its start time in nanoseconds.
     pub fn iter(&self) -> impl Iterator<Item = (Nanos, &ActivityBucket)> {
         self.0.iter().map(|(number, slot)| (number.saturating_mul(BUCKET_NS), slot))
     }
@@ -348,12 +353,12 @@ mod tests {
 
     #[test]
     fn a_stretch_bears_short_gaps_and_no_long_ones() {
-        // Three minutes, a quiet minute, three minutes.
+        // Three minutes with frames, a minute without, three minutes with frames.
         let quiet = timeline((0..18).chain(24..42));
         assert_eq!((quiet.stretch_s(60), quiet.stretch_s(50), quiet.watched_s()), (170, 170, 170));
         let short = timeline((0..18).chain(23..41));
         assert_eq!((short.stretch_s(50), short.stretch_s(40)), (400, 170));
-        // Twenty separate pieces do not make one stretch.
+        // Twenty separate pieces do not form one stretch.
         let pieces = timeline((0..20).flat_map(|piece| piece * 60..piece * 60 + 3));
         assert_eq!(pieces.watched_s(), 20);
         let mut up = timeline([0, 30]);
@@ -361,7 +366,8 @@ mod tests {
         assert_eq!(up.watched_s(), 300);
     }
 
-    /// A row that has to be watched for ten minutes must not be claimed from less.
+    /// Checks that nine minutes and 41 seconds do not count as ten minutes. An absence claim about
+    /// a row that requires ten watched minutes would otherwise be made too early.
     #[test]
     fn a_stretch_ends_with_its_last_frame() {
         let mut almost = ActivityHistogram::default();

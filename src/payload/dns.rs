@@ -1,4 +1,4 @@
-//! DNS messages (RFC 1035): questions, and the addresses that answer them.
+//! Reads DNS messages (RFC 1035): queries, and the addresses in responses.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::{DnsExchange, DnsQuery, PayloadFact, escape_name};
 use crate::decode::{FiveTuple, Path};
 use crate::model::{BoundedSet, FlagSet};
 
-/// The longest chain of aliases that is followed. Resolvers give up earlier.
+/// The maximum number of aliases that are followed. Resolvers give up earlier.
 const MAX_ALIASES: usize = 16;
 
 pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<PayloadFact<'static>> {
@@ -41,7 +41,7 @@ pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Payl
 /// Collects the addresses that belong to the queried name or to one of its aliases.
 fn collect_answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange) -> Option<()> {
     let mut chain = vec![name.to_owned()];
-    // Aliases may be in any order. Each pass over them finds at least the next one.
+    // Aliases may be in any order. Each pass finds the next one.
     for _ in 0..MAX_ALIASES {
         let records = message.answer().ok()?.limit_to_in::<Cname<ParsedName<_>>>();
         let last = chain.last()?.clone();
@@ -65,8 +65,7 @@ fn collect_answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange
     Some(())
 }
 
-/// Returns a name in lower case and without a final dot. Characters that are not plain are escaped
-/// (RFC 4343).
+/// Returns a name in lower case and without a final dot. Unusual characters are escaped (RFC 4343).
 fn name_text(name: impl std::fmt::Display) -> String {
     let mut text = name.to_string().to_ascii_lowercase();
     if text.ends_with('.') {

@@ -1,31 +1,32 @@
-//! HTTP/1 requests (RFC 9112): the host that a client requests.
+//! Reads the host that a client names in an HTTP/1 request (RFC 9112).
 
 use super::{ServerNameRequest, host_name};
 
-/// The maximum number of header fields read before the host is given up.
+/// The maximum number of header fields. Requests with more fields yield no host.
 const MAX_FIELDS: usize = 64;
 
-/// The first bytes of requests.
+/// The methods that a request may start with, each with the space after it.
 const METHODS: &[&[u8]] =
     &[b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH "];
 
-/// Returns whether a payload starts like a request.
+/// Returns whether a payload starts with a request method.
 pub(super) fn is_request(payload: &[u8]) -> bool {
     METHODS.iter().any(|method| payload.starts_with(method))
 }
 
-/// Returns whether a payload starts like a request, as far as it goes.
+/// Returns whether a payload starts with a request method or is the beginning of one.
 pub(super) fn may_be_request(payload: &[u8]) -> bool {
     METHODS.iter().any(|method| payload.starts_with(method) || method.starts_with(payload))
 }
 
-/// Returns the host of a request; `None` if the header is incomplete.
+/// Returns the host of a request; `None` if the header is invalid, ends before the host, or
+/// contains several hosts.
 pub(super) fn host(payload: &[u8]) -> Option<ServerNameRequest> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let complete = request.parse(payload).ok()?.is_complete();
-    // A request with an absolute target goes to a proxy, and its host is another server (RFC 9112,
-    // 3.2.2).
+    // A request with an absolute target goes to a proxy, and its host is a different server (RFC
+    // 9112, 3.2.2).
     if !request.path.is_none_or(|path| path.starts_with(['/', '*'])) {
         return Some(ServerNameRequest { name: String::new(), hidden: false });
     }
@@ -35,7 +36,7 @@ pub(super) fn host(payload: &[u8]) -> Option<ServerNameRequest> {
     if host.is_none() && !complete {
         return None;
     }
-    // A port may follow. An IPv6 address is in brackets and is not a name.
+    // A port may follow the host. An IPv6 address is in brackets and is not a name.
     let host = host.filter(|host| !host.starts_with(b"["));
     let name = host.and_then(|h| h.split(|b| *b == b':').next()).and_then(host_name);
     Some(ServerNameRequest { name: name.unwrap_or_default(), hidden: false })
@@ -56,7 +57,7 @@ mod tests {
         // The host of a proxied request is another server.
         let proxied = "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
         assert_eq!(name(proxied).as_deref(), Some(""));
-        // An incomplete header, and a duplicate field.
+        // An incomplete header and a duplicate host field yield no name.
         assert_eq!(name("GET / HTTP/1.1\r\nAccept: */*\r\n"), None);
         assert_eq!(name("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), None);
     }

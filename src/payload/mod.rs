@@ -1,10 +1,10 @@
-//! Extracts facts about names and ports from payloads: DNS lookups, TLS server names, HTTP hosts,
-//! ports that an RPC endpoint mapper announced, addresses that balancers hold, and hardware
-//! addresses of neighbours.
+//! Extracts facts from payloads: DNS lookups, TLS server names, HTTP hosts, ports that an RPC
+//! endpoint mapper announced, virtual addresses that routers hold (VRRP), and hardware addresses of
+//! IPv6 neighbours. Also recognizes requests and replies in UDP.
 //!
-//! Like decoding, this is total: bytes that are not such a message, or a damaged one, yield no
-//! fact. Nothing is judged here. Later modules determine which host a name belongs to and how far
-//! it can be trusted.
+//! Like decoding, this is total: a payload that is damaged or not such a message yields no fact.
+//! This module does not judge. Later modules determine which host a name belongs to and how far it
+//! can be trusted.
 
 mod dns;
 mod http;
@@ -34,24 +34,24 @@ pub enum PayloadFact<'a> {
     DnsQuery(DnsQuery, DnsExchange),
     /// The name of the server that a client requested.
     ServerNameRequest(ServerNameRequest),
-    /// The start of a message that names the server and continues in another packet.
+    /// The start of a message that names a server and continues in another packet.
     Start(&'a [u8]),
-    /// Possibly a later part of such a message.
+    /// A payload that may continue such a message.
     Part(&'a [u8]),
     /// TCP ports that an endpoint mapper announced for its host.
     Announced(AnnouncedPorts),
-    /// Virtual addresses that the sender holds.
+    /// Virtual addresses that the sender holds (VRRP).
     Holds(Vec<IpAddr>),
-    /// A claim that an address belongs to a hardware address.
+    /// A claim that an IP address has this hardware address.
     Claims(IpAddr, Mac),
-    /// The message is a request or a reply, see [`flag::ASKS`] and [`flag::ANSWERS`].
+    /// Whether the message is a request or a reply, as [`flag::ASKS`] or [`flag::ANSWERS`].
     Says(u16),
 }
 
-/// The lowest TCP ports that an endpoint mapper announced.
+/// The lowest TCP ports that an endpoint mapper announced, 64 at most.
 pub type AnnouncedPorts = BoundedSet<u16, 64>;
 
-/// The identity of a DNS lookup: client, resolver, name, client port and message number.
+/// The identity of a DNS lookup: client, resolver, name, client port and message ID.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct DnsQuery {
     /// The host that sent the query.
@@ -60,7 +60,7 @@ pub struct DnsQuery {
     pub resolver: IpAddr,
     /// The client's port.
     pub port: u16,
-    /// The number of the message.
+    /// The message ID.
     pub id: u16,
     /// The queried name, in lower case and without a final dot.
     pub name: String,
@@ -68,19 +68,19 @@ pub struct DnsQuery {
     pub path: Path,
 }
 
-/// What the capture shows of a DNS lookup. Merging is idempotent.
+/// What the capture shows about a DNS lookup. Merging is idempotent.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DnsExchange {
-    /// The value is 1 after the query was seen.
+    /// Bit 0 is set if the query was seen.
     #[serde(rename = "asked")]
     pub queried: FlagSet,
-    /// The addresses in the answer, each with the names that led to it: first the queried name,
+    /// The addresses in the responses, each with the names that led to it: first the queried name,
     /// then its aliases.
     pub answers: BoundedSet<(IpAddr, Vec<String>), 64>,
 }
 
 impl DnsExchange {
-    /// Returns whether query and answer were seen.
+    /// Returns whether the query and a response with addresses were seen.
     pub fn is_complete(&self) -> bool {
         self.queried.0 != 0 && !self.answers.is_empty()
     }
@@ -93,26 +93,26 @@ impl Merge for DnsExchange {
     }
 }
 
-/// The server that a client named: TLS server name (RFC 6066) or HTTP host (RFC 9112).
+/// The server that a client named in a TLS server name (RFC 6066) or an HTTP host field (RFC 9112).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct ServerNameRequest {
     /// The name, in lower case and without a final dot; empty if the client did not name a server.
     pub name: String,
-    /// Whether the true name may differ because it is in an encrypted ClientHello inside this one.
+    /// Whether the true name may be another one, in an encrypted ClientHello inside this one.
     pub hidden: bool,
 }
 
-/// Which parts of messages that name a server are facts.
+/// Which payloads are read as parts of a message that names a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MessageParts {
-    /// The starts and whatever may continue them.
+    /// The starts, and all payloads that may continue them.
     All,
-    /// Only the starts. Almost all payloads are at most later parts and are not read.
+    /// Only the starts. Almost no payload is a start, so almost none is read.
     StartsOnly,
 }
 
-/// Reads the payloads of `packets`, in the same order, and adds their facts to `facts`, each with
-/// the position of its packet.
+/// Reads the payloads of `packets`, which are in the same order, and adds their facts to `facts`,
+/// each with the index of its packet.
 pub fn read_payloads<'a>(
     packets: &[Observation],
     payloads: &[&'a [u8]],
@@ -127,7 +127,7 @@ pub fn read_payloads<'a>(
     }
 }
 
-/// Reads the payload of a packet. `payload` is what the capture kept of it.
+/// Reads the payload of a packet. `payload` is the captured part.
 pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>> {
     let Body::Transport { tuple, flags, .. } = &seen.body else { return None };
     match tuple.transport {
@@ -144,7 +144,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
             rpc::read(payload).map(PayloadFact::Announced)
         }
         Transport::TCP if tuple.sport == DNS_PORT || tuple.dport == DNS_PORT => {
-            // Over TCP, the length of a message precedes it (RFC 1035, 4.2.2), possibly in a
+            // Over TCP, the length of a DNS message precedes it (RFC 1035, 4.2.2), possibly in a
             // segment of its own.
             let length = payload.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
             let message = if length + 2 == payload.len() { &payload[2..] } else { payload };
@@ -158,9 +158,8 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
             http::host(payload).map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
         ),
         Transport::TCP if starts_message(payload) => Some(PayloadFact::Start(payload)),
-        // The continuation of a message comes from its client. The client's port is almost always
-        // the higher one unless both ports are ephemeral, and the continuation is not a TLS record
-        // of its own.
+        // Only the client sends continuations. Its port is almost always the higher one, unless
+        // both ports are ephemeral. A payload that starts a new TLS record is not a continuation.
         Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL_PORTS => {
             let is_record = matches!(
                 payload,
@@ -172,8 +171,8 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
     }
 }
 
-/// Returns whether a payload may contain a fact other than a later part of a message that names a
-/// server. Almost no payload does.
+/// Returns whether a payload may contain a fact other than the continuation of a message that names
+/// a server. Only few payloads do.
 fn may_be_start(seen: &Observation, payload: &[u8]) -> bool {
     let Body::Transport { tuple, .. } = &seen.body else { return false };
     let is_dns = tuple.sport == DNS_PORT || tuple.dport == DNS_PORT;
@@ -189,7 +188,7 @@ fn may_be_start(seen: &Observation, payload: &[u8]) -> bool {
     }
 }
 
-/// Returns whether bytes start a message that may name a server, however few they are.
+/// Returns whether `bytes` may be the start of a message that names a server, however short.
 fn starts_message(bytes: &[u8]) -> bool {
     const CLIENT_HELLO: [Option<u8>; 6] = [Some(0x16), Some(0x03), None, None, None, Some(1)];
     let is_client_hello =
@@ -197,7 +196,8 @@ fn starts_message(bytes: &[u8]) -> bool {
     !bytes.is_empty() && (is_client_hello || http::may_be_request(bytes))
 }
 
-/// Returns a host name as reports and patterns write it; `None` for an address or an invalid name.
+/// Returns a host name in the form that reports and patterns use; `None` for an address or an
+/// invalid name.
 fn host_name(bytes: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(bytes).ok()?.trim_end_matches('.').to_ascii_lowercase();
     let is_name = !name.is_empty()
@@ -207,8 +207,8 @@ fn host_name(bytes: &[u8]) -> Option<String> {
     is_name.then(|| escape_name(&name))
 }
 
-/// Writes characters that do not occur in host names as DNS does: `\059` (RFC 1035, 5.1). Existing
-/// escapes stay as they are.
+/// Escapes characters that do not occur in host names as DNS does, for example `\059` (RFC 1035,
+/// 5.1). Existing escapes are not changed.
 fn escape_name(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut text, c| {
         match c {

@@ -1,21 +1,22 @@
-//! IPv6 neighbour discovery (RFC 4861): the hardware address that is claimed for an address.
+//! Reads IPv6 neighbour discovery messages (RFC 4861), which claim a hardware address for an IP
+//! address.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::decode::FiveTuple;
 use crate::model::Mac;
 
-/// The types of a solicitation and an advertisement.
+/// The ICMPv6 types of neighbour solicitations and advertisements.
 const SOLICITATION: u16 = 135;
 const ADVERTISEMENT: u16 = 136;
-/// The override flag of an advertisement, which then replaces what was known.
+/// The override flag of an advertisement, which replaces a cached hardware address.
 const OVERRIDE: u8 = 0x20;
-/// The options with the hardware address of the sender and of the target (4.6.1).
+/// The options that contain the hardware address of the sender and of the target (4.6.1).
 const SOURCE: u8 = 1;
 const TARGET: u8 = 2;
 
-/// Returns the claim of a message. `ttl` is its hop limit: a message that passed a router is forged
-/// and is ignored (7.1).
+/// Returns the address claim in a message. `ttl` is the hop limit. A message that has passed a
+/// router is forged and is ignored (7.1).
 pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr, Mac)> {
     if ttl != 255 {
         return None;
@@ -25,15 +26,15 @@ pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr
     let target = Ipv6Addr::from(*target);
     let overrides = flags[0] & OVERRIDE != 0;
     let (address, wanted) = match tuple.sport {
-        // An advertisement without the override flag is for an anycast address or from a proxy
-        // (4.4).
+        // An advertisement without the override flag is for an anycast address or is sent by a
+        // proxy (4.4).
         ADVERTISEMENT if overrides && !target.is_multicast() => (IpAddr::from(target), TARGET),
-        // A host that checks whether an address is taken does not have one yet.
+        // A host that checks whether an address is in use does not have that address yet.
         SOLICITATION if !tuple.src.is_unspecified() => (tuple.src, SOURCE),
         _ => return None,
     };
-    // Options are measured in units of eight bytes. An option with an Ethernet address has one
-    // unit.
+    // The length of an option is in units of eight bytes. An option with an Ethernet address has a
+    // length of one.
     while let &[kind, length, ref value @ ..] = options {
         if let (true, 1, Some(mac)) = (kind == wanted, length, value.first_chunk::<6>()) {
             return Some((address, Mac(*mac)));
@@ -70,8 +71,8 @@ mod tests {
         let mut unset = own.clone();
         unset[0] = 0;
         assert_eq!(read(&advertised, 255, &unset), None);
-        // The option after an unknown one; a truncated one; and one of length zero, which would
-        // never end.
+        // An option is found after an unknown one. Truncated options, and an option of length zero,
+        // which would never end, are rejected.
         let behind = body(&[14, 1, 0, 0, 0, 0, 0, 0, TARGET, 1, 2, 0, 0, 0, 0, 7]);
         assert_eq!(read(&advertised, 255, &behind), Some((target.into(), mac)));
         for end in 0..own.len() {

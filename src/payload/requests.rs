@@ -1,18 +1,18 @@
-//! Datagrams that identify themselves as requests, and the replies to them. A protocol is in this
-//! list if silence means that a request was not answered. DNS and ICMP, for which that is also
-//! true, are read with their headers.
+//! Recognizes UDP datagrams that are requests, and the replies to them. A protocol is listed here
+//! if a missing reply means that the request was not answered. The same applies to DNS and ICMP,
+//! but their headers are read during decoding.
 
 use crate::decode::{FiveTuple, flag};
 
-/// A function that returns whether a datagram is a request or a reply; `None` if it is not a
-/// message of the protocol.
+/// A function that classifies a datagram as a request ([`flag::ASKS`]) or a reply
+/// ([`flag::ANSWERS`]). Returns `None` if it is not a message of the protocol.
 type RequestKind = fn(&[u8]) -> Option<u16>;
 
-/// Protocols whose messages have few distinctive features, by the ports of their servers (IANA),
-/// and how to distinguish a request from its reply.
+/// Protocols whose messages have few distinctive features. They are recognized only on their server
+/// ports (IANA).
 const AT_PORTS: &[(u16, RequestKind)] = &[(88, kerberos), (123, ntp), (443, quic)];
 
-/// Protocols whose messages are unmistakable, whatever the port of the server.
+/// Protocols whose messages are distinctive enough to be recognized on any port.
 const ANYWHERE: &[RequestKind] = &[radius, rdp];
 
 /// Returns whether a datagram may be a message of one of these protocols.
@@ -21,7 +21,7 @@ pub(super) fn may_match(tuple: &FiveTuple, payload: &[u8]) -> bool {
         || ANYWHERE.iter().any(|recognize| recognize(payload).is_some())
 }
 
-/// Returns whether a datagram is a request or a reply.
+/// Returns [`flag::ASKS`] for a request, [`flag::ANSWERS`] for a reply, and `None` otherwise.
 pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     let known = AT_PORTS.iter().find(|(port, _)| *port == tuple.dport || *port == tuple.sport);
     if let Some((port, recognize)) = known {
@@ -32,8 +32,7 @@ pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     ANYWHERE.iter().find_map(|recognize| recognize(payload))
 }
 
-/// Recognizes Kerberos (RFC 4120, 5): AS-REQ and TGS-REQ, their replies, and KRB-ERROR, by their
-/// tags.
+/// Recognizes Kerberos (RFC 4120, 5) by its tags: AS-REQ and TGS-REQ, their replies, and KRB-ERROR.
 fn kerberos(payload: &[u8]) -> Option<u16> {
     match payload {
         [0x6a | 0x6c, _, _, ..] => Some(flag::ASKS),
@@ -42,8 +41,7 @@ fn kerberos(payload: &[u8]) -> Option<u16> {
     }
 }
 
-/// Recognizes NTP (RFC 5905, 7.3): the modes of client and server, in a packet of at least 48
-/// bytes.
+/// Recognizes NTP (RFC 5905, 7.3): packets of at least 48 bytes in client mode or server mode.
 fn ntp(payload: &[u8]) -> Option<u16> {
     let first = payload.first()?;
     let is_complete = payload.len() >= 48;
@@ -54,9 +52,9 @@ fn ntp(payload: &[u8]) -> Option<u16> {
     }
 }
 
-/// Recognizes QUIC (RFC 9000, 17.2.2; RFC 9369): an Initial packet, which a client sends in a
-/// datagram of at least 1,200 bytes. A server's Initial packet looks the same, so only the
-/// direction distinguishes them.
+/// Recognizes QUIC by its Initial packets (RFC 9000, 17.2.2; RFC 9369). The Initial packets of
+/// client and server look the same, so only one that is sent to the server port counts as a
+/// request.
 fn quic(payload: &[u8]) -> Option<u16> {
     let first = *payload.first()?;
     let version = payload.get(1..5)?;
@@ -69,8 +67,8 @@ fn quic(payload: &[u8]) -> Option<u16> {
     (first & 0xc0 == 0xc0 && initial).then_some(flag::ASKS)
 }
 
-/// Recognizes RADIUS (RFC 2865, 3; RFC 2866): requests and replies, by their codes. The length must
-/// fit, and the first attribute, if there is one, must have a type and a length.
+/// Recognizes RADIUS (RFC 2865, 3; RFC 2866) by the codes of requests and replies. The length must
+/// match the datagram, and the first attribute, if there is one, must have a valid type and length.
 fn radius(payload: &[u8]) -> Option<u16> {
     let &[code, _, high, low, ..] = payload else { return None };
     let length = usize::from(u16::from_be_bytes([high, low]));
@@ -89,8 +87,8 @@ fn rdp(payload: &[u8]) -> Option<u16> {
     const SYN: u16 = 0x0001;
     const ACK: u16 = 0x0004;
     let flags = u16::from_be_bytes(*payload.get(6..)?.first_chunk()?);
-    // A client's SYN acknowledges nothing, which is all ones. Both sides pad their SYNs to the size
-    // of the path (3.1.5.1).
+    // The client's SYN has an acknowledgement number of all ones. Both sides pad their SYNs to the
+    // MTU (3.1.5.1).
     let is_padded = payload.len() >= 1000;
     match (flags & SYN != 0, flags & ACK != 0) {
         (true, false) if is_padded && payload.starts_with(&[0xff; 4]) => Some(flag::ASKS),
@@ -120,7 +118,7 @@ mod tests {
         assert_eq!(kind_of(50_000, 1812, &radius(99)), None);
         // An unrelated heartbeat that starts the same way has no attributes.
         assert_eq!(kind_of(50_000, 20_003, &[&radius(1)[..3], &[24], &[0; 20]].concat()), None);
-        // A reply to the port of a server does not answer anything.
+        // A reply that is sent to the server port does not count.
         assert_eq!(kind_of(50_000, 88, &[0x6b, 0x81, 0x80]), None);
         assert_eq!(kind_of(50_000, 88, &[0x6a, 0x81, 0x80]), Some(flag::ASKS));
         assert_eq!(kind_of(88, 50_000, &[0x6b, 0x81, 0x80]), Some(flag::ANSWERS));

@@ -1,17 +1,18 @@
-//! Replies of the DCE/RPC endpoint mapper (The Open Group C706, appendix O, and [MS-RPCE]): the
-//! ports on which the services of its host listen. No crate reads them from a capture.
+//! Reads replies of the DCE/RPC endpoint mapper (The Open Group C706, appendix O, and [MS-RPCE]).
+//! They contain the ports on which the services of its host listen. No crate reads them from a
+//! capture.
 
 use super::AnnouncedPorts;
 
 /// The size of the header of a connection-oriented response in bytes (C706, 12.6.4.10).
 const HEADER: usize = 24;
-/// The type of a PDU that answers a request.
+/// The PDU type of a response.
 const RESPONSE: u8 = 2;
-/// The identifiers of TCP and IP in a floor of a protocol tower (C706, appendix I).
+/// The protocol identifiers of TCP and IP in the floors of a protocol tower (C706, appendix I).
 const TCP: u8 = 7;
 const IP: u8 = 9;
 
-/// Returns the TCP ports that a reply of the mapper announces; `None` if it is not a reply or
+/// Returns the TCP ports in the responses of an endpoint mapper; `None` if there are none or they
 /// cannot be read.
 pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
     let mut ports = AnnouncedPorts::default();
@@ -29,9 +30,9 @@ pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
     (!ports.is_empty()).then_some(ports)
 }
 
-/// Collects the ports of the protocol towers in a stub: a floor for TCP, with its port in network
-/// order, immediately before a floor for IP. Lengths are always little-endian, whatever the order
-/// of the rest (C706, appendix L).
+/// Collects the ports in the protocol towers of a response. A floor for TCP, which contains the
+/// port in network order, immediately precedes a floor for IP. Lengths in floors are always
+/// little-endian, whatever the byte order of the response (C706, appendix L).
 fn collect_ports(stub: &[u8], ports: &mut AnnouncedPorts) {
     for floors in stub.windows(12) {
         if let &[1, 0, TCP, 2, 0, high, low, 1, 0, IP, 4, 0] = floors {
@@ -47,7 +48,7 @@ fn collect_ports(stub: &[u8], ports: &mut AnnouncedPorts) {
 mod tests {
     use super::*;
 
-    /// The reply of a real endpoint mapper (Samba 4.17) to a request for the server service.
+    /// A reply of a real endpoint mapper (Samba 4.17) to a request for the server service.
     const ANSWER: &str = "\
         05000203100000009800000002000000800000000000000000000000000000000000000000000000\
         000000000100000001000000000000000100000002000000\

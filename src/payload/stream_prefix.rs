@@ -1,31 +1,31 @@
 //! The first bytes of one side of a connection, as segments that can be merged. A message that
-//! names the server may span several segments, and several workers may hold them.
+//! names the server may span several segments, which different workers may have received.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ServerNameRequest, http, starts_message, tls};
 use crate::model::{Merge, Nanos, SECOND};
 
-/// Bytes kept of each side.
+/// The number of bytes kept per side.
 const MAX_BYTES: usize = 4096;
 
-/// Segments kept of each side.
+/// The number of segments kept per side.
 const MAX_SEGMENTS: usize = 64;
 
-/// How long after the first segment others still belong to the start, in nanoseconds.
+/// The time after the first segment in which others still belong to the start, in nanoseconds.
 const MAX_DURATION: Nanos = 3 * SECOND;
 
-/// How long after the side's first packet its first data may come, in nanoseconds. A SYN may be
-/// repeated a few times.
+/// The maximum time between a side's first packet and its first data, in nanoseconds. It allows for
+/// a few retransmissions of the SYN.
 const MAX_DELAY: Nanos = 60 * SECOND;
 
 /// The earliest data segments of a side, until they contain 4 KiB. The selection depends neither on
-/// the order of arrival nor on where the segments are collected. If too many bytes precede a
-/// segment in some part, sorted by time, too many precede it in the whole. And the earliest segment
-/// of a part is never earlier than that of the whole.
+/// the order of arrival nor on how the segments are distributed among workers. A segment that one
+/// worker drops, because it comes too late or after too many bytes, would also be dropped if that
+/// worker had all segments.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamPrefix {
-    /// The segments in the order of their times.
+    /// The segments, sorted by time.
     list: Vec<PrefixSegment>,
 }
 
@@ -37,8 +37,9 @@ struct PrefixSegment {
 }
 
 impl StreamPrefix {
-    /// Returns whether data may still be the first on a side whose first packet came at `first`.
-    /// The true first packet of the side came no later than that of any part of it.
+    /// Returns whether data at `time` may still be the first on a side whose first packet came at
+    /// `first`. If only a part of the side is known, `first` may be too late, but then the limit is
+    /// only more generous.
     pub fn is_early(time: Nanos, first: Nanos) -> bool {
         time.saturating_sub(first) <= MAX_DELAY
     }
@@ -53,8 +54,8 @@ impl StreamPrefix {
         self.trim();
     }
 
-    /// Adds a segment. If the same bytes were seen at the same position before, the earliest time
-    /// counts.
+    /// Adds a segment. If the same bytes with the same sequence number were seen before, the
+    /// earlier time is kept.
     fn add(&mut self, segment: PrefixSegment) {
         let same = |p: &PrefixSegment| (p.seq, &p.bytes) == (segment.seq, &segment.bytes);
         match self.list.iter_mut().find(|p| same(p)) {
@@ -63,6 +64,7 @@ impl StreamPrefix {
         }
     }
 
+    /// Sorts the segments and drops those beyond the limits.
     fn trim(&mut self) {
         self.list.sort_unstable();
         self.list.truncate(MAX_SEGMENTS);
@@ -75,30 +77,29 @@ impl StreamPrefix {
         });
     }
 
-    /// Returns whether no segment is kept.
+    /// Returns whether no segments are kept.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Returns the approximate memory of the segments in bytes.
+    /// Returns the approximate memory that the segments take, in bytes.
     pub fn memory(&self) -> usize {
         self.list.iter().map(|p| p.bytes.len() + size_of::<PrefixSegment>()).sum()
     }
 
-    /// Returns what the segments together say about the server's name, on a side whose first packet
-    /// came at `first`.
+    /// Returns the server name in the segments of a side whose first packet came at `first`.
     pub fn server_name(&self, first: Nanos) -> Option<ServerNameRequest> {
         let early: Vec<&PrefixSegment> =
             self.list.iter().filter(|segment| Self::is_early(segment.time, first)).collect();
-        // Take the first start of a message that, with its continuation, yields a name.
+        // Use the first segment that starts a message and, with its continuation, yields a name.
         early.iter().find_map(|start| {
             starts_message(&start.bytes).then(|| read_name(&join_segments(start, &early))).flatten()
         })
     }
 }
 
-/// Returns the bytes starting with a segment, as far as others continue it without a gap. If
-/// several continue it, the earliest counts.
+/// Returns the bytes of `start` and of the segments that continue it without a gap. If several
+/// segments continue it, the earliest is used.
 fn join_segments(start: &PrefixSegment, segments: &[&PrefixSegment]) -> Vec<u8> {
     let mut bytes = start.bytes.to_vec();
     while bytes.len() < MAX_BYTES {
@@ -175,7 +176,7 @@ mod tests {
         assert_eq!(segments.server_name(0), None);
         segments.see(3, seq.wrapping_add(15), &REQUEST[15..35]);
         assert_eq!(segments.server_name(0).unwrap().name, "www.example.com");
-        // Data that comes long after the opening does not start a message.
+        // Data that comes long after the first packet does not start a message.
         assert_eq!(segments.server_name(-MAX_DELAY), None);
     }
 }

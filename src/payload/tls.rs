@@ -1,4 +1,4 @@
-//! The ClientHello of TLS (RFC 8446) and its server name (RFC 6066).
+//! Reads the server name (RFC 6066) in a TLS ClientHello (RFC 8446).
 
 use tls_parser::{
     SNIType, TlsExtension, TlsMessage, TlsMessageHandshake, TlsRecordType,
@@ -8,11 +8,12 @@ use tls_parser::{
 use super::{ServerNameRequest, host_name};
 
 /// The extensions of an encrypted ClientHello (RFC 9849) and of its predecessor, the encrypted
-/// server name. Browsers also send the former as a decoy, which an observer cannot distinguish.
+/// server name. Browsers also send the former as a decoy (GREASE), which an observer cannot
+/// distinguish from a real one.
 const ENCRYPTED: [u16; 2] = [0xfe0d, 0xffce];
 
-/// Returns the server name of a ClientHello at the start of `payload`; `None` if the message is
-/// incomplete.
+/// Returns the server name in a ClientHello at the start of `payload`; `None` if the message is
+/// incomplete or not a ClientHello.
 pub(super) fn server_name(payload: &[u8]) -> Option<ServerNameRequest> {
     // A message may span several records (RFC 8446, 5.1).
     let mut message = Vec::new();

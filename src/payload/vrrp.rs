@@ -1,5 +1,5 @@
-//! VRRP advertisements (RFC 3768, RFC 9568): the virtual addresses of a router that is their
-//! master. CARP uses the same protocol number and looks like version 2, but does not have its
+//! Reads VRRP advertisements (RFC 3768, RFC 9568), in which the active router lists its virtual
+//! addresses. CARP uses the same protocol number and looks like version 2, but has a different
 //! length.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::decode::FiveTuple;
 use crate::model::Transport;
 
-/// The protocol number of VRRP.
+/// The IP protocol number of VRRP.
 pub(super) const PROTOCOL: Transport = Transport(112);
 
 /// Returns the virtual addresses of a VRRP advertisement; `None` if it is not one or is truncated.
@@ -16,7 +16,7 @@ pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
     else {
         return None;
     };
-    // A master that resigns sends a priority of zero.
+    // An active router that resigns sends a priority of zero.
     if priority == 0 || !tuple.dst.is_multicast() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! An audit: reads and judges captures and prepares the result for reports.
+//! Reads and judges captures, and prepares the result for reports.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -22,14 +22,15 @@ use crate::result::{
     AuditResult, AuditRun, Baseline, CaptureSelection, Change, Explainer, ReportedFinding,
 };
 
-/// What the judgement may claim, and which findings fail the audit.
+/// Limits on what the judgement may claim, and which findings fail the audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The share of lost frames above which absence cannot be claimed.
+    /// The share of lost frames, from 0 to 1, above which no traffic is reported as missing.
     pub max_loss: f64,
-    /// Seconds that replace the watch time of every row.
+    /// The watch time in seconds that applies instead of each row's own.
     pub min_watch: Option<u64>,
-    /// The time that expiry dates are compared with.
+    /// The time that expiry dates are compared with; `None` for the last packet of each
+    /// conversation.
     pub as_of: Option<Nanos>,
     /// Which findings fail the audit.
     pub fail_on: FailOn,
@@ -53,11 +54,11 @@ impl Default for Limits {
 /// Which findings fail an audit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailOn {
-    /// None.
+    /// No findings.
     Never,
     /// Findings of this severity or above.
     From(Severity),
-    /// Findings above info that an earlier audit did not have.
+    /// Findings above severity info that the baseline does not contain, or that have become worse.
     New,
 }
 
@@ -65,7 +66,7 @@ impl FailOn {
     /// The default of the commands.
     pub const USUAL: Self = Self::From(Severity::Low);
 
-    /// Returns why the findings fail the audit, if they do.
+    /// Returns why the findings fail the audit; `None` if they do not.
     fn reason(self, explainer: &Explainer<'_>, baseline: Option<&Baseline>) -> Option<String> {
         let outcome = explainer.outcome();
         let is_new = |finding: &Finding| {
@@ -97,13 +98,13 @@ pub(super) enum FlowRetention {
 
 /// A finished audit.
 pub struct Audit {
-    /// What was read.
+    /// The result of reading the captures.
     pub reading: Reading,
     /// The judgement. Without a policy, it contains only conversations.
     pub outcome: Judgement,
-    /// The inputs that could be read only in part: name and error.
+    /// The name and the error of each input that could be read only in part.
     pub damaged: Vec<String>,
-    /// Whether findings reach the severity that fails the audit.
+    /// Whether the findings fail the audit, see [`FailOn`].
     pub failed: bool,
     /// Whether nothing was checked although a check was required.
     pub unchecked: bool,
@@ -111,21 +112,22 @@ pub struct Audit {
     baseline: Option<Baseline>,
     selection: CaptureSelection,
     exit_reasons: Vec<String>,
-    /// When frames were captured, without those whose timestamps are doubted, and the number of the
-    /// doubted ones.
+    /// When frames were captured, without the frames whose timestamps are implausible. `odd_stamps`
+    /// is the number of those frames.
     timeline: ActivityHistogram,
     odd_stamps: u64,
-    /// The number of later fragments whose first one is not in the capture, by pair of hosts.
+    /// The number of fragments whose first fragment is not in the capture, by pair of hosts and
+    /// protocol.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// The kinds of side evidence that did not fit into memory.
     trimmed: TrimmedKinds,
-    /// The frames that each finding rests on, if they were requested.
+    /// The frames that each finding is based on, if they were requested.
     evidence: Option<GatheredEvidence>,
 }
 
 impl Audit {
-    /// Reads and judges captures. Without a policy, it only lists conversations. Findings in
-    /// `baseline` are not new.
+    /// Reads and judges captures. Without a policy, the result contains only conversations.
+    /// Findings in `baseline` do not count as new.
     pub fn of(
         plan: &Plan,
         policy: Option<Policy>,
@@ -150,7 +152,7 @@ impl Audit {
         Ok(audit)
     }
 
-    /// Judges what was read.
+    /// Judges a reading.
     pub(super) fn judged(
         plan: &Plan,
         mut reading: Reading,
@@ -206,17 +208,18 @@ impl Audit {
         })
     }
 
-    /// Takes the flows out. What reports need of them stays.
+    /// Returns the flows and leaves `empty` in their place. The data that reports need from the
+    /// flows is kept.
     pub(super) fn take_flows(&mut self, empty: MergedFlows) -> MergedFlows {
         std::mem::replace(&mut self.reading.flows, empty)
     }
 
-    /// Returns what was read.
+    /// Returns the reading.
     pub(super) fn into_reading(self) -> Reading {
         self.reading
     }
 
-    /// Returns the result that all reports are made from.
+    /// Returns the result that all reports are generated from.
     pub fn result(&self) -> AuditResult<'_> {
         AuditResult::of(AuditRun {
             inputs: &self.reading.inputs,
@@ -248,7 +251,8 @@ impl Audit {
         Explainer::of(self.policy.as_ref()?, &self.outcome)
     }
 
-    /// Returns the numbers of frames with unknown contents, by ethertype and by tunnel.
+    /// Returns the number of frames with unknown content for each EtherType and tunnel, largest
+    /// first.
     fn unread(&self) -> Vec<(String, u64)> {
         let account = &self.reading.account;
         let kinds = account.non_ip.iter().filter(|(number, _)| may_carry_ip(**number));
@@ -267,7 +271,7 @@ impl Audit {
     }
 
     /// Writes the reports and the evidence into their folders. Nothing is moved into place before
-    /// everything is written; until then, the work can be stopped.
+    /// everything is written. Until then, the work can be stopped.
     pub fn write_folders(&self, folders: Folders, progress: &Progress) -> Result<(), AuditError> {
         let explainer = self.explainer();
         let evidence = self.evidence.iter().flat_map(|gathered| {
@@ -281,8 +285,8 @@ impl Audit {
         folders.write(&self.result(), evidence, progress)
     }
 
-    /// Writes the reports of a live audit, of all windows and of the last one alone. Returns their
-    /// folder.
+    /// Writes the reports of a live audit: those of all windows, and those of the last window
+    /// alone. Returns their folder.
     pub fn write_window_reports(
         &self,
         window: &Self,
@@ -291,7 +295,7 @@ impl Audit {
         folders.write(&self.result(), &window.result()).map_err(output_error)
     }
 
-    /// Returns the positions of the findings above info that `before` does not contain, or that
+    /// Returns the indexes of the findings above severity info that are not in `before`, or that
     /// have become worse or certain since.
     fn new_positions(&self, before: &Baseline) -> Vec<usize> {
         let Some(explainer) = self.explainer() else { return Vec::new() };
@@ -301,13 +305,13 @@ impl Audit {
         new.map(|(number, _)| number).collect()
     }
 
-    /// Returns the findings above info that `before` does not contain, or that have become worse or
-    /// certain since, one per line.
+    /// Returns one line per finding above severity info that is not in `before`, or that has become
+    /// worse or certain since.
     pub fn new_findings(&self, before: &Baseline, format: LineFormat) -> Vec<String> {
         report::lines(&self.result(), format, &self.new_positions(before))
     }
 
-    /// Returns the same findings as messages for a syslog daemon.
+    /// Returns the findings of [`Audit::new_findings`] as messages for a syslog daemon.
     pub fn new_messages(&self, before: &Baseline) -> Vec<report::Message> {
         report::messages(&self.result(), &self.new_positions(before))
     }
@@ -324,13 +328,14 @@ impl Audit {
         report::json(&self.result(), out)
     }
 
-    /// Writes the page that a live audit serves, after this many windows.
+    /// Writes the page that a live audit serves after `windows` windows.
     pub fn write_live_page(&self, windows: u64, out: &mut dyn Write) -> io::Result<()> {
         report::live_page(&self.result(), windows, out)
     }
 }
 
-/// Folders prepared for the output. Those created for this run are removed if nothing is written.
+/// The prepared output folders. Folders that were created for this run are removed if nothing is
+/// written.
 #[derive(Default)]
 pub struct Folders {
     reports: Option<Folder>,
@@ -339,7 +344,7 @@ pub struct Folders {
 
 impl Folders {
     /// Writes the reports and the evidence of findings into the folders. Nothing is moved into
-    /// place before everything is written; until then, the work can be stopped.
+    /// place before everything is written. Until then, the work can be stopped.
     pub fn write(
         mut self,
         result: &AuditResult<'_>,
@@ -360,7 +365,8 @@ impl Folders {
         Folder::publish(folders.into_iter().flatten().collect()).map_err(output_error)
     }
 
-    /// Creates the folders, so that a wrong name is reported before the long work starts.
+    /// Creates the folders before the long work starts, so that an unusable path is reported at
+    /// once.
     pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, AuditError> {
         let made = Self {
             evidence: evidence.map(Folder::for_evidence).transpose().map_err(output_error)?,
@@ -380,13 +386,13 @@ fn output_error(error: FolderError) -> AuditError {
     AuditError::Output(error.path, error.error)
 }
 
-/// Returns what limits the view of the capture.
+/// Returns the limits on what the capture can show.
 pub(super) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     let has_capture_filter = reading.inputs.iter().any(|i| !i.filters.is_empty());
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
         doubled: reading.duplicates.sample.shows_doubling(),
-        // One file has one clock, and so does a live audit.
+        // A single file and a live audit have only one clock.
         clock_offset: reading
             .flows
             .clock_offset()
@@ -396,7 +402,7 @@ pub(super) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     }
 }
 
-/// Judges what was read. If the policy does not state on which host a loopback capture was taken,
+/// Judges a reading. If the inventory does not name the host on which a loopback capture was taken,
 /// the policy learns it from the conversations.
 fn judge(
     plan: &Plan,
@@ -431,7 +437,8 @@ fn judge(
         one_sided: visibility.share(visibility.one_sided),
         loss: reading.loss.share().max(reading.estimated(visibility.loss())),
         suspected_loss: reading.estimated(visibility.suspected_loss()),
-        // An input that merely ends early is a capture that was interrupted, which is not damage.
+        // An input that only ends early comes from an interrupted capture, which does not count as
+        // damage.
         damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
         no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
@@ -452,8 +459,7 @@ pub(super) struct NoPolicy;
 
 impl DirectionHints for NoPolicy {
     fn is_broadcast(&self, address: IpAddr) -> bool {
-        // The last address of a /24 counts as broadcast, as for every prefix that is not in the
-        // inventory.
+        // Without an inventory, prefix lengths are unknown, so every network is taken to be a /24.
         matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255)
     }
 

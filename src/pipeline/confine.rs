@@ -1,5 +1,5 @@
-//! Least privilege: once its interfaces are open, a live audit gives up all privileges that it no
-//! longer needs, before a thread handles the first byte of traffic.
+//! Applies the principle of least privilege. Once its interfaces are open, and before any thread
+//! handles traffic, a live audit gives up all privileges that it no longer needs.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,13 +23,13 @@ named_enum!(
 pub struct Confinement {
     /// How far the process confines itself.
     pub sandbox: Sandbox,
-    /// The user to become if started as root.
+    /// The user to switch to if the process was started as root.
     pub user: Option<String>,
-    /// Files and folders that are read again: inventory, rules, exceptions.
+    /// Files and folders that a reload reads: inventory, rules and exceptions.
     pub read: Vec<PathBuf>,
     /// Folders that are written to.
     pub write: Vec<PathBuf>,
-    /// The folders of `write` whose ownership passes to the user.
+    /// The folders in `write` whose ownership passes to that user.
     pub give: Vec<PathBuf>,
 }
 
@@ -39,7 +39,7 @@ pub enum ConfineError {
     /// Confinement is required, but these steps failed.
     #[error("--sandbox strict: {}", .0.join("; "))]
     Strict(Vec<String>),
-    /// The process cannot become the other user.
+    /// The process cannot switch to the other user.
     #[error("--user {name}: {source}")]
     User {
         /// The requested user.
@@ -47,7 +47,7 @@ pub enum ConfineError {
         /// The reason.
         source: Box<Self>,
     },
-    /// There is no user of this name.
+    /// There is no user with this name.
     #[error("there is no such user")]
     NoSuchUser,
     /// The system refuses a step.
@@ -61,7 +61,7 @@ pub enum ConfineError {
     /// The process could become root again.
     #[error("root could be taken back")]
     RootStays,
-    /// The folder is open to others or is a link, so its ownership must not change.
+    /// The folder is writable by all users or is a symbolic link, so its ownership must not change.
     #[error("{}: is writable by others or a link; use a separate folder", .0.display())]
     Open(PathBuf),
     /// The ownership of a folder cannot be changed.
@@ -76,10 +76,10 @@ pub enum ConfineError {
     #[cfg(target_os = "linux")]
     #[error("{0}")]
     Capabilities(#[from] caps::errors::CapsError),
-    /// The system refuses.
+    /// The system refuses a call.
     #[error("{0}")]
     System(#[source] io::Error),
-    /// The system can enforce only a part of the file rules.
+    /// The system can enforce only some of the file rules.
     #[error("this system enforces only a part of it")]
     OnlyPart,
     /// The system does not support Landlock.
@@ -94,11 +94,12 @@ pub enum ConfineError {
     NotHere,
 }
 
-/// Gives up all privileges that are no longer needed. Returns the steps that failed, in words.
+/// Gives up all privileges that are no longer needed. Returns descriptions of the steps that
+/// failed.
 ///
 /// # Errors
 ///
-/// Returns an error if the process cannot become the user, or if a step fails and
+/// Returns an error if the process cannot switch to the user, or if a step fails and
 /// [`Sandbox::Strict`] requires it.
 pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
     let sandbox = wanted.sandbox;
@@ -134,7 +135,7 @@ pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
 enum KeptCapabilities {
     /// None, so an interface that disappears cannot be opened again.
     None,
-    /// The one that is needed to open an interface again, if the process has it.
+    /// CAP_NET_RAW, which is needed to open an interface again, if the process has it.
     RawSockets,
 }
 
@@ -150,7 +151,7 @@ mod platform {
     };
     use nix::unistd::{Uid, User, setgid, setgroups, setuid};
 
-    /// Becomes another user, to whom the folders that are written to are given first.
+    /// Switches to another user, after making that user the owner of the folders.
     pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), ConfineError> {
         let failed =
             |what| move |error: nix::Error| ConfineError::Step { what, source: error.into() };
@@ -160,7 +161,8 @@ mod platform {
             return Ok(());
         }
         folders.iter().try_for_each(|folder| change_owner(folder, &user))?;
-        // `drop_capabilities` below decides which of root's capabilities are kept.
+        // All capabilities survive the switch, and `drop_capabilities` below drops those that are
+        // not needed.
         nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities"))?;
         setgroups(&[user.gid]).map_err(failed("groups cannot be left"))?;
         setgid(user.gid).map_err(failed("its group cannot be taken"))?;
@@ -172,8 +174,8 @@ mod platform {
         }
     }
 
-    /// Gives a folder to a user, unless others may write to it. A folder that is open to all, such
-    /// as /tmp, must not change its owner.
+    /// Makes a user the owner of a folder, unless other users may write to it. A folder that all
+    /// users may write to, such as /tmp, must not change its owner.
     fn change_owner(folder: &Path, user: &User) -> Result<(), ConfineError> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let failed = |source| ConfineError::Give { folder: folder.to_owned(), source };
@@ -188,7 +190,7 @@ mod platform {
             .map_err(|error| failed(error.into()))
     }
 
-    /// Drops all other capabilities permanently.
+    /// Permanently drops all capabilities except the kept ones.
     pub fn drop_capabilities(kept: KeptCapabilities) -> Result<(), ConfineError> {
         use caps::{CapSet, Capability, CapsHashSet};
         let permitted = caps::read(None, CapSet::Permitted)?;
@@ -209,8 +211,8 @@ mod platform {
         nix::sys::prctl::set_no_new_privs().map_err(|error| ConfineError::System(error.into()))
     }
 
-    /// Restricts this process to these files (landlock(7)): `read` for reading, the folders of
-    /// `write` for any access.
+    /// Restricts this process to these files (landlock(7)). Paths in `read` can only be read.
+    /// Folders in `write` can be read and written.
     pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), ConfineError> {
         let abi = ABI::V3;
         let reading = AccessFs::from_read(abi);
@@ -226,7 +228,7 @@ mod platform {
             let rights =
                 read.map(|path| (path, reading)).chain(write.iter().map(|p| (p.as_path(), all)));
             for (path, rights) in rights {
-                // A path that does not exist cannot be opened either.
+                // A rule needs an open path, and a path that does not exist needs no rule.
                 let Ok(open) = PathFd::new(path) else { continue };
                 let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(abi) };
                 rules = rules.add_rule(PathBeneath::new(open, rights))?;

@@ -1,4 +1,4 @@
-//! Drafts an inventory from captures, without a policy to judge them by.
+//! Drafts an inventory from captures, which are read without a policy.
 
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
@@ -12,14 +12,14 @@ use crate::report;
 
 /// A finished draft.
 pub struct DraftedInventory {
-    /// The inputs that could be read only in part: name and error.
+    /// The name and the error of each input that could be read only in part.
     pub damaged: Vec<String>,
     draft: Draft,
     about: String,
 }
 
 impl DraftedInventory {
-    /// Reads captures and drafts an inventory against a matrix.
+    /// Reads captures and drafts an inventory. Roles are guessed from the matrix.
     pub fn of(
         plan: &Plan,
         matrix: &Matrix,
@@ -57,7 +57,7 @@ impl DraftedInventory {
         self.draft.hosts.is_empty() && self.draft.networks.is_empty()
     }
 
-    /// Returns the outside networks that sent traffic, in words; `None` if there are none.
+    /// Describes the external networks that sent traffic; `None` if there are none.
     pub fn left_out(&self) -> Option<String> {
         report::left_out(&self.draft)
     }

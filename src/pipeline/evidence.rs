@@ -1,7 +1,8 @@
-//! Gathers the frames that findings rest on, by reading the captures once more for a few flows.
+//! Gathers the frames that findings are based on, by reading the captures once more for a few
+//! flows.
 //!
-//! The merged evidence and the frames themselves determine which flows and frames are chosen. The
-//! result therefore depends neither on the workers nor on the order of the files.
+//! Only the merged evidence and the frames determine which flows and frames are chosen. The result
+//! therefore depends neither on the workers nor on the order of the files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -18,44 +19,45 @@ use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::payload::{PayloadFact, read};
 use crate::report::{EvidenceFrame, FindingEvidence};
 
-/// The largest number of flows chosen for one finding.
+/// The maximum number of flows chosen for one finding.
 const FLOWS: usize = 8;
-/// The largest number of flows chosen for all findings together.
+/// The maximum number of flows chosen for all findings together.
 const ALL_FLOWS: usize = 1024;
-/// The largest number of findings that get frames. The most severe ones come first.
+/// The maximum number of findings that get frames. The most severe ones come first.
 const FINDINGS: usize = 512;
-/// The number of frames of one kind kept for each side of a flow, earliest first. The last frame of
-/// each side is also kept.
+/// The maximum number of frames of each kind that are kept for each side of a flow, earliest first.
+/// The last frame of each side is also kept.
 const FRAMES: usize = 4;
-/// Bytes of a frame that are kept: enough for headers and complete names.
+/// The maximum number of bytes of a frame that are kept: enough for headers and complete names.
 const SNAPLEN: usize = 2048;
 
-/// What a frame may belong to.
+/// A flow or a fact that a frame can be evidence of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum EvidenceSubject {
     Flow(FlowKey),
-    /// DNS answers to a client (by its canonical address) that contain the address of a server.
+    /// DNS answers to a client (given by its canonical address) that contain the address of a
+    /// server.
     Names(IpAddr, IpAddr),
-    /// Address claims (ARP, neighbour discovery).
+    /// Claims of an IP address by a MAC address (ARP, neighbour discovery).
     Claims(IpAddr, Mac),
 }
 
-/// What an evidence subject means to a finding.
+/// How an evidence subject supports a finding.
 #[derive(Clone, Copy)]
 enum EvidencePart {
-    /// A conversation of the finding, and the side of the client.
+    /// A flow of a conversation of the finding. The number is the side of the client.
     Own(ServiceKey, usize),
-    /// The conversation that makes the missing traffic due.
+    /// A flow of the conversation that triggers the expectation of the missing traffic.
     Trigger(ServiceKey, usize),
     /// A flow that shows which host serves the port.
     Proof(ServiceKey, usize),
-    /// The broadcast that a conversation answers.
+    /// A broadcast that a conversation of the finding answers.
     Broadcast(ServiceKey, usize),
     Names,
     Claims(Mac),
 }
 
-/// The kind of a frame in a flow, most significant first.
+/// The kind of a frame. If several kinds apply, the first one is used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum FrameKind {
     Syn,
@@ -67,13 +69,13 @@ enum FrameKind {
     Data,
     Ack,
     Other,
-    /// An ICMP error about a packet of the side.
+    /// An ICMP error about a packet from this side.
     Error,
     Answer,
     Claim,
 }
 
-/// A frame as it was captured.
+/// A copy of a captured frame, at most [`SNAPLEN`] bytes of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct KeptFrame {
     time: Nanos,
@@ -99,13 +101,13 @@ impl EvidenceTargets {
     }
 }
 
-/// The frames found so far. The smallest of each kind are kept, so that it does not matter which
-/// worker found a frame or when.
+/// The frames found so far. For each kind, the smallest ones are kept, compared by time first, so
+/// that the result does not depend on which worker found a frame or when.
 #[derive(Default)]
 struct EvidenceSearch {
     frames: BTreeMap<(usize, usize, FrameKind), BoundedSet<KeptFrame, FRAMES>>,
     last: BTreeMap<(usize, usize), KeptFrame>,
-    /// The number of all frames that were read, for each source.
+    /// The number of frames that were read from each source.
     read: Vec<u64>,
 }
 
@@ -126,7 +128,7 @@ impl EvidenceSearch {
             by,
         };
         let set = self.frames.entry((target, side, kind)).or_default();
-        // Most frames of a long flow end here.
+        // Most frames of a long flow are too late for the set, so they are not copied.
         let early = set.iter().last().is_none_or(|last| frame.time <= last.time);
         if early || set.len() < FRAMES {
             set.insert(copy_frame());
@@ -160,7 +162,7 @@ impl Merge for EvidenceSearch {
     }
 }
 
-/// Finds the frames that each finding rests on, in the order of the findings.
+/// Finds the frames that each finding is based on.
 pub(super) fn gather(
     plan: &Plan,
     progress: &Progress,
@@ -193,15 +195,15 @@ pub(super) fn gather(
     Ok(GatheredEvidence { chosen, found })
 }
 
-/// The frames that findings rest on.
+/// The frames that findings are based on.
 pub(super) struct GatheredEvidence {
-    /// In the order of the findings.
+    /// The evidence of each finding, in the order of the findings.
     chosen: Vec<ChosenEvidence>,
     found: EvidenceSearch,
 }
 
 impl GatheredEvidence {
-    /// Returns the evidence of a finding, by its position.
+    /// Returns the evidence of the finding with this index.
     pub fn of(&self, number: usize) -> FindingEvidence {
         self.chosen[number].evidence(&self.found)
     }
@@ -242,7 +244,7 @@ impl ChosenEvidence {
 }
 
 impl EvidencePart {
-    /// Describes in words what a frame shows.
+    /// Describes what a frame shows.
     fn words(self, side: usize, kept: &KeptFrame) -> String {
         let describe = |subject: ServiceKey, client: usize| {
             let (who, address) = if side == client {
@@ -316,8 +318,8 @@ fn choose(
     Ok((chosen, selector.targets))
 }
 
-/// Returns at most `most` of some conversations: those with the best state, in the order of the
-/// list.
+/// Returns at most `most` of the conversations, ordered by state (established first) and then by
+/// index.
 fn best_conversations(outcome: &Judgement, members: &[u32], most: usize) -> Vec<usize> {
     let list = &outcome.conversations.list;
     let mut best: Vec<usize> = members.iter().map(|number| *number as usize).collect();
@@ -326,11 +328,11 @@ fn best_conversations(outcome: &Judgement, members: &[u32], most: usize) -> Vec<
     best
 }
 
-/// Selects the evidence of one finding after the other.
+/// Selects the evidence of findings, one after the other.
 struct EvidenceSelector<'a> {
     judge: &'a Judge<'a>,
     outcome: &'a Judgement,
-    /// The largest number of flows of one finding.
+    /// The maximum number of flows of one finding.
     most: usize,
     samples: SampleFlows,
     targets: EvidenceTargets,
@@ -368,8 +370,8 @@ impl EvidenceSelector<'_> {
         self.samples.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten()
     }
 
-    /// Returns flows of conversations, with the numbers of the conversations: the first flow of
-    /// every conversation before the second flow of any.
+    /// Returns flows, each with the index of its conversation. The first flow of every conversation
+    /// comes before the second flow of any.
     fn first_flows(&self, members: &[usize]) -> Vec<(usize, SampleFlow)> {
         let list = &self.outcome.conversations.list;
         let mut flows: Vec<(usize, usize, SampleFlow)> = Vec::new();
@@ -382,8 +384,8 @@ impl EvidenceSelector<'_> {
         flows.into_iter().map(|(_, order, flow)| (members[order], flow)).collect()
     }
 
-    /// Adds what shows the direction and the server name of a conversation: proof that the port is
-    /// served, the broadcast that was answered, and DNS answers.
+    /// Adds the evidence for the direction and the server name of a conversation: proof that the
+    /// port is served, the broadcast that was answered, and DNS answers.
     fn add_reasons(&mut self, c: &Conversation, parts: &mut Vec<(usize, EvidencePart)>) {
         if let Some(proof) = self.samples.proofs.get(&(c.subject.endpoint(), c.subject.transport)) {
             let target = self.targets.add(EvidenceSubject::Flow(proof.flow));
@@ -404,8 +406,8 @@ impl EvidenceSelector<'_> {
     }
 }
 
-/// Describes what was left out of the evidence, or why there are no frames. `all` is the number of
-/// flows of the finding, of which `chosen` were chosen.
+/// Describes what was left out of the evidence, or why there are no frames. The finding has `all`
+/// flows, and `chosen` of them were chosen.
 fn evidence_note(
     finding: &Finding,
     all: u64,
@@ -428,7 +430,7 @@ fn evidence_note(
     }
 }
 
-/// Returns the frames that one worker finds.
+/// Searches the batches of one worker for frames.
 fn search(
     batches: &Batches<'_>,
     plan: &Plan,
@@ -505,7 +507,7 @@ fn search(
     found
 }
 
-/// Returns the kind of a frame by its flags.
+/// Returns the kind of a frame with these flags.
 fn frame_kind(flags: u16) -> FrameKind {
     let kinds = [
         (flag::SYN, FrameKind::Syn),

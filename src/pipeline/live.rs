@@ -1,8 +1,9 @@
-//! Runs a live audit: judges each window of traffic alone and together with all windows before it.
+//! Runs a live audit, which judges each window of traffic alone and together with all windows
+//! before it.
 //!
-//! Each interface has at least one capture thread, which reads and decodes frames into tables of
-//! its own. No queue lies between the kernel and the tables. To close a window, each thread hands
-//! its tables over and continues with empty ones, so that the capture never stops.
+//! Each interface has at least one capture thread, which reads frames and decodes them into tables
+//! of its own. There is no queue between the kernel and the tables. When a window is closed, each
+//! thread hands over its tables and continues with empty ones, so that the capture never stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -33,33 +34,35 @@ use crate::model::{
 use crate::policy::Policy;
 use crate::report::{Baseline, Recorded, Recorder};
 
-/// The number of parts that memory is divided into. The tables of all threads, those of the window
-/// that is judged, those of all windows, and the judgement of all windows get one part each. While
-/// a window is closed, some tables are held twice; buffers and reports take the rest.
+/// The number of shares that memory is divided into. One share each is for the tables of all
+/// threads, the tables of the window that is judged, the tables of all windows, and the judgement
+/// of all windows. While a window is closed, some tables exist twice. Buffers and reports take the
+/// rest.
 const MEMORY_SHARES: usize = 10;
 
-/// The divisor of `max_memory` that limits idle flows on disk: all of them are read for each window
-/// and written into the state.
+/// The divisor of `max_memory` that gives the limit for idle flows on disk, because all of them are
+/// read for each window and written into the state.
 const DISK_DIVISOR: usize = 4;
 
-/// The age up to which the timeline keeps buckets of ten seconds, in ns. Older parts are kept by
-/// the hour.
+/// The age up to which the timeline has a resolution of ten seconds, in ns. Older parts have a
+/// resolution of one hour.
 const FINE_TIMELINE: Nanos = 7 * 24 * 3600 * SECOND;
 
-/// Bytes that a conversation takes while it is judged and reported, including its findings.
+/// The estimated size in bytes of a conversation while it is judged and reported, including its
+/// findings.
 const JUDGED_CONVERSATION_BYTES: usize = 2048;
 
-/// Bytes that one entry of every kind of side evidence (address claims, DNS queries and so on)
-/// takes together.
+/// The estimated size in bytes of one entry of each kind of side evidence (address claims, DNS
+/// queries and so on) together.
 const SIDE_EVIDENCE_BYTES: usize = 2048;
 
-/// The time that a thread without an interface waits before it tries to open it again.
+/// The interval at which a thread tries to open an interface that is down.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time that a thread may take to hand over its part of a window before the user is told.
+/// The time that a thread may take to hand over its part of a window before a warning is reported.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time after which a thread that has not handed over its part is taken for dead.
+/// The time after which a thread that has not handed over its part is considered hung.
 const HUNG_AFTER: Duration = Duration::from_secs(600);
 
 /// The interval at which the loss counters of an interface are read.
@@ -68,7 +71,7 @@ const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which a waiting thread checks for requests.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The longest time for which the kernel's buffers are drained at the end of the audit.
+/// The maximum time for draining the kernel's buffers at the end of the audit.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Options of a live audit.
@@ -76,19 +79,19 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 pub struct LiveOptions {
     /// The names of the interfaces.
     pub interfaces: Vec<String>,
-    /// The number of threads for each interface.
+    /// The number of threads per interface.
     pub threads: usize,
     /// How frames are captured.
     pub capture: CaptureOptions,
     /// The length of a window.
     pub every: Duration,
-    /// Bytes that the flow tables may hold. Above this limit, flows are aggregated.
+    /// The memory limit in bytes. Flows that exceed their share of it are aggregated.
     pub max_memory: usize,
     /// Whether to audit the tunnels themselves instead of their contents.
     pub no_decap: bool,
     /// UDP ports on which to look for VXLAN in addition to the usual ones.
     pub vxlan_ports: Vec<u16>,
-    /// The folder that keeps the evidence of all windows for the next start.
+    /// The folder in which the evidence of all windows is kept for the next start.
     pub state: Option<PathBuf>,
     /// The time after which flows without traffic are moved to disk, if there is a state folder.
     pub idle: Duration,
@@ -103,7 +106,7 @@ pub struct LiveOptions {
 /// Requests to a running live audit, and its progress.
 #[derive(Default)]
 pub struct Control {
-    /// The frames decoded so far, for progress displays.
+    /// The counters of the audit, for progress displays.
     pub progress: Progress,
     /// Set to close the window and end the audit.
     pub stop: AtomicBool,
@@ -118,14 +121,14 @@ pub struct Control {
 pub enum LiveEvent {
     /// An interface can no longer be read (name and reason). The audit keeps trying.
     InterfaceDown(String, String),
-    /// An interface is read again, after this time.
+    /// An interface is being read again, after it was down for this time.
     InterfaceUp(String, Duration),
     /// Memory ran short, and this many flows were aggregated to this level.
     Aggregated(AggregationLevel, u64),
     /// Memory ran short, and this many address claims, DNS queries, fragments and packets without
     /// ports were dropped.
     EvidenceDropped(u64),
-    /// The state of an earlier run is broken. The one before it is used, if there is one.
+    /// The state of an earlier run is damaged. The one before it is used, if there is one.
     StateBroken(StateError),
     /// The state of an earlier run was restored, with this many flows.
     Restored(u64),
@@ -139,7 +142,7 @@ pub enum LiveEvent {
     Waiting,
     /// Idle flows could not be written to disk and stay in memory.
     NotSpilled(String),
-    /// Frames could not be recorded. Recording is tried again in the next window.
+    /// Frames could not be recorded. Recording is attempted again in the next window.
     NotRecorded(String),
 }
 
@@ -159,8 +162,8 @@ pub struct WindowClosed<'a> {
 pub trait Listener: Sync {
     /// Receives an event.
     fn on_event(&self, event: &LiveEvent);
-    /// Returns the policy as its files are now; `None` if they are not valid. The implementation
-    /// reports the errors.
+    /// Loads the policy from its files again. Returns `None` if they are not valid. The
+    /// implementation reports the errors.
     fn reload(&self) -> Option<Policy>;
     /// Receives a closed window. The implementation reports its own errors, which do not end the
     /// audit.
@@ -178,18 +181,18 @@ struct WindowPart {
     aggregated: Vec<(AggregationLevel, u64)>,
     /// The number of entries of side evidence that were dropped.
     dropped: u64,
-    /// Times of the last frames before the capture was interrupted.
+    /// The times of the last frames before interruptions of the capture.
     cuts: Vec<Nanos>,
 }
 
-/// What the capture threads share.
+/// The data that the threads of a live audit share.
 struct LiveContext<'a> {
     plan: &'a Plan,
     watch: &'a LiveOptions,
     limits: &'a Limits,
     control: &'a Control,
     retention: &'a Retention,
-    /// The store that the empty tables of this run come from.
+    /// The store that creates the empty tables of this run.
     store: &'a FlowStore,
     /// The number of the open window.
     window: AtomicU64,
@@ -201,7 +204,7 @@ struct LiveContext<'a> {
 }
 
 impl LiveContext<'_> {
-    /// Judges what was read. The flows are kept for the next window.
+    /// Judges a reading. The flows are kept for the next window.
     fn judge(&self, reading: Reading, policy: &Policy) -> Result<Audit, AuditError> {
         let progress = &self.control.progress;
         let policy = Some(policy.clone());
@@ -211,7 +214,7 @@ impl LiveContext<'_> {
 
 /// The outcome of a live audit.
 pub struct LiveOutcome {
-    /// Whether findings of all windows together reach the severity that fails an audit.
+    /// Whether the findings of all windows together fail the audit.
     pub failed: bool,
     /// Whether nothing was checked although a check was required.
     pub unchecked: bool,
@@ -224,7 +227,7 @@ pub struct LiveSetup {
     captures: Vec<OpenCapture>,
     state: Option<StateFolder>,
     recorder: Option<Mutex<Recorder>>,
-    /// What could not be given up, in words.
+    /// Descriptions of the privileges that could not be given up.
     pub unconfined: Vec<String>,
 }
 
@@ -296,7 +299,7 @@ pub fn watch(
             carry_over: WindowCarryOver::default(),
         };
         let result = windows.run(all);
-        // The threads end, too, whatever ended the loop.
+        // The threads must end even if an error ended the loop.
         shared.end.store(true, Ordering::Relaxed);
         shared.window.fetch_add(1, Ordering::Relaxed);
         result
@@ -472,7 +475,7 @@ impl WindowLoop<'_> {
         Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
     }
 
-    /// Waits for the part of one thread, as requested at the given time.
+    /// Waits for the part of one thread. `requested` is the time at which the parts were requested.
     fn receive_part(
         &self,
         after: AfterWindow,
@@ -482,8 +485,8 @@ impl WindowLoop<'_> {
         loop {
             match self.parts.recv_timeout(PART_TIMEOUT) {
                 Ok(part) => return Ok(part),
-                // For example, the disk that the thread writes frames to hangs. Meanwhile, the
-                // kernel counts the frames that the thread does not read.
+                // The thread may be blocked, for example by a write to a disk that does not
+                // respond. Meanwhile, the kernel counts the frames that are lost.
                 Err(RecvTimeoutError::Timeout)
                     if after == AfterWindow::Continue
                         && requested.elapsed() < HUNG_AFTER
@@ -497,13 +500,14 @@ impl WindowLoop<'_> {
     }
 }
 
-/// Returns the time of the clock that stamps frames.
+/// Returns the current time of the system clock, which also stamps frames.
 fn now() -> Nanos {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as Nanos)
 }
 
-/// Merges a window into all windows, and aggregates flows if these exceed their share of memory.
+/// Merges a window into the evidence of all windows, and aggregates flows if the evidence exceeds
+/// its share of memory.
 fn absorb(
     shared: &LiveContext<'_>,
     all: &mut Reading,
@@ -511,7 +515,7 @@ fn absorb(
     flows: MergedFlows,
 ) -> Result<(), AuditError> {
     for theirs in &window.inputs {
-        // An earlier run may have watched other interfaces.
+        // The restored state may contain other interfaces.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
         let known = known.unwrap_or_else(|| {
             let account = FrameCounters::default();
@@ -530,7 +534,7 @@ fn absorb(
         mine.filters.dedup();
     }
     all.inputs.sort_by(|a, b| a.name.cmp(&b.name));
-    // While an interface was missing, nothing was watched for certain.
+    // If an interface was down, the window does not count as watched.
     if window.inputs.iter().all(|input| input.error.is_none()) {
         all.timeline.merge(&window.timeline)
     } else {
@@ -546,7 +550,8 @@ fn absorb(
     }
     if let (Some(_), Some(end)) = (&shared.watch.state, all.end) {
         let idle_since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
-        // If the disk is full, the flows stay in memory.
+        // If the flows cannot be written, for example because the disk is full, they stay in
+        // memory.
         if let Err(error) = all.flows.spill_idle(idle_since) {
             shared.listener.on_event(&LiveEvent::NotSpilled(error.to_string()));
         }
@@ -570,7 +575,8 @@ fn stay_bounded(shared: &LiveContext<'_>, flows: &mut MergedFlows) -> Result<(),
         on_disk && flows.memory() <= share && conversations <= share / JUDGED_CONVERSATION_BYTES
     };
     if !fits(flows) {
-        // A flow that was spilled several times counts each time until its file is rewritten.
+        // A flow that was spilled several times is counted several times until its file is
+        // rewritten.
         flows.compact_idle().map_err(temporary(&shared.plan.temp))?;
     }
     for level in AggregationLevel::ALL {
@@ -600,7 +606,7 @@ fn empty(watch: &LiveOptions, store: &FlowStore) -> std::io::Result<Reading> {
     Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
 }
 
-/// Returns the evidence that an earlier run left, if there is any.
+/// Returns the evidence of an earlier run, if there is any.
 fn restored(
     state: Option<&StateFolder>,
     store: &FlowStore,
@@ -629,7 +635,7 @@ fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
     })
 }
 
-/// Returns the plan by which batches are decoded. Each interface is a source.
+/// Returns the plan for decoding batches. Each interface is a source.
 fn plan(watch: &LiveOptions) -> Plan {
     let source = |name: &String| CaptureInput {
         path: None,
@@ -649,7 +655,7 @@ fn plan(watch: &LiveOptions) -> Plan {
         sources: watch.interfaces.iter().map(source).collect(),
         origins: BTreeMap::new(),
         jobs,
-        // Next to the state, where files may be written once file access is confined.
+        // The folder of the state stays writable when file access is confined.
         temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),
         request,
     }
@@ -672,9 +678,9 @@ fn recorder(
     Ok(Some(Mutex::new(recorder)))
 }
 
-/// An open capture. Each interface has one for every thread.
+/// An open capture. Each interface has one per thread.
 struct OpenCapture {
-    /// The number of the interface.
+    /// The index of the interface in [`LiveOptions::interfaces`].
     interface: usize,
     /// The fan-out group, if several threads share the frames of the interface.
     group: Option<u16>,
@@ -692,7 +698,8 @@ fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditError> {
     let mut captures = Vec::new();
     let mut failures = Vec::new();
     for (interface, name) in watch.interfaces.iter().enumerate() {
-        // Other programs on this host are unlikely to have this number.
+        // The number is derived from the process ID, so other programs on this host are unlikely to
+        // use it.
         let group = (std::process::id() as u16).wrapping_mul(31).wrapping_add(interface as u16);
         let group = (watch.threads > 1).then_some(group);
         for thread in 0..watch.threads {
@@ -710,7 +717,8 @@ fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditError> {
             }
         }
     }
-    // Starts only now, so that all threads of an interface share its frames from the first one.
+    // Captures start only when all of them are open, so that the threads of an interface share even
+    // its first frames.
     for OpenCapture { interface, capture, .. } in &mut captures {
         if let Err(error) = capture.start_capture(&watch.capture) {
             failures.push((watch.interfaces[*interface].clone(), not_captured(&error)));
@@ -719,7 +727,7 @@ fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditError> {
     if failures.is_empty() { Ok(captures) } else { Err(AuditError::Sources(failures)) }
 }
 
-/// Reads one capture.
+/// A thread that reads one capture.
 struct CaptureThread<'a> {
     shared: &'a LiveContext<'a>,
     interface: usize,
@@ -729,15 +737,17 @@ struct CaptureThread<'a> {
     loss: Loss,
     /// When the loss counters were last read.
     loss_read: Instant,
-    /// Since when the interface is down, and when it was last tried.
+    /// The time at which the interface went down, and the time of the last attempt to open it
+    /// again.
     down: Option<(Instant, Instant)>,
-    /// The link type, as long as the interface was up for the whole window.
+    /// The link type; `None` if the interface was down for part of the window.
     link: Option<u16>,
     aggregated: Vec<(AggregationLevel, u64)>,
     dropped: u64,
-    /// Bytes from which aggregation is tried again.
+    /// The size of the tables, in bytes, from which aggregation is attempted again.
     retry_above: usize,
-    /// Whether this thread reports what happens to the interface, which one thread of each does.
+    /// Whether this thread reports the events of the interface. Only one thread per interface does
+    /// so.
     is_primary: bool,
     /// The time of the last frame.
     last: Nanos,
@@ -813,8 +823,8 @@ impl<'a> CaptureThread<'a> {
             self.stay_bounded();
         }
         if let Err(error) = read {
-            // An interface that is only down may come up again and then needs no privilege to be
-            // opened.
+            // An interface that is down but still exists keeps its capture. When it comes up again,
+            // it can be read without the privilege to open it.
             if !self.capture.as_ref().is_some_and(LiveCapture::is_there)
                 && let Some(mut capture) = self.capture.take()
             {
@@ -896,7 +906,8 @@ impl<'a> CaptureThread<'a> {
         self.dropped += self.worker.tables_mut().keep_at_most(budget / 4 / SIDE_EVIDENCE_BYTES);
         let is_listed = Arc::clone(&lock(&self.shared.is_listed));
         for level in AggregationLevel::ALL {
-            // Tables that are nearly all aggregated already would be aggregated again at once.
+            // Aggregation continues down to half of the budget. Otherwise, it would soon be needed
+            // again.
             if self.worker.tables().memory() <= budget / 2 {
                 break;
             }
@@ -908,7 +919,7 @@ impl<'a> CaptureThread<'a> {
                 }
             }
         }
-        // Aggregation that gained little is not tried again for each batch.
+        // If aggregation gained little, it is not attempted again for each batch.
         self.retry_above = self.worker.tables().memory() / 4 * 5;
     }
 

@@ -1,12 +1,12 @@
-//! Organises the work: threads, channels, memory limits, stopping.
+//! Coordinates the work: threads, channels, memory limits and stopping.
 //!
 //! ```text
-//!  workers in turn: read a batch --> decode it, into tables of their own
-//!                                        |
-//!                        flow store -> conversations -> judgement
+//!  each worker in turn: reads a batch --> decodes it into its own tables
+//!                                             |
+//!                             flow store -> conversations -> judgement
 //! ```
 //!
-//! Any worker takes any batch. No packet and no flow requires access to shared data.
+//! Any worker can process any batch. Packets and flows are processed without access to shared data.
 
 mod audit;
 mod confine;
@@ -53,7 +53,7 @@ pub use state::StateError;
 pub use syslog::{Syslog, SyslogTarget, UnknownTarget};
 pub use timings::{Step, Timings};
 
-/// The progress of reading, for displays.
+/// The progress of reading, for progress displays.
 #[derive(Default)]
 pub struct Progress {
     /// The number of bytes read from all sources.
@@ -70,7 +70,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Resets the counters before the sources are read again.
+    /// Resets the byte and frame counters before the sources are read again.
     fn reset(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.frames.store(0, Ordering::Relaxed);
@@ -92,7 +92,7 @@ pub enum AuditError {
     /// A capture thread does not respond.
     #[error("a capture thread does not respond; the disk of --write may hang; the audit ends")]
     Hung,
-    /// Privileges that have to be given up cannot be.
+    /// The process cannot give up its privileges as required.
     #[error(transparent)]
     Confinement(#[from] ConfineError),
     /// A report cannot be written (path and reason).
@@ -100,18 +100,19 @@ pub enum AuditError {
     Output(PathBuf, #[source] io::Error),
 }
 
-/// Joins all names with their reasons.
+/// Joins the names and their reasons into one message.
 fn join_reasons(sources: &[(String, String)]) -> String {
     let reasons = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
     reasons.collect::<Vec<_>>().join("; ")
 }
 
-/// Returns a function that turns an error with temporary files in a folder into an [`AuditError`].
+/// Returns a function that turns an I/O error on temporary files in this folder into an
+/// [`AuditError`].
 fn temporary(folder: &Path) -> impl FnOnce(io::Error) -> AuditError {
     |error| AuditError::Temporary(folder.to_owned(), error)
 }
 
-/// What was read.
+/// The result of reading the sources.
 pub struct Reading {
     /// The records of the sources, in order.
     pub inputs: Vec<InputRecord>,
@@ -121,10 +122,10 @@ pub struct Reading {
     pub loss: Loss,
     /// When frames were captured.
     pub timeline: ActivityHistogram,
-    /// The time of the latest frame. For several windows, it is the latest of the last window, even
-    /// if a clock showed a later time before.
+    /// The time of the latest frame. For several windows, this is the latest frame of the last
+    /// window, even if an earlier window contains a later time.
     pub end: Option<Nanos>,
-    /// Packets that were captured more than once.
+    /// Statistics of the packets that were captured more than once.
     pub duplicates: Duplicates,
     /// All flows.
     pub flows: MergedFlows,
@@ -133,11 +134,11 @@ pub struct Reading {
 impl Reading {
     /// Reads all sources.
     ///
-    /// They are read a second time if a sample shows duplicate packets, or if a message that names
-    /// a server continues in another segment. The second pass remembers every packet until its
-    /// duplicates are found, and the start of the sides with such messages.
+    /// The sources are read a second time if a sample shows duplicate packets, or if a message that
+    /// contains a server name continues in another segment. The second pass remembers every packet
+    /// until its duplicates are found, and the first bytes from each side that sent such a message.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
-        // The packets of ready-made flows are not available here, so their duplicates cannot be
+        // The packets behind ready-made flows are not available, so their duplicates cannot be
         // removed.
         let wanted = match plan.request.dedup {
             Dedup::On if !plan.origins.is_empty() => Dedup::Auto,
@@ -155,8 +156,8 @@ impl Reading {
             Dedup::Auto if !rereadable => Correction::Impossible,
             Dedup::Auto => Correction::Done,
         };
-        // For a message that names a server and continues in another segment, the second pass
-        // searches all segments of that side.
+        // Each of these sides sent a message with a server name that continues in another segment.
+        // The second pass reads all segments of these sides.
         let sides = reading.flows.side.take_starts();
         let traces = correction == Correction::Done;
         if !sides.is_empty() || traces != retention.traces {
@@ -173,25 +174,25 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Returns the share of lost frames that the traffic itself shows. It is zero if counters
-    /// include duplicates, which make up for lost frames.
+    /// Returns an estimated share of lost frames, or zero if the counters include duplicates,
+    /// because these hide the loss.
     fn estimated(&self, share: f64) -> f64 {
         if self.duplicates.are_counted() { 0.0 } else { share }
     }
 
-    /// Returns when frames were captured, without those whose timestamps are doubted, and the
-    /// number of the doubted ones.
+    /// Returns when frames were captured, without the frames whose timestamps are implausible, and
+    /// the number of those frames.
     fn believed(&self) -> (ActivityHistogram, u64) {
         self.timeline.without_outliers()
     }
 
-    /// Returns the inputs that could be read only in part: name and error.
+    /// Returns the name and the error of each input that could be read only in part.
     fn damaged(&self) -> Vec<String> {
         let inputs = self.inputs.iter().filter(|input| !input.passed_over);
         inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()
     }
 
-    /// Combines what was read from inputs. Duplicates are not removed yet.
+    /// Combines the parts of a reading. Duplicates are not removed yet.
     fn new(
         inputs: Vec<InputRecord>,
         timeline: ActivityHistogram,
@@ -215,12 +216,13 @@ pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
     Filter::new(expression).map(drop)
 }
 
-/// Locks a mutex. If a thread panicked while it held the lock, another place ends the work.
+/// Locks a mutex, even if a thread panicked while it held the lock. The thread that joins the
+/// panicked one ends the work.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Limits the first and last time of all frames to timestamps that are believed.
+/// Restricts the first and last time of all frames to plausible timestamps.
 fn limit_to_believed_times(account: &mut FrameCounters, timeline: &ActivityHistogram) {
     let (believed, doubted) = timeline.without_outliers();
     if doubted > 0 {
@@ -230,7 +232,7 @@ fn limit_to_believed_times(account: &mut FrameCounters, timeline: &ActivityHisto
     }
 }
 
-/// Returns the totals of all inputs.
+/// Returns the sums of the counters and of the losses of all inputs.
 fn total(inputs: &[InputRecord]) -> (FrameCounters, Loss) {
     let mut account = FrameCounters::default();
     let mut loss = Loss::default();

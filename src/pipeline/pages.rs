@@ -1,5 +1,5 @@
-//! The data that a live audit serves at any time: the last report as a page and as JSON, metrics,
-//! and its health.
+//! Provides the data that a live audit serves: the last report as a page and as JSON, metrics, and
+//! the health status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use crate::flow::AggregationLevel;
 use crate::model::named_enum;
 
 named_enum!(
-    /// A task of a live audit beside capturing.
+    /// A task of a live audit in addition to capturing.
     Duty {
         /// Write the reports of a window.
         Reports = "reports",
@@ -29,15 +29,15 @@ named_enum!(
     }
 );
 
-/// The data that is served, renewed with each window.
+/// The data that is served. It is updated after each window.
 pub struct LiveSnapshot {
-    /// The duties that failed at the last attempt, and how often each one failed.
+    /// The duties whose last attempt failed, and how often each duty has failed.
     failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
     started: Instant,
     rendered: Mutex<RenderedPage>,
     /// The number of aggregated flows, by level.
     aggregated: Mutex<BTreeMap<AggregationLevel, u64>>,
-    /// The interfaces that cannot be read at present.
+    /// The interfaces that cannot currently be read.
     down: Mutex<Vec<String>>,
     windows: AtomicU64,
 }
@@ -216,7 +216,7 @@ impl LiveSnapshot {
         lock(&self.down).retain(|known| known != name);
     }
 
-    /// Renews the data from a closed window.
+    /// Updates the data from a closed window.
     pub fn update(&self, closed: &WindowClosed<'_>) {
         let all = closed.all;
         let windows = self.windows.load(Ordering::Relaxed) + 1;
@@ -248,18 +248,18 @@ impl LiveSnapshot {
             loss: closed.window.reading.loss.share(),
             closed: Some(Instant::now()),
         };
-        // The page is replaced before the number of windows, so that subscribers that receive the
-        // event find the new page.
+        // The page is replaced before the number of windows is updated, so that subscribers that
+        // receive the event find the new page.
         *lock(&self.rendered) = rendered;
         self.windows.store(windows, Ordering::Relaxed);
     }
 
-    /// Returns the last report as JSON, or nothing before the first window.
+    /// Returns the last report as JSON; empty before the first window is closed.
     pub(super) fn report(&self) -> Bytes {
         lock(&self.rendered).report.clone()
     }
 
-    /// Returns the last report as HTML, or nothing before the first window.
+    /// Returns the last report as HTML; empty before the first window is closed.
     pub(super) fn page(&self) -> Bytes {
         lock(&self.rendered).page.clone()
     }
@@ -275,7 +275,7 @@ impl LiveSnapshot {
         (lock(&self.rendered).loss, lock(&self.down).clone())
     }
 
-    /// Returns the metrics of the last window and those of this moment.
+    /// Returns the metrics of the last window, followed by current ones.
     pub(super) fn metrics(&self, progress: &Progress, every: Duration) -> String {
         let mut now = Metrics::default();
         now.family(
@@ -302,14 +302,14 @@ impl LiveSnapshot {
         lock(&self.rendered).metrics.clone() + &now.0
     }
 
-    /// Returns whether no window was closed for three times the length of a window, counted from
-    /// the start for the first one.
+    /// Returns whether the last window was closed more than three window lengths ago. Before the
+    /// first window is closed, the time is counted from the start.
     fn is_late(&self, every: Duration) -> bool {
         lock(&self.rendered).closed.unwrap_or(self.started).elapsed() > every * 3
     }
 
-    /// Returns what is problems; `None` if windows are closed in time, all interfaces are read and
-    /// everything could be written.
+    /// Returns the current problems, one per line; `None` if windows are closed in time, all
+    /// interfaces are read and everything could be written.
     pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
         let mut problems = String::new();
         if self.is_late(every) {

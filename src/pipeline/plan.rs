@@ -1,4 +1,4 @@
-//! Plans what is to be read, and checks it before the long work starts.
+//! Plans what is read, and checks the plan before the long work starts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use crate::policy::{Policy, unreadable};
 /// What the user wants to read, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// Files, directories, or `-`.
+    /// Files, folders, or `-` for standard input.
     pub captures: Vec<PathBuf>,
     /// The number of worker threads; `None` for one per processor.
     pub jobs: Option<usize>,
-    /// Bytes that the flow tables may hold before they spill.
+    /// Bytes that the flow tables may take before they spill to disk.
     pub max_memory: usize,
     /// A BPF expression. Frames that do not match are counted and skipped.
     pub filter: Option<String>,
@@ -31,11 +31,11 @@ pub struct Request {
     pub no_decap: bool,
     /// UDP ports on which to look for VXLAN in addition to the usual ones.
     pub vxlan_ports: Vec<u16>,
-    /// The tunnels that the inventory states.
+    /// The tunnels that the inventory lists.
     pub tunnels: Vec<StatedTunnel>,
     /// Whether to exclude duplicate packets from counters.
     pub dedup: Dedup,
-    /// The folder for the frames that findings rest on.
+    /// The folder for the frames that findings are based on.
     pub evidence: Option<PathBuf>,
 }
 
@@ -61,7 +61,7 @@ impl Default for Dedup {
 /// Why a request cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// A name does not lead to anything readable.
+    /// A named file or folder cannot be read.
     #[error("{}", unreadable_input(.0))]
     Input(#[source] CaptureError),
     /// Standard input can be read only once.
@@ -78,7 +78,7 @@ pub enum PlanError {
         /// The error of libpcap.
         source: CaptureError,
     },
-    /// The end is not after the start.
+    /// The end of the time range is not after its start.
     #[error("--since is not before --until, so no frame can match")]
     EmptyTimeRange,
     /// This input cannot be read a second time.
@@ -86,10 +86,10 @@ pub enum PlanError {
         "--evidence reads the captures a second time, which {0} does not allow; write it to a file first"
     )]
     EvidenceReadsAgain(String),
-    /// This input lies in the evidence folder, which is rewritten.
+    /// This input is in the evidence folder, whose content is replaced.
     #[error("--evidence: {0} is in that folder; use another folder")]
     EvidenceAroundInput(String),
-    /// The evidence folder lies in this folder, which is read.
+    /// The evidence folder is inside this folder of captures.
     #[error(
         "--evidence is inside {}, which is read; the next audit would read the evidence as captures", .0.display()
     )]
@@ -109,9 +109,9 @@ fn unreadable_input(error: &CaptureError) -> String {
 /// A request that can be carried out.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The sources, in the order of their names.
+    /// The sources. Captures are sorted by name.
     pub sources: Vec<CaptureInput>,
-    /// The sources that are not captures, by their position.
+    /// The sources that are not captures, keyed by their index in `sources`.
     pub(super) origins: BTreeMap<usize, Arc<dyn Origin>>,
     /// The number of worker threads.
     pub jobs: usize,
@@ -165,7 +165,7 @@ impl Plan {
         Ok(Self { sources, origins, jobs, temp, request })
     }
 
-    /// Returns the plan with the tunnels that an inventory states.
+    /// Returns the plan with the tunnels that the inventory of a policy lists.
     #[must_use]
     pub fn with_stated_tunnels(&self, policy: &Policy) -> Self {
         let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
@@ -205,7 +205,7 @@ impl Plan {
     }
 }
 
-/// Returns the number of processors.
+/// Returns the number of processors that this process may use.
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
@@ -214,7 +214,7 @@ fn is_file(source: &CaptureInput) -> bool {
     source.path.as_ref().is_some_and(|path| path.is_file())
 }
 
-/// Returns why evidence cannot be written to a folder, if it cannot.
+/// Returns why evidence cannot be written to a folder; `None` if it can.
 fn evidence_problem(
     folder: &Path,
     request: &Request,
@@ -235,7 +235,7 @@ fn evidence_problem(
     read.map(|read| PlanError::EvidenceInsideInput(read.clone()))
 }
 
-/// Returns the absolute path with links resolved, as far as it exists.
+/// Returns the absolute path. Symbolic links are resolved in the part of it that exists.
 pub(super) fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));

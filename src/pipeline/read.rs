@@ -1,5 +1,5 @@
-//! Reads the captures: one reader per source, workers that take any batch, and tables that are
-//! merged at the end.
+//! Reads the captures. Each source has one reader, any worker can take any batch, and the tables of
+//! the workers are merged at the end.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,17 +22,17 @@ use crate::model::{
 use crate::payload::{MessageParts, read_payloads};
 use crate::policy::is_control;
 
-/// Bytes of memory for each entry that one kind of side evidence (address claims, DNS queries and
-/// so on) may have. An entry has about 256 bytes, so all kinds together take some quarter of the
-/// memory.
+/// The bytes of memory per entry that each kind of side evidence (address claims, DNS queries and
+/// so on) may have. An entry takes about 256 bytes, so all kinds together take about a quarter of
+/// the memory.
 const MEMORY_PER_ENTRY: usize = 8192;
 
-/// The number of entries of each kind that are always kept, however little memory there is. A farm
-/// has fewer.
+/// The number of entries of each kind that are allowed even if there is little memory. A farm
+/// normally has fewer.
 const MIN_ENTRIES: usize = 1 << 14;
 
-/// Reads all sources. If `retention.traces` is set, the tables remember each packet so that duplicates
-/// can be removed.
+/// Reads all sources. If `retention.traces` is set, the tables remember each packet, so that
+/// duplicates can be removed.
 pub(super) fn run(
     plan: &Plan,
     progress: &Progress,
@@ -51,7 +51,7 @@ pub(super) fn run(
         }
         timeline.merge(&counters.timeline);
     }
-    // None of the inputs is a capture, so nothing can be said about a farm.
+    // If no input is a capture, there is nothing to audit.
     if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
         let errors = inputs.iter().map(|i| (i.name.clone(), i.error.clone().unwrap_or_default()));
         return Err(AuditError::Sources(errors.collect()));
@@ -68,25 +68,25 @@ pub(super) struct Batches<'a> {
     tokens: Receiver<ReadToken>,
 }
 
-/// What the workers share. The worker that holds a read token reads the next batch of its source
-/// and passes the token on before it decodes the batch. The bytes that a worker has read are
+/// The data that the workers share. The worker that holds a read token reads the next batch of the
+/// source and passes the token on before it decodes the batch. The bytes that it decodes are
 /// therefore still in the cache of its processor.
 struct Sources<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
-    /// The number of the next unopened source.
+    /// The index of the next unopened source.
     next: AtomicUsize,
     inputs: Mutex<Vec<InputRecord>>,
-    /// When the frames behind sources of flows were captured.
+    /// The capture times of the frames that ready-made flows were built from.
     timeline: Mutex<ActivityHistogram>,
-    /// Sources that the user named but that are not captures, with the reason.
+    /// The sources that the user named but that cannot be opened, each with the reason.
     unreadable: Mutex<Vec<(usize, String)>>,
 }
 
 /// The right to read the next batch. The channel of tokens closes when the last token is dropped.
 struct ReadToken {
     source: Option<OpenSource>,
-    /// Where the token is returned to.
+    /// The channel that the token is returned to.
     tokens: Sender<ReadToken>,
 }
 
@@ -105,7 +105,7 @@ impl Batches<'_> {
             chunk.evidence = None;
             if self.sources.read(&mut token.source, &mut chunk) {
                 let tokens = token.tokens.clone();
-                // Other workers wait for the token, so one of them receives it.
+                // This cannot fail, because this worker itself holds a receiver.
                 let _ = tokens.send(token);
                 take(&mut chunk);
             }
@@ -113,15 +113,15 @@ impl Batches<'_> {
     }
 }
 
-/// What the sources report beside their frames, and the result of each worker.
+/// The records of the sources, and the result of each worker.
 pub(super) struct ReadResult<T> {
     pub inputs: Vec<InputRecord>,
-    /// When the frames behind sources of flows were captured.
+    /// The capture times of the frames that ready-made flows were built from.
     pub timeline: ActivityHistogram,
     pub found: Vec<T>,
 }
 
-/// Reads all sources. Workers that run `work` share the chunks.
+/// Reads all sources. Each worker runs `work`, and the workers share the chunks.
 pub(super) fn read_batches<T: Send>(
     plan: &Plan,
     progress: &Progress,
@@ -176,7 +176,8 @@ fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
 }
 
 impl Sources<'_> {
-    /// Reads the next batch of the open source, or of the next one. Returns false if there is none.
+    /// Reads the next batch of the open source, or of the next source if none is open. Returns
+    /// false if there is none, or if the work was stopped.
     fn read(&self, source: &mut Option<OpenSource>, chunk: &mut Chunk) -> bool {
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
@@ -207,7 +208,8 @@ impl Sources<'_> {
         }
     }
 
-    /// Opens a source. Returns an error for a source that the user named but that is not a capture.
+    /// Opens a source. Returns an error if a source that the user named cannot be opened. A damaged
+    /// source, or an unusable file in a folder, is recorded and skipped instead.
     fn open(&self, number: usize) -> Result<Option<OpenSource>, String> {
         let source = &self.plan.sources[number];
         if source.same_as.is_some() {
@@ -250,7 +252,7 @@ impl Sources<'_> {
         Ok(None)
     }
 
-    /// Records what is known of a source that has ended.
+    /// Records the counters and errors of a source that has ended.
     fn close(&self, OpenSource { number, reader, frames }: OpenSource, damage: Option<ReadError>) {
         let mut record = InputRecord::default();
         let finished = reader.finish(&mut record, &mut lock(&self.timeline));
@@ -277,28 +279,28 @@ impl Sources<'_> {
     }
 }
 
-/// Formats where and how an input ended early.
+/// Describes where and how an input ended early.
 fn describe_damage(what: &str, offset: u64, frames: usize) -> String {
     format!("{what} at byte {offset}, after {frames} whole frames; what could be read was used")
 }
 
-/// What a worker counts beside its tables.
+/// The counters that a worker keeps in addition to its tables.
 #[derive(Default)]
 pub(super) struct WorkerCounters {
     pub accounts: Vec<FrameCounters>,
     pub timeline: ActivityHistogram,
 }
 
-/// The empty slot: no frames since the last ten seconds that were added to the timeline.
+/// An empty slot, as it is before the first frame with a timestamp and after [`end_slot`].
 const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
 
-/// Returns whether frames of a non-IP ethertype may still carry IP packets.
+/// Returns whether frames with a non-IP EtherType may still carry IP packets.
 pub(super) fn may_carry_ip(ethertype: u16) -> bool {
     const ARP: u16 = 0x0806;
     ethertype != ARP && !is_control(ethertype)
 }
 
-/// Returns why the contents of an observation are unknown, if they are.
+/// Returns the reason why the content of an observation is unknown; `None` if it is known.
 fn undecoded_reason(seen: &Observation) -> Option<UndecodedReason> {
     match seen.body {
         Body::NonIp { ethertype, claim: None } if may_carry_ip(ethertype) => {
@@ -308,7 +310,8 @@ fn undecoded_reason(seen: &Observation) -> Option<UndecodedReason> {
     }
 }
 
-/// Returns whether a frame is long enough for a TCP packet over IPv4.
+/// Returns whether a frame is long enough to contain a TCP packet over IPv4. A shorter frame cannot
+/// hide a connection.
 fn is_long_enough(frame: &Frame) -> bool {
     const PACKET: u32 = 40;
     const ETHERNET_HEADER: u32 = 14;
@@ -316,11 +319,11 @@ fn is_long_enough(frame: &Frame) -> bool {
     frame.wire_len >= PACKET + header
 }
 
-/// The link type of Ethernet.
+/// The link type of Ethernet (LINKTYPE_ETHERNET).
 pub(super) const ETHERNET: u16 = 1;
 
-/// Returns the source and destination of a frame that cannot be decoded, as far as Ethernet shows
-/// them.
+/// Returns the MAC addresses of a frame that cannot be decoded, as far as Ethernet shows them. The
+/// caller sets the reason.
 fn undecoded_frame(frame: &Frame, data: &[u8]) -> UndecodedFrames {
     let mac = |at: usize| {
         let bytes = data.get(at..).and_then(|data| data.first_chunk::<6>());
@@ -329,7 +332,7 @@ fn undecoded_frame(frame: &Frame, data: &[u8]) -> UndecodedFrames {
     UndecodedFrames { from: mac(6), to: mac(0), why: UndecodedReason::Tunnel }
 }
 
-/// Adds the frames of the latest ten seconds to a timeline.
+/// Adds the bucket of the latest frame to a timeline, and empties the slot.
 fn end_slot(timeline: &mut ActivityHistogram, slot: &mut (Nanos, ActivityBucket)) {
     let (number, slot) = std::mem::replace(slot, NO_SLOT);
     if number != NO_TIME {
@@ -337,7 +340,8 @@ fn end_slot(timeline: &mut ActivityHistogram, slot: &mut (Nanos, ActivityBucket)
     }
 }
 
-/// Excludes the frames that the user does not want.
+/// Excludes frames outside the requested time range, and frames that do not match the filter
+/// expression.
 pub(super) struct FrameFilter {
     since: Option<Nanos>,
     until: Option<Nanos>,
@@ -346,12 +350,13 @@ pub(super) struct FrameFilter {
 
 impl FrameFilter {
     pub fn new(request: &Request) -> Self {
-        // The expression was checked when the plan was made.
+        // The expression was checked when the plan was created.
         let filter = request.filter.as_deref().and_then(|f| Filter::new(f).ok());
         Self { since: request.since, until: request.until, filter }
     }
 
-    /// Returns whether a frame is before or after the requested time.
+    /// Returns whether a frame is outside the requested time range. A frame without a timestamp
+    /// never is.
     pub fn is_outside(&self, frame: &Frame) -> bool {
         let timed = frame.time != NO_TIME;
         let early = self.since.is_some_and(|since| timed && frame.time < since);
@@ -373,7 +378,7 @@ pub(super) fn decoder(request: &Request) -> Decoder {
         .with_stated_tunnels(request.tunnels.clone())
 }
 
-/// Decodes batches into its own tables.
+/// Decodes batches into tables of its own.
 pub(super) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
@@ -382,11 +387,11 @@ pub(super) struct Worker<'a> {
     decoder: Decoder,
     retention: &'a Retention,
     tables: WorkerTables,
-    /// Observations that enter the tables together. They are overwritten in place.
+    /// Observations that are added to the tables together. They are overwritten in place.
     pending: Vec<Observation>,
     counters: WorkerCounters,
-    /// The ten seconds of the latest frame and their counters. The next frame nearly always belongs
-    /// to them, too.
+    /// The number of the ten-second bucket that contains the latest frame, and its counters. The
+    /// next frame nearly always belongs to the same bucket.
     slot: (Nanos, ActivityBucket),
 }
 
@@ -445,7 +450,7 @@ impl<'a> Worker<'a> {
         &self.tables
     }
 
-    /// Returns the tables, to be aggregated.
+    /// Returns the tables for aggregation.
     pub fn tables_mut(&mut self) -> &mut WorkerTables {
         &mut self.tables
     }
@@ -512,7 +517,8 @@ impl<'a> Worker<'a> {
                 }
                 Err(reason) => {
                     account.skipped.count(reason);
-                    // A management frame carries no packet, so it cannot hide one.
+                    // An IEEE 802.11 management frame does not carry a packet, so it cannot hide
+                    // one.
                     if reason != SkipReason::WlanManagement && is_long_enough(frame) {
                         let why = UndecodedReason::skipped(reason);
                         self.tables.record_undecoded(UndecodedFrames {
@@ -532,7 +538,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Counts a decoded frame: what is special about it, and what it carries.
+/// Counts a decoded frame by its content and by its problems.
 #[inline]
 fn count_observation(account: &mut FrameCounters, seen: &Observation) {
     account.observations += 1;
@@ -551,7 +557,7 @@ fn count_observation(account: &mut FrameCounters, seen: &Observation) {
     }
 }
 
-/// Returns the parts of messages to read if these are remembered.
+/// Returns which parts of messages must be read, depending on what is remembered.
 fn parts_to_read(kept: &PrefixRetention) -> MessageParts {
     match kept {
         PrefixRetention::Starts => MessageParts::StartsOnly,

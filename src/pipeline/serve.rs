@@ -32,11 +32,11 @@ use tokio::time::{sleep, timeout};
 use super::live::Control;
 use super::pages::LiveSnapshot;
 
-/// The largest number of concurrent connections. A further one replaces the oldest connection that
-/// has not sent a request; if there is none, the new one is closed.
+/// The maximum number of concurrent connections. A further connection replaces the oldest one that
+/// has not sent a request. If there is none, the further connection is closed.
 const MAX_CONNECTIONS: usize = 128;
 
-/// The largest number of pages that may subscribe to events. More are refused.
+/// The maximum number of pages that may subscribe to events. Further pages are refused.
 const MAX_SUBSCRIBERS: usize = 32;
 
 /// The interval between events.
@@ -59,13 +59,13 @@ const NO_WINDOW_YET: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charse
 
 type ResponseBody = Either<Full<Bytes>, Channel<Bytes>>;
 
-/// The smallest number of characters in a token.
+/// The minimum length of a token in bytes.
 const MIN_TOKEN_LENGTH: usize = 16;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The token is easy to guess, or cannot be written in a header.
+    /// The token is too short, or contains whitespace and so does not fit into a header.
     #[error(
         "a token needs at least {MIN_TOKEN_LENGTH} characters and no spaces: openssl rand -hex 16"
     )]
@@ -75,7 +75,7 @@ pub enum ServeError {
         "{0} can be reached by other hosts, and the reports are confidential; use a loopback address, or --token with a token file"
     )]
     Exposed(SocketAddr),
-    /// The system does not allow the address to be bound.
+    /// The listener cannot be bound to the address.
     #[error("{0}: {1}")]
     Bind(SocketAddr, #[source] io::Error),
     /// The server thread cannot be started.
@@ -83,11 +83,11 @@ pub enum ServeError {
     Start(#[from] io::Error),
 }
 
-/// Who may connect.
+/// Decides which requests may be answered.
 #[derive(Clone, Default)]
 pub struct Auth {
-    /// The SHA-256 of the required token. Without a token, only connections from this host are
-    /// possible.
+    /// The SHA-256 of the required token. Without a token, the server listens only on a loopback
+    /// address.
     token: Option<[u8; 32]>,
 }
 
@@ -100,13 +100,13 @@ impl Auth {
         Ok(Self { token: Some(Sha256::digest(token).into()) })
     }
 
-    /// Checks whether a request may be answered. Returns the status and text to refuse it with
-    /// otherwise.
+    /// Checks whether a request may be answered. Otherwise, returns the status and the text of the
+    /// refusal.
     fn authorize(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(token) = &self.token else {
-            // Otherwise, a foreign page could point its own name to the address of this host and
-            // read the report (DNS rebinding).
+            // Without this check, a foreign web page could make its own name resolve to the address
+            // of this host and read the report (DNS rebinding).
             return if header(header::HOST).is_some_and(is_of_this_host) {
                 Ok(())
             } else {
@@ -114,7 +114,8 @@ impl Auth {
             };
         };
         let given = header(header::AUTHORIZATION).and_then(given_token);
-        // Comparing digests makes the time independent of the token.
+        // Digests are compared, so that the duration does not reveal how much of the token is
+        // correct.
         if given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token) {
             Ok(())
         } else {
@@ -131,8 +132,8 @@ fn is_of_this_host(host: &str) -> bool {
     address.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-/// Returns the token of an `Authorization` header: a bearer token, or the password of any user (RFC
-/// 6750, RFC 7617).
+/// Returns the token in an `Authorization` header: a bearer token (RFC 6750), or the password for
+/// any user name (RFC 7617).
 fn given_token(value: &str) -> Option<Vec<u8>> {
     let (scheme, value) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -143,7 +144,7 @@ fn given_token(value: &str) -> Option<Vec<u8>> {
     scheme.eq_ignore_ascii_case("basic").then(|| pair[colon + 1..].to_vec())
 }
 
-/// What every connection needs.
+/// The data that all connections share.
 struct HttpState {
     auth: Auth,
     pages: Arc<LiveSnapshot>,
@@ -153,7 +154,7 @@ struct HttpState {
 }
 
 impl HttpState {
-    /// Answers a request. `is_stream` is set for as long as the response is an event stream.
+    /// Answers a request. `is_stream` is true while the response is an event stream.
     fn answer(
         self: &Arc<Self>,
         request: &Request<Incoming>,
@@ -197,7 +198,7 @@ impl HttpState {
                         let is_stream = Arc::clone(is_stream);
                         tokio::spawn(async move {
                             state.send_events(sender, subscriber).await;
-                            // From here, the connection has as much time to end as any other.
+                            // From now on, the normal time limit applies to the connection.
                             is_stream.store(false, Ordering::Relaxed);
                         });
                         respond(StatusCode::OK, "text/event-stream", Either::Right(body))
@@ -211,9 +212,9 @@ impl HttpState {
         }
     }
 
-    /// Sends server-sent events until the page disconnects: `window` with the number of the last
-    /// window, first at once and then whenever one is closed, and `now` with the current rate and
-    /// loss.
+    /// Sends server-sent events until the page disconnects. The event `window` contains the number
+    /// of the last window. It is sent at once, and again whenever a window is closed. The event
+    /// `now` contains the current rate and loss, and the interfaces that are down.
     async fn send_events(&self, mut sender: Sender<Bytes>, _subscriber: EventSubscriber) {
         let read_counters = || {
             let progress = &self.control.progress;
@@ -240,7 +241,7 @@ impl HttpState {
                 (before, since) = (now, Instant::now());
             }
             let sent = timeout(RESPONSE_TIMEOUT, sender.send_data(text.into())).await;
-            // The page disconnected, or does not read.
+            // The page has disconnected, or does not read the events.
             if !matches!(sent, Ok(Ok(()))) {
                 return;
             }
@@ -249,12 +250,13 @@ impl HttpState {
     }
 }
 
-/// One of the limited number of event subscribers.
+/// One of the limited number of event subscribers. Dropping it makes room for another.
 struct EventSubscriber(Arc<AtomicUsize>);
 
 impl EventSubscriber {
     fn new(subscribers: &Arc<AtomicUsize>) -> Option<Self> {
-        // Counting first lets the destructor correct the count for a refused subscriber, too.
+        // The value exists before the check, so that dropping it corrects the count for a refused
+        // subscriber, too.
         let subscriber = Self(Arc::clone(subscribers));
         (subscribers.fetch_add(1, Ordering::Relaxed) < MAX_SUBSCRIBERS).then_some(subscriber)
     }
@@ -298,7 +300,7 @@ pub fn listen(address: SocketAddr, auth: &Auth) -> Result<std::net::TcpListener,
     std::net::TcpListener::bind(address).map_err(|error| ServeError::Bind(address, error))
 }
 
-/// Answers requests on a thread of its own for as long as the process lives.
+/// Starts a thread that answers requests until the process ends.
 pub fn serve(
     listener: std::net::TcpListener,
     auth: Auth,
@@ -318,7 +320,7 @@ pub fn serve(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || {
             runtime.block_on(async {
-                // The listener has to be registered within its runtime.
+                // The listener must be registered inside its runtime.
                 if let Ok(listener) = TcpListener::from_std(listener) {
                     accept(&listener, &state).await;
                 }
@@ -337,12 +339,13 @@ struct OpenConnection {
 }
 
 async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
-    // Oldest first.
+    // The open connections, oldest first.
     let mut open: Vec<OpenConnection> = Vec::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // For example, no descriptors are left. Other connections will end.
+            // This happens, for example, if no file descriptors are left. Other connections will
+            // end.
             Err(_) => {
                 sleep(Duration::from_millis(200)).await;
                 continue;
@@ -350,7 +353,7 @@ async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
         };
         open.retain(|open: &OpenConnection| !open.task.is_finished());
         if open.len() >= MAX_CONNECTIONS {
-            // A connection without a request is closed first.
+            // Closes the oldest connection that has not sent a request.
             let silent = open.iter().position(|open| !open.has_request.load(Ordering::Relaxed));
             let Some(silent) = silent else { continue };
             open.remove(silent).task.abort();
@@ -363,7 +366,7 @@ async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
     }
 }
 
-/// Answers one request.
+/// Answers the only request of a connection.
 async fn serve_connection(stream: TcpStream, state: &Arc<HttpState>, has_request: &AtomicBool) {
     let is_stream = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
@@ -378,7 +381,7 @@ async fn serve_connection(stream: TcpStream, state: &Arc<HttpState>, has_request
         .keep_alive(false);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    // An event stream is limited per event instead.
+    // An event stream has a time limit per event instead.
     while timeout(RESPONSE_TIMEOUT, &mut connection).await.is_err() {
         if !is_stream.load(Ordering::Relaxed) {
             return;

@@ -1,4 +1,4 @@
-//! Where flows come from: the frames of a capture, or ready-made flows.
+//! Sources of flows: the frames of a capture, or ready-made flows.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, InputHash
 use crate::flow::Evidence;
 use crate::model::{ActivityHistogram, InputRecord};
 
-/// An input that can be read any number of times.
+/// An input that can be opened. A file can be opened any number of times, standard input only once.
 pub trait Origin: fmt::Debug + Send + Sync {
     /// Opens the input. With `hash`, the SHA-256 of all data read is computed.
     ///
@@ -19,8 +19,8 @@ pub trait Origin: fmt::Debug + Send + Sync {
 
 /// A source that is being read.
 pub trait Source: Send {
-    /// Fills `chunk` with the next data. Returns false at the end of the source. `chunk` may
-    /// contain data then, too, even if damage is reported.
+    /// Fills `chunk` with the next data. Returns false at the end of the source. Even then, or if
+    /// an error is returned, `chunk` may contain data.
     ///
     /// # Errors
     ///
@@ -30,9 +30,9 @@ pub trait Source: Send {
     /// Returns the number of bytes read so far, for progress displays.
     fn position(&self) -> u64;
 
-    /// Ends the reading and records what is known of the whole source. A source of flows also
-    /// records the counters and capture times of the frames behind them, because no other code has
-    /// seen these frames.
+    /// Finishes reading and records the facts about the whole source. A source of ready-made flows
+    /// also records the counters and capture times of the frames behind its flows, because no other
+    /// code has seen these frames.
     ///
     /// # Errors
     ///
@@ -44,12 +44,12 @@ pub trait Source: Send {
     ) -> io::Result<()>;
 }
 
-/// The data that a source yields at once: frames, flows, or both.
+/// The data that a source returns at once: frames, flows, or both.
 #[derive(Default)]
 pub struct Chunk {
     /// The frames to decode. Their buffer is reused.
     pub frames: Batch,
-    /// Flows and their side evidence.
+    /// Ready-made flows and their side evidence.
     pub evidence: Option<Evidence>,
 }
 

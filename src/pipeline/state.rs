@@ -1,9 +1,9 @@
-//! The state of a live audit on disk. It contains merged evidence but never verdicts, so that
-//! changed rules judge everything again.
+//! Stores the state of a live audit on disk. The state contains merged evidence but no verdicts, so
+//! that changed rules apply to all of the traffic.
 //!
-//! A file consists of a mark, the records of the inputs, the flows, and the SHA-256 of everything
-//! before it. A new file is written beside the old one, which is kept as the previous state. A file
-//! that was damaged by a crash therefore costs one window.
+//! A file consists of a mark, a header with the records of the inputs and the timeline, the flows,
+//! and the SHA-256 of everything before it. A new file is written next to the old one, which is
+//! kept as the previous state. A file that was damaged by a crash therefore costs one window.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -17,13 +17,13 @@ use super::Reading;
 use crate::flow::{FlowStore, MergedFlows, StateLayout};
 use crate::model::{ActivityHistogram, Correction, InputRecord};
 
-/// The first bytes of a state as it is written now. [`MARKS`] contains those of each layout that
-/// can be read. `fixtures/stored` has one file of each.
+/// The first bytes of a file in the current layout. [`MARKS`] contains the marks of all layouts
+/// that can be read. `fixtures/stored` contains one file of each layout.
 const MARK: &[u8] = b"rasaudit state 6\n";
 const MARKS: [(&[u8], StateLayout); 2] =
     [(b"rasaudit state 5\n", StateLayout::Fixed), (MARK, StateLayout::Named)];
 
-/// The first bytes of the states of every layout.
+/// The first bytes that the marks of all layouts have in common.
 const ANY_MARK: &[u8] = b"rasaudit state ";
 
 const CURRENT: &str = "evidence.state";
@@ -36,16 +36,18 @@ const NEW: &str = "evidence.state.new";
 pub struct StateError {
     /// The file or folder.
     pub path: PathBuf,
-    /// The error.
+    /// A description of the error.
     pub error: String,
 }
 
 /// A folder with the state of a live audit.
 pub(super) struct StateFolder {
     folder: PathBuf,
-    /// Whether the current file is known to be complete.
+    /// Whether the current file is complete, as far as known, so that it may replace the previous
+    /// one.
     is_current_complete: AtomicBool,
-    /// Held as long as the audit runs, since two audits would overwrite each other's state.
+    /// The lock on the folder. It is held while the audit runs, because two audits would overwrite
+    /// each other's state.
     _lock: File,
 }
 
@@ -55,7 +57,7 @@ struct StateHeader {
     timeline: ActivityHistogram,
 }
 
-/// Why a folder cannot hold a state, or why an existing state cannot be read.
+/// Why a folder cannot be used for a state, or why an existing state cannot be read.
 #[derive(Debug)]
 pub(super) struct StateFolderError {
     pub path: PathBuf,
@@ -78,8 +80,8 @@ impl StateFolder {
         })
     }
 
-    /// Returns the latest complete state, and the errors of later ones, which are kept under
-    /// another name. Returns an error for a state that may be complete but cannot be read, because
+    /// Returns the latest complete state, and the errors of later files, which are renamed to
+    /// `*.broken`. Returns an error if a file may be complete but cannot be read, because
     /// continuing without it would overwrite it.
     pub fn load(
         &self,
@@ -130,7 +132,7 @@ impl StateFolder {
         })?;
         let current = self.folder.join(CURRENT);
         let previous = self.folder.join(PREVIOUS);
-        // A damaged file must not replace a complete one.
+        // A damaged current file must not replace a complete previous one.
         if self.is_current_complete.swap(true, Ordering::Relaxed) {
             match fs::rename(&current, &previous) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -140,14 +142,14 @@ impl StateFolder {
             }
         }
         fs::rename(&new, &current).map_err(|error| failed(&current, error))?;
-        // The new names are on disk once the folder is.
+        // Syncing the folder makes the renames durable.
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|error| failed(&self.folder, error))
     }
 }
 
-/// A reader or writer that hashes all data passing through.
+/// A writer that hashes all data passing through it.
 struct HashingStream<T> {
     inner: T,
     digest: Sha256,
@@ -189,7 +191,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     let Some(content) = length.checked_sub(digest_length) else {
         return Err(incomplete("it is too short"));
     };
-    // Verify the checksum first, so that damaged data is never used.
+    // The checksum is verified first, so that damaged data is never used.
     let mut file = BufReader::new(File::open(path)?);
     let mut hashed = HashingStream { inner: io::sink(), digest: Sha256::new() };
     io::copy(&mut (&mut file).take(content), &mut hashed)?;
@@ -228,7 +230,7 @@ mod tests {
     use crate::flow::HashSeed;
     use crate::pipeline::{Plan, Progress, Request};
 
-    /// Returns what a small capture yields.
+    /// Returns the reading of a small capture.
     fn reading() -> Reading {
         let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/services/rpc.pcap");
         let captures = vec![PathBuf::from(capture)];
@@ -242,7 +244,7 @@ mod tests {
         let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
         let stored = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/stored"));
         let own = reading();
-        // Written once for each layout, and kept.
+        // The file of each layout is written once and then kept.
         let current = stored.join("evidence-6.state");
         if std::env::var_os("UPDATE_GOLDEN").is_some() && !current.exists() {
             write(&current, &own).unwrap();

@@ -1,5 +1,5 @@
-//! Sends findings to a syslog daemon (RFC 5424) over the local socket (RFC 5424 text in a
-//! datagram), UDP (RFC 5426), or TCP with octet counting (RFC 6587).
+//! Sends findings to a syslog daemon as RFC 5424 messages: to a local datagram socket, over UDP
+//! (RFC 5426), or over TCP with octet counting (RFC 6587).
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
@@ -12,25 +12,26 @@ use crate::report::Message;
 /// The facility "log audit" (13) of RFC 5424, section 6.2.1.
 const FACILITY: u8 = 13;
 
-/// The structured data ID of a finding (RFC 5424, section 6.3.2). 32473 is the enterprise number
-/// for examples (RFC 5612), because the project does not have its own.
+/// The structured data ID of a finding (RFC 5424, section 6.3.2). The project has no enterprise
+/// number, so it uses 32473, which is reserved for examples (RFC 5612).
 const STRUCTURED_DATA_ID: &str = "finding@32473";
 
-/// The time that a daemon may take. It must never delay the audit.
+/// The timeout for a TCP connection and for sending, so that a slow daemon does not delay the
+/// audit.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where messages are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SyslogTarget {
-    /// A socket on this host.
+    /// The path of a local datagram socket.
     Local(std::path::PathBuf),
-    /// Datagrams to a host and port.
+    /// UDP datagrams to a host and port.
     Udp(String),
-    /// A connection to a host and port.
+    /// A TCP connection to a host and port.
     Tcp(String),
 }
 
-/// The text is not a valid target.
+/// A string is not a valid target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]")]
 pub struct UnknownTarget;
@@ -54,7 +55,7 @@ impl SyslogTarget {
     }
 }
 
-/// A syslog daemon.
+/// A client of a syslog daemon.
 pub struct Syslog {
     route: Route,
     /// The name of this host, or `-` if it has none that RFC 5424 allows.
@@ -109,13 +110,13 @@ impl Syslog {
     }
 }
 
-/// Returns whether the daemon still holds its end of a connection. Data written to a closed
+/// Returns whether the daemon has not closed the connection yet. Data written to a closed
 /// connection is lost.
 fn is_open(stream: &TcpStream) -> bool {
     let is_open = stream.set_nonblocking(true).is_ok()
         && match stream.peek(&mut [0]) {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            // A daemon that sends data is still connected. At the end of its stream it is not.
+            // Reading no bytes means that the daemon has closed the connection.
             Ok(read) => read > 0,
         };
     stream.set_nonblocking(false).is_ok() && is_open
@@ -137,7 +138,7 @@ fn resolve(to: &str) -> io::Result<SocketAddr> {
     to.to_socket_addrs()?.next().ok_or_else(|| io::Error::other(format!("{to} has no address")))
 }
 
-/// Returns the name of this host as RFC 5424, section 6.2.4, allows it.
+/// Returns the name of this host, or `-` if RFC 5424, section 6.2.4, does not allow it.
 fn host_name() -> String {
     #[cfg(unix)]
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -149,7 +150,7 @@ fn host_name() -> String {
     name.filter(is_fit).unwrap_or_else(|| "-".to_owned())
 }
 
-/// Formats the message (RFC 5424, section 6) with the finding's fields as structured data.
+/// Formats a message (RFC 5424, section 6) with the fields of the finding as structured data.
 fn format_message(host: &str, Message { severity, time, fields, text }: &Message) -> String {
     let level = match severity {
         Severity::Critical => 2,

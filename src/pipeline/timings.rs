@@ -1,4 +1,4 @@
-//! Measures the wall and processor time of each step, for `--timings`.
+//! Measures the wall-clock time and the processor time of each step, for `--timings`.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

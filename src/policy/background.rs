@@ -1,17 +1,17 @@
-//! Traffic found in every network, which belongs to no product.
+//! Background traffic, which occurs in every network and does not belong to a product.
 
 use crate::model::Transport;
 
-/// Traffic that belongs to no product. Except for ICMP, only traffic to a broadcast, multicast or
-/// link-local address, or in direct answer to such traffic, is background traffic.
+/// A kind of background traffic. Except for ICMP, only traffic to a broadcast, multicast or
+/// link-local address, or a direct reply to such traffic, is background traffic.
 #[derive(Clone, Debug)]
 pub struct Background {
-    /// Its stable name.
+    /// The stable name.
     pub id: String,
     /// The protocol above IP.
     pub transport: Transport,
-    /// The server port; `None` matches every port.
+    /// The server port, or `None` for all ports.
     pub port: Option<u16>,
-    /// Whether it is background traffic towards any address (ICMP).
+    /// Whether traffic to any address is background traffic (ICMP).
     pub anywhere: bool,
 }

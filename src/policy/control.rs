@@ -1,4 +1,4 @@
-//! Ethertypes of control traffic, which cannot hide a conversation.
+//! EtherTypes of control traffic, which cannot contain a conversation between hosts.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -8,8 +8,8 @@ use super::csv_file::each_record;
 
 const FILE: &str = include_str!("../../rules/overlays/control-ethertypes.csv");
 
-/// Returns whether frames of an ethertype are control traffic, for example of switches or network
-/// cards. Such frames never carry packets of hosts.
+/// Returns whether frames with this EtherType are control traffic, for example from switches or
+/// network cards. Such frames never carry packets between hosts.
 pub fn is_control(ethertype: u16) -> bool {
     static KNOWN: OnceLock<BTreeSet<u16>> = OnceLock::new();
     KNOWN.get_or_init(load).contains(&ethertype)
@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn control_traffic_is_known_and_what_may_carry_packets_is_not() {
         assert!([0x88cc, 0x8809, 0x888e, 0x886f, 0].into_iter().all(is_control));
-        // IP, Cisco metadata, Arista, and a VLAN tag of a vendor.
+        // IPv4, Cisco metadata, Arista, and a vendor's VLAN tag.
         assert!(![0x0800, 0x8909, 0xd28b, 0x9200].into_iter().any(is_control));
         assert_eq!(load().len(), FILE.lines().filter(|line| line.starts_with("0x")).count());
     }

@@ -1,8 +1,8 @@
-//! CSV files of rules and hosts, read with the line of every row.
+//! Reading CSV files of rules and hosts. Each row keeps its line number for error messages.
 
 use super::Diagnostics;
 
-/// A row of a CSV file, by column name.
+/// A row of a CSV file, with access to cells by column name.
 pub(super) struct CsvRecord<'a> {
     pub line: usize,
     header: &'a csv::StringRecord,
@@ -10,19 +10,20 @@ pub(super) struct CsvRecord<'a> {
 }
 
 impl<'a> CsvRecord<'a> {
-    /// Returns the trimmed cell of a column; empty if the column is missing.
+    /// Returns the trimmed cell of a column, or an empty string if the column is missing.
     pub fn get(&self, column: &str) -> &'a str {
         let position = self.header.iter().position(|name| name.trim() == column);
         position.and_then(|p| self.cells.get(p)).unwrap_or_default().trim()
     }
 
-    /// Returns the items of a cell that holds a list.
+    /// Returns the items of a cell that contains a list separated by semicolons.
     pub fn list(&self, column: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         self.get(column).split(';').map(str::trim).filter(|item| !item.is_empty())
     }
 }
 
-/// Reads `text`, which must have the `columns`, and passes each row to `visit`.
+/// Reads `text`, which must have all `columns`, and passes each row to `visit`. Adds errors to
+/// `problems`.
 pub(super) fn each_record(
     text: &str,
     columns: &[&str],
@@ -63,9 +64,9 @@ pub(super) fn each_record(
     }
 }
 
-/// Returns the line of a record. The reader gives the position where the previous record ended.
-/// That may be before the end of its line (with Windows line endings), before empty lines and
-/// before comments.
+/// Returns the line of a record, counted from 1. The CSV reader gives the position at which the
+/// previous record ended. That may be before the end of that record's line (with Windows line
+/// endings), before empty lines or before comments.
 fn line_of(text: &str, position: &csv::Position) -> usize {
     let rest = text.get(position.byte() as usize..).unwrap_or_default();
     let mut line = position.line() as usize;

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::{fmt, io};
 
-/// A problem with the file and line that it concerns.
+/// A problem in a file, with its line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
     /// The file as the user named it.
     pub file: String,
-    /// The line, counted from 1; 0 if the problem concerns the whole file.
+    /// The line, counted from 1, or 0 if the problem concerns the whole file.
     pub line: usize,
     /// What is wrong, and what would be right.
     pub message: String,
@@ -33,7 +33,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Creates an empty list of problems of `file`.
+    /// Creates an empty list of problems for `file`.
     pub fn of(file: &str) -> Self {
         Self { file: file.to_owned(), list: Vec::new() }
     }
@@ -43,7 +43,8 @@ impl Diagnostics {
         self.list.push(Diagnostic { file: self.file.clone(), line, message: message.into() });
     }
 
-    /// Returns the value if there are no problems, else all problems in the order of their lines.
+    /// Returns the value if there are no problems. Otherwise, returns all problems in the order of
+    /// their lines.
     pub fn or<T>(mut self, value: T) -> Result<T, Vec<Diagnostic>> {
         if self.list.is_empty() {
             return Ok(value);
@@ -55,7 +56,7 @@ impl Diagnostics {
 }
 
 /// Returns `; did you mean "..."?` with the known word that is most similar to `word`, or an empty
-/// text if none is similar.
+/// string if no known word is similar.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     near(word, known, 0.75)
 }
@@ -70,8 +71,8 @@ fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>, least: f64) ->
         .map_or_else(String::new, |(_, k)| format!("; did you mean \"{k}\"?"))
 }
 
-/// Returns why a file that the user named cannot be read. If it does not exist, the text suggests
-/// the file beside it with the most similar name.
+/// Returns the reason why a file that the user named cannot be read. If the file does not exist,
+/// the message suggests a file with a similar name in the same folder.
 pub fn unreadable(path: &Path, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::NotFound {
         return error.to_string();
@@ -82,7 +83,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> String {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort_unstable();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // A folder may contain anything, so only a likely misspelling is worth a suggestion.
+    // A folder may contain any files, so only a likely misspelling is worth a suggestion.
     format!("{error}{}", near(&name, names.iter().map(String::as_str), 0.88))
 }
 

@@ -1,14 +1,15 @@
-//! The rows that one matrix opens and closes compared with another.
+//! The differences between two matrices: the traffic that one documents and the other does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EndpointTarget, Matrix, Row, Scope};
 
-/// A row of one matrix that the other does not have, or not for all of its pairs of roles.
+/// A row of one matrix that the other does not have, or does not have for all of its pairs of
+/// roles.
 pub struct MatrixChange<'m> {
     /// The row.
     pub row: &'m Row,
-    /// The source roles that the other matrix does not allow; `any address` for all addresses.
+    /// The source roles that the other matrix does not allow, or `any address` for all addresses.
     pub from: Vec<&'m str>,
     /// The destination roles, or the name or address of an endpoint.
     pub to: Vec<String>,
@@ -17,13 +18,13 @@ pub struct MatrixChange<'m> {
 }
 
 impl Matrix {
-    /// Returns the rows of this matrix as far as `other` does not document the same traffic.
+    /// Returns the traffic that this matrix documents and `other` does not.
     pub fn beyond<'m>(&'m self, other: &Matrix) -> Vec<MatrixChange<'m>> {
         self.rows.iter().flat_map(|row| self.row_beyond(row, other)).collect()
     }
 
     fn row_beyond<'m>(&'m self, row: &'m Row, other: &Matrix) -> Vec<MatrixChange<'m>> {
-        // The pairs are grouped by destination first, so that destinations with the same sources
+        // The pairs are first grouped by destination, so that destinations with the same sources
         // form one change.
         let mut by_destination: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for (source, slug) in self.sides(row.source) {
@@ -44,7 +45,7 @@ impl Matrix {
         by_sources.into_iter().map(change).collect()
     }
 
-    /// Returns the slugs of the roles that a side stands for, each with the text to show. The slug
+    /// Returns the slugs of the roles that a side includes, each with the text to display. The slug
     /// is `None` for any address.
     fn sides(&self, role: usize) -> Vec<(Option<&str>, &str)> {
         match &self.roles[role] {
@@ -62,7 +63,7 @@ impl Matrix {
         }
     }
 
-    /// Returns the source roles for which this matrix documents the service of `wanted`, at one or
+    /// Returns the source roles for which this matrix documents the service of `wanted` at one or
     /// more of the destinations.
     fn sources_of(&self, wanted: &Row, destinations: &[String]) -> Vec<String> {
         let rows = self
@@ -79,7 +80,8 @@ impl Matrix {
         role.is_any || role.slug == slug || self.role_names(role.members).contains(&slug)
     }
 
-    /// Returns whether a row of this matrix documents the service of `wanted` between these two.
+    /// Returns whether a row of this matrix documents the service of `wanted` between this source
+    /// and this destination.
     fn documents(&self, wanted: &Row, source: Option<&str>, destination: &str) -> bool {
         self.rows.iter().any(|row| {
             self.is_same_service(row, wanted, destination)

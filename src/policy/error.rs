@@ -1,4 +1,4 @@
-//! Errors in words that a user wrote, wherever they stand.
+//! Errors in names, patterns and examples that a user wrote, whatever file they are in.
 
 use super::{Diagnostic, MATRICES, OVERLAYS, nearest};
 
@@ -8,7 +8,7 @@ pub enum PolicyError {
     /// A file that cannot be read.
     #[error(transparent)]
     File(#[from] Diagnostic),
-    /// A name that no matrix has.
+    /// An unknown name of a matrix.
     #[error(
         "no matrix is called \"{0}\"{near} (known: {known}, or a folder of rules)",
         near = nearest(.0, MATRICES.iter().copied()),
@@ -18,14 +18,14 @@ pub enum PolicyError {
     /// A file that does not exist.
     #[error("no such file")]
     NoFile,
-    /// A name that no overlay has.
+    /// An unknown name of an overlay.
     #[error(
         "no overlay is called \"{0}\"{near} (known: {known}, or a CSV file)",
         near = nearest(.0, OVERLAYS.iter().copied()),
         known = OVERLAYS.join(", ")
     )]
     NoOverlay(String),
-    /// A name that stands for several roles.
+    /// A name of a group of roles.
     #[error(
         "\"{name}\" is a group of roles; give the role of the host: {members}",
         members = .members.join(", ")
@@ -36,7 +36,7 @@ pub enum PolicyError {
         /// The slugs of the roles.
         members: Vec<String>,
     },
-    /// A role that no host can play.
+    /// A role that no host can have.
     #[error("\"{0}\" is not a role that a host can have")]
     NotPlayable(String),
     /// A role of a host that the matrix does not have.
@@ -46,7 +46,7 @@ pub enum PolicyError {
     UnknownRole {
         /// The name.
         name: String,
-        /// The role with the most similar name, in words.
+        /// A suggestion of the role with the most similar name, or an empty string.
         near: String,
     },
     /// A role in a rule that the matrix does not have.
@@ -54,13 +54,13 @@ pub enum PolicyError {
     UnknownSlug {
         /// The slug.
         slug: String,
-        /// The role with the most similar slug, in words.
+        /// A suggestion of the role with the most similar slug, or an empty string.
         near: String,
     },
-    /// An address in place of a name.
+    /// An address instead of a name.
     #[error("\"{0}\" is an address, not a name")]
     AddressForName(String),
-    /// A text that is not a host name.
+    /// A string that is not a valid host name.
     #[error("\"{0}\" is not a host name like www.example.com")]
     NotAName(String),
     /// A pattern with too many stars, or with a star in a wrong place.
@@ -75,7 +75,7 @@ pub enum PolicyError {
     /// An example with an invalid port.
     #[error("\"{0}\" is not a port")]
     NotAPort(String),
-    /// An example with a role that no host plays.
+    /// An example with a role that no host can have.
     #[error("no host can have the role \"{0}\"")]
     NobodyPlays(String),
 }

@@ -1,7 +1,8 @@
-//! The site's exceptions: traffic that the matrix does not permit but that a person answers for.
+//! The site's exceptions: traffic that the matrix does not allow but that a person is responsible
+//! for.
 //!
-//! They are a CSV list. Owner, reason, approval, creation and expiry are mandatory, and all
-//! problems are reported at once.
+//! Exceptions are rows of a CSV file. Owner, reason, approval, creation and expiry are mandatory.
+//! All problems are reported at once.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,7 +31,7 @@ pub const EXCEPTION_COLUMNS: &[&str] = &[
     "expires",
 ];
 
-/// The beginning of a reason that has not been written yet.
+/// The prefix of the placeholder for a reason that has not been written yet.
 pub const UNFILLED: &str = "TO BE FILLED IN:";
 
 /// A list of exceptions.
@@ -42,53 +43,54 @@ pub struct Exceptions {
     pub sha256: String,
     /// The exceptions, in the order of the file.
     pub list: Vec<Exception>,
-    /// The time against which expiry is checked, instead of the last packet of each conversation.
+    /// The time against which expiry is checked. Without it, the time of the last packet of each
+    /// conversation is used.
     pub as_of: Option<Nanos>,
 }
 
 /// One exception.
 #[derive(Clone, Debug)]
 pub struct Exception {
-    /// Its name in the list.
+    /// The unique name of the exception.
     pub id: String,
-    /// The side that may open connections.
+    /// The side that may initiate connections.
     pub from: ExceptionParty,
     /// The side that may accept them.
     pub to: ExceptionParty,
-    /// The protocol above IP; `None` for every protocol.
+    /// The protocol above IP, or `None` for all protocols.
     pub transport: Option<Transport>,
-    /// The lowest and the highest port; `None` for every port.
+    /// The lowest and the highest port, or `None` for all ports.
     pub ports: Option<(u16, u16)>,
-    /// Whether it applies in both directions.
+    /// Whether the exception applies in both directions.
     pub both: bool,
-    /// The person who answers for it.
+    /// The person who is responsible for the exception.
     pub owner: String,
-    /// Why it is needed.
+    /// The reason why the exception is needed.
     pub reason: String,
-    /// The person who approved it.
+    /// The person who approved the exception.
     pub approved_by: String,
-    /// The day on which it was created.
+    /// The day on which the exception was created.
     pub created: Date,
-    /// The last day on which it is valid.
+    /// The last day on which the exception is valid.
     pub expires: Date,
-    /// The first moment of the day on which it was created.
+    /// The start of the day of creation (UTC).
     pub begins: Nanos,
-    /// The first moment at which it is no longer valid.
+    /// The start of the day after the last valid day (UTC).
     pub ends: Nanos,
-    /// Its line in the file.
+    /// The line in the file.
     pub line: usize,
 }
 
 /// One side of an exception.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExceptionParty {
-    /// A host of the inventory, by number.
+    /// The index of a host in the inventory.
     Host(usize),
-    /// A network of the inventory, by number.
+    /// The index of a network in the inventory.
     Network(usize),
     /// An address or a prefix.
     Addresses(IpNet),
-    /// Any party that plays one of these roles.
+    /// Any party that has one of these roles.
     Roles(RoleSet),
     /// Any address.
     Any,
@@ -97,14 +99,14 @@ pub enum ExceptionParty {
 /// The exception that matches some traffic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExceptionMatch {
-    /// A valid exception, by number.
+    /// The index of a valid exception.
     Holds(usize),
-    /// An exception that would apply but has expired, by number.
+    /// The index of an exception that would apply but has expired.
     Expired(usize),
 }
 
 impl ExceptionParty {
-    /// Returns whether it covers every address, however it is written.
+    /// Returns whether the side includes all addresses, whether written as `*` or as a prefix.
     fn is_anybody(&self) -> bool {
         match self {
             Self::Any => true,
@@ -139,8 +141,9 @@ impl Exception {
 }
 
 impl Exceptions {
-    /// Returns the exception for some traffic whose last packet arrived at `last`. A valid
-    /// exception takes precedence over an expired one. Among equals the first of the list applies.
+    /// Returns the exception that matches traffic whose last packet arrived at `last`. A valid
+    /// exception takes precedence over an expired one. If several are equal, the first in the list
+    /// applies.
     pub fn find(
         &self,
         ends: [(&Party, IpAddr); 2],
@@ -154,7 +157,7 @@ impl Exceptions {
             if !exception.matches(ends, transport, port) {
                 continue;
             }
-            // Traffic without a time is not checked against an expiry date.
+            // Without a timestamp, the expiry date cannot be checked.
             if now.is_none_or(|now| now < exception.ends) {
                 return Some(ExceptionMatch::Holds(number));
             }
@@ -163,7 +166,7 @@ impl Exceptions {
         expired
     }
 
-    /// Returns what an auditor would question about each exception, with its line.
+    /// Returns warnings about exceptions that an auditor would question.
     pub fn warnings(&self) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         for exception in &self.list {
@@ -207,7 +210,7 @@ impl Exceptions {
         warnings
     }
 
-    /// Reads a list and checks it against an inventory and its matrix.
+    /// Reads a list of exceptions and checks it against an inventory and its matrix.
     pub fn load(
         file: &str,
         text: &str,
@@ -247,7 +250,7 @@ impl ExceptionReader<'_, '_> {
         self.problems.add(self.record.line, message);
     }
 
-    /// Reads one exception. Returns `None` if it cannot be read, after reporting all its problems.
+    /// Reads one exception. If it is not valid, reports all its problems and returns `None`.
     fn read(mut self) -> Option<Exception> {
         for column in ["id", "owner", "reason", "approved_by", "created", "expires"] {
             if self.record.get(column).is_empty() {
@@ -367,7 +370,7 @@ impl ExceptionReader<'_, '_> {
     }
 }
 
-/// Returns the first moment of a day (UTC).
+/// Returns the start of a day (UTC).
 fn start_of(day: Date) -> Option<Nanos> {
     let start = day.to_zoned(TimeZone::UTC).ok()?;
     Nanos::try_from(start.timestamp().as_nanosecond()).ok()

@@ -1,8 +1,8 @@
-//! The inventory: which host plays which role, which features the farm uses, and what the capture
-//! covers.
+//! The inventory: the roles of hosts, the features that the farm uses, and the coverage of the
+//! capture.
 //!
-//! An inventory is a TOML file, or a CSV file that lists only hosts. In both cases all problems are
-//! reported at once.
+//! An inventory is a TOML file, or a CSV file that lists only hosts. In both cases, all problems
+//! are reported at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use super::csv_file::each_record;
 use super::{Diagnostic, Diagnostics, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
-/// A commented inventory to start from.
+/// A commented inventory that users can start from.
 pub const TEMPLATE: &str = include_str!("template.toml");
 
 /// A farm and its surroundings.
@@ -26,47 +26,48 @@ pub struct Inventory {
     pub file: String,
     /// SHA-256 of the file, in hex.
     pub sha256: String,
-    /// The farm's name.
+    /// The name of the farm.
     pub farm: String,
-    /// The name of the matrix, or a folder of rules.
+    /// The name of the matrix, or the path of a folder with rules.
     pub matrix: String,
-    /// Whether an address that matches nothing is a client towards gateways and HALB.
+    /// Whether an unlisted address counts as a client when it connects to a gateway or HALB, or
+    /// broadcasts.
     pub clients_any: bool,
-    /// Whether each feature is on or off. A feature that is not named is unknown.
+    /// Whether each feature is on or off. The state of a feature that is not listed is unknown.
     pub features: BTreeMap<String, bool>,
     /// The hosts.
     pub hosts: Vec<Host>,
     /// The networks.
     pub networks: Vec<Network>,
-    /// Destinations known by name or address.
+    /// The external destinations that are known by name or address.
     pub services: Vec<Service>,
-    /// Ports that the site moved.
+    /// The documented ports that the site moved.
     pub moved: Vec<MovedPort>,
-    /// What the capture covers, if it is stated.
+    /// The coverage of the capture, if the inventory states it.
     pub covers: Option<CoverageStatement>,
     /// The host on which a loopback capture was taken.
     pub on: Option<usize>,
     /// The prefixes that count as internal.
     pub internal: Vec<IpNet>,
-    /// Resolvers whose answers are trusted.
+    /// The resolvers whose answers are trusted.
     pub resolvers: Vec<IpAddr>,
-    /// Tunnels of the site.
+    /// The tunnels that the inventory declares.
     pub tunnels: Vec<Tunnels>,
 }
 
-/// Tunnels of the site, whose content is trusted.
+/// Declared tunnels, whose content is trusted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tunnels {
-    /// The networks that contain both ends of such a tunnel.
+    /// The networks that must contain both endpoints of such a tunnel.
     pub ends: Vec<IpNet>,
     /// The kind of tunnel, one of [`TUNNEL_KINDS`].
     pub kind: &'static str,
-    /// Whether a mirror uses it to send frames to a sensor. Otherwise it carries a network of the
-    /// site.
+    /// Whether the tunnel carries mirrored frames to a sensor. Otherwise, it carries a network of
+    /// the site.
     pub is_mirror: bool,
 }
 
-/// The names of the kinds of tunnels.
+/// The kinds of tunnels that an inventory can declare.
 pub const TUNNEL_KINDS: &[&str] = &[
     "ip-in-ip",
     "gre",
@@ -88,59 +89,59 @@ pub const TUNNEL_KINDS: &[&str] = &[
 /// A host.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its IP addresses.
+    /// The IP addresses.
     pub addresses: Vec<IpAddr>,
-    /// Its hardware addresses, as far as they are listed.
+    /// The hardware addresses that the inventory lists.
     pub macs: Vec<Mac>,
-    /// Its roles.
+    /// The roles.
     pub roles: RoleSet,
-    /// The hosts that hold it, if it is a virtual address.
+    /// The hosts that can hold this entry's addresses, if they are virtual.
     pub held_by: Vec<usize>,
-    /// The networks for whose addresses it answers ARP requests.
+    /// The networks for whose addresses the host answers ARP requests.
     pub answers_arp_for: Vec<IpNet>,
-    /// Its line in the file.
+    /// The line in the file.
     pub line: usize,
 }
 
 impl Host {
-    /// Returns whether it is a virtual address that other hosts hold.
+    /// Returns whether the entry is a virtual address that other hosts hold.
     pub fn is_virtual(&self) -> bool {
         !self.held_by.is_empty()
     }
 }
 
-/// A network whose addresses all play the same roles.
+/// A network whose addresses all have the same roles.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its prefix.
+    /// The prefix.
     pub cidr: IpNet,
-    /// The roles of every address in it.
+    /// The roles of all addresses in the network.
     pub roles: RoleSet,
-    /// Its line in the file.
+    /// The line in the file.
     pub line: usize,
 }
 
-/// A destination known by name or address.
+/// An external destination that is known by name or address.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// The number of its role.
+    /// The index of its role in the matrix.
     pub role: usize,
-    /// Names that DNS or TLS may show.
+    /// The names that DNS, TLS or HTTP may show.
     pub names: Vec<Pattern>,
-    /// Its addresses.
+    /// The addresses.
     pub addresses: Vec<IpAddr>,
-    /// Its line in the file.
+    /// The line in the file.
     pub line: usize,
 }
 
-/// A documented port that this site moved to another number.
+/// A documented port that the site moved to another number.
 #[derive(Clone, Debug)]
 pub struct MovedPort {
-    /// The roles that listen on it.
+    /// The roles that listen on the port.
     pub roles: RoleSet,
     /// TCP or UDP.
     pub transport: Transport,
@@ -148,7 +149,7 @@ pub struct MovedPort {
     pub from: u16,
     /// The port that the site uses instead.
     pub to: u16,
-    /// The only host that the move applies to; `None` for all hosts with these roles.
+    /// The only host on which the port is moved, or `None` for all hosts with these roles.
     pub host: Option<usize>,
 }
 
@@ -161,22 +162,22 @@ pub enum CoverageStatement {
     Hosts(Vec<usize>),
 }
 
-/// Returns whether a file is read as TOML. Only a file whose name ends in `.csv` is read as a CSV
-/// list of hosts.
+/// Returns whether a file is read as TOML. Only files whose names end in `.csv` are read as CSV
+/// lists of hosts.
 pub fn is_toml(file: &str) -> bool {
     !file.to_lowercase().ends_with(".csv")
 }
 
 impl Inventory {
-    /// Returns the prefixes that count as internal unless the inventory states others: the private
-    /// and unique-local ones.
+    /// Returns the prefixes that count as internal unless the inventory lists others: the private
+    /// and the unique local addresses.
     pub fn usual_internal() -> Vec<IpNet> {
         let prefixes = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         prefixes.iter().filter_map(|prefix| prefix.parse().ok()).collect()
     }
 
-    /// Returns the rules that a TOML inventory names, before anything else in it is read. Errors in
-    /// the file are reported when the inventory is loaded.
+    /// Returns the rules that a TOML inventory names. They are needed before the rest of the
+    /// inventory can be read. Errors in the file are reported later, when the inventory is loaded.
     pub fn rules_named(text: &str) -> NamedRules {
         let (document, _) = DeTable::parse_recoverable(text);
         let farm = document.get_ref().get("farm").and_then(|farm| farm.get_ref().as_table());
@@ -235,7 +236,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count()
 }
 
-/// A text with the line that contains it.
+/// A string with its line in the file.
 pub type AtLine = (String, usize);
 
 /// The rules that an inventory names.
@@ -245,11 +246,11 @@ pub struct NamedRules {
     pub matrix: Option<AtLine>,
     /// The overlays.
     pub overlays: Vec<AtLine>,
-    /// Whether background traffic is to be judged like any other.
+    /// Whether background traffic is judged like other traffic.
     pub no_background: bool,
 }
 
-/// Returns whether a single host can have the address.
+/// Returns whether the address can belong to a single host.
 fn is_somebody(address: IpAddr) -> bool {
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let is_any = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
@@ -257,8 +258,8 @@ fn is_somebody(address: IpAddr) -> bool {
 }
 
 struct InventoryLoader<'a> {
-    /// The byte offset at which each line except the first starts. It is kept because a line is
-    /// looked up for every value.
+    /// The byte offsets at which the lines start, except the first line. They are stored because a
+    /// line is looked up for every value.
     lines: Vec<usize>,
     matrix: &'a Matrix,
     problems: Diagnostics,
@@ -324,8 +325,8 @@ impl<'a> InventoryLoader<'a> {
             Some(farm) => self.farm(farm),
             None => self.problems.add(1, "the table [farm] with the key \"matrix\" is missing"),
         }
-        // Hosts are read in two passes, because virtual addresses and moved ports may name hosts
-        // that are listed later.
+        // Hosts are read in two passes, because a virtual address may name hosts that are listed
+        // later.
         for table in self.tables(document, "host") {
             self.toml_host(table);
         }
@@ -500,7 +501,7 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the networks that a key lists.
+    /// Returns the networks in the list of a key, or `None` if the key is missing.
     fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
         let mut networks = Vec::new();
         for (text, line) in self.texts(table, key)? {
@@ -514,7 +515,7 @@ impl<'a> InventoryLoader<'a> {
         Some(networks)
     }
 
-    /// Reads the stated tunnels from an array of tables or of inline tables.
+    /// Reads the declared tunnels from an array of tables or of inline tables.
     fn stated_tunnels(&mut self, value: &Spanned<DeValue<'_>>) {
         let wrong =
             "write tunnels = [{ ends = [\"10.0.0.0/24\"], kind = \"vxlan\", use = \"overlay\" }]";
@@ -646,12 +647,12 @@ impl<'a> InventoryLoader<'a> {
         roles
     }
 
-    /// Sorts the hosts by name, so that no result depends on their order in the file.
+    /// Sorts the hosts by name, so that results do not depend on their order in the file.
     fn sort_hosts(&mut self) {
         self.inventory.hosts.sort_by(|a, b| (&a.name, a.line).cmp(&(&b.name, b.line)));
     }
 
-    /// Returns the number of the host that a text names.
+    /// Returns the index of the host with this name. Reports a problem if there is none.
     fn named_host(&mut self, (name, line): &AtLine) -> Option<usize> {
         let found = self.inventory.hosts.iter().position(|h| h.name == *name);
         if found.is_none() {
@@ -804,7 +805,7 @@ impl<'a> InventoryLoader<'a> {
                         format!("{transport} port {from} of {slugs} is already moved above");
                     self.problems.add(line, message);
                 }
-                // A host that the inventory does not list has been reported.
+                // An unknown host was already reported.
                 if host != Some(None) {
                     let host = host.flatten();
                     self.inventory.moved.push(MovedPort { roles, transport, from, to, host });

@@ -1,5 +1,5 @@
-//! Problems of a matrix that can be read: rows that repeat, hide or contradict each other, or that
-//! no capture can ever show.
+//! Problems in a valid matrix: rows that repeat, hide or contradict each other, or whose traffic no
+//! capture can show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -26,8 +26,8 @@ impl Matrix {
         problems
     }
 
-    /// Returns the number of pairs of roles that a row covers. Of two rows that document the same
-    /// traffic, the narrower one decides.
+    /// Returns the number of pairs of roles that a row covers. If two rows document the same
+    /// traffic, the narrower one determines the ruling.
     pub fn breadth(&self, row: &Row) -> usize {
         let side = |role: usize| match &self.roles[role] {
             role if role.is_any => RoleSet::MAX,
@@ -36,9 +36,9 @@ impl Matrix {
         side(row.source) * side(row.destination)
     }
 
-    /// Returns the sort key of a row among those that document the same traffic; the least key
-    /// decides. The matrix comes before its overlays, certain rows come before doubtful ones, and
-    /// rows for few roles come before rows for many.
+    /// Returns the sort key of a row among those that document the same traffic. The row with the
+    /// lowest key determines the ruling. The matrix comes before its overlays, certain rows come
+    /// before doubtful ones, and rows for few roles come before rows for many.
     pub fn precedence(&self, number: usize) -> (bool, bool, usize, usize) {
         let row = &self.rows[number];
         (row.overlay.is_some(), row.is_doubtful(), self.breadth(row), number)
@@ -68,7 +68,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks that a capture could show the traffic where it is expected.
+    /// Checks that a capture could show the traffic if it is expected.
     fn check_observable(&mut self, row: &Row) {
         if row.scope == Scope::Localhost && row.is_expected() {
             self.add(row, "is expected, but stays inside a host, where no span sees it");
@@ -84,7 +84,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks that what the row requires can ever happen.
+    /// Checks that the requirements of the row can be met.
     fn check_satisfiable(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.is_expected() && row.watch_s == 0 {
@@ -140,7 +140,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Reports earlier rows that say the same or nearly the same.
+    /// Reports earlier rows that document the same traffic, or some of it.
     fn check_overlaps(&mut self, number: usize, row: &Row) {
         let matrix = self.matrix;
         let relation = |r: &Row| (r.source, r.destination, r.transport, r.scope);
@@ -179,8 +179,8 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks that the row can ever decide. This needs a pair of roles and a port for which no
-    /// other row takes precedence.
+    /// Checks that the row can determine a ruling. There must be a pair of roles and a port for
+    /// which no other row takes precedence.
     fn check_shadowed(&mut self, number: usize, row: &Row) {
         let matrix = self.matrix;
         let mine = matrix.precedence(number);
@@ -204,8 +204,8 @@ impl Lint<'_> {
                 for port in edges(row, rivals.iter().map(|r| &matrix.rows[*r])) {
                     let hides = |r: &&usize| {
                         let other = &matrix.rows[**r];
-                        // The other row may need a feature that this row does not need. While that
-                        // feature is off, this row decides.
+                        // The other row may need a feature that this row does not need. If that
+                        // feature is off, this row determines the ruling.
                         other.features.iter().all(|f| row.features.contains(f))
                             && other.ports.contains(&port)
                             && matrix.is_source(other, source)
@@ -255,7 +255,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Reports names that would stand for two roles in an inventory.
+    /// Reports names that would be ambiguous in an inventory because two roles have them.
     fn check_names(&mut self) {
         let mut known: BTreeMap<String, &str> = BTreeMap::new();
         for role in self.matrix.roles.iter().filter(|role| role.is_playable()) {
@@ -274,8 +274,8 @@ impl Lint<'_> {
     }
 }
 
-/// Returns the ports of a row at which another row could take over. These are its own first and
-/// last port and those next to the ends of the others.
+/// Returns the ports of a row that are enough to find one where no other row takes precedence: its
+/// own first and last port, and the ports next to the ranges of the others.
 fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> {
     let low = *row.ports.start();
     let high = *row.ports.end();
@@ -284,7 +284,7 @@ fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> 
     all.filter(|port| row.ports.contains(port)).collect()
 }
 
-/// Returns whether `wide` includes everything that `narrow` does.
+/// Returns whether `wide` includes all endpoints of `narrow`.
 fn covers(wide: &EndpointTarget, narrow: &EndpointTarget) -> bool {
     match (wide, narrow) {
         (EndpointTarget::Name(pattern), EndpointTarget::Name(name)) => {

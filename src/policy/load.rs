@@ -1,4 +1,4 @@
-//! Reading the rule files into a matrix. All problems of a file are reported at once.
+//! Loading rule files into a matrix. All problems of a file are reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -77,13 +77,13 @@ const BACKGROUND_COLUMNS: &[&str] = &["id", "transport", "port", "towards"];
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RulesMeta {
-    /// The product and its version, in words.
+    /// The name of the product and its version.
     title: Option<String>,
-    /// A word that role names may begin with or omit.
+    /// A word that may precede role names.
     prefix: Option<String>,
 }
 
-/// A file that is being read.
+/// The file that is being read.
 struct FileContext<'a> {
     file: Arc<str>,
     /// The name of the overlay, if the file is an overlay.
@@ -96,8 +96,8 @@ impl FileContext<'_> {
         self.problems.add(record.line, message);
     }
 
-    /// Returns the parsed value of a cell. If there is none, reports the cell with the nearest
-    /// `known` word.
+    /// Returns the parsed value of a cell. If it is `None`, reports the cell and suggests the most
+    /// similar `known` word.
     fn word<T>(
         &mut self,
         record: &CsvRecord<'_>,
@@ -113,7 +113,8 @@ impl FileContext<'_> {
         value
     }
 
-    /// Returns the value of a cell, or the default if the cell is empty.
+    /// Returns the number in a cell, or the default if the cell is empty. If the cell is not a
+    /// number, reports it with `what`, for example "not a number of seconds".
     fn number<T: std::str::FromStr + Default>(
         &mut self,
         record: &CsvRecord<'_>,
@@ -133,7 +134,7 @@ impl FileContext<'_> {
     }
 }
 
-/// The columns of all rule files. Any other column belongs to the site.
+/// The columns of all rule files. Other columns are ignored, so a site can add its own.
 const COLUMNS: &[&str] = &[
     "aliases",
     "announced_by",
@@ -203,7 +204,7 @@ struct MatrixLoader<'m> {
 }
 
 impl MatrixLoader<'_> {
-    /// Reads which product the matrix describes. A site's own matrix need not say so.
+    /// Reads the title of the matrix and the prefix of its role names. Both are optional.
     fn meta(&mut self, (file, text): (&str, &str)) {
         let mut problems = Diagnostics::of(file);
         match toml::from_str::<RulesMeta>(text) {
@@ -220,7 +221,8 @@ impl MatrixLoader<'_> {
         self.problems.extend(problems.or(()).err().into_iter().flatten());
     }
 
-    /// Reads a whole file, so that the problems of all files are reported at once.
+    /// Reads a whole file and collects its problems, so that those of all files are reported at
+    /// once.
     fn read(
         &mut self,
         file: (&str, &str),
@@ -237,8 +239,8 @@ impl MatrixLoader<'_> {
         columns: &[&str],
         each: fn(&mut Self, &CsvRecord<'_>, &mut FileContext<'_>),
     ) {
-        // The name is empty if the file does not exist. An existing but empty file lacks its
-        // columns.
+        // The name is empty if the file does not exist. A file that exists but is empty is
+        // reported, because its columns are missing.
         if file.is_empty() {
             return;
         }
@@ -255,7 +257,8 @@ impl MatrixLoader<'_> {
         }
     }
 
-    /// Reads an overlay, which lists either rows or background traffic. Its columns show which.
+    /// Reads an overlay, which contains either rows or background traffic, depending on its
+    /// columns.
     fn overlay(&mut self, overlay: &RuleFile) {
         let file = (overlay.shown.as_str(), overlay.text.as_str());
         if overlay.is_background() {
@@ -266,7 +269,7 @@ impl MatrixLoader<'_> {
     }
 
     /// Reads the rows of a built-in overlay that is not in use. Problems are ignored, because a
-    /// site's own matrix may lack the roles of these rows.
+    /// site's own matrix may not have the roles of these rows.
     fn unused_overlay(&mut self, overlay: &RuleFile) {
         let mut problems = Diagnostics::of(&overlay.shown);
         let mut reading = FileContext {
@@ -289,8 +292,8 @@ impl MatrixLoader<'_> {
             return reading.add(record, format!("more than {} roles", RoleSet::MAX));
         }
         let kind = match record.get("kind") {
-            // Rules of earlier versions use this word. Nothing else would reveal that they lack
-            // traits.
+            // Rules for earlier versions use this word. Without this check, nothing would report
+            // that they lack traits.
             "ras-component" => {
                 reading.add(
                     record,
@@ -322,7 +325,7 @@ impl MatrixLoader<'_> {
         });
     }
 
-    /// Reads the members of groups, which may be listed after the group.
+    /// Reads the members of groups after all roles, because a group may precede its members.
     fn members(&mut self, text: &str, reading: &mut FileContext<'_>) {
         let mut ignored = Diagnostics::default();
         each_record(text, &[], &mut ignored, |record, _| {
@@ -374,7 +377,7 @@ impl MatrixLoader<'_> {
         }
     }
 
-    /// Reads one row. Returns `None` if it cannot be read, after reporting all its problems.
+    /// Reads one row. If it is not valid, reports its problems and returns `None`.
     fn row(&self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) -> Option<Row> {
         let source = self.role(record, "source_role", reading);
         let (destination, only) = match record.get("destination") {
@@ -468,7 +471,7 @@ impl MatrixLoader<'_> {
         role
     }
 
-    /// Returns the destination of a row that goes to a name or an address.
+    /// Returns the role and the target of a row whose destination is a name or an address.
     fn endpoint(
         &self,
         text: &str,
@@ -616,7 +619,8 @@ impl MatrixLoader<'_> {
     }
 }
 
-/// Returns the protocol and the ports of a row. A single port may be given in `port` alone.
+/// Returns the protocol and the ports of a row. A single port may be given in the column `port`
+/// instead of `port_low` and `port_high`.
 fn ports(
     record: &CsvRecord<'_>,
     reading: &mut FileContext<'_>,

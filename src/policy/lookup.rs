@@ -1,5 +1,5 @@
-//! The policy: a matrix and an inventory, indexed for looking up what an address is and which rows
-//! cover some traffic.
+//! The policy: a matrix and an inventory, indexed to look up the party of an address and the rows
+//! that cover a service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -9,19 +9,19 @@ use ipnet::IpNet;
 use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope, Trait};
 use crate::model::{Mac, Transport, is_link_local};
 
-/// The keyed hash function of the maps that are read for each conversation.
+/// The keyed hash function of the maps that are used for each conversation.
 type LookupHash = ahash::RandomState;
 
-/// What an address is according to the inventory.
+/// The inventory entry that an address belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PartyKind {
-    /// A host, by number.
+    /// The index of a host.
     Host(usize),
-    /// A destination known by name or address, by number.
+    /// The index of an external destination that is known by name or address.
     Service(usize),
-    /// An address in a network, by number of the network.
+    /// The index of the network that contains the address.
     Network(usize),
-    /// A party of which a question gives only the roles.
+    /// A party of which only the roles are known, for example in a question about the matrix.
     RolesOnly,
     /// An address that is not in the inventory.
     Stranger,
@@ -30,29 +30,29 @@ pub enum PartyKind {
 /// One end of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Party {
-    /// What the inventory knows about it.
+    /// The inventory entry.
     pub kind: PartyKind,
-    /// Its roles.
+    /// The roles.
     pub roles: RoleSet,
 }
 
 /// The state of the features of a row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FeatureState {
-    /// All of them are on, or the row needs none.
+    /// All features are on, or the row does not need any.
     On,
-    /// None of them is off, but the inventory does not name at least one.
+    /// No feature is off, but the inventory does not list at least one of them.
     Unknown,
-    /// At least one of them is off.
+    /// At least one feature is off.
     Off,
 }
 
 /// A row that covers a port at this site.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
-    /// The row's position in the matrix.
+    /// The index of the row in the matrix.
     pub row: usize,
-    /// Whether the port is one to which the site moved a documented port.
+    /// Whether the site moved a documented port of the row to this port.
     pub moved: bool,
 }
 
@@ -66,18 +66,18 @@ pub struct Policy {
     /// The site's exceptions.
     pub exceptions: Exceptions,
     addresses: HashMap<IpAddr, PartyKind, LookupHash>,
-    /// The host of each hardware address.
+    /// The index of the host that has each hardware address.
     macs: HashMap<Mac, usize, LookupHash>,
     networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, LookupHash>,
     port_ranges: Vec<usize>,
-    /// The roles that strangers play if clients may be any address.
+    /// The roles that unlisted addresses have if clients may have any address.
     clients: RoleSet,
     /// The roles through which clients enter the farm.
     entrances: RoleSet,
-    /// The roles whose answers to lookups are trusted.
+    /// The roles whose DNS answers are trusted.
     directories: RoleSet,
-    /// For each host, the hosts that it stands for.
+    /// For each host, the host itself or, for a virtual address, its holders.
     holders: Vec<Vec<usize>>,
 }
 
@@ -91,7 +91,7 @@ impl Policy {
         for (number, host) in inventory.hosts.iter().enumerate() {
             addresses.extend(host.addresses.iter().map(|a| (*a, PartyKind::Host(number))));
         }
-        // One map per prefix length, longest first, so that a lookup costs one probe per length.
+        // One map per prefix length, longest first, so that a lookup needs one probe per length.
         let mut networks: BTreeMap<u8, HashMap<IpAddr, usize, LookupHash>> = BTreeMap::new();
         for (number, network) in inventory.networks.iter().enumerate() {
             let length = network.cidr.prefix_len();
@@ -132,9 +132,9 @@ impl Policy {
         }
     }
 
-    /// Returns the party that an address belongs to. A link-local address belongs to the host whose
-    /// hardware address matches it or its frames. A loopback address belongs to the host on which
-    /// the capture was taken.
+    /// Returns the party that an address belongs to. An unlisted link-local address belongs to the
+    /// host whose hardware address sent its frames or is part of the address. A loopback address
+    /// belongs to the host on which the capture was taken.
     pub fn party<'a>(&self, address: IpAddr, macs: impl IntoIterator<Item = &'a Mac>) -> Party {
         let kind = match self.addresses.get(&address) {
             Some(kind) => *kind,
@@ -166,14 +166,14 @@ impl Policy {
             _ => return None,
         };
         // An interface identifier that is derived from a hardware address has these two bytes in
-        // its middle (RFC 4291, appendix A).
+        // the middle (RFC 4291, appendix A).
         let of_eui = eui
             .filter(|e| e[11..13] == [0xff, 0xfe])
             .map(|e| Mac([e[8] ^ 2, e[9], e[10], e[13], e[14], e[15]]));
         let all = macs.into_iter().copied().chain(of_eui);
         let mut hosts = all.filter_map(|mac| self.host_of_mac(mac));
         let first = hosts.next()?;
-        // An address that two hosts used belongs to neither.
+        // An address that two hosts use belongs to neither of them.
         hosts.all(|other| other == first).then_some(first)
     }
 
@@ -191,13 +191,13 @@ impl Policy {
     }
 
     /// Returns the party of an address that is valid only inside a host but was seen on a network.
-    /// It does not belong to any host.
+    /// Such an address does not belong to any host.
     pub fn nobody() -> Party {
         Party { kind: PartyKind::Stranger, roles: RoleSet::default() }
     }
 
-    /// Returns whether the answers of a resolver are trusted. This is so if the inventory lists it
-    /// or if it plays a directory role, such as domain controller.
+    /// Returns whether the answers of a resolver are trusted: the inventory lists it as a resolver,
+    /// or it has a directory role, such as domain controller.
     pub fn is_resolver(&self, address: IpAddr) -> bool {
         self.inventory.resolvers.contains(&address)
             || self
@@ -205,7 +205,7 @@ impl Policy {
                 .is_some_and(|host| self.inventory.hosts[host].roles.intersects(self.directories))
     }
 
-    /// Returns the network of the inventory with the longest prefix that contains an address.
+    /// Returns the index of the network with the longest prefix that contains an address.
     pub fn network(&self, address: IpAddr) -> Option<usize> {
         self.networks.iter().find_map(|(length, networks)| {
             let prefix = IpNet::new(address, *length).ok()?;
@@ -213,8 +213,8 @@ impl Policy {
         })
     }
 
-    /// Returns the roles that a client plays towards a server. If clients may be any address, a
-    /// stranger is a client when it connects to a gateway or HALB.
+    /// Returns the roles that a client has towards a server. If clients may have any address, an
+    /// unlisted address is a client when it connects to a gateway or HALB.
     pub fn client_roles(&self, client: &Party, server: &Party) -> RoleSet {
         if server.roles.intersects(self.entrances) {
             self.broadcaster_roles(client)
@@ -223,15 +223,15 @@ impl Policy {
         }
     }
 
-    /// Returns the roles of a party that broadcasts. If clients may be any address, a stranger that
-    /// broadcasts is a client.
+    /// Returns the roles of a party that broadcasts. If clients may have any address, an unlisted
+    /// address that broadcasts is a client.
     pub fn broadcaster_roles(&self, client: &Party) -> RoleSet {
         let may_be_client = self.inventory.clients_any && client.kind == PartyKind::Stranger;
         if may_be_client { self.clients } else { client.roles }
     }
 
-    /// Returns the ports of a row as this site uses them, in words. If the site moved one of them
-    /// for all hosts, this is the new port.
+    /// Returns the ports of a row at this site as text. If the site moved one of them for all
+    /// hosts, this is the new port.
     pub fn ports_here(&self, row: &Row) -> String {
         let moved = self.inventory.moved.iter().find(|m| {
             m.transport == row.transport
@@ -242,7 +242,7 @@ impl Policy {
         moved.map_or_else(|| row.ports_text(), |m| m.to.to_string())
     }
 
-    /// Returns the rows that would document a port at `server` if the site had not moved that port.
+    /// Returns the rows that would document a port on `server` if the site had not moved that port.
     pub fn moved_away(
         &self,
         transport: Transport,
@@ -255,8 +255,8 @@ impl Policy {
         })
     }
 
-    /// Returns the roles of the services that a name belongs to, both those of the inventory and
-    /// those of the rules.
+    /// Returns the roles of the external services that a name belongs to, from the inventory and
+    /// from the rules.
     pub fn roles_of_name(&self, name: &str) -> RoleSet {
         let listed =
             self.inventory.services.iter().filter(|s| s.names.iter().any(|n| n.matches(name)));
@@ -265,8 +265,8 @@ impl Policy {
         roles.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
     }
 
-    /// Returns the roles that hosts, networks and services play, and the client roles if clients
-    /// may be any address.
+    /// Returns the roles of all hosts, networks and services, and the client roles if clients may
+    /// have any address.
     pub fn present_roles(&self) -> RoleSet {
         let inventory = &self.inventory;
         let hosts = inventory.hosts.iter().map(|h| h.roles);
@@ -276,14 +276,15 @@ impl Policy {
         hosts.chain(networks).chain(services).fold(anybody, RoleSet::with)
     }
 
-    /// Finds the host on which a capture with loopback traffic was taken, if the inventory does not
-    /// state it. It is the only inventory host that is an end of every conversation between two
-    /// addresses. Returns whether it was found.
+    /// Infers the host on which a capture with loopback traffic was taken, if the inventory does
+    /// not name it. It must be the only listed host that takes part in every conversation except
+    /// loopback traffic. Returns whether a host was found.
     pub fn learn_loopback(&mut self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> bool {
         let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
         for (a, b) in ends {
             if a.is_loopback() || b.is_loopback() {
-                // A loopback address at one end only is forged traffic, not traffic inside a host.
+                // If only one end is a loopback address, the traffic is forged and not internal to
+                // a host.
                 loopback |= a.is_loopback() && b.is_loopback();
                 continue;
             }
@@ -316,8 +317,9 @@ impl Policy {
         }
     }
 
-    /// Returns whether an IPv4 address is the last one of its network. The network is the longest
-    /// prefix of the inventory that contains the address, else its /24.
+    /// Returns whether an IPv4 address is the directed broadcast address of its network. The
+    /// network is the longest prefix in the inventory that contains the address or, for other
+    /// internal addresses, the /24.
     pub fn is_broadcast(&self, address: IpAddr) -> bool {
         let IpAddr::V4(v4) = address else {
             return false;
@@ -330,25 +332,26 @@ impl Policy {
                 let cidr = self.inventory.networks[network].cidr;
                 cidr.prefix_len() < 31 && cidr.broadcast() == address
             }
-            // Outside, the prefix lengths are unknown.
+            // The prefix length is unknown, so a /24 is assumed for internal addresses.
             None => v4.octets()[3] == 255 && self.is_internal(address),
         }
     }
 
-    /// Returns whether an IPv4 address stands for all hosts on a link.
+    /// Returns whether an IPv4 address is the limited or a directed broadcast address.
     pub fn is_everybody(&self, address: IpAddr) -> bool {
         matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) || self.is_broadcast(address)
     }
 
-    /// Returns whether an address counts as internal. Link-local and loopback addresses do, because
-    /// they never cross a router.
+    /// Returns whether an address counts as internal. Link-local and loopback addresses always do,
+    /// because their packets never cross a router.
     pub fn is_internal(&self, address: IpAddr) -> bool {
         is_link_local(address)
             || address.is_loopback()
             || self.inventory.internal.iter().any(|net| net.contains(&address))
     }
 
-    /// Returns the rows that cover a port at `server`. A moved port counts only where it is now.
+    /// Returns the rows that cover a port on `server`. A port that the site moved counts only under
+    /// its new number.
     pub fn candidates(
         &self,
         transport: Transport,
@@ -384,8 +387,8 @@ impl Policy {
         })
     }
 
-    /// Returns the rows whose documented ports include `port`. Rows with a single port come before
-    /// those with a range, each in the order of the matrix.
+    /// Returns the indexes of the rows whose documented ports include `port`. Rows with a single
+    /// port come before rows with a range. Within each group, the order is that of the matrix.
     pub fn rows_at(&self, transport: Transport, port: u16) -> impl Iterator<Item = usize> + '_ {
         let single = self.single_ports.get(&(transport, port)).into_iter().flatten().copied();
         let ranges = self.port_ranges.iter().copied().filter(move |row| {
@@ -395,15 +398,14 @@ impl Policy {
         single.chain(ranges)
     }
 
-    /// Returns the overlay row that covers a service, whether or not the inventory names the
-    /// overlay.
+    /// Returns the first overlay row that covers a service, whether or not the overlay is in use.
     pub fn overlay_row(&self, transport: Transport, port: u16) -> Option<&Row> {
         let named = self.matrix.rows.iter().filter(|row| row.overlay.is_some());
         let mut rows = named.chain(&self.matrix.unused_overlays);
         rows.find(|row| row.transport == transport && row.ports.contains(&port))
     }
 
-    /// Returns the roles that serve a port according to the matrix itself, without its overlays.
+    /// Returns the roles that serve a port according to the matrix without its overlays.
     pub fn serving(&self, transport: Transport, port: u16) -> RoleSet {
         let rows = self.rows_at(transport, port).map(|number| &self.matrix.rows[number]);
         let rows = rows.filter(|row| row.scope == Scope::Network && row.overlay.is_none());
@@ -412,10 +414,10 @@ impl Policy {
         })
     }
 
-    /// Returns whether a port is the product's own. This is so if only components of the product
-    /// serve it and neither clients nor arbitrary addresses connect to it, or if a single role
-    /// serves it and that role is a component. A port that an overlay documents is shared with
-    /// other software, so it says something only if the other side is known.
+    /// Returns whether a port is specific to the product: only components of the product serve it
+    /// and neither clients nor arbitrary addresses connect to it, or a single role serves it and
+    /// that role is a component. A port that an overlay documents is not specific, because other
+    /// software uses it, too.
     pub fn is_own_port(&self, transport: Transport, port: u16) -> bool {
         let matrix = &self.matrix;
         let of_product = |roles: RoleSet| {
@@ -438,7 +440,7 @@ impl Policy {
         any && (all || single) && self.overlay_row(transport, port).is_none()
     }
 
-    /// Returns the state of the features of a row.
+    /// Returns the combined state of the features of a row.
     pub fn feature_state(&self, row: &Row) -> FeatureState {
         let state = |feature: &String| match self.inventory.features.get(feature) {
             Some(true) => FeatureState::On,
@@ -448,8 +450,8 @@ impl Policy {
         row.features.iter().map(state).max().unwrap_or(FeatureState::On)
     }
 
-    /// Returns the features of a row that the inventory does not name, each with whether a typical
-    /// farm has it.
+    /// Returns the features of a row that the inventory does not list, and whether a typical farm
+    /// has each of them.
     pub fn unstated<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (&'a str, bool)> {
         let features = row.features.iter().map(String::as_str);
         let unnamed = features.filter(|name| !self.inventory.features.contains_key(*name));
@@ -457,20 +459,20 @@ impl Policy {
     }
 
     /// Returns whether a row needs a feature that is usually off and that the inventory does not
-    /// name, while none of its features is off.
+    /// list. Returns `false` if one of its features is known to be off.
     pub fn is_unusual(&self, row: &Row) -> bool {
         self.feature_state(row) == FeatureState::Unknown
             && self.unstated(row).any(|(_, usual)| !usual)
     }
 
-    /// Returns the hosts and addresses of the inventory that lie outside every internal prefix.
+    /// Returns the listed hosts, with their addresses, that are outside of all internal prefixes.
     pub fn outside_internal(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         let hosts = self.inventory.hosts.iter();
         let all = hosts.flat_map(|host| host.addresses.iter().map(|a| (host.name.as_str(), *a)));
         all.filter(|(_, address)| !self.is_internal(*address))
     }
 
-    /// Returns the background entry that a server port belongs to.
+    /// Returns the kind of background traffic that uses a server port.
     pub fn background(&self, transport: Transport, port: u16) -> Option<&Background> {
         self.matrix
             .background
@@ -478,14 +480,14 @@ impl Policy {
             .find(|b| b.transport == transport && b.port.is_none_or(|p| p == port))
     }
 
-    /// Returns the hosts that play one of the roles, without virtual addresses.
+    /// Returns the indexes of the hosts that have one of the roles, without virtual addresses.
     pub fn hosts_of(&self, roles: RoleSet) -> impl Iterator<Item = usize> + '_ {
         self.inventory.hosts.iter().enumerate().filter_map(move |(number, host)| {
             (host.roles.intersects(roles) && !host.is_virtual()).then_some(number)
         })
     }
 
-    /// Returns the hosts that a host stands for: itself, or the holders of a virtual address.
+    /// Returns the host itself or, for a virtual address, its holders.
     pub fn holders(&self, host: usize) -> &[usize] {
         &self.holders[host]
     }
@@ -493,7 +495,7 @@ impl Policy {
 
 /// Names and descriptions of parties.
 impl Policy {
-    /// Returns the name of a party in the inventory, or an empty text if it does not have one.
+    /// Returns the name of a party in the inventory, or an empty string if it does not have one.
     pub fn name_of(&self, party: &Party) -> &str {
         match party.kind {
             PartyKind::Host(host) => &self.inventory.hosts[host].name,
@@ -502,7 +504,7 @@ impl Policy {
         }
     }
 
-    /// Returns the name of a party in the inventory, else its address.
+    /// Returns the name of a party in the inventory, or its address if it does not have one.
     pub fn label(&self, party: &Party, address: IpAddr) -> String {
         match self.name_of(party) {
             "" => address.to_string(),
@@ -510,7 +512,8 @@ impl Policy {
         }
     }
 
-    /// Describes a party and names the line of the inventory that defines it.
+    /// Returns a description of a party for reports, with the line of the inventory that defines
+    /// it.
     pub fn describe(&self, party: &Party) -> String {
         let roles = match self.matrix.role_titles(party.roles) {
             names if names.is_empty() => "no role".to_owned(),

@@ -1,4 +1,4 @@
-//! The port matrix with everything that it refers to.
+//! The port matrix with its roles, features and other data.
 
 use std::collections::BTreeMap;
 
@@ -7,46 +7,47 @@ use super::{
     Trait,
 };
 
-/// Something that a farm may or may not use, and that rows depend on.
+/// An optional feature of a farm that rows may depend on.
 #[derive(Clone, Debug)]
 pub struct Feature {
-    /// Its meaning, in one line.
+    /// The description, in one line.
     pub meaning: String,
-    /// Whether a typical farm has it. A feature that an inventory does not name is still unknown.
+    /// Whether a typical farm uses the feature. Even so, the state of a feature that an inventory
+    /// does not list is unknown.
     pub usual: bool,
 }
 
-/// A port matrix with everything that it refers to.
+/// A port matrix with its roles, features and other data.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// Its name, as an inventory gives it.
+    /// The name that inventories use for the matrix.
     pub name: String,
-    /// The product version, in words.
+    /// The name of the product and its version.
     pub title: String,
-    /// SHA-256 over its files.
+    /// SHA-256 over the names and texts of the rule files, in hex.
     pub sha256: String,
-    /// Its roles, by number.
+    /// The roles. The number of a role is its index.
     pub roles: Vec<Role>,
-    /// Its rows, in the order of the file.
+    /// The rows of the matrix and of its overlays, in the order of the files.
     pub rows: Vec<Row>,
     /// The rows of the built-in overlays that are not in use.
     pub unused_overlays: Vec<Row>,
-    /// Its features, by name.
+    /// The features. The key is the name.
     pub features: BTreeMap<String, Feature>,
-    /// Names of external services, by role number.
+    /// The names of external services, each with the number of its role.
     pub services: Vec<(usize, Pattern)>,
-    /// Background traffic, which belongs to no product.
+    /// The kinds of background traffic, which do not belong to a product.
     pub background: Vec<Background>,
     /// The severities of findings.
     pub severities: SeverityTable,
-    /// A word that role names may begin with or omit.
+    /// A word that may precede role names.
     pub prefix: String,
-    /// The positions of the rows of each group, by group name.
+    /// The indexes of the rows of each group. The key is the name of the group.
     pub groups: BTreeMap<String, Vec<usize>>,
 }
 
-/// Returns a suggestion of the known role name that `name` is a misspelling of, or an empty text. A
-/// name that merely shares a word with a known one is a different role.
+/// Returns a suggestion if `name` looks like a misspelling of a known role name, or an empty string
+/// otherwise. A name that merely shares a word with a known name is a different role.
 fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     const LEAST: f64 = 0.74;
     let plain = |text: &str| {
@@ -55,7 +56,7 @@ fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
     let wanted = plain(name);
     let likeness = |known: &str| {
         let known = plain(known);
-        // `DC1` is the name of a role with a number, so it counts as an exact match.
+        // A role name followed by a number, such as `DC1`, counts as an exact match.
         let is_numbered = wanted
             .strip_prefix(&known)
             .is_some_and(|rest| !known.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
@@ -70,15 +71,15 @@ fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
 }
 
 impl Matrix {
-    /// Returns the number of a role.
+    /// Returns the number of the role with this slug.
     pub fn role(&self, slug: &str) -> Option<usize> {
         self.roles.iter().position(|r| r.slug == slug)
     }
 
-    /// Returns the number of a playable role by its slug or its product name in any version. The
-    /// error says why there is none.
+    /// Returns the number of the role with this slug or product name (of any version), if hosts can
+    /// have this role. Otherwise, the error gives the reason.
     pub fn playable_role(&self, name: &str) -> Result<usize, PolicyError> {
-        // The vendor's pages sometimes write the prefix before a name and sometimes omit it.
+        // The vendor's pages sometimes write the prefix before a role name and sometimes omit it.
         let prefix = format!("{} ", self.prefix.trim().to_lowercase().replace('-', " "));
         let plain = |name: &str| {
             let name = name.trim().to_lowercase().replace('-', " ");
@@ -111,8 +112,8 @@ impl Matrix {
         }
     }
 
-    /// Returns the roles that a slug or a product name stands for, which may be a group. The error
-    /// says why there are none.
+    /// Returns the roles with this slug or product name. The slug of a group yields all its
+    /// members. If there is no such role, the error gives the reason.
     pub fn roles_named(&self, name: &str) -> Result<RoleSet, PolicyError> {
         match self.role(name) {
             Some(number) => Ok(self.roles[number].members),
@@ -126,12 +127,12 @@ impl Matrix {
         roles.fold(RoleSet::default(), |set, (number, _)| set.with(RoleSet::one(number)))
     }
 
-    /// Returns the names of the roles in this product version, in the order of the roles.
+    /// Returns the names of the roles in this product version, sorted by role number.
     pub fn role_titles(&self, roles: RoleSet) -> Vec<&str> {
         roles.iter().map(|r| self.roles[r].name.as_str()).collect()
     }
 
-    /// Returns the destination of a row in words: the slug of a role, a name or an address.
+    /// Returns the destination of a row as text: the slug of a role, a name or an address.
     pub fn destination_text(&self, row: &Row) -> String {
         match &row.only {
             Some(EndpointTarget::Name(name)) => name.to_string(),
@@ -140,7 +141,7 @@ impl Matrix {
         }
     }
 
-    /// Returns the slugs of the roles, in the order of the roles.
+    /// Returns the slugs of the roles, sorted by role number.
     pub fn role_names(&self, roles: RoleSet) -> Vec<&str> {
         roles.iter().map(|r| self.roles[r].slug.as_str()).collect()
     }

@@ -1,9 +1,9 @@
-//! What is allowed and expected: the port matrix, the roles and features that it refers to, and the
-//! inventory, which says which host plays which role.
+//! The policy that traffic is judged against: the port matrix with its roles and features, the
+//! inventory, which gives the roles of hosts, and the site's exceptions.
 //!
-//! All problems of a file that a user wrote are reported at once, each with its file, its line and
-//! the nearest valid word. This code does not contain any port number of the product: the matrix is
-//! data in `rules/`.
+//! All problems of a file that a user wrote are reported at once, with file and line, and with the
+//! nearest valid word where there is one. This code does not contain any port numbers of the
+//! product, because the matrix is data in `rules/`.
 
 mod background;
 mod control;

@@ -1,4 +1,4 @@
-//! Patterns of host names, as the vendor's lists write them.
+//! Patterns of host names, in the notation of the vendor's lists.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use super::PolicyError;
 
 /// A host name or a pattern of host names. Names match label by label, regardless of case.
 ///
-/// A star that is the whole first label stands for one or more labels. `*.example.com` matches
-/// every name below `example.com`, but not `example.com` itself. A star inside a label stands for
-/// one or more characters of that label only. `*xt.example.com` matches `a1xt.example.com`, but not
-/// `a.xt.example.com`.
+/// A star that is the whole first label stands for one or more labels. For example, `*.example.com`
+/// matches every name below `example.com`, but not `example.com` itself. A star inside the first
+/// label stands for one or more characters of that label only. For example, `*xt.example.com`
+/// matches `a1xt.example.com`, but not `a.xt.example.com`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Parses a pattern. The error says what is wrong with it.
+    /// Parses a pattern. Returns an error if it is not valid or would match nearly all names.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let name = text.trim().trim_end_matches('.').to_lowercase();
         if name.parse::<std::net::IpAddr>().is_ok() {
@@ -37,7 +37,7 @@ impl Pattern {
         Ok(Self(name))
     }
 
-    /// Returns whether a name matches, regardless of case and a final dot.
+    /// Returns whether a name matches, ignoring case and a final dot.
     pub fn matches(&self, name: &str) -> bool {
         let name = name.trim_end_matches('.').as_bytes();
         let Some((before, after)) = self.0.split_once('*') else {

@@ -2,7 +2,7 @@
 
 use crate::model::named_enum;
 
-/// A set of roles of one matrix.
+/// A set of roles of one matrix, as a bit set of role numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct RoleSet(u128);
 
@@ -15,12 +15,12 @@ impl RoleSet {
         Self(1 << role)
     }
 
-    /// Returns the roles in either set.
+    /// Returns the union of both sets.
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Returns the roles in both sets.
+    /// Returns the intersection of both sets.
     pub fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
@@ -35,17 +35,17 @@ impl RoleSet {
         self.0 == 0
     }
 
-    /// Returns whether the sets share a role.
+    /// Returns whether the sets have a role in common.
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Returns the roles, by number.
+    /// Returns the numbers of the roles in ascending order.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
             let role = rest.trailing_zeros() as usize;
-            // Removes the lowest role. `checked_sub` ends the iteration when none is left.
+            // Removes the lowest role. `checked_sub` ends the iteration when no role is left.
             rest &= rest.checked_sub(1)?;
             Some(role)
         })
@@ -61,15 +61,15 @@ named_enum!(
         Component = "component",
         /// A service that the product needs, such as a directory, a database or a file server.
         Infrastructure = "infrastructure",
-        /// An external service of another party.
+        /// An external service that another party operates.
         ExternalService = "external-service",
         /// A host that runs virtual machines.
         Hypervisor = "hypervisor",
         /// A group of other roles.
         Group = "group",
-        /// A stand-in for something else, such as any address or the host itself.
+        /// A placeholder for something that is not a role, such as any address or the host itself.
         Pseudo = "pseudo",
-        /// A name or an address, which no host plays.
+        /// A destination that is a name or an address. No host can have this role.
         Endpoint = "endpoint",
     }
 );
@@ -77,11 +77,11 @@ named_enum!(
 named_enum!(
     /// A special property of a role.
     Trait {
-        /// Strangers play it if the inventory says that clients may be any address.
+        /// Unlisted addresses have this role if the inventory allows clients to have any address.
         Anybody = "anybody",
-        /// Such strangers enter the farm through it.
+        /// Clients with unlisted addresses enter the farm through hosts with this role.
         Entrance = "entrance",
-        /// Its answers to lookups are trusted.
+        /// DNS answers from hosts with this role are trusted.
         Directory = "directory",
     }
 );
@@ -89,35 +89,35 @@ named_enum!(
 /// A role of the matrix.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// Its stable name.
+    /// The stable name.
     pub slug: String,
-    /// Its name in this product version.
+    /// The name in this product version.
     pub name: String,
-    /// Other names that an inventory may use, which come from other product versions.
+    /// Other names that an inventory may use, from other product versions.
     pub aliases: Vec<String>,
-    /// Its kind.
+    /// The kind.
     pub kind: RoleKind,
-    /// Its special properties.
+    /// The special properties.
     pub traits: Vec<Trait>,
-    /// The roles that it stands for; itself if it is not a group.
+    /// The members of a group, or only the role itself if it is not a group.
     pub members: RoleSet,
-    /// Whether it stands for every address, in the inventory or not.
+    /// Whether the role includes all addresses, whether or not they are in the inventory.
     pub is_any: bool,
 }
 
 impl Role {
-    /// Returns whether a host can play it. Groups, pseudo roles and endpoints stand for something
-    /// else.
+    /// Returns whether a host can have this role. Groups, pseudo roles and endpoints are not roles
+    /// of single hosts.
     pub fn is_playable(&self) -> bool {
         !matches!(self.kind, RoleKind::Group | RoleKind::Pseudo | RoleKind::Endpoint)
     }
 
-    /// Returns whether it is a component of the product.
+    /// Returns whether hosts with this role are components of the product.
     pub fn is_component(&self) -> bool {
         self.kind == RoleKind::Component
     }
 
-    /// Returns whether it is a user of the product.
+    /// Returns whether hosts with this role are users of the product.
     pub fn is_client(&self) -> bool {
         self.kind == RoleKind::Client
     }

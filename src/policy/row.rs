@@ -1,5 +1,5 @@
-//! Rows of the matrix: which role may open which ports of which other role, and what that is based
-//! on.
+//! Rows of the matrix. A row allows one role to connect to ports of another role and names the
+//! source of this permission.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use super::Pattern;
 use crate::model::{Transport, named_enum};
 
 named_enum!(
-    /// Where a row's traffic goes.
+    /// The scope of a row's traffic.
     Scope {
         /// From host to host.
         Network = "network",
@@ -27,9 +27,9 @@ named_enum!(
     Expectation {
         /// Missing traffic in a long capture is a finding.
         Steady = "steady",
-        /// Missing traffic means nothing.
+        /// Missing traffic is not a finding.
         OnDemand = "on-demand",
-        /// The traffic occurs only with its feature, and then on demand.
+        /// The traffic occurs only if its feature is on, and then on demand.
         Feature = "feature",
         /// The traffic never appears on a span port.
         Localhost = "localhost",
@@ -37,13 +37,13 @@ named_enum!(
 );
 
 named_enum!(
-    /// The pairs of hosts that must show the traffic of a group.
+    /// The pairs of hosts between which the traffic of a group must appear.
     Quantifier {
         /// Each source reaches at least one destination.
         AnyDestination = "any-destination",
-        /// One host of the source role is enough.
+        /// At least one host of the source role reaches a destination.
         OneSource = "one-source",
-        /// One direction between every two hosts is enough.
+        /// Every two hosts communicate in at least one direction.
         EitherDirection = "either-direction",
         /// Each source reaches each destination.
         EveryPair = "every-pair",
@@ -53,32 +53,32 @@ named_enum!(
 named_enum!(
     /// The basis of a row.
     Certainty {
-        /// The lines of the document that the row names support it.
+        /// The lines of the document that the row names.
         Document = "document",
-        /// A public page of the vendor completed damaged lines.
+        /// Damaged lines of the document, completed from a public page of the vendor.
         Completed = "completed-from-public-page",
-        /// The document can be read in another way. The note says how.
+        /// An ambiguous passage of the document. The note gives the other reading.
         Doubtful = "doubtful",
-        /// No line of the document contains it. The note says what it was inferred from.
+        /// An inference, because the document does not contain the row. The note gives its basis.
         Inferred = "inferred",
     }
 );
 
 named_enum!(
-    /// Where a port may be reached from, as the older document states for each port.
+    /// The hosts that may connect to a port, as the older document states for each port.
     Exposure {
-        /// From all network nodes.
+        /// All network nodes.
         External = "external",
-        /// Only from the farm.
+        /// Only hosts of the farm.
         Internal = "internal",
-        /// The farm opens the connection to the outside.
+        /// The farm connects to a port outside.
         Outbound = "outbound",
-        /// From the host itself.
+        /// Only the host itself.
         Localhost = "localhost",
     }
 );
 
-/// The single destination of a row that is not a role.
+/// The destination of a row if it is not a role.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EndpointTarget {
     /// Any host with a matching name.
@@ -87,30 +87,31 @@ pub enum EndpointTarget {
     Address(IpAddr),
 }
 
-/// One row of the matrix: a source role may open these ports of a destination role.
+/// One row of the matrix, which allows a source role to connect to these ports of a destination
+/// role.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its stable name.
+    /// The stable name.
     pub id: String,
-    /// The table of the vendor's document that contains it.
+    /// The table of the vendor's document that contains the row.
     pub section: String,
     /// The number of the source role.
     pub source: usize,
     /// The number of the destination role.
     pub destination: usize,
-    /// The destination, if it is not a role.
+    /// The name or address of the destination, if it is not a role.
     pub only: Option<EndpointTarget>,
     /// TCP, UDP, or an IP protocol without ports.
     pub transport: Transport,
-    /// The ports; only 0 for an IP protocol without ports.
+    /// The ports, or only 0 for an IP protocol without ports.
     pub ports: RangeInclusive<u16>,
-    /// The features that it needs, all of which must be on.
+    /// The features that must all be on for the traffic to be allowed.
     pub features: Vec<String>,
-    /// The destination of its traffic.
+    /// The scope of the traffic.
     pub scope: Scope,
-    /// Where the document lets the port be reached from, if it says so.
+    /// The hosts that may connect to the port, if the document states them.
     pub exposure: Option<Exposure>,
-    /// The multicast addresses that its traffic goes to; empty if it is broadcast.
+    /// The multicast addresses that the traffic is sent to, or empty if it is broadcast.
     pub multicast: Vec<IpAddr>,
     /// The port of the service that announces which of the ports is in use.
     pub announced_by: Option<u16>,
@@ -118,31 +119,32 @@ pub struct Row {
     pub expectation: Expectation,
     /// The purpose of the traffic.
     pub purpose: String,
-    /// The document and line that it comes from.
+    /// The document and the line that the row comes from.
     pub provenance: String,
     /// How certain the transcription is.
     pub certainty: Certainty,
-    /// What is doubtful or special about it.
+    /// A note on doubtful or special aspects of the row.
     pub note: String,
     /// The group of rows that serve the same purpose.
     pub group: String,
-    /// The pairs of hosts that must show the traffic of the group.
+    /// The pairs of hosts between which the traffic of the group must appear.
     pub quantifier: Quantifier,
-    /// The groups that make this row expected. The traffic of one of them is enough.
+    /// The groups that trigger this row: if the traffic of one of them appears, the traffic of this
+    /// row is expected.
     pub triggers: Vec<String>,
-    /// The number of seconds to watch before missing traffic means anything.
+    /// The time in seconds that the capture must cover before missing traffic is a finding.
     pub watch_s: u64,
-    /// Conversations that it must decide: `FROM > TO TRANSPORT/PORT`.
+    /// Conversations whose rulings the row must determine, written as `FROM > TO TRANSPORT/PORT`.
     pub examples: Vec<Example>,
-    /// The overlay that contains it; `None` for a row of the matrix itself.
+    /// The overlay that contains the row, or `None` for a row of the matrix itself.
     pub overlay: Option<String>,
-    /// The file that contains it.
+    /// The file that contains the row.
     pub file: Arc<str>,
-    /// Its line in that file.
+    /// The line in that file.
     pub line: usize,
 }
 
-/// A conversation that a row must decide.
+/// A conversation whose ruling a row must determine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Example {
     /// The role of the client.
@@ -151,7 +153,7 @@ pub struct Example {
     pub to: ExampleTarget,
     /// The protocol above IP.
     pub transport: Transport,
-    /// The port; 0 if the protocol does not have ports.
+    /// The port, or 0 if the protocol does not have ports.
     pub port: u16,
 }
 
@@ -171,18 +173,18 @@ pub enum ExampleTarget {
 }
 
 impl Row {
-    /// Returns whether its traffic must appear: always, or after a trigger.
+    /// Returns whether the traffic is expected, always or after a trigger.
     pub fn is_expected(&self) -> bool {
         self.expectation == Expectation::Steady || !self.triggers.is_empty()
     }
 
-    /// Returns whether the row is doubtful or inferred, so that a finding that it decides must say
-    /// so.
+    /// Returns whether the row is doubtful or inferred. Findings that are based on it must state
+    /// this.
     pub fn is_doubtful(&self) -> bool {
         self.certainty >= Certainty::Doubtful
     }
 
-    /// Returns the ports in words; empty for a protocol without ports.
+    /// Returns the ports as text, or an empty string for a protocol without ports.
     pub fn ports_text(&self) -> String {
         match (self.ports.start(), self.ports.end()) {
             _ if !self.transport.has_ports() => String::new(),

@@ -1,4 +1,4 @@
-//! The rule files: built into the program, or in a folder of the user.
+//! The rule files, which are built into the program or in a folder of the user.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use super::{Diagnostic, Matrix, PolicyError, TextFile};
 use crate::model::hex;
 
-/// A built-in file: its name and its text.
+/// The name and the text of a built-in file.
 type BuiltIn = (&'static str, &'static str);
 
-/// A shipped matrix: its name and its files.
+/// The name and the files of a built-in matrix.
 type Shipped = (&'static str, &'static [BuiltIn]);
 
 /// The files that a folder of rules may contain.
@@ -48,7 +48,7 @@ const SHIPPED_OVERLAYS: [BuiltIn; 2] = [
     ("windows-domain", include_str!("../../rules/overlays/windows-domain.csv")),
 ];
 
-/// The overlay that is in use unless the inventory turns it off.
+/// The overlay that is in use unless the inventory disables it.
 const BACKGROUND: &str = "network-background";
 
 /// The severities of findings, for all matrices.
@@ -74,15 +74,15 @@ const fn names_of<T: Copy, const N: usize>(list: [(&'static str, T); N]) -> [&'s
 /// A rule file.
 #[derive(Clone, Debug)]
 pub(super) struct RuleFile {
-    /// Its name; for an overlay, the name of the overlay.
+    /// The file name or, for an overlay, the name of the overlay.
     pub name: String,
-    /// The name that problems show.
+    /// The name of the file in messages.
     pub shown: String,
     pub text: String,
 }
 
 impl RuleFile {
-    /// Returns whether it lists background traffic rather than rows.
+    /// Returns whether the file lists background traffic rather than rows.
     pub fn is_background(&self) -> bool {
         let header = self.text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
         header.split(',').any(|column| column.trim() == "towards")
@@ -103,20 +103,20 @@ impl RuleFile {
     }
 }
 
-/// The texts of the files that make up a matrix.
+/// The files that make up a matrix.
 #[derive(Debug)]
 pub struct RuleFiles {
     /// The name of the matrix.
     pub name: String,
     pub(super) files: Vec<RuleFile>,
     pub(super) overlays: Vec<RuleFile>,
-    /// The folder that replaces the project's own `rules/`.
+    /// The folder that replaces the built-in `rules/`, if one is given.
     root: Option<PathBuf>,
 }
 
 impl RuleFiles {
-    /// Finds a matrix by name, in the folder `rules` if one is given (laid out like the project's
-    /// own `rules/`), else among the built-in ones.
+    /// Finds a matrix by name in the folder `rules` or, without a folder, among the built-in
+    /// matrices. The folder must have the same layout as the project's `rules/`.
     pub fn named(name: &str, rules: Option<&Path>) -> Result<Self, PolicyError> {
         if let Some(root) = rules {
             return Self::read(name, &root.join(name), Some(root));
@@ -137,8 +137,8 @@ impl RuleFiles {
         Self::read(&folder.display().to_string(), folder, None)
     }
 
-    /// Reads a single file and adds the roles and features of the built-in matrix `base`. A list of
-    /// background traffic becomes an overlay, any other file becomes the matrix.
+    /// Reads a single file and adds the other files of the built-in matrix `base`. A list of
+    /// background traffic replaces the overlays of `base`. Any other file replaces its matrix.
     pub fn of_file(file: &Path, base: &str) -> Result<Self, PolicyError> {
         let name = file.display().to_string();
         let read = RuleFile::read(&name, file)?;
@@ -150,7 +150,8 @@ impl RuleFiles {
         Ok(rules)
     }
 
-    /// Reads a matrix from a single file and adds the other files of the built-in matrix `base`.
+    /// Reads a matrix from a single file and adds the other files of the built-in matrix `base`,
+    /// except its endpoints.
     pub fn with_matrix(file: &Path, base: &str) -> Result<Self, PolicyError> {
         let read = RuleFile::read("matrix.csv", file)?;
         let mut rules = Self::named(base, None)?;
@@ -159,8 +160,8 @@ impl RuleFiles {
         Ok(rules.with("matrix.csv", read.shown, read.text))
     }
 
-    /// Replaces the text of one file, which problems then show as `shown`. An overlay is found by
-    /// its name.
+    /// Replaces the text of one file, which messages then call `shown`. An overlay is found by its
+    /// name.
     #[must_use]
     pub fn with(mut self, name: &str, shown: String, text: String) -> Self {
         let mut files = self.files.iter_mut().chain(&mut self.overlays);
@@ -170,8 +171,8 @@ impl RuleFiles {
         self
     }
 
-    /// Adds an overlay: by name if it is built in or in the folder of rules, else a CSV file
-    /// relative to the folder `from`.
+    /// Adds an overlay. `name` is the name of an overlay that is built in or in the folder of
+    /// rules, or the path of a CSV file relative to the folder `from`.
     pub fn add_overlay(&mut self, name: &str, from: Option<&Path>) -> Result<(), PolicyError> {
         if self.overlays.iter().any(|o| o.name == name) {
             return Ok(());
@@ -203,7 +204,8 @@ impl RuleFiles {
         files.filter(|file| !file.is_background()).collect()
     }
 
-    /// Removes the overlay of background traffic, which leaves such traffic to the matrix.
+    /// Removes the overlay of background traffic, so that such traffic is judged against the
+    /// matrix.
     pub fn without_background(&mut self) {
         self.overlays.retain(|overlay| overlay.name != BACKGROUND);
     }
@@ -218,8 +220,8 @@ impl RuleFiles {
                 files.push(RuleFile::read(file, &path)?);
             }
         }
-        // A folder that replaces a built-in matrix describes the same product unless it says
-        // otherwise.
+        // A folder that replaces a built-in matrix describes the same product unless it has its own
+        // meta.toml.
         let built_in = SHIPPED.iter().filter(|(n, _)| *n == name && root.is_some());
         let mut built_in = built_in.flat_map(|(_, files)| files.iter());
         if files.iter().all(|file| file.name != "meta.toml")
@@ -238,8 +240,8 @@ impl RuleFiles {
         Ok(rules)
     }
 
-    /// Returns the name that problems show for a file, and its text. Both are empty if the file
-    /// does not exist.
+    /// Returns the name of a file in messages, and its text. Both are empty if the file does not
+    /// exist.
     pub(super) fn file(&self, name: &str) -> (&str, &str) {
         let file = self.files.iter().find(|file| file.name == name);
         file.map_or(("", ""), |file| (&file.shown, &file.text))
@@ -257,7 +259,7 @@ impl RuleFiles {
         hex(&hasher.finalize())
     }
 
-    /// Reads the matrix. The error lists all its problems.
+    /// Loads the matrix. The error lists all its problems.
     pub fn load(&self) -> Result<Matrix, Vec<Diagnostic>> {
         Matrix::load(self)
     }

@@ -7,15 +7,15 @@ use crate::model::named_enum;
 named_enum!(
     /// The severity of a finding.
     Severity {
-        /// Nothing to do.
+        /// No action is needed.
         Info = "info",
-        /// Look at it some day.
+        /// The finding can be reviewed later.
         Low = "low",
-        /// Look at it.
+        /// The finding needs a review.
         Medium = "medium",
-        /// Look at it now.
+        /// The finding needs an immediate review.
         High = "high",
-        /// Drop everything.
+        /// The finding takes precedence over all other work.
         Critical = "critical",
     }
 );
@@ -36,7 +36,8 @@ impl SeverityColumn {
     }
 }
 
-/// Severities by verdict and code, for traffic that reached its destination and for mere attempts.
+/// Severities by verdict and code, each for traffic that reached its destination and for mere
+/// attempts.
 #[derive(Clone, Default, Debug)]
 pub struct SeverityTable(HashMap<(String, String), (Severity, Severity)>);
 
@@ -56,7 +57,8 @@ impl SeverityTable {
         self.set(verdict, code, severity, severity);
     }
 
-    /// Returns the severity of a code.
+    /// Returns the severity of a code, or of the code `*` of the same verdict. Returns
+    /// [`Severity::Info`] if the table has neither.
     pub fn get(&self, verdict: &str, code: &str, column: SeverityColumn) -> Severity {
         let key = (verdict.to_owned(), code.to_owned());
         let found = self.0.get(&key).or_else(|| self.0.get(&(key.0, "*".to_owned())));

@@ -1,4 +1,5 @@
-//! Text files that a user wrote: in UTF-8, or in UTF-16 as spreadsheets and Windows write them.
+//! Text files that a user wrote, in UTF-8 or in UTF-16, which spreadsheets and Windows programs
+//! use.
 
 use std::fs;
 use std::path::Path;
@@ -14,19 +15,19 @@ use crate::model::hex;
 pub struct TextFile {
     /// The file as the user named it.
     pub name: String,
-    /// Its text, without a byte order mark.
+    /// The text, without a byte order mark.
     pub text: String,
-    /// SHA-256 of its bytes, in hex.
+    /// SHA-256 of the bytes, in hex.
     pub sha256: String,
 }
 
 impl TextFile {
-    /// Reads a file. The error says what is wrong with it, and in which line.
+    /// Reads a file. Returns an error with the line if the file is not text.
     pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         Self::of(path, Self::bytes(path)?)
     }
 
-    /// Reads the bytes of a file. It is read only once because it may be a pipe.
+    /// Reads the bytes of a file. A file must be read only once, because it may be a pipe.
     pub fn bytes(path: &Path) -> Result<Vec<u8>, Diagnostic> {
         let problem =
             |message: String| Diagnostic { file: path.display().to_string(), line: 0, message };
@@ -49,7 +50,8 @@ impl TextFile {
     }
 }
 
-/// Decodes the bytes of a file. The error gives the line that is not text, and what to do about it.
+/// Decodes the bytes of a file. The error contains the line that cannot be decoded and a message
+/// for the user.
 fn decode(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
     let decode_utf16 = |bytes: &[u8], read_unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
@@ -60,7 +62,7 @@ fn decode(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
     let utf16 = match bytes.as_slice() {
         [0xff, 0xfe, rest @ ..] => Some(decode_utf16(rest, u16::from_le_bytes)),
         [0xfe, 0xff, rest @ ..] => Some(decode_utf16(rest, u16::from_be_bytes)),
-        // Without a byte order mark, ASCII text in UTF-16 has a zero in every second byte.
+        // In UTF-16 text without a byte order mark, every second byte of ASCII characters is zero.
         [first, 0, second, 0, ..] if *first != 0 && *second != 0 => {
             Some(decode_utf16(&bytes, u16::from_le_bytes))
         }

@@ -1,5 +1,5 @@
-//! CSV as defined by RFC 4180: lines end with CR LF, and the first line names the columns. Cells
-//! are never formulas.
+//! Writes CSV tables (RFC 4180): lines end with CR LF, and the first line names the columns. Cells
+//! that a spreadsheet would evaluate as formulas are escaped.
 
 use std::io::{self, Write};
 
@@ -42,7 +42,7 @@ table!(
     hosts, hosts, HostRow
 );
 
-/// Returns the error of the underlying stream with its own kind: a closed pipe must remain one.
+/// Returns the underlying I/O error unchanged, so that callers can still recognize a closed pipe.
 fn as_io(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,

@@ -1,4 +1,4 @@
-//! A drafted inventory as a commented TOML file.
+//! Writes a drafted inventory as a commented TOML file.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -9,17 +9,17 @@ use ipnet::IpNet;
 use crate::classify::{ClientNetwork, Draft, DraftHost, Given, Guess, Matrix, Policy};
 use crate::model::{escape_control, service_words};
 
-/// The maximum number of lines of evidence shown for each role.
+/// The maximum number of items in a list: evidence lines of a role, networks, names or uses.
 const SHOWN: usize = 4;
 
-/// The maximum number of roles that are listed by name if there is too little evidence to choose
-/// one.
+/// The maximum number of candidate roles that are listed by name if the evidence is too weak to
+/// choose one. If there are more candidates, only their number is written.
 const NAMED_ROLES: usize = 5;
 
-/// The maximum number of servers outside that are listed.
+/// The maximum number of external servers that are listed.
 const OUTSIDE: usize = 30;
 
-/// Writes a draft. `about` says what it was drafted from.
+/// Writes a draft. `about` describes the captures that it is drafted from.
 pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# A draft of an inventory, from {}.", escape_control(about))?;
     writeln!(out, "#")?;
@@ -50,7 +50,7 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
     write_outside(draft, matrix, out)
 }
 
-/// Writes the name of the farm, its matrix, and who may connect to it.
+/// Writes the `[farm]` section: the name, the matrix, the overlay, and which clients may connect.
 fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "[farm]")?;
     writeln!(out, "name = \"My farm\"")?;
@@ -74,7 +74,7 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
     writeln!(out)
 }
 
-/// Writes the features of the matrix: those in use, and the others as comments.
+/// Writes the features of the matrix. Features that were not seen in use are written as comments.
 fn write_features(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# Set to true what the farm uses, to false what it does not.")?;
     writeln!(out, "[farm.features]")?;
@@ -89,7 +89,7 @@ fn write_features(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Re
     Ok(())
 }
 
-/// Writes the servers outside the farm as comments, with what they are used for.
+/// Writes the external servers as comments, with their names and what they are used for.
 fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     for server in draft.outside.iter().take(OUTSIDE) {
         writeln!(out)?;
@@ -120,7 +120,7 @@ fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Res
     }
 }
 
-/// Describes the networks outside that sent something; `None` if there are none.
+/// Describes the external networks that sent traffic; `None` if there are none.
 pub fn left_out(draft: &Draft) -> Option<String> {
     let total: usize = draft.left_out.iter().map(|(_, count)| count).sum();
     let networks = draft.left_out.iter().map(|(net, count)| format!("{net} ({count})"));
@@ -136,7 +136,7 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     (total > 0).then(|| format!("{total} {addresses} in none of {internal}: of {shown}{more}"))
 }
 
-/// Writes the hosts and networks that an inventory does not have, to be appended to it. Returns
+/// Writes the hosts and networks that an inventory does not list, as text to append to it. Returns
 /// their number.
 pub fn draft_more(
     draft: &Draft,
@@ -146,8 +146,8 @@ pub fn draft_more(
     out: &mut dyn Write,
 ) -> io::Result<usize> {
     let inventory = &listed.inventory;
-    // A network of clients covers the addresses in it, but one without roles says nothing about a
-    // host.
+    // An address inside a listed network counts as known, unless the network has no roles: such a
+    // network does not describe its hosts.
     let has_roles = |network: usize| !inventory.networks[network].roles.is_empty();
     let is_known = |address: &IpAddr| {
         listed.host_of(*address).is_some() || listed.network(*address).is_some_and(has_roles)
@@ -205,7 +205,7 @@ pub fn draft_more(
     Ok(count)
 }
 
-/// Writes a network of clients, with the evidence that they are clients.
+/// Writes a client network, with the evidence that its hosts are clients.
 fn write_network(
     network: &ClientNetwork,
     name: &str,
@@ -248,7 +248,7 @@ fn write_host(
     } else {
         writeln!(out, "# Serves (clients): {}", serves.join(", "))?;
     }
-    // A virtual address has the roles of its holders.
+    // A virtual address gets no roles of its own, because those of its holders apply.
     let held = !host.held_by.is_empty();
     let roles = if held { &[][..] } else { host.roles.as_slice() };
     for guess in roles {
@@ -295,7 +295,7 @@ fn write_host(
     Ok(())
 }
 
-/// Returns the first of some texts, and the number of the others.
+/// Joins the first few strings, and adds the number of the remaining ones.
 fn first_of(texts: &[String]) -> String {
     let shown = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match texts.len().saturating_sub(SHOWN) {
@@ -304,7 +304,7 @@ fn first_of(texts: &[String]) -> String {
     }
 }
 
-/// Returns the roles of a guess, the proposed one first.
+/// Returns the slugs of the roles of a guess, starting with the proposed role.
 fn slugs<'m>(guess: &Guess, matrix: &'m Matrix) -> impl Iterator<Item = &'m str> {
     let all = [guess.role].into_iter().chain(guess.or.clone());
     all.map(|role| matrix.roles[role].slug.as_str())
@@ -322,8 +322,7 @@ fn write_evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Re
     Ok(())
 }
 
-/// Returns a text in quotes. Control characters and characters that are special in TOML are
-/// escaped.
+/// Returns a TOML string in quotes. Control characters, quotes and backslashes are escaped.
 fn quoted(text: &str) -> String {
     let escaped = escape_control(text).replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")

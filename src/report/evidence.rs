@@ -1,4 +1,4 @@
-//! The frames that findings rest on: one pcapng file for each finding, and an index of all
+//! Writes the frames that findings are based on: one pcapng file per finding, and an index of all
 //! findings.
 
 use std::borrow::Cow;
@@ -16,47 +16,47 @@ use super::pcapng::{self, plain};
 use crate::model::{NO_TIME, Nanos, escape_control, escape_csv_formula, hex};
 use crate::result::ReportedFinding;
 
-/// The index of a folder of evidence.
+/// The name of the index in an evidence folder.
 const INDEX: &str = "evidence.csv";
 
 /// The columns of the index.
 const COLUMNS: [&str; 9] =
     ["id", "severity", "verdict", "code", "file", "frames", "sha256", "message", "note"];
-/// The positions of the file and its digest among the columns.
+/// The indexes of the columns that contain the name of a file and its digest.
 const FILE: usize = 4;
 const DIGEST: usize = 6;
 
-/// The maximum length of a comment in bytes; the format allows 65,535 (pcapng, 3.5).
+/// The maximum length of a comment in bytes. The format allows 65,535 (pcapng, section 3.5).
 const MAX_COMMENT: usize = 16 << 10;
 
-/// The frames that a finding rests on.
+/// The frames that a finding is based on.
 #[derive(Clone, Default, Debug)]
 pub struct FindingEvidence {
-    /// The frames, in the order of their times.
+    /// The frames in order of time.
     pub frames: Vec<EvidenceFrame>,
-    /// What was left out, or why there are no frames, in words.
+    /// A note on what was left out, or why there are no frames. Empty if nothing was left out.
     pub note: String,
 }
 
-/// A frame as it was captured, and what it shows.
+/// A captured frame, and a description of what it shows.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct EvidenceFrame {
     /// Packet time in nanoseconds, or [`NO_TIME`].
     pub time: Nanos,
-    /// Link type, by its registry number.
+    /// Link type (number in the LINKTYPE_ registry).
     pub link: u16,
     /// Length on the wire in bytes.
     pub wire_len: u32,
-    /// The first bytes of the frame.
+    /// The bytes of the frame, possibly truncated.
     pub data: Vec<u8>,
-    /// What the frame shows, in words.
+    /// What the frame shows, as text.
     pub shows: String,
 }
 
 impl Folder {
-    /// Creates a folder for evidence. The evidence of an earlier audit is removed when the new
-    /// evidence is in place: the files that its index lists, if they are unchanged. A folder that
-    /// holds anything else is refused.
+    /// Creates a folder for evidence. Once the new evidence is in place, the evidence of an earlier
+    /// audit is removed: the files that its index lists. A folder that contains any other file, or
+    /// a file that has changed since, is refused.
     pub fn for_evidence(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         let mut earlier = Vec::new();
@@ -117,7 +117,7 @@ impl Folder {
     }
 }
 
-/// Returns the index as a file. Its last line is about the index itself.
+/// Returns the content of the index. Its last line contains the digest of the lines above it.
 fn index_file(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
     let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
     for row in rows {
@@ -129,7 +129,7 @@ fn index_file(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns the last line of an index: the SHA-256 of the lines above.
+/// Returns the last line of an index, which contains the SHA-256 of the lines above it.
 fn seal(above: &[u8]) -> String {
     let mut row = [""; COLUMNS.len()];
     let digest = hex(&Sha256::digest(above));
@@ -137,8 +137,8 @@ fn seal(above: &[u8]) -> String {
     row.join(",") + "\r\n"
 }
 
-/// Returns the files that an index lists, including itself, with their SHA-256; empty if the file
-/// is not an index, or was changed.
+/// Returns the files that an index lists, and the index itself, with their SHA-256. The map is
+/// empty if the file is not an index or was changed.
 fn listed_files(index: &Path) -> BTreeMap<String, String> {
     let nothing = BTreeMap::new();
     let Ok((digest, bytes)) = digest_of(index).and_then(|d| Ok((d, std::fs::read(index)?))) else {
@@ -162,8 +162,8 @@ fn listed_files(index: &Path) -> BTreeMap<String, String> {
     listed
 }
 
-/// Returns the file of one finding: an interface for each link type, and a comment on each frame
-/// that says what it shows.
+/// Returns the pcapng file of one finding. It has one interface per link type, and a comment on
+/// each frame that says what the frame shows.
 fn evidence_file(
     finding: &ReportedFinding,
     trace: &[String],
@@ -196,7 +196,7 @@ fn evidence_file(
     Ok(file.into_inner())
 }
 
-/// Escapes control characters, and truncates the text so that it suits the format and a reader.
+/// Escapes control characters, and truncates the text after at most [`MAX_COMMENT`] bytes.
 fn comment(text: &str) -> String {
     let mut text = text.split('\n').map(escape_control).collect::<Vec<_>>().join("\n");
     if text.len() > MAX_COMMENT {

@@ -1,37 +1,37 @@
-//! Findings of an audit as the start of a list of exceptions.
+//! Turns the findings of an audit into a first list of exceptions.
 
 use crate::classify::{UNFILLED, id_of};
 use crate::model::escape_csv_formula;
 
-/// The reason why exceptions cannot be made from a file.
+/// Why exceptions cannot be created from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFindings {
     /// The file is not CSV.
     #[error("{file}: {source}")]
     Csv {
-        /// The file.
+        /// The name of the file.
         file: String,
-        /// The cause.
+        /// The error of the CSV reader.
         source: csv::Error,
     },
     /// The file lacks a column.
     #[error("{file}: has no column \"{column}\"; give the findings.csv of an audit")]
     Column {
-        /// The file.
+        /// The name of the file.
         file: String,
-        /// The column.
+        /// The name of the missing column.
         column: &'static str,
     },
 }
 
-/// Returns lines for each finding that an exception could settle, in which only the facts that
-/// people know have to be filled in. A line is for one client and one server: a listed host by its
-/// name, any other by the address that was seen. Hosts that the finding does not name are never
-/// excepted.
+/// Returns CSV lines for the findings that an exception can cover: one line per client and server.
+/// The user only has to add facts such as the owner and the reason. A line identifies a listed host
+/// by its name and any other host by its address. Hosts that `findings.csv` does not list get no
+/// line.
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the file.
+/// Returns an error if the file is not valid CSV or lacks a column.
 pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings> {
     let broken = |source| NotFindings::Csv { file: file.to_owned(), source };
     let mut reader = csv::Reader::from_reader(findings.trim_start_matches('\u{feff}').as_bytes());
@@ -48,14 +48,14 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
     let transport = column("transport")?;
     let port = column("port")?;
     let message = column("message")?;
-    // Earlier versions did not list them.
+    // The findings.csv of earlier versions does not have these columns.
     let members = place("clients").zip(place("servers"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut left_out = String::new();
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let get = |number: usize| record[number].trim_start_matches('\'').to_owned();
-        // Silence and failures are not traffic that could be excepted.
+        // An exception permits traffic, so it cannot cover missing traffic or failed connections.
         if !matches!(get(verdict).as_str(), "unexpected-port" | "undocumented") {
             continue;
         }

@@ -1,5 +1,5 @@
-//! The findings in summaries: the worst ones, with what they explain, and what could not be
-//! assessed.
+//! Selects what summaries show: the worst findings, the number of others that each one explains,
+//! and what could not be assessed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,17 @@ use crate::result::{AuditResult, Brief, FindingRow, plural};
 
 /// A finding as summaries show it.
 pub(super) struct SummaryFinding {
-    /// Its position among all findings.
+    /// The index of the finding in the result.
     pub number: usize,
-    /// The number of other findings that it explains. They are not shown beside it.
+    /// The number of other findings that this one explains. These are not listed separately.
     pub explains: usize,
-    /// The number of servers that one client tried, if the finding stands for a scan.
+    /// The number of servers that the client tried, if the finding stands for a scan; otherwise
+    /// zero.
     targets: usize,
 }
 
 impl SummaryFinding {
-    /// Returns the finding in a sentence, with the number of findings that are grouped under it.
+    /// Returns the message of the finding, with the number of findings that are grouped under it.
     pub fn message(&self, result: &AuditResult<'_>, row: &FindingRow<'_>) -> String {
         let message = &row.message;
         match (self.explains, self.targets) {
@@ -34,8 +35,8 @@ impl SummaryFinding {
     }
 }
 
-/// Returns the findings above info in the order of summaries, worst first, without those that
-/// another of them explains.
+/// Returns the findings above severity info, worst first, without those that another shown finding
+/// explains.
 pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
     let briefs: Vec<Brief> = result.briefs().collect();
     let mut explains: BTreeMap<usize, (usize, BTreeSet<String>)> = BTreeMap::new();
@@ -67,16 +68,16 @@ pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
 /// What could not be assessed for one reason.
 #[derive(Default)]
 pub(super) struct NotAssessed {
-    /// The reason in words.
+    /// A description of the reason.
     pub meaning: &'static str,
-    /// The number of rows of the matrix.
+    /// The number of matrix rows that could not be assessed.
     pub rows: u64,
-    /// The number of findings, and the message of the first of them.
+    /// The number of findings that could not be assessed. `first` is the message of the first one.
     pub findings: u64,
     pub first: Option<String>,
 }
 
-/// Returns what could not be assessed, by reason.
+/// Returns what could not be assessed, grouped by reason.
 pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssessed> {
     let mut reasons: BTreeMap<Code, NotAssessed> = BTreeMap::new();
     for row in result.matrix_rows().filter(|row| row.status == Status::NotAssessable.name()) {
@@ -101,7 +102,7 @@ pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssess
     reasons
 }
 
-/// Returns what a reason for not assessing something means.
+/// Describes a reason why something could not be assessed.
 fn meaning(code: Code) -> &'static str {
     match code {
         Code::HostNotSeen => "a host was not seen sending",

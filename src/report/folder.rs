@@ -1,4 +1,4 @@
-//! Folders whose files are either all written completely or all left untouched.
+//! Output folders whose files are replaced together or not at all.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use super::FORMATS;
 use crate::model::hex;
 use crate::result::AuditResult;
 
-/// The reason why files cannot be written.
+/// Why files cannot be written.
 #[derive(Debug)]
 pub struct FolderError {
     /// The file or folder that could not be written.
@@ -33,40 +33,43 @@ impl std::error::Error for FolderError {
     }
 }
 
-/// The prefix of the names of staging folders. One is left behind only if the program was killed.
+/// The prefix of the names of staging folders. A staging folder remains only if the program was
+/// killed.
 pub(super) const STAGING: &str = ".rasaudit-";
 
 /// The file that lists the other files of a report with their SHA-256, in the format of sha256sum.
-/// It is placed last, so a folder that does not match it was left half written.
+/// It is moved into place last, so a folder that does not match it is incomplete or was changed.
 const MANIFEST: &str = "manifest.sha256";
 
-/// The content of the manifest while the files are not all in place.
+/// The content of the manifest until all files are in place.
 const INCOMPLETE: &str = "incomplete\n";
 
-/// A folder for files, with a staging folder for the new ones.
+/// An output folder, with a staging folder for the new files.
 pub struct Folder {
     target: PathBuf,
-    /// The folder of the new files. It is beside the target, so that both can be exchanged in one
-    /// step, or inside it.
+    /// The folder for the new files. It is next to the target if the two can be exchanged in one
+    /// step, and inside the target otherwise.
     staging: TempDir,
     is_beside: bool,
-    /// Whether the folder of the new files and that of the old ones have been exchanged.
+    /// Whether the target and the staging folder have been exchanged.
     is_swapped: bool,
-    /// The topmost folder that was created for these files. It is removed if none is written.
+    /// The topmost folder that was created for the target. It is removed again if nothing is
+    /// written.
     made: Option<PathBuf>,
     /// The names of the new files, in the order in which they are moved into place.
     staged: Vec<String>,
-    /// The old files that are removed when the new ones are placed, with the SHA-256 that they must
-    /// still have. With `None`, files that have the names of new ones are replaced.
+    /// The old files to remove when the new ones are moved into place, with their expected SHA-256.
+    /// `None` means that only old files with the name of a new one are replaced.
     replaced: Option<Vec<(String, String)>>,
-    /// The names of the old files that were moved aside, and of the new ones that were moved into
-    /// place.
+    /// The names of the old files that were set aside. `placed` contains the names of the new files
+    /// that were moved into place.
     aside: Vec<String>,
     placed: Vec<String>,
 }
 
 impl Folder {
-    /// Creates the folder before the long work starts, so that a wrong name is reported at once.
+    /// Creates the folder before the long work starts, so that an unusable path is reported at
+    /// once.
     pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {
@@ -75,7 +78,7 @@ impl Folder {
         let made =
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
         let made = made.map(Path::to_owned);
-        // A detour (`new/../old`) would create folders that are not part of the target's path.
+        // A path such as `new/../old` would also create `new`, which is not a parent of the target.
         let below = made.as_ref().and_then(|made| target.strip_prefix(made).ok());
         if below.is_some_and(|path| path.components().any(|part| part == Component::ParentDir)) {
             return Err(failed(io::Error::other("contains .. in a part that does not exist")));
@@ -86,7 +89,7 @@ impl Folder {
             is_swappable(target).then(|| staging_folder(&folder_of(target)).ok()).flatten();
         let is_beside = beside.is_some();
         let staging = beside.map_or_else(|| staging_folder(target), Ok).map_err(failed)?;
-        // Whether the folder is writable has to be known before the long work, too.
+        // A folder that is not writable must be reported before the long work, too.
         drop(tempfile::tempfile_in(target).map_err(failed)?);
         Ok(Self {
             target: target.to_owned(),
@@ -104,7 +107,7 @@ impl Folder {
     /// Creates a folder for reports.
     pub fn for_reports(target: &Path) -> Result<Self, FolderError> {
         let folder = Self::prepare(target)?;
-        // An obstacle to one report must hold back all of them.
+        // If one report cannot be written, none may be written.
         FORMATS
             .iter()
             .filter_map(|format| format.file)
@@ -112,7 +115,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Writes every report to the staging folder.
+    /// Writes all reports and their manifest to the staging folder.
     pub fn stage_reports(&mut self, report: &AuditResult<'_>) -> Result<(), FolderError> {
         for format in FORMATS {
             if let Some(name) = format.file {
@@ -128,18 +131,18 @@ impl Folder {
         self.stage(MANIFEST, |out| out.write_all(manifest.as_bytes()))
     }
 
-    /// Returns whether a name is that of a staging folder, of this run or another.
+    /// Returns whether a name belongs to a staging folder, of this run or another.
     pub(super) fn is_staging(name: &str) -> bool {
         name.starts_with(STAGING)
     }
 
-    /// Sets the old files that are removed when the new ones are placed, with their SHA-256. After
-    /// this call, nothing else is replaced.
+    /// Sets the old files to remove when the new ones are moved into place, with their SHA-256. No
+    /// other file is then replaced.
     pub(super) fn set_replaced(&mut self, files: Vec<(String, String)>) {
         self.replaced = Some(files);
     }
 
-    /// Checks that the name of a file is not taken by a folder.
+    /// Checks that no folder has the name of a file.
     fn is_free(&self, name: &str) -> Result<(), FolderError> {
         let path = self.place(name);
         if path.is_dir() {
@@ -172,7 +175,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves the files of all folders into place, or none of them.
+    /// Moves the new files of all folders into place, or none of them.
     pub fn publish(mut folders: Vec<Self>) -> Result<(), FolderError> {
         let placed = folders.iter_mut().try_for_each(|folder| {
             folder.check_replaced()?;
@@ -191,7 +194,7 @@ impl Folder {
         placed
     }
 
-    /// Checks that the files of the earlier run have not changed since.
+    /// Checks that the files to remove have not changed since the folder was prepared.
     fn check_replaced(&self) -> Result<(), FolderError> {
         for (name, digest) in self.replaced.iter().flatten() {
             let path = self.place(name);
@@ -204,9 +207,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Returns the files that are removed when the new ones are placed. In a folder of our own,
-    /// these are the files that were written there before. In a folder that the user named, they
-    /// are the files that have the name of a report.
+    /// Returns the names of the old files to remove: those given to [`Folder::set_replaced`], or
+    /// else those that have the name of a new file.
     fn old_names(&self) -> Vec<String> {
         match &self.replaced {
             None => self.staged.clone(),
@@ -214,9 +216,9 @@ impl Folder {
         }
     }
 
-    /// Exchanges the folder of the new files and that of the old ones in one step, so that a killed
-    /// run leaves either the old files or the new ones. Returns false if that is not possible: the
-    /// folder holds files of others, or the system does not support the exchange.
+    /// Exchanges the target and the staging folder in one step, so that a killed run leaves either
+    /// all old files or all new ones. Returns false if that is not possible, because the target
+    /// contains other files or the system does not support the exchange.
     fn swap(&mut self) -> bool {
         let old = self.old_names();
         let entries = fs::read_dir(&self.target).map(|entries| entries.collect::<Vec<_>>());
@@ -232,7 +234,7 @@ impl Folder {
         self.is_swapped
     }
 
-    /// Exchanges the two folders.
+    /// Exchanges the target and the staging folder atomically (renameat2(2)).
     #[cfg(target_os = "linux")]
     fn exchange(&self) -> bool {
         use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
@@ -240,12 +242,12 @@ impl Folder {
         let old = self.target.as_path();
         let exchanged = renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE);
         self.move_late_files();
-        // The exchange has to survive a power failure.
+        // The exchange must survive a power failure.
         let _ = File::open(folder_of(old)).and_then(|folder| folder.sync_all());
         exchanged.is_ok()
     }
 
-    /// Moves files that were put into the old folder at the last moment to the new one.
+    /// Moves files that others added to the old folder just before the exchange to the new one.
     #[cfg(target_os = "linux")]
     fn move_late_files(&self) {
         let old = self.old_names();
@@ -264,8 +266,8 @@ impl Folder {
         false
     }
 
-    /// Keeps the old files. Those that a new one replaces stay in place meanwhile, with a hard link
-    /// in the staging folder.
+    /// Sets the old files aside, so that they can be restored. A file that a new one replaces stays
+    /// in place and gets a hard link in the staging folder, if possible.
     fn move_aside(&mut self) -> Result<(), FolderError> {
         let old = self.old_names();
         let old_folder = self.old_folder();
@@ -285,7 +287,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves the new files into place, the manifest last. Until then the folder has an old
+    /// Moves the new files into place, the manifest last. Until then, the folder contains the old
     /// manifest, or one that marks the report as incomplete.
     fn place_all(&mut self) -> Result<(), FolderError> {
         if self.staged.iter().any(|name| name == MANIFEST) && !self.place(MANIFEST).exists() {
@@ -304,7 +306,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Restores the previous state.
+    /// Restores the old files and removes the new ones.
     fn undo(&mut self) {
         if std::mem::take(&mut self.is_swapped) {
             self.exchange();
@@ -318,13 +320,13 @@ impl Folder {
         }
     }
 
-    /// Returns the folder in which old files wait until the new ones are in place.
+    /// Returns the folder for the old files that were set aside.
     fn old_folder(&self) -> PathBuf {
         self.staging.path().join("old")
     }
 }
 
-/// Returns the folder that contains a file.
+/// Returns the folder that contains a file; `.` for a name without a folder.
 pub fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -337,7 +339,7 @@ pub(super) fn staging_folder(root: &Path) -> io::Result<TempDir> {
     tempfile::Builder::new().prefix(STAGING).tempdir_in(root)
 }
 
-/// Removes what killed runs left beside their reports, once it is too old to be still in use.
+/// Removes the staging folders of killed runs, once they are too old to be in use.
 fn clear_stale(folder: &Path) {
     const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -350,13 +352,13 @@ fn clear_stale(folder: &Path) {
     }
 }
 
-/// Returns whether a folder can be exchanged with another. It must be a folder itself, not a link
-/// to one, and not a mount point.
+/// Returns whether a folder can be exchanged with another. It must not be a symbolic link or a
+/// mount point.
 fn is_swappable(folder: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        // `.` and `..` do not have a name that another folder could take.
+        // No folder can be renamed to `.` or `..`.
         let named = folder.file_name().is_some();
         let data = fs::symlink_metadata(folder).ok().filter(|data| named && data.is_dir());
         let parent = fs::metadata(folder_of(folder)).ok();
@@ -366,7 +368,7 @@ fn is_swappable(folder: &Path) -> bool {
     false
 }
 
-/// Gives a folder the permissions and the owner of another. Returns false if that fails.
+/// Copies the owner and the permissions of `model` to `folder`. Returns false if that fails.
 fn copy_owner(model: &Path, folder: &Path) -> bool {
     let Ok(data) = fs::metadata(model) else { return false };
     #[cfg(unix)]
@@ -381,7 +383,7 @@ fn copy_owner(model: &Path, folder: &Path) -> bool {
     fs::set_permissions(folder, data.permissions()).is_ok()
 }
 
-/// The error for a report that does not match its manifest: the file that differs, or `None` if the
+/// A report does not match its manifest. The value is the file that differs, or `None` if the
 /// report is incomplete.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
@@ -398,8 +400,8 @@ fn difference(file: Option<&str>) -> String {
     }
 }
 
-/// Checks that the files of a report match the manifest beside them, if there is one. A manifest
-/// that does not list `file` does not apply to it.
+/// Checks that the files of a report match the manifest in their folder, if there is one. A
+/// manifest that does not list `file` does not apply to it.
 ///
 /// # Errors
 ///
@@ -425,7 +427,7 @@ pub fn fits_manifest(file: &Path) -> Result<(), Torn> {
     Ok(())
 }
 
-/// Moves a file to a path where nothing exists.
+/// Moves a file to a path that must not exist yet.
 fn move_new(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
@@ -458,8 +460,8 @@ pub(super) fn digest_of(path: &Path) -> io::Result<String> {
 impl Drop for Folder {
     fn drop(&mut self) {
         let Some(topmost) = self.made.take() else { return };
-        // Only empty folders are removed, because someone may have added files meanwhile.
         let _ = fs::remove_dir_all(self.staging.path());
+        // `remove_dir` removes only empty folders: others may have added files meanwhile.
         for folder in self.target.ancestors().take_while(|p| p.starts_with(&topmost)) {
             let _ = fs::remove_dir(folder);
         }
@@ -485,8 +487,8 @@ mod tests {
         fs::read_to_string(path).unwrap()
     }
 
-    /// Returns a folder of our own with two old files, of which a new file replaces one, and with
-    /// the new files staged.
+    /// Returns a folder with two old files that may be replaced, and two new files in its staging
+    /// folder. One of the new files has the name of an old one.
     fn own(at: &Path) -> Folder {
         fs::create_dir_all(at).unwrap();
         for name in ["a", "b"] {
@@ -508,8 +510,8 @@ mod tests {
         Folder::publish(vec![own(&at)]).unwrap();
         assert_eq!(names(&at), ["a", "c"]);
         assert_eq!(text(&at.join("a")), "new");
-        // A file that appears, changes or stands in the way after the folder was prepared stays,
-        // and so do all others.
+        // If a file appears, changes or disappears after the folder was prepared, or a folder takes
+        // the name of a new file, no file is replaced in any folder.
         let cases: [(&str, Meanwhile); 4] = [
             ("c", |at| fs::write(at.join("c"), "mine").unwrap()),
             ("b", |at| fs::write(at.join("b"), "mine").unwrap()),

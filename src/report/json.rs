@@ -1,4 +1,4 @@
-//! `audit.json`: the complete result, for programs. `docs/audit.schema.json` describes it.
+//! Writes `audit.json`: the complete result, for programs. `docs/audit.schema.json` is its schema.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::json_text::pretty;
 use crate::result::AuditResult;
 
-/// Writes `--format json`.
+/// Writes the report of `--format json`.
 pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let tables = (
         StreamedList::new(result.entries()),
@@ -21,7 +21,7 @@ pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// An array that is generated while it is written, so that memory never holds all of it.
+/// An array that is generated while it is serialized, so that it is never in memory as a whole.
 struct StreamedList<I>(RefCell<Option<I>>);
 
 impl<I> StreamedList<I> {

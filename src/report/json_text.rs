@@ -1,5 +1,5 @@
-//! JSON for people: indented or in one line. Control characters and characters that reverse the
-//! text direction are escaped. The values are unchanged.
+//! Writes JSON, indented or on one line. Control characters and characters that change the text
+//! direction are escaped, which does not change the values.
 
 use std::io::{self, Write};
 
@@ -18,13 +18,13 @@ pub(super) fn pretty<W: Write>(
 pub(super) struct EscapingFormatter<F>(F);
 
 impl EscapingFormatter<CompactFormatter> {
-    /// Returns a formatter that writes everything in one line.
+    /// Returns a formatter that writes everything on one line.
     pub fn one_line() -> Self {
         Self(CompactFormatter)
     }
 }
 
-/// Delegates the layout to the inner formatter.
+/// Defines methods that delegate the layout to the inner formatter.
 macro_rules! delegate {
     ($($method:ident($($argument:ident: $type:ty)?)),+) => {$(
         fn $method<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)?) -> io::Result<()> {
@@ -76,7 +76,7 @@ mod tests {
         assert!(text.contains("\"a\\u202e\"") && text.contains("\"\\u009b31m\""), "{text}");
         assert!(!text.chars().any(|c| is_control_or_bidi(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
-        // Apart from the escapes, the layout is the usual one.
+        // Apart from the escapes, the layout is that of `serde_json`.
         let plain = json!({"a": [1, "b"], "c": {}});
         let mut text = Vec::new();
         plain.serialize(&mut pretty(&mut text)).unwrap();

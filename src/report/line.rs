@@ -1,4 +1,5 @@
-//! Findings in one line each, for users and programs that follow a live audit.
+//! Formats findings as single lines and as syslog messages, for users and programs that follow a
+//! live audit.
 
 use serde::Serialize;
 
@@ -7,16 +8,16 @@ use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Time};
 
-/// The format of findings in one line each.
+/// The format of a finding on one line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LineFormat {
     /// Text for people.
     Text,
-    /// JSON with the columns of `findings.csv`.
+    /// A JSON object with the columns of `findings.csv` as keys.
     Json,
 }
 
-/// Returns the wanted findings, by their positions, in a line each.
+/// Returns one line per finding. `wanted` contains the indexes of the findings in the result.
 pub fn lines(result: &AuditResult<'_>, format: LineFormat, wanted: &[usize]) -> Vec<String> {
     let rows = wanted.iter().filter_map(|number| result.finding(*number));
     rows.map(|row| match format {
@@ -30,18 +31,19 @@ pub fn lines(result: &AuditResult<'_>, format: LineFormat, wanted: &[usize]) -> 
 pub struct Message {
     /// The severity of the finding.
     pub severity: Severity,
-    /// The time of its last packet in the format of RFC 5424, 6.2.3; `-` if it has none.
+    /// The time of the last packet of the finding (RFC 5424, section 6.2.3); `-` if there is none.
     pub time: String,
-    /// Its fields by name, with the values of `findings.csv`.
+    /// The names and values of the structured data. The values are those of `findings.csv`.
     pub fields: Vec<(&'static str, String)>,
-    /// The text.
+    /// The text of the message.
     pub text: String,
 }
 
-/// Returns the wanted findings, by their positions, for a syslog daemon.
+/// Returns one syslog message per finding. `wanted` contains the indexes of the findings in the
+/// result.
 pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
     let to_message = |row: FindingRow<'_>| {
-        // At most six digits are allowed (RFC 5424, 6.2.3).
+        // A fraction of a second may have at most six digits (RFC 5424, section 6.2.3).
         let time = row.last_seen.map(|Time(time)| Time(time - time.rem_euclid(1000)).to_string());
         let time = time.map_or_else(|| "-".to_owned(), |time| time.replace("000Z", "Z"));
         let certain = if row.certain { "yes" } else { "no" };
@@ -61,7 +63,7 @@ pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
     wanted.iter().filter_map(|number| result.finding(*number)).map(to_message).collect()
 }
 
-/// Returns a finding in a line, without its time.
+/// Returns a finding on one line, without its time.
 fn finding_text(row: &FindingRow<'_>) -> String {
     let FindingRow { severity, verdict, code, id, message, .. } = row;
     escape_control(&format!("{severity} {verdict}/{code} {id} {message}")).into_owned()
@@ -75,7 +77,7 @@ fn text_line(row: &FindingRow<'_>) -> String {
 fn json_line(row: &impl Serialize) -> String {
     let mut bytes = Vec::new();
     let mut out = serde_json::Serializer::with_formatter(&mut bytes, EscapingFormatter::one_line());
-    // Writing into memory does not fail, and all keys of a row are strings.
+    // Writing to memory does not fail, and all keys of a row are strings.
     let _ = row.serialize(&mut out);
     String::from_utf8_lossy(&bytes).into_owned()
 }

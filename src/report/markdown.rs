@@ -1,4 +1,4 @@
-//! The report of an audit for a ticket: `--format markdown`.
+//! Writes the report of an audit for a ticket: `--format markdown`.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,8 @@ use super::findings_summary::{self, NotAssessed, SummaryFinding};
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Headline, plural};
 
-/// The number of findings that are reported in full, worst first. A ticket has no room for more.
+/// The maximum number of findings that are reported in full, worst first, so that the report fits
+/// into a ticket.
 const SHOWN: usize = 25;
 
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -83,7 +84,7 @@ fn write_finding(
     Ok(())
 }
 
-/// Writes the list of files that the audit rests on, with their digests.
+/// Writes the list of files that the audit is based on, with their digests.
 fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     const INPUTS: usize = 20;
     writeln!(out, "\n## Read\n")?;
@@ -114,8 +115,8 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
     }
 }
 
-/// Escapes markup (CommonMark, 2.4: any ASCII punctuation may be escaped), and everything that
-/// GitHub would turn into a link.
+/// Escapes markup (by CommonMark, section 2.4, any ASCII punctuation may be escaped) and everything
+/// that GitHub would turn into a link.
 fn text(text: &str) -> String {
     let text = escape_control(text);
     let mut plain = String::with_capacity(text.len());
@@ -139,18 +140,19 @@ fn text(text: &str) -> String {
         }
         plain.push(c);
     }
-    // Text from a packet must not mention a user.
+    // Text from a packet must not turn into a mention of a user.
     plain.replace('@', "@<!-- -->")
 }
 
-/// Escapes a text at the start of a line, where it could also begin a list, rule or code block.
+/// Escapes a string at the start of a line, where it could also begin a list, a thematic break or a
+/// code block.
 fn line_start(line: &str) -> String {
     let line = text(line.trim());
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
     let after = line.as_bytes().get(digits + 1).copied();
     let starts_list = match line.as_bytes().get(digits) {
-        // A list number is followed by a blank or by nothing, unlike the first number of an
-        // address.
+        // A list marker is followed by a space or the end of the line, unlike the first number of
+        // an IP address.
         Some(b'.' | b')') => digits > 0 && matches!(after, None | Some(b' ' | b'\t')),
         Some(b'-' | b'+' | b'=') => digits == 0,
         _ => false,
@@ -158,8 +160,8 @@ fn line_start(line: &str) -> String {
     if starts_list { format!("{}\\{}", &line[..digits], &line[digits..]) } else { line }
 }
 
-/// Returns a text as code, in which no markup is interpreted. It is enclosed in more backticks than
-/// it contains in a row.
+/// Returns a string as a code span, in which markup is not interpreted. The span is enclosed in
+/// more backticks than the string contains in a row.
 fn quoted(text: &str) -> String {
     let text = escape_control(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);

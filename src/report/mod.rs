@@ -1,7 +1,7 @@
-//! Reports for people and programs. Each format has a file of code and an entry in [`FORMATS`].
+//! Reports for people and programs. Each format has a module and an entry in [`FORMATS`].
 //!
-//! The same result gives the same bytes. Strings from traffic and from files of the user are
-//! hostile: they are text, never formulas, markup or terminal control.
+//! The same result always gives the same bytes. Strings from traffic and from the user's files are
+//! untrusted: they are written as text, never as formulas, markup or terminal control sequences.
 
 mod csv;
 mod draft;
@@ -45,21 +45,21 @@ pub type Writer = fn(&AuditResult<'_>, &mut dyn Write) -> io::Result<()>;
 pub enum Needs {
     /// A complete result.
     Result,
-    /// The tables of a result, which are all that the first versions stored.
+    /// Only the tables of a result. The first versions stored nothing else.
     Tables,
     /// The tables of a judgement, which do not exist without an inventory.
     Judgement,
 }
 
-/// A format of reports.
+/// A report format.
 pub struct Format {
     /// The value for `--format`.
     pub name: &'static str,
     /// The file in `--out`; `None` for formats that are only printed.
     pub file: Option<&'static str>,
-    /// The input that it needs.
+    /// The input that the format needs.
     pub needs: Needs,
-    /// The function that writes it.
+    /// The function that writes the report.
     pub write: Writer,
 }
 
@@ -73,13 +73,13 @@ impl Format {
         Self { name, file, needs, write }
     }
 
-    /// Returns the format with a name.
+    /// Returns the format with this name; `None` if there is none.
     pub fn named(name: &str) -> Option<&'static Self> {
         FORMATS.iter().find(|format| format.name == name)
     }
 }
 
-/// The formats of reports.
+/// All report formats.
 pub const FORMATS: &[Format] = &[
     Format::new("text", None, Needs::Result, text::write),
     Format::new("csv", Some("findings.csv"), Needs::Judgement, csv::findings),
@@ -88,7 +88,8 @@ pub const FORMATS: &[Format] = &[
     Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
     Format::new("html", Some("report.html"), Needs::Result, page::write),
     Format::new("markdown", None, Needs::Result, markdown::write),
-    // This is the last file, so that a program that waits for it finds the others complete.
+    // `audit.json` is written last, so that a program that waits for it finds all other files
+    // complete.
     Format::new("json", Some("audit.json"), Needs::Result, json::write),
 ];
 
@@ -97,13 +98,13 @@ pub const FORMATS: &[Format] = &[
 pub struct OutputPaths<'a> {
     /// The folder of all reports.
     pub reports: Option<&'a Path>,
-    /// The folder of the frames that findings rest on.
+    /// The folder of the frames that findings are based on.
     pub evidence: Option<&'a Path>,
-    /// The name of this host, if the terminal supports links (OSC 8).
+    /// The name of this host, if the terminal supports hyperlinks (OSC 8).
     pub links: Option<&'a str>,
 }
 
-/// Writes the terminal's summary, with the places of the files, for a terminal of `width` columns.
+/// Writes the summary, with the paths of the written files, for a terminal of `width` columns.
 pub fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,

@@ -1,5 +1,5 @@
-//! Common parts of the pcapng files that are written (draft-ietf-opsawg-pcapng): times in
-//! nanoseconds, and the name of the program.
+//! Writes the common parts of pcapng files (draft-ietf-opsawg-pcapng). Timestamps have a resolution
+//! of one nanosecond, and each file names this program.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::{DataLink, Endianness, PcapError};
 
-/// Begins a file, with a comment about the whole of it.
+/// Begins a file. The comment is about the file as a whole.
 pub(super) fn begin<W: Write>(out: W, comment: Option<&str>) -> io::Result<PcapNgWriter<W>> {
     let program = concat!("rasaudit ", env!("CARGO_PKG_VERSION"));
     let mut options: Vec<_> = comment
@@ -26,7 +26,7 @@ pub(super) fn begin<W: Write>(out: W, comment: Option<&str>) -> io::Result<PcapN
     PcapNgWriter::with_section_header(out, section).map_err(plain)
 }
 
-/// Adds an interface: its link type, the bytes kept of each frame (zero: all), its name.
+/// Adds an interface. `snaplen` is the number of bytes kept of each frame; zero means all bytes.
 pub(super) fn add_interface<W: Write>(
     file: &mut PcapNgWriter<W>,
     link: u16,
@@ -44,7 +44,7 @@ pub(super) fn add_interface<W: Write>(
     file.write_pcapng_block(block).map(drop).map_err(plain)
 }
 
-/// Returns the error of the underlying stream with its own kind.
+/// Returns the underlying I/O error unchanged, and any other error as an I/O error.
 pub(super) fn plain(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,

@@ -1,4 +1,4 @@
-//! Recording of the frames of a live audit in rotated pcapng files.
+//! Records the frames of a live audit in rotated pcapng files.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -13,36 +13,36 @@ use super::pcapng::{self, plain};
 use super::{FolderError, folder_of};
 use crate::model::Nanos;
 
-/// Bytes of a packet's block in addition to the frame.
+/// The size of an Enhanced Packet Block without its frame, in bytes.
 const BLOCK: u64 = 32;
 
 /// Size of the write buffer in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// An interface that frames come from.
+/// An interface whose frames are recorded.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// The name of the interface.
     pub name: String,
-    /// The link type of its frames, by registry number.
+    /// The link type of its frames (number in the LINKTYPE_ registry).
     pub link: u16,
     /// Bytes that are kept of each frame.
     pub snaplen: u32,
 }
 
-/// Rotated files of frames: `farm.pcapng` is stored as `farm.000001.pcapng` and so on.
+/// Writes frames to rotated files. For `farm.pcapng`, they are `farm.000001.pcapng` and so on.
 pub struct Recorder {
     folder: PathBuf,
     stem: String,
     extension: String,
     interfaces: Vec<Recorded>,
-    /// Bytes after which the next file begins.
+    /// The size in bytes after which the next file begins.
     size: u64,
-    /// The number of files that are kept.
+    /// The number of files to keep.
     files: usize,
     number: u64,
     open: Option<(PcapNgWriter<BufWriter<File>>, u64)>,
-    /// Whether writing failed. It is not tried again before [`Recorder::recover`].
+    /// Whether writing failed. It is not attempted again before [`Recorder::recover`].
     is_broken: bool,
 }
 
@@ -78,7 +78,7 @@ impl Recorder {
         self.folder.join(format!("{}.{number:06}.{}", self.stem, self.extension))
     }
 
-    /// Returns the numbers of the existing files, in order.
+    /// Returns the numbers of the existing files, in ascending order.
     fn existing_numbers(&self) -> io::Result<Vec<u64>> {
         let number = |name: &str| {
             let name = name.strip_prefix(&self.stem)?.strip_prefix('.')?;
@@ -93,7 +93,7 @@ impl Recorder {
         Ok(numbers)
     }
 
-    /// Begins the next file, and removes the oldest files beyond the number that is kept.
+    /// Begins the next file, and removes the oldest files if there are too many.
     fn begin(&mut self) -> io::Result<()> {
         self.finish()?;
         self.number += 1;
@@ -110,8 +110,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes frames of an interface: time, length on the wire, bytes. After an error, nothing is
-    /// written until [`Recorder::recover`] is called.
+    /// Writes frames of an interface, each given as time, length on the wire and captured bytes.
+    /// After an error, nothing is written until [`Recorder::recover`] is called.
     pub fn record<'a>(
         &mut self,
         interface: usize,
@@ -149,7 +149,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes what is still in memory.
+    /// Ends the current file and writes its buffered data.
     pub fn finish(&mut self) -> io::Result<()> {
         match self.open.take() {
             Some((writer, _)) => writer.into_inner().flush(),

@@ -1,7 +1,7 @@
-//! The summary for a terminal: the verdict, the worst findings in words, what could not be assessed
-//! and why, and where to find the rest.
+//! Writes the summary for a terminal: the verdict, the worst findings, what could not be assessed
+//! and why, and where the reports are.
 //!
-//! The output is styled. The caller strips the styles if it does not go to a terminal.
+//! The output contains ANSI styles. The caller strips them if the output does not go to a terminal.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, Headline, Note, Tone};
 
-/// The most findings that are shown in words. The others are only counted.
+/// The maximum number of findings that are shown. The others are only counted.
 const SHOWN: usize = 5;
 
 const BOLD: Style = Style::new().bold();
@@ -23,13 +23,13 @@ const GREEN: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(Ansi
 const YELLOW: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 
-/// Writes `--format text`.
+/// Writes the report of `--format text`.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     summary(result, &OutputPaths::default(), None, out)
 }
 
-/// Writes the summary. `places` says what was written where. For a terminal of `width` columns,
-/// sentences are wrapped.
+/// Writes the summary. `places` contains the paths of the written files. If `width` is given, text
+/// is wrapped to this number of columns.
 pub(super) fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
@@ -82,7 +82,7 @@ pub(super) fn summary(
     }
 }
 
-/// Writes the place of the page, as a link if the terminal supports links (OSC 8).
+/// Writes the path of the page, as a hyperlink if the terminal supports hyperlinks (OSC 8).
 fn write_page_link(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let name = path.display().to_string();
     let name = escape_control(&name);
@@ -99,7 +99,7 @@ fn write_page_link(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::
     }
 }
 
-/// Returns a path as part of a URI (RFC 3986).
+/// Percent-encodes a path for a URI (RFC 3986).
 fn uri_path(path: &Path) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     let bytes = path.as_os_str().as_encoded_bytes().iter();
@@ -165,14 +165,14 @@ fn write_findings(
     Ok(())
 }
 
-/// Writes what could not be assessed, by reason, with an example.
+/// Writes what could not be assessed: one line per reason, with an example.
 fn write_not_assessed(
     result: &AuditResult<'_>,
     width: Width,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut reasons = findings_summary::not_assessed(result);
-    // Reasons without findings concern only rows, which are counted above.
+    // Reasons without a finding concern only matrix rows, which are not listed here.
     reasons.retain(|_, reason| reason.first.is_some());
     if reasons.is_empty() {
         return Ok(());
@@ -190,13 +190,13 @@ fn write_not_assessed(
     Ok(())
 }
 
-/// The width of a terminal in columns, if there is one.
+/// The width of the terminal in columns; `None` if the output does not go to a terminal.
 type Width = Option<usize>;
 
-/// Wraps a text behind a label to the width of the terminal. All lines are indented as far as the
-/// first.
+/// Wraps a string after a label to the width of the terminal. Further lines are indented by the
+/// width of the label.
 fn wrapped(first: &str, text: &str, width: Width) -> String {
-    /// The smallest width of the text, however narrow the terminal is.
+    /// The minimum width of the text in columns, even if the terminal is narrower.
     const MIN_WIDTH: usize = 40;
     let Some(width) = width else { return format!("{first}{text}") };
     let inset = textwrap::core::display_width(first);

@@ -1,4 +1,4 @@
-//! A table of plain texts in the formats that people and programs request.
+//! A table of strings that can be written in several formats.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde::Serialize as _;
 use super::json_text::pretty;
 use crate::model::{escape_control, escape_csv_formula};
 
-/// A table of texts.
+/// A table of strings.
 pub struct TextTable {
     /// The names of the columns.
     pub columns: &'static [&'static str],
@@ -16,7 +16,7 @@ pub struct TextTable {
     pub rows: Vec<Vec<String>>,
 }
 
-/// The formats of a table, by name.
+/// The names of the table formats.
 pub const TABLE_FORMATS: &[&str] = &["table", "csv", "json", "markdown"];
 
 impl TextTable {
@@ -70,7 +70,7 @@ impl TextTable {
     }
 
     fn write_markdown(&self, out: &mut dyn Write) -> io::Result<()> {
-        // A bar would end the cell, and other punctuation could become markup.
+        // A vertical bar would end the cell, and other punctuation could become markup.
         let escape = |text: &str| {
             escape_control(text).chars().fold(String::new(), |mut safe, c| {
                 if "\\|*_`<>[]&".contains(c) {

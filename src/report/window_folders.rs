@@ -1,4 +1,5 @@
-//! The reports of successive windows: a folder for each, and the link `latest` to the last one.
+//! Writes the reports of successive windows: one folder per window, and the link `latest` to the
+//! most recent one.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -10,23 +11,24 @@ use super::FORMATS;
 use super::folder::{FolderError, STAGING, staging_folder};
 use crate::result::AuditResult;
 
-/// The link to the last folder.
+/// The name of the link to the most recent folder.
 const LATEST: &str = "latest";
 
-/// The folder inside a window's folder for the reports of that window alone.
+/// The subfolder for the reports of the window alone. Its parent contains the reports of all
+/// windows so far.
 const WINDOW: &str = "window";
 
-/// The name of a window's folder: the time at which the window was closed.
+/// The format of the name of a window's folder: the time at which its reports are written, in UTC.
 const NAME: &str = "%Y-%m-%dT%H-%M-%SZ";
 
-/// A folder of dated folders.
+/// A folder that contains one dated folder per window.
 pub struct WindowFolders {
     root: PathBuf,
     keep: usize,
 }
 
 impl WindowFolders {
-    /// Creates the folder. `keep` is the number of dated folders that stay in it.
+    /// Creates the folder. `keep` is the number of dated folders to keep in it.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
         let failed = |path: &Path, error| FolderError { path: path.to_owned(), error };
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;
@@ -41,13 +43,13 @@ impl WindowFolders {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        // A folder that is not writable has to be reported at once.
+        // A folder that is not writable must be reported at once.
         drop(staging_folder(root).map_err(|error| failed(root, error))?);
         Ok(Self { root: root.to_owned(), keep })
     }
 
-    /// Writes the reports of all windows and of the last one, completely or not at all. Returns
-    /// their folder.
+    /// Writes the reports of all windows and those of the last window alone, completely or not at
+    /// all. Returns their folder.
     pub fn write(
         &self,
         all: &AuditResult<'_>,
@@ -79,7 +81,7 @@ impl WindowFolders {
         Ok(place)
     }
 
-    /// Returns an unused path, because a clock may be set back.
+    /// Returns an unused path. The name may be taken already if the clock was set back.
     fn free_path(&self, name: &str) -> PathBuf {
         let names = (1..).map(|number| match number {
             1 => name.to_owned(),
@@ -89,7 +91,7 @@ impl WindowFolders {
         places.find(|place| !place.exists()).unwrap_or_else(|| self.root.join(name))
     }
 
-    /// Makes `latest` a link to a folder, in one step.
+    /// Makes `latest` a link to a folder. An existing link is replaced atomically.
     fn link_latest(&self, place: &Path) -> io::Result<()> {
         let link = self.root.join(format!("{STAGING}latest"));
         let _ = fs::remove_file(&link);
@@ -101,7 +103,8 @@ impl WindowFolders {
         fs::rename(&link, self.root.join(LATEST))
     }
 
-    /// Removes the oldest folders beyond the number that is kept.
+    /// Removes the oldest dated folders if there are more than `keep`. The newest one is always
+    /// kept.
     fn prune(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.root) else { return };
         let is_ours = |name: &str| {
@@ -151,7 +154,8 @@ mod tests {
         for day in 1..=5 {
             publish(&format!("2026-01-0{day}T00-00-00Z"));
         }
-        // The clock was set back: the folder written now is still the latest, and stays.
+        // If the clock was set back, the folder written now is still the latest one, and it is
+        // kept.
         let place = publish("2026-01-05T00-00-00Z");
         assert!(place.ends_with("2026-01-05T00-00-00Z-2"));
         let place = publish("2026-01-02T00-00-00Z");
@@ -166,7 +170,8 @@ mod tests {
         names.sort();
         let kept = ["2026-01-02T00-00-00Z", "2026-01-05T00-00-00Z", "2026-01-05T00-00-00Z-2"];
         assert_eq!(names, [&kept[..], &["2026-notes", "latest", "notes.txt"]].concat());
-        // A half-written folder of a killed run is removed. A folder named `latest` is not ours.
+        // A half-written folder of a killed run is removed. A folder named `latest` was not created
+        // by rasaudit, so it is an error.
         fs::create_dir(root.join(".rasaudit-left")).unwrap();
         WindowFolders::prepare(&root, 3).unwrap();
         assert!(!root.join(".rasaudit-left").exists());

@@ -54,25 +54,25 @@ struct BaselineFinding {
 named_enum!(
     /// How a finding compares with an earlier audit.
     Change {
-        /// The finding was there and has not changed.
+        /// The finding is known and has not changed.
         Same = "same",
-        /// The finding was there, and only unlisted clients joined the clients that it had.
+        /// The finding is known, and only unlisted clients have joined it.
         Grown = "grown",
-        /// The finding was there, but its severity is higher, it reached more than before, or
-        /// members that matter joined.
+        /// The finding is known, but its severity is higher, it reached more, or servers, listed
+        /// hosts or a second client have joined it.
         Worse = "worse",
-        /// The finding was not there.
+        /// The finding was not known.
         New = "new",
     }
 );
 
-/// What changed since an earlier audit, among findings above info.
+/// Changes since an earlier audit, among findings above info.
 pub(super) struct Changes<'a> {
     /// Number of findings that are new or have become worse.
     pub new: usize,
-    /// Number of these findings that were there.
+    /// Number of these findings that were known.
     pub worse: usize,
-    /// Number of findings that are still there.
+    /// Number of known findings that have not become worse.
     pub still: usize,
     /// Number of these findings that have further members.
     pub grown: usize,
@@ -202,7 +202,7 @@ impl Baseline {
     }
 
     /// Compares a finding with the earlier audit. A further server or listed host makes it worse,
-    /// and so does a second client. Further members of a network do not.
+    /// and so does a second client. Further unlisted clients only make it grow.
     pub fn change(&self, explainer: &Explainer<'_>, finding: &Finding) -> Change {
         let outcome = explainer.outcome();
         let Some(before) = self.findings.get(&explainer.id(finding)) else {
@@ -241,7 +241,7 @@ impl Baseline {
         }
         let Some([clients, servers]) = &before.members else { return Change::Same };
         let [now_clients, now_servers] = explainer.members(finding);
-        // A list that was cut off may have left out a member that seems to be new.
+        // A truncated list may have left out a member that now seems to be new.
         let find_new_members = |before: &BTreeSet<String>, now: &Members| {
             let is_whole = !before.iter().any(|item| item.starts_with('+'));
             let host = now.hosts.iter().any(|name| !before.contains(name));
@@ -259,8 +259,8 @@ impl Baseline {
         }
     }
 
-    /// Returns whether a finding is worth reporting again, because it is new or worse, or has
-    /// become certain.
+    /// Returns whether a finding is worth reporting again, because it is new or worse or has become
+    /// certain.
     pub fn is_news(&self, explainer: &Explainer<'_>, finding: &Finding) -> bool {
         let became_certain = |before: &BaselineFinding| finding.certain() && !before.is_certain;
         self.change(explainer, finding) >= Change::Worse

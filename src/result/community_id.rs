@@ -1,4 +1,4 @@
-//! Community ID, version 1: an identifier of a flow that different tools share
+//! Computes the Community ID, version 1: a flow identifier that many tools share
 //! (github.com/corelight/community-id-spec).
 
 use std::net::IpAddr;

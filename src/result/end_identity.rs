@@ -1,4 +1,4 @@
-//! An end of a finding, for display.
+//! The ends of findings, for display.
 
 use std::net::IpAddr;
 
@@ -33,8 +33,8 @@ impl EndIdentity {
         }
     }
 
-    /// Returns the end that stands for several parties. It has what they share, and `*` or nothing
-    /// where they differ.
+    /// Returns an end that stands for several parties. Where the parties differ, the address is
+    /// `*`, and the name and the roles are empty.
     pub(super) fn of_all<'p>(
         policy: &Policy,
         mut all: impl Iterator<Item = (&'p Party, IpAddr)>,
@@ -62,7 +62,7 @@ impl EndIdentity {
         end
     }
 
-    /// Returns the end that a key alone describes.
+    /// Returns the end that a key describes, without conversations.
     pub(super) fn of_key(policy: &Policy, key: &EndKey) -> Self {
         match key {
             EndKey::Host(host) => {
@@ -80,7 +80,7 @@ impl EndIdentity {
         }
     }
 
-    /// Returns an end that stands for any host with some of the roles.
+    /// Returns an end that stands for any host with one of the roles.
     pub(super) fn playing(policy: &Policy, roles: RoleSet) -> Self {
         let titles = policy.matrix.role_titles(roles).into_iter().map(str::to_owned).collect();
         let roles = policy.matrix.role_names(roles).join(";");
@@ -96,7 +96,7 @@ impl EndIdentity {
         self.in_network = true;
     }
 
-    /// Returns the end that a row of the findings describes.
+    /// Returns one end of a row of the findings table.
     pub(super) fn of_row(site: Option<&Site>, address: &str, name: &str, roles: &[String]) -> Self {
         let titles = site.map_or_else(Vec::new, |site| site.titles(site.roles_of(roles)));
         let is_host = site.is_some_and(|site| site.hosts.iter().any(|host| host.name == name));
@@ -116,7 +116,7 @@ impl EndIdentity {
         Self { address, count, ..self }
     }
 
-    /// Returns the end in words.
+    /// Describes the end.
     pub fn words(&self) -> String {
         match (self.name.as_str(), self.address.as_str()) {
             _ if self.count > 0 => {
@@ -136,7 +136,7 @@ impl EndIdentity {
         }
     }
 
-    /// Returns the end in words, with its roles.
+    /// Describes the end with its roles.
     pub fn words_with_roles(&self) -> String {
         let has_them = self.titles.is_empty() || self.count > 0;
         if has_them || (self.name.is_empty() && self.address.is_empty()) {

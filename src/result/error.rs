@@ -1,20 +1,20 @@
-//! Errors in reading the files of an earlier audit.
+//! Errors when reading the files of an earlier audit.
 
 use std::path::PathBuf;
 use std::{fmt, io};
 
 use super::head::SCHEMA;
 
-/// An error in reading a file that an earlier audit should have written.
+/// An error when reading a file that an earlier audit should have written.
 #[derive(Debug)]
 pub struct StoredError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The problem with the file.
     pub kind: StoredProblem,
 }
 
-/// What is wrong with a file that should hold a result, or a table of one.
+/// A problem with a file that should contain a result or one of its tables.
 #[derive(Debug)]
 pub enum StoredProblem {
     /// The file could not be read.
@@ -39,7 +39,7 @@ impl fmt::Display for StoredError {
         match &self.kind {
             StoredProblem::Read(error) => write!(f, "{path}: {error}"),
             StoredProblem::Json(error) => {
-                // The message may quote a long text from the file.
+                // The message may quote a long string from the file.
                 let said: String = error.to_string().chars().take(200).collect();
                 if error.is_data() {
                     write!(f, "{path} is not the audit.json of an audit: {said}")

@@ -1,4 +1,4 @@
-//! Everything in `audit.json` except its tables. The doc comments become the descriptions of its
+//! Everything in `audit.json` except its tables. The doc comments become the descriptions in its
 //! schema.
 
 use std::collections::BTreeMap;
@@ -41,21 +41,21 @@ pub struct Layout<F, C, M, H> {
     pub exit_reasons: Vec<String>,
     /// The inputs, ordered by name.
     pub inputs: Vec<Input>,
-    /// What became of all frames.
+    /// The numbers of frames that were read, observed and skipped.
     pub accounting: Accounting,
-    /// When the frames were captured.
+    /// The time range of the capture.
     pub window: CaptureWindow,
-    /// The matrix that the capture was judged by.
+    /// The matrix that the capture was judged against.
     pub matrix: Option<JudgedBy>,
-    /// The inventory that the capture was judged by.
+    /// The inventory that the capture was judged against.
     pub inventory: Option<InventoryFile>,
-    /// The site's exceptions, and how many conversations each allowed.
+    /// The site's exceptions, each with the number of conversations that it allowed.
     pub exceptions: Option<ExceptionList>,
-    /// What changed since an earlier audit.
+    /// The changes since an earlier audit.
     pub known: Option<Since>,
     /// The filter expression that the user gave.
     pub filter: Option<String>,
-    /// What the capture covers according to the inventory.
+    /// The coverage that the inventory declares.
     pub coverage: Option<StatedCoverage>,
     /// The overall verdict in a sentence.
     #[serde(default)]
@@ -134,7 +134,7 @@ pub struct Tool {
 /// The results of an audit in numbers.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
-    /// Whether there was an inventory to judge by.
+    /// Whether the capture was judged against an inventory.
     pub judged: bool,
     /// Whether any traffic of the farm could be judged.
     pub assessed: bool,
@@ -177,7 +177,7 @@ pub struct Input {
     pub sha256: Option<String>,
     /// The size of the input in bytes, if known.
     pub size: u64,
-    /// The format: `pcap`, `pcapng`, or what else the input looks like.
+    /// The format: `pcap`, `pcapng`, or the format that the input seems to have.
     pub format: String,
     /// The link types of the frames, by registry number.
     pub link_types: Vec<u16>,
@@ -195,7 +195,7 @@ pub struct Input {
     pub last: Option<Time>,
     /// The loss that the input reports.
     pub loss: LostFrames,
-    /// Why the input could not be read completely, or at all.
+    /// The reason why the input could not be read completely, or at all.
     pub error: Option<String>,
     /// The input with the same content that was read instead.
     pub same_as: Option<String>,
@@ -210,8 +210,8 @@ pub struct LostFrames {
     pub dropped: u64,
 }
 
-/// What became of all frames. `frames_read` is the sum of `observations` and all counts in
-/// `skipped`.
+/// The numbers of frames that were read, observed and skipped. `frames_read` is the sum of
+/// `observations` and all counts in `skipped`.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Accounting {
     /// The number of frames that were read.
@@ -222,25 +222,25 @@ pub struct Accounting {
     pub skipped: Counts,
     /// The number of packets that were excluded from the amounts because they were duplicates.
     pub duplicates: u64,
-    /// What a sample shows about packets that were captured more than once.
+    /// The packets that were captured more than once.
     pub copies: Copies,
     /// How completely the capture shows the traffic.
     pub view: ViewCounts,
     /// The number of frames that the snaplen truncated.
     pub truncated: u64,
-    /// What was lost.
+    /// The lost frames and bytes.
     pub loss: LossCounts,
     /// The number of bytes of all frames, as on the wire.
     pub bytes: u64,
     /// The number of packets with a wrong IPv4 header checksum. They are used nevertheless.
     pub bad_checksums: u64,
-    /// The number of frames without IP, by ethertype.
+    /// The number of frames without IP, by EtherType.
     pub non_ip: Counts,
     /// The number of IP packets that were truncated before their ports.
     pub portless: u64,
-    /// The number of packets of tunnels that cannot be read.
+    /// The number of packets of tunnels whose content cannot be decoded.
     pub opaque_tunnels: u64,
-    /// The number of packets of tunnels that cannot be read, by tunnel.
+    /// The number of packets of tunnels whose content cannot be decoded, by tunnel.
     pub opaque_by_tunnel: Counts,
     /// The IP fragments.
     pub fragments: Fragments,
@@ -251,9 +251,9 @@ pub struct Accounting {
 /// Packets that the capture shows more than once.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Copies {
-    /// What a sample of the packets shows.
+    /// The duplicates in a sample of packets.
     pub sample: CopySample,
-    /// What was done about duplicates: `not-needed`, `done`, `off` or `impossible`.
+    /// The treatment of duplicates: `not-needed`, `done`, `off` or `impossible`.
     pub correction: String,
     /// The number of packets that were excluded from the amounts.
     pub removed: u64,
@@ -270,22 +270,22 @@ pub struct CopySample {
     pub interfaces: u64,
     /// The number of duplicates in another VLAN.
     pub vlans: u64,
-    /// The number of duplicates at another hop.
+    /// The number of duplicates that were captured at another hop.
     pub hops: u64,
 }
 
 /// How completely the capture shows the traffic.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ViewCounts {
-    /// The number of frames in flows of which only one direction was captured.
+    /// The number of frames in flows for which only one direction was captured.
     pub one_sided_frames: u64,
     /// The number of frames in flows whose directions carry different VLAN ids.
     pub split_frames: u64,
-    /// The number of frames in flows of which only one direction was truncated.
+    /// The number of frames in flows for which only one direction was truncated.
     pub cut_one_way_frames: u64,
 }
 
-/// What was lost.
+/// The lost frames and bytes.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LossCounts {
     /// The number of frames received, as far as the captures report it.
@@ -312,11 +312,11 @@ pub struct SourceLoss {
 /// IP fragments.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Fragments {
-    /// The number of fragments other than first ones.
+    /// The number of fragments other than first fragments.
     pub later: u64,
     /// The number of these fragments whose first fragment is not in the capture.
     pub orphaned: u64,
-    /// The hosts between which orphaned fragments were sent, at most 100 pairs.
+    /// The pairs of hosts between which orphaned fragments were sent, at most 100.
     pub orphans: Vec<Orphans>,
 }
 
@@ -333,7 +333,7 @@ pub struct Orphans {
     pub packets: u64,
 }
 
-/// When the frames were captured.
+/// The time range of the capture.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CaptureWindow {
     /// The time of the earliest frame.
@@ -357,7 +357,7 @@ pub struct CaptureWindow {
 pub struct JudgedBy {
     /// The name of the matrix.
     pub name: String,
-    /// The version of the product, in words.
+    /// The version of the product, as text.
     pub version: String,
     /// The SHA-256 of the matrix files, in hexadecimal.
     pub sha256: String,
@@ -385,7 +385,7 @@ pub struct ExceptionList {
     pub list: Vec<ExceptionUse>,
 }
 
-/// An exception, and how much it allowed.
+/// An exception, and the number of conversations that it allowed.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExceptionUse {
     /// The id of the exception.
@@ -404,14 +404,14 @@ pub struct ExceptionUse {
     pub conversations: u64,
 }
 
-/// What changed since an earlier audit, among findings above info.
+/// The changes since an earlier audit, among findings above info.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Since {
     /// The number of findings that are new or have become worse.
     pub new: u64,
-    /// The number of these findings that are known, but have become worse.
+    /// The number of these findings that were known but have become worse.
     pub worse: u64,
-    /// The number of findings that are still there.
+    /// The number of known findings that have not become worse.
     pub still_there: u64,
     /// The number of these findings that have further members.
     pub grown: u64,
@@ -428,14 +428,14 @@ pub struct Gone {
     pub message: String,
 }
 
-/// What the capture covers according to the inventory.
+/// The coverage that the inventory declares.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct StatedCoverage {
-    /// `all`, a list of host names, or null if the inventory does not say.
+    /// `all`, a list of host names, or null if the inventory does not declare the coverage.
     pub stated: Value,
 }
 
-/// The tone of a text, which decides how reports show it.
+/// The tone of a text, which determines how reports show it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tone {
@@ -471,7 +471,7 @@ pub struct Headline {
 pub struct Note {
     /// The tone of the line.
     pub tone: Tone,
-    /// The topic of the line, in a word.
+    /// The topic of the line, as one word.
     pub label: String,
     /// The text of the line.
     pub text: String,

@@ -9,7 +9,7 @@ use crate::classify::{EndKey, Finding, Judgement, Party, PartyKind, Peer, Policy
 /// 32,767 characters.
 const MOST: usize = 1000;
 
-/// One side of a finding.
+/// The members on one side of a finding.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Members {
     /// Names of the listed hosts, in the order of the inventory.
@@ -70,7 +70,7 @@ impl Members {
         sides.map(|side| Self::listed(policy, &side))
     }
 
-    /// Returns the members in words, listed hosts first, and how many are left out.
+    /// Returns the members as text, listed hosts first. The last item says how many are left out.
     pub fn words(&self) -> Vec<String> {
         let addresses = self.addresses.iter().map(ToString::to_string);
         let more = (self.more > 0).then(|| format!("+{} more", self.more));

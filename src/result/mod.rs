@@ -1,5 +1,5 @@
 //! Everything that an audit found, whether it has just run or was stored (`audit.json`). Reports
-//! are made from a result and from nothing else.
+//! are based only on such a result.
 
 mod baseline;
 mod community_id;
@@ -40,7 +40,7 @@ pub use words::{percent, plural, short};
 
 use stored::Stored;
 
-/// Maximum number of conversations shown for a finding, the largest ones.
+/// Maximum number of conversations that are shown for a finding, starting with the largest.
 const TALKERS: usize = 5;
 
 /// Everything that an audit found.
@@ -50,26 +50,26 @@ pub struct AuditResult<'a> {
     source: TableSource<'a>,
 }
 
-/// Where the tables come from.
+/// The source of the tables.
 enum TableSource<'a> {
     Run(Box<AuditRun<'a>>),
     Stored(Box<Stored>),
 }
 
-/// A finding in `audit.json`: the columns of `findings.csv`, and what was considered.
+/// A finding in `audit.json`: the columns of `findings.csv`, and the facts that were considered.
 #[derive(Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FindingEntry<'a> {
     /// The columns of `findings.csv`.
     #[serde(flatten)]
     pub row: FindingRow<'a>,
-    /// What was considered, in the order in which it was considered.
+    /// The facts that were considered, in order.
     pub trace: Vec<String>,
     /// The largest conversations of the finding, as indices into `conversations`.
     #[serde(default)]
     pub talkers: Vec<usize>,
 }
 
-/// The part of a finding that counts and drawings need.
+/// The part of a finding that counts and diagrams need.
 #[derive(Clone, Copy, Debug)]
 pub struct Brief {
     /// Severity of the finding.
@@ -88,7 +88,7 @@ pub struct Brief {
     pub last: Option<Nanos>,
 }
 
-/// The part of a conversation that drawings need.
+/// The part of a conversation that diagrams need.
 #[derive(Clone, Copy, Debug)]
 pub struct ConversationBrief {
     /// Client and server; `None` if nothing was judged.
@@ -99,11 +99,11 @@ pub struct ConversationBrief {
     pub port: u16,
     /// Verdict on the conversation.
     pub verdict: Option<Verdict>,
-    /// Index of the row that decided.
+    /// Index of the row that the ruling is based on.
     pub row: Option<usize>,
-    /// Packets that the client and the server sent.
+    /// Number of packets from the client, and from the server.
     pub packets: [u64; 2],
-    /// Bytes that both sent.
+    /// Number of bytes in both directions.
     pub bytes: u64,
     /// Time of the earliest packet.
     pub first: Option<Nanos>,
@@ -119,18 +119,19 @@ impl<'a> AuditResult<'a> {
         Self { head: run.head(), source: TableSource::Run(Box::new(run)) }
     }
 
-    /// Returns what the capture was judged by, or `None` if nothing was judged.
+    /// Returns the matrix and the inventory that the capture was judged against, or `None` if
+    /// nothing was judged.
     pub fn site(&self) -> Option<&Site> {
         self.head.site.as_ref()
     }
 
-    /// Returns whether the result has only its tables and lacks what else reports show, as results
-    /// of version 2.0 do.
+    /// Returns whether the result has only its tables and lacks the other data that reports show,
+    /// as results of version 2.0 do.
     pub fn has_only_tables(&self) -> bool {
         stored::is_early(&self.head)
     }
 
-    /// Returns whether there was an inventory to judge by.
+    /// Returns whether the capture was judged against an inventory.
     pub fn is_judged(&self) -> bool {
         self.head.summary.judged
     }
@@ -143,7 +144,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the parts of all findings that counts and drawings need, worst first.
+    /// Returns the parts of all findings that counts and diagrams need, worst first.
     pub fn briefs(&self) -> All<'_, Brief> {
         match &self.source {
             TableSource::Run(run) => {
@@ -167,7 +168,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns a finding by its index.
+    /// Returns the finding with this index.
     pub fn finding(&self, number: usize) -> Option<FindingRow<'_>> {
         match &self.source {
             TableSource::Run(run) => rows::finding(run, run.outcome.findings().get(number)?),
@@ -182,7 +183,7 @@ impl<'a> AuditResult<'a> {
         (0..self.findings_len()).filter_map(|number| self.finding(number))
     }
 
-    /// Returns what was considered for a finding.
+    /// Returns the facts that were considered for a finding.
     pub fn trace(&self, number: usize) -> Vec<String> {
         match &self.source {
             TableSource::Run(run) => {
@@ -196,7 +197,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the largest conversations of a finding, by their indices.
+    /// Returns the indices of the largest conversations of a finding.
     pub fn talkers(&self, number: usize) -> Vec<usize> {
         match &self.source {
             TableSource::Run(run) => run.talkers(number),
@@ -249,7 +250,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the parts of all conversations that drawings need.
+    /// Returns the parts of all conversations that diagrams need.
     pub fn conversation_briefs(&self) -> All<'_, ConversationBrief> {
         match &self.source {
             TableSource::Run(run) => Box::new(run.conversation_briefs()),
@@ -265,7 +266,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns a conversation by its index.
+    /// Returns the conversation with this index.
     pub fn conversation(&self, number: usize) -> Option<ConversationRow<'_>> {
         match &self.source {
             TableSource::Run(run) => rows::conversation_at(run, number),
@@ -290,7 +291,7 @@ impl<'a> AuditResult<'a> {
     }
 }
 
-/// Returns the conversations with the most bytes, the largest first.
+/// Returns the [`TALKERS`] conversations with the most bytes, largest first.
 fn largest(mut numbers: Vec<usize>, bytes: impl Fn(usize) -> u64) -> Vec<usize> {
     let order = |number: &usize| (std::cmp::Reverse(bytes(*number)), *number);
     if numbers.len() > TALKERS {
@@ -329,12 +330,12 @@ impl AuditRun<'_> {
     }
 }
 
-/// Returns the transport with the name that rows use.
+/// Returns the transport that has this name in rows.
 fn transport_of(name: &str) -> Option<Transport> {
     (0..=u8::MAX).map(Transport).find(|transport| transport.to_string() == name)
 }
 
-/// Parses the address of a row. Returns `None` if the row stands for several.
+/// Parses the address of a row. Returns `None` if the row stands for several addresses.
 pub fn address_of(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }

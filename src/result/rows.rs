@@ -21,7 +21,7 @@ pub trait Cell {
     fn write(&self, out: &mut String);
 }
 
-/// Implements [`Cell`] for types whose text is that of `Display`.
+/// Implements [`Cell`] for types that are written with `Display`.
 macro_rules! displayed {
     ($($type:ty),+) => {$(
         impl Cell for $type {
@@ -60,18 +60,18 @@ impl<T: Cell> Cell for Vec<T> {
     }
 }
 
-/// A share from 0 to 1, in ten thousandths.
+/// A share from 0 to 1, in units of 1/10,000.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share(u64);
 
 impl Share {
-    /// Returns the share that `part` is of `whole`, or `None` if `whole` is 0.
+    /// Returns `part` as a share of `whole`, or `None` if `whole` is 0.
     fn of(part: u64, whole: u64) -> Option<Self> {
         if whole == 0 {
             return None;
         }
         let share = u128::from(part.min(whole)) * 10_000 / u128::from(whole);
-        // A part that is not zero must not be shown as zero, however small it is.
+        // A share above zero must not be shown as zero, however small it is.
         Some(Self((share as u64).max(u64::from(part > 0))))
     }
 }
@@ -134,13 +134,13 @@ record!(
     ConversationRow<'a> {
         /// The address of the client.
         client: IpAddr,
-        /// The name of the client in the inventory: of the host, else of its network.
+        /// The name of the client in the inventory: that of the host, or else of its network.
         client_name: Cow<'a, str>,
         /// The roles of the client.
         client_roles: Vec<Cow<'a, str>>,
         /// The address of the server.
         server: IpAddr,
-        /// The name of the server in the inventory: of the host, else of its network.
+        /// The name of the server in the inventory: that of the host, or else of its network.
         server_name: Cow<'a, str>,
         /// The roles of the server.
         server_roles: Vec<Cow<'a, str>>,
@@ -154,13 +154,14 @@ record!(
         code: Cow<'a, str>,
         /// The severity. Empty without an inventory.
         severity: Cow<'a, str>,
-        /// Whether the verdict is certain; `doubt` says why not. Null without an inventory.
+        /// Whether the verdict is certain; if not, `doubt` has the reasons. Null without an
+        /// inventory.
         certain: Option<bool>,
-        /// How far the conversation came: the best state of its flows.
+        /// The best state of the flows.
         state: Cow<'a, str>,
         /// The evidence that shows which end is the client.
         direction: Cow<'a, str>,
-        /// The row of the matrix, or the exception (`exception:ID`), that decided.
+        /// The row of the matrix, or the exception (`exception:ID`), that the verdict is based on.
         rule: String,
         /// The number of five-tuples.
         flows: u64,
@@ -188,13 +189,14 @@ record!(
         community_id: String,
         /// The reasons why the verdict is not certain.
         doubt: Vec<Cow<'a, str>>,
-        /// The verdict and code that apply if the client and server are reversed.
+        /// The verdict and the code that would apply if client and server were exchanged.
         other_reading: String,
         /// The endpoints of the tunnels that carried the packets, as `SOURCE>DESTINATION`.
         outer: Vec<String>,
-        /// When the service stopped or started, if some flows reached it and others failed.
+        /// The times when the service stopped or started, if some flows reached it and others
+        /// failed.
         state_changes: String,
-        /// The features that the deciding row needs and that the inventory does not name.
+        /// The features that the row in `rule` needs and that the inventory does not mention.
         unstated_feature: Vec<Cow<'a, str>>,
     }
 );
@@ -210,7 +212,7 @@ record!(
         verdict: Cow<'a, str>,
         /// The code that gives the reason for the verdict.
         code: Cow<'a, str>,
-        /// Whether the finding is certain; `doubt` says why not.
+        /// Whether the finding is certain; if not, `doubt` has the reasons.
         certain: bool,
         /// The client: the end that opened the connection, or should have; `*` for several.
         client: String,
@@ -232,7 +234,7 @@ record!(
         state: Cow<'a, str>,
         /// The strongest direction evidence among the conversations of the finding.
         direction: Cow<'a, str>,
-        /// The row of the matrix, or the exception (`exception:ID`), that decided.
+        /// The row of the matrix, or the exception (`exception:ID`), that the finding is based on.
         rule: String,
         /// The group of matrix rows that the finding is about.
         group: String,
@@ -242,9 +244,9 @@ record!(
         first_seen: Option<Time>,
         /// The time of the latest packet.
         last_seen: Option<Time>,
-        /// A sentence that says what was found.
+        /// A sentence that describes what was found.
         message: String,
-        /// What to do about the finding.
+        /// The recommended action.
         action: String,
         /// A Wireshark display filter that shows the packets of the finding.
         display_filter: String,
@@ -278,9 +280,9 @@ record!(
         ports: String,
         /// The features that the row needs, joined by `+`.
         feature: String,
-        /// What missing traffic means: `steady` (a finding), `on-demand` (nothing), `feature`
-        /// (nothing, because the traffic needs a feature) or `localhost` (nothing, because the
-        /// traffic stays inside a host).
+        /// The result if the traffic is absent: `steady` (a finding), `on-demand` (none), `feature`
+        /// (none, because the traffic needs a feature) or `localhost` (none, because the traffic
+        /// stays inside a host).
         need: Cow<'a, str>,
         /// The result for the row, such as `seen`, `missing` or `not-assessable`.
         status: Cow<'a, str>,
@@ -351,7 +353,7 @@ pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = Conv
     })
 }
 
-/// Returns one conversation by its index, without its names.
+/// Returns the conversation with this index, without its names.
 pub(super) fn conversation_at<'a>(
     run: &AuditRun<'a>,
     number: usize,
@@ -448,7 +450,7 @@ fn flow_id(c: &Conversation) -> String {
     community_id(0, client, server, c.subject.transport, directionality)
 }
 
-/// Splits a text that holds a list joined by `;`.
+/// Splits a string of items that are joined by `;`.
 fn list(text: &str) -> Vec<String> {
     text.split(';').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }

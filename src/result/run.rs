@@ -13,7 +13,7 @@ use crate::model::{
 pub struct AuditRun<'a> {
     /// The inputs, ordered by name.
     pub inputs: &'a [InputRecord],
-    /// What became of all frames.
+    /// Numbers of frames that were read, observed and skipped.
     pub account: &'a FrameCounters,
     /// The loss that the captures report.
     pub loss: Loss,
@@ -28,18 +28,18 @@ pub struct AuditRun<'a> {
     pub known: Option<&'a Baseline>,
     /// Link types that are not decoded, by name, each with its number of frames.
     pub unknown_links: Vec<(String, u64)>,
-    /// Kinds of data that exceeded the memory limit, in words.
+    /// Descriptions of data that exceeded the memory limit.
     pub trimmed: Vec<&'static str>,
-    /// Kinds of frames that became observations but whose content is unknown, in words, each with
-    /// its number of frames. The most frequent kind comes first.
+    /// Descriptions of frames that became observations but whose content is unknown, each with the
+    /// number of frames. The most frequent kind comes first.
     pub unread: Vec<(String, u64)>,
-    /// When the frames were captured.
+    /// Activity over time, which shows when frames were captured.
     pub timeline: &'a ActivityHistogram,
-    /// Number of frames whose timestamps are not trusted. These frames do not set any time.
+    /// Number of frames whose timestamps are not trusted and are therefore ignored.
     pub odd_stamps: u64,
     /// The policy; `None` if nothing was judged.
     pub policy: Option<&'a Policy>,
-    /// The judgement. Without a policy it holds only conversations.
+    /// The judgement. Without a policy, it contains only conversations.
     pub outcome: &'a Judgement,
     /// The explainer of the findings; `None` if nothing was judged.
     pub explainer: Option<Explainer<'a>>,

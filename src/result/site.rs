@@ -1,5 +1,4 @@
-//! What an audit judged by, as far as reports show it: roles, rows of the matrix, and the
-//! inventory.
+//! The roles, matrix rows and inventory that an audit judged against, as far as reports show them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::classify::{EndpointTarget, FeatureState, Party, PartyKind, Policy, RoleSet};
 
-/// What the capture was judged by: the matrix and the inventory, as far as reports show them.
+/// The matrix and the inventory that the capture was judged against, as far as reports show them.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Site {
     /// The roles of the matrix. Other keys refer to them by their index in this list.
@@ -198,7 +197,7 @@ impl Site {
         longest.map_or(PartyKind::Stranger, |(number, _)| PartyKind::Network(number))
     }
 
-    /// Returns whether all role indices are valid. Stored results have to be checked for this.
+    /// Returns whether all role indices are valid. A stored result may contain invalid ones.
     pub(super) fn is_sound(&self) -> bool {
         let all = self.roles.len();
         let known = |roles: RoleSet| roles.iter().all(|role| role < all);

@@ -1,4 +1,4 @@
-//! Stored results: reads `audit.json`.
+//! Reads stored results (`audit.json`).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -41,14 +41,15 @@ impl AuditResult<'static> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read, is not the `audit.json` of an audit, or has
-    /// another layout.
+    /// Returns an error if the file cannot be read, is not the `audit.json` of an audit, or has a
+    /// different layout.
     pub fn read(path: &Path) -> Result<Self, StoredError> {
         let failed = |kind| StoredError { path: path.to_owned(), kind };
         let mut file = File::open(path).map_err(|error| failed(StoredProblem::Read(error)))?;
         match from_reader(&mut file) {
             Ok(result) => Ok(result),
-            // For a file of another version, the layout is a more helpful error than a missing key.
+            // If the file is from another version, an error about its layout is clearer than one
+            // about a missing key.
             Err(StoredProblem::Json(error)) => Err(failed(match layout_of(&mut file) {
                 Some(layout) if layout != SCHEMA => StoredProblem::Layout(layout),
                 _ => StoredProblem::Json(error),
@@ -58,7 +59,7 @@ impl AuditResult<'static> {
     }
 }
 
-/// Returns whether a result has only its tables, as results of the first minor version do.
+/// Returns whether a result has only its tables, as results of minor version 0 do.
 pub(super) fn is_early(head: &Head) -> bool {
     head.schema_minor == 0
 }
@@ -144,7 +145,7 @@ impl Stored {
         }
     }
 
-    /// Fills the lists that counts and drawings need.
+    /// Fills the short forms of findings and conversations that counts and diagrams need.
     fn index(&mut self, head: &Head) {
         let places: HashMap<&str, usize> = self
             .findings

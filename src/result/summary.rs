@@ -190,7 +190,7 @@ fn by_reason(reasons: &SkipCounts) -> Tally {
     reasons.iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect()
 }
 
-/// Returns what the capture covers according to the inventory.
+/// Returns the coverage that the inventory declares.
 fn covers(policy: &Policy) -> Value {
     let name = |host: &usize| Value::from(policy.inventory.hosts[*host].name.as_str());
     match &policy.inventory.covers {
@@ -200,7 +200,7 @@ fn covers(policy: &Policy) -> Value {
     }
 }
 
-/// Returns the site's exceptions, and how many conversations each allowed.
+/// Returns the site's exceptions, each with the number of conversations that it allowed.
 fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
     let exceptions = &policy.exceptions;
     let list = exceptions.list.iter().zip(&outcome.excepted);
@@ -220,7 +220,7 @@ fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
     })
 }
 
-/// Returns what changed since an earlier audit.
+/// Returns the changes since an earlier audit.
 fn since(known: &Baseline, explainer: &Explainer<'_>) -> Since {
     let Changes { new, worse, still, grown, gone } = changes(known, explainer);
     let gone = gone

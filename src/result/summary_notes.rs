@@ -79,7 +79,8 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         let lead = if info == 0 { "No findings:" } else { "No findings above info:" };
         let rest = match excepted {
             0 => format!(" the captured traffic of {name} agrees with the {title} matrix{but}."),
-            // An exception that its owner is responsible for is not documentation by the vendor.
+            // Exceptions are the responsibility of their owners. They do not document traffic as
+            // the vendor does.
             excepted => format!(
                 " only exceptions allow {} of the captured traffic of {name}; the {title} matrix documents the rest{but}.",
                 plural(excepted, "conversation")
@@ -98,7 +99,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     headline_of(Tone::from(*worst), &format!("{total} {noun}"), rest)
 }
 
-/// Makes a headline of its first words and the rest.
+/// Builds a headline from its first words and the rest.
 fn headline_of(tone: Tone, lead: &str, rest: String) -> Headline {
     Headline { tone, lead: lead.to_owned(), rest }
 }
@@ -172,7 +173,7 @@ fn add_frames(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about clocks that contradict each other.
+/// Adds notes about timestamps that are not trusted and clocks that differ.
 fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
     if run.odd_stamps > 0 {
         let frames = plural(run.odd_stamps, "frame");
@@ -195,7 +196,7 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Returns what the capture reports as lost, and what else is known to be lost.
+/// Describes the loss that the capture reports, and other known loss.
 fn loss(run: &AuditRun<'_>) -> String {
     let mut loss = match run.loss.received {
         0 if run.loss.dropped == 0 => "not reported by the capture".to_owned(),
@@ -255,7 +256,7 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     notes.add(Tone::Plain, "Excepted", text);
 }
 
-/// Adds a note about what changed since an earlier audit.
+/// Adds a note about the changes since an earlier audit.
 fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     let (Some(known), Some(explainer)) = (run.known, &run.explainer) else { return };
     let Changes { new, worse, still, grown, gone } = changes(known, explainer);
@@ -273,7 +274,7 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     notes.add(Tone::Plain, "Since", text);
 }
 
-/// Adds notes about frames that are not decoded and may carry packets of hosts, by kind.
+/// Adds notes about frames that are not decoded and may contain packets of hosts, by kind.
 fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (what, frames) in run.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
@@ -288,8 +289,8 @@ fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about what the inventory and the exceptions state or leave out, and what that means
-/// for the results.
+/// Adds notes about statements and omissions in the inventory and the exceptions that affect the
+/// results.
 fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     let Some(policy) = run.policy else { return };
     let outside: Vec<String> = policy
@@ -307,7 +308,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     for j in &run.outcome.judged {
         let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
         let row = row.map(|row| &policy.matrix.rows[row]);
-        // A permitting feature that is usually off makes a finding instead of a note.
+        // Traffic that needs a feature that is usually off causes a finding instead of a note.
         let usual =
             row.into_iter().flat_map(|row| policy.unstated(row)).filter(|(_, usual)| *usual);
         for (feature, _) in usual {
@@ -368,7 +369,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Joins the first [`SHOWN`] texts, and says how many more there are.
+/// Joins the first [`SHOWN`] strings, and adds how many more there are.
 fn list_some(texts: &[String]) -> String {
     let first = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match texts.len().saturating_sub(SHOWN) {
@@ -520,8 +521,8 @@ fn count_frames(account: &FrameCounters) -> String {
     text
 }
 
-/// Returns the number of hosts for each kind of coverage, and whether the inventory states the
-/// coverage or it is inferred.
+/// Returns the number of hosts with each kind of coverage, and whether the coverage is declared in
+/// the inventory or inferred.
 pub(super) fn coverage(run: &AuditRun<'_>, policy: &Policy) -> String {
     let mut seen: BTreeMap<_, u64> = BTreeMap::new();
     for host in &run.outcome.hosts {

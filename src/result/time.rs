@@ -1,4 +1,4 @@
-//! Times as people and programs read them: RFC 3339, UTC, nanoseconds.
+//! Timestamps in RFC 3339 format, in UTC with nanoseconds.
 
 use std::fmt;
 
@@ -14,7 +14,8 @@ pub struct Time(pub Nanos);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nanoseconds in 64 bits reach from 1677 to 2262, well within the range of a `Timestamp`.
+        // A 64-bit number of nanoseconds covers 1677 to 2262, well within the range of a
+        // `Timestamp`.
         let time = Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
         write!(f, "{time:.9}")
     }

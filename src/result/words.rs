@@ -1,4 +1,4 @@
-//! Phrases that reports share.
+//! Phrases that several reports use.
 
 use super::Time;
 
@@ -13,7 +13,7 @@ pub fn short(time: crate::model::Nanos) -> String {
     text.get(..19).unwrap_or(&text).replace('T', " ")
 }
 
-/// Formats a number with its noun.
+/// Formats a number with its noun, which is in the plural unless the number is 1.
 pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -1,4 +1,4 @@
-// How long a page takes until it can be used: `node measure.mjs report.html`. For benches/page.sh.
+// Measures the time until a page can be used: `node measure.mjs report.html`. Called by benches/page.sh.
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 
@@ -10,7 +10,7 @@ const address = pathToFileURL(process.argv[2]).href;
 for (let run = 0; run < 5; run += 1) {
   const page = await browser.newPage();
   await page.goto(address);
-  // The script runs to its end before this event: the table is filled and answers.
+  // The script ends before this event, so the table is filled and responds to input.
   const interactive = await page.evaluate(() => performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd);
   const filtered = await page.evaluate(() => {
     const start = performance.now();

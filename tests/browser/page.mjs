@@ -1,5 +1,5 @@
-// Drives a browser through pages that were written by an audit: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY FOLDED SCREENSHOTS`,
-// each of them but the last a report.html. Ends with 1 and says what is wrong where something is.
+// Tests pages that audits wrote in a browser: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY FOLDED SCREENSHOTS`.
+// SCREENSHOTS is a folder, the others are report.html files. Prints problems and exits with 1 if there are any.
 import assert from "node:assert/strict";
 import { readFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -12,15 +12,15 @@ mkdirSync(screenshots, { recursive: true });
 
 const browser = await puppeteer.launch({
   executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  // As root there is no sandbox; what is opened are our own files.
+  // Chromium has no sandbox when it runs as root. Only our own files are opened.
   args: process.getuid() === 0 ? ["--no-sandbox"] : [],
 });
 
-// Opens a page and holds it to: no complaint, and no request but the one for itself.
+// Opens a page. Console messages, errors, and requests other than the one for the page itself count as problems.
 const open = async (file, hash = "") => {
   const page = await browser.newPage();
   await page.setViewport({ width: 1400, height: 1000 });
-  // A click at what still scrolls misses it.
+  // A click would miss an element that is still scrolling.
   await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "reduce" }]);
   page.problems = [];
   const address = pathToFileURL(file).href;
@@ -222,14 +222,14 @@ const tests = {
       told: document.body.innerText.includes("<img src=x onerror=window.ran=1>"),
       hidden: /[\u202a-\u202e\u2066-\u2069\u200b]/.test(document.body.innerText),
     }));
-    // It came through: the farm's name, hosts, exceptions.
+    // The markup is shown as text: the name of the farm, hosts, exceptions.
     const markup = "<img src=x onerror=window.ran=1>";
     for (const place of ["h1", "#coverage tbody", "#graph", "#findings"]) {
       assert.ok((await page.$eval(place, (element) => element.textContent)).includes(markup), place);
     }
     assert.match(await text(page, "#findings"), /unused-exception/);
     assert.deepEqual(found, { ran: false, scripts: 2, elements: 0, told: true, hidden: false });
-    // And where somebody finds a way to put markup in, the page's policy does not run it.
+    // If markup is injected in another way, the policy of the page does not let it run.
     const refused = await page.evaluate(() => {
       try {
         document.body.innerHTML = "<img src=x onerror=window.ran=1>";
@@ -239,7 +239,7 @@ const tests = {
       }
     });
     assert.equal(refused, "TypeError");
-    // Chromium tells of the violation; nothing else may be told.
+    // Chromium reports the violation. Nothing else may be reported.
     page.problems = page.problems.filter((problem) => !problem.includes("requires 'TrustedHTML'"));
     await close(page);
   },
@@ -278,12 +278,12 @@ const tests = {
       assert.deepEqual(told, []);
       await page.evaluate(() => scrollTo(0, 0));
       await page.screenshot({ path: screenshots + "/" + scheme + ".png", fullPage: true });
-      // Axe itself tries what the page forbids.
+      // Axe itself attempts things that the policy of the page forbids.
       page.problems = page.problems.filter((problem) => !problem.includes("Trusted"));
       await close(page);
     }
     const page = await open(demo);
-    // The README's picture: cp target/page/top.png docs/page.png
+    // The screenshot in the README: cp target/page/top.png docs/page.png
     await page.setViewport({ width: 1200, height: 1500 });
     await page.screenshot({ path: screenshots + "/top.png" });
     await page.setViewport({ width: 420, height: 900 });
@@ -306,7 +306,7 @@ const tests = {
     await page.click("#finding-" + cause + " .toggle");
     const opened = await rows();
     assert.deepEqual(opened.slice(opened.indexOf(cause) + 1).slice(0, explained.length).sort(), explained.filter((f) => f.explained_by === cause).map((f) => f.id).sort());
-    // A filter shows all as they are, and so does paper; a link in the old form leads there.
+    // With a filter and in print, all findings are shown separately. A link in the old form still leads to its finding.
     await close(page);
     const filtered = await open(folded, "#findings?code=unknown-host");
     assert.ok((await filtered.$$eval("#list .row", (list) => list.length)) >= 11);

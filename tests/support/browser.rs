@@ -1,10 +1,10 @@
-//! Finds a browser for page tests, and the scripts that drive it.
+//! Locates the browser for the page tests and the scripts that drive it.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Returns the folder of the scripts with all dependencies; `None`, with a message, if something is
-/// missing.
+/// Returns the folder with the browser scripts. Prints a message and returns `None` if node,
+/// Chromium or a node module is missing; panics instead if `RASAUDIT_REQUIRE_BROWSER` is set.
 pub fn browser() -> Option<PathBuf> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser"));
     let there = |program: &str| {

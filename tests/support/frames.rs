@@ -7,7 +7,8 @@ use rasaudit::decode::{Body, Decoder, LINKS, Observation};
 
 use super::tshark::Sees;
 
-/// Returns the observation of each frame, or the number of the link type if it is not decoded.
+/// Returns the observation of each frame of a capture, or `Err` with the link type number if the
+/// decoder does not support it. A frame that is not decoded yields the default observation.
 pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
     let sources = expand(&[file.to_owned()]).expect("the file is there");
     let Ok(mut reader) = CaptureReader::open(&sources[0], InputHash::Skip) else {
@@ -33,7 +34,7 @@ pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
     found
 }
 
-/// Returns the innermost packet.
+/// Returns the innermost packet in the form of tshark's results, for comparison.
 pub fn shown(body: &Body) -> Sees {
     match body {
         Body::Transport { tuple, .. } if tuple.transport.has_ports() => Sees::Flow(

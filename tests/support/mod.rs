@@ -1,5 +1,4 @@
-//! Code that the tests share: running the program, finding fixtures, cutting and shuffling
-//! captures.
+//! Helpers that the tests share: run the program, find fixtures, split and shuffle captures.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod browser;
@@ -14,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A capture with its inventory, below `fixtures/`.
+/// A capture below `fixtures/` with its inventory.
 pub struct Fixture {
     pub name: &'static str,
     capture: &'static str,
@@ -35,14 +34,14 @@ impl Fixture {
         fixture(self.inventory)
     }
 
-    /// Returns the arguments that its audit needs in addition to capture and inventory.
+    /// Returns the arguments of its audit other than the capture and the inventory.
     pub fn more(&self) -> Vec<String> {
-        // A path relative to the package, as a user would type it, because reports show the name.
+        // The path is relative to the package root, because reports show it as it was given.
         let exceptions = self.exceptions.map(|file| format!("fixtures/{file}"));
         exceptions.map_or_else(Vec::new, |file| vec!["--exceptions".to_owned(), file])
     }
 
-    /// Returns the arguments of its audit.
+    /// Returns the complete command line of its audit.
     pub fn arguments(&self) -> Vec<String> {
         let capture = self.capture();
         let inventory = self.inventory();
@@ -50,13 +49,13 @@ impl Fixture {
         [vec!["audit".to_owned(), capture, "-i".to_owned(), inventory], self.more()].concat()
     }
 
-    /// Returns whether it is a plain pcap file.
+    /// Returns whether the capture is in the pcap format, not in pcapng.
     pub fn is_pcap(&self) -> bool {
         self.capture.ends_with(".pcap")
     }
 }
 
-/// The fixtures that have an inventory and a capture.
+/// The fixtures that consist of a capture and an inventory.
 pub const FIXTURES: &[Fixture] = &[
     Fixture::new("farm-healthy", "farm-healthy/span.pcap", "farm-healthy/inventory.toml"),
     Fixture::new("farm-faults", "farm-faults/span.pcap", "farm-healthy/inventory.toml"),
@@ -84,12 +83,12 @@ pub fn skipped(what: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {what}");
 }
 
-/// Runs the program.
+/// Runs `rasaudit` with these arguments and waits for it to end.
 pub fn rasaudit<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(arguments: I) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rasaudit")).args(arguments).output().expect("the program runs")
 }
 
-/// Runs `audit` with reports into `out` and returns the exit code.
+/// Runs `rasaudit audit --out` and returns the exit code. Panics if a signal ended the program.
 pub fn audit(captures: &[PathBuf], inventory: &Path, out: &Path, more: &[&str]) -> i32 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").args(captures).arg("--inventory").arg(inventory).arg("--out").arg(out);
@@ -97,7 +96,7 @@ pub fn audit(captures: &[PathBuf], inventory: &Path, out: &Path, more: &[&str]) 
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
 }
 
-/// A generated capture with its inventory, in a folder of their own.
+/// A generated capture and its inventory in a temporary folder.
 pub struct Site {
     pub folder: tempfile::TempDir,
     pub capture: PathBuf,
@@ -114,14 +113,14 @@ impl Site {
         site
     }
 
-    /// Runs `audit`.
+    /// Runs `rasaudit audit` on the capture with these additional arguments.
     pub fn run<S: AsRef<std::ffi::OsStr>>(&self, more: &[S]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
         command.arg("audit").arg(&self.capture).arg("-i").arg(&self.inventory);
         command.args(more).output().expect("the program runs")
     }
 
-    /// Returns the report in a format.
+    /// Returns the report in this format. Panics if the exit code is neither 0 nor 1.
     pub fn report(&self, format: &str) -> String {
         let run = self.run(&["--format", format]);
         assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
@@ -129,7 +128,7 @@ impl Site {
     }
 }
 
-/// Returns the hosts of an inventory, from name, address and role.
+/// Returns `[[host]]` tables of an inventory, one for each tuple of name, address and role.
 pub fn hosts(list: &[(&str, &str, &str)]) -> String {
     let entry = |(name, address, role): &(&str, &str, &str)| {
         format!("[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n")
@@ -137,7 +136,7 @@ pub fn hosts(list: &[(&str, &str, &str)]) -> String {
     list.iter().map(entry).collect()
 }
 
-/// Audits a capture and returns the report of its conversations.
+/// Audits a capture and returns the report in the format `conversations`.
 pub fn conversations(capture: &Path, inventory: &Path) -> String {
     let output = rasaudit([
         "audit".as_ref(),
@@ -159,8 +158,9 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Returns every report of a folder by name. `audit.json` and the page come without their lists of
-/// inputs and notes on single inputs, the only parts that may depend on how a capture is cut.
+/// Returns the reports in a folder by file name. Lists of inputs and notes on single inputs are
+/// removed from `audit.json` and the page, because they are the only parts that may depend on how a
+/// capture is split into files.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
     let mut reports = Vec::new();
     for name in ["audit.json", "conversations.csv", "findings.csv", "hosts.csv", "matrix.csv"] {
@@ -176,7 +176,7 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
                 !reason.as_str().is_some_and(|r| r.contains("cut off inside a record"))
             });
             json["accounting"]["loss"].as_object_mut().expect("an object").remove("by_source");
-            // The same applies to the notes on the number of inputs and on single inputs.
+            // Notes on the number of inputs and on single inputs also depend on the split.
             let notes = json["notes"].as_array_mut().expect("a list");
             notes.retain(|note| note["label"] != "Capture" && note["label"] != "Input");
             text = serde_json::to_string_pretty(&json).expect("JSON");
@@ -188,7 +188,7 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
     reports
 }
 
-/// Returns a page without its list of inputs, their number, and notes on single inputs.
+/// Returns a page without the list of inputs, the number of inputs, and the notes on single inputs.
 fn without_inputs(page: &str) -> String {
     let (before, rest) = page.split_once("<details class=\"read\">").expect("inputs");
     let (_, after) = rest.split_once("</details>").expect("their end");
@@ -204,7 +204,8 @@ fn without_inputs(page: &str) -> String {
     format!("{before}{facts}{after}")
 }
 
-/// A random number generator that needs no crate (xorshift64*). Tests name their seeds.
+/// A xorshift64* random number generator. Tests use fixed seeds, so that failures can be
+/// reproduced.
 pub struct Random(pub u64);
 
 impl Random {
@@ -255,8 +256,7 @@ impl Records {
         fs::write(path, bytes).expect("the scratch folder is writable");
     }
 
-    /// Cuts the capture at random records into `pieces` files, named so that their order by name is
-    /// random too.
+    /// Splits the capture at random records into `pieces` files, whose names sort in random order.
     pub fn cut(&self, folder: &Path, pieces: usize, random: &mut Random) -> Vec<PathBuf> {
         let mut cuts: Vec<usize> =
             (1..pieces).map(|_| random.below(self.records.len() + 1)).collect();
@@ -278,7 +278,7 @@ impl Records {
     }
 }
 
-/// Returns the named columns of a CSV report.
+/// Returns the named columns of a CSV report, row by row.
 pub fn columns(report: &str, wanted: &[&str]) -> Vec<Vec<String>> {
     let mut reader = csv::Reader::from_reader(report.as_bytes());
     let header = reader.headers().expect("a header").clone();

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::fixture;
 
-/// A namespace with the interfaces `sent` and `span`, connected by a virtual cable.
+/// The name of a network namespace with the connected veth interfaces `sent` and `span`.
 pub struct Wire(pub String);
 
 impl Wire {
-    /// Returns `None`, with a message, if the namespace cannot be created.
+    /// Creates the namespace. Prints a message and returns `None` if that is not possible; panics
+    /// instead if `RASAUDIT_REQUIRE_LAB` is set.
     pub fn new() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -46,22 +47,24 @@ impl Wire {
         assert!(sh(&format!("ip -n {} {words}", self.0)), "{words}");
     }
 
-    /// Sends the frames of a capture over the cable, and one of them again later, because silence
-    /// of less than a second before the end of a capture is not significant.
+    /// Replays a capture from `sent`, and its first frame again 1.2 s later. Without that frame,
+    /// attempts in the last second of the capture would not be reported, because they might still
+    /// be answered.
     pub fn replay(&self, capture: &Path) {
         let replay = format!("ip netns exec {} tcpreplay -q -i sent", self.0);
         let file = capture.display();
         assert!(sh(&format!("{replay} --mbps 50 {file} && sleep 1.2 && {replay} -L 1 {file}")));
     }
 
-    /// Returns a command that runs in the namespace.
+    /// Returns an `ip netns exec` command for the namespace. The caller adds the program to run.
     pub fn inside(&self) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0]).env("PATH", path_var());
         command
     }
 
-    /// Fetches a URL and returns status and body. `more` is Python code that changes the request.
+    /// Fetches a URL and returns the HTTP status and the body. `more` is Python code that may
+    /// change the request `r`.
     pub fn get(&self, address: &str, more: &str) -> (String, String) {
         let script = format!(
             "import urllib.request as u, urllib.error as e\n\
@@ -80,7 +83,8 @@ impl Wire {
         self.live_under(&[], folder, more)
     }
 
-    /// Starts a live audit like [`Self::live`], under another program.
+    /// Starts a live audit like [`Self::live`], but under the command `starter`, for example
+    /// strace.
     pub fn live_under(&self, starter: &[&str], folder: &Path, more: &[&str]) -> Live {
         let mut command = self.inside();
         command.args(starter).args([env!("CARGO_BIN_EXE_rasaudit"), "live", "span"]);
@@ -91,7 +95,7 @@ impl Wire {
         command.args(more);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
-        // Frames before the interface is open are not seen.
+        // Frames that arrive before the program opens the interface are not captured.
         sleep(Duration::from_millis(700));
         Live { child }
     }
@@ -99,13 +103,13 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        // A failed test leaves its audit running.
+        // If the test failed, its audit is still running.
         sh(&format!("ip netns pids {0} | xargs -r kill -9; ip netns del {0}", self.0));
     }
 }
 
-/// Returns whether a test can run that needs a program beyond those of every live test. Prints a
-/// message if not.
+/// Returns whether a program is installed that only some live tests need. Prints a message if it is
+/// missing; panics instead if `RASAUDIT_REQUIRE_LAB` is set.
 pub fn there(program: &str) -> bool {
     let there = sh(&format!("command -v {program}"));
     if !there {
@@ -116,7 +120,7 @@ pub fn there(program: &str) -> bool {
     there
 }
 
-/// A running live audit.
+/// A live audit that [`Wire::live`] started.
 pub struct Live {
     pub child: Child,
 }
@@ -131,7 +135,7 @@ impl Live {
         while self.child.try_wait().expect("its state").is_none() {
             if start.elapsed() > Duration::from_secs(60) {
                 let _ = self.child.kill();
-                panic!("it does not end");
+                panic!("the live audit does not end");
             }
             sleep(Duration::from_millis(50));
         }
@@ -149,7 +153,8 @@ pub fn sh(script: &str) -> bool {
     command.output().is_ok_and(|done| done.status.success())
 }
 
-/// Writes the inventory of the lab farm to a file that only its owner may write.
+/// Copies the inventory of the lab farm into a folder. Only the owner may write the copy, because
+/// live audits reject inventories that others may change.
 pub fn inventory(folder: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let file = folder.join("inventory.toml");

@@ -1,4 +1,4 @@
-//! The lab farm that shows every code: what was done there, and what an audit reports of it.
+//! Reads what was done in the lab farm `farm-codes` and what an audit reports about it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::{columns, fixture, rasaudit, stderr, stdout};
 
-/// Returns what was done: kind, then verdict, code, client, server, transport, port, state.
+/// Returns the rows of `truth.tsv` of one kind: verdict, code, client, server, transport, port,
+/// state.
 pub fn truth(kind: &str) -> BTreeSet<Vec<String>> {
     let text = fs::read_to_string(fixture("farm-codes/truth.tsv")).expect("the truth");
     let lines = text.lines().filter(|line| !line.starts_with('#')).skip(1);
@@ -18,7 +19,7 @@ pub fn truth(kind: &str) -> BTreeSet<Vec<String>> {
 pub const KEYS: &[&str] =
     &["verdict", "code", "client_name", "server_name", "transport", "port", "state"];
 
-/// Returns the report in a format.
+/// Audits captures with the exceptions of the lab farm and returns the report in this format.
 pub fn audit(captures: &[PathBuf], inventory: &Path, format: &str, more: &[&str]) -> String {
     let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
     arguments.extend(captures.iter().map(Into::into));
@@ -30,7 +31,7 @@ pub fn audit(captures: &[PathBuf], inventory: &Path, format: &str, more: &[&str]
     stdout(&run)
 }
 
-/// A finding as the truth lists it, and whether it is certain.
+/// A finding: the columns of `truth.tsv`, and severity, certainty and action.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Told {
     pub keys: Vec<String>,
@@ -39,14 +40,14 @@ pub struct Told {
     pub action: String,
 }
 
-/// Returns the findings of an audit with the exceptions of that farm.
+/// Returns the findings of an audit with the exceptions of the lab farm.
 pub fn findings(captures: &[PathBuf], inventory: &Path, more: &[&str]) -> Vec<Told> {
     let report = audit(captures, inventory, "csv", more);
     let own = ["client", "client_roles", "server", "server_roles", "severity", "certain", "action"];
     columns(&report, &[KEYS, &own].concat())
         .into_iter()
         .map(|row| {
-            // The name of an end, or else its address, or else its roles.
+            // Identifies an end by its name, otherwise by its address, otherwise by its roles.
             let end = |name: usize, own: usize| {
                 let names = [&row[name], &row[own], &row[own + 1]];
                 names.into_iter().find(|n| !n.is_empty()).cloned().unwrap_or_default()
@@ -66,7 +67,7 @@ pub fn findings(captures: &[PathBuf], inventory: &Path, more: &[&str]) -> Vec<To
         .collect()
 }
 
-/// Returns the findings above info.
+/// Returns the keys of the findings whose severity is above info.
 pub fn above_info(told: &[Told]) -> BTreeSet<Vec<String>> {
     told.iter().filter(|t| t.severity != "info").map(|t| t.keys.clone()).collect()
 }

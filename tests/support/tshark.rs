@@ -1,25 +1,25 @@
-//! Lists what tshark sees in each frame, without any reassembly.
+//! Runs tshark without reassembly and returns what it finds in each frame.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The innermost packet of a frame. A packet quoted in an ICMP error does not count.
+/// The innermost packet of a frame. Packets quoted in ICMP errors are ignored.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Sees {
-    /// Source and destination with ports, and the protocol.
+    /// Source and destination as `ADDRESS PORT`, and the IP protocol number.
     Flow(String, String, u8),
-    /// A later fragment.
+    /// A fragment other than the first.
     Fragment,
     /// Anything else.
     Other,
 }
 
-/// A frame.
+/// A frame as tshark dissects it.
 #[derive(Debug)]
 pub struct Packet {
-    /// Its innermost packet.
+    /// The innermost packet, tunnels removed.
     pub sees: Sees,
-    /// Its layers, as tshark names them.
+    /// The value of `frame.protocols`: tshark's protocol names, separated by colons.
     pub protocols: String,
     /// Bytes on the wire.
     pub length: u64,
@@ -48,14 +48,14 @@ const FIELDS: &[&str] = &[
     "frame.encap_type",
 ];
 
-/// Returns the frames of a capture; `None` if tshark is not installed. `RASAUDIT_REQUIRE_TSHARK`
-/// makes that an error.
+/// Returns the frames of a capture, or `None` if tshark is not installed. Panics instead if
+/// `RASAUDIT_REQUIRE_TSHARK` is set.
 pub fn packets(capture: &Path) -> Option<Vec<Packet>> {
     let mut command = Command::new("tshark");
     command.args(["-n", "-T", "fields", "-E", "occurrence=a", "-E", "separator=/t", "-r"]);
     // Linux's original VXLAN port, which tshark does not decode by default.
     command.arg(capture).args(["-d", "udp.port==8472,vxlan"]);
-    // Ethertypes of VLAN tags of old switches.
+    // EtherTypes that old switches use for VLAN tags.
     command.args(["-d", "ethertype==0x9200,vlan", "-d", "ethertype==0x9300,vlan"]);
     for option in [
         "ip.defragment:FALSE",
@@ -76,7 +76,7 @@ pub fn packets(capture: &Path) -> Option<Vec<Packet>> {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!errors.contains("-o flag"), "{errors}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // tshark shows some pcapng blocks that do not carry a packet as frames without a link type.
+    // tshark lists some pcapng blocks without a packet as frames without a link type.
     let carries = |line: &&str| line.split('\t').next_back() != Some("");
     Some(text.lines().filter(carries).map(packet).collect())
 }
@@ -94,7 +94,7 @@ fn packet(line: &str) -> Packet {
     let innermost = layers[..end].iter().rposition(|l| matches!(*l, "ip" | "ipv6"));
     let Some(at) = innermost else { return found };
     if layers[at..end].contains(&"eth") {
-        // A tunnel that contains something other than IP.
+        // The innermost tunnel carries something other than IP.
         return found;
     }
     let v6 = layers[at] == "ipv6";

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-/// A capture under construction.
+/// The frames of a capture, each with its time in milliseconds.
 #[derive(Default, Clone)]
 pub struct Wire(pub Vec<(u64, Vec<u8>)>);
 
@@ -14,7 +14,7 @@ impl Wire {
     pub fn ip(&mut self, ms: u64, from: &str, to: &str, protocol: u8, body: &[u8]) {
         let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address").octets();
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-        // Packets that stay inside a host have no hardware address.
+        // Loopback packets have all-zero MAC addresses.
         if from.starts_with("127.") && to.starts_with("127.") {
             frame[..12].fill(0);
         }
@@ -29,7 +29,7 @@ impl Wire {
 
     pub fn tcp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), flags: u8, payload: usize) {
         let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
-        // Both sides count from one, so that each opening and its answer match.
+        // Both initial sequence numbers are 1, so that each SYN-ACK acknowledges its SYN.
         let (seq, acked) = match flags {
             SYN => (1u32, 0u32),
             flags if flags & SYN != 0 => (1, 2),
@@ -42,7 +42,7 @@ impl Wire {
         self.ip(ms, from.0, to.0, 6, &body);
     }
 
-    /// Appends a segment with its sequence and acknowledgement numbers.
+    /// Appends a TCP segment with these sequence and acknowledgement numbers.
     pub fn segment(
         &mut self,
         ms: u64,
@@ -59,7 +59,8 @@ impl Wire {
         self.ip(ms, from.0, to.0, 6, &body);
     }
 
-    /// Appends a connection with this initial sequence number and data in both directions.
+    /// Appends a connection with a handshake and data in both directions. `isn` is the client's
+    /// initial sequence number.
     pub fn opened(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), isn: u32) {
         let a = isn;
         let b = isn.wrapping_mul(7);
@@ -70,7 +71,7 @@ impl Wire {
         self.segment(ms + 4, to, from, ACK, (b + 1, a + 51), 50);
     }
 
-    /// Changes the source MAC and the hop count of the frames from number `first`.
+    /// Sets the last byte of the source MAC address and the TTL of all frames from index `first`.
     pub fn sent_by(&mut self, first: usize, mac: u8, ttl: u8) {
         for (_, frame) in &mut self.0[first..] {
             frame[11] = mac;
@@ -78,7 +79,7 @@ impl Wire {
         }
     }
 
-    /// Wraps the frames from number `first` in VXLAN between two addresses.
+    /// Wraps all frames from index `first` in VXLAN between two addresses.
     pub fn tunnel(&mut self, first: usize, from: &str, to: &str) {
         for (ms, inner) in self.0.split_off(first) {
             let body = [
@@ -92,7 +93,8 @@ impl Wire {
         }
     }
 
-    /// Appends a frame of an ethertype, between two hardware addresses with these last bytes.
+    /// Appends a frame with this EtherType. `from` and `to` are the last bytes of the MAC
+    /// addresses.
     pub fn ether(&mut self, ms: u64, from: u8, to: u8, ethertype: u16, payload: &[u8]) {
         let mut frame = vec![2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from];
         frame.extend(ethertype.to_be_bytes());
@@ -100,7 +102,7 @@ impl Wire {
         self.0.push((ms, frame));
     }
 
-    /// Appends data of a connection at a position of its stream.
+    /// Appends a TCP segment with this data and with these sequence and acknowledgement numbers.
     pub fn data(
         &mut self,
         ms: u64,
@@ -116,7 +118,7 @@ impl Wire {
         self.ip(ms, from.0, to.0, 6, &body);
     }
 
-    /// Appends a connection whose client starts with `first`, in segments of at most `most` bytes.
+    /// Appends a connection whose client begins with `first`, in segments of at most `most` bytes.
     pub fn start(
         &mut self,
         ms: u64,
@@ -135,8 +137,8 @@ impl Wire {
         self.data(ms + 30, to, from, (2, first.len() as u32 + 2), &[0x16, 3, 3, 0, 1, 2]);
     }
 
-    /// Appends a DNS query and its answer, in which each name is an alias of the next and the last
-    /// one has the address.
+    /// Appends a DNS query for the first name, and its answer, in which each name is an alias of
+    /// the next and the last one has the address.
     pub fn lookup(&mut self, ms: u64, client: &str, resolver: &str, names: &[&str], address: &str) {
         let [query, answer] = dns(ms as u16, names, address);
         self.datagram(ms, (client, 40_000), (resolver, 53), &query);
@@ -162,7 +164,8 @@ impl Wire {
         self.session(ms, from, to, 0);
     }
 
-    /// Appends a connection that lasts some seconds, with a kilobyte per second in each direction.
+    /// Appends a connection that lasts this many seconds, with 1,000 bytes per second in each
+    /// direction.
     pub fn session(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), seconds: u64) {
         self.tcp(ms, from, to, SYN, 0);
         self.tcp(ms + 1, to, from, SYN | ACK, 0);
@@ -173,14 +176,14 @@ impl Wire {
         }
     }
 
-    /// Appends a SYN that is repeated after 1, 3 and 7 seconds, as a kernel does.
+    /// Appends a SYN and its retransmissions after 1, 3 and 7 seconds, as a kernel sends them.
     pub fn knock(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
         for later in [0, 1000, 3000, 7000] {
             self.tcp(ms + later, from, to, SYN, 0);
         }
     }
 
-    /// Appends an address claim (ARP).
+    /// Appends a broadcast ARP reply, in which `mac` (the last byte) claims the address.
     pub fn claim(&mut self, ms: u64, address: &str, mac: u8) {
         let ip = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
         let mut frame = vec![0xff; 6];
@@ -192,7 +195,8 @@ impl Wire {
         self.0.push((ms, frame));
     }
 
-    /// Appends an address claim in neighbour discovery: an advertisement to all nodes.
+    /// Appends a neighbour advertisement to all nodes, in which `mac` (the last byte) claims the
+    /// address.
     pub fn advertisement(&mut self, ms: u64, address: &str, mac: u8) {
         let ip = |text: &str| text.parse::<std::net::Ipv6Addr>().expect("an address").octets();
         let mut frame = vec![0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, mac, 0x86, 0xdd];
@@ -222,7 +226,7 @@ impl Wire {
     }
 }
 
-/// Returns a DNS query and the answer to it.
+/// Returns a DNS query and its answer.
 pub fn dns(id: u16, names: &[&str], address: &str) -> [Vec<u8>; 2] {
     let name = |text: &str| -> Vec<u8> {
         let labels = text.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat());
@@ -242,8 +246,8 @@ pub fn dns(id: u16, names: &[&str], address: &str) -> [Vec<u8>; 2] {
     [message([1, 0], 0, &[]), message([0x81, 0x80], names.len() as u8, &records)]
 }
 
-/// Returns a TLS 1.3 ClientHello for a name (none if empty), padded to about `size` bytes before
-/// the name. With `hidden`, it has the extension of an encrypted ClientHello.
+/// Returns a TLS 1.3 ClientHello. An empty `name` leaves out the server name. `size` bytes of
+/// padding precede the server name. `hidden` adds the extension `encrypted_client_hello`.
 pub fn client_hello(name: &str, hidden: bool, size: usize) -> Vec<u8> {
     let sized = |bytes: &[u8], width: usize| {
         let length = (bytes.len() as u32).to_be_bytes();

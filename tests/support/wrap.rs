@@ -1,4 +1,4 @@
-//! Wraps the same packets in every link type and every tunnel.
+//! Wraps Ethernet frames in every link type and every tunnel.
 
 /// An Ethernet frame split into its parts.
 #[derive(Clone, Copy)]
@@ -32,33 +32,33 @@ impl<'a> FrameParts<'a> {
         self.wire - 14
     }
 
-    /// Returns `header` followed by the payload, if the payload is IP.
+    /// Returns `header` followed by the payload, or `None` if the payload is not IP.
     fn ip(&self, header: &[u8]) -> Option<Vec<u8>> {
         self.is_ip().then(|| [header, self.payload].concat())
     }
 
-    /// Returns the header for the payload's IP version, followed by the payload.
+    /// Returns `v4` or `v6`, depending on the payload's IP version, followed by the payload.
     fn versioned(&self, v4: &[u8], v6: &[u8]) -> Option<Vec<u8>> {
         self.ip(if self.v4() { v4 } else { v6 })
     }
 
-    /// Returns an Ethernet frame with the same addresses and another payload.
+    /// Returns an Ethernet frame with the same MAC addresses, this EtherType and this payload.
     fn ethernet(&self, kind: u16, payload: &[&[u8]]) -> Option<Vec<u8>> {
         Some([self.to, self.from, &kind.to_be_bytes(), &payload.concat()].concat())
     }
 }
 
-/// A way to wrap packets.
+/// A link type or tunnel, with the function that wraps frames in it.
 pub struct Wrapper {
     pub name: &'static str,
     pub link: u16,
-    /// Returns the wrapped frame; `None` if the wrapper cannot carry it.
+    /// Returns the wrapped frame, or `None` if the wrapper cannot carry the frame.
     pub wrap: fn(FrameParts<'_>) -> Option<Vec<u8>>,
-    /// The evidence of a packet that the wrapper cannot carry.
+    /// Describes the evidence that is lost in wrapping.
     pub loses: &'static str,
 }
 
-/// The Ethernet header between two machines of the underlay network.
+/// The MAC addresses of two machines of the underlay network, destination first.
 const UNDERLAY: &[u8] = &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 
 fn sum16(bytes: &[u8]) -> u16 {
@@ -69,8 +69,8 @@ fn sum16(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// Returns an IPv4 packet between 192.0.2.1 and 192.0.2.2 in an Ethernet frame. `wire` is the
-/// length on the wire of what follows `header`.
+/// Returns an Ethernet frame with an IPv4 packet from 192.0.2.1 to 192.0.2.2. `wire` is the length
+/// of `inner` on the wire, in bytes.
 fn over_ipv4(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> {
     let total = (20 + header.len() + wire) as u16;
     let mut ip = vec![0x45, 0];
@@ -81,7 +81,8 @@ fn over_ipv4(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> 
     [UNDERLAY, &[0x08, 0x00], &ip, header, inner].concat()
 }
 
-/// Returns the same over IPv6, between 2001:db8::1 and 2001:db8::2.
+/// Returns an Ethernet frame with an IPv6 packet from 2001:db8::1 to 2001:db8::2. `wire` is the
+/// length of `inner` on the wire, in bytes.
 fn over_ipv6(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> {
     let mut ip = vec![0x60, 0, 0, 0];
     ip.extend(((header.len() + wire) as u16).to_be_bytes());
@@ -92,7 +93,8 @@ fn over_ipv6(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> 
     [UNDERLAY, &[0x86, 0xdd], &ip, header, inner].concat()
 }
 
-/// Returns a UDP header to `port`, without a checksum, and the header of the tunnel.
+/// Returns a UDP header with destination port `port` and no checksum, followed by the tunnel
+/// header.
 fn udp(port: u16, header: &[u8], wire: usize) -> Vec<u8> {
     let mut udp = 50_000u16.to_be_bytes().to_vec();
     udp.extend(port.to_be_bytes());
@@ -102,13 +104,13 @@ fn udp(port: u16, header: &[u8], wire: usize) -> Vec<u8> {
     udp
 }
 
-/// Returns a complete frame in UDP over IPv4.
+/// Returns the whole Ethernet frame in a tunnel over UDP and IPv4.
 fn frame_in_udp(frame: FrameParts<'_>, port: u16, header: &[u8]) -> Option<Vec<u8>> {
     let header = udp(port, header, frame.wire);
     Some(over_ipv4(17, &header, frame.whole, frame.wire))
 }
 
-/// Returns a complete frame in GRE over IPv4.
+/// Returns the whole Ethernet frame in a GRE tunnel over IPv4.
 fn frame_in_gre(frame: FrameParts<'_>, header: &[u8]) -> Option<Vec<u8>> {
     Some(over_ipv4(47, header, frame.whole, frame.wire))
 }
@@ -121,7 +123,7 @@ fn packet_type(destination: &[u8]) -> u8 {
     }
 }
 
-/// Returns an IEEE 802.11 data frame from an access point, with quality of service if `quality`.
+/// Returns an IEEE 802.11 data frame from an access point, a QoS data frame if `quality` is set.
 fn wlan(frame: FrameParts<'_>, quality: bool) -> Vec<u8> {
     let mut bytes = vec![if quality { 0x88 } else { 0x08 }, 0x02, 0, 0];
     bytes.extend([frame.to, &[2, 0, 0, 0, 0, 9], frame.from, &[0x10, 0]].concat());
@@ -180,13 +182,14 @@ wrappers! {
     "wlan", 105, NOTHING, |f| Some(wlan(f, false));
     "wlan-quality", 105, NOTHING, |f| Some(wlan(f, true));
     "radiotap", 127, NOTHING, |f| {
-        // A time, flags that announce a frame check sequence, and the sequence if it was captured.
+        // The header contains a timestamp, and flags that announce a frame check sequence. The
+        // sequence follows if the whole frame was captured.
         let header = [0, 0, 17, 0, 3, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10];
         let fcs: &[u8] = if f.whole.len() == f.wire { &[1, 2, 3, 4] } else { &[] };
         Some([&header[..], &wlan(f, true), fcs].concat())
     };
     "radiotap-padded", 127, NOTHING, |f| {
-        // Flags that announce padding of the 802.11 header of 26 bytes to whole words.
+        // The flags announce that the 26-byte 802.11 header is padded to a multiple of four bytes.
         let frame = wlan(f, true);
         Some([&[0, 0, 9, 0, 2, 0, 0, 0, 0x20][..], &frame[..26], &[0, 0], &frame[26..]].concat())
     };
@@ -200,9 +203,10 @@ wrappers! {
         header[..8].copy_from_slice(&[0x80, 0x21, 0x10, 0x01, 0, 0, 0, 64]);
         Some([header, wlan(f, false)].concat())
     };
-    // Headers around the payload of an Ethernet frame.
+    // Tags and headers in or around an Ethernet frame.
     "snap", 1, NOTHING, |f| {
-        // The length must be valid in IEEE 802.3. Longer packets can only be sent as Ethernet II.
+        // The length field of IEEE 802.3 must not exceed 1,500. Longer packets can only be sent as
+        // Ethernet II.
         let length = f.rest() + 8;
         if length > 1500 { Some(f.whole.to_vec()) } else { f.ethernet(length as u16, &[&snap(f)]) }
     };
@@ -370,7 +374,7 @@ wrappers! {
     "pim-register", 1, UNDER, |f| {
         f.is_ip().then(|| over_ipv4(103, &[0x21, 0, 0, 0, 0, 0, 0, 0], f.payload, f.rest()))
     };
-    // Nested tunnels: a mirrored VLAN of an overlay network.
+    // Nested tunnels: a VXLAN overlay in a VLAN that is mirrored over ERSPAN.
     "vxlan-in-vlan-in-erspan", 1, NOTHING, |f| {
         let overlay = frame_in_udp(f, 4789, &[8, 0, 0, 0, 0, 0, 100, 0])?;
         let tagged = [&overlay[..12], &[0x81, 0, 0, 20], &overlay[12..]].concat();
@@ -411,7 +415,7 @@ fn teredo(frame: FrameParts<'_>, header: &[u8], trailer: &[u8]) -> Option<Vec<u8
     Some(over_ipv4(17, &header, &inner, inner.len()))
 }
 
-/// Returns a pcap file with the wrapped frames of another one. `keep` selects the frames.
+/// Wraps the records that `keep` selects (by index and bytes) and returns them as a pcap file.
 pub fn capture(
     records: &super::Records,
     wrapper: &Wrapper,

@@ -1,11 +1,11 @@
-//! Linux cooked captures, as from the device `any`: version 1 (LINKTYPE_LINUX_SLL, 113) and version
-//! 2 (LINKTYPE_LINUX_SLL2, 276).
+//! Linux cooked captures, for example from the device `any`: version 1 (LINKTYPE_LINUX_SLL, 113)
+//! and version 2 (LINKTYPE_LINUX_SLL2, 276).
 
 use super::wireless;
 use crate::decode::{CUT, DecodeState, Next, Packet};
 use crate::model::{Mac, SkipReason};
 
-/// The packet type for broadcasts in both versions.
+/// The packet type of broadcasts in both versions.
 const BROADCAST: u16 = 1;
 /// The length of an Ethernet address in bytes.
 const MAC_LEN: u16 = 6;
@@ -34,14 +34,14 @@ pub(super) fn version_2<'p>(
     carried(word(8), word(0), inner, layers)
 }
 
-/// Notes the hardware address of the sender, if it has the length of an Ethernet address.
+/// Records the hardware address of the sender, if it has the length of an Ethernet address.
 fn source(layers: &mut DecodeState<'_>, length: u16, address: &[u8]) {
     if let (MAC_LEN, Ok(mac)) = (length, address.try_into()) {
         layers.seen.link.source = Mac(mac);
     }
 }
 
-/// Returns what the protocol field announces, which depends on the type of the device (ARPHRD).
+/// Returns the content that the protocol field announces, depending on the device type (ARPHRD).
 fn carried<'p>(
     device: u16,
     protocol: u16,
@@ -49,11 +49,11 @@ fn carried<'p>(
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     match (device, protocol) {
-        // 802.11 devices: without a header, with a Prism header, with radiotap.
+        // IEEE 802.11 devices: without a capture header, with a Prism header, and with radiotap.
         (801, _) => wireless::plain(inner, layers),
         (802, _) => wireless::prism(inner, layers),
         (803, _) => wireless::radiotap(inner, layers),
-        // Linux's own number for IEEE 802.2 frames.
+        // Linux's own number for IEEE 802.2 frames (ETH_P_802_2).
         (_, 4) => Ok(Next::Llc(inner)),
         _ => Ok(Next::Ether(protocol, inner)),
     }

@@ -4,7 +4,7 @@ use crate::decode::ether::{WLAN_AS_ETHERNET, is_known, is_length};
 use crate::decode::{CUT, DecodeState, Next, Packet, wlan};
 use crate::model::{Mac, SkipReason};
 
-/// Reads the hardware addresses.
+/// Reads the two hardware addresses at the start of a frame.
 pub(super) fn addresses(
     packet: Packet<'_>,
     layers: &mut DecodeState<'_>,
@@ -18,7 +18,7 @@ pub(super) fn addresses(
     Ok(())
 }
 
-/// Returns what the ethertype at `at` announces.
+/// Returns the content that the EtherType at offset `at` announces.
 pub(super) fn announced(packet: Packet<'_>, at: usize) -> Result<Next<'_>, SkipReason> {
     Ok(Next::Ether(packet.u16(at).ok_or(CUT)?, packet.after(at + 2).ok_or(CUT)?))
 }
@@ -40,8 +40,8 @@ pub(in crate::decode) fn decode<'p>(
     Ok(Next::Ether(ethertype, inner))
 }
 
-/// Returns whether a frame declared as Ethernet is an IEEE 802.11 frame: its ethertype would be
-/// unknown, and all fields are in the places of a data frame.
+/// Returns whether a frame that the capture declares as Ethernet is an IEEE 802.11 frame. Its
+/// EtherType would be unknown, and all fields are where a data frame has them.
 fn is_wlan(ethertype: u16, packet: Packet<'_>, inner: Packet<'_>) -> bool {
     let is_snap = inner.bytes.starts_with(&[0xaa, 0xaa]);
     let is_unknown = !is_known(ethertype) || (is_length(ethertype) && !is_snap);

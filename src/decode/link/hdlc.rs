@@ -1,5 +1,5 @@
 //! Serial lines: PPP with or without HDLC framing (LINKTYPE_PPP, 9; LINKTYPE_PPP_HDLC, 50; with a
-//! direction before it, 166 and 204), PPP over Ethernet (LINKTYPE_PPP_ETHER, 51) and Cisco HDLC
+//! leading direction byte, 166 and 204), PPP over Ethernet (LINKTYPE_PPP_ETHER, 51) and Cisco HDLC
 //! (LINKTYPE_C_HDLC, 104).
 
 use crate::decode::{CUT, DecodeState, Next, Packet, ppp};
@@ -12,8 +12,8 @@ pub(super) fn ppp<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Nex
     Ok(match packet.after(FRAMING.len()).filter(|_| packet.bytes.starts_with(FRAMING)) {
         Some(inner) => Next::Ppp(inner),
         None => match packet.bytes {
-            // Cisco framing under the link type of PPP: unicast or broadcast address, control byte
-            // 0.
+            // Cisco framing under the link type of PPP: a unicast or broadcast address, and a
+            // control byte of zero.
             [0x0f | 0x8f, 0x00, ..] => cisco_rest(packet)?,
             _ => Next::Ppp(packet),
         },
@@ -41,7 +41,7 @@ pub(super) fn cisco<'p>(
     cisco_rest(packet)
 }
 
-/// Reads the ethertype that follows an address and a control byte.
+/// Reads the EtherType that follows the address and control bytes.
 fn cisco_rest(packet: Packet<'_>) -> Result<Next<'_>, SkipReason> {
     Ok(Next::Ether(packet.u16(2).ok_or(CUT)?, packet.after(4).ok_or(CUT)?))
 }

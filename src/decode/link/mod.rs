@@ -1,4 +1,4 @@
-//! Link types, with one file for each family and one line in the list for each type.
+//! Link types. Each family has a file, and each link type has an entry in [`LINKS`].
 
 mod cooked;
 pub(super) mod ethernet;
@@ -13,7 +13,7 @@ use crate::model::SkipReason;
 /// A function that reads the header of a link type and returns what it carries.
 type LinkDecoder = for<'p> fn(Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
-/// A link type that is decoded.
+/// A link type that rasaudit decodes.
 pub struct LinkType {
     /// The registry number (LINKTYPE).
     pub number: u16,

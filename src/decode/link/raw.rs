@@ -1,6 +1,6 @@
-//! Links that carry IP with little or nothing before it: raw IP (LINKTYPE_RAW, 101, and 12 and 14,
-//! the numbers that operating systems gave it; LINKTYPE_IPV4, 228; LINKTYPE_IPV6, 229), BSD
-//! loopback (LINKTYPE_NULL, 0; also from Npcap) and OpenBSD loopback (LINKTYPE_LOOP, 108).
+//! Links that carry IP with little or nothing before it: raw IP (LINKTYPE_RAW, 101; also 12 and 14,
+//! the numbers that operating systems use; LINKTYPE_IPV4, 228; LINKTYPE_IPV6, 229), BSD loopback
+//! (LINKTYPE_NULL, 0; also from Npcap) and OpenBSD loopback (LINKTYPE_LOOP, 108).
 
 use crate::decode::{CUT, DecodeState, Next, Packet};
 use crate::model::SkipReason;
@@ -20,8 +20,8 @@ pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next
     Ok(Next::Ip(Some(6), packet))
 }
 
-/// Reads an address family in the byte order of the capturing machine or (OpenBSD) of the network.
-/// The family of IPv6 has a different number on each system, always below 256.
+/// Reads an address family, which is in the byte order of the capturing machine or, from OpenBSD,
+/// in network order. The number of the IPv6 family depends on the system, but is always below 256.
 pub(super) fn family<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -34,7 +34,8 @@ pub(super) fn family<'p>(
     let inner = packet.after(word.len()).ok_or(CUT)?;
     Ok(match family {
         2 => Next::Ip(Some(4), inner),
-        // FreeBSD 28, Darwin 30, NetBSD and OpenBSD 24, Linux 10, Windows 23.
+        // IPv6 is 28 on FreeBSD, 30 on Darwin, 24 on NetBSD and OpenBSD, 10 on Linux, 23 on
+        // Windows.
         10 | 23 | 24 | 28 | 30 => Next::Ip(Some(6), inner),
         _ => layers.end_at_non_ip(0),
     })

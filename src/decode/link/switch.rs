@@ -1,19 +1,19 @@
-//! Tags that Ethernet switches add to frames for their host: those of Marvell
-//! (LINKTYPE_DSA_TAG_DSA, 284; LINKTYPE_DSA_TAG_EDSA, 285) and Broadcom (LINKTYPE_DSA_TAG_BRCM,
-//! 281; LINKTYPE_DSA_TAG_BRCM_PREPEND, 282).
+//! Tags that Ethernet switch chips add to frames for the host CPU: Marvell (LINKTYPE_DSA_TAG_DSA,
+//! 284; LINKTYPE_DSA_TAG_EDSA, 285) and Broadcom (LINKTYPE_DSA_TAG_BRCM, 281;
+//! LINKTYPE_DSA_TAG_BRCM_PREPEND, 282).
 
 use super::ethernet;
 use crate::decode::ether::marvell;
 use crate::decode::{CUT, DecodeState, Next, Packet};
 use crate::model::SkipReason;
 
-/// Length of both hardware addresses in bytes.
+/// Length of the two hardware addresses in bytes.
 const ADDRESSES: usize = 12;
 
-/// Length of a tag in bytes.
+/// Length of a switch tag in bytes.
 const TAG: usize = 4;
 
-/// Reads a tag between the addresses and the ethertype.
+/// Reads a Marvell tag between the addresses and the EtherType.
 pub(super) fn dsa<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -23,7 +23,7 @@ pub(super) fn dsa<'p>(
     Ok(frame)
 }
 
-/// Reads an ethertype that is configured on the switch, two bytes, and the tag.
+/// Reads a Marvell tag that follows an EtherType configured on the switch and two more bytes.
 pub(super) fn edsa<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -33,7 +33,7 @@ pub(super) fn edsa<'p>(
     ethernet::announced(packet, ADDRESSES + 4 + TAG)
 }
 
-/// Skips a tag between the addresses and the ethertype.
+/// Skips a Broadcom tag between the addresses and the EtherType.
 pub(super) fn broadcom<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -42,7 +42,7 @@ pub(super) fn broadcom<'p>(
     ethernet::announced(packet, ADDRESSES + TAG)
 }
 
-/// Skips a tag before the frame.
+/// Skips a Broadcom tag before the Ethernet header.
 pub(super) fn broadcom_before<'p>(
     packet: Packet<'p>,
     _: &mut DecodeState<'_>,

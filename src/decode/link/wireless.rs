@@ -1,4 +1,4 @@
-//! Headers that monitoring wireless cards add before an IEEE 802.11 frame: none
+//! Headers that wireless cards in monitor mode add before an IEEE 802.11 frame: none
 //! (LINKTYPE_IEEE802_11, 105), radiotap (127), Prism (119) or AVS (163).
 
 use crate::decode::{CUT, DecodeState, Next, Packet, WlanForm};
@@ -11,9 +11,9 @@ pub(super) fn plain<'p>(
     Ok(Next::Wlan(packet, WlanForm::Plain))
 }
 
-/// Reads a radiotap header (radiotap.org): a length, bit maps of the fields that are present, and
-/// the fields. Only the flags matter: a frame check sequence at the end, and padding after the
-/// 802.11 header.
+/// Reads a radiotap header (radiotap.org): a length, bitmaps of the fields that are present, and
+/// the fields. Only the flags field is used. It shows whether the frame ends with a frame check
+/// sequence and whether padding follows the 802.11 header.
 pub(super) fn radiotap<'p>(
     packet: Packet<'p>,
     _: &mut DecodeState<'_>,
@@ -54,7 +54,7 @@ pub(super) fn radiotap<'p>(
     Ok(Next::Wlan(frame, form))
 }
 
-/// Reads a Prism header: a message code, then the header's length in the byte order of the
+/// Reads a Prism header: a message code, then the length of the header in the byte order of the
 /// capturing machine.
 pub(super) fn prism<'p>(
     packet: Packet<'p>,
@@ -69,7 +69,7 @@ pub(super) fn prism<'p>(
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))
 }
 
-/// Reads an AVS header: a magic number, then the header's length in network order.
+/// Reads an AVS header: a magic number, then the length of the header in network order.
 pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     let length = packet.u32(4).ok_or(CUT)?;
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))

@@ -11,15 +11,15 @@ const CHECKSUM: u16 = 0x8000;
 const ROUTING: u16 = 0x4000;
 const KEY: u16 = 0x2000;
 const SEQUENCE: u16 = 0x1000;
-/// Version 1 only: an acknowledgement number.
+/// The flag for an acknowledgement number, in version 1 only.
 const ACKNOWLEDGES: u16 = 0x0080;
 
-/// The protocol number of GRE.
+/// The IP protocol number of GRE.
 const GRE: u8 = 47;
 
-/// Returns whether a packet is a router's keepalive: it contains the packet that the peer is
-/// expected to return, which is GRE without content (inner protocol 0). The inner packet is a
-/// request to the peer and was not sent by it.
+/// Returns whether a packet is a router's GRE keepalive. A keepalive contains the reply that the
+/// peer is expected to return: a GRE packet without content (protocol 0). That inner packet has the
+/// address of the peer as its source, but the peer did not send it.
 pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
     if ip.transport.0 != GRE || packet.u16(2) != Some(0x0800) || packet.u16(0) != Some(0) {
         return false;
@@ -39,7 +39,8 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let flags = packet.u16(0)?;
     let protocol = packet.u16(2)?;
     let version = flags & 7;
-    // Source routes (RFC 1701) are obsolete, and their length cannot be trusted.
+    // Packets with source routes (RFC 1701) are rejected. They are obsolete, and their length
+    // cannot be trusted.
     if version > 1 || flags & ROUTING != 0 {
         return None;
     }
@@ -56,7 +57,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let inner = packet.after(length)?;
     let gre = |id, next| Some(TunnelHeader { tunnel: Tunnel::Gre, id, next });
     match protocol {
-        // Version 1 is PPP. Its key is a length and the number of the call.
+        // Version 1 carries PPP. Its key consists of the payload length and the call ID.
         0x880b if version == 1 => gre(key.map(|k| k & 0xffff), Next::Ppp(framed(inner))),
         _ if version == 1 => None,
         0x880b => gre(key, Next::Ppp(framed(inner))),
@@ -67,14 +68,14 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
             }
             _ => gre(key, Next::Ethernet(inner)),
         },
-        // Type I has neither a header of its own nor a sequence number.
+        // ERSPAN type I has neither a header of its own nor a sequence number.
         0x88be if flags & SEQUENCE == 0 => erspan(None, Some(inner)),
         0x88be => erspan(Some(u32::from(inner.u16(2)? & 0x3ff)), inner.after(8)),
         0x22eb => {
             let optional = inner.bytes.get(11)? & 1 != 0;
             let frame = inner.after(if optional { 20 } else { 12 })?;
             let session = Some(u32::from(inner.u16(2)? & 0x3ff));
-            // Type III declares its content: zero is Ethernet, two is IP.
+            // ERSPAN type III declares its content: 0 is Ethernet, 2 is IP.
             match inner.u16(10)? >> 10 & 0x1f {
                 2 => Some(TunnelHeader {
                     tunnel: Tunnel::Erspan,
@@ -84,15 +85,16 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
                 _ => erspan(session, Some(frame)),
             }
         }
-        // Cisco's redirection of web traffic has a header of four bytes in version 2 only.
+        // Cisco WCCP (redirected web traffic) has a header of four bytes in version 2 only.
         0x883e => match inner.bytes.first()? >> 4 {
             4 => gre(key, Next::Ip(Some(4), inner)),
             _ => gre(key, Next::Ip(Some(4), inner.after(4)?)),
         },
-        // Aruba access points carry the frames of their clients, with their kind in the
-        // second-to-last digit.
+        // Aruba access points tunnel the IEEE 802.11 frames of their clients under these numbers,
+        // in steps of 0x10.
         0x8200..=0x8370 if protocol & 0xf == 0 => gre(key, Next::Wlan(inner, WlanForm::Plain)),
-        // Cisco metadata starts with the ethertype here, followed by its own bytes.
+        // In GRE, Cisco metadata starts with the EtherType of the content, followed by six more
+        // bytes.
         0x8909 => gre(key, Next::Ether(inner.u16(0)?, inner.after(8)?)),
         0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x88e5 | 0x894f => {
             gre(key, Next::Ether(protocol, inner))

@@ -1,8 +1,8 @@
-//! The user plane of the GPRS tunnelling protocol, version 1 (3GPP TS 29.281).
+//! The user plane of the GPRS tunnelling protocol, version 1 (GTP-U, 3GPP TS 29.281).
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// The maximum number of extension headers before a packet is given up.
+/// The maximum number of extension headers that are followed.
 const MAX_EXTENSIONS: usize = 8;
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
@@ -10,13 +10,13 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let &[flags, USER_DATA, ..] = packet.bytes else {
         return None;
     };
-    // Version 1 of GTP itself, not of its charging protocol.
+    // Require version 1 of GTP. The charging protocol GTP' has a different protocol type.
     if flags & 0xf0 != 0x30 {
         return None;
     }
     let id = Some(packet.u32(4)?);
     let mut inner = packet.after(8)?;
-    // Any of the three flags adds all three optional fields.
+    // If any of the three flags (E, S, PN) is set, all three optional fields are present.
     if flags & 0x07 != 0 {
         let mut extension = *inner.bytes.get(3)?;
         inner = inner.after(4)?;
@@ -30,7 +30,8 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
             if number == MAX_EXTENSIONS {
                 return None;
             }
-            // The length is in units of four bytes. The last byte is the type of the next header.
+            // The length is in units of four bytes. The last byte is the type of the next extension
+            // header.
             let length = usize::from(*inner.bytes.first()?) * 4;
             extension = *inner.bytes.get(length.checked_sub(1)?)?;
             inner = inner.after(length)?;

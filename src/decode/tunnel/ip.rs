@@ -1,9 +1,9 @@
 //! Tunnels with little or no header of their own: IP in IP (RFC 2003, RFC 4213, RFC 2473), Ethernet
-//! in IP (RFC 3378), MPLS in IP (RFC 4023) and in UDP (RFC 7510).
+//! in IP (RFC 3378), and MPLS in IP (RFC 4023) or UDP (RFC 7510).
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// Decodes IP of this version.
+/// Decodes IP in IP. `version` is the IP version of the inner packet.
 pub(super) fn decode(version: u8, inner: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let is_ip = inner.bytes.first().is_some_and(|first| first >> 4 == version);
     let next = Next::Ip(Some(version), inner);

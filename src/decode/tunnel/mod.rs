@@ -1,4 +1,4 @@
-//! Tunnels over IP and UDP, with one file for each family and one line in the list for each kind.
+//! Tunnels over IP and UDP. Each family has a file, and each kind has an entry in [`TUNNELS`].
 
 mod capwap;
 mod gre;
@@ -26,11 +26,11 @@ pub enum Tunnel {
     Gre,
     /// Network virtualization with GRE.
     Nvgre,
-    /// Encapsulated remote switched port analyzer of any type.
+    /// Encapsulated remote switched port analyzer (ERSPAN) of any type.
     Erspan,
     /// Virtual extensible LAN.
     Vxlan,
-    /// VXLAN that may carry other content than Ethernet.
+    /// Generic protocol extension of VXLAN, which may also carry content other than Ethernet.
     VxlanGpe,
     /// Generic network virtualization encapsulation.
     Geneve,
@@ -42,18 +42,18 @@ pub enum Tunnel {
     MplsInIp,
     /// TaZmen sniffer protocol.
     Tzsp,
-    /// Data channel of wireless access points.
+    /// Data channel of wireless access points (CAPWAP).
     Capwap,
-    /// IPv6 over UDP through address translation.
+    /// IPv6 over UDP through network address translation.
     Teredo,
-    /// Anything in anything.
+    /// Anything In Anything (AYIYA), which carries IP over UDP.
     Ayiya,
-    /// Multicast packets on their way to a rendezvous point.
+    /// PIM register messages, which carry multicast packets to a rendezvous point.
     Pim,
 }
 
-/// The kinds of tunnels. Each has the word for it in tags, the protocol that carries it, the
-/// document that describes it, and the version that first decoded it.
+/// The kinds of tunnels. Each entry contains the kind, its name in tags, the protocol that carries
+/// it, the document that describes it, and the version of rasaudit that first decoded it.
 pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::IpInIp, "ip-in-ip", "IP protocols 4 and 41", "RFC 2003, RFC 4213, RFC 2473", "0.1"),
     (
@@ -78,8 +78,8 @@ pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::Pim, "pim-register", "IP protocol 103", "RFC 7761", "0.1"),
 ];
 
-/// The UDP destination ports where tunnels are expected. They are assigned by IANA, except 8472,
-/// Linux's first port for VXLAN, and that of TZSP.
+/// The UDP destination ports on which tunnels are expected. IANA assigned them to these protocols,
+/// except 8472, the first VXLAN port of Linux, and the port of TZSP.
 pub(super) const PORTS: &[(u16, Tunnel)] = &[
     (4789, Tunnel::Vxlan),
     (8472, Tunnel::Vxlan),
@@ -94,7 +94,7 @@ pub(super) const PORTS: &[(u16, Tunnel)] = &[
     (5072, Tunnel::Ayiya),
 ];
 
-/// What the user states about the tunnels between some addresses.
+/// The user's declaration about the tunnels between some addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatedTunnel {
     /// Networks that contain both ends of such a tunnel.
@@ -106,7 +106,7 @@ pub struct StatedTunnel {
 }
 
 impl StatedTunnel {
-    /// Returns whether the statement applies to a tunnel of this kind between two ends.
+    /// Returns whether the declaration applies to a tunnel of this kind between these ends.
     pub(super) fn holds(&self, kind: Tunnel, ends: &TunnelEndpoints) -> bool {
         let inside = |address| self.ends.iter().any(|network| network.contains(&address));
         self.kind == kind && inside(ends.src) && inside(ends.dst)
@@ -114,29 +114,30 @@ impl StatedTunnel {
 }
 
 impl Tunnel {
-    /// Returns the kind with this word.
+    /// Returns the kind with this name in tags.
     pub fn parse(word: &str) -> Option<Self> {
         TUNNELS.iter().find(|line| line.1 == word).map(|line| line.0)
     }
 
-    /// Returns whether one end replies from the port to which the other end sends.
+    /// Returns whether replies are sent from the port of the tunnel, which is then their source
+    /// port.
     pub(super) fn answers(self) -> bool {
         matches!(self, Self::Capwap | Self::Teredo | Self::Ayiya)
     }
 
-    /// Returns whether the UDP source port belongs to an endpoint, as in any other datagram. The
-    /// packets of the tunnel are then one flow with the other messages between its ends.
+    /// Returns whether the UDP source port belongs to an endpoint, as in an ordinary datagram. The
+    /// packets of the tunnel are then part of the same flow as other messages between its ends.
     fn has_own_ports(self) -> bool {
         self.answers() || self == Self::Gre
     }
 
-    /// Returns the word for this kind in tags.
+    /// Returns the name of this kind in tags.
     pub fn name(self) -> &'static str {
         TUNNELS.iter().find(|line| line.0 == self).map_or("tunnel", |line| line.1)
     }
 }
 
-/// The header of a tunnel: its kind, its number, and what it carries.
+/// A decoded tunnel header: the kind of the tunnel, its key, network or session, and its content.
 struct TunnelHeader<'p> {
     tunnel: Tunnel,
     id: Option<u32>,
@@ -144,7 +145,7 @@ struct TunnelHeader<'p> {
 }
 
 /// Enters the tunnel that an IP packet carries, if its header can be read. Otherwise the packet is
-/// a flow like any other.
+/// part of an ordinary flow.
 pub(super) fn enter<'p>(
     ip: &IpHeader,
     inner: Packet<'p>,
@@ -161,7 +162,8 @@ pub(super) fn enter<'p>(
         Transport::UDP => {
             let (Some(from), Some(to)) = (inner.u16(0), inner.u16(2)) else { return Next::Done };
             let Some(tunnel) = layers.decoder.tunnel_at(from, to) else { return Next::Done };
-            // If the source port has no meaning, all packets between two hosts are one flow.
+            // If the source port has no meaning, it counts as zero, so that all packets between two
+            // hosts are one flow.
             (sport, dport) = (if tunnel.has_own_ports() { from } else { 0 }, to);
             is_sealed = tunnel == Tunnel::Capwap && capwap::is_sealed(inner);
             inner.after(UDP_HEADER).and_then(|payload| over_udp(tunnel, payload))
@@ -196,7 +198,7 @@ pub(super) fn enter<'p>(
     }
 }
 
-/// Returns the tunnel that an IP protocol number announces.
+/// Returns the tunnel that an IP protocol number identifies.
 fn of_protocol(transport: Transport) -> Option<Tunnel> {
     match transport {
         Transport(4 | 41) => Some(Tunnel::IpInIp),

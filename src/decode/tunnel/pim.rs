@@ -1,9 +1,9 @@
-//! Multicast packets on their way to a rendezvous point (PIM register, RFC 7761, 4.9.3).
+//! PIM register messages (RFC 7761, 4.9.3), which carry multicast packets to a rendezvous point.
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// Returns whether a PIM message carries a packet: a register of version 2 that is not a null
-/// register.
+/// Returns whether a PIM message carries a packet, that is, whether it is a version 2 register
+/// message without the null-register flag.
 pub(super) fn is_register(packet: Packet<'_>) -> bool {
     const REGISTER: u8 = 0x21;
     const NULL: u32 = 1 << 30;

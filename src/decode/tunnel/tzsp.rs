@@ -1,5 +1,5 @@
-//! The TaZmen sniffer protocol, with which access points and routers (MikroTik, Cisco Meraki,
-//! Aruba) mirror frames over UDP.
+//! The TaZmen sniffer protocol, which access points and routers (MikroTik, Cisco Meraki, Aruba) use
+//! to mirror frames over UDP.
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 use crate::decode::WlanForm;
@@ -7,7 +7,7 @@ use crate::decode::WlanForm;
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const END: u8 = 1;
     const PADDING: u8 = 0;
-    // Version 1, with a received packet or one to be transmitted.
+    // Require version 1 and a packet that was received or is to be transmitted.
     let &[1, 0 | 1, ..] = packet.bytes else {
         return None;
     };

@@ -1,12 +1,12 @@
-//! IPv6 for hosts behind IPv4: Teredo (RFC 4380) and AYIYA (draft-massar-v6ops-ayiya).
+//! Tunnels for IPv6 hosts behind IPv4: Teredo (RFC 4380) and AYIYA (draft-massar-v6ops-ayiya).
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
 /// Length of an IPv6 header in bytes.
 const HEADER: usize = 40;
 
-/// Decodes Teredo. An authentication and the origin may precede the packet, and trailers may follow
-/// it.
+/// Decodes Teredo. An authentication header and an origin indication may precede the packet, and
+/// trailers may follow it.
 pub(super) fn teredo(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const AUTHENTICATION: u16 = 1;
     const ORIGIN: u16 = 0;
@@ -24,8 +24,8 @@ pub(super) fn teredo(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     fits.then_some(TunnelHeader { tunnel: Tunnel::Teredo, id: None, next })
 }
 
-/// Decodes AYIYA: an identity and a signature, whose lengths are in the first bytes, then the
-/// packet.
+/// Decodes AYIYA. A fixed header, an identity and a signature precede the packet. The first two
+/// bytes contain the lengths of identity and signature.
 pub(super) fn ayiya(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const FORWARD: u8 = 1;
     const ECHO_AND_FORWARD: u8 = 3;

@@ -1,24 +1,24 @@
 //! Overlay networks over UDP: VXLAN (RFC 7348), VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) and GENEVE
-//! (RFC 8926). In all three, the number of the network is in bytes 4 to 6.
+//! (RFC 8926). In all three, the network identifier (VNI) is in bytes 4 to 6.
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// Returns the number of the network.
+/// Returns the network identifier.
 fn network(packet: Packet<'_>) -> Option<u32> {
     packet.u32(4).map(|word| word >> 8)
 }
 
 pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let id = Some(network(packet)?);
-    // With the flag for a next protocol, the packet is the generic extension, whatever its port.
+    // If the next-protocol flag is set, the packet is VXLAN-GPE, whatever its port.
     if packet.bytes[0] & 0x04 != 0 {
         return generic(packet);
     }
-    // The flag for a valid number must be set, and reserved bits must be zero, because unrelated
-    // datagrams use this port too.
+    // The flag for a valid identifier must be set, and reserved bits must be zero, because
+    // unrelated datagrams also use this port.
     let word = packet.u32(0)?;
-    // Group policy (draft-smith-vxlan-group-policy) uses some of the reserved bits. So does Cisco's
-    // fabric, which sets one more flag.
+    // Group policy (draft-smith-vxlan-group-policy) uses some of the reserved bits. Cisco's fabric
+    // also does so and sets one more flag.
     let reserved = match word >> 24 {
         0x08 => word & 0x00ff_ffff,
         0x88 => word & 0x00b7_0000,
@@ -39,12 +39,12 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
 pub(super) fn generic(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let flags = packet.bytes.first()?;
     let id = network(packet)?;
-    // Version 0, a valid number, and not an operations message.
+    // Require version 0 and a valid identifier, and reject OAM messages.
     if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 || packet.bytes[7] != 0 {
         return None;
     }
     let inner = packet.after(8)?;
-    // Without the flag for a next protocol, the packet is plain VXLAN.
+    // Without the next-protocol flag, the packet is plain VXLAN.
     let next = match packet.bytes[3] {
         _ if flags & 0x04 == 0 => Next::Ethernet(inner),
         1 => Next::Ip(Some(4), inner),

@@ -1,4 +1,4 @@
-//! Hosts against time: when each was visible, and in which direction.
+//! Draws when each host was visible in the capture, and in which direction.
 
 use maud::{Markup, html};
 
@@ -7,15 +7,15 @@ use crate::classify::{Coverage, PartyKind};
 use crate::model::escape_control;
 use crate::result::{AuditResult, HostRow, Time, short};
 
-/// The number of time bins: as many as a word has bits.
+/// The number of time bins, one for each bit of a lane.
 const BINS: usize = 128;
-/// The number of hosts that are shown. `hosts.csv` has all of them.
+/// The maximum number of hosts that are shown. `hosts.csv` lists all of them.
 const HOSTS: usize = 1000;
-/// The width of a bin in units of the drawing, and the height of a lane.
+/// The width of a bin and the height of a lane, in units of the drawing.
 const UNIT: usize = 3;
 const LANE: usize = 6;
 
-/// When something was sent, and when something was received: one bit for each time bin.
+/// The bins in which a host sent, and those in which it received, with one bit per bin.
 #[derive(Clone, Copy, Default)]
 struct Lanes([u128; 2]);
 
@@ -64,7 +64,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Returns when each host was visible, according to its conversations.
+/// Returns the bins in which each host sent and received, according to its conversations.
 fn activity_lanes(result: &AuditResult<'_>, bins: &TimeBins, hosts: &[HostRow<'_>]) -> Vec<Lanes> {
     let mut lanes = vec![Lanes::default(); hosts.len()];
     for talk in result.conversation_briefs() {
@@ -79,7 +79,8 @@ fn activity_lanes(result: &AuditResult<'_>, bins: &TimeBins, hosts: &[HostRow<'_
             }
         }
     }
-    // A side may have begun later, or ended earlier, than its conversation.
+    // A host may have begun to send or receive later than its conversation began, or stopped
+    // earlier.
     for (Lanes(lanes), host) in lanes.iter_mut().zip(hosts) {
         let windows =
             [(host.first_sent, host.last_sent), (host.first_received, host.last_received)];
@@ -92,7 +93,7 @@ fn activity_lanes(result: &AuditResult<'_>, bins: &TimeBins, hosts: &[HostRow<'_
     lanes
 }
 
-/// Returns the bits from one bin to another, inclusive.
+/// Returns a mask of the bins from `from` to `to`, inclusive.
 fn bits_between(from: usize, to: usize) -> u128 {
     (u128::MAX >> (127 - (to - from))) << from
 }
@@ -111,7 +112,7 @@ fn draw_lanes(Lanes(lanes): Lanes, count: usize) -> Markup {
     }
 }
 
-/// Returns the runs of a lane as boxes.
+/// Returns an SVG path with one box for each run of bits in a lane.
 fn path(mut lane: u128, count: usize, y: usize) -> String {
     let x = |bin: usize| bin * BINS * UNIT / count;
     let mut path = String::new();

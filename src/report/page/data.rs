@@ -1,4 +1,4 @@
-//! The findings as data for the script.
+//! Writes the findings as JSON for the script of the page.
 
 use std::io::{self, Write};
 
@@ -10,18 +10,18 @@ use crate::classify::Verdict;
 use crate::report::json_text::EscapingFormatter;
 use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
 
-/// The number of findings in the page, worst first. `findings.csv` has all of them.
+/// The maximum number of findings in the page, worst first. `findings.csv` lists all of them.
 const FINDINGS: usize = 2000;
 
-/// The maximum number of rows of the matrix that are shown beside a finding.
+/// The maximum number of rows of the matrix that are shown with a finding.
 const ROWS: usize = 8;
 
 #[derive(Serialize)]
 struct Data<'a> {
-    /// The number of all findings.
+    /// The number of all findings, including those that the page omits.
     total: usize,
     findings: Vec<Explained<'a>>,
-    /// The roles: stable name and name.
+    /// The slug and the name of each role that a host can have.
     roles: Vec<(&'a str, &'a str)>,
 }
 
@@ -30,7 +30,7 @@ struct Explained<'a> {
     #[serde(flatten)]
     row: FindingRow<'a>,
     trace: Vec<String>,
-    /// The nearest rows of the matrix, by position.
+    /// The indexes of the matrix rows that are nearest to the finding.
     near: Vec<usize>,
     talkers: Vec<Talker>,
 }
@@ -77,8 +77,9 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Returns the rows that a finding is about, then those that allow its ends to communicate, then
-/// those that document its port at the server.
+/// Returns the indexes of the nearest rows: first those that the finding is about, then those that
+/// allow its client to reach its server, then those that allow other clients to reach the server on
+/// the same port. For missing or unassessable traffic, only the first kind applies.
 fn nearest_rows(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], finding: &FindingRow<'_>) -> Vec<usize> {
     let site = farm.site;
     let [client, server] =
@@ -135,8 +136,8 @@ fn largest_conversations(result: &AuditResult<'_>, number: usize) -> Vec<Talker>
     talkers.collect()
 }
 
-/// A writer that keeps markup out of JSON. `<`, `>` and `&` occur only in strings, where JSON
-/// allows escapes instead, so that no parser of the surrounding page takes them for markup.
+/// A writer that escapes `<`, `>` and `&` in JSON, so that an HTML parser does not mistake them for
+/// markup. They occur only inside strings, where JSON allows escapes.
 struct NoMarkup<'a>(&'a mut dyn Write);
 
 impl Write for NoMarkup<'_> {

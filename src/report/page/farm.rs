@@ -1,4 +1,4 @@
-//! What was seen and found between the roles of the farm.
+//! Summarizes the rows and findings between each pair of roles of the farm.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -6,15 +6,15 @@ use crate::classify::{RoleSet, Severity, Status, Verdict};
 use crate::model::Transport;
 use crate::result::{AuditResult, MatrixRow, Site};
 
-/// A role by number; `None` stands for parties without a role.
+/// The number of a role; `None` stands for parties without a role.
 pub(super) type RoleNumber = Option<usize>;
 
-/// What was seen and found between two roles.
+/// The rows, exceptions and findings between two roles.
 #[derive(Default)]
 pub(super) struct RolePair {
-    /// The rows that allow them to communicate.
+    /// The rows that allow the two roles to communicate.
     pub rows: Vec<usize>,
-    /// The rows whose traffic was seen between them.
+    /// The rows whose traffic was seen between the two roles.
     seen: BTreeSet<usize>,
     /// The rows whose traffic is missing.
     missing: BTreeSet<usize>,
@@ -22,26 +22,26 @@ pub(super) struct RolePair {
     not_assessable: BTreeSet<usize>,
     /// The number of conversations that an exception permits.
     pub excepted: u64,
-    /// The number of findings about traffic that is not documented.
+    /// The number of findings above severity info about undocumented traffic.
     pub unexpected: u64,
-    /// The number of all findings between them.
+    /// The number of all findings.
     pub findings: u64,
 }
 
-/// The overall result of a pair: the worst that applies.
+/// The overall result of a pair of roles: the worst of all results that apply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Standing {
-    /// Rows allow them to communicate, but nothing was seen, and nothing was required.
+    /// Rows allow the roles to communicate, but no traffic was seen, and none was required.
     Silent,
     /// Documented traffic was seen.
     Seen,
     /// Traffic was seen that an exception permits.
     Excepted,
-    /// Traffic that was expected could not be assessed.
+    /// Expected traffic could not be assessed.
     NotAssessable,
-    /// Traffic is missing.
+    /// Expected traffic is missing.
     Missing,
-    /// Traffic is not documented.
+    /// Traffic was seen that is not documented.
     Unexpected,
 }
 
@@ -55,8 +55,8 @@ impl Standing {
         Self::Silent,
     ];
 
-    /// Returns its CSS class, its symbol (so that colour alone never carries the meaning), and its
-    /// meaning.
+    /// Returns the CSS class, the symbol and the description. The symbol is there because colour
+    /// alone must not carry the meaning.
     pub fn shown(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Silent => ("silent", "·", "documented, not seen and not required"),
@@ -70,7 +70,7 @@ impl Standing {
 }
 
 impl RolePair {
-    /// Returns the overall result.
+    /// Returns the overall result; `None` if no result applies.
     pub fn standing(&self) -> Option<Standing> {
         let cases = [
             (self.unexpected > 0, Standing::Unexpected),
@@ -90,12 +90,12 @@ impl RolePair {
     }
 }
 
-/// The farm, by the roles that are in use.
+/// The farm as pairs of the roles that are in use.
 pub(super) struct Farm<'a> {
     pub site: &'a Site,
-    /// The roles of hosts, networks and services of the inventory.
+    /// The roles of all hosts, networks and services in the inventory.
     roles: RoleSet,
-    /// The roles of hosts and networks by name.
+    /// The roles of each host and network, keyed by name.
     named: HashMap<&'a str, RoleSet>,
     pub pairs: BTreeMap<(RoleNumber, RoleNumber), RolePair>,
 }
@@ -124,14 +124,14 @@ impl<'a> Farm<'a> {
         role.map_or("no role", |role| self.site.roles[role].name.as_str())
     }
 
-    /// Returns the stable name of a role.
+    /// Returns the slug of a role.
     pub fn slug(&self, role: RoleNumber) -> &'a str {
         role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }
 
-    /// Returns the roles that a row's two sides have on this farm. Returns `None` for a row that
-    /// applies to everybody, which says nothing about two roles, and for a row whose features are
-    /// off.
+    /// Returns the roles of this farm that the source and the destination of a row stand for.
+    /// Returns `None` if the features of the row are off, or if one side is any host: such a row
+    /// does not describe a pair of roles.
     fn sides(&self, number: usize) -> Option<[RoleSet; 2]> {
         let row = &self.site.rows[number];
         let roles = [row.source, row.destination].map(|role| &self.site.roles[role]);
@@ -143,7 +143,7 @@ impl<'a> Farm<'a> {
         self.pairs.entry((from, to)).or_default()
     }
 
-    /// Adds the pairs between which rows were seen or exceptions were used.
+    /// Adds the rows and exceptions that the conversations of each pair show.
     fn add_conversations(&mut self, result: &AuditResult<'_>, rows: &[MatrixRow<'_>]) {
         type ExceptionKey = (RoleSet, RoleSet, Transport, u16, Option<usize>);
         let mut kinds = BTreeSet::<ExceptionKey>::new();
@@ -172,8 +172,8 @@ impl<'a> Farm<'a> {
                 let covers =
                     named.transport == transport && (row.ports.0..=row.ports.1).contains(&port);
                 let Some([from, to]) = self.sides(number) else { continue };
-                // A broadcast has no server role. A host with several roles is a source only in the
-                // roles of the row.
+                // A broadcast has no server role. Of the roles of a host, only those that the row
+                // names count.
                 let from = client.common(from);
                 let to = server.common(to);
                 if (covers || decided == Some(number)) && !from.is_empty() && !to.is_empty() {
@@ -183,7 +183,7 @@ impl<'a> Farm<'a> {
         }
     }
 
-    /// Adds the status of each row to the pairs that it concerns.
+    /// Adds each row and its status to the pairs that the row applies to.
     fn add_rows(&mut self, rows: &[MatrixRow<'_>]) {
         for (number, seen) in rows.iter().enumerate() {
             let Some([from, to]) = self.sides(number) else { continue };
@@ -191,7 +191,7 @@ impl<'a> Farm<'a> {
                 continue;
             }
             role_pairs(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
-            // Returns the roles of the named hosts, or all roles of this side if no host is named.
+            // Returns the source roles of the named hosts, or all source roles if no host is named.
             let named = |names: &[String]| {
                 let roles = names.iter().filter_map(|name| self.named.get(name.as_str()).copied());
                 let roles = roles.fold(RoleSet::default(), RoleSet::with).common(from);
@@ -212,7 +212,8 @@ impl<'a> Farm<'a> {
                         self.pairs.get(&pair).is_some_and(|pair| pair.seen.contains(&number))
                     }) =>
                 {
-                    // The row was seen by a name, a moved port or a broadcast.
+                    // The row was seen through a server name, a moved port or a broadcast, for
+                    // which the roles of the conversation do not match.
                     let from = named(&seen.source_hosts_seen);
                     role_pairs(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
                 }
@@ -236,7 +237,7 @@ impl<'a> Farm<'a> {
     }
 }
 
-/// Returns each role of one set with each role of the other. An empty set counts as `None`.
+/// Returns every pair of a role in `from` and a role in `to`. An empty set counts as `None`.
 fn role_pairs(from: RoleSet, to: RoleSet) -> impl Iterator<Item = (RoleNumber, RoleNumber)> {
     let list = |set: RoleSet| -> Vec<RoleNumber> {
         if set.is_empty() { vec![None] } else { set.iter().map(Some).collect() }

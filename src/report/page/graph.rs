@@ -1,5 +1,5 @@
-//! The farm as a drawing: hosts on a circle, grouped by their roles, with documented traffic as
-//! thin lines and findings on top.
+//! Draws the farm: hosts on a circle, grouped by their roles, with documented traffic as thin lines
+//! and findings on top.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::f64::consts::TAU;
@@ -11,29 +11,29 @@ use crate::classify::{PartyKind, RoleSet, Severity, Verdict};
 use crate::model::escape_control;
 use crate::result::{AuditResult, Brief, EndIdentity, FindingRow, address_of, plural};
 
-/// The number of findings that are drawn, worst first.
+/// The maximum number of findings that are drawn, worst first.
 const FINDINGS: usize = 200;
-/// The maximum number of hosts for which each has its own name and lines. With more hosts, names and
-/// lines are those of groups.
+/// The maximum number of hosts that are drawn with their own names and lines. If there are more,
+/// names and lines are drawn per group.
 const HOSTS: usize = 80;
-/// The maximum number of groups whose names are drawn. With more groups, only pointing at one shows
-/// its name.
+/// The maximum number of groups whose names are drawn. If there are more, a name appears only as a
+/// tooltip.
 const GROUPS: usize = 60;
 /// The maximum number of hosts that are drawn for a finding about any host of a role.
 const HOSTS_OF_ROLE: usize = 6;
-/// The size of the drawing, the radius of the circle, and the radius of the names.
+/// The size of the drawing, the radius of the circle, and the radius at which the names begin.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 920.0;
 const RADIUS: f64 = 260.0;
 const NAMES: f64 = 274.0;
 /// The distance between lines that connect the same two nodes.
 const APART: f64 = 26.0;
-/// The maximum number of lines between the same two nodes that are drawn apart.
+/// The maximum number of lines between the same two nodes that are drawn apart. Others overlap.
 const MAX_APART: usize = 6;
-/// The maximum number of characters of a name.
+/// The maximum number of characters in a drawn name.
 const LABEL: usize = 20;
 
-/// How finely the farm is drawn.
+/// The level of detail of the drawing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum GraphDetail {
     /// Each host has its own name and lines.
@@ -42,22 +42,22 @@ enum GraphDetail {
     Groups,
 }
 
-/// A node with a place on the circle.
+/// A node on the circle.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Node {
     Host(usize),
     Network(usize),
     Service(usize),
-    /// All addresses that are not listed.
+    /// All addresses that the inventory does not list.
     Outside,
 }
 
-/// The places of all nodes.
+/// The positions of all nodes.
 struct GraphLayout {
-    /// The groups with their names: hosts that have the same roles, then networks, services, and
-    /// everything else.
+    /// The name and the nodes of each group: hosts with the same roles, then each network, each
+    /// service, and everything else.
     groups: Vec<(String, Vec<Node>)>,
-    /// The angle of each node.
+    /// The angle of each node in radians.
     places: HashMap<Node, f64>,
 }
 
@@ -80,7 +80,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let mut apart: HashMap<(Node, Node), usize> = HashMap::new();
     let mut drawn: Vec<(&FindingRow<'_>, String)> = Vec::new();
     for finding in &shown {
-        // A finding about many pairs does not say which pairs they are.
+        // A finding about many pairs of hosts does not name them.
         if finding.client == "*" && finding.server == "*" {
             continue;
         }
@@ -128,8 +128,8 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                         @for (finding, line) in drawn.iter().rev() {
                             @let class = if finding.verdict == Verdict::Missing.name() { "missing" } else { "unexpected" };
                             @let words = escape_control(&finding.message);
-                            // The keyboard reaches the findings through their table, which has all
-                            // of them.
+                            // The links are not in the tab order, because the table of findings
+                            // contains them, too.
                             a href={ "#findings?open=" (finding.id) } aria-label=(words) tabindex="-1" {
                                 path class={ "bad " (class) } d=(line) marker-end={ "url(#arrow-" (class) ")" } {}
                                 path.wide d=(line) { title { (words) } }
@@ -164,7 +164,7 @@ impl GraphLayout {
         let name = |role: usize| site.roles[role].name.clone();
         groups.extend(services.map(|(n, service)| (name(service.role), vec![Node::Service(n)])));
         groups.push(("not in the inventory".to_owned(), vec![Node::Outside]));
-        // The space between groups is as wide as one or two hosts.
+        // The space between groups, in units of the space between two nodes.
         const GAP: f64 = 1.5;
         let all: f64 = groups.iter().map(|(_, nodes)| nodes.len() as f64 + GAP).sum();
         let mut place = 0.0;
@@ -189,8 +189,9 @@ impl GraphLayout {
         }
     }
 
-    /// Returns the nodes of an end of a finding: a host or network by its name, a service by its
-    /// address, any host of its roles, or the outside.
+    /// Returns the nodes for one end of a finding: the host or network with its name, else the node
+    /// of its address, else hosts or a service with its roles, else the node for unlisted
+    /// addresses.
     fn ends(&self, farm: &Farm<'_>, end: &EndIdentity) -> Vec<Node> {
         let site = farm.site;
         let host = site.hosts.iter().position(|host| host.name == end.name);
@@ -220,15 +221,16 @@ impl GraphLayout {
         (WIDTH / 2.0 + radius * angle.cos(), HEIGHT / 2.0 + radius * angle.sin())
     }
 
-    /// Returns a line that bends towards the middle. The `number`th line between two nodes lies a
-    /// little beside the others, and lines in the other direction lie on the other side.
+    /// Returns an SVG path that bends towards the middle. `number` shifts the lines between the
+    /// same two nodes sideways, so that they do not overlap. Lines in opposite directions are
+    /// shifted to opposite sides.
     fn curve(&self, from: Node, to: Node, number: usize) -> String {
         let (x1, y1) = self.at(from, RADIUS - 6.0);
         let (x2, y2) = self.at(to, RADIUS - 6.0);
-        // Further lines lie on top of each other.
+        // All further lines are shifted equally, so they overlap.
         let side = number.min(MAX_APART) as f64 * APART;
         if from == to {
-            // A node that is connected to itself gets a loop.
+            // A connection of a node to itself is drawn as a loop.
             let angle = self.places[&from];
             let control_point = |turn: f64| {
                 let angle = angle + turn;
@@ -247,7 +249,7 @@ impl GraphLayout {
     }
 }
 
-/// Returns the lines for documented connections, each once.
+/// Returns one line for each pair of nodes with documented or excepted traffic.
 fn documented_lines(
     result: &AuditResult<'_>,
     layout: &GraphLayout,
@@ -274,7 +276,7 @@ fn documented_lines(
     pairs.into_iter().map(|[from, to]| layout.curve(from, to, 0)).collect()
 }
 
-/// Returns the nodes of a group with their names, or with the name of the group.
+/// Draws the nodes of a group with their own names, or with the name of the group.
 fn draw_group(
     farm: &Farm<'_>,
     layout: &GraphLayout,
@@ -305,7 +307,8 @@ fn draw_group(
     }
 }
 
-/// Returns a name that points away from the middle and is never upside down.
+/// Draws a name that points away from the middle and is never upside down. A long name is
+/// truncated.
 fn draw_label(layout: &GraphLayout, node: Node, text: &str) -> Markup {
     let (x, y) = layout.at(node, NAMES);
     let angle = layout.places[&node];

@@ -1,4 +1,4 @@
-//! The port matrix as a map: which roles may communicate, and the result.
+//! Shows the port matrix as a map: which roles may communicate, and the result for each pair.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +8,8 @@ use super::farm::{Farm, RoleNumber, Standing};
 use crate::model::escape_control;
 use crate::result::plural;
 
-/// Returns the map as a table, not a drawing: a screen reader goes through it by row and column,
-/// and the keyboard moves from cell to cell.
+/// Returns the map as a table instead of a drawing, so that a screen reader can announce its rows
+/// and columns, and the keyboard can move between its cells.
 pub(super) fn map(farm: &Farm<'_>) -> Markup {
     let shown = farm.pairs.iter().filter(|(_, pair)| pair.standing().is_some());
     let keys: Vec<(RoleNumber, RoleNumber)> = shown.map(|(key, _)| *key).collect();

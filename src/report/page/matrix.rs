@@ -1,5 +1,5 @@
-//! Every row of the matrix with its status, grouped like the vendor's tables, so that a reader can
-//! tick the rows off.
+//! Lists every row of the matrix with its status, grouped like the vendor's tables, so that a
+//! reader can tick the rows off.
 
 use maud::{Markup, html};
 
@@ -16,7 +16,7 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let rows = site.rows.iter().zip(result.matrix_rows()).enumerate();
     let rows: Vec<_> = rows.map(|(number, (row, seen))| (number, row, seen)).collect();
     let version = result.head.matrix.as_ref().map_or("", |matrix| matrix.version.as_str());
-    // The file is in the order of the document, but a table may come in several pieces.
+    // The rows are in the order of the document, but those of one table need not be adjacent.
     let mut tables: Vec<String> = Vec::new();
     for (_, row, _) in &rows {
         let name = table_name(row);
@@ -73,7 +73,7 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     }
 }
 
-/// Returns the name of the document's table that a row belongs to.
+/// Returns the name of the table of the document, or of the overlay, that a row belongs to.
 fn table_name(row: &SiteRow) -> String {
     let overlay = row.overlay.as_ref().map(|overlay| format!("overlay {overlay}"));
     overlay.unwrap_or_else(|| row.section.clone())
@@ -89,7 +89,7 @@ fn table_head() -> Markup {
     }
 }
 
-/// Returns the status with its symbol.
+/// Returns the status of a row, with its symbol and its reason.
 fn status_cell(seen: &MatrixRow<'_>) -> Markup {
     let shown = match Status::parse(&seen.status) {
         Some(Status::Seen) => Some(Standing::Seen),
@@ -109,7 +109,7 @@ fn status_cell(seen: &MatrixRow<'_>) -> Markup {
     }
 }
 
-/// Returns the hosts that were seen, and those that should have been.
+/// Returns the source hosts that were seen, and those that are missing.
 fn hosts_cell(seen: &MatrixRow<'_>) -> Markup {
     let list = |names: &[String]| {
         let shown: Vec<&str> = names.iter().take(NAMES).map(String::as_str).collect();

@@ -1,10 +1,11 @@
-//! `report.html`: one page that a manager understands in ten seconds and an engineer works with for
-//! an hour.
+//! Writes `report.html`: a page that a manager can understand in ten seconds, and that an engineer
+//! can work with for an hour.
 //!
-//! The page is one file and needs no network. It contains its style and script, and its content
-//! security policy lets nothing else run. Everything that can be read without the script is markup
-//! made here. The script makes the table of findings from data that contain no markup. Every text
-//! is inserted by a template that escapes it, or through `textContent`.
+//! The page is a single file and needs no network. It contains its style and script, and its
+//! content security policy does not allow anything else to run. Everything that is readable without
+//! the script is markup generated here. The script builds the table of findings from JSON data
+//! without markup. All strings are inserted by a template that escapes them, or through
+//! `textContent`.
 
 mod coverage;
 mod data;
@@ -32,22 +33,23 @@ use crate::result::{
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The number of conversations that are shown, largest first. `conversations.csv` has all of them.
+/// The maximum number of conversations that are shown, largest first. `conversations.csv` lists all
+/// of them.
 const CONVERSATIONS: usize = 200;
 
-/// The number of findings that are shown at the top.
+/// The maximum number of findings that the overview shows.
 const WORST: usize = 5;
 
-/// The number of inputs that are shown. `audit.json` has all of them.
+/// The maximum number of inputs that are shown. `audit.json` lists all of them.
 const INPUTS: usize = 50;
 
-/// Writes the page as a file.
+/// Writes the page for a file, which does not reload itself.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     page(result, None, out)
 }
 
-/// Writes the page as a live audit serves it after that many windows. It loads the next one when
-/// there is one.
+/// Writes the page that a live audit serves after `windows` windows. The page loads the next report
+/// when another window is closed.
 pub fn write_live(result: &AuditResult<'_>, windows: u64, out: &mut dyn Write) -> io::Result<()> {
     page(result, Some(windows), out)
 }
@@ -123,7 +125,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
             }
         }
     };
-    // The data and the script follow, before the end of the body.
+    // The data and the script are inserted before the end of the body.
     let end = "</body></html>";
     let top = top.into_string();
     let start = top.strip_suffix(end).unwrap_or(&top);
@@ -147,7 +149,7 @@ fn tone_class(tone: Tone) -> &'static str {
     }
 }
 
-/// Returns the section that can be understood in ten seconds.
+/// Returns the overview, which a reader can understand in ten seconds.
 fn overview(result: &AuditResult<'_>) -> Markup {
     let briefs: Vec<Brief> = result.briefs().collect();
     let count = |is_counted: &dyn Fn(&Brief) -> bool| {
@@ -228,7 +230,7 @@ fn overview(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Returns the list of what was read and what it was judged by, with digests.
+/// Returns the table of the inputs, the matrix, the inventory and the exceptions, with digests.
 fn inputs_table(result: &AuditResult<'_>) -> Markup {
     html! {
         details.read {
@@ -278,12 +280,12 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Returns the matrix and the inventory that the traffic was judged by.
+/// Returns the matrix and the inventory that the traffic was judged against.
 fn judged_by<'r>(result: &'r AuditResult<'_>) -> Option<(&'r JudgedBy, &'r InventoryFile)> {
     result.head.matrix.as_ref().zip(result.head.inventory.as_ref())
 }
 
-/// Returns the section of the findings, which the script fills.
+/// Returns the section of the findings. The script fills its table.
 fn findings() -> Markup {
     html! {
         section #findings aria-labelledby="findings-title" {
@@ -366,7 +368,7 @@ fn conversations(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Formats a time to the second; empty if there is none.
+/// Formats a time with a resolution of one second. Returns an empty string for `None`.
 fn time(time: Option<Time>) -> String {
     time.map_or_else(String::new, |Time(time)| short(time))
 }

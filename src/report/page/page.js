@@ -1,6 +1,7 @@
 "use strict";
-// Renders the findings table and the cells of the map. On a served page, also loads the next window. Every text is set
-// through textContent; the page's Content-Security-Policy forbids anything else.
+// Renders the findings table and the details of the selected map cell. On a page that a live audit
+// serves, it also loads the report of the next window. All text is set through textContent, because
+// the page's Content-Security-Policy forbids innerHTML.
 (() => {
   const PAGE = 50;
   const PRINTED = 500;
@@ -8,10 +9,12 @@
   const SEVERITIES = ["info", "low", "medium", "high", "critical"];
   const byId = (id) => document.getElementById(id);
   let data = JSON.parse(byId("data").textContent);
-  // What is shown: filters, order, page, open findings, the selected cell and the matrix filter. The address bar contains all of it.
+  // The current view: filters, sort order, page, open findings, selected map cell and matrix
+  // filter. The URL contains all of it.
   let state = {};
 
-  // Control characters, and characters that are invisible or reverse the text direction, are escaped as in all reports.
+  // Escapes control characters and characters that are invisible or change the text direction, as
+  // in all reports.
   const CONTROL = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
   const clean = (text) => String(text).replace(CONTROL, (c) => "\\u{" + c.charCodeAt(0).toString(16) + "}");
 
@@ -43,7 +46,7 @@
     return "#" + (wanted.view || "findings") + (text ? "?" + text : "");
   };
 
-  // Changes what is shown, without scrolling.
+  // Changes the view without scrolling.
   const change = (changes) => {
     state = { ...state, view: "findings", ...changes };
     history.replaceState(null, "", address(state));
@@ -80,8 +83,8 @@
     ["message", (f) => f.message],
   ]);
 
-  // Explained findings appear below the finding that explains them once that is opened. With a filter or an order, all
-  // findings are listed separately.
+  // Explained findings are listed below the finding that explains them, if it or one of them is
+  // open. With a filter or a sort order, all findings are listed separately.
   const groupExplained = (list) => {
     const byCause = new Map();
     list.filter((f) => f.explained_by).forEach((f) => byCause.set(f.explained_by, [...(byCause.get(f.explained_by) || []), f]));
@@ -124,7 +127,8 @@
       await navigator.clipboard.writeText(text);
       done = true;
     } catch {
-      // A page from a file or an insecure origin may not be allowed to write to the clipboard.
+      // A page that was loaded from a file or an insecure origin may not be allowed to write to the
+      // clipboard.
       const field = make("textarea");
       field.value = text;
       document.body.append(field);
@@ -138,7 +142,7 @@
     setTimeout(() => { button.textContent = "Copy filter"; }, 2000);
   };
 
-  // Announces a text to screen readers.
+  // Announces a message to users of screen readers.
   const announce = (text) => { byId("said").textContent = text; };
 
   const table = (label, heads, rows) => {
@@ -153,7 +157,7 @@
     return scroll;
   };
 
-  // Copies rows of the matrix, by position, into another table.
+  // Returns a table with copies of the matrix rows that have these indexes.
   const copyMatrixRows = (label, numbers) => {
     const rows = numbers.map((number) => byId("row-" + number)).filter(Boolean).map((row) => {
       const copied = row.cloneNode(true);
@@ -233,7 +237,7 @@
     });
     what.append(button);
     row.append(what);
-    // A click that selects text must not close the finding.
+    // A click that ends a selection of text must not open or close the finding.
     row.addEventListener("click", () => { if (!String(getSelection())) toggle(f.id); });
     return row;
   };
@@ -391,7 +395,7 @@
     target.focus({ preventScroll: true });
   };
 
-  // A link to a section keeps the filters and the open findings in the address.
+  // A link to a section keeps the filters and the open findings in the URL.
   document.addEventListener("click", (event) => {
     const link = event.target.closest && event.target.closest("nav a[href^='#'], a.skip");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -419,7 +423,7 @@
     }
   };
 
-  // Arrow keys move between the cells. Only one cell is in the tab order.
+  // Arrow keys move between the cells of the map. Only one cell is in the tab order.
   const setMapTabOrder = () => {
     const links = [...document.querySelectorAll("#map td a")];
     links.forEach((link, number) => link.setAttribute("tabindex", number ? "-1" : "0"));
@@ -468,7 +472,7 @@
     });
   };
 
-  // A printed page shows every selected finding opened.
+  // When the page is printed, all matching findings and all sections are expanded.
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
@@ -481,7 +485,8 @@
   });
   addEventListener("hashchange", show);
 
-  // On a served page, the next window replaces this one. Filters and the scroll position stay.
+  // On a served page, replaces the report when a window is closed. Filters and the scroll position
+  // are kept.
   const followAudit = () => {
     const SILENCE = 10000;
     const status = byId("live");
@@ -498,7 +503,7 @@
       if (loading) return;
       loading = true;
       const request = new XMLHttpRequest();
-      // The document is only parsed; its scripts do not run.
+      // The loaded document is only parsed. Its scripts do not run.
       request.responseType = "document";
       request.open("GET", "/");
       request.timeout = 30000;
@@ -514,7 +519,8 @@
     let newest = "";
     events.addEventListener("error", () => {
       showTrouble("The audit does not respond.");
-      // A restarted audit numbers its windows from the beginning.
+      // A restarted audit counts its windows from 1 again, so no number may be taken for the
+      // current one.
       document.body.dataset.window = "?";
     });
     events.addEventListener("now", (event) => {
@@ -524,7 +530,7 @@
       const away = now.away.length ? "; interfaces down: " + now.away.join(", ") : "";
       status.textContent = clean("Live at " + clock(heard) + ": " + now.rate + " frames a second, " + now.lost + " lost; loss in the last window: "
         + (100 * now.loss).toFixed(2) + " %" + away + ".");
-      // A failed load is tried again.
+      // Retries a load that failed.
       if (newest && newest !== document.body.dataset.window) load();
     });
     events.addEventListener("window", (event) => {
@@ -548,7 +554,8 @@
     const focus = active && (active.name || active.getAttribute("href") || active.getAttribute("aria-label") || (active.tagName === "SUMMARY" && active.firstChild.textContent));
     document.title = next.title;
     document.querySelector("h1").replaceWith(document.importNode(next.querySelector("h1"), true));
-    // The section of the findings keeps its form, in which the user may be typing. The script renders the rest again.
+    // The findings section is kept, because the user may be typing in its form. The script updates
+    // the rest of it.
     next.querySelectorAll("main > section").forEach((section) => {
       const mine = byId(section.id);
       if (mine && section.id !== "findings") mine.replaceWith(document.importNode(section, true));

@@ -1,4 +1,4 @@
-//! Traffic and findings over time.
+//! Draws traffic and findings over time.
 
 use maud::{Markup, html};
 
@@ -14,8 +14,8 @@ const HEIGHT: u64 = 120;
 /// The height of a lane of findings.
 const LANE: usize = 18;
 
-/// Time in bins of equal length. Clocks may show any time, so the numbers have more bits than a
-/// time.
+/// A division of time into bins of equal length. The fields are wider than [`Nanos`], because the
+/// difference between two arbitrary times can overflow it.
 pub(super) struct TimeBins {
     start: i128,
     length: i128,
@@ -23,13 +23,13 @@ pub(super) struct TimeBins {
 }
 
 impl TimeBins {
-    /// Returns at most `most` bins of whole tens of seconds, from the bin that holds `first` to the
-    /// one that holds `last`.
+    /// Divides the time from `first` to `last` into at most `most` bins. Their length is a multiple
+    /// of 10 s, or of one hour if the time is longer than a day.
     pub fn between(first: Nanos, last: Nanos, most: usize) -> Self {
         let bucket = i128::from(BUCKET_NS);
         let [low, high] = [first, last].map(|time| i128::from(time).div_euclid(bucket));
         let div_up = |number: i128, by: i128| (number + by - 1) / by;
-        // The older part of a long timeline is known only by the hour.
+        // The older part of a long timeline has a resolution of one hour.
         let hour = 3600 * i128::from(SECOND) / bucket;
         let unit = if high - low > 24 * hour { hour } else { 1 };
         let low = low.div_euclid(unit) * unit;
@@ -39,7 +39,7 @@ impl TimeBins {
         Self { start: low * bucket, length: length * bucket, count }
     }
 
-    /// Returns the number of the bin that holds a time.
+    /// Returns the index of the bin that contains a time, or of the nearest bin.
     pub fn of(&self, time: Nanos) -> usize {
         let bin = (i128::from(time) - self.start).div_euclid(self.length);
         usize::try_from(bin).unwrap_or(0).min(self.count - 1)
@@ -98,7 +98,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
                     text x=(LEFT - 6) y="12" text-anchor="end" { (most) }
                     text x=(LEFT - 6) y=(HEIGHT) text-anchor="end" { "frames" }
                     @for (bin, (frames, bytes)) in bars.iter().enumerate().filter(|(_, bar)| bar.0 > 0) {
-                        // A bar is visible however few frames it stands for.
+                        // A bar is always visible, even if it represents few frames.
                         @let height = (u128::from(*frames) * u128::from(HEIGHT - 4) / u128::from(most)).max(1) as u64;
                         rect.bar x=(x(bin)) y=(HEIGHT - height) width=(width(bin)) height=(height) {
                             title { (frames) " frames, " (bytes) " bytes" }
@@ -123,13 +123,14 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Returns the number of findings of a severity in each bin; `None` if there are none at all.
+/// Returns the number of findings of a severity in each bin; `None` if there are none.
 fn count_findings(
     result: &AuditResult<'_>,
     severity: Severity,
     bins: &TimeBins,
 ) -> Option<Vec<u64>> {
-    // A step is one more where a finding begins, and one less where it has ended.
+    // A finding adds one to the step of its first bin, and subtracts one from the step after its
+    // last bin. The running sum of the steps is the number of findings in each bin.
     let mut steps = vec![0i64; bins.count + 1];
     for finding in result.briefs().filter(|f| f.severity == severity) {
         if let (Some(first), Some(last)) = (finding.first, finding.last) {

@@ -1,4 +1,4 @@
-//! What was considered for a conversation, in words.
+//! Lists the facts that were considered for a conversation.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::classify::{
 use crate::model::{Nanos, Transport};
 
 impl Explainer<'_> {
-    /// Returns what was considered for the first conversation of a finding.
+    /// Returns the facts that were considered for the first conversation of a finding.
     pub(super) fn conversation_trace(&self, finding: &Finding) -> Vec<String> {
         let Some((_, c, j)) = self.first(finding) else { return Vec::new() };
         let policy = self.policy;
@@ -136,7 +136,7 @@ pub fn state_changes(c: &Conversation) -> Option<String> {
     })
 }
 
-/// Names the host whose hardware address an unlisted end has, because the end may be another
+/// Names the host that has the hardware address of an unlisted end, because the end may be another
 /// address of that host.
 pub(super) fn hardware(
     policy: &Policy,
@@ -204,7 +204,7 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
     j.doubts.iter().any(|d| d == Doubt::Name).then(|| why.to_owned())
 }
 
-/// Returns whether the endpoint mapper announced the port, for a row whose range it announces.
+/// Says whether the endpoint mapper announced the port; `None` if the row does not depend on it.
 fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
     let mapper = row.announced_by?;
     let port = c.subject.port;
@@ -219,7 +219,7 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
     })
 }
 
-/// Returns rows that join the two ends on other ports.
+/// Returns the ids of rows that allow the two ends to communicate on other ports.
 fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     const SHOWN: usize = 5;
     let policy = judge.policy;
@@ -230,7 +230,7 @@ fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
 }
 
-/// Returns the features of a row that are off, in words.
+/// Names the features of a row that are off.
 pub(super) fn off(policy: &Policy, row: &Row) -> String {
     let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
     let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();

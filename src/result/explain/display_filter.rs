@@ -1,5 +1,5 @@
-//! Wireshark display filters that show the packets of conversations, in both directions, and
-//! nothing else.
+//! Wireshark display filters that show the packets of conversations, in both directions, and as few
+//! other packets as possible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
     let mut pairs: BTreeMap<(IpAddr, IpAddr), BTreeSet<(u16, u16)>> = BTreeMap::new();
     for c in members.iter().map(|number| &list[*number as usize]) {
         let ports = pairs.entry((c.subject.client, c.subject.server)).or_default();
-        // An ICMP reply has a type of its own.
+        // The type of an ICMP reply differs from that of its request.
         let back = if c.is_paired_icmp() { c.server_number } else { c.subject.port };
         ports.insert((c.subject.port, back));
     }
@@ -53,8 +53,8 @@ pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
     of(&clients, &servers, &pairs.into_values().flatten().collect(), "")
 }
 
-/// Returns the client's ports to which the server of a pair connected from one of the ports that it
-/// serves here. A filter by one port would take such packets for replies.
+/// Returns the ports of the client to which the server connected from one of its service ports. A
+/// filter for the service port alone would show these packets as replies.
 fn turned(
     list: &[Conversation],
     (client, server): (IpAddr, IpAddr),
@@ -68,7 +68,7 @@ fn turned(
     let others = list[from..]
         .iter()
         .take_while(|c| c.subject.client == server && c.subject.server == client);
-    // Of many client ports, only the lowest are known.
+    // If there are many client ports, only the lowest are stored.
     let from_here = |c: &&Conversation, port: u16| {
         let beyond = c.client_ports.iter().last().is_some_and(|last| *last < port);
         c.client_ports.contains(&port) || (c.client_ports.more() && beyond)
@@ -100,7 +100,7 @@ fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" && ")
 }
 
-/// Returns the filter for a service, as packets in one direction show it.
+/// Returns the filter for a service in packets of one direction.
 fn service(
     transport: Transport,
     families: [bool; 2],
@@ -112,8 +112,8 @@ fn service(
         Transport::ICMP6 => "icmpv6.type".to_owned(),
         t if t.has_ports() => format!("{t}.{field}"),
         Transport(number) => {
-            // If extension headers or an authentication header precede it, the last of them names
-            // the protocol.
+            // If extension headers or an Authentication Header come first, the last of them
+            // contains the protocol number.
             const V4: &[&str] = &["ip.proto", "ah.next_header"];
             const V6: &[&str] = &[
                 "ipv6.nxt",
@@ -150,7 +150,7 @@ fn ranges(numbers: &BTreeSet<u16>) -> Vec<String> {
     runs.into_iter().map(text).collect()
 }
 
-/// Returns a filter for a field with one of some values, or `None` if there are no values.
+/// Returns a filter for a field with any of some values, or `None` if there are no values.
 fn is_one_of(field: &str, values: &[String]) -> Option<String> {
     match values {
         [] => None,

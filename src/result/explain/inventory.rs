@@ -1,4 +1,4 @@
-//! Contradictions between the inventory and the capture, in words.
+//! Explains contradictions between the inventory and the capture.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ const SERVICES: usize = 3;
 const PAIRS: usize = 8;
 
 impl Explainer<'_> {
-    /// Returns what the inventory says about the host that a finding is about.
+    /// Describes the host that a finding is about, as the inventory lists it.
     pub(super) fn host_trace(&self, finding: &Finding) -> Vec<String> {
         let host = self.host(finding);
         let described = host.map(|host| {
@@ -91,8 +91,8 @@ impl Explainer<'_> {
         ]
     }
 
-    /// Returns the hosts of a role that were never seen, in words, and the verb that agrees with
-    /// their number.
+    /// Returns the names of the hosts with a role that were never seen, and the verb that agrees
+    /// with their number.
     fn unseen(&self, role: usize) -> (String, &'static str) {
         let hosts = unseen(self.policy, &self.outcome.hosts, role);
         let name = |host: &usize| self.policy.inventory.hosts[*host].name.clone();

@@ -1,4 +1,4 @@
-//! Missing traffic, in words: documented conversations that failed, and connections that were never
+//! Explains missing traffic: documented conversations that failed, and connections that were never
 //! attempted.
 
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ impl Explainer<'_> {
         } else {
             by
         };
-        // A service that worked before has stopped.
+        // The service worked before, but has stopped.
         let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
         let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).max();
         let since = worked_until
@@ -99,7 +99,7 @@ impl Explainer<'_> {
         trace
     }
 
-    /// Returns what worked for the clients of a failure, as servers and services in words.
+    /// Describes what the clients of a failure reached instead.
     fn alternative(&self, finding: &Finding) -> String {
         let members = finding.members.len();
         let mut succeeded = 0;
@@ -124,8 +124,8 @@ impl Explainer<'_> {
         }
     }
 
-    /// Returns what worked for a client within the group that a failure is about, as servers and
-    /// services in words.
+    /// Returns the servers and services that a client reached in the group that a failure is about,
+    /// as text.
     fn ways(&self, finding: &Finding, client: std::net::IpAddr) -> BTreeSet<(String, String)> {
         let Reason::Failed(group) = finding.reason else { return BTreeSet::new() };
         let policy = self.policy;

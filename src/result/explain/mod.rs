@@ -1,5 +1,5 @@
-//! Findings in words: what was found, what to do about it, and what was considered. There is one
-//! file for each kind of finding.
+//! Explains findings as text: what was found, what to do about it, and what was considered. Each
+//! submodule explains one kind of finding.
 
 mod conversation;
 mod display_filter;
@@ -32,7 +32,7 @@ pub struct ReportedFinding {
     pub verdict: Verdict,
     /// Reason for the verdict.
     pub code: Code,
-    /// Whether the finding is certain; if not, `doubts` says why.
+    /// Whether the finding is certain; if not, `doubts` contains the reasons.
     pub certain: bool,
     /// Client: the end that opened the connection, or should have.
     pub client: EndIdentity,
@@ -46,7 +46,7 @@ pub struct ReportedFinding {
     pub state: Option<State>,
     /// Strongest direction evidence among the conversations of the finding.
     pub direction: Option<DirectionEvidence>,
-    /// Row of the matrix, or exception, that decided.
+    /// Row of the matrix, or exception, that the finding is based on.
     pub rule: String,
     /// Group of matrix rows that the finding is about.
     pub group: String,
@@ -56,9 +56,9 @@ pub struct ReportedFinding {
     pub first_seen: Option<Nanos>,
     /// Time of the latest packet.
     pub last_seen: Option<Nanos>,
-    /// Sentence that says what was found.
+    /// Sentence that describes what was found.
     pub message: String,
-    /// What to do about the finding.
+    /// Recommended action.
     pub action: String,
     /// Wireshark display filter that shows the packets of the finding.
     pub display_filter: String,
@@ -76,7 +76,7 @@ struct Words {
     display_filter: String,
 }
 
-/// Puts the findings of an audit into words.
+/// Explains the findings of an audit as text.
 pub struct Explainer<'a> {
     policy: &'a Policy,
     outcome: &'a Judgement,
@@ -201,7 +201,7 @@ impl<'a> Explainer<'a> {
         reported
     }
 
-    /// Returns what was considered for a finding, in the order in which it was considered.
+    /// Returns the facts that were considered for a finding, in order.
     pub fn trace(&self, finding: &Finding) -> Vec<String> {
         match finding.reason {
             Reason::Permission => self.permission_trace(finding),
@@ -247,7 +247,7 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// Returns the row or the exception that decided.
+    /// Returns the row or the exception that a finding is based on.
     fn rule(&self, finding: &Finding) -> String {
         let rows = &self.policy.matrix.rows;
         let first = || Some(self.first(finding)?.2.ruling);
@@ -319,7 +319,7 @@ impl<'a> Explainer<'a> {
         ends
     }
 
-    /// Returns the clients of a finding with many clients, in words, or `None` for other findings.
+    /// Lists the clients of a finding with many clients; `None` for other findings.
     fn list_clients(&self, finding: &Finding) -> Option<String> {
         const SHOWN: usize = 20;
         let client = self.outcome.end(finding.key.client);
@@ -336,7 +336,7 @@ impl<'a> Explainer<'a> {
         Some(format!("{} clients: {}{more}", clients.len(), shown.join(", ")))
     }
 
-    /// Returns in words how many conversations of a finding are not certain, if only some are.
+    /// Says how many conversations of a finding are not certain; `None` if all or none of them are.
     fn doubtful_members(&self, finding: &Finding) -> Option<String> {
         let members = finding.members.len();
         let doubts = self.conversations(finding).map(|(_, j)| j.doubts).filter(|d| !d.certain());

@@ -1,4 +1,4 @@
-//! Claims that could not be assessed, in words, and what claims of absence rest on.
+//! Explains traffic that could not be assessed, and the evidence for absence claims.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,14 @@ use crate::model::service_words;
 /// Maximum number of hosts that the trace of a claim describes.
 const SHOWN: usize = 5;
 
-/// Returns the number of pairs that merged claims are about, in words. The text is empty if they
-/// are about hosts alone.
+/// Returns the number of pairs that merged claims are about, as text. The string is empty if there
+/// are no pairs.
 pub(super) fn pairs_text(merged: Option<&MergedPairs>) -> String {
     let merged = merged.filter(|merged| !merged.to.is_empty());
     merged.map_or_else(String::new, |merged| format!(" ({} pairs, each once)", merged.pairs))
 }
 
-/// Returns the minutes for which the rows of a claim have to be watched.
+/// Returns the time for which the rows of a claim have to be watched, in minutes.
 fn minutes_to_watch(claim: &AbsenceClaim) -> u64 {
     claim.watch_s.div_ceil(60).max(1)
 }
@@ -93,8 +93,8 @@ impl Explainer<'_> {
         Words { message, action, display_filter: String::new() }
     }
 
-    /// Explains a claim about a single pair, one host of which was not seen sending. Returns the
-    /// reason and what to do.
+    /// Explains a claim about a single pair in which one host was not seen sending. Returns the
+    /// reason and the recommended action.
     fn host_not_seen(&self, claim: &AbsenceClaim, reported: &ReportedFinding) -> (String, String) {
         let unseen_end = if self.seen.is_sending(Peer::Host(claim.source as usize)) {
             &reported.server
@@ -111,7 +111,7 @@ impl Explainer<'_> {
     }
 
     /// Explains a claim about rows that were not watched for long enough. Returns the reason and
-    /// what to do.
+    /// the recommended action.
     fn window_too_short(&self, claim: &AbsenceClaim) -> (String, String) {
         let watched = &self.seen.view().watched;
         let watched_s = watched.seconds_for(claim.watch_s);
@@ -131,7 +131,7 @@ impl Explainer<'_> {
         )
     }
 
-    /// Returns the features of some rows that the inventory does not name, in order.
+    /// Returns the features of some rows that the inventory does not mention, in order.
     fn unstated_features<'r>(&self, rows: &[&'r Row]) -> Vec<&'r str> {
         let features: BTreeSet<&str> = rows
             .iter()
@@ -219,7 +219,7 @@ impl Explainer<'_> {
         [client.many(counts[0]), server.many(counts[1])]
     }
 
-    /// Returns what a claim is about, in words.
+    /// Returns the services that a claim is about, as text.
     pub(super) fn services(&self, claim: &AbsenceClaim) -> String {
         let rows = self.outcome.claims().rows(claim.rows);
         let rows = rows.iter().map(|r| &self.policy.matrix.rows[*r]);

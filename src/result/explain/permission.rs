@@ -1,4 +1,5 @@
-//! Traffic that is not permitted, or only by a feature that the inventory does not name, in words.
+//! Explains traffic that is not permitted, or only by a feature that the inventory does not
+//! mention.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +57,7 @@ impl Explainer<'_> {
         format!("{} {transport} ports from {low} to {high}, {list}", ports.len())
     }
 
-    /// Returns the name that decided about a server, in a form that follows its address.
+    /// Returns the server name that the ruling is based on, as a phrase that follows the address.
     fn called(&self, number: usize, j: &Judged) -> String {
         let conversations = &self.outcome.conversations;
         let names = conversations.names_of(&conversations.list[number]);
@@ -128,7 +129,7 @@ impl Explainer<'_> {
         format!("{talked}; {reason}")
     }
 
-    /// Returns why an exception is no longer valid.
+    /// Says when an exception expired.
     fn expired(&self, exception: Option<usize>) -> String {
         let exception = exception.and_then(|number| self.policy.exceptions.list.get(number));
         exception.map_or_else(String::new, |e| {
@@ -194,7 +195,7 @@ impl Explainer<'_> {
     }
 }
 
-/// Explains conversations between addresses that are not in any list.
+/// Explains conversations between addresses that are not in the inventory.
 pub(super) fn strangers(reported: &ReportedFinding) -> Words {
     Words {
         message: format!(
@@ -206,14 +207,14 @@ pub(super) fn strangers(reported: &ReportedFinding) -> Words {
     }
 }
 
-/// Lists the first of some ports in words.
+/// Lists the first 20 ports, and counts the others.
 fn some(ports: &BTreeSet<u16>) -> String {
     let shown: Vec<String> = ports.iter().take(20).map(u16::to_string).collect();
     let more = ports.len().saturating_sub(shown.len());
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// Returns what the client did, and the outcome.
+/// Returns the client's action and its outcome, as text.
 fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
     let (did, state) = match state {
         Some(State::Established) => ("opened", "and was answered"),
@@ -233,7 +234,7 @@ fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
     (did, format!("{state}{many}"))
 }
 
-/// Returns the features of a row that the inventory does not name, in words.
+/// Names the features of a row that the inventory does not mention.
 fn unstated(policy: &Policy, row: &Row) -> String {
     let names: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
     format!("the feature {}", names.join(" and "))
