@@ -766,7 +766,7 @@ fn a_wrong_file_is_named_with_what_belongs_there() {
         ),
         (vec!["audit", &findings], "the findings.csv of an audit"),
         (vec!["audit", &capture, "-i", &folder], "is a folder"),
-        (vec!["audit", &capture, "-i", &inventory, "--known", &folder], "is a folder"),
+        (vec!["audit", &capture, "-i", &inventory, "--known", &folder], "contains no audit.json"),
         (
             vec!["audit", &capture, "-i", &inventory, "--exceptions", &capture],
             "not a list of exceptions",

@@ -9,7 +9,7 @@ use crate::classify::Code;
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn, Sandbox, SyslogTarget};
 use crate::policy::{MATRICES, Severity};
-use crate::report::{FORMATS, TABLE_FORMATS};
+use crate::report::{COMPARISON_FORMATS, FORMATS, TABLE_FORMATS};
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
@@ -43,6 +43,14 @@ Examples:
   rasaudit audit farm.pcap -i inventory.toml --format csv > findings.csv
   rasaudit audit farm.pcap --format conversations   without an inventory: who talks to whom";
 
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  rasaudit diff monday/ tuesday/
+  rasaudit diff monday/audit.json tuesday/audit.json --format markdown > changes.md
+
+Exit codes: 0 no finding is new, gone, worse, better or grown; 1 at least one is;
+2 the audits could not be compared.";
+
 const REPORT_EXAMPLES: &str = "\
 Examples:
   rasaudit report report/                           the summary of an earlier audit
@@ -57,6 +65,9 @@ pub(super) enum Command {
     /// Write reports from the stored result of an earlier audit (audit.json); needs no captures.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArguments),
+    /// Compare two audits: what is new, gone, worse or better, and why.
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(AuditDiffArguments),
     /// Audit a span port continuously: each time window, and all windows together.
     #[command(after_help = LIVE_EXAMPLES)]
     Live(Box<LiveArguments>),
@@ -101,6 +112,24 @@ pub(super) struct ReportArguments {
     /// Do not print the summary. Errors are still printed.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AuditDiffArguments {
+    /// The earlier audit: its audit.json, or the folder that contains it.
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+
+    /// The later audit: its audit.json, or the folder that contains it.
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+
+    /// The format of the comparison.
+    #[arg(
+        long, value_name = "FORMAT", default_value = "text",
+        value_parser = PossibleValuesParser::new(COMPARISON_FORMATS.iter().map(|(name, _)| *name)),
+    )]
+    pub format: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use supports_hyperlinks::Stream;
 
 use super::args::AuditArguments;
+use super::diff::{read_judged, stored_result};
 use super::exit::{AuditStatus, Exit};
 use super::policy::{read_report, report_errors};
 use super::policy_args::load_judging;
@@ -132,7 +133,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
     let baseline = arguments.baseline.as_deref().map(load_baseline).transpose();
     let baseline = baseline.map_err(|message| report_error(&message));
     if arguments.fail_on == Some(FailOn::New) && arguments.baseline.is_none() {
-        report_error("--fail-on new needs --baseline, the findings.csv of an earlier audit");
+        report_error("--fail-on new needs --baseline, the reports folder of an earlier audit");
         return None;
     }
     Some((plan.ok()?, policy.ok()?, baseline.ok()?))
@@ -203,7 +204,12 @@ fn host_name() -> Option<String> {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)).then_some(name)
 }
 
+/// Reads an earlier audit: its complete result, or only its findings.csv.
 fn load_baseline(file: &Path) -> Result<Baseline, String> {
     let name = file.display().to_string();
-    Baseline::load(&name, &read_report(file)?).map_err(|error| error.to_string())
+    let path = if file.is_dir() { stored_result(file)? } else { file.to_owned() };
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        return Ok(Baseline::of_result(name, read_judged(&path)?));
+    }
+    Baseline::load(&name, &read_report(&path)?).map_err(|error| error.to_string())
 }

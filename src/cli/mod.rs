@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod diff;
 mod draft;
 mod exceptions;
 mod exit;
@@ -49,6 +50,7 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
     match arguments.command {
         Command::Audit(audit) => audit::run(&audit),
         Command::Report(report) => report::run(&report),
+        Command::Diff(diff) => diff::run(&diff),
         Command::Live(arguments) => live::run(&arguments),
         Command::Interfaces => live::interfaces(),
         Command::Matrix(MatrixCommand::Show(show)) => matrix::show(&show),

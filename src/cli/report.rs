@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::args::ReportArguments;
 use super::audit::print_report;
+use super::diff::stored_result;
 use super::exit::Exit;
 use super::report_error;
 use super::work::{put_folders, report_failure, stop_on_interrupt, take_folders};
@@ -17,15 +18,12 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
-    if arguments.result.as_os_str() == "-" {
-        report_error("a result cannot be read from standard input; give a file name");
-        return Ok(Exit::CannotDo);
-    }
-    // If the path is the folder of an earlier report, the result in it is used.
-    let path = if arguments.result.is_dir() {
-        arguments.result.join("audit.json")
-    } else {
-        arguments.result.clone()
+    let path = match stored_result(&arguments.result) {
+        Ok(path) => path,
+        Err(problem) => {
+            report_error(&problem);
+            return Ok(Exit::CannotDo);
+        }
     };
     if let Err(problem) = fits_manifest(&path) {
         report_error(&format!("{} {problem}", path.display()));

@@ -11,7 +11,7 @@ use super::plan::resolved;
 use super::read::may_carry_ip;
 use super::{AuditError, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
-use crate::classify::{CaptureConditions, Finding, Judge, Judgement, Watched};
+use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
 use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
 use crate::decode::ethertype_words;
 use crate::flow::{MergedFlows, TrimmedKinds};
@@ -19,7 +19,7 @@ use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, FindingEvidence, Folder, FolderError, LineFormat, WindowFolders};
 use crate::result::{
-    AuditResult, AuditRun, Baseline, CaptureSelection, Change, Explainer, ReportedFinding,
+    AuditResult, AuditRun, Baseline, CaptureSelection, Comparison, Explainer, ReportedFinding,
 };
 
 /// Limits on what the judgement may claim, and which findings fail the audit.
@@ -67,21 +67,19 @@ impl FailOn {
     pub const USUAL: Self = Self::From(Severity::Low);
 
     /// Returns why the findings fail the audit; `None` if they do not.
-    fn reason(self, explainer: &Explainer<'_>, baseline: Option<&Baseline>) -> Option<String> {
-        let outcome = explainer.outcome();
-        let is_new = |finding: &Finding| {
-            baseline.is_none_or(|baseline| baseline.change(explainer, finding) >= Change::Worse)
-        };
+    fn reason(self, result: &AuditResult<'_>) -> Option<String> {
         match self {
             Self::Never => None,
-            Self::From(from) => outcome
-                .worst()
-                .filter(|worst| *worst >= from)
+            Self::From(from) => result
+                .briefs()
+                .next()
+                .filter(|worst| worst.severity >= from)
                 .map(|_| format!("findings of severity {from} or above")),
-            Self::New => outcome
-                .findings()
-                .iter()
-                .any(|f| f.severity > Severity::Info && is_new(f))
+            Self::New => result
+                .head
+                .known
+                .as_ref()
+                .is_none_or(|known| known.new > 0)
                 .then(|| "new findings".to_owned()),
         }
     }
@@ -110,6 +108,8 @@ pub struct Audit {
     pub unchecked: bool,
     policy: Option<Policy>,
     baseline: Option<Baseline>,
+    /// The comparison with the baseline, if that is a complete result.
+    comparison: Option<Comparison>,
     selection: CaptureSelection,
     exit_reasons: Vec<String>,
     /// When frames were captured, without the frames whose timestamps are implausible. `odd_stamps`
@@ -169,16 +169,10 @@ impl Audit {
         }
         progress.timings.done("judgement");
         let damaged = reading.damaged();
-        let failure = policy
-            .as_ref()
-            .and_then(|policy| Explainer::of(policy, &outcome))
-            .and_then(|explainer| limits.fail_on.reason(&explainer, baseline.as_ref()));
-        let failed = failure.is_some();
         let unchecked =
             limits.require_assessed && !(policy.is_some() && outcome.checked_anything());
         let mut exit_reasons = damaged.clone();
         exit_reasons.extend(unchecked.then(|| "nothing was checked".to_owned()));
-        exit_reasons.extend(failure);
         let selection = CaptureSelection {
             filter: plan.request.filter.clone(),
             since: plan.request.since,
@@ -190,7 +184,7 @@ impl Audit {
         for (pair, count) in reading.flows.side.orphans() {
             *orphans.entry((pair.src, pair.dst, pair.transport)).or_default() += count;
         }
-        Ok(Self {
+        let mut audit = Self {
             timeline,
             odd_stamps,
             orphans,
@@ -198,14 +192,21 @@ impl Audit {
             reading,
             outcome,
             damaged,
-            failed,
+            failed: false,
             unchecked,
             policy,
             baseline,
+            comparison: None,
             selection,
             exit_reasons,
             evidence: None,
-        })
+        };
+        let earlier = audit.baseline.as_ref().and_then(|baseline| baseline.result.clone());
+        audit.comparison = earlier.map(|earlier| Comparison::of(&earlier, &audit.result()));
+        let failure = limits.fail_on.reason(&audit.result());
+        audit.failed = failure.is_some();
+        audit.exit_reasons.extend(failure);
+        Ok(audit)
     }
 
     /// Returns the flows and leaves `empty` in their place. The data that reports need from the
@@ -229,6 +230,7 @@ impl Audit {
             orphans: &self.orphans,
             selection: &self.selection,
             known: self.baseline.as_ref(),
+            comparison: self.comparison.as_ref(),
             unknown_links: self.unknown_links(),
             unread: self.unread(),
             trimmed: self.trimmed.iter().map(|(_, words)| *words).collect(),

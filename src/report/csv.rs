@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use csv::{StringRecord, Terminator, WriterBuilder};
 
 use crate::model::escape_csv_formula;
-use crate::result::{AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow};
+use crate::result::{AuditResult, ConversationRow, FindingRow, Gone, HostRow, MatrixRow};
 
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident, $rows:ident, $row:ident) => {
@@ -25,10 +25,20 @@ macro_rules! table {
     };
 }
 
-table!(
-    /// Writes `findings.csv`.
-    findings, findings, FindingRow
-);
+/// Writes `findings.csv`. The findings that no longer appear since the baseline follow at the end.
+pub(super) fn findings(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
+    writer.write_record(FindingRow::COLUMNS).map_err(as_io)?;
+    let mut record = StringRecord::new();
+    let gone = result.head.known.iter().flat_map(|known| &known.gone).map(Gone::row);
+    for row in result.findings().chain(gone) {
+        record.clear();
+        row.cells(|text| record.push_field(&escape_csv_formula(text)));
+        writer.write_record(&record).map_err(as_io)?;
+    }
+    writer.flush()
+}
+
 table!(
     /// Writes `conversations.csv`.
     conversations, conversations, ConversationRow

@@ -41,6 +41,7 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     if findings.len() > SHOWN {
         writeln!(out, "\nand {} more (`--format csv` has all)", findings.len() - SHOWN)?;
     }
+    write_gone(result, out)?;
     let not_assessed = findings_summary::not_assessed(result);
     if !not_assessed.is_empty() {
         writeln!(out, "\n## Not assessed\n")?;
@@ -57,6 +58,25 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         writeln!(out, "- **{code}**, {meaning}: {}", parts.join("; "))?;
     }
     write_inputs(result, out)
+}
+
+/// Writes the list of findings of the baseline that no longer appear, with the reasons.
+fn write_gone(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let gone = result.head.known.as_ref().map_or(&[][..], |known| &known.gone);
+    for (number, finding) in gone.iter().take(SHOWN).enumerate() {
+        if number == 0 {
+            writeln!(out, "\n## No longer there\n")?;
+        }
+        write!(out, "- {} {}", quoted(&finding.id), text(&finding.message))?;
+        if !finding.baseline_reason.is_empty() {
+            write!(out, " **{}**: {}", finding.baseline_state, text(&finding.baseline_reason))?;
+        }
+        writeln!(out)?;
+    }
+    if gone.len() > SHOWN {
+        writeln!(out, "\nand {} more (`--format csv` has all)", gone.len() - SHOWN)?;
+    }
+    Ok(())
 }
 
 fn write_finding(
@@ -117,7 +137,7 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
 
 /// Escapes markup (by CommonMark, section 2.4, any ASCII punctuation may be escaped) and everything
 /// that GitHub would turn into a link.
-fn text(text: &str) -> String {
+pub(super) fn text(text: &str) -> String {
     let text = escape_control(text);
     let mut plain = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
@@ -162,7 +182,7 @@ fn line_start(line: &str) -> String {
 
 /// Returns a string as a code span, in which markup is not interpreted. The span is enclosed in
 /// more backticks than the string contains in a row.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let text = escape_control(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);

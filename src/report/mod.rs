@@ -3,6 +3,7 @@
 //! The same result always gives the same bytes. Strings from traffic and from the user's files are
 //! untrusted: they are written as text, never as formulas, markup or terminal control sequences.
 
+mod comparison;
 mod csv;
 mod draft;
 mod evidence;
@@ -26,6 +27,7 @@ use std::path::Path;
 use crate::result::AuditResult;
 
 pub use crate::result::{AuditRun, Baseline, CaptureSelection, Change, Time, community_id};
+pub use comparison::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
 pub use draft::{draft, draft_more, left_out};
 pub use evidence::{EvidenceFrame, FindingEvidence};
 pub use exceptions::{NotFindings, exceptions_from};

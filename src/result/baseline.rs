@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::error::{StoredError, StoredProblem};
-use super::{Explainer, Members};
+use super::head::{Gone, Since};
+use super::{AuditResult, AuditRun, Explainer, FindingChange, FindingRow, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 use crate::model::named_enum;
 
-/// Findings that were reported before, in an earlier `findings.csv` or in earlier windows.
-#[derive(Clone, Default, Debug)]
+/// Findings that were reported before: in an earlier audit, or in earlier windows.
+#[derive(Clone, Default)]
 pub struct Baseline {
     /// The file as the user named it.
     pub file: String,
+    /// The complete result of the earlier audit, if it was given. Only this shows why findings
+    /// differ.
+    pub result: Option<Arc<AuditResult<'static>>>,
     /// The findings above info, by id.
     findings: BTreeMap<String, BaselineFinding>,
 }
@@ -38,7 +43,7 @@ fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
 
 /// A finding as it was reported before.
 #[derive(Clone, Debug)]
-struct BaselineFinding {
+pub(super) struct BaselineFinding {
     message: String,
     severity: Severity,
     is_certain: bool,
@@ -51,10 +56,66 @@ struct BaselineFinding {
     pairs: u64,
 }
 
+/// What a comparison needs to know about a finding of the new audit.
+pub(super) struct FindingFacts {
+    severity: Severity,
+    is_reached: bool,
+    /// Services that were reached, at most [`REACHED`]; `None` if the result does not list them.
+    reached: Option<BTreeSet<Reached>>,
+    /// Clients and servers.
+    members: [Members; 2],
+    /// Number of pairs, if the finding stands for many.
+    pairs: Option<u64>,
+}
+
+impl FindingFacts {
+    fn of(explainer: &Explainer<'_>, finding: &Finding) -> Self {
+        Self {
+            severity: finding.severity,
+            is_reached: finding.state.is_some_and(State::reached),
+            reached: Some(reached(explainer.outcome(), finding)),
+            members: explainer.members(finding),
+            pairs: explainer.is_of_many(finding).then(|| explainer.count(finding)),
+        }
+    }
+
+    /// Returns the facts about a finding of a stored result.
+    pub(super) fn of_row(row: &FindingRow<'_>) -> Self {
+        let members = |words: &[String]| {
+            let mut members = Members::default();
+            for word in words {
+                if let Some(more) = word.strip_prefix('+') {
+                    let count = more.split(' ').next().and_then(|count| count.parse().ok());
+                    members.more = count.unwrap_or(1);
+                } else if let Ok(address) = word.parse() {
+                    members.addresses.push(address);
+                } else {
+                    members.hosts.push(word.clone());
+                }
+            }
+            members
+        };
+        let is_of_many = row.client == "*" && row.server == "*" && !row.group.is_empty();
+        Self {
+            severity: Severity::parse(&row.severity).unwrap_or(Severity::Info),
+            is_reached: State::parse(&row.state).is_some_and(State::reached),
+            reached: None,
+            members: [members(&row.clients), members(&row.servers)],
+            pairs: is_of_many.then_some(row.count),
+        }
+    }
+}
+
 named_enum!(
     /// How a finding compares with an earlier audit.
     Change {
-        /// The finding is known and has not changed.
+        /// An exception now allows the traffic that the finding was about.
+        Excepted = "excepted",
+        /// The finding is no longer there.
+        Gone = "gone",
+        /// The finding was there, but its severity was higher, or it reached more than it does now.
+        Better = "better",
+        /// The finding was there and has not changed.
         Same = "same",
         /// The finding is known, and only unlisted clients have joined it.
         Grown = "grown",
@@ -66,41 +127,67 @@ named_enum!(
     }
 );
 
-/// Changes since an earlier audit, among findings above info.
-pub(super) struct Changes<'a> {
-    /// Number of findings that are new or have become worse.
-    pub new: usize,
-    /// Number of these findings that were known.
-    pub worse: usize,
-    /// Number of known findings that have not become worse.
-    pub still: usize,
-    /// Number of these findings that have further members.
-    pub grown: usize,
-    /// Id and message of each finding that no longer appears.
-    pub gone: Vec<(&'a str, &'a str)>,
+impl Change {
+    /// Returns whether the change makes `rasaudit diff` exit with status 1.
+    pub fn is_difference(self) -> bool {
+        !matches!(self, Self::Same | Self::Excepted)
+    }
 }
 
-/// Compares the findings of an audit with an earlier audit.
-pub(super) fn changes<'a>(known: &'a Baseline, explainer: &Explainer<'_>) -> Changes<'a> {
+/// Returns what changed since an earlier audit, among findings above info. `None` without one.
+pub(super) fn changes(run: &AuditRun<'_>) -> Option<Since> {
+    let (known, explainer) = run.known.zip(run.explainer.as_ref())?;
     let findings = explainer.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
-    let mut counts: BTreeMap<Change, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<Change, u64> = BTreeMap::new();
     let mut now = BTreeSet::new();
     for finding in findings {
         now.insert(explainer.id(finding));
-        *counts.entry(known.change(explainer, finding)).or_default() += 1;
+        let change = run.change(finding).map_or(Change::New, |(change, _)| change);
+        *counts.entry(change).or_default() += 1;
     }
     let count = |change| counts.get(&change).copied().unwrap_or_default();
-    let gone = known.findings.iter().filter(|(id, _)| !now.contains(*id));
-    Changes {
+    let gone = match run.comparison {
+        Some(comparison) => comparison.gone().map(Gone::of).collect(),
+        None => {
+            let gone = known.findings.iter().filter(|(id, _)| !now.contains(*id));
+            gone.map(|(id, before)| before.gone(id)).collect()
+        }
+    };
+    Some(Since {
         new: count(Change::New) + count(Change::Worse),
         worse: count(Change::Worse),
-        still: count(Change::Same) + count(Change::Grown),
+        still_there: count(Change::Same) + count(Change::Grown) + count(Change::Better),
         grown: count(Change::Grown),
-        gone: gone.map(|(id, before)| (id.as_str(), before.message.as_str())).collect(),
+        better: count(Change::Better),
+        gone,
+    })
+}
+
+impl Gone {
+    fn of(finding: &FindingChange) -> Self {
+        Self {
+            id: finding.id.clone(),
+            message: finding.message.clone(),
+            severity: finding.severity.clone(),
+            verdict: finding.verdict.clone(),
+            code: finding.code.clone(),
+            certain: finding.certain,
+            baseline_state: finding.change.name().to_owned(),
+            baseline_reason: finding.reason.clone(),
+        }
     }
 }
 
 impl Baseline {
+    /// Returns the findings of a stored result, which was read from `file`.
+    pub fn of_result(file: String, result: AuditResult<'static>) -> Self {
+        let rows = result
+            .findings()
+            .map(|row| (id_of(&row.id), BaselineFinding::of_row(&row, str::to_owned)));
+        let findings = rows.filter(|(_, before)| before.severity > Severity::Info).collect();
+        Self { file, findings, result: Some(Arc::new(result)) }
+    }
+
     /// Reads the findings of an earlier audit.
     ///
     /// # Errors
@@ -124,9 +211,17 @@ impl Baseline {
         // Earlier versions did not write these columns.
         let members = place("clients").zip(place("servers"));
         let count = place("count");
+        let baseline_state = place("baseline_state");
         let mut known = Self { file: file.to_owned(), ..Self::default() };
         for record in reader.records() {
             let record = record.map_err(broken)?;
+            // The audit only reports that these findings of its own baseline no longer appear.
+            let is_gone = |place: usize| {
+                matches!(Change::parse(&record[place]), Some(Change::Gone | Change::Excepted))
+            };
+            if baseline_state.is_some_and(is_gone) {
+                continue;
+            }
             let Some(severity) = Severity::parse(&record[severity]) else {
                 let line = record.position().map_or(0, csv::Position::line);
                 return Err(failed(StoredProblem::Severity(line, record[severity].to_owned())));
@@ -203,44 +298,90 @@ impl Baseline {
 
     /// Compares a finding with the earlier audit. A further server or listed host makes it worse,
     /// and so does a second client. Further unlisted clients only make it grow.
-    pub fn change(&self, explainer: &Explainer<'_>, finding: &Finding) -> Change {
-        let outcome = explainer.outcome();
-        let Some(before) = self.findings.get(&explainer.id(finding)) else {
-            // The pair may have been part of one finding for many pairs.
-            let many = explainer.id_as_many(finding).and_then(|id| self.findings.get(&id));
-            let was_in = |before: &&BaselineFinding| {
-                let [client, server] = explainer.members(finding).map(|side| side.words());
-                let lists_all = |earlier: &BTreeSet<String>, names: &[String]| {
-                    earlier.iter().any(|name| name.starts_with('+'))
-                        || names.iter().all(|name| earlier.contains(name))
-                };
-                before.members.as_ref().is_some_and(|[clients, servers]| {
-                    // The earlier finding may list the two ends in reverse order.
-                    (lists_all(clients, &client) || lists_all(servers, &client))
-                        && (lists_all(servers, &server) || lists_all(clients, &server))
-                })
+    pub fn change(&self, teller: &Explainer<'_>, finding: &Finding) -> Change {
+        if let Some(before) = self.findings.get(&teller.id(finding)) {
+            return before.change(&FindingFacts::of(teller, finding));
+        }
+        // The pair may have been part of one finding for many pairs.
+        let many = teller.id_as_many(finding).and_then(|id| self.findings.get(&id));
+        let was_in = |before: &&BaselineFinding| {
+            let [client, server] = teller.members(finding).map(|side| side.words());
+            let had = |told: &BTreeSet<String>, names: &[String]| {
+                told.iter().any(|name| name.starts_with('+'))
+                    || names.iter().all(|name| told.contains(name))
             };
-            return match many.filter(was_in) {
-                Some(before) if finding.severity <= before.severity => Change::Same,
-                Some(_) => Change::Worse,
-                None => Change::New,
-            };
+            before.members.as_ref().is_some_and(|[clients, servers]| {
+                // The earlier finding may list the two ends in reverse order.
+                (had(clients, &client) || had(servers, &client))
+                    && (had(servers, &server) || had(clients, &server))
+            })
         };
-        if explainer.is_of_many(finding) && explainer.count(finding) > before.pairs {
+        match many.filter(was_in) {
+            Some(before) if finding.severity <= before.severity => Change::Same,
+            Some(_) => Change::Worse,
+            None => Change::New,
+        }
+    }
+
+    /// Returns whether a finding is worth reporting again, because it is new or worse, or has
+    /// become certain.
+    pub fn is_news(&self, teller: &Explainer<'_>, finding: &Finding) -> bool {
+        let became_certain = |before: &BaselineFinding| finding.certain() && !before.is_certain;
+        self.change(teller, finding) >= Change::Worse
+            || self.findings.get(&teller.id(finding)).is_some_and(became_certain)
+    }
+}
+
+impl BaselineFinding {
+    /// Returns what a stored result says about a finding. `name` translates the names of hosts.
+    pub(super) fn of_row(row: &FindingRow<'_>, name: impl Fn(&str) -> String) -> Self {
+        let words = |list: &[String]| list.iter().map(|word| name(word)).collect();
+        Self {
+            message: row.message.clone(),
+            severity: Severity::parse(&row.severity).unwrap_or(Severity::Info),
+            is_certain: row.certain,
+            was_reached: State::parse(&row.state).is_some_and(State::reached),
+            reached: None,
+            members: Some([words(&row.clients), words(&row.servers)]),
+            pairs: row.count,
+        }
+    }
+
+    /// Returns this finding as one that no longer appears.
+    fn gone(&self, id: &str) -> Gone {
+        Gone {
+            id: id.to_owned(),
+            message: self.message.clone(),
+            severity: self.severity.name().to_owned(),
+            certain: self.is_certain,
+            baseline_state: Change::Gone.name().to_owned(),
+            ..Gone::default()
+        }
+    }
+
+    /// Compares a finding of the new audit with this one.
+    pub(super) fn change(&self, now: &FindingFacts) -> Change {
+        if now.pairs.is_some_and(|pairs| pairs > self.pairs)
+            || now.severity > self.severity
+            || (now.is_reached && !self.was_reached)
+        {
             return Change::Worse;
         }
-        let reached = finding.state.is_some_and(State::reached);
-        if finding.severity > before.severity || (reached && !before.was_reached) {
+        let reached_more = self
+            .reached
+            .as_ref()
+            .zip(now.reached.as_ref())
+            .is_some_and(|(before, now)| before.len() < REACHED && !now.is_subset(before));
+        if reached_more {
             return Change::Worse;
         }
-        let reached_more = |earlier: &BTreeSet<Reached>| {
-            earlier.len() < REACHED && !self::reached(outcome, finding).is_subset(earlier)
+        let fallback = if now.severity < self.severity || (self.was_reached && !now.is_reached) {
+            Change::Better
+        } else {
+            Change::Same
         };
-        if before.reached.as_ref().is_some_and(reached_more) {
-            return Change::Worse;
-        }
-        let Some([clients, servers]) = &before.members else { return Change::Same };
-        let [now_clients, now_servers] = explainer.members(finding);
+        let Some([clients, servers]) = &self.members else { return fallback };
+        let [now_clients, now_servers] = &now.members;
         // A truncated list may have left out a member that now seems to be new.
         let find_new_members = |before: &BTreeSet<String>, now: &Members| {
             let is_whole = !before.iter().any(|item| item.starts_with('+'));
@@ -249,21 +390,15 @@ impl Baseline {
                 is_whole && now.addresses.iter().any(|a| !before.contains(&a.to_string()));
             (host, address || (is_whole && now.more > 0))
         };
-        let (client_host, client_address) = find_new_members(clients, &now_clients);
-        let (server_host, server_address) = find_new_members(servers, &now_servers);
+        let (client_host, client_address) = find_new_members(clients, now_clients);
+        let (server_host, server_address) = find_new_members(servers, now_servers);
         let several = clients.len() == 1 && now_clients.len() > 1;
-        match (client_host || server_host || server_address || several, client_address) {
-            (true, _) => Change::Worse,
-            (false, true) => Change::Grown,
-            (false, false) => Change::Same,
+        if client_host || server_host || server_address || several {
+            Change::Worse
+        } else if client_address {
+            Change::Grown
+        } else {
+            fallback
         }
-    }
-
-    /// Returns whether a finding is worth reporting again, because it is new or worse or has become
-    /// certain.
-    pub fn is_news(&self, explainer: &Explainer<'_>, finding: &Finding) -> bool {
-        let became_certain = |before: &BaselineFinding| finding.certain() && !before.is_certain;
-        self.change(explainer, finding) >= Change::Worse
-            || self.findings.get(&explainer.id(finding)).is_some_and(became_certain)
     }
 }

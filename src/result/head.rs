@@ -14,7 +14,7 @@ use super::{Site, Time};
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
 /// The minor version of the layout. It grows when a key is added.
-pub const SCHEMA_MINOR: u32 = 1;
+pub const SCHEMA_MINOR: u32 = 2;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -74,6 +74,9 @@ pub struct Layout<F, C, M, H> {
     /// The roles, matrix rows and inventory, as far as reports show them.
     #[serde(default)]
     pub site: Option<Site>,
+    /// What limits the claims that the capture supports.
+    #[serde(default)]
+    pub conditions: Conditions,
     /// The findings, worst first.
     pub findings: F,
     /// The conversations, in order.
@@ -113,6 +116,7 @@ impl<F, C, M, H> Layout<F, C, M, H> {
             coverage_note: self.coverage_note,
             timeline: self.timeline,
             site: self.site,
+            conditions: self.conditions,
             findings,
             conversations,
             matrix_rows,
@@ -415,17 +419,39 @@ pub struct Since {
     pub still_there: u64,
     /// The number of these findings that have further members.
     pub grown: u64,
-    /// The findings that no longer appear.
+    /// The number of these findings that are less severe, or reached less.
+    #[serde(default)]
+    pub better: u64,
+    /// The findings that no longer appear, with the reasons.
     pub gone: Vec<Gone>,
 }
 
-/// A finding of an earlier audit that no longer appears.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+/// A finding of an earlier audit that no longer appears. Values that the baseline does not contain
+/// are empty.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct Gone {
     /// The id of the finding.
     pub id: String,
     /// The message of the finding.
     pub message: String,
+    /// The severity.
+    #[serde(default)]
+    pub severity: String,
+    /// The verdict.
+    #[serde(default)]
+    pub verdict: String,
+    /// The code that gives the reason for the verdict.
+    #[serde(default)]
+    pub code: String,
+    /// Whether the finding was certain.
+    #[serde(default)]
+    pub certain: bool,
+    /// `gone`, or `excepted` if an exception now allows what the finding was about.
+    #[serde(default)]
+    pub baseline_state: String,
+    /// Why the finding no longer appears. Empty if the baseline is only a CSV file.
+    #[serde(default)]
+    pub baseline_reason: String,
 }
 
 /// The coverage that the inventory declares.
@@ -433,6 +459,19 @@ pub struct Gone {
 pub struct StatedCoverage {
     /// `all`, a list of host names, or null if the inventory does not declare the coverage.
     pub stated: Value,
+}
+
+/// What limits the claims that a capture supports.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Conditions {
+    /// Whether a capture filter was active, set by the user or by the capture itself.
+    pub is_filtered: bool,
+    /// Whether part of the input could not be read.
+    pub is_damaged: bool,
+    /// The share of lost frames, 0 to 1, as far as the capture shows it.
+    pub loss: f64,
+    /// The share of lost frames above which no traffic is reported as missing.
+    pub max_loss: f64,
 }
 
 /// The tone of a text, which determines how reports show it.

@@ -3,6 +3,7 @@
 
 mod baseline;
 mod community_id;
+mod comparison;
 mod end_identity;
 mod error;
 mod explain;
@@ -26,14 +27,17 @@ use crate::model::{Nanos, Transport};
 
 pub use baseline::{Baseline, Change};
 pub use community_id::{Directionality, community_id};
+pub use comparison::{Cause, Comparison, FindingChange, HostRename};
 pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
-pub use head::{Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
+pub use head::{
+    Conditions, ExceptionUse, Gone, Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone,
+};
 pub use members::Members;
 pub use rows::{Cell, ConversationRow, FindingRow, HostRow, MatrixRow};
 pub use run::{AuditRun, CaptureSelection};
-pub use site::{Site, SiteRow};
+pub use site::{Listing, Site, SiteRow};
 pub use stored::schema;
 pub use time::Time;
 pub use words::{percent, plural, short};

@@ -7,11 +7,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::baseline::Change;
+use super::head::Gone;
 use super::run::AuditRun;
 use super::{Directionality, Members, Time, community_id, state_changes};
 use crate::classify::{
-    Code, Conversation, Doubts, EncapTag, Finding, HostActivity, Judged, Policy, Ruling, Verdict,
-    exception_rule,
+    Code, Conversation, Doubts, EncapTag, Finding, HostActivity, Judged, Policy, Ruling, Severity,
+    Verdict, exception_rule,
 };
 use crate::model::Merge as _;
 
@@ -203,6 +204,7 @@ record!(
 
 record!(
     /// A finding.
+    #[derive(Default)]
     FindingRow<'a> {
         /// The id of the finding, which is the same in every capture that shows the same finding.
         id: String,
@@ -260,6 +262,13 @@ record!(
         servers: Vec<String>,
         /// The id of the finding that explains this one. Empty if there is none.
         explained_by: String,
+        /// How the finding compares with the baseline: new, worse, grown, same, better, gone or
+        /// excepted. Empty without a baseline, and for severity info.
+        #[serde(default)]
+        baseline_state: Cow<'a, str>,
+        /// Why the finding differs from the baseline. Empty if the baseline is only a CSV file.
+        #[serde(default)]
+        baseline_reason: String,
     }
 );
 
@@ -339,6 +348,10 @@ record!(
         truncated_sent: Option<Share>,
         /// The share of frames to the host that the capture truncated. Null if there are no frames.
         truncated_received: Option<Share>,
+        /// The source hardware addresses of the host's frames. Beyond a router they are the
+        /// router's.
+        #[serde(default)]
+        hardware_addresses: Vec<String>,
     }
 );
 
@@ -468,12 +481,16 @@ pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<Findi
     let policy = run.policy?;
     let reported = run.explainer.as_ref()?.explain(finding);
     let [clients, servers] = Members::of(policy, run.outcome, finding).map(|side| side.words());
-    let change = run.known.zip(run.explainer.as_ref());
-    let since = match change.map(|(known, explainer)| known.change(explainer, finding)) {
+    let (change, reason) = match run.change(finding) {
+        Some((change, reason)) => (Some(change), reason),
+        None => (None, String::new()),
+    };
+    let since = match change {
         Some(Change::New | Change::Worse) => "new",
-        Some(Change::Same | Change::Grown) => "known",
+        Some(_) => "known",
         None => "",
     };
+    let baseline_state = change.filter(|_| finding.severity > Severity::Info);
     Some(FindingRow {
         id: reported.id,
         severity: reported.severity.name().into(),
@@ -503,7 +520,26 @@ pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<Findi
         clients,
         servers,
         explained_by: reported.explained_by.unwrap_or_default(),
+        baseline_state: baseline_state.map_or("", |change| change.name()).into(),
+        baseline_reason: reason,
     })
+}
+
+impl Gone {
+    /// Returns the finding as a row of `findings.csv`.
+    pub fn row(&self) -> FindingRow<'_> {
+        FindingRow {
+            id: self.id.clone(),
+            severity: self.severity.as_str().into(),
+            verdict: self.verdict.as_str().into(),
+            code: self.code.as_str().into(),
+            certain: self.certain,
+            message: self.message.clone(),
+            baseline_state: self.baseline_state.as_str().into(),
+            baseline_reason: self.baseline_reason.clone(),
+            ..FindingRow::default()
+        }
+    }
 }
 
 /// Returns all rows of the matrix.
@@ -558,6 +594,7 @@ pub(super) fn hosts<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = HostRow<'a>>
             last_received: received.last.get().map(Time),
             truncated_sent: Share::of(cut[0].0, seen.presence.sent.packets.0),
             truncated_received: Share::of(cut[1].0, seen.presence.received.packets.0),
+            hardware_addresses: seen.presence.macs.iter().map(ToString::to_string).collect(),
         })
     })
 }

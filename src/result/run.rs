@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Baseline, Explainer};
-use crate::classify::{Judgement, Policy};
+use super::{Baseline, Change, Comparison, Explainer};
+use crate::classify::{Finding, Judgement, Policy};
 use crate::model::{
     ActivityHistogram, Duplicates, FrameCounters, InputRecord, Loss, Nanos, Transport,
 };
@@ -26,6 +26,8 @@ pub struct AuditRun<'a> {
     pub selection: &'a CaptureSelection,
     /// The findings of an earlier audit.
     pub known: Option<&'a Baseline>,
+    /// The comparison with the earlier audit, if its complete result was given.
+    pub comparison: Option<&'a Comparison>,
     /// Link types that are not decoded, by name, each with its number of frames.
     pub unknown_links: Vec<(String, u64)>,
     /// Descriptions of data that exceeded the memory limit.
@@ -45,6 +47,19 @@ pub struct AuditRun<'a> {
     pub explainer: Option<Explainer<'a>>,
     /// The reasons for the exit code.
     pub exit_reasons: &'a [String],
+}
+
+impl AuditRun<'_> {
+    /// Returns how a finding compares with the earlier audit, and why it differs. `None` without an
+    /// earlier audit.
+    pub(super) fn change(&self, finding: &Finding) -> Option<(Change, String)> {
+        let (known, explainer) = self.known.zip(self.explainer.as_ref())?;
+        let compared = self.comparison.and_then(|all| all.of_finding(&explainer.id(finding)));
+        Some(match compared {
+            Some(compared) => (compared.change, compared.reason.clone()),
+            None => (known.change(explainer, finding), String::new()),
+        })
+    }
 }
 
 /// The part of the capture that the user selected.

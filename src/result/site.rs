@@ -79,6 +79,13 @@ pub struct SiteHost {
     pub roles: RoleSet,
     /// Whether the host is a virtual address that other hosts hold.
     pub is_virtual: bool,
+    /// The line of the inventory that lists the host; 0 if unknown.
+    #[serde(default)]
+    pub line: usize,
+    /// Whether the capture covers all traffic of the host, as the inventory states or as the
+    /// traffic shows.
+    #[serde(default)]
+    pub is_watched: bool,
 }
 
 /// A network of the inventory.
@@ -94,6 +101,9 @@ pub struct SiteNetwork {
     #[serde(with = "places")]
     #[schemars(with = "Vec<usize>")]
     pub roles: RoleSet,
+    /// The line of the inventory that lists the network; 0 if unknown.
+    #[serde(default)]
+    pub line: usize,
 }
 
 /// A destination that the inventory lists by name or address.
@@ -103,10 +113,23 @@ pub struct SiteService {
     pub addresses: Vec<IpAddr>,
     /// The index of the role of the destination.
     pub role: usize,
+    /// The line of the inventory that lists the destination; 0 if unknown.
+    #[serde(default)]
+    pub line: usize,
+}
+
+/// The entry of the inventory that lists an address.
+pub struct Listing<'a> {
+    /// The name of the host or network, or the role of the destination.
+    pub name: &'a str,
+    /// The line of the inventory; 0 if unknown.
+    pub line: usize,
 }
 
 impl Site {
-    pub(super) fn of(policy: &Policy) -> Self {
+    /// Returns what an audit judged by. `is_watched` says whether the capture covers all traffic
+    /// of a host.
+    pub(super) fn of(policy: &Policy, is_watched: impl Fn(usize) -> bool) -> Self {
         let matrix = &policy.matrix;
         let inventory = &policy.inventory;
         let roles = matrix.roles.iter().map(|role| SiteRole {
@@ -130,20 +153,24 @@ impl Site {
             features: row.features.clone(),
             is_off: policy.feature_state(row) == FeatureState::Off,
         });
-        let hosts = inventory.hosts.iter().map(|host| SiteHost {
+        let hosts = inventory.hosts.iter().enumerate().map(|(number, host)| SiteHost {
             name: host.name.clone(),
             addresses: host.addresses.clone(),
             roles: host.roles,
             is_virtual: host.is_virtual(),
+            line: host.line,
+            is_watched: is_watched(number),
         });
         let networks = inventory.networks.iter().map(|network| SiteNetwork {
             name: network.name.clone(),
             cidr: network.cidr,
             roles: network.roles,
+            line: network.line,
         });
         let services = inventory.services.iter().map(|service| SiteService {
             addresses: service.addresses.clone(),
             role: service.role,
+            line: service.line,
         });
         Self {
             roles: roles.collect(),
@@ -180,6 +207,23 @@ impl Site {
     pub fn is_destination(&self, row: &SiteRow, roles: RoleSet) -> bool {
         let role = &self.roles[row.destination];
         role.everybody || role.members.intersects(roles)
+    }
+
+    /// Returns the entry of the inventory that lists an address.
+    pub fn listing(&self, address: IpAddr) -> Option<Listing<'_>> {
+        let listing = |name, line| Some(Listing { name, line });
+        match self.party_kind(address) {
+            PartyKind::Host(host) => listing(self.hosts[host].name.as_str(), self.hosts[host].line),
+            PartyKind::Network(network) => {
+                let network = &self.networks[network];
+                listing(network.name.as_str(), network.line)
+            }
+            PartyKind::Service(service) => {
+                let service = &self.services[service];
+                listing(self.roles.get(service.role)?.name.as_str(), service.line)
+            }
+            _ => None,
+        }
     }
 
     /// Returns the kind of party that has an address, according to the inventory alone.

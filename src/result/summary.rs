@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::baseline::{Changes, changes};
+use super::baseline::changes;
 use super::head::{
-    Accounting, CaptureWindow, ConversationCounts, Copies, CopySample, ExceptionList, ExceptionUse,
-    FindingCounts, Fragments, Gone, Head, Input, InventoryFile, JudgedBy, LossCounts, LostFrames,
-    Orphans, SCHEMA, SCHEMA_MINOR, Since, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
+    Accounting, CaptureWindow, Conditions, ConversationCounts, Copies, CopySample, ExceptionList,
+    ExceptionUse, FindingCounts, Fragments, Head, Input, InventoryFile, JudgedBy, LossCounts,
+    LostFrames, Orphans, SCHEMA, SCHEMA_MINOR, SourceLoss, StatedCoverage, Summary, Tool,
+    ViewCounts,
 };
 use super::run::AuditRun;
-use super::{Baseline, Explainer, Site, Time, summary_notes};
+use super::{Site, Time, summary_notes};
 use crate::classify::{CoverageStatement, Judgement, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
@@ -58,17 +59,29 @@ impl AuditRun<'_> {
                 file: p.inventory.file.clone(),
             }),
             exceptions: policy.and_then(|p| exceptions(p, self.outcome)),
-            known: self
-                .known
-                .zip(self.explainer.as_ref())
-                .map(|(known, explainer)| since(known, explainer)),
+            known: changes(self),
             filter: self.selection.filter.clone(),
             coverage: policy.map(|p| StatedCoverage { stated: covers(p) }),
             headline: summary_notes::headline(self),
             notes: summary_notes::collect_notes(self),
             coverage_note: policy.map_or_else(String::new, |p| summary_notes::coverage(self, p)),
             timeline: slots.map(|(time, slot)| (time / SECOND, slot.frames, slot.bytes)).collect(),
-            site: policy.map(Site::of),
+            site: policy.map(|policy| {
+                let seen = self.outcome.seen(policy);
+                Site::of(policy, |host| seen.as_ref().is_some_and(|s| s.watches(host).is_some()))
+            }),
+            conditions: policy.and_then(|policy| self.outcome.seen(policy)).map_or_else(
+                Conditions::default,
+                |seen| {
+                    let view = seen.view();
+                    Conditions {
+                        is_filtered: view.filtered,
+                        is_damaged: view.damaged,
+                        loss: view.loss,
+                        max_loss: view.max_loss,
+                    }
+                },
+            ),
             findings: (),
             conversations: (),
             matrix_rows: (),
@@ -218,21 +231,6 @@ fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
         file: exceptions.file.clone(),
         list: list.collect(),
     })
-}
-
-/// Returns the changes since an earlier audit.
-fn since(known: &Baseline, explainer: &Explainer<'_>) -> Since {
-    let Changes { new, worse, still, grown, gone } = changes(known, explainer);
-    let gone = gone
-        .into_iter()
-        .map(|(id, message)| Gone { id: id.to_owned(), message: message.to_owned() });
-    Since {
-        new: new as u64,
-        worse: worse as u64,
-        still_there: still as u64,
-        grown: grown as u64,
-        gone: gone.collect(),
-    }
 }
 
 fn input(input: &InputRecord) -> Input {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::baseline::{Changes, changes};
+use super::baseline::changes;
 use super::head::{Headline, Note, Tone};
 use super::run::AuditRun;
 use super::words::{percent, plural, short};
@@ -256,22 +256,33 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     notes.add(Tone::Plain, "Excepted", text);
 }
 
-/// Adds a note about the changes since an earlier audit.
+/// Adds notes about what changed since an earlier audit, and about what no longer appears.
 fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
-    let (Some(known), Some(explainer)) = (run.known, &run.explainer) else { return };
-    let Changes { new, worse, still, grown, gone } = changes(known, explainer);
-    let in_brackets = |count: usize, what: &str| match count {
-        0 => String::new(),
-        count => format!(" ({count} {what})"),
+    let (Some(known), Some(since)) = (run.known, changes(run)) else { return };
+    let in_brackets = |counts: &[(u64, &str)]| {
+        let counts = counts.iter().filter(|(count, _)| *count > 0);
+        let words: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+        if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
     };
     let text = format!(
-        "{new} new{}, {still} unchanged{}, {} gone since {}",
-        in_brackets(worse, "of them known before, but now larger or worse"),
-        in_brackets(grown, "with further members"),
-        gone.len(),
+        "{} new{}, {} unchanged{}, {} gone since {}",
+        since.new,
+        in_brackets(&[(since.worse, "of them known before, but now larger or worse")]),
+        since.still_there,
+        in_brackets(&[(since.grown, "with further members"), (since.better, "better")]),
+        since.gone.len(),
         escape_control(&known.file)
     );
     notes.add(Tone::Plain, "Since", text);
+    for gone in since.gone.iter().take(SHOWN) {
+        let reason = if gone.baseline_reason.is_empty() { "" } else { "; reason: " };
+        let text = format!("{} {}{reason}{}", gone.id, gone.message, gone.baseline_reason);
+        notes.add(Tone::Good, "Gone", text);
+    }
+    if since.gone.len() > SHOWN {
+        let more = since.gone.len() - SHOWN;
+        notes.add(Tone::Good, "Gone", format!("{more} more; findings.csv lists all"));
+    }
 }
 
 /// Adds notes about frames that are not decoded and may contain packets of hosts, by kind.

@@ -149,6 +149,28 @@ fn tone_class(tone: Tone) -> &'static str {
     }
 }
 
+/// Returns the list of findings of the baseline that no longer appear, with the reasons.
+fn gone_list(result: &AuditResult<'_>) -> Markup {
+    let gone = result.head.known.as_ref().map_or(&[][..], |known| &known.gone);
+    html! {
+        @if !gone.is_empty() {
+            details.gone {
+                summary { "No longer there since the baseline: " (plural(gone.len() as u64, "finding")) }
+                ul {
+                    @for finding in gone {
+                        li {
+                            span.hash { (finding.id) } " " (escape_control(&finding.message))
+                            @if !finding.baseline_reason.is_empty() {
+                                " " b { (finding.baseline_state) } ": " (escape_control(&finding.baseline_reason))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Returns the overview, which a reader can understand in ten seconds.
 fn overview(result: &AuditResult<'_>) -> Markup {
     let briefs: Vec<Brief> = result.briefs().collect();
@@ -207,6 +229,7 @@ fn overview(result: &AuditResult<'_>) -> Markup {
                     } }
                 }
             }
+            (gone_list(result))
             @if !not_assessed.is_empty() {
                 h3 { "Not assessed" }
                 ul.open {

@@ -528,7 +528,7 @@
       lastUpdate = Date.now();
       status.classList.toggle("trouble", now.away.length > 0);
       const away = now.away.length ? "; interfaces down: " + now.away.join(", ") : "";
-      status.textContent = clean("Live at " + clock(heard) + ": " + now.rate + " frames a second, " + now.lost + " lost; loss in the last window: "
+      status.textContent = clean("Live at " + clock(lastUpdate) + ": " + now.rate + " frames a second, " + now.lost + " lost; loss in the last window: "
         + (100 * now.loss).toFixed(2) + " %" + away + ".");
       // Retries a load that failed.
       if (newest && newest !== document.body.dataset.window) load();

@@ -1,0 +1,80 @@
+//! The comparison of two stored results: `rasaudit diff`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::args::AuditDiffArguments;
+use super::exit::Exit;
+use super::report_error;
+use crate::pipeline::fits_manifest;
+use crate::report::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
+use crate::result::{AuditResult, Comparison};
+
+/// Compares two audits and prints what changed, and why.
+pub(super) fn run(arguments: &AuditDiffArguments) -> io::Result<Exit> {
+    let [old, new] = [&arguments.old, &arguments.new].map(|given| {
+        let result = stored_result(given).and_then(|path| read_judged(&path));
+        result.map_err(|problem| report_error(&problem)).ok()
+    });
+    let (Some(old), Some(new)) = (old, new) else { return Ok(Exit::CannotDo) };
+    let comparison = Comparison::of(&old, &new);
+    let compared = |file: &Path, result| ComparedAudit::of(file.display().to_string(), result);
+    let report = ComparisonReport::new(
+        compared(&arguments.old, &old),
+        compared(&arguments.new, &new),
+        &comparison,
+    );
+    let format = arguments.format.as_deref().unwrap_or("text");
+    let mut text = Vec::new();
+    for (_, write) in COMPARISON_FORMATS.iter().filter(|(name, _)| *name == format) {
+        write(&report, &mut text)?;
+    }
+    let exit = if comparison.has_changes() { Exit::Findings } else { Exit::Compliant };
+    let mut out = anstream::stdout();
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        // The exit code is the answer even if the reader of the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
+    Ok(exit)
+}
+
+/// Reads a stored result that was judged by an inventory.
+///
+/// # Errors
+///
+/// Returns a message with the name of the file.
+pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
+    fits_manifest(path).map_err(|problem| format!("{} {problem}", path.display()))?;
+    let result = AuditResult::read(path).map_err(|error| error.to_string())?;
+    if !result.is_judged() {
+        return Err(format!(
+            "{}: the audit had no inventory, so there are no findings to compare",
+            path.display()
+        ));
+    }
+    Ok(result)
+}
+
+/// Returns the stored result that a file or folder stands for.
+///
+/// # Errors
+///
+/// Returns a message that names what the folder lacks.
+pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
+    if given.as_os_str() == "-" {
+        return Err("a result cannot be read from standard input; give a file name".to_owned());
+    }
+    if !given.is_dir() {
+        return Ok(given.to_owned());
+    }
+    let path = given.join("audit.json");
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(format!(
+        "{} contains no audit.json, which holds the complete result; write it with rasaudit audit ... --out {}",
+        given.display(),
+        given.display()
+    ))
+}

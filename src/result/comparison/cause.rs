@@ -1,0 +1,536 @@
+//! Why a finding differs between two audits.
+
+use std::net::IpAddr;
+
+use super::Change;
+use super::side::{MatrixEntry, Seen, Side};
+use crate::classify::{State, Verdict};
+use crate::model::named_enum;
+use crate::result::{FindingRow, Listing};
+
+named_enum!(
+    /// The reason why a finding differs between two audits.
+    Cause {
+        /// The deciding row of the matrix differs.
+        Row = "row",
+        /// An exception was added, removed or changed, or it expired.
+        Exception = "exception",
+        /// A feature was switched on or off.
+        Feature = "feature",
+        /// The inventory lists an end of the traffic differently.
+        Inventory = "inventory",
+        /// The severity of the code was set differently.
+        Severity = "severity",
+        /// The traffic itself differs.
+        Traffic = "traffic",
+        /// The traffic has stopped: the new capture could have shown it.
+        Stopped = "stopped",
+        /// The traffic was not seen this time, and the new capture might not have shown it.
+        NotSeen = "not-seen",
+        /// Nothing that the two results state explains the difference.
+        Unknown = "unknown",
+    }
+);
+
+/// A cause in words.
+pub(super) type Explained = (Cause, String);
+
+/// The two audits, and how hosts of the old one are called in the new one.
+pub(super) struct Causes<'a, 's> {
+    pub old: &'s Side<'a>,
+    pub new: &'s Side<'a>,
+    /// Names of hosts in the new audit by their names in the old one.
+    pub renamed: &'s std::collections::BTreeMap<String, String>,
+}
+
+impl Causes<'_, '_> {
+    /// Returns the name that a host of the old audit has in the new one.
+    fn new_name(&self, name: &str) -> String {
+        self.renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone)
+    }
+
+    /// Returns the name that a host of the new audit had in the old one.
+    fn old_name(&self, name: &str) -> String {
+        let before = self.renamed.iter().find(|(_, now)| *now == name);
+        before.map_or_else(|| name.to_owned(), |(before, _)| before.clone())
+    }
+
+    /// Returns what became of a finding that the new audit does not have.
+    pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, Explained) {
+        let before = self.old.conversations_of(finding, str::to_owned);
+        let mut now = self.new.conversations_of(finding, |name| self.new_name(name));
+        now.extend(self.new.counterparts_of(&before));
+        if let Some(id) = exception_of_all(&now) {
+            return (Change::Excepted, (Cause::Exception, self.permitted_by(self.new, id)));
+        }
+        let explained = match Verdict::parse(&finding.verdict) {
+            Some(Verdict::Missing) => self.of_missing(finding, &now, self.old, self.new, Age::Old),
+            Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
+                let own: Vec<&Seen> = before.iter().filter(|seen| is_of(seen, finding)).collect();
+                match self.judged_differently(&own, &now, Age::Old) {
+                    Some(explained) => explained,
+                    None if !own.is_empty() || self.old.result.conversations_len() == 0 => {
+                        self.stopped(finding, &own)
+                    }
+                    None => unknown(),
+                }
+            }
+            Some(Verdict::Inventory) => self.of_inventory(finding),
+            _ => unknown(),
+        };
+        (Change::Gone, explained)
+    }
+
+    /// Returns why the old audit does not have a finding of the new one.
+    pub fn of_new(&self, finding: &FindingRow<'_>) -> Explained {
+        let now = self.new.conversations_of(finding, str::to_owned);
+        let mut before = self.old.conversations_of(finding, |name| self.old_name(name));
+        before.extend(self.old.counterparts_of(&now));
+        match Verdict::parse(&finding.verdict) {
+            Some(Verdict::Missing) => {
+                self.of_missing(finding, &before, self.new, self.old, Age::New)
+            }
+            Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
+                let own: Vec<&Seen> = now.iter().filter(|seen| is_of(seen, finding)).collect();
+                match self.judged_differently(&own, &before, Age::New) {
+                    Some(explained) => explained,
+                    None if self.old.result.conversations_len() == 0 => unknown(),
+                    None => self.started(finding),
+                }
+            }
+            Some(Verdict::Inventory) => self.of_inventory(finding),
+            _ => unknown(),
+        }
+    }
+
+    /// Returns why a finding that both audits have is worse, better or larger.
+    pub fn of_changed(&self, before: &FindingRow<'_>, now: &FindingRow<'_>) -> Explained {
+        let reached = |row: &FindingRow<'_>| State::parse(&row.state).is_some_and(State::reached);
+        let was_reached = reached(before);
+        if was_reached != reached(now) {
+            let (then, today) = (&before.state, &now.state);
+            return (Cause::Traffic, format!("the best state is {today} instead of {then}"));
+        }
+        let joined = self.joined(before, now);
+        if !joined.is_empty() {
+            return (Cause::Traffic, format!("further members: {}", some(&joined)));
+        }
+        if before.severity != now.severity {
+            let (then, today) = (&before.severity, &now.severity);
+            if before.certain != now.certain {
+                let certainty = if now.certain { "certain" } else { "no longer certain" };
+                let words =
+                    format!("severity {today} instead of {then}, as the finding is {certainty}");
+                return (Cause::Traffic, words);
+            }
+            let words = format!("severity {today} instead of {then} for {}", now.code);
+            return (Cause::Severity, words);
+        }
+        if before.count != now.count {
+            return (Cause::Traffic, format!("{} instead of {}", now.count, before.count));
+        }
+        unknown()
+    }
+
+    /// Returns the members of a finding that it did not have before.
+    fn joined(&self, before: &FindingRow<'_>, now: &FindingRow<'_>) -> Vec<String> {
+        let sides = [(&before.clients, &now.clients), (&before.servers, &now.servers)];
+        let joined = sides.into_iter().flat_map(|(before, now)| {
+            let had: std::collections::BTreeSet<String> =
+                before.iter().map(|name| self.new_name(name)).collect();
+            now.iter().filter(move |name| !name.starts_with('+') && !had.contains(*name))
+        });
+        joined.cloned().collect()
+    }
+
+    /// Compares conversations that both audits show, and returns the first difference in how they
+    /// were judged. `age` says which audit has the finding.
+    fn judged_differently(&self, own: &[&Seen], other: &[Seen], age: Age) -> Option<Explained> {
+        let pairs =
+            own.iter().filter_map(|seen| Some((*seen, Side::same_conversation(seen, other)?)));
+        let mut first = None;
+        for (seen, counterpart) in pairs {
+            let (before, now) = match age {
+                Age::Old => (seen, counterpart),
+                Age::New => (counterpart, seen),
+            };
+            let explained = self.why(before, now);
+            if explained.0 != Cause::Unknown {
+                return Some(explained);
+            }
+            first.get_or_insert(explained);
+        }
+        first
+    }
+
+    /// Returns why one conversation was judged differently: by the deciding row, an exception, a
+    /// feature or the inventory, in that order.
+    fn why(&self, before: &Seen, now: &Seen) -> Explained {
+        self.row(before, now)
+            .or_else(|| self.exception(before, now))
+            .or_else(|| self.feature(before, now))
+            .or_else(|| self.inventory(before, now))
+            .or_else(|| {
+                (before.is_judged_like(now) && before.severity != now.severity).then(|| {
+                    let words = format!(
+                        "severity {} instead of {} for {}",
+                        now.severity, before.severity, now.code
+                    );
+                    (Cause::Severity, words)
+                })
+            })
+            .or_else(|| {
+                (before.is_judged_like(now) && before.is_reached != now.is_reached).then(|| {
+                    let words = format!("its state is {} instead of {}", now.state, before.state);
+                    (Cause::Traffic, words)
+                })
+            })
+            .unwrap_or_else(|| {
+                let ruling = |seen: &Seen| match seen.rule.as_str() {
+                    "" => format!("{}/{}", seen.verdict, seen.code),
+                    rule => format!("{}/{} by {rule}", seen.verdict, seen.code),
+                };
+                let words = format!("now {}, before {}", ruling(now), ruling(before));
+                (Cause::Unknown, words)
+            })
+    }
+
+    fn row(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+        for rule in [&now.rule, &before.rule] {
+            if rule.is_empty() || rule.starts_with("exception:") {
+                continue;
+            }
+            let words = match (self.old.rows.get(rule), self.new.rows.get(rule)) {
+                (None, Some(row)) if !self.old.rows.is_empty() => {
+                    format!("the matrix has a new row, {}", cited(row))
+                }
+                (Some(row), None) => format!("the matrix no longer has the row {}", cited(row)),
+                (Some(old), Some(new)) => match new.difference(old) {
+                    Some(difference) => format!("{} differs: {difference}", cited(new)),
+                    None => continue,
+                },
+                _ => continue,
+            };
+            return Some((Cause::Row, words));
+        }
+        None
+    }
+
+    fn exception(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+        let id = |seen: &Seen| seen.rule.strip_prefix("exception:").map(str::to_owned);
+        let (was, is) = (id(before), id(now));
+        if was == is && before.code == now.code {
+            return None;
+        }
+        if let Some(id) = is.filter(|_| now.verdict == Verdict::Excepted.name()) {
+            return Some((Cause::Exception, self.permitted_by(self.new, &id)));
+        }
+        let id = was.filter(|_| before.verdict == Verdict::Excepted.name())?;
+        let entry = exception_entry(self.new, &id);
+        let words = match entry {
+            None => format!("the exception {id} was removed"),
+            Some(entry) if now.code == "expired-exception" => {
+                format!("the exception {id} expired on {}", entry.expires)
+            }
+            Some(_) => format!("the exception {id} no longer permits it"),
+        };
+        Some((Cause::Exception, words))
+    }
+
+    /// Returns which exception permits traffic, with its owner and expiry date.
+    fn permitted_by(&self, side: &Side<'_>, id: &str) -> String {
+        match exception_entry(side, id) {
+            Some(entry) => {
+                format!("excepted by {id} (owner {}, expires {})", entry.owner, entry.expires)
+            }
+            None => format!("excepted by {id}"),
+        }
+    }
+
+    fn feature(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+        [&now.rule, &before.rule].into_iter().find_map(|rule| self.feature_of(rule))
+    }
+
+    /// Returns how the inventories differ in the features that a row needs.
+    fn feature_of(&self, rule: &str) -> Option<Explained> {
+        let was_off = self.old.rows.get(rule)?.site?.is_off;
+        let row = self.new.rows.get(rule)?.site?;
+        (was_off != row.is_off).then(|| {
+            let state = if row.is_off { "off" } else { "on" };
+            let features = row.features.join(", ");
+            (Cause::Feature, format!("the feature {features} is {state} in the new inventory"))
+        })
+    }
+
+    fn inventory(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+        let ends =
+            [before.client, before.server].into_iter().zip(before.roles.iter().zip(&now.roles));
+        for (address, (was, is)) in ends {
+            if let Some(words) = self.listed_differently(&address.to_string(), was, is) {
+                return Some((Cause::Inventory, words));
+            }
+        }
+        None
+    }
+
+    /// Returns how the inventories differ about an address: the roles, or the line that lists it.
+    fn listed_differently(&self, address: &str, was: &[String], is: &[String]) -> Option<String> {
+        let parsed: IpAddr = address.parse().ok()?;
+        let old = self.old.result.site().and_then(|site| site.listing(parsed));
+        let new = self.new.result.site().and_then(|site| site.listing(parsed));
+        let roles = |roles: &[String]| {
+            if roles.is_empty() { "no role".to_owned() } else { roles.join(", ") }
+        };
+        let line = |listing: &Listing<'_>| match listing.line {
+            0 => String::new(),
+            line => format!(", line {line} of the inventory"),
+        };
+        match (old, new) {
+            (None, Some(new)) => Some(format!(
+                "{address} is now listed as {} ({}){}",
+                new.name,
+                roles(is),
+                line(&new)
+            )),
+            (Some(old), None) => {
+                Some(format!("{address} is no longer listed; it was {}", old.name))
+            }
+            (Some(_), Some(new)) if was != is => Some(format!(
+                "{} now has {} instead of {}{}",
+                new.name,
+                roles(is),
+                roles(was),
+                line(&new)
+            )),
+            _ => None,
+        }
+    }
+
+    /// Returns why a claim about missing traffic appears in only one of the audits. `has` is the
+    /// audit that makes the claim, and `lacks` is the other one, with its conversations `seen`.
+    fn of_missing(
+        &self,
+        finding: &FindingRow<'_>,
+        seen: &[Seen],
+        has: &Side<'_>,
+        lacks: &Side<'_>,
+        age: Age,
+    ) -> Explained {
+        let which = age.other();
+        let rows = || has.rows.values().filter(|entry| entry.row.group == finding.group);
+        let rule = Some(finding.rule.as_str()).filter(|rule| !rule.is_empty());
+        let rule = rule.map(str::to_owned).or_else(|| rows().map(|e| e.row.rule.to_string()).min());
+        let Some(rule) = rule else { return unknown() };
+        if let Some(worked) = seen.iter().find(|seen| seen.is_reached) {
+            let words = format!("{} in the {which} capture", worked.words());
+            return (Cause::Traffic, words);
+        }
+        match (self.old.rows.get(&rule), self.new.rows.get(&rule)) {
+            (None, Some(row)) if !self.old.rows.is_empty() => {
+                return (Cause::Row, format!("the matrix has a new row, {}", cited(row)));
+            }
+            (Some(row), None) if !self.new.rows.is_empty() => {
+                return (Cause::Row, format!("the matrix no longer has the row {}", cited(row)));
+            }
+            (Some(old), Some(new)) => {
+                if let Some(difference) = new.difference(old) {
+                    return (Cause::Row, format!("{} differs: {difference}", cited(new)));
+                }
+            }
+            _ => {}
+        }
+        if let Some(explained) = self.feature_of(&rule) {
+            return explained;
+        }
+        for end in finding.clients.iter().chain(&finding.servers) {
+            let other = match age {
+                Age::Old => self.new_name(end),
+                Age::New => self.old_name(end),
+            };
+            let roles = |side: &Side<'_>, name: &str| -> Option<Vec<String>> {
+                let host = side.hosts.get(name)?;
+                Some(host.roles.iter().map(ToString::to_string).collect())
+            };
+            let Some(own) = roles(has, end) else { continue };
+            match roles(lacks, &other) {
+                None if !lacks.hosts.is_empty() => {
+                    let words = format!("{end} is not in the {which} inventory");
+                    return (Cause::Inventory, words);
+                }
+                Some(theirs) if theirs != own => {
+                    let words = format!(
+                        "{end} has {} in the {which} inventory, not {}",
+                        theirs.join(", "),
+                        own.join(", ")
+                    );
+                    return (Cause::Inventory, words);
+                }
+                _ => {}
+            }
+        }
+        match lacks.rows.get(&rule).map(|entry| &entry.row) {
+            Some(row) if row.status == "not-assessable" => {
+                let words = format!("not assessed in the {which} capture: {}", row.reason);
+                (Cause::NotSeen, words)
+            }
+            Some(row) if row.status == "seen" => {
+                let clients = finding.clients.iter();
+                let mut others = clients.filter(|name| row.source_hosts_seen.contains(name));
+                match others.next() {
+                    Some(name) => {
+                        let words =
+                            format!("{name} opened such a connection in the {which} capture");
+                        (Cause::Traffic, words)
+                    }
+                    None => self.why_not_assessed(finding, lacks, age),
+                }
+            }
+            _ => self.why_not_assessed(finding, lacks, age),
+        }
+    }
+
+    /// Returns why the audit that lacks a claim about missing traffic could not have made it.
+    fn why_not_assessed(&self, finding: &FindingRow<'_>, lacks: &Side<'_>, age: Age) -> Explained {
+        let first = |list: &[String]| list.first().cloned().unwrap_or_default();
+        let translated = |name: String| match age {
+            Age::Old => self.new_name(&name),
+            Age::New => self.old_name(&name),
+        };
+        let ends = [first(&finding.clients), first(&finding.servers)].map(translated);
+        let [client, server] = &ends;
+        let which = age.other();
+        match lacks.why_unseen([client, server], 0) {
+            Some(why) => (Cause::NotSeen, format!("not assessed in the {which} capture: {why}")),
+            None => unknown(),
+        }
+    }
+
+    /// Returns why a finding about the inventory appears in only one of the audits.
+    fn of_inventory(&self, finding: &FindingRow<'_>) -> Explained {
+        for end in finding.clients.iter().chain(&finding.servers) {
+            let was = self.old.hosts.get(&self.old_name(end));
+            let is = self.new.hosts.get(&self.new_name(end));
+            match (was, is) {
+                (Some(was), Some(is)) if was.roles != is.roles => {
+                    let words = format!(
+                        "{end} has {} in the new inventory, not {}",
+                        is.roles.join(", "),
+                        was.roles.join(", ")
+                    );
+                    return (Cause::Inventory, words);
+                }
+                (Some(_), None) => {
+                    return (Cause::Inventory, format!("{end} is not in the new inventory"));
+                }
+                (None, Some(_)) => {
+                    return (Cause::Inventory, format!("{end} is not in the old inventory"));
+                }
+                _ => {}
+            }
+        }
+        unknown()
+    }
+
+    /// Returns whether traffic that the new audit does not show has stopped.
+    fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> Explained {
+        let ends = self.ends(finding);
+        let [client, server] = &ends;
+        if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
+            return (Cause::NotSeen, format!("not seen this time: {why}"));
+        }
+        // Traffic that was seen only once may come again at any time.
+        let flows: u64 = own.iter().map(|seen| seen.flows).sum();
+        let span =
+            |seen: &&Seen| seen.first.zip(seen.last).map_or(0, |(a, b)| b.0.saturating_sub(a.0));
+        let lasted_s = own.iter().map(span).max().unwrap_or(0) / crate::model::SECOND;
+        let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
+        if flows < MIN_RECURRENCES && lasted_s < needed_s {
+            let times = crate::result::plural(flows.max(1), "connection");
+            let words = format!("not seen this time: the old capture shows only {times}");
+            return (Cause::NotSeen, words);
+        }
+        let words = format!(
+            "stopped: the new capture watched {} s and shows none of it",
+            self.new.watched_s()
+        );
+        (Cause::Stopped, words)
+    }
+
+    /// Returns whether traffic that only the new audit shows has started.
+    fn started(&self, finding: &FindingRow<'_>) -> Explained {
+        let first =
+            |list: &[String]| list.first().map(|name| self.old_name(name)).unwrap_or_default();
+        let ends = [first(&finding.clients), first(&finding.servers)];
+        let [client, server] = &ends;
+        let words = match self.old.why_unseen([client, server], self.new.watched_s()) {
+            Some(why) => format!("not in the old capture, which might not have shown it: {why}"),
+            None => "not in the old capture, which could have shown it".to_owned(),
+        };
+        (Cause::Traffic, words)
+    }
+
+    /// Returns the names of the first client and the first server in the new audit.
+    fn ends(&self, finding: &FindingRow<'_>) -> [String; 2] {
+        [&finding.clients, &finding.servers]
+            .map(|list| list.first().map(|name| self.new_name(name)).unwrap_or_default())
+    }
+}
+
+/// The number of connections below which traffic that is not seen again is not said to have
+/// stopped.
+const MIN_RECURRENCES: u64 = 3;
+
+/// Which of the two audits has a finding.
+#[derive(Clone, Copy)]
+pub(super) enum Age {
+    Old,
+    New,
+}
+
+impl Age {
+    /// Returns the word for the other audit.
+    fn other(self) -> &'static str {
+        match self {
+            Self::Old => "new",
+            Self::New => "old",
+        }
+    }
+}
+
+fn unknown() -> Explained {
+    (Cause::Unknown, "unknown: neither result states what changed".to_owned())
+}
+
+/// Returns the exception that permits all of these conversations.
+fn exception_of_all(seen: &[Seen]) -> Option<&str> {
+    let id = |seen: &'_ Seen| -> Option<String> {
+        let is_excepted = seen.verdict == Verdict::Excepted.name();
+        seen.rule.strip_prefix("exception:").filter(|_| is_excepted).map(str::to_owned)
+    };
+    let first = seen.first()?.rule.strip_prefix("exception:")?;
+    seen.iter().all(|seen| id(seen).is_some()).then_some(first)
+}
+
+/// Returns whether a conversation was judged as a finding says.
+fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
+    seen.verdict == finding.verdict && seen.code == finding.code
+}
+
+fn exception_entry<'s>(side: &'s Side<'_>, id: &str) -> Option<&'s crate::result::ExceptionUse> {
+    side.result.head.exceptions.as_ref()?.list.iter().find(|entry| entry.id == id)
+}
+
+/// Returns a row with its place in the document.
+fn cited(entry: &MatrixEntry<'_>) -> String {
+    format!("{} ({})", entry.row.rule, entry.row.provenance)
+}
+
+/// Returns up to ten names, and how many there are beyond these.
+fn some(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}

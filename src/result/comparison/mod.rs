@@ -1,0 +1,290 @@
+//! Compares two audits: which findings are new, gone, worse, better or larger, and why.
+
+mod cause;
+mod renames;
+mod side;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Serialize;
+
+use super::baseline::{BaselineFinding, Change, FindingFacts};
+use super::{AuditResult, FindingRow};
+use crate::classify::{Severity, id_of};
+
+pub use cause::Cause;
+use cause::Causes;
+pub use renames::HostRename;
+use side::Side;
+
+/// What became of one finding.
+#[derive(Clone, Serialize, Debug)]
+pub struct FindingChange {
+    /// How the finding compares with the old audit.
+    pub change: Change,
+    /// The id of the finding: in the new audit if it has the finding, else in the old one.
+    pub id: String,
+    /// The severity, in the same audit.
+    pub severity: String,
+    /// The verdict.
+    pub verdict: String,
+    /// The code that gives the reason for the verdict.
+    pub code: String,
+    /// Whether the finding is certain, in the same audit.
+    pub certain: bool,
+    /// The message of the finding, in the same audit.
+    pub message: String,
+    /// Why the finding differs; `None` if it does not.
+    pub cause: Option<Cause>,
+    /// The cause in words. Empty if the finding does not differ.
+    pub reason: String,
+}
+
+/// Two audits compared.
+#[derive(Clone, Serialize, Debug)]
+pub struct Comparison {
+    /// The number of findings by how they changed.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The hosts that have another name in the new audit.
+    pub renames: Vec<HostRename>,
+    /// What else the two audits differ in, in words: matrix, inventory, exceptions, options.
+    pub differences: Vec<String>,
+    /// What became of each finding, most important first: new, worse, grown, gone, better,
+    /// excepted, the same.
+    pub findings: Vec<FindingChange>,
+    /// The positions of findings by id.
+    #[serde(skip)]
+    by_id: HashMap<String, usize>,
+}
+
+impl Comparison {
+    /// Compares the findings above info of two judged audits.
+    pub fn of<'a>(old: &'a AuditResult<'a>, new: &'a AuditResult<'a>) -> Self {
+        let old = Side::new(old);
+        let new = Side::new(new);
+        let renames = renames::between(old.result, new.result);
+        let renamed = renames.iter().map(|r| (r.old.clone(), r.new.clone())).collect();
+        let causes = Causes { old: &old, new: &new, renamed: &renamed };
+        let mut findings = compared(&causes, &renamed);
+        findings.sort_by_cached_key(|finding| {
+            let severity = Severity::parse(&finding.severity);
+            let order = ORDER.iter().position(|change| *change == finding.change);
+            (order, std::cmp::Reverse(severity), finding.id.clone())
+        });
+        let mut counts: BTreeMap<&'static str, u64> =
+            Change::NAMES.iter().map(|name| (*name, 0)).collect();
+        for finding in &findings {
+            *counts.entry(finding.change.name()).or_default() += 1;
+        }
+        let differences = differences(old.result, new.result);
+        let by_id = findings.iter().enumerate().map(|(number, f)| (f.id.clone(), number)).collect();
+        Self { counts, renames, differences, findings, by_id }
+    }
+
+    /// Returns what became of the finding with an id.
+    pub fn of_finding(&self, id: &str) -> Option<&FindingChange> {
+        self.by_id.get(id).map(|number| &self.findings[*number])
+    }
+
+    /// Returns the findings that the new audit does not have, or only as an exception.
+    pub fn gone(&self) -> impl Iterator<Item = &FindingChange> {
+        let is_gone =
+            |finding: &&FindingChange| matches!(finding.change, Change::Gone | Change::Excepted);
+        self.findings.iter().filter(is_gone)
+    }
+
+    /// Returns the number of findings with a change.
+    pub fn count(&self, change: Change) -> u64 {
+        self.counts.get(change.name()).copied().unwrap_or_default()
+    }
+
+    /// Returns whether anything is new, gone, worse, better or larger.
+    pub fn has_changes(&self) -> bool {
+        ORDER.iter().filter(|change| change.is_difference()).any(|change| self.count(*change) > 0)
+    }
+}
+
+/// The order in which reports list changes.
+const ORDER: [Change; 7] = [
+    Change::New,
+    Change::Worse,
+    Change::Grown,
+    Change::Gone,
+    Change::Better,
+    Change::Excepted,
+    Change::Same,
+];
+
+/// Returns what became of each finding above info.
+fn compared(causes: &Causes<'_, '_>, renamed: &BTreeMap<String, String>) -> Vec<FindingChange> {
+    let counts = |row: &&FindingRow<'_>| {
+        Severity::parse(&row.severity).is_some_and(|severity| severity > Severity::Info)
+    };
+    let old: Vec<&FindingRow<'_>> = causes.old.findings.iter().filter(counts).collect();
+    let new: Vec<&FindingRow<'_>> = causes.new.findings.iter().filter(counts).collect();
+    let by_id: HashMap<String, usize> =
+        old.iter().enumerate().map(|(number, row)| (id_of(&row.id), number)).collect();
+    // A host that was renamed changes the ids of its findings.
+    let by_key: HashMap<Key, usize> = old
+        .iter()
+        .enumerate()
+        .map(|(number, row)| (key(row, |name| renamed.get(name).map_or(name, |new| new)), number))
+        .collect();
+    let of_many: Vec<usize> = (0..old.len()).filter(|number| is_of_many(old[*number])).collect();
+    let mut matched: BTreeSet<usize> = BTreeSet::new();
+    let mut changes = Vec::new();
+    for row in &new {
+        let counterpart = by_id
+            .get(&id_of(&row.id))
+            .or_else(|| (!renamed.is_empty()).then(|| by_key.get(&key(row, |name| name)))?);
+        let counterpart = counterpart.copied().or_else(|| {
+            // The pair may have been part of one finding about many pairs.
+            of_many.iter().copied().find(|number| is_part_of(row, old[*number], renamed))
+        });
+        let Some(number) = counterpart else {
+            let (cause, reason) = causes.of_new(row);
+            changes.push(told(row, Change::New, Some(cause), reason));
+            continue;
+        };
+        matched.insert(number);
+        let before = BaselineFinding::of_row(old[number], |name| {
+            renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone)
+        });
+        let change = before.change(&FindingFacts::of_row(row));
+        if change.is_difference() {
+            let (cause, reason) = causes.of_changed(old[number], row);
+            changes.push(told(row, change, Some(cause), reason));
+        } else {
+            changes.push(told(row, change, None, String::new()));
+        }
+    }
+    let parts: Vec<&FindingRow<'_>> = new.iter().copied().filter(|row| is_of_many(row)).collect();
+    for (number, row) in old.iter().enumerate().filter(|(number, _)| !matched.contains(number)) {
+        // The pair may be part of one finding about many pairs now.
+        let unnamed = BTreeMap::new();
+        if let Some(many) = parts.iter().find(|many| is_part_of(row, many, &unnamed)) {
+            let reason = format!("now part of {}", many.id);
+            changes.push(told(old[number], Change::Same, None, reason));
+            continue;
+        }
+        let (change, (cause, reason)) = causes.of_gone(row);
+        changes.push(told(row, change, Some(cause), reason));
+    }
+    changes
+}
+
+fn told(
+    row: &FindingRow<'_>,
+    change: Change,
+    cause: Option<Cause>,
+    reason: String,
+) -> FindingChange {
+    FindingChange {
+        change,
+        id: id_of(&row.id),
+        severity: row.severity.to_string(),
+        verdict: row.verdict.to_string(),
+        code: row.code.to_string(),
+        certain: row.certain,
+        message: row.message.clone(),
+        cause,
+        reason,
+    }
+}
+
+/// What identifies a finding if hosts are renamed.
+type Key = (String, String, [String; 2], String, String, String);
+
+fn key<'n>(row: &'n FindingRow<'_>, name: impl Fn(&'n str) -> &'n str) -> Key {
+    let end = |own: &'n str, address: &'n str, roles: &[String]| {
+        if own.is_empty() { format!("{address} {}", roles.join(";")) } else { name(own).to_owned() }
+    };
+    let ends = [
+        end(&row.client_name, &row.client, &row.client_roles),
+        end(&row.server_name, &row.server, &row.server_roles),
+    ];
+    let about = (row.transport.clone(), row.port.clone(), row.group.clone());
+    (row.verdict.to_string(), row.code.to_string(), ends, about.0, about.1, about.2)
+}
+
+/// Returns whether a finding stands for many pairs of hosts.
+fn is_of_many(row: &FindingRow<'_>) -> bool {
+    row.client == "*" && row.server == "*" && !row.group.is_empty()
+}
+
+/// Returns whether a finding about one pair is part of a finding about many.
+fn is_part_of(
+    row: &FindingRow<'_>,
+    many: &FindingRow<'_>,
+    renamed: &BTreeMap<String, String>,
+) -> bool {
+    let had = |names: &[String], own: &[String]| {
+        names.iter().any(|name| name.starts_with('+'))
+            || own.iter().all(|own| names.iter().any(|n| renamed.get(n).unwrap_or(n) == own))
+    };
+    row.id != many.id
+        && (&row.verdict, &row.code, &row.group) == (&many.verdict, &many.code, &many.group)
+        && !is_of_many(row)
+        && had(&many.clients, &row.clients)
+        && had(&many.servers, &row.servers)
+}
+
+/// Returns what two audits differ in apart from their findings, in words.
+fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
+    let (before, now) = (&old.head, &new.head);
+    let mut words = Vec::new();
+    let mut differs = |what: &str, was: Option<&str>, is: Option<&str>, shown: [String; 2]| {
+        if was != is {
+            let [was, is] = shown;
+            words.push(format!("{what}: {is} instead of {was}"));
+        }
+    };
+    let digest = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
+    let matrix = |head: &super::Head| {
+        head.matrix
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |m| format!("{} ({})", m.name, digest(&m.sha256)))
+    };
+    differs(
+        "matrix",
+        before.matrix.as_ref().map(|m| m.sha256.as_str()),
+        now.matrix.as_ref().map(|m| m.sha256.as_str()),
+        [matrix(before), matrix(now)],
+    );
+    let inventory = |head: &super::Head| {
+        head.inventory
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |i| format!("{} ({})", i.file, digest(&i.sha256)))
+    };
+    differs(
+        "inventory",
+        before.inventory.as_ref().map(|i| i.sha256.as_str()),
+        now.inventory.as_ref().map(|i| i.sha256.as_str()),
+        [inventory(before), inventory(now)],
+    );
+    let exceptions = |head: &super::Head| {
+        head.exceptions
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |e| format!("{} ({})", e.file, digest(&e.sha256)))
+    };
+    differs(
+        "exceptions",
+        before.exceptions.as_ref().map(|e| e.sha256.as_str()),
+        now.exceptions.as_ref().map(|e| e.sha256.as_str()),
+        [exceptions(before), exceptions(now)],
+    );
+    let filter = |head: &super::Head| head.filter.clone().unwrap_or_else(|| "none".to_owned());
+    differs(
+        "filter",
+        before.filter.as_deref(),
+        now.filter.as_deref(),
+        [filter(before), filter(now)],
+    );
+    differs(
+        "version of rasaudit",
+        Some(&before.tool.version),
+        Some(&now.tool.version),
+        [before.tool.version.clone(), now.tool.version.clone()],
+    );
+    words
+}

@@ -1,0 +1,287 @@
+//! One of two audits that are compared: looks up its conversations, rows and hosts.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::classify::State;
+use crate::result::{AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow, SiteRow, Time};
+
+/// A conversation that a finding is about: how it was judged, and how often it was seen.
+pub(super) struct Seen {
+    pub client: IpAddr,
+    pub server: IpAddr,
+    pub transport: String,
+    pub port: Option<u16>,
+    pub verdict: String,
+    pub code: String,
+    pub severity: String,
+    /// The row of the matrix, or the exception (`exception:ID`), that decided.
+    pub rule: String,
+    pub is_reached: bool,
+    pub state: String,
+    pub flows: u64,
+    pub first: Option<Time>,
+    pub last: Option<Time>,
+    /// Roles of the client and of the server.
+    pub roles: [Vec<String>; 2],
+    /// Names of the client and of the server, which are empty for unlisted addresses.
+    names: [String; 2],
+}
+
+impl Seen {
+    /// Returns who opened the connection to whom, in words.
+    pub fn words(&self) -> String {
+        let end = |name: &str, address: IpAddr| match name {
+            "" => address.to_string(),
+            name => name.to_owned(),
+        };
+        let port = self.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
+        format!(
+            "{} reached {} on {} {port}",
+            end(&self.names[0], self.client),
+            end(&self.names[1], self.server),
+            self.transport.to_uppercase()
+        )
+    }
+
+    fn of(row: ConversationRow<'_>) -> Self {
+        let owned = |list: Vec<std::borrow::Cow<'_, str>>| {
+            list.into_iter().map(std::borrow::Cow::into_owned).collect()
+        };
+        Self {
+            client: row.client,
+            server: row.server,
+            transport: row.transport,
+            port: row.port,
+            verdict: row.verdict.into_owned(),
+            code: row.code.into_owned(),
+            severity: row.severity.into_owned(),
+            rule: row.rule,
+            is_reached: State::parse(&row.state).is_some_and(State::reached),
+            state: row.state.into_owned(),
+            flows: row.flows,
+            first: row.first_seen,
+            last: row.last_seen,
+            roles: [owned(row.client_roles), owned(row.server_roles)],
+            names: [row.client_name.into_owned(), row.server_name.into_owned()],
+        }
+    }
+
+    /// Returns whether the same row or exception decided, with the same code.
+    pub fn is_judged_like(&self, other: &Self) -> bool {
+        (&self.verdict, &self.code, &self.rule) == (&other.verdict, &other.code, &other.rule)
+    }
+}
+
+/// A row of the matrix as both audits may state it.
+pub(super) struct MatrixEntry<'a> {
+    pub row: MatrixRow<'a>,
+    pub site: Option<&'a SiteRow>,
+}
+
+impl MatrixEntry<'_> {
+    /// Returns what the row permits, and how it differs from the row of the same name.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let parts = |entry: &Self| {
+            [
+                entry.row.source_role.to_string(),
+                entry.row.destination_role.to_string(),
+                format!("{} {}", entry.row.transport, entry.row.ports),
+                entry.row.feature.clone(),
+                entry.row.need.to_string(),
+                entry.site.and_then(|site| site.only.clone()).unwrap_or_default(),
+            ]
+        };
+        let names = ["source role", "destination role", "port", "feature", "need", "destination"];
+        let before = parts(other);
+        let now = parts(self);
+        let differs = names.iter().zip(before.iter().zip(&now)).filter(|(_, (a, b))| a != b);
+        let words = differs
+            .map(|(name, (a, b))| format!("{name} {} instead of {}", or_none(b), or_none(a)));
+        let words: Vec<String> = words.collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+/// One audit, with the lookups that the comparison needs.
+pub(super) struct Side<'a> {
+    pub result: &'a AuditResult<'a>,
+    pub findings: Vec<FindingRow<'a>>,
+    pub rows: HashMap<String, MatrixEntry<'a>>,
+    pub hosts: HashMap<String, HostRow<'a>>,
+    /// Numbers of the client and server words of conversations.
+    words: HashMap<String, u32>,
+    /// The number of the word of each address.
+    by_address: HashMap<IpAddr, u32>,
+    /// The conversations between two parties.
+    pairs: HashMap<(u32, u32), Vec<u32>>,
+    /// The conversations of each client word, for findings about many servers.
+    by_client: HashMap<u32, Vec<u32>>,
+    /// The conversations by verdict and code.
+    by_code: HashMap<(String, String), Vec<u32>>,
+}
+
+impl<'a> Side<'a> {
+    pub fn new(result: &'a AuditResult<'a>) -> Self {
+        let site = result.site();
+        let rows = result.matrix_rows().enumerate().map(|(number, row)| {
+            let site = site.and_then(|site| site.rows.get(number));
+            (row.rule.to_string(), MatrixEntry { row, site })
+        });
+        let hosts = result.hosts().map(|host| (host.name.to_string(), host));
+        let mut side = Self {
+            result,
+            findings: result.findings().collect(),
+            rows: rows.collect(),
+            hosts: hosts.collect(),
+            words: HashMap::new(),
+            by_address: HashMap::new(),
+            pairs: HashMap::new(),
+            by_client: HashMap::new(),
+            by_code: HashMap::new(),
+        };
+        for (number, row) in (0..).zip(result.conversations()) {
+            let client = side.word(&row.client_name, row.client);
+            let server = side.word(&row.server_name, row.server);
+            side.by_address.insert(row.client, client);
+            side.by_address.insert(row.server, server);
+            side.pairs.entry((client, server)).or_default().push(number);
+            side.by_client.entry(client).or_default().push(number);
+            let key = (row.verdict.into_owned(), row.code.into_owned());
+            side.by_code.entry(key).or_default().push(number);
+        }
+        side
+    }
+
+    /// Returns the number of a party's word: the name of a listed host, else the address.
+    fn word(&mut self, name: &str, address: IpAddr) -> u32 {
+        let word =
+            if self.hosts.contains_key(name) { name.to_owned() } else { address.to_string() };
+        let next = self.words.len() as u32;
+        *self.words.entry(word).or_insert(next)
+    }
+
+    /// Returns the conversations between the members of a finding on its ports. The names are
+    /// translated by `name`, which is how hosts of the other audit are called in this one.
+    pub fn conversations_of(
+        &self,
+        finding: &FindingRow<'_>,
+        name: impl Fn(&str) -> String,
+    ) -> Vec<Seen> {
+        let numbers = |list: &[String]| -> HashSet<u32> {
+            list.iter().filter_map(|word| self.words.get(&name(word)).copied()).collect()
+        };
+        let clients = numbers(&finding.clients);
+        let servers = numbers(&finding.servers);
+        let is_listed =
+            |side: &[String]| !side.is_empty() && !side.iter().any(|w| w.starts_with('+'));
+        let few = clients.len().saturating_mul(servers.len()) <= MAX_PAIRS;
+        let mut found: Vec<u32> = Vec::new();
+        if few && is_listed(&finding.clients) && is_listed(&finding.servers) {
+            for client in &clients {
+                for server in &servers {
+                    found.extend(self.pairs.get(&(*client, *server)).into_iter().flatten());
+                }
+            }
+        } else if let Some(same) =
+            self.by_code.get(&(finding.verdict.to_string(), finding.code.to_string()))
+        {
+            // A finding about too many members to list is compared by its conversations.
+            found.extend(same);
+        }
+        found.sort_unstable();
+        let ports: Vec<&str> = finding.port.split(';').collect();
+        let fits = |seen: &Seen| {
+            let port = seen.port.map_or_else(String::new, |port| port.to_string());
+            (finding.transport == "*" || finding.transport == seen.transport)
+                && (matches!(ports[..], ["*" | ""]) || ports.contains(&port.as_str()))
+        };
+        let rows = found.into_iter().filter_map(|number| self.result.conversation(number as usize));
+        rows.map(Seen::of).filter(fits).take(MAX_CONVERSATIONS).collect()
+    }
+
+    /// Returns the conversations with the addresses, transports and ports of conversations of the
+    /// other audit. The two inventories may name the addresses differently.
+    pub fn counterparts_of(&self, others: &[Seen]) -> Vec<Seen> {
+        let find = |other: &Seen| {
+            let client = *self.by_address.get(&other.client)?;
+            let server = *self.by_address.get(&other.server)?;
+            let numbers = self.pairs.get(&(client, server))?.iter();
+            let mut rows = numbers.filter_map(|number| self.result.conversation(*number as usize));
+            let row = rows.find(|row| {
+                (row.client, row.server, &row.transport, row.port)
+                    == (other.client, other.server, &other.transport, other.port)
+            })?;
+            Some(Seen::of(row))
+        };
+        others.iter().filter_map(find).collect()
+    }
+
+    /// Returns the conversation of another audit with the same ends, transport and port.
+    pub fn same_conversation<'s>(seen: &Seen, among: &'s [Seen]) -> Option<&'s Seen> {
+        among.iter().find(|other| {
+            (other.client, other.server, &other.transport, other.port)
+                == (seen.client, seen.server, &seen.transport, seen.port)
+        })
+    }
+
+    /// Returns the seconds that the capture watched without a break.
+    pub fn watched_s(&self) -> u64 {
+        self.result.head.window.watched_seconds
+    }
+
+    /// Returns why this audit could not have shown traffic between two parties that the other one
+    /// showed, in the order in which an audit tests whether silence means anything. `None` if it
+    /// could have shown the traffic.
+    pub fn why_unseen(&self, ends: [&str; 2], needs_s: u64) -> Option<String> {
+        let head = &self.result.head;
+        for end in ends {
+            match self.hosts.get(end) {
+                Some(host) if host.unicast_sent == 0 => {
+                    return Some(format!("{end} was not seen sending"));
+                }
+                Some(_) => {}
+                None if end.parse::<IpAddr>().is_err() => {
+                    return Some(format!("{end} is not in the inventory"));
+                }
+                None => {}
+            }
+        }
+        let covers_all = head.coverage.as_ref().is_some_and(|c| c.stated == "all");
+        let is_watched = |end: &str| {
+            let site = self.result.site();
+            let host = site.and_then(|site| site.hosts.iter().find(|host| host.name == end));
+            host.is_some_and(|host| host.is_watched)
+        };
+        if !covers_all && !ends.into_iter().any(is_watched) {
+            return Some(format!(
+                "nothing shows that the capture covers traffic between {} and {}",
+                ends[0], ends[1]
+            ));
+        }
+        let conditions = &head.conditions;
+        if conditions.is_filtered {
+            return Some("a capture filter was used".to_owned());
+        }
+        if conditions.is_damaged {
+            return Some("part of the input could not be read".to_owned());
+        }
+        if conditions.loss > conditions.max_loss {
+            return Some(format!("{:.2} % of the frames were lost", conditions.loss * 100.0));
+        }
+        let watched_s = self.watched_s();
+        // Two captures of the same length differ by some seconds.
+        (watched_s < needs_s / 20 * 19)
+            .then(|| format!("it watched {watched_s} s, not {needs_s} s"))
+    }
+}
+
+/// Maximum number of pairs of members whose conversations are looked up one by one.
+const MAX_PAIRS: usize = 10_000;
+
+/// Maximum number of conversations that are compared for one finding.
+const MAX_CONVERSATIONS: usize = 2_000;
