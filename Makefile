@@ -3,9 +3,15 @@
 #   make demo    installs missing packages, builds the program, audits a bundled capture of a small farm
 #   make test    installs missing packages, runs the whole test suite
 #
+# The packages, in target/dist (docs/install.md):
+#
+#   make dist          builds them, and checks them on a bare Debian and in an empty chroot; needs root
+#   make dist-build    only builds them
+#   make dist-check    only checks those that are there; needs root
+#
 # If a package cannot be installed (no root, no sudo, not Debian), the command to install it by hand is printed.
 
-.PHONY: demo test need-build need-test
+.PHONY: demo test dist dist-build dist-check need-build need-test need-dist
 
 demo: need-build
 	@cargo build --release --locked
@@ -28,6 +34,15 @@ demo: need-build
 
 test: need-build need-test
 	cargo test --locked
+
+dist: need-build need-dist
+	@packaging/dist.sh all
+
+dist-build: need-build need-dist
+	@packaging/dist.sh build
+
+dist-check:
+	@packaging/dist.sh check
 
 need-build:
 	@tests/need.sh required build-essential 'command -v cc'
@@ -58,3 +73,9 @@ need-test:
 	@cd tests/browser && { cmp -s package-lock.json node_modules/.rasaudit-lock || \
 	    { npm ci --silent && cp package-lock.json node_modules/.rasaudit-lock; } || \
 	    echo 'could not install what drives the browser; by hand: cd tests/browser && npm ci' >&2; }
+
+need-dist:
+	@tests/need.sh required dpkg-dev 'command -v dpkg-source && command -v dpkg-shlibdeps'
+	@tests/need.sh required flex 'command -v flex'
+	@tests/need.sh required bison 'command -v bison'
+	@tests/need.sh required python3 'command -v python3'

@@ -236,7 +236,8 @@ fn every_link_leads_somewhere() {
     let mut followed = 0;
     let docs = root().join("docs");
     let mut all = pages(&docs);
-    all.push(root().join("README.md"));
+    let beside = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"];
+    all.extend(beside.map(|page| root().join(page)));
     for page in all {
         for target in links(&read(&page)) {
             if target.contains("://") {

@@ -16,7 +16,7 @@ use crate::report::{COMPARISON_FORMATS, FORMATS, TABLE_FORMATS};
 /// rasaudit reads captures and an inventory of the hosts and their roles. It reports unexpected
 /// ports, missing expected flows and undocumented traffic, each with its evidence.
 #[derive(Parser, Debug)]
-#[command(name = "rasaudit", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "rasaudit", version = env!("RASAUDIT_VERSION"), max_term_width = 100, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
