@@ -4,8 +4,8 @@
 //! [`decode`] turns each frame into an observation, [`payload`] extracts facts from payloads,
 //! [`flow`] merges observations into flows, [`conversation`] determines which hosts communicated,
 //! [`policy`] holds the port matrix and the inventory, [`classify`] judges the conversations
-//! against them, and [`report`] writes the results. [`pipeline`] runs these stages, and [`cli`] is
-//! the command line. A module imports only what `tests/architecture.rs` allows.
+//! against them, and [`report`] writes the results. [`pipeline`] runs these stages over files,
+//! [`live`] runs them continuously on interfaces, and [`cli`] is the command line. A module imports only what `tests/architecture.rs` allows.
 
 pub mod capture;
 pub mod classify;
@@ -13,6 +13,7 @@ pub mod cli;
 pub mod conversation;
 pub mod decode;
 pub mod flow;
+pub mod live;
 pub mod model;
 pub mod payload;
 pub mod pipeline;

@@ -86,8 +86,12 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "result",
             "report",
         ],
+        &["cpu_time", "crossbeam_channel", "thiserror"],
+    ),
+    (
+        "live",
+        &["model", "capture", "flow", "policy", "classify", "report", "pipeline"],
         &[
-            "cpu_time",
             "crossbeam_channel",
             "serde",
             "postcard",
@@ -99,6 +103,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "hyper",
             "hyper_util",
             "tokio",
+            "prometheus",
+            "pcap_file",
             "nix",
             "caps",
             "landlock",
@@ -107,7 +113,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "cli",
-        &["model", "policy", "classify", "pipeline", "result", "report"],
+        &["model", "policy", "classify", "pipeline", "live", "result", "report"],
         &[
             "clap",
             "clap_complete",

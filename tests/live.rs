@@ -276,6 +276,30 @@ fn an_interface_may_go_and_come_back() {
 }
 
 #[test]
+fn an_interface_may_appear_after_the_start() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    wire.ip("link del span");
+    let live = wire.live(scratch.path(), &["--every", "1h"]);
+    sleep(Duration::from_millis(500));
+    assert!(wire.cable());
+    sleep(Duration::from_millis(2500));
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    live.signal("INT");
+    let ended = live.end();
+    let told = text(&ended.stderr);
+    assert_eq!(told.matches("span does not exist").count(), 1, "{told}");
+    assert_eq!(told.matches("span is being read again").count(), 1, "{told}");
+    assert_eq!(ended.status.code(), Some(3), "{told}");
+    let report = scratch.path().join("out/latest/findings.csv");
+    assert!(columns(&report, ["code"]).contains(&["refused".to_owned()]));
+    // An audit that gives up the privilege to open interfaces does not start without them.
+    wire.ip("link del span");
+    let ended = wire.live(scratch.path(), &["--every", "1h", "--sandbox", "strict"]).end();
+    assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stderr));
+}
+
+#[test]
 fn a_full_disk_costs_reports_and_nothing_else() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use rasaudit::pipeline::{Confinement, Sandbox, confine};
+use rasaudit::live::{Confinement, Sandbox, confine};
 
 const FOLDER: &str = "RASAUDIT_TEST_CONFINED";
 

@@ -224,6 +224,18 @@ fn is_up(name: &str) -> Option<bool> {
     Some(found.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP))
 }
 
+/// Returns whether an interface with this name does not exist now, but could be created later.
+pub fn may_appear(name: &str) -> bool {
+    // Linux limits names to 15 bytes and excludes slashes and whitespace.
+    let is_valid =
+        name.len() < 16 && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    let is_listed = || {
+        let devices = Device::list();
+        devices.is_ok_and(|devices| devices.iter().any(|device| device.name == name))
+    };
+    is_valid && !name.is_empty() && is_up(name).is_none() && !is_listed()
+}
+
 /// Waits for a frame, but not longer than [`WAIT_MS`].
 fn wait_for_frame(capture: &Capture<Active>) {
     use nix::poll::{PollFd, PollFlags, poll};

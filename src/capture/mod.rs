@@ -20,7 +20,9 @@ pub use error::{CaptureError, ReadError};
 pub use file_type::capture_kind;
 pub use filter::{Filter, link_name};
 pub use input::{CaptureInput, expand};
-pub use live::{CaptureOptions, Interface, LiveCapture, interfaces, vlan_transparent_filter};
+pub use live::{
+    CaptureOptions, Interface, LiveCapture, interfaces, may_appear, vlan_transparent_filter,
+};
 pub use reader::CaptureReader;
 
 use crate::model::Nanos;

@@ -6,8 +6,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::classify::Code;
+use crate::live::{Sandbox, SyslogTarget};
 use crate::model::{Nanos, Transport};
-use crate::pipeline::{Dedup, FailOn, Sandbox, SyslogTarget};
+use crate::pipeline::{Dedup, FailOn};
 use crate::policy::{MATRICES, Severity};
 use crate::report::{COMPARISON_FORMATS, FORMATS, TABLE_FORMATS};
 

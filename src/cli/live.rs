@@ -18,11 +18,13 @@ use super::policy::{file_problem, report_errors};
 use super::policy_args::load_judging;
 use super::report_error;
 use super::work::{Verbosity, report_failure};
+use crate::live::{
+    Auth, Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot,
+    Syslog, WindowClosed, listen, ready, serve, watch,
+};
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
-    AggregationLevel, Auth, CaptureOptions, Confinement, Control, Duty, FailOn, Limits, LineFormat,
-    Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot, Message, Syslog, WindowClosed,
-    WindowFolders, folder_of, listen, ready, serve, watch,
+    AggregationLevel, CaptureOptions, FailOn, Limits, LineFormat, Message, WindowFolders, folder_of,
 };
 use crate::policy::{Diagnostic, Policy, unreadable};
 
@@ -364,6 +366,12 @@ impl Listener for ConsoleObserver<'_> {
                     "{name} can no longer be read ({reason}); retrying every second"
                 ));
             }
+            LiveEvent::InterfaceMissing(name) => {
+                self.pages.set_interface_down(name);
+                report_error(&format!(
+                    "{name} does not exist (see rasaudit interfaces); retrying every second"
+                ));
+            }
             LiveEvent::InterfaceUp(name, after) => {
                 self.pages.set_interface_up(name);
                 self.print(&format!("{name} is being read again, after {} s", after.as_secs()));
@@ -385,7 +393,7 @@ impl Listener for ConsoleObserver<'_> {
                 self.print(&format!("restored {flows} flows from the saved state"));
             }
             LiveEvent::Waiting => report_error(
-                "waiting for a capture thread to hand over its window (does the disk of --write hang?)",
+                "waiting for a capture thread to hand over its window",
             ),
             LiveEvent::NotSpilled(error) => {
                 report_error(&format!("idle flows stay in memory because they cannot be written ({error})"));
@@ -394,6 +402,14 @@ impl Listener for ConsoleObserver<'_> {
                 self.pages.record_failure(Duty::Frames);
                 self.output_failed.store(true, Ordering::Relaxed);
                 report_error(&format!("--write: {error}; retrying with the next window"));
+            }
+            LiveEvent::RecordingGap(frames) => {
+                self.pages.count_unrecorded(*frames);
+                self.pages.record_failure(Duty::Frames);
+                self.output_failed.store(true, Ordering::Relaxed);
+                report_error(&format!(
+                    "--write: at least {frames} frames of this window are missing from the files, but not from the audit"
+                ));
             }
             LiveEvent::Saved => self.pages.record_success(Duty::State),
             LiveEvent::Recorded => self.pages.record_success(Duty::Frames),

@@ -1,9 +1,11 @@
 //! Reads and judges captures, and prepares the result for reports.
 
+use std::borrow::BorrowMut;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::evidence::GatheredEvidence;
@@ -87,17 +89,18 @@ impl FailOn {
 
 /// What happens to the flows after they are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum FlowRetention {
+pub(crate) enum FlowRetention {
     /// They stay available, for evidence or for the next window.
     Keep,
     /// Their memory is released.
     Discard,
 }
 
-/// A finished audit.
-pub struct Audit {
+/// A finished audit. It owns the result of reading the captures, or borrows it so that a live audit
+/// can continue with it.
+pub struct Audit<R = Reading> {
     /// The result of reading the captures.
-    pub reading: Reading,
+    pub reading: R,
     /// The judgement. Without a policy, it contains only conversations.
     pub outcome: Judgement,
     /// The name and the error of each input that could be read only in part.
@@ -106,7 +109,7 @@ pub struct Audit {
     pub failed: bool,
     /// Whether nothing was checked although a check was required.
     pub unchecked: bool,
-    policy: Option<Policy>,
+    policy: Option<Arc<Policy>>,
     baseline: Option<Baseline>,
     /// The comparison with the baseline, if that is a complete result.
     comparison: Option<Comparison>,
@@ -135,6 +138,7 @@ impl Audit {
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Self, AuditError> {
+        let policy = policy.map(Arc::new);
         let with_tunnels = policy.as_ref().map(|policy| plan.with_stated_tunnels(policy));
         let plan = with_tunnels.as_ref().unwrap_or(plan);
         let reading = Reading::of(plan, progress)?;
@@ -151,24 +155,27 @@ impl Audit {
         progress.timings.done("evidence");
         Ok(audit)
     }
+}
 
+impl<R: BorrowMut<Reading>> Audit<R> {
     /// Judges a reading.
-    pub(super) fn judged(
+    pub(crate) fn judged(
         plan: &Plan,
-        mut reading: Reading,
-        mut policy: Option<Policy>,
+        mut reading: R,
+        mut policy: Option<Arc<Policy>>,
         baseline: Option<Baseline>,
         limits: &Limits,
         progress: &Progress,
         flows: FlowRetention,
     ) -> Result<Self, AuditError> {
-        let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress, flows)
+        let read = reading.borrow_mut();
+        let outcome = judge(plan, read, policy.as_mut(), limits, progress, flows)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted);
         }
         progress.timings.done("judgement");
-        let damaged = reading.damaged();
+        let damaged = read.damaged();
         let unchecked =
             limits.require_assessed && !(policy.is_some() && outcome.checked_anything());
         let mut exit_reasons = damaged.clone();
@@ -179,16 +186,16 @@ impl Audit {
             until: plan.request.until,
             as_of: limits.as_of,
         };
-        let (timeline, odd_stamps) = reading.believed();
+        let (timeline, odd_stamps) = read.believed();
         let mut orphans = BTreeMap::new();
-        for (pair, count) in reading.flows.side.orphans() {
+        for (pair, count) in read.flows.side.orphans() {
             *orphans.entry((pair.src, pair.dst, pair.transport)).or_default() += count;
         }
         let mut audit = Self {
             timeline,
             odd_stamps,
             orphans,
-            trimmed: reading.flows.trimmed.clone(),
+            trimmed: read.flows.trimmed.clone(),
             reading,
             outcome,
             damaged,
@@ -211,22 +218,18 @@ impl Audit {
 
     /// Returns the flows and leaves `empty` in their place. The data that reports need from the
     /// flows is kept.
-    pub(super) fn take_flows(&mut self, empty: MergedFlows) -> MergedFlows {
-        std::mem::replace(&mut self.reading.flows, empty)
-    }
-
-    /// Returns the reading.
-    pub(super) fn into_reading(self) -> Reading {
-        self.reading
+    pub(crate) fn take_flows(&mut self, empty: MergedFlows) -> MergedFlows {
+        std::mem::replace(&mut self.reading.borrow_mut().flows, empty)
     }
 
     /// Returns the result that all reports are generated from.
     pub fn result(&self) -> AuditResult<'_> {
+        let reading: &Reading = self.reading.borrow();
         AuditResult::of(AuditRun {
-            inputs: &self.reading.inputs,
-            account: &self.reading.account,
-            loss: self.reading.loss,
-            duplicates: self.reading.duplicates,
+            inputs: &reading.inputs,
+            account: &reading.account,
+            loss: reading.loss,
+            duplicates: reading.duplicates,
             orphans: &self.orphans,
             selection: &self.selection,
             known: self.baseline.as_ref(),
@@ -236,7 +239,7 @@ impl Audit {
             trimmed: self.trimmed.iter().map(|(_, words)| *words).collect(),
             timeline: &self.timeline,
             odd_stamps: self.odd_stamps,
-            policy: self.policy.as_ref(),
+            policy: self.policy.as_deref(),
             outcome: &self.outcome,
             explainer: self.explainer(),
             exit_reasons: &self.exit_reasons,
@@ -245,18 +248,18 @@ impl Audit {
 
     /// Returns the policy; `None` if nothing was judged.
     pub fn policy(&self) -> Option<&Policy> {
-        self.policy.as_ref()
+        self.policy.as_deref()
     }
 
     /// Returns the explainer of the findings; `None` if nothing was judged.
     pub fn explainer(&self) -> Option<Explainer<'_>> {
-        Explainer::of(self.policy.as_ref()?, &self.outcome)
+        Explainer::of(self.policy.as_deref()?, &self.outcome)
     }
 
     /// Returns the number of frames with unknown content for each EtherType and tunnel, largest
     /// first.
     fn unread(&self) -> Vec<(String, u64)> {
-        let account = &self.reading.account;
+        let account = &self.reading.borrow().account;
         let kinds = account.non_ip.iter().filter(|(number, _)| may_carry_ip(**number));
         let kinds = kinds.map(|(number, frames)| (ethertype_words(*number), *frames));
         let tunnels = account.opaque.iter();
@@ -268,7 +271,7 @@ impl Audit {
     }
 
     fn unknown_links(&self) -> Vec<(String, u64)> {
-        let links = self.reading.account.unknown_links.iter();
+        let links = self.reading.borrow().account.unknown_links.iter();
         links.map(|(link, frames)| (link_name(*link), *frames)).collect()
     }
 
@@ -319,7 +322,7 @@ impl Audit {
     }
 
     /// Adds the current findings to the baseline.
-    pub(super) fn remember(&self, before: &mut Baseline) {
+    pub(crate) fn remember(&self, before: &mut Baseline) {
         if let Some(explainer) = self.explainer() {
             before.learn(&explainer);
         }
@@ -389,7 +392,7 @@ fn output_error(error: FolderError) -> AuditError {
 }
 
 /// Returns the limits on what the capture can show.
-pub(super) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
+pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     let has_capture_filter = reading.inputs.iter().any(|i| !i.filters.is_empty());
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
@@ -409,7 +412,7 @@ pub(super) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
 fn judge(
     plan: &Plan,
     reading: &mut Reading,
-    policy: Option<&mut Policy>,
+    policy: Option<&mut Arc<Policy>>,
     limits: &Limits,
     progress: &Progress,
     retention: FlowRetention,
@@ -422,7 +425,9 @@ fn judge(
         return Ok(Judgement::unjudged(conversations));
     };
     let mut conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
-    if policy.learn_loopback(conversations.ends()) {
+    if let Some(host) = policy.loopback_host(conversations.ends()) {
+        // Others who share the policy do not see the change.
+        Arc::make_mut(policy).inventory.on = Some(host);
         conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
     }
     progress.timings.done("conversations");
@@ -457,7 +462,7 @@ fn watch_times(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = 
 }
 
 /// The direction hints without a policy: nothing is documented.
-pub(super) struct NoPolicy;
+pub(crate) struct NoPolicy;
 
 impl DirectionHints for NoPolicy {
     fn is_broadcast(&self, address: IpAddr) -> bool {

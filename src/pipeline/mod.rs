@@ -9,17 +9,11 @@
 //! Any worker can process any batch. Packets and flows are processed without access to shared data.
 
 mod audit;
-mod confine;
 mod draft;
 mod evidence;
-mod live;
-mod pages;
 mod plan;
 mod read;
-mod serve;
 mod source;
-mod state;
-mod syslog;
 mod timings;
 
 use std::io;
@@ -39,18 +33,12 @@ pub use crate::flow::AggregationLevel;
 pub use crate::report::{
     Baseline, LineFormat, Message, OutputPaths, WindowFolders, fits_manifest, folder_of,
 };
+pub(crate) use audit::FlowRetention;
 pub use audit::{Audit, FailOn, Folders, Limits};
-pub use confine::{ConfineError, Confinement, Sandbox, confine};
 pub use draft::DraftedInventory;
-pub use live::{
-    Control, Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSetup, WindowClosed, ready, watch,
-};
-pub use pages::{Duty, LiveSnapshot};
 pub use plan::{Dedup, Plan, PlanError, Request};
-pub use serve::{Auth, ServeError, listen, serve};
+pub(crate) use read::{ETHERNET, Worker, WorkerCounters};
 pub use source::{Chunk, Origin, Source};
-pub use state::StateError;
-pub use syslog::{Syslog, SyslogTarget, UnknownTarget};
 pub use timings::{Step, Timings};
 
 /// The progress of reading, for progress displays.
@@ -90,11 +78,11 @@ pub enum AuditError {
     #[error("temporary files in {}: {error}", .0.display(), error = .1)]
     Temporary(PathBuf, #[source] io::Error),
     /// A capture thread does not respond.
-    #[error("a capture thread does not respond; the disk of --write may hang; the audit ends")]
+    #[error("a capture thread does not respond; the audit ends")]
     Hung,
     /// The process cannot give up its privileges as required.
-    #[error(transparent)]
-    Confinement(#[from] ConfineError),
+    #[error("{0}")]
+    Confinement(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A report cannot be written (path and reason).
     #[error("{}: {error}", .0.display(), error = .1)]
     Output(PathBuf, #[source] io::Error),
@@ -108,7 +96,7 @@ fn join_reasons(sources: &[(String, String)]) -> String {
 
 /// Returns a function that turns an I/O error on temporary files in this folder into an
 /// [`AuditError`].
-fn temporary(folder: &Path) -> impl FnOnce(io::Error) -> AuditError {
+pub(crate) fn temporary(folder: &Path) -> impl FnOnce(io::Error) -> AuditError {
     |error| AuditError::Temporary(folder.to_owned(), error)
 }
 
@@ -182,18 +170,18 @@ impl Reading {
 
     /// Returns when frames were captured, without the frames whose timestamps are implausible, and
     /// the number of those frames.
-    fn believed(&self) -> (ActivityHistogram, u64) {
+    pub(crate) fn believed(&self) -> (ActivityHistogram, u64) {
         self.timeline.without_outliers()
     }
 
     /// Returns the name and the error of each input that could be read only in part.
-    fn damaged(&self) -> Vec<String> {
+    pub(crate) fn damaged(&self) -> Vec<String> {
         let inputs = self.inputs.iter().filter(|input| !input.passed_over);
         inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()
     }
 
     /// Combines the parts of a reading. Duplicates are not removed yet.
-    fn new(
+    pub(crate) fn new(
         inputs: Vec<InputRecord>,
         timeline: ActivityHistogram,
         flows: MergedFlows,
@@ -218,12 +206,12 @@ pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
 
 /// Locks a mutex, even if a thread panicked while it held the lock. The thread that joins the
 /// panicked one ends the work.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Restricts the first and last time of all frames to plausible timestamps.
-fn limit_to_believed_times(account: &mut FrameCounters, timeline: &ActivityHistogram) {
+pub(crate) fn limit_to_believed_times(account: &mut FrameCounters, timeline: &ActivityHistogram) {
     let (believed, doubted) = timeline.without_outliers();
     if doubted > 0 {
         (account.first, account.last) = Default::default();
@@ -233,7 +221,7 @@ fn limit_to_believed_times(account: &mut FrameCounters, timeline: &ActivityHisto
 }
 
 /// Returns the sums of the counters and of the losses of all inputs.
-fn total(inputs: &[InputRecord]) -> (FrameCounters, Loss) {
+pub(crate) fn total(inputs: &[InputRecord]) -> (FrameCounters, Loss) {
     let mut account = FrameCounters::default();
     let mut loss = Loss::default();
     for input in inputs {

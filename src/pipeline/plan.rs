@@ -112,7 +112,7 @@ pub struct Plan {
     /// The sources. Captures are sorted by name.
     pub sources: Vec<CaptureInput>,
     /// The sources that are not captures, keyed by their index in `sources`.
-    pub(super) origins: BTreeMap<usize, Arc<dyn Origin>>,
+    pub(crate) origins: BTreeMap<usize, Arc<dyn Origin>>,
     /// The number of worker threads.
     pub jobs: usize,
     /// The folder that tables spill to.
@@ -236,7 +236,7 @@ fn evidence_problem(
 }
 
 /// Returns the absolute path. Symbolic links are resolved in the part of it that exists.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));
     match existing {

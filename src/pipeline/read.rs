@@ -33,7 +33,7 @@ const MIN_ENTRIES: usize = 1 << 14;
 
 /// Reads all sources. If `retention.traces` is set, the tables remember each packet, so that
 /// duplicates can be removed.
-pub(super) fn run(
+pub(crate) fn run(
     plan: &Plan,
     progress: &Progress,
     retention: &Retention,
@@ -63,7 +63,7 @@ pub(super) fn run(
 }
 
 /// The batches that a worker receives.
-pub(super) struct Batches<'a> {
+pub(crate) struct Batches<'a> {
     sources: &'a Sources<'a>,
     tokens: Receiver<ReadToken>,
 }
@@ -114,7 +114,7 @@ impl Batches<'_> {
 }
 
 /// The records of the sources, and the result of each worker.
-pub(super) struct ReadResult<T> {
+pub(crate) struct ReadResult<T> {
     pub inputs: Vec<InputRecord>,
     /// The capture times of the frames that ready-made flows were built from.
     pub timeline: ActivityHistogram,
@@ -122,7 +122,7 @@ pub(super) struct ReadResult<T> {
 }
 
 /// Reads all sources. Each worker runs `work`, and the workers share the chunks.
-pub(super) fn read_batches<T: Send>(
+pub(crate) fn read_batches<T: Send>(
     plan: &Plan,
     progress: &Progress,
     work: impl Fn(&Batches<'_>) -> T + Sync,
@@ -286,7 +286,7 @@ fn describe_damage(what: &str, offset: u64, frames: usize) -> String {
 
 /// The counters that a worker keeps in addition to its tables.
 #[derive(Default)]
-pub(super) struct WorkerCounters {
+pub(crate) struct WorkerCounters {
     pub accounts: Vec<FrameCounters>,
     pub timeline: ActivityHistogram,
 }
@@ -295,7 +295,7 @@ pub(super) struct WorkerCounters {
 const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
 
 /// Returns whether frames with a non-IP EtherType may still carry IP packets.
-pub(super) fn may_carry_ip(ethertype: u16) -> bool {
+pub(crate) fn may_carry_ip(ethertype: u16) -> bool {
     const ARP: u16 = 0x0806;
     ethertype != ARP && !is_control(ethertype)
 }
@@ -320,7 +320,7 @@ fn is_long_enough(frame: &Frame) -> bool {
 }
 
 /// The link type of Ethernet (LINKTYPE_ETHERNET).
-pub(super) const ETHERNET: u16 = 1;
+pub(crate) const ETHERNET: u16 = 1;
 
 /// Returns the MAC addresses of a frame that cannot be decoded, as far as Ethernet shows them. The
 /// caller sets the reason.
@@ -342,7 +342,7 @@ fn end_slot(timeline: &mut ActivityHistogram, slot: &mut (Nanos, ActivityBucket)
 
 /// Excludes frames outside the requested time range, and frames that do not match the filter
 /// expression.
-pub(super) struct FrameFilter {
+pub(crate) struct FrameFilter {
     since: Option<Nanos>,
     until: Option<Nanos>,
     filter: Option<Filter>,
@@ -372,14 +372,14 @@ impl FrameFilter {
 }
 
 /// Returns a decoder with the options of the request.
-pub(super) fn decoder(request: &Request) -> Decoder {
+pub(crate) fn decoder(request: &Request) -> Decoder {
     Decoder::new(&request.vxlan_ports)
         .with_decapsulation(!request.no_decap)
         .with_stated_tunnels(request.tunnels.clone())
 }
 
 /// Decodes batches into tables of its own.
-pub(super) struct Worker<'a> {
+pub(crate) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
     store: &'a FlowStore,

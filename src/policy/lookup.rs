@@ -278,8 +278,8 @@ impl Policy {
 
     /// Infers the host on which a capture with loopback traffic was taken, if the inventory does
     /// not name it. It must be the only listed host that takes part in every conversation except
-    /// loopback traffic. Returns whether a host was found.
-    pub fn learn_loopback(&mut self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> bool {
+    /// loopback traffic. Returns the index of the host.
+    pub fn loopback_host(&self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> Option<usize> {
         let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
         for (a, b) in ends {
             if a.is_loopback() || b.is_loopback() {
@@ -300,11 +300,8 @@ impl Policy {
         }
         let mut common = common.unwrap_or_default().into_iter();
         match (loopback && self.inventory.on.is_none(), common.next(), common.next()) {
-            (true, Some(host), None) => {
-                self.inventory.on = Some(host);
-                true
-            }
-            _ => false,
+            (true, Some(host), None) => Some(host),
+            _ => None,
         }
     }
 

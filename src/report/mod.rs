@@ -15,8 +15,7 @@ mod json_text;
 mod line;
 mod markdown;
 mod page;
-mod pcapng;
-mod record;
+pub(crate) mod pcapng;
 mod text;
 mod text_table;
 mod window_folders;
@@ -35,7 +34,6 @@ pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};
 pub use page::write_live as live_page;
-pub use record::{Recorded, Recorder};
 pub use text_table::{TABLE_FORMATS, TextTable};
 pub use window_folders::WindowFolders;
 

@@ -11,7 +11,7 @@ use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeade
 use pcap_file::{DataLink, Endianness, PcapError};
 
 /// Begins a file. The comment is about the file as a whole.
-pub(super) fn begin<W: Write>(out: W, comment: Option<&str>) -> io::Result<PcapNgWriter<W>> {
+pub(crate) fn begin<W: Write>(out: W, comment: Option<&str>) -> io::Result<PcapNgWriter<W>> {
     let program = concat!("rasaudit ", env!("CARGO_PKG_VERSION"));
     let mut options: Vec<_> = comment
         .map(|text| SectionHeaderOption::Comment(text.to_owned().into()))
@@ -27,7 +27,7 @@ pub(super) fn begin<W: Write>(out: W, comment: Option<&str>) -> io::Result<PcapN
 }
 
 /// Adds an interface. `snaplen` is the number of bytes kept of each frame; zero means all bytes.
-pub(super) fn add_interface<W: Write>(
+pub(crate) fn add_interface<W: Write>(
     file: &mut PcapNgWriter<W>,
     link: u16,
     snaplen: u32,
@@ -45,7 +45,7 @@ pub(super) fn add_interface<W: Write>(
 }
 
 /// Returns the underlying I/O error unchanged, and any other error as an I/O error.
-pub(super) fn plain(error: PcapError) -> io::Error {
+pub(crate) fn plain(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,
         other => io::Error::other(other.to_string()),

@@ -29,8 +29,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::live::Control;
-use super::pages::LiveSnapshot;
+use super::options::Control;
+use super::snapshot::LiveSnapshot;
 
 /// The maximum number of concurrent connections. A further connection replaces the oldest one that
 /// has not sent a request. If there is none, the further connection is closed.

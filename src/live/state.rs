@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Reading;
 use crate::flow::{FlowStore, MergedFlows, StateLayout};
 use crate::model::{ActivityHistogram, Correction, InputRecord};
+use crate::pipeline::Reading;
 
 /// The first bytes of a file in the current layout. [`MARKS`] contains the marks of all layouts
 /// that can be read. `fixtures/stored` contains one file of each layout.

@@ -1,0 +1,78 @@
+//! The caller's side of a live audit: events, closed windows and the outcome.
+
+use std::time::{Duration, Instant};
+
+use super::state::StateError;
+use crate::flow::AggregationLevel;
+use crate::pipeline::{Audit, Reading};
+use crate::policy::Policy;
+use crate::report::Baseline;
+
+/// An event that a live audit reports while it runs.
+#[derive(Clone, Debug)]
+pub enum LiveEvent {
+    /// An interface does not exist yet (name). The audit keeps trying.
+    InterfaceMissing(String),
+    /// An interface can no longer be read (name and reason). The audit keeps trying.
+    InterfaceDown(String, String),
+    /// An interface is being read again, after it was down for this time.
+    InterfaceUp(String, Duration),
+    /// Memory ran short, and this many flows were aggregated to this level.
+    Aggregated(AggregationLevel, u64),
+    /// Memory ran short, and this many address claims, DNS queries, fragments and packets without
+    /// ports were dropped.
+    EvidenceDropped(u64),
+    /// The state of an earlier run is damaged. The one before it is used, if there is one.
+    StateBroken(StateError),
+    /// The state of an earlier run was restored, with this many flows.
+    Restored(u64),
+    /// The state could not be written.
+    NotSaved(StateError),
+    /// The state was written.
+    Saved,
+    /// All frames of the window were recorded.
+    Recorded,
+    /// A capture thread has not handed over its part of the window yet. The audit waits for it.
+    Waiting,
+    /// Idle flows could not be written to disk and stay in memory.
+    NotSpilled(String),
+    /// Frames could not be recorded. Recording is attempted again in the next window.
+    NotRecorded(String),
+    /// This many frames of the window are missing from the recorded files, because the disk did not
+    /// keep up with the traffic or could not be written to. The audit itself contains them.
+    RecordingGap(u64),
+}
+
+/// A closed window.
+pub struct WindowClosed<'a> {
+    /// The audit of this window.
+    pub window: &'a Audit<&'a mut Reading>,
+    /// The audit of all windows so far.
+    pub all: &'a Audit<&'a mut Reading>,
+    /// The findings of all windows before this one.
+    pub before: &'a Baseline,
+    /// When the window ended.
+    pub ended: Instant,
+}
+
+/// The caller's side of a live audit: receives its events and supplies the policy.
+pub trait Listener: Sync {
+    /// Receives an event.
+    fn on_event(&self, event: &LiveEvent);
+    /// Loads the policy from its files again. Returns `None` if they are not valid. The
+    /// implementation reports the errors.
+    fn reload(&self) -> Option<Policy>;
+    /// Receives a closed window. The implementation reports its own errors, which do not end the
+    /// audit.
+    fn on_window_closed(&self, closed: &WindowClosed<'_>);
+}
+
+/// The outcome of a live audit.
+pub struct LiveOutcome {
+    /// Whether the findings of all windows together fail the audit.
+    pub failed: bool,
+    /// Whether nothing was checked although a check was required.
+    pub unchecked: bool,
+    /// Whether an interface could not be read for some time.
+    pub partial: bool,
+}

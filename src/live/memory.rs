@@ -1,0 +1,101 @@
+//! Keeps a live audit within its memory: aggregates flows and drops side evidence, and counts both.
+
+use std::sync::Arc;
+
+use super::LiveContext;
+use super::listener::LiveEvent;
+use crate::flow::{AggregationLevel, MergedFlows};
+use crate::pipeline::{AuditError, Worker, lock, temporary};
+
+/// The number of shares that memory is divided into. One share each is for the tables of all
+/// threads, the tables of the window that is judged, the tables of all windows, and the judgement
+/// of all windows. While a window is closed, some tables exist twice. Buffers and reports take the
+/// rest.
+const MEMORY_SHARES: usize = 10;
+
+/// The divisor of `max_memory` that gives the limit for idle flows on disk, because all of them are
+/// read for each window and written into the state.
+const DISK_DIVISOR: usize = 4;
+
+/// The estimated size in bytes of a conversation while it is judged and reported, including its
+/// findings.
+const JUDGED_CONVERSATION_BYTES: usize = 2048;
+
+/// The estimated size in bytes of one entry of each kind of side evidence (address claims, DNS
+/// queries and so on) together.
+const SIDE_EVIDENCE_BYTES: usize = 2048;
+
+/// Aggregates flows if they exceed their share of memory, or if judging them would.
+pub(super) fn stay_bounded(
+    shared: &LiveContext<'_>,
+    flows: &mut MergedFlows,
+) -> Result<(), AuditError> {
+    let is_listed = Arc::clone(&lock(&shared.is_listed));
+    let share = shared.watch.max_memory / MEMORY_SHARES;
+    let dropped = flows.keep_at_most(share / SIDE_EVIDENCE_BYTES);
+    if dropped > 0 {
+        shared.listener.on_event(&LiveEvent::EvidenceDropped(dropped));
+    }
+    let fits = |flows: &MergedFlows| {
+        let on_disk = flows.idle_size().1 <= (shared.watch.max_memory / DISK_DIVISOR) as u64;
+        let conversations = flows.estimated_conversations();
+        on_disk && flows.memory() <= share && conversations <= share / JUDGED_CONVERSATION_BYTES
+    };
+    if !fits(flows) {
+        // A flow that was spilled several times is counted several times until its file is
+        // rewritten.
+        flows.compact_idle().map_err(temporary(&shared.plan.temp))?;
+    }
+    for level in AggregationLevel::ALL {
+        if fits(flows) {
+            break;
+        }
+        let count = flows.aggregate(*level, &*is_listed).map_err(temporary(&shared.plan.temp))?;
+        if count > 0 {
+            shared.listener.on_event(&LiveEvent::Aggregated(*level, count));
+        }
+    }
+    Ok(())
+}
+
+/// What one capture thread did to stay within its share of memory.
+#[derive(Default)]
+pub(super) struct ThreadMemory {
+    /// The number of flows that were aggregated, by level.
+    pub aggregated: Vec<(AggregationLevel, u64)>,
+    /// The number of entries of side evidence that were dropped.
+    pub dropped: u64,
+    /// The size of the tables, in bytes, from which aggregation is attempted again.
+    retry_above: usize,
+}
+
+impl ThreadMemory {
+    /// Aggregates flows if the tables exceed this thread's share of memory.
+    pub fn bound(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>) {
+        let watch = shared.watch;
+        let threads = (watch.threads * watch.interfaces.len()).max(1);
+        let budget = watch.max_memory / MEMORY_SHARES / threads;
+        let held = worker.tables().memory();
+        if held <= budget || held < self.retry_above {
+            return;
+        }
+        self.dropped += worker.tables_mut().keep_at_most(budget / 4 / SIDE_EVIDENCE_BYTES);
+        let is_listed = Arc::clone(&lock(&shared.is_listed));
+        for level in AggregationLevel::ALL {
+            // Aggregation continues down to half of the budget. Otherwise, it would soon be needed
+            // again.
+            if worker.tables().memory() <= budget / 2 {
+                break;
+            }
+            let count = worker.tables_mut().aggregate(*level, &*is_listed);
+            if count > 0 {
+                match self.aggregated.iter_mut().find(|(known, _)| known == level) {
+                    Some((_, total)) => *total += count,
+                    None => self.aggregated.push((*level, count)),
+                }
+            }
+        }
+        // If aggregation gained little, it is not attempted again for each batch.
+        self.retry_above = worker.tables().memory() / 4 * 5;
+    }
+}

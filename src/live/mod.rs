@@ -1,0 +1,233 @@
+//! Audits network interfaces continuously: judges each window of traffic alone and together with
+//! all windows before it.
+//!
+//! ```text
+//!  capture thread: interface --> batch --> its own tables --+
+//!                                 |                         | at the end of a window
+//!                                 v                         v
+//!                           recorder thread            window loop --> listener --> http, syslog
+//!                                                           |
+//!                                                         state
+//! ```
+//!
+//! Each interface has at least one capture thread, which reads frames and decodes them into tables
+//! of its own. There is no queue between the kernel and the tables. When a window is closed, each
+//! thread hands over its tables and continues with empty ones, so that the capture never stops.
+
+mod capture_thread;
+mod http;
+mod listener;
+mod memory;
+mod metrics;
+mod options;
+mod recorder;
+mod sandbox;
+mod snapshot;
+mod state;
+mod syslog;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::unbounded;
+
+use crate::capture::{CaptureInput, LiveCapture};
+use crate::flow::{FlowStore, HashSeed, PrefixRetention, Retention, WindowCarryOver};
+use crate::pipeline::{
+    Audit, AuditError, ETHERNET, FlowRetention, Limits, Plan, Reading, Request, temporary,
+};
+use crate::policy::Policy;
+use crate::report::Baseline;
+
+use capture_thread::{CaptureThread, OpenCapture, open_all};
+use memory::stay_bounded;
+use recorder::{Recorded, RecorderThread, RotatedFiles};
+use state::StateFolder;
+use window::{WindowLoop, empty, restored};
+
+pub use http::{Auth, ServeError, listen, serve};
+pub use listener::{Listener, LiveEvent, LiveOutcome, WindowClosed};
+pub use options::{Control, LiveOptions};
+pub use sandbox::{ConfineError, Confinement, Sandbox, confine};
+pub use snapshot::{Duty, LiveSnapshot};
+pub use state::StateError;
+pub use syslog::{Syslog, SyslogTarget, UnknownTarget};
+
+/// The interval at which a waiting thread checks for requests.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The data that the threads of a live audit share.
+struct LiveContext<'a> {
+    plan: &'a Plan,
+    watch: &'a LiveOptions,
+    limits: &'a Limits,
+    control: &'a Control,
+    retention: &'a Retention,
+    /// The store that creates the empty tables of this run.
+    store: &'a FlowStore,
+    /// The number of the open window.
+    window: AtomicU64,
+    /// Returns whether the inventory lists an address.
+    is_listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
+    end: AtomicBool,
+    listener: &'a dyn Listener,
+    recorder: Option<&'a RecorderThread>,
+}
+
+impl LiveContext<'_> {
+    /// Judges a reading, whose flows stay in place for the next window.
+    fn judge<'r>(
+        &self,
+        reading: &'r mut Reading,
+        policy: &Arc<Policy>,
+    ) -> Result<Audit<&'r mut Reading>, AuditError> {
+        let progress = &self.control.progress;
+        let policy = Some(Arc::clone(policy));
+        Audit::judged(self.plan, reading, policy, None, self.limits, progress, FlowRetention::Keep)
+    }
+}
+
+/// The open resources of a live audit, after the privileges to open more were given up.
+pub struct LiveSetup {
+    captures: Vec<OpenCapture>,
+    state: Option<StateFolder>,
+    files: Option<RotatedFiles>,
+    /// Descriptions of the privileges that could not be given up.
+    pub unconfined: Vec<String>,
+}
+
+/// Opens all resources and then gives up the privileges to open more. This applies to the calling
+/// thread and to the threads that it starts afterwards.
+pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
+    let captures = open_all(watch)?;
+    let state = watch.state.as_deref().map(StateFolder::open).transpose();
+    let state = state.map_err(|failed| AuditError::Output(failed.path, failed.error))?;
+    let files =
+        watch.record.as_ref().map(|record| rotated_files(watch, record, &captures)).transpose()?;
+    let unconfined =
+        confine(&watch.confinement).map_err(|error| AuditError::Confinement(error.into()))?;
+    Ok(LiveSetup { captures, state, files, unconfined })
+}
+
+/// Runs the live audit until `control` requests the end or the last window is closed.
+pub fn watch(
+    watch: &LiveOptions,
+    LiveSetup { captures, state, files, .. }: LiveSetup,
+    policy: Policy,
+    limits: &Limits,
+    control: &Control,
+    listener: &dyn Listener,
+) -> Result<LiveOutcome, AuditError> {
+    let policy = Arc::new(policy);
+    let recorder = files.map(RecorderThread::start);
+    let plan = plan(watch).with_stated_tunnels(&policy);
+    let seed = HashSeed::new();
+    let store = FlowStore::new(&seed, plan.temp.clone());
+    let retention = Retention { traces: false, parts: PrefixRetention::All };
+    let mut all = restored(state.as_ref(), &store, listener)?
+        .map_or_else(|| empty(watch, &store), Ok)
+        .map_err(temporary(&plan.temp))?;
+    let shared = LiveContext {
+        plan: &plan,
+        watch,
+        limits,
+        control,
+        retention: &retention,
+        store: &store,
+        window: AtomicU64::new(0),
+        is_listed: Mutex::new(listing(&policy)),
+        end: AtomicBool::new(false),
+        listener,
+        recorder: recorder.as_ref(),
+    };
+    let mut baseline = Baseline::default();
+    if all.account.frames > 0 {
+        // This run may have less memory than the earlier one.
+        stay_bounded(&shared, &mut all.flows)?;
+        // Findings from before the restart are not new.
+        shared.judge(&mut all, &policy)?.remember(&mut baseline);
+    }
+    let threads = captures.len();
+    thread::scope(|scope| {
+        let (sender, parts) = unbounded();
+        for open in captures {
+            let shared = &shared;
+            let sender = sender.clone();
+            scope.spawn(move || CaptureThread::new(shared, open).run(&sender));
+        }
+        drop(sender);
+        let windows = WindowLoop {
+            shared: &shared,
+            state: state.as_ref(),
+            parts,
+            threads,
+            policy,
+            baseline,
+            carry_over: WindowCarryOver::default(),
+        };
+        let result = windows.run(all);
+        // The threads must end even if an error ended the loop.
+        shared.end.store(true, Ordering::Relaxed);
+        shared.window.fetch_add(1, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Returns a function that checks whether the inventory of a policy lists an address, either as an
+/// address of a host or in a network.
+fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
+    let listed: BTreeSet<IpAddr> =
+        policy.inventory.hosts.iter().flat_map(|host| host.addresses.iter().copied()).collect();
+    let networks: Vec<_> = policy.inventory.networks.iter().map(|network| network.cidr).collect();
+    Arc::new(move |address| {
+        listed.contains(&address) || networks.iter().any(|network| network.contains(&address))
+    })
+}
+
+/// Returns the plan for decoding batches. Each interface is a source.
+fn plan(watch: &LiveOptions) -> Plan {
+    let source = |name: &String| CaptureInput {
+        path: None,
+        name: name.clone(),
+        size: 0,
+        found: false,
+        same_as: None,
+    };
+    let request = Request {
+        max_memory: watch.max_memory,
+        no_decap: watch.no_decap,
+        vxlan_ports: watch.vxlan_ports.clone(),
+        ..Request::default()
+    };
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Plan {
+        sources: watch.interfaces.iter().map(source).collect(),
+        origins: BTreeMap::new(),
+        jobs,
+        // The folder of the state stays writable when file access is confined.
+        temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),
+        request,
+    }
+}
+
+/// Returns the files into which frames are recorded. The first one is open.
+fn rotated_files(
+    watch: &LiveOptions,
+    (path, size, files): &(PathBuf, u64, usize),
+    captures: &[OpenCapture],
+) -> Result<RotatedFiles, AuditError> {
+    let recorded = |(number, name): (usize, &String)| {
+        let open = captures.iter().find(|open| open.interface == number);
+        let link = open.and_then(|open| open.capture.as_ref()).map_or(ETHERNET, LiveCapture::link);
+        Recorded { name: name.clone(), link, snaplen: watch.capture.snaplen }
+    };
+    let interfaces = watch.interfaces.iter().enumerate().map(recorded).collect();
+    RotatedFiles::new(path, *size, *files, interfaces)
+        .map_err(|failed| AuditError::Output(failed.path, failed.error))
+}
