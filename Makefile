@@ -29,8 +29,8 @@ demo: need-build
 	@echo 'The page to look at: target/demo-report/report.html'
 	@echo
 	@echo 'The three findings are the faults that were injected into the lab farm: a dropped port, a closed'
-	@echo 'port, and a client that talks straight to a broker (fixtures/README.md). An audit that finds'
-	@echo 'something exits with 1.'
+	@echo 'port, and a client that connects directly to a broker (fixtures/README.md). An audit with'
+	@echo 'findings exits with 1.'
 
 test: need-build need-test
 	cargo test --locked

@@ -146,8 +146,9 @@ const LOST: [(&str, &str, &str); 7] = [
     ("farm-running", "10.20.9.102 10.20.1.21 tcp 443 documented matrix", SERVES),
 ];
 
-const GUESSED: &str = "A flow whose direction is a guess is judged by itself.";
-const SERVES: &str = "That an endpoint serves, as another flow proves, is a guess about this one.";
+const GUESSED: &str = "A flow whose direction is a guess is judged separately.";
+const SERVES: &str =
+    "If another flow proves that an endpoint is a server, this is only a guess about the flow.";
 
 /// Returns the section of `docs/accuracy.md` that counts the claims which are still certain, for
 /// the lab farms and for one that was running before its capture.
@@ -161,9 +162,9 @@ fn still_certain() -> String {
     let mut text = "
 ## Findings still certain
 
-`tests/data/honest.tsv` lists the claims that were certain, and true, when audits still trusted every host. The table shows
-how many of them are certain now that [threat-model.md](threat-model.md) applies, for `farm-running`, which was running before
-its capture began, and for the lab farms.
+`tests/data/honest.tsv` lists the true claims that were certain when audits still trusted every host. The table shows how
+many of them are certain with the [threat model](threat-model.md), for `farm-running`, which was already running when its
+capture began, and for the lab farms.
 
 | farm | certain claims | of them findings | no longer certain | of them findings |
 | --- | --- | --- | --- | --- |
@@ -246,8 +247,8 @@ three times.
   port, or do not give the finding.
 - Recall is the share of findings that do not change, whether they are certain or not.
 
-`UPDATE_GOLDEN=1 cargo test --test accuracy` writes this page. The test allows at most 1 % of the certain claims to be false,
-and at most 1 % of the certain findings alone.
+`UPDATE_GOLDEN=1 cargo test --test accuracy` writes this page. The test fails if more than 1% of the certain claims, or of the
+certain findings alone, are false.
 
 | lost | certain claims | of them false | certain findings | of them false | uncertain claims | recall |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -335,7 +335,7 @@ fn reports_are_whole_or_not_there() {
     let (code, _, err) =
         run(&["audit", &healthy, "-i", &inventory, "--out", &file.display().to_string()]);
     assert_eq!(code, 2);
-    assert!(err.contains("needs a folder"), "{err}");
+    assert!(err.contains("need a folder"), "{err}");
     assert_eq!(fs::read_to_string(&file).expect("unchanged"), "mine");
     // A failed run does not leave a new folder behind. A successful one keeps the other files of an
     // existing folder.
@@ -459,7 +459,9 @@ fn a_terminal_that_makes_links_gets_one_to_the_page() {
         stdout(&command.output().expect("the program runs"))
     };
     let page = out.join("report.html");
-    assert!(page.exists() || told("0").contains(&format!("{} (for a browser)", page.display())));
+    assert!(
+        page.exists() || told("0").contains(&format!("{} (open it in a browser)", page.display()))
+    );
     let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     let address = page.display().to_string().replace(' ', "%20");
     let link = format!("\u{1b}]8;;file://{}{address}\u{1b}\\{}", host.trim(), page.display());

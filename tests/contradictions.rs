@@ -45,7 +45,7 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0][..3], ["role-mismatch", "rdsh1", "yes"]);
     assert!(
-        found[0][3].contains("serves TCP 30006, which only RAS Provider Agent serves"),
+        found[0][3].contains("serves TCP 30006, which only the role RAS Provider Agent serves"),
         "{found:?}"
     );
     let both = inventory("").replace("[\"rdsh-agent\"]", "[\"rdsh-agent\", \"provider-agent\"]");
@@ -160,7 +160,8 @@ fn a_host_in_no_list_is_told_with_what_it_does() {
         json["findings"].as_array().expect("findings").iter().find(|f| f["code"] == "unknown-host");
     let trace = finding.expect("the finding")["trace"].to_string();
     assert!(
-        trace.contains("10.1.0.99 does what RAS RD Session Host Agent") && trace.contains("would"),
+        trace.contains("10.1.0.99 does what a host with the role RAS RD Session Host Agent")
+            && trace.contains("would"),
         "{trace}"
     );
 }

@@ -157,26 +157,26 @@ fn a_state_is_told_with_what_it_rests_on() {
     for (code, rests_on) in [
         (
             "wrong-source",
-            "state established: SYN of the client, SYN-ACK of the server, and the client acknowledges it",
+            "state established: the client sent a SYN, the server sent a SYN-ACK, and the client acknowledged it",
         ),
         (
             "wrong-source",
             "seen from the client: SYN, ACK, data, FIN; from the server: SYN-ACK, ACK, data, FIN",
         ),
-        ("refused", "state refused: RST of the server, answering a SYN"),
+        ("refused", "state refused: the server answered a SYN with an RST"),
         ("refused", "seen from the client: SYN; from the server: RST"),
         (
             "rejected",
-            "10.20.1.31 answered a packet of the client with ICMP: administratively prohibited",
+            "10.20.1.31 answered a packet from the client with an ICMP error: administratively prohibited",
         ),
-        ("unanswered", "state unanswered: asked and not answered"),
+        ("unanswered", "state unanswered: the server did not reply"),
         ("unanswered", "seen from the client: SYN; from the server: nothing"),
         (
             "half-open",
-            "state half-open: SYN-ACK of the server, and nothing of the client that answers it",
+            "state half-open: the server sent a SYN-ACK, and the client never replied to it",
         ),
         ("half-open", "seen from the client: SYN; from the server: SYN-ACK"),
-        ("wrong-transport", "state established: both sides spoke"),
+        ("wrong-transport", "state established: both sides sent packets"),
         ("address-conflict", " claimed it in "),
         ("never-attempted", " unicast packets within "),
     ] {

@@ -18,8 +18,8 @@ Generated from the lists in the code by `tests/decoding.rs`; do not edit.
 
 Every frame is counted once, either as an observation or as skipped for one of the reasons at the end of
 this page. If a packet carries another packet, the innermost one is audited. The column `tags` of
-`conversations.csv` then shows its encapsulation, and the column `outer` the ends of its tunnels (for a
-mirror, the sensor and its target). `--no-decap` audits the tunnels themselves. If the inner packet cannot
+`conversations.csv` then shows its encapsulation, and the column `outer` shows the endpoints of its tunnels
+(for a mirror, the sensor and its target). `--no-decap` audits the tunnels themselves. If the inner packet cannot
 be decoded, for example because a mirror truncated it, the outer packet is the observation
 (`opaque_tunnels` in `audit.json`).
 
@@ -74,14 +74,14 @@ fn document() -> String {
     let ethertypes = section(
         "Inside Ethernet",
         "",
-        &["ethertype", "what", "described in", "since"],
+        &["EtherType", "content", "described in", "since"],
         ethertypes.chain([snap]),
     );
     let tunnels = TUNNELS.iter();
     let tunnels = section(
         "Tunnels",
         "",
-        &["tag", "where", "described in", "since"],
+        &["tag", "carried in", "described in", "since"],
         tunnels.map(|(_, name, over, document, since)| {
             format!("| `{name}` | {over} | {document} | {since} |")
         }),
@@ -91,16 +91,16 @@ fn document() -> String {
         loses.entry(wrapper.loses).or_default().push(wrapper.name);
     }
     let loses = section(
-        "What a wrapper cannot carry",
-        "The tests wrap the same frames in each of the following ways, and require the same verdicts, states and\n\
-         directions (`tests/links.rs`). The table shows the evidence that each wrapper loses:",
-        &["lost", "in"],
+        "Evidence that encapsulations lose",
+        "The tests encapsulate the same frames in each of the following ways and require the same verdicts, states\n\
+         and directions (`tests/links.rs`). The table shows the evidence that each encapsulation loses:",
+        &["lost", "encapsulations"],
         loses.iter().map(|(what, who)| format!("| {what} | {} |", who.join(", "))),
     );
     let reasons = section(
-        "Frames that are not observed",
-        "An unknown link type is reported with its number and its name in the registry.",
-        &["reason", "what to do about it"],
+        "Skipped frames",
+        "Reports name each unknown link type by its number and its name in the registry.",
+        &["reason", "remedy"],
         SkipReason::ALL.iter().map(|r| format!("| `{r}` | {} |", r.advice().unwrap_or("nothing"))),
     );
     [HEAD, &links, "\n", &ethertypes, "\n", &tunnels, TAIL, "\n", &loses, "\n", &reasons].concat()

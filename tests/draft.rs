@@ -290,7 +290,7 @@ fn a_domain_is_drafted_without_a_wrong_role() {
         }
         // The draft lists the evidence that the hosts in the network are clients, and the overlay
         // that the domain needs.
-        assert!(drafted.contains("opens TCP 443 at"), "{drafted}");
+        assert!(drafted.contains(" on TCP 443"), "{drafted}");
         let overlays = table["farm"]["overlays"].as_array().expect("overlays");
         assert_eq!(overlays[0].as_str(), Some("windows-domain"));
         // No feature is guessed from the traffic of domain members.

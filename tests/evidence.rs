@@ -240,7 +240,7 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
             assert!(all.iter().all(|comment| comment.contains(id)), "{all:?}");
             let beside = |comment: &&String| {
                 comment.contains("the broadcast that was answered")
-                    || comment.contains("DNS answer to the client with the server's address")
+                    || comment.contains("DNS reply to the client with the server's address")
             };
             let own = all.len() - all.iter().filter(beside).count();
             // Supporting frames may also belong to the conversation itself, for example an answer
@@ -333,12 +333,12 @@ fn each_kind_of_ground_is_shown() {
     wire.ip(21, "10.1.0.254", GW, 1, &error);
     let told_of = evidence(&farm(""), &wire);
     let refused = comments(&told_of, "refused");
-    let syn = format!("SYN of the client {RDSH}");
-    let rst = format!("RST of the server {BROKER}");
+    let syn = format!("SYN from the client {RDSH}");
+    let rst = format!("RST from the server {BROKER}");
     assert_eq!(refused, [syn.as_str(), &rst, &syn, &rst]);
     let rejected = comments(&told_of, "rejected");
-    let error = format!("ICMP error from 10.1.0.254 about a packet of the client {GW}");
-    assert_eq!(rejected, [format!("SYN of the client {GW}"), error]);
+    let error = format!("ICMP error from 10.1.0.254 about a packet from the client {GW}");
+    assert_eq!(rejected, [format!("SYN from the client {GW}"), error]);
 
     // The handshake of another flow, on which the guess of the direction is based.
     let mut wire = Wire::default();
@@ -346,9 +346,10 @@ fn each_kind_of_ground_is_shown() {
     wire.tcp(1, (BROKER, 9100), (PC, 50_000), ACK, 10);
     wire.connect(1000, (DC, 50_009), (BROKER, 9100));
     let told_of = evidence(&farm(""), &wire);
-    let proved = told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("proves")));
+    let proved =
+        told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("shows which host serves")));
     let proved = proved.expect("a proof");
-    let proof = format!("proves which host serves the port: SYN-ACK of the server {BROKER}");
+    let proof = format!("shows which host serves the port: SYN-ACK from the server {BROKER}");
     assert!(proved.frames.iter().any(|f| f.3.contains(&proof)), "{proved:?}");
 
     // A server name: the client's ClientHello and the resolver's answer to that client. An answer
@@ -361,8 +362,8 @@ fn each_kind_of_ground_is_shown() {
     wire.start(100, (RDSH, 50_000), (outside, 443), &client_hello(name, false, 0), 2000);
     let told_of = evidence(&farm(""), &wire);
     let named = comments(&told_of, "unknown-host");
-    assert!(named.contains(&format!("TLS hello of the client {RDSH}")), "{named:?}");
-    let names = named.iter().filter(|c| *c == "DNS answer to the client with the server's address");
+    assert!(named.contains(&format!("TLS hello from the client {RDSH}")), "{named:?}");
+    let names = named.iter().filter(|c| *c == "DNS reply to the client with the server's address");
     assert_eq!(names.count(), 1, "{named:?}");
 
     // An address conflict: the claims of both MAC addresses.
@@ -390,9 +391,10 @@ fn an_answer_is_shown_with_the_broadcast_that_it_answers() {
     wire.udp(0, (PC, 50_000), ("10.1.0.255", 9999));
     wire.udp(5, (RDSH, 9999), (PC, 50_000));
     let told_of = evidence(&farm(""), &wire);
-    let answered = told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("of the server")));
+    let answered =
+        told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("from the server")));
     let answered = answered.expect("the answer");
-    let broadcast = format!("the broadcast that was answered: data of the client {PC}");
+    let broadcast = format!("the broadcast that was answered: data from the client {PC}");
     assert!(answered.frames[0].3.ends_with(&broadcast), "{answered:?}");
     assert_eq!(answered.frames.len(), 2, "{answered:?}");
 }
@@ -413,7 +415,11 @@ fn a_flood_of_findings_leaves_the_evidence_bounded() {
     let (with, without): (Vec<&Told>, Vec<&Told>) =
         told_of.iter().partition(|told| !told.frames.is_empty());
     assert_eq!(with.len(), 512);
-    assert!(without.iter().all(|t| t.note.starts_with("left out: the 512")), "{:?}", without[0]);
+    assert!(
+        without.iter().all(|t| t.note.starts_with("omitted: only the 512")),
+        "{:?}",
+        without[0]
+    );
 }
 
 /// A user's session triggers further connections. A missing one is a finding whose evidence is that
@@ -433,12 +439,12 @@ fn what_made_a_flow_due_is_its_evidence() {
         told_of.iter().filter(|t| t.code == "never-attempted" && !t.frames.is_empty()).collect();
     assert!(!due.is_empty(), "{told_of:?}");
     for told in due {
-        let what = format!("makes the traffic due: SYN of the client {PC}");
+        let what = format!("triggers the expected traffic: SYN from the client {PC}");
         assert!(told.frames[0].3.ends_with(&what), "{told:?}");
     }
     // A finding about steady traffic is not based on any frame.
     let steady = told_of.iter().find(|t| t.code == "never-attempted" && t.frames.is_empty());
-    assert!(steady.is_some_and(|t| t.note.contains("rests on an absence")), "{told_of:?}");
+    assert!(steady.is_some_and(|t| t.note.contains("about missing traffic")), "{told_of:?}");
 }
 
 /// The evidence file of a finding stays small, regardless of the amount of traffic, and states what
@@ -501,20 +507,20 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     // The folder contains a file that no audit wrote.
     fs::write(folder.join("notes.txt"), "mine").expect("writable");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("contains notes.txt") && err.contains("a folder of its own"), "{err}");
+    assert!(err.contains("contains notes.txt") && err.contains("needs a separate folder"), "{err}");
     assert_eq!(fs::read(folder.join("notes.txt")).expect("it stays"), b"mine");
     fs::remove_file(folder.join("notes.txt")).expect("the file");
     // The folder contains the user's own capture, named like evidence, or evidence that was edited.
     let own = folder.join("202611211200.pcapng");
     fs::copy(&capture, &own).expect("a copy");
     let err = refused(&[&own], &folder, &with);
-    assert!(err.contains("is in that folder"), "{err}");
+    assert!(err.contains("the folder contains the input"), "{err}");
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("contains 202611211200.pcapng"), "{err}");
     fs::remove_file(&own).expect("it stays");
     let worked_on = folder.join(format!("{}.pcapng", now[0].id));
     let err = refused(&[&worked_on], &folder, &with);
-    assert!(err.contains("is in that folder"), "{err}");
+    assert!(err.contains("the folder contains the input"), "{err}");
     fs::write(&worked_on, "changed").expect("writable");
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("which an earlier audit did not write"), "{err}");
@@ -530,12 +536,12 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     )
     .expect("writable");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("contains ") && err.contains("a folder of its own"), "{err}");
+    assert!(err.contains("contains ") && err.contains("needs a separate folder"), "{err}");
     fs::rename(&index, scratch.path().join("index.csv")).expect("a move");
     fs::write(scratch.path().join("index.csv"), text).expect("writable");
     std::os::unix::fs::symlink(scratch.path().join("index.csv"), &index).expect("a link");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("a folder of its own"), "{err}");
+    assert!(err.contains("needs a separate folder"), "{err}");
     // The folder contains files that are named like evidence, but no index.
     let other = scratch.path().join("other");
     fs::create_dir(&other).expect("a folder");
@@ -549,19 +555,19 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     // below the input would be read as input by the next audit.
     let new = scratch.path().join("new");
     let err = refused(&[Path::new("-")], &new, &with);
-    assert!(err.contains("standard input does not allow"), "{err}");
+    assert!(err.contains("not possible with standard input"), "{err}");
     let captures = scratch.path().join("captures");
     fs::create_dir(&captures).expect("a folder");
     fs::copy(&capture, captures.join("a.pcap")).expect("a copy");
     let err = refused(&[&captures], &captures.join("x/../y"), &with);
-    assert!(err.contains("is inside") && err.contains("which is read"), "{err}");
+    assert!(err.contains("is inside the input folder"), "{err}");
     let err = refused(&[&capture], &new, &[]);
     assert!(err.contains("--inventory"), "{err}");
     // Reports and evidence must not share a folder.
     let same = new.display().to_string();
     for out in [same.clone(), format!("{same}/report")] {
         let err = refused(&[&capture], &new, &[&with[..], &["--out", &out]].concat());
-        assert!(err.contains("a folder of its own"), "{err}");
+        assert!(err.contains("needs a separate folder"), "{err}");
     }
     assert!(!new.exists() && !captures.join("y").exists(), "nothing is left behind");
 }

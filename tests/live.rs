@@ -351,7 +351,7 @@ fn wrong_words_are_told_before_anything_starts() {
     };
     let (code, told) = run(&["no-such-interface"]);
     assert_eq!(code, Some(2));
-    assert!(told.contains("no-such-interface cannot be captured"), "{told}");
+    assert!(told.contains("no-such-interface cannot be used for a capture"), "{told}");
     let (code, told) = run(&["lo", "--filter", "prot 5"]);
     assert_eq!((code, told.contains("--filter")), (Some(2), true), "{told}");
     assert_eq!(run(&["lo", "--every", "0"]).0, Some(2));
@@ -360,7 +360,7 @@ fn wrong_words_are_told_before_anything_starts() {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("permissions");
     }
     let (code, told) = run(&["lo"]);
-    assert_eq!((code, told.contains("others may write it")), (Some(2), true), "{told}");
+    assert_eq!((code, told.contains("other users can write to it")), (Some(2), true), "{told}");
 }
 
 #[test]

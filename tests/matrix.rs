@@ -360,7 +360,7 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
 const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5001",
-        "decided as unexpected-port/port-not-in-matrix",
+        "the ruling for its example is unexpected-port/port-not-in-matrix",
     ),
     ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,", "has no example"),
     (
@@ -382,7 +382,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,doubtful,,,,,,,,broker > ad-dc tcp/5000",
-        "has no note that says why",
+        "has no note that gives the reason",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
@@ -404,7 +404,7 @@ const LINT_CASES: &[(&str, &str)] = &[
           b,broker,guest-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > guest-agent tcp/5000\n\
           c,broker,remote-pc-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > remote-pc-agent tcp/5000\n\
           d,broker,session-host,tcp,5000,5000,,,,p,q,,,,,,,,,broker > rdsh-agent tcp/5000",
-        "d: never decides",
+        "d: never applies",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,broadcast,,p,q,,,,,,,,,broker > broadcast tcp/5000",
@@ -430,7 +430,10 @@ const LINT_CASES: &[(&str, &str)] = &[
         "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,,,,,,,broker > ad-dc tcp/5000",
         "has no watch time (watch_s)",
     ),
-    ("a,broker,ad-dc,tcp,5000,5000,,,feature,p,q,,,,,,,,,broker > ad-dc tcp/5000", "names none"),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,feature,p,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "names no feature",
+    ),
     ("a,broker,ad-dc,tcp,0,0,,,,p,q,,,,,,,,,broker > ad-dc tcp/0", "port 0"),
     (
         "a,localhost,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
@@ -438,7 +441,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,g,,g,60,,,broker > ad-dc tcp/5000",
-        "has its own group as trigger",
+        "has its own group as its trigger",
     ),
     (
         "a,broker,ad-dc,udp,5000,5000,,broadcast,,p,q,,,g,,,,,,broker > broadcast udp/5000\n\
@@ -452,12 +455,12 @@ const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,g,every-pair,,60,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5001,5001,,,steady,p,q,,,g,one-source,,60,,,broker > ad-dc tcp/5001",
-        "b: needs one-source",
+        "b: requires one-source",
     ),
     (
         "a,broker,gateway,tcp,100,200,,,,p,q,,,,,,,,,broker > gateway-forwarding tcp/100\n\
              b,broker,gateway-normal,tcp,150,250,,,,p,q,,,,,,,,,broker > gateway-normal tcp/250",
-        "b: its ports overlap with those of a for common roles",
+        "b: its ports overlap with those of a for some roles",
     ),
     (
         "a,any,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,internal,broker > ad-dc tcp/5000",
@@ -467,7 +470,10 @@ const LINT_CASES: &[(&str, &str)] = &[
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,external,broker > ad-dc tcp/5000",
         "external, but not open to all hosts",
     ),
-    ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker to ad-dc", "an example is FROM > TO"),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker to ad-dc",
+        "an example must have the form FROM > TO",
+    ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,gateway > ad-dc tcp/5000",
         "no host can have the role \"gateway\"",

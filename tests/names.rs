@@ -433,7 +433,7 @@ fn a_finding_tells_what_its_name_rests_on() {
     let findings = json["findings"].as_array().expect("findings");
     let finding = findings.iter().find(|f| f["code"] == "unknown-host").expect("the finding");
     let trace = finding["trace"].to_string();
-    assert!(trace.contains("by the client's own word alone"), "{trace}");
+    assert!(trace.contains("according to the client's own request alone"), "{trace}");
     assert!(finding["doubt"].to_string().contains("name"), "{finding}");
     let csv = audit(&[file], "conversations", &[]);
     assert!(csv.contains(",\\061cmd\\040\\041\\124x.evil.example,"), "{csv}");

@@ -297,7 +297,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
     let wrong = run(&farm("ras-19", "overlays = [\"windows-domian\"]", ""), &[]);
     assert!(
         stderr(&wrong).contains(
-            "a.toml:3: no overlay is called \"windows-domian\"; did you mean \"windows-domain\"?"
+            "a.toml:3: there is no overlay named \"windows-domian\"; did you mean \"windows-domain\"?"
         ),
         "{}",
         stderr(&wrong)
@@ -665,7 +665,10 @@ fn a_product_is_data_alone() {
     );
     let findings = columns(&run("csv"), &["code", "client_name", "message"]);
     let mismatch = findings.iter().find(|row| row[0] == "role-mismatch").expect("a finding");
-    assert_eq!(mismatch[2], "dns1 (Name service) serves TCP 7100, which only Acme Brain serves");
+    assert_eq!(
+        mismatch[2],
+        "dns1 (Name service) serves TCP 7100, which only the role Acme Brain serves"
+    );
     assert!(run("text").contains("compared with the Acme Desk 4 matrix"));
     // Errors in rule files are reported with the nearest valid word.
     let roles = "slug,name,kind,traits\nviewer,Viewer,clint,anybdy\nold,Old,ras-component,\n";
@@ -676,7 +679,7 @@ fn a_product_is_data_alone() {
     for told in [
         "roles.csv:2: kind: unknown \"clint\"; did you mean \"client\"?",
         "roles.csv:2: traits: unknown \"anybdy\"; did you mean \"anybody\"?",
-        "roles.csv:3: kind: \"ras-component\" is now called \"component\"",
+        "roles.csv:3: kind: \"ras-component\" is now named \"component\"",
         "meta.toml:1: unknown field `titel`",
     ] {
         assert!(wrong.contains(told), "{told}: {wrong}");

@@ -262,14 +262,14 @@ fn a_frame_seen_twice_is_one_packet() {
     let text = audit(&twice, &[], "text");
     assert!(
         text.contains(
-            "50.0 % of frames are duplicates (50.0 % same interface): amounts count each packet once"
+            "50.0 % of frames are duplicates (50.0 % on the same interface): each packet is counted once"
         ),
         "{text}"
     );
     // Without correction, the counters include the duplicates.
     let off = conversations(&twice, &["--dedup", "off"], AMOUNTS);
     assert_ne!(conversations(&plain, &[], AMOUNTS), off);
-    assert!(audit(&twice, &["--dedup", "off"], "text").contains("amounts include them"));
+    assert!(audit(&twice, &["--dedup", "off"], "text").contains("all of them are counted"));
     // A plain capture has no duplicates, even with `--dedup on`: a retransmission is not a
     // duplicate.
     same_lines(
@@ -305,7 +305,7 @@ fn a_routed_packet_seen_on_both_sides_is_one_packet() {
     let packets: Vec<&str> = AMOUNTS[..6].to_vec();
     same_lines(&conversations(&plain, &[], &packets), &conversations(&both, &[], &packets));
     let text = audit(&both, &[], "text");
-    assert!(text.contains("in another VLAN): amounts count each packet once"), "{text}");
+    assert!(text.contains("in another VLAN): each packet is counted once"), "{text}");
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn two_interfaces_of_a_file_are_one_capture() {
     same_judgement(&plain, &both);
     same_lines(&conversations(&plain, &[], AMOUNTS), &conversations(&both, &[], AMOUNTS));
     let text = audit(&both, &[], "text");
-    assert!(text.contains("from another interface): amounts count each packet once"), "{text}");
+    assert!(text.contains("on another interface): each packet is counted once"), "{text}");
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn one_direction_cut_short_changes_nothing() {
     let cut = scratch.file("cut.pcap", &frames.iter().map(short).collect::<Vec<_>>());
     same_judgement(&plain, &cut);
     let text = audit(&cut, &[], "text");
-    assert!(text.contains("of which only one direction was cut by the snaplen"), "{text}");
+    assert!(text.contains("only one direction truncated by the snaplen"), "{text}");
 }
 
 #[test]

@@ -341,5 +341,5 @@ fn a_terminal_shows_how_the_audit_stands() {
     let mut command = wire.inside();
     let shown = command.args(["script", "-qec", &line, "/dev/null"]).output().expect("script runs");
     let shown = text(&shown.stdout);
-    assert!(shown.contains(" frames, ") && shown.contains(" a second, 0 lost, "), "{shown:?}");
+    assert!(shown.contains(" frames, ") && shown.contains(" per second, 0 lost, "), "{shown:?}");
 }

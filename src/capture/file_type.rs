@@ -51,7 +51,7 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
         (b"<", "HTML or XML text"),
     ];
     if start.is_empty() {
-        return "nothing: it is empty";
+        return "an empty file";
     }
     if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| start.starts_with(magic)) {
         return name;
@@ -102,7 +102,7 @@ mod tests {
     fn common_files_are_named() {
         assert!(describe_magic(b"\x1f\x8b\x08\0").starts_with("gzip"));
         assert_eq!(describe_magic("Zeit und Stunde: ä".as_bytes()), "text");
-        assert_eq!(describe_magic(b""), "nothing: it is empty");
+        assert_eq!(describe_magic(b""), "an empty file");
         assert_eq!(describe_magic(b"\x01\x02\x03\xff\xfe"), "data of an unknown kind");
         let mut etl = vec![0; 64];
         etl[..12].copy_from_slice(&[0, 0, 1, 0, 0x40, 2, 0, 0, 0x40, 2, 0, 0]);

@@ -53,7 +53,7 @@ pub struct Condition {
 pub(super) const BEFORE: &[Condition] = &[
     Condition {
         code: Code::FeatureUnknown,
-        words: "the row needs no feature, or one that is on in the inventory",
+        words: "the row needs no feature, or its feature is on in the inventory",
         holds: |silent| !silent.on.is_empty(),
     },
     Condition {
@@ -66,7 +66,7 @@ pub(super) const BEFORE: &[Condition] = &[
 /// The condition on attempts. It comes between the other two lists.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
-    words: "no attempt is visible in only one direction",
+    words: "no attempt is visible in one direction only",
     holds: |_| true,
 };
 
@@ -74,7 +74,7 @@ const ATTEMPTS: Condition = Condition {
 pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::HostNotSeen,
-        words: "if the row goes to a name or address, that destination was seen",
+        words: "if the row's destination is a name or address, it was seen",
         holds: |silent| {
             let rows = &silent.seen.policy.matrix.rows;
             silent.towards.len > 0 || silent.due.iter().all(|row| rows[*row].only.is_none())
@@ -82,7 +82,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::PairNotCovered,
-        words: "a host of the inventory serves it, not only a network",
+        words: "a host of the inventory has the destination role, not just a network",
         holds: |silent| {
             let rows = &silent.seen.policy.matrix.rows;
             let networked = |row: &usize| silent.seen.is_played_by_network(rows[*row].destination);
@@ -101,7 +101,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::PairNotCovered,
-        words: "the span covers the traffic from the host to all destinations, as stated or as shown by traffic",
+        words: "the span covers the traffic from the host to all destinations, as the inventory states or traffic shows",
         holds: |silent| silent.seen.watches(silent.source).is_some() || silent.towards.all_covered,
     },
     Condition {
@@ -111,12 +111,12 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::LossTooHigh,
-        words: "the capture lost no more than --max-loss",
+        words: "the capture lost no more frames than --max-loss allows",
         holds: |silent| silent.seen.view().loss <= silent.seen.view().max_loss,
     },
     Condition {
         code: Code::WindowTooShort,
-        words: "the watch time was at least what the row needs",
+        words: "the watch time was at least as long as the row requires",
         holds: |silent| silent.seen.view().watched.seconds_for(silent.watch_s) >= silent.watch_s,
     },
 ];

@@ -507,16 +507,20 @@ impl<'a> Drafter<'a> {
                 let what = service_words(transport, &port.to_string());
                 let some = match peers.first() {
                     Some(Some(address)) => self.label(*address),
-                    _ => "everybody".to_owned(),
+                    _ => "all hosts".to_owned(),
                 };
                 let more = match peers.len() {
                     1 => some,
                     n => format!("{some} and {} more", n - 1),
                 };
-                let verb = if serves { "serves" } else { "opens" };
-                let to = if serves { "to" } else { "at" };
+                let on = if transport.has_ports() { "on" } else { "with" };
+                let words = if serves {
+                    format!("serves {what} to {more}")
+                } else {
+                    format!("connects to {more} {on} {what}")
+                };
                 let is_own = peers.contains(&None) || self.policy.is_own_port(transport, port);
-                DraftItem { fits, words: format!("{verb} {what} {to} {more}"), documented, is_own }
+                DraftItem { fits, words, documented, is_own }
             };
         let mut items: Vec<Vec<DraftItem>> =
             items.into_iter().map(|items| items.into_iter().map(make_item).collect()).collect();
@@ -935,7 +939,8 @@ impl<'a> Drafter<'a> {
                 let service = service_words(c.subject.transport, &c.subject.port.to_string());
                 let from = self.name(client);
                 let to = self.name(server);
-                let example = format!("{from} opens {service} to {to}");
+                let on = if c.subject.transport.has_ports() { "on" } else { "with" };
+                let example = format!("{from} connects to {to} {on} {service}");
                 features.entry(feature.clone()).or_insert(example);
             }
         }

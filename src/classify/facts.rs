@@ -17,10 +17,10 @@ use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
 
 /// The reason why an absence is not certain if the clocks contradict each other.
-pub(super) const CLOCKS: &str = "the clocks of the capture contradict each other: answers have earlier times than their requests";
+pub(super) const CLOCKS: &str = "the clocks of the capture contradict each other: some replies have earlier timestamps than their requests";
 
 /// The reason why an absence is not certain if the traffic was seen inside an undeclared tunnel.
-const TUNNELLED: &str = "it was seen inside a tunnel that the inventory does not state, where anybody could have forged it";
+const TUNNELLED: &str = "it was seen inside a tunnel that the inventory does not list, where anyone could have forged it";
 
 /// The time by which a host's activity may fall short of a row's watch time, in seconds, because
 /// watched time is counted in units of ten seconds.

@@ -106,7 +106,7 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
             let by =
                 ruling.row.map_or_else(String::new, |row| format!(" by {}", matrix.rows[row].id));
             let message = format!(
-                "{}: its example is decided as {}/{}{by}",
+                "{}: the ruling for its example is {}/{}{by}",
                 row.id,
                 ruling.code.verdict(),
                 ruling.code

@@ -25,16 +25,16 @@ pub struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  rasaudit inventory draft farm.pcapng -o inventory.toml   a first inventory from the traffic
-  rasaudit inventory template > inventory.toml      a commented file to start from
-  rasaudit inventory check inventory.toml           all its problems at once
-  rasaudit audit farm.pcapng -i inventory.toml      the summary
-  rasaudit audit captures/ -i inventory.toml --out report/
-  rasaudit matrix show --from gateway-normal        what a gateway may open
+  rasaudit inventory draft farm.pcapng -o inventory.toml    draft an inventory from the traffic
+  rasaudit inventory template > inventory.toml              or start from a commented file
+  rasaudit inventory check inventory.toml                   check it and list all problems
+  rasaudit audit farm.pcapng -i inventory.toml              print the summary of an audit
+  rasaudit audit captures/ -i inventory.toml --out report/  write all reports
+  rasaudit matrix show --from gateway-normal                show the connections of a gateway
 
-Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 could not do the work, 3 part of the
-input unreadable, 4 nothing was checked (with --fail-on or --require-assessed), 130 interrupted.
-2 beats 3 beats 4 beats 1.";
+Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 the command failed, 3 part of the
+input was unreadable, 4 nothing was checked (with --fail-on or --require-assessed), 130 interrupted.
+If several apply, 2 has priority over 3, 3 over 4, and 4 over 1.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -42,7 +42,7 @@ Examples:
   rasaudit audit monday/ tuesday.pcap -i inventory.toml --fail-on high
   tcpdump -i eth1 -w - | rasaudit audit - -i inventory.toml
   rasaudit audit farm.pcap -i inventory.toml --format csv > findings.csv
-  rasaudit audit farm.pcap --format conversations   without an inventory: who talks to whom";
+  rasaudit audit farm.pcap --format conversations   no inventory needed: lists all conversations";
 
 const DIFF_EXAMPLES: &str = "\
 Examples:
@@ -63,21 +63,21 @@ pub(super) enum Command {
     /// Audit captures against a farm's inventory.
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(Box<AuditArguments>),
-    /// Write reports from the stored result of an earlier audit (audit.json); needs no captures.
+    /// Write reports from the stored result of an earlier audit (audit.json), without its captures.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArguments),
     /// Compare two audits: what is new, gone, worse or better, and why.
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(AuditDiffArguments),
-    /// Audit a span port continuously: each time window, and all windows together.
+    /// Audit a span port continuously: each time window separately, and all windows together.
     #[command(after_help = LIVE_EXAMPLES)]
     Live(Box<LiveArguments>),
-    /// List the interfaces that can be captured, and why others cannot.
+    /// List the network interfaces and whether rasaudit can capture on them.
     Interfaces,
     /// Show, check and compare port matrices.
     #[command(subcommand)]
     Matrix(MatrixCommand),
-    /// Explain whether the matrix documents some traffic, by which row, or what comes closest.
+    /// Show whether the matrix documents a connection, and the row that applies or comes closest.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArguments),
     /// Create and check inventories.
@@ -88,14 +88,14 @@ pub(super) enum Command {
     Exceptions(ExceptionsCommand),
     /// Print a completion script for a shell.
     Completions {
-        /// The shell.
+        /// Shell to generate the script for.
         shell: clap_complete::Shell,
     },
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ReportArguments {
-    /// The audit.json of an audit, or the folder that holds it.
+    /// The audit.json file of an earlier audit, or the folder that contains it.
     #[arg(value_name = "RESULT")]
     pub result: PathBuf,
 
@@ -139,7 +139,7 @@ pub(super) struct AuditArguments {
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
-    /// The hosts and their roles: inventory.toml, or a CSV file of hosts with --matrix.
+    /// Inventory of hosts and roles: a TOML file, or a CSV file of hosts together with --matrix.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
@@ -154,17 +154,18 @@ pub(super) struct AuditArguments {
     )]
     pub format: Option<String>,
 
-    /// Write the frames behind each finding into this folder, one pcapng file per finding. The
-    /// captures are read a second time.
+    /// Write the frames that show each finding into this folder, one pcapng file per finding. This
+    /// reads the captures a second time.
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Reports")]
     pub evidence: Option<PathBuf>,
 
     /// Exit with status 1 if any finding has at least this severity: info, low (default), medium,
-    /// high or critical; never; or new, for findings that are not in --baseline or are worse now.
+    /// high or critical. Use new for findings that --baseline does not list or that are worse now,
+    /// or never.
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with status 4 if nothing was checked. Any --fail-on except never implies this.
+    /// Exit with status 4 if nothing was checked. Implied by any --fail-on except never.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
@@ -176,53 +177,55 @@ pub(super) struct AuditArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub verbose: bool,
 
-    /// Print a table of the time that each step took to standard error.
+    /// Print a table of step durations to standard error.
     #[arg(long, help_heading = "Resources")]
     pub timings: bool,
 
-    /// Ignore frames before this time (RFC 3339, or a date; UTC).
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "What is read")]
+    /// Ignore frames before this time: an RFC 3339 time or a date (UTC).
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
     /// Ignore frames at or after this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "What is read")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Ignore frames that do not match this BPF expression. Nothing is then claimed to be missing.
-    #[arg(long, value_name = "BPF", help_heading = "What is read")]
+    /// Audit only frames that match this BPF expression. Missing traffic is then not reported.
+    #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
     #[command(flatten)]
     pub tunnels: TunnelArgs,
 
-    /// Exclude duplicate packets from counters: auto (if a sample shows duplicates), on or off. A
-    /// duplicate has the same content within 1 ms. Verdicts and states do not change.
-    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "What is read")]
+    /// Count packets with the same content within 1 ms only once: auto (if a sample contains such
+    /// duplicates), on or off. Does not affect verdicts and states.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
 
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// Compare with the findings.csv of an earlier audit: findings are new, gone or unchanged.
+    /// The findings.csv of an earlier audit. Reports show which findings are new, unchanged or gone
+    /// since then.
     #[arg(
         long,
         alias = "known",
         value_name = "FILE",
         requires = "inventory",
-        help_heading = "How it is judged"
+        help_heading = "Policy"
     )]
     pub baseline: Option<PathBuf>,
 
-    /// Compare expiry dates with this time instead of each conversation's last packet.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it is judged")]
+    /// Check the expiry dates of exceptions against this time instead of the time of each
+    /// conversation's last packet.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Policy")]
     pub as_of: Option<Nanos>,
 
-    /// Number of worker threads; default: one per processor. The result does not change.
+    /// Number of worker threads (default: one per processor). Does not affect the result.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
-    /// Memory for flow tables before they spill to temporary files, e.g. 512MiB or 2GiB. The result
-    /// does not change.
+    /// Memory for flow tables, e.g. 512MiB or 2GiB. Larger tables spill to temporary files. Does
+    /// not affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 }
@@ -234,8 +237,10 @@ Examples:
   rasaudit live eth1 eth2 -i inventory.toml --out reports/ --every 5m --state /var/lib/rasaudit
   rasaudit live eth1 -i inventory.toml --out reports/ --windows 1 --every 10m
 
-Signals: INT and TERM close the window, write the last report and end with an audit's exit code; HUP reads
-inventory, rules and exceptions anew; USR1 closes the window now.";
+Signals:
+  INT, TERM   close the window, write the last report and exit with the exit code of an audit
+  HUP         reload the inventory, the rules and the exceptions
+  USR1        close the window now";
 
 #[derive(Args, Debug)]
 pub(super) struct LiveArguments {
@@ -243,7 +248,7 @@ pub(super) struct LiveArguments {
     #[arg(required = true, value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
 
-    /// The hosts and their roles: inventory.toml.
+    /// Inventory of hosts and roles: a TOML file, or a CSV file of hosts together with --matrix.
     #[arg(short, long, value_name = "FILE", required = true)]
     pub inventory: Option<PathBuf>,
 
@@ -251,7 +256,7 @@ pub(super) struct LiveArguments {
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
-    /// Number of these subfolders to keep.
+    /// Number of window subfolders to keep.
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Reports")]
     pub keep: u16,
 
@@ -263,19 +268,19 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
     pub windows: Option<u64>,
 
-    /// With --state: move flows that have been idle this long from memory to disk.
+    /// With --state, move flows that have been idle for this long from memory to disk.
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_window, help_heading = "Resources")]
     pub idle: u64,
 
-    /// Save the evidence of all windows in this folder and resume from it after a restart.
+    /// Save the state of the audit in this folder, and resume from it after a restart.
     #[arg(long, value_name = "DIR", help_heading = "Reports")]
     pub state: Option<PathBuf>,
 
-    /// Also record the frames, in rotated files: farm.pcapng becomes farm.000001.pcapng and so on.
+    /// Also record the frames in rotated files: farm.pcapng becomes farm.000001.pcapng, and so on.
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     pub write: Option<PathBuf>,
 
-    /// Size at which --write starts the next file.
+    /// File size at which --write starts the next file.
     #[arg(long, value_name = "SIZE", default_value = "100MiB", value_parser = parse_size, requires = "write", help_heading = "Reports")]
     pub write_size: usize,
 
@@ -283,7 +288,7 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..), requires = "write", help_heading = "Reports")]
     pub write_files: u16,
 
-    /// Format of new findings on standard output: a line of text or of JSON each.
+    /// Format of new findings on standard output: one line of text or JSON for each finding.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
     pub format: String,
 
@@ -292,7 +297,7 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with status 4 if nothing was checked. Any --fail-on except never implies this.
+    /// Exit with status 4 if nothing was checked. Implied by any --fail-on except never.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
@@ -300,41 +305,42 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Also send new findings to syslog: local, unix:PATH, udp:HOST or tcp:HOST (:PORT may follow)
-    /// (default ports: 514 and 601).
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] (default port: 514) or
+    /// tcp:HOST[:PORT] (default port: 601).
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
 
     /// Serve the report (/), its data (/report.json), metrics (/metrics) and health (/healthz) over
-    /// HTTP at this address, e.g. 127.0.0.1:9475. An address that others can reach requires --token.
+    /// HTTP on this address, e.g. 127.0.0.1:9475. An address other than loopback requires --token.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, help_heading = "Reports")]
     pub listen: Option<std::net::SocketAddr>,
 
-    /// Require the token in this file for --listen: as a bearer token, or as the password in a
-    /// browser.
+    /// Require clients of --listen to send the token in this file, as a bearer token or as the
+    /// password in a browser.
     #[arg(long, value_name = "FILE", requires = "listen", help_heading = "Reports")]
     pub token: Option<PathBuf>,
 
-    /// When started as root: switch to this user after the interfaces are open.
+    /// If started as root, switch to this user after opening the interfaces.
     #[arg(long, value_name = "NAME", help_heading = "Privileges")]
     pub user: Option<String>,
 
-    /// Drop privileges after startup: auto (as far as possible, with a warning), strict or off.
+    /// Drop privileges after startup: auto (warn if a step fails), strict (exit if a step fails) or
+    /// off.
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = sandbox(), help_heading = "Privileges")]
     pub sandbox: Sandbox,
 
-    /// Capture only frames that match this BPF expression, with or without VLAN tags unless it names
-    /// them. Nothing is then claimed to be missing.
-    #[arg(long, value_name = "BPF", help_heading = "What is read")]
+    /// Capture only frames that match this BPF expression. Frames with VLAN tags match, too, unless
+    /// the expression itself tests for tags. Missing traffic is then not reported.
+    #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
-    /// Bytes captured of each frame. The default covers all headers, and server names in the first
-    /// segment of a connection.
-    #[arg(long, value_name = "BYTES", default_value_t = 1600, value_parser = clap::value_parser!(u32).range(64..=262_144), help_heading = "What is read")]
+    /// Maximum number of bytes to capture from each frame. The default includes all headers and the
+    /// server name in the first segment of a connection.
+    #[arg(long, value_name = "BYTES", default_value_t = 1600, value_parser = clap::value_parser!(u32).range(64..=262_144), help_heading = "Input")]
     pub snaplen: u32,
 
     /// Do not put the interfaces into promiscuous mode.
-    #[arg(long, help_heading = "What is read")]
+    #[arg(long, help_heading = "Input")]
     pub no_promiscuous: bool,
 
     #[command(flatten)]
@@ -343,7 +349,7 @@ pub(super) struct LiveArguments {
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// Number of threads per interface; they divide its flows. The result does not change.
+    /// Number of threads per interface, which share its flows. Does not affect the result.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
     pub jobs: u16,
 
@@ -351,8 +357,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Resources")]
     pub buffer: usize,
 
-    /// Memory limit. Above it, flows of hosts outside the inventory are aggregated and reported as
-    /// such.
+    /// Memory limit. Above it, flows of hosts outside the inventory are aggregated, and the reports
+    /// state this.
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 }
@@ -360,12 +366,12 @@ pub(super) struct LiveArguments {
 /// Options for tunnels.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TunnelArgs {
-    /// Audit the tunnels themselves, not the packets inside.
-    #[arg(long, help_heading = "What is read")]
+    /// Audit the tunnels themselves, not the packets inside them.
+    #[arg(long, help_heading = "Input")]
     pub no_decap: bool,
 
-    /// Also decode VXLAN on these UDP ports (always: 4789 and 8472).
-    #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "What is read")]
+    /// Also decode VXLAN on these UDP ports, in addition to 4789 and 8472.
+    #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Input")]
     pub vxlan_ports: Vec<u16>,
 }
 
@@ -373,36 +379,32 @@ pub(super) struct TunnelArgs {
 #[derive(Args, Clone, Debug)]
 pub(super) struct PolicyArgs {
     /// The matrix, if the inventory does not name one: a name or a folder of rules.
-    #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "How it is judged")]
+    #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "Policy")]
     pub matrix: Option<String>,
 
     /// Use the rules in this folder instead of the built-in ones.
-    #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "How it is judged")]
+    #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Policy")]
     pub rules: Option<PathBuf>,
 
-    /// Also judge by this overlay: windows-domain or a CSV file. Repeatable.
-    #[arg(
-        long = "overlay",
-        value_name = "NAME",
-        requires = "inventory",
-        help_heading = "How it is judged"
-    )]
+    /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
+    #[arg(long = "overlay", value_name = "NAME", requires = "inventory", help_heading = "Policy")]
     pub overlays: Vec<String>,
 
-    /// The site's exceptions: traffic that an owner has approved (`rasaudit exceptions template`).
-    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
+    /// List of exceptions: traffic that an owner has approved (see `rasaudit exceptions template`).
+    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "Policy")]
     pub exceptions: Option<PathBuf>,
 
-    /// Change the severity of a code's findings, e.g. refused=low. Repeatable.
-    #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "How it is judged")]
+    /// Set the severity of all findings with this code, e.g. refused=low. Repeatable.
+    #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "Policy")]
     pub severities: Vec<(Code, Severity)>,
 
-    /// Watch time after which silence is meaningful, instead of each row's own, e.g. 600s or 10m.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "How it is judged")]
+    /// Time to watch before traffic is reported as missing, e.g. 600s or 10m. Replaces the watch
+    /// times of the matrix rows.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Policy")]
     pub min_watch: Option<u64>,
 
-    /// Share of lost frames above which nothing is claimed to be missing, e.g. 1% or 0.01.
-    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "How it is judged")]
+    /// Share of lost frames above which missing traffic is no longer reported, e.g. 1% or 0.01.
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "Policy")]
     pub max_loss: f64,
 }
 
@@ -440,26 +442,26 @@ Examples:
   rasaudit explain --from avd-session-host --to login.windows.net --port 443/tcp
   rasaudit explain --from parallels-client --to broadcast --port 20000/udp --matrix ras-legacy
 
-Exit codes: 0 documented, 1 not documented, 2 could not be answered.";
+Exit codes: 0 documented, 1 not documented, 2 the question could not be answered.";
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArguments {
     /// The client: a host of the inventory, an address or a role.
     #[arg(long, value_name = "HOST|ROLE")]
     pub from: String,
-    /// The server: also a DNS name, broadcast or localhost.
+    /// The server: a host of the inventory, an address, a role, a DNS name, broadcast or localhost.
     #[arg(long, value_name = "HOST|ROLE")]
     pub to: String,
-    /// Port and protocol, e.g. 20003/tcp; for a protocol without ports its number, e.g. 112/ip.
+    /// Port and protocol, e.g. 20003/tcp. For a protocol without ports, its number, e.g. 112/ip.
     #[arg(long, value_name = "PORT/PROTOCOL", value_parser = parse_service)]
     pub port: (u16, Transport),
-    /// The hosts, their roles and the features in use.
+    /// Inventory of hosts, roles and features in use.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
     /// The matrix, if no inventory names one: a name or a folder of rules.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
-    /// Also judge by this overlay: windows-domain or a CSV file.
+    /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory")]
     pub overlays: Vec<String>,
 }
@@ -472,7 +474,7 @@ pub(super) struct ShowArguments {
     /// Show only rows whose destination is this role.
     #[arg(long, value_name = "ROLE")]
     pub to: Option<String>,
-    /// List the roles and the names that an inventory may use for them.
+    /// List the roles, with all names that an inventory may use for them.
     #[arg(long, conflicts_with_all = ["from", "to", "features"])]
     pub roles: bool,
     /// List the features.
@@ -491,7 +493,7 @@ pub(super) struct ShowArguments {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum InventoryCommand {
-    /// Draft an inventory from captures: hosts, their services and the roles that fit.
+    /// Draft an inventory from captures: hosts, their services and their probable roles.
     Draft(DraftArguments),
     /// Check an inventory and list all problems.
     Check(CheckArguments),
@@ -504,29 +506,29 @@ pub(super) struct DraftArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
-    /// Write the draft to this file instead of standard output. An existing file is only replaced if
-    /// it is the one given to --merge.
+    /// Write the draft to this file instead of standard output. An existing file is replaced only
+    /// if it is the --merge file.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Add what the captures show to this inventory. Existing entries do not change.
     #[arg(long, value_name = "INVENTORY")]
     pub merge: Option<PathBuf>,
-    /// Also use this overlay for the draft: windows-domain or a CSV file. Repeatable.
+    /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
-    /// A network of the farm, in addition to the private ones (10.0.0.0/8, 172.16.0.0/12,
-    /// 192.168.0.0/16, fc00::/7). Repeatable.
+    /// Treat this network as part of the farm, in addition to the private networks (10.0.0.0/8,
+    /// 172.16.0.0/12, 192.168.0.0/16, fc00::/7). Repeatable.
     #[arg(long = "internal", value_name = "CIDR", value_parser = parse_network)]
     pub internal: Vec<ipnet::IpNet>,
-    /// The matrix that roles are guessed from: a name or a folder of rules. Default: ras-19, or with
-    /// --merge the matrix of the inventory.
+    /// Matrix to guess roles from: a name or a folder of rules. The default is ras-19, or with
+    /// --merge the matrix that the inventory names.
     #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub matrix: Option<String>,
-    /// Number of worker threads; default: one per processor. The result does not change.
+    /// Number of worker threads (default: one per processor). Does not affect the result.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
-    /// Memory for flow tables before they spill to temporary files, e.g. 512MiB or 2GiB. The result
-    /// does not change.
+    /// Memory for flow tables, e.g. 512MiB or 2GiB. Larger tables spill to temporary files. Does
+    /// not affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub max_memory: usize,
     /// Do not print progress. Errors are still printed.
@@ -549,14 +551,14 @@ pub(super) struct CheckArguments {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ExceptionsCommand {
-    /// Print a list as a starting point, or with the findings of an audit one line for each finding
-    /// that an exception could cover.
+    /// Print a list to start from. With --from, it has a line for each finding that an exception
+    /// could cover.
     Template {
         /// The findings.csv of an audit.
         #[arg(long, value_name = "FINDINGS")]
         from: Option<PathBuf>,
     },
-    /// Check a list against an inventory and list all problems.
+    /// Check a list of exceptions against an inventory and list all problems.
     Check {
         /// The list of exceptions.
         #[arg(value_name = "FILE")]
@@ -643,10 +645,10 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     match (transport.to_lowercase().as_str(), port) {
         ("ip", _) => match u8::try_from(port).map(Transport) {
             Ok(ip) if ip.has_ports() || ip.is_icmp() => {
-                Err(format!("for IP protocol {port} give a port or type: 443/{ip}"))
+                Err(format!("IP protocol {port} needs a port or type, for example 443/{ip}"))
             }
             Ok(ip) => Ok((0, ip)),
-            Err(_) => Err(format!("{port} is not an IP protocol; protocols are 0 to 255")),
+            Err(_) => Err(format!("{port} is not an IP protocol; protocol numbers are 0 to 255")),
         },
         (other, port) => match Transport::parse(other) {
             Some(transport) if transport.is_icmp() => Ok((port, transport)),
@@ -664,7 +666,10 @@ fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
     if net.trunc() == net {
         Ok(net)
     } else {
-        Err(format!("the address has bits beyond the prefix; did you mean \"{}\"?", net.trunc()))
+        Err(format!(
+            "the address has bits set beyond the prefix; did you mean \"{}\"?",
+            net.trunc()
+        ))
     }
 }
 
@@ -681,7 +686,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 /// Parses the length of a window, which must be at least one second.
 fn parse_window(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {
-        0 => Err("a window takes at least a second".to_owned()),
+        0 => Err("a window must last at least 1 second".to_owned()),
         seconds => Ok(seconds),
     }
 }

@@ -121,7 +121,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
     let format = format.filter(|format| format.needs == Needs::Judgement);
     if let Some(format) = format.filter(|_| arguments.inventory.is_none()) {
         report_error(&format!(
-            "--format {} needs an inventory; without one try --format conversations",
+            "--format {} needs an inventory; without one, use --format conversations",
             format.name
         ));
         return None;
@@ -142,7 +142,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
 /// Prints the wall-clock time and the processor time of each step, and its processor time per
 /// frame.
 fn print_timings(progress: &Progress, frames: u64) {
-    anstream::eprintln!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu a frame");
+    anstream::eprintln!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu/frame");
     for Step { name, wall, cpu } in progress.timings.steps() {
         let wall = wall.as_secs_f64() * 1e3;
         let per_frame = cpu.as_secs_f64() * 1e9 / frames.max(1) as f64;

@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     }
     if drafted.is_empty() {
         report_error(
-            "no internal host was seen, so there is nothing to draft: use a capture of the farm's traffic, or --internal with the farm's networks if its addresses are public (rasaudit audit CAPTURE shows what the capture contains)",
+            "no internal host was seen, so there is nothing to draft: use a capture of the farm's traffic or, if the farm has public addresses, name its networks with --internal (rasaudit audit CAPTURE shows what a capture contains)",
         );
         return Ok(Exit::CannotDo);
     }
@@ -105,7 +105,7 @@ fn check_output(arguments: &DraftArguments) -> Result<(), String> {
     }
     let folder = folder_of(path);
     if !folder.is_dir() {
-        return Err(format!("{}: there is no such folder", folder.display()));
+        return Err(format!("{}: the folder does not exist; create it first", folder.display()));
     }
     Ok(())
 }
@@ -148,10 +148,10 @@ fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnost
     let name = file.display().to_string();
     // The file is read more than once, so it cannot be a pipe.
     if !file.is_file() && file.exists() {
-        return Err(file_problem(&name, "--merge needs a file".to_owned()));
+        return Err(file_problem(&name, "--merge needs a regular file".to_owned()));
     }
     if !is_toml(&name) {
-        return Err(file_problem(&name, "--merge needs an inventory in TOML".to_owned()));
+        return Err(file_problem(&name, "--merge needs a TOML inventory".to_owned()));
     }
     let policy = load_policy(
         file,

@@ -13,10 +13,11 @@ use crate::report::exceptions_from;
 
 /// The comment at the top of a new list.
 const ABOUT: &str = "\
-# Traffic that the matrix does not permit and somebody answers for: one line each, and every cell but port and
-# direction is needed. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
-# transport: tcp, udp, ... or *. port: 443, 5000-5010 or *. direction: to-server (if left out) or both.
-# created, expires: 2027-01-31; the last day counts. rasaudit exceptions check FILE -i inventory.toml
+# Traffic that the matrix does not permit but an owner has approved, one entry per line. All cells except port
+# and direction are required. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
+# transport: tcp, udp, ... or *. port: 443, 5000-5010 or *. direction: to-server (default) or both.
+# created, expires: a date like 2027-01-31; the expiry day is included.
+# To check the list: rasaudit exceptions check FILE -i inventory.toml
 ";
 
 pub(super) fn run(command: &ExceptionsCommand) -> io::Result<Exit> {
@@ -64,7 +65,7 @@ fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
             }
             let name = exceptions.file;
             let count = exceptions.list.len();
-            writeln!(io::stdout(), "{}: sound; exceptions: {count}", escape_control(&name))?;
+            writeln!(io::stdout(), "{}: valid; exceptions: {count}", escape_control(&name))?;
             Ok(Exit::Compliant)
         }
         Err(problems) => {

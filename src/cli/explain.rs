@@ -127,7 +127,7 @@ fn print_members(
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
     let a = escape_control(&arguments.from);
     let b = escape_control(&arguments.to);
-    writeln!(out, "{service} from {a} to {b} is documented only for some of them:")?;
+    writeln!(out, "{service} from {a} to {b} is documented only for some of the roles:")?;
     let slug = |role: usize, other: &str| {
         policy.matrix.roles.get(role).map_or_else(|| other.to_owned(), |role| role.slug.clone())
     };
@@ -211,7 +211,7 @@ fn print_conditions_of_absence(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "If no host opens it, an audit reports it as missing if all of these conditions hold, and otherwise the one that does not:"
+        "If no host makes this connection, an audit reports it as missing, provided that all of these conditions hold. Otherwise, it reports the condition that does not hold:"
     )?;
     for condition in conditions_of_absence() {
         writeln!(out, "  {:<17} {}", condition.code, condition.words)?;
@@ -232,10 +232,11 @@ fn print_answer(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let code = answer.ruling.code;
+    let documented = matches!(code.verdict(), Verdict::Documented | Verdict::Background);
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
     let verdict = match code.verdict() {
         Verdict::Documented => "is documented",
-        Verdict::Background => "is traffic of every network",
+        Verdict::Background => "is background traffic of any network",
         _ => "is not documented",
     };
     let a = escape_control(&arguments.from);
@@ -245,7 +246,8 @@ fn print_answer(
     writeln!(out, "From      {}", escape_control(&from.words))?;
     writeln!(out, "To        {}", escape_control(&to.words))?;
     if let Some(row) = answer.ruling.row.map(|row| &policy.matrix.rows[row]) {
-        print_row(policy, "Decided", row, out)?;
+        let title = if documented { "Row" } else { "Nearest" };
+        print_row(policy, title, row, out)?;
     }
     let others = answer.documenting.iter().filter(|row| {
         answer.ruling.row.is_none_or(|decided| policy.matrix.rows[decided].id != row.id)
@@ -256,7 +258,7 @@ fn print_answer(
     if code.verdict() == Verdict::Background {
         let entry = policy.background(arguments.port.1, arguments.port.0);
         let id = entry.map_or("", |entry| entry.id.as_str());
-        return writeln!(out, "Listed    {id}, among the traffic of every network");
+        return writeln!(out, "Listed    {id}, as background traffic of any network");
     }
     if code.verdict() == Verdict::Documented {
         let decided = answer.ruling.row.map(|row| &policy.matrix.rows[row]);
@@ -269,9 +271,17 @@ fn print_answer(
     const SHOWN: usize = 8;
     let lists = [
         ("Between these two, the matrix documents other ports:", &answer.other_ports),
-        ("Others may open this port there:", &answer.for_others),
+        ("Other roles may connect to this port:", &answer.for_others),
     ];
-    for (title, rows) in lists.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+    for (title, rows) in lists {
+        // The nearest row is printed above.
+        let is_printed = |row: &&Row| {
+            answer.ruling.row.is_some_and(|nearest| policy.matrix.rows[nearest].id == row.id)
+        };
+        let rows: Vec<&Row> = rows.iter().copied().filter(|row| !is_printed(row)).collect();
+        if rows.is_empty() {
+            continue;
+        }
         writeln!(out)?;
         writeln!(out, "{title}")?;
         for row in rows.iter().take(SHOWN) {
@@ -284,7 +294,10 @@ fn print_answer(
     let has_no_hint = answer.other_ports.is_empty() && answer.for_others.is_empty();
     if has_no_hint && answer.documenting.is_empty() {
         writeln!(out)?;
-        writeln!(out, "No row connects these two, and none documents this port of the server.")?;
+        writeln!(
+            out,
+            "No row allows traffic between these two, and none documents this port of the server."
+        )?;
     }
     Ok(())
 }
@@ -309,15 +322,13 @@ fn source_words(row: &Row) -> String {
     match row.certainty {
         Certainty::Document => format!("Stated in the source: {provenance}."),
         Certainty::Completed => format!(
-            "The source is damaged or silent here ({provenance}); it was completed from other public pages of the vendor."
+            "The source is damaged or incomplete here ({provenance}); it was completed from other public pages of the vendor."
         ),
         Certainty::Inferred => {
             format!("Inferred from the source, which does not state it: {provenance}.")
         }
         Certainty::Doubtful => {
-            format!(
-                "The source can be read in several ways, so nothing that rests on it is certain: {provenance}."
-            )
+            format!("The source is ambiguous, so nothing based on it is certain: {provenance}.")
         }
     }
 }
@@ -355,12 +366,12 @@ fn print_row(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io
         writeln!(out, "          needs the feature {name} ({meaning}), which is {state}")?;
     }
     if policy.feature_state(row) == FeatureState::Off {
-        writeln!(out, "          with its feature on, this row would document it")?;
+        writeln!(out, "          if its feature were on, this row would document the traffic")?;
     }
     if let Some(mapper) = row.announced_by {
         writeln!(
             out,
-            "          certain only if the capture shows an endpoint mapper (TCP {mapper}) announcing the port"
+            "          certain only if the capture shows that an endpoint mapper (TCP {mapper}) announced the port"
         )?;
     }
     Ok(())

@@ -50,8 +50,8 @@ pub(super) fn interfaces() -> io::Result<Exit> {
         addresses.sort();
         let link = if interface.up { "up" } else { "down" };
         let usable = match &interface.usable {
-            Ok(()) => "can be captured".to_owned(),
-            Err(reason) => format!("cannot be captured: {reason}"),
+            Ok(()) => "capture possible".to_owned(),
+            Err(reason) => format!("capture not possible: {reason}"),
         };
         let name = &interface.name;
         let line = format!("{name:<16} {link:<5} {usable}  {}", addresses.join(" "));
@@ -61,7 +61,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     io::stdout().write_all(text.as_bytes())?;
     if !found.iter().any(|interface| interface.usable.is_ok()) {
         report_error(
-            "no interface can be captured: run as root, or grant the capability with `setcap cap_net_raw+ep` (docs/live.md)",
+            "rasaudit cannot capture on any interface: run it as root, or grant the capability with `setcap cap_net_raw+ep` (docs/live.md)",
         );
         return Ok(Exit::CannotDo);
     }
@@ -202,7 +202,8 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
         find_writable_by_others(file, 0, &mut writable);
     }
     let problem = |file: PathBuf| {
-        let message = "others may write it and so change what is reported: chmod go-w, chown root";
+        let message =
+            "other users can write to it and so change the reports: run chmod go-w and chown root";
         file_problem(&file.display().to_string(), message)
     };
     let problems: Vec<Diagnostic> = writable.into_iter().flat_map(problem).collect();
@@ -217,7 +218,7 @@ fn read_token(file: &Path) -> Result<Auth, String> {
     // Reading a device might never end, and reading a pipe would block until something is written
     // to it.
     if !file.metadata().map_err(|error| failed(&error))?.is_file() {
-        return Err(problem("is no file"));
+        return Err(problem("is not a regular file"));
     }
     let mut open = std::fs::File::open(file).map_err(|error| failed(&error))?;
     #[cfg(unix)]
@@ -226,7 +227,7 @@ fn read_token(file: &Path) -> Result<Auth, String> {
         let data = open.metadata().map_err(|error| failed(&error))?;
         let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
         if data.permissions().mode() & 0o077 != 0 || !ours {
-            return Err(problem("others may read or write it: chmod 600, chown root"));
+            return Err(problem("other users can read or write it: run chmod 600 and chown root"));
         }
     }
     let mut text = String::new();
@@ -346,7 +347,7 @@ impl ConsoleObserver<'_> {
             if let Err(error) = syslog.send(message) {
                 if !self.pages.record_failure(Duty::Syslog) {
                     report_error(&format!(
-                        "--syslog: {error}; retrying with each window; the findings are in the reports"
+                        "--syslog: {error}; will retry at the end of each window; the reports contain the findings"
                     ));
                 }
                 return;
@@ -379,15 +380,15 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::Aggregated(level, flows) => {
                 self.pages.count_aggregated(*level, *flows);
                 self.print(&format!(
-                    "memory is short: {flows} flows were aggregated ({})",
+                    "memory limit reached: {flows} flows were aggregated ({})",
                     level_words(*level)
                 ));
             }
             LiveEvent::EvidenceDropped(count) => self.print(&format!(
-                "memory is short: {count} address claims, lookups, fragments or packets without ports were dropped"
+                "memory limit reached: {count} address claims, lookups, fragments or packets without ports were dropped"
             )),
             LiveEvent::StateBroken(error) => report_error(&format!(
-                "{error}; trying the state of the previous window, otherwise starting without a state"
+                "{error}; trying the state of the previous window; if that fails, too, starting without a state"
             )),
             LiveEvent::Restored(flows) => {
                 self.print(&format!("restored {flows} flows from the saved state"));
@@ -401,7 +402,7 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::NotRecorded(error) => {
                 self.pages.record_failure(Duty::Frames);
                 self.output_failed.store(true, Ordering::Relaxed);
-                report_error(&format!("--write: {error}; retrying with the next window"));
+                report_error(&format!("--write: {error}; will retry in the next window"));
             }
             LiveEvent::RecordingGap(frames) => {
                 self.pages.count_unrecorded(*frames);
@@ -456,7 +457,7 @@ impl Listener for ConsoleObserver<'_> {
         let checked = all.outcome.checked_anything();
         if !checked && !self.unchecked.swap(true, Ordering::Relaxed) {
             self.print(
-                "nothing could be assessed: no listed host with a role was seen sending (are this the inventory and the span port of the farm?)",
+                "nothing could be assessed: no listed host with a role was seen sending; check that the inventory and the span port are those of the farm",
             );
         } else if checked {
             self.unchecked.store(false, Ordering::Relaxed);
@@ -525,7 +526,7 @@ fn with_status_line<T>(
                 let findings = observer.findings.load(Ordering::Relaxed);
                 let lost = control.progress.lost.load(Ordering::Relaxed);
                 shown.set_message(format!(
-                    "{frames} frames, {rate:.0} a second, {lost} lost, {findings} findings"
+                    "{frames} frames, {rate:.0} per second, {lost} lost, {findings} findings"
                 ));
                 shown.tick();
             }

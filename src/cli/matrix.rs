@@ -12,6 +12,7 @@ use crate::classify::check_examples;
 use crate::model::escape_control;
 use crate::policy::{MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, RuleFiles};
 use crate::report::TextTable;
+use crate::result::plural;
 
 pub(super) fn check(name: &str) -> io::Result<Exit> {
     let path = Path::new(name);
@@ -38,19 +39,20 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
         let count = matrix.background.len();
         writeln!(
             io::stdout(),
-            "{}: sound; {count} kinds of background traffic",
-            escape_control(name)
+            "{}: valid; {} of background traffic",
+            escape_control(name),
+            plural(count as u64, "kind")
         )?;
         return Ok(Exit::Compliant);
     }
     writeln!(
         io::stdout(),
-        "{}: sound; {} rows in {} groups, {} roles, {} features; every example is decided by its row",
+        "{}: valid; {} in {}, {}, {}; every example matches its row",
         escape_control(name),
-        matrix.rows.len(),
-        matrix.groups.len(),
-        matrix.roles.len(),
-        matrix.features.len(),
+        plural(matrix.rows.len() as u64, "row"),
+        plural(matrix.groups.len() as u64, "group"),
+        plural(matrix.roles.len() as u64, "role"),
+        plural(matrix.features.len() as u64, "feature"),
     )?;
     Ok(Exit::Compliant)
 }

@@ -13,6 +13,9 @@ use crate::policy::{
     is_toml,
 };
 
+/// The comment with which a draft marks a guess.
+const GUESS_MARK: &str = "# a guess";
+
 /// Prints all problems to standard error.
 pub(super) fn report_errors(problems: &[Diagnostic]) {
     for problem in problems {
@@ -70,7 +73,8 @@ pub(super) fn load_policy(
     let mut problems = Vec::new();
     let files = match (&named.matrix, matrix) {
         (Some((own, line)), Some(given)) if own != given => {
-            let message = format!("the matrix is \"{own}\" here, but --matrix says \"{given}\"");
+            let message =
+                format!("the inventory names the matrix \"{own}\", but --matrix names \"{given}\"");
             problems.push(problem_at(*line, message));
             None
         }
@@ -84,7 +88,8 @@ pub(super) fn load_policy(
         (None, None) if toml => None,
         (None, None) => {
             let example = MATRICES[0];
-            let message = format!("a CSV of hosts needs --matrix, for example --matrix {example}");
+            let message =
+                format!("a CSV file of hosts needs --matrix, for example --matrix {example}");
             problems.extend(file_problem(&name, message));
             None
         }
@@ -161,13 +166,14 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             }
             writeln!(
                 io::stdout(),
-                "{}: sound; hosts: {}, networks: {}, services: {}, features named: {}, matrix {}",
+                "{}: valid; hosts: {}, networks: {}, services: {}, features named: {}, matrix {}{}",
                 escape_control(&inventory.file),
                 inventory.hosts.len(),
                 inventory.networks.len(),
                 inventory.services.len(),
                 inventory.features.len(),
                 escape_control(&policy.matrix.name),
+                guesses_left(&arguments.file),
             )?;
             Ok(Exit::Compliant)
         }
@@ -175,6 +181,19 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             report_errors(&problems);
             Ok(Exit::CannotDo)
         }
+    }
+}
+
+/// Returns how many lines of a drafted inventory are still marked as guesses, as the end of a
+/// message. The text is empty if there are none.
+fn guesses_left(file: &Path) -> String {
+    // A pipe cannot be read twice.
+    let text = if file.is_file() { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
+    let text = String::from_utf8_lossy(&text);
+    match text.lines().filter(|line| line.contains(GUESS_MARK)).count() as u64 {
+        0 => String::new(),
+        1 => format!("; 1 line is still a guess (marked \"{GUESS_MARK}\")"),
+        count => format!("; {count} lines are still guesses (marked \"{GUESS_MARK}\")"),
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         let tables = FORMATS.iter().filter(|format| format.needs != Needs::Result);
         let tables: Vec<&str> = tables.map(|format| format.name).collect();
         report_error(&format!(
-            "{} was written by an earlier version and holds its tables alone: it supports --format {}; for other formats audit the captures again",
+            "{} was written by an earlier version and contains only tables: it supports --format {}; for other formats, audit the captures again",
             path.display(),
             tables.join(", ")
         ));
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     }
     if let Some(format) = format.filter(|_| needs == Needs::Judgement && !result.is_judged()) {
         report_error(&format!(
-            "--format {format} needs a judged result, but the audit had no inventory; try --format conversations"
+            "--format {format} needs an audit with an inventory, but this one had none; use --format conversations"
         ));
         return Ok(Exit::CannotDo);
     }

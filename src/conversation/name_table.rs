@@ -48,12 +48,12 @@ impl KnownName {
     /// Returns the sources of the name as text for reports.
     pub fn witnesses(&self) -> &'static str {
         match (self.by_dns, self.by_client) {
-            (true, true) if self.by_witness => "by DNS and by the client's own word",
+            (true, true) if self.by_witness => "according to DNS and the client's own request",
             (true, true) => {
-                "by the client's own word and by DNS, but of a resolver that is none of the farm's"
+                "according to the client's own request and DNS, but the resolver is not one of the farm's"
             }
-            (true, false) => "by DNS alone",
-            _ => "by the client's own word alone",
+            (true, false) => "according to DNS alone",
+            _ => "according to the client's own request alone",
         }
     }
 }

@@ -99,48 +99,50 @@ impl StateEvidence {
     pub fn words(self) -> &'static str {
         match self {
             Self::Handshake => {
-                "SYN of the client, SYN-ACK of the server, and the client acknowledges it, or data both ways"
+                "the client sent a SYN, the server sent a SYN-ACK, and the client acknowledged it or both sides sent data"
             }
             Self::Accepted => {
-                "SYN-ACK of the server, and the client acknowledges it, or data both ways; its SYN is not in the capture"
+                "the server sent a SYN-ACK, and the client acknowledged it or both sides sent data; the client's SYN is not in the capture"
             }
-            Self::Simultaneous => "SYN and SYN-ACK of both sides with equal numbers",
-            Self::BothSpoke => "both sides spoke",
-            Self::BothWays => "packets both ways, and no handshake in the capture",
-            Self::BroadcastAnswer => "the answer to a broadcast that the capture shows",
+            Self::Simultaneous => {
+                "each side sent a SYN, and a SYN-ACK with the same sequence number (simultaneous open)"
+            }
+            Self::BothSpoke => "both sides sent packets",
+            Self::BothWays => "both sides sent packets, but the capture contains no handshake",
+            Self::BroadcastAnswer => "this is the reply to a broadcast that the capture contains",
             Self::Probe => {
-                "SYN-ACK of the server, and RST of the client within 3 s: it asked whether the port is open, and no more"
+                "the server sent a SYN-ACK, and the client sent an RST within 3 s: it only probed whether the port is open"
             }
             Self::ResetByClient => {
-                "SYN-ACK of the server, and RST of the client more than 3 s later"
+                "the server sent a SYN-ACK, and the client sent an RST more than 3 s later"
             }
-            Self::SilentClient => {
-                "SYN-ACK of the server, and nothing of the client that answers it"
-            }
-            Self::ResetByServer => "RST of the server, answering a SYN",
+            Self::SilentClient => "the server sent a SYN-ACK, and the client never replied to it",
+            Self::ResetByServer => "the server answered a SYN with an RST",
             Self::ResetOnTheWay => {
-                "RST answering a SYN; the resets came from another device, likely a firewall: their hop count is none that the server's other packets have"
+                "an RST answered a SYN, but it came from another device, probably a firewall: no other packet from the server has its hop count"
             }
             Self::UnrelatedReset => {
-                "RSTs of the server's address that do not acknowledge the SYN: another device made them, or an older connection"
+                "the server's address sent RSTs that do not acknowledge the SYN: they come from another device or belong to an older connection"
             }
             Self::ChallengeAck => {
-                "an ACK of the server that does not acknowledge the SYN, and no SYN-ACK: it still knows an older connection of these ports (RFC 5961)"
+                "the server sent an ACK that does not acknowledge the SYN, and no SYN-ACK: it still has an older connection on these ports (RFC 5961)"
             }
-            Self::PortUnreachable => "ICMP port or protocol unreachable from the server itself",
+            Self::PortUnreachable => "the server itself sent ICMP port or protocol unreachable",
             Self::IcmpError => {
-                "an ICMP error from something on the way, or from a filter of the server"
+                "an ICMP error came from a device on the path, or from a filter on the server"
             }
             Self::SilentServer => {
-                "asked and not answered, while the capture shows what the server, or others, send to this side"
+                "the server did not reply, although the capture shows packets from it or from other hosts to the client"
             }
             Self::NoAnswerWanted => {
-                "datagrams, of which the protocol does not tell that they ask for an answer"
+                "the client sent datagrams of a protocol that is not known to require a reply"
             }
             Self::OneDirection => {
-                "one direction, and too little to say that the other would have shown: coverage, time or a filter"
+                "only one direction was seen, and the other may be missing because of coverage, time or a filter"
             }
-            Self::Unclear => "packets both ways that show no opening with its answer",
+            Self::Unclear => {
+                "both sides sent packets, but the capture shows no connection attempt with its reply"
+            }
         }
     }
 }

@@ -189,12 +189,12 @@ pub fn ethertype_words(number: u16) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     match (number, name) {
         (WLAN_AS_ETHERNET, _) => {
-            "IEEE 802.11 in a capture that calls it Ethernet (editcap -T ieee-802-11 says what it is)"
+            "IEEE 802.11 in a capture that is labelled as Ethernet (editcap -T ieee-802-11 corrects this)"
                 .to_owned()
         }
-        (0..=MAX_LENGTH, _) => "IEEE 802.2 of no known kind".to_owned(),
-        (_, Some(name)) => format!("ethertype {number:#06x} ({name})"),
-        (_, None) => format!("ethertype {number:#06x}"),
+        (0..=MAX_LENGTH, _) => "IEEE 802.2 of an unknown kind".to_owned(),
+        (_, Some(name)) => format!("EtherType {number:#06x} ({name})"),
+        (_, None) => format!("EtherType {number:#06x}"),
     }
 }
 

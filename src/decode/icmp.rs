@@ -29,7 +29,7 @@ impl ErrorKind {
             Self::PortUnreachable => "port unreachable",
             Self::Prohibited => "administratively prohibited",
             Self::HostUnreachable => "host unreachable",
-            Self::Other => "time exceeded, packet too big or bad parameter",
+            Self::Other => "time exceeded, packet too big or parameter problem",
         }
     }
 }

@@ -38,12 +38,12 @@ impl UndecodedReason {
     /// Returns the description used in reports.
     pub fn words(self) -> String {
         match self {
-            Self::Ethertype(number) => format!("frames of ethertype {number:#06x}"),
+            Self::Ethertype(number) => format!("frames of EtherType {number:#06x}"),
             Self::Skipped(number) => {
                 let reason = SkipReason::ALL.get(usize::from(number)).map_or("", |r| r.name());
                 format!("frames that were skipped ({reason})")
             }
-            Self::Tunnel => "tunnels whose content cannot be read".to_owned(),
+            Self::Tunnel => "tunnels whose content cannot be decoded".to_owned(),
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct OpenCapture {
 }
 
 fn not_captured(error: &CaptureError) -> String {
-    format!("cannot be captured: {error}; see rasaudit interfaces")
+    format!("cannot be used for a capture: {error}; rasaudit interfaces lists all interfaces")
 }
 
 /// Opens all interfaces. An interface that does not exist yet is opened when it appears. The error

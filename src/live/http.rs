@@ -54,7 +54,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The page that is served before the first window is closed. It reloads itself.
 const NO_WINDOW_YET: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" \
-    content=\"3\"><title>rasaudit</title></head><body><p>No window was closed yet. This page looks again by \
+    content=\"3\"><title>rasaudit</title></head><body><p>No window has been closed yet. This page reloads by \
     itself.</p></body></html>\n";
 
 type ResponseBody = Either<Full<Bytes>, Channel<Bytes>>;
@@ -67,12 +67,12 @@ const MIN_TOKEN_LENGTH: usize = 16;
 pub enum ServeError {
     /// The token is too short, or contains whitespace and so does not fit into a header.
     #[error(
-        "a token needs at least {MIN_TOKEN_LENGTH} characters and no spaces: openssl rand -hex 16"
+        "the token must have at least {MIN_TOKEN_LENGTH} characters and no spaces; openssl rand -hex 16 generates one"
     )]
     WeakToken,
     /// Other hosts could connect without a token.
     #[error(
-        "{0} can be reached by other hosts, and the reports are confidential; use a loopback address, or --token with a token file"
+        "other hosts can reach {0}, and the reports are confidential; use a loopback address, or --token with a token file"
     )]
     Exposed(SocketAddr),
     /// The listener cannot be bound to the address.
@@ -110,7 +110,7 @@ impl Auth {
             return if header(header::HOST).is_some_and(is_of_this_host) {
                 Ok(())
             } else {
-                Err((StatusCode::FORBIDDEN, "ask by address or localhost\n"))
+                Err((StatusCode::FORBIDDEN, "use an IP address or localhost in the URL\n"))
             };
         };
         let given = header(header::AUTHORIZATION).and_then(given_token);
@@ -119,7 +119,7 @@ impl Auth {
         if given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token) {
             Ok(())
         } else {
-            Err((StatusCode::UNAUTHORIZED, "give the token\n"))
+            Err((StatusCode::UNAUTHORIZED, "the token is missing or wrong\n"))
         }
     }
 }
@@ -171,12 +171,14 @@ impl HttpState {
         const HTML: &str = "text/html; charset=utf-8";
         match (request.uri().path(), self.auth.authorize(request.headers())) {
             (_, Err((code, what))) => full_response(code, TEXT, what),
-            _ if !is_get => full_response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n"),
+            _ if !is_get => {
+                full_response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is supported\n")
+            }
             ("/", _) => respond_with(self.pages.page(), HTML, (HTML, NO_WINDOW_YET)),
             ("/report.json", _) => respond_with(
                 self.pages.report(),
                 "application/json",
-                (TEXT, "no window was closed yet\n"),
+                (TEXT, "no window has been closed yet\n"),
             ),
             ("/metrics", _) => {
                 let metrics = self.pages.metrics(&self.control.progress, self.every);
@@ -188,9 +190,11 @@ impl HttpState {
             },
             ("/events", _) if request.method() == Method::GET => {
                 match EventSubscriber::new(&self.subscribers) {
-                    None => {
-                        full_response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many follow\n")
-                    }
+                    None => full_response(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        TEXT,
+                        "too many clients follow the events\n",
+                    ),
                     Some(subscriber) => {
                         is_stream.store(true, Ordering::Relaxed);
                         let (sender, body) = Channel::new(1);
@@ -206,7 +210,7 @@ impl HttpState {
                 }
             }
             _ => {
-                let what = "there is /, /events, /report.json, /metrics and /healthz\n";
+                let what = "the paths are /, /events, /report.json, /metrics and /healthz\n";
                 full_response(StatusCode::NOT_FOUND, TEXT, what)
             }
         }

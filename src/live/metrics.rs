@@ -73,10 +73,10 @@ impl Metrics {
         let label = &["interface"];
         let is_up = |name: &String| f64::from(u8::from(!down.contains(name)));
         let up = window.inputs.iter().map(|input| (vec![&*input.name], is_up(&input.name)));
-        let help = "1 if the interface is being read.";
+        let help = "1 if the interface is being read, 0 if not.";
         self.gauge("interface_up", help, label, up.collect());
         let frames = all.inputs.iter().map(|input| (vec![&*input.name], input.account.frames));
-        let help = "Frames read, including those of earlier runs in the state.";
+        let help = "Frames read, including those of earlier runs whose state was restored.";
         self.counter("frames_total", help, label, frames.collect());
         let lost = all.inputs.iter().map(|input| (vec![&*input.name], input.loss.dropped));
         let help = "Frames dropped by the kernel or the interface.";
@@ -96,13 +96,13 @@ impl Metrics {
         self.single("flows", "Flows held, including those on disk.", flows.len() as f64);
         self.single("flows_on_disk", "Idle flows on disk.", on_disk as f64);
         let levels = aggregated.iter().map(|(level, flows)| (vec![level.name()], *flows));
-        let help = "Flows that were aggregated because memory was short.";
+        let help = "Flows that were aggregated to stay within the memory limit.";
         self.counter("folded_flows_total", help, &["fold"], levels.collect());
     }
 
     /// Adds the conversations of all windows, and whether anything was checked.
     pub fn add_conversations(&self, all: &Audit<&mut Reading>) {
-        let help = "1 if anything was checked: a listed host with a role was seen sending.";
+        let help = "1 if a listed host with a role was seen sending, so that anything was checked; 0 if not.";
         self.single("assessed", help, f64::from(u8::from(all.outcome.checked_anything())));
         let verdicts = all.outcome.by_verdict().into_iter();
         let verdicts = verdicts.map(|(verdict, count)| (vec![verdict.name()], count as f64));
@@ -132,7 +132,7 @@ impl Metrics {
         let samples = by_roles.iter().map(|((code, client, server), count)| {
             (vec![code.name(), client.as_str(), server.as_str()], *count as f64)
         });
-        let help = "Findings of all windows by code and the roles of the ends.";
+        let help = "Findings of all windows by code and the roles of client and server.";
         let labels = &["code", "client_roles", "server_roles"];
         self.gauge("findings_by_roles", help, labels, samples.collect());
     }

@@ -222,6 +222,12 @@ fn rotated_files(
     (path, size, files): &(PathBuf, u64, usize),
     captures: &[OpenCapture],
 ) -> Result<RotatedFiles, AuditError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+        let missing = "the folder of --write does not exist; create it first (mkdir -p)";
+        let error = std::io::Error::new(std::io::ErrorKind::NotFound, missing);
+        return Err(AuditError::Output(folder.to_owned(), error));
+    }
     let recorded = |(number, name): (usize, &String)| {
         let open = captures.iter().find(|open| open.interface == number);
         let link = open.and_then(|open| open.capture.as_ref()).map_or(ETHERNET, LiveCapture::link);

@@ -59,10 +59,10 @@ pub enum ConfineError {
         source: io::Error,
     },
     /// The process could become root again.
-    #[error("root could be taken back")]
+    #[error("the process could become root again")]
     RootStays,
     /// The folder is writable by all users or is a symbolic link, so its ownership must not change.
-    #[error("{}: is writable by others or a link; use a separate folder", .0.display())]
+    #[error("{}: is a link or is writable by other users; use a separate folder", .0.display())]
     Open(PathBuf),
     /// The ownership of a folder cannot be changed.
     #[error("{}: {source}", .folder.display())]
@@ -80,17 +80,17 @@ pub enum ConfineError {
     #[error("{0}")]
     System(#[source] io::Error),
     /// The system can enforce only some of the file rules.
-    #[error("this system enforces only a part of it")]
+    #[error("this system can enforce only part of the restrictions")]
     OnlyPart,
     /// The system does not support Landlock.
-    #[error("this system has no Landlock")]
+    #[error("this system does not support Landlock")]
     NoLandlock,
     /// The file rules cannot be applied.
     #[cfg(target_os = "linux")]
     #[error("{0}")]
     Rules(#[source] landlock::RulesetError),
     /// This step exists only on Linux.
-    #[error("known on Linux alone")]
+    #[error("only supported on Linux")]
     NotHere,
 }
 
@@ -120,9 +120,12 @@ pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
         Sandbox::Strict => KeptCapabilities::None,
         Sandbox::Auto | Sandbox::Off => KeptCapabilities::RawSockets,
     };
-    note_failure("capabilities are kept", platform::drop_capabilities(kept));
-    note_failure("new privileges can be gained", platform::no_new_privileges());
-    note_failure("files are not confined", platform::confine_files(&wanted.read, &wanted.write));
+    note_failure("capabilities could not be dropped", platform::drop_capabilities(kept));
+    note_failure("new privileges could not be ruled out", platform::no_new_privileges());
+    note_failure(
+        "access to files could not be restricted",
+        platform::confine_files(&wanted.read, &wanted.write),
+    );
     if failures.is_empty() || sandbox == Sandbox::Auto {
         Ok(failures)
     } else {
@@ -155,7 +158,7 @@ mod platform {
     pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), ConfineError> {
         let failed =
             |what| move |error: nix::Error| ConfineError::Step { what, source: error.into() };
-        let user = User::from_name(name).map_err(failed("cannot be looked up"))?;
+        let user = User::from_name(name).map_err(failed("the user cannot be looked up"))?;
         let user = user.ok_or(ConfineError::NoSuchUser)?;
         if Uid::effective() == user.uid {
             return Ok(());
@@ -163,10 +166,10 @@ mod platform {
         folders.iter().try_for_each(|folder| change_owner(folder, &user))?;
         // All capabilities survive the switch, and `drop_capabilities` below drops those that are
         // not needed.
-        nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities"))?;
-        setgroups(&[user.gid]).map_err(failed("groups cannot be left"))?;
-        setgid(user.gid).map_err(failed("its group cannot be taken"))?;
-        setuid(user.uid).map_err(failed("it cannot be taken"))?;
+        nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities cannot be kept"))?;
+        setgroups(&[user.gid]).map_err(failed("the process cannot leave its groups"))?;
+        setgid(user.gid).map_err(failed("the process cannot switch to its group"))?;
+        setuid(user.uid).map_err(failed("the process cannot switch to it"))?;
         drop_capabilities(KeptCapabilities::RawSockets)?;
         match setuid(Uid::from_raw(0)) {
             Err(_) => Ok(()),

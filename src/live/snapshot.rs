@@ -116,7 +116,7 @@ impl LiveSnapshot {
         let _ = all.write_live_page(windows, &mut page);
         let metrics = Metrics::default();
         metrics.count("windows_total", "Windows closed since the start.", windows);
-        let help = "Seconds from the end of the last window until it was judged and reported.";
+        let help = "Seconds between the end of the last window and its report.";
         metrics.single("window_lag_seconds", help, closed.ended.elapsed().as_secs_f64());
         let down = lock(&self.down).clone();
         metrics.add_interfaces(closed, &down);
@@ -124,7 +124,7 @@ impl LiveSnapshot {
         metrics.add_conversations(all);
         metrics.add_findings(all);
         if let Some(bytes) = resident_memory() {
-            metrics.single("resident_memory_bytes", "Memory of the process.", bytes as f64);
+            metrics.single("resident_memory_bytes", "Resident memory of the process in bytes.", bytes as f64);
         }
         let rendered = RenderedPage {
             metrics: metrics.text(),
@@ -164,7 +164,7 @@ impl LiveSnapshot {
     pub(super) fn metrics(&self, progress: &Progress, every: Duration) -> String {
         let now = Metrics::default();
         now.add_failures(&lock(&self.failing).1);
-        let help = "1 if the next window, or the first one, is more than two windows late.";
+        let help = "1 if the next window is more than two window lengths late, 0 if not.";
         now.single("window_late", help, f64::from(u8::from(self.is_late(every))));
         let frames = progress.frames.load(Ordering::Relaxed);
         now.count("frames_decoded_total", "Frames decoded since the start.", frames);

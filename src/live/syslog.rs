@@ -131,7 +131,7 @@ fn send_local(path: &std::path::Path, message: &str) -> io::Result<()> {
 
 #[cfg(not(unix))]
 fn send_local(_: &std::path::Path, _: &str) -> io::Result<()> {
-    Err(io::Error::other("there is no local socket on this system"))
+    Err(io::Error::other("this system has no local syslog socket"))
 }
 
 fn resolve(to: &str) -> io::Result<SocketAddr> {

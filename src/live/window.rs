@@ -175,7 +175,7 @@ impl WindowLoop<'_> {
             match part.link {
                 Some(link) if !input.link_types.contains(&link) => input.link_types.push(link),
                 Some(_) => {}
-                None => input.error = Some("was not available all of the time".to_owned()),
+                None => input.error = Some("was unavailable for part of the time".to_owned()),
             }
             timeline.merge(&part.counters.timeline);
             store.submit(part.tables).map_err(temporary(&shared.plan.temp))?;

@@ -53,7 +53,7 @@ impl SkipReason {
                 "capture with a longer snaplen (128 bytes or more)"
             }
             Self::EncryptedLink => {
-                "capture behind the access point or switch that decrypts, or decrypt the capture first"
+                "capture on the decrypted side of the access point or switch, or decrypt the capture first"
             }
             Self::WlanFragment | Self::WlanAggregate => "capture on the wired side",
             Self::TooManyEncapsulations | Self::TooManyExtensionHeaders => {

@@ -264,7 +264,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
         let kinds = kinds.map(|(number, frames)| (ethertype_words(*number), *frames));
         let tunnels = account.opaque.iter();
         let tunnels = tunnels
-            .map(|(tunnel, frames)| (format!("{tunnel} tunnels that cannot be read"), *frames));
+            .map(|(tunnel, frames)| (format!("{tunnel} tunnels that cannot be decoded"), *frames));
         let mut unread: Vec<(String, u64)> = kinds.chain(tunnels).collect();
         unread.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
         unread
@@ -379,7 +379,7 @@ impl Folders {
         };
         match (reports, evidence) {
             (Some(a), Some(b)) if resolved(a).starts_with(resolved(b)) => {
-                let what = "contains the folder of --out; --evidence needs a folder of its own";
+                let what = "contains the folder of --out; --evidence needs a separate folder";
                 Err(AuditError::Output(b.to_owned(), io::Error::other(what)))
             }
             _ => Ok(made),

@@ -262,25 +262,25 @@ impl EvidencePart {
                 FrameKind::Ack => "ACK",
                 FrameKind::Error => {
                     let by = kept.by.map_or_else(String::new, |by| format!(" from {by}"));
-                    return format!("ICMP error{by} about a packet of the {who} {address}");
+                    return format!("ICMP error{by} about a packet from the {who} {address}");
                 }
                 FrameKind::Data => "data",
                 _ => "packet",
             };
-            format!("{what} of the {who} {address}")
+            format!("{what} from the {who} {address}")
         };
         match self {
             Self::Own(subject, client) => describe(subject, client),
             Self::Trigger(subject, client) => {
-                format!("makes the traffic due: {}", describe(subject, client))
+                format!("triggers the expected traffic: {}", describe(subject, client))
             }
             Self::Proof(subject, client) => {
-                format!("proves which host serves the port: {}", describe(subject, client))
+                format!("shows which host serves the port: {}", describe(subject, client))
             }
             Self::Broadcast(subject, client) => {
                 format!("the broadcast that was answered: {}", describe(subject, client))
             }
-            Self::Names => "DNS answer to the client with the server's address".to_owned(),
+            Self::Names => "DNS reply to the client with the server's address".to_owned(),
             Self::Claims(mac) => format!("{mac} claims the address"),
         }
     }
@@ -310,7 +310,7 @@ fn choose(
     let chosen = shown.iter().zip(&members);
     let mut chosen: Vec<ChosenEvidence> =
         chosen.map(|(finding, members)| selector.select(finding, members)).collect();
-    let left_out = format!("left out: the {FINDINGS} findings that weigh most have frames");
+    let left_out = format!("omitted: only the {FINDINGS} worst findings have frames");
     chosen.resize_with(findings.len(), || ChosenEvidence {
         parts: Vec::new(),
         note: left_out.clone(),
@@ -416,16 +416,16 @@ fn evidence_note(
 ) -> String {
     match finding.verdict() {
         _ if all > chosen as u64 => format!(
-            "{chosen} of {all} flows, those with the best state, the earliest first; display_filter shows all"
+            "{chosen} of {all} flows: those with the best state, and the earliest among them; display_filter shows all"
         ),
         _ if !parts.is_empty() => String::new(),
         Verdict::NotAssessable => {
-            "states what could not be assessed; its message and action say why".to_owned()
+            "the finding could not be assessed; its message and action state the reason".to_owned()
         }
         _ if finding.code() == Code::UnusedException => {
-            "is about the list of exceptions, not about frames".to_owned()
+            "the finding is about the list of exceptions, not about frames".to_owned()
         }
-        _ => "rests on an absence; its trace in audit.json states what the capture could see"
+        _ => "the finding is about missing traffic; its trace in audit.json states what the capture could show"
             .to_owned(),
     }
 }

@@ -65,10 +65,10 @@ pub enum PlanError {
     #[error("{}", unreadable_input(.0))]
     Input(#[source] CaptureError),
     /// Standard input can be read only once.
-    #[error("standard input (-) is named twice")]
+    #[error("standard input (-) is given twice")]
     StandardInputTwice,
     /// The named folders contain no files.
-    #[error("there is nothing to read: the directories hold no files")]
+    #[error("there is nothing to read: the folders contain no files")]
     NoFiles,
     /// libpcap does not compile the filter.
     #[error("--filter \"{expression}\": {source}")]
@@ -83,15 +83,15 @@ pub enum PlanError {
     EmptyTimeRange,
     /// This input cannot be read a second time.
     #[error(
-        "--evidence reads the captures a second time, which {0} does not allow; write it to a file first"
+        "--evidence reads the captures a second time, which is not possible with {0}; write it to a file first"
     )]
     EvidenceReadsAgain(String),
     /// This input is in the evidence folder, whose content is replaced.
-    #[error("--evidence: {0} is in that folder; use another folder")]
+    #[error("--evidence: the folder contains the input {0}; use another folder")]
     EvidenceAroundInput(String),
     /// The evidence folder is inside this folder of captures.
     #[error(
-        "--evidence is inside {}, which is read; the next audit would read the evidence as captures", .0.display()
+        "--evidence is inside the input folder {}; the next audit would read the evidence as captures", .0.display()
     )]
     EvidenceInsideInput(PathBuf),
 }

@@ -231,7 +231,7 @@ impl Sources<'_> {
             CaptureError::Compressed { format, .. } => {
                 (*format).clone_into(&mut input.format);
                 input.error = Some(format!(
-                    "{error}; nothing could be used; copy the file again from its source"
+                    "{error}; nothing in it could be read; copy the file again from its source"
                 ));
                 return Ok(None);
             }
@@ -281,7 +281,7 @@ impl Sources<'_> {
 
 /// Describes where and how an input ended early.
 fn describe_damage(what: &str, offset: u64, frames: usize) -> String {
-    format!("{what} at byte {offset}, after {frames} whole frames; what could be read was used")
+    format!("{what} at byte {offset}, after {frames} whole frames, which were used")
 }
 
 /// The counters that a worker keeps in addition to its tables.

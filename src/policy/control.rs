@@ -22,7 +22,7 @@ fn load() -> BTreeSet<u16> {
         let digits = record.get("ethertype").strip_prefix("0x").unwrap_or_default();
         match u16::from_str_radix(digits, 16) {
             Ok(number) => drop(known.insert(number)),
-            Err(_) => problems.add(record.line, "an ethertype is written 0x88cc"),
+            Err(_) => problems.add(record.line, "an EtherType must be written in the form 0x88cc"),
         }
     });
     debug_assert!(problems.or(()).is_ok(), "the file that is built in is valid");

@@ -10,7 +10,7 @@ pub enum PolicyError {
     File(#[from] Diagnostic),
     /// An unknown name of a matrix.
     #[error(
-        "no matrix is called \"{0}\"{near} (known: {known}, or a folder of rules)",
+        "there is no matrix named \"{0}\"{near} (known: {known}, or a folder of rules)",
         near = nearest(.0, MATRICES.iter().copied()),
         known = MATRICES.join(", ")
     )]
@@ -20,7 +20,7 @@ pub enum PolicyError {
     NoFile,
     /// An unknown name of an overlay.
     #[error(
-        "no overlay is called \"{0}\"{near} (known: {known}, or a CSV file)",
+        "there is no overlay named \"{0}\"{near} (known: {known}, or a CSV file)",
         near = nearest(.0, OVERLAYS.iter().copied()),
         known = OVERLAYS.join(", ")
     )]
@@ -61,16 +61,16 @@ pub enum PolicyError {
     #[error("\"{0}\" is an address, not a name")]
     AddressForName(String),
     /// A string that is not a valid host name.
-    #[error("\"{0}\" is not a host name like www.example.com")]
+    #[error("\"{0}\" is not a valid host name (for example www.example.com)")]
     NotAName(String),
     /// A pattern with too many stars, or with a star in a wrong place.
-    #[error("\"{0}\": only one star is allowed, in the first label")]
+    #[error("\"{0}\": only one * is allowed, and only in the first label")]
     Stars(String),
     /// A pattern that matches nearly every name.
     #[error("\"{0}\" matches everything below a top-level domain")]
     TooWide(String),
     /// An example that does not have the required form.
-    #[error("an example is FROM > TO TRANSPORT/PORT")]
+    #[error("an example must have the form FROM > TO TRANSPORT/PORT")]
     NotAnExample,
     /// An example with an invalid port.
     #[error("\"{0}\" is not a port")]

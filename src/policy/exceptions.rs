@@ -190,7 +190,7 @@ impl Exceptions {
                 (true, true) => warn("allows every host to reach every host".to_owned()),
                 (true, false) | (false, true) if every_port => {
                     warn(
-                        "has * on one side and for the port; name at least one of them".to_owned(),
+                        "has * for one of the hosts and for the port; restrict at least one of them".to_owned(),
                     );
                 }
                 _ => {}
@@ -286,7 +286,7 @@ impl ExceptionReader<'_, '_> {
         if let (Some(created), Some(expires)) = (created, expires)
             && expires < created
         {
-            self.problem(format!("expires {expires} before it was created ({created})"));
+            self.problem(format!("expires on {expires}, before it was created ({created})"));
         }
         let cell = |column: &str| self.record.get(column).to_owned();
         Some(Exception {
@@ -353,7 +353,7 @@ impl ExceptionReader<'_, '_> {
             (Ok(low), Ok(high)) if low <= high => Some(Some((low, high))),
             _ => {
                 self.problem(format!(
-                    "port: \"{text}\" is not a port, a range like 5000-5010, or *"
+                    "port: \"{text}\" is not a port, a range (for example 5000-5010) or *"
                 ));
                 None
             }
@@ -364,7 +364,9 @@ impl ExceptionReader<'_, '_> {
         let text = self.record.get(column);
         let date = text.parse().ok();
         if date.is_none() && !text.is_empty() {
-            self.problem(format!("{column}: \"{text}\" is not a date like 2027-01-31"));
+            self.problem(format!(
+                "{column}: \"{text}\" is not a valid date (for example 2027-01-31)"
+            ));
         }
         date
     }

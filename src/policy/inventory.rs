@@ -323,7 +323,7 @@ impl<'a> InventoryLoader<'a> {
         );
         match document.get("farm") {
             Some(farm) => self.farm(farm),
-            None => self.problems.add(1, "the table [farm] with the key \"matrix\" is missing"),
+            None => self.problems.add(1, "the table [farm], which must name a matrix, is missing"),
         }
         // Hosts are read in two passes, because a virtual address may name hosts that are listed
         // later.
@@ -387,7 +387,7 @@ impl<'a> InventoryLoader<'a> {
         match value.get_ref().as_str() {
             Some(text) => Some((text.to_owned(), line)),
             None => {
-                self.problems.add(line, format!("{what} must be a text in quotes"));
+                self.problems.add(line, format!("{what} must be a quoted string"));
                 None
             }
         }
@@ -402,8 +402,10 @@ impl<'a> InventoryLoader<'a> {
         match value.get_ref().as_array() {
             Some(items) => Some(items.iter().filter_map(|item| self.text_of(item, key)).collect()),
             None => {
-                self.problems
-                    .add(self.place(value), format!("{key} must be a list of texts: [\"...\"]"));
+                self.problems.add(
+                    self.place(value),
+                    format!("{key} must be a list of strings, for example [\"...\"]"),
+                );
                 None
             }
         }
@@ -424,7 +426,10 @@ impl<'a> InventoryLoader<'a> {
             Some((name, _)) => self.inventory.matrix = name,
             None => {
                 let usual = super::MATRICES.first().copied().unwrap_or_default();
-                self.problems.add(line, format!("[farm] needs matrix = \"{usual}\""));
+                self.problems.add(
+                    line,
+                    format!("[farm] must name a matrix, for example matrix = \"{usual}\""),
+                );
             }
         }
         match self.text(table, "clients") {
@@ -484,12 +489,14 @@ impl<'a> InventoryLoader<'a> {
         let name = self.text(table, "name").map(|t| t.0).unwrap_or_default();
         let addresses = self.texts(table, "addresses");
         if addresses.is_none() && !table.contains_key("addresses") {
-            self.problems.add(line, format!("the host \"{name}\" needs addresses = [\"...\"]"));
+            self.problems.add(line, format!("the host \"{name}\" must have addresses = [\"...\"]"));
         }
         if !table.contains_key("roles") {
             self.problems.add(
                 line,
-                format!("the host \"{name}\" needs roles = [\"...\"], or [] if it has none"),
+                format!(
+                    "the host \"{name}\" must have roles = [\"...\"], or roles = [] if it has none"
+                ),
             );
         }
         let macs = self.texts(table, "macs").unwrap_or_default();
@@ -507,9 +514,10 @@ impl<'a> InventoryLoader<'a> {
         for (text, line) in self.texts(table, key)? {
             match text.parse() {
                 Ok(network) => networks.push(network),
-                Err(_) => {
-                    self.problems.add(line, format!("\"{text}\" is not a network like 10.0.0.0/8"))
-                }
+                Err(_) => self.problems.add(
+                    line,
+                    format!("\"{text}\" is not a valid network (for example 10.0.0.0/8)"),
+                ),
             }
         }
         Some(networks)
@@ -537,7 +545,7 @@ impl<'a> InventoryLoader<'a> {
             {
                 self.problems.add(
                     line,
-                    "a tunnel needs ends = [\"10.0.0.0/24\"], which contain both of its ends",
+                    "a tunnel must have ends, networks that contain both of its endpoints, for example ends = [\"10.0.0.0/24\"]",
                 );
             }
             let kind = self.word(table, line, "kind", TUNNEL_KINDS);
@@ -560,7 +568,8 @@ impl<'a> InventoryLoader<'a> {
         let known = words.join(", ");
         let Some((text, at)) = self.text(table, key) else {
             if !table.contains_key(key) {
-                self.problems.add(line, format!("a tunnel needs {key}, one of {known}"));
+                self.problems
+                    .add(line, format!("a tunnel must have {key}, which is one of {known}"));
             }
             return None;
         };
@@ -581,7 +590,7 @@ impl<'a> InventoryLoader<'a> {
         roles: Vec<AtLine>,
     ) {
         if name.is_empty() {
-            self.problems.add(line, "a host needs a name");
+            self.problems.add(line, "a host must have a name");
         } else if let Some(first) = self.names.insert(name.to_lowercase(), line) {
             self.problems
                 .add(line, format!("duplicate name \"{name}\", first used in line {first}"));
@@ -594,7 +603,9 @@ impl<'a> InventoryLoader<'a> {
                 if mac.is_none() {
                     self.problems.add(
                         line,
-                        format!("\"{text}\" is not a MAC address like 00:15:5d:10:00:07"),
+                        format!(
+                            "\"{text}\" is not a valid MAC address (for example 00:15:5d:10:00:07)"
+                        ),
                     );
                 }
                 mac
@@ -686,21 +697,25 @@ impl<'a> InventoryLoader<'a> {
         let roles = self.texts(table, "roles").unwrap_or_default();
         let roles = self.roles(roles);
         let Some((text, at)) = self.text(table, "cidr") else {
-            return self.problems.add(line, "a network needs cidr = \"...\"");
+            return self.problems.add(line, "a network must have cidr = \"...\"");
         };
         let Ok(cidr) = text.parse::<IpNet>() else {
-            return self.problems.add(at, format!("\"{text}\" is not a network like 10.9.0.0/16"));
+            return self
+                .problems
+                .add(at, format!("\"{text}\" is not a valid network (for example 10.9.0.0/16)"));
         };
         if cidr.trunc() != cidr {
-            let message =
-                format!("{cidr} has bits beyond its prefix; did you mean \"{}\"?", cidr.trunc());
+            let message = format!(
+                "{cidr} has bits set beyond its prefix; did you mean \"{}\"?",
+                cidr.trunc()
+            );
             self.problems.add(at, message);
         }
         if let Some(first) = self.networks.insert(cidr.trunc(), at) {
             self.problems.add(at, format!("duplicate network {cidr}, first used in line {first}"));
         }
         if name.is_empty() {
-            self.problems.add(line, "a network needs a name");
+            self.problems.add(line, "a network must have a name");
         } else if self.inventory.networks.iter().any(|n| n.name == name) {
             self.problems.add(line, format!("another network already has the name \"{name}\""));
         }
@@ -725,14 +740,14 @@ impl<'a> InventoryLoader<'a> {
         });
         let names = names.collect();
         if !given && !table.contains_key("addresses") {
-            self.problems.add(line, "a service needs names or addresses");
+            self.problems.add(line, "a service must have names or addresses");
         }
         match self.text(table, "role") {
             Some((text, at)) => match self.matrix.playable_role(&text) {
                 Ok(role) => self.inventory.services.push(Service { role, names, addresses, line }),
                 Err(error) => self.problems.add(at, error.to_string()),
             },
-            None => self.problems.add(line, "a service needs role = \"...\""),
+            None => self.problems.add(line, "a service must have role = \"...\""),
         }
     }
 
@@ -745,7 +760,7 @@ impl<'a> InventoryLoader<'a> {
             Some((text, at)) => {
                 self.matrix.roles_named(&text).map_err(|error| (at, error.to_string()))
             }
-            None => Err((line, "a moved port needs role = \"...\"".to_owned())),
+            None => Err((line, "a moved port must have role = \"...\"".to_owned())),
         };
         let transport = match self.text(table, "transport") {
             Some((text, at)) => {
@@ -753,7 +768,7 @@ impl<'a> InventoryLoader<'a> {
                     (at, format!("transport must be \"tcp\" or \"udp\", not \"{text}\""))
                 })
             }
-            None => Err((line, "a moved port needs transport = \"tcp\" or \"udp\"".to_owned())),
+            None => Err((line, "a moved port must have transport = \"tcp\" or \"udp\"".to_owned())),
         };
         let host = self.text(table, "host");
         let host = host.map(|name| self.named_host(&name));
@@ -766,7 +781,7 @@ impl<'a> InventoryLoader<'a> {
                 Some(port) => Ok(port),
                 None => {
                     let at = value.map_or(line, |v| self.line(v.span().start));
-                    Err((at, format!("a moved port needs {key} = a number from 1 to 65535")))
+                    Err((at, format!("a moved port must have {key} = a number from 1 to 65535")))
                 }
             }
         };

@@ -61,17 +61,20 @@ impl Lint<'_> {
             self.add(row, "does not state the purpose of the traffic");
         }
         if row.examples.is_empty() {
-            self.add(row, "has no example conversation that it must decide");
+            self.add(row, "has no example of a conversation that it documents");
         }
         if row.is_doubtful() && row.note.is_empty() {
-            self.add(row, format!("is {}, but has no note that says why", row.certainty));
+            self.add(row, format!("is {}, but has no note that gives the reason", row.certainty));
         }
     }
 
     /// Checks that a capture could show the traffic if it is expected.
     fn check_observable(&mut self, row: &Row) {
         if row.scope == Scope::Localhost && row.is_expected() {
-            self.add(row, "is expected, but stays inside a host, where no span sees it");
+            self.add(
+                row,
+                "is expected, but its traffic stays inside a host, where no span port captures it",
+            );
         }
         if row.scope == Scope::Broadcast && row.transport == Transport::TCP {
             self.add(row, "is TCP, which is never broadcast");
@@ -80,7 +83,7 @@ impl Lint<'_> {
             self.add(row, "names multicast addresses, but its scope is not broadcast");
         }
         if row.transport.has_ports() && *row.ports.start() == 0 {
-            self.add(row, "has port 0, which cannot be listened on");
+            self.add(row, "has port 0, on which no service can listen");
         }
     }
 
@@ -88,7 +91,7 @@ impl Lint<'_> {
     fn check_satisfiable(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.is_expected() && row.watch_s == 0 {
-            self.add(row, "is expected, but has no watch time (watch_s)");
+            self.add(row, "is expected, but has no watch time (watch_s), for example 600");
         }
         for (side, role) in [("source", row.source), ("destination", row.destination)] {
             let role = &matrix.roles[role];
@@ -101,7 +104,7 @@ impl Lint<'_> {
         }
         for trigger in &row.triggers {
             if *trigger == row.group {
-                self.add(row, "has its own group as trigger");
+                self.add(row, "has its own group as its trigger");
             }
             let rows = matrix.groups.get(trigger).into_iter().flatten();
             let mut rows = rows.map(|n| &matrix.rows[*n]);
@@ -118,7 +121,7 @@ impl Lint<'_> {
     fn check_consistency(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.expectation == Expectation::Feature && row.features.is_empty() {
-            self.add(row, "is expected with its feature, but names none");
+            self.add(row, "is expected with its feature, but names no feature");
         }
         let localhost = [
             row.scope == Scope::Localhost,
@@ -161,7 +164,7 @@ impl Lint<'_> {
                 && meet(r.destination, row.destination)
         };
         for other in matrix.rows[..number].iter().filter(overlaps_partly) {
-            self.add(row, format!("its ports overlap with those of {} for common roles", other.id));
+            self.add(row, format!("its ports overlap with those of {} for some roles", other.id));
         }
         for other in matrix.rows[..number].iter().filter(has_same_relation) {
             let overlap =
@@ -174,7 +177,7 @@ impl Lint<'_> {
             } else if features_of(other) == features_of(row) {
                 self.add(row, format!("duplicates {}", other.id));
             } else {
-                self.add(row, format!("contradicts {}, which needs other features", other.id));
+                self.add(row, format!("contradicts {}, which requires other features", other.id));
             }
         }
     }
@@ -223,7 +226,8 @@ impl Lint<'_> {
             }
         }
         if let Some(other) = by {
-            let message = format!("never decides: {} always comes first", matrix.rows[other].id);
+            let message =
+                format!("never applies: {} always takes precedence", matrix.rows[other].id);
             self.add(row, message);
         }
     }
@@ -237,7 +241,7 @@ impl Lint<'_> {
                 let mine = row.quantifier;
                 let theirs = first.quantifier;
                 let message = format!(
-                    "needs {mine}, but {} of the same group {group} needs {theirs}",
+                    "requires {mine}, but {} of the same group {group} requires {theirs}",
                     first.id
                 );
                 self.add(row, message);
@@ -245,7 +249,7 @@ impl Lint<'_> {
         }
         for feature in matrix.features.keys() {
             if !matrix.rows.iter().any(|row| row.features.contains(feature)) {
-                let message = format!("no row needs the feature \"{feature}\"");
+                let message = format!("no row requires the feature \"{feature}\"");
                 self.problems.push(Diagnostic {
                     file: "features.csv".to_owned(),
                     line: 0,
@@ -262,7 +266,7 @@ impl Lint<'_> {
             for name in [&role.slug, &role.name].into_iter().chain(&role.aliases) {
                 let first = known.entry(name.to_lowercase()).or_insert(&role.slug);
                 if *first != role.slug {
-                    let message = format!("\"{name}\" stands for {first} and for {}", role.slug);
+                    let message = format!("\"{name}\" is a name of both {first} and {}", role.slug);
                     self.problems.push(Diagnostic {
                         file: "roles.csv".to_owned(),
                         line: 0,

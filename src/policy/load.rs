@@ -48,7 +48,7 @@ impl Matrix {
         loader.triggers();
         if loader.matrix.rows.is_empty() && loader.problems.is_empty() {
             let file = files.file("matrix.csv").0.to_owned();
-            let message = "has no row".to_owned();
+            let message = "has no rows".to_owned();
             loader.problems.push(Diagnostic { file, line: 0, message });
         }
         let problems = loader.problems;
@@ -297,7 +297,7 @@ impl MatrixLoader<'_> {
             "ras-component" => {
                 reading.add(
                     record,
-                    "kind: \"ras-component\" is now called \"component\"; a column traits states which roles are anybody, entrance and directory, as in rules/ras-19/roles.csv",
+                    "kind: \"ras-component\" is now named \"component\"; the column traits states which roles are anybody, entrance and directory (see rules/ras-19/roles.csv)",
                 );
                 None
             }
@@ -417,7 +417,7 @@ impl MatrixLoader<'_> {
         let features = self.conditions(record, reading);
         let (transport, ports) = ports(record, reading)?;
         let watch_s = reading.number(record, "watch_s", "not a number of seconds");
-        let announced_by = reading.number(record, "announced_by", "no port");
+        let announced_by = reading.number(record, "announced_by", "not a port");
         let multicast = multicast(record, reading);
         for column in ["id", "provenance"] {
             if record.get(column).is_empty() {
@@ -573,7 +573,7 @@ impl MatrixLoader<'_> {
             return reading.add(record, message);
         };
         if transport == Transport::TCP {
-            return reading.add(record, "TCP is never background");
+            return reading.add(record, "TCP cannot be background traffic");
         }
         let port = record.get("port");
         if !port.is_empty() && port.parse::<u16>().is_err() {

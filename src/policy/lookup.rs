@@ -530,6 +530,6 @@ impl Policy {
             PartyKind::Service(service) => ("service".to_owned(), inventory.services[service].line),
             PartyKind::Stranger | PartyKind::RolesOnly => return "not in the inventory".to_owned(),
         };
-        format!("{what}, {roles}, by line {line} of the inventory")
+        format!("{what}, {roles}, from line {line} of the inventory")
     }
 }

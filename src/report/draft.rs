@@ -21,16 +21,16 @@ const OUTSIDE: usize = 30;
 
 /// Writes a draft. `about` describes the captures that it is drafted from.
 pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# A draft of an inventory, from {}.", escape_control(about))?;
+    writeln!(out, "# A draft inventory, made from {}.", escape_control(about))?;
     writeln!(out, "#")?;
     writeln!(
         out,
-        "# Addresses and served ports were seen. Roles are guesses from the matrix {}: each says what",
+        "# Addresses and served ports come from the traffic. Roles are guesses from the matrix {}, each with",
         matrix.name
     )?;
     writeln!(
         out,
-        "# speaks for it. Correct them, name the hosts, then: rasaudit inventory check FILE"
+        "# its evidence. Correct the roles, name the hosts, then run: rasaudit inventory check FILE"
     )?;
     writeln!(out)?;
     write_farm(draft, matrix, out)?;
@@ -56,17 +56,20 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
     writeln!(out, "name = \"My farm\"")?;
     writeln!(out, "matrix = {}", quoted(&matrix.name))?;
     if let Some((overlay, members)) = &draft.overlay {
-        writeln!(out, "# {members} hosts do what members of a domain do at its controllers.")?;
+        writeln!(
+            out,
+            "# {members} hosts use domain controllers in the way that members of a domain do."
+        )?;
         writeln!(out, "overlays = [{}]    # a guess", quoted(overlay))?;
     }
     if let Some(words) = left_out(draft) {
         writeln!(out, "# Left out: {words}.")?;
-        writeln!(out, "# If they are of the farm, draft again with --internal.")?;
+        writeln!(out, "# If they belong to the farm, draft again with --internal.")?;
     }
     if draft.from_outside > 0 {
         writeln!(
             out,
-            "# {} addresses outside opened something inside. If they are users: \"any\".",
+            "# {} external addresses connected to internal hosts. If they are users, set clients to \"any\".",
             draft.from_outside
         )?;
     }
@@ -76,7 +79,7 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
 
 /// Writes the features of the matrix. Features that were not seen in use are written as comments.
 fn write_features(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# Set to true what the farm uses, to false what it does not.")?;
+    writeln!(out, "# Set features that the farm uses to true, and the others to false.")?;
     writeln!(out, "[farm.features]")?;
     for (name, feature) in &matrix.features {
         match draft.features.get(name) {
@@ -101,12 +104,12 @@ fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Res
         let uses = first_of(&server.uses);
         writeln!(
             out,
-            "# Outside: {address} ({}): {}",
+            "# External: {address} ({}): {}",
             escape_control(&names),
             escape_control(&uses)
         )?;
         match server.role.map(|role| &matrix.roles[role].slug) {
-            Some(role) => writeln!(out, "# The rules know it by its name: {role}")?,
+            Some(role) => writeln!(out, "# The rules identify it by its name: {role}")?,
             None => {
                 writeln!(out, "# [[service]]")?;
                 writeln!(out, "# role = \"...\"")?;
@@ -116,7 +119,7 @@ fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Res
     }
     match draft.outside.len().saturating_sub(OUTSIDE) {
         0 => Ok(()),
-        more => writeln!(out, "\n# And {more} more servers outside."),
+        more => writeln!(out, "\n# And {more} more external servers."),
     }
 }
 
@@ -132,8 +135,8 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     };
     let internal: Vec<String> = draft.internal.iter().map(ToString::to_string).collect();
     let internal = internal.join(", ");
-    let addresses = if total == 1 { "address that is" } else { "addresses that are" };
-    (total > 0).then(|| format!("{total} {addresses} in none of {internal}: of {shown}{more}"))
+    let addresses = if total == 1 { "address" } else { "addresses" };
+    (total > 0).then(|| format!("{total} {addresses} outside {internal}, in {shown}{more}"))
 }
 
 /// Writes the hosts and networks that an inventory does not list, as text to append to it. Returns
@@ -187,19 +190,23 @@ pub fn draft_more(
         let (known, new): (Vec<&IpAddr>, Vec<&IpAddr>) =
             host.addresses.iter().partition(|address| listed.host_of(**address).is_some());
         if let (Some(known), Some(new)) = (known.first(), new.first()) {
-            writeln!(out, "\n# The host of {known} seems to have {new}, too.")?;
+            writeln!(out, "\n# The host of {known} probably also has the address {new}.")?;
         }
     }
     let unnamed = draft.features.iter().filter(|(name, _)| !inventory.features.contains_key(*name));
     for (name, example) in unnamed {
-        writeln!(out, "\n# [farm.features] does not name {name}: {}", escape_control(example))?;
+        writeln!(
+            out,
+            "\n# [farm.features] does not name {name}, but: {}",
+            escape_control(example)
+        )?;
     }
     if let Some((overlay, members)) = &draft.overlay
         && listed.matrix.unused_overlays.iter().any(|row| row.overlay.as_ref() == Some(overlay))
     {
         writeln!(
             out,
-            "\n# {members} hosts do what the overlay {overlay} documents ([farm] overlays)."
+            "\n# {members} hosts have traffic that the overlay {overlay} documents (see overlays in [farm])."
         )?;
     }
     Ok(count)
@@ -215,7 +222,7 @@ fn write_network(
     writeln!(out)?;
     writeln!(
         out,
-        "# {} addresses that did nothing but what clients do; a guess, as is the prefix.",
+        "# {} addresses that only behaved as clients. The roles and the prefix are guesses.",
         network.seen
     )?;
     for line in &network.evidence {
@@ -244,7 +251,7 @@ fn write_host(
         })
         .collect();
     if serves.is_empty() {
-        writeln!(out, "# Serves nothing that was answered.")?;
+        writeln!(out, "# Serves nothing: no connection to it was answered.")?;
     } else {
         writeln!(out, "# Serves (clients): {}", serves.join(", "))?;
     }
@@ -258,9 +265,9 @@ fn write_host(
         let one_of: Vec<&str> = slugs(guess, matrix).collect();
         match one_of.len() {
             0..=NAMED_ROLES => {
-                writeln!(out, "# Too little to tell, perhaps {}:", one_of.join(" or "))?
+                writeln!(out, "# Too little evidence; perhaps {}:", one_of.join(" or "))?
             }
-            many => writeln!(out, "# Too little to tell, {many} roles do as much:")?,
+            many => writeln!(out, "# Too little evidence; {many} roles fit:")?,
         }
         for line in guess.evidence.iter().take(SHOWN) {
             writeln!(out, "#   {}", escape_control(line))?;
@@ -285,7 +292,9 @@ fn write_host(
     let guess = match (roles.is_empty(), alike.is_empty()) {
         (true, _) => String::new(),
         (false, true) => "    # a guess".to_owned(),
-        (false, false) => format!("    # a guess; {} would show the same", alike.join(" or ")),
+        (false, false) => {
+            format!("    # a guess; {} would have the same traffic", alike.join(" or "))
+        }
     };
     writeln!(out, "roles = [{}]{guess}", roles.join(", "))?;
     if held {
@@ -312,7 +321,7 @@ fn slugs<'m>(guess: &Guess, matrix: &'m Matrix) -> impl Iterator<Item = &'m str>
 
 fn write_evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     let role = &matrix.roles[guess.role];
-    writeln!(out, "# Role: {} ({}), because it", role.slug, role.name)?;
+    writeln!(out, "# Role: {} ({}), because the host", role.slug, role.name)?;
     for line in guess.evidence.iter().take(SHOWN) {
         writeln!(out, "#   {}", escape_control(line))?;
     }

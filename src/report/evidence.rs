@@ -72,7 +72,7 @@ impl Folder {
                 let Some(digest) = found.filter(|digest| listed.get(&name) == Some(digest)) else {
                     let name = escape_control(&name);
                     return Err(failed(io::Error::other(format!(
-                        "contains {name}, which an earlier audit did not write; --evidence needs a folder of its own"
+                        "contains {name}, which an earlier audit did not write; --evidence needs a separate folder"
                     ))));
                 };
                 earlier.push((name, digest));
@@ -182,7 +182,7 @@ fn evidence_file(
         pcapng::add_interface(&mut file, *link, 0, None)?;
     }
     for frame in &evidence.frames {
-        let timed = if frame.time == NO_TIME { "; without a time in the capture" } else { "" };
+        let timed = if frame.time == NO_TIME { "; without a timestamp in the capture" } else { "" };
         let text = comment(&format!("{about}: {}{timed}", frame.shows));
         file.write_pcapng_block(EnhancedPacketBlock {
             interface_id: links.partition_point(|link| *link < frame.link) as u32,

@@ -15,7 +15,7 @@ pub enum NotFindings {
         source: csv::Error,
     },
     /// The file lacks a column.
-    #[error("{file}: has no column \"{column}\"; give the findings.csv of an audit")]
+    #[error("{file}: the column \"{column}\" is missing; give the findings.csv of an audit")]
     Column {
         /// The name of the file.
         file: String,
@@ -83,7 +83,7 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
         let servers = members_or_single(servers, server);
         if more {
             left_out.push_str(&format!(
-                "# {id} has more clients or servers than findings.csv lists; these have no line here.\n"
+                "# {id} has more clients or servers than findings.csv lists; the others have no line here.\n"
             ));
         }
         let port = if get(port).is_empty() { "*".to_owned() } else { get(port) };

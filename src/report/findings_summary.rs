@@ -28,7 +28,7 @@ impl SummaryFinding {
                 format!("{message} (this would explain {others})")
             }
             (explains, targets) => format!(
-                "{} attempted the same on {targets} servers, and all attempts failed ({explains} more findings like this one): {message}",
+                "{} made the same attempt on {targets} servers, and all attempts failed ({explains} more findings like this one): {message}",
                 result.client(row).words_with_roles()
             ),
         }
@@ -109,11 +109,11 @@ fn meaning(code: Code) -> &'static str {
         Code::PairNotCovered => "the span does not cover the pair",
         Code::OneSidedView => "only one direction is visible",
         Code::LoopbackOnly => "the traffic stays inside a host",
-        Code::WindowTooShort => "the watch time was shorter than the row needs",
+        Code::WindowTooShort => "the watch time was shorter than the row requires",
         Code::CaptureFiltered => "a capture filter was used",
         Code::LossTooHigh => "too many frames were lost",
         Code::FeatureUnknown => "the inventory does not mention a required feature",
-        Code::TriggerNotSeen => "its trigger was not seen",
+        Code::TriggerNotSeen => "the trigger of the traffic was not seen",
         _ => "",
     }
 }

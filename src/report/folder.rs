@@ -73,7 +73,7 @@ impl Folder {
     pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {
-            return Err(failed(io::Error::other("is a file; a report or evidence needs a folder")));
+            return Err(failed(io::Error::other("is a file; reports and evidence need a folder")));
         }
         let made =
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
@@ -81,7 +81,7 @@ impl Folder {
         // A path such as `new/../old` would also create `new`, which is not a parent of the target.
         let below = made.as_ref().and_then(|made| target.strip_prefix(made).ok());
         if below.is_some_and(|path| path.components().any(|part| part == Component::ParentDir)) {
-            return Err(failed(io::Error::other("contains .. in a part that does not exist")));
+            return Err(failed(io::Error::other("contains .. after a folder that does not exist")));
         }
         fs::create_dir_all(target).map_err(failed)?;
         clear_stale(&folder_of(target));
@@ -387,7 +387,7 @@ fn copy_owner(model: &Path, folder: &Path) -> bool {
 /// report is incomplete.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "does not match {MANIFEST} beside it ({}): the report is incomplete or was changed; write it again, and keep changes in a copy elsewhere",
+    "does not match {MANIFEST} in its folder ({}): the report is incomplete or was changed; write the report again, and keep changes in a copy elsewhere",
     difference(.0.as_deref())
 )]
 pub struct Torn(pub Option<String>);
@@ -442,7 +442,7 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Returns the SHA-256 of a regular file.
 pub(super) fn digest_of(path: &Path) -> io::Result<String> {
     if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("is no file"));
+        return Err(io::Error::other("is not a regular file"));
     }
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();

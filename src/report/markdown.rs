@@ -107,7 +107,7 @@ fn write_finding(
 /// Writes the list of files that the audit is based on, with their digests.
 fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     const INPUTS: usize = 20;
-    writeln!(out, "\n## Read\n")?;
+    writeln!(out, "\n## Inputs\n")?;
     let head = &result.head;
     if let Some((matrix, inventory)) = head.matrix.as_ref().zip(head.inventory.as_ref()) {
         writeln!(out, "- matrix {}, SHA-256 {}", text(&matrix.name), quoted(&matrix.sha256))?;
@@ -131,7 +131,7 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
     }
     match head.inputs.len().saturating_sub(INPUTS) {
         0 => Ok(()),
-        more => writeln!(out, "- and {more} more (`--format json` has all)"),
+        more => writeln!(out, "- and {more} more (`--format json` lists all)"),
     }
 }
 

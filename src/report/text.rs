@@ -56,7 +56,7 @@ pub(super) fn summary(
         writeln!(out)?;
         writeln!(
             out,
-            "To judge them, state the role of each host. Draft an inventory from the traffic:"
+            "To audit them, rasaudit needs the role of each host. Draft an inventory from the traffic:"
         )?;
         writeln!(
             out,
@@ -67,7 +67,7 @@ pub(super) fn summary(
     let OutputPaths { reports, evidence, .. } = places;
     let lines = [
         ("Reports ", reports, "findings, conversations, matrix, hosts as .csv; audit.json"),
-        ("Evidence", evidence, "the frames of each finding as ID.pcapng; evidence.csv lists all"),
+        ("Evidence", evidence, "the frames of each finding in ID.pcapng; evidence.csv lists all"),
     ];
     for (number, (name, folder, what)) in lines.iter().filter(|l| l.1.is_some()).enumerate() {
         if number == 0 {
@@ -95,7 +95,7 @@ fn write_page_link(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::
                 uri_path(&absolute)
             )
         }
-        None => writeln!(out, "{name} (for a browser)"),
+        None => writeln!(out, "{name} (open it in a browser)"),
     }
 }
 
@@ -154,11 +154,11 @@ fn write_findings(
         let more = findings.len() - SHOWN;
         let explained = match findings.iter().map(|f| f.explains).sum() {
             0 => String::new(),
-            explained => format!(", in addition to {explained} explained by others,"),
+            explained => format!(", and {explained} that others explain,"),
         };
         let place = match places.reports {
             Some(_) => "in findings.csv",
-            None => "(--format csv lists all, --out writes them)",
+            None => "(--format csv lists all, --out DIR writes them to a folder)",
         };
         writeln!(out, "          and {more} more{explained} {place}")?;
     }

@@ -99,7 +99,7 @@ impl WindowFolders {
         #[cfg(unix)]
         std::os::unix::fs::symlink(name, &link)?;
         #[cfg(not(unix))]
-        return Err(io::Error::other("links are not known on this system"));
+        return Err(io::Error::other("this system does not support symbolic links"));
         fs::rename(&link, self.root.join(LATEST))
     }
 

@@ -57,7 +57,7 @@ impl fmt::Display for StoredError {
             StoredProblem::Csv(error) => write!(f, "{path}: {error}"),
             StoredProblem::Column(name) => write!(
                 f,
-                "{path}: has no column \"{name}\"; give the findings.csv of an earlier audit"
+                "{path}: the column \"{name}\" is missing; give the findings.csv of an earlier audit"
             ),
             StoredProblem::Severity(line, word) => {
                 write!(f, "{path}:{line}: \"{word}\" is not a severity")

@@ -320,7 +320,7 @@ mod places {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoleSet, D::Error> {
         let places = Vec::<usize>::deserialize(deserializer)?;
         if let Some(place) = places.iter().find(|place| **place >= RoleSet::MAX) {
-            return Err(serde::de::Error::custom(format!("{place} is no role")));
+            return Err(serde::de::Error::custom(format!("{place} is not a role")));
         }
         Ok(places.into_iter().fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))
     }

@@ -131,15 +131,17 @@ impl Stored {
             return Err("its summary does not match the listed findings and conversations");
         }
         match &head.site {
-            Some(site) if !site.is_sound() => Err("its site refers to a role that does not exist"),
+            Some(site) if !site.is_sound() => {
+                Err("its description of the farm refers to a role that does not exist")
+            }
             Some(site)
                 if site.rows.len() != self.matrix_rows.len()
                     || site.hosts.len() != self.hosts.len() =>
             {
-                Err("its site and its tables have different rows")
+                Err("its description of the farm and its tables have different rows")
             }
             None if head.summary.judged && !is_early(head) => {
-                Err("it was judged, but does not state the matrix")
+                Err("it has verdicts, but does not name the matrix")
             }
             _ => Ok(()),
         }

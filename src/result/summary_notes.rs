@@ -39,7 +39,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let Some(policy) = run.policy else {
         let count = run.outcome.conversations.list.len();
         let rest =
-            format!(" without an inventory rasaudit only lists conversations ({count} here).");
+            format!(" without an inventory, rasaudit only lists conversations ({count} here).");
         return headline_of(Tone::Warning, "Nothing was judged:", rest);
     };
     let name = match policy.inventory.farm.trim() {
@@ -63,6 +63,10 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let but = match (info, unknown) {
         (0, _) => String::new(),
         (info, 0) => format!("; {info} more of severity info"),
+        (1, 1) => "; 1 more of severity info, about what could not be assessed".to_owned(),
+        (info, unknown) if info == unknown => {
+            format!("; {info} more of severity info, all about what could not be assessed")
+        }
         (info, unknown) => {
             format!(
                 "; {info} more of severity info, {unknown} of them about what could not be assessed"
@@ -111,7 +115,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     add_undecoded(run, &mut notes);
     if !run.trimmed.is_empty() {
         let text = format!(
-            "more than --max-memory allows: {}; the first in order were used, the rest was ignored",
+            "more than fits into --max-memory: {}; the first in order were used, and the rest was ignored",
             run.trimmed.join(", ")
         );
         notes.add(Tone::Warning, "Memory", text);
@@ -184,7 +188,7 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Warning, "Clock", text);
     }
     if run.outcome.conversations.index.has_doubtful_clocks() {
-        let text = "answers have earlier times than their requests: the clocks of two inputs differ, so no silence is certain";
+        let text = "some replies have earlier timestamps than their requests: the clocks of two inputs differ, so no report of missing traffic or replies is certain";
         notes.add(Tone::Warning, "Clock", text);
     }
     if let Some(apart) = run.outcome.conversations.index.clock_offset() {
@@ -214,7 +218,7 @@ fn loss(run: &AuditRun<'_>) -> String {
         loss.push_str(&format!("; {least}{share} of acknowledged TCP bytes were not captured"));
     }
     if run.account.truncated > 0 {
-        loss.push_str(&format!("; {} frames cut short by the snaplen", run.account.truncated));
+        loss.push_str(&format!("; {} frames truncated by the snaplen", run.account.truncated));
     }
     loss
 }
@@ -222,14 +226,14 @@ fn loss(run: &AuditRun<'_>) -> String {
 /// Adds notes about the part of the capture that the user selected.
 fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
     if let Some(filter) = &run.selection.filter {
-        let text = format!("{} was used: nothing is claimed to be missing", escape_control(filter));
+        let text = format!("{} was used: missing traffic is not reported", escape_control(filter));
         notes.add(Tone::Warning, "Filter", text);
     }
     if run.selection.since.is_some() || run.selection.until.is_some() {
         let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
         let since = bound(run.selection.since, "the start");
         let until = bound(run.selection.until, "the end");
-        notes.add(Tone::Warning, "Time", format!("only frames from {since} until {until}"));
+        notes.add(Tone::Warning, "Time", format!("only frames from {since} to {until}"));
     }
 }
 
@@ -267,9 +271,9 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     let text = format!(
         "{} new{}, {} unchanged{}, {} gone since {}",
         since.new,
-        in_brackets(&[(since.worse, "of them known before, but now larger or worse")]),
+        in_brackets(&[(since.worse, "of them known, but now larger or worse")]),
         since.still_there,
-        in_brackets(&[(since.grown, "with further members"), (since.better, "better")]),
+        in_brackets(&[(since.grown, "with more members"), (since.better, "better")]),
         since.gone.len(),
         escape_control(&known.file)
     );
@@ -310,7 +314,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
         .collect();
     if !outside.is_empty() {
         let text = format!(
-            "{} in the inventory outside all internal prefixes: if the farm has such addresses, add them to [capture] internal",
+            "outside all internal prefixes: {}; if the farm uses such addresses, add them to [capture] internal",
             list_some(&outside)
         );
         notes.add(Tone::Warning, "Inventory", text);
@@ -334,7 +338,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
             })
             .collect();
         let text = format!(
-            "permitted by features that the inventory does not mention: {}; state whether the farm uses them",
+            "traffic is permitted by features that the inventory does not mention: {}; set them to true or false",
             list_some(&names)
         );
         notes.add(Tone::Plain, "Features", text);
@@ -349,7 +353,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (number, count) in run.outcome.predated.iter().take(SHOWN) {
         let exception = &policy.exceptions.list[*number];
         let text = format!(
-            "the exception {} was created on {}, after {} that it allows had ended",
+            "the exception {} was created on {}, after the end of {} that it allows",
             escape_control(&exception.id),
             exception.created,
             plural(*count, "conversation")
@@ -363,7 +367,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     if questions.len() > SHOWN {
         let text = format!(
-            "and {} more questions of an auditor (rasaudit exceptions check)",
+            "and {} more warnings (see rasaudit exceptions check)",
             questions.len() - SHOWN
         );
         notes.add(Tone::Warning, "Excepted", text);
@@ -374,7 +378,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
             Tone::Warning,
             "Excepted",
             format!(
-                "and {more} more exceptions that were created after the traffic that they allow"
+                "and {more} more exceptions that were created after the end of the traffic that they allow"
             ),
         ),
     }
@@ -427,20 +431,20 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     let Duplicates { sample, correction, .. } = run.duplicates;
     if sample.shows_doubling() {
         let kinds = [
-            (sample.same, "same interface"),
-            (sample.interfaces, "from another interface"),
+            (sample.same, "on the same interface"),
+            (sample.interfaces, "on another interface"),
             (sample.vlans, "in another VLAN"),
-            (sample.hops, "after a router"),
+            (sample.hops, "behind a router"),
         ];
         let kinds = kinds.into_iter().filter(|(count, _)| *count > 0);
         let kinds: Vec<_> =
             kinds.map(|(n, name)| format!("{} {name}", percent(sample.share(n)))).collect();
         let done = match correction {
-            Correction::Done => "amounts count each packet once",
-            Correction::Off => "amounts include them (--dedup off)",
-            Correction::NotNeeded => "amounts include them",
+            Correction::Done => "each packet is counted once",
+            Correction::Off => "all of them are counted (--dedup off)",
+            Correction::NotNeeded => "all of them are counted",
             Correction::Impossible => {
-                "amounts include them, because this input cannot be read twice (try --dedup on)"
+                "all of them are counted, because this input cannot be read twice (try --dedup on)"
             }
         };
         let share = percent(sample.share(sample.total()));
@@ -452,10 +456,10 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     let lines = [
         (
             vantage.one_sided,
-            "belong to flows with only one visible direction: nothing is claimed about them",
+            "belong to flows with only one visible direction, for which nothing is reported as missing",
         ),
         (vantage.split, "belong to flows whose directions carry different VLAN ids"),
-        (vantage.cut_one_way, "belong to flows of which only one direction was cut by the snaplen"),
+        (vantage.cut_one_way, "belong to flows with only one direction truncated by the snaplen"),
     ];
     for (frames, what) in lines {
         let share = vantage.share(frames);
@@ -480,13 +484,13 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
         }
         if input.hidden_nanos {
             let line = format!(
-                "{name} states microseconds but contains nanoseconds; its timestamps were read as nanoseconds"
+                "{name} declares microseconds but contains nanoseconds; its timestamps were read as nanoseconds"
             );
             lines.push((1, Tone::Warning, line));
         }
         if input.impossible_drops > 0 {
             let line = format!(
-                "{name} has {} with impossible values, which were ignored: the loss is not known",
+                "{name} has {} with impossible values, which were ignored: its loss is unknown",
                 plural(input.impossible_drops, "drop counter")
             );
             lines.push((1, Tone::Warning, line));
@@ -542,10 +546,13 @@ pub(super) fn coverage(run: &AuditRun<'_>, policy: &Policy) -> String {
     let seen: Vec<String> = seen.iter().map(|(coverage, n)| format!("{n} {coverage}")).collect();
     let stated = match &policy.inventory.covers {
         Some(CoverageStatement::All) => {
-            "the inventory states that it covers the whole farm".to_owned()
+            "the inventory states that the capture covers the whole farm".to_owned()
         }
         Some(CoverageStatement::Hosts(hosts)) => {
-            format!("the inventory states that it covers {}", plural(hosts.len() as u64, "host"))
+            format!(
+                "the inventory states that the capture covers {}",
+                plural(hosts.len() as u64, "host")
+            )
         }
         None => "coverage is inferred from traffic".to_owned(),
     };

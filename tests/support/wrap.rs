@@ -140,9 +140,9 @@ fn snap(frame: FrameParts<'_>) -> Vec<u8> {
     [&[0xaa, 0xaa, 0x03, 0, 0, 0], &frame.kind[..], frame.payload].concat()
 }
 
-const MACS: &str = "hardware addresses; frames that are no IP packets";
+const MACS: &str = "hardware addresses; frames without IP packets";
 const SENDERS: &str = "the destination's hardware address";
-const UNDER: &str = "hardware addresses of the inner packet; what is no IP packet";
+const UNDER: &str = "hardware addresses of the inner packet; non-IP traffic";
 pub const NOTHING: &str = "nothing";
 
 macro_rules! wrappers {

@@ -66,6 +66,6 @@ pub const LINKS: &[LinkType] = &[
         switch::broadcom_before,
     ),
     link(284, "Ethernet with a Marvell tag", "LINKTYPE_DSA_TAG_DSA", "0.1", switch::dsa),
-    link(285, "Ethernet with a Marvell ethertype", "LINKTYPE_DSA_TAG_EDSA", "0.1", switch::edsa),
+    link(285, "Ethernet with a Marvell EtherType", "LINKTYPE_DSA_TAG_EDSA", "0.1", switch::edsa),
     link(163, "IEEE 802.11 with AVS header", "LINKTYPE_IEEE802_11_AVS", "0.1", wireless::avs),
 ];

@@ -34,7 +34,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
             @if let Some(((first, last), (_, bins))) = window.zip(lanes.as_ref()) {
                 p {
                     "The upper bar shows when the host sent, the lower bar when it received. A bar extends from the first to the last "
-                    "packet of a conversation, which may contain pauses. Time runs from " (short(first)) " to " (short(last)) ", in intervals of " (bins.seconds()) " s."
+                    "packet of a conversation and may contain pauses. Time runs from " (short(first)) " to " (short(last)) ", in intervals of " (bins.seconds()) " s."
                 }
             }
             div.scroll tabindex="0" role="region" aria-label="Table of hosts" {

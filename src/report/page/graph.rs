@@ -138,8 +138,8 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                     }
                 }
                 figcaption {
-                    (label) @if findings.len() > FINDINGS { ": the " (FINDINGS) " worst" }
-                    ". A finding about any host of a role is drawn for up to " (HOSTS_OF_ROLE) " of them. Findings about many pairs of hosts are not drawn."
+                    (label) @if findings.len() > FINDINGS { " (the " (FINDINGS) " worst are drawn)" }
+                    ". If a finding is about any host of a role, it is drawn for up to " (HOSTS_OF_ROLE) " hosts of the role. Findings about many pairs of hosts are not drawn."
                 }
             }
         }

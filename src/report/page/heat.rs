@@ -23,7 +23,7 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
     html! {
         section #map aria-labelledby="map-title" {
             h2 #map-title { "The port matrix of this farm" }
-            p { "Rows: roles that open connections. Columns: roles that they connect to. A cell opens its rows of the matrix and its findings." }
+            p { "Rows are client roles, and columns are server roles. Select a cell to see its rows of the matrix and its findings." }
             ul.legend {
                 @for standing in Standing::ALL {
                     @let (class, flag, meaning) = standing.shown();

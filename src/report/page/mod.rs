@@ -84,7 +84,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
                 style { (PreEscaped(STYLE)) }
             }
             body data-window=[windows] {
-                a.skip href="#main" { "To the content" }
+                a.skip href="#main" { "Skip to content" }
                 header {
                     p.farm { (escape_control(farm_name)) }
                     h1 class=(tone_class(*tone)) { (lead) span { (rest) } }
@@ -223,7 +223,7 @@ fn overview(result: &AuditResult<'_>) -> Markup {
                 }
                 @if let Some((matrix, inventory)) = judged_by(result) {
                     div { dt { "Coverage" } dd { (result.head.coverage_note) } }
-                    div { dt { "Judged by" } dd {
+                    div { dt { "Policy" } dd {
                         (escape_control(&matrix.name)) " " span.hash { (matrix.sha256) } ", "
                         (escape_control(&inventory.file)) " " span.hash { (inventory.sha256) }
                     } }
@@ -313,7 +313,7 @@ fn findings() -> Markup {
     html! {
         section #findings aria-labelledby="findings-title" {
             h2 #findings-title { "Findings" }
-            noscript { p.warning { "The table of findings needs JavaScript. findings.csv has all findings." } }
+            noscript { p.warning { "The table of findings needs JavaScript. findings.csv lists all findings." } }
             form #filters role="search" aria-label="Filter findings" hidden {
                 label { "Text" input type="search" name="text" autocomplete="off"; }
                 label { "Severity" select name="severity" { option value="" { "all" } } }

@@ -179,7 +179,7 @@
     const trace = make("ol");
     f.trace.forEach((line) => trace.append(make("li", line)));
     cell.append(trace);
-    cell.append(make("p", f.certain ? "This is certain." : "This is not certain because of: " + f.doubt.join(", ") + "."));
+    cell.append(make("p", f.certain ? "This finding is certain." : "This finding is not certain because of: " + f.doubt.join(", ") + "."));
     if (f.first_seen) cell.append(make("p", "Seen from " + f.first_seen + " to " + f.last_seen + ".", { class: "faint" }));
     if (f.display_filter) {
       cell.append(make("h3", "Wireshark"));
@@ -358,7 +358,7 @@
     }
     const rows = link.dataset.rows.split(" ").filter(Boolean);
     if (rows.length) place.append(copyMatrixRows("Rows of the cell", rows));
-    else place.append(make("p", "No row of the matrix connects these two roles."));
+    else place.append(make("p", "No row of the matrix allows traffic between these two roles."));
   };
 
   // Shows the rows of the matrix with the selected status or reason, or all rows.
@@ -528,7 +528,7 @@
       lastUpdate = Date.now();
       status.classList.toggle("trouble", now.away.length > 0);
       const away = now.away.length ? "; interfaces down: " + now.away.join(", ") : "";
-      status.textContent = clean("Live at " + clock(lastUpdate) + ": " + now.rate + " frames a second, " + now.lost + " lost; loss in the last window: "
+      status.textContent = clean("Live at " + clock(lastUpdate) + ": " + now.rate + " frames per second, " + now.lost + " lost; loss in the last window: "
         + (100 * now.loss).toFixed(2) + " %" + away + ".");
       // Retries a load that failed.
       if (newest && newest !== document.body.dataset.window) load();

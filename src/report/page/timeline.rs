@@ -57,7 +57,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
         return html! {
             section #timeline aria-labelledby="timeline-title" {
                 h2 #timeline-title { "Traffic and findings over time" }
-                p { "Nothing was captured." }
+                p { "The capture contains no frames." }
             }
         };
     };

@@ -38,7 +38,7 @@ impl Explainer<'_> {
         for error in c.rare().errors.iter() {
             let whose = if error.side == 0 { "client" } else { "server" };
             trace.push(format!(
-                "{} answered a packet of the {whose} with ICMP: {}",
+                "{} answered a packet from the {whose} with an ICMP error: {}",
                 error.by,
                 error.kind.words()
             ));
@@ -50,7 +50,9 @@ impl Explainer<'_> {
             error.kind.words()
         ));
         }
-        trace.extend(state_changes(c).map(|words| format!("the service changed: {words}")));
+        trace.extend(
+            state_changes(c).map(|words| format!("the state of the service changed: {words}")),
+        );
         trace.extend(about_names(conversations, c, j));
         if let Some(row) = j.ruling.row {
             let row = &policy.matrix.rows[row];
@@ -68,24 +70,24 @@ impl Explainer<'_> {
             trace.extend(about_announcement(row, c));
         } else {
             let nearest = nearest_rows(&self.judge, j);
-            if nearest.is_empty() {
-                trace.push("no row of the matrix connects the roles of these hosts".to_owned());
+            trace.push(if nearest.is_empty() {
+                "no row of the matrix allows traffic between these roles".to_owned()
             } else {
-                trace.push(format!("rows that connect these roles: {}", nearest.join(", ")));
-            }
+                format!("rows that allow these roles to communicate: {}", nearest.join(", "))
+            });
         }
         trace.extend(seems(policy, c, j));
         trace.extend(hardware(policy, conversations, c, j));
         if let Some(other) = j.other {
             trace.push(format!(
-                "with client and server exchanged it would be {}/{}",
+                "with client and server exchanged, the conversation would be {}/{}",
                 other.verdict(),
                 other
             ));
         }
         if finding.members.len() > 1 {
             trace.push(format!(
-                "this is the first of {} conversations of the finding",
+                "this trace describes the first of {} conversations of the finding",
                 finding.members.len()
             ));
         }
@@ -126,7 +128,7 @@ pub fn state_changes(c: &Conversation) -> Option<String> {
     Some(if opened.first.get() > worked.last.get() {
         format!("worked until {}, {failing}", time(worked.last.get()))
     } else if opened.last.get() < worked.first.get() {
-        format!("{failing}, works since {}", time(worked.first.get()))
+        format!("{failing}, has worked since {}", time(worked.first.get()))
     } else {
         format!(
             "worked from {} to {}, {failing}",
@@ -181,7 +183,7 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
     };
     let names: Vec<&str> = roles.iter().map(|role| matrix.roles[*role].name.as_str()).collect();
     ((1..=FEW).contains(&names.len()))
-        .then(|| format!("{address} {verb} what {} would", names.join(", ")))
+        .then(|| format!("{address} {verb} what a host with the role {} would", names.join(" or ")))
 }
 
 /// Returns what the capture shows about the server's name, if the judgement depends on the name.
@@ -193,11 +195,11 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
         let name = &known.names[alias];
         let alias = if alias == 0 { String::new() } else { format!(", an alias of {requested},") };
         let hidden =
-            if names.hidden { "; another name may be hidden (ECH, or not kept)" } else { "" };
+            if names.hidden { "; another name may be hidden (ECH) or was not kept" } else { "" };
         return Some(format!("the server is {name}{alias} {}{hidden}", known.witnesses()));
     }
     let why = if names.hidden {
-        "the client may have requested another server name, in an encrypted ClientHello (ECH) or one that was not kept"
+        "the client may have requested another server name: in an encrypted ClientHello (ECH), or in one that was not kept"
     } else {
         "no DNS answer and no TLS or HTTP request shows the server's name"
     };
@@ -214,7 +216,7 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
         format!("the endpoint mapper (TCP {mapper}) of {server} announced port {port} to {client}")
     } else {
         format!(
-            "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} announces port {port}; the port range of the row decides"
+            "no reply from the endpoint mapper (TCP {mapper}) of {server} to {client} announces port {port}; only the port range of the row matches"
         )
     })
 }

@@ -43,7 +43,7 @@ impl Explainer<'_> {
         let name = reported.client.words_with_roles();
         let other = matrix.role_titles(roles).join(", ");
         Words {
-            message: format!("{name} serves {service}, which only {other} serves"),
+            message: format!("{name} serves {service}, which only the role {other} serves"),
             action: format!(
                 "If {} has this role, add it in the inventory; otherwise find out what listens on the port",
                 reported.client.words()
@@ -68,11 +68,11 @@ impl Explainer<'_> {
         let (names, verb) = self.unseen(role);
         Words {
             message: format!(
-                "{address} serves what only {role_name} serves ({}), and {names} {verb} never seen: is it the same host?",
+                "{address} serves what only the role {role_name} serves ({}), and {names} {verb} never seen: are they the same host?",
                 shown.join(", ")
             ),
             action: format!(
-                "If it is, correct the address of {names} in the inventory; otherwise find out what {address} is"
+                "If they are, correct the address of {names} in the inventory; otherwise find out what {address} is"
             ),
             display_filter: self.filter(finding),
         }
@@ -85,7 +85,7 @@ impl Explainer<'_> {
             format!("{} is not in the inventory", c.subject.server),
             format!("in the inventory, {} has the role {role_name}", self.unseen(role).0),
             format!(
-                "{} conversations, each opened by a handshake, use services that no other role has",
+                "{} conversations, each with a complete handshake, use services that no other role serves",
                 finding.members.len()
             ),
         ]
@@ -124,7 +124,7 @@ impl Explainer<'_> {
             row.is_expected() && (matrix.is_source(row, one) || matrix.is_destination(row, one))
         });
         let ids: Vec<&str> = of_role.take(ROWS).map(|row| row.id.as_str()).collect();
-        trace.push(format!("rows that would show the role: {}", ids.join(", ")));
+        trace.push(format!("rows whose traffic would show the role: {}", ids.join(", ")));
         trace.push(match self.policy.inventory.covers {
             Some(_) => "the inventory states that the capture covers the host".to_owned(),
             None => "other traffic of the host shows that the capture covers it".to_owned(),
@@ -151,7 +151,7 @@ impl Explainer<'_> {
                 shown.join(", ")
             ),
             action: format!(
-                "Find the other host that uses {address} besides {}, or list it as a virtual address with held-by",
+                "Find the host other than {} that uses {address}, or list the address as virtual with held-by",
                 reported.client.words()
             ),
             display_filter: match address {
@@ -221,7 +221,7 @@ impl Explainer<'_> {
             .collect();
         let mut trace: Vec<String> = macs.into_iter().take(PAIRS).collect();
         trace.push(format!(
-            "this is the first of {} conversations: {} to {}",
+            "this trace describes the first of {} conversations: {} to {}",
             finding.members.len(),
             first.subject.client,
             first.subject.server
@@ -235,10 +235,10 @@ impl Explainer<'_> {
         let exception = &exceptions.list[number];
         Words {
             message: format!(
-                "the exception {} ({}, owner {}, line {} of {}) matched no traffic that needs it",
+                "the exception {} ({}, owner {}, line {} of {}) matched no traffic that requires it",
                 exception.id, exception.reason, exception.owner, exception.line, exceptions.file
             ),
-            action: "Remove it if it is no longer needed; otherwise capture where its traffic is visible"
+            action: "Remove the exception if it is no longer needed; otherwise capture where its traffic is visible"
                 .to_owned(),
             display_filter: String::new(),
         }

@@ -32,7 +32,7 @@ impl Explainer<'_> {
         let by = if reporters.is_empty() {
             String::new()
         } else {
-            format!(", says {}", reporters.into_iter().collect::<Vec<_>>().join(", "))
+            format!(", according to {}", reporters.into_iter().collect::<Vec<_>>().join(", "))
         };
         let alternative = self.alternative(finding);
         let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
@@ -64,7 +64,7 @@ impl Explainer<'_> {
         let to = reported.server.words();
         let action = match code {
             Code::Refused => {
-                format!("Check that the service on {to} runs and listens on {service}")
+                format!("Check that the service on {to} is running and listening on {service}")
             }
             Code::HalfOpen => {
                 format!("Look for a broken return path, or for a port scan by {from}")
@@ -112,13 +112,13 @@ impl Explainer<'_> {
             }
         }
         if succeeded > 0 && succeeded < members {
-            return format!("; for {succeeded} of {members} conversations another way worked");
+            return format!("; for {succeeded} of {members} conversations, an alternative worked");
         }
         let mut ways = first.into_iter();
         match (ways.next(), ways.count()) {
             (Some((server, service)), 0) => format!("; {service} to {server} worked"),
             (Some((server, service)), n) => {
-                format!("; {service} to {server} and {n} other ways worked")
+                format!("; {service} to {server} and {n} other alternatives worked")
             }
             (None, _) => String::new(),
         }
@@ -157,17 +157,17 @@ impl Explainer<'_> {
             None => (reported.client.words_with_roles(), reported.server.words_with_roles()),
         };
         let because = match claim.trigger {
-            Some(_) => ", although users worked through it",
+            Some(_) => ", although users had sessions through it",
             None => "",
         };
         let pairs = pairs_text(merged);
         let message = format!(
-            "{client} never opened {} to {server}{pairs} in {} s{because}",
+            "{client} never contacted {server}{pairs} on {} in {} s{because}",
             self.services(claim),
             self.seen.view().watched.seconds_for(claim.watch_s)
         );
         let action = match merged {
-            Some(_) => "Look for what these hosts have in common: a setting, an agent that is not running, a local rule that blocks the traffic".to_owned(),
+            Some(_) => "Look for a cause that these hosts have in common, such as a setting, an agent that is not running, or a local rule that blocks the traffic".to_owned(),
             None => format!(
                 "Check that the service on {} is running and correctly configured, and that nothing on the host itself blocks the traffic",
                 reported.client.words()

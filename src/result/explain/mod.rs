@@ -351,7 +351,7 @@ impl<'a> Explainer<'a> {
         }
         let words: Vec<&str> = all.iter().map(|doubt| doubt.name()).collect();
         Some(format!(
-            "{count} of {members} conversations are not certain ({}); the claim rests on the others",
+            "{count} of {members} conversations are not certain ({}); the finding is based on the others",
             words.join(", ")
         ))
     }

@@ -14,7 +14,7 @@ const SHOWN: usize = 5;
 /// are no pairs.
 pub(super) fn pairs_text(merged: Option<&MergedPairs>) -> String {
     let merged = merged.filter(|merged| !merged.to.is_empty());
-    merged.map_or_else(String::new, |merged| format!(" ({} pairs, each once)", merged.pairs))
+    merged.map_or_else(String::new, |merged| format!(" ({} pairs of hosts)", merged.pairs))
 }
 
 /// Returns the time for which the rows of a claim have to be watched, in minutes.
@@ -38,7 +38,7 @@ impl Explainer<'_> {
         let minutes = minutes_to_watch(claim);
         let (why, action) = match reported.code {
             Code::HostNotSeen if rows.iter().any(|row| row.only.is_some()) => (
-                "the capture does not show that name or address".to_owned(),
+                "the capture does not contain that name or address".to_owned(),
                 format!("Capture at the switch {capture_at} for {minutes} minutes, including DNS"),
             ),
             Code::HostNotSeen if merged.is_some() => (
@@ -49,9 +49,9 @@ impl Explainer<'_> {
             ),
             Code::HostNotSeen => self.host_not_seen(claim, reported),
             Code::PairNotCovered => (
-                "nothing shows that the capture covers the pair".to_owned(),
+                "no evidence shows that the capture covers the pair".to_owned(),
                 format!(
-                    "Capture at the switch {capture_at} for {minutes} minutes, or state in [capture] what the span covers"
+                    "Capture at the switch {capture_at} for {minutes} minutes, or declare in [capture] what the span port covers"
                 ),
             ),
             Code::OneSidedView => (
@@ -61,12 +61,12 @@ impl Explainer<'_> {
             Code::LoopbackOnly => (
                 "the farm has no second host of the role".to_owned(),
                 format!(
-                    "None if this is correct; otherwise list the other hosts, or capture on the loopback interface of {client}"
+                    "Nothing if this is correct; otherwise list the other hosts, or capture on the loopback interface of {client}"
                 ),
             ),
             Code::WindowTooShort => self.window_too_short(claim),
             Code::CaptureFiltered => (
-                "a capture filter may have removed it".to_owned(),
+                "a capture filter may have removed the traffic".to_owned(),
                 "Capture without a filter".to_owned(),
             ),
             Code::LossTooHigh => (
@@ -81,8 +81,8 @@ impl Explainer<'_> {
                 ),
             ),
             _ => (
-                "the capture shows no session that would require this connection".to_owned(),
-                format!("Capture while users work through {client}"),
+                "the capture contains no session that would require this connection".to_owned(),
+                format!("Capture while users have sessions through {client}"),
             ),
         };
         let pairs = pairs_text(merged);
@@ -119,14 +119,14 @@ impl Explainer<'_> {
         if watched.longest_s >= claim.watch_s {
             let gaps_s = claim.watch_s / 10;
             let why = format!(
-                "the longest stretch with gaps of at most {gaps_s} s in total has {watched_s} s; {} s are needed",
+                "the longest period with gaps of at most {gaps_s} s in total lasted {watched_s} s; {} s are required",
                 claim.watch_s
             );
             let action = "Capture where more traffic is visible: the traffic may have occurred in the gaps of this capture";
             return (why, action.to_owned());
         }
         (
-            format!("{watched_s} s were watched; {} s are needed", claim.watch_s),
+            format!("the watch time was {watched_s} s; {} s are required", claim.watch_s),
             format!("Capture for at least {} minutes", minutes_to_watch(claim)),
         )
     }
@@ -161,14 +161,14 @@ impl Explainer<'_> {
             let ServiceKey { client, server, transport, port } = trigger.subject;
             let group = policy.matrix.groups.keys().nth(group.into()).map_or("", String::as_str);
             trace.push(format!(
-                "expected because a conversation of {group} used this host: {client} to {server}, {}, {} packets and {} bytes",
+                "expected because a conversation of the group {group} involved this host: {client} to {server}, {}, {} packets and {} bytes",
                 service_words(transport, &port.to_string()),
                 trigger.to_server.packets.0 + trigger.to_client.packets.0,
                 trigger.to_server.bytes.0 + trigger.to_client.bytes.0
             ));
         }
         trace.push(format!(
-            "watched {} s, the row needs {} s; loss: {:.2} % (from capture statistics or acknowledgements, at least 1 %)",
+            "watch time: {} s, required by the row: {} s; loss: {:.2} % (from capture statistics or acknowledgements, but at least 1 %)",
             seen.view().watched.seconds_for(claim.watch_s),
             claim.watch_s,
             seen.view().miss() * 100.0
@@ -179,7 +179,7 @@ impl Explainer<'_> {
             (Some(_), Some(_)) => "the inventory states that the capture covers the pair",
             (Some(_), None) => "the inventory states that the capture does not cover the pair",
             (None, Some(_)) => "other traffic of the pair shows that the capture covers it",
-            (None, None) => "nothing shows that the capture covers the pair",
+            (None, None) => "no evidence shows that the capture covers the pair",
         };
         trace.push(coverage.to_owned());
         let hosts = [&[Peer::Host(source)], &to[..]].concat();
@@ -191,10 +191,10 @@ impl Explainer<'_> {
             trace.extend(seen.hidden_ways(claim, rows, &to));
         }
         if let Some(merged) = claims.merged_pairs(id) {
-            trace.push(format!("this is the first of {} pairs", merged.pairs));
+            trace.push(format!("this trace describes the first of {} pairs", merged.pairs));
             if merged.doubtful > 0 && merged.doubtful < merged.pairs {
                 trace.push(format!(
-                    "{1} of {0} pairs are not certain; the claim rests on the others",
+                    "{1} of {0} pairs are not certain; the finding is based on the others",
                     merged.pairs, merged.doubtful
                 ));
             }

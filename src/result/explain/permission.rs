@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use super::conversation::{hardware, off};
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::{Code, Finding, Judged, Policy, RoleSet, Row, Ruling, State};
-use crate::model::service_words;
+use crate::model::{Transport, service_words};
+use crate::result::plural;
 
 impl Explainer<'_> {
     pub(super) fn permission(&self, finding: &Finding, reported: &ReportedFinding) -> Words {
@@ -16,7 +17,8 @@ impl Explainer<'_> {
         } else {
             service_words(c.subject.transport, &reported.port)
         };
-        let (did, how) = how_far(finding.state, finding.members.len());
+        let transport = c.subject.transport;
+        let (did, how) = how_far(finding.state, transport, finding.members.len());
         let of_network =
             matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
         let how = if of_network || reported.client.address == "*" {
@@ -24,9 +26,10 @@ impl Explainer<'_> {
         } else {
             how
         };
-        let how = format!("{}{how}", self.called(number, j));
-        let mut message =
-            self.message(finding, reported, j.ruling, &format!("{did} {service}"), &how);
+        let called = self.called(number, j);
+        let preposition = if transport.has_ports() { "on" } else { "with" };
+        let how = format!("{called} {preposition} {service}{how}");
+        let mut message = self.message(finding, reported, j.ruling, did, &how);
         if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
             message.push_str(&format!("; {words}"));
         }
@@ -54,7 +57,7 @@ impl Explainer<'_> {
             format!("reached: {}", some(&reached))
         };
         let transport = self.outcome.transport_of(finding).to_uppercase();
-        format!("{} {transport} ports from {low} to {high}, {list}", ports.len())
+        format!("{} {transport} ports from {low} to {high} ({list})", ports.len())
     }
 
     /// Returns the server name that the ruling is based on, as a phrase that follows the address.
@@ -62,7 +65,7 @@ impl Explainer<'_> {
         let conversations = &self.outcome.conversations;
         let names = conversations.names_of(&conversations.list[number]);
         let name = j.named.map(|(known, alias)| &names.known[known].names[alias]);
-        name.map_or_else(String::new, |name| format!("called {name} "))
+        name.map_or_else(String::new, |name| format!(" under the name {name}"))
     }
 
     fn message(
@@ -77,12 +80,12 @@ impl Explainer<'_> {
         let row = row.map(|r| &policy.matrix.rows[r]);
         let client = reported.client.words_with_roles();
         let server = reported.server.words_with_roles();
-        let talked = format!("{client} {did} to {server} {how}");
+        let talked = format!("{client} {did} {server}{how}");
         let reason = match (finding.code(), row) {
             (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(exception)),
             (Code::FeatureOff, Some(row)) => {
                 format!(
-                    "the matrix documents it only with {}, which is off in the inventory",
+                    "the matrix documents this traffic only with {}, which is off in the inventory",
                     off(policy, row)
                 )
             }
@@ -94,7 +97,7 @@ impl Explainer<'_> {
             }
             (Code::PortNotInMatrix, Some(row)) => {
                 format!(
-                    "the inventory states that this port of {} was moved",
+                    "according to the inventory, this port of {} was moved",
                     policy.matrix.roles[row.destination].name
                 )
             }
@@ -113,14 +116,14 @@ impl Explainer<'_> {
                 let feature = off(policy, row);
                 let purpose = &row.purpose;
                 format!(
-                    "the matrix documents it only with {feature} ({purpose}), which is off in the inventory"
+                    "the matrix documents this traffic only with {feature} ({purpose}), which is off in the inventory"
                 )
             }
             (Code::NoRelation, None) => {
                 "the matrix never allows these roles to communicate in this direction".to_owned()
             }
             (Code::FeatureUnstated, Some(row)) => format!(
-                "only {} permits it, which is usually off, and the inventory does not state whether the farm uses it",
+                "only {} permits this traffic; it is usually off, and the inventory does not state whether the farm uses it",
                 unstated(policy, row)
             ),
             (Code::NoRole, _) => "one of the hosts has no role in the inventory".to_owned(),
@@ -168,10 +171,10 @@ impl Explainer<'_> {
         Code::FeatureOff => {
             let row = row.map(|r| &policy.matrix.rows[r]);
             let feature = row.map_or_else(String::new, |r| off(policy, r));
-            format!("If the farm uses {feature}, set it to true in the inventory; otherwise find out what causes the traffic")
+            format!("If the farm uses {feature}, set it to true in the inventory; otherwise find out which program causes the traffic")
         }
         Code::WrongTransport | Code::PortNotInMatrix => format!(
-            "Find out what uses the port on {}; close it, or add a moved port to the inventory",
+            "Find out which program uses the port on {}; close the port, or add a moved port to the inventory",
             reported.server.words()
         ),
         Code::ExpiredException => "Renew the exception with a new approval, or close the port".to_owned(),
@@ -185,10 +188,10 @@ impl Explainer<'_> {
         Code::FeatureUnstated => {
             let row = row.map(|r| &policy.matrix.rows[r]);
             let feature = row.map_or_else(String::new, |r| unstated(policy, r));
-            format!("Set {feature} in the inventory: true if the farm uses it, false if it must not")
+            format!("Set {feature} in the inventory: to true if the farm uses it, to false if it must not")
         }
         Code::NoRole => {
-            "Add the roles of the host to the inventory; if it has none, list its permitted traffic as exceptions".to_owned()
+            "Add the roles of the host to the inventory; if it has none, list its approved traffic as exceptions".to_owned()
         }
         _ => "Add the host to the inventory with its roles, or find out which host it is".to_owned(),
     }
@@ -199,8 +202,8 @@ impl Explainer<'_> {
 pub(super) fn strangers(reported: &ReportedFinding) -> Words {
     Words {
         message: format!(
-            "{} conversations between addresses that are not in the inventory",
-            reported.count
+            "{} between addresses that are not in the inventory",
+            plural(reported.count, "conversation")
         ),
         action: "Add the hosts to the inventory if they belong to the farm; --format conversations lists their conversations".to_owned(),
         display_filter: String::new(),
@@ -214,24 +217,29 @@ fn some(ports: &BTreeSet<u16>) -> String {
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// Returns the client's action and its outcome, as text.
-fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
+/// Returns what the client did, and the outcome as a phrase that follows the service.
+fn how_far(state: Option<State>, transport: Transport, count: usize) -> (&'static str, String) {
     let (did, state) = match state {
-        Some(State::Established) => ("opened", "and was answered"),
-        Some(State::Midstream) => ("used", "on a connection that was already open"),
-        Some(State::HalfOpen) => ("tried", "and was answered, but did not complete the connection"),
-        Some(State::Refused) => ("tried", "and was refused"),
-        Some(State::Rejected) => ("tried", "and was rejected by another device"),
-        Some(State::Challenged) => ("tried", "and was answered by an ACK instead of a SYN-ACK"),
-        Some(State::Unanswered) => ("tried", "and got no answer"),
-        Some(State::OneWay) => ("sent", "in one direction, without an answer"),
-        Some(State::AnswerOnly) => ("asked", "by broadcast, and was answered"),
+        Some(State::Established) if transport == Transport::TCP => ("connected to", ""),
+        Some(State::Established) => ("contacted", " and was answered"),
+        Some(State::Midstream) => ("communicated with", " over a connection that was already open"),
+        Some(State::HalfOpen) => {
+            ("tried to reach", " and was answered, but did not complete the connection")
+        }
+        Some(State::Refused) => ("tried to reach", " and was refused"),
+        Some(State::Rejected) => ("tried to reach", " and was rejected by another device"),
+        Some(State::Challenged) => {
+            ("tried to reach", " and was answered by an ACK instead of a SYN-ACK")
+        }
+        Some(State::Unanswered) => ("tried to reach", " and got no answer"),
+        Some(State::OneWay) => ("sent packets to", " and got no answer"),
+        Some(State::AnswerOnly) => ("reached", " by broadcast and was answered"),
         Some(State::OneSided) | None => {
-            ("tried", "with an unknown outcome, because too little is visible")
+            ("tried to reach", "; the outcome is unknown, because too little is visible")
         }
     };
     let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
-    (did, format!("{state}{many}"))
+    (did, format!("{many}{state}"))
 }
 
 /// Names the features of a row that the inventory does not mention.
