@@ -204,12 +204,12 @@ pub(super) struct AuditArguments {
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// The findings.csv of an earlier audit. Reports show which findings are new, unchanged or gone
-    /// since then.
+    /// Compare with an earlier audit (its folder of reports, its audit.json or its findings.csv):
+    /// which findings are new, gone or unchanged, and why.
     #[arg(
         long,
         alias = "known",
-        value_name = "FILE",
+        value_name = "PATH",
         requires = "inventory",
         help_heading = "Policy"
     )]

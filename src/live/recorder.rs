@@ -72,7 +72,7 @@ impl QueuedFrames {
 }
 
 /// A request to the recorder thread.
-enum Request {
+enum QueueItem {
     Write(QueuedFrames),
     /// Write everything and end.
     Finish,
@@ -99,7 +99,7 @@ impl RecorderState {
 
 /// The thread that writes the files, and the queue to it.
 pub(super) struct RecorderThread {
-    queue: Sender<Request>,
+    queue: Sender<QueueItem>,
     state: Arc<RecorderState>,
     /// Disconnected when the thread has ended.
     ended: Receiver<()>,
@@ -128,7 +128,7 @@ impl RecorderThread {
         if state.queued_bytes.load(Ordering::Relaxed) + bytes > MAX_QUEUED_BYTES {
             return state.count_missing(frames);
         }
-        let request = Request::Write(QueuedFrames::of(interface, batch, bytes));
+        let request = QueueItem::Write(QueuedFrames::of(interface, batch, bytes));
         state.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         state.queued_frames.fetch_add(frames, Ordering::Relaxed);
         if self.queue.try_send(request).is_err() {
@@ -153,7 +153,7 @@ impl RecorderThread {
     /// Waits for a limited time until everything is written, and ends the thread. Returns at least
     /// how many frames of the window are missing from the files.
     pub fn finish(&self) -> u64 {
-        let is_asked = self.queue.send_timeout(Request::Finish, FINISH_TIMEOUT).is_ok();
+        let is_asked = self.queue.send_timeout(QueueItem::Finish, FINISH_TIMEOUT).is_ok();
         let timed_out = self.ended.recv_timeout(FINISH_TIMEOUT).is_err_and(|e| e.is_timeout());
         if !is_asked || timed_out {
             self.state.count_missing(self.state.queued_frames.load(Ordering::Relaxed));
@@ -165,9 +165,9 @@ impl RecorderThread {
 }
 
 /// Writes what is queued until the end is requested.
-fn write_queue(files: &mut RotatedFiles, waiting: &Receiver<Request>, state: &RecorderState) {
+fn write_queue(files: &mut RotatedFiles, waiting: &Receiver<QueueItem>, state: &RecorderState) {
     for request in waiting {
-        let Request::Write(queued) = request else { break };
+        let QueueItem::Write(queued) = request else { break };
         if state.retry.swap(false, Ordering::Relaxed) {
             files.recover();
         }

@@ -124,7 +124,11 @@ impl LiveSnapshot {
         metrics.add_conversations(all);
         metrics.add_findings(all);
         if let Some(bytes) = resident_memory() {
-            metrics.single("resident_memory_bytes", "Resident memory of the process in bytes.", bytes as f64);
+            metrics.single(
+                "resident_memory_bytes",
+                "Resident memory of the process in bytes.",
+                bytes as f64,
+            );
         }
         let rendered = RenderedPage {
             metrics: metrics.text(),

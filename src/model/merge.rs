@@ -2,7 +2,7 @@
 //!
 //! Partial results (of a thread, a file or a part of a file) can be merged in any order and any
 //! grouping, and the whole is always the same. Types that consist only of the building blocks below
-//! obey the law field by field. `tests/merge_laws.rs` checks this.
+//! obey the law field by field. `tests/it/merge_laws.rs` checks this.
 
 use serde::{Deserialize, Serialize};
 

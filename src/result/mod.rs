@@ -27,7 +27,7 @@ use crate::model::{Nanos, Transport};
 
 pub use baseline::{Baseline, Change};
 pub use community_id::{Directionality, community_id};
-pub use comparison::{Cause, Comparison, FindingChange, HostRename};
+pub use comparison::{ChangeCause, Comparison, FindingChange, HostRename};
 pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};

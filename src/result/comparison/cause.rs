@@ -10,7 +10,7 @@ use crate::result::{FindingRow, Listing};
 
 named_enum!(
     /// The reason why a finding differs between two audits.
-    Cause {
+    ChangeCause {
         /// The deciding row of the matrix differs.
         Row = "row",
         /// An exception was added, removed or changed, or it expired.
@@ -33,17 +33,17 @@ named_enum!(
 );
 
 /// A cause in words.
-pub(super) type Explained = (Cause, String);
+pub(super) type CauseText = (ChangeCause, String);
 
 /// The two audits, and how hosts of the old one are called in the new one.
-pub(super) struct Causes<'a, 's> {
+pub(super) struct ChangeCauses<'a, 's> {
     pub old: &'s Side<'a>,
     pub new: &'s Side<'a>,
     /// Names of hosts in the new audit by their names in the old one.
     pub renamed: &'s std::collections::BTreeMap<String, String>,
 }
 
-impl Causes<'_, '_> {
+impl ChangeCauses<'_, '_> {
     /// Returns the name that a host of the old audit has in the new one.
     fn new_name(&self, name: &str) -> String {
         self.renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone)
@@ -56,12 +56,12 @@ impl Causes<'_, '_> {
     }
 
     /// Returns what became of a finding that the new audit does not have.
-    pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, Explained) {
+    pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, CauseText) {
         let before = self.old.conversations_of(finding, str::to_owned);
         let mut now = self.new.conversations_of(finding, |name| self.new_name(name));
         now.extend(self.new.counterparts_of(&before));
         if let Some(id) = exception_of_all(&now) {
-            return (Change::Excepted, (Cause::Exception, self.permitted_by(self.new, id)));
+            return (Change::Excepted, (ChangeCause::Exception, self.permitted_by(self.new, id)));
         }
         let explained = match Verdict::parse(&finding.verdict) {
             Some(Verdict::Missing) => self.of_missing(finding, &now, self.old, self.new, Age::Old),
@@ -82,7 +82,7 @@ impl Causes<'_, '_> {
     }
 
     /// Returns why the old audit does not have a finding of the new one.
-    pub fn of_new(&self, finding: &FindingRow<'_>) -> Explained {
+    pub fn of_new(&self, finding: &FindingRow<'_>) -> CauseText {
         let now = self.new.conversations_of(finding, str::to_owned);
         let mut before = self.old.conversations_of(finding, |name| self.old_name(name));
         before.extend(self.old.counterparts_of(&now));
@@ -104,16 +104,16 @@ impl Causes<'_, '_> {
     }
 
     /// Returns why a finding that both audits have is worse, better or larger.
-    pub fn of_changed(&self, before: &FindingRow<'_>, now: &FindingRow<'_>) -> Explained {
+    pub fn of_changed(&self, before: &FindingRow<'_>, now: &FindingRow<'_>) -> CauseText {
         let reached = |row: &FindingRow<'_>| State::parse(&row.state).is_some_and(State::reached);
         let was_reached = reached(before);
         if was_reached != reached(now) {
             let (then, today) = (&before.state, &now.state);
-            return (Cause::Traffic, format!("the best state is {today} instead of {then}"));
+            return (ChangeCause::Traffic, format!("the best state is {today} instead of {then}"));
         }
         let joined = self.joined(before, now);
         if !joined.is_empty() {
-            return (Cause::Traffic, format!("further members: {}", some(&joined)));
+            return (ChangeCause::Traffic, format!("further members: {}", some(&joined)));
         }
         if before.severity != now.severity {
             let (then, today) = (&before.severity, &now.severity);
@@ -121,13 +121,13 @@ impl Causes<'_, '_> {
                 let certainty = if now.certain { "certain" } else { "no longer certain" };
                 let words =
                     format!("severity {today} instead of {then}, as the finding is {certainty}");
-                return (Cause::Traffic, words);
+                return (ChangeCause::Traffic, words);
             }
             let words = format!("severity {today} instead of {then} for {}", now.code);
-            return (Cause::Severity, words);
+            return (ChangeCause::Severity, words);
         }
         if before.count != now.count {
-            return (Cause::Traffic, format!("{} instead of {}", now.count, before.count));
+            return (ChangeCause::Traffic, format!("{} instead of {}", now.count, before.count));
         }
         unknown()
     }
@@ -145,7 +145,7 @@ impl Causes<'_, '_> {
 
     /// Compares conversations that both audits show, and returns the first difference in how they
     /// were judged. `age` says which audit has the finding.
-    fn judged_differently(&self, own: &[&Seen], other: &[Seen], age: Age) -> Option<Explained> {
+    fn judged_differently(&self, own: &[&Seen], other: &[Seen], age: Age) -> Option<CauseText> {
         let pairs =
             own.iter().filter_map(|seen| Some((*seen, Side::same_conversation(seen, other)?)));
         let mut first = None;
@@ -155,7 +155,7 @@ impl Causes<'_, '_> {
                 Age::New => (counterpart, seen),
             };
             let explained = self.why(before, now);
-            if explained.0 != Cause::Unknown {
+            if explained.0 != ChangeCause::Unknown {
                 return Some(explained);
             }
             first.get_or_insert(explained);
@@ -165,7 +165,7 @@ impl Causes<'_, '_> {
 
     /// Returns why one conversation was judged differently: by the deciding row, an exception, a
     /// feature or the inventory, in that order.
-    fn why(&self, before: &Seen, now: &Seen) -> Explained {
+    fn why(&self, before: &Seen, now: &Seen) -> CauseText {
         self.row(before, now)
             .or_else(|| self.exception(before, now))
             .or_else(|| self.feature(before, now))
@@ -176,13 +176,13 @@ impl Causes<'_, '_> {
                         "severity {} instead of {} for {}",
                         now.severity, before.severity, now.code
                     );
-                    (Cause::Severity, words)
+                    (ChangeCause::Severity, words)
                 })
             })
             .or_else(|| {
                 (before.is_judged_like(now) && before.is_reached != now.is_reached).then(|| {
                     let words = format!("its state is {} instead of {}", now.state, before.state);
-                    (Cause::Traffic, words)
+                    (ChangeCause::Traffic, words)
                 })
             })
             .unwrap_or_else(|| {
@@ -191,11 +191,11 @@ impl Causes<'_, '_> {
                     rule => format!("{}/{} by {rule}", seen.verdict, seen.code),
                 };
                 let words = format!("now {}, before {}", ruling(now), ruling(before));
-                (Cause::Unknown, words)
+                (ChangeCause::Unknown, words)
             })
     }
 
-    fn row(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+    fn row(&self, before: &Seen, now: &Seen) -> Option<CauseText> {
         for rule in [&now.rule, &before.rule] {
             if rule.is_empty() || rule.starts_with("exception:") {
                 continue;
@@ -211,19 +211,19 @@ impl Causes<'_, '_> {
                 },
                 _ => continue,
             };
-            return Some((Cause::Row, words));
+            return Some((ChangeCause::Row, words));
         }
         None
     }
 
-    fn exception(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+    fn exception(&self, before: &Seen, now: &Seen) -> Option<CauseText> {
         let id = |seen: &Seen| seen.rule.strip_prefix("exception:").map(str::to_owned);
         let (was, is) = (id(before), id(now));
         if was == is && before.code == now.code {
             return None;
         }
         if let Some(id) = is.filter(|_| now.verdict == Verdict::Excepted.name()) {
-            return Some((Cause::Exception, self.permitted_by(self.new, &id)));
+            return Some((ChangeCause::Exception, self.permitted_by(self.new, &id)));
         }
         let id = was.filter(|_| before.verdict == Verdict::Excepted.name())?;
         let entry = exception_entry(self.new, &id);
@@ -234,7 +234,7 @@ impl Causes<'_, '_> {
             }
             Some(_) => format!("the exception {id} no longer permits it"),
         };
-        Some((Cause::Exception, words))
+        Some((ChangeCause::Exception, words))
     }
 
     /// Returns which exception permits traffic, with its owner and expiry date.
@@ -247,27 +247,30 @@ impl Causes<'_, '_> {
         }
     }
 
-    fn feature(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+    fn feature(&self, before: &Seen, now: &Seen) -> Option<CauseText> {
         [&now.rule, &before.rule].into_iter().find_map(|rule| self.feature_of(rule))
     }
 
     /// Returns how the inventories differ in the features that a row needs.
-    fn feature_of(&self, rule: &str) -> Option<Explained> {
+    fn feature_of(&self, rule: &str) -> Option<CauseText> {
         let was_off = self.old.rows.get(rule)?.site?.is_off;
         let row = self.new.rows.get(rule)?.site?;
         (was_off != row.is_off).then(|| {
             let state = if row.is_off { "off" } else { "on" };
             let features = row.features.join(", ");
-            (Cause::Feature, format!("the feature {features} is {state} in the new inventory"))
+            (
+                ChangeCause::Feature,
+                format!("the feature {features} is {state} in the new inventory"),
+            )
         })
     }
 
-    fn inventory(&self, before: &Seen, now: &Seen) -> Option<Explained> {
+    fn inventory(&self, before: &Seen, now: &Seen) -> Option<CauseText> {
         let ends =
             [before.client, before.server].into_iter().zip(before.roles.iter().zip(&now.roles));
         for (address, (was, is)) in ends {
             if let Some(words) = self.listed_differently(&address.to_string(), was, is) {
-                return Some((Cause::Inventory, words));
+                return Some((ChangeCause::Inventory, words));
             }
         }
         None
@@ -315,7 +318,7 @@ impl Causes<'_, '_> {
         has: &Side<'_>,
         lacks: &Side<'_>,
         age: Age,
-    ) -> Explained {
+    ) -> CauseText {
         let which = age.other();
         let rows = || has.rows.values().filter(|entry| entry.row.group == finding.group);
         let rule = Some(finding.rule.as_str()).filter(|rule| !rule.is_empty());
@@ -323,18 +326,21 @@ impl Causes<'_, '_> {
         let Some(rule) = rule else { return unknown() };
         if let Some(worked) = seen.iter().find(|seen| seen.is_reached) {
             let words = format!("{} in the {which} capture", worked.words());
-            return (Cause::Traffic, words);
+            return (ChangeCause::Traffic, words);
         }
         match (self.old.rows.get(&rule), self.new.rows.get(&rule)) {
             (None, Some(row)) if !self.old.rows.is_empty() => {
-                return (Cause::Row, format!("the matrix has a new row, {}", cited(row)));
+                return (ChangeCause::Row, format!("the matrix has a new row, {}", cited(row)));
             }
             (Some(row), None) if !self.new.rows.is_empty() => {
-                return (Cause::Row, format!("the matrix no longer has the row {}", cited(row)));
+                return (
+                    ChangeCause::Row,
+                    format!("the matrix no longer has the row {}", cited(row)),
+                );
             }
             (Some(old), Some(new)) => {
                 if let Some(difference) = new.difference(old) {
-                    return (Cause::Row, format!("{} differs: {difference}", cited(new)));
+                    return (ChangeCause::Row, format!("{} differs: {difference}", cited(new)));
                 }
             }
             _ => {}
@@ -355,7 +361,7 @@ impl Causes<'_, '_> {
             match roles(lacks, &other) {
                 None if !lacks.hosts.is_empty() => {
                     let words = format!("{end} is not in the {which} inventory");
-                    return (Cause::Inventory, words);
+                    return (ChangeCause::Inventory, words);
                 }
                 Some(theirs) if theirs != own => {
                     let words = format!(
@@ -363,7 +369,7 @@ impl Causes<'_, '_> {
                         theirs.join(", "),
                         own.join(", ")
                     );
-                    return (Cause::Inventory, words);
+                    return (ChangeCause::Inventory, words);
                 }
                 _ => {}
             }
@@ -371,7 +377,7 @@ impl Causes<'_, '_> {
         match lacks.rows.get(&rule).map(|entry| &entry.row) {
             Some(row) if row.status == "not-assessable" => {
                 let words = format!("not assessed in the {which} capture: {}", row.reason);
-                (Cause::NotSeen, words)
+                (ChangeCause::NotSeen, words)
             }
             Some(row) if row.status == "seen" => {
                 let clients = finding.clients.iter();
@@ -380,7 +386,7 @@ impl Causes<'_, '_> {
                     Some(name) => {
                         let words =
                             format!("{name} opened such a connection in the {which} capture");
-                        (Cause::Traffic, words)
+                        (ChangeCause::Traffic, words)
                     }
                     None => self.why_not_assessed(finding, lacks, age),
                 }
@@ -390,7 +396,7 @@ impl Causes<'_, '_> {
     }
 
     /// Returns why the audit that lacks a claim about missing traffic could not have made it.
-    fn why_not_assessed(&self, finding: &FindingRow<'_>, lacks: &Side<'_>, age: Age) -> Explained {
+    fn why_not_assessed(&self, finding: &FindingRow<'_>, lacks: &Side<'_>, age: Age) -> CauseText {
         let first = |list: &[String]| list.first().cloned().unwrap_or_default();
         let translated = |name: String| match age {
             Age::Old => self.new_name(&name),
@@ -400,13 +406,15 @@ impl Causes<'_, '_> {
         let [client, server] = &ends;
         let which = age.other();
         match lacks.why_unseen([client, server], 0) {
-            Some(why) => (Cause::NotSeen, format!("not assessed in the {which} capture: {why}")),
+            Some(why) => {
+                (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"))
+            }
             None => unknown(),
         }
     }
 
     /// Returns why a finding about the inventory appears in only one of the audits.
-    fn of_inventory(&self, finding: &FindingRow<'_>) -> Explained {
+    fn of_inventory(&self, finding: &FindingRow<'_>) -> CauseText {
         for end in finding.clients.iter().chain(&finding.servers) {
             let was = self.old.hosts.get(&self.old_name(end));
             let is = self.new.hosts.get(&self.new_name(end));
@@ -417,13 +425,13 @@ impl Causes<'_, '_> {
                         is.roles.join(", "),
                         was.roles.join(", ")
                     );
-                    return (Cause::Inventory, words);
+                    return (ChangeCause::Inventory, words);
                 }
                 (Some(_), None) => {
-                    return (Cause::Inventory, format!("{end} is not in the new inventory"));
+                    return (ChangeCause::Inventory, format!("{end} is not in the new inventory"));
                 }
                 (None, Some(_)) => {
-                    return (Cause::Inventory, format!("{end} is not in the old inventory"));
+                    return (ChangeCause::Inventory, format!("{end} is not in the old inventory"));
                 }
                 _ => {}
             }
@@ -432,11 +440,11 @@ impl Causes<'_, '_> {
     }
 
     /// Returns whether traffic that the new audit does not show has stopped.
-    fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> Explained {
+    fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
         let ends = self.ends(finding);
         let [client, server] = &ends;
         if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
-            return (Cause::NotSeen, format!("not seen this time: {why}"));
+            return (ChangeCause::NotSeen, format!("not seen this time: {why}"));
         }
         // Traffic that was seen only once may come again at any time.
         let flows: u64 = own.iter().map(|seen| seen.flows).sum();
@@ -447,17 +455,17 @@ impl Causes<'_, '_> {
         if flows < MIN_RECURRENCES && lasted_s < needed_s {
             let times = crate::result::plural(flows.max(1), "connection");
             let words = format!("not seen this time: the old capture shows only {times}");
-            return (Cause::NotSeen, words);
+            return (ChangeCause::NotSeen, words);
         }
         let words = format!(
             "stopped: the new capture watched {} s and shows none of it",
             self.new.watched_s()
         );
-        (Cause::Stopped, words)
+        (ChangeCause::Stopped, words)
     }
 
     /// Returns whether traffic that only the new audit shows has started.
-    fn started(&self, finding: &FindingRow<'_>) -> Explained {
+    fn started(&self, finding: &FindingRow<'_>) -> CauseText {
         let first =
             |list: &[String]| list.first().map(|name| self.old_name(name)).unwrap_or_default();
         let ends = [first(&finding.clients), first(&finding.servers)];
@@ -466,7 +474,7 @@ impl Causes<'_, '_> {
             Some(why) => format!("not in the old capture, which might not have shown it: {why}"),
             None => "not in the old capture, which could have shown it".to_owned(),
         };
-        (Cause::Traffic, words)
+        (ChangeCause::Traffic, words)
     }
 
     /// Returns the names of the first client and the first server in the new audit.
@@ -497,8 +505,8 @@ impl Age {
     }
 }
 
-fn unknown() -> Explained {
-    (Cause::Unknown, "unknown: neither result states what changed".to_owned())
+fn unknown() -> CauseText {
+    (ChangeCause::Unknown, "unknown: neither result states what changed".to_owned())
 }
 
 /// Returns the exception that permits all of these conversations.

@@ -12,8 +12,8 @@ use super::baseline::{BaselineFinding, Change, FindingFacts};
 use super::{AuditResult, FindingRow};
 use crate::classify::{Severity, id_of};
 
-pub use cause::Cause;
-use cause::Causes;
+pub use cause::ChangeCause;
+use cause::ChangeCauses;
 pub use renames::HostRename;
 use side::Side;
 
@@ -35,7 +35,7 @@ pub struct FindingChange {
     /// The message of the finding, in the same audit.
     pub message: String,
     /// Why the finding differs; `None` if it does not.
-    pub cause: Option<Cause>,
+    pub cause: Option<ChangeCause>,
     /// The cause in words. Empty if the finding does not differ.
     pub reason: String,
 }
@@ -64,7 +64,7 @@ impl Comparison {
         let new = Side::new(new);
         let renames = renames::between(old.result, new.result);
         let renamed = renames.iter().map(|r| (r.old.clone(), r.new.clone())).collect();
-        let causes = Causes { old: &old, new: &new, renamed: &renamed };
+        let causes = ChangeCauses { old: &old, new: &new, renamed: &renamed };
         let mut findings = compared(&causes, &renamed);
         findings.sort_by_cached_key(|finding| {
             let severity = Severity::parse(&finding.severity);
@@ -116,7 +116,10 @@ const ORDER: [Change; 7] = [
 ];
 
 /// Returns what became of each finding above info.
-fn compared(causes: &Causes<'_, '_>, renamed: &BTreeMap<String, String>) -> Vec<FindingChange> {
+fn compared(
+    causes: &ChangeCauses<'_, '_>,
+    renamed: &BTreeMap<String, String>,
+) -> Vec<FindingChange> {
     let counts = |row: &&FindingRow<'_>| {
         Severity::parse(&row.severity).is_some_and(|severity| severity > Severity::Info)
     };
@@ -176,7 +179,7 @@ fn compared(causes: &Causes<'_, '_>, renamed: &BTreeMap<String, String>) -> Vec<
 fn told(
     row: &FindingRow<'_>,
     change: Change,
-    cause: Option<Cause>,
+    cause: Option<ChangeCause>,
     reason: String,
 ) -> FindingChange {
     FindingChange {

@@ -1,0 +1,137 @@
+//! Tests the HTML page in a real browser: `tests/browser/page.mjs` drives Chromium through pages
+//! that audits wrote. Needs node, npm and chromium. Without them, the test reports that it was
+//! skipped, or fails if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI. Screenshots are kept in
+//! `target/page`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::browser::browser;
+use crate::support::wire::{ACK, RST, SYN, Wire, client_hello};
+use crate::support::{Site, audit, fixture, hosts, stderr, stdout};
+
+lab_tests! {
+    a_real_browser_shows_the_page_as_it_is_meant: [Browser],
+}
+
+/// A name that runs a script if it is interpreted as markup, and one that reverses the direction of
+/// text.
+const MARKUP: &str = "<img src=x onerror=window.ran=1>";
+const TURNED: &str = "</script><script>window.ran=1</script>\u{202e}gnp";
+
+fn a_real_browser_shows_the_page_as_it_is_meant() {
+    let Some(browser) = browser() else { return };
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let demo = scratch.path().join("demo");
+    // The paths are those of the README, because its screenshot shows them.
+    let run = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["audit", "fixtures/farm-faults/span.pcap"])
+        .args(["-i", "fixtures/farm-healthy/inventory.toml", "--out"])
+        .arg(&demo)
+        .output()
+        .expect("the program runs");
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    let hostile = hostile();
+    let large = large();
+    let shots = concat!(env!("CARGO_TARGET_TMPDIR"), "/../page");
+    let codes = scratch.path().join("codes");
+    let empty = scratch.path().join("empty");
+    let (farm, list) = (fixture("farm-codes/inventory.toml"), fixture("farm-codes/exceptions.csv"));
+    let exceptions = ["--exceptions", &list.display().to_string(), "--as-of", "2026-06-01"];
+    audit(&[fixture("farm-codes/span.pcap")], &farm, &codes, &exceptions);
+    audit(&[fixture("formats/empty.pcap")], &farm, &empty, &[]);
+    let page = |folder: &Path| folder.join("report.html");
+    let run = Command::new("node")
+        .arg(browser.join("page.mjs"))
+        .args([page(&demo), page(&written(&hostile)), page(&written(&large))])
+        .args([page(&codes), page(&empty), page(&written(&scan()))])
+        .arg(shots)
+        .output()
+        .expect("node runs");
+    assert!(run.status.success(), "{}{}", stdout(&run), stderr(&run));
+}
+
+/// Returns a site in which one client tries the same port on twelve servers, all of which refuse.
+fn scan() -> Site {
+    let mut wire = Wire::default();
+    for host in 0..12u8 {
+        let server = format!("10.1.0.{}", 100 + host);
+        wire.tcp(u64::from(host) * 10, ("10.1.0.10", 50_000), (&server, 23), SYN, 0);
+        wire.tcp(u64::from(host) * 10 + 1, (&server, 23), ("10.1.0.10", 50_000), RST | ACK, 0);
+    }
+    Site::new(
+        "[farm]\nmatrix = \"ras-19\"\n[[host]]\nname = \"broker1\"\naddresses = [\"10.1.0.10\"]\nroles = [\"broker\"]\n",
+        &wire,
+    )
+}
+
+/// Audits a site and returns the folder of its reports.
+fn written(site: &Site) -> std::path::PathBuf {
+    let out = site.folder.path().join("out");
+    let mut more = vec!["--out".to_owned(), out.display().to_string()];
+    let exceptions = site.folder.path().join("exceptions.csv");
+    if exceptions.exists() {
+        more.extend(["--exceptions".to_owned(), exceptions.display().to_string()]);
+    }
+    let run = site.run(&more);
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    out
+}
+
+/// Returns a site with markup in every name that others can choose: hosts, networks, the farm, DNS,
+/// TLS, HTTP, exceptions.
+fn hostile() -> Site {
+    let [markup, turned] = [MARKUP, TURNED].map(|name| serde_json::to_string(name).expect("JSON"));
+    let inventory = format!(
+        "[farm]\nname = {markup}\nmatrix = \"ras-19\"\n\
+         [[host]]\nname = {markup}\naddresses = [\"10.1.0.10\"]\nroles = [\"broker\"]\n\
+         [[host]]\nname = {turned}\naddresses = [\"10.1.0.30\"]\nroles = [\"rdsh-agent\"]\n\
+         [[network]]\nname = {markup}\ncidr = \"10.1.9.0/24\"\nroles = [\"parallels-client\"]\n\
+         [[host]]\nname = \"dc1\"\naddresses = [\"10.1.0.20\"]\nroles = [\"ad-dc\"]\n"
+    );
+    let mut wire = Wire::default();
+    wire.connect(0, ("10.1.0.30", 50_000), ("10.1.0.10", 9100));
+    wire.connect(10, ("10.1.9.5", 50_000), ("10.1.0.10", 20_002));
+    wire.knock(20, ("10.1.0.30", 50_001), ("10.1.0.10", 20_003));
+    for (number, name) in [MARKUP, TURNED].into_iter().enumerate() {
+        let ms = 1000 * number as u64 + 100;
+        let outside = format!("203.0.113.{}", 10 + number);
+        let label: String = name.chars().filter(|c| *c != '.').take(60).collect();
+        wire.lookup(ms, "10.1.0.30", "10.1.0.20", &[&label], &outside);
+        let hello = client_hello(name, false, 0);
+        wire.start(ms + 100, ("10.1.0.30", 50_100 + number as u16), (&outside, 443), &hello, 2000);
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n");
+        let request = request.as_bytes();
+        wire.start(ms + 200, ("10.1.0.30", 51_000 + number as u16), (&outside, 80), request, 2000);
+    }
+    let site = Site::new(&inventory, &wire);
+    let cell = format!("\"{MARKUP}\"");
+    let list = format!(
+        "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires\n\
+         {cell},10.7.7.7,10.7.7.8,tcp,1,to-server,{cell},{cell},{cell},2020-01-01,2020-02-01\n"
+    );
+    fs::write(site.folder.path().join("exceptions.csv"), list).expect("writable");
+    site
+}
+
+/// Returns a site whose findings do not fit on one page of the list: fifty session hosts, each in
+/// its own network, connect to a wrong port of as many brokers.
+fn large() -> Site {
+    let named = |name: &str, second: u8| -> Vec<(String, String)> {
+        (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()
+    };
+    let agents = named("rdsh", 1);
+    let brokers = named("broker", 2);
+    let mut wire = Wire::default();
+    for (number, (agent, broker)) in
+        agents.iter().flat_map(|a| brokers.iter().map(move |b| (&a.1, &b.1))).enumerate()
+    {
+        wire.connect(number as u64 * 20, (agent, 50_000), (broker, 9000));
+    }
+    let list = agents.iter().map(|(n, a)| (n.as_str(), a.as_str(), "rdsh-agent"));
+    let list: Vec<_> =
+        list.chain(brokers.iter().map(|(n, a)| (n.as_str(), a.as_str(), "broker"))).collect();
+    Site::new(&format!("[farm]\nmatrix = \"ras-19\"\n{}", hosts(&list)), &wire)
+}

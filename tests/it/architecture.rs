@@ -1,0 +1,496 @@
+//! Tests that each top-level module imports only the modules that a table allows. The table is that
+//! of docs/architecture.md, so that a new dependency is a decision and not an accident.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::Visit;
+
+/// Each module, the modules that it may import, and the external crates that it may use in addition
+/// to `std`.
+const ROOMS: &[(&str, &[&str], &[&str])] = &[
+    ("model", &[], &["serde"]),
+    (
+        "capture",
+        &["model"],
+        &[
+            "crossbeam_channel",
+            "pcap",
+            "libc",
+            "nix",
+            "sha2",
+            "flate2",
+            "zstd",
+            "liblzma",
+            "lz4_flex",
+            "bzip2",
+            "thiserror",
+        ],
+    ),
+    ("decode", &["model", "capture"], &["etherparse", "serde", "ipnet"]),
+    ("payload", &["model", "decode"], &["domain", "tls_parser", "httparse", "serde"]),
+    (
+        "flow",
+        &["model", "decode", "payload"],
+        &["dashmap", "ahash", "indexmap", "libc", "serde", "postcard", "tempfile"],
+    ),
+    ("conversation", &["model", "flow"], &[]),
+    (
+        "policy",
+        &["model"],
+        &["ahash", "csv", "serde", "toml", "ipnet", "sha2", "strsim", "jiff", "thiserror"],
+    ),
+    (
+        "classify",
+        &["model", "conversation", "policy"],
+        &["ahash", "dashmap", "sha2", "ipnet", "jiff"],
+    ),
+    (
+        "result",
+        &["model", "classify"],
+        &["base64", "csv", "ipnet", "jiff", "schemars", "serde", "serde_json", "sha1"],
+    ),
+    (
+        "report",
+        &["model", "classify", "result"],
+        &[
+            "csv",
+            "serde",
+            "serde_json",
+            "anstyle",
+            "base64",
+            "comfy_table",
+            "ipnet",
+            "jiff",
+            "maud",
+            "nix",
+            "pcap_file",
+            "sha2",
+            "tempfile",
+            "textwrap",
+            "thiserror",
+        ],
+    ),
+    (
+        "pipeline",
+        &[
+            "model",
+            "capture",
+            "decode",
+            "payload",
+            "flow",
+            "conversation",
+            "policy",
+            "classify",
+            "result",
+            "report",
+        ],
+        &["cpu_time", "crossbeam_channel", "thiserror"],
+    ),
+    (
+        "live",
+        &["model", "capture", "flow", "policy", "classify", "report", "pipeline"],
+        &[
+            "crossbeam_channel",
+            "serde",
+            "postcard",
+            "sha2",
+            "base64",
+            "serde_json",
+            "bytes",
+            "http_body_util",
+            "hyper",
+            "hyper_util",
+            "tokio",
+            "prometheus",
+            "pcap_file",
+            "nix",
+            "caps",
+            "landlock",
+            "thiserror",
+        ],
+    ),
+    (
+        "cli",
+        &["model", "policy", "classify", "pipeline", "live", "result", "report"],
+        &[
+            "clap",
+            "clap_complete",
+            "indicatif",
+            "anstream",
+            "anstyle",
+            "ctrlc",
+            "jiff",
+            "crossbeam_channel",
+            "ipnet",
+            "signal_hook",
+            "nix",
+            "supports_hyperlinks",
+            "tempfile",
+            "terminal_size",
+        ],
+    ),
+];
+
+/// Partial imports: the importing module, the imported module, and the only items that it may use.
+const PARTS: &[(&str, &str, &[&str])] = &[
+    ("decode", "capture", &["Frame"]),
+    (
+        "flow",
+        "decode",
+        &[
+            "Observation",
+            "Body",
+            "Datagram",
+            "Path",
+            "TunnelUse",
+            "Quoted",
+            "FiveTuple",
+            "Encapsulation",
+            "TunnelEndpoints",
+            "EncapTag",
+            "EncapTagKind",
+            "ErrorKind",
+            "flag",
+            "icmp_paired",
+        ],
+    ),
+    ("payload", "decode", &["Observation", "Body", "Path", "FiveTuple", "flag"]),
+    (
+        "flow",
+        "payload",
+        &[
+            "PayloadFact",
+            "ENDPOINT_MAPPER",
+            "ServerNameRequest",
+            "DnsQuery",
+            "StreamPrefix",
+            "AnnouncedPorts",
+            "DnsExchange",
+        ],
+    ),
+    // Arguments are checked against the names of the formats, and the summary needs no audit.
+    (
+        "cli",
+        "report",
+        &[
+            "FORMATS",
+            "Format",
+            "Needs",
+            "TABLE_FORMATS",
+            "TextTable",
+            "exceptions_from",
+            "summary",
+            "COMPARISON_FORMATS",
+            "ComparedAudit",
+            "ComparisonReport",
+        ],
+    ),
+];
+
+/// The paths that a file uses, and the modules that it declares.
+#[derive(Default)]
+struct Paths {
+    found: BTreeSet<Vec<String>>,
+    modules: BTreeSet<String>,
+}
+
+impl Paths {
+    fn tree(&mut self, prefix: &[String], tree: &syn::UseTree) {
+        let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
+            syn::UseTree::Name(name) => drop(self.found.insert(with(&name.ident))),
+            syn::UseTree::Rename(name) => drop(self.found.insert(with(&name.ident))),
+            syn::UseTree::Glob(_) => drop(self.found.insert([prefix, &["*".to_owned()]].concat())),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|t| self.tree(prefix, t)),
+        }
+    }
+}
+
+/// Returns whether an item is marked with `#[cfg(test)]`.
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|a| {
+        a.path().is_ident("cfg") && a.parse_args::<syn::Ident>().is_ok_and(|word| word == "test")
+    })
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        // The arguments of a macro are not parsed, so paths are searched for in their text.
+        let text = call.tokens.to_string().replace(" :: ", "::");
+        for path in text.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)) {
+            let words: Vec<String> = path.split("::").map(str::to_owned).collect();
+            if words.len() > 1 && words.iter().all(|w| !w.is_empty()) {
+                self.found.insert(words);
+            }
+        }
+        syn::visit::visit_macro(self, call);
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        // A crate may be used only in a `derive` attribute.
+        if let syn::Meta::List(list) = &attribute.meta
+            && list.path.is_ident("derive")
+        {
+            let text = list.tokens.to_string().replace(" :: ", "::");
+            let paths = text.split(',').map(|path| path.trim().split("::").map(str::to_owned));
+            self.found.extend(paths.map(Iterator::collect).filter(|path: &Vec<_>| path.len() > 1));
+        }
+        syn::visit::visit_attribute(self, attribute);
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.tree(&[], &item.tree);
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        // Tests may use more modules than the code that they test.
+        let is_test = is_test(&item.attrs);
+        self.modules.insert(item.ident.to_string());
+        if !is_test {
+            syn::visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.found.insert(path.segments.iter().map(|s| s.ident.to_string()).collect());
+        syn::visit::visit_path(self, path);
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn room_files() -> BTreeMap<String, Vec<PathBuf>> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut rooms = BTreeMap::new();
+    for entry in fs::read_dir(src).expect("src") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            rooms.insert(name, files(&path));
+        }
+    }
+    rooms
+}
+
+fn paths(file: &Path) -> Paths {
+    let text = fs::read_to_string(file).expect("a source");
+    let mut paths = Paths::default();
+    paths.visit_file(&syn::parse_file(&text).expect("Rust"));
+    // `super` is resolved, so that paths that leave their module are detected.
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let inside = file.strip_prefix(src).expect("below src").with_extension("");
+    let mut module: Vec<String> =
+        inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|last| last == "mod") {
+        module.pop();
+    }
+    paths.found = paths.found.iter().map(|path| resolve(path, &module)).collect();
+    paths
+}
+
+/// Returns the path from the crate root if it starts with `super` or `self`, otherwise an equal
+/// path.
+fn resolve(path: &[String], module: &[String]) -> Vec<String> {
+    let climbs = path.iter().take_while(|word| *word == "super").count();
+    let stays = path.first().is_some_and(|word| word == "self") && path.len() > 1;
+    if climbs == 0 && !stays {
+        return path.to_vec();
+    }
+    let base = &module[..module.len().saturating_sub(climbs)];
+    let start = ["crate".to_owned()];
+    [&start, base, &path[climbs + usize::from(stays)..]].concat()
+}
+
+#[test]
+fn paths_are_resolved() {
+    let words = |text: &str| -> Vec<String> { text.split("::").map(str::to_owned).collect() };
+    let module = words("report::text");
+    assert_eq!(resolve(&words("super::Time"), &module), words("crate::report::Time"));
+    assert_eq!(
+        resolve(&words("super::super::capture::Frame"), &module),
+        words("crate::capture::Frame")
+    );
+    assert_eq!(resolve(&words("crate::model::Mac"), &module), words("crate::model::Mac"));
+}
+
+#[test]
+fn every_room_stands_in_the_table() {
+    let rooms: Vec<String> = room_files().into_keys().collect();
+    let mut table: Vec<String> = ROOMS.iter().map(|r| r.0.to_owned()).collect();
+    table.sort();
+    assert_eq!(rooms, table);
+}
+
+#[test]
+fn rooms_import_only_what_the_table_lets_them() {
+    let files = room_files();
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (room, may, _) in ROOMS {
+        for file in &files[*room] {
+            for path in paths(file).found {
+                let [start, other, rest @ ..] = path.as_slice() else {
+                    continue;
+                };
+                if start != "crate" || other == room {
+                    continue;
+                }
+                seen.insert((*room, other.clone()));
+                let part = PARTS.iter().find(|p| p.0 == *room && p.1 == other);
+                let fits = may.contains(&other.as_str())
+                    && part.is_none_or(|p| rest.first().is_some_and(|r| p.2.contains(&r.as_str())));
+                if !fits {
+                    wrong.push(format!("{}: {}", file.display(), path.join("::")));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports against the table:\n{}", wrong.join("\n"));
+    // The check itself must detect known dependencies.
+    for arrow in
+        [("capture", "model"), ("flow", "decode"), ("pipeline", "flow"), ("cli", "pipeline")]
+    {
+        assert!(seen.contains(&(arrow.0, arrow.1.to_owned())), "{arrow:?} is no longer seen");
+    }
+}
+
+#[test]
+fn rooms_use_only_the_crates_of_their_row() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .expect("Cargo.toml");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let crates: BTreeSet<String> = manifest["dependencies"]
+        .as_table()
+        .expect("a table")
+        .keys()
+        .map(|k| k.replace('-', "_"))
+        .collect();
+    let mut used = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (room, files) in room_files() {
+        let row = ROOMS.iter().find(|r| r.0 == room).expect("a row");
+        for file in files {
+            let paths = paths(&file);
+            for path in &paths.found {
+                let Some(name) =
+                    crates.get(&path[0]).filter(|n| path.len() > 1 && !paths.modules.contains(*n))
+                else {
+                    continue;
+                };
+                used.insert(name.clone());
+                if !row.2.contains(&name.as_str()) {
+                    wrong.push(format!("{}: {}", file.display(), path.join("::")));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "crates against the table:\n{}", wrong.join("\n"));
+    assert_eq!(
+        crates.difference(&used).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "crates that no module uses"
+    );
+}
+
+/// The names of the types that a file defines, except in tests.
+#[derive(Default)]
+struct Types(Vec<String>);
+
+impl<'ast> Visit<'ast> for Types {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            syn::visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        // `named_enum!` defines the type whose name precedes its braces.
+        if item.mac.path.is_ident("named_enum") {
+            let text = item.mac.tokens.to_string();
+            let before = text.split(" {").next().unwrap_or_default();
+            self.0.extend(before.rsplit(' ').next().map(str::to_owned));
+        }
+    }
+}
+
+/// A type name has one meaning in the whole crate (docs/glossary.md).
+#[test]
+fn no_type_name_stands_twice() {
+    let mut found = BTreeMap::<String, Vec<PathBuf>>::new();
+    for file in room_files().into_values().flatten() {
+        let text = fs::read_to_string(&file).expect("a source");
+        let mut types = Types::default();
+        types.visit_file(&syn::parse_file(&text).expect("Rust"));
+        types.0.into_iter().for_each(|name| found.entry(name).or_default().push(file.clone()));
+    }
+    assert!(found.len() > 400 && found.contains_key("AggregationLevel"), "{}", found.len());
+    found.retain(|_, files| files.len() > 1);
+    assert!(found.is_empty(), "type names that are defined twice: {found:#?}");
+}
+
+/// The matrix is data, so the sources contain no port of the product.
+#[test]
+fn no_port_of_the_product_stands_in_the_sources() {
+    struct Numbers(BTreeSet<String>);
+    impl<'ast> Visit<'ast> for Numbers {
+        fn visit_lit_int(&mut self, number: &'ast syn::LitInt) {
+            self.0.insert(number.base10_digits().to_owned());
+        }
+        fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+            if !is_test(&item.attrs) {
+                syn::visit::visit_item_mod(self, item);
+            }
+        }
+    }
+    let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/ras-19/matrix.csv");
+    let mut reader = csv::Reader::from_path(matrix).expect("the matrix");
+    // Only ports between 1024 and 49152 are checked, because other numbers also occur for other
+    // reasons.
+    let ports: BTreeSet<String> = reader
+        .records()
+        .flat_map(|row| {
+            let row = row.expect("a row");
+            [row[5].to_owned(), row[6].to_owned()]
+        })
+        .filter(|p| p.parse::<u16>().is_ok_and(|p| p > 1024 && p < 49152))
+        .collect();
+    assert!(ports.contains("20002"));
+    for file in room_files().into_values().flatten() {
+        let text = fs::read_to_string(&file).expect("a source");
+        let mut numbers = Numbers(BTreeSet::new());
+        numbers.visit_file(&syn::parse_file(&text).expect("Rust"));
+        let both: Vec<_> = numbers.0.intersection(&ports).collect();
+        assert!(both.is_empty(), "{}: {both:?}", file.display());
+    }
+}

@@ -1,0 +1,197 @@
+//! Tests that damaged captures do not cause a panic, that every frame is accounted for, and that
+//! the exit code is right.
+
+use crate::support;
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+use crate::support::{FIXTURES, Random, Records, audit, fixture, rasaudit, stderr};
+use rasaudit::pipeline::{Audit, AuditError, Limits, Plan, Progress, Request};
+use rasaudit::policy::{Inventory, Matrix, Policy, RuleFiles};
+
+lab_tests! {
+    every_prefix_is_read_to_its_last_whole_record: [],
+}
+
+/// Audits in this process, so that a panic fails the test. Returns the number of frames and whether
+/// the input was damaged, or `None` if it is not a capture. Asserts that the frame counters add up.
+fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
+    let request = Request {
+        captures: vec![capture.to_owned()],
+        jobs: Some(jobs),
+        max_memory: 1 << 30,
+        ..Request::default()
+    };
+    let plan = Plan::new(request).expect("the file is there");
+    let limits = Limits::default();
+    let progress = Progress::default();
+    let policy = judged.then(|| {
+        static LOADED: OnceLock<(Matrix, Inventory)> = OnceLock::new();
+        let (matrix, inventory) = LOADED.get_or_init(|| {
+            let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
+            let text = include_str!("../../fixtures/decode-mix/inventory.toml");
+            let inventory = Inventory::from_toml("inventory.toml", text, &matrix).expect("valid");
+            (matrix, inventory)
+        });
+        Policy::new(matrix.clone(), inventory.clone())
+    });
+    let audit = match Audit::of(&plan, policy, None, &limits, &progress) {
+        Ok(audit) => audit,
+        Err(AuditError::Sources(_)) => return None,
+        Err(other) => panic!("{other:?}"),
+    };
+    let account = &audit.reading.account;
+    assert_eq!(account.frames, account.observations + account.skipped.total());
+    assert_eq!(account.frames, progress.frames.load(Ordering::Relaxed));
+    let mut json = Vec::new();
+    audit.write_json(&mut json).expect("memory");
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(json["accounting"]["frames_read"], account.frames);
+    Some((account.frames, !audit.damaged.is_empty()))
+}
+
+fn small_fixtures() -> Vec<std::path::PathBuf> {
+    let formats = fs::read_dir(fixture("formats")).expect("the folder is there");
+    let mut files: Vec<_> = formats.map(|f| f.expect("a file").path()).collect();
+    files.push(fixture("decode-mix/mix.pcap"));
+    files.sort();
+    files
+}
+
+/// Tests every prefix of every small fixture, and every prefix of the large ones near record
+/// boundaries.
+fn every_prefix_is_read_to_its_last_whole_record() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("prefix");
+    for file in small_fixtures() {
+        let whole = fs::read(&file).expect("the fixture is there");
+        let mut before = 0;
+        for length in 0..=whole.len() {
+            fs::write(&path, &whole[..length]).expect("the scratch folder is writable");
+            let Some((frames, damaged)) = read(&path, 1, false) else {
+                assert!(length < 12, "{}: {length} bytes are not a capture", file.display());
+                continue;
+            };
+            assert!(frames >= before, "{}: fewer frames of {length} bytes", file.display());
+            assert!(frames <= before + 1, "{}: too many frames of {length} bytes", file.display());
+            let whole_record = frames > before;
+            assert!(!(whole_record && damaged), "{}: {length}", file.display());
+            before = frames;
+        }
+        assert_eq!(read(&file, 1, false).expect("a capture").0, before, "{}", file.display());
+    }
+    for case in FIXTURES.iter().filter(|f| f.name.starts_with("farm")) {
+        let capture = Records::read(&case.capture());
+        let mut random = Random(7);
+        for _ in 0..40 {
+            let count = random.below(capture.records.len());
+            let mut bytes = capture.header.clone();
+            bytes.extend(capture.records[..count].iter().flatten());
+            let cut = 1 + random.below(capture.records[count].len() - 1);
+            bytes.extend(&capture.records[count][..cut]);
+            fs::write(&path, &bytes).expect("the scratch folder is writable");
+            assert_eq!(read(&path, 2, true), Some((count as u64, true)));
+        }
+    }
+}
+
+#[test]
+fn random_corruption_is_survived() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("corrupt");
+    let mut random = Random(42);
+    let mut files = small_fixtures();
+    files.push(fixture("farm-healthy/span.pcap"));
+    files.push(fixture("farm-faults/span.pcap"));
+    let inventory = fixture("decode-mix/inventory.toml");
+    for file in files {
+        let whole = fs::read(&file).expect("the fixture is there");
+        for round in 0..60 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random.below(12) {
+                let at = random.below(bytes.len());
+                bytes[at] = match random.below(4) {
+                    0 => 0,
+                    1 => 0xff,
+                    _ => random.next() as u8,
+                };
+            }
+            fs::write(&path, &bytes).expect("the scratch folder is writable");
+            let result = read(&path, 2, true);
+            // The exit code of the program must match.
+            if round % 20 == 0 {
+                let arguments =
+                    ["audit".as_ref(), path.as_os_str(), "-i".as_ref(), inventory.as_os_str()];
+                let code = rasaudit(arguments).status.code();
+                let expected: &[i32] = match result {
+                    None => &[2],
+                    Some((_, true)) => &[3],
+                    Some((_, false)) => &[0, 1],
+                };
+                assert!(code.is_some_and(|c| expected.contains(&c)), "{code:?}, {expected:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_capture_says_where_and_exits_with_3() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("cut.pcap");
+    let whole = fs::read(fixture("farm-faults/span.pcap")).expect("the fixture is there");
+    fs::write(&path, &whole[..whole.len() - 5]).expect("the scratch folder is writable");
+    let records = Records::read(&fixture("farm-faults/span.pcap")).records;
+    let last = whole.len() - records.last().expect("records").len();
+    let out = scratch.path().join("report");
+    let inventory = fixture("farm-healthy/inventory.toml");
+    assert_eq!(audit(std::slice::from_ref(&path), &inventory, &out, &[]), 3, "3 beats 1");
+    let json = fs::read_to_string(out.join("audit.json")).expect("the report");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["accounting"]["frames_read"], records.len() - 1);
+    assert_eq!(
+        json["exit_reasons"].as_array().expect("reasons").len(),
+        2,
+        "all reasons are listed"
+    );
+    let output =
+        rasaudit(["audit".as_ref(), path.as_os_str(), "-i".as_ref(), inventory.as_os_str()]);
+    let headline = support::stdout(&output).lines().next().map(str::to_owned);
+    assert!(headline.is_some_and(|h| h.contains("part of the input could not be read")));
+    let told = stderr(&output);
+    for part in
+        ["cut.pcap", &format!("byte {last}"), &format!("{} whole frames", records.len() - 1)]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+/// Reading continues after the end of the first file. The header of the second file must not be
+/// read as a frame from the year 2055.
+#[test]
+fn captures_put_one_after_the_other_are_read_on() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let bytes = fs::read(fixture("decode-mix/mix.pcap")).expect("the fixture");
+    let path = scratch.path().join("both.pcap");
+    fs::write(&path, [&bytes[..], &bytes].concat()).expect("writable");
+    let (frames, damaged) = read(&path, 1, false).expect("a capture");
+    let (once, _) = read(&fixture("decode-mix/mix.pcap"), 1, false).expect("a capture");
+    assert_eq!((frames, damaged), (2 * once, false));
+}
+
+/// Tests a named pipe, which can be opened only once.
+#[test]
+fn a_named_pipe_is_read() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let pipe = scratch.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let from = fixture("decode-mix/mix.pcap");
+    let to = pipe.clone();
+    let writer = std::thread::spawn(move || fs::copy(from, to).expect("the reader is there"));
+    let output = rasaudit(["audit".as_ref(), pipe.as_os_str()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(support::stdout(&output).contains("84 frames in 1 input"));
+    writer.join().expect("all was written");
+}

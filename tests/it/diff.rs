@@ -1,0 +1,429 @@
+//! Tests the comparison of two audits: what changed, and why. Each cause has a pair of audits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::wire::Wire;
+use crate::support::{rasaudit, stderr, stdout};
+use serde_json::Value;
+
+/// A made-up product: front doors ask brains, and brains use a store if the feature is on.
+const MATRIX: &str = "\
+id,source_role,destination_role,transport,port_low,port_high,condition,scope,expectation,watch_s,purpose,provenance
+acme.front.brain,front,brain,tcp,7100,7100,,network,steady,60,Who may come in,manual 2
+acme.brain.store,brain,store,tcp,5432,5432,store,network,on-demand,,Records,manual 3
+acme.viewer.front,viewer,front,tcp,7443,7443,,internet,on-demand,,Sessions,manual 1
+";
+const ROLES: &str = "\
+slug,name,kind,members,traits
+viewer,Acme Viewer,client,,
+front,Acme Front Door,component,,entrance
+brain,Acme Brain,component,,
+store,Acme Store,infrastructure,,
+";
+const FEATURES: &str = "feature,default,meaning\nstore,on,A store\n";
+const INVENTORY: &str = r#"
+[farm]
+name = "Desk farm"
+matrix = "./acme"
+[farm.features]
+store = true
+[capture]
+covers = "all"
+[[host]]
+name = "front1"
+addresses = ["10.1.0.1"]
+roles = ["front"]
+[[host]]
+name = "brain1"
+addresses = ["10.1.0.2"]
+roles = ["brain"]
+[[host]]
+name = "store1"
+addresses = ["10.1.0.3"]
+roles = ["store"]
+[[network]]
+name = "office"
+cidr = "10.1.9.0/24"
+roles = ["viewer"]
+"#;
+const EXCEPTIONS: &str =
+    "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires\n";
+const APPROVED: &str =
+    "monitor,front1,store1,tcp,9100,,ops,monitoring,alice,2026-01-01,2026-12-31\n";
+
+/// What one audit is made of.
+#[derive(Clone)]
+struct Audited {
+    matrix: String,
+    inventory: String,
+    exceptions: Option<String>,
+    wire: Wire,
+    options: Vec<&'static str>,
+}
+
+impl Audited {
+    /// Returns an audit of a farm that does what its matrix says, for this time.
+    fn healthy(seconds: u64) -> Self {
+        let mut wire = Wire::default();
+        for second in (0..=seconds).step_by(10) {
+            let port = 40_000 + second as u16;
+            wire.connect(second * 1000, ("10.1.0.1", port), ("10.1.0.2", 7100));
+            wire.connect(second * 1000 + 100, ("10.1.0.2", port), ("10.1.0.3", 5432));
+            wire.connect(second * 1000 + 200, ("10.1.9.7", port), ("10.1.0.1", 7443));
+        }
+        Self {
+            matrix: MATRIX.to_owned(),
+            inventory: INVENTORY.to_owned(),
+            exceptions: None,
+            wire,
+            options: Vec::new(),
+        }
+    }
+
+    /// Adds connections between two ends, which nothing documents, every 30 seconds.
+    fn with(mut self, client: &str, server: &str, port: u16, seconds: u64) -> Self {
+        for second in (0..=seconds).step_by(30) {
+            let from = (client, 50_000 + second as u16);
+            self.wire.connect(second * 1000 + 300, from, (server, port));
+        }
+        self
+    }
+
+    fn inventory(mut self, from: &str, to: &str) -> Self {
+        assert!(self.inventory.contains(from), "{from}");
+        self.inventory = self.inventory.replace(from, to);
+        self
+    }
+
+    fn matrix(mut self, from: &str, to: &str) -> Self {
+        assert!(self.matrix.contains(from), "{from}");
+        self.matrix = self.matrix.replace(from, to);
+        self
+    }
+
+    fn excepting(mut self, lines: &str) -> Self {
+        self.exceptions = Some(format!("{EXCEPTIONS}{lines}"));
+        self
+    }
+
+    fn options(mut self, options: &[&'static str]) -> Self {
+        self.options = options.to_vec();
+        self
+    }
+
+    /// Audits into a folder below `folder`, and returns the folder of the reports.
+    fn run(&self, folder: &Path) -> PathBuf {
+        let at = |name: &str| folder.join(name);
+        fs::create_dir_all(at("acme")).expect("writable");
+        let write = |name: &str, bytes: &[u8]| fs::write(at(name), bytes).expect("writable");
+        write("acme/matrix.csv", self.matrix.as_bytes());
+        write("acme/roles.csv", ROLES.as_bytes());
+        write("acme/features.csv", FEATURES.as_bytes());
+        write("inventory.toml", self.inventory.as_bytes());
+        write("a.pcap", &self.wire.file());
+        let text = |path: PathBuf| path.display().to_string();
+        let mut words = vec![
+            "audit".to_owned(),
+            text(at("a.pcap")),
+            "-i".to_owned(),
+            text(at("inventory.toml")),
+        ];
+        words.extend(["-q".to_owned(), "--out".to_owned(), text(at("out"))]);
+        if let Some(list) = &self.exceptions {
+            write("exceptions.csv", list.as_bytes());
+            words.extend(["--exceptions".to_owned(), text(at("exceptions.csv"))]);
+        }
+        words.extend(self.options.iter().map(|word| (*word).to_owned()));
+        let run = rasaudit(&words);
+        assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+        at("out")
+    }
+}
+
+/// Compares two audits and returns the exit code and the comparison.
+fn compared(old: &Audited, new: &Audited) -> (Option<i32>, Value) {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let [old, new] =
+        [("old", old), ("new", new)].map(|(name, audited)| audited.run(&scratch.path().join(name)));
+    let words =
+        ["diff".as_ref(), old.as_os_str(), new.as_os_str(), "--format".as_ref(), "json".as_ref()];
+    let run = rasaudit(words);
+    let json = serde_json::from_str(&stdout(&run)).unwrap_or_else(|_| panic!("{}", stderr(&run)));
+    (run.status.code(), json)
+}
+
+/// Asserts that exactly one finding differs, with this change and cause, and that the reason has
+/// this part.
+fn assert_one(old: &Audited, new: &Audited, change: &str, cause: &str, part: &str) {
+    let (code, json) = compared(old, new);
+    let list = json["findings"].as_array().expect("a list");
+    let differing: Vec<&Value> = list.iter().filter(|f| f["change"] != "same").collect();
+    let [finding] = &differing[..] else { panic!("{json:#}") };
+    assert_eq!(
+        (&finding["change"], &finding["cause"]),
+        (&change.into(), &cause.into()),
+        "{json:#}"
+    );
+    let reason = finding["reason"].as_str().expect("a text");
+    assert!(reason.contains(part), "{reason}");
+    let expected = i32::from(change != "excepted");
+    assert_eq!(code, Some(expected), "{json:#}");
+}
+
+/// Undocumented traffic between two listed hosts for ten minutes.
+fn monitored() -> Audited {
+    Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 600)
+}
+
+#[test]
+fn equal_audits_do_not_differ() {
+    let (code, json) = compared(&monitored(), &monitored());
+    assert_eq!(code, Some(0), "{json:#}");
+    assert_eq!(json["counts"]["same"], 1, "{json:#}");
+    assert!(json["differences"].as_array().is_some_and(Vec::is_empty), "{json:#}");
+}
+
+#[test]
+fn a_row_of_the_matrix_is_the_cause() {
+    let row = "acme.front.store,front,store,tcp,9100,9100,,network,on-demand,,Metrics,manual 9\n";
+    let documented = monitored().matrix("acme.viewer.front", &format!("{row}acme.viewer.front"));
+    assert_one(&monitored(), &documented, "gone", "row", "a new row, acme.front.store (manual 9)");
+    assert_one(&documented, &monitored(), "new", "row", "no longer has the row acme.front.store");
+    let moved = documented.clone().matrix("9100,9100", "9101,9101");
+    let differs = "acme.front.store (manual 9) differs: port tcp 9101 instead of tcp 9100";
+    assert_one(&documented, &moved, "new", "row", differs);
+}
+
+#[test]
+fn an_exception_is_the_cause() {
+    let excepted = monitored().excepting(APPROVED);
+    let by = "excepted by monitor (owner ops, expires 2026-12-31)";
+    assert_one(&monitored(), &excepted, "excepted", "exception", by);
+    assert_one(&excepted, &monitored(), "new", "exception", "the exception monitor was removed");
+    let expired = monitored().excepting(&APPROVED.replace("2026-12-31", "2026-01-02"));
+    let words = "the exception monitor expired on 2026-01-02";
+    assert_one(&excepted, &expired, "new", "exception", words);
+}
+
+#[test]
+fn a_feature_is_the_cause() {
+    let off = Audited::healthy(600).inventory("store = true", "store = false");
+    let on = Audited::healthy(600);
+    assert_one(&off, &on, "gone", "feature", "the feature store is on");
+    assert_one(&on, &off, "new", "feature", "the feature store is off");
+}
+
+#[test]
+fn a_line_of_the_inventory_is_the_cause() {
+    let agent = Audited::healthy(600).with("10.1.0.9", "10.1.0.2", 7100, 600);
+    let entry = "[[host]]\nname = \"front2\"\naddresses = [\"10.1.0.9\"]\nroles = [\"front\"]\n";
+    let listed = agent.clone().inventory("[[network]]", &format!("{entry}[[network]]"));
+    let line = listed.inventory.lines().position(|l| l.contains("front2")).expect("a line");
+    let words = format!("10.1.0.9 is now listed as front2 (front), line {line} of the inventory");
+    assert_one(&agent, &listed, "gone", "inventory", &words);
+    assert_one(&listed, &agent, "new", "inventory", "10.1.0.9 is no longer listed; it was front2");
+    let wrong = listed.clone().inventory(
+        "addresses = [\"10.1.0.9\"]\nroles = [\"front\"]",
+        "addresses = [\"10.1.0.9\"]\nroles = [\"store\"]",
+    );
+    assert_one(&wrong, &listed, "gone", "inventory", "front2 now has front instead of store");
+}
+
+#[test]
+fn a_severity_is_the_cause() {
+    let mild = monitored().options(&["--severity", "no-relation=low"]);
+    assert_one(&monitored(), &mild, "better", "severity", "severity low instead of high");
+    assert_one(&mild, &monitored(), "worse", "severity", "severity high instead of low");
+}
+
+#[test]
+fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
+    let stopped = "stopped: the new capture watched";
+    assert_one(&monitored(), &Audited::healthy(600), "gone", "stopped", stopped);
+    // Five minutes against ten are not enough, and neither is a capture that sees less.
+    let short = Audited::healthy(300);
+    assert_one(&monitored(), &short, "gone", "not-seen", "it watched 300 s, not 600 s");
+    let filtered = Audited::healthy(600).options(&["--filter", "not port 9100"]);
+    assert_one(&monitored(), &filtered, "gone", "not-seen", "a capture filter was used");
+    let elsewhere = Audited::healthy(600).inventory("covers = \"all\"", "covers = [\"brain1\"]");
+    let uncovered = "nothing shows that the capture covers traffic between front1 and store1";
+    assert_one(&monitored(), &elsewhere, "gone", "not-seen", uncovered);
+    // What was seen once may come again.
+    let once = Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 0);
+    let words = "the old capture shows only 1 connection";
+    assert_one(&once, &Audited::healthy(600), "gone", "not-seen", words);
+}
+
+#[test]
+fn a_silent_host_has_not_stopped() {
+    let mut without = Audited::healthy(600);
+    without.wire = Wire::default();
+    for second in (0..=600).step_by(10) {
+        let port = 40_000 + second as u16;
+        without.wire.connect(second * 1000, ("10.1.0.1", port), ("10.1.0.2", 7100));
+    }
+    let (_, json) = compared(&monitored(), &without);
+    let list = json["findings"].as_array().expect("a list");
+    let gone = list.iter().find(|f| f["change"] == "gone").expect("a finding that is gone");
+    assert_eq!(gone["cause"], "not-seen", "{json:#}");
+    assert_eq!(gone["reason"], "not seen this time: store1 was not seen sending", "{json:#}");
+}
+
+#[test]
+fn traffic_itself_is_the_cause() {
+    let words = "not in the old capture, which could have shown it";
+    assert_one(&Audited::healthy(600), &monitored(), "new", "traffic", words);
+    let words = "which might not have shown it: it watched 300 s, not 600 s";
+    assert_one(&Audited::healthy(300), &monitored(), "new", "traffic", words);
+    // A missing service comes back, and one that worked fails.
+    let mut silent = Audited::healthy(600);
+    silent.wire = Wire::default();
+    for second in (0..=600).step_by(10) {
+        let port = 40_000 + second as u16;
+        silent.wire.connect(second * 1000 + 100, ("10.1.0.2", port), ("10.1.0.3", 5432));
+        silent.wire.connect(second * 1000 + 200, ("10.1.9.7", port), ("10.1.0.1", 7443));
+    }
+    let words = "front1 reached brain1 on TCP 7100 in the new capture";
+    assert_one(&silent, &Audited::healthy(600), "gone", "traffic", words);
+    let words = "front1 reached brain1 on TCP 7100 in the old capture";
+    assert_one(&Audited::healthy(600), &silent, "new", "traffic", words);
+}
+
+#[test]
+fn further_clients_make_a_finding_larger_or_worse() {
+    let one = Audited::healthy(600).with("10.1.9.7", "10.1.0.2", 7100, 600);
+    let two = one.clone().with("10.1.9.8", "10.1.0.2", 7100, 600);
+    let three = two.clone().with("10.1.9.9", "10.1.0.2", 7100, 600);
+    assert_one(&one, &two, "worse", "traffic", "further members: 10.1.9.8");
+    assert_one(&two, &three, "grown", "traffic", "further members: 10.1.9.9");
+}
+
+#[test]
+fn a_renamed_host_is_told_as_one() {
+    let renamed = monitored().inventory("name = \"front1\"", "name = \"door1\"");
+    let (code, json) = compared(&monitored(), &renamed);
+    assert_eq!(code, Some(0), "{json:#}");
+    assert_eq!(json["renames"][0]["old"], "front1", "{json:#}");
+    assert_eq!(json["renames"][0]["new"], "door1", "{json:#}");
+    assert_eq!(json["counts"]["same"], 1, "{json:#}");
+    // Another machine at the address is not the host under another name.
+    let mut other = renamed.clone();
+    other.wire.sent_by(0, 77, 64);
+    let (code, json) = compared(&monitored(), &other);
+    assert_eq!(code, Some(1), "{json:#}");
+    assert!(json["renames"].as_array().is_some_and(Vec::is_empty), "{json:#}");
+    // A host that moved or changed its role is not a rename either.
+    let moved = monitored().inventory(
+        "name = \"front1\"\naddresses = [\"10.1.0.1\"]",
+        "name = \"door1\"\naddresses = [\"10.1.0.1\", \"10.1.0.11\"]",
+    );
+    let (_, json) = compared(&monitored(), &moved);
+    assert!(json["renames"].as_array().is_some_and(Vec::is_empty), "{json:#}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_with_what_is_missing() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let out = monitored().run(&scratch.path().join("a"));
+    let empty = scratch.path().join("empty");
+    fs::create_dir(&empty).expect("writable");
+    let refused = |other: &Path| {
+        let run = rasaudit(["diff".as_ref(), out.as_os_str(), other.as_os_str()]);
+        assert_eq!(run.status.code(), Some(2));
+        assert!(run.stdout.is_empty());
+        stderr(&run)
+    };
+    assert!(refused(&empty).contains("contains no audit.json"));
+    fs::write(empty.join("audit.json"), "{").expect("writable");
+    assert!(refused(&empty).contains("is not complete JSON"));
+    let unjudged = scratch.path().join("unjudged");
+    let capture = scratch.path().join("a/a.pcap");
+    rasaudit([
+        "audit".as_ref(),
+        capture.as_os_str(),
+        "-q".as_ref(),
+        "--out".as_ref(),
+        unjudged.as_os_str(),
+    ]);
+    assert!(refused(&unjudged).contains("the audit had no inventory"));
+    // A file that was changed is not compared.
+    let json = fs::read_to_string(out.join("audit.json")).expect("a result");
+    fs::write(out.join("audit.json"), json.replace("Desk farm", "Desk firm")).expect("writable");
+    let run = rasaudit(["diff".as_ref(), out.as_os_str(), out.as_os_str()]);
+    assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
+}
+
+/// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.
+fn states(folder: &Path) -> Vec<[String; 3]> {
+    let mut reader = csv::Reader::from_path(folder.join("findings.csv")).expect("a table");
+    let header = reader.headers().expect("a header").clone();
+    let columns = ["message", "baseline_state", "baseline_reason"]
+        .map(|name| header.iter().position(|column| column == name).expect("a column"));
+    let rows = reader.records().map(|row| row.expect("a row"));
+    rows.map(|row| columns.map(|column| row[column].to_owned())).collect()
+}
+
+#[test]
+fn a_baseline_gives_each_finding_a_state_and_a_reason() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let old = monitored().run(&scratch.path().join("old"));
+    let changed = Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9200, 600);
+    let mut folders = Vec::new();
+    for (name, baseline) in [("folder", old.clone()), ("file", old.join("audit.json"))] {
+        let path = scratch.path().join(name);
+        let list = baseline.display().to_string();
+        let mut audited = changed.clone();
+        audited.options = vec!["--baseline", Box::leak(list.into_boxed_str())];
+        let out = audited.run(&path);
+        let states = states(&out);
+        assert_eq!(states.len(), 2, "{states:#?}");
+        assert!(states[0][0].contains("9200") && states[0][1] == "new", "{states:#?}");
+        assert_eq!(states[0][2], "not in the old capture, which could have shown it");
+        assert!(states[1][0].contains("9100") && states[1][1] == "gone", "{states:#?}");
+        assert!(states[1][2].starts_with("stopped: the new capture watched"), "{states:#?}");
+        // The stored result gives every other report.
+        let from_result = |format: &str| {
+            let words = ["report".as_ref(), out.as_os_str(), "--format".as_ref(), format.as_ref()];
+            stdout(&rasaudit(words))
+        };
+        let csv = fs::read_to_string(out.join("findings.csv")).expect("a table");
+        assert_eq!(from_result("csv"), csv);
+        for format in ["text", "markdown", "html"] {
+            let text = from_result(format);
+            assert!(text.contains("stopped: the new capture watched"), "{format}: {text}");
+        }
+        folders.push(out);
+    }
+    // Findings that are gone are not part of the next baseline.
+    let table = folders[0].join("findings.csv").display().to_string();
+    let mut again = monitored();
+    again.options = vec!["--baseline", Box::leak(table.into_boxed_str())];
+    let states = states(&again.run(&scratch.path().join("again")));
+    let found: Vec<&str> = states.iter().map(|row| row[1].as_str()).collect();
+    assert_eq!(found, ["new", "gone"], "{states:#?}");
+}
+
+#[test]
+fn every_format_names_the_finding_and_the_reason() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let old = Audited::healthy(600).run(&scratch.path().join("old"));
+    let hostile = monitored().inventory("Desk farm", "<img src=x> | \\u001b[31m");
+    let new = hostile.run(&scratch.path().join("new"));
+    for format in ["text", "markdown", "json", "html"] {
+        let words = [
+            "diff".as_ref(),
+            old.as_os_str(),
+            new.as_os_str(),
+            "--format".as_ref(),
+            format.as_ref(),
+        ];
+        let run = rasaudit(words);
+        assert_eq!(run.status.code(), Some(1), "{format}: {}", stderr(&run));
+        let text = stdout(&run);
+        assert!(text.contains("not in the old capture"), "{format}: {text}");
+        // In JSON, only control characters matter: a string ends at its closing quote.
+        let is_harmless = format == "json" || !text.contains("<img");
+        assert!(!text.contains('\u{1b}') && is_harmless, "{format}: {text}");
+    }
+}

@@ -1,0 +1,256 @@
+//! Tests exceptions and changes since an earlier audit: what exceptions justify, what they never
+//! hide, and that all problems in a list are reported at once.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::support::wire::Wire;
+use crate::support::{Site, columns, fixture, rasaudit, stderr, stdout};
+
+const INVENTORY: &str = r#"
+[farm]
+matrix = "ras-19"
+[[host]]
+name = "broker1"
+addresses = ["10.1.0.10"]
+roles = ["broker"]
+[[host]]
+name = "rdsh1"
+addresses = ["10.1.0.30"]
+roles = ["rdsh-agent"]
+[[network]]
+name = "office"
+cidr = "10.1.9.0/24"
+roles = ["parallels-client"]
+"#;
+const HEADER: &str = "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires";
+
+/// A site whose exceptions the tests vary.
+struct Listed(Site);
+
+impl Listed {
+    /// Creates a site with a capture from 2026-05-28: two clients use port 9100 of the broker, and
+    /// one of them port 445 of the session host. Neither port is in the matrix.
+    fn new() -> Self {
+        let mut wire = Wire::default();
+        wire.connect(0, ("10.1.9.7", 50_000), ("10.1.0.10", 9100));
+        wire.connect(100, ("10.1.9.8", 50_000), ("10.1.0.10", 9100));
+        wire.connect(200, ("10.1.9.7", 50_001), ("10.1.0.30", 445));
+        wire.connect(300, ("10.1.0.30", 50_002), ("10.1.0.10", 20_003));
+        Self(Site::new(INVENTORY, &wire))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.folder.path().join(name)
+    }
+
+    fn list(&self, lines: &[&str]) -> String {
+        let path = self.path("exceptions.csv");
+        fs::write(&path, format!("{HEADER}\n{}\n", lines.join("\n"))).expect("writable");
+        path.display().to_string()
+    }
+
+    fn audit(&self, format: &str, more: &[&str]) -> (Option<i32>, String, String) {
+        let run = self.0.run(&[&["--format", format], more].concat());
+        (run.status.code(), stdout(&run), stderr(&run))
+    }
+
+    /// Returns client, port, code and rule of the conversations that the matrix does not document.
+    fn judged(&self, list: &str, more: &[&str]) -> Vec<[String; 4]> {
+        let (_, report, err) =
+            self.audit("conversations", &[&["--exceptions", list], more].concat());
+        assert_eq!(err, "");
+        let rows = columns(&report, &["client", "port", "code", "rule"]);
+        let rows = rows.into_iter().filter(|row| row[2] != "matrix");
+        rows.map(|row| row.try_into().expect("four cells")).collect()
+    }
+}
+
+const MONITOR: &str = "mon,office,broker1,tcp,9100,,ops,monitoring,alice,2026-01-01,2026-12-31";
+
+#[test]
+fn an_exception_justifies_what_nothing_else_does() {
+    let site = Listed::new();
+    let excepted = ["excepted", "exception:mon"];
+    for from in ["office", "10.1.9.0/24", "role:parallels-client", "role:Client", "*"] {
+        let list = site.list(&[&MONITOR.replacen("office", from, 1)]);
+        let judged = site.judged(&list, &[]);
+        let codes: Vec<_> = judged.iter().map(|row| (&*row[1], &*row[2], &*row[3])).collect();
+        let monitor = ("9100", "exception", excepted[1]);
+        assert_eq!(codes, [monitor, ("445", "port-not-in-matrix", ""), monitor], "{from}");
+    }
+    // An exception for one address applies to that address only. Exceptions with another port or
+    // transport do not apply, and the direction determines whether the ends may be exchanged.
+    let one = site.judged(&site.list(&[&MONITOR.replacen("office", "10.1.9.8", 1)]), &[]);
+    assert_eq!(one.iter().filter(|row| row[2] == "exception").count(), 1);
+    for other in ["tcp,9101,,", "udp,9100,,", "tcp,9200-9300,,"] {
+        let judged = site.judged(&site.list(&[&MONITOR.replacen("tcp,9100,,", other, 1)]), &[]);
+        assert!(judged.iter().all(|row| row[2] != "exception"), "{other}");
+    }
+    let turned = "mon,broker1,office,tcp,9100,both,ops,monitoring,alice,2026-01-01,2026-12-31";
+    assert_eq!(site.judged(&site.list(&[turned]), &[])[0][2], "exception");
+    let turned = turned.replace(",both,", ",to-server,");
+    assert_ne!(site.judged(&site.list(&[&turned]), &[])[0][2], "exception");
+    // An exception never replaces a row of the matrix.
+    let all = "all,*,*,*,*,both,ops,everything,alice,2026-01-01,2026-12-31";
+    let (_, report, _) = site.audit("conversations", &["--exceptions", &site.list(&[all])]);
+    assert!(columns(&report, &["code"]).iter().any(|row| row[0] == "matrix"), "{report}");
+}
+
+#[test]
+fn what_a_list_justifies_stays_in_the_totals() {
+    let site = Listed::new();
+    let list = site.list(&[MONITOR]);
+    let (_, text, _) = site.audit("text", &["--exceptions", &list]);
+    assert!(text.contains("2 excepted"), "{text}");
+    assert!(text.contains("Excepted  2 conversations by 1 of 1 exception"), "{text}");
+    let (_, json, _) = site.audit("json", &["--exceptions", &list]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let exception = &json["exceptions"]["list"][0];
+    assert_eq!((&exception["id"], &exception["conversations"]), (&"mon".into(), &2.into()));
+    assert_eq!(exception["approved_by"], "alice");
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/audit.schema.json")).expect("a schema");
+    assert!(jsonschema::is_valid(&schema, &json));
+}
+
+#[test]
+fn expired_and_unused_exceptions_are_findings() {
+    let site = Listed::new();
+    // The capture is from 2026-05-28. An exception still applies on its last day.
+    let until = |day: &str| site.list(&[&MONITOR.replace("2026-12-31", day)]);
+    assert_eq!(site.judged(&until("2026-05-28"), &[])[0][2], "exception");
+    assert_eq!(site.judged(&until("2026-05-27"), &[])[0][2], "expired-exception");
+    let later = ["--as-of", "2027-01-01"];
+    assert_eq!(site.judged(&until("2026-12-31"), &later)[0][2], "expired-exception");
+    let (_, csv, _) = site.audit("csv", &["--exceptions", &until("2026-05-27")]);
+    let finding = columns(&csv, &["code", "rule", "message"]);
+    let expired = finding.iter().find(|row| row[0] == "expired-exception").expect("the finding");
+    assert_eq!(expired[1], "exception:mon");
+    assert!(
+        expired[2].contains("expired after 2026-05-27") && expired[2].contains("owner ops"),
+        "{expired:?}"
+    );
+    // A valid exception takes precedence over an expired one.
+    let both = site
+        .list(&[&MONITOR.replace("2026-12-31", "2026-05-01"), &MONITOR.replacen("mon", "mon2", 1)]);
+    assert_eq!(site.judged(&both, &[])[0][3], "exception:mon2");
+    let unused = "old,rdsh1,broker1,tcp,7777,,ops,gone,alice,2026-01-01,2026-12-31";
+    let (_, csv, _) = site.audit("csv", &["--exceptions", &site.list(&[MONITOR, unused])]);
+    let finding = columns(&csv, &["verdict", "code", "message"]);
+    let unused: Vec<_> = finding.iter().filter(|row| row[1] == "unused-exception").collect();
+    assert_eq!(unused.len(), 1);
+    assert!(
+        unused[0][0] == "inventory" && unused[0][2].contains("the exception old (gone"),
+        "{unused:?}"
+    );
+}
+
+#[test]
+fn all_problems_of_a_list_are_told_at_once() {
+    let site = Listed::new();
+    let list = site.list(&[
+        "a,offce,broker1,tcp,9100,,ops,x,alice,2026-01-01,2026-12-31",
+        "a,office,role:brokr,tpc,9100,there,,x,alice,2026-13-01,2025-12-31",
+        "b,office,broker1,tcp,70000,,ops,,,2026-01-01,2025-12-31",
+    ]);
+    let (code, out, err) = site.audit("csv", &["--exceptions", &list]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    for part in [
+        ":2: from: \"offce\" is not a host or network",
+        "did you mean \"office\"?",
+        ":3: duplicate id \"a\", first used in line 2",
+        ":3: owner is empty",
+        ":3: to: unknown role \"brokr\"; did you mean \"broker\"?",
+        ":3: transport: \"tpc\"",
+        ":3: direction must be to-server or both",
+        ":3: created: \"2026-13-01\" is not a valid date",
+        ":4: reason is empty",
+        ":4: approved_by is empty",
+        ":4: port: \"70000\"",
+        ":4: expires on 2025-12-31, before it was created",
+    ] {
+        assert!(err.contains(part), "{part}\n{err}");
+    }
+    let inventory = site.path("a.toml").display().to_string();
+    let checked = rasaudit(["exceptions", "check", &list, "-i", &inventory]);
+    assert_eq!((checked.status.code(), stderr(&checked)), (Some(2), err));
+    let sound = rasaudit(["exceptions", "check", &site.list(&[MONITOR]), "-i", &inventory]);
+    assert!(stdout(&sound).contains("valid; exceptions: 1"), "{}", stderr(&sound));
+}
+
+/// A template turns findings into exceptions that lack only the owner, the approval and the dates.
+#[test]
+fn a_list_starts_from_findings() {
+    let site = Listed::new();
+    let (_, findings, _) = site.audit("csv", &[]);
+    fs::write(site.path("findings.csv"), findings).expect("writable");
+    let made = rasaudit([
+        "exceptions",
+        "template",
+        "--from",
+        &site.path("findings.csv").display().to_string(),
+    ]);
+    let list = stdout(&made);
+    assert!(list.starts_with("# ") && list.contains(HEADER), "{list}");
+    let (code, _, err) = site.audit(
+        "csv",
+        &["--exceptions", &{
+            fs::write(site.path("list.csv"), &list).expect("writable");
+            site.path("list.csv").display().to_string()
+        }],
+    );
+    assert!(code == Some(2) && err.contains("owner is empty"), "{err}");
+    // Fills in the owner, the approval and the dates.
+    let filled: String = list
+        .lines()
+        .map(|line| {
+            if line.starts_with(['#', 'i']) {
+                format!("{line}\n")
+            } else {
+                let cells: Vec<&str> = line.splitn(8, ',').collect();
+                let reason = cells[7].trim_end_matches(",,,");
+                format!("{},ops,{reason},alice,2026-01-01,2026-12-31\n", cells[..6].join(","))
+            }
+        })
+        .collect();
+    fs::write(site.path("list.csv"), &filled).expect("writable");
+    let judged = site.judged(&site.path("list.csv").display().to_string(), &[]);
+    assert!(judged.iter().all(|row| row[2] == "exception"), "{judged:?}\n{filled}");
+    let wrong =
+        rasaudit(["exceptions", "template", "--from", &site.path("a.toml").display().to_string()]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn findings_are_told_as_new_gone_or_still_there() {
+    let faults = fixture("farm-faults/span.pcap").display().to_string();
+    let inventory = fixture("farm-healthy/inventory.toml").display().to_string();
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let known = scratch.path().join("findings.csv");
+    let audit = |more: &[&str]| {
+        let base = ["audit", &faults, "-i", &inventory];
+        let run = rasaudit(base.iter().chain(more));
+        (run.status.code(), stdout(&run), stderr(&run))
+    };
+    let (_, csv, _) = audit(&["--format", "csv"]);
+    fs::write(&known, &csv).expect("writable");
+    let path = known.display().to_string();
+    let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("0 new, 3 unchanged, 0 gone"), "{text}");
+    // One ID in the list is changed. The finding with the old ID is new, and that with the changed
+    // ID is gone.
+    let mut lines: Vec<String> = csv.lines().map(str::to_owned).collect();
+    lines[1] = lines[1].replacen(&lines[1][..12].to_owned(), "000000000000", 1);
+    fs::write(&known, lines.join("\r\n") + "\r\n").expect("writable");
+    let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
+    assert!(code == Some(1) && text.contains("1 new, 2 unchanged, 1 gone"), "{text}");
+    let (_, csv, _) = audit(&["--known", &path, "--format", "csv"]);
+    let since: Vec<_> = columns(&csv, &["severity", "since"]);
+    assert_eq!(since.iter().filter(|row| row[1] == "new" && row[0] != "info").count(), 1);
+    let (code, _, err) = audit(&["--fail-on", "new"]);
+    assert!(code == Some(2) && err.contains("needs --baseline"), "{err}");
+    let (code, _, err) = audit(&["--known", &inventory]);
+    assert!(code == Some(2) && err.contains("is missing; give the findings.csv"), "{err}");
+}

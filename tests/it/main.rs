@@ -1,0 +1,47 @@
+//! Tests that any user can run: the program and the library with captures from `fixtures/` or from
+//! code. The slow ones, and those that need other programs, run in `tests/lab`.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+/// Leaves tests to the binary `lab`, which contains some of these files, too.
+macro_rules! lab_tests {
+    ($($name:ident: [$($need:ident),*],)*) => {
+        const _: &[fn()] = &[$($name),*];
+    };
+}
+
+mod architecture;
+mod cached;
+mod cli;
+mod compressed;
+mod contradictions;
+mod coverage;
+mod damage;
+mod decoding;
+mod diff;
+mod draft;
+mod evidence;
+mod exceptions;
+mod first_hour;
+mod golden;
+mod hostile;
+mod licences;
+mod links;
+mod matrix;
+mod merge_laws;
+mod mutations;
+mod names;
+mod order_free;
+mod policies;
+mod running;
+mod schema;
+mod shipping;
+mod stored;
+mod threat;
+mod traffic;
+mod tutorial;
+mod values;
+mod verdicts;
+mod views;
+mod vocabulary;

@@ -1,0 +1,1163 @@
+//! Tests the threat model (`docs/threat-model.md`) sentence by sentence. No attack may lead to a
+//! certain claim that is false, and the honest counterpart of each attack must stay certain. Also
+//! tests the behaviour of healthy networks.
+
+use crate::support;
+use std::fs;
+
+use crate::support::wire::{ACK, RST, SYN, Wire, dns};
+use crate::support::{Site, columns, hosts};
+
+const GW: &str = "10.1.0.1";
+const BROKER: &str = "10.1.0.10";
+const DC: &str = "10.1.0.20";
+const RDSH: &str = "10.1.0.30";
+const MFA: &str = "10.1.0.40";
+const EVIL: &str = "203.0.113.66";
+
+const HOSTS: &[(&str, &str, &str)] = &[
+    ("gw1", GW, "gateway-normal"),
+    ("broker1", BROKER, "broker"),
+    ("dc1", DC, "ad-dc"),
+    ("rdsh1", RDSH, "rdsh-agent"),
+    ("mfa1", MFA, "mfa-server"),
+];
+
+/// Returns the inventory of the farm. `more` is added to `[farm]`, `capture` to `[capture]`.
+fn farm(more: &str, capture: &str) -> String {
+    let office =
+        "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
+    format!(
+        "[farm]\nmatrix = \"ras-19\"\n{more}\n[farm.features]\nmfa = true\n{}{office}[capture]\ncovers = \"all\"\n{capture}\n",
+        hosts(HOSTS)
+    )
+}
+
+fn plain() -> String {
+    farm("", "")
+}
+
+/// Returns a capture that shows every host for two minutes, with all steady connections except
+/// those of `rdsh1` and `gw1` to the broker.
+fn quiet() -> Wire {
+    let mut wire = Wire::default();
+    for second in (0..120).step_by(10) {
+        for (number, (_, from, _)) in HOSTS.iter().enumerate() {
+            for (other, (_, to, _)) in HOSTS[number + 1..].iter().enumerate() {
+                let mark = [second as u8, number as u8, other as u8];
+                wire.ip(second * 1000, from, to, 1, &[8, 0, 0, 0, 0, mark[0], mark[1], mark[2]]);
+                wire.ip(
+                    second * 1000 + 1,
+                    to,
+                    from,
+                    1,
+                    &[0, 0, 0, 0, 0, mark[0], mark[1], mark[2]],
+                );
+            }
+        }
+    }
+    wire.opened(5_100, (BROKER, 50_001), (DC, 389), 77);
+    wire.opened(5_200, (BROKER, 50_002), (DC, 88), 78);
+    let [query, answer] = dns(9, &["dc1.farm.example"], DC);
+    wire.datagram(5_300, (BROKER, 50_003), (DC, 53), &query);
+    wire.datagram(5_301, (DC, 53), (BROKER, 50_003), &answer);
+    wire
+}
+
+/// Returns the capture of [`quiet`] with the connections of `rdsh1` and `gw1` to the broker.
+fn steady() -> Wire {
+    let mut wire = quiet();
+    wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
+    wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
+    wire
+}
+
+/// The conversations and findings of an audit, with the columns of [`CONVERSATION`] and
+/// [`FINDING`].
+struct Said {
+    conversations: Vec<Vec<String>>,
+    findings: Vec<Vec<String>>,
+}
+
+const CONVERSATION: &[&str] = &[
+    "client",
+    "server",
+    "port",
+    "verdict",
+    "code",
+    "certain",
+    "state",
+    "direction",
+    "doubt",
+    "flows",
+    "state_changes",
+];
+const FINDING: &[&str] =
+    &["client", "server", "port", "verdict", "code", "certain", "severity", "doubt", "message"];
+
+fn audit_files(files: &[Vec<u8>], inventory: &str) -> Said {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: String| scratch.path().join(name);
+    let captures: Vec<_> = (0..files.len()).map(|n| at(format!("{n}.pcap"))).collect();
+    for (path, bytes) in captures.iter().zip(files) {
+        fs::write(path, bytes).expect("writable");
+    }
+    fs::write(at("farm.toml".into()), inventory).expect("writable");
+    let report = |format: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        command.arg("audit").args(&captures).arg("-i").arg(at("farm.toml".into()));
+        let run = command.args(["--min-watch", "60s", "--format", format]).output();
+        let run = run.expect("the program runs");
+        assert!(run.status.code().is_some_and(|c| c < 2 || c == 3), "{}", support::stderr(&run));
+        support::stdout(&run)
+    };
+    Said {
+        conversations: columns(&report("conversations"), CONVERSATION),
+        findings: columns(&report("csv"), FINDING),
+    }
+}
+
+fn audit_with(wire: &Wire, inventory: &str) -> Said {
+    audit_files(&[wire.file()], inventory)
+}
+
+fn audit(wire: &Wire) -> Said {
+    audit_with(wire, &plain())
+}
+
+impl Said {
+    /// Returns code, certainty, state, direction evidence and doubt of each conversation between
+    /// two addresses at a port.
+    fn rows(&self, client: &str, server: &str, port: u16) -> Vec<String> {
+        let here =
+            |row: &&Vec<String>| row[0] == client && row[1] == server && row[2] == port.to_string();
+        self.conversations
+            .iter()
+            .filter(here)
+            .map(|row| row[4..9].join(" ").trim().to_owned())
+            .collect()
+    }
+
+    /// Returns certainty, severity and doubt of the findings with this code, client and server.
+    fn found(&self, code: &str, client: &str, server: &str) -> Vec<String> {
+        let here = |row: &&Vec<String>| row[4] == code && row[0] == client && row[1] == server;
+        self.findings.iter().filter(here).map(|row| row[5..8].join(" ").trim().to_owned()).collect()
+    }
+
+    /// Returns code, ends and port of the certain findings, except not-assessable ones.
+    fn certain(&self) -> Vec<String> {
+        let certain =
+            self.findings.iter().filter(|row| row[5] == "yes" && row[3] != "not-assessable");
+        certain.map(|row| format!("{} {}>{} {}", row[4], row[0], row[1], row[2])).collect()
+    }
+
+    fn message(&self, code: &str) -> &str {
+        let found = self.findings.iter().find(|row| row[4] == code);
+        found.map_or("", |row| &row[8])
+    }
+}
+
+// A. Single flows.
+
+#[test]
+fn a_guess_changes_nothing_of_what_proven_flows_say() {
+    // The session host uses WinRM on the gateway from its own port 3389, over a connection that is
+    // older than the capture.
+    let mut wire = steady();
+    wire.segment(9_000, (RDSH, 3389), (GW, 5985), ACK, (5, 5), 100);
+    wire.segment(9_001, (GW, 5985), (RDSH, 3389), ACK, (5, 105), 100);
+    wire.opened(10_000, (GW, 50_100), (RDSH, 3389), 3);
+    let said = audit(&wire);
+    let rows = said.rows(GW, RDSH, 3389);
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(rows[0], "matrix yes established handshake");
+    assert!(
+        rows[1].starts_with("matrix no midstream") && rows[1].ends_with("direction"),
+        "{rows:?}"
+    );
+    // The honest counterpart: a proven violation stays certain, regardless of guesses about other
+    // flows.
+    wire.opened(11_000, (RDSH, 50_100), (GW, 5985), 4);
+    wire.segment(12_000, (GW, 5985), (RDSH, 3390), ACK, (5, 5), 100);
+    let said = audit(&wire);
+    assert_eq!(said.found("no-relation", RDSH, GW), ["yes high"]);
+}
+
+// A. Handshakes.
+
+#[test]
+fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
+    // A stray SYN-ACK is followed by the real SYN in two fragments. The flags are in the second
+    // one.
+    let mut wire = steady();
+    wire.segment(9_000, (RDSH, 30_004), (BROKER, 4455), SYN | ACK, (900, 55), 0);
+    wire.segment(9_001, (BROKER, 4455), (RDSH, 30_004), RST, (55, 0), 0);
+    wire.segment(9_100, (RDSH, 30_004), (BROKER, 4455), SYN, (1_000, 0), 0);
+    let (ms, whole) = wire.0.pop().expect("a frame");
+    for (offset, range) in [(0u16, 34..42), (1, 42..54)] {
+        let mut part = whole[..34].to_vec();
+        part.extend(&whole[range.clone()]);
+        part[16..18].copy_from_slice(&(20 + range.len() as u16).to_be_bytes());
+        part[18..20].copy_from_slice(&7u16.to_be_bytes());
+        part[20..22]
+            .copy_from_slice(&(offset | if offset == 0 { 0x2000 } else { 0 }).to_be_bytes());
+        wire.0.push((ms, part));
+    }
+    wire.segment(9_101, (BROKER, 4455), (RDSH, 30_004), SYN | ACK, (5_000, 1_001), 0);
+    wire.segment(9_102, (RDSH, 30_004), (BROKER, 4455), ACK, (1_001, 5_001), 60);
+    wire.segment(9_103, (BROKER, 4455), (RDSH, 30_004), ACK, (5_001, 1_061), 60);
+    let said = audit(&wire);
+    assert_eq!(said.rows(BROKER, RDSH, 30_004), [""; 0]);
+    assert_eq!(said.rows(RDSH, BROKER, 4455), ["port-not-in-matrix yes established handshake"]);
+    // If a SYN-ACK has no visible SYN, the direction is a guess, whatever the SYN-ACK acknowledges.
+    let mut wire = steady();
+    wire.segment(9_000, (BROKER, 4455), (RDSH, 30_004), SYN | ACK, (5_000, 1_001), 0);
+    wire.segment(9_001, (RDSH, 30_004), (BROKER, 4455), ACK, (1_001, 5_001), 60);
+    let rows = audit(&wire).rows(RDSH, BROKER, 4455);
+    assert_eq!(rows, ["port-not-in-matrix no established syn-ack direction"]);
+    // A SYN-ACK that answers a different SYN does not prove anything either.
+    let mut wire = steady();
+    wire.segment(9_000, (RDSH, 50_100), (BROKER, 4455), SYN, (1_000, 0), 0);
+    wire.segment(9_001, (BROKER, 4455), (RDSH, 50_100), SYN | ACK, (5_000, 77), 0);
+    let rows = audit(&wire).rows(RDSH, BROKER, 4455);
+    assert_eq!(rows.len(), 1);
+    assert!(!rows[0].contains("handshake"), "{rows:?}");
+}
+
+#[test]
+fn any_matching_pair_of_numbers_proves() {
+    // Covers a client port with six connections, sequence numbers that wrap, TCP Fast Open, and a
+    // firewall that rewrites sequence numbers.
+    let mut wire = steady();
+    for (turn, isn) in [9_000u32, 40, u32::MAX, 3, 77_000, 500].into_iter().enumerate() {
+        let ms = 10_000 + turn as u64 * 1000;
+        wire.segment(ms, (GW, 50_100), (RDSH, 4444), SYN, (isn, 0), 0);
+        wire.segment(
+            ms + 1,
+            (RDSH, 4444),
+            (GW, 50_100),
+            SYN | ACK,
+            (u32::MAX, isn.wrapping_add(1)),
+            0,
+        );
+        wire.segment(ms + 2, (GW, 50_100), (RDSH, 4444), ACK, (isn.wrapping_add(1), 0), 10);
+    }
+    wire.segment(20_000, (GW, 50_200), (RDSH, 4445), SYN, (700, 0), 100);
+    wire.segment(20_001, (RDSH, 4445), (GW, 50_200), SYN | ACK, (9, 801), 0);
+    wire.segment(20_002, (GW, 50_200), (RDSH, 4445), ACK, (801, 10), 10);
+    for (seq, acked) in [(1_000, 2_001), (2_000, 1_001)] {
+        wire.segment(21_000, (GW, 50_300), (RDSH, 4446), SYN, (seq, 0), 0);
+        wire.segment(21_001, (RDSH, 4446), (GW, 50_300), SYN | ACK, (acked, acked), 0);
+    }
+    let said = audit(&wire);
+    assert_eq!(said.rows(GW, RDSH, 4444), ["port-not-in-matrix yes established handshake"]);
+    assert_eq!(said.rows(GW, RDSH, 4445), ["port-not-in-matrix yes established handshake"]);
+    assert!(said.rows(GW, RDSH, 4446)[0].contains("handshake"));
+}
+
+#[test]
+fn both_sides_may_have_opened_a_flow_and_both_are_told() {
+    let mut wire = steady();
+    wire.opened(9_000, (RDSH, 30_004), (BROKER, 4455), 1_000);
+    wire.opened(20_000, (BROKER, 4455), (RDSH, 30_004), 9_000);
+    let said = audit(&wire);
+    assert_eq!(said.rows(RDSH, BROKER, 4455), ["port-not-in-matrix yes established handshake"]);
+    assert_eq!(said.rows(BROKER, RDSH, 30_004), ["matrix yes established handshake"]);
+    // A simultaneous open (RFC 9293, 3.5) leads to an established connection, whose client is a
+    // guess.
+    let mut wire = steady();
+    for (a, b, isn) in [((RDSH, 30_004), (BROKER, 4455), 50), ((BROKER, 4455), (RDSH, 30_004), 90)]
+    {
+        wire.segment(9_000, a, b, SYN, (isn, 0), 0);
+        wire.segment(9_001, a, b, SYN | ACK, (isn, 140 - isn + 1), 0);
+    }
+    let said = audit(&wire);
+    let rows = [said.rows(RDSH, BROKER, 4455), said.rows(BROKER, RDSH, 30_004)].concat();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0].contains(" no established ") && rows[0].ends_with("direction"), "{rows:?}");
+    // A SYN from the server with the sequence number of its SYN-ACK does not turn a proven
+    // handshake into a simultaneous open.
+    let mut wire = steady();
+    wire.opened(9_000, (RDSH, 40_111), (MFA, 60_111), 1_000);
+    let own = wire.0.iter().rev().find(|(_, frame)| frame[47] == SYN | ACK).expect("a SYN-ACK");
+    let own = u32::from_be_bytes(own.1[38..42].try_into().expect("four bytes"));
+    wire.segment(9_500, (MFA, 60_111), (RDSH, 40_111), SYN, (own, 0), 0);
+    let said = audit(&wire);
+    assert_eq!(said.rows(RDSH, MFA, 60_111), ["no-relation yes established handshake"]);
+    assert_eq!(said.rows(MFA, RDSH, 40_111), [""; 0]);
+    // The same holds after SYNs with other sequence numbers that another machine sent from the
+    // client's address and port.
+    for number in 1..=6 {
+        wire.segment(8_000 + u64::from(number), (RDSH, 40_111), (MFA, 60_111), SYN, (number, 0), 0);
+        let last = wire.0.len() - 1;
+        wire.sent_by(last, 9, 40);
+    }
+    assert_eq!(audit(&wire).rows(RDSH, MFA, 60_111), ["no-relation yes established handshake"]);
+}
+
+// A. States.
+
+#[test]
+fn states_go_by_numbers_and_not_by_clocks() {
+    let mut wire = steady();
+    // A refused attempt, two established connections, and a half-open connection that the client
+    // resets after 4.5 s.
+    wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (500, 0), 0);
+    wire.segment(9_001, (RDSH, 30_004), (BROKER, 50_100), RST | ACK, (0, 501), 0);
+    wire.opened(10_000, (RDSH, 50_200), (BROKER, 20_003), 600);
+    wire.opened(12_000, (GW, 50_300), (BROKER, 20_002), 700);
+    wire.segment(13_000, (GW, 50_301), (RDSH, 3389), SYN, (800, 0), 0);
+    wire.segment(13_001, (RDSH, 3389), (GW, 50_301), SYN | ACK, (900, 801), 0);
+    wire.segment(17_500, (GW, 50_301), (RDSH, 3389), RST, (801, 0), 0);
+    let honest = audit(&wire);
+    assert_eq!(honest.rows(BROKER, RDSH, 30_004), ["matrix yes refused syn"]);
+    assert_eq!(honest.found("refused", BROKER, RDSH), ["yes medium"]);
+    assert_eq!(honest.rows(GW, RDSH, 3389), ["matrix yes half-open handshake"]);
+    // Each direction is in its own file, and the clocks of the two files differ.
+    let forth = |frame: &[u8]| frame[26..30] < frame[30..34];
+    for shift in [3_000, 3_600_000] {
+        let split = |wanted: bool, late: u64| {
+            let mine = wire.0.iter().filter(|(_, frame)| forth(frame) == wanted);
+            Wire(mine.map(|(ms, frame)| (ms + late, frame.clone())).collect()).file()
+        };
+        for (a, b) in [(shift, 0), (0, shift)] {
+            let said = audit_files(&[split(true, a), split(false, b)], &plain());
+            let told = |said: &Said| -> Vec<String> {
+                let tcp = said.conversations.iter().filter(|row| row[2].len() > 2);
+                tcp.map(|r| [0, 1, 2, 3, 4, 6, 7].map(|at| r[at].clone()).join(" ")).collect()
+            };
+            assert_eq!(told(&said), told(&honest), "{shift}");
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_is_challenged_has_failed() {
+    let challenge = |wire: &mut Wire, acked: u32, reset: bool| {
+        for later in [0, 1000, 3000] {
+            wire.segment(9_000 + later, (GW, 50_100), (BROKER, 20_002), SYN, (500, 0), 0);
+            wire.segment(9_001 + later, (BROKER, 20_002), (GW, 50_100), ACK, (9_000, acked), 0);
+            if reset {
+                wire.segment(9_002 + later, (GW, 50_100), (BROKER, 20_002), RST, (acked, 0), 0);
+            }
+        }
+    };
+    for reset in [true, false] {
+        let mut wire = quiet();
+        challenge(&mut wire, 77_777, reset);
+        let said = audit(&wire);
+        assert_eq!(said.rows(GW, BROKER, 20_002), ["matrix yes challenged syn"]);
+        assert_eq!(said.found("challenged", GW, BROKER), ["yes high"]);
+    }
+    // An ACK that acknowledges the SYN is not a challenge. Only the SYN-ACK is missing from the
+    // capture.
+    let mut wire = quiet();
+    challenge(&mut wire, 501, false);
+    assert_eq!(audit(&wire).found("challenged", GW, BROKER), [""; 0]);
+    // If both sides sent data, a late SYN-ACK does not make the connection half-open.
+    let mut wire = quiet();
+    wire.segment(9_000, (GW, 50_100), (BROKER, 20_002), ACK, (5, 5), 100);
+    wire.segment(9_001, (BROKER, 20_002), (GW, 50_100), ACK, (5, 105), 100);
+    wire.segment(9_500, (BROKER, 20_002), (GW, 50_100), SYN | ACK, (70_000, 9), 0);
+    assert!(audit(&wire).rows(GW, BROKER, 20_002)[0].contains(" established "));
+}
+
+// A. Services.
+
+#[test]
+fn a_proven_service_is_a_guess_about_other_flows() {
+    // The domain controller sends to a dynamic port of the broker from port 49200, on which it also
+    // serves clients.
+    let mut wire = steady();
+    wire.opened(9_000, (RDSH, 50_100), (DC, 49_200), 5);
+    wire.segment(10_000, (DC, 49_200), (BROKER, 50_500), ACK, (5, 5), 100);
+    wire.segment(10_001, (BROKER, 50_500), (DC, 49_200), ACK, (5, 105), 100);
+    let said = audit(&wire);
+    let rows = said.rows(BROKER, DC, 49_200);
+    assert!(rows[0].contains(" midstream service"), "{rows:?}");
+    // The honest counterpart: a connection to a service is judged normally even if it is older than
+    // the capture, and its row counts as seen.
+    let mut wire = quiet();
+    wire.opened(9_000, (RDSH, 50_100), (BROKER, 20_003), 5);
+    wire.segment(10_000, (GW, 50_500), (BROKER, 20_002), ACK, (5, 5), 100);
+    wire.segment(10_001, (BROKER, 20_002), (GW, 50_500), ACK, (5, 105), 100);
+    let said = audit(&wire);
+    assert_eq!(said.found("never-attempted", GW, BROKER), [""; 0]);
+    assert_eq!(said.certain(), [""; 0]);
+}
+
+// A. Tunnels.
+
+#[test]
+fn what_is_in_a_tunnel_that_nobody_stated_accuses_nobody_for_certain() {
+    let mut wire = steady();
+    let first = wire.0.len();
+    wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
+    wire.tunnel(first, EVIL, "10.9.0.5");
+    let said = audit(&wire);
+    assert_eq!(
+        said.rows(RDSH, BROKER, 4444),
+        ["port-not-in-matrix no established handshake tunnel"]
+    );
+    // The tunnel itself is reported.
+    assert_eq!(said.rows(EVIL, "10.9.0.5", 4789).len(), 1);
+    assert_eq!(said.certain().len(), 1, "{:?}", said.certain());
+    assert!(said.certain()[0].ends_with("4789"), "{:?}", said.certain());
+    // The honest counterpart: the contents of an overlay that the inventory declares are trusted,
+    // and the endpoints of its tunnel are judged.
+    let stated = "tunnels = [{ ends = [\"203.0.113.0/24\", \"10.9.0.0/24\"], kind = \"vxlan\", use = \"overlay\" }]";
+    let said = audit_with(&wire, &farm("", stated));
+    assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
+    assert_eq!(said.rows(EVIL, "10.9.0.5", 4789).len(), 1);
+    // The endpoints of a mirror tunnel are not judged.
+    let said = audit_with(&wire, &farm("", &stated.replace("overlay", "mirror")));
+    assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
+    assert_eq!(said.rows(EVIL, "10.9.0.5", 4789), [""; 0]);
+}
+
+#[test]
+fn a_tunnel_hides_no_traffic_and_no_failure() {
+    // A session host sends data to an outside host in a tunnel whose inner headers look harmless.
+    let mut wire = steady();
+    let first = wire.0.len();
+    wire.opened(9_000, (GW, 50_100), (BROKER, 20_002), 5);
+    wire.tunnel(first, RDSH, EVIL);
+    assert_eq!(audit(&wire).found("unknown-host", RDSH, EVIL).len(), 1);
+    // Tunnelled connections do not hide failures and absences that plain traffic shows.
+    let mut wire = quiet();
+    wire.knock(20_000, (RDSH, 50_100), (BROKER, 20_003));
+    let missing = |said: &Said| {
+        [said.found("unanswered", RDSH, BROKER), said.found("never-attempted", GW, BROKER)]
+    };
+    assert_eq!(missing(&audit(&wire)), [["yes high"], ["yes medium"]]);
+    let first = wire.0.len();
+    wire.opened(30_000, (RDSH, 50_100), (BROKER, 20_003), 5);
+    wire.opened(31_000, (GW, 50_200), (BROKER, 20_002), 6);
+    wire.tunnel(first, EVIL, "10.9.0.5");
+    assert_eq!(missing(&audit(&wire)), [["yes high"], ["no medium tunnel"]]);
+}
+
+#[test]
+fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
+    // The capture contains only tunnel packets, in one direction and to one destination, so the
+    // tunnel is taken for a mirror.
+    let mut wire = steady();
+    wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
+    wire.tunnel(0, "192.0.2.1", "192.0.2.9");
+    let row = |said: &Said| said.rows(RDSH, BROKER, 4444);
+    let said = audit(&wire);
+    assert_eq!(row(&said), ["port-not-in-matrix yes established handshake"]);
+    assert_eq!(said.rows("192.0.2.1", "192.0.2.9", 4789), [""; 0]);
+    // With farm traffic outside the tunnel, a second destination, or an endpoint in the farm, the
+    // tunnel is not taken for a mirror.
+    let mut open = wire.clone();
+    open.udp(9_500, (GW, 50_000), (BROKER, 9));
+    let mut two = wire.clone();
+    let first = two.0.len();
+    two.udp(9_500, (GW, 50_000), (BROKER, 9));
+    two.tunnel(first, "192.0.2.9", "192.0.2.1");
+    let mut ours = steady();
+    ours.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
+    ours.tunnel(0, "192.0.2.1", "10.9.0.5");
+    for wire in [open, two, ours] {
+        assert!(row(&audit(&wire))[0].contains(" no "), "{:?}", row(&audit(&wire)));
+    }
+    // The contents of a tunnel in the mirrored network are not trusted just because they are
+    // mirrored.
+    let mut nested = steady();
+    let first = nested.0.len();
+    nested.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
+    nested.tunnel(first, EVIL, "10.9.0.5");
+    nested.tunnel(0, "192.0.2.1", "192.0.2.9");
+    let said = audit(&nested);
+    assert_eq!(row(&said), ["port-not-in-matrix no established handshake tunnel"]);
+    assert_eq!(said.rows(GW, BROKER, 20_002), ["matrix yes established handshake"]);
+}
+
+// A. ICMP errors.
+
+/// Appends an ICMP error about the last packet, and removes that packet from the capture if
+/// `unseen`.
+fn error(wire: &mut Wire, by: &str, to: &str, code: u8, unseen: bool) {
+    let (ms, frame) = wire.0.last().expect("a frame").clone();
+    if unseen {
+        wire.0.pop();
+    }
+    let quoted = &frame[14..frame.len().min(42)];
+    wire.ip(ms + 1, by, to, 1, &[&[3, code, 0, 0, 0, 0, 0, 0], quoted].concat());
+}
+
+#[test]
+fn an_icmp_error_counts_only_about_a_packet_that_was_seen() {
+    let mut wire = steady();
+    wire.segment(9_000, (RDSH, 50_100), (BROKER, 4444), SYN, (5, 0), 0);
+    error(&mut wire, EVIL, RDSH, 13, true);
+    let said = audit(&wire);
+    let rows = said.rows(RDSH, BROKER, 4444);
+    assert!(rows.is_empty() || rows[0].ends_with("quoted"), "{rows:?}");
+    assert_eq!(said.found("port-not-in-matrix", RDSH, BROKER), [""; 0]);
+    // The honest counterpart: a firewall rejects a packet that it received, as the sequence number
+    // of the attempt shows.
+    let mut wire = steady();
+    wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
+    error(&mut wire, "10.1.0.254", BROKER, 13, false);
+    assert_eq!(audit(&wire).found("rejected", BROKER, RDSH), ["yes medium"]);
+    // With another sequence number in the quoted SYN, the sender of the error did not see the
+    // packet.
+    let mut wire = steady();
+    wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
+    let frame = wire.0.last().expect("a frame").clone();
+    wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (6, 0), 0);
+    error(&mut wire, EVIL, BROKER, 13, true);
+    wire.0.push(frame);
+    assert_eq!(audit(&wire).found("rejected", BROKER, RDSH), [""; 0]);
+}
+
+#[test]
+fn of_datagrams_the_server_alone_refuses_and_others_are_not_certain() {
+    let mut wire = steady();
+    wire.udp(9_000, (BROKER, 50_100), (MFA, 1812));
+    error(&mut wire, MFA, BROKER, 3, false);
+    assert_eq!(audit(&wire).found("refused", BROKER, MFA), ["yes medium"]);
+    let mut wire = steady();
+    wire.udp(9_000, (BROKER, 50_100), (MFA, 1812));
+    error(&mut wire, EVIL, BROKER, 3, false);
+    assert_eq!(audit(&wire).found("rejected", BROKER, MFA), ["no medium quoted"]);
+}
+
+#[test]
+fn an_error_about_an_answer_turns_no_direction_round() {
+    let [_, answer] = dns(9, &["a.example"], "10.1.0.1");
+    let radius = [&[2, 7, 0, 20][..], &[0; 16]].concat();
+    for (server, port, payload) in
+        [(DC, 53, &answer), (DC, 88, &vec![0x6b, 3, 1, 2, 3]), (MFA, 1812, &radius)]
+    {
+        for unseen in [false, true] {
+            let mut wire = steady();
+            wire.datagram(9_000, (server, port), (BROKER, 52_000), payload);
+            error(&mut wire, BROKER, server, 3, unseen);
+            let said = audit(&wire);
+            assert_eq!(said.certain(), [""; 0], "{port} {unseen}");
+            assert_eq!(said.rows(server, BROKER, 52_000), [""; 0], "{port} {unseen}");
+        }
+    }
+}
+
+/// Appends an ICMP error that quotes a SYN with this sequence number, whether or not the capture
+/// contains that SYN.
+fn quote(wire: &mut Wire, ms: u64, by: &str, from: (&str, u16), to: (&str, u16), number: u32) {
+    let mut quoted = Wire::default();
+    quoted.segment(0, from, to, SYN, (number, 0), 0);
+    let body = [&[3, 13, 0, 0, 0, 0, 0, 0][..], &quoted.0[0].1[14..42]].concat();
+    wire.ip(ms, by, from.0, 1, &body);
+}
+
+#[test]
+fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
+    // For a connection that is older than the capture, only the direction is in doubt.
+    let plain_flow = || {
+        let mut wire = quiet();
+        wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
+        for ms in (1_000..110_000).step_by(5_000) {
+            wire.segment(ms, (RDSH, 50_005), (BROKER, 20_003), ACK, (5, 5), 100);
+            wire.segment(ms + 1, (BROKER, 20_003), (RDSH, 50_005), ACK, (5, 105), 100);
+        }
+        wire
+    };
+    let honest = audit(&plain_flow());
+    let rows = honest.rows(RDSH, BROKER, 20_003);
+    assert_eq!(honest.found("never-attempted", RDSH, BROKER), [""; 0]);
+    let mut quoted = plain_flow();
+    quote(&mut quoted, 60_000, EVIL, (RDSH, 50_099), (BROKER, 20_003), 7);
+    let mut tunnelled = plain_flow();
+    tunnelled.segment(60_000, (RDSH, 50_099), (BROKER, 20_003), SYN, (7, 0), 0);
+    tunnelled.tunnel(tunnelled.0.len() - 1, EVIL, "10.9.0.5");
+    for wire in [quoted, tunnelled] {
+        let said = audit(&wire);
+        assert_eq!(said.rows(RDSH, BROKER, 20_003), rows);
+        assert_eq!(said.found("never-attempted", RDSH, BROKER), [""; 0]);
+    }
+    // A host cannot remove a finding by sending an ICMP error that quotes its own packet.
+    let mut wire = steady();
+    for ms in [60_000, 70_000] {
+        wire.segment(ms, (RDSH, 50_005), (MFA, 445), ACK, (5, 5), 100);
+        wire.segment(ms + 1, (MFA, 445), (RDSH, 50_005), ACK, (5, 105), 100);
+    }
+    let found = audit(&wire).found("no-relation", RDSH, MFA);
+    assert_eq!(found.len(), 1);
+    quote(&mut wire, 80_000, RDSH, (RDSH, 50_099), (MFA, 445), 7);
+    assert_eq!(audit(&wire).found("no-relation", RDSH, MFA), found);
+    // An ICMP error from the sender of the quoted packet is not a refusal.
+    let mut wire = steady();
+    wire.knock(20_000, (BROKER, 50_100), (RDSH, 30_004));
+    let number =
+        u32::from_be_bytes(wire.0.last().expect("a SYN").1[38..42].try_into().expect("four"));
+    let silent = audit(&wire).rows(BROKER, RDSH, 30_004);
+    quote(&mut wire, 21_000, BROKER, (BROKER, 50_100), (RDSH, 30_004), number);
+    assert_eq!(audit(&wire).rows(BROKER, RDSH, 30_004), silent);
+}
+
+// A. Names and announcements.
+
+#[test]
+fn a_name_needs_a_resolver_that_is_a_witness() {
+    let name = "ras.parallels.com";
+    let case = |resolver: &str, askers: &[&str]| {
+        let mut wire = steady();
+        for (number, asker) in askers.iter().enumerate() {
+            wire.lookup(8_000 + number as u64 * 10, asker, resolver, &[name], EVIL);
+        }
+        let hello = support::wire::client_hello(name, false, 0);
+        wire.start(9_000, (BROKER, 50_100), (EVIL, 443), &hello, 2000);
+        wire
+    };
+    let certain = |wire: &Wire, inventory: &str| {
+        audit_with(wire, inventory).rows(BROKER, EVIL, 443)[0].starts_with("matrix yes")
+    };
+    // The only witness of the name is the attacker's own resolver.
+    assert!(!certain(&case(EVIL, &[BROKER]), &plain()));
+    // The honest counterparts: a domain controller, a resolver that the inventory lists, and a
+    // resolver that several hosts of the farm use.
+    assert!(certain(&case(DC, &[BROKER]), &plain()));
+    let outside = "9.9.9.9";
+    assert!(!certain(&case(outside, &[BROKER]), &plain()));
+    assert!(certain(&case(outside, &[BROKER]), &farm("resolvers = [\"9.9.9.9\"]", "")));
+    assert!(certain(&case(outside, &[BROKER, GW, RDSH]), &plain()));
+    // An answer to another client does not count for this one.
+    assert!(!certain(&case(DC, &[GW]), &plain()));
+    // Neither does an answer in an undeclared tunnel.
+    let mut wire = steady();
+    let first = wire.0.len();
+    wire.lookup(8_000, BROKER, DC, &[name], EVIL);
+    wire.tunnel(first, EVIL, "10.9.0.5");
+    let hello = support::wire::client_hello(name, false, 0);
+    wire.start(9_000, (BROKER, 50_100), (EVIL, 443), &hello, 2000);
+    assert!(!certain(&wire, &plain()));
+}
+
+// A. Address conflicts, loopback.
+
+#[test]
+fn an_address_conflict_needs_both_at_once_and_again() {
+    let conflict = |claims: &[(u64, u8)], inventory: &str, vlan: bool| {
+        let mut wire = steady();
+        for (number, (ms, mac)) in claims.iter().enumerate() {
+            wire.claim(*ms, BROKER, *mac);
+            if vlan && number % 2 == 1 {
+                let (_, frame) = wire.0.last_mut().expect("a frame");
+                frame.splice(12..12, [0x81, 0, 0, 99]);
+            }
+        }
+        let said = audit_with(&wire, inventory);
+        said.found("address-conflict", BROKER, BROKER)
+    };
+    let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8)];
+    assert_eq!(conflict(&both, &plain(), false), ["yes high"]);
+    // There is no conflict if the claims are in two VLANs, if they coincide in only one ten-second
+    // interval, or if one card replaces the other.
+    assert_eq!(conflict(&both, &plain(), true), [""; 0]);
+    assert_eq!(conflict(&both[..3], &plain(), false), [""; 0]);
+    assert_eq!(
+        conflict(&[(1_000, 7), (11_000, 7), (41_000, 8), (51_000, 8)], &plain(), false),
+        [""; 0]
+    );
+    // A second card replaces the first, and a third replaces the second. The claims of each pair
+    // coincide only once.
+    let moves = [(1_000, 7), (2_000, 8), (11_000, 8), (12_000, 9), (21_000, 9)];
+    assert_eq!(conflict(&moves, &plain(), false), [""; 0]);
+    // The inventory lists both MAC addresses for the broker, or lists a gateway that answers ARP
+    // requests for it.
+    let macs = plain().replace(
+        "name = \"broker1\"\n",
+        "name = \"broker1\"\nmacs = [\"02:00:00:00:00:07\", \"02:00:00:00:00:08\"]\n",
+    );
+    assert_eq!(conflict(&both, &macs, false), [""; 0]);
+    let proxy = plain().replace(
+        "name = \"gw1\"\n",
+        "name = \"gw1\"\nmacs = [\"02:00:00:00:00:08\"]\nanswers-arp-for = [\"10.1.0.0/24\"]\n",
+    );
+    assert_eq!(conflict(&both, &proxy, false), [""; 0]);
+    // A VRRP advertisement of the address by an unlisted host does not hide the conflict.
+    let mut wire = steady();
+    both.iter().for_each(|(ms, mac)| wire.claim(*ms, BROKER, *mac));
+    let vrrp = [0x31, 51, 150, 1, 0, 100, 0, 0, 10, 1, 0, 10];
+    wire.ip(3_000, EVIL, "224.0.0.18", 112, &vrrp);
+    assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["yes high"]);
+    // The same advertisement from a host of the farm makes the conflict uncertain.
+    wire.ip(3_000, GW, "224.0.0.18", 112, &vrrp);
+    assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["no medium coverage"]);
+}
+
+#[test]
+fn a_takeover_is_told_and_no_finding() {
+    let mut wire = steady();
+    for (ms, mac) in [(1_000, 7), (11_000, 7), (41_000, 8), (51_000, 8)] {
+        wire.claim(ms, BROKER, mac);
+    }
+    let told = Site::new(&plain(), &wire).report("text");
+    assert!(told.contains("Moved"), "{told}");
+    assert!(told.contains("moved from 02:00:00:00:00:07 to 02:00:00:00:00:08"), "{told}");
+}
+
+#[test]
+fn loopback_addresses_on_a_wire_accuse_nobody() {
+    let mut wire = Wire::default();
+    wire.opened(1_000, (GW, 50_000), (BROKER, 20_002), 3);
+    let first = wire.0.len();
+    wire.opened(9_000, ("127.0.0.1", 50_100), ("127.0.0.1", 4444), 5);
+    let inside = audit(&wire);
+    assert_eq!(inside.found("loopback-on-wire", "*", "*"), [""; 0]);
+    wire.sent_by(first, 0x66, 64);
+    let said = audit(&wire);
+    assert_eq!(said.found("loopback-on-wire", "*", "*"), ["yes medium"]);
+    assert_eq!(said.certain(), ["loopback-on-wire *>* *"]);
+    // Anyone could forge these packets in a tunnel.
+    wire.tunnel(first, EVIL, "10.9.0.5");
+    assert_eq!(audit(&wire).found("loopback-on-wire", "*", "*"), ["no medium tunnel"]);
+}
+
+// A. Spoofing on the segment.
+
+#[test]
+fn packets_that_contradict_each_other_are_not_certain() {
+    // Another machine uses the session host's address. The session host resets the connection, to
+    // which it sent no SYN.
+    let mut wire = steady();
+    wire.segment(9_001, (BROKER, 4444), (RDSH, 50_100), SYN | ACK, (9, 6), 0);
+    wire.segment(9_002, (RDSH, 50_100), (BROKER, 4444), RST, (6, 0), 0);
+    wire.segment(9_000, (RDSH, 50_100), (BROKER, 4444), SYN, (5, 0), 0);
+    own_cards(&mut wire);
+    let first = wire.0.len() - 1;
+    wire.sent_by(first, 0x66, 64);
+    let said = audit(&wire);
+    assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix no half-open handshake spoof"]);
+    // A completed handshake proves a host's identity, even if the host also sends with other MAC
+    // addresses or TTLs.
+    let mut wire = steady();
+    wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
+    let first = wire.0.len();
+    wire.segment(9_010, (RDSH, 50_100), (BROKER, 4444), ACK, (56, 36), 9);
+    wire.segment(9_011, (RDSH, 50_100), (BROKER, 4444), SYN | ACK, (56, 36), 0);
+    own_cards(&mut wire);
+    wire.sent_by(first, 0x66, 200);
+    let said = audit(&wire);
+    assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
+    assert_eq!(said.found("port-not-in-matrix", RDSH, BROKER), ["yes high"]);
+}
+
+#[test]
+fn queries_of_icmp_are_many_flows_and_contradict_nothing() {
+    // In a traceroute from the session host to the broker, the TTL of the echo requests increases
+    // by one.
+    let mut wire = steady();
+    for hop in 1..40 {
+        let request = [8, 0, 0, 0, 0, 99, 0, hop];
+        wire.ip(9_000 + u64::from(hop), RDSH, BROKER, 1, &request);
+        let last = wire.0.len() - 1;
+        wire.sent_by(last, 2, hop);
+    }
+    assert_eq!(audit(&wire).rows(RDSH, BROKER, 8), ["background yes unanswered protocol"]);
+    // Datagrams of one UDP flow with different TTLs do contradict each other.
+    let mut wire = steady();
+    for hop in [1, 40] {
+        wire.udp(9_000, (RDSH, 50_100), (BROKER, 4444));
+        let last = wire.0.len() - 1;
+        wire.sent_by(last, 2, hop);
+    }
+    let said = audit(&wire);
+    assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix no one-way ports spoof"]);
+}
+
+#[test]
+fn resets_of_another_device_are_told_as_that() {
+    let case = |ttl: u8| {
+        let mut wire = steady();
+        for later in [0, 1000, 3000] {
+            wire.segment(9_000 + later, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
+            wire.segment(9_001 + later, (RDSH, 30_004), (BROKER, 50_100), RST | ACK, (0, 6), 0);
+            let last = wire.0.len() - 1;
+            wire.sent_by(last, 2, ttl);
+        }
+        audit(&wire)
+    };
+    let firewall = case(255);
+    assert_eq!(firewall.found("rejected", BROKER, RDSH), ["yes medium"]);
+    assert!(firewall.message("rejected").contains("probably a firewall"));
+    assert_eq!(case(64).found("refused", BROKER, RDSH), ["yes medium"]);
+    // The TTL of multicast packets is independent of the TTL that the host uses for unicast.
+    let mut wire = Wire::default();
+    wire.udp(100, (RDSH, 5353), ("224.0.0.251", 5353));
+    wire.sent_by(0, 2, 255);
+    for later in [0, 1000, 3000] {
+        wire.segment(9_000 + later, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
+        wire.segment(9_001 + later, (RDSH, 30_004), (BROKER, 50_100), RST | ACK, (0, 6), 0);
+    }
+    assert_eq!(audit(&wire).rows(BROKER, RDSH, 30_004), ["matrix yes refused syn"]);
+}
+
+// A. Absence.
+
+/// Returns certainty, severity and doubt of the finding that the gateway never attempted to connect
+/// to the broker; empty if the audit does not report it.
+fn silence(wire: &Wire) -> Vec<String> {
+    audit(wire).found("never-attempted", GW, BROKER)
+}
+
+fn without_gateway() -> Wire {
+    let mut wire = quiet();
+    wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
+    own_cards(&mut wire);
+    wire
+}
+
+/// Derives the MAC addresses from the last bytes of the IP addresses, so that the sender of a frame
+/// is known.
+fn own_cards(wire: &mut Wire) {
+    for (_, frame) in &mut wire.0 {
+        (frame[5], frame[11]) = (frame[33], frame[29]);
+    }
+}
+
+#[test]
+fn only_a_frame_that_could_be_the_flow_doubts_a_silence() {
+    assert_eq!(silence(&without_gateway()), ["yes medium"]);
+    let gw = 1;
+    let broker = 10;
+    let rdsh = 30;
+    let dc = 20;
+    let payload = [7; 60];
+    let with = |change: &dyn Fn(&mut Wire)| {
+        let mut wire = without_gateway();
+        change(&mut wire);
+        silence(&wire)
+    };
+    // Undecoded frames between the two hosts, to one of them, or between unknown MAC addresses may
+    // contain the connection.
+    for (from, to) in [(gw, broker), (rdsh, broker), (0x77, 0x78)] {
+        let seen = with(&|wire| wire.ether(9_000, from, to, 0x8909, &payload));
+        assert_eq!(seen, ["no medium unread"], "{from} {to}");
+    }
+    // Frames between two other hosts, short frames and control protocols cannot contain it.
+    assert_eq!(with(&|wire| wire.ether(9_000, rdsh, dc, 0x8909, &payload)), ["yes medium"]);
+    assert_eq!(with(&|wire| wire.ether(9_000, gw, broker, 0x8909, &payload[..20])), ["yes medium"]);
+    for control in [0x88cc, 0x8809, 0x886f] {
+        assert_eq!(with(&|wire| wire.ether(9_000, gw, 0x99, control, &payload)), ["yes medium"]);
+    }
+    // IPsec between the two hosts or with an unknown address may hide their traffic. IPsec with
+    // another host of the farm cannot.
+    let esp = |from: &'static str, to: &'static str| {
+        with(&move |wire| wire.ip(9_000, from, to, 50, &[0, 0, 1, 0, 0, 0, 0, 1, 9, 9]))
+    };
+    assert_eq!(esp(GW, BROKER), ["no medium unread"]);
+    assert_eq!(esp(GW, EVIL), ["no medium unread"]);
+    assert_eq!(esp(GW, DC), ["yes medium"]);
+    // The broker answers an unlisted address on that port, inside or outside the site. The gateway
+    // may use that address.
+    for (client, state) in [("10.1.0.99", ACK), ("2.2.2.2", ACK), ("198.51.100.9", SYN | ACK)] {
+        let seen = with(&|wire| wire.tcp(9_000, (BROKER, 20_002), (client, 50_100), state, 10));
+        assert_eq!(seen, ["no medium coverage"], "{client}");
+    }
+}
+
+#[test]
+fn a_cut_last_record_doubts_nothing_and_a_cut_packet_does() {
+    let mut file = without_gateway().file();
+    file.truncate(file.len() - 3);
+    let certain =
+        |file: &[u8]| audit_files(&[file.to_vec()], &plain()).found("never-attempted", GW, BROKER);
+    assert_eq!(certain(&file), ["yes medium"]);
+    // The snaplen truncates a packet between the two hosts before its ports.
+    let mut wire = without_gateway();
+    wire.tcp(9_000, (GW, 50_100), (BROKER, 20_002), SYN, 0);
+    wire.0.last_mut().expect("a frame").1.truncate(34);
+    assert_eq!(silence(&wire), ["no medium unread"]);
+}
+
+// A. Watched time and clocks.
+
+#[test]
+fn watched_time_is_one_stretch() {
+    let spaced = |gap: u64| {
+        let mut wire = without_gateway();
+        for (ms, _) in &mut wire.0 {
+            *ms = *ms / 30_000 * (30_000 + gap) + *ms % 30_000;
+        }
+        audit(&wire).found("never-attempted", GW, BROKER)
+    };
+    assert_eq!(spaced(0), ["yes medium"]);
+    // Four intervals of 30 s are not continuous, whether they are a minute or an hour apart.
+    assert_eq!(spaced(70_000), [""; 0]);
+    assert_eq!(spaced(3_600_000), [""; 0]);
+    // Packets that are captured twice, with two clocks, do not extend the watched time.
+    let mut wire = without_gateway();
+    wire.0.retain(|(ms, _)| *ms < 40_000);
+    for (number, (_, frame)) in wire.0.iter_mut().enumerate() {
+        frame[18..20].copy_from_slice(&(number as u16 + 1).to_be_bytes());
+    }
+    let late: Vec<_> = wire.0.iter().map(|(ms, frame)| (ms + 35_000, frame.clone())).collect();
+    assert_eq!(silence(&wire), [""; 0]);
+    wire.0.extend(late);
+    assert_eq!(silence(&wire), [""; 0]);
+}
+
+#[test]
+fn a_doubtful_stamp_sets_no_time() {
+    let mut wire = quiet();
+    wire.tcp(110_900, (GW, 50_100), (BROKER, 20_002), SYN, 0);
+    let row = |wire: &Wire| audit(wire).rows(GW, BROKER, 20_002)[0].clone();
+    let honest = row(&wire);
+    assert!(honest.contains("one-sided"), "{honest}");
+    wire.udp(3_000_000_000_000 / 1000, (RDSH, 50_000), (DC, 123));
+    assert_eq!(row(&wire), honest);
+    let told = Site::new(&plain(), &wire).report("text");
+    assert!(told.contains("more than a day from all others"), "{told}");
+}
+
+/// Returns a pcapng file with the frames and, if given, a capture filter in the interface options.
+fn pcapng(wire: &Wire, filter: Option<&[u8]>) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let length = (12 + body.len() as u32).to_le_bytes();
+        [&kind.to_le_bytes(), &length, body, &length].concat()
+    };
+    let padded = |bytes: &[u8]| [bytes, &[0; 4][..(4 - bytes.len() % 4) % 4]].concat();
+    let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
+    let mut interface = vec![1, 0, 0, 0, 0, 0, 4, 0];
+    if let Some(filter) = filter {
+        interface.extend([11, 0]);
+        interface.extend((filter.len() as u16).to_le_bytes());
+        interface.extend(padded(filter));
+        interface.extend([0; 4]);
+    }
+    let mut file = [block(0x0a0d_0d0a, &section), block(1, &interface)].concat();
+    for (ms, frame) in &wire.0 {
+        let stamp = (1_767_225_600_000 + ms) * 1000;
+        let length = (frame.len() as u32).to_le_bytes();
+        let words = [0, (stamp >> 32) as u32, stamp as u32].map(u32::to_le_bytes).concat();
+        file.extend(block(6, &[&words[..], &length, &length, &padded(frame)].concat()));
+    }
+    file
+}
+
+#[test]
+fn what_a_file_says_of_itself_counts_in_every_form() {
+    let wire = without_gateway();
+    let said = |filter: Option<&[u8]>| {
+        audit_files(&[pcapng(&wire, filter)], &plain()).found("never-attempted", GW, BROKER)
+    };
+    // The absence is certain without a filter and with an empty one, but not with a filter
+    // expression or a BPF program.
+    assert_eq!(said(None), ["yes medium"]);
+    assert_eq!(said(Some(b"\0")), ["yes medium"]);
+    let program = [1, 6, 0, 0, 0, 0xff, 0xff, 0, 0];
+    for filter in [&b"\0not port 20002"[..], &program] {
+        assert!(said(Some(filter)).iter().all(|found| found.starts_with("no ")), "{filter:?}");
+    }
+    // The file declares timestamps in microseconds but contains nanoseconds.
+    let mut file = wire.file();
+    let mut at = 24;
+    while at < file.len() {
+        let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four bytes"));
+        let fraction = word(at + 4);
+        let length = word(at + 8);
+        file[at + 4..at + 8].copy_from_slice(&(fraction * 1000).to_le_bytes());
+        at += 16 + length as usize;
+    }
+    assert_eq!(audit_files(&[file], &plain()).found("never-attempted", GW, BROKER), ["yes medium"]);
+}
+
+#[test]
+fn an_announced_port_needs_a_mapper_that_was_asked() {
+    let whole = support::Records::read(&support::fixture("services/rpc.pcap"));
+    let inventory = support::fixture("services/inventory.toml");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("rpc.pcap");
+    // Selects the SYN to the endpoint mapper.
+    let asks = |record: &&Vec<u8>| {
+        let frame = &record[16..];
+        frame[12..14] == [8, 0] && frame[23] == 6 && frame[36..38] == [0, 135] && frame[47] == SYN
+    };
+    let asked: Vec<_> = whole.records.to_vec();
+    let unasked: Vec<_> = whole.records.iter().filter(|record| !asks(record)).cloned().collect();
+    assert_eq!(asked.len(), unasked.len() + 1);
+    for (records, certain) in [(asked, "yes"), (unasked, "no")] {
+        whole.write(&path, &records);
+        let rows = columns(&support::conversations(&path, &inventory), &["port", "certain"]);
+        let row = rows.iter().find(|row| row[0] == "49154").expect("the announced port");
+        assert_eq!(row[1], certain);
+    }
+}
+
+#[test]
+fn datagrams_one_way_are_asked_by_their_sender_and_nobody_serves_port_zero() {
+    for port in [0, 500, 700] {
+        let mut wire = steady();
+        for later in 0..5 {
+            wire.udp(9_000 + later * 1000, ("10.9.0.5", port), (BROKER, 20_003));
+        }
+        let said = audit(&wire);
+        assert_eq!(said.rows(BROKER, "10.9.0.5", port), [""; 0], "{port}");
+        assert_eq!(said.rows("10.9.0.5", BROKER, 20_003).len(), 1, "{port}");
+    }
+}
+
+// B. Behaviour of healthy networks.
+
+#[test]
+fn a_probe_is_no_failure() {
+    let case = |reset: u64| {
+        let mut wire = quiet();
+        wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
+        for turn in 0..10u64 {
+            let ms = 10_000 + turn * 9_000;
+            let port = 50_100 + turn as u16;
+            wire.segment(ms, (GW, port), (BROKER, 20_002), SYN, (5, 0), 0);
+            wire.segment(ms + 1, (BROKER, 20_002), (GW, port), SYN | ACK, (9, 6), 0);
+            wire.segment(ms + reset, (GW, port), (BROKER, 20_002), RST | ACK, (6, 10), 0);
+        }
+        audit(&wire)
+    };
+    let probe = case(2);
+    assert_eq!(probe.rows(GW, BROKER, 20_002), ["matrix yes half-open handshake"]);
+    assert_eq!(probe.certain(), [""; 0]);
+    assert_eq!(probe.found("never-attempted", GW, BROKER), [""; 0]);
+    assert_eq!(case(4_000).found("half-open", GW, BROKER), ["yes high"]);
+}
+
+#[test]
+fn requests_that_ask_by_themselves_are_unanswered() {
+    let radius = [&[1, 7, 0, 26][..], &[0; 16], &[1, 6, b'u', b's', b'e', b'r']].concat();
+    let mut wire = steady();
+    for turn in 0..6u16 {
+        for later in [0, 3_000] {
+            let ms = 10_000 + u64::from(turn) * 9_000 + later;
+            wire.datagram(ms, (BROKER, 50_200 + turn), (MFA, 1812), &radius);
+        }
+    }
+    let said = audit(&wire);
+    assert_eq!(said.rows(BROKER, MFA, 1812), ["matrix yes unanswered protocol"]);
+    assert_eq!(said.found("unanswered", BROKER, MFA).len(), 1);
+}
+
+#[test]
+fn a_service_that_stops_is_told() {
+    let mut wire = steady();
+    for turn in 0..3u64 {
+        let ms = 60_000 + turn * 1000;
+        wire.segment(ms, (GW, 51_000 + turn as u16), (BROKER, 20_002), SYN, (5, 0), 0);
+        wire.segment(ms + 1, (BROKER, 20_002), (GW, 51_000 + turn as u16), RST | ACK, (0, 6), 0);
+    }
+    let said = audit(&wire);
+    let row = said.conversations.iter().find(|row| row[2] == "20002").expect("the row");
+    assert!(row[10].starts_with("worked until ") && row[10].contains("refused from "), "{row:?}");
+    assert_eq!(said.found("refused", GW, BROKER), ["yes high"]);
+    assert!(said.message("refused").contains("it worked until"), "{}", said.message("refused"));
+    // If the service works again at the end, the change is shown, but there is no finding.
+    wire.opened(90_000, (GW, 52_000), (BROKER, 20_002), 99);
+    let said = audit(&wire);
+    assert_eq!(said.found("refused", GW, BROKER), [""; 0]);
+    assert!(said.conversations.iter().any(|row| row[2] == "20002" && !row[10].is_empty()));
+    // A single unanswered SYN afterwards does not count as a failure.
+    wire.segment(110_000, (GW, 53_000), (BROKER, 20_002), SYN, (5, 0), 0);
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), [""; 0]);
+    // An established connection shows that the service works until the last packet of the
+    // connection, even if another attempt was refused meanwhile.
+    let mut wire = steady();
+    wire.session(40_000, (GW, 54_000), (BROKER, 20_002), 70);
+    wire.segment(60_000, (GW, 51_000), (BROKER, 20_002), SYN, (5, 0), 0);
+    wire.segment(60_001, (BROKER, 20_002), (GW, 51_000), RST | ACK, (0, 6), 0);
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), [""; 0]);
+}
+
+#[test]
+fn a_port_that_answers_another_way_is_not_silent() {
+    let mut wire = quiet();
+    wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
+    wire.knock(20_000, (GW, 50_100), (BROKER, 20_002));
+    assert_eq!(audit(&wire).found("unanswered", GW, BROKER), ["yes high"]);
+    // Another client acknowledges data from that port that is not in the capture.
+    for (later, acked) in [(0, 1_000), (1_000, 9_000)] {
+        wire.segment(30_000 + later, ("10.9.0.5", 50_100), (BROKER, 20_002), ACK, (5, acked), 0);
+    }
+    assert_eq!(audit(&wire).found("unanswered", GW, BROKER), [""; 0]);
+}
+
+#[test]
+fn a_keepalive_of_a_tunnel_makes_nobody_speak() {
+    let mut wire = Wire::default();
+    // The gateway sends a GRE keepalive to the broker. The inner packet is the reply that the
+    // broker must return.
+    let inner = {
+        let mut inner = Wire::default();
+        inner.ip(0, BROKER, GW, 47, &[0, 0, 0, 0]);
+        inner.0[0].1[14..].to_vec()
+    };
+    wire.ip(1_000, GW, BROKER, 47, &[&[0, 0, 8, 0][..], &inner].concat());
+    let said = Site::new(&plain(), &wire).report("hosts");
+    let hosts = columns(&said, &["name", "coverage"]);
+    let broker = hosts.iter().find(|row| row[0] == "broker1").expect("the broker");
+    assert_eq!(broker[1], "target-only");
+}
+
+#[test]
+fn an_endpoint_that_the_matrix_names_has_other_ports_that_are_unexpected() {
+    let avd = farm("", "")
+        .replace("[\"rdsh-agent\"]", "[\"avd-session-host\"]")
+        .replace("mfa = true", "avd = true");
+    let mut wire = quiet();
+    wire.opened(9_000, (RDSH, 50_100), ("168.63.129.16", 80), 5);
+    wire.opened(10_000, (RDSH, 50_101), ("168.63.129.16", 8080), 6);
+    let said = audit_with(&wire, &avd);
+    assert_eq!(said.rows(RDSH, "168.63.129.16", 80), ["matrix yes established handshake"]);
+    let other = said.rows(RDSH, "168.63.129.16", 8080);
+    assert_eq!(other, ["port-not-in-matrix yes established handshake"]);
+}
+
+/// CAPWAP, Teredo and AYIYA servers answer from their service port, so any host that sends from
+/// such a port may look like a server.
+#[test]
+fn a_port_that_tunnels_answer_from_hides_nothing_and_accuses_nobody() {
+    let client = "10.9.0.66";
+    // CAPWAP carries an Ethernet frame with an IPv4 packet from the broker to the gateway.
+    let mut inner =
+        vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    inner.extend([10, 1, 0, 10, 10, 1, 0, 1, 0x75, 0x30, 0x4e, 0x22, 0, 8, 0, 0]);
+    let capwap = [&[0, 0x10, 2, 0, 0, 0, 0, 0][..], &inner].concat();
+    for (port, payload) in
+        [(5247, &capwap), (5247, &vec![0, 0x10, 2, 0, 0, 0, 0, 0, 1]), (40_000, &capwap)]
+    {
+        let mut wire = steady();
+        for second in 0..3 {
+            wire.datagram(9_000 + second * 1000, (client, port), (BROKER, 20_009), payload);
+        }
+        let said = audit(&wire);
+        // The broker did not send anything.
+        assert!(
+            said.rows(BROKER, client, port).is_empty(),
+            "{port}: {:?}",
+            said.rows(BROKER, client, port)
+        );
+        assert!(said.found("no-relation", BROKER, client).is_empty(), "{port}");
+        // The packets to the broker are listed under the port that they were sent to.
+        assert_eq!(said.rows(client, BROKER, 20_009).len(), 1, "{port}");
+    }
+}
+
+/// Asserts that every test named in docs/threat-model.md exists, and that the document names every
+/// test of this file.
+#[test]
+fn the_model_and_its_tests_name_each_other() {
+    let model = include_str!("../../docs/threat-model.md");
+    let own = include_str!("threat.rs");
+    let tests =
+        own.split("#[test]\nfn ").skip(1).filter_map(|part| part.split_once('(')).map(|p| p.0);
+    let tests: Vec<&str> = tests.filter(|name| !name.starts_with("the_model")).collect();
+    assert!(tests.len() > 25);
+    for name in &tests {
+        assert!(model.contains(&format!("`{name}`")), "the model does not name {name}");
+    }
+    for named in
+        model.split('`').filter(|word| word.contains('_') && !word.contains([' ', '/', '.', ':']))
+    {
+        assert!(tests.contains(&named), "{named} is not a test");
+    }
+}

@@ -1,0 +1,740 @@
+//! Tests each code and each condition of the judgement with a small farm, the relevant packets, and
+//! the expected findings.
+
+use crate::support;
+use std::net::Ipv4Addr;
+
+use crate::support::wire::{ACK, RST, SYN, Wire};
+use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
+use rasaudit::policy::{Inventory, Policy, RuleFiles};
+
+const HOSTS: &[(&str, &str, &str)] = &[
+    ("gw1", "10.1.0.1", "gateway-normal"),
+    ("broker1", "10.1.0.10", "broker"),
+    ("dc1", "10.1.0.20", "ad-dc"),
+    ("rdsh1", "10.1.0.30", "rdsh-agent"),
+];
+
+/// Returns the inventory of a farm with [`HOSTS`] and additional TOML after them.
+fn farm(features: &str, more: &str) -> String {
+    let mut text = format!("[farm]\nmatrix = \"ras-19\"\n[farm.features]\n{features}\n");
+    text += &support::hosts(HOSTS);
+    text + more
+}
+
+const ALL: &str = "[capture]\ncovers = \"all\"\n";
+
+/// Returns a capture in which all hosts of the farm ping each other every ten seconds for 110
+/// seconds. All hosts are seen sending, and the capture is long enough for absence claims.
+fn pings() -> Wire {
+    let mut wire = Wire::default();
+    for second in (0..120).step_by(10) {
+        for (a, (_, from, _)) in HOSTS.iter().enumerate() {
+            for (_, to, _) in &HOSTS[a + 1..] {
+                wire.ip(second * 1000, from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+                wire.ip(second * 1000 + 1, to, from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+            }
+        }
+    }
+    wire
+}
+
+/// Returns the capture of [`pings`] with the steady connections of a healthy farm.
+fn steady() -> Wire {
+    let mut wire = pings();
+    wire.connect(5_000, (GW, 50_000), (BROKER, 20_002));
+    wire.connect(5_100, (BROKER, 50_001), (DC, 389));
+    wire.connect(5_200, (BROKER, 50_002), (DC, 88));
+    wire.udp(5_300, (BROKER, 50_003), (DC, 53));
+    wire.udp(5_301, (DC, 53), (BROKER, 50_003));
+    wire.connect(5_400, (RDSH, 50_004), (BROKER, 20_003));
+    wire.udp(5_500, (RDSH, 50_005), (BROKER, 20_003));
+    wire
+}
+
+fn without(mut wire: Wire, host: &str) -> Wire {
+    let address = host.parse::<Ipv4Addr>().expect("an address").octets();
+    wire.0.retain(|(_, frame)| frame[26..30] != address);
+    wire
+}
+
+/// Returns a pcapng file whose interface reports `dropped` of 1,000 frames as dropped and, unless
+/// `filter` is empty, has a capture filter.
+fn pcapng(wire: &Wire, dropped: u64, filter: &str) -> Vec<u8> {
+    let block = |kind: u32, mut body: Vec<u8>| {
+        body.resize(body.len().next_multiple_of(4), 0);
+        let length = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, &body, &length].concat()
+    };
+    let option = |code: u16, mut value: Vec<u8>| {
+        let length = (value.len() as u16).to_le_bytes();
+        value.resize(value.len().next_multiple_of(4), 0);
+        [&code.to_le_bytes()[..], &length, &value].concat()
+    };
+    let mut section = 0x1a2b_3c4du32.to_le_bytes().to_vec();
+    section.extend([1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    let mut interface = vec![1, 0, 0, 0, 0, 0, 0, 0];
+    if !filter.is_empty() {
+        interface.extend(option(11, [b"\0", filter.as_bytes()].concat()));
+    }
+    let mut bytes = [block(0x0a0d_0d0a, section), block(1, interface)].concat();
+    for (ms, frame) in &wire.0 {
+        let micros = (1_780_000_000_000 + ms) * 1000;
+        let length = frame.len() as u32;
+        let words = [0, (micros >> 32) as u32, micros as u32, length, length];
+        let mut body: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        body.extend(frame);
+        bytes.extend(block(6, body));
+    }
+    let mut statistics = vec![0; 12];
+    statistics.extend(option(4, 1000u64.to_le_bytes().to_vec()));
+    statistics.extend(option(5, dropped.to_le_bytes().to_vec()));
+    bytes.extend(block(5, statistics));
+    bytes
+}
+
+const GW: &str = "10.1.0.1";
+const BROKER: &str = "10.1.0.10";
+const DC: &str = "10.1.0.20";
+const RDSH: &str = "10.1.0.30";
+const STRANGER: &str = "198.51.100.7";
+
+fn audit_with(inventory: &str, wire: &Wire, min_watch: Option<u64>) -> Audit {
+    audit_file(inventory, &wire.file(), min_watch, None)
+}
+
+fn audit_file(inventory: &str, file: &[u8], min_watch: Option<u64>, filter: Option<&str>) -> Audit {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("case.pcap");
+    std::fs::write(&path, file).expect("the scratch folder is writable");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");
+    let inventory =
+        Inventory::from_toml("case.toml", inventory, &matrix).expect("a sound inventory");
+    let request = Request {
+        captures: vec![path],
+        jobs: Some(2),
+        max_memory: 1 << 30,
+        filter: filter.map(str::to_owned),
+        ..Request::default()
+    };
+    let plan = Plan::new(request).expect("a plan");
+    let limits = Limits { min_watch, ..Limits::default() };
+    let policy = Policy::new(matrix, inventory);
+    Audit::of(&plan, Some(policy), None, &limits, &Progress::default()).expect("an audit")
+}
+
+fn audit(inventory: &str, wire: &Wire) -> Audit {
+    audit_with(inventory, wire, Some(60))
+}
+
+/// Returns the findings as lines: code, ends, service, and `?` if the finding is not certain.
+fn findings(audit: &Audit) -> Vec<String> {
+    let words = |end: &rasaudit::result::EndIdentity| match end.name.as_str() {
+        "" if end.address.is_empty() => format!("any {}", end.roles),
+        "" => end.address.clone(),
+        name => name.to_owned(),
+    };
+    let explainer = audit.explainer().expect("it was judged");
+    let mut lines: Vec<String> = explainer
+        .all()
+        .map(|f| {
+            let doubt = if f.certain { "" } else { " ?" };
+            format!(
+                "{} {}>{} {}/{}{doubt}",
+                f.code,
+                words(&f.client),
+                words(&f.server),
+                f.transport,
+                f.port
+            )
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[track_caller]
+fn expect(inventory: &str, wire: &Wire, expected: &[&str]) -> Audit {
+    let audit = audit(inventory, wire);
+    let mut expected: Vec<String> = expected.iter().map(|e| (*e).to_owned()).collect();
+    // The farm has a single broker, so traffic between brokers could only be on its loopback
+    // interface.
+    expected.extend(
+        ["tcp/20001", "tcp/20030"].map(|s| format!("loopback-only broker1>any broker {s}")),
+    );
+    expected.sort();
+    let found = findings(&audit);
+    let found: Vec<_> = found.into_iter().filter(|f| !f.starts_with("trigger-not-seen")).collect();
+    assert_eq!(found, expected);
+    audit
+}
+
+#[test]
+fn a_healthy_farm_has_no_findings() {
+    let audit = expect(&farm("", ALL), &steady(), &[]);
+    assert!(audit.outcome.checked_anything());
+}
+
+#[test]
+fn each_code_of_permission_has_its_case() {
+    let office = "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n\
+                  [[network]]\nname = \"printers\"\ncidr = \"10.8.0.0/24\"\nroles = []\n";
+    type Case =
+        (&'static str, &'static str, (&'static str, u16), (&'static str, u16), &'static str);
+    let cases: &[Case] = &[
+        ("", "", (RDSH, 50_100), (BROKER, 20_003), ""),
+        (
+            "rdp-load-balancing = false",
+            "",
+            ("10.9.0.5", 50_100),
+            (GW, 3389),
+            "feature-off office>gw1 tcp/3389",
+        ),
+        ("", "", ("10.9.0.5", 50_100), (GW, 3389), "feature-unstated office>gw1 tcp/3389"),
+        ("", "", ("10.9.0.5", 50_100), (GW, 20_000), "port-not-in-matrix office>gw1 tcp/20000"),
+        ("", "", (BROKER, 50_100), (DC, 53), "wrong-transport broker1>dc1 tcp/53"),
+        ("", "", (BROKER, 50_100), (RDSH, 20_003), "reversed broker1>rdsh1 tcp/20003"),
+        ("", "", (BROKER, 50_100), (RDSH, 4444), "port-not-in-matrix broker1>rdsh1 tcp/4444"),
+        (
+            "",
+            "",
+            (STRANGER, 50_100),
+            (BROKER, 20_003),
+            "exposed-internal 198.51.100.7>broker1 tcp/20003",
+        ),
+        ("", "", ("10.9.0.5", 50_100), (BROKER, 20_002), "wrong-source office>broker1 tcp/20002"),
+        ("", "", (DC, 50_100), (RDSH, 4444), "no-relation dc1>rdsh1 tcp/4444"),
+        ("", "", ("10.8.0.5", 50_100), (BROKER, 4444), "no-role printers>broker1 tcp/4444"),
+        ("", "", (STRANGER, 50_100), (GW, 8080), "unknown-host 198.51.100.7>gw1 tcp/8080"),
+        // Only a name could identify this server, so the finding is not certain.
+        ("", "", (BROKER, 50_100), (STRANGER, 443), "unknown-host broker1>198.51.100.7 tcp/443 ?"),
+        ("", "", (STRANGER, 50_100), ("198.51.100.8", 80), "unknown-host *>* */*"),
+        (
+            "",
+            "[[moved-port]]\nrole = \"broker\"\ntransport = \"tcp\"\nfrom = 135\nto = 1135\n",
+            (BROKER, 50_100),
+            (RDSH, 4444),
+            "port-not-in-matrix broker1>rdsh1 tcp/4444",
+        ),
+        (
+            "",
+            "[[moved-port]]\nrole = \"rdsh-agent\"\ntransport = \"tcp\"\nfrom = 30004\nto = 31004\n",
+            (BROKER, 50_100),
+            (RDSH, 31_004),
+            "",
+        ),
+        (
+            "",
+            "[[moved-port]]\nrole = \"rdsh-agent\"\ntransport = \"tcp\"\nfrom = 30004\nto = 31004\n",
+            (BROKER, 50_100),
+            (RDSH, 30_004),
+            "port-not-in-matrix broker1>rdsh1 tcp/30004",
+        ),
+    ];
+    for (features, more, client, server, expected) in cases {
+        let mut wire = steady();
+        wire.connect(9_000, *client, *server);
+        let inventory = farm(features, &format!("{more}{office}{ALL}"));
+        let expected: Vec<&str> = [*expected].into_iter().filter(|e| !e.is_empty()).collect();
+        expect(&inventory, &wire, &expected);
+    }
+}
+
+#[test]
+fn anybody_is_a_client_where_the_inventory_says_so() {
+    let mut wire = steady();
+    wire.connect(9_000, (STRANGER, 50_100), (GW, 443));
+    wire.connect(9_100, (STRANGER, 50_101), (BROKER, 4444));
+    let any = farm("", ALL).replace("[farm]\n", "[farm]\nclients = \"any\"\n");
+    expect(&any, &wire, &["unknown-host 198.51.100.7>broker1 tcp/4444"]);
+    let listed = farm("", ALL);
+    let both =
+        ["unknown-host 198.51.100.7>broker1 tcp/4444", "unknown-host 198.51.100.7>gw1 tcp/443"];
+    expect(&listed, &wire, &both);
+}
+
+#[test]
+fn attempts_that_fail_are_missing_with_how_they_failed() {
+    let stop = |wire: &mut Wire, from: (&str, u16), to: (&str, u16), how: &str| match how {
+        "unanswered" => wire.knock(20_000, from, to),
+        "refused" => {
+            wire.tcp(20_000, from, to, SYN, 0);
+            wire.tcp(20_001, to, from, RST | ACK, 0);
+        }
+        "half-open" => {
+            wire.tcp(20_000, from, to, SYN, 0);
+            for later in [1, 1001, 3001, 7001] {
+                wire.tcp(20_000 + later, to, from, SYN | ACK, 0);
+            }
+        }
+        _ => {
+            wire.tcp(20_000, from, to, SYN, 0);
+            let (_, frame) = wire.0.last().expect("a frame").clone();
+            let mut icmp = vec![3, 13, 0, 0, 0, 0, 0, 0];
+            icmp.extend(&frame[14..42]);
+            wire.ip(20_001, "10.1.0.254", from.0, 1, &icmp);
+        }
+    };
+    for how in ["unanswered", "refused", "half-open", "rejected"] {
+        let mut wire = steady();
+        stop(&mut wire, (BROKER, 50_100), (RDSH, 30_004), how);
+        let line = format!("{how} broker1>rdsh1 tcp/30004");
+        let audit = expect(&farm("", ALL), &wire, &[&line]);
+        let row = audit.outcome.rows.iter().filter(|r| r.status.name() == "missing").count();
+        assert_eq!(row, 1, "{how}: its row is missing");
+    }
+    // The answer to a single SYN may have been lost by the capture.
+    let mut wire = steady();
+    wire.tcp(20_000, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
+    expect(&farm("", ALL), &wire, &["unanswered broker1>rdsh1 tcp/30004 ?"]);
+    // An attempt just before the end of the capture may still be answered.
+    let mut wire = steady();
+    wire.tcp(110_002, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
+    expect(&farm("", ALL), &wire, &[]);
+}
+
+#[test]
+fn silence_is_claimed_only_where_it_could_have_been_broken() {
+    // The steady traffic without the connections of the session host, which is still pinged.
+    let silent = || {
+        let mut wire = steady();
+        let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
+        wire.0.retain(|(_, f)| f[23] == 1 || !of_rdsh(f));
+        wire
+    };
+    let line = |code: &str| format!("{code} rdsh1>broker1 tcp/20003");
+    expect(&farm("", ALL), &silent(), &[&line("never-attempted")]);
+    let covers = |hosts: &str| farm("", &format!("[capture]\ncovers = [{hosts}]\n"));
+    expect(&covers("\"rdsh1\""), &silent(), &[&line("never-attempted")]);
+    let found = findings(&audit(&covers("\"dc1\""), &silent()));
+    assert!(found.contains(&line("pair-not-covered")), "{found:?}");
+    // The inventory declares no coverage and every host pings every other one, so nothing shows
+    // which switch ports are mirrored.
+    let found = findings(&audit(&farm("", ""), &silent()));
+    assert!(found.contains(&line("pair-not-covered")), "{found:?}");
+    // Two hosts that communicate only with the broker suggest that its switch port is mirrored,
+    // which is a guess.
+    let mut wire = silent();
+    for (host, port) in [("10.1.0.77", 1), ("10.1.0.78", 2)] {
+        wire.ip(30_000, host, BROKER, 1, &[8, 0, 0, 0, 0, port, 0, 1]);
+    }
+    let found = findings(&audit(&farm("", ""), &wire));
+    assert!(found.contains(&format!("{} ?", line("never-attempted"))), "{found:?}");
+    // The host does not send anything.
+    let found = findings(&audit(&farm("", ALL), &without(silent(), RDSH)));
+    assert!(found.contains(&line("host-not-seen")), "{found:?}");
+    // The capture was too short.
+    let found = findings(&audit_with(&farm("", ALL), &silent(), None));
+    assert!(found.contains(&line("window-too-short")), "{found:?}");
+    // With 20 of 1,000 frames lost, the absence cannot be assessed. With nine, it is reported.
+    let of_file =
+        |file: Vec<u8>, filter| findings(&audit_file(&farm("", ALL), &file, Some(60), filter));
+    let found = of_file(pcapng(&silent(), 20, ""), None);
+    assert!(found.contains(&line("loss-too-high")), "{found:?}");
+    let found = of_file(pcapng(&silent(), 9, ""), None);
+    assert!(found.contains(&line("never-attempted")), "{found:?}");
+    // A filter was active: the user's, or one in the capture file.
+    let found = of_file(silent().file(), Some("ip"));
+    assert!(found.contains(&line("capture-filtered")), "{found:?}");
+    let found = of_file(pcapng(&silent(), 0, "not port 53"), None);
+    assert!(found.contains(&line("capture-filtered")), "{found:?}");
+    // The capture shows only one direction of a connection.
+    let mut wire = silent();
+    wire.tcp(20_000, (RDSH, 50_100), (BROKER, 20_003), ACK, 100);
+    let found = findings(&audit(&farm("", ALL), &wire));
+    assert!(found.contains(&line("one-sided-view")), "{found:?}");
+    // A heartbeat in one direction does not make up for the missing connection, and is not itself
+    // reported as missing.
+    let mut wire = silent();
+    wire.udp(20_000, (RDSH, 50_100), (BROKER, 20_003));
+    let audit = expect(&farm("", ALL), &wire, &[&line("never-attempted")]);
+    let rows = audit.outcome.rows.iter().filter(|r| r.status.name() == "missing");
+    assert_eq!(rows.count(), 1, "the row of the heartbeat is seen");
+}
+
+#[test]
+fn quantifiers_say_which_hosts_have_to_show() {
+    let second = "[[host]]\nname = \"broker2\"\naddresses = [\"10.1.0.11\"]\nroles = [\"broker\"]\n\
+                  [[service]]\nrole = \"parallels-licensing\"\naddresses = [\"203.0.113.5\"]\n";
+    let inventory = farm("", &format!("{second}{ALL}"));
+    let mut wire = steady();
+    let broker2 = "10.1.0.11";
+    wire.connect(8_000, (broker2, 50_000), (DC, 389));
+    wire.connect(8_100, (broker2, 50_001), (DC, 88));
+    wire.udp(8_200, (broker2, 50_002), (DC, 53));
+    wire.udp(8_201, (DC, 53), (broker2, 50_002));
+    // The second broker sends until the end of the capture.
+    wire.udp(110_000, (broker2, 50_003), (DC, 53));
+    wire.udp(110_001, (DC, 53), (broker2, 50_003));
+    wire.ip(8_300, "203.0.113.5", BROKER, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+    let found = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&inventory, wire)).into_iter();
+        lines.filter(|f| !f.starts_with("trigger-not-seen")).collect()
+    };
+    // Each pair of brokers needs one connection, in either direction. The licence request may come
+    // from any broker.
+    let silent = [
+        "never-attempted any broker>any parallels-licensing tcp/443",
+        "never-attempted broker1>broker2 tcp/20001",
+        "never-attempted broker1>broker2 tcp/20030",
+    ];
+    assert_eq!(found(&wire), silent);
+    wire.connect(9_000, (broker2, 50_010), (BROKER, 20_001));
+    wire.connect(9_100, (BROKER, 50_011), (broker2, 20_030));
+    wire.connect(9_200, (BROKER, 50_012), ("203.0.113.5", 443));
+    assert_eq!(found(&wire), Vec::<String>::new());
+}
+
+#[test]
+fn a_trigger_makes_its_rows_due() {
+    let office =
+        "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
+    let inventory = farm("", &format!("{office}{ALL}"));
+    let mut wire = steady();
+    wire.session(10_000, ("10.9.0.5", 50_100), (GW, 80), 40);
+    let line = "never-attempted gw1>rdsh1 tcp/3389".to_owned();
+    let found = findings(&audit(&inventory, &wire));
+    assert!(found.contains(&line), "{found:?}");
+    // If the gateway connects to a session host during the user's session, the finding disappears.
+    let mut answered = Wire(wire.0.clone());
+    answered.session(11_000, (GW, 50_101), (RDSH, 3389), 20);
+    let found = findings(&audit(&inventory, &answered));
+    assert!(!found.iter().any(|f| f.contains("3389")), "{found:?}");
+    // A session that is too short or still in progress does not trigger any expected connection.
+    for (start, seconds) in [(10_000, 20), (70_000, 40)] {
+        let mut wire = steady();
+        wire.session(start, ("10.9.0.5", 50_100), (GW, 80), seconds);
+        let found = findings(&audit(&inventory, &wire));
+        assert!(!found.contains(&line), "{found:?}");
+        assert!(found.contains(&"trigger-not-seen gw1>rdsh1 tcp/3389".to_owned()), "{found:?}");
+    }
+}
+
+#[test]
+fn nothing_is_expected_of_a_feature_that_nobody_named() {
+    let reporting = "[[host]]\nname = \"rep1\"\naddresses = [\"10.1.0.50\"]\nroles = [\"ras-reporting\"]\n\
+                     [[host]]\nname = \"sql1\"\naddresses = [\"10.1.0.51\"]\nroles = [\"sql-server\"]\n";
+    let of = |features| findings(&audit(&farm(features, &format!("{reporting}{ALL}")), &steady()));
+    let line = |code: &str| format!("{code} rep1>sql1 tcp/1433");
+    assert!(of("").contains(&line("feature-unknown")), "{:?}", of(""));
+    assert!(of("reporting = true").contains(&line("trigger-not-seen")));
+    assert!(!of("reporting = false").iter().any(|f| f.contains("1433")));
+}
+
+/// Data that cannot be read may contain the traffic that seems to be missing.
+#[test]
+fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut wire = steady();
+    wire.0.retain(|(_, frame)| frame[23] == 1 || !(frame[26..30] == rdsh || frame[30..34] == rdsh));
+    let mut file = wire.file();
+    let missed = |file: &[u8]| -> Vec<String> {
+        let lines = findings(&audit_file(&farm("", ALL), file, Some(60), None)).into_iter();
+        lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
+    };
+    assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    // The last record is truncated: the capture was interrupted there, and nothing before it is
+    // missing.
+    let mut cut = file.clone();
+    cut.truncate(file.len() - 5);
+    assert_eq!(missed(&cut), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    // Invalid data follows the last record.
+    file.extend([0xff; 40]);
+    assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
+}
+
+/// An absence claim is certain only if the host itself was present long enough.
+#[test]
+fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
+    let missed = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&farm("", ALL), wire)).into_iter();
+        lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
+    };
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let speaks = |frame: &[u8]| frame[26..30] == rdsh;
+    let mut wire = steady();
+    wire.0.retain(|(_, frame)| frame[23] == 1 || !(speaks(frame) || frame[30..34] == rdsh));
+    assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    wire.0.retain(|(ms, frame)| !speaks(frame) || *ms > 80_000);
+    assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
+    // Packets that any host could forge in its name do not extend its presence.
+    wire.claim(0, RDSH, 9);
+    wire.udp(1, (RDSH, 137), ("10.1.0.255", 137));
+    assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
+}
+
+/// Traffic that may be hidden in other traffic is not certainly absent.
+#[test]
+fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let silent = || {
+        let mut wire = steady();
+        wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
+        wire
+    };
+    let missed = |wire: &Wire| -> (Vec<String>, String) {
+        let audit = audit(&farm("", ALL), wire);
+        let lines = findings(&audit).into_iter();
+        let explainer = audit.explainer().expect("it was judged");
+        let findings = audit.outcome.findings().iter();
+        let mut of = findings.filter(|f| f.code().name() == "never-attempted");
+        let trace = of.next().map(|f| explainer.trace(f).join("\n")).unwrap_or_default();
+        (lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect(), trace)
+    };
+    assert_eq!(missed(&silent()).0, ["never-attempted rdsh1>broker1 tcp/20003"]);
+    let mut cases: Vec<(Wire, &str)> = Vec::new();
+    // IPsec between the two hosts.
+    let mut wire = silent();
+    wire.ip(20_000, RDSH, BROKER, 50, &[0; 40]);
+    cases.push((wire, "exchanged IP protocol 50"));
+    // A later fragment of a datagram whose first fragment is missing.
+    let mut wire = silent();
+    wire.ip(20_000, RDSH, BROKER, 6, &[0; 40]);
+    let last = wire.0.len() - 1;
+    wire.0[last].1[20..22].copy_from_slice(&[0, 5]);
+    cases.push((wire, "fragments whose first fragment is not in the capture"));
+    // An internal host that is not listed uses the service. It may be the host under another
+    // address.
+    let mut wire = silent();
+    wire.connect(20_000, ("10.1.0.31", 50_100), (BROKER, 20_003));
+    cases.push((wire, "10.1.0.31, which has no role in the inventory, used the same service"));
+    // The server was present only for a moment.
+    let mut wire = silent();
+    let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
+    wire.0.retain(|(ms, f)| *ms < 30_000 || f[26..30] != broker);
+    cases.push((wire, "broker1 "));
+    for (wire, reason) in cases {
+        let (found, trace) = missed(&wire);
+        assert_eq!(found, ["never-attempted rdsh1>broker1 tcp/20003 ?"], "{reason}");
+        assert!(trace.contains(reason), "{reason}: {trace}");
+    }
+}
+
+/// If the capture does not show any packets to a client, its requests cannot be reported as
+/// unanswered.
+#[test]
+fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody() {
+    let asks = |wire: &mut Wire| {
+        for number in 0..40 {
+            let query = support::wire::dns(number, &["a.example"], "10.1.0.1");
+            let at = 30_000 + u64::from(number) * 100;
+            wire.datagram(at, (BROKER, 50_200 + number), (DC, 53), &query[0]);
+        }
+    };
+    let unanswered = |wire: &Wire| {
+        findings(&audit(&farm("", ALL), wire))
+            .into_iter()
+            .filter(|f| f.starts_with("unanswered"))
+            .count()
+    };
+    let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut wire = steady();
+    wire.0.retain(|(ms, _)| !(5_300..5_302).contains(ms));
+    asks(&mut wire);
+    assert_eq!(unanswered(&wire), 1);
+    // No packets to the client are visible, although it acknowledges data.
+    wire.0.retain(|(_, frame)| frame[30..34] != broker);
+    wire.tcp(20_000, (BROKER, 50_100), (DC, 389), ACK, 100);
+    assert_eq!(unanswered(&wire), 0);
+}
+
+/// If a host acknowledges data from its peer that is not in the capture, a reply may also be
+/// missing from the capture.
+#[test]
+fn what_a_peer_acknowledges_unseen_keeps_his_silence_from_being_claimed() {
+    let unanswered = |wire: &Wire| {
+        let lines = findings(&audit(&farm("", ALL), wire)).into_iter();
+        lines.filter(|f| f.starts_with("unanswered rdsh1>broker1")).count()
+    };
+    let ends = [[10, 1, 0, 30], [10, 1, 0, 10]];
+    let mut wire = steady();
+    wire.0.retain(|(_, f)| {
+        f[23] == 1
+            || !(ends.contains(&f[26..30].try_into().unwrap_or_default())
+                && ends.contains(&f[30..34].try_into().unwrap_or_default()))
+    });
+    wire.knock(20_000, (RDSH, 50_100), (BROKER, 20_003));
+    assert_eq!(unanswered(&wire), 1);
+    wire.tcp(21_000, (RDSH, 50_101), (BROKER, 445), ACK, 100);
+    assert_eq!(unanswered(&wire), 0);
+}
+
+#[test]
+fn a_silent_role_is_claimed_where_silence_can_be() {
+    let told = |audit: &Audit| -> Vec<String> {
+        findings(audit).into_iter().filter(|f| f.starts_with("silent-role")).collect()
+    };
+    // The domain controller sends no traffic of its role but is pinged.
+    let dc = DC.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut wire = steady();
+    wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == dc || f[30..34] == dc));
+    // All pairs are covered, so connections that a broker does not attempt are findings about the
+    // broker only.
+    let audit_of = |wire: &Wire, dropped| {
+        audit_file(&farm("", ALL), &pcapng(wire, dropped, ""), Some(60), None)
+    };
+    assert!(
+        told(&audit_of(&wire, 0))
+            .iter()
+            .any(|f| f.starts_with("silent-role dc1") && !f.ends_with('?'))
+    );
+    assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "lost frames may be the missing ones");
+    // A part of the capture cannot be read.
+    let mut file = pcapng(&wire, 0, "");
+    file.extend([0xff; 40]);
+    let part = told(&audit_file(&farm("", ALL), &file, Some(60), None));
+    assert!(part.contains(&"silent-role dc1>dc1 / ?".to_owned()), "{part:?}");
+    wire.0.retain(|(ms, f)| *ms < 1_000 || f[26..30] != dc);
+    let told = told(&audit_of(&wire, 0));
+    assert!(told.iter().all(|f| !f.starts_with("silent-role dc1") || f.ends_with('?')), "{told:?}");
+}
+
+#[test]
+fn a_virtual_address_counts_for_its_holders() {
+    let halb = |name: &str, last: u8, more: &str| {
+        format!(
+            "[[host]]\nname = \"{name}\"\naddresses = [\"10.1.0.{last}\"]\nroles = [\"halb\"]\n{more}"
+        )
+    };
+    let halbs = halb("halb1", 41, "")
+        + &halb("halb2", 42, "")
+        + &halb("vip", 40, "held-by = [\"halb1\", \"halb2\"]\n");
+    let office =
+        "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
+    let inventory = farm("", &format!("{halbs}{office}{ALL}"));
+    let mut wire = steady();
+    wire.session(10_000, ("10.9.0.5", 50_100), ("10.1.0.40", 80), 40);
+    for (halb, second) in
+        [("10.1.0.41", 0), ("10.1.0.42", 0), ("10.1.0.41", 110), ("10.1.0.42", 110)]
+    {
+        wire.ip(second * 1000, halb, GW, 1, &[8, 0, 0, 0, 0, 9, 0, 1]);
+    }
+    let silent = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&inventory, wire)).into_iter();
+        lines.filter(|f| f.contains("halb") && f.contains("gw1")).collect()
+    };
+    // Neither holder forwards a session to the shared address.
+    assert_eq!(
+        silent(&wire),
+        ["never-attempted halb1>gw1 tcp/80", "never-attempted halb2>gw1 tcp/80"]
+    );
+    // It is enough that one of the holders forwards it.
+    wire.session(11_000, ("10.1.0.41", 50_101), (GW, 80), 20);
+    assert_eq!(silent(&wire), Vec::<String>::new());
+}
+
+#[test]
+fn many_ports_many_clients_and_floods_are_one_finding_each() {
+    let mut wire = steady();
+    for port in 0..12 {
+        wire.connect(9_000 + u64::from(port) * 10, (DC, 40_000 + port), (RDSH, 4_000 + port));
+    }
+    for client in 1..=12 {
+        let client = format!("198.51.100.{client}");
+        wire.connect(10_000, (&client, 50_000), (GW, 8080));
+    }
+    for network in 1..=120 {
+        let client = format!("203.0.{network}.9");
+        wire.connect(11_000, (&client, 50_000), (GW, 8081));
+    }
+    let expected = [
+        "no-relation dc1>rdsh1 tcp/*",
+        "unknown-host 198.51.100.0/24>gw1 tcp/8080",
+        "unknown-host many networks>gw1 tcp/8081",
+    ];
+    let audit = expect(&farm("", ALL), &wire, &expected);
+    let counts: Vec<u64> = audit
+        .explainer()
+        .expect("it was judged")
+        .all()
+        .filter(|f| f.severity.name() != "info")
+        .map(|f| f.count)
+        .collect();
+    let mut sorted = counts.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [12, 12, 120], "{counts:?}");
+}
+
+#[test]
+fn each_grade_of_direction_has_its_case() {
+    type Case = (&'static str, (&'static str, u16), (&'static str, u16), u64);
+    let cases: &[Case] = &[
+        ("handshake", (GW, 50_000), (BROKER, 20_002), 0),
+        ("syn-ack", (DC, 50_020), (BROKER, 5555), 1),
+        ("syn", (GW, 50_100), (BROKER, 4444), 0),
+        ("protocol", (GW, 1), (BROKER, 8), 0),
+        // A handshake in the steady traffic proves that the broker serves port 20003.
+        ("service", (DC, 50_050), (BROKER, 20_003), 1),
+        // Both ports are in the same class, but only one orientation has a row.
+        ("matrix", (GW, 20_500), (RDSH, 3389), 1),
+        ("ports", (DC, 50_100), (RDSH, 4444), 1),
+        ("first", (DC, 50_200), (RDSH, 50_300), 1),
+        ("unknown", (DC, 50_400), (RDSH, 50_500), 0),
+    ];
+    let mut wire = steady();
+    for &(grade, client, server, later) in cases {
+        match grade {
+            "handshake" | "protocol" => {}
+            "syn" => wire.knock(9_000, client, server),
+            "syn-ack" => {
+                wire.tcp(9_000, server, client, SYN | ACK, 0);
+                wire.tcp(9_001, client, server, ACK, 100);
+            }
+            _ => {
+                wire.tcp(9_000, client, server, ACK, 100);
+                wire.tcp(9_000 + later, server, client, ACK, 100);
+            }
+        }
+    }
+    let audit = audit(&farm("", ALL), &wire);
+    for &(grade, client, server, _) in cases {
+        let of = |c: &&rasaudit::conversation::Conversation| {
+            let ends = [c.subject.client.to_string(), c.subject.server.to_string()];
+            let here = ends.iter().all(|end| end == client.0 || end == server.0);
+            here && [client.1, server.1].contains(&c.subject.port)
+        };
+        let list = audit.outcome.conversations.list.iter().filter(of);
+        let found: Vec<_> = list.map(|c| (c.grade.name(), c.subject.client.to_string())).collect();
+        // Without evidence for either side, either one may be shown as the client.
+        let one = found.iter().any(|(g, c)| *g == grade && (grade == "unknown" || c == client.0));
+        assert!(one, "{grade}: {found:?}");
+    }
+    let names: Vec<&str> = cases.iter().map(|case| case.0).collect();
+    assert_eq!(names, rasaudit::conversation::DirectionEvidence::NAMES);
+}
+
+/// An attacker chooses source ports. This must not make a violation count as documented for
+/// certain.
+#[test]
+fn a_chosen_source_port_documents_nothing_for_certain() {
+    // The connection is older than the capture, so only the ports and the matrix indicate its
+    // direction. The session host sends from port 443 to a port of its own choice.
+    let mut wire = steady();
+    for ms in [9_000, 9_010] {
+        wire.tcp(ms, (RDSH, 443), (DC, 50_100), ACK, 100);
+        wire.tcp(ms + 1, (DC, 50_100), (RDSH, 443), ACK, 100);
+    }
+    let audit = audit(&farm("", ALL), &wire);
+    let forged = audit.outcome.conversations.list.iter().zip(&audit.outcome.judged);
+    let forged: Vec<_> = forged.filter(|(c, _)| c.grade.is_guess()).collect();
+    assert!(!forged.is_empty());
+    for (c, j) in forged {
+        let documented = j.verdict().name() == "documented";
+        assert!(!(documented && j.doubts.certain()), "{:?}", c.subject);
+    }
+    // The same applies if a SYN-ACK is injected into a connection from before the capture, and the
+    // other side replies with a challenge ACK.
+    let mut wire = steady();
+    wire.tcp(8_000, (RDSH, 3389), (GW, 4444), ACK, 100);
+    wire.tcp(8_001, (GW, 4444), (RDSH, 3389), ACK, 100);
+    wire.tcp(9_000, (RDSH, 3389), (GW, 4444), SYN | ACK, 0);
+    wire.tcp(9_001, (GW, 4444), (RDSH, 3389), ACK, 0);
+    let judged = self::audit(&farm("", ALL), &wire);
+    let mut all = judged.outcome.conversations.list.iter().zip(&judged.outcome.judged);
+    let (c, j) = all.find(|(c, _)| [3389, 4444].contains(&c.subject.port)).expect("it is there");
+    assert!(c.grade.is_guess() && !j.doubts.certain(), "{} {:?}", c.grade, c.subject);
+    // A handshake proves the direction, regardless of the ports.
+    let mut wire = steady();
+    wire.connect(9_000, (DC, 20_003), (RDSH, 4444));
+    expect(&farm("", ALL), &wire, &["no-relation dc1>rdsh1 tcp/4444"]);
+}

@@ -1,0 +1,51 @@
+//! Tests that are slow or need root, namespaces or other programs. Tests whose needs are not met are
+//! ignored, unless `RASAUDIT_REQUIRE_LAB` (or `_TSHARK`, `_VALGRIND`) is set, as in CI.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[macro_use]
+#[path = "../support/harness.rs"]
+mod harness;
+
+mod accuracy;
+mod captures;
+mod instructions;
+mod lab;
+mod live;
+mod sandbox;
+mod services;
+mod tshark;
+mod watch;
+
+// Parts of these files are slow or need other programs.
+#[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
+#[path = "../it/damage.rs"]
+mod damage;
+#[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
+#[path = "../it/evidence.rs"]
+mod evidence;
+#[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
+#[path = "../it/links.rs"]
+mod links;
+#[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
+#[path = "../it/order_free.rs"]
+mod order_free;
+
+fn main() -> std::process::ExitCode {
+    harness::run(&[
+        accuracy::TESTS,
+        captures::TESTS,
+        instructions::TESTS,
+        lab::TESTS,
+        live::TESTS,
+        sandbox::TESTS,
+        services::TESTS,
+        tshark::TESTS,
+        watch::TESTS,
+        damage::TESTS,
+        evidence::TESTS,
+        links::TESTS,
+        order_free::TESTS,
+    ])
+}

@@ -1,0 +1,106 @@
+//! A test harness that shows tests as ignored if this machine lacks what they need.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+
+/// A test with its needs.
+#[derive(Clone, Copy)]
+pub struct LabTest {
+    /// The module of the test, with the name of the crate.
+    pub module: &'static str,
+    /// The name of the function.
+    pub name: &'static str,
+    /// The test, which panics if it fails.
+    pub run: fn(),
+    /// What it needs of the machine.
+    pub needs: &'static [Need],
+}
+
+/// What a test may need of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(dead_code, reason = "each test program uses a part")]
+pub enum Need {
+    /// Root, network namespaces, and programs that send frames.
+    Namespaces,
+    /// Namespaces and the programs of the lab farm.
+    Farm,
+    /// Namespaces and real services.
+    Services,
+    /// tshark.
+    Tshark,
+    /// valgrind.
+    Valgrind,
+    /// strace.
+    Strace,
+    /// faketime.
+    Faketime,
+    /// node, Chromium and the node modules of `tests/browser`.
+    Browser,
+    /// The folder `RASAUDIT_CAPTURES` with captures that are not part of the project.
+    Captures,
+}
+
+impl Need {
+    /// Returns whether the machine has what is needed. Tests that CI requires always run, and fail
+    /// if it has not.
+    fn is_met(self) -> bool {
+        let required = |name: &str| std::env::var_os(format!("RASAUDIT_REQUIRE_{name}")).is_some();
+        let has = |program: &str| sh(&format!("command -v {program}"));
+        match self {
+            Self::Namespaces => required("LAB") || has("tcpreplay") && has("nft") && namespaces(),
+            Self::Farm | Self::Services => required("LAB") || namespaces(),
+            Self::Strace => required("LAB") || has("strace"),
+            Self::Faketime => required("LAB") || has("faketime"),
+            Self::Tshark => required("TSHARK") || has("tshark"),
+            Self::Valgrind => required("VALGRIND") || has("valgrind"),
+            Self::Browser => {
+                let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/node_modules");
+                required("BROWSER") || has("node") && has("chromium") && Path::new(modules).is_dir()
+            }
+            Self::Captures => std::env::var_os("RASAUDIT_CAPTURES").is_some(),
+        }
+    }
+}
+
+fn sh(command: &str) -> bool {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let run = Command::new("sh").args(["-c", command]).env("PATH", path).output();
+    run.is_ok_and(|run| run.status.success())
+}
+
+/// Returns whether network namespaces can be made.
+fn namespaces() -> bool {
+    sh("n=ras-need-$$; ip netns add $n && ip netns del $n")
+}
+
+/// Lists the tests of a file, each with its needs. A test that is not listed is reported as dead
+/// code.
+macro_rules! lab_tests {
+    ($($name:ident: [$($need:ident),*],)*) => {
+        pub const TESTS: &[crate::harness::LabTest] = &[$(crate::harness::LabTest {
+            module: module_path!(),
+            name: stringify!($name),
+            run: $name,
+            needs: &[$(crate::harness::Need::$need),*],
+        }),*];
+    };
+}
+
+/// Runs those of the tests that the arguments select.
+pub fn run(files: &[&[LabTest]]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut met: BTreeMap<Need, bool> = BTreeMap::new();
+    let trials = files.concat().into_iter().map(|test| {
+        let module = test.module.split_once("::").map_or("", |(_, module)| module);
+        let trial = Trial::test(format!("{module}::{}", test.name), move || {
+            (test.run)();
+            Ok(())
+        });
+        let mut is_met = |need: &Need| *met.entry(*need).or_insert_with(|| need.is_met());
+        trial.with_ignored_flag(!test.needs.iter().all(&mut is_met))
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
