@@ -1,8 +1,8 @@
 //! Passes the commit and its date to the program, for `rasaudit --version` only. Reports state just
 //! the version, so they do not change with every commit.
 //!
-//! The date is that of the commit, not of the build, so two builds of a commit have the same bytes.
-//! If the commit is unknown, `--version` prints the version only.
+//! The date is the commit's, not the build's, so two builds of one commit are identical byte for
+//! byte. If the commit is unknown, `--version` prints the version only.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn main() {
     println!("cargo:rustc-env=RASAUDIT_VERSION={version}");
 }
 
-/// Parses a hash, which a time may follow.
+/// Parses a commit hash, optionally followed by the time of the commit.
 fn commit(words: &str) -> Option<Commit> {
     let mut words = words.split_whitespace();
     let hash = words
@@ -33,7 +33,7 @@ fn commit(words: &str) -> Option<Commit> {
     Some((hash.to_owned(), words.next().and_then(|time| time.parse().ok())))
 }
 
-/// Returns the commit from the environment.
+/// Returns the commit that the environment variable `RASAUDIT_COMMIT` states, if it is set.
 fn stated() -> Option<Commit> {
     commit(&env::var("RASAUDIT_COMMIT").ok()?)
 }
@@ -60,7 +60,7 @@ fn checked_out() -> Option<Commit> {
     if fs::canonicalize(root).ok()? != env::current_dir().ok()?.canonicalize().ok()? {
         return None;
     }
-    // Both change when another commit is checked out; the second also when one is made.
+    // Both files change when another branch is checked out, and `logs/HEAD` also with each commit.
     for file in ["HEAD", "logs/HEAD"] {
         let path = git(&["rev-parse", "--git-path", file])?;
         if Path::new(&path).exists() {

@@ -19,7 +19,7 @@ LIMIT = int(os.environ.get("LIMIT", "300"))
 
 def measured(command, allowed):
     """Returns CPU seconds, wall-clock seconds, peak MiB and standard error. Each command has its own parent process, so
-    that the resource usage of children is that of this command. Returns None after LIMIT seconds."""
+    that the usage of that process's children is the usage of the command. Returns None after LIMIT seconds."""
     code = (
         "import os,resource,subprocess,sys,time\n"
         "t=time.monotonic();p=subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,stderr=subprocess.PIPE,text=True)\n"

@@ -22,7 +22,7 @@ inside() { ip netns exec "$space" "$@"; }
 live() { inside "$program" live span -i fixtures/farm-healthy/inventory.toml --out "$scratch/out" "$@"; }
 chmod -R go-w fixtures/farm-healthy
 
-# Prints the ID of a process with this name in our namespace.
+# Prints the ID of the process with this name in the network namespace of this script.
 pid_of() {
     for pid in $(ip netns pids "$space"); do
         [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = "$1" ] && echo "$pid"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures the page of a large audit: the CPU time to write it, its size, and the time until it can be used in a browser.
+# Measures the HTML report of a large audit: the CPU time to write it, its size, and how soon a browser can use it.
 # Needs node, Chromium and the packages that `make need-test` installs.
 set -eu
 cd "$(dirname "$0")/.."

@@ -86,7 +86,7 @@ fn families(c: &mut Criterion) {
     group.finish();
 }
 
-/// Measures decoding of the healthy farm, for comparison with single link types.
+/// Measures decoding of the healthy farm, for comparison with individual link types.
 fn decoding(c: &mut Criterion) {
     let batches = batches(&fixture("farm-healthy/span.pcap"));
     let frames: usize = batches.iter().map(|b| b.frames.len()).sum();

@@ -40,7 +40,8 @@ for path in sorted(ROOT.glob("fixtures/**/*.pcap*")):
                 put("decode", bytes([LINKS.index(link), 0, 0, 0]) + record[16:])
     put("tables", small)
     if path.parent.name == "services":
-        # The payload of each IPv4 frame, whatever its ports, for every kind of carrier that the target knows.
+        # The payload of each IPv4 frame, whatever its ports, once for each kind of packet that the
+        # target can put it into.
         for record in records(data):
             frame = record[16:]
             if frame[12:14] == b"\x08\x00":

@@ -1,10 +1,10 @@
 #!/bin/bash
 # build.sh WORK: builds the program twice for x86-64 Linux: WORK/static/rasaudit, which needs no
-# library of the system, and WORK/dynamic/rasaudit, which uses the system's C library and libpcap.
+# shared library, and WORK/dynamic/rasaudit, which uses the system's glibc and libpcap.
 #
-# Both use glibc, because its allocator is much faster than musl's. The dynamic one is for the Debian
-# package: there libpcap and glibc get their fixes from the distribution, and names are looked up in
-# all ways that the system has.
+# Both use glibc, because its allocator is much faster than musl's. The Debian package contains the
+# dynamic one, so that the distribution's fixes for glibc and libpcap apply, and names can be looked
+# up through any NSS module.
 set -eu
 umask 022
 [ $# -eq 1 ] || { echo "usage: build.sh WORK" >&2; exit 2; }
@@ -16,8 +16,8 @@ triple=x86_64-unknown-linux-gnu
 packaging/libpcap.sh "$work/libpcap"
 cargo fetch --locked --quiet --target "$triple"
 
-# Panic messages name source files. Without their folder on this machine, two builds of a commit are
-# the same bytes.
+# Panic messages contain the paths of source files. Replacing the folder of this machine in them
+# makes two builds of a commit identical.
 flags=
 for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
     flags="$flags--remap-path-prefix=$sources=crates"
@@ -36,8 +36,9 @@ flags=$(printf %s "$flags" | sed "s/\(.\)--remap/\1$separator--remap/g")
 # it would read /dev/urandom, which an empty folder or container does not have.
 static='--cfg=getrandom_backend="linux_getrandom"'$separator-Ctarget-feature=+crt-static
 
-# Most of the time goes to linking, which uses one processor, so both are built at the same time. Each
-# is a process group of its own, so that no compiler is left running when this script is stopped.
+# Most of the time goes to linking, which uses one processor, so both are built at the same time.
+# Each build has its own process group, so that no compiler is left running when this script is
+# stopped.
 set -m
 jobs=()
 stop() {

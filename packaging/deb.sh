@@ -1,6 +1,6 @@
 #!/bin/sh
-# deb.sh PROGRAM PARTS OUT: makes a Debian package in the folder OUT. PROGRAM is the dynamic binary;
-# PARTS holds man/, completions/ and notices-dynamic, as dist.sh makes them.
+# deb.sh PROGRAM PARTS OUT: makes a Debian package in the folder OUT. PROGRAM is the dynamic binary.
+# PARTS contains man/, completions/ and notices-dynamic, which dist.sh creates.
 set -eu
 umask 022
 [ $# -eq 3 ] || { echo "usage: deb.sh PROGRAM PARTS OUT" >&2; exit 2; }
@@ -36,7 +36,8 @@ find docs -name '*.md' | while read -r page; do put 644 "$page" "$doc/$page"; do
 put 644 docs/page.png $doc/docs/page.png
 put 644 src/policy/template.toml $doc/examples/inventory.toml
 
-# The libraries that the program names, with the least versions that have what it uses.
+# The dependencies: the libraries that the program is linked with, each with the lowest version that
+# has the symbols that it uses.
 mkdir -p "$scratch/debian"
 printf 'Source: rasaudit\n\nPackage: rasaudit\nArchitecture: amd64\n' > "$scratch/debian/control"
 depends=$(cd "$scratch" && dpkg-shlibdeps -O "$tree/usr/bin/rasaudit" 2> /dev/null | sed -n 's/^shlibs:Depends=//p')
@@ -50,5 +51,5 @@ echo /etc/default/rasaudit > "$control/conffiles"
 (cd "$tree" && find . -path ./DEBIAN -prune -o -type f -printf '%P\n' | LC_ALL=C sort |
     xargs -d '\n' md5sum > DEBIAN/md5sums)
 chmod 644 "$control/control" "$control/conffiles" "$control/md5sums"
-# dpkg-deb takes the times of files from SOURCE_DATE_EPOCH where they are later.
+# dpkg-deb lowers the times of files that are later than SOURCE_DATE_EPOCH, if that is set.
 dpkg-deb --root-owner-group -Zxz --build "$tree" "$out/rasaudit_${version}_amd64.deb" > /dev/null

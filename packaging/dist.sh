@@ -1,10 +1,10 @@
 #!/bin/bash
-# dist.sh build|check|all: builds what is published in target/dist, and checks it: on a bare Debian,
-# and in a folder that contains only the program.
+# dist.sh build|check|all: builds the release files in target/dist and checks them, on a minimal
+# Debian system and in a chroot that contains only the program.
 #
-# Building needs Debian 12: apt-get (the source of libpcap), dpkg-dev, flex, bison. Checking needs
-# root, because the programs run in chroots. The work folder is dist-work in the target folder; later
-# runs find libpcap, the crates and the bare Debian there.
+# Building needs Debian 12: apt-get (for libpcap's sources), dpkg-dev, flex, bison. Checking needs
+# root, because the programs run in chroots. The work folder is dist-work in the target folder.
+# Later runs reuse libpcap, the crates and the Debian system in it.
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
@@ -17,13 +17,13 @@ name=rasaudit-$version-x86_64-linux
 deb=rasaudit_${version}_amd64.deb
 crate=rasaudit-$version.crate
 
-# The time of the commit, so that the same commit gives the same bytes.
+# The time of the commit, so that two builds of it are identical.
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null ||
     awk '$2 ~ /^[0-9]+$/ { print $2; found = 1 } END { exit !found }' packaging/commit ||
     stat -c %Y Cargo.toml)}
 
 step() { printf '  %-50s' "$1"; began=$SECONDS; }
-# Says that a check is left out, and why.
+# Prints that a check is skipped, and why.
 skipped() { printf '  %-50sskipped: %s\n' "$1" "$2"; }
 ok() { printf 'ok (%s s)%s\n' $((SECONDS - began)) "${1:+, $1}"; }
 fail() { printf 'FAILED\n%s\n' "$*" >&2; exit 1; }
@@ -67,8 +67,8 @@ build() {
     ok "$(cd "$dist" && stat -c '%n %s' -- *.deb *.tar.gz *.crate | tr '\n' ' ')"
 }
 
-# Makes the source package of the commit. It is made from an archive of git, because git writes the
-# commit and its date into packaging/commit there: a package that cargo makes from a checkout lacks
+# Makes the source package of the commit, from the output of `git archive`, which writes the commit
+# and its date into packaging/commit. A package that cargo makes from a checkout does not contain
 # the date.
 source_package() {
     local sources=$PWD
@@ -112,7 +112,8 @@ clean() {
     rm -rf --one-file-system "$scratch"
 }
 
-# Audits a fixture in a chroot as a plain user, and compares the findings with the expected ones.
+# Audits a fixture in a chroot as an unprivileged user, and compares the findings with the expected
+# ones.
 audit_in() {
     local root=$1 program=$2 code=0
     mkdir -p "$root/fixture"
@@ -148,7 +149,8 @@ check_static() {
     ok
 }
 
-# Makes a bare Debian once, with the packages that the .deb depends on in apt's cache.
+# Creates a minimal Debian system with the dependencies of the .deb in apt's cache. It is reused
+# until these dependencies change.
 bare() {
     local depends
     depends=$(dpkg-deb -f "$dist/$deb" Depends)
@@ -229,8 +231,8 @@ check_pages() {
     ok
 }
 
-# The source package is small, and a build of it states the commit and the date as the program does.
-# The program itself is not built again: its build script is what reads them.
+# Checks that the source package is small, and that a build of it reports the same commit and date
+# as the program. Only its build script is run, because that script determines both.
 check_source() {
     step 'the source package is small and knows its commit'
     local size told
@@ -250,7 +252,7 @@ check_unit() {
         return
     }
     step 'the systemd unit is valid'
-    # The unit names the program where the package puts it, which is not on this system.
+    # The unit contains the path of the installed program, which does not exist on this system.
     local told
     sed "s|/usr/bin/rasaudit|$dist/rasaudit|" 'packaging/rasaudit@.service' > "$scratch/rasaudit@eth1.service"
     told=$(timeout 60 systemd-analyze verify --man=no "$scratch/rasaudit@eth1.service" 2>&1) || fail "$told"

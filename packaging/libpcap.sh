@@ -1,18 +1,18 @@
 #!/bin/sh
-# libpcap.sh DIR: builds DIR/lib/libpcap.a, which needs nothing but the C library, from Debian's own
-# source package, and copies its licence to DIR/libpcap-licence.
+# libpcap.sh DIR: builds DIR/lib/libpcap.a, which needs only the C library, from Debian's source
+# package, and copies its licence to DIR/libpcap-licence.
 #
-# Debian's libpcap.a calls D-Bus, which exists only as a shared library there, so a static program
-# cannot use it. What is switched off here captures from USB, Bluetooth, RDMA adapters and D-Bus.
-# rasaudit reads Ethernet interfaces only, so nothing is missed.
+# Debian's own libpcap.a needs D-Bus, which Debian has only as a shared library, so a static program
+# cannot be linked with it. The options below disable the capture from USB, Bluetooth, RDMA adapters
+# and D-Bus, which carry no farm traffic.
 set -eu
 umask 022
 [ $# -eq 1 ] || { echo "usage: libpcap.sh DIR" >&2; exit 2; }
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 
-# The sources come from where the packages of this machine come from. Its own lists seldom name
-# sources, so a private list asks the same mirrors for them.
+# Fetches the sources from the mirrors that this machine's apt uses. Its configuration seldom
+# includes source packages, so a separate list adds them.
 list=$dir/apt
 rm -rf "$list"
 trap 'rm -rf "$list"' EXIT
@@ -20,7 +20,7 @@ trap 'exit 130' INT TERM
 mkdir -p "$list/lists/partial" "$list/cache/archives/partial"
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -s "$keys" ] && signed="[signed-by=$keys] " || signed=
-# apt replaces what is in the brackets, not the shell.
+# apt expands these variables, not the shell.
 # shellcheck disable=SC2016
 apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
     'Identifier: Packages' 'Origin: Debian' 'Component: main' | sort -u |
@@ -50,7 +50,7 @@ rm -rf "$dir/source" "${dir:?}/lib" "$dir/version"
 mkdir -p "$dir/source" "$dir/lib"
 (cd "$dir/source" && apt source "libpcap=$version" > "$dir/log" 2>&1) || { cat "$dir/log" >&2; exit 1; }
 cd "$dir/source"/libpcap-*/
-# Paths of this machine do not belong into the library.
+# Keep the paths of this machine out of the library.
 export CFLAGS="-O2 -g0 -fPIC -ffile-prefix-map=$PWD=libpcap"
 {
     ./configure --disable-shared --disable-dbus --disable-rdma --disable-usb --disable-bluetooth \

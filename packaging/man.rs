@@ -2,8 +2,8 @@
 //!
 //! `cargo run --example man -- DIR`
 //!
-//! They are made from the same definitions as `--help`, by an example, so that the program itself
-//! does not carry what makes them.
+//! They are generated from the same definitions as `--help`. The generator is an example, so that
+//! the program itself does not contain it.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -36,7 +36,8 @@ fn write_page(command: &Command, version: &str, folder: &Path) -> io::Result<()>
     fs::write(folder.join(man.get_filename()), with_lines(&String::from_utf8_lossy(&page)))
 }
 
-/// Returns a page whose examples keep their lines, which a page would otherwise fill.
+/// Renames the section EXTRA of a page to EXAMPLES and keeps its line breaks, which `man` would
+/// otherwise remove.
 fn with_lines(page: &str) -> String {
     let Some((before, examples)) = page.split_once(".SH EXTRA\n") else {
         return page.to_owned();

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the licences of everything that is in the binary.
+"""Writes the licences of all software that the binary contains.
 
-    notices.py OUT                      of the crates
-    notices.py OUT --static LIBPCAP     also of the libraries that the static binary contains;
+    notices.py OUT                      licences of the crates
+    notices.py OUT --static LIBPCAP     also licences of the libraries in the static binary;
                                         LIBPCAP is the folder that libpcap.sh made
 
-Crates are those that the program is linked from on x86-64 Linux, and the macro crates that write
-parts of its code. What only tests and build scripts use is not in the binary. The script fails if a
-crate states no licence, or if there is no text for it.
+The crates are those that the program is linked with on x86-64 Linux, and the macro crates that
+generate parts of its code. Crates that only tests and build scripts use are not in the binary. The
+script fails if a crate does not state a licence, or if the text of its licence is missing.
 """
 
 import argparse
@@ -37,9 +37,9 @@ def cargo(*arguments):
 
 
 def linked():
-    """Returns name and version of every crate in the binary, without our own."""
-    # Of cargo's two lists only this one leaves out what only tests switch on. Below a macro crate
-    # it goes on to what the macro itself is made of, which does not reach the binary.
+    """Returns the name and version of every crate in the binary, except rasaudit itself."""
+    # Unlike `cargo metadata`, `cargo tree` leaves out optional crates that only tests enable. It also
+    # lists the dependencies of macro crates, which are not in the binary and are skipped here.
     lines = cargo("tree", "--edges", "normal", "--target", TRIPLE, "--prefix", "depth", "--no-dedupe",
                   "--format", " {p}").splitlines()
     found, inside = set(), None
@@ -58,7 +58,7 @@ def texts(package):
     """Returns the licence texts of a crate."""
     folder = pathlib.Path(package["manifest_path"]).parent
     files = [file for file in sorted(folder.iterdir()) if NAMES.fullmatch(file.name)]
-    # Some crates have a folder of texts.
+    # Some crates have a folder that contains the texts.
     files = [inner for file in files for inner in (sorted(file.iterdir()) if file.is_dir() else [file])]
     stated = package.get("license_file")
     if stated and (folder / stated).is_file() and folder / stated not in files:
@@ -70,19 +70,19 @@ def texts(package):
 
 
 def substitute(package):
-    """Returns a text for a crate that comes without one."""
-    # Texts that the crate's repository has, and its package has not.
+    """Returns the licence text of a crate whose package does not contain one."""
+    # packaging/licences contains texts for crates whose packages lack them.
     kept = ROOT / "packaging" / "licences" / package["name"]
     if kept.is_file():
         return [kept]
-    # This text is the same for everybody: it names no holder.
+    # This text is the same for all crates, because it does not name the copyright holder.
     if "Apache-2.0" in re.split(r"[\s/()]+", package["license"]) and " AND " not in package["license"]:
         return [ROOT / "LICENSE-APACHE"]
     return []
 
 
 def system(libpcap):
-    """Returns name, licence and text of what the static binary contains besides crates."""
+    """Returns the name, licence and texts of each part of the static binary that is not a crate."""
     sysroot = subprocess.run(["rustc", "--print", "sysroot"], cwd=ROOT, capture_output=True, text=True,
                              check=True).stdout.strip()
     common = pathlib.Path("/usr/share/common-licenses")
@@ -100,7 +100,7 @@ def system(libpcap):
 
 
 def gcc_exception(sysroot):
-    """Returns what lets programs contain parts of libgcc."""
+    """Returns the text of the exception that permits programs to contain parts of libgcc."""
     for file in (sysroot / "share/doc/rust/licenses/GCC-exception-3.1.txt",
                  pathlib.Path("/usr/share/doc/gcc-12-base/copyright"),
                  pathlib.Path("/usr/share/doc/libgcc-s1/copyright")):
@@ -132,7 +132,7 @@ def main():
     if arguments.static:
         entries += system(arguments.static)
 
-    # Many crates share a text, up to white space and the width of lines.
+    # Many crates have the same text, apart from white space and line breaks.
     shared = {}
     for title, _, found in entries:
         for text in found:

@@ -5,7 +5,8 @@
 //! [`flow`] merges observations into flows, [`conversation`] determines which hosts communicated,
 //! [`policy`] holds the port matrix and the inventory, [`classify`] judges the conversations
 //! against them, and [`report`] writes the results. [`pipeline`] runs these stages over files,
-//! [`live`] runs them continuously on interfaces, and [`cli`] is the command line. A module imports only what `tests/it/architecture.rs` allows.
+//! [`live`] runs them continuously on interfaces, and [`cli`] is the command line.
+//! `tests/it/architecture.rs` lists which module may import which.
 
 pub mod capture;
 pub mod classify;

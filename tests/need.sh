@@ -2,7 +2,7 @@
 # need.sh required|optional PACKAGE TEST: installs a Debian package unless TEST succeeds.
 #
 # Exits with 1 if a required package cannot be installed. An optional package is only named, and the tests
-# that need it report that they were skipped.
+# that need it are ignored or report that they were skipped.
 set -u
 export PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive
 kind=$1 package=$2 test=$3

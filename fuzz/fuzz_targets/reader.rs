@@ -1,5 +1,5 @@
 //! Fuzzes capture files. For any input, reading must end, frames must lie inside their batch, and
-//! no byte may be read twice.
+//! the reader must not count more bytes than the input has.
 #![no_main]
 
 use std::io::Cursor;

@@ -5,12 +5,12 @@ use std::io;
 /// Why an input cannot be read, or frames cannot be captured from an interface.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// A name from the user does not refer to anything readable.
+    /// An input that the user named does not exist or cannot be read.
     #[error("{name}: {source}")]
     Input {
         /// The name as the user gave it.
         name: String,
-        /// The underlying error.
+        /// The error that the operating system reported.
         source: io::Error,
     },
     /// A capture is truncated inside its file header, at this byte.
@@ -19,13 +19,13 @@ pub enum CaptureError {
     /// The input is compressed, but its start cannot be decompressed.
     #[error("cannot be decompressed as {format} ({source})")]
     Compressed {
-        /// The compression format.
+        /// The name of the compression format, for example `gzip`.
         format: &'static str,
         /// The error of the decompressor.
         source: io::Error,
     },
-    /// The input is not a capture. The string describes what it looks like.
-    #[error("is not a capture file; it looks like {0}")]
+    /// The input is neither pcap nor pcapng. The string describes what it looks like.
+    #[error("is not a pcap or pcapng file; it looks like {0}")]
     NotACapture(String),
     /// The operating system cannot open or read the input.
     #[error("cannot be read: {0}")]

@@ -1,5 +1,5 @@
-//! Identifies files by their first bytes. Descriptions of files that are not captures include what
-//! the user can do about them.
+//! Identifies files by their first bytes. The description of a file that is not pcap or pcapng also
+//! tells the user what to do, for example which program converts it.
 
 /// Returns the format of a file that starts like a capture or like compressed data; `None` for any
 /// other file.
@@ -24,9 +24,9 @@ pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
 /// Returns a description of a file that is based on its first bytes.
 pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
-        (b"\x0a\x0d\x0d\x0a", "the first bytes of a pcapng file"),
-        (b"\xd4\xc3\xb2", "the first bytes of a pcap file"),
-        (b"\xa1\xb2\xc3", "the first bytes of a pcap file"),
+        (b"\x0a\x0d\x0d\x0a", "the beginning of a damaged pcapng file"),
+        (b"\xd4\xc3\xb2", "the beginning of a damaged pcap file"),
+        (b"\xa1\xb2\xc3", "the beginning of a damaged pcap file"),
         (b"\x1f\x8b", "gzip data: decompress it once more first"),
         (b"\x28\xb5\x2f\xfd", "zstd data: decompress it once more first"),
         (b"\xfd7zXZ\0", "xz data: decompress it once more first"),

@@ -16,8 +16,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Compiles `expression` for Ethernet to check it. Except for an empty expression, the error is
-    /// libpcap's own.
+    /// Compiles `expression` for Ethernet, to check it. Returns [`CaptureError::EmptyFilter`] if it
+    /// is empty, or libpcap's error if it is not valid.
     pub fn new(expression: &str) -> Result<Self, CaptureError> {
         if expression.trim().is_empty() {
             return Err(CaptureError::EmptyFilter);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::CaptureError;
 
-/// One input.
+/// A file or standard input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CaptureInput {
     /// The path of the file; `None` for standard input.
@@ -26,10 +26,10 @@ pub struct CaptureInput {
     pub same_as: Option<String>,
 }
 
-/// Expands arguments into inputs: a file is one input, a directory stands for all files below it,
-/// and `-` is standard input. Inputs are sorted by name, and inputs with equal content are marked,
-/// so that the order of the arguments does not matter. All arguments that cannot be read are
-/// reported at once.
+/// Expands arguments into inputs: a file is one input, a directory yields all files below it, and
+/// `-` is standard input. Inputs are sorted by name, and inputs with equal content are marked, so
+/// that the order of the arguments does not matter. All arguments that cannot be read are reported
+/// at once.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
     let mut sources = Vec::new();
     let mut errors = Vec::new();

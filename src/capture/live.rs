@@ -44,11 +44,11 @@ pub struct CaptureOptions {
 pub struct LiveCapture {
     capture: Capture<Active>,
     link: u16,
-    /// Nanoseconds per unit of the fraction of a second in timestamps.
+    /// Nanoseconds per unit of the timestamps' fraction of a second: 1 or 1,000.
     unit: Nanos,
     last_stats: Stat,
     name: String,
-    /// Whether the system lists an interface with this name, and so reports whether it is up.
+    /// Whether the system lists the interface. Otherwise it is not known whether it is up.
     is_known: bool,
     /// Whether this capture reports frames that the interface itself dropped.
     counts_interface_drops: bool,
@@ -58,8 +58,8 @@ pub struct LiveCapture {
     delivered: u64,
     /// When the state of the interface was last checked.
     checked: Instant,
-    /// Whether libpcap reported an error, for example because the interface is gone. A new
-    /// interface may have the same name, but it must be opened again.
+    /// Whether libpcap reported an error, for example because the interface is gone. The capture
+    /// must then be reopened, even if a new interface has the same name.
     lost: bool,
 }
 
@@ -277,7 +277,7 @@ fn join_fanout_group(_: &Capture<Active>, _: u16) -> Result<(), CaptureError> {
 /// A network interface of this host.
 #[derive(Debug)]
 pub struct Interface {
-    /// The name.
+    /// The name of the interface, for example `eth0`.
     pub name: String,
     /// The system's description; empty if there is none.
     pub description: String,

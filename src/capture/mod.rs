@@ -95,7 +95,7 @@ struct FileMetadata {
     hidden_nanos: bool,
     /// Zeros in place of records.
     zeros: ZeroRun,
-    /// The number of drop counters with impossible values.
+    /// Number of drop counters that are ignored because their values are impossible.
     impossible_drops: u64,
 }
 

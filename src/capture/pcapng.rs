@@ -303,7 +303,7 @@ fn describe_filter(form: u8, filter: &[u8]) -> String {
     match form {
         0 => String::from_utf8_lossy(filter).into_owned(),
         1 => format!("(a BPF program of {} instructions)", filter.len() / 8),
-        form => format!("(of the unknown form {form})"),
+        form => format!("(in the unknown format {form})"),
     }
 }
 

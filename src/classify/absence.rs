@@ -9,15 +9,15 @@ use super::verdict::Code;
 
 /// The subject of the conditions: a host whose traffic on some rows of a group was not seen.
 pub(super) struct Silent<'s> {
-    /// The judged capture.
+    /// The policy, the conversations, and the facts about the capture.
     pub seen: JudgedCapture<'s>,
     /// The host that should have initiated the traffic, as its index in the inventory.
     pub source: usize,
     /// The rows whose features are on.
     pub on: &'s [usize],
-    /// Those of the `on` rows that are expected, because they are steady or their trigger was seen.
+    /// The rows in `on` that are expected, because they are steady or their trigger was seen.
     pub due: &'s [usize],
-    /// The destination.
+    /// The destination that the traffic should have gone to.
     pub to: To,
     /// How the capture shows the destinations.
     pub towards: &'s DestinationCoverage,
@@ -58,12 +58,13 @@ pub(super) const BEFORE: &[Condition] = &[
     },
     Condition {
         code: Code::TriggerNotSeen,
-        words: "the traffic is always required, or its trigger was seen",
+        words: "the traffic is always expected, or its trigger was seen",
         holds: |silent| !silent.due.is_empty(),
     },
 ];
 
-/// The condition on attempts. It comes between the other two lists.
+/// The condition on attempts, which reports list between [`BEFORE`] and [`AFTER`]. The code that
+/// examines the attempts checks it, so `holds` is always true.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
     words: "no attempt is visible in one direction only",

@@ -45,7 +45,7 @@ impl To {
 pub struct AbsenceClaim {
     /// The index of the host that should have initiated the traffic.
     pub source: u32,
-    /// The destination.
+    /// The destination that the traffic should have gone to.
     pub to: To,
     /// The rows whose traffic was expected, or would have been.
     pub rows: RowsId,
@@ -57,7 +57,8 @@ pub struct AbsenceClaim {
     pub doubts: Doubts,
     /// Whether such traffic was seen inside a tunnel that the inventory does not declare.
     pub tunnelled: bool,
-    /// Whether the claim is that traffic is missing, and not that it could not be assessed.
+    /// True if the claim is that traffic is missing, false if it is that traffic could not be
+    /// assessed.
     pub is_of_absence: bool,
 }
 

@@ -10,7 +10,8 @@ use super::row_counts::RowReport;
 /// The results of [`assess`] other than findings.
 pub(super) struct Assessed {
     pub rows: Vec<RowReport>,
-    /// For each host, the number of rows with it as a source that could not be assessed.
+    /// For each host, the number of rows with it as a source that could not be assessed. A row
+    /// counts once for each destination.
     pub not_assessable: Vec<u64>,
     pub moves: Vec<String>,
 }

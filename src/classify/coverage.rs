@@ -36,7 +36,8 @@ pub struct HostReport {
     pub presence: HostActivity,
     /// How much of the host's traffic the capture shows.
     pub coverage: Coverage,
-    /// The number of rows that have the host as a source and could not be assessed.
+    /// The number of rows that have the host as a source and could not be assessed. A row counts
+    /// once for each destination.
     pub rows_not_assessable: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Drafts an inventory from the traffic alone: which addresses belong to one host, what each host
-//! serves, which networks contain clients, and which roles fit according to the matrix. Every guess
-//! includes its evidence.
+//! serves, which networks contain clients, and which roles explain the traffic according to the
+//! matrix. Every guess includes its evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -23,20 +23,21 @@ const MOST_ROLES: usize = 4;
 /// The minimum number of clients for which a client network or an overlay is proposed.
 const CLIENTS: usize = 2;
 
-/// The minimum number of services specific to domain controllers for a host to count as one.
+/// The minimum number of services specific to domain controllers that make a host count as a
+/// controller.
 const CONTROLS: usize = 2;
 
-/// The minimum number of services for domain members for a host to count as a controller, even if
-/// the matrix reserves none of them for controllers. A file server provides fewer.
+/// The minimum number of services for domain members that make a host count as a controller, even
+/// if the matrix reserves none of them for controllers. A file server provides fewer.
 const MANY_CONTROLS: usize = 6;
 
 /// The services of a host that domain controllers provide.
 #[derive(Default)]
 struct Controls {
     ports: BTreeSet<u16>,
-    /// The number of them that the matrix allows only controllers to provide.
+    /// The number of these services that the matrix allows only controllers to provide.
     decisive: usize,
-    /// The clients that used them.
+    /// The clients that used these services.
     clients: BTreeSet<IpAddr>,
 }
 
@@ -88,7 +89,7 @@ pub struct ClientNetwork {
     pub evidence: Vec<String>,
 }
 
-/// An external server.
+/// An external server that internal hosts used.
 pub struct Outside {
     /// The address of the server.
     pub address: IpAddr,
@@ -450,7 +451,8 @@ impl<'a> Drafter<'a> {
             }
         }
         // Many roles provide Windows file sharing, name resolution and RPC, and so does any PC. If
-        // more than `ALIKE` roles fit, the host cannot be told apart from a PC.
+        // more than `ALIKE` roles would explain the traffic, the host cannot be told apart from a
+        // PC.
         if is_windows && server.len() > ALIKE {
             server = RoleSet::default();
         }
@@ -582,7 +584,7 @@ impl<'a> Drafter<'a> {
             let best = weights.iter().map(|(_, w)| *w).fold(0.0, f64::max);
             let heaviest = weights.iter().filter(|(_, w)| *w > best - 1e-9).map(|(r, _)| *r);
             let mut tied: Vec<usize> = heaviest.collect();
-            // Roles of equal weight with different evidence are found in a later pass.
+            // Roles of equal weight that explain other items are left for a later pass.
             let fits = |item: &DraftItem, role: usize| item.fits.intersects(RoleSet::one(role));
             if let Some(first) = tied.first().copied() {
                 tied.retain(|role| items.iter().all(|item| fits(item, *role) == fits(item, first)));
@@ -593,8 +595,8 @@ impl<'a> Drafter<'a> {
             let (count, least) =
                 explained.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
             let clients = tied.iter().all(|r| self.matrix().roles[*r].is_client());
-            // A single item that other software shows, too, such as a remote desktop server, is not
-            // enough evidence for a component of the product.
+            // An item that other software shows, too, such as a remote desktop server, is not
+            // enough evidence for a component of the product if it is the only one.
             let of_product = tied.iter().any(|r| self.matrix().roles[*r].is_component());
             let shown =
                 !of_product || count >= 2 || items.iter().any(|i| is_explained(i) && i.is_own);
@@ -652,8 +654,8 @@ impl<'a> Drafter<'a> {
         let called = addresses.iter().filter_map(|a| self.conversations.dns_names.get(a));
         let names: BTreeSet<&str> =
             called.flat_map(|names| names.iter()).map(String::as_str).collect();
-        // A label that has a special meaning in the program, or that needs escapes, cannot be a
-        // name.
+        // A label that is a keyword of the program or the name of a role, or that needs escapes,
+        // cannot be a host name.
         let matrix = self.matrix();
         let plain = |label: &&str| {
             let known = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);

@@ -52,7 +52,7 @@ impl NetworkGroup {
         }
     }
 
-    /// Returns the name that findings use for it.
+    /// Returns the name of the network as findings show it.
     pub fn name(self, policy: &Policy) -> String {
         match self {
             Self::Listed(number) => policy.inventory.networks[number as usize].name.clone(),

@@ -31,7 +31,7 @@ enum Trigger {
 struct DueRows {
     /// The rows whose features are on.
     on: Vec<usize>,
-    /// Those of the `on` rows that are expected, because they are steady or their trigger was seen.
+    /// The rows in `on` that are expected, because they are steady or their trigger was seen.
     due: Vec<usize>,
     /// The group and the conversation of the trigger, if a row needed one.
     trigger: Option<(GroupId, u32)>,
@@ -42,9 +42,9 @@ struct DueRows {
 /// The attempts that are assumed for a source.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tried {
-    /// Those that the capture shows.
+    /// The attempts that the capture shows.
     AsSeen,
-    /// None.
+    /// No attempts.
     Nothing,
 }
 

@@ -94,10 +94,10 @@ fn may_ask(policy: &Policy, c: &Conversation, j: &Judged, role: usize) -> bool {
 /// An error in the inventory that may explain other findings: a party lacks a role that its traffic
 /// shows.
 struct Cause {
-    /// The index of the finding about it.
+    /// The index of the finding that reports the error.
     finding: usize,
     severity: Severity,
-    /// The listed host or the address that seems to have the role.
+    /// The listed host (`Ok`) or the unlisted address (`Err`) that seems to have the role.
     culprit: Result<usize, IpAddr>,
     roles: RoleSet,
     /// The listed hosts that the address may belong to.

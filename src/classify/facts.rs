@@ -75,7 +75,7 @@ impl CaptureFacts {
 /// The facts, with the policy and the conversations that they are about.
 #[derive(Clone, Copy)]
 pub struct JudgedCapture<'a> {
-    /// The policy.
+    /// The policy that the traffic was judged against.
     pub policy: &'a Policy,
     /// The conversations that were judged.
     pub conversations: &'a Conversations,
@@ -130,7 +130,8 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns whether the capture covers all traffic from a host: `Some(true)` if the inventory
-    /// says so, `Some(false)` if traffic shows it, and `None` if the host is not covered.
+    /// declares this, `Some(false)` if it is inferred from traffic, and `None` if the host is not
+    /// covered.
     pub fn watches(&self, host: usize) -> Option<bool> {
         match &self.policy.inventory.covers {
             Some(CoverageStatement::All) => Some(true),
@@ -140,7 +141,8 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns whether the capture covers the traffic from a source to all of `to`: `Some(true)` if
-    /// the inventory says so, `Some(false)` if traffic shows it, and `None` if it is not covered.
+    /// the inventory declares this, `Some(false)` if it is inferred from traffic, and `None` if the
+    /// traffic is not covered.
     pub fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
         let covers_everything =

@@ -131,7 +131,7 @@ pub enum Reason {
 pub struct Finding {
     /// The properties that identify the finding across captures.
     pub key: FindingKey,
-    /// The severity.
+    /// The severity of the finding.
     pub severity: Severity,
     /// The best state among its conversations.
     pub state: Option<State>,
@@ -143,7 +143,7 @@ pub struct Finding {
     pub doubts: Doubts,
     /// The reason for the finding.
     pub reason: Reason,
-    /// The conversations that it stands for.
+    /// The conversations that the finding stands for.
     pub members: MemberRange,
     /// The index of the finding that explains this one, plus one; zero if there is none.
     explained_by: u32,
@@ -204,12 +204,12 @@ impl Finding {
         self
     }
 
-    /// Returns the verdict.
+    /// Returns the verdict that the code implies.
     pub fn verdict(&self) -> Verdict {
         self.key.code.verdict()
     }
 
-    /// Returns the code.
+    /// Returns the code, which is the reason for the verdict.
     pub fn code(&self) -> Code {
         self.key.code
     }
@@ -231,7 +231,7 @@ impl Finding {
 
 /// Several hardware addresses that claim one address.
 pub struct Conflict {
-    /// The address.
+    /// The address that the hardware addresses claim.
     pub address: IpAddr,
     /// The hardware addresses that claim it.
     pub macs: BTreeSet<Mac>,

@@ -143,7 +143,8 @@ impl Assessor<'_> {
             };
             let seen = shown.get(&host).copied().unwrap_or_default();
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
-                // A role without a required row whose features are on may show no traffic.
+                // A role may show no traffic if no expected row with its features on contains the
+                // role.
                 if !*due.entry(role).or_insert_with(|| is_due(role)) {
                     continue;
                 }
@@ -252,7 +253,7 @@ impl Assessor<'_> {
     }
 
     /// Returns the hardware addresses that contradict each other about an address of a host: they
-    /// claim it in the same slot of ten seconds, for at least two slots.
+    /// claim it together in at least two slots of ten seconds.
     ///
     /// The hardware addresses of the host itself and of listed holders of a virtual address
     /// together count as one claimant. Hardware addresses that several routers share, and those of
@@ -288,8 +289,8 @@ impl Assessor<'_> {
         let is_proxy =
             |mac: Mac| mac.is_shared() || proxies.iter().any(|number| mac_is_of(mac, *number));
         let claims = &self.conversations.index.claims;
-        // Each bit stands for a slot of ten seconds: one with at least one claimant (`once`), with
-        // at least two (`twice`), or with a claim by the host itself (`own`).
+        // Each bit represents a slot of ten seconds. It is set in `own` if the host or a holder
+        // claimed the address, in `once` if any claimant did, and in `twice` if at least two did.
         let mut once = BTreeMap::<Nanos, u64>::new();
         let mut twice = BTreeMap::<Nanos, u64>::new();
         let mut own = BTreeMap::<Nanos, u64>::new();

@@ -42,9 +42,10 @@ impl Ruling {
 
 /// Facts about a query that several permission checks need.
 pub(super) struct PermissionFacts {
-    /// The ruling based on the best row that fits. Rows whose features are off do not count.
+    /// The ruling based on the best row that matches the query. Rows whose features are off do not
+    /// count.
     pub documented: Option<Ruling>,
-    /// A row that fits, but needs a feature that is off.
+    /// A row that matches the query, but needs a feature that is off.
     pub off: Option<usize>,
     /// Whether both ends have roles.
     pub have_roles: bool,
@@ -53,7 +54,7 @@ pub(super) struct PermissionFacts {
 /// The judgement of one conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Judged {
-    /// The decision.
+    /// The code of the conversation, and the row or exception that the code is based on.
     pub ruling: Ruling,
     /// The client as the inventory knows it.
     pub client: Party,
@@ -66,18 +67,20 @@ pub struct Judged {
     pub named: Option<(usize, usize)>,
     /// The code of the other orientation, if it differs and the direction is a guess.
     pub other: Option<Code>,
-    /// The severity.
+    /// The severity of the code. With doubts, it is at most medium; between unlisted addresses, it
+    /// is info.
     pub severity: Severity,
 }
 
 impl Judged {
-    /// Returns the verdict.
+    /// Returns the verdict that the code implies.
     pub fn verdict(&self) -> Verdict {
         self.ruling.code.verdict()
     }
 }
 
-/// The properties that plain conversations with the same ruling have in common.
+/// The properties that plain conversations with the same ruling have in common. [`Judge::kind`]
+/// defines which traffic is plain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct QueryKind {
     client: RoleSet,
@@ -153,7 +156,7 @@ const DOUBTS_BY_SOURCE: [(DoubtSource, Doubt); 4] = [
 
 /// Judges conversations against a policy.
 pub struct Judge<'a> {
-    /// The policy.
+    /// The policy that conversations are judged against.
     pub policy: &'a Policy,
     /// For each role, the roles that some row allows it to reach, and whether a row allows it to
     /// reach any host.
@@ -334,10 +337,11 @@ impl<'a> Judge<'a> {
         table.get(code.verdict().name(), "another-way-worked", SeverityColumn::Reached)
     }
 
-    /// Returns the kind of a query: the properties that determine which rows document it. The same
-    /// rows document all plain traffic of one kind, unless [`Judge::goes_by_kind`] returns false
-    /// for it. Then a row may document a single address. Returns `None` for traffic that is not
-    /// plain.
+    /// Returns the kind of a query: the properties that determine which rows document it. Only
+    /// plain traffic has a kind: it has no server name, is neither a broadcast nor the answer to
+    /// one, and the inventory moves no ports. The same rows document all traffic of one kind,
+    /// unless [`Judge::goes_by_kind`] returns false for it. Then a row may document a single
+    /// address.
     fn kind(&self, query: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = query.subject;
         // A port may be moved for a single host, and a kind does not contain the host.
@@ -384,7 +388,7 @@ impl<'a> Judge<'a> {
     /// Returns the port that represents all ports that are judged alike, whatever host serves them.
     /// All ports that nothing refers to are represented by the same one.
     fn port_class(&self, transport: Transport, port: u16) -> u16 {
-        /// Stands for every port that no row, list or exception refers to.
+        /// Represents every port that no row, list or exception refers to.
         const ANY: u16 = 0;
         let policy = self.policy;
         let is_mentioned = !transport.has_ports()
@@ -579,7 +583,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Finds the best of the rows that fit a query, and the other facts that several checks need.
+    /// Finds the best of the rows that match a query, and the other facts that several checks need.
     pub(super) fn permission_facts(&self, query: &Query<'_>) -> PermissionFacts {
         let matrix = &self.policy.matrix;
         let mut off = None;
@@ -599,7 +603,7 @@ impl<'a> Judge<'a> {
             let doubtful = self.is_doubtful(number, query.announced);
             let overlay = row.overlay.is_some();
             // A row that needs a feature which is usually off and not mentioned in the inventory
-            // counts only if no other row fits.
+            // counts only if no other row matches.
             let unusual = self.policy.is_unusual(row);
             let rank = (unusual, overlay, features, doubtful, moved, matrix.precedence(number));
             if best.is_none_or(|(least, _)| rank < least) {

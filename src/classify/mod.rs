@@ -81,7 +81,8 @@ pub struct CaptureConditions {
     pub filtered: bool,
     /// The share of frames in flows for which only one direction was captured, 0 to 1.
     pub one_sided: f64,
-    /// The share of lost frames, 0 to 1, as far as the capture reports it.
+    /// The share of lost frames, 0 to 1: as the capture reports it, or as estimated from
+    /// acknowledged TCP bytes that it does not contain, whichever is higher.
     pub loss: f64,
     /// The share of frames that may have been lost, 0 to 1, according to evidence that is too weak
     /// to report as loss.
@@ -169,7 +170,7 @@ impl CaptureConditions {
 
 /// The complete judgement of a capture.
 pub struct Judgement {
-    /// The judged conversations.
+    /// The judged conversations, in the order of `judged`.
     pub conversations: Conversations,
     /// The rulings, one for each conversation, in the same order.
     pub judged: Vec<Judged>,

@@ -37,18 +37,18 @@ struct Traits {
 /// The hosts of a class that form pairs with a given host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PairOrder {
-    /// All of them.
+    /// All hosts of the class.
     Any,
-    /// Those that follow the host in the inventory.
+    /// The hosts of the class that follow the given host in the inventory.
     Above,
-    /// Those that precede the host in the inventory.
+    /// The hosts of the class that precede the given host in the inventory.
     Below,
 }
 
 /// Which host of a pair is expected to initiate the traffic.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum PairDirection {
-    /// The source.
+    /// Only the source of the pair.
     #[default]
     FromSource,
     /// Either of the two, because both may be the client.
@@ -328,8 +328,8 @@ impl Assessor<'_> {
         batches
     }
 
-    /// Checks one pair of hosts from two classes. It stands for all their pairs, except those that
-    /// are checked one by one.
+    /// Checks one pair of hosts from two classes. The result applies to all their pairs, except
+    /// those that are checked one by one.
     fn check_classes(
         &self,
         group: GroupId,
@@ -450,7 +450,7 @@ impl Assessor<'_> {
         if silences.iter().any(|s| matches!(s, AbsenceCheck::Fine | AbsenceCheck::Failed)) {
             return;
         }
-        // If the capture could have missed the traffic of a single source, the traffic is not
+        // If the capture could have missed the traffic of even one source, the traffic is not
         // reported as missing.
         let unknown = silences.iter().find(|s| matches!(s, AbsenceCheck::Unknown(..)));
         let Some((code, claim)) = unknown.or(silences.first()).and_then(|s| s.claim()) else {

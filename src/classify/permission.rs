@@ -34,7 +34,7 @@ impl Judge<'_> {
     }
 }
 
-/// Applies if a row fits.
+/// Applies if a row documents the traffic.
 fn documented(_: &Judge<'_>, _: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
     facts.documented
 }
@@ -43,7 +43,7 @@ fn background(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Opti
     judge.is_background(query).then(|| Ruling::without_row(Code::Background))
 }
 
-/// Applies if the only row that fits needs a feature that is off, and its destination is a name or
+/// Applies if the only matching row needs a feature that is off, and its destination is a name or
 /// an address. Such a destination has no role, so the checks of roles do not find the row.
 fn endpoint_with_feature_off(
     judge: &Judge<'_>,

@@ -13,9 +13,9 @@ use crate::policy::{
 
 /// Traffic to be judged.
 pub struct Question {
-    /// The client.
+    /// The party that initiates the traffic.
     pub from: Party,
-    /// The server.
+    /// The party that the client contacts.
     pub to: Party,
     /// The client's address; any address if it is not known.
     pub client: IpAddr,

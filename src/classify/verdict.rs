@@ -37,17 +37,17 @@ named_enum!(
     Code {
         /// A site exception permits the traffic.
         Exception = "exception",
-        /// A row of the matrix fits.
+        /// A row of the matrix documents the traffic.
         Matrix = "matrix",
-        /// A row fits on the port to which the inventory moved it.
+        /// A row documents the traffic on the port to which the inventory moved it.
         Renumbered = "renumbered",
-        /// A row of an overlay fits.
+        /// A row of an overlay documents the traffic.
         Overlay = "overlay",
         /// Background traffic, which occurs in every network.
         Background = "background",
         /// An expired exception would have permitted the traffic.
         ExpiredException = "expired-exception",
-        /// A row fits, but needs a feature that is off in the inventory.
+        /// A row would document the traffic, but needs a feature that is off in the inventory.
         FeatureOff = "feature-off",
         /// The port is documented for these roles over another transport.
         WrongTransport = "wrong-transport",
@@ -192,13 +192,13 @@ named_enum!(
         RoleAbsent = "role-absent",
         /// The row needs a feature that is off.
         FeatureOff = "feature-off",
-        /// The traffic was required, but it was not seen or it failed.
+        /// The traffic was expected, but it was not seen or it failed.
         Missing = "missing",
         /// The traffic was seen.
         Seen = "seen",
-        /// The traffic was required, but the capture could not have shown it.
+        /// The traffic was expected, but the capture could not have shown it.
         NotAssessable = "not-assessable",
-        /// The traffic was not seen, and was not required.
+        /// The traffic was neither seen nor expected.
         NotExpected = "not-expected",
     }
 );

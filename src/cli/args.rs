@@ -160,12 +160,13 @@ pub(super) struct AuditArguments {
     pub evidence: Option<PathBuf>,
 
     /// Exit with status 1 if any finding has at least this severity: info, low (default), medium,
-    /// high or critical. Use new for findings that --baseline does not list or that are worse now,
+    /// high or critical; or new (any finding that --baseline does not list or that is worse now);
     /// or never.
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with status 4 if nothing was checked. Implied by any --fail-on except never.
+    /// Exit with status 4 if nothing was checked. Implied if --fail-on is given, except
+    /// for never.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
@@ -197,7 +198,7 @@ pub(super) struct AuditArguments {
     pub tunnels: TunnelArgs,
 
     /// Count packets with the same content within 1 ms only once: auto (if a sample contains such
-    /// duplicates), on or off. Does not affect verdicts and states.
+    /// duplicates), on or off. Corrects only packet and byte counters.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
 
@@ -297,7 +298,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with status 4 if nothing was checked. Implied by any --fail-on except never.
+    /// Exit with status 4 if nothing was checked. Implied if --fail-on is given, except
+    /// for never.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
@@ -357,8 +359,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Resources")]
     pub buffer: usize,
 
-    /// Memory limit. Above it, flows of hosts outside the inventory are aggregated, and the reports
-    /// state this.
+    /// Memory limit. Above it, flows are aggregated, first those of hosts outside the inventory,
+    /// and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 }
@@ -370,7 +372,8 @@ pub(super) struct TunnelArgs {
     #[arg(long, help_heading = "Input")]
     pub no_decap: bool,
 
-    /// Also decode VXLAN on these UDP ports, in addition to 4789 and 8472.
+    /// Also decode VXLAN on this UDP port, in addition to 4789 and 8472. Repeatable; several ports
+    /// can be separated by commas.
     #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Input")]
     pub vxlan_ports: Vec<u16>,
 }
@@ -403,7 +406,7 @@ pub(super) struct PolicyArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Policy")]
     pub min_watch: Option<u64>,
 
-    /// Share of lost frames above which missing traffic is no longer reported, e.g. 1% or 0.01.
+    /// Do not report missing traffic if more than this share of frames was lost, e.g. 1% or 0.01.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "Policy")]
     pub max_loss: f64,
 }
@@ -483,7 +486,7 @@ pub(super) struct ShowArguments {
     /// The matrix: a name or a folder of rules.
     #[arg(long, value_name = "NAME", default_value = MATRICES[0])]
     pub matrix: String,
-    /// Include the rows of this overlay: windows-domain or a CSV file.
+    /// Include the rows of this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
     /// Output format; all formats except table include the source of each row.
@@ -520,8 +523,8 @@ pub(super) struct DraftArguments {
     /// 172.16.0.0/12, 192.168.0.0/16, fc00::/7). Repeatable.
     #[arg(long = "internal", value_name = "CIDR", value_parser = parse_network)]
     pub internal: Vec<ipnet::IpNet>,
-    /// Matrix to guess roles from: a name or a folder of rules. The default is ras-19, or with
-    /// --merge the matrix that the inventory names.
+    /// Matrix to guess roles from: a name or a folder of rules. The default is ras-19 or, with
+    /// --merge, the matrix that the inventory names.
     #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub matrix: Option<String>,
     /// Number of worker threads (default: one per processor). Does not affect the result.
@@ -579,7 +582,7 @@ fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
     names.map(|name| Sandbox::parse(&name).unwrap_or(Sandbox::Auto))
 }
 
-/// Parses an address with a port. A port alone stands for that port on 127.0.0.1.
+/// Parses an address with a port. A port alone means that port on 127.0.0.1.
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
     let address = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
     address.parse().map_err(|_| "give an address like 127.0.0.1:9475".to_owned())
@@ -630,8 +633,8 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
     Ok((code, level))
 }
 
-/// Parses a port and a protocol, such as `20003/tcp` or `tcp/20003`. For `112/ip`, the number is
-/// that of the protocol.
+/// Parses a port and a protocol, such as `20003/tcp` or `tcp/20003`. In `112/ip`, the number is the
+/// protocol number.
 fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     let wrong = || "give a port and a protocol like 20003/tcp, or 112/ip".to_owned();
     let (a, b) = text.split_once('/').ok_or_else(wrong)?;

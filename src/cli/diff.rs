@@ -1,4 +1,4 @@
-//! The comparison of two stored results: `rasaudit diff`.
+//! Implements `rasaudit diff`, which compares two stored results.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -32,18 +32,19 @@ pub(super) fn run(arguments: &AuditDiffArguments) -> io::Result<Exit> {
     let exit = if comparison.has_changes() { Exit::Findings } else { Exit::Compliant };
     let mut out = anstream::stdout();
     match out.write_all(&text).and_then(|()| out.flush()) {
-        // The exit code is the answer even if the reader of the output has seen enough.
+        // The reader of the output may close it early. The exit code still states the result.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed?,
     }
     Ok(exit)
 }
 
-/// Reads a stored result that was judged by an inventory.
+/// Reads a stored result that was judged against an inventory.
 ///
 /// # Errors
 ///
-/// Returns a message with the name of the file.
+/// Returns a message that names the file if it cannot be read, does not match its manifest, or was
+/// not judged.
 pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
     fits_manifest(path).map_err(|problem| format!("{} {problem}", path.display()))?;
     let result = AuditResult::read(path).map_err(|error| error.to_string())?;
@@ -56,11 +57,11 @@ pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
     Ok(result)
 }
 
-/// Returns the stored result that a file or folder stands for.
+/// Returns the path of a stored result: the given file, or `audit.json` in the given folder.
 ///
 /// # Errors
 ///
-/// Returns a message that names what the folder lacks.
+/// Returns a message if the path is `-`, or if the folder contains no `audit.json`.
 pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
     if given.as_os_str() == "-" {
         return Err("a result cannot be read from standard input; give a file name".to_owned());
@@ -73,7 +74,7 @@ pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
         return Ok(path);
     }
     Err(format!(
-        "{} contains no audit.json, which holds the complete result; write it with rasaudit audit ... --out {}",
+        "{} contains no audit.json, the complete result of an audit; create it with rasaudit audit ... --out {}",
         given.display(),
         given.display()
     ))

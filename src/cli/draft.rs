@@ -120,7 +120,7 @@ fn merge(
 ) -> io::Result<Option<String>> {
     let mut new = Vec::new();
     if drafted.write_new(matrix, policy, &mut new)? == 0 {
-        warn("the captures show no host or network that is not in the inventory");
+        warn("the inventory already contains all hosts and networks that the captures show");
     }
     let new = String::from_utf8_lossy(&new);
     let merged = if new.is_empty() {

@@ -236,7 +236,7 @@ fn print_answer(
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
     let verdict = match code.verdict() {
         Verdict::Documented => "is documented",
-        Verdict::Background => "is background traffic of any network",
+        Verdict::Background => "is background traffic that occurs on any network",
         _ => "is not documented",
     };
     let a = escape_control(&arguments.from);
@@ -258,7 +258,7 @@ fn print_answer(
     if code.verdict() == Verdict::Background {
         let entry = policy.background(arguments.port.1, arguments.port.0);
         let id = entry.map_or("", |entry| entry.id.as_str());
-        return writeln!(out, "Listed    {id}, as background traffic of any network");
+        return writeln!(out, "Listed    {id}, as background traffic that occurs on any network");
     }
     if code.verdict() == Verdict::Documented {
         let decided = answer.ruling.row.map(|row| &policy.matrix.rows[row]);

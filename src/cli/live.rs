@@ -114,7 +114,10 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         unsent: Mutex::default(),
     };
     observer.print_start(page_address);
-    setup.unconfined.iter().for_each(|what| observer.print(&format!("not confined: {what}")));
+    setup
+        .unconfined
+        .iter()
+        .for_each(|what| observer.print(&format!("not fully sandboxed: {what}")));
     let verbosity = Verbosity::of(arguments.quiet);
     let ended = with_status_line(&control, verbosity, &observer, || {
         watch(&options, setup, policy, &limits, &control, &observer)
@@ -457,7 +460,7 @@ impl Listener for ConsoleObserver<'_> {
         let checked = all.outcome.checked_anything();
         if !checked && !self.unchecked.swap(true, Ordering::Relaxed) {
             self.print(
-                "nothing could be assessed: no listed host with a role was seen sending; check that the inventory and the span port are those of the farm",
+                "nothing could be assessed: no listed host with a role was seen sending; check that the inventory and the span port belong to the same farm",
             );
         } else if checked {
             self.unchecked.store(false, Ordering::Relaxed);

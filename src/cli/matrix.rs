@@ -171,7 +171,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
     for (change, (role, name)) in
         services.into_iter().flat_map(|(change, list)| list.map(move |service| (change, service)))
     {
-        let purpose = format!("{name} stands for {role}");
+        let purpose = format!("{name} is a name of the external service {role}");
         let cells = [change, "", name, "", "", "", &purpose, "", ""];
         table.rows.push(cells.map(str::to_owned).to_vec());
     }
@@ -183,7 +183,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Returns the roles that stand for external services, each with the name of a service.
+/// Returns the role and the name of each external service.
 fn service_names(matrix: &Matrix) -> BTreeSet<(String, String)> {
     let slug = |role: usize| matrix.roles[role].slug.clone();
     matrix.services.iter().map(|(role, name)| (slug(*role), name.to_string())).collect()
@@ -216,7 +216,7 @@ enum RowColumns {
     All,
 }
 
-/// Returns the rows with these source and destination roles; `None` stands for any role.
+/// Returns the rows with these source and destination roles; `None` means any role.
 fn row_table(
     matrix: &Matrix,
     from: Option<RoleSet>,

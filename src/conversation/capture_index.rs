@@ -1,5 +1,5 @@
-//! Evidence from the whole capture, beyond single flows: the endpoints that serve, the hosts that
-//! sent broadcasts, and the addresses that were seen.
+//! Evidence from the whole capture rather than individual flows: which endpoints accept
+//! connections, which hosts sent broadcasts, and which addresses were seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,14 +35,14 @@ pub struct HostActivity {
     pub cut: [Sum; 2],
     /// Source hardware addresses of the frames sent from the address.
     pub macs: BoundedSet<Mac, 4>,
-    /// Whether at least one packet from the address passed a router: its hop count is not a usual
-    /// initial value.
+    /// Whether at least one packet from the address passed a router, because its TTL or hop limit
+    /// is not a usual initial value.
     pub routed: bool,
     /// Whether the address is a loopback address that was seen on a link with hardware addresses or
     /// in a tunnel.
     pub on_wire: bool,
-    /// Hop counts of the unicast packets from the address. They exclude protocols without ports
-    /// other than ICMPv4, and TCP flows in which the address sent only resets.
+    /// TTLs or hop limits of the unicast packets from the address. They exclude protocols without
+    /// ports other than ICMPv4, and TCP flows in which the address sent only resets.
     ttl: BoundedSet<u8, 8>,
 }
 
@@ -106,7 +106,7 @@ impl Merge for TimeSpan {
     }
 }
 
-/// The usual initial hop counts (RFC 1700 and the defaults of network stacks).
+/// The usual initial TTLs and hop limits (RFC 1700 and the defaults of network stacks).
 const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 
 /// The time that a reply may take, in nanoseconds. If the capture ends or is interrupted sooner
@@ -129,7 +129,7 @@ fn only_resets(side: &DirectionStats) -> bool {
     side.has(flag::RST) && !side.has(others)
 }
 
-/// Facts about the whole capture that are needed to interpret a single flow.
+/// Facts about the whole capture that are needed to interpret individual flows.
 #[derive(Default)]
 pub struct CaptureIndex {
     /// How much of the traffic the capture shows, and how much it lost.
@@ -192,8 +192,8 @@ pub struct CaptureLimits {
 /// The tolerance for timestamps that contradict the order of packets, in nanoseconds.
 const CLOCK_TOLERANCE: Nanos = SECOND / 2;
 
-/// The tolerated difference between the hop counts of two packets from one sender, because paths
-/// through a network differ slightly.
+/// The tolerated difference between the TTLs of two packets from one sender, because paths through
+/// a network differ slightly in length.
 pub(super) const TTL_TOLERANCE: u8 = 2;
 
 impl CaptureIndex {
@@ -216,8 +216,8 @@ impl CaptureIndex {
         self.presences.iter().map(|(address, presence)| (*address, presence)).collect()
     }
 
-    /// Returns the time of the latest frame. If two links with different clocks were captured, the
-    /// earlier clock counts.
+    /// Returns the time of the latest frame. If two links with different clocks were captured,
+    /// returns the time by the clock that is behind.
     pub(super) fn end(&self) -> Option<Nanos> {
         self.limits.end.map(|end| end.saturating_sub(self.limits.clock_offset.unwrap_or(0)))
     }
@@ -274,7 +274,7 @@ impl CaptureIndex {
     }
 
     /// Returns whether the resets from a side that sent nothing else took a different path from the
-    /// other packets of its address: none of their hop counts is close to any of the known ones.
+    /// other packets of its address: their TTLs are not close to any of the known ones.
     pub(super) fn is_foreign_reset(&self, flow: &Flow<'_>, side: usize) -> bool {
         let Some(presence) = self.presence(flow.key.endpoint(side).addr) else { return false };
         let known: Vec<u8> = presence.ttl.iter().copied().collect();
@@ -347,7 +347,8 @@ impl CaptureIndex {
         self.clocks = (self.clocks.0 + other.clocks.0, self.clocks.1 + other.clocks.1);
     }
 
-    /// Determines which hardware addresses belong to routers, which only all flows together show.
+    /// Determines which hardware addresses belong to routers. This requires the facts from all
+    /// flows.
     pub(super) fn conclude(&mut self) {
         const SEVERAL: usize = 3;
         let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, HashSeed>::default();
@@ -410,7 +411,7 @@ impl CaptureIndex {
                 self.presences.entry(sender).or_default().routed = true;
             }
             let sent = &flow.sides[side];
-            // Multicast and neighbour protocols use hop counts of their own.
+            // Multicast and neighbour discovery use TTLs and hop limits of their own.
             let is_ordinary =
                 !is_broadcast && (transport.has_ports() || transport == Transport::ICMP);
             if is_ordinary

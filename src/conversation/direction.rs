@@ -22,7 +22,7 @@ named_enum!(
         Protocol = "protocol",
         /// The handshake of another flow proves that this endpoint accepts connections.
         Service = "service",
-        /// Only one orientation fits a documented row.
+        /// Only one orientation matches a documented row.
         Matrix = "matrix",
         /// The port numbers belong to different classes, such as well-known and dynamic.
         Ports = "ports",
@@ -40,7 +40,7 @@ impl DirectionEvidence {
     }
 }
 
-/// One way to read a flow.
+/// An assumption about which side of a flow is the client.
 #[derive(Clone, Copy)]
 pub(super) struct Orientation {
     /// The side that is the client.
@@ -189,8 +189,8 @@ pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     })
 }
 
-/// Returns whether both sides opened the connection at once (RFC 9293, 3.5): each sent a SYN, and a
-/// SYN-ACK with the same sequence number.
+/// Returns whether both sides opened the connection simultaneously (RFC 9293, 3.5): each sent a
+/// SYN, and a SYN-ACK with the same sequence number.
 pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
     if !(0..2).all(|side: usize| flow.sides[side].has(flag::SYN)) {
         return false;

@@ -76,7 +76,7 @@ pub(super) fn of(
     let proved = orientation.grade == DirectionEvidence::Handshake && state == State::Established;
     // ICMP queries are distinguished by identifiers (RFC 5508, 3.1), which are not kept. Queries
     // from two hosts behind a NAT may share one flow, and a host that traces a route sends each
-    // query with a different hop count.
+    // query with a different TTL.
     let is_one_flow = !flow.key.transport().is_icmp();
     if is_one_flow && !proved && contradicts_itself(flow, index, hints) {
         doubts.add(DoubtSource::Spoof);
@@ -85,8 +85,8 @@ pub(super) fn of(
 }
 
 /// Returns whether the packets of one side seem to come from two devices on one interface and VLAN:
-/// two unknown hardware addresses sent packets with the same hop count, or the hop counts differ by
-/// more than different paths explain.
+/// two unknown hardware addresses sent packets with the same TTL, or the TTLs differ by more than
+/// different paths explain.
 fn contradicts_itself(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> bool {
     (0..2).any(|side| {
         let mut links = flow.links(side);

@@ -189,7 +189,7 @@ pub struct ConversationExtras {
 /// Flows that failed in the same way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FailedFlows {
-    /// The state of these flows.
+    /// How these flows failed.
     pub state: State,
     /// The evidence for that state.
     pub basis: StateEvidence,

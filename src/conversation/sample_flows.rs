@@ -14,7 +14,7 @@ use crate::model::{Endpoint, Nanos, Transport};
 /// ordered by relevance: best state first, then earliest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SampleFlow {
-    /// The state of the flow.
+    /// How far the flow got.
     pub state: State,
     /// Time of the earliest packet or ICMP error, in nanoseconds since the epoch.
     pub first: Option<Nanos>,

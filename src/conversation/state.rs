@@ -60,9 +60,9 @@ pub enum StateEvidence {
     Accepted,
     /// A simultaneous open by both sides.
     Simultaneous,
-    /// Packets from both sides.
+    /// Packets from both sides of a flow that is not TCP, so there is no handshake.
     BothSpoke,
-    /// Packets from both sides of a connection whose handshake is not in the capture.
+    /// Packets from both sides of a TCP connection whose handshake is not in the capture.
     BothWays,
     /// The unicast reply to a broadcast.
     BroadcastAnswer,
@@ -329,10 +329,10 @@ fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
     })
 }
 
-/// Returns whether a client that only opened and reset the connection reset it at once, within
-/// [`MAX_PROBE`]. This is the time from the client's first packet to its last or, if the client
-/// tried repeatedly from one port, from the server's last packet to the client's last reset. If two
-/// links with different clocks captured the client, its time looks longer by `clock_offset`.
+/// Returns whether a client that only opened and reset the connection reset it immediately, within
+/// [`MAX_PROBE`] of its first packet or, if it tried repeatedly from one port, of the server's last
+/// packet. If two links with different clocks captured the client, the first of these times looks
+/// longer by `clock_offset`.
 fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
     let longer = clock_offset.is_some_and(|clock_offset| {
         // The offset is accurate to about a second and rounded up.

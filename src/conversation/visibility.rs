@@ -103,7 +103,7 @@ impl VisibilityStats {
         if vlans.iter().any(|v| !v.is_empty()) && vlans[0].is_disjoint(&vlans[1]) {
             self.split += packets;
         }
-        // All acknowledged bytes are inside the capture only if the handshake was seen.
+        // Without the handshake, acknowledged bytes may have been sent before the capture started.
         let opened = [0, 1].map(|s: usize| sides[s].has(flag::SYN) || sides[s].has(flag::SYN_ACK));
         // A reused port has two ranges of sequence numbers, with a gap between them that was never
         // sent. A retransmitted SYN looks the same, so its flow is not counted either.

@@ -1,6 +1,6 @@
-//! Content that an EtherType announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other link-layer
-//! wrappers, ARP and IP. Other content is only counted by its EtherType. Also IEEE 802.2, whose
-//! SNAP header contains an EtherType.
+//! Decodes the content that an EtherType announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other
+//! link-layer wrappers, ARP and IP. Other content is only counted by its EtherType. Also decodes
+//! IEEE 802.2, whose SNAP header contains an EtherType.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ pub struct EtherType {
     pub numbers: &'static [u16],
     /// The name of the protocol.
     pub name: &'static str,
-    /// The document that describes it.
+    /// The document that specifies it, for example `RFC 826`.
     pub document: &'static str,
     /// The version of rasaudit that first decoded it.
     pub since: &'static str,
@@ -57,7 +57,7 @@ pub const ETHERTYPES: &[EtherType] = &[
     ether(&[0x8864], "PPP over Ethernet", "RFC 2516", "0.1", |_, packet, layers| {
         ppp::session(packet, layers)
     }),
-    ether(&[0x88e5], "MACsec in clear", "IEEE 802.1AE", "0.1", macsec),
+    ether(&[0x88e5], "MACsec without encryption", "IEEE 802.1AE", "0.1", macsec),
     ether(&[0x88e7], "provider backbone bridging", "IEEE 802.1ah", "0.1", |_, packet, _| {
         Ok(Next::Ethernet(packet.after(4).ok_or(CUT)?))
     }),
@@ -184,7 +184,7 @@ const NAMES: &[(u16, &str)] = &[
     (0xd28b, "Arista"),
 ];
 
-/// Describes an EtherType or one of the numbers that stand in for it.
+/// Describes an EtherType, or one of the numbers below 3 that are used in place of one.
 pub fn ethertype_words(number: u16) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     match (number, name) {
@@ -249,8 +249,8 @@ pub(super) fn llc<'p>(
     })
 }
 
-/// Stands in for an EtherType if the capture declares an IEEE 802.11 frame as Ethernet. The Windows
-/// tool pktmon records frames of wireless cards like that.
+/// The number in place of an EtherType if the capture declares an IEEE 802.11 frame as Ethernet, as
+/// the Windows tool pktmon does for frames of wireless cards.
 pub(super) const WLAN_AS_ETHERNET: u16 = 2;
 
 /// Records the VLAN of a Marvell switch tag, which replaces the outermost VLAN tag. The tag of an
@@ -262,8 +262,8 @@ pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     }
 }
 
-/// Stands in for an EtherType if the kind of an IEEE 802.2 frame is unknown. It may contain
-/// anything.
+/// The number in place of an EtherType if the kind of an IEEE 802.2 frame is unknown. The frame may
+/// contain anything.
 const UNKNOWN_LLC: u16 = 1;
 
 /// Reads an MPLS label stack (RFC 3032) and its content: IP, which is recognized by its first

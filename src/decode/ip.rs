@@ -20,8 +20,9 @@ struct Ip<'a> {
     inner: Option<Packet<'a>>,
     fragment: Option<Fragment>,
     ttl: u8,
-    /// The fields that distinguish the packet from others between the same addresses: length and
-    /// flow label (IPv6 only), identification and fragment offset.
+    /// The fields that distinguish the packet from others between the same addresses. The first
+    /// word contains the length and, for IPv6, the flow label. The second one contains the
+    /// identification and the fragment offset.
     ip_id: [u64; 2],
     bad_checksum: bool,
 }
@@ -114,8 +115,8 @@ fn fingerprint(ip: &Ip<'_>) -> u64 {
     fingerprint_of(addresses, ip.ip_id, ip.transport, ip.inner.map_or(&[][..], |inner| inner.bytes))
 }
 
-/// Returns the same hash from its parts: the addresses as a number, [`Ip`]'s `ip_id`, and the bytes
-/// above IP.
+/// Computes the hash of [`fingerprint`] from its parts: the addresses as a number, [`Ip`]'s
+/// `ip_id`, and the bytes above IP.
 pub(super) fn fingerprint_of(
     addresses: u64,
     ip_id: [u64; 2],

@@ -39,7 +39,7 @@ const MAX_LAYERS: usize = 32;
 /// The skip reason of a frame that is truncated inside its link-layer header.
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
-/// The link type of Ethernet.
+/// The registry number (LINKTYPE) of Ethernet.
 const ETHERNET: u16 = 1;
 
 /// The settings for decoding frames.
@@ -118,7 +118,7 @@ impl Decoder {
         self.decode_layers(frame.link, Packet { bytes: data, wire }, seen)
     }
 
-    /// Resets `seen` and records what is known before decoding. The body is left alone, because
+    /// Resets `seen` and records what is known before decoding. The body is not reset, because
     /// every successful decoding writes it.
     fn prepare(frame: &Frame, seen: &mut Observation) {
         seen.time = frame.time;
@@ -189,7 +189,7 @@ enum WlanForm {
     Swapped,
 }
 
-/// The content of a layer.
+/// What a layer carries, which is decoded next.
 enum Next<'p> {
     /// An Ethernet frame.
     Ethernet(Packet<'p>),
@@ -288,12 +288,12 @@ impl<'a> Packet<'a> {
         Self { bytes: &self.bytes[..self.bytes.len().min(length)], wire: self.wire.min(length) }
     }
 
-    /// Returns the 16-bit number in network order at offset `at`.
+    /// Returns the 16-bit number in network byte order at offset `at`.
     fn u16(self, at: usize) -> Option<u16> {
         self.bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
     }
 
-    /// Returns the 32-bit number in network order at offset `at`.
+    /// Returns the 32-bit number in network byte order at offset `at`.
     fn u32(self, at: usize) -> Option<u32> {
         self.bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
     }

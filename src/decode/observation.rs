@@ -123,8 +123,8 @@ pub struct TunnelEndpoints {
     pub dst: IpAddr,
     /// The protocol that carries the tunnel.
     pub transport: Transport,
-    /// The source port if it belongs to an endpoint; zero if it does not identify one, or if there
-    /// is none.
+    /// The source port; zero if there is none, or if it does not identify an endpoint, as in VXLAN,
+    /// where it is a hash of the inner packet's headers (RFC 7348, 5).
     pub sport: u16,
     /// The destination port; zero if there is none.
     pub port: u16,
@@ -329,7 +329,7 @@ pub struct Datagram {
     pub path: Path,
 }
 
-/// The facts about one frame.
+/// The result of decoding one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Observation {
     /// Packet time in nanoseconds, or [`crate::model::NO_TIME`].
@@ -395,7 +395,7 @@ impl Default for Observation {
     }
 }
 
-/// The content of a frame.
+/// What a frame carries inside all tags and tunnels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body {
     /// A packet of a flow.
@@ -426,7 +426,7 @@ pub enum Body {
         quoted: Quoted,
         /// What the error reports.
         kind: ErrorKind,
-        /// The sender of the error.
+        /// The sender of the error: the host itself, a router or a firewall.
         by: IpAddr,
         /// The host to which the error was sent.
         to: IpAddr,
@@ -445,8 +445,8 @@ pub enum Body {
     },
     /// A frame that is not an IP packet.
     NonIp {
-        /// The EtherType or a number that stands in for it: zero if there is none, as in most IEEE
-        /// 802.2 frames.
+        /// The EtherType, or a number below 3 in place of one: zero if there is none, as in most
+        /// IEEE 802.2 frames.
         ethertype: u16,
         /// The address claim of an ARP packet for IPv4 over Ethernet (RFC 826).
         claim: Option<(IpAddr, Mac)>,
@@ -458,7 +458,7 @@ pub enum Body {
 pub enum Quoted {
     /// A packet of a flow, in the direction in which it was sent.
     Flow {
-        /// The five-tuple.
+        /// The five-tuple of the quoted packet.
         tuple: FiveTuple,
         /// How far the quotation can be trusted.
         path: Path,

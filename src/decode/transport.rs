@@ -32,8 +32,9 @@ pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeStat
             let (mut flags, payload, captured) = tcp(segment);
             layers.note_payload(captured);
             let tcp_flags = segment.bytes.get(13).copied();
-            // If fragmentation hides the flags, those of this segment are unknown. If the snaplen
-            // hides them, no flow of the capture has flags, so nothing is marked.
+            // If fragmentation hides the flags, those of this segment are unknown. If a short
+            // snaplen hides them, it does so in all flows of the capture, so the segment is not
+            // marked.
             if tcp_flags.is_none() && layers.datagram.is_some() {
                 flags |= flag::HIDDEN;
             }

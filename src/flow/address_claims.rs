@@ -12,9 +12,9 @@ use crate::model::{BUCKET_NS, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum};
 /// The binding of an IP address to a hardware address, and the VLANs and path on which it was seen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AddressBinding {
-    /// The IP address.
+    /// The claimed IP address.
     pub address: IpAddr,
-    /// The hardware address.
+    /// The hardware address that is claimed to have the IP address.
     pub mac: Mac,
     /// The VLAN identifiers, outermost first. Zero means none.
     pub vlans: [u16; 2],
@@ -43,7 +43,7 @@ pub struct AddressClaim {
 }
 
 impl AddressClaim {
-    /// The maximum number of words that are kept, which cover a week.
+    /// The maximum number of words, of which the earliest are kept. They cover at least a week.
     const MOST: usize = 1024;
 
     pub(super) fn see(&mut self, time: Nanos) {

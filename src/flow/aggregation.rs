@@ -1,5 +1,5 @@
-//! Aggregation, which replaces flows by coarser ones when memory is short. The rules do not depend
-//! on the order of arrival.
+//! Aggregates flows, that is, replaces them with coarser ones when memory is short. The rules do
+//! not depend on the order of arrival.
 
 use std::collections::HashSet;
 use std::io;

@@ -1,4 +1,4 @@
-//! Serialization of values. An eight-byte length precedes each value.
+//! Serializes values. An eight-byte length precedes each value.
 
 use std::io::{self, Read, Write};
 

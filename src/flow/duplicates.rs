@@ -86,8 +86,8 @@ impl DuplicateSampler {
         }
     }
 
-    /// Returns the time between sightings of the same packet, in nanoseconds, if it is about the
-    /// same for many packets. Then the packets were captured on two links whose clocks differ.
+    /// Returns how far the clocks of two captured links differ, in nanoseconds. This is the time
+    /// between two sightings of a packet, if it is about the same for many packets.
     pub fn clock_offset(&self) -> Option<Nanos> {
         /// One in this many fingerprints must have a second sighting after that time.
         const SHARE: usize = 5;

@@ -1,6 +1,6 @@
-//! The end of collection. Partitions merge, and evidence that depends on all packets is assigned:
-//! fragments join their flows, DNS answers join their queries, and the outer packets of tunnels
-//! become flows.
+//! Ends the collection of flows. Merges the partitions and assigns evidence that depends on all
+//! packets: fragments join their flows, DNS answers join their queries, and the outer packets of
+//! tunnels become flows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -32,7 +32,7 @@ struct PartitionCarryOver {
 
 impl PartitionCarryOver {
     /// Extracts incomplete evidence. Fragments that arrived at or after `since` may still be
-    /// completed. A lookup waits for one window; the lookups of `before` have already waited.
+    /// completed. An incomplete lookup is carried over only once; those in `before` already were.
     fn take_from(
         side: &mut SideEvidence,
         since: Nanos,
@@ -51,7 +51,7 @@ impl PartitionCarryOver {
 
 impl FlowStore {
     /// Merges all tables, which were created with `keep`, on `jobs` threads. If `keep` requires
-    /// packet records, fragments that join their flows leave them, too. At most `most` entries of
+    /// packet records, each fragment that joins a flow also adds one. At most `most` entries of
     /// each kind of side evidence are kept.
     ///
     /// # Errors

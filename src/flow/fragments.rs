@@ -76,7 +76,7 @@ impl FragmentedDatagrams {
     }
 }
 
-/// The result of joining a fragment, or an error about one, that had no ports of its own.
+/// The result of assigning a later fragment, or an ICMP error that quotes one, to a flow.
 pub(super) enum JoinedFragment {
     /// A fragment that belongs to a side of a flow, with its payload length in bytes.
     Flow(FlowKey, usize, Observation, u32),
@@ -188,7 +188,8 @@ impl EvidenceKind for FragmentTable {
         self.datagrams.len() * KEY + self.count * FRAGMENT
     }
 
-    /// Keeps as many keys, in ascending order, as together have at most `most` fragments.
+    /// Goes through the keys in ascending order and keeps each whose fragments still fit into
+    /// `most`. A key with few fragments may therefore be kept after one with many was dropped.
     fn keep_least(&mut self, most: usize) -> u64 {
         let before = self.count;
         if self.count > most {

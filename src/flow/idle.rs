@@ -1,6 +1,6 @@
-//! Moving flows that have been idle for a long time to temporary files. Each partition has one
-//! file, which consists of pieces. Readers of flows include these files. A flow that continues is
-//! in memory again and merges with its earlier part when it is read.
+//! Moves flows that have been idle for a long time to temporary files. Each partition has one file,
+//! which consists of pieces. Whatever reads all flows also reads these files. A flow that continues
+//! is in memory again and merges with its earlier part when it is read.
 
 use std::collections::HashSet;
 use std::io;
@@ -19,8 +19,8 @@ use crate::model::Nanos;
 const MAX_PIECES: usize = 16;
 
 impl MergedFlows {
-    /// Moves flows that have been idle since before `time` to files. If they cannot be written,
-    /// they stay in memory.
+    /// Moves the flows without packets or ICMP errors since `time` to files. If a file cannot be
+    /// written, the flows stay in memory, and the error is returned.
     pub fn spill_idle(&mut self, time: Nanos) -> io::Result<()> {
         let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
@@ -56,7 +56,7 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Replaces the content of a partition's file by `flows`. If they cannot be written, the old
+    /// Replaces the content of a partition's file with `flows`. If they cannot be written, the old
     /// content stays.
     fn rewrite_idle(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
         let bytes = self.store.spill.replace(number, flows)?;
@@ -79,9 +79,9 @@ impl MergedFlows {
         }
     }
 
-    /// Rewrites each partition's file as one piece, so that each flow is stored and counted once. A
-    /// failed write is ignored, because its only consequence is that some flows count more than
-    /// once.
+    /// Rewrites each partition's file as one piece, so that each flow is stored and counted once.
+    /// Stops without an error if a file cannot be written, because the only consequence is that
+    /// some flows count more than once.
     pub fn compact_idle(&mut self) -> io::Result<()> {
         for number in
             (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()

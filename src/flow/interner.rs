@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::HashSeed;
 use crate::decode::Encapsulation;
 
-/// The number of a side without a recorded encapsulation.
+/// The number that marks a side without a recorded encapsulation.
 pub(super) const NO_LINK: u16 = 0;
-/// The number of a side whose encapsulations are in the table of rare evidence.
+/// The number that marks a side with several encapsulations, which are in the rare evidence.
 pub(super) const MANY_LINKS: u16 = u16::MAX;
 
-/// The shared source of the numbers.
+/// Assigns the numbers for all workers of a run.
 #[derive(Default)]
 pub(super) struct Interner(Mutex<InternedLinks>);
 

@@ -9,8 +9,8 @@ use super::HashSeed;
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
-/// The number of hash partitions. It is large enough that one partition is small compared with all
-/// of them and stays in the processor's cache while it is processed.
+/// The number of hash partitions. With this many, one partition is a small part of the whole and
+/// stays in the processor's cache while it is processed.
 pub(super) const PARTITIONS: usize = 64;
 
 /// The identity of a flow, without direction. VLANs and tunnels are evidence and not part of the
@@ -85,7 +85,7 @@ impl FlowKey {
         self.hash_addresses(&mut hasher);
         hasher.write_u64(u64::from(lower) << 16 | self.packed & 0xffff);
         let conversation_hash = hasher.finish();
-        // The remaining identity is the higher port, the side that has it, and the path.
+        // The first hash does not cover the higher port, the side that has it, and the path.
         let order = u64::from(higher) << 1 | u64::from(ports[0] <= ports[1]);
         hasher.write_u64(self.packed >> 48 << 32 | order);
         (conversation_hash, hasher.finish())

@@ -15,7 +15,7 @@ use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};
 
-/// A kind of evidence beside the flows: one line of the list in `side_evidence.rs`.
+/// A kind of side evidence. `side_evidence.rs` lists all kinds.
 pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
     /// Merges all evidence of `other`.
     fn merge(&mut self, other: Self);
@@ -51,7 +51,7 @@ pub trait EvidenceKey: Clone + Eq + Ord + Hash {
     const MEMORY: usize = 256;
 
     /// Returns the same key on the path that `new_path` returns. By default, the key is unchanged,
-    /// for keys without a path and for evidence that is resolved when tables are merged.
+    /// which suits keys without a path, and evidence that is resolved when tables are merged.
     #[must_use]
     fn with_path(self, _new_path: &dyn Fn(Path) -> Path) -> Self {
         self
@@ -70,10 +70,10 @@ impl EvidenceKey for (IpAddr, IpAddr, Path) {
     }
 }
 
-/// A side of a flow.
+/// The key of evidence about a side of a flow.
 impl EvidenceKey for (FlowKey, u8) {}
 
-/// The index of an interface.
+/// The key of evidence about an interface, which is its index.
 impl EvidenceKey for u16 {}
 
 /// A map of values that can be merged.
@@ -140,8 +140,8 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         entries.into_iter()
     }
 
-    /// Replaces the key of every entry by the result of `change`. Entries that get the same key are
-    /// merged.
+    /// Replaces the key of every entry with the result of `change`. Entries that get the same key
+    /// are merged.
     pub(super) fn rekey(&mut self, change: impl Fn(K) -> K) {
         for (key, value) in std::mem::take(self).entries {
             self.add(change(key), value);
@@ -252,7 +252,7 @@ impl<K: EvidenceKey + fmt::Debug, V: Merge + Default + fmt::Debug> fmt::Debug fo
     }
 }
 
-/// A set of timestamps.
+/// Evidence that consists of points in time, such as interruptions of the capture.
 impl EvidenceKind for BTreeSet<Nanos> {
     fn merge(&mut self, other: Self) {
         self.extend(other);

@@ -47,8 +47,8 @@ impl MergedFlows {
         if self.plain.contains(&path) { Path::PLAIN } else { path }
     }
 
-    /// Returns the time between sightings of the same packet, in nanoseconds, if a sample shows
-    /// that the clocks of two links differ.
+    /// Returns how far the clocks of two captured links differ, in nanoseconds, if a sample of the
+    /// packets shows it.
     pub fn clock_offset(&self) -> Option<Nanos> {
         self.side.sample().clock_offset()
     }

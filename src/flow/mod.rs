@@ -57,12 +57,12 @@ pub use worker_tables::{PrefixRetention, Retention, WorkerTables};
 /// and ports that collide. No result depends on the seed.
 pub type HashSeed = ahash::RandomState;
 
-// Payload facts about names, for the modules that read flows.
+// Types of payload facts that flows contain, re-exported for the modules that read flows.
 pub use crate::payload::{
     AnnouncedPorts, DnsQuery, ENDPOINT_MAPPER, PayloadFact, ServerNameRequest, StreamPrefix,
 };
 
-// Types of observations, for the modules that read states.
+// Items of `decode` that the same modules need.
 pub use crate::decode::{
     EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
 };

@@ -50,8 +50,8 @@ impl<'a> PartitionFlows<'a> {
     }
 }
 
-/// All merged flows, in parts. Each flow is in exactly one part, and nearly every conversation is,
-/// too.
+/// All merged flows, in parts. Each flow is in exactly one part, and nearly always all flows of a
+/// conversation are in the same part.
 pub trait FlowPartitions: Sync {
     /// Returns the number of parts.
     fn count(&self) -> usize;

@@ -56,10 +56,11 @@ pub struct DirectionRecord {
     pub flags: FlagSet,
     /// SYNs sent, including retransmissions and duplicates.
     pub syn_count: Sum<u32>,
-    /// The lowest initial sequence numbers in the side's SYNs. They include the sequence numbers of
-    /// segments whose flags are hidden by fragmentation.
+    /// Initial sequence numbers from the side's SYNs, and sequence numbers of segments whose flags
+    /// are hidden by fragmentation. If there are more than four, the lowest are kept.
     pub syns: BoundedSet<Opening, 4>,
-    /// The lowest initial sequence numbers in the side's SYN-ACKs.
+    /// Initial sequence numbers from the side's SYN-ACKs. If there are more than four, the pairs
+    /// with the lowest client number are kept.
     pub syn_acks: BoundedSet<Opening, 4>,
     /// The range of the sequence numbers that the side acknowledged.
     pub acked: NumberRange,

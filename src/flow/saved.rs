@@ -1,4 +1,4 @@
-//! Saving and restoring merged evidence. All layouts that earlier versions wrote can be restored.
+//! Saves and restores merged evidence. All layouts that earlier versions wrote can be restored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -53,7 +53,7 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Reads evidence that [`MergedFlows::save`] wrote into a new store.
+    /// Restores evidence that [`MergedFlows::save`] wrote, into `store`.
     ///
     /// # Errors
     ///

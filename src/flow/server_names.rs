@@ -40,8 +40,8 @@ impl ServerNameEvidence {
         self.prefixes.swap(0, 1);
     }
 
-    /// Extracts the names from the stored segments of sides that started too long before `time` for
-    /// later segments to matter, then discards these segments.
+    /// Extracts the name from the stored segments of each side, and discards the segments, if the
+    /// side started too long before `time` for further segments to belong to its first message.
     pub(super) fn extract_names(&mut self, sides: &[DirectionStats; 2], time: Nanos) {
         for (number, side) in sides.iter().enumerate() {
             let Some(first) =

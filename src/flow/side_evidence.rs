@@ -166,8 +166,8 @@ kinds! {
     traces: Vec<PacketRecord>,
     /// A sample of the packets, which shows whether there are duplicates among them.
     sample: DuplicateSampler,
-    /// Times at which the capture was interrupted. Replies that came shortly after them were not
-    /// seen.
+    /// Times at which the capture was interrupted. Replies to requests shortly before them may be
+    /// missing.
     cuts: BTreeSet<Nanos>,
 }
 
@@ -247,8 +247,7 @@ impl SideEvidence {
         std::mem::take(&mut self.starts)
     }
 
-    /// Returns the interfaces on which undeclared tunnels were seen that all lead to one
-    /// destination.
+    /// Returns the interfaces whose undeclared tunnels all lead to the same destination.
     pub fn one_way_tunnels(&self) -> BTreeSet<u16> {
         let one_way = self.tunnels.sorted().filter(|(_, to)| !to.more() && to.len() == 1);
         one_way.map(|(interface, _)| *interface).collect()

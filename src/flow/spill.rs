@@ -76,7 +76,7 @@ impl Spill {
         Ok(piece.len() as u64)
     }
 
-    /// Replaces the content of a partition's file by `flows`. If they cannot be written, the old
+    /// Replaces the content of a partition's file with `flows`. If they cannot be written, the old
     /// content stays. Returns their size in bytes.
     pub fn replace(&self, number: usize, flows: &FlowTable) -> io::Result<u64> {
         if flows.is_empty() {

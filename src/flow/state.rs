@@ -96,8 +96,8 @@ impl OpeningKind {
     }
 }
 
-/// The initial sequence numbers of a side that has several: the lowest of each kind, and whether
-/// there are more.
+/// The initial sequence numbers of a side that has several, separately from its SYNs and its
+/// SYN-ACKs. Of each kind, the four with the lowest client number are kept.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Openings {
     syns: BoundedSet<Opening, 4>,
@@ -221,16 +221,17 @@ const _: () = assert!(size_of::<FlowState>() == 128);
 pub struct IcmpError {
     /// The side that sent the quoted packet.
     pub side: u8,
-    /// The kind of the error.
+    /// What the error reports.
     pub kind: ErrorKind,
-    /// The sender of the error.
+    /// The sender of the error: the host itself, a router or a firewall.
     pub by: IpAddr,
 }
 
 /// The packets that ICMP errors of one side, kind and sender quote.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct QuotedPackets {
-    /// The lowest TCP sequence numbers of the quoted packets.
+    /// The TCP sequence numbers of the quoted packets. If there are more than four, the lowest are
+    /// kept.
     pub seqs: BoundedSet<u32, 4>,
     /// Whether a quoted packet is a reply.
     pub answers: bool,

@@ -142,8 +142,9 @@ impl<'a> Flow<'a> {
         self.extra.is_some_and(|extra| extra.links[side].more())
     }
 
-    /// Returns the lowest initial sequence numbers in a side's SYNs. They include the sequence
-    /// numbers of segments whose flags are hidden by fragmentation.
+    /// Returns the initial sequence numbers from a side's SYNs, and the sequence numbers of
+    /// segments whose flags are hidden by fragmentation. If there are more than four, the lowest
+    /// are kept.
     pub fn syns(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
         self.openings(side, OpeningKind::Syn)
     }
@@ -155,7 +156,8 @@ impl<'a> Flow<'a> {
         kept.is_some_and(|kept| kept.more() && kept.iter().all(|syn| syn.number < number))
     }
 
-    /// Returns the lowest initial sequence numbers in a side's SYN-ACKs.
+    /// Returns the initial sequence numbers from a side's SYN-ACKs. If there are more than four,
+    /// the pairs with the lowest client number are kept.
     pub fn syn_acks(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
         self.openings(side, OpeningKind::SynAck)
     }
@@ -667,7 +669,7 @@ impl FlowTable {
     }
 
     /// Extracts server names from the stored segments of sides that started too long before `time`
-    /// for later segments to matter, then discards these segments.
+    /// for further segments to belong to their first message, then discards these segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
         let FlowEntries { flows, server_names, .. } = &mut self.records;
         for (position, server_names) in server_names.iter_mut() {

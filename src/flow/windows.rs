@@ -1,4 +1,4 @@
-//! Merging the flows of successive windows.
+//! Merges the flows of successive windows.
 
 use std::io;
 
@@ -38,7 +38,7 @@ impl MergedFlows {
     }
 
     /// Extracts server names from the stored segments of sides that started too long before `time`
-    /// for later segments to matter, then discards these segments.
+    /// for further segments to belong to their first message, then discards these segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
         self.parts.iter_mut().for_each(|part| part.flows.extract_names_before(time));
     }

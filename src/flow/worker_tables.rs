@@ -17,7 +17,7 @@ use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::model::{Mac, Transport};
 use crate::payload::PayloadFact;
 
-/// The evidence of single packets that tables retain.
+/// Which evidence of individual packets the tables retain.
 #[derive(Clone, Default, Debug)]
 pub struct Retention {
     /// Whether a record of each packet is kept until duplicates have been removed.
@@ -151,7 +151,7 @@ impl WorkerTables {
         self.side.claims.entry(claimant).see(seen.time);
     }
 
-    /// Records the outer packets of a packet that tunnels carried.
+    /// Records the outer packets of a tunnelled packet.
     fn record_outer(&mut self, seen: &Observation) {
         let flags = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
         for outer in OuterFlow::around(seen) {

@@ -44,7 +44,8 @@ const EVENT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The time that the headers of a request may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time that a response may take. For an event stream, the limit applies to each event.
+/// The time that a connection may take in total. For an event stream, the limit applies to each
+/// event.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The limit for the headers of a request, in bytes.
@@ -193,7 +194,7 @@ impl HttpState {
                     None => full_response(
                         StatusCode::SERVICE_UNAVAILABLE,
                         TEXT,
-                        "too many clients follow the events\n",
+                        "too many clients are subscribed to /events\n",
                     ),
                     Some(subscriber) => {
                         is_stream.store(true, Ordering::Relaxed);
@@ -338,7 +339,7 @@ pub fn serve(
 /// A connection that is being served.
 struct OpenConnection {
     task: AbortHandle,
-    /// Whether a complete request has arrived.
+    /// Whether the headers of its request have arrived.
     has_request: Arc<AtomicBool>,
 }
 
@@ -348,8 +349,8 @@ async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // This happens, for example, if no file descriptors are left. Other connections will
-            // end.
+            // This happens, for example, if no file descriptors are left. Closing other connections
+            // frees some.
             Err(_) => {
                 sleep(Duration::from_millis(200)).await;
                 continue;
@@ -357,7 +358,7 @@ async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
         };
         open.retain(|open: &OpenConnection| !open.task.is_finished());
         if open.len() >= MAX_CONNECTIONS {
-            // Closes the oldest connection that has not sent a request.
+            // Closes the oldest connection whose request has not arrived.
             let silent = open.iter().position(|open| !open.has_request.load(Ordering::Relaxed));
             let Some(silent) = silent else { continue };
             open.remove(silent).task.abort();

@@ -43,7 +43,7 @@ pub enum LiveEvent {
     RecordingGap(u64),
 }
 
-/// A closed window.
+/// A closed window with its judgement.
 pub struct WindowClosed<'a> {
     /// The audit of this window.
     pub window: &'a Audit<&'a mut Reading>,

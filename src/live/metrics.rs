@@ -34,7 +34,8 @@ impl Metrics {
     }
 
     fn add(&self, family: impl Collector + 'static) {
-        // A name can be registered twice only by a mistake in this file, which the tests would show.
+        // A name can be registered twice only by a mistake in this file, which the tests would
+        // show.
         let registered = self.0.register(Box::new(family));
         debug_assert!(registered.is_ok(), "{registered:?}");
     }
@@ -93,7 +94,7 @@ impl Metrics {
     ) {
         let flows = &all.reading.flows;
         let (on_disk, _) = flows.idle_size();
-        self.single("flows", "Flows held, including those on disk.", flows.len() as f64);
+        self.single("flows", "Flows in memory and on disk.", flows.len() as f64);
         self.single("flows_on_disk", "Idle flows on disk.", on_disk as f64);
         let levels = aggregated.iter().map(|(level, flows)| (vec![level.name()], *flows));
         let help = "Flows that were aggregated to stay within the memory limit.";
@@ -102,7 +103,7 @@ impl Metrics {
 
     /// Adds the conversations of all windows, and whether anything was checked.
     pub fn add_conversations(&self, all: &Audit<&mut Reading>) {
-        let help = "1 if a listed host with a role was seen sending, so that anything was checked; 0 if not.";
+        let help = "1 if anything was checked, that is, a listed host with a role was seen sending; 0 if not.";
         self.single("assessed", help, f64::from(u8::from(all.outcome.checked_anything())));
         let verdicts = all.outcome.by_verdict().into_iter();
         let verdicts = verdicts.map(|(verdict, count)| (vec![verdict.name()], count as f64));

@@ -73,7 +73,7 @@ struct LiveContext<'a> {
     store: &'a FlowStore,
     /// The number of the open window.
     window: AtomicU64,
-    /// Returns whether the inventory lists an address.
+    /// A function that returns whether the inventory lists an address. A reload replaces it.
     is_listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
     end: AtomicBool,
     listener: &'a dyn Listener,

@@ -23,7 +23,7 @@ pub struct LiveOptions {
     pub max_memory: usize,
     /// Whether to audit the tunnels themselves instead of their contents.
     pub no_decap: bool,
-    /// UDP ports on which to look for VXLAN in addition to the usual ones.
+    /// UDP ports on which to look for VXLAN in addition to 4789 and 8472.
     pub vxlan_ports: Vec<u16>,
     /// The folder in which the evidence of all windows is kept for the next start.
     pub state: Option<PathBuf>,

@@ -52,7 +52,7 @@ pub(super) struct Recorded {
 /// Frames that wait to be written.
 struct QueuedFrames {
     interface: usize,
-    /// Time, length on the wire in bytes, and place in `data` of each frame.
+    /// Time, length on the wire in bytes, and position in `data` of each frame.
     frames: Vec<(Nanos, u32, Range<usize>)>,
     data: Vec<u8>,
 }
@@ -143,15 +143,15 @@ impl RecorderThread {
         lock(&self.state.error).take()
     }
 
-    /// Returns at least how many frames of the window are missing from the files, and allows
-    /// writing again after an error.
+    /// Returns a lower bound for the number of frames of the window that are missing from the
+    /// files, and allows writing again after an error.
     pub fn end_window(&self) -> u64 {
         self.state.retry.store(true, Ordering::Relaxed);
         self.state.missing.swap(0, Ordering::Relaxed)
     }
 
-    /// Waits for a limited time until everything is written, and ends the thread. Returns at least
-    /// how many frames of the window are missing from the files.
+    /// Waits for a limited time until everything is written, and ends the thread. Returns a lower
+    /// bound for the number of frames of the window that are missing from the files.
     pub fn finish(&self) -> u64 {
         let is_asked = self.queue.send_timeout(QueueItem::Finish, FINISH_TIMEOUT).is_ok();
         let timed_out = self.ended.recv_timeout(FINISH_TIMEOUT).is_err_and(|e| e.is_timeout());

@@ -42,20 +42,20 @@ pub enum ConfineError {
     /// The process cannot switch to the other user.
     #[error("--user {name}: {source}")]
     User {
-        /// The requested user.
+        /// The user named by `--user`.
         name: String,
-        /// The reason.
+        /// Why the process cannot switch.
         source: Box<Self>,
     },
     /// There is no user with this name.
     #[error("there is no such user")]
     NoSuchUser,
-    /// The system refuses a step.
+    /// A step of the confinement failed.
     #[error("{what}: {source}")]
     Step {
-        /// The failed step.
+        /// What failed, as the start of the message.
         what: &'static str,
-        /// The error of the system.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// The process could become root again.
@@ -67,16 +67,16 @@ pub enum ConfineError {
     /// The ownership of a folder cannot be changed.
     #[error("{}: {source}", .folder.display())]
     Give {
-        /// The folder.
+        /// The folder whose owner cannot be changed.
         folder: PathBuf,
-        /// The error of the system.
+        /// The error that the system returned.
         source: io::Error,
     },
     /// Capabilities cannot be read or dropped.
     #[cfg(target_os = "linux")]
     #[error("{0}")]
     Capabilities(#[from] caps::errors::CapsError),
-    /// The system refuses a call.
+    /// A system call failed.
     #[error("{0}")]
     System(#[source] io::Error),
     /// The system can enforce only some of the file rules.
@@ -89,7 +89,7 @@ pub enum ConfineError {
     #[cfg(target_os = "linux")]
     #[error("{0}")]
     Rules(#[source] landlock::RulesetError),
-    /// This step exists only on Linux.
+    /// Confinement is supported only on Linux.
     #[error("only supported on Linux")]
     NotHere,
 }
@@ -121,7 +121,7 @@ pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
         Sandbox::Auto | Sandbox::Off => KeptCapabilities::RawSockets,
     };
     note_failure("capabilities could not be dropped", platform::drop_capabilities(kept));
-    note_failure("new privileges could not be ruled out", platform::no_new_privileges());
+    note_failure("gaining new privileges could not be prevented", platform::no_new_privileges());
     note_failure(
         "access to files could not be restricted",
         platform::confine_files(&wanted.read, &wanted.write),
@@ -169,7 +169,7 @@ mod platform {
         nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities cannot be kept"))?;
         setgroups(&[user.gid]).map_err(failed("the process cannot leave its groups"))?;
         setgid(user.gid).map_err(failed("the process cannot switch to its group"))?;
-        setuid(user.uid).map_err(failed("the process cannot switch to it"))?;
+        setuid(user.uid).map_err(failed("the process cannot switch to the user"))?;
         drop_capabilities(KeptCapabilities::RawSockets)?;
         match setuid(Uid::from_raw(0)) {
             Err(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! The data that a live audit serves: the last report as a page and as JSON, metrics, and the health
-//! status.
+//! The data that a live audit serves: the last report as a page and as JSON, metrics, and the
+//! health status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -35,9 +35,9 @@ const HUNG_AFTER: Duration = Duration::from_secs(600);
 /// What happens after a window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterWindow {
-    /// The next window is open already.
+    /// The next window is already open.
     Continue,
-    /// The audit ends.
+    /// No further window is opened, because the audit ends.
     Stop,
 }
 

@@ -142,8 +142,8 @@ pub struct FrameCounters {
     /// Observations whose IPv4 header checksum is wrong. They are used anyway.
     pub bad_checksums: u64,
     /// Observations that are not IP packets, counted by EtherType. Values below 3 are not
-    /// EtherTypes: 0 stands for content without one, as in most IEEE 802.2 frames, 1 for an unknown
-    /// kind of IEEE 802.2, and 2 for IEEE 802.11 in a capture that declares it as Ethernet.
+    /// EtherTypes: 0 means content without one, as in most IEEE 802.2 frames, 1 an unknown kind of
+    /// IEEE 802.2, and 2 IEEE 802.11 in a capture that declares it as Ethernet.
     pub non_ip: BTreeMap<u16, u64>,
     /// IP packets that show no ports, because they are truncated or are unreadable ICMP errors.
     pub portless: u64,
@@ -290,7 +290,7 @@ pub struct InputRecord {
     pub filters: Vec<String>,
     /// SHA-256 of the stored bytes in lower-case hex, if requested.
     pub sha256: Option<String>,
-    /// Counts of the frames by what became of them.
+    /// How many frames became observations, and how many were skipped for each reason.
     pub account: FrameCounters,
     /// Frame loss that the input reports.
     pub loss: Loss,

@@ -56,7 +56,7 @@ pub type AnnouncedPorts = BoundedSet<u16, 64>;
 pub struct DnsQuery {
     /// The host that sent the query.
     pub client: IpAddr,
-    /// The resolver.
+    /// The address of the resolver.
     pub resolver: IpAddr,
     /// The client's port.
     pub port: u16,
@@ -111,8 +111,8 @@ pub enum MessageParts {
     StartsOnly,
 }
 
-/// Reads the payloads of `packets`, which are in the same order, and adds their facts to `facts`,
-/// each with the index of its packet.
+/// Reads the payloads of `packets`, one per packet in the same order, and adds their facts to
+/// `facts`, each with the index of its packet.
 pub fn read_payloads<'a>(
     packets: &[Observation],
     payloads: &[&'a [u8]],
@@ -172,7 +172,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
 }
 
 /// Returns whether a payload may contain a fact other than the continuation of a message that names
-/// a server. Only few payloads do.
+/// a server. Few payloads do.
 fn may_be_start(seen: &Observation, payload: &[u8]) -> bool {
     let Body::Transport { tuple, .. } = &seen.body else { return false };
     let is_dns = tuple.sport == DNS_PORT || tuple.dport == DNS_PORT;

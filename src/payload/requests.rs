@@ -1,6 +1,6 @@
 //! Recognizes UDP datagrams that are requests, and the replies to them. A protocol is listed here
-//! if a missing reply means that the request was not answered. The same applies to DNS and ICMP,
-//! but their headers are read during decoding.
+//! if its requests always expect a reply, so that a missing reply shows that the service did not
+//! answer. This is also true of DNS and ICMP, but their headers are read during decoding.
 
 use crate::decode::{FiveTuple, flag};
 

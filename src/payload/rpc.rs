@@ -31,7 +31,7 @@ pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
 }
 
 /// Collects the ports in the protocol towers of a response. A floor for TCP, which contains the
-/// port in network order, immediately precedes a floor for IP. Lengths in floors are always
+/// port in network byte order, immediately precedes a floor for IP. Lengths in floors are always
 /// little-endian, whatever the byte order of the response (C706, appendix L).
 fn collect_ports(stub: &[u8], ports: &mut AnnouncedPorts) {
     for floors in stub.windows(12) {

@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 4096;
 /// The number of segments kept per side.
 const MAX_SEGMENTS: usize = 64;
 
-/// The time after the first segment in which others still belong to the start, in nanoseconds.
+/// The maximum time between the first and the last segment that are kept, in nanoseconds.
 const MAX_DURATION: Nanos = 3 * SECOND;
 
 /// The maximum time between a side's first packet and its first data, in nanoseconds. It allows for

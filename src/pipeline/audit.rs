@@ -65,7 +65,7 @@ pub enum FailOn {
 }
 
 impl FailOn {
-    /// The default of the commands.
+    /// The default of `--fail-on`.
     pub const USUAL: Self = Self::From(Severity::Low);
 
     /// Returns why the findings fail the audit; `None` if they do not.
@@ -426,7 +426,7 @@ fn judge(
     };
     let mut conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
     if let Some(host) = policy.loopback_host(conversations.ends()) {
-        // Others who share the policy do not see the change.
+        // Other owners of the policy do not see the change.
         Arc::make_mut(policy).inventory.on = Some(host);
         conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
     }

@@ -10,7 +10,7 @@ use crate::conversation::{Conversations, ReadOptions};
 use crate::policy::{Matrix, Policy};
 use crate::report;
 
-/// A finished draft.
+/// A finished draft, and the inputs that were read only in part.
 pub struct DraftedInventory {
     /// The name and the error of each input that could be read only in part.
     pub damaged: Vec<String>,

@@ -83,7 +83,8 @@ pub enum AuditError {
     /// The process cannot give up its privileges as required.
     #[error("{0}")]
     Confinement(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A report cannot be written (path and reason).
+    /// A report, a state or a recording cannot be written, or a state cannot be read (path and
+    /// reason).
     #[error("{}: {error}", .0.display(), error = .1)]
     Output(PathBuf, #[source] io::Error),
 }
@@ -199,7 +200,7 @@ impl Reading {
 ///
 /// # Errors
 ///
-/// Returns an error if libpcap does not compile the expression.
+/// Returns an error if libpcap rejects the expression.
 pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
     Filter::new(expression).map(drop)
 }

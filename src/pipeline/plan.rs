@@ -29,7 +29,7 @@ pub struct Request {
     pub hash: bool,
     /// Whether to audit the tunnels themselves instead of their contents.
     pub no_decap: bool,
-    /// UDP ports on which to look for VXLAN in addition to the usual ones.
+    /// UDP ports on which to look for VXLAN in addition to 4789 and 8472.
     pub vxlan_ports: Vec<u16>,
     /// The tunnels that the inventory lists.
     pub tunnels: Vec<StatedTunnel>,
@@ -70,12 +70,12 @@ pub enum PlanError {
     /// The named folders contain no files.
     #[error("there is nothing to read: the folders contain no files")]
     NoFiles,
-    /// libpcap does not compile the filter.
+    /// libpcap rejects the filter expression.
     #[error("--filter \"{expression}\": {source}")]
     Filter {
-        /// The filter.
+        /// The expression as the user wrote it.
         expression: String,
-        /// The error of libpcap.
+        /// The error that libpcap returned.
         source: CaptureError,
     },
     /// The end of the time range is not after its start.
@@ -117,7 +117,7 @@ pub struct Plan {
     pub jobs: usize,
     /// The folder that tables spill to.
     pub temp: PathBuf,
-    /// The request.
+    /// The request that the plan carries out.
     pub request: Request,
 }
 

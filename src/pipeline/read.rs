@@ -22,9 +22,9 @@ use crate::model::{
 use crate::payload::{MessageParts, read_payloads};
 use crate::policy::is_control;
 
-/// The bytes of memory per entry that each kind of side evidence (address claims, DNS queries and
-/// so on) may have. An entry takes about 256 bytes, so all kinds together take about a quarter of
-/// the memory.
+/// Each kind of side evidence (address claims, DNS queries and so on) may have one entry for this
+/// many bytes of memory. An entry takes about 256 bytes, so all kinds together take about a quarter
+/// of the memory.
 const MEMORY_PER_ENTRY: usize = 8192;
 
 /// The number of entries of each kind that are allowed even if there is little memory. A farm
@@ -281,7 +281,7 @@ impl Sources<'_> {
 
 /// Describes where and how an input ended early.
 fn describe_damage(what: &str, offset: u64, frames: usize) -> String {
-    format!("{what} at byte {offset}, after {frames} whole frames, which were used")
+    format!("{what} at byte {offset}, after {frames} complete frames, which were used")
 }
 
 /// The counters that a worker keeps in addition to its tables.

@@ -6,7 +6,7 @@ use crate::model::Transport;
 /// link-local address, or a direct reply to such traffic, is background traffic.
 #[derive(Clone, Debug)]
 pub struct Background {
-    /// The stable name.
+    /// The stable name in the rule file.
     pub id: String,
     /// The protocol above IP.
     pub transport: Transport,

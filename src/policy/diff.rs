@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EndpointTarget, Matrix, Row, Scope};
 
-/// A row of one matrix that the other does not have, or does not have for all of its pairs of
+/// A row of one matrix whose traffic the other matrix does not document, or not for all pairs of
 /// roles.
 pub struct MatrixChange<'m> {
-    /// The row.
+    /// The row, from the matrix that documents the traffic.
     pub row: &'m Row,
     /// The source roles that the other matrix does not allow, or `any address` for all addresses.
     pub from: Vec<&'m str>,
     /// The destination roles, or the name or address of an endpoint.
     pub to: Vec<String>,
-    /// The source roles that the other matrix allows, for at least one of the destinations.
+    /// The source roles for which the other matrix documents the service, at one or more of these
+    /// destinations.
     pub others: Vec<String>,
 }
 

@@ -25,15 +25,15 @@ pub enum PolicyError {
         known = OVERLAYS.join(", ")
     )]
     NoOverlay(String),
-    /// A name of a group of roles.
+    /// The name of a group where the role of a host is needed.
     #[error(
         "\"{name}\" is a group of roles; give the role of the host: {members}",
         members = .members.join(", ")
     )]
     SeveralRoles {
-        /// The name.
+        /// The name of the group.
         name: String,
-        /// The slugs of the roles.
+        /// The slugs of the roles in the group.
         members: Vec<String>,
     },
     /// A role that no host can have.
@@ -44,7 +44,7 @@ pub enum PolicyError {
         "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists all roles; a host without a role has roles = []"
     )]
     UnknownRole {
-        /// The name.
+        /// The name that the user wrote.
         name: String,
         /// A suggestion of the role with the most similar name, or an empty string.
         near: String,
@@ -52,7 +52,7 @@ pub enum PolicyError {
     /// A role in a rule that the matrix does not have.
     #[error("unknown role \"{slug}\"{near}")]
     UnknownSlug {
-        /// The slug.
+        /// The slug that the rule contains.
         slug: String,
         /// A suggestion of the role with the most similar slug, or an empty string.
         near: String,

@@ -77,7 +77,7 @@ pub struct Exception {
     pub begins: Nanos,
     /// The start of the day after the last valid day (UTC).
     pub ends: Nanos,
-    /// The line in the file.
+    /// The line in the file, counted from 1.
     pub line: usize,
 }
 

@@ -35,9 +35,9 @@ pub struct Inventory {
     pub clients_any: bool,
     /// Whether each feature is on or off. The state of a feature that is not listed is unknown.
     pub features: BTreeMap<String, bool>,
-    /// The hosts.
+    /// The hosts, sorted by name.
     pub hosts: Vec<Host>,
-    /// The networks.
+    /// The networks whose addresses all have the same roles.
     pub networks: Vec<Network>,
     /// The external destinations that are known by name or address.
     pub services: Vec<Service>,
@@ -89,19 +89,19 @@ pub const TUNNEL_KINDS: &[&str] = &[
 /// A host.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// The name.
+    /// The unique name of the host.
     pub name: String,
     /// The IP addresses.
     pub addresses: Vec<IpAddr>,
     /// The hardware addresses that the inventory lists.
     pub macs: Vec<Mac>,
-    /// The roles.
+    /// The roles of the host.
     pub roles: RoleSet,
     /// The hosts that can hold this entry's addresses, if they are virtual.
     pub held_by: Vec<usize>,
     /// The networks for whose addresses the host answers ARP requests.
     pub answers_arp_for: Vec<IpNet>,
-    /// The line in the file.
+    /// The line of the entry, counted from 1.
     pub line: usize,
 }
 
@@ -115,13 +115,13 @@ impl Host {
 /// A network whose addresses all have the same roles.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// The name.
+    /// The name of the network.
     pub name: String,
-    /// The prefix.
+    /// The prefix of the network. The longest prefix that contains an address applies to it.
     pub cidr: IpNet,
     /// The roles of all addresses in the network.
     pub roles: RoleSet,
-    /// The line in the file.
+    /// The line of the entry, counted from 1.
     pub line: usize,
 }
 
@@ -132,9 +132,9 @@ pub struct Service {
     pub role: usize,
     /// The names that DNS, TLS or HTTP may show.
     pub names: Vec<Pattern>,
-    /// The addresses.
+    /// The addresses of the service, for a destination that is given by address instead of by name.
     pub addresses: Vec<IpAddr>,
-    /// The line in the file.
+    /// The line of the entry, counted from 1.
     pub line: usize,
 }
 
@@ -242,9 +242,9 @@ pub type AtLine = (String, usize);
 /// The rules that an inventory names.
 #[derive(Clone, Default, Debug)]
 pub struct NamedRules {
-    /// The matrix.
+    /// The name or the folder of the matrix, if the inventory states one.
     pub matrix: Option<AtLine>,
-    /// The overlays.
+    /// The names or the CSV files of the overlays.
     pub overlays: Vec<AtLine>,
     /// Whether background traffic is judged like other traffic.
     pub no_background: bool,
@@ -364,7 +364,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the tables of an array of tables.
+    /// Returns the tables of an array such as `[[host]]`, which is empty if the key is missing.
+    /// Reports a problem if the value is not an array of tables.
     fn tables<'d>(
         &mut self,
         document: &'d DeTable<'_>,
@@ -545,7 +546,7 @@ impl<'a> InventoryLoader<'a> {
             {
                 self.problems.add(
                     line,
-                    "a tunnel must have ends, networks that contain both of its endpoints, for example ends = [\"10.0.0.0/24\"]",
+                    "a tunnel must have ends, the networks that contain both of its endpoints, for example ends = [\"10.0.0.0/24\"]",
                 );
             }
             let kind = self.word(table, line, "kind", TUNNEL_KINDS);

@@ -112,7 +112,10 @@ impl Lint<'_> {
                 r.transport.has_ports() && !matches!(r.scope, Scope::Broadcast | Scope::Localhost)
             };
             if !rows.any(can_show) {
-                self.add(row, format!("has the trigger {trigger}, which is never established"));
+                self.add(
+                    row,
+                    format!("has the trigger {trigger}, whose traffic is never established"),
+                );
             }
         }
     }
@@ -129,7 +132,10 @@ impl Lint<'_> {
             matrix.roles[row.destination].slug == "localhost",
         ];
         if localhost.contains(&true) && localhost.contains(&false) {
-            self.add(row, "scope, expectation and destination do not agree on localhost");
+            self.add(
+                row,
+                "scope, expectation and destination contradict each other about localhost",
+            );
         }
         let is_any = matrix.roles[row.source].is_any;
         match row.exposure {

@@ -1,4 +1,4 @@
-//! Loading rule files into a matrix. All problems of a file are reported at once.
+//! Loads rule files into a matrix. All problems of a file are reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

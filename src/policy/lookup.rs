@@ -15,13 +15,14 @@ type LookupHash = ahash::RandomState;
 /// The inventory entry that an address belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PartyKind {
-    /// The index of a host.
+    /// A host, by its index in the inventory.
     Host(usize),
     /// The index of an external destination that is known by name or address.
     Service(usize),
     /// The index of the network that contains the address.
     Network(usize),
-    /// A party of which only the roles are known, for example in a question about the matrix.
+    /// A party whose roles are known but not its address, for example in a question about the
+    /// matrix.
     RolesOnly,
     /// An address that is not in the inventory.
     Stranger,
@@ -30,9 +31,9 @@ pub enum PartyKind {
 /// One end of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Party {
-    /// The inventory entry.
+    /// The inventory entry that the address of this end belongs to.
     pub kind: PartyKind,
-    /// The roles.
+    /// The roles of the party.
     pub roles: RoleSet,
 }
 
@@ -59,9 +60,9 @@ pub struct Candidate {
 /// A matrix and an inventory, indexed.
 #[derive(Clone)]
 pub struct Policy {
-    /// The matrix.
+    /// The port matrix, including the rows of its overlays.
     pub matrix: Matrix,
-    /// The inventory.
+    /// The inventory of the site.
     pub inventory: Inventory,
     /// The site's exceptions.
     pub exceptions: Exceptions,
@@ -385,7 +386,7 @@ impl Policy {
     }
 
     /// Returns the indexes of the rows whose documented ports include `port`. Rows with a single
-    /// port come before rows with a range. Within each group, the order is that of the matrix.
+    /// port come before rows with a range. Otherwise the rows are in the order of the matrix.
     pub fn rows_at(&self, transport: Transport, port: u16) -> impl Iterator<Item = usize> + '_ {
         let single = self.single_ports.get(&(transport, port)).into_iter().flatten().copied();
         let ranges = self.port_ranges.iter().copied().filter(move |row| {

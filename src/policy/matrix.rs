@@ -38,7 +38,7 @@ pub struct Matrix {
     pub services: Vec<(usize, Pattern)>,
     /// The kinds of background traffic, which do not belong to a product.
     pub background: Vec<Background>,
-    /// The severities of findings.
+    /// The severities of findings, by verdict and code.
     pub severities: SeverityTable,
     /// A word that may precede role names.
     pub prefix: String,

@@ -89,15 +89,15 @@ named_enum!(
 /// A role of the matrix.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// The stable name.
+    /// The stable name in rule files and inventories.
     pub slug: String,
     /// The name in this product version.
     pub name: String,
     /// Other names that an inventory may use, from other product versions.
     pub aliases: Vec<String>,
-    /// The kind.
+    /// The kind of party that has the role.
     pub kind: RoleKind,
-    /// The special properties.
+    /// The special properties, which most roles lack.
     pub traits: Vec<Trait>,
     /// The members of a group, or only the role itself if it is not a group.
     pub members: RoleSet,
@@ -107,7 +107,7 @@ pub struct Role {
 
 impl Role {
     /// Returns whether a host can have this role. Groups, pseudo roles and endpoints are not roles
-    /// of single hosts.
+    /// of individual hosts.
     pub fn is_playable(&self) -> bool {
         !matches!(self.kind, RoleKind::Group | RoleKind::Pseudo | RoleKind::Endpoint)
     }

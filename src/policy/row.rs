@@ -51,7 +51,7 @@ named_enum!(
 );
 
 named_enum!(
-    /// The basis of a row.
+    /// What a row is based on, from the most certain to the least.
     Certainty {
         /// The lines of the document that the row names.
         Document = "document",
@@ -71,7 +71,7 @@ named_enum!(
         External = "external",
         /// Only hosts of the farm.
         Internal = "internal",
-        /// The farm connects to a port outside.
+        /// A port outside the farm, to which hosts of the farm connect.
         Outbound = "outbound",
         /// Only the host itself.
         Localhost = "localhost",
@@ -91,7 +91,7 @@ pub enum EndpointTarget {
 /// role.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The stable name.
+    /// The stable name of the row, which reports contain.
     pub id: String,
     /// The table of the vendor's document that contains the row.
     pub section: String,
@@ -107,7 +107,7 @@ pub struct Row {
     pub ports: RangeInclusive<u16>,
     /// The features that must all be on for the traffic to be allowed.
     pub features: Vec<String>,
-    /// The scope of the traffic.
+    /// Where the traffic goes: to another host, to the internet, to all hosts or inside a host.
     pub scope: Scope,
     /// The hosts that may connect to the port, if the document states them.
     pub exposure: Option<Exposure>,
@@ -140,16 +140,16 @@ pub struct Row {
     pub overlay: Option<String>,
     /// The file that contains the row.
     pub file: Arc<str>,
-    /// The line in that file.
+    /// The line in that file, counted from 1.
     pub line: usize,
 }
 
 /// A conversation whose ruling a row must determine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Example {
-    /// The role of the client.
+    /// The number of the client's role.
     pub from: usize,
-    /// The server.
+    /// The server: a role, a name, an address, all hosts or the client itself.
     pub to: ExampleTarget,
     /// The protocol above IP.
     pub transport: Transport,

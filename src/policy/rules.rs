@@ -17,7 +17,7 @@ type Shipped = (&'static str, &'static [BuiltIn]);
 const FILES: [&str; 6] =
     ["meta.toml", "matrix.csv", "endpoints.csv", "roles.csv", "features.csv", "services.csv"];
 
-/// The built-in matrices.
+/// The built-in matrices, each with its files.
 const SHIPPED: [Shipped; 2] = [
     (
         "ras-19",
@@ -42,7 +42,7 @@ const SHIPPED: [Shipped; 2] = [
     ),
 ];
 
-/// The built-in overlays.
+/// The built-in overlays, each with its text.
 const SHIPPED_OVERLAYS: [BuiltIn; 2] = [
     (BACKGROUND, include_str!("../../rules/overlays/network-background.csv")),
     ("windows-domain", include_str!("../../rules/overlays/windows-domain.csv")),
@@ -106,7 +106,7 @@ impl RuleFile {
 /// The files that make up a matrix.
 #[derive(Debug)]
 pub struct RuleFiles {
-    /// The name of the matrix.
+    /// The name of the matrix, or the path of its folder.
     pub name: String,
     pub(super) files: Vec<RuleFile>,
     pub(super) overlays: Vec<RuleFile>,

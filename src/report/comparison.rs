@@ -1,4 +1,4 @@
-//! The comparison of two audits, as text, Markdown, JSON and HTML.
+//! Writes the comparison of two audits as text, Markdown, JSON or HTML.
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ type ComparisonWriter = fn(&ComparisonReport<'_>, &mut dyn Write) -> io::Result<
 pub const COMPARISON_FORMATS: &[(&str, ComparisonWriter)] =
     &[("text", text), ("markdown", markdown), ("json", json), ("html", page)];
 
-/// One of the two audits, as the reports name it.
+/// Facts about one of the two audits, as the reports show them.
 #[derive(Serialize, Debug)]
 pub struct ComparedAudit {
     /// The file as the user named it.
@@ -35,7 +35,7 @@ pub struct ComparedAudit {
     pub first: Option<Time>,
     /// The time of the latest frame.
     pub last: Option<Time>,
-    /// The seconds that the capture watched without a break.
+    /// The length in seconds of the longest period that the capture watched without a break.
     pub watched_seconds: u64,
     /// The name and the SHA-256 of the matrix.
     pub matrix: Option<[String; 2]>,
@@ -46,7 +46,7 @@ pub struct ComparedAudit {
 }
 
 impl ComparedAudit {
-    /// Returns what the reports state about a result that was read from `file`.
+    /// Returns the facts about a result that was read from `file`.
     pub fn of(file: String, result: &AuditResult<'_>) -> Self {
         let head = &result.head;
         Self {
@@ -62,7 +62,7 @@ impl ComparedAudit {
         }
     }
 
-    /// Returns the times of the capture in words.
+    /// Describes the time range and the watched time of the capture.
     fn window(&self) -> String {
         let times = self.first.zip(self.last);
         times.map_or_else(
@@ -82,13 +82,13 @@ impl ComparedAudit {
 /// Two audits compared, as reports show them.
 #[derive(Serialize, Debug)]
 pub struct ComparisonReport<'a> {
-    /// The name of the layout.
+    /// The name of the JSON layout, [`SCHEMA`].
     schema: &'static str,
-    /// The old audit.
+    /// The facts about the earlier audit.
     old: ComparedAudit,
-    /// The new audit.
+    /// The facts about the later audit.
     new: ComparedAudit,
-    /// The comparison.
+    /// The changes of the findings, with their causes, and other differences.
     #[serde(flatten)]
     comparison: &'a Comparison,
 }
@@ -114,7 +114,7 @@ impl<'a> ComparisonReport<'a> {
         )
     }
 
-    /// Returns the findings that differ.
+    /// Returns the findings whose change is not [`Change::Same`].
     fn differing(&self) -> impl Iterator<Item = &FindingChange> {
         self.comparison.findings.iter().filter(|finding| finding.change != Change::Same)
     }
@@ -135,7 +135,8 @@ fn style_of(change: Change) -> Style {
     }
 }
 
-/// Writes the comparison for a terminal. The caller strips the styles if it does not go to one.
+/// Writes the comparison for a terminal. The caller strips the styles if the output does not go to
+/// a terminal.
 fn text(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
     let escape = |text: &str| escape_control(text).into_owned();
     writeln!(out, "{BOLD}{}{BOLD:#}", report.headline())?;

@@ -25,7 +25,7 @@ macro_rules! table {
     };
 }
 
-/// Writes `findings.csv`. The findings that no longer appear since the baseline follow at the end.
+/// Writes `findings.csv`. The findings of the baseline that no longer appear follow at the end.
 pub(super) fn findings(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
     writer.write_record(FindingRow::COLUMNS).map_err(as_io)?;

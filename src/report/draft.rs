@@ -56,10 +56,7 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
     writeln!(out, "name = \"My farm\"")?;
     writeln!(out, "matrix = {}", quoted(&matrix.name))?;
     if let Some((overlay, members)) = &draft.overlay {
-        writeln!(
-            out,
-            "# {members} hosts use domain controllers in the way that members of a domain do."
-        )?;
+        writeln!(out, "# {members} hosts use domain controllers as domain members do.")?;
         writeln!(out, "overlays = [{}]    # a guess", quoted(overlay))?;
     }
     if let Some(words) = left_out(draft) {
@@ -267,7 +264,7 @@ fn write_host(
             0..=NAMED_ROLES => {
                 writeln!(out, "# Too little evidence; perhaps {}:", one_of.join(" or "))?
             }
-            many => writeln!(out, "# Too little evidence; {many} roles fit:")?,
+            many => writeln!(out, "# Too little evidence; {many} roles match:")?,
         }
         for line in guess.evidence.iter().take(SHOWN) {
             writeln!(out, "#   {}", escape_control(line))?;

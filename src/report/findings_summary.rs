@@ -72,7 +72,7 @@ pub(super) struct NotAssessed {
     pub meaning: &'static str,
     /// The number of matrix rows that could not be assessed.
     pub rows: u64,
-    /// The number of findings that could not be assessed. `first` is the message of the first one.
+    /// The number of findings with this reason. `first` is the message of the first one.
     pub findings: u64,
     pub first: Option<String>,
 }
@@ -106,7 +106,7 @@ pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssess
 fn meaning(code: Code) -> &'static str {
     match code {
         Code::HostNotSeen => "a host was not seen sending",
-        Code::PairNotCovered => "the span does not cover the pair",
+        Code::PairNotCovered => "no evidence shows that the span port covers the pair",
         Code::OneSidedView => "only one direction is visible",
         Code::LoopbackOnly => "the traffic stays inside a host",
         Code::WindowTooShort => "the watch time was shorter than the row requires",

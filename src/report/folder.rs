@@ -17,7 +17,7 @@ use crate::result::AuditResult;
 pub struct FolderError {
     /// The file or folder that could not be written.
     pub path: PathBuf,
-    /// The cause.
+    /// The error, from the system or from a check of the folder.
     pub error: io::Error,
 }
 
@@ -247,7 +247,8 @@ impl Folder {
         exchanged.is_ok()
     }
 
-    /// Moves files that others added to the old folder just before the exchange to the new one.
+    /// Moves files that other programs added to the old folder just before the exchange into the
+    /// new folder.
     #[cfg(target_os = "linux")]
     fn move_late_files(&self) {
         let old = self.old_names();

@@ -76,7 +76,7 @@ mod tests {
         assert!(text.contains("\"a\\u202e\"") && text.contains("\"\\u009b31m\""), "{text}");
         assert!(!text.chars().any(|c| is_control_or_bidi(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
-        // Apart from the escapes, the layout is that of `serde_json`.
+        // Apart from the escapes, the output equals that of `serde_json`.
         let plain = json!({"a": [1, "b"], "c": {}});
         let mut text = Vec::new();
         plain.serialize(&mut pretty(&mut text)).unwrap();

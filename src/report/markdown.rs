@@ -65,7 +65,7 @@ fn write_gone(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let gone = result.head.known.as_ref().map_or(&[][..], |known| &known.gone);
     for (number, finding) in gone.iter().take(SHOWN).enumerate() {
         if number == 0 {
-            writeln!(out, "\n## No longer there\n")?;
+            writeln!(out, "\n## Gone since the baseline\n")?;
         }
         write!(out, "- {} {}", quoted(&finding.id), text(&finding.message))?;
         if !finding.baseline_reason.is_empty() {

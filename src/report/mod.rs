@@ -43,7 +43,7 @@ pub type Writer = fn(&AuditResult<'_>, &mut dyn Write) -> io::Result<()>;
 /// The input that a report needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
-    /// A complete result.
+    /// A complete result, with everything that reports show.
     Result,
     /// Only the tables of a result. The first versions stored nothing else.
     Tables,
@@ -51,7 +51,7 @@ pub enum Needs {
     Judgement,
 }
 
-/// A report format.
+/// A report format, one of [`FORMATS`].
 pub struct Format {
     /// The value for `--format`.
     pub name: &'static str,

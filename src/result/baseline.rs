@@ -15,8 +15,8 @@ use crate::model::named_enum;
 pub struct Baseline {
     /// The file as the user named it.
     pub file: String,
-    /// The complete result of the earlier audit, if it was given. Only this shows why findings
-    /// differ.
+    /// The complete result of the earlier audit, if it was given. Without it, the audit cannot
+    /// explain why findings differ.
     pub result: Option<Arc<AuditResult<'static>>>,
     /// The findings above info, by id.
     findings: BTreeMap<String, BaselineFinding>,
@@ -56,13 +56,13 @@ pub(super) struct BaselineFinding {
     pairs: u64,
 }
 
-/// What a comparison needs to know about a finding of the new audit.
+/// The facts about a finding of the new audit that a comparison needs.
 pub(super) struct FindingFacts {
     severity: Severity,
     is_reached: bool,
     /// Services that were reached, at most [`REACHED`]; `None` if the result does not list them.
     reached: Option<BTreeSet<Reached>>,
-    /// Clients and servers.
+    /// The clients and the servers of the finding.
     members: [Members; 2],
     /// Number of pairs, if the finding stands for many.
     pairs: Option<u64>,
@@ -111,18 +111,19 @@ named_enum!(
     Change {
         /// An exception now allows the traffic that the finding was about.
         Excepted = "excepted",
-        /// The finding is no longer there.
+        /// The new audit does not have the finding.
         Gone = "gone",
-        /// The finding was there, but its severity was higher, or it reached more than it does now.
+        /// The finding is known, but its severity is lower, or its connections no longer reach the
+        /// server.
         Better = "better",
-        /// The finding was there and has not changed.
+        /// The finding is known and has not changed.
         Same = "same",
         /// The finding is known, and only unlisted clients have joined it.
         Grown = "grown",
-        /// The finding is known, but its severity is higher, it reached more, or servers, listed
-        /// hosts or a second client have joined it.
+        /// The finding is known, but its severity is higher, it is about more pairs, it reached
+        /// more services, or servers, listed hosts or a second client have joined it.
         Worse = "worse",
-        /// The finding was not known.
+        /// The earlier audit does not have the finding.
         New = "new",
     }
 );
@@ -134,7 +135,8 @@ impl Change {
     }
 }
 
-/// Returns what changed since an earlier audit, among findings above info. `None` without one.
+/// Returns what changed since an earlier audit, among findings above info. Returns `None` without
+/// an earlier audit.
 pub(super) fn changes(run: &AuditRun<'_>) -> Option<Since> {
     let (known, explainer) = run.known.zip(run.explainer.as_ref())?;
     let findings = explainer.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
@@ -333,7 +335,7 @@ impl Baseline {
 }
 
 impl BaselineFinding {
-    /// Returns what a stored result says about a finding. `name` translates the names of hosts.
+    /// Returns a finding of a stored result. `name` translates the names of hosts.
     pub(super) fn of_row(row: &FindingRow<'_>, name: impl Fn(&str) -> String) -> Self {
         let words = |list: &[String]| list.iter().map(|word| name(word)).collect();
         Self {

@@ -16,7 +16,7 @@ pub struct EndIdentity {
     pub roles: String,
     /// Names of the roles in the farm's version of the product.
     titles: Vec<String>,
-    /// Whether the name is that of the network, not of the end itself.
+    /// Whether `name` is the name of a network, and not of the end itself.
     in_network: bool,
     /// Number of hosts with these roles that the end stands for; 0 if they are not counted.
     count: usize,
@@ -62,7 +62,7 @@ impl EndIdentity {
         end
     }
 
-    /// Returns the end that a key describes, without conversations.
+    /// Derives an end from its key alone, without looking at the conversations.
     pub(super) fn of_key(policy: &Policy, key: &EndKey) -> Self {
         match key {
             EndKey::Host(host) => {

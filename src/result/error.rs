@@ -8,7 +8,7 @@ use super::head::SCHEMA;
 /// An error when reading a file that an earlier audit should have written.
 #[derive(Debug)]
 pub struct StoredError {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
     /// The problem with the file.
     pub kind: StoredProblem,

@@ -172,7 +172,7 @@ pub struct FindingCounts {
     pub by_severity: Counts,
 }
 
-/// An input.
+/// An input of the audit: a file, standard input or an interface.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
     /// The file as the user named it, or `-` for standard input.
@@ -224,9 +224,9 @@ pub struct Accounting {
     pub observations: u64,
     /// The number of frames that did not become observations, by reason.
     pub skipped: Counts,
-    /// The number of packets that were excluded from the amounts because they were duplicates.
+    /// The number of packets that were excluded from the counters because they were duplicates.
     pub duplicates: u64,
-    /// The packets that were captured more than once.
+    /// How duplicates were found and treated: the sample of packets and the correction.
     pub copies: Copies,
     /// How completely the capture shows the traffic.
     pub view: ViewCounts,
@@ -259,7 +259,7 @@ pub struct Copies {
     pub sample: CopySample,
     /// The treatment of duplicates: `not-needed`, `done`, `off` or `impossible`.
     pub correction: String,
-    /// The number of packets that were excluded from the amounts.
+    /// The number of packets that were excluded from the counters.
     pub removed: u64,
 }
 
@@ -307,7 +307,7 @@ pub struct LossCounts {
 /// The loss that one input reports.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SourceLoss {
-    /// The input.
+    /// The name of the input, as in `inputs`.
     pub file: String,
     /// The number of frames dropped.
     pub dropped: u64,
@@ -356,7 +356,7 @@ pub struct CaptureWindow {
     pub as_of: Option<Time>,
 }
 
-/// A matrix.
+/// The name, the version and the digest of a matrix.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JudgedBy {
     /// The name of the matrix.
@@ -367,7 +367,7 @@ pub struct JudgedBy {
     pub sha256: String,
 }
 
-/// An inventory.
+/// The digest and the file name of an inventory.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryFile {
     /// The SHA-256 of the file, in hexadecimal.
@@ -434,10 +434,10 @@ pub struct Gone {
     pub id: String,
     /// The message of the finding.
     pub message: String,
-    /// The severity.
+    /// The severity of the finding.
     #[serde(default)]
     pub severity: String,
-    /// The verdict.
+    /// The verdict of the finding.
     #[serde(default)]
     pub verdict: String,
     /// The code that gives the reason for the verdict.

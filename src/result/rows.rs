@@ -16,7 +16,7 @@ use crate::classify::{
 };
 use crate::model::Merge as _;
 
-/// A value that can stand in a cell of a table.
+/// A value that can be written to a cell of a table.
 pub trait Cell {
     /// Appends the text of the value to `out`.
     fn write(&self, out: &mut String);
@@ -149,11 +149,11 @@ record!(
         transport: String,
         /// The port of the server, or the type of an ICMP message.
         port: Option<u16>,
-        /// The verdict. Empty without an inventory.
+        /// The verdict on the conversation. Empty without an inventory.
         verdict: Cow<'a, str>,
         /// The code that gives the reason for the verdict. Empty without an inventory.
         code: Cow<'a, str>,
-        /// The severity. Empty without an inventory.
+        /// The severity of the conversation. Empty without an inventory.
         severity: Cow<'a, str>,
         /// Whether the verdict is certain; if not, `doubt` has the reasons. Null without an
         /// inventory.
@@ -203,14 +203,14 @@ record!(
 );
 
 record!(
-    /// A finding.
+    /// A finding: a result that a person should examine.
     #[derive(Default)]
     FindingRow<'a> {
         /// The id of the finding, which is the same in every capture that shows the same finding.
         id: String,
-        /// The severity.
+        /// The severity of the finding.
         severity: Cow<'a, str>,
-        /// The verdict.
+        /// The verdict of the finding.
         verdict: Cow<'a, str>,
         /// The code that gives the reason for the verdict.
         code: Cow<'a, str>,
@@ -248,7 +248,7 @@ record!(
         last_seen: Option<Time>,
         /// A sentence that describes what was found.
         message: String,
-        /// The recommended action.
+        /// What the user should do about the finding.
         action: String,
         /// A Wireshark display filter that shows the packets of the finding.
         display_filter: String,
@@ -333,7 +333,8 @@ record!(
         last_seen: Option<Time>,
         /// How much of the host's traffic the capture shows.
         coverage: Cow<'a, str>,
-        /// The number of matrix rows that could not be assessed with this host as a source.
+        /// The number of matrix rows that could not be assessed with this host as a source. A row
+        /// may count once for each destination.
         rows_not_assessable: u64,
         /// The time of the earliest frame that the host sent.
         first_sent: Option<Time>,

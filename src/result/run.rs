@@ -65,7 +65,7 @@ impl AuditRun<'_> {
 /// The part of the capture that the user selected.
 #[derive(Clone, Default, Debug)]
 pub struct CaptureSelection {
-    /// The filter expression.
+    /// The filter expression that the user gave.
     pub filter: Option<String>,
     /// Start of the time range. Earlier frames were left out.
     pub since: Option<Nanos>,

@@ -25,7 +25,7 @@ pub struct Site {
     pub services: Vec<SiteService>,
 }
 
-/// A role.
+/// A role of the matrix.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SiteRole {
     /// The stable name of the role.
@@ -127,8 +127,8 @@ pub struct Listing<'a> {
 }
 
 impl Site {
-    /// Returns what an audit judged by. `is_watched` says whether the capture covers all traffic
-    /// of a host.
+    /// Returns the matrix and the inventory that an audit judged against. `is_watched` says whether
+    /// the capture covers all traffic of a host.
     pub(super) fn of(policy: &Policy, is_watched: impl Fn(usize) -> bool) -> Self {
         let matrix = &policy.matrix;
         let inventory = &policy.inventory;
@@ -320,7 +320,7 @@ mod places {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoleSet, D::Error> {
         let places = Vec::<usize>::deserialize(deserializer)?;
         if let Some(place) = places.iter().find(|place| **place >= RoleSet::MAX) {
-            return Err(serde::de::Error::custom(format!("{place} is not a role")));
+            return Err(serde::de::Error::custom(format!("there is no role number {place}")));
         }
         Ok(places.into_iter().fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))
     }

@@ -62,21 +62,23 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let info = findings.len() - total;
     let but = match (info, unknown) {
         (0, _) => String::new(),
-        (info, 0) => format!("; {info} more of severity info"),
-        (1, 1) => "; 1 more of severity info, about what could not be assessed".to_owned(),
-        (info, unknown) if info == unknown => {
-            format!("; {info} more of severity info, all about what could not be assessed")
+        (info, 0) => format!("; {info} more with severity info"),
+        (1, 1) => {
+            "; 1 more with severity info, about traffic that could not be assessed".to_owned()
         }
-        (info, unknown) => {
+        (info, unknown) if info == unknown => {
             format!(
-                "; {info} more of severity info, {unknown} of them about what could not be assessed"
+                "; {info} more with severity info, all about traffic that could not be assessed"
             )
         }
+        (info, unknown) => format!(
+            "; {info} more with severity info, {unknown} of them about traffic that could not be assessed"
+        ),
     };
     let partly = run.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
     let but = if partly { format!("{but}; part of the input could not be read") } else { but };
     // Without findings above info, "more" would have nothing to refer to.
-    let but = if total == 0 { but.replacen(" more of", " of", 1) } else { but };
+    let but = if total == 0 { but.replacen(" more with", " with", 1) } else { but };
     let Some(worst) = counts.keys().next_back() else {
         let tone = if partly { Tone::Warning } else { Tone::Good };
         let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
@@ -115,7 +117,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     add_undecoded(run, &mut notes);
     if !run.trimmed.is_empty() {
         let text = format!(
-            "more than fits into --max-memory: {}; the first in order were used, and the rest was ignored",
+            "more than fits into --max-memory: {}; the first entries in a fixed order were used, and the others were ignored",
             run.trimmed.join(", ")
         );
         notes.add(Tone::Warning, "Memory", text);
@@ -252,9 +254,9 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     let mut text = format!("{} by {used} of {exceptions}", plural(holding, "conversation"));
     if expired > 0 {
         text = format!(
-            "{} ({used} of {exceptions} matched; {} that have expired)",
+            "{} ({used} of {exceptions} matched; {} would be allowed by exceptions that have expired)",
             plural(holding, "conversation"),
-            plural(expired, "conversation would be allowed by exceptions")
+            plural(expired, "conversation")
         );
     }
     notes.add(Tone::Plain, "Excepted", text);
@@ -271,7 +273,11 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     let text = format!(
         "{} new{}, {} unchanged{}, {} gone since {}",
         since.new,
-        in_brackets(&[(since.worse, "of them known, but now larger or worse")]),
+        if since.worse > 0 {
+            format!(" or worse ({} already known)", since.worse)
+        } else {
+            String::new()
+        },
         since.still_there,
         in_brackets(&[(since.grown, "with more members"), (since.better, "better")]),
         since.gone.len(),
@@ -469,7 +475,7 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about single inputs, the worst first.
+/// Adds notes about individual inputs, the worst first.
 fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     let mut lines: Vec<(u8, Tone, String)> = Vec::new();
     for input in run.inputs {

@@ -1,5 +1,5 @@
-//! Tests the page in a real browser. They are ignored without node, Chromium and the node modules,
-//! unless `RASAUDIT_REQUIRE_BROWSER` is set, as in CI.
+//! Tests of the page in a real browser. Without node, Chromium and the node modules, they are
+//! ignored, unless `RASAUDIT_REQUIRE_BROWSER` is set, as in CI.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,6 @@
 //! Tests the HTML page in a real browser: `tests/browser/page.mjs` drives Chromium through pages
-//! that audits wrote. Needs node, npm and chromium. Without them, the test reports that it was
-//! skipped, or fails if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI. Screenshots are kept in
-//! `target/page`.
+//! that audits wrote. Needs node, Chromium and the node modules. Without them, the test is ignored,
+//! or fails if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI. Screenshots are kept in `target/page`.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +23,7 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     let Some(browser) = browser() else { return };
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let demo = scratch.path().join("demo");
-    // The paths are those of the README, because its screenshot shows them.
+    // The README shows a screenshot of this page, so the audit uses the same paths as the README.
     let run = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["audit", "fixtures/farm-faults/span.pcap"])

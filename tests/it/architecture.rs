@@ -1,5 +1,5 @@
-//! Tests that each top-level module imports only the modules that a table allows. The table is that
-//! of docs/architecture.md, so that a new dependency is a decision and not an accident.
+//! Tests that each top-level module imports only the modules that a table allows. The table equals
+//! the one in docs/architecture.md, so that a new dependency is a deliberate decision.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,5 +1,5 @@
-//! Tests that a cached judgement of similar conversations equals that of each single conversation,
-//! and that many similar claims are reported as one finding.
+//! Tests that a cached judgement of similar conversations equals the judgement of each conversation
+//! alone, and that many similar claims are reported as one finding.
 
 use crate::support;
 use std::fs;
@@ -285,7 +285,8 @@ fn more_pairs_are_news_and_fewer_are_none() {
     let few = since(&few);
     assert_eq!(few.len(), 1, "{few:?}");
     assert_eq!(few[0][1..3], ["*", "60"]);
-    // If the connections of most pairs fail, this is not the known finding about a third of them.
+    // If the connections of most pairs fail, this is news compared with the known failures of a
+    // third of the pairs.
     let before = known("few");
     let more = ["--known", before.as_str(), "--fail-on", "new"];
     let (code, all) = refused(&site, 20, 150, "all", &more);

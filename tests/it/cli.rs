@@ -12,7 +12,7 @@ fn healthy() -> (String, String) {
     (path("farm-healthy/span.pcap"), path("farm-healthy/inventory.toml"))
 }
 
-/// Runs the program and returns exit code, standard output and standard error.
+/// Runs the program and returns the exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = rasaudit(arguments);
     (output.status.code().expect("an exit code"), stdout(&output), stderr(&output))

@@ -158,7 +158,7 @@ fn a_host_in_no_list_is_told_with_what_it_does() {
         json["findings"].as_array().expect("findings").iter().find(|f| f["code"] == "unknown-host");
     let trace = finding.expect("the finding")["trace"].to_string();
     assert!(
-        trace.contains("10.1.0.99 does what a host with the role RAS RD Session Host Agent")
+        trace.contains("10.1.0.99 behaves like a host with the role RAS RD Session Host Agent")
             && trace.contains("would"),
         "{trace}"
     );

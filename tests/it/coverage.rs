@@ -79,7 +79,8 @@ fn every_code_is_shown_by_real_traffic() {
     show(&view("span-gw1-sent"), &whole, &[]);
     let bare = inventory(scratch.path(), None);
     show(&view("span-broker1"), &bare, &[]);
-    // No system of the lab produces these by itself. tests/it/threat.rs builds them packet by packet.
+    // No system of the lab produces these by itself. tests/it/threat.rs builds them packet by
+    // packet.
     let made = ["challenged", "loopback-on-wire"];
     let unseen: Vec<&str> = Code::NAMES
         .iter()

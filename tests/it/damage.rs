@@ -161,14 +161,14 @@ fn a_cut_capture_says_where_and_exits_with_3() {
     assert!(headline.is_some_and(|h| h.contains("part of the input could not be read")));
     let told = stderr(&output);
     for part in
-        ["cut.pcap", &format!("byte {last}"), &format!("{} whole frames", records.len() - 1)]
+        ["cut.pcap", &format!("byte {last}"), &format!("{} complete frames", records.len() - 1)]
     {
         assert!(told.contains(part), "{told}");
     }
 }
 
-/// Reading continues after the end of the first file. The header of the second file must not be
-/// read as a frame from the year 2055.
+/// If two captures are concatenated, both are read. The header of the second one must not be read
+/// as a frame from the year 2055.
 #[test]
 fn captures_put_one_after_the_other_are_read_on() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

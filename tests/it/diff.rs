@@ -7,7 +7,7 @@ use crate::support::wire::Wire;
 use crate::support::{rasaudit, stderr, stdout};
 use serde_json::Value;
 
-/// A made-up product: front doors ask brains, and brains use a store if the feature is on.
+/// A fictitious product: front doors connect to brains, and brains to a store if the feature is on.
 const MATRIX: &str = "\
 id,source_role,destination_role,transport,port_low,port_high,condition,scope,expectation,watch_s,purpose,provenance
 acme.front.brain,front,brain,tcp,7100,7100,,network,steady,60,Who may come in,manual 2
@@ -52,7 +52,7 @@ const EXCEPTIONS: &str =
 const APPROVED: &str =
     "monitor,front1,store1,tcp,9100,,ops,monitoring,alice,2026-01-01,2026-12-31\n";
 
-/// What one audit is made of.
+/// The input of one audit.
 #[derive(Clone)]
 struct Audited {
     matrix: String,
@@ -63,7 +63,7 @@ struct Audited {
 }
 
 impl Audited {
-    /// Returns an audit of a farm that does what its matrix says, for this time.
+    /// Returns the input of an audit of a healthy farm. The capture lasts this many seconds.
     fn healthy(seconds: u64) -> Self {
         let mut wire = Wire::default();
         for second in (0..=seconds).step_by(10) {
@@ -81,7 +81,7 @@ impl Audited {
         }
     }
 
-    /// Adds connections between two ends, which nothing documents, every 30 seconds.
+    /// Adds undocumented connections between two ends, one every 30 seconds, for this many seconds.
     fn with(mut self, client: &str, server: &str, port: u16, seconds: u64) -> Self {
         for second in (0..=seconds).step_by(30) {
             let from = (client, 50_000 + second as u16);
@@ -112,7 +112,7 @@ impl Audited {
         self
     }
 
-    /// Audits into a folder below `folder`, and returns the folder of the reports.
+    /// Writes the input to a folder, runs the audit there, and returns the folder of the reports.
     fn run(&self, folder: &Path) -> PathBuf {
         let at = |name: &str| folder.join(name);
         fs::create_dir_all(at("acme")).expect("writable");
@@ -153,8 +153,8 @@ fn compared(old: &Audited, new: &Audited) -> (Option<i32>, Value) {
     (run.status.code(), json)
 }
 
-/// Asserts that exactly one finding differs, with this change and cause, and that the reason has
-/// this part.
+/// Asserts that exactly one finding differs, with this change and cause, and that the reason
+/// contains `part`.
 fn assert_one(old: &Audited, new: &Audited, change: &str, cause: &str, part: &str) {
     let (code, json) = compared(old, new);
     let list = json["findings"].as_array().expect("a list");
@@ -171,7 +171,7 @@ fn assert_one(old: &Audited, new: &Audited, change: &str, cause: &str, part: &st
     assert_eq!(code, Some(expected), "{json:#}");
 }
 
-/// Undocumented traffic between two listed hosts for ten minutes.
+/// Returns an audit of a farm with undocumented traffic between two listed hosts for ten minutes.
 fn monitored() -> Audited {
     Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 600)
 }
@@ -210,7 +210,7 @@ fn an_exception_is_the_cause() {
 fn a_feature_is_the_cause() {
     let off = Audited::healthy(600).inventory("store = true", "store = false");
     let on = Audited::healthy(600);
-    assert_one(&off, &on, "gone", "feature", "the feature store is on");
+    assert_one(&off, &on, "gone", "feature", "the feature store is no longer off");
     assert_one(&on, &off, "new", "feature", "the feature store is off");
 }
 
@@ -220,36 +220,48 @@ fn a_line_of_the_inventory_is_the_cause() {
     let entry = "[[host]]\nname = \"front2\"\naddresses = [\"10.1.0.9\"]\nroles = [\"front\"]\n";
     let listed = agent.clone().inventory("[[network]]", &format!("{entry}[[network]]"));
     let line = listed.inventory.lines().position(|l| l.contains("front2")).expect("a line");
-    let words = format!("10.1.0.9 is now listed as front2 (front), line {line} of the inventory");
+    let words = format!(
+        "10.1.0.9 is listed as front2, with the role front, in the new inventory (line {line})"
+    );
     assert_one(&agent, &listed, "gone", "inventory", &words);
-    assert_one(&listed, &agent, "new", "inventory", "10.1.0.9 is no longer listed; it was front2");
+    assert_one(&listed, &agent, "new", "inventory", "in the old one, it was front2");
     let wrong = listed.clone().inventory(
         "addresses = [\"10.1.0.9\"]\nroles = [\"front\"]",
         "addresses = [\"10.1.0.9\"]\nroles = [\"store\"]",
     );
-    assert_one(&wrong, &listed, "gone", "inventory", "front2 now has front instead of store");
+    let words = format!(
+        "front2 has the role front in the new inventory (line {line}), and the role store in the old one"
+    );
+    assert_one(&wrong, &listed, "gone", "inventory", &words);
 }
 
 #[test]
 fn a_severity_is_the_cause() {
     let mild = monitored().options(&["--severity", "no-relation=low"]);
-    assert_one(&monitored(), &mild, "better", "severity", "severity low instead of high");
-    assert_one(&mild, &monitored(), "worse", "severity", "severity high instead of low");
+    assert_one(&monitored(), &mild, "better", "severity", "was high and is now low");
+    assert_one(&mild, &monitored(), "worse", "severity", "was low and is now high");
 }
 
 #[test]
 fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
     let stopped = "stopped: the new capture watched";
     assert_one(&monitored(), &Audited::healthy(600), "gone", "stopped", stopped);
-    // Five minutes against ten are not enough, and neither is a capture that sees less.
+    // A new capture that is shorter than the old one, filtered, or covers less does not show that
+    // traffic has stopped.
     let short = Audited::healthy(300);
-    assert_one(&monitored(), &short, "gone", "not-seen", "it watched 300 s, not 600 s");
+    assert_one(
+        &monitored(),
+        &short,
+        "gone",
+        "not-seen",
+        "it watched only 300 s, and the other one 600 s",
+    );
     let filtered = Audited::healthy(600).options(&["--filter", "not port 9100"]);
     assert_one(&monitored(), &filtered, "gone", "not-seen", "a capture filter was used");
     let elsewhere = Audited::healthy(600).inventory("covers = \"all\"", "covers = [\"brain1\"]");
     let uncovered = "nothing shows that the capture covers traffic between front1 and store1";
     assert_one(&monitored(), &elsewhere, "gone", "not-seen", uncovered);
-    // What was seen once may come again.
+    // Traffic that was seen only once may occur again.
     let once = Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 0);
     let words = "the old capture shows only 1 connection";
     assert_one(&once, &Audited::healthy(600), "gone", "not-seen", words);
@@ -267,16 +279,19 @@ fn a_silent_host_has_not_stopped() {
     let list = json["findings"].as_array().expect("a list");
     let gone = list.iter().find(|f| f["change"] == "gone").expect("a finding that is gone");
     assert_eq!(gone["cause"], "not-seen", "{json:#}");
-    assert_eq!(gone["reason"], "not seen this time: store1 was not seen sending", "{json:#}");
+    assert_eq!(
+        gone["reason"], "not seen in the new capture: store1 was not seen sending",
+        "{json:#}"
+    );
 }
 
 #[test]
 fn traffic_itself_is_the_cause() {
     let words = "not in the old capture, which could have shown it";
     assert_one(&Audited::healthy(600), &monitored(), "new", "traffic", words);
-    let words = "which might not have shown it: it watched 300 s, not 600 s";
+    let words = "which might not have shown it: it watched only 300 s, and the other one 600 s";
     assert_one(&Audited::healthy(300), &monitored(), "new", "traffic", words);
-    // A missing service comes back, and one that worked fails.
+    // Missing traffic appears, and traffic that was seen is missing.
     let mut silent = Audited::healthy(600);
     silent.wire = Wire::default();
     for second in (0..=600).step_by(10) {
@@ -295,8 +310,8 @@ fn further_clients_make_a_finding_larger_or_worse() {
     let one = Audited::healthy(600).with("10.1.9.7", "10.1.0.2", 7100, 600);
     let two = one.clone().with("10.1.9.8", "10.1.0.2", 7100, 600);
     let three = two.clone().with("10.1.9.9", "10.1.0.2", 7100, 600);
-    assert_one(&one, &two, "worse", "traffic", "further members: 10.1.9.8");
-    assert_one(&two, &three, "grown", "traffic", "further members: 10.1.9.9");
+    assert_one(&one, &two, "worse", "traffic", "new members: 10.1.9.8");
+    assert_one(&two, &three, "grown", "traffic", "new members: 10.1.9.9");
 }
 
 #[test]
@@ -307,13 +322,13 @@ fn a_renamed_host_is_told_as_one() {
     assert_eq!(json["renames"][0]["old"], "front1", "{json:#}");
     assert_eq!(json["renames"][0]["new"], "door1", "{json:#}");
     assert_eq!(json["counts"]["same"], 1, "{json:#}");
-    // Another machine at the address is not the host under another name.
+    // If the hardware address differs, too, the host was not renamed but replaced.
     let mut other = renamed.clone();
     other.wire.sent_by(0, 77, 64);
     let (code, json) = compared(&monitored(), &other);
     assert_eq!(code, Some(1), "{json:#}");
     assert!(json["renames"].as_array().is_some_and(Vec::is_empty), "{json:#}");
-    // A host that moved or changed its role is not a rename either.
+    // A host with an additional address does not count as renamed either.
     let moved = monitored().inventory(
         "name = \"front1\"\naddresses = [\"10.1.0.1\"]",
         "name = \"door1\"\naddresses = [\"10.1.0.1\", \"10.1.0.11\"]",
@@ -347,7 +362,7 @@ fn what_cannot_be_compared_is_refused_with_what_is_missing() {
         unjudged.as_os_str(),
     ]);
     assert!(refused(&unjudged).contains("the audit had no inventory"));
-    // A file that was changed is not compared.
+    // A file that does not match its manifest is not compared.
     let json = fs::read_to_string(out.join("audit.json")).expect("a result");
     fs::write(out.join("audit.json"), json.replace("Desk farm", "Desk firm")).expect("writable");
     let run = rasaudit(["diff".as_ref(), out.as_os_str(), out.as_os_str()]);
@@ -382,7 +397,7 @@ fn a_baseline_gives_each_finding_a_state_and_a_reason() {
         assert_eq!(states[0][2], "not in the old capture, which could have shown it");
         assert!(states[1][0].contains("9100") && states[1][1] == "gone", "{states:#?}");
         assert!(states[1][2].starts_with("stopped: the new capture watched"), "{states:#?}");
-        // The stored result gives every other report.
+        // Reports that are written from the stored result contain the same reasons.
         let from_result = |format: &str| {
             let words = ["report".as_ref(), out.as_os_str(), "--format".as_ref(), format.as_ref()];
             stdout(&rasaudit(words))
@@ -395,7 +410,7 @@ fn a_baseline_gives_each_finding_a_state_and_a_reason() {
         }
         folders.push(out);
     }
-    // Findings that are gone are not part of the next baseline.
+    // Findings that are gone are not part of the next baseline, even if the CSV file lists them.
     let table = folders[0].join("findings.csv").display().to_string();
     let mut again = monitored();
     again.options = vec!["--baseline", Box::leak(table.into_boxed_str())];

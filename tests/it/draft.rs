@@ -17,7 +17,7 @@ fn draft(captures: &[PathBuf], more: &[&str]) -> String {
     stdout(&run)
 }
 
-/// Returns addresses and roles of the hosts of an inventory by their first address.
+/// Returns the addresses and roles of the hosts of an inventory, by their first address.
 fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let inventory: toml::Table = text.parse().expect("TOML");
     let list = |host: &toml::Value, key: &str| -> BTreeSet<String> {
@@ -210,7 +210,8 @@ fn hosts_are_joined_only_where_that_is_sure() {
     assert!(!draft(&[file], &[]).contains("macs"), "a router's MAC address belongs to no host");
 }
 
-/// A scanner that gets many replies, and a server with many names, leave the draft readable.
+/// Checks that the draft stays readable despite a scanner that gets many replies and a server with
+/// many names.
 #[test]
 fn a_draft_stays_readable() {
     let mut wire = Wire::default();
@@ -297,8 +298,8 @@ fn a_domain_is_drafted_without_a_wrong_role() {
     }
 }
 
-/// In the servers' network, PCs are listed as single clients, and a host that only uses a file
-/// server gets no role.
+/// In the servers' network, PCs are listed individually as clients, and a host that only uses a
+/// file server gets no role.
 #[test]
 fn a_flat_network_of_a_domain_has_clients_one_by_one() {
     let mut wire = Wire::default();

@@ -212,7 +212,7 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     }
     let tshark = |file: &Path, filter: &str| {
         let mut command = Command::new("tshark");
-        // Nothing is reassembled, and a retransmitted SYN counts as a separate packet.
+        // `-n` avoids name lookups. The output has one line per frame: its comment.
         let fields = ["-n", "-T", "fields", "-e", "frame.comment", "-Y", filter];
         let run = command.arg("-r").arg(file).args(fields).output().expect("tshark runs");
         let cut = stderr(&run).contains("cut short in the middle of a packet");

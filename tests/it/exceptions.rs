@@ -55,7 +55,8 @@ impl Listed {
         (run.status.code(), stdout(&run), stderr(&run))
     }
 
-    /// Returns client, port, code and rule of the conversations that the matrix does not document.
+    /// Returns the client, port, code and rule of the conversations that the matrix does not
+    /// document.
     fn judged(&self, list: &str, more: &[&str]) -> Vec<[String; 4]> {
         let (_, report, err) =
             self.audit("conversations", &[&["--exceptions", list], more].concat());
@@ -128,7 +129,7 @@ fn expired_and_unused_exceptions_are_findings() {
     let expired = finding.iter().find(|row| row[0] == "expired-exception").expect("the finding");
     assert_eq!(expired[1], "exception:mon");
     assert!(
-        expired[2].contains("expired after 2026-05-27") && expired[2].contains("owner ops"),
+        expired[2].contains("was valid only until 2026-05-27") && expired[2].contains("owner ops"),
         "{expired:?}"
     );
     // A valid exception takes precedence over an expired one.
@@ -239,8 +240,8 @@ fn findings_are_told_as_new_gone_or_still_there() {
     let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("0 new, 3 unchanged, 0 gone"), "{text}");
-    // One ID in the list is changed. The finding with the old ID is new, and that with the changed
-    // ID is gone.
+    // One ID in the list is changed. The finding with the old ID is new, and the one with the
+    // changed ID is gone.
     let mut lines: Vec<String> = csv.lines().map(str::to_owned).collect();
     lines[1] = lines[1].replacen(&lines[1][..12].to_owned(), "000000000000", 1);
     fs::write(&known, lines.join("\r\n") + "\r\n").expect("writable");

@@ -83,7 +83,8 @@ fn a_feature_that_is_usually_off_and_that_nobody_named_is_a_finding() {
     let found = findings(&site, &[]);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0][0].as_str(), found[0][1].as_str()), ("low", "feature-unstated"));
-    // A feature that the inventory mentions is neither a finding nor listed in a column.
+    // If the inventory mentions the feature, the code is not `feature-unstated`, and the column
+    // `unstated_feature` is empty.
     for (state, codes) in [("true", vec![]), ("false", vec!["feature-off"])] {
         let named = FARM.replace("ssl = true", &format!("ssl = true\ndirect-mode = {state}"));
         let site = Site::new(&named, &wire);
@@ -279,7 +280,7 @@ fn an_audit_that_checked_nothing_can_fail() {
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(json["exit_reasons"].to_string().contains("nothing was checked"), expected == 4);
     }
-    // Exit code 4 takes precedence over 1, and 3 over 4.
+    // Exit code 3 takes precedence over 4.
     let cut = site.folder.path().join("cut.pcap");
     let bytes = fs::read(&site.capture).expect("the capture");
     fs::write(&cut, &bytes[..bytes.len() - 7]).expect("writable");
@@ -309,7 +310,7 @@ fn the_headline_counts_what_the_file_holds() {
         let info = rows.iter().filter(|row| row[1] == "info").count();
         let first = text.lines().next().expect("a headline");
         assert!(first.starts_with(&format!("{} finding", rows.len() - info)), "{name}: {first}");
-        let more = format!("{info} more of severity info");
+        let more = format!("{info} more with severity info");
         assert_eq!(first.contains(&more), info > 0, "{name}: {first}");
         // Because of the prefix, spreadsheets do not interpret an ID as a number.
         assert!(rows.iter().all(|row| row[0].starts_with("f-") && row[0].len() == 14), "{rows:?}");
@@ -418,7 +419,8 @@ fn an_overlay_that_would_explain_findings_is_named_with_their_number() {
     assert!(without.contains("windows-domain would explain"), "{without}");
     let with = told(&["--overlay", "windows-domain"]);
     assert!(!with.contains("would explain"), "{with}");
-    // The number is that of the findings that disappear with the overlay.
+    // The summary states how many findings the overlay would explain. Exactly that many disappear
+    // with the overlay.
     let count = |text: &str| -> u64 {
         text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
     };
@@ -898,7 +900,7 @@ fn a_report_that_is_not_whole_yet_is_refused() {
     fs::rename(out.join("audit.json"), out.join("elsewhere")).expect("writable");
     assert_eq!(known().status.code(), Some(2));
     fs::rename(out.join("elsewhere"), out.join("audit.json")).expect("writable");
-    // A manifest that a killed first run left next to unrelated files.
+    // The manifest states that the report is incomplete, as after a run that was killed.
     fs::write(out.join("manifest.sha256"), "incomplete\n").expect("writable");
     assert_eq!(known().status.code(), Some(2));
     assert!(stderr(&known()).contains("incomplete"), "{}", stderr(&known()));

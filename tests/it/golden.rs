@@ -39,7 +39,7 @@ fn every_fixture_gives_its_reports() {
     }
 }
 
-/// Every file format contains the same frames and thus yields the same conversations and findings.
+/// Files with the same frames in different formats yield the same conversations and findings.
 #[test]
 fn every_format_gives_the_same_answer() {
     let inventory = fixture("decode-mix/inventory.toml");
@@ -63,8 +63,8 @@ fn every_format_gives_the_same_answer() {
 }
 
 /// Exceptions, known findings and tickets refer to findings by their IDs, so an ID never changes.
-/// `tests/data/ids.tsv` contains the IDs assigned when audits still trusted all hosts. If an ID has
-/// to change, `CHANGED` lists it with the reason.
+/// `tests/data/ids.tsv` contains the IDs assigned before the threat model applied. If an ID has to
+/// change, `CHANGED` lists it with the reason.
 #[test]
 fn findings_keep_their_ids() {
     const CHANGED: [(&str, &str); 0] = [];

@@ -180,7 +180,7 @@ fn farm() -> String {
     format!("[farm]\nmatrix = \"ras-19\"\n{list}{clients}")
 }
 
-/// Returns client, server, port, verdict and certainty of the conversations that involve an
+/// Returns the client, server, port, verdict and certainty of the conversations that involve an
 /// address.
 fn judged(wire: &Wire, address: &str) -> Vec<[String; 5]> {
     let report = Site::new(&farm(), wire).report("conversations");
@@ -266,7 +266,7 @@ fn a_forged_answer_to_a_lookup_opens_nothing() {
 #[test]
 fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
     // The session host sends data to the broker from its own documented port. A SYN-ACK precedes
-    // the data, and the broker's stack replies with a RST, as if the broker had tried to connect.
+    // the data, and the broker's stack replies with an RST, as if the broker had tried to connect.
     let mut wire = Wire::default();
     wire.tcp(0, (RDSH, 30_004), (BROKER, 445), SYN | ACK, 0);
     wire.tcp(1, (BROKER, 445), (RDSH, 30_004), support::wire::RST, 0);
@@ -280,8 +280,8 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
     let mut wire = Wire::default();
     before(&mut wire);
     is_a_violation(&wire, RDSH);
-    // The same, although connections from an unlisted host or from the broker itself show that the
-    // port is served.
+    // The result is the same if connections from an unlisted host or from the broker itself show
+    // that the port is served.
     for client in [EVIL, BROKER] {
         let mut wire = Wire::default();
         wire.connect(0, (client, 50_000), (RDSH, 30_004));

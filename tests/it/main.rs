@@ -4,7 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-/// Leaves tests to the binary `lab`, which contains some of these files, too.
+/// Does not run the listed tests. The test program `lab` includes the same files and runs them.
 macro_rules! lab_tests {
     ($($name:ident: [$($need:ident),*],)*) => {
         const _: &[fn()] = &[$($name),*];

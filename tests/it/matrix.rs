@@ -415,7 +415,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,localhost,localhost,p,q,,,,,,,,,broker > localhost tcp/5000",
-        "do not agree on localhost",
+        "contradict each other about localhost",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,224.0.0.18,,broker > ad-dc tcp/5000",
@@ -445,7 +445,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,udp,5000,5000,,broadcast,,p,q,,,g,,,,,,broker > broadcast udp/5000\n\
           b,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,g,60,,,broker > ad-dc tcp/5000",
-        "which is never established",
+        "whose traffic is never established",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,h,60,,,broker > ad-dc tcp/5000",
@@ -572,7 +572,7 @@ fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     assert!(has(["opens", "avd-session-host", "login.windows.net", "tcp", "443"]));
     assert!(has(["closes", "console", "turbo-site", "tcp", "80"]));
     // The same ports between the same roles are not a change, even if one version uses groups and
-    // the other single roles.
+    // the other individual roles.
     assert!(!rows.iter().any(|r| r[4] == "20001" && r[1] == "broker"));
     // A broad row is narrowed: only the sources that the new version no longer allows are listed.
     let push =

@@ -64,7 +64,7 @@ fn audit(files: &[PathBuf], format: &str, more: &[&str]) -> String {
     stdout(&run)
 }
 
-/// Returns code, names, certainty, doubt and rule of the conversation with this server.
+/// Returns the code, names, certainty, doubt and rule of the conversation with this server.
 fn judged(wire: &Wire, server: &str) -> [String; 5] {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let file = scratch.path().join("a.pcap");

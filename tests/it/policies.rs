@@ -42,7 +42,7 @@ fn audit(inventory: &str, wire: &Wire, format: &str) -> String {
     Site::new(inventory, wire).report(format)
 }
 
-/// Returns code, certainty, doubt and rule of the conversation with this server and port.
+/// Returns the code, certainty, doubt and rule of the conversation with this server and port.
 fn judged(inventory: &str, wire: &Wire, server: &str, port: u16) -> [String; 4] {
     let report = audit(inventory, wire, "conversations");
     let rows = columns(&report, &["server", "port", "code", "certain", "doubt", "rule"]);
@@ -287,7 +287,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
     let path = scratch.path().join("backup.csv").display().to_string();
     let given = run(&farm("ras-19", "", ""), &["--overlay", &path]);
     assert_eq!(codes(&given), ["overlay", "no-relation"], "{}", stderr(&given));
-    // All problems are reported at once: a missing overlay and a broken one.
+    // A missing overlay and a broken one are reported with file and line.
     write(
         "broken.csv",
         &format!("{header}\nsite.a,rdsh-agnt,ad-dc,tcp,9000,9000,Backup,change 17\n"),
@@ -336,8 +336,8 @@ fn any_port_may_be_renumbered() {
     let code = |inventory: &str, from, to, port| {
         judged(inventory, &connection(from, to, port), to, port)[0].clone()
     };
-    // Moves the port of one gateway, RDP on all kinds of session hosts, the port of the portal, and
-    // a port of a single broker.
+    // Moves the port of gateways in normal mode, RDP on all kinds of session hosts, the port of the
+    // portal, and a port of a single broker.
     let gateway = moved("gateway-normal", 443, 8443, "");
     assert_eq!(code(&gateway, PC, GW, 8443), "renumbered");
     assert_eq!(code(&gateway, PC, GW, 443), "port-not-in-matrix");
@@ -354,8 +354,7 @@ fn any_port_may_be_renumbered() {
     assert_eq!(code(&broker, RDSH, BROKER, 21_003), "renumbered");
 }
 
-/// A finding about a feature that is off names the feature, and so does the trace of a conversation
-/// that an unspecified feature documents.
+/// A finding about a feature that is off names the feature, and so does `rasaudit explain`.
 #[test]
 fn features_are_named_where_they_decide() {
     let off = farm(
@@ -419,7 +418,8 @@ fn a_question_about_a_port_is_explained() {
         "ras-legacy",
     ]);
     assert!(code == Some(0) && out.contains("Inferred from the source"), "{out}");
-    // A group is checked member by member. A role has no address, so it does not count as outside.
+    // A group is checked member by member. A role has no address, so it is not treated as an
+    // address outside the inventory.
     let (code, out, _) = explain(&["--from", "gateway", "--to", "broker", "--port", "20002/tcp"]);
     assert!(
         code == Some(1)

@@ -1,5 +1,5 @@
-//! Tests what is published beside the program: its version, the manual pages, and the source package.
-//! `make dist` checks the packages themselves.
+//! Tests what is published beside the program: its version, the manual pages, and the source
+//! package. `make dist` checks the packages themselves.
 
 use crate::support;
 #[path = "../../packaging/man.rs"]

@@ -121,7 +121,17 @@ fn a_newer_minor_version_is_read_and_another_layout_is_refused_by_name() {
 fn a_result_of_an_earlier_version_gives_its_tables() {
     let early = support::fixture("stored/audit-2.0.json").display().to_string();
     let csv = fs::read_to_string(support::fixture("stored/findings-2.0.csv")).expect("a fixture");
-    assert_eq!(stdout(&rasaudit(words(&["report", &early, "--format", "csv"]))), csv);
+    let now = stdout(&rasaudit(words(&["report", &early, "--format", "csv"])));
+    // Later versions only add columns at the end.
+    let rows = |text: &str| -> Vec<csv::StringRecord> {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+        reader.records().map(|row| row.expect("a row")).collect()
+    };
+    let (now, then) = (rows(&now), rows(&csv));
+    assert_eq!(now.len(), then.len());
+    for (now, then) in now.iter().zip(&then) {
+        assert!(now.iter().take(then.len()).eq(then), "{now:?}, {then:?}");
+    }
     for format in ["text", "html"] {
         let told = rasaudit(words(&["report", &early, "--format", format]));
         assert_eq!(told.status.code(), Some(2));
@@ -166,7 +176,7 @@ fn a_damaged_result_is_refused_and_nothing_is_written() {
         assert!(!Path::new(&out).exists());
     }
     let told = rasaudit(words(&["report", &scratch.path().display().to_string()]));
-    assert!(stderr(&told).contains("audit.json: No such file"), "{}", stderr(&told));
+    assert!(stderr(&told).contains("contains no audit.json"), "{}", stderr(&told));
 }
 
 #[test]

@@ -126,8 +126,8 @@ fn audit(wire: &Wire) -> Said {
 }
 
 impl Said {
-    /// Returns code, certainty, state, direction evidence and doubt of each conversation between
-    /// two addresses at a port.
+    /// Returns the code, certainty, state, direction evidence and doubt of each conversation
+    /// between two addresses at a port.
     fn rows(&self, client: &str, server: &str, port: u16) -> Vec<String> {
         let here =
             |row: &&Vec<String>| row[0] == client && row[1] == server && row[2] == port.to_string();
@@ -138,13 +138,13 @@ impl Said {
             .collect()
     }
 
-    /// Returns certainty, severity and doubt of the findings with this code, client and server.
+    /// Returns the certainty, severity and doubt of the findings with this code, client and server.
     fn found(&self, code: &str, client: &str, server: &str) -> Vec<String> {
         let here = |row: &&Vec<String>| row[4] == code && row[0] == client && row[1] == server;
         self.findings.iter().filter(here).map(|row| row[5..8].join(" ").trim().to_owned()).collect()
     }
 
-    /// Returns code, ends and port of the certain findings, except not-assessable ones.
+    /// Returns the code, ends and port of each certain finding, except not-assessable ones.
     fn certain(&self) -> Vec<String> {
         let certain =
             self.findings.iter().filter(|row| row[5] == "yes" && row[3] != "not-assessable");
@@ -157,7 +157,7 @@ impl Said {
     }
 }
 
-// A. Single flows.
+// Single flows.
 
 #[test]
 fn a_guess_changes_nothing_of_what_proven_flows_say() {
@@ -183,7 +183,7 @@ fn a_guess_changes_nothing_of_what_proven_flows_say() {
     assert_eq!(said.found("no-relation", RDSH, GW), ["yes high"]);
 }
 
-// A. Handshakes.
+// Handshakes.
 
 #[test]
 fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
@@ -295,7 +295,7 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     assert_eq!(audit(&wire).rows(RDSH, MFA, 60_111), ["no-relation yes established handshake"]);
 }
 
-// A. States.
+// States.
 
 #[test]
 fn states_go_by_numbers_and_not_by_clocks() {
@@ -362,7 +362,7 @@ fn an_attempt_that_is_challenged_has_failed() {
     assert!(audit(&wire).rows(GW, BROKER, 20_002)[0].contains(" established "));
 }
 
-// A. Services.
+// Services.
 
 #[test]
 fn a_proven_service_is_a_guess_about_other_flows() {
@@ -386,7 +386,7 @@ fn a_proven_service_is_a_guess_about_other_flows() {
     assert_eq!(said.certain(), [""; 0]);
 }
 
-// A. Tunnels.
+// Tunnels.
 
 #[test]
 fn what_is_in_a_tunnel_that_nobody_stated_accuses_nobody_for_certain() {
@@ -474,7 +474,7 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
     assert_eq!(said.rows(GW, BROKER, 20_002), ["matrix yes established handshake"]);
 }
 
-// A. ICMP errors.
+// ICMP errors.
 
 /// Appends an ICMP error about the last packet, and removes that packet from the capture if
 /// `unseen`.
@@ -597,7 +597,7 @@ fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
     assert_eq!(audit(&wire).rows(BROKER, RDSH, 30_004), silent);
 }
 
-// A. Names and announcements.
+// Names and announcements.
 
 #[test]
 fn a_name_needs_a_resolver_that_is_a_witness() {
@@ -635,7 +635,7 @@ fn a_name_needs_a_resolver_that_is_a_witness() {
     assert!(!certain(&wire, &plain()));
 }
 
-// A. Address conflicts, loopback.
+// Address conflicts and loopback addresses.
 
 #[test]
 fn an_address_conflict_needs_both_at_once_and_again() {
@@ -716,7 +716,7 @@ fn loopback_addresses_on_a_wire_accuse_nobody() {
     assert_eq!(audit(&wire).found("loopback-on-wire", "*", "*"), ["no medium tunnel"]);
 }
 
-// A. Spoofing on the segment.
+// Spoofing on the segment.
 
 #[test]
 fn packets_that_contradict_each_other_are_not_certain() {
@@ -795,10 +795,10 @@ fn resets_of_another_device_are_told_as_that() {
     assert_eq!(audit(&wire).rows(BROKER, RDSH, 30_004), ["matrix yes refused syn"]);
 }
 
-// A. Absence.
+// Absence.
 
-/// Returns certainty, severity and doubt of the finding that the gateway never attempted to connect
-/// to the broker; empty if the audit does not report it.
+/// Returns the certainty, severity and doubt of the finding that the gateway never attempted to
+/// connect to the broker; empty if the audit does not report it.
 fn silence(wire: &Wire) -> Vec<String> {
     audit(wire).found("never-attempted", GW, BROKER)
 }
@@ -873,7 +873,7 @@ fn a_cut_last_record_doubts_nothing_and_a_cut_packet_does() {
     assert_eq!(silence(&wire), ["no medium unread"]);
 }
 
-// A. Watched time and clocks.
+// Watched time and clocks.
 
 #[test]
 fn watched_time_is_one_stretch() {
@@ -885,7 +885,7 @@ fn watched_time_is_one_stretch() {
         audit(&wire).found("never-attempted", GW, BROKER)
     };
     assert_eq!(spaced(0), ["yes medium"]);
-    // Four intervals of 30 s are not continuous, whether they are a minute or an hour apart.
+    // Four intervals of 30 s are not continuous, whether they are 70 s or an hour apart.
     assert_eq!(spaced(70_000), [""; 0]);
     assert_eq!(spaced(3_600_000), [""; 0]);
     // Packets that are captured twice, with two clocks, do not extend the watched time.
@@ -1000,7 +1000,7 @@ fn datagrams_one_way_are_asked_by_their_sender_and_nobody_serves_port_zero() {
     }
 }
 
-// B. Behaviour of healthy networks.
+// Behaviour of healthy networks.
 
 #[test]
 fn a_probe_is_no_failure() {

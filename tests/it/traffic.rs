@@ -47,8 +47,8 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
     Audit::of(&plan, None, None, &limits, &Progress::default()).expect("it is read")
 }
 
-/// Returns client, server, port, state, direction evidence, and the numbers of five-tuples, SYNs
-/// and packets in each direction, of all conversations except those of `others`.
+/// Returns the client, server, port, state, direction evidence, and the numbers of five-tuples,
+/// SYNs and packets in each direction, of all conversations except those of `others`.
 fn conversations(files: &[Wire]) -> Vec<String> {
     told(&read(files, |_| {}))
 }
@@ -257,7 +257,7 @@ fn an_error_about_a_tunnel_belongs_to_the_flow_in_it() {
     let rare = found.expect("the conversation").rare();
     let outer: Vec<_> = rare.outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect();
     assert_eq!(outer, ["192.0.2.1>192.0.2.2"]);
-    // Without decapsulation, the conversation is that of the tunnel.
+    // Without decapsulation, only the conversation between the tunnel endpoints is shown.
     let plain = read(&[wire], |request| request.no_decap = true);
     assert_eq!(told(&plain), ["192.0.2.1>192.0.2.2:4789 rejected protocol 1 0 1/0"]);
 }
@@ -281,7 +281,7 @@ fn nobody_but_the_server_refuses() {
 
 #[test]
 fn what_only_comes_to_the_port_of_a_tunnel_is_none() {
-    // DNS answers to clients whose source ports are those of tunnels.
+    // DNS answers to clients whose source ports equal the ports of tunnels.
     for port in [4789, 8472, 4790, 6635, 2152, 37008] {
         let mut wire = others();
         for id in 0..200u8 {
@@ -459,8 +459,7 @@ fn an_icmpv6_error_belongs_to_the_flow_in_a_tunnel() {
     let mut wire = others();
     ipv6(&mut wire, 5_000, false, 17, &UDP);
     let inner = wire.0.pop().expect("a frame").1[14..].to_vec();
-    // IPv6 in IPv6. A router of the underlay reports that it cannot reach the other tunnel
-    // endpoint.
+    // IPv6 in IPv6. An ICMPv6 error (administratively prohibited) quotes the outer packet.
     ipv6(&mut wire, 5_000, false, 41, &inner);
     let outer = wire.0.last().expect("a frame").1[14..].to_vec();
     let error = [&[1, 1, 0, 0, 0, 0, 0, 0][..], &outer].concat();

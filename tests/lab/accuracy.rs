@@ -132,8 +132,8 @@ fn cut(snaplen: usize) -> Change {
     })
 }
 
-/// Claims that were certain when audits still trusted all hosts (`tests/data/honest.tsv`) and no
-/// longer are: fixture, claim, and the sentence of `docs/threat-model.md` that requires the doubt.
+/// Claims that were certain before the threat model applied (`tests/data/honest.tsv`) and no longer
+/// are: fixture, claim, and the sentence of `docs/threat-model.md` that requires the doubt.
 const LOST: [(&str, &str, &str); 7] = [
     ("farm-codes", "10.20.9.101 10.20.1.21 tcp 443 documented matrix", SERVES),
     ("farm-codes", "10.20.9.101 10.20.1.21 udp 20000 unexpected-port port-not-in-matrix", GUESSED),
@@ -149,8 +149,7 @@ const LOST: [(&str, &str, &str); 7] = [
 ];
 
 const GUESSED: &str = "A flow whose direction is a guess is judged separately.";
-const SERVES: &str =
-    "If another flow proves that an endpoint is a server, this is only a guess about the flow.";
+const SERVES: &str = "If one flow proves that an endpoint is a server, the direction of its other flows is still only a guess.";
 
 /// Returns the section of `docs/accuracy.md` that counts the claims which are still certain, for
 /// the lab farms and for one that was running before its capture.

@@ -1,7 +1,7 @@
 //! Tests third-party captures in the folder `RASAUDIT_CAPTURES`. Some are hostile or damaged on
 //! purpose. No file may cause a panic or a hang, and all frame counters must add up. If tshark can
 //! also read a file, each frame's innermost five-tuple must equal tshark's, except for the classes
-//! in [`EXCEPTIONS`]. Without the folder, the test reports that it was skipped.
+//! in [`EXCEPTIONS`]. Without the folder, the tests are ignored.
 
 use crate::support;
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ fn foreign_captures_are_read_or_refused_by_name() {
         assert!([0, 2, 3].contains(&code), "{name}: {code}");
         if code == 2 {
             let told = support::stderr(&output);
-            assert!(told.contains("is not a capture file"), "{name}: {told}");
+            assert!(told.contains("is not a pcap or pcapng file"), "{name}: {told}");
             continue;
         }
         let json: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
@@ -109,7 +109,7 @@ fn has_zeros(file: &Path) -> bool {
     let output =
         rasaudit(["audit", &file.display().to_string(), "--format", "json", "--jobs", "1"]);
     let text = support::stdout(&output);
-    ["bytes of zeros stand where records should", "zeros that are not followed by a record"]
+    ["bytes of zeros in place of records", "zeros that are not followed by a record"]
         .iter()
         .any(|told| text.contains(told))
 }

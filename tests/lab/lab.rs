@@ -1,6 +1,7 @@
 //! Tests the lab farm itself (network namespaces, real sockets, a span port) and that audits find
-//! the injected faults. Needs root, iproute2, iptables, tcpdump and python3. Without them, the test
-//! reports that it was skipped, or fails if `RASAUDIT_REQUIRE_LAB` is set, as in CI.
+//! the injected faults. Needs root, iproute2, iptables, tcpdump and python3. Without network
+//! namespaces, the test is ignored. If `RASAUDIT_REQUIRE_LAB` is set, as in CI, it fails if
+//! anything is missing.
 
 use crate::support;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ lab_tests! {
     the_lab_farm_shows_what_is_injected_and_nothing_else: [Farm],
 }
 
-/// The duration of a scenario: every kind of conversation occurs at least once, and sessions are
-/// long enough to be triggers.
+/// The duration of a scenario in seconds. Every kind of conversation occurs at least once, and
+/// sessions are long enough to be triggers.
 const SECONDS: &str = "90";
 
 fn missing() -> Option<String> {

@@ -1,5 +1,5 @@
-//! Tests that are slow or need root, namespaces or other programs. Tests whose needs are not met are
-//! ignored, unless `RASAUDIT_REQUIRE_LAB` (or `_TSHARK`, `_VALGRIND`) is set, as in CI.
+//! Tests that are slow or need root, namespaces or other programs. Tests whose needs are not met
+//! are ignored, unless `RASAUDIT_REQUIRE_LAB` (or `_TSHARK`, `_VALGRIND`) is set, as in CI.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,7 +18,7 @@ mod services;
 mod tshark;
 mod watch;
 
-// Parts of these files are slow or need other programs.
+// These files belong to `it`. Only their tests that are slow or need other programs run here.
 #[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
 #[path = "../it/damage.rs"]
 mod damage;

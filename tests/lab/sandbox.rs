@@ -63,7 +63,7 @@ fn no_thread_opens_a_file_outside_what_was_allowed() {
     }
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
-    command.args(["--exact", "inside", "--nocapture"]).env(FOLDER, scratch.path());
+    command.args(["--exact", "sandbox::inside", "--nocapture"]).env(FOLDER, scratch.path());
     let done = command.output().expect("it runs");
     let told = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{told} {}", String::from_utf8_lossy(&done.stderr));

@@ -1,6 +1,6 @@
 //! Tests that five-tuples with their packets and bytes in each direction match tshark's per-packet
-//! fields, without any reassembly. Expects Debian's tshark. Without it, the test reports that it
-//! was skipped, or fails if `RASAUDIT_REQUIRE_TSHARK` is set, as in CI.
+//! fields, without any reassembly. Expects Debian's tshark. Without it, the test is ignored, or
+//! fails if `RASAUDIT_REQUIRE_TSHARK` is set, as in CI.
 
 use crate::support;
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! A test harness that shows tests as ignored if this machine lacks what they need.
+//! A test harness that shows a test as ignored if this machine does not meet its needs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 
-/// A test with its needs.
+/// A test, and what it needs.
 #[derive(Clone, Copy)]
 pub struct LabTest {
     /// The module of the test, with the name of the crate.
     pub module: &'static str,
-    /// The name of the function.
+    /// The name of the test function.
     pub name: &'static str,
-    /// The test, which panics if it fails.
+    /// The test function, which panics if the test fails.
     pub run: fn(),
-    /// What it needs of the machine.
+    /// What the test needs from the machine.
     pub needs: &'static [Need],
 }
 
-/// What a test may need of the machine.
+/// Something that a test may need from the machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[allow(dead_code, reason = "each test program uses a part")]
 pub enum Need {
@@ -44,8 +44,8 @@ pub enum Need {
 }
 
 impl Need {
-    /// Returns whether the machine has what is needed. Tests that CI requires always run, and fail
-    /// if it has not.
+    /// Returns whether tests with this need run: either the machine meets the need, or CI requires
+    /// the tests. In the latter case, they fail if the need is not met.
     fn is_met(self) -> bool {
         let required = |name: &str| std::env::var_os(format!("RASAUDIT_REQUIRE_{name}")).is_some();
         let has = |program: &str| sh(&format!("command -v {program}"));
@@ -71,13 +71,13 @@ fn sh(command: &str) -> bool {
     run.is_ok_and(|run| run.status.success())
 }
 
-/// Returns whether network namespaces can be made.
+/// Returns whether network namespaces can be created.
 fn namespaces() -> bool {
     sh("n=ras-need-$$; ip netns add $n && ip netns del $n")
 }
 
-/// Lists the tests of a file, each with its needs. A test that is not listed is reported as dead
-/// code.
+/// Lists the tests of a file, each with its needs. The compiler reports a test that is not listed
+/// as dead code.
 macro_rules! lab_tests {
     ($($name:ident: [$($need:ident),*],)*) => {
         pub const TESTS: &[crate::harness::LabTest] = &[$(crate::harness::LabTest {
@@ -89,7 +89,7 @@ macro_rules! lab_tests {
     };
 }
 
-/// Runs those of the tests that the arguments select.
+/// Runs the tests that the command-line arguments select, except those whose needs are not met.
 pub fn run(files: &[&[LabTest]]) -> ExitCode {
     let arguments = Arguments::from_args();
     let mut met: BTreeMap<Need, bool> = BTreeMap::new();

@@ -158,7 +158,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Returns the reports in a folder by file name. Lists of inputs and notes on single inputs are
+/// Returns the reports in a folder by file name. Lists of inputs and notes on individual inputs are
 /// removed from `audit.json` and the page, because they are the only parts that may depend on how a
 /// capture is split into files.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
@@ -176,7 +176,7 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
                 !reason.as_str().is_some_and(|r| r.contains("cut off inside a record"))
             });
             json["accounting"]["loss"].as_object_mut().expect("an object").remove("by_source");
-            // Notes on the number of inputs and on single inputs also depend on the split.
+            // Notes on the number of inputs and on individual inputs also depend on the split.
             let notes = json["notes"].as_array_mut().expect("a list");
             notes.retain(|note| note["label"] != "Capture" && note["label"] != "Input");
             text = serde_json::to_string_pretty(&json).expect("JSON");
@@ -188,7 +188,8 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
     reports
 }
 
-/// Returns a page without the list of inputs, the number of inputs, and the notes on single inputs.
+/// Returns a page without the list of inputs, the number of inputs, and the notes on individual
+/// inputs.
 fn without_inputs(page: &str) -> String {
     let (before, rest) = page.split_once("<details class=\"read\">").expect("inputs");
     let (_, after) = rest.split_once("</details>").expect("their end");

@@ -85,7 +85,7 @@ fn packet(line: &str) -> Packet {
     let columns: Vec<Vec<&str>> = line.split('\t').map(|c| c.split(',').collect()).collect();
     let protocols = columns[0].join(",");
     let layers: Vec<&str> = protocols.split(':').collect();
-    // The layers after ICMP are those of the quoted packet.
+    // The layers after ICMP belong to the quoted packet.
     let end = layers.iter().position(|l| matches!(*l, "icmp" | "icmpv6")).unwrap_or(layers.len());
     let count = |name: &str| layers[..end].iter().filter(|l| **l == name).count();
     let length = columns[1][0].parse().unwrap_or_default();

@@ -17,9 +17,9 @@ type LinkDecoder = for<'p> fn(Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'
 pub struct LinkType {
     /// The registry number (LINKTYPE).
     pub number: u16,
-    /// The name.
+    /// The name of the link type, for example `Ethernet`.
     pub name: &'static str,
-    /// The document that describes it.
+    /// The document that specifies it, for example `IEEE 802.3`.
     pub document: &'static str,
     /// The version of rasaudit that first decoded it.
     pub since: &'static str,

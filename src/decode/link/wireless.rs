@@ -69,7 +69,7 @@ pub(super) fn prism<'p>(
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))
 }
 
-/// Reads an AVS header: a magic number, then the length of the header in network order.
+/// Reads an AVS header: a magic number, then the length of the header in network byte order.
 pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     let length = packet.u32(4).ok_or(CUT)?;
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))

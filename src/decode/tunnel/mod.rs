@@ -72,9 +72,9 @@ pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::EtherIp, "etherip", "IP protocol 97", "RFC 3378", "0.1"),
     (Tunnel::MplsInIp, "mpls-in-ip", "IP protocol 137, UDP 6635", "RFC 4023, RFC 7510", "0.1"),
     (Tunnel::Tzsp, "tzsp", "UDP 37008", "TaZmen Sniffer Protocol", "0.1"),
-    (Tunnel::Capwap, "capwap", "UDP 5247, either way", "RFC 5415, RFC 5416", "0.1"),
-    (Tunnel::Teredo, "teredo", "UDP 3544, either way", "RFC 4380", "0.1"),
-    (Tunnel::Ayiya, "ayiya", "UDP 5072, either way", "draft-massar-v6ops-ayiya", "0.1"),
+    (Tunnel::Capwap, "capwap", "UDP 5247, to or from", "RFC 5415, RFC 5416", "0.1"),
+    (Tunnel::Teredo, "teredo", "UDP 3544, to or from", "RFC 4380", "0.1"),
+    (Tunnel::Ayiya, "ayiya", "UDP 5072, to or from", "draft-massar-v6ops-ayiya", "0.1"),
     (Tunnel::Pim, "pim-register", "IP protocol 103", "RFC 7761", "0.1"),
 ];
 
@@ -99,9 +99,9 @@ pub(super) const PORTS: &[(u16, Tunnel)] = &[
 pub struct StatedTunnel {
     /// Networks that contain both ends of such a tunnel.
     pub ends: Vec<IpNet>,
-    /// The kind of the tunnels.
+    /// The kind of tunnel that the declaration applies to.
     pub kind: Tunnel,
-    /// The purpose of the tunnels.
+    /// What the tunnels carry, which determines whether their content is trusted.
     pub stated: TunnelUse,
 }
 
@@ -119,8 +119,7 @@ impl Tunnel {
         TUNNELS.iter().find(|line| line.1 == word).map(|line| line.0)
     }
 
-    /// Returns whether replies are sent from the port of the tunnel, which is then their source
-    /// port.
+    /// Returns whether replies have the tunnel's port as their source port.
     pub(super) fn answers(self) -> bool {
         matches!(self, Self::Capwap | Self::Teredo | Self::Ayiya)
     }
@@ -190,7 +189,8 @@ pub(super) fn enter<'p>(
             next
         }
         None => {
-            // Any protocol may use a UDP port, but the number of an IP protocol is unambiguous.
+            // Any protocol may use a UDP port, so an unreadable datagram need not be a tunnel. The
+            // number of an IP protocol is unambiguous.
             layers.seen.undecoded_tunnel =
                 if is_sealed { Some(Tunnel::Capwap) } else { of_protocol(ip.transport) };
             Next::Done

@@ -6,7 +6,7 @@ use crate::classify::{RoleSet, Severity, Status, Verdict};
 use crate::model::Transport;
 use crate::result::{AuditResult, MatrixRow, Site};
 
-/// The number of a role; `None` stands for parties without a role.
+/// The index of a role in the matrix; `None` for parties without a role.
 pub(super) type RoleNumber = Option<usize>;
 
 /// The rows, exceptions and findings between two roles.
@@ -31,7 +31,7 @@ pub(super) struct RolePair {
 /// The overall result of a pair of roles: the worst of all results that apply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Standing {
-    /// Rows allow the roles to communicate, but no traffic was seen, and none was required.
+    /// Rows allow the roles to communicate, but traffic was neither seen nor expected.
     Silent,
     /// Documented traffic was seen.
     Seen,
@@ -59,7 +59,7 @@ impl Standing {
     /// alone must not carry the meaning.
     pub fn shown(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Silent => ("silent", "·", "documented, not seen and not required"),
+            Self::Silent => ("silent", "·", "documented, neither seen nor expected"),
             Self::Seen => ("seen", "✓", "documented, seen"),
             Self::Excepted => ("excepted", "≈", "permitted by an exception"),
             Self::NotAssessable => ("unknown", "?", "not assessable"),
@@ -129,9 +129,9 @@ impl<'a> Farm<'a> {
         role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }
 
-    /// Returns the roles of this farm that the source and the destination of a row stand for.
-    /// Returns `None` if the features of the row are off, or if one side is any host: such a row
-    /// does not describe a pair of roles.
+    /// Returns the roles of this farm that can be the source and the destination of a row. Returns
+    /// `None` if the features of the row are off, or if one side is any host: such a row does not
+    /// describe a pair of roles.
     fn sides(&self, number: usize) -> Option<[RoleSet; 2]> {
         let row = &self.site.rows[number];
         let roles = [row.source, row.destination].map(|role| &self.site.roles[role]);

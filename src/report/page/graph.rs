@@ -38,7 +38,7 @@ const LABEL: usize = 20;
 enum GraphDetail {
     /// Each host has its own name and lines.
     Hosts,
-    /// The middle host of a group stands for all of its hosts.
+    /// The middle host of a group represents the whole group.
     Groups,
 }
 

@@ -155,7 +155,7 @@ fn gone_list(result: &AuditResult<'_>) -> Markup {
     html! {
         @if !gone.is_empty() {
             details.gone {
-                summary { "No longer there since the baseline: " (plural(gone.len() as u64, "finding")) }
+                summary { "Gone since the baseline: " (plural(gone.len() as u64, "finding")) }
                 ul {
                     @for finding in gone {
                         li {

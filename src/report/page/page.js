@@ -277,7 +277,7 @@
     const info = list.filter((f) => f.severity === "info").length;
     let words = list.length + hidden === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
     if (hidden) words += ", " + hidden + " of them grouped under their explanations";
-    if (info) words += ", " + info + " of severity info";
+    if (info) words += ", " + info + " with severity info";
     if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
     if (all && filters()) words += ", with " + filters();
     if (all && shown < list.length) words += "; the first " + shown + " are printed";
@@ -519,8 +519,8 @@
     let newest = "";
     events.addEventListener("error", () => {
       showTrouble("The audit does not respond.");
-      // A restarted audit counts its windows from 1 again, so no number may be taken for the
-      // current one.
+      // A restarted audit counts its windows from 1 again, so the page must treat any window number
+      // as new.
       document.body.dataset.window = "?";
     });
     events.addEventListener("now", (event) => {

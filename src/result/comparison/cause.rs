@@ -11,7 +11,7 @@ use crate::result::{FindingRow, Listing};
 named_enum!(
     /// The reason why a finding differs between two audits.
     ChangeCause {
-        /// The deciding row of the matrix differs.
+        /// The row of the matrix that decided the verdict was added, removed or changed.
         Row = "row",
         /// An exception was added, removed or changed, or it expired.
         Exception = "exception",
@@ -32,14 +32,14 @@ named_enum!(
     }
 );
 
-/// A cause in words.
+/// A cause, and its description.
 pub(super) type CauseText = (ChangeCause, String);
 
-/// The two audits, and how hosts of the old one are called in the new one.
+/// The two audits, and the hosts that were renamed between them.
 pub(super) struct ChangeCauses<'a, 's> {
     pub old: &'s Side<'a>,
     pub new: &'s Side<'a>,
-    /// Names of hosts in the new audit by their names in the old one.
+    /// The new names of renamed hosts, by old name.
     pub renamed: &'s std::collections::BTreeMap<String, String>,
 }
 
@@ -55,7 +55,7 @@ impl ChangeCauses<'_, '_> {
         before.map_or_else(|| name.to_owned(), |(before, _)| before.clone())
     }
 
-    /// Returns what became of a finding that the new audit does not have.
+    /// Returns whether a finding that the new audit does not have is gone or excepted, and why.
     pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, CauseText) {
         let before = self.old.conversations_of(finding, str::to_owned);
         let mut now = self.new.conversations_of(finding, |name| self.new_name(name));
@@ -109,25 +109,28 @@ impl ChangeCauses<'_, '_> {
         let was_reached = reached(before);
         if was_reached != reached(now) {
             let (then, today) = (&before.state, &now.state);
-            return (ChangeCause::Traffic, format!("the best state is {today} instead of {then}"));
+            return (ChangeCause::Traffic, format!("the best state was {then} and is now {today}"));
         }
         let joined = self.joined(before, now);
         if !joined.is_empty() {
-            return (ChangeCause::Traffic, format!("further members: {}", some(&joined)));
+            return (ChangeCause::Traffic, format!("new members: {}", some(&joined)));
         }
         if before.severity != now.severity {
             let (then, today) = (&before.severity, &now.severity);
             if before.certain != now.certain {
                 let certainty = if now.certain { "certain" } else { "no longer certain" };
-                let words =
-                    format!("severity {today} instead of {then}, as the finding is {certainty}");
+                let words = format!(
+                    "the severity was {then} and is now {today}: the finding is {certainty}"
+                );
                 return (ChangeCause::Traffic, words);
             }
-            let words = format!("severity {today} instead of {then} for {}", now.code);
+            let words = format!("the severity of {} was {then} and is now {today}", now.code);
             return (ChangeCause::Severity, words);
         }
         if before.count != now.count {
-            return (ChangeCause::Traffic, format!("{} instead of {}", now.count, before.count));
+            let words =
+                format!("the count of the finding was {} and is now {}", before.count, now.count);
+            return (ChangeCause::Traffic, words);
         }
         unknown()
     }
@@ -163,8 +166,8 @@ impl ChangeCauses<'_, '_> {
         first
     }
 
-    /// Returns why one conversation was judged differently: by the deciding row, an exception, a
-    /// feature or the inventory, in that order.
+    /// Returns why one conversation was judged differently: the first of these causes that applies:
+    /// the deciding row, an exception, a feature, the inventory, the severity, the state.
     fn why(&self, before: &Seen, now: &Seen) -> CauseText {
         self.row(before, now)
             .or_else(|| self.exception(before, now))
@@ -173,15 +176,15 @@ impl ChangeCauses<'_, '_> {
             .or_else(|| {
                 (before.is_judged_like(now) && before.severity != now.severity).then(|| {
                     let words = format!(
-                        "severity {} instead of {} for {}",
-                        now.severity, before.severity, now.code
+                        "the severity of {} was {} and is now {}",
+                        now.code, before.severity, now.severity
                     );
                     (ChangeCause::Severity, words)
                 })
             })
             .or_else(|| {
                 (before.is_judged_like(now) && before.is_reached != now.is_reached).then(|| {
-                    let words = format!("its state is {} instead of {}", now.state, before.state);
+                    let words = format!("the state was {} and is now {}", before.state, now.state);
                     (ChangeCause::Traffic, words)
                 })
             })
@@ -190,7 +193,7 @@ impl ChangeCauses<'_, '_> {
                     "" => format!("{}/{}", seen.verdict, seen.code),
                     rule => format!("{}/{} by {rule}", seen.verdict, seen.code),
                 };
-                let words = format!("now {}, before {}", ruling(now), ruling(before));
+                let words = format!("the ruling was {} and is now {}", ruling(before), ruling(now));
                 (ChangeCause::Unknown, words)
             })
     }
@@ -206,7 +209,7 @@ impl ChangeCauses<'_, '_> {
                 }
                 (Some(row), None) => format!("the matrix no longer has the row {}", cited(row)),
                 (Some(old), Some(new)) => match new.difference(old) {
-                    Some(difference) => format!("{} differs: {difference}", cited(new)),
+                    Some(difference) => format!("the row {} differs: {difference}", cited(new)),
                     None => continue,
                 },
                 _ => continue,
@@ -232,7 +235,7 @@ impl ChangeCauses<'_, '_> {
             Some(entry) if now.code == "expired-exception" => {
                 format!("the exception {id} expired on {}", entry.expires)
             }
-            Some(_) => format!("the exception {id} no longer permits it"),
+            Some(_) => format!("the exception {id} no longer applies to the traffic"),
         };
         Some((ChangeCause::Exception, words))
     }
@@ -251,17 +254,27 @@ impl ChangeCauses<'_, '_> {
         [&now.rule, &before.rule].into_iter().find_map(|rule| self.feature_of(rule))
     }
 
-    /// Returns how the inventories differ in the features that a row needs.
+    /// Returns a cause if the features that a row needs are off in only one of the inventories.
     fn feature_of(&self, rule: &str) -> Option<CauseText> {
         let was_off = self.old.rows.get(rule)?.site?.is_off;
         let row = self.new.rows.get(rule)?.site?;
         (was_off != row.is_off).then(|| {
-            let state = if row.is_off { "off" } else { "on" };
             let features = row.features.join(", ");
-            (
-                ChangeCause::Feature,
-                format!("the feature {features} is {state} in the new inventory"),
-            )
+            let words = match (row.features.len(), row.is_off) {
+                (0 | 1, true) => format!("the feature {features} is off in the new inventory"),
+                (0 | 1, false) => {
+                    format!("the feature {features} is no longer off in the new inventory")
+                }
+                (_, true) => {
+                    format!("one of the features {features} is off in the new inventory")
+                }
+                (_, false) => {
+                    format!(
+                        "none of the features {features} is off any longer in the new inventory"
+                    )
+                }
+            };
+            (ChangeCause::Feature, words)
         })
     }
 
@@ -276,34 +289,32 @@ impl ChangeCauses<'_, '_> {
         None
     }
 
-    /// Returns how the inventories differ about an address: the roles, or the line that lists it.
+    /// Describes how the inventories list an address differently; `None` if they do not.
     fn listed_differently(&self, address: &str, was: &[String], is: &[String]) -> Option<String> {
         let parsed: IpAddr = address.parse().ok()?;
         let old = self.old.result.site().and_then(|site| site.listing(parsed));
         let new = self.new.result.site().and_then(|site| site.listing(parsed));
-        let roles = |roles: &[String]| {
-            if roles.is_empty() { "no role".to_owned() } else { roles.join(", ") }
-        };
         let line = |listing: &Listing<'_>| match listing.line {
             0 => String::new(),
-            line => format!(", line {line} of the inventory"),
+            line => format!(" (line {line})"),
         };
         match (old, new) {
             (None, Some(new)) => Some(format!(
-                "{address} is now listed as {} ({}){}",
+                "{address} is listed as {}, with {}, in the new inventory{}",
                 new.name,
-                roles(is),
+                role_list(is),
                 line(&new)
             )),
-            (Some(old), None) => {
-                Some(format!("{address} is no longer listed; it was {}", old.name))
-            }
+            (Some(old), None) => Some(format!(
+                "{address} is not listed in the new inventory; in the old one, it was {}",
+                old.name
+            )),
             (Some(_), Some(new)) if was != is => Some(format!(
-                "{} now has {} instead of {}{}",
+                "{} has {} in the new inventory{}, and {} in the old one",
                 new.name,
-                roles(is),
-                roles(was),
-                line(&new)
+                role_list(is),
+                line(&new),
+                role_list(was)
             )),
             _ => None,
         }
@@ -340,7 +351,10 @@ impl ChangeCauses<'_, '_> {
             }
             (Some(old), Some(new)) => {
                 if let Some(difference) = new.difference(old) {
-                    return (ChangeCause::Row, format!("{} differs: {difference}", cited(new)));
+                    return (
+                        ChangeCause::Row,
+                        format!("the row {} differs: {difference}", cited(new)),
+                    );
                 }
             }
             _ => {}
@@ -365,9 +379,10 @@ impl ChangeCauses<'_, '_> {
                 }
                 Some(theirs) if theirs != own => {
                     let words = format!(
-                        "{end} has {} in the {which} inventory, not {}",
-                        theirs.join(", "),
-                        own.join(", ")
+                        "{end} has {} in the {which} inventory, and {} in the {} one",
+                        role_list(&theirs),
+                        role_list(&own),
+                        age.word()
                     );
                     return (ChangeCause::Inventory, words);
                 }
@@ -421,9 +436,9 @@ impl ChangeCauses<'_, '_> {
             match (was, is) {
                 (Some(was), Some(is)) if was.roles != is.roles => {
                     let words = format!(
-                        "{end} has {} in the new inventory, not {}",
-                        is.roles.join(", "),
-                        was.roles.join(", ")
+                        "{end} has {} in the new inventory, and {} in the old one",
+                        role_list(&is.roles),
+                        role_list(&was.roles)
                     );
                     return (ChangeCause::Inventory, words);
                 }
@@ -439,12 +454,13 @@ impl ChangeCauses<'_, '_> {
         unknown()
     }
 
-    /// Returns whether traffic that the new audit does not show has stopped.
+    /// Returns whether traffic that the new audit does not show has stopped, or may only have been
+    /// missed.
     fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
         let ends = self.ends(finding);
         let [client, server] = &ends;
         if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
-            return (ChangeCause::NotSeen, format!("not seen this time: {why}"));
+            return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
         }
         // Traffic that was seen only once may come again at any time.
         let flows: u64 = own.iter().map(|seen| seen.flows).sum();
@@ -454,17 +470,18 @@ impl ChangeCauses<'_, '_> {
         let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
         if flows < MIN_RECURRENCES && lasted_s < needed_s {
             let times = crate::result::plural(flows.max(1), "connection");
-            let words = format!("not seen this time: the old capture shows only {times}");
+            let words =
+                format!("not seen in the new capture, but the old capture shows only {times}");
             return (ChangeCause::NotSeen, words);
         }
         let words = format!(
-            "stopped: the new capture watched {} s and shows none of it",
+            "stopped: the new capture watched {} s and does not show the traffic",
             self.new.watched_s()
         );
         (ChangeCause::Stopped, words)
     }
 
-    /// Returns whether traffic that only the new audit shows has started.
+    /// Describes whether the old capture could have shown traffic that only the new audit shows.
     fn started(&self, finding: &FindingRow<'_>) -> CauseText {
         let first =
             |list: &[String]| list.first().map(|name| self.old_name(name)).unwrap_or_default();
@@ -484,8 +501,8 @@ impl ChangeCauses<'_, '_> {
     }
 }
 
-/// The number of connections below which traffic that is not seen again is not said to have
-/// stopped.
+/// The minimum number of connections in the old capture for traffic that is not seen again to count
+/// as stopped. Fewer are enough if a conversation lasted half of the old watched time.
 const MIN_RECURRENCES: u64 = 3;
 
 /// Which of the two audits has a finding.
@@ -496,7 +513,15 @@ pub(super) enum Age {
 }
 
 impl Age {
-    /// Returns the word for the other audit.
+    /// Returns which audit has the finding: `old` or `new`.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Old => "old",
+            Self::New => "new",
+        }
+    }
+
+    /// Returns which audit does not have the finding: `new` or `old`.
     fn other(self) -> &'static str {
         match self {
             Self::Old => "new",
@@ -506,10 +531,11 @@ impl Age {
 }
 
 fn unknown() -> CauseText {
-    (ChangeCause::Unknown, "unknown: neither result states what changed".to_owned())
+    (ChangeCause::Unknown, "unknown: the two results do not show what changed".to_owned())
 }
 
-/// Returns the exception that permits all of these conversations.
+/// Returns the exception that permits the first of these conversations, if exceptions permit all of
+/// them.
 fn exception_of_all(seen: &[Seen]) -> Option<&str> {
     let id = |seen: &'_ Seen| -> Option<String> {
         let is_excepted = seen.verdict == Verdict::Excepted.name();
@@ -531,6 +557,16 @@ fn exception_entry<'s>(side: &'s Side<'_>, id: &str) -> Option<&'s crate::result
 /// Returns a row with its place in the document.
 fn cited(entry: &MatrixEntry<'_>) -> String {
     format!("{} ({})", entry.row.rule, entry.row.provenance)
+}
+
+/// Returns roles with their noun.
+fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
+    let names: Vec<&str> = roles.iter().map(AsRef::as_ref).collect();
+    match names[..] {
+        [] => "no roles".to_owned(),
+        [one] => format!("the role {one}"),
+        _ => format!("the roles {}", names.join(", ")),
+    }
 }
 
 /// Returns up to ten names, and how many there are beyond these.

@@ -17,22 +17,22 @@ use cause::ChangeCauses;
 pub use renames::HostRename;
 use side::Side;
 
-/// What became of one finding.
+/// A finding of one or both audits, and how it changed.
 #[derive(Clone, Serialize, Debug)]
 pub struct FindingChange {
     /// How the finding compares with the old audit.
     pub change: Change,
     /// The id of the finding: in the new audit if it has the finding, else in the old one.
     pub id: String,
-    /// The severity, in the same audit.
+    /// The severity of the finding, in the audit that `id` is from.
     pub severity: String,
-    /// The verdict.
+    /// The verdict of the finding.
     pub verdict: String,
     /// The code that gives the reason for the verdict.
     pub code: String,
-    /// Whether the finding is certain, in the same audit.
+    /// Whether the finding is certain, in the audit that `id` is from.
     pub certain: bool,
-    /// The message of the finding, in the same audit.
+    /// The message of the finding, in the audit that `id` is from.
     pub message: String,
     /// Why the finding differs; `None` if it does not.
     pub cause: Option<ChangeCause>,
@@ -40,19 +40,20 @@ pub struct FindingChange {
     pub reason: String,
 }
 
-/// Two audits compared.
+/// The comparison of two audits.
 #[derive(Clone, Serialize, Debug)]
 pub struct Comparison {
     /// The number of findings by how they changed.
     pub counts: BTreeMap<&'static str, u64>,
     /// The hosts that have another name in the new audit.
     pub renames: Vec<HostRename>,
-    /// What else the two audits differ in, in words: matrix, inventory, exceptions, options.
+    /// Descriptions of other differences between the audits: matrix, inventory, exceptions,
+    /// options.
     pub differences: Vec<String>,
-    /// What became of each finding, most important first: new, worse, grown, gone, better,
-    /// excepted, the same.
+    /// All findings with their changes, in this order: new, worse, grown, gone, better, excepted,
+    /// same.
     pub findings: Vec<FindingChange>,
-    /// The positions of findings by id.
+    /// The index of each finding in `findings`, by id.
     #[serde(skip)]
     by_id: HashMap<String, usize>,
 }
@@ -81,12 +82,12 @@ impl Comparison {
         Self { counts, renames, differences, findings, by_id }
     }
 
-    /// Returns what became of the finding with an id.
+    /// Returns how the finding with this id changed.
     pub fn of_finding(&self, id: &str) -> Option<&FindingChange> {
         self.by_id.get(id).map(|number| &self.findings[*number])
     }
 
-    /// Returns the findings that the new audit does not have, or only as an exception.
+    /// Returns the findings that are gone, or that an exception now permits.
     pub fn gone(&self) -> impl Iterator<Item = &FindingChange> {
         let is_gone =
             |finding: &&FindingChange| matches!(finding.change, Change::Gone | Change::Excepted);
@@ -115,7 +116,7 @@ const ORDER: [Change; 7] = [
     Change::Same,
 ];
 
-/// Returns what became of each finding above info.
+/// Compares the findings above info of the two audits.
 fn compared(
     causes: &ChangeCauses<'_, '_>,
     renamed: &BTreeMap<String, String>,
@@ -134,6 +135,7 @@ fn compared(
         .map(|(number, row)| (key(row, |name| renamed.get(name).map_or(name, |new| new)), number))
         .collect();
     let of_many: Vec<usize> = (0..old.len()).filter(|number| is_of_many(old[*number])).collect();
+    let unnamed = BTreeMap::new();
     let mut matched: BTreeSet<usize> = BTreeSet::new();
     let mut changes = Vec::new();
     for row in &new {
@@ -142,7 +144,10 @@ fn compared(
             .or_else(|| (!renamed.is_empty()).then(|| by_key.get(&key(row, |name| name)))?);
         let counterpart = counterpart.copied().or_else(|| {
             // The pair may have been part of one finding about many pairs.
-            of_many.iter().copied().find(|number| is_part_of(row, old[*number], renamed))
+            of_many
+                .iter()
+                .copied()
+                .find(|number| is_part_of((row, &unnamed), (old[*number], renamed)))
         });
         let Some(number) = counterpart else {
             let (cause, reason) = causes.of_new(row);
@@ -164,8 +169,8 @@ fn compared(
     let parts: Vec<&FindingRow<'_>> = new.iter().copied().filter(|row| is_of_many(row)).collect();
     for (number, row) in old.iter().enumerate().filter(|(number, _)| !matched.contains(number)) {
         // The pair may be part of one finding about many pairs now.
-        let unnamed = BTreeMap::new();
-        if let Some(many) = parts.iter().find(|many| is_part_of(row, many, &unnamed)) {
+        let is_part = |many: &&&FindingRow<'_>| is_part_of((row, renamed), (many, &unnamed));
+        if let Some(many) = parts.iter().find(is_part) {
             let reason = format!("now part of {}", many.id);
             changes.push(told(old[number], Change::Same, None, reason));
             continue;
@@ -195,7 +200,7 @@ fn told(
     }
 }
 
-/// What identifies a finding if hosts are renamed.
+/// The properties that identify a finding even if its hosts were renamed.
 type Key = (String, String, [String; 2], String, String, String);
 
 fn key<'n>(row: &'n FindingRow<'_>, name: impl Fn(&'n str) -> &'n str) -> Key {
@@ -215,15 +220,18 @@ fn is_of_many(row: &FindingRow<'_>) -> bool {
     row.client == "*" && row.server == "*" && !row.group.is_empty()
 }
 
+/// A finding, with the new names of the hosts that it may call by their old names.
+type NamedFinding<'f> = (&'f FindingRow<'f>, &'f BTreeMap<String, String>);
+
 /// Returns whether a finding about one pair is part of a finding about many.
-fn is_part_of(
-    row: &FindingRow<'_>,
-    many: &FindingRow<'_>,
-    renamed: &BTreeMap<String, String>,
-) -> bool {
+fn is_part_of((row, row_names): NamedFinding<'_>, (many, many_names): NamedFinding<'_>) -> bool {
+    fn new<'n>(name: &'n String, names: &'n BTreeMap<String, String>) -> &'n String {
+        names.get(name).unwrap_or(name)
+    }
     let had = |names: &[String], own: &[String]| {
-        names.iter().any(|name| name.starts_with('+'))
-            || own.iter().all(|own| names.iter().any(|n| renamed.get(n).unwrap_or(n) == own))
+        let has =
+            |own: &String| names.iter().any(|name| new(name, many_names) == new(own, row_names));
+        names.iter().any(|name| name.starts_with('+')) || own.iter().all(has)
     };
     row.id != many.id
         && (&row.verdict, &row.code, &row.group) == (&many.verdict, &many.code, &many.group)
@@ -232,7 +240,7 @@ fn is_part_of(
         && had(&many.servers, &row.servers)
 }
 
-/// Returns what two audits differ in apart from their findings, in words.
+/// Describes how two audits differ apart from their findings.
 fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
     let (before, now) = (&old.head, &new.head);
     let mut words = Vec::new();

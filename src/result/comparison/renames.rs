@@ -14,12 +14,12 @@ pub struct HostRename {
     pub old: String,
     /// The name in the new inventory.
     pub new: String,
-    /// The addresses of the host, which are the same in both.
+    /// The addresses of the host, which are the same in both inventories.
     pub addresses: Vec<IpAddr>,
 }
 
 /// Returns the hosts that were renamed: same addresses, same roles, another name, and no hardware
-/// address that contradicts it. A name that both inventories use is not a rename.
+/// address that contradicts it. A host whose name occurs in both inventories was not renamed.
 pub(super) fn between(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<HostRename> {
     let names = |result: &AuditResult<'_>| -> BTreeSet<String> {
         result.hosts().map(|host| host.name.to_string()).collect()

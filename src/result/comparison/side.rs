@@ -1,4 +1,4 @@
-//! One of two audits that are compared: looks up its conversations, rows and hosts.
+//! One of the two audits that are compared, with lookups for its conversations, rows and hosts.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ pub(super) struct Seen {
     pub verdict: String,
     pub code: String,
     pub severity: String,
-    /// The row of the matrix, or the exception (`exception:ID`), that decided.
+    /// The row of the matrix, or the exception (`exception:ID`), that the verdict is based on.
     pub rule: String,
     pub is_reached: bool,
     pub state: String,
@@ -29,7 +29,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Returns who opened the connection to whom, in words.
+    /// Describes which client reached which server, and on which port.
     pub fn words(&self) -> String {
         let end = |name: &str, address: IpAddr| match name {
             "" => address.to_string(),
@@ -73,14 +73,15 @@ impl Seen {
     }
 }
 
-/// A row of the matrix as both audits may state it.
+/// A row of the matrix in one audit. `site` is `None` if the result does not contain the matrix.
 pub(super) struct MatrixEntry<'a> {
     pub row: MatrixRow<'a>,
     pub site: Option<&'a SiteRow>,
 }
 
 impl MatrixEntry<'_> {
-    /// Returns what the row permits, and how it differs from the row of the same name.
+    /// Describes how the row differs from `other`, the same row in the other audit; `None` if it
+    /// does not.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let parts = |entry: &Self| {
             [
@@ -113,14 +114,12 @@ pub(super) struct Side<'a> {
     pub findings: Vec<FindingRow<'a>>,
     pub rows: HashMap<String, MatrixEntry<'a>>,
     pub hosts: HashMap<String, HostRow<'a>>,
-    /// Numbers of the client and server words of conversations.
+    /// The number of each party, by the name of a listed host or by address.
     words: HashMap<String, u32>,
-    /// The number of the word of each address.
+    /// The number of the party at each address.
     by_address: HashMap<IpAddr, u32>,
-    /// The conversations between two parties.
+    /// The conversations between two parties, by their numbers.
     pairs: HashMap<(u32, u32), Vec<u32>>,
-    /// The conversations of each client word, for findings about many servers.
-    by_client: HashMap<u32, Vec<u32>>,
     /// The conversations by verdict and code.
     by_code: HashMap<(String, String), Vec<u32>>,
 }
@@ -141,7 +140,6 @@ impl<'a> Side<'a> {
             words: HashMap::new(),
             by_address: HashMap::new(),
             pairs: HashMap::new(),
-            by_client: HashMap::new(),
             by_code: HashMap::new(),
         };
         for (number, row) in (0..).zip(result.conversations()) {
@@ -150,14 +148,13 @@ impl<'a> Side<'a> {
             side.by_address.insert(row.client, client);
             side.by_address.insert(row.server, server);
             side.pairs.entry((client, server)).or_default().push(number);
-            side.by_client.entry(client).or_default().push(number);
             let key = (row.verdict.into_owned(), row.code.into_owned());
             side.by_code.entry(key).or_default().push(number);
         }
         side
     }
 
-    /// Returns the number of a party's word: the name of a listed host, else the address.
+    /// Returns the number of a party. A new party gets the next number.
     fn word(&mut self, name: &str, address: IpAddr) -> u32 {
         let word =
             if self.hosts.contains_key(name) { name.to_owned() } else { address.to_string() };
@@ -165,8 +162,8 @@ impl<'a> Side<'a> {
         *self.words.entry(word).or_insert(next)
     }
 
-    /// Returns the conversations between the members of a finding on its ports. The names are
-    /// translated by `name`, which is how hosts of the other audit are called in this one.
+    /// Returns the conversations between the members of a finding on its ports. `name` translates
+    /// the name of a host in the other audit to its name in this one.
     pub fn conversations_of(
         &self,
         finding: &FindingRow<'_>,
@@ -190,7 +187,8 @@ impl<'a> Side<'a> {
         } else if let Some(same) =
             self.by_code.get(&(finding.verdict.to_string(), finding.code.to_string()))
         {
-            // A finding about too many members to list is compared by its conversations.
+            // If the lists of members are truncated or too long, all conversations with the
+            // finding's verdict and code are compared.
             found.extend(same);
         }
         found.sort_unstable();
@@ -235,8 +233,8 @@ impl<'a> Side<'a> {
     }
 
     /// Returns why this audit could not have shown traffic between two parties that the other one
-    /// showed, in the order in which an audit tests whether silence means anything. `None` if it
-    /// could have shown the traffic.
+    /// showed: the first condition that does not hold. Returns `None` if it could have shown the
+    /// traffic.
     pub fn why_unseen(&self, ends: [&str; 2], needs_s: u64) -> Option<String> {
         let head = &self.result.head;
         for end in ends {
@@ -274,9 +272,9 @@ impl<'a> Side<'a> {
             return Some(format!("{:.2} % of the frames were lost", conditions.loss * 100.0));
         }
         let watched_s = self.watched_s();
-        // Two captures of the same length differ by some seconds.
+        // Captures of the same length differ slightly in watched time, so 5 % less is accepted.
         (watched_s < needs_s / 20 * 19)
-            .then(|| format!("it watched {watched_s} s, not {needs_s} s"))
+            .then(|| format!("it watched only {watched_s} s, and the other one {needs_s} s"))
     }
 }
 

@@ -155,7 +155,7 @@ pub(super) fn hardware(
             let own = presence.macs.iter().filter(|mac| !conversations.index.is_router(**mac));
             let host = own.filter(|_| !presence.routed).find_map(|mac| policy.host_of_mac(*mac))?;
             let name = &policy.inventory.hosts[host].name;
-            Some(format!("the MAC address of {address} is that of {name}"))
+            Some(format!("{address} has the MAC address of {name}"))
         })
 }
 
@@ -173,17 +173,17 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
     let (verb, address, roles) = match (client.is_empty(), server.is_empty()) {
         (true, false) => {
             let fits = rows().filter(|row| matrix.is_destination(row, server));
-            ("does", c.subject.client, fits.map(|row| row.source).collect::<BTreeSet<_>>())
+            ("behaves like", c.subject.client, fits.map(|row| row.source).collect::<BTreeSet<_>>())
         }
         (false, true) => {
             let fits = rows().filter(|row| matrix.is_source(row, client));
-            ("serves", c.subject.server, fits.map(|row| row.destination).collect())
+            ("offers the services of", c.subject.server, fits.map(|row| row.destination).collect())
         }
         _ => return None,
     };
     let names: Vec<&str> = roles.iter().map(|role| matrix.roles[*role].name.as_str()).collect();
     ((1..=FEW).contains(&names.len()))
-        .then(|| format!("{address} {verb} what a host with the role {} would", names.join(" or ")))
+        .then(|| format!("{address} {verb} a host with the role {}", names.join(" or ")))
 }
 
 /// Returns what the capture shows about the server's name, if the judgement depends on the name.

@@ -80,7 +80,7 @@ fn turned(
 }
 
 /// Returns a filter for packets from some addresses to others that match `what`. An empty list
-/// stands for any address.
+/// means any address.
 fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
     let side = |field: &str, addresses: &[IpAddr]| {
         let of_family = |protocol: &str, is_of_family: fn(&IpAddr) -> bool| {

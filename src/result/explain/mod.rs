@@ -58,7 +58,7 @@ pub struct ReportedFinding {
     pub last_seen: Option<Nanos>,
     /// Sentence that describes what was found.
     pub message: String,
-    /// Recommended action.
+    /// What the user should do about the finding.
     pub action: String,
     /// Wireshark display filter that shows the packets of the finding.
     pub display_filter: String,

@@ -61,7 +61,7 @@ impl Explainer<'_> {
             Code::LoopbackOnly => (
                 "the farm has no second host of the role".to_owned(),
                 format!(
-                    "Nothing if this is correct; otherwise list the other hosts, or capture on the loopback interface of {client}"
+                    "If this is correct, do nothing; otherwise list the other hosts, or capture on the loopback interface of {client}"
                 ),
             ),
             Code::WindowTooShort => self.window_too_short(claim),
@@ -202,7 +202,7 @@ impl Explainer<'_> {
         trace
     }
 
-    /// Returns the roles of the ends of merged claims, which are those of their rows.
+    /// Returns the roles of the two ends of merged claims, which come from the rows of the claims.
     pub(super) fn roles_of_claims(&self, id: ClaimId) -> [RoleSet; 2] {
         let claims = self.outcome.claims();
         let rows = claims.rows(claims.get(id).rows);

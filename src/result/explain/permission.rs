@@ -137,7 +137,7 @@ impl Explainer<'_> {
         let exception = exception.and_then(|number| self.policy.exceptions.list.get(number));
         exception.map_or_else(String::new, |e| {
             format!(
-                "its exception {} ({}, owner {}) expired after {}",
+                "its exception {} ({}, owner {}) was valid only until {}",
                 e.id, e.reason, e.owner, e.expires
             )
         })
