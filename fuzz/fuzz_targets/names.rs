@@ -48,5 +48,5 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(forth, turned);
     forth.merge(&turned);
     assert_eq!(forth, turned);
-    assert_eq!(forth.hello(0), turned.hello(0));
+    assert_eq!(forth.server_name(0), turned.server_name(0));
 });

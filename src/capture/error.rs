@@ -33,10 +33,15 @@ pub enum CaptureError {
     /// The filter expression is empty.
     #[error("the expression is empty")]
     EmptyFilter,
+    /// The crate was built without the feature `bpf`, so it cannot filter frames.
+    #[error("this build has no capture filters (feature bpf)")]
+    NoFilters,
     /// libpcap cannot compile a filter expression.
+    #[cfg(feature = "bpf")]
     #[error("{0}")]
     Filter(#[source] pcap::Error),
     /// libpcap cannot open an interface, or can no longer read from it.
+    #[cfg(feature = "bpf")]
     #[error("{}", without_prefix(&.0.to_string()))]
     Interface(#[source] pcap::Error),
     /// An interface is down.
@@ -48,6 +53,7 @@ pub enum CaptureError {
 }
 
 /// Returns libpcap's message without its prefix, which is redundant after the name of an interface.
+#[cfg(feature = "bpf")]
 fn without_prefix(text: &str) -> &str {
     text.strip_prefix("libpcap error: ").unwrap_or(text)
 }

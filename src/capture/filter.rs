@@ -1,10 +1,11 @@
-//! BPF filters, compiled by libpcap.
+//! BPF filters, compiled by libpcap. A build without the feature `bpf` refuses every expression.
 
 use std::collections::HashMap;
 
-use pcap::{BpfProgram, Capture, Linktype};
+#[cfg(feature = "bpf")]
+use pcap::BpfProgram;
 
-use super::{CaptureError, DLT_RAW, RAW_IP};
+use super::CaptureError;
 
 /// A filter expression and its programs, one for each link type seen. Each worker has its own
 /// filter.
@@ -47,17 +48,38 @@ impl Filter {
     }
 }
 
+/// Stands for a compiled expression in a build without libpcap, where no such value exists.
+#[cfg(not(feature = "bpf"))]
+enum BpfProgram {}
+
+#[cfg(not(feature = "bpf"))]
+impl BpfProgram {
+    fn filter(&self, _: &[u8]) -> bool {
+        match *self {}
+    }
+}
+
+#[cfg(feature = "bpf")]
 fn compile(expression: &str, link: u16) -> Result<BpfProgram, CaptureError> {
+    use super::{DLT_RAW, RAW_IP};
     let link = if link == RAW_IP { DLT_RAW } else { link };
-    Capture::dead(Linktype(link.into()))
+    pcap::Capture::dead(pcap::Linktype(link.into()))
         .and_then(|capture| capture.compile(expression, true))
         .map_err(CaptureError::Filter)
 }
 
-/// Returns the number of a link type, followed by its name if libpcap knows one.
-pub fn link_name(link: u16) -> String {
-    match Linktype(i32::from(link)).get_name() {
-        Ok(name) => format!("{link} ({name})"),
-        Err(_) => link.to_string(),
+#[cfg(not(feature = "bpf"))]
+fn compile(_: &str, _: u16) -> Result<BpfProgram, CaptureError> {
+    Err(CaptureError::NoFilters)
+}
+
+#[cfg(all(test, not(feature = "bpf")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_expression_is_refused() {
+        let refused = Filter::new("tcp").map(drop).map_err(|error| error.to_string());
+        assert_eq!(refused, Err("this build has no capture filters (feature bpf)".to_owned()));
     }
 }

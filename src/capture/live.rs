@@ -225,6 +225,7 @@ fn is_up(name: &str) -> Option<bool> {
 }
 
 /// Returns whether an interface with this name does not exist now, but could be created later.
+#[cfg(feature = "live")]
 pub fn may_appear(name: &str) -> bool {
     // Linux limits names to 15 bytes and excludes slashes and whitespace.
     let is_valid =

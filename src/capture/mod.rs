@@ -10,6 +10,8 @@ mod error;
 mod file_type;
 mod filter;
 mod input;
+mod link_names;
+#[cfg(feature = "bpf")]
 mod live;
 mod pcap;
 mod pcapng;
@@ -18,22 +20,24 @@ mod reader;
 pub use compression::InputHash;
 pub use error::{CaptureError, ReadError};
 pub use file_type::capture_kind;
-pub use filter::{Filter, link_name};
+pub use filter::Filter;
 pub use input::{CaptureInput, expand};
-pub use live::{
-    CaptureOptions, Interface, LiveCapture, interfaces, may_appear, vlan_transparent_filter,
-};
+pub use link_names::link_name;
+#[cfg(feature = "live")]
+pub(crate) use live::may_appear;
+#[cfg(feature = "bpf")]
+pub use live::{CaptureOptions, Interface, LiveCapture, interfaces};
 pub use reader::CaptureReader;
 
 use crate::model::Nanos;
 
 /// The number of bytes per read from the operating system. In measurements, reads of this size into
 /// pooled buffers cost less than a memory map, whose page faults cost more than the copy.
-pub const BLOCK: usize = 256 << 10;
+pub(crate) const BLOCK: usize = 256 << 10;
 
 /// The largest plausible record in bytes. A larger one counts as damage, as in libpcap for ordinary
 /// link types.
-pub const MAX_RECORD: usize = 256 << 10;
+pub(crate) const MAX_RECORD: usize = 256 << 10;
 
 /// One record of a capture: the position of its bytes in the batch, and its record header fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,12 +76,14 @@ impl Batch {
     }
 
     /// Removes all frames and bytes.
+    #[cfg(feature = "bpf")]
     fn clear(&mut self) {
         self.frames.clear();
         self.buffer.restart(&[]);
     }
 
     /// Adds a frame with its captured bytes.
+    #[cfg(feature = "bpf")]
     fn push(&mut self, frame: Frame, data: &[u8]) {
         let offset = self.buffer.filled().len() as u32;
         self.buffer.extend(data);
@@ -186,8 +192,11 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// The link type of raw IP in files (LINKTYPE_RAW), and its number in libpcap's API (DLT_RAW).
+/// The link type of raw IP in files (LINKTYPE_RAW).
+#[cfg(feature = "bpf")]
 const RAW_IP: u16 = 101;
+/// The number of [`RAW_IP`] in libpcap's API.
+#[cfg(feature = "bpf")]
 const DLT_RAW: u16 = 12;
 
 /// The byte order of a pcap file or a pcapng section.

@@ -196,6 +196,7 @@ impl ReadBuffer {
     }
 
     /// Appends `more` to the filled part.
+    #[cfg(feature = "bpf")]
     pub fn extend(&mut self, more: &[u8]) {
         let end = self.filled + more.len();
         if self.bytes.len() < end {

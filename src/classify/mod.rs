@@ -31,21 +31,19 @@ mod violations;
 use std::collections::BTreeMap;
 
 pub use absence::{Condition, conditions_of_absence};
-pub use absence_claims::{
-    AbsenceClaim, AbsenceClaims, ClaimId, GroupId, MergedPairs, To, roles_on,
-};
+pub(crate) use absence_claims::roles_on;
+pub use absence_claims::{AbsenceClaim, AbsenceClaims, ClaimId, GroupId, MergedPairs, To};
 pub use coverage::Peer;
 pub use coverage::{Coverage, HostReport};
 pub use draft::{ClientNetwork, Draft, DraftHost, Given, Guess, Outside};
 pub use ends::{EndId, EndKey, NetworkGroup};
-pub use inventory_conflicts::WATCH_S as ROLE_WATCH_S;
+pub(crate) use inventory_conflicts::WATCH_S as ROLE_WATCH_S;
 pub use row_counts::RowReport;
 
 pub use explained::unseen;
 pub use facts::JudgedCapture;
-pub use finding::{
-    About, Conflict, Finding, FindingKey, Reason, SHOWN_CLAIMANTS, exception_rule, id_of,
-};
+pub use finding::{About, Conflict, Finding, FindingKey, Reason};
+pub(crate) use finding::{SHOWN_CLAIMANTS, exception_rule, id_of};
 pub use judge::{Judge, Judged, Ruling};
 pub use query::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
@@ -59,13 +57,13 @@ use violations::Grouping;
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 
 // Types of other modules that occur in the judgement, re-exported for the modules that report it.
-pub use crate::conversation::{
-    Conversation, Conversations, DirectionEvidence, DoubtSource, EncapTag, HostActivity,
-    ServiceKey, State, StateEvidence, TimeSpan, UndecodedReason, VisibilityStats, flag,
+pub(crate) use crate::conversation::{
+    Conversation, Conversations, DirectionEvidence, EncapTag, HostActivity, ServiceKey, State,
+    StateEvidence, TimeSpan, flag,
 };
-pub use crate::policy::{
+pub(crate) use crate::policy::{
     CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy, RoleSet,
-    Row, Scope, Severity, UNFILLED, is_control,
+    Row, Scope, Severity, UNFILLED,
 };
 
 /// The conditions of the capture and the user's settings that the judgement depends on.
@@ -316,7 +314,7 @@ impl Judgement {
 }
 
 /// Formats a time in UTC with a precision of one second.
-pub fn clock_words(time: Nanos) -> String {
+pub(crate) fn clock_words(time: Nanos) -> String {
     let stamp = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
     stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -6,6 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::classify::Code;
+#[cfg(feature = "live")]
 use crate::live::{Sandbox, SyslogTarget};
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn};
@@ -70,9 +71,11 @@ pub(super) enum Command {
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(AuditDiffArguments),
     /// Audit a span port continuously: each time window separately, and all windows together.
+    #[cfg(feature = "live")]
     #[command(after_help = LIVE_EXAMPLES)]
     Live(Box<LiveArguments>),
     /// List the network interfaces and whether rasaudit can capture on them.
+    #[cfg(feature = "live")]
     Interfaces,
     /// Show, check and compare port matrices.
     #[command(subcommand)]
@@ -231,6 +234,7 @@ pub(super) struct AuditArguments {
     pub max_memory: usize,
 }
 
+#[cfg(feature = "live")]
 const LIVE_EXAMPLES: &str = "\
 Examples:
   rasaudit interfaces
@@ -243,6 +247,7 @@ Signals:
   HUP         reload the inventory, the rules and the exceptions
   USR1        close the window now";
 
+#[cfg(feature = "live")]
 #[derive(Args, Debug)]
 pub(super) struct LiveArguments {
     /// The interfaces that receive the mirrored traffic (`rasaudit interfaces` lists them).
@@ -314,11 +319,13 @@ pub(super) struct LiveArguments {
 
     /// Serve the report (/), its data (/report.json), metrics (/metrics) and health (/healthz) over
     /// HTTP on this address, e.g. 127.0.0.1:9475. An address other than loopback requires --token.
+    #[cfg(feature = "serve")]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, help_heading = "Reports")]
     pub listen: Option<std::net::SocketAddr>,
 
     /// Require clients of --listen to send the token in this file, as a bearer token or as the
     /// password in a browser.
+    #[cfg(feature = "serve")]
     #[arg(long, value_name = "FILE", requires = "listen", help_heading = "Reports")]
     pub token: Option<PathBuf>,
 
@@ -577,12 +584,14 @@ fn dedup() -> impl TypedValueParser<Value = Dedup> {
     names.map(|name| Dedup::parse(&name).unwrap_or_default())
 }
 
+#[cfg(feature = "live")]
 fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
     let names = PossibleValuesParser::new(Sandbox::NAMES.iter().copied());
     names.map(|name| Sandbox::parse(&name).unwrap_or(Sandbox::Auto))
 }
 
 /// Parses an address with a port. A port alone means that port on 127.0.0.1.
+#[cfg(feature = "serve")]
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
     let address = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
     address.parse().map_err(|_| "give an address like 127.0.0.1:9475".to_owned())
@@ -687,6 +696,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 }
 
 /// Parses the length of a window, which must be at least one second.
+#[cfg(feature = "live")]
 fn parse_window(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {
         0 => Err("a window must last at least 1 second".to_owned()),

@@ -1,7 +1,7 @@
 //! Implements `rasaudit live` and `rasaudit interfaces`.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,14 +19,14 @@ use super::policy_args::load_judging;
 use super::report_error;
 use super::work::{Verbosity, report_failure};
 use crate::live::{
-    Auth, Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot,
-    Syslog, WindowClosed, listen, ready, serve, watch,
+    Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot,
+    Syslog, WindowClosed, ready, watch,
 };
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
     AggregationLevel, CaptureOptions, FailOn, Limits, LineFormat, Message, WindowFolders, folder_of,
 };
-use crate::policy::{Diagnostic, Policy, unreadable};
+use crate::policy::{Diagnostic, Policy};
 
 /// The maximum number of messages that wait while the syslog daemon does not accept them. If there
 /// are more, the oldest are dropped.
@@ -78,7 +78,11 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    let Some((folders, http, syslog)) = prepare(arguments) else { return Ok(Exit::CannotDo) };
+    let Some((folders, syslog)) = prepare(arguments) else { return Ok(Exit::CannotDo) };
+    #[cfg(feature = "serve")]
+    let Some(server) = super::serve::PageServer::open(arguments) else {
+        return Ok(Exit::CannotDo);
+    };
     let options = options(arguments, inventory);
     let limits = Limits {
         max_loss: arguments.policy_args.max_loss,
@@ -95,13 +99,12 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let control = Arc::new(Control::default());
     handle_signals(&control)?;
     let pages = Arc::new(LiveSnapshot::default());
-    let page_address = http.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
-    let serving =
-        http.map(|(listener, auth)| serve(listener, auth, &pages, options.every, &control));
-    if let Some(Err(error)) = serving {
-        report_error(&format!("--listen: {error}"));
+    #[cfg(feature = "serve")]
+    let Ok(page_address) = server.start(&pages, options.every, &control) else {
         return Ok(Exit::CannotDo);
-    }
+    };
+    #[cfg(not(feature = "serve"))]
+    let page_address = None;
     let observer = ConsoleObserver {
         arguments,
         inventory,
@@ -131,9 +134,8 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     })
 }
 
-/// The outputs of a live audit: the folders of windows, the HTTP listener with its access check,
-/// and the syslog daemon.
-type LiveOutputs = (Option<WindowFolders>, Option<(TcpListener, Auth)>, Option<Syslog>);
+/// The outputs of a live audit: the folders of windows and the syslog daemon.
+type LiveOutputs = (Option<WindowFolders>, Option<Syslog>);
 
 /// Checks the options and opens the outputs. Reports problems and returns `None` if there are any.
 fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
@@ -150,18 +152,9 @@ fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
     let folders = folders
         .map_err(|error| report_error(&format!("{}: {}", error.path.display(), error.error)))
         .ok()?;
-    let http = open_http(arguments).map_err(|message| report_error(&message));
     let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
     let syslog = syslog.map_err(|error| report_error(&format!("--syslog: {error}")));
-    Some((folders, http.ok()?, syslog.ok()?))
-}
-
-/// Opens the HTTP listener, if one is requested.
-fn open_http(arguments: &LiveArguments) -> Result<Option<(TcpListener, Auth)>, String> {
-    let auth = arguments.token.as_deref().map(read_token).transpose()?.unwrap_or_default();
-    let Some(address) = arguments.listen else { return Ok(None) };
-    let listener = listen(address, &auth).map_err(|error| format!("--listen: {error}"))?;
-    Ok(Some((listener, auth)))
+    Some((folders, syslog.ok()?))
 }
 
 /// Returns the options of the live audit that the arguments describe.
@@ -211,31 +204,6 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     };
     let problems: Vec<Diagnostic> = writable.into_iter().flat_map(problem).collect();
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
-}
-
-/// Reads the token that HTTP clients must send. A file that other users could read or change is
-/// refused.
-fn read_token(file: &Path) -> Result<Auth, String> {
-    let problem = |what: &str| format!("--token {}: {what}", file.display());
-    let failed = |error: &io::Error| problem(&unreadable(file, error));
-    // Reading a device might never end, and reading a pipe would block until something is written
-    // to it.
-    if !file.metadata().map_err(|error| failed(&error))?.is_file() {
-        return Err(problem("is not a regular file"));
-    }
-    let mut open = std::fs::File::open(file).map_err(|error| failed(&error))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let data = open.metadata().map_err(|error| failed(&error))?;
-        let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
-        if data.permissions().mode() & 0o077 != 0 || !ours {
-            return Err(problem("other users can read or write it: run chmod 600 and chown root"));
-        }
-    }
-    let mut text = String::new();
-    open.read_to_string(&mut text).map_err(|error| failed(&error))?;
-    Auth::with_token(text.trim()).map_err(|error| problem(&error.to_string()))
 }
 
 /// Collects the files at and below a path that users other than root and the current user could
@@ -484,6 +452,7 @@ impl Listener for ConsoleObserver<'_> {
                 report_failure(failure);
             }
         }
+        #[cfg(feature = "serve")]
         if self.arguments.listen.is_some() {
             self.pages.update(closed);
         }

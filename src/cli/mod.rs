@@ -7,11 +7,14 @@ mod draft;
 mod exceptions;
 mod exit;
 mod explain;
+#[cfg(feature = "live")]
 mod live;
 mod matrix;
 mod policy;
 mod policy_args;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod work;
 
 use std::io::{self, Write};
@@ -51,7 +54,9 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
         Command::Audit(audit) => audit::run(&audit),
         Command::Report(report) => report::run(&report),
         Command::Diff(diff) => diff::run(&diff),
+        #[cfg(feature = "live")]
         Command::Live(arguments) => live::run(&arguments),
+        #[cfg(feature = "live")]
         Command::Interfaces => live::interfaces(),
         Command::Matrix(MatrixCommand::Show(show)) => matrix::show(&show),
         Command::Matrix(MatrixCommand::Check { name }) => matrix::check(&name),

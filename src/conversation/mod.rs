@@ -29,9 +29,7 @@ use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Transport,
 };
 
-pub use crate::flow::{
-    AddressBinding, EncapTag, TunnelEndpoints, UndecodedFrames, UndecodedReason, flag,
-};
+pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, UndecodedReason, flag};
 pub use capture_index::{CaptureIndex, CaptureLimits, HostActivity, TimeSpan};
 pub use direction::DirectionEvidence;
 pub use doubt_sources::{DoubtSource, DoubtSources};

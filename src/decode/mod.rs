@@ -23,12 +23,13 @@ use std::net::IpAddr;
 use crate::capture::Frame;
 use crate::model::{SkipReason, Transport};
 
-pub use ether::{ETHERTYPES, EtherType, ethertype_words};
+pub(crate) use ether::ethertype_words;
+pub use ether::{ETHERTYPES, EtherType};
 pub use icmp::ErrorKind;
 pub use link::{LINKS, LinkType};
 pub use observation::{
-    Body, Datagram, EncapTag, EncapTagKind, Encapsulation, FiveTuple, KEPT_TAGS, KEPT_TUNNELS,
-    Observation, Path, Quoted, SHORT, TunnelEndpoints, TunnelUse, flag,
+    Body, Datagram, EncapTag, EncapTagKind, Encapsulation, FiveTuple, Observation, Path, Quoted,
+    SHORT, TunnelEndpoints, TunnelUse, flag,
 };
 pub use tunnel::{StatedTunnel, TUNNELS, Tunnel};
 

@@ -58,11 +58,9 @@ pub use worker_tables::{PrefixRetention, Retention, WorkerTables};
 pub type HashSeed = ahash::RandomState;
 
 // Types of payload facts that flows contain, re-exported for the modules that read flows.
-pub use crate::payload::{
-    AnnouncedPorts, DnsQuery, ENDPOINT_MAPPER, PayloadFact, ServerNameRequest, StreamPrefix,
-};
+pub(crate) use crate::payload::{AnnouncedPorts, ENDPOINT_MAPPER, ServerNameRequest, StreamPrefix};
 
 // Items of `decode` that the same modules need.
-pub use crate::decode::{
+pub(crate) use crate::decode::{
     EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
 };

@@ -15,11 +15,15 @@
 //! thread hands over its tables and continues with empty ones, so that the capture never stops.
 
 mod capture_thread;
+#[cfg(feature = "serve")]
 mod http;
 mod listener;
 mod memory;
+#[cfg(feature = "serve")]
 mod metrics;
 mod options;
+#[cfg(feature = "serve")]
+mod pages;
 mod recorder;
 mod sandbox;
 mod snapshot;
@@ -51,6 +55,7 @@ use recorder::{Recorded, RecorderThread, RotatedFiles};
 use state::StateFolder;
 use window::{WindowLoop, empty, restored};
 
+#[cfg(feature = "serve")]
 pub use http::{Auth, ServeError, listen, serve};
 pub use listener::{Listener, LiveEvent, LiveOutcome, WindowClosed};
 pub use options::{Control, LiveOptions};

@@ -1,19 +1,13 @@
-//! The data that a live audit serves: the last report as a page and as JSON, metrics, and the
-//! health status.
+//! The health of a live audit: which of its tasks fail, which interfaces are down, and how many
+//! frames were not recorded. `pages.rs` serves it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::listener::WindowClosed;
-use super::metrics::Metrics;
 use crate::flow::AggregationLevel;
 use crate::model::named_enum;
-use crate::pipeline::{Progress, lock};
+use crate::pipeline::lock;
 
 named_enum!(
     /// A task of a live audit in addition to capturing.
@@ -29,45 +23,20 @@ named_enum!(
     }
 );
 
-/// The data that is served. It is updated after each window.
+/// The state of a live audit, and what is served of it.
+#[derive(Default)]
 pub struct LiveSnapshot {
     /// The duties whose last attempt failed, and how often each duty has failed.
-    failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
-    started: Instant,
-    rendered: Mutex<RenderedPage>,
+    pub(super) failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
     /// The number of aggregated flows, by level.
-    aggregated: Mutex<BTreeMap<AggregationLevel, u64>>,
+    pub(super) aggregated: Mutex<BTreeMap<AggregationLevel, u64>>,
     /// The interfaces that cannot currently be read.
-    down: Mutex<Vec<String>>,
-    windows: AtomicU64,
+    pub(super) down: Mutex<Vec<String>>,
     /// The number of frames that are missing from the recorded files.
-    unrecorded: AtomicU64,
-}
-
-#[derive(Default)]
-struct RenderedPage {
-    metrics: String,
-    /// The report as JSON. `page` contains it as HTML.
-    report: Bytes,
-    page: Bytes,
-    /// The share of the last window's frames that were lost.
-    loss: f64,
-    /// When the last window was closed.
-    closed: Option<Instant>,
-}
-
-impl Default for LiveSnapshot {
-    fn default() -> Self {
-        Self {
-            failing: Mutex::default(),
-            started: Instant::now(),
-            rendered: Mutex::default(),
-            aggregated: Mutex::default(),
-            down: Mutex::default(),
-            windows: AtomicU64::default(),
-            unrecorded: AtomicU64::default(),
-        }
-    }
+    pub(super) unrecorded: AtomicU64,
+    /// The pages of the last window.
+    #[cfg(feature = "serve")]
+    pub(super) pages: super::pages::ServedPages,
 }
 
 impl LiveSnapshot {
@@ -104,107 +73,4 @@ impl LiveSnapshot {
     pub fn set_interface_up(&self, name: &str) {
         lock(&self.down).retain(|known| known != name);
     }
-
-    /// Updates the data from a closed window.
-    pub fn update(&self, closed: &WindowClosed<'_>) {
-        let all = closed.all;
-        let windows = self.windows.load(Ordering::Relaxed) + 1;
-        let mut report = Vec::new();
-        let mut page = Vec::new();
-        // Writing to memory does not fail.
-        let _ = all.write_json(&mut report);
-        let _ = all.write_live_page(windows, &mut page);
-        let metrics = Metrics::default();
-        metrics.count("windows_total", "Windows closed since the start.", windows);
-        let help = "Seconds between the end of the last window and its report.";
-        metrics.single("window_lag_seconds", help, closed.ended.elapsed().as_secs_f64());
-        let down = lock(&self.down).clone();
-        metrics.add_interfaces(closed, &down);
-        metrics.add_flows(all, &lock(&self.aggregated));
-        metrics.add_conversations(all);
-        metrics.add_findings(all);
-        if let Some(bytes) = resident_memory() {
-            metrics.single(
-                "resident_memory_bytes",
-                "Resident memory of the process in bytes.",
-                bytes as f64,
-            );
-        }
-        let rendered = RenderedPage {
-            metrics: metrics.text(),
-            report: report.into(),
-            page: page.into(),
-            loss: closed.window.reading.loss.share(),
-            closed: Some(Instant::now()),
-        };
-        // The page is replaced before the number of windows is updated, so that subscribers that
-        // receive the event find the new page.
-        *lock(&self.rendered) = rendered;
-        self.windows.store(windows, Ordering::Relaxed);
-    }
-
-    /// Returns the last report as JSON; empty before the first window is closed.
-    pub(super) fn report(&self) -> Bytes {
-        lock(&self.rendered).report.clone()
-    }
-
-    /// Returns the last report as HTML; empty before the first window is closed.
-    pub(super) fn page(&self) -> Bytes {
-        lock(&self.rendered).page.clone()
-    }
-
-    /// Returns the number of windows closed since the start.
-    pub(super) fn windows(&self) -> u64 {
-        self.windows.load(Ordering::Relaxed)
-    }
-
-    /// Returns the share of the last window's frames that were lost, and the interfaces that cannot
-    /// be read.
-    pub(super) fn loss_and_interfaces_down(&self) -> (f64, Vec<String>) {
-        (lock(&self.rendered).loss, lock(&self.down).clone())
-    }
-
-    /// Returns the metrics of the last window, followed by current ones.
-    pub(super) fn metrics(&self, progress: &Progress, every: Duration) -> String {
-        let now = Metrics::default();
-        now.add_failures(&lock(&self.failing).1);
-        let help = "1 if the next window is more than two window lengths late, 0 if not.";
-        now.single("window_late", help, f64::from(u8::from(self.is_late(every))));
-        let frames = progress.frames.load(Ordering::Relaxed);
-        now.count("frames_decoded_total", "Frames decoded since the start.", frames);
-        let missing = self.unrecorded.load(Ordering::Relaxed);
-        let help = "Frames that are missing from the files of --write; the audit contains them.";
-        now.count("frames_not_recorded_total", help, missing);
-        lock(&self.rendered).metrics.clone() + &now.text()
-    }
-
-    /// Returns whether the last window was closed more than three window lengths ago. Before the
-    /// first window is closed, the time is counted from the start.
-    fn is_late(&self, every: Duration) -> bool {
-        lock(&self.rendered).closed.unwrap_or(self.started).elapsed() > every * 3
-    }
-
-    /// Returns the current problems, one per line; `None` if windows are closed in time, all
-    /// interfaces are read and everything could be written.
-    pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
-        let mut problems = String::new();
-        if self.is_late(every) {
-            problems.push_str("windows are closed late\n");
-        }
-        for duty in &lock(&self.failing).0 {
-            let _ = writeln!(problems, "cannot be written: {duty}");
-        }
-        let down = lock(&self.down).join(", ");
-        if !down.is_empty() {
-            let _ = writeln!(problems, "not read: {down}");
-        }
-        (!problems.is_empty()).then_some(problems)
-    }
-}
-
-/// Returns the resident memory of this process in bytes, if the system reports it.
-fn resident_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }

@@ -13,15 +13,17 @@ pub use account::{
     Correction, DuplicateCounts, Duplicates, FrameCounters, InputRecord, Loss, SkipCounts,
     SkipReason,
 };
-pub use addr::{DNS_PORT, EPHEMERAL_PORTS, Endpoint, Mac, Transport, is_link_local, service_words};
+pub(crate) use addr::{DNS_PORT, EPHEMERAL_PORTS, is_link_local, service_words};
+pub use addr::{Endpoint, Mac, Transport};
 pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRange, Sum};
 pub(crate) use named_enum::named_enum;
-pub use text::{escape_control, escape_csv_formula, is_control_or_bidi, is_plain};
-pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
+pub(crate) use text::{escape_control, escape_csv_formula, is_control_or_bidi, is_plain};
+pub(crate) use time::BUCKET_NS;
+pub use time::{NO_TIME, Nanos, SECOND};
 pub use timeline::{ActivityBucket, ActivityHistogram};
 
 /// Returns bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -16,7 +16,9 @@ use crate::capture::link_name;
 use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
 use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
 use crate::decode::ethertype_words;
-use crate::flow::{MergedFlows, TrimmedKinds};
+#[cfg(feature = "live")]
+use crate::flow::MergedFlows;
+use crate::flow::TrimmedKinds;
 use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, FindingEvidence, Folder, FolderError, LineFormat, WindowFolders};
@@ -218,6 +220,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
 
     /// Returns the flows and leaves `empty` in their place. The data that reports need from the
     /// flows is kept.
+    #[cfg(feature = "live")]
     pub(crate) fn take_flows(&mut self, empty: MergedFlows) -> MergedFlows {
         std::mem::replace(&mut self.reading.borrow_mut().flows, empty)
     }
@@ -322,6 +325,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
     }
 
     /// Adds the current findings to the baseline.
+    #[cfg(feature = "live")]
     pub(crate) fn remember(&self, before: &mut Baseline) {
         if let Some(explainer) = self.explainer() {
             before.learn(&explainer);

@@ -27,16 +27,20 @@ use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
 };
 
-pub use crate::capture::{CaptureError, CaptureOptions, Interface, capture_kind, interfaces};
+pub use crate::capture::{CaptureError, capture_kind};
+#[cfg(feature = "bpf")]
+pub use crate::capture::{CaptureOptions, Interface, interfaces};
 pub use crate::classify::Given;
 pub use crate::flow::AggregationLevel;
 pub use crate::report::{
     Baseline, LineFormat, Message, OutputPaths, WindowFolders, fits_manifest, folder_of,
 };
+#[cfg(feature = "live")]
 pub(crate) use audit::FlowRetention;
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use draft::DraftedInventory;
 pub use plan::{Dedup, Plan, PlanError, Request};
+#[cfg(feature = "live")]
 pub(crate) use read::{ETHERNET, Worker, WorkerCounters};
 pub use source::{Chunk, Origin, Source};
 pub use timings::{Step, Timings};
@@ -200,7 +204,7 @@ impl Reading {
 ///
 /// # Errors
 ///
-/// Returns an error if libpcap rejects the expression.
+/// Returns an error if libpcap rejects the expression, or if this build has no libpcap.
 pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
     Filter::new(expression).map(drop)
 }

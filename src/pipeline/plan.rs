@@ -11,7 +11,7 @@ use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
 
 /// What the user wants to read, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// Files, folders, or `-` for standard input.
     pub captures: Vec<PathBuf>,
@@ -19,7 +19,8 @@ pub struct Request {
     pub jobs: Option<usize>,
     /// Bytes that the flow tables may take before they spill to disk.
     pub max_memory: usize,
-    /// A BPF expression. Frames that do not match are counted and skipped.
+    /// A BPF expression. Frames that do not match are counted and skipped. Without the feature
+    /// `bpf`, every expression is an error of the plan.
     pub filter: Option<String>,
     /// Frames before this time are counted and skipped, in ns since the epoch.
     pub since: Option<Nanos>,
@@ -37,6 +38,26 @@ pub struct Request {
     pub dedup: Dedup,
     /// The folder for the frames that findings are based on.
     pub evidence: Option<PathBuf>,
+}
+
+/// Nothing to read yet, with the defaults of the commands.
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            captures: Vec::new(),
+            jobs: None,
+            max_memory: 1 << 30,
+            filter: None,
+            since: None,
+            until: None,
+            hash: false,
+            no_decap: false,
+            vxlan_ports: Vec::new(),
+            tunnels: Vec::new(),
+            dedup: Dedup::default(),
+            evidence: None,
+        }
+    }
 }
 
 named_enum!(
@@ -70,7 +91,7 @@ pub enum PlanError {
     /// The named folders contain no files.
     #[error("there is nothing to read: the folders contain no files")]
     NoFiles,
-    /// libpcap rejects the filter expression.
+    /// libpcap rejects the filter expression, or this build has no libpcap.
     #[error("--filter \"{expression}\": {source}")]
     Filter {
         /// The expression as the user wrote it.

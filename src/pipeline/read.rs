@@ -445,25 +445,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Returns the tables.
-    pub fn tables(&self) -> &WorkerTables {
-        &self.tables
-    }
-
-    /// Returns the tables for aggregation.
-    pub fn tables_mut(&mut self) -> &mut WorkerTables {
-        &mut self.tables
-    }
-
-    /// Returns the tables and counters, and replaces them with empty ones.
-    pub fn take_tables(&mut self) -> (WorkerTables, WorkerCounters) {
-        let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
-        let empty = WorkerCounters { accounts, timeline: ActivityHistogram::default() };
-        end_slot(&mut self.counters.timeline, &mut self.slot);
-        let tables = std::mem::replace(&mut self.tables, self.store.tables(self.retention));
-        (tables, std::mem::replace(&mut self.counters, empty))
-    }
-
     /// Decodes a batch into the tables.
     pub fn decode_batch(&mut self, batch: &Batch) {
         let account = &mut self.counters.accounts[batch.source];
@@ -535,6 +516,29 @@ impl<'a> Worker<'a> {
         read_payloads(&self.pending[..waiting], &payloads, parts, &mut facts);
         self.tables.observe(&self.pending[..waiting], facts.drain(..));
         self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The part that only a live audit needs, where a worker outlives its tables.
+#[cfg(feature = "live")]
+impl Worker<'_> {
+    /// Returns the tables.
+    pub fn tables(&self) -> &WorkerTables {
+        &self.tables
+    }
+
+    /// Returns the tables for aggregation.
+    pub fn tables_mut(&mut self) -> &mut WorkerTables {
+        &mut self.tables
+    }
+
+    /// Returns the tables and counters, and replaces them with empty ones.
+    pub fn take_tables(&mut self) -> (WorkerTables, WorkerCounters) {
+        let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
+        let empty = WorkerCounters { accounts, timeline: ActivityHistogram::default() };
+        end_slot(&mut self.counters.timeline, &mut self.slot);
+        let tables = std::mem::replace(&mut self.tables, self.store.tables(self.retention));
+        (tables, std::mem::replace(&mut self.counters, empty))
     }
 }
 

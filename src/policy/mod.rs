@@ -26,12 +26,12 @@ mod text_file;
 
 pub use background::Background;
 pub use control::is_control;
-pub use diagnostic::{Diagnostic, Diagnostics, nearest, unreadable};
+pub(crate) use diagnostic::unreadable;
+pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use diff::MatrixChange;
 pub use error::PolicyError;
-pub use exceptions::{
-    EXCEPTION_COLUMNS, Exception, ExceptionMatch, ExceptionParty, Exceptions, UNFILLED,
-};
+pub(crate) use exceptions::UNFILLED;
+pub use exceptions::{EXCEPTION_COLUMNS, Exception, ExceptionMatch, ExceptionParty, Exceptions};
 pub use inventory::{
     CoverageStatement, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE,
     TUNNEL_KINDS, Tunnels, is_toml,

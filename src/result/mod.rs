@@ -40,7 +40,8 @@ pub use run::{AuditRun, CaptureSelection};
 pub use site::{Listing, Site, SiteRow};
 pub use stored::schema;
 pub use time::Time;
-pub use words::{percent, plural, short};
+pub(crate) use words::plural;
+pub use words::{percent, short};
 
 use stored::Stored;
 
@@ -340,6 +341,6 @@ fn transport_of(name: &str) -> Option<Transport> {
 }
 
 /// Parses the address of a row. Returns `None` if the row stands for several addresses.
-pub fn address_of(text: &str) -> Option<IpAddr> {
+pub(crate) fn address_of(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }

@@ -374,10 +374,11 @@ fn rooms_use_only_the_crates_of_their_row() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .expect("Cargo.toml");
     let manifest: toml::Table = manifest.parse().expect("TOML");
-    let crates: BTreeSet<String> = manifest["dependencies"]
-        .as_table()
-        .expect("a table")
-        .keys()
+    // Crates for one kind of system are in a table of that system.
+    let of_systems = manifest["target"].as_table().expect("a table").values();
+    let crates: BTreeSet<String> = std::iter::once(&manifest["dependencies"])
+        .chain(of_systems.map(|system| &system["dependencies"]))
+        .flat_map(|list| list.as_table().expect("a table").keys())
         .map(|k| k.replace('-', "_"))
         .collect();
     let mut used = BTreeSet::new();
@@ -405,6 +406,44 @@ fn rooms_use_only_the_crates_of_their_row() {
         Vec::<&String>::new(),
         "crates that no module uses"
     );
+}
+
+/// The library alone needs neither libpcap nor what serves, confines or parses arguments
+/// (docs/install.md, "Features").
+#[test]
+fn each_feature_brings_its_own_crates() {
+    let crates = |features: &str| -> BTreeSet<String> {
+        let output = std::process::Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"])
+            .args(["--no-default-features", "--features", features])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let list = String::from_utf8(output.stdout).expect("names");
+        list.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    };
+    let own: &[(&str, &[&str])] = &[
+        ("bpf", &["pcap"]),
+        ("live", &["caps", "landlock", "signal-hook"]),
+        ("serve", &["bytes", "http-body-util", "hyper", "hyper-util", "prometheus", "tokio"]),
+        ("cli", &["anstream", "clap", "clap_complete", "ctrlc", "indicatif", "terminal_size"]),
+    ];
+    let needs = |feature: &str, other: &str| match feature {
+        "serve" => ["serve", "live", "bpf"].contains(&other),
+        "live" => ["live", "bpf"].contains(&other),
+        feature => feature == other,
+    };
+    for feature in ["", "bpf", "live", "serve", "cli"] {
+        let crates = crates(feature);
+        assert!(crates.contains("etherparse"), "{crates:?}");
+        for (other, names) in own {
+            for name in *names {
+                let is_there = crates.contains(*name);
+                assert_eq!(is_there, needs(feature, other), "{name} with features \"{feature}\"");
+            }
+        }
+    }
 }
 
 /// The names of the types that a file defines, except in tests.
