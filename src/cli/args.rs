@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use jiff::civil::Date;
 
 use crate::classify::Code;
 #[cfg(feature = "live")]
@@ -53,11 +54,17 @@ Examples:
 Exit codes: 0 no finding is new, gone, worse, better or grown; 1 at least one is;
 2 the audits could not be compared.";
 
+const ADD_EXAMPLES: &str = "\
+Example:
+  rasaudit exceptions add f-98457e43204a --report report/ --exceptions exceptions.csv \\
+    --owner \"Farm team\" --approved-by \"Security office\" --reason \"Load test\" --expires 2026-12-31";
+
 const REPORT_EXAMPLES: &str = "\
 Examples:
   rasaudit report report/                           the summary of an earlier audit
   rasaudit report report/audit.json --format html > report.html
-  rasaudit report monday.json --out report/";
+  rasaudit report monday.json --out report/
+  rasaudit report report/ --format junit > junit.xml  for a CI system; also sarif, jsonl";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -568,6 +575,9 @@ pub(super) enum ExceptionsCommand {
         #[arg(long, value_name = "FINDINGS")]
         from: Option<PathBuf>,
     },
+    /// Add an exception for a finding to a list.
+    #[command(after_help = ADD_EXAMPLES)]
+    Add(AddExceptionArguments),
     /// Check a list of exceptions against an inventory and list all problems.
     Check {
         /// The list of exceptions.
@@ -577,6 +587,48 @@ pub(super) enum ExceptionsCommand {
         #[arg(short, long, value_name = "FILE")]
         inventory: PathBuf,
     },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AddExceptionArguments {
+    /// The id of the finding, such as f-98457e43204a.
+    #[arg(value_name = "FINDING")]
+    pub finding: String,
+    /// The audit.json of the audit that found it, or the folder that holds it.
+    #[arg(long, value_name = "RESULT")]
+    pub report: PathBuf,
+    /// The list of exceptions, which is created if it does not exist (default: the list of the audit).
+    #[arg(long, value_name = "FILE")]
+    pub exceptions: Option<PathBuf>,
+    /// The inventory that the list is checked against (default: the inventory of the audit).
+    #[arg(short, long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+    /// The person or team that is responsible for the exception.
+    #[arg(long, value_name = "NAME")]
+    pub owner: String,
+    /// The person who approved the exception.
+    #[arg(long, value_name = "NAME")]
+    pub approved_by: String,
+    /// Why the traffic is needed.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// The last day on which the exception is valid, e.g. 2027-01-31.
+    #[arg(long, value_name = "DATE", value_parser = parse_day)]
+    pub expires: Date,
+    /// The day on which the exception was approved (default: today, UTC).
+    #[arg(long, value_name = "DATE", value_parser = parse_day)]
+    pub created: Option<Date>,
+    /// The ticket of the approval; the list needs a column for it.
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<String>,
+    /// The name of the exception (default: the id of the finding).
+    #[arg(long, value_name = "NAME")]
+    pub id: Option<String>,
+}
+
+/// Parses a day.
+fn parse_day(text: &str) -> Result<Date, String> {
+    text.parse().map_err(|_| "give a date like 2027-01-31".to_owned())
 }
 
 fn dedup() -> impl TypedValueParser<Value = Dedup> {

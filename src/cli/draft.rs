@@ -166,7 +166,7 @@ fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnost
 }
 
 /// Replaces a file, entirely or not at all.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     // The target of a symbolic link is replaced, not the link.
     let path = &path.canonicalize()?;
     let before = std::fs::read(path)?;
@@ -195,7 +195,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Writes a file that must not exist yet, entirely or not at all.
-fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(super) fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text).inspect_err(|_| drop(std::fs::remove_file(path)))
 }

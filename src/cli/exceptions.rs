@@ -1,28 +1,39 @@
 //! Implements `rasaudit exceptions`, which creates and checks lists of exceptions.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::args::ExceptionsCommand;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::args::{AddExceptionArguments, ExceptionsCommand};
+use super::diff::{read_judged, stored_result};
+use super::draft::{replace, write_new};
 use super::exit::Exit;
 use super::policy::{RulesWanted, load_policy, read_report, read_text, report_errors};
 use super::{report_error, warn};
+use crate::classify::id_of;
 use crate::model::escape_control;
-use crate::policy::{Diagnostic, EXCEPTION_COLUMNS, Exceptions, Policy, TextFile};
-use crate::report::exceptions_from;
+use crate::policy::{
+    Diagnostic, EXCEPTION_COLUMNS, Exceptions, ListedException, Policy, TICKET_COLUMN, TextFile,
+    add_exceptions,
+};
+use crate::report::{excepted_traffic, exceptions_from};
+use crate::result::{AuditResult, FindingRow};
 
 /// The comment at the top of a new list.
 const ABOUT: &str = "\
-# Traffic that the matrix does not permit but an owner has approved, one entry per line. All cells except port
-# and direction are required. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
+# Traffic that the matrix does not permit but an owner has approved, one entry per line. All cells except port,
+# direction and ticket are required. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
 # transport: tcp, udp, ... or *. port: 443, 5000-5010 or *. direction: to-server (default) or both.
-# created, expires: a date like 2027-01-31; the expiry day is included.
+# created, expires: a date like 2027-01-31; the expiry day is included. ticket: the ticket of the approval (optional).
 # To check the list: rasaudit exceptions check FILE -i inventory.toml
 ";
 
 pub(super) fn run(command: &ExceptionsCommand) -> io::Result<Exit> {
     match command {
         ExceptionsCommand::Template { from } => print_template(from.as_deref()),
+        ExceptionsCommand::Add(arguments) => add(arguments),
         ExceptionsCommand::Check { file, inventory } => check(file, inventory),
     }
 }
@@ -42,10 +53,156 @@ fn print_template(from: Option<&Path>) -> io::Result<Exit> {
         }
     }
     let mut out = io::stdout().lock();
-    out.write_all(ABOUT.as_bytes())?;
-    writeln!(out, "{}", EXCEPTION_COLUMNS.join(","))?;
+    out.write_all(empty_list().as_bytes())?;
     out.write_all(lines.as_bytes())?;
     Ok(Exit::Compliant)
+}
+
+/// Returns a list without exceptions.
+fn empty_list() -> String {
+    format!("{ABOUT}{},{TICKET_COLUMN}\n", EXCEPTION_COLUMNS.join(","))
+}
+
+/// Adds an exception for a finding to a list. The list is either replaced as a whole or not at all.
+fn add(arguments: &AddExceptionArguments) -> io::Result<Exit> {
+    let added = plan_addition(arguments).and_then(|addition| {
+        let Addition { file, text, is_new, .. } = &addition;
+        let written =
+            if *is_new { write_new(file, text.as_bytes()) } else { replace(file, text.as_bytes()) };
+        written.map_err(|error| vec![format!("{}: {error}", file.display())])?;
+        Ok(addition)
+    });
+    match added {
+        Ok(Addition { file, ids, warnings, .. }) => {
+            for warning in warnings {
+                warn(&warning);
+            }
+            let name = escape_control(&file.display().to_string()).into_owned();
+            let ids = escape_control(&ids.join(", ")).into_owned();
+            writeln!(io::stdout(), "{name}: added {ids}")?;
+            Ok(Exit::Compliant)
+        }
+        Err(problems) => {
+            problems.iter().for_each(|problem| report_error(problem));
+            Ok(Exit::CannotDo)
+        }
+    }
+}
+
+/// A list with the exceptions that are added to it.
+struct Addition {
+    file: PathBuf,
+    text: String,
+    is_new: bool,
+    ids: Vec<String>,
+    /// What an auditor would ask about the new exceptions.
+    warnings: Vec<String>,
+}
+
+/// Returns the list with the new exceptions, after checking it as a whole. The error has all
+/// problems.
+fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<String>> {
+    let one = |problem: String| vec![problem];
+    let shown = |problems: Vec<Diagnostic>| problems.iter().map(ToString::to_string).collect();
+    let path = stored_result(&arguments.report).map_err(one)?;
+    let result = read_judged(&path).map_err(one)?;
+    let file = arguments.exceptions.clone().or_else(|| {
+        result.head.exceptions.as_ref().map(|exceptions| PathBuf::from(&exceptions.file))
+    });
+    let file = file.ok_or_else(|| {
+        one("the audit had no list of exceptions; name one with --exceptions".to_owned())
+    })?;
+    let named = result.head.inventory.as_ref().map(|inventory| PathBuf::from(&inventory.file));
+    let inventory = arguments.inventory.clone().or(named).unwrap_or_default();
+    let policy = load_policy(&inventory, &RulesWanted::default()).map_err(shown)?;
+    let finding = finding_named(&result, &arguments.finding).map_err(one)?;
+    let new = new_exceptions(arguments, &finding).map_err(one)?;
+    let is_new = !file.exists();
+    let (text, before) = if is_new {
+        (empty_list(), 0)
+    } else {
+        let TextFile { text, .. } = read_text(&file, "a list of exceptions").map_err(shown)?;
+        let name = file.display().to_string();
+        let before = Exceptions::load(&name, &text, &policy.matrix, &policy.inventory);
+        (text, before.map_err(shown)?.list.len())
+    };
+    let name = file.display().to_string();
+    let text = add_exceptions(&text, &new).map_err(|problem| one(format!("{name}: {problem}")))?;
+    let all =
+        Exceptions::load(&name, &text, &policy.matrix, &policy.inventory).map_err(|problems| {
+            let mut problems: Vec<String> = shown(problems);
+            if problems.iter().any(|problem| problem.contains("duplicate id")) {
+                problems.push("give the new exception another name with --id".to_owned());
+            }
+            problems
+        })?;
+    if all.list.len() != before + new.len() {
+        return Err(one(format!("\"{}\" cannot be a name of an exception", new[0].id)));
+    }
+    let duplicates = duplicates(&all, before);
+    if !duplicates.is_empty() {
+        return Err(duplicates);
+    }
+    let ids: Vec<String> = new.into_iter().map(|exception| exception.id).collect();
+    let first_line = all.list[before].line;
+    let warnings = all.warnings().into_iter().filter(|warning| warning.line >= first_line);
+    let warnings = warnings.map(|warning| warning.to_string()).collect();
+    Ok(Addition { file, text, is_new, ids, warnings })
+}
+
+/// Returns the finding with an id.
+fn finding_named<'r>(result: &'r AuditResult<'_>, given: &str) -> Result<FindingRow<'r>, String> {
+    let id = id_of(given.trim());
+    result
+        .findings()
+        .find(|finding| id_of(&finding.id) == id)
+        .ok_or_else(|| format!("the audit has no finding \"{given}\"; findings.csv lists the ids"))
+}
+
+/// Returns the exceptions for a finding, one for each client and server.
+fn new_exceptions(
+    arguments: &AddExceptionArguments,
+    finding: &FindingRow<'_>,
+) -> Result<Vec<ListedException>, String> {
+    let traffic = excepted_traffic(finding).map_err(|why| format!("{}: {why}", finding.id))?;
+    let today = || Timestamp::now().to_zoned(TimeZone::UTC).date();
+    let created = arguments.created.unwrap_or_else(today);
+    let name = arguments.id.clone().unwrap_or_else(|| id_of(&finding.id));
+    let exceptions = traffic.into_iter().enumerate().map(|(number, traffic)| ListedException {
+        id: if number == 0 { name.clone() } else { format!("{name}-{}", number + 1) },
+        from: traffic.from,
+        to: traffic.to,
+        transport: traffic.transport,
+        port: traffic.port,
+        owner: arguments.owner.clone(),
+        reason: arguments.reason.clone(),
+        approved_by: arguments.approved_by.clone(),
+        created: created.to_string(),
+        expires: arguments.expires.to_string(),
+        ticket: arguments.ticket.clone().unwrap_or_default(),
+    });
+    Ok(exceptions.collect())
+}
+
+/// Returns a message for each new exception whose traffic an earlier line permits on some of the
+/// same days. `before` is the number of earlier lines.
+fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
+    let (old, new) = all.list.split_at(before);
+    let mut messages = Vec::new();
+    for new in new {
+        let same = old.iter().find(|old| {
+            (&old.from, &old.to, old.transport, old.ports)
+                == (&new.from, &new.to, new.transport, new.ports)
+                && old.expires >= new.created
+        });
+        if let Some(old) = same {
+            messages.push(format!(
+                "{}:{}: the exception {} permits the same until {}",
+                all.file, old.line, old.id, old.expires
+            ));
+        }
+    }
+    messages
 }
 
 /// Reads a list and checks it against a policy.

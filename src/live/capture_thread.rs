@@ -8,9 +8,8 @@ use crossbeam_channel::Sender;
 
 use super::listener::LiveEvent;
 use super::memory::ThreadMemory;
-use super::options::LiveOptions;
+use super::options::{AfterWindow, LiveOptions};
 use super::sandbox::Sandbox;
-use super::window::AfterWindow;
 use super::{LiveContext, POLL_INTERVAL};
 use crate::capture::{Batch, CaptureError, LiveCapture, may_appear};
 use crate::flow::{AggregationLevel, WorkerTables};

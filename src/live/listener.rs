@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::state::StateError;
 use crate::flow::AggregationLevel;
+use crate::model::named_enum;
 use crate::pipeline::{Audit, Reading};
 use crate::policy::Policy;
 use crate::report::Baseline;
@@ -76,3 +77,17 @@ pub struct LiveOutcome {
     /// Whether an interface could not be read for some time.
     pub partial: bool,
 }
+
+named_enum!(
+    /// A task of a live audit in addition to capturing.
+    Duty {
+        /// Write the reports of a window.
+        Reports = "reports",
+        /// Save the state.
+        State = "state",
+        /// Send findings to syslog.
+        Syslog = "syslog",
+        /// Record frames (`--write`).
+        Frames = "frames",
+    }
+);

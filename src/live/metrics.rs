@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use prometheus::core::Collector;
 use prometheus::{Encoder, GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
-use super::listener::WindowClosed;
-use super::snapshot::Duty;
+use super::listener::{Duty, WindowClosed};
 use crate::flow::AggregationLevel;
 use crate::pipeline::{Audit, Reading};
 

@@ -57,10 +57,10 @@ use window::{WindowLoop, empty, restored};
 
 #[cfg(feature = "serve")]
 pub use http::{Auth, ServeError, listen, serve};
-pub use listener::{Listener, LiveEvent, LiveOutcome, WindowClosed};
+pub use listener::{Duty, Listener, LiveEvent, LiveOutcome, WindowClosed};
 pub use options::{Control, LiveOptions};
 pub use sandbox::{ConfineError, Confinement, Sandbox, confine};
-pub use snapshot::{Duty, LiveSnapshot};
+pub use snapshot::LiveSnapshot;
 pub use state::StateError;
 pub use syslog::{Syslog, SyslogTarget, UnknownTarget};
 

@@ -49,3 +49,12 @@ pub struct Control {
     /// Set to read the rules, the inventory and the exceptions again.
     pub reload: AtomicBool,
 }
+
+/// What happens after a window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterWindow {
+    /// The next window is already open.
+    Continue,
+    /// No further window is opened, because the audit ends.
+    Stop,
+}

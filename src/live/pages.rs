@@ -2,42 +2,15 @@
 //! status.
 
 use std::fmt::Write as _;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::listener::WindowClosed;
 use super::metrics::Metrics;
-use super::snapshot::LiveSnapshot;
+use super::snapshot::{LiveSnapshot, RenderedPage};
 use crate::pipeline::{Progress, lock};
-
-/// The pages of the last window. They are updated after each window.
-pub(super) struct ServedPages {
-    started: Instant,
-    rendered: Mutex<RenderedPage>,
-    /// The number of windows closed since the start.
-    windows: AtomicU64,
-}
-
-impl Default for ServedPages {
-    fn default() -> Self {
-        Self { started: Instant::now(), rendered: Mutex::default(), windows: AtomicU64::default() }
-    }
-}
-
-#[derive(Default)]
-struct RenderedPage {
-    metrics: String,
-    /// The report as JSON. `page` contains it as HTML.
-    report: Bytes,
-    page: Bytes,
-    /// The share of the last window's frames that were lost.
-    loss: f64,
-    /// When the last window was closed.
-    closed: Option<Instant>,
-}
 
 impl LiveSnapshot {
     /// Updates the data from a closed window.

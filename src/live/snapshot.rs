@@ -4,24 +4,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "serve")]
+use std::time::Instant;
 
+#[cfg(feature = "serve")]
+use bytes::Bytes;
+
+use super::listener::Duty;
 use crate::flow::AggregationLevel;
-use crate::model::named_enum;
 use crate::pipeline::lock;
 
-named_enum!(
-    /// A task of a live audit in addition to capturing.
-    Duty {
-        /// Write the reports of a window.
-        Reports = "reports",
-        /// Save the state.
-        State = "state",
-        /// Send findings to syslog.
-        Syslog = "syslog",
-        /// Record frames (`--write`).
-        Frames = "frames",
+/// The pages of the last window. They are updated after each window.
+#[cfg(feature = "serve")]
+pub(super) struct ServedPages {
+    pub started: Instant,
+    pub rendered: Mutex<RenderedPage>,
+    /// The number of windows closed since the start.
+    pub windows: AtomicU64,
+}
+
+#[cfg(feature = "serve")]
+impl Default for ServedPages {
+    fn default() -> Self {
+        Self { started: Instant::now(), rendered: Mutex::default(), windows: AtomicU64::default() }
     }
-);
+}
+
+/// The reports of the last window, as they are served.
+#[cfg(feature = "serve")]
+#[derive(Default)]
+pub(super) struct RenderedPage {
+    pub metrics: String,
+    /// The report as JSON. `page` contains it as HTML.
+    pub report: Bytes,
+    pub page: Bytes,
+    /// The share of the last window's frames that were lost.
+    pub loss: f64,
+    /// When the last window was closed.
+    pub closed: Option<Instant>,
+}
 
 /// The state of a live audit, and what is served of it.
 #[derive(Default)]
@@ -36,7 +57,7 @@ pub struct LiveSnapshot {
     pub(super) unrecorded: AtomicU64,
     /// The pages of the last window.
     #[cfg(feature = "serve")]
-    pub(super) pages: super::pages::ServedPages,
+    pub(super) pages: ServedPages,
 }
 
 impl LiveSnapshot {

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use super::capture_thread::WindowPart;
 use super::listener::{Listener, LiveEvent, LiveOutcome, WindowClosed};
 use super::memory::stay_bounded;
-use super::options::LiveOptions;
+use super::options::{AfterWindow, LiveOptions};
 use super::state::StateFolder;
 use super::{LiveContext, POLL_INTERVAL, listing};
 use crate::flow::{FlowStore, MergedFlows, Retention, WindowCarryOver};
@@ -31,15 +31,6 @@ const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time after which a thread that has not handed over its part is considered hung.
 const HUNG_AFTER: Duration = Duration::from_secs(600);
-
-/// What happens after a window.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum AfterWindow {
-    /// The next window is already open.
-    Continue,
-    /// No further window is opened, because the audit ends.
-    Stop,
-}
 
 /// The main thread of a live audit: closes windows, judges them and saves the state.
 pub(super) struct WindowLoop<'a> {

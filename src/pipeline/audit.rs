@@ -70,6 +70,15 @@ impl FailOn {
     /// The default of `--fail-on`.
     pub const USUAL: Self = Self::From(Severity::Low);
 
+    /// Returns the word that stands for these findings in `--fail-on`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::From(severity) => severity.name(),
+            Self::New => "new",
+        }
+    }
+
     /// Returns why the findings fail the audit; `None` if they do not.
     fn reason(self, result: &AuditResult<'_>) -> Option<String> {
         match self {
@@ -117,6 +126,7 @@ pub struct Audit<R = Reading> {
     comparison: Option<Comparison>,
     selection: CaptureSelection,
     exit_reasons: Vec<String>,
+    fail_on: FailOn,
     /// When frames were captured, without the frames whose timestamps are implausible. `odd_stamps`
     /// is the number of those frames.
     timeline: ActivityHistogram,
@@ -208,6 +218,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             comparison: None,
             selection,
             exit_reasons,
+            fail_on: limits.fail_on,
             evidence: None,
         };
         let earlier = audit.baseline.as_ref().and_then(|baseline| baseline.result.clone());
@@ -246,6 +257,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             outcome: &self.outcome,
             explainer: self.explainer(),
             exit_reasons: &self.exit_reasons,
+            fail_on: self.fail_on.name(),
         })
     }
 

@@ -16,10 +16,28 @@ impl<'a> CsvRecord<'a> {
         position.and_then(|p| self.cells.get(p)).unwrap_or_default().trim()
     }
 
+    /// Returns whether all cells are empty, or the first begins a comment. A spreadsheet writes
+    /// empty rows as separators, and quotes a comment that contains one.
+    pub fn is_blank(&self) -> bool {
+        self.cells.iter().all(|cell| cell.trim().is_empty())
+            || self.cells.get(0).is_some_and(|cell| cell.trim_start().starts_with('#'))
+    }
+
     /// Returns the items of a cell that contains a list separated by semicolons.
     pub fn list(&self, column: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         self.get(column).split(';').map(str::trim).filter(|item| !item.is_empty())
     }
+}
+
+/// Returns the separator of the cells in a file. Spreadsheets write semicolons in locales where a
+/// comma separates decimals, or tabs.
+pub(super) fn separator_of(text: &str) -> u8 {
+    let is_header = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let header = text.trim_start_matches('\u{feff}').lines().find(is_header).unwrap_or_default();
+    let count = |separator: u8| header.bytes().filter(|byte| *byte == separator).count();
+    // Of equally frequent separators the last is taken.
+    let most = [b'\t', b';', b','].into_iter().max_by_key(|separator| count(*separator));
+    most.unwrap_or(b',')
 }
 
 /// Reads `text`, which must have all `columns`, and passes each row to `visit`. Adds errors to
@@ -28,10 +46,24 @@ pub(super) fn each_record(
     text: &str,
     columns: &[&str],
     problems: &mut Diagnostics,
+    visit: impl FnMut(CsvRecord<'_>, &mut Diagnostics),
+) {
+    each_record_separated(b',', text, columns, problems, visit);
+}
+
+/// Reads `text`, whose cells are separated by `separator`, like [`each_record`].
+pub(super) fn each_record_separated(
+    separator: u8,
+    text: &str,
+    columns: &[&str],
+    problems: &mut Diagnostics,
     mut visit: impl FnMut(CsvRecord<'_>, &mut Diagnostics),
 ) {
     let text = text.trim_start_matches('\u{feff}');
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .comment(Some(b'#'))
+        .delimiter(separator)
+        .from_reader(text.as_bytes());
     let header = match reader.headers() {
         Ok(header) => header.clone(),
         Err(error) => return problems.add(1, error.to_string()),

@@ -12,7 +12,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
-use super::csv_file::{CsvRecord, each_record};
+use super::csv_file::{CsvRecord, each_record_separated, separator_of};
+use super::dates::DateOrder;
 use super::{Diagnostic, Diagnostics, Inventory, Matrix, Party, PartyKind, RoleSet, nearest};
 use crate::model::{Nanos, Transport, hex};
 
@@ -30,6 +31,9 @@ pub const EXCEPTION_COLUMNS: &[&str] = &[
     "created",
     "expires",
 ];
+
+/// The optional column of a list of exceptions: the ticket of the approval.
+pub const TICKET_COLUMN: &str = "ticket";
 
 /// The prefix of the placeholder for a reason that has not been written yet.
 pub const UNFILLED: &str = "TO BE FILLED IN:";
@@ -77,6 +81,10 @@ pub struct Exception {
     pub begins: Nanos,
     /// The start of the day after the last valid day (UTC).
     pub ends: Nanos,
+    /// The ticket of the approval, or an empty string.
+    pub ticket: String,
+    /// Both sides as the file writes them, `from` first.
+    pub written: [String; 2],
     /// The line in the file, counted from 1.
     pub line: usize,
 }
@@ -223,17 +231,30 @@ impl Exceptions {
             sha256: hex(&Sha256::digest(text.as_bytes())),
             ..Self::default()
         };
+        let separator = separator_of(text);
+        let order = DateOrder::of(separator, text);
         let mut ids: BTreeMap<String, usize> = BTreeMap::new();
-        each_record(text, EXCEPTION_COLUMNS, &mut problems, |record, problems| {
-            if let Some(first) = ids.insert(record.get("id").to_owned(), record.line) {
-                let message =
-                    format!("duplicate id \"{}\", first used in line {first}", record.get("id"));
-                problems.add(record.line, message);
-            }
-            exceptions
-                .list
-                .extend(ExceptionReader { matrix, inventory, record: &record, problems }.read());
-        });
+        each_record_separated(
+            separator,
+            text,
+            EXCEPTION_COLUMNS,
+            &mut problems,
+            |record, problems| {
+                if record.is_blank() {
+                    return;
+                }
+                if let Some(first) = ids.insert(record.get("id").to_owned(), record.line) {
+                    let message = format!(
+                        "duplicate id \"{}\", first used in line {first}",
+                        record.get("id")
+                    );
+                    problems.add(record.line, message);
+                }
+                exceptions.list.extend(
+                    ExceptionReader { matrix, inventory, record: &record, order, problems }.read(),
+                );
+            },
+        );
         problems.or(exceptions)
     }
 }
@@ -242,6 +263,7 @@ struct ExceptionReader<'a, 'r> {
     matrix: &'a Matrix,
     inventory: &'a Inventory,
     record: &'a CsvRecord<'r>,
+    order: DateOrder,
     problems: &'a mut Diagnostics,
 }
 
@@ -294,6 +316,8 @@ impl ExceptionReader<'_, '_> {
             owner: cell("owner"),
             reason: cell("reason"),
             approved_by: cell("approved_by"),
+            ticket: cell(TICKET_COLUMN),
+            written: [cell("from"), cell("to")],
             line: self.record.line,
             from: from?,
             to: to?,
@@ -362,13 +386,10 @@ impl ExceptionReader<'_, '_> {
 
     fn date(&mut self, column: &str) -> Option<Date> {
         let text = self.record.get(column);
-        let date = text.parse().ok();
-        if date.is_none() && !text.is_empty() {
-            self.problem(format!(
-                "{column}: \"{text}\" is not a valid date (for example 2027-01-31)"
-            ));
+        if text.is_empty() {
+            return None;
         }
-        date
+        self.order.read(text).map_err(|message| self.problem(format!("{column}: {message}"))).ok()
     }
 }
 

@@ -8,9 +8,11 @@
 mod background;
 mod control;
 mod csv_file;
+mod dates;
 mod diagnostic;
 mod diff;
 mod error;
+mod exception_list;
 mod exceptions;
 mod inventory;
 mod lint;
@@ -30,8 +32,11 @@ pub(crate) use diagnostic::unreadable;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use diff::MatrixChange;
 pub use error::PolicyError;
+pub use exception_list::{ListedException, add_exceptions};
 pub(crate) use exceptions::UNFILLED;
-pub use exceptions::{EXCEPTION_COLUMNS, Exception, ExceptionMatch, ExceptionParty, Exceptions};
+pub use exceptions::{
+    EXCEPTION_COLUMNS, Exception, ExceptionMatch, ExceptionParty, Exceptions, TICKET_COLUMN,
+};
 pub use inventory::{
     CoverageStatement, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE,
     TUNNEL_KINDS, Tunnels, is_toml,

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use csv::{StringRecord, Terminator, WriterBuilder};
 
 use crate::model::escape_csv_formula;
-use crate::result::{AuditResult, ConversationRow, FindingRow, Gone, HostRow, MatrixRow};
+use crate::result::{
+    AuditResult, ConversationRow, ExceptionUse, FindingRow, Gone, HostRow, MatrixRow,
+};
 
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident, $rows:ident, $row:ident) => {
@@ -51,6 +53,19 @@ table!(
     /// Writes `hosts.csv`.
     hosts, hosts, HostRow
 );
+
+/// Writes `exceptions.csv`: the site's exceptions, each with what it let through.
+pub(super) fn exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
+    writer.write_record(ExceptionUse::COLUMNS).map_err(as_io)?;
+    let mut record = StringRecord::new();
+    for exception in result.exceptions() {
+        record.clear();
+        exception.cells(|text| record.push_field(&escape_csv_formula(text)));
+        writer.write_record(&record).map_err(as_io)?;
+    }
+    writer.flush()
+}
 
 /// Returns the underlying I/O error unchanged, so that callers can still recognize a closed pipe.
 fn as_io(error: csv::Error) -> io::Error {

@@ -1,7 +1,8 @@
 //! Turns the findings of an audit into a first list of exceptions.
 
-use crate::classify::{UNFILLED, id_of};
+use crate::classify::{UNFILLED, Verdict, id_of};
 use crate::model::escape_csv_formula;
+use crate::result::FindingRow;
 
 /// Why exceptions cannot be created from a file.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,54 @@ pub enum NotFindings {
         /// The name of the missing column.
         column: &'static str,
     },
+}
+
+/// The traffic that an exception would permit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExceptedTraffic {
+    /// The client: a listed host by name, any other by address.
+    pub from: String,
+    /// The server.
+    pub to: String,
+    /// The protocol above IP, or `*`.
+    pub transport: String,
+    /// The port, or `*`.
+    pub port: String,
+}
+
+/// Returns the traffic of a finding, one item per client and server.
+///
+/// # Errors
+///
+/// Returns a message if no exception can cover the finding, or if the result does not list all its
+/// clients and servers.
+pub fn excepted_traffic(finding: &FindingRow<'_>) -> Result<Vec<ExceptedTraffic>, String> {
+    if Verdict::parse(&finding.verdict).is_none_or(|verdict| !verdict.is_unpermitted()) {
+        return Err(format!(
+            "an exception permits traffic, so it cannot cover {}/{}",
+            finding.verdict, finding.code
+        ));
+    }
+    let sides = [(&finding.clients, &finding.client), (&finding.servers, &finding.server)];
+    let members = sides.map(|(list, single)| match list.as_slice() {
+        [] => vec![single.clone()],
+        list => list.to_vec(),
+    });
+    let is_open = |member: &String| matches!(member.as_str(), "" | "*") || member.starts_with('+');
+    if members.iter().flatten().any(is_open) {
+        let message = "has more clients or servers than the result lists; write a line for a network, a prefix or a role instead";
+        return Err(message.to_owned());
+    }
+    let [clients, servers] = &members;
+    let port = if finding.port.is_empty() { "*" } else { &finding.port };
+    let pairs = clients.iter().flat_map(|from| servers.iter().map(move |to| (from, to)));
+    let traffic = pairs.map(|(from, to)| ExceptedTraffic {
+        from: from.clone(),
+        to: to.clone(),
+        transport: finding.transport.clone(),
+        port: port.to_owned(),
+    });
+    Ok(traffic.collect())
 }
 
 /// Returns CSV lines for the findings that an exception can cover: one line per client and server.
@@ -92,7 +141,7 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
             let id = if number == 0 { id.clone() } else { format!("{id}-{}", number + 1) };
             let reason = format!("{UNFILLED} {}", get(message));
             let line =
-                [&id, from, to, &get(transport), &port, "to-server", "", &reason, "", "", ""]
+                [&id, from, to, &get(transport), &port, "to-server", "", &reason, "", "", "", ""]
                     .map(|text: &str| escape_csv_formula(text).into_owned());
             writer.write_record(line).map_err(broken)?;
         }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::FORMATS;
 use crate::model::hex;
-use crate::result::AuditResult;
+use crate::result::{AuditResult, ExceptionUse};
 
 /// Why files cannot be written.
 #[derive(Debug)]
@@ -40,6 +40,12 @@ pub(super) const STAGING: &str = ".rasaudit-";
 /// The file that lists the other files of a report with their SHA-256, in the format of sha256sum.
 /// It is moved into place last, so a folder that does not match it is incomplete or was changed.
 const MANIFEST: &str = "manifest.sha256";
+
+/// The report file that may have the name of a file of the user.
+const EXCEPTIONS: &str = "exceptions.csv";
+
+/// The number of columns that `exceptions.csv` has in every version.
+const OLD_COLUMNS: usize = 7;
 
 /// The content of the manifest until all files are in place.
 const INCOMPLETE: &str = "incomplete\n";
@@ -112,6 +118,7 @@ impl Folder {
             .iter()
             .filter_map(|format| format.file)
             .try_for_each(|name| folder.is_free(name))?;
+        folder.spares_list()?;
         Ok(folder)
     }
 
@@ -150,6 +157,22 @@ impl Folder {
             Err(FolderError { path, error })
         } else {
             Ok(())
+        }
+    }
+
+    /// Checks that the report does not replace the user's list of exceptions, which may have the
+    /// name of the report file. The header tells them apart.
+    fn spares_list(&self) -> Result<(), FolderError> {
+        let path = self.place(EXCEPTIONS);
+        let own = ExceptionUse::COLUMNS[..OLD_COLUMNS].join(",");
+        match fs::read(&path) {
+            Ok(bytes) if !bytes.starts_with(own.as_bytes()) => {
+                let error = io::Error::other(
+                    "is not part of an earlier report, and would be replaced; keep the list of exceptions elsewhere, or use another folder",
+                );
+                Err(FolderError { path, error })
+            }
+            _ => Ok(()),
         }
     }
 

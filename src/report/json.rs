@@ -22,10 +22,10 @@ pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// An array that is generated while it is serialized, so that it is never in memory as a whole.
-struct StreamedList<I>(RefCell<Option<I>>);
+pub(super) struct StreamedList<I>(RefCell<Option<I>>);
 
 impl<I> StreamedList<I> {
-    fn new(items: I) -> Self {
+    pub fn new(items: I) -> Self {
         Self(RefCell::new(Some(items)))
     }
 }

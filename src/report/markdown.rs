@@ -4,11 +4,14 @@ use std::io::{self, Write};
 
 use super::findings_summary::{self, NotAssessed, SummaryFinding};
 use crate::model::escape_control;
-use crate::result::{AuditResult, FindingRow, Headline, plural};
+use crate::result::{AuditResult, ExceptionUse, FindingRow, Headline, plural};
 
 /// The maximum number of findings that are reported in full, worst first, so that the report fits
 /// into a ticket.
 const SHOWN: usize = 25;
+
+/// The maximum number of exceptions that are listed.
+const EXCEPTIONS: usize = 100;
 
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let head = &result.head;
@@ -42,6 +45,7 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         writeln!(out, "\nand {} more (`--format csv` has all)", findings.len() - SHOWN)?;
     }
     write_gone(result, out)?;
+    write_exceptions(result, out)?;
     let not_assessed = findings_summary::not_assessed(result);
     if !not_assessed.is_empty() {
         writeln!(out, "\n## Not assessed\n")?;
@@ -75,6 +79,37 @@ fn write_gone(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     if gone.len() > SHOWN {
         writeln!(out, "\nand {} more (`--format csv` has all)", gone.len() - SHOWN)?;
+    }
+    Ok(())
+}
+
+/// Writes the list of the site's exceptions, with what each let through.
+fn write_exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let exceptions = result.exceptions();
+    for (number, exception) in exceptions.iter().take(EXCEPTIONS).enumerate() {
+        if number == 0 {
+            writeln!(out, "\n## Exceptions\n")?;
+        }
+        let ExceptionUse { id, owner, approved_by, reason, created, expires, .. } = exception;
+        write!(out, "- {}", quoted(id))?;
+        if !exception.status.is_empty() {
+            write!(out, " **{}**", text(&exception.status.join(", ")))?;
+        }
+        write!(
+            out,
+            ": {}; owner {}, approved by {}, created {created}, expires {expires}",
+            text(reason),
+            text(owner),
+            text(approved_by)
+        )?;
+        if !exception.ticket.is_empty() {
+            write!(out, ", ticket {}", text(&exception.ticket))?;
+        }
+        writeln!(out, "; {}", text(&exception.use_words()))?;
+    }
+    if exceptions.len() > EXCEPTIONS {
+        let more = exceptions.len() - EXCEPTIONS;
+        writeln!(out, "\nand {more} more (`--format exceptions` has all)")?;
     }
     Ok(())
 }

@@ -11,11 +11,15 @@ mod exceptions;
 mod findings_summary;
 mod folder;
 mod json;
+mod json_lines;
 mod json_text;
+mod junit;
 mod line;
 mod markdown;
 mod page;
 pub(crate) mod pcapng;
+mod rule_text;
+mod sarif;
 mod text;
 mod text_table;
 mod window_folders;
@@ -29,7 +33,7 @@ pub use crate::result::{AuditRun, Baseline, CaptureSelection, Change, Time, comm
 pub use comparison::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
 pub use draft::{draft, draft_more, left_out};
 pub use evidence::{EvidenceFrame, FindingEvidence};
-pub use exceptions::{NotFindings, exceptions_from};
+pub use exceptions::{ExceptedTraffic, NotFindings, excepted_traffic, exceptions_from};
 pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};
@@ -86,8 +90,12 @@ pub const FORMATS: &[Format] = &[
     Format::new("conversations", Some("conversations.csv"), Needs::Tables, csv::conversations),
     Format::new("matrix", Some("matrix.csv"), Needs::Judgement, csv::matrix),
     Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
+    Format::new("exceptions", Some("exceptions.csv"), Needs::Judgement, csv::exceptions),
     Format::new("html", Some("report.html"), Needs::Result, page::write),
     Format::new("markdown", None, Needs::Result, markdown::write),
+    Format::new("junit", None, Needs::Judgement, junit::write),
+    Format::new("sarif", None, Needs::Judgement, sarif::write),
+    Format::new("jsonl", None, Needs::Tables, json_lines::write),
     // `audit.json` is written last, so that a program that waits for it finds all other files
     // complete.
     Format::new("json", Some("audit.json"), Needs::Result, json::write),

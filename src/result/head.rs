@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Site, Time};
+use super::{ExceptionUse, Site, Time};
 
 /// The name of the layout. Its number changes when a key is renamed or removed.
 pub const SCHEMA: &str = "rasaudit.audit/2";
@@ -77,6 +77,10 @@ pub struct Layout<F, C, M, H> {
     /// What limits the claims that the capture supports.
     #[serde(default)]
     pub conditions: Conditions,
+    /// The findings that fail the audit (`--fail-on`): a severity, `new` or `never`. Null in results
+    /// of earlier versions.
+    #[serde(default)]
+    pub fail_on: Option<String>,
     /// The findings, worst first.
     pub findings: F,
     /// The conversations, in order.
@@ -117,6 +121,7 @@ impl<F, C, M, H> Layout<F, C, M, H> {
             timeline: self.timeline,
             site: self.site,
             conditions: self.conditions,
+            fail_on: self.fail_on,
             findings,
             conversations,
             matrix_rows,
@@ -386,26 +391,7 @@ pub struct ExceptionList {
     #[serde(default)]
     pub file: String,
     /// The exceptions, in the order of the file.
-    pub list: Vec<ExceptionUse>,
-}
-
-/// An exception, and the number of conversations that it allowed.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-pub struct ExceptionUse {
-    /// The id of the exception.
-    pub id: String,
-    /// The person or team responsible for the exception.
-    pub owner: String,
-    /// The reason why the exception is needed.
-    pub reason: String,
-    /// The person who approved the exception.
-    pub approved_by: String,
-    /// The date on which the exception was created.
-    pub created: String,
-    /// The last day on which the exception is valid.
-    pub expires: String,
-    /// The number of conversations that the exception allowed.
-    pub conversations: u64,
+    pub list: Vec<ExceptionUse<'static>>,
 }
 
 /// The changes since an earlier audit, among findings above info.

@@ -53,15 +53,24 @@ impl Members {
                 _ => Self::default(),
             });
         }
+        // All conversations of a single pair have the same ends.
+        let one = finding.single == [true; 2];
+        let members = members.iter().take(if one { 1 } else { members.len() });
+        Self::of_conversations(policy, outcome, members.map(|number| *number as usize))
+    }
+
+    /// Returns the clients and the servers of conversations.
+    pub fn of_conversations(
+        policy: &Policy,
+        outcome: &Judgement,
+        numbers: impl Iterator<Item = usize>,
+    ) -> [Self; 2] {
         let member = |party: &Party, address: IpAddr| match party.kind {
             PartyKind::Host(host) => Member::Host(host),
             _ => Member::Address(address),
         };
-        // All conversations of a single pair have the same ends.
-        let one = finding.single == [true; 2];
         let mut sides = [BTreeSet::new(), BTreeSet::new()];
-        for number in members.iter().take(if one { 1 } else { members.len() }) {
-            let number = *number as usize;
+        for number in numbers {
             let subject = outcome.conversations.list[number].subject;
             let judgement = &outcome.judged[number];
             sides[0].insert(member(&judgement.client, subject.client));

@@ -6,6 +6,7 @@ mod community_id;
 mod comparison;
 mod end_identity;
 mod error;
+mod exception_use;
 mod explain;
 mod head;
 mod members;
@@ -31,11 +32,9 @@ pub use comparison::{ChangeCause, Comparison, FindingChange, HostRename};
 pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
-pub use head::{
-    Conditions, ExceptionUse, Gone, Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone,
-};
+pub use head::{Conditions, Gone, Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
 pub use members::Members;
-pub use rows::{Cell, ConversationRow, FindingRow, HostRow, MatrixRow};
+pub use rows::{Cell, ConversationRow, ExceptionUse, FindingRow, HostRow, MatrixRow};
 pub use run::{AuditRun, CaptureSelection};
 pub use site::{Listing, Site, SiteRow};
 pub use stored::schema;
@@ -285,6 +284,11 @@ impl<'a> AuditResult<'a> {
             TableSource::Run(run) => Box::new(rows::matrix(run)),
             TableSource::Stored(stored) => Box::new(stored.matrix_rows.iter().cloned()),
         }
+    }
+
+    /// Returns the site's exceptions, in the order of the file.
+    pub fn exceptions(&self) -> &[ExceptionUse<'static>] {
+        self.head.exceptions.as_ref().map_or(&[], |exceptions| &exceptions.list)
     }
 
     /// Returns the hosts of the inventory, in the order of the inventory.

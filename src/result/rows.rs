@@ -273,6 +273,68 @@ record!(
 );
 
 record!(
+    /// An exception, and what it let through.
+    ExceptionUse<'a> {
+        /// The id of the exception.
+        id: String,
+        /// The person or team responsible for the exception.
+        owner: String,
+        /// The reason why the exception is needed.
+        reason: String,
+        /// The person who approved the exception.
+        approved_by: String,
+        /// The date on which the exception was created.
+        created: String,
+        /// The last day on which the exception is valid.
+        expires: String,
+        /// The number of conversations that the exception covers, including those of
+        /// `conversations_expired`.
+        conversations: u64,
+        /// The ticket of the approval. Empty if the list has none.
+        #[serde(default)]
+        ticket: String,
+        /// The side that may open connections, as the list writes it.
+        #[serde(default)]
+        from: String,
+        /// The side that may accept connections, as the list writes it.
+        #[serde(default)]
+        to: String,
+        /// The protocol above IP; `*` for all.
+        #[serde(default)]
+        transport: String,
+        /// The port, or the first and the last port of a range; `*` for all.
+        #[serde(default)]
+        port: String,
+        /// `to-server` or `both`.
+        #[serde(default)]
+        direction: String,
+        /// `used` or `unused`, and `expired` or `expiring` (within 30 days), compared with the end
+        /// of the capture or with `--as-of`.
+        #[serde(default)]
+        status: Vec<Cow<'a, str>>,
+        /// The number of conversations that the exception no longer allows, because it expired
+        /// before their last packet.
+        #[serde(default)]
+        conversations_expired: u64,
+        /// The clients of the conversations: listed hosts by name, others by address.
+        #[serde(default)]
+        clients: Vec<String>,
+        /// The servers of the conversations: listed hosts by name, others by address.
+        #[serde(default)]
+        servers: Vec<String>,
+        /// The time of the earliest packet.
+        #[serde(default)]
+        first_seen: Option<Time>,
+        /// The time of the latest packet.
+        #[serde(default)]
+        last_seen: Option<Time>,
+        /// The line of the list; 0 if unknown.
+        #[serde(default)]
+        line: u64,
+    }
+);
+
+record!(
     /// A row of the matrix.
     MatrixRow<'a> {
         /// The stable name of the row.

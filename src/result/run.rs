@@ -47,6 +47,8 @@ pub struct AuditRun<'a> {
     pub explainer: Option<Explainer<'a>>,
     /// The reasons for the exit code.
     pub exit_reasons: &'a [String],
+    /// The findings that fail the audit: a severity, `new` or `never`.
+    pub fail_on: &'static str,
 }
 
 impl AuditRun<'_> {

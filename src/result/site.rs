@@ -64,6 +64,13 @@ pub struct SiteRow {
     pub features: Vec<String>,
     /// Whether one of these features is off.
     pub is_off: bool,
+    /// The file that contains the row. Built-in rules have a path that starts with `rules/`. Empty
+    /// if unknown.
+    #[serde(default)]
+    pub file: String,
+    /// The line in that file; 0 if unknown.
+    #[serde(default)]
+    pub line: usize,
 }
 
 /// A host of the inventory.
@@ -152,6 +159,8 @@ impl Site {
             purpose: row.purpose.clone(),
             features: row.features.clone(),
             is_off: policy.feature_state(row) == FeatureState::Off,
+            file: row.file.to_string(),
+            line: row.line,
         });
         let hosts = inventory.hosts.iter().enumerate().map(|(number, host)| SiteHost {
             name: host.name.clone(),

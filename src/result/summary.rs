@@ -6,14 +6,13 @@ use serde_json::Value;
 
 use super::baseline::changes;
 use super::head::{
-    Accounting, CaptureWindow, Conditions, ConversationCounts, Copies, CopySample, ExceptionList,
-    ExceptionUse, FindingCounts, Fragments, Head, Input, InventoryFile, JudgedBy, LossCounts,
-    LostFrames, Orphans, SCHEMA, SCHEMA_MINOR, SourceLoss, StatedCoverage, Summary, Tool,
-    ViewCounts,
+    Accounting, CaptureWindow, Conditions, ConversationCounts, Copies, CopySample, FindingCounts,
+    Fragments, Head, Input, InventoryFile, JudgedBy, LossCounts, LostFrames, Orphans, SCHEMA,
+    SCHEMA_MINOR, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
 };
 use super::run::AuditRun;
-use super::{Site, Time, summary_notes};
-use crate::classify::{CoverageStatement, Judgement, Policy};
+use super::{Site, Time, exception_use, summary_notes};
+use crate::classify::{CoverageStatement, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
 /// Maximum number of address pairs that are listed with their orphaned fragments. If there are
@@ -58,7 +57,7 @@ impl AuditRun<'_> {
                 sha256: p.inventory.sha256.clone(),
                 file: p.inventory.file.clone(),
             }),
-            exceptions: policy.and_then(|p| exceptions(p, self.outcome)),
+            exceptions: policy.and_then(|p| exception_use::exceptions(self, p)),
             known: changes(self),
             filter: self.selection.filter.clone(),
             coverage: policy.map(|p| StatedCoverage { stated: covers(p) }),
@@ -82,6 +81,7 @@ impl AuditRun<'_> {
                     }
                 },
             ),
+            fail_on: Some(self.fail_on.to_owned()),
             findings: (),
             conversations: (),
             matrix_rows: (),
@@ -211,26 +211,6 @@ fn covers(policy: &Policy) -> Value {
         Some(CoverageStatement::Hosts(hosts)) => hosts.iter().map(name).collect(),
         None => Value::Null,
     }
-}
-
-/// Returns the site's exceptions, each with the number of conversations that it allowed.
-fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
-    let exceptions = &policy.exceptions;
-    let list = exceptions.list.iter().zip(&outcome.excepted);
-    let list = list.map(|(exception, conversations)| ExceptionUse {
-        id: exception.id.clone(),
-        owner: exception.owner.clone(),
-        reason: exception.reason.clone(),
-        approved_by: exception.approved_by.clone(),
-        created: exception.created.to_string(),
-        expires: exception.expires.to_string(),
-        conversations: *conversations,
-    });
-    (!exceptions.file.is_empty()).then(|| ExceptionList {
-        sha256: exceptions.sha256.clone(),
-        file: exceptions.file.clone(),
-        list: list.collect(),
-    })
 }
 
 fn input(input: &InputRecord) -> Input {

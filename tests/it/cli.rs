@@ -349,7 +349,7 @@ fn reports_are_whole_or_not_there() {
         fs::read_dir(&out).expect("a folder").map(|f| f.expect("a file").file_name()).collect();
     names.sort();
     let expected: Vec<_> =
-        "audit.json conversations.csv findings.csv hosts.csv manifest.sha256 matrix.csv notes.txt report.html"
+        "audit.json conversations.csv exceptions.csv findings.csv hosts.csv manifest.sha256 matrix.csv notes.txt report.html"
             .split(' ')
             .collect();
     assert_eq!(names, expected);

@@ -210,8 +210,8 @@ fn a_list_starts_from_findings() {
                 format!("{line}\n")
             } else {
                 let cells: Vec<&str> = line.splitn(8, ',').collect();
-                let reason = cells[7].trim_end_matches(",,,");
-                format!("{},ops,{reason},alice,2026-01-01,2026-12-31\n", cells[..6].join(","))
+                let reason = cells[7].trim_end_matches(',');
+                format!("{},ops,{reason},alice,2026-01-01,2026-12-31,\n", cells[..6].join(","))
             }
         })
         .collect();
@@ -254,4 +254,242 @@ fn findings_are_told_as_new_gone_or_still_there() {
     assert!(code == Some(2) && err.contains("needs --baseline"), "{err}");
     let (code, _, err) = audit(&["--known", &inventory]);
     assert!(code == Some(2) && err.contains("is missing; give the findings.csv"), "{err}");
+}
+
+/// Runs `rasaudit exceptions add` for a finding of `report`, with these additional arguments.
+fn add(site: &Listed, finding: &str, list: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    let report = site.path("report").display().to_string();
+    let inventory = site.path("a.toml").display().to_string();
+    let base = ["exceptions", "add", finding, "--report", &report, "-i", &inventory];
+    let who = ["--exceptions", list, "--owner", "ops", "--approved-by", "alice"];
+    let why = ["--reason", "backup; nightly", "--created", "2026-05-01"];
+    let run = rasaudit(base.iter().chain(&who).chain(&why).chain(more));
+    (run.status.code(), stdout(&run), stderr(&run))
+}
+
+#[test]
+fn reports_say_what_each_exception_let_through() {
+    let site = Listed::new();
+    let report = site.path("report");
+    let out = report.display().to_string();
+    let header = format!("{HEADER},ticket");
+    let lines = [
+        &*format!("{MONITOR},CHG-7"),
+        "soon,10.1.9.7,rdsh1,tcp,445,,ops,<b>files</b>,bob,2026-01-01,2026-06-20,",
+        "old,*,broker1,udp,7777,,=ops,gone,alice,2024-01-01,2024-12-31,",
+    ];
+    let list = site.path("list.csv");
+    fs::write(&list, format!("{header}\n{}\n", lines.join("\n"))).expect("writable");
+    let list = list.display().to_string();
+    let run = site.0.run(&["--exceptions", &list, "--out", &out, "--quiet"]);
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    let csv = fs::read_to_string(report.join("exceptions.csv")).expect("the report");
+    let wanted = ["id", "ticket", "status", "conversations", "clients", "servers", "owner", "line"];
+    assert_eq!(
+        columns(&csv, &wanted),
+        [
+            ["mon", "CHG-7", "used", "2", "10.1.9.7;10.1.9.8", "broker1", "ops", "2"],
+            ["soon", "", "used;expiring", "1", "10.1.9.7", "rdsh1", "ops", "3"],
+            ["old", "", "unused;expired", "0", "", "", "'=ops", "4"],
+        ]
+    );
+    let seen = columns(&csv, &["first_seen", "last_seen"]);
+    assert!(seen[0].iter().all(|time| time.starts_with("2026-05-28T")) && seen[2][0].is_empty());
+    let manifest = fs::read_to_string(report.join("manifest.sha256")).expect("the manifest");
+    assert!(manifest.contains("  exceptions.csv\n"), "{manifest}");
+    let page = fs::read_to_string(report.join("report.html")).expect("the page");
+    let (_, section) = page.split_once("<section id=\"exceptions\"").expect("the section");
+    let (section, _) = section.split_once("</section>").expect("its end");
+    for part in ["CHG-7", "used, expiring", "unused, expired", "&lt;b&gt;files&lt;/b&gt;", "alice"]
+    {
+        assert!(section.contains(part), "{part}\n{section}");
+    }
+    let printed = rasaudit(["report", &out, "--format", "markdown"]);
+    let ticket = stdout(&printed);
+    let (_, section) = ticket.split_once("\n## Exceptions\n\n").expect("the section");
+    for part in [
+        "- `mon` **used**: monitoring; owner ops, approved by alice, created 2026-01-01, expires 2026-12-31, ticket CHG-7; 2 conversations from 10.1.9.7, 10.1.9.8 to broker1, last seen 2026-05-28T",
+        "- `soon` **used, expiring**: \\<b\\>files",
+        "- `old` **unused, expired**: gone; owner =ops",
+        "; no conversation needed it\n",
+    ] {
+        assert!(section.contains(part), "{part}\n{section}");
+    }
+    // The stored result gives the same file.
+    let again = rasaudit(["report", &out, "--format", "exceptions"]);
+    assert_eq!(stdout(&again), csv);
+    // An exception covers what came after its end, but no longer allows it.
+    let expired = site.list(&[&MONITOR.replace("2026-12-31", "2026-05-27")]);
+    let (_, csv, _) = site.audit("exceptions", &["--exceptions", &expired]);
+    let counts = columns(&csv, &["status", "conversations", "conversations_expired"]);
+    assert_eq!(counts, [["used;expired", "2", "2"]]);
+}
+
+/// The report has a file with a name that users also give to their list.
+#[test]
+fn a_report_does_not_replace_the_list_of_exceptions() {
+    let site = Listed::new();
+    let list = site.list(&[MONITOR]);
+    let before = fs::read(&list).expect("the list");
+    let out = site.0.folder.path().display().to_string();
+    let run = site.0.run(&["--exceptions", &list, "--out", &out]);
+    assert_eq!(run.status.code(), Some(2));
+    assert!(stderr(&run).contains("is not part of an earlier report"), "{}", stderr(&run));
+    assert_eq!(fs::read(&list).expect("the list"), before);
+    // An earlier report is replaced.
+    let out = site.path("report").display().to_string();
+    for _ in 0..2 {
+        let run = site.0.run(&["--exceptions", &list, "--out", &out, "--quiet"]);
+        assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    }
+}
+
+#[test]
+fn files_of_a_spreadsheet_are_read() {
+    let site = Listed::new();
+    let path = site.path("excel.csv");
+    let name = path.display().to_string();
+    let write = |separator: &str, dates: &[[&str; 2]]| {
+        let header = format!("{HEADER},ticket").replace(',', separator);
+        let rows = dates.iter().enumerate().map(|(number, [created, expires])| {
+            let port = 9100 + number;
+            format!("m{number},office,broker1,tcp,{port},,ops,x,alice,{created},{expires},")
+                .replace(',', separator)
+        });
+        let empty = separator.repeat(11);
+        let rows: Vec<String> = rows.collect();
+        let text =
+            format!("\u{feff}# a note{empty}\r\n{header}\r\n{}\r\n{empty}\r\n", rows.join("\r\n"));
+        fs::write(&path, text).expect("writable");
+    };
+    let expires = || {
+        let (code, csv, err) = site.audit("exceptions", &["--exceptions", &name]);
+        assert!(code == Some(1), "{err}");
+        columns(&csv, &["created", "expires"]).concat()
+    };
+    for (separator, dates, read) in [
+        (";", &[["01.02.2026", "31.12.2026"]][..], &["2026-02-01", "2026-12-31"][..]),
+        ("\t", &[["2026-02-01", "2026-12-31"]], &["2026-02-01", "2026-12-31"]),
+        (",", &[["1/2/2026", "12/31/2026"]], &["2026-01-02", "2026-12-31"]),
+        // A later line settles an earlier one.
+        (
+            ";",
+            &[["01/02/2026", "2026-12-31"], ["03/03/2026", "31/12/2026"]],
+            &["2026-02-01", "2026-12-31", "2026-03-03", "2026-12-31"],
+        ),
+    ] {
+        write(separator, dates);
+        assert_eq!(expires(), read, "{dates:?}");
+    }
+    for (dates, message) in [
+        (
+            &[["2026-01-01", "01/02/2027"]][..],
+            ":3: expires: \"01/02/2027\" is 2027-02-01 or 2027-01-02: no other date of the file settles which",
+        ),
+        (
+            &[["31/01/2026", "12/31/2026"], ["2026-01-01", "01/02/2027"]],
+            ":4: expires: \"01/02/2027\" is 2027-02-01 or 2027-01-02: line 3 has the day first, but line 3 the month",
+        ),
+        (&[["31/02/2026", "12.31.2026"]], ":3: created: \"31/02/2026\" is not a date"),
+    ] {
+        write(";", dates);
+        let (code, _, err) = site.audit("csv", &["--exceptions", &name]);
+        assert!(code == Some(2) && err.contains(message), "{message}\n{err}");
+    }
+}
+
+#[test]
+fn an_exception_is_added_for_a_finding() {
+    let site = Listed::new();
+    let out = site.path("report").display().to_string();
+    site.0.run(&["--out", &out, "--quiet"]);
+    let findings = fs::read_to_string(site.path("report/findings.csv")).expect("the report");
+    let ids = columns(&findings, &["id", "port", "code"]);
+    let id = |port: &str| &ids.iter().find(|row| row[1] == port).expect("the finding")[0];
+    let list = site.path("list.csv");
+    let path = list.display().to_string();
+    let until = ["--expires", "2026-12-31", "--ticket", "CHG-1"];
+    // A new list gets its header. A finding of several clients gets a line for each.
+    let (code, said, err) = add(&site, id("9100"), &path, &until);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(said.ends_with(&format!(": added {0}, {0}-2\n", id("9100"))), "{said}");
+    let text = fs::read_to_string(&list).expect("the list");
+    assert!(text.contains(&format!(
+        "\n{0},10.1.9.7,broker1,tcp,9100,to-server,ops,backup; nightly,alice,2026-05-01,2026-12-31,CHG-1\n{0}-2,10.1.9.8,",
+        id("9100")
+    )), "{text}");
+    assert_eq!(add(&site, id("445"), &path, &until).0, Some(0));
+    let judged = site.judged(&path, &[]);
+    assert!(judged.len() == 3 && judged.iter().all(|row| row[2] == "exception"), "{judged:?}");
+    let is_whole = |before: &str| assert_eq!(fs::read_to_string(&list).expect("the list"), before);
+    // Nothing is written if anything is wrong.
+    let before = fs::read_to_string(&list).expect("the list");
+    let twice = ["--expires", "2026-12-31", "--id", "again"];
+    for (finding, more, message) in [
+        (id("445").as_str(), &until[..], "duplicate id"),
+        (id("445"), &twice, "permits the same until 2026-12-31"),
+        (id("445"), &["--expires", "2026-04-30", "--id", "b"], "before it was created"),
+        (id("445"), &["--expires", "2026-12-31", "--id", "#b"], "cannot be a name"),
+        (id("445"), &["--expires", "31.12.2026"], "give a date like 2027-01-31"),
+        ("f-000000000000", &until, "has no finding \"f-000000000000\""),
+    ] {
+        let (code, _, err) = add(&site, finding, &path, more);
+        assert!(code == Some(2) && err.contains(message), "{message}\n{err}");
+        is_whole(&before);
+    }
+    // The list of a spreadsheet keeps its separator, its columns and its line endings.
+    let excel = HEADER.replace(',', ";").replace("id;", "note;id;");
+    fs::write(&list, format!("\u{feff}{excel}")).expect("writable");
+    let (code, _, err) = add(&site, id("445"), &path, &until);
+    assert!(code == Some(2) && err.contains("has no column \"ticket\""), "{err}");
+    is_whole(&format!("\u{feff}{excel}"));
+    let (code, _, err) = add(&site, id("445"), &path, &until[..2]);
+    assert_eq!(code, Some(0), "{err}");
+    is_whole(&format!(
+        "\u{feff}{excel}\n;{};10.1.9.7;rdsh1;tcp;445;to-server;ops;\"backup; nightly\";alice;2026-05-01;2026-12-31\n",
+        id("445")
+    ));
+    // An exception that has ended may be renewed, and a broken list is not touched.
+    let ended = fs::read_to_string(&list).expect("the list").replace("2026-12-31", "2026-05-01");
+    fs::write(&list, ended.replace("2026-05-01;2026-05-01", "2026-01-01;2026-04-30"))
+        .expect("writable");
+    assert_eq!(add(&site, id("445"), &path, &twice).0, Some(0));
+    let broken = format!("{HEADER}\na,offce,broker1,tcp,9100,,ops,x,alice,2026-01-01,2026-12-31\n");
+    fs::write(&list, &broken).expect("writable");
+    let (code, _, err) = add(&site, id("445"), &path, &until[..2]);
+    assert!(code == Some(2) && err.contains("did you mean \"office\"?"), "{err}");
+    is_whole(&broken);
+    let left: Vec<_> = fs::read_dir(site.0.folder.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .filter(|name| name.to_string_lossy().starts_with('.'))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// An exception permits traffic, so none can be added for traffic that is missing.
+#[test]
+fn no_exception_is_added_for_what_is_missing() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let out = scratch.path().join("report").display().to_string();
+    let list = scratch.path().join("list.csv");
+    let capture = fixture("farm-faults/span.pcap").display().to_string();
+    let inventory = fixture("farm-healthy/inventory.toml").display().to_string();
+    rasaudit(["audit", &capture, "-i", &inventory, "--out", &out, "--quiet"]);
+    let add = |finding: &str, more: &[&str]| {
+        let base = ["exceptions", "add", finding, "--report", &out, "--owner", "o"];
+        let rest = ["--approved-by", "a", "--reason", "r", "--expires", "2099-12-31"];
+        let run = rasaudit(base.iter().chain(&rest).chain(more));
+        (run.status.code(), stderr(&run))
+    };
+    let path = list.display().to_string();
+    let (code, err) = add("f-4c9d16300279", &["--exceptions", &path]);
+    assert!(code == Some(2) && err.contains("cannot cover missing/refused"), "{err}");
+    assert!(!list.exists());
+    // The audit had no list, so one has to be named. The inventory is that of the audit.
+    let (code, err) = add("f-98457e43204a", &[]);
+    assert!(code == Some(2) && err.contains("name one with --exceptions"), "{err}");
+    let (code, err) = add("98457e43204a", &["--exceptions", &path]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("is valid for more than a year"), "{err}");
 }

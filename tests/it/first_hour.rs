@@ -652,7 +652,7 @@ fn a_killed_run_leaves_the_old_report_or_the_new_one() {
         run.kill().expect("it was started here");
         killed += usize::from(run.wait().expect("it ended").signal().is_some());
         assert!(is_whole(&out), "after {delay} ms: {:?}", names(&out));
-        assert_eq!(names(&out).len(), 7, "after {delay} ms");
+        assert_eq!(names(&out).len(), 8, "after {delay} ms");
     }
     assert!(killed > 0);
 }
@@ -674,7 +674,7 @@ fn files_of_others_stay_and_a_torn_report_is_refused() {
             assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
             assert!(is_whole(out));
             assert_eq!(fs::read_to_string(real.join("notes.txt")).expect("unchanged"), "mine");
-            assert_eq!(names(&real).len(), 8);
+            assert_eq!(names(&real).len(), 9);
         }
     }
     assert!(link.is_symlink());

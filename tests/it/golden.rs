@@ -35,6 +35,19 @@ fn every_fixture_gives_its_reports() {
             rasaudit([case.arguments(), vec!["--format".into(), "markdown".into()]].concat());
         let anywhere = |told: &str| told.replace(env!("CARGO_MANIFEST_DIR"), "");
         check(case.name, "ticket.md", &anywhere(&stdout(&told)));
+        if ["farm-codes", "farm-faults"].contains(&case.name) {
+            for (format, file) in [
+                ("junit", "junit.xml"),
+                ("sarif", "findings.sarif"),
+                ("exceptions", "exceptions.csv"),
+            ] {
+                let more = vec!["--format".into(), format.into()];
+                let report = stdout(&rasaudit([case.arguments(), more].concat()));
+                let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+                let report = report.replace(&version, "\"version\": \"VERSION\"");
+                check(case.name, file, &anywhere(&report));
+            }
+        }
         check(case.name, "summary.txt", &anywhere(&stdout(&rasaudit(case.arguments()))));
     }
 }

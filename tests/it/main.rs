@@ -24,6 +24,7 @@ mod draft;
 mod evidence;
 mod exceptions;
 mod first_hour;
+mod formats;
 mod golden;
 mod hostile;
 mod licences;

@@ -163,7 +163,14 @@ pub fn stderr(output: &Output) -> String {
 /// capture is split into files.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
     let mut reports = Vec::new();
-    for name in ["audit.json", "conversations.csv", "findings.csv", "hosts.csv", "matrix.csv"] {
+    for name in [
+        "audit.json",
+        "conversations.csv",
+        "exceptions.csv",
+        "findings.csv",
+        "hosts.csv",
+        "matrix.csv",
+    ] {
         let path = folder.join(name);
         let mut text =
             fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

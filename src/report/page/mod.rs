@@ -9,6 +9,7 @@
 
 mod coverage;
 mod data;
+mod exceptions;
 mod farm;
 mod graph;
 mod heat;
@@ -88,20 +89,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
                 header {
                     p.farm { (escape_control(farm_name)) }
                     h1 class=(tone_class(*tone)) { (lead) span { (rest) } }
-                    nav aria-label="Sections" {
-                        a href="#overview" { "Overview" }
-                        @if judged {
-                            a href="#map" { "Matrix map" }
-                            a href="#graph" { "Farm" }
-                        }
-                        a href="#timeline" { "Timeline" }
-                        @if judged {
-                            a href="#findings" { "Findings" }
-                            a href="#matrix" { "Matrix" }
-                            a href="#coverage" { "Coverage" }
-                        }
-                        a href="#conversations" { "Conversations" }
-                    }
+                    (navigation(result))
                     p #live hidden {}
                     p #said.skip role="status" {}
                 }
@@ -117,6 +105,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
                         (matrix::table(result, farm))
                         (coverage::table(result))
                     }
+                    (exceptions::table(result))
                     (conversations(result))
                 }
                 footer {
@@ -136,6 +125,28 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
     out.write_all(SCRIPT.as_bytes())?;
     out.write_all(b"</script>")?;
     out.write_all(end.as_bytes())
+}
+
+/// Returns the links to the sections.
+fn navigation(result: &AuditResult<'_>) -> Markup {
+    let judged = result.is_judged();
+    html! {
+        nav aria-label="Sections" {
+            a href="#overview" { "Overview" }
+            @if judged {
+                a href="#map" { "Matrix map" }
+                a href="#graph" { "Farm" }
+            }
+            a href="#timeline" { "Timeline" }
+            @if judged {
+                a href="#findings" { "Findings" }
+                a href="#matrix" { "Matrix" }
+                a href="#coverage" { "Coverage" }
+                @if !result.exceptions().is_empty() { a href="#exceptions" { "Exceptions" } }
+            }
+            a href="#conversations" { "Conversations" }
+        }
+    }
 }
 
 /// Returns the CSS class of a tone.

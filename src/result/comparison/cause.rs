@@ -550,7 +550,10 @@ fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
     seen.verdict == finding.verdict && seen.code == finding.code
 }
 
-fn exception_entry<'s>(side: &'s Side<'_>, id: &str) -> Option<&'s crate::result::ExceptionUse> {
+fn exception_entry<'s>(
+    side: &'s Side<'_>,
+    id: &str,
+) -> Option<&'s crate::result::ExceptionUse<'static>> {
     side.result.head.exceptions.as_ref()?.list.iter().find(|entry| entry.id == id)
 }
 

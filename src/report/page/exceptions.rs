@@ -1,0 +1,79 @@
+//! Lists the site's exceptions and what each let through.
+
+use maud::{Markup, html};
+
+use super::time;
+use crate::model::escape_control;
+use crate::result::{AuditResult, ExceptionUse};
+
+/// The maximum number of exceptions that are shown. `exceptions.csv` lists all of them.
+const EXCEPTIONS: usize = 1000;
+
+/// The maximum number of clients or servers that a row shows.
+const MEMBERS: usize = 10;
+
+/// Returns the section of the exceptions; nothing if there are none.
+pub(super) fn table(result: &AuditResult<'_>) -> Markup {
+    let exceptions = result.exceptions();
+    html! {
+        @if !exceptions.is_empty() {
+            section #exceptions aria-labelledby="exceptions-title" {
+                h2 #exceptions-title { "Exceptions" }
+                p {
+                    "Traffic that the matrix does not permit and that somebody has approved. An exception that ends within 30 days of the "
+                    "end of the capture is expiring."
+                }
+                div.scroll tabindex="0" role="region" aria-label="Table of exceptions" {
+                    table {
+                        thead { tr {
+                            @for label in [
+                                "Exception", "Reason", "Status", "Owner", "Approved by", "Ticket", "Created",
+                                "Expires", "Conversations", "Clients", "Servers", "Last seen",
+                            ] {
+                                th scope="col" { (label) }
+                            }
+                        } }
+                        tbody { @for exception in exceptions.iter().take(EXCEPTIONS) { (row(exception)) } }
+                    }
+                }
+                @if exceptions.len() > EXCEPTIONS {
+                    p { "and " (exceptions.len() - EXCEPTIONS) " more, in exceptions.csv" }
+                }
+            }
+        }
+    }
+}
+
+fn row(exception: &ExceptionUse<'_>) -> Markup {
+    let needs_attention = exception.status.iter().any(|word| word != "used");
+    html! {
+        tr class=(if needs_attention { "partly" } else { "" }) {
+            th scope="row" { (escape_control(&exception.id)) }
+            td { (escape_control(&exception.reason)) }
+            td { (escape_control(&exception.status.join(", "))) }
+            td { (escape_control(&exception.owner)) }
+            td { (escape_control(&exception.approved_by)) }
+            td { (escape_control(&exception.ticket)) }
+            td.time { (escape_control(&exception.created)) }
+            td.time { (escape_control(&exception.expires)) }
+            td.number {
+                (exception.conversations)
+                @if exception.conversations_expired > 0 {
+                    " (" (exception.conversations_expired) " after it expired)"
+                }
+            }
+            td { (members(&exception.clients)) }
+            td { (members(&exception.servers)) }
+            td.time { (time(exception.last_seen)) }
+        }
+    }
+}
+
+/// Returns the first members of a list, and how many more there are.
+fn members(members: &[String]) -> Markup {
+    let shown: Vec<_> = members.iter().take(MEMBERS).map(|member| escape_control(member)).collect();
+    html! {
+        (shown.join(", "))
+        @if members.len() > MEMBERS { ", and more in exceptions.csv" }
+    }
+}

@@ -1,0 +1,170 @@
+//! Describes the codes of findings, for formats that list them as rules.
+
+use crate::classify::Code;
+
+/// The description of a code.
+pub(super) struct RuleText {
+    /// What the code says, as a sentence.
+    pub short: &'static str,
+    /// What to do about such a finding.
+    pub help: &'static str,
+}
+
+const fn text(short: &'static str, help: &'static str) -> RuleText {
+    RuleText { short, help }
+}
+
+/// Returns the description of a code that a finding can have; `None` for codes that permit traffic.
+pub(super) fn rule_text(code: Code) -> Option<RuleText> {
+    permission_text(code).or_else(|| failure_text(code)).or_else(|| absence_text(code))
+}
+
+/// Describes the codes of traffic that neither the matrix nor an exception permits.
+fn permission_text(code: Code) -> Option<RuleText> {
+    Some(match code {
+        Code::ExpiredException => text(
+            "An exception would have permitted the traffic, but it has expired.",
+            "Renew the exception if the traffic is still approved; otherwise block the traffic.",
+        ),
+        Code::FeatureOff => text(
+            "The traffic needs a feature that is off in the inventory.",
+            "Set the feature to true in the inventory if it is in use; otherwise find out why the \
+             hosts use it.",
+        ),
+        Code::WrongTransport => text(
+            "The port is documented for these roles over another transport.",
+            "Find out why the client uses this transport.",
+        ),
+        Code::Reversed => text(
+            "The port is documented for these roles in the opposite direction.",
+            "Check the roles of both hosts in the inventory; otherwise find out why the \
+             connection is opened from this side.",
+        ),
+        Code::PortNotInMatrix => text(
+            "The matrix allows the roles to communicate, but not on this port.",
+            "Find out what serves the port. Block the traffic, or except it if it is approved.",
+        ),
+        Code::ExposedInternal => text(
+            "An external client contacted an internal port of a farm host.",
+            "Block the port on the firewall in front of the farm.",
+        ),
+        Code::WrongSource => text(
+            "The port is documented at the server, but for other clients.",
+            "Block the traffic on the firewall between the hosts, or correct the roles in the \
+             inventory.",
+        ),
+        Code::NoRelation => text(
+            "No row of the matrix allows the two roles to communicate.",
+            "Find out why the hosts communicate. Block the traffic, or except it if it is approved.",
+        ),
+        Code::NoRole => text(
+            "An end has no role in the inventory.",
+            "Give the host its roles in the inventory.",
+        ),
+        Code::UnknownHost => text(
+            "An end is not in the inventory.",
+            "Add the host to the inventory, or find out what it is.",
+        ),
+        _ => return None,
+    })
+}
+
+/// Describes the codes of required traffic that failed, and of contradictions between the inventory
+/// and the capture.
+fn failure_text(code: Code) -> Option<RuleText> {
+    Some(match code {
+        Code::Refused => text(
+            "The server refused traffic that the farm needs.",
+            "Check that the service runs and listens on the port.",
+        ),
+        Code::Rejected => text(
+            "A device on the path rejected traffic that the farm needs.",
+            "Allow the traffic on the device that rejected it.",
+        ),
+        Code::Challenged => text(
+            "The server answered a SYN with an ACK that does not acknowledge it.",
+            "The server still holds an older connection on these ports. Check what keeps it open.",
+        ),
+        Code::Unanswered => text(
+            "Traffic that the farm needs was not answered.",
+            "Allow the traffic on the firewalls between the hosts and on the server itself.",
+        ),
+        Code::HalfOpen => text(
+            "The server answered, but the client did not complete the handshake.",
+            "Check the path from the server back to the client.",
+        ),
+        Code::NeverAttempted => text(
+            "Traffic that the farm needs was not attempted, although the capture could have shown it.",
+            "Check that the client is configured to use the server.",
+        ),
+        Code::RoleMismatch => text(
+            "A host serves a port of a role that it does not have.",
+            "Correct the roles of the host in the inventory, or stop the service.",
+        ),
+        Code::SilentRole => text(
+            "A host showed no traffic of one of its roles.",
+            "Correct the roles of the host in the inventory, or check that its service runs.",
+        ),
+        Code::AddressConflict => text(
+            "Several hardware addresses claim one address at the same time.",
+            "Find the devices with these hardware addresses, and give each an address of its own.",
+        ),
+        Code::LoopbackOnWire => text(
+            "Loopback addresses were seen on a network.",
+            "Find the device that sends these packets.",
+        ),
+        Code::FeatureUnstated => text(
+            "Only a feature that the inventory does not mention permits the traffic.",
+            "State in the inventory whether the feature is in use.",
+        ),
+        Code::UnusedException => text(
+            "An exception matched no traffic that needs it.",
+            "Delete the exception if it is no longer needed.",
+        ),
+        _ => return None,
+    })
+}
+
+/// Describes the codes of traffic that the capture could not have shown.
+fn absence_text(code: Code) -> Option<RuleText> {
+    let (short, help) = match code {
+        Code::HostNotSeen => (
+            "Traffic could not be assessed because a host was not seen sending.",
+            "Check the span port and the addresses in the inventory.",
+        ),
+        Code::PairNotCovered => (
+            "Traffic could not be assessed because nothing shows that the capture covers the hosts.",
+            "State in the inventory which hosts the span port covers.",
+        ),
+        Code::OneSidedView => (
+            "Traffic could not be assessed because only one direction is visible.",
+            "Mirror both directions to the span port.",
+        ),
+        Code::LoopbackOnly => (
+            "Traffic could not be assessed because it stays inside a host.",
+            "Capture on the host itself to assess it.",
+        ),
+        Code::WindowTooShort => (
+            "Traffic could not be assessed because the capture is too short.",
+            "Capture for longer.",
+        ),
+        Code::CaptureFiltered => (
+            "Traffic could not be assessed because a capture filter was active.",
+            "Capture without a filter.",
+        ),
+        Code::LossTooHigh => (
+            "Traffic could not be assessed because the capture lost too many frames.",
+            "Capture with less loss.",
+        ),
+        Code::FeatureUnknown => (
+            "Traffic could not be assessed because the inventory does not mention a feature.",
+            "State in the inventory whether the feature is in use.",
+        ),
+        Code::TriggerNotSeen => (
+            "Traffic could not be assessed because what makes it necessary was not seen.",
+            "Capture while the farm is in use.",
+        ),
+        _ => return None,
+    };
+    Some(text(short, help))
+}

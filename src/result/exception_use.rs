@@ -1,0 +1,107 @@
+//! What each of the site's exceptions let through.
+
+use super::head::ExceptionList;
+use super::{AuditRun, ExceptionUse, Members, Time, plural};
+use crate::classify::{Code, Policy};
+use crate::model::{Max, Merge as _, Min, Nanos, SECOND};
+
+/// The time before the end of an exception in which reports call it expiring.
+const SOON: Nanos = 30 * 24 * 3600 * SECOND;
+
+/// Returns the exceptions, each with the conversations that it covers. `None` without a list.
+pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<ExceptionList> {
+    let exceptions = &policy.exceptions;
+    if exceptions.file.is_empty() {
+        return None;
+    }
+    let mut covered: Vec<Vec<usize>> = vec![Vec::new(); exceptions.list.len()];
+    for (number, judged) in run.outcome.judged.iter().enumerate() {
+        if let Some(exception) = judged.ruling.exception {
+            covered[exception].push(number);
+        }
+    }
+    let now = run.selection.as_of.or(run.account.last.get());
+    let list = exceptions.list.iter().zip(&covered).map(|(exception, covered)| {
+        let mut first = Min::EMPTY;
+        let mut last = Max::EMPTY;
+        for number in covered {
+            let conversation = &run.outcome.conversations.list[*number];
+            first.merge(&conversation.first);
+            last.merge(&conversation.last);
+        }
+        let is_expired =
+            |number: &&usize| run.outcome.judged[**number].ruling.code == Code::ExpiredException;
+        let [clients, servers] =
+            Members::of_conversations(policy, run.outcome, covered.iter().copied());
+        let use_word = if covered.is_empty() { "unused" } else { "used" };
+        let expiry_word = now.and_then(|now| match exception.ends {
+            ends if now >= ends => Some("expired"),
+            ends if now >= ends - SOON => Some("expiring"),
+            _ => None,
+        });
+        let any = || "*".to_owned();
+        let [from, to] = exception.written.clone();
+        ExceptionUse {
+            id: exception.id.clone(),
+            owner: exception.owner.clone(),
+            reason: exception.reason.clone(),
+            approved_by: exception.approved_by.clone(),
+            created: exception.created.to_string(),
+            expires: exception.expires.to_string(),
+            conversations: covered.len() as u64,
+            ticket: exception.ticket.clone(),
+            from,
+            to,
+            transport: exception.transport.map_or_else(any, |transport| transport.to_string()),
+            port: exception.ports.map_or_else(any, |(low, high)| {
+                if low == high { low.to_string() } else { format!("{low}-{high}") }
+            }),
+            direction: if exception.both { "both" } else { "to-server" }.to_owned(),
+            status: [Some(use_word), expiry_word].into_iter().flatten().map(Into::into).collect(),
+            conversations_expired: covered.iter().filter(is_expired).count() as u64,
+            clients: clients.words(),
+            servers: servers.words(),
+            first_seen: first.get().map(Time),
+            last_seen: last.get().map(Time),
+            line: exception.line as u64,
+        }
+    });
+    Some(ExceptionList {
+        sha256: exceptions.sha256.clone(),
+        file: exceptions.file.clone(),
+        list: list.collect(),
+    })
+}
+
+impl ExceptionUse<'_> {
+    /// Returns what the exception let through: conversations, members and the last packet.
+    pub fn use_words(&self) -> String {
+        if self.conversations == 0 {
+            return "no conversation needed it".to_owned();
+        }
+        let mut words = plural(self.conversations, "conversation");
+        if !self.clients.is_empty() {
+            words += &format!(" from {} to {}", shown(&self.clients), shown(&self.servers));
+        }
+        if self.conversations_expired > 0 {
+            words += &format!(" ({} after it had expired)", self.conversations_expired);
+        }
+        if let Some(last) = self.last_seen {
+            words += &format!(", last seen {last}");
+        }
+        words
+    }
+}
+
+/// Returns the first members of a list, and how many more there are.
+fn shown(members: &[String]) -> String {
+    const SHOWN: usize = 5;
+    if members.len() <= SHOWN {
+        return members.join(", ");
+    }
+    // The last item may itself say how many members are left out.
+    let left_out = members.last().and_then(|last| last.strip_prefix('+')?.split(' ').next());
+    let left_out: Option<usize> = left_out.and_then(|count| count.parse().ok());
+    let more = members.len() - SHOWN + left_out.map_or(0, |count| count.saturating_sub(1));
+    format!("{} and {more} more", members[..SHOWN].join(", "))
+}
