@@ -189,3 +189,71 @@ pub fn roles_on(policy: &Policy, rows: &[usize], side: fn(&Row) -> usize) -> Rol
     let roles = rows.iter().map(|row| matrix.roles[side(&matrix.rows[*row])].members);
     roles.fold(RoleSet::default(), RoleSet::with)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{BROKER_1, FARM, RDSH_1, policy};
+
+    fn claim(source: u32, to: To, rows: RowsId) -> AbsenceClaim {
+        AbsenceClaim {
+            source,
+            to,
+            rows,
+            watch_s: 60,
+            trigger: None,
+            doubts: Doubts::default(),
+            tunnelled: false,
+            is_of_absence: true,
+        }
+    }
+
+    #[test]
+    fn equal_lists_of_rows_are_stored_once() {
+        let mut claims = AbsenceClaims::default();
+        let first = claims.rows_id(&[1, 2]);
+        let second = claims.rows_id(&[2, 1]);
+        assert_ne!(first, second);
+        assert_eq!(claims.rows_id(&[1, 2]), first);
+        assert_eq!((claims.rows(first), claims.rows(second)), (&[1, 2][..], &[2, 1][..]));
+    }
+
+    #[test]
+    fn a_host_is_not_expected_to_connect_to_itself() {
+        let policy = policy(FARM);
+        let mut claims = AbsenceClaims::default();
+        let rows = claims.rows_id(&[0]);
+        let session_hosts = policy.inventory.hosts[RDSH_1].roles;
+        let list = claims.peer_list_of(&policy, session_hosts);
+        assert_eq!(claims.peer_list_of(&policy, session_hosts), list);
+        assert_ne!(claims.peer_list_of(&policy, policy.inventory.hosts[BROKER_1].roles), list);
+        let to = |source| claims.to(&claim(source, To::AnyOf(list), rows));
+        let both = [Peer::Host(RDSH_1), Peer::Host(RDSH_1 + 1)];
+        assert_eq!(to(BROKER_1 as u32), both);
+        assert_eq!(to(RDSH_1 as u32), both[1..]);
+        // A single destination is never left out.
+        assert_eq!(claims.to(&claim(3, To::Host(3), rows)), [Peer::Host(3)]);
+        assert_eq!(claims.to(&claim(3, To::Service(2), rows)), [Peer::Service(2)]);
+        assert_eq!(To::AnyOf(list).peer(), None);
+        assert_eq!(To::Service(2).peer(), Some(Peer::Service(2)));
+    }
+
+    #[test]
+    fn each_port_of_a_claim_is_shown_once() {
+        let policy = policy(FARM);
+        let at = |port: u16| {
+            let mut rows = policy.matrix.rows.iter();
+            let only = |row: &&Row| row.ports == (port..=port);
+            rows.position(|row| only(&row)).expect("a row at the port")
+        };
+        let mut claims = AbsenceClaims::default();
+        let rows = claims.rows_id(&[at(20_002), at(20_001), at(20_002)]);
+        let id = claims.add(claim(0, To::Host(1), rows), 7, None);
+        assert_eq!(claims.ports(&policy, id), "20002;20001");
+        assert_eq!((claims.group(id), claims.merged_pairs(id).is_none()), (7, true));
+        let merged = MergedPairs { pairs: 9, ..MergedPairs::default() };
+        let many = claims.add(claim(0, To::Host(1), rows), 8, Some(merged));
+        assert_eq!(claims.merged_pairs(many).map(|merged| merged.pairs), Some(9));
+        assert_eq!((claims.group(many), claims.get(id).source), (8, 0));
+    }
+}

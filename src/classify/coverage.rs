@@ -342,3 +342,158 @@ pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) ->
     }
     single_peers.into_iter().filter(|(_, count)| *count >= 2).map(|(host, _)| host).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{
+        BROKER, BROKER_1, DC, DC_1, FARM, GW, GW_1, Packets, RDSH, RDSH_1, STRANGER, policy, view,
+    };
+    use crate::flow::UndecodedFrames;
+    use crate::model::SkipReason;
+
+    const OF_GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const UNKNOWN: Mac = Mac([2, 0, 0, 0, 0, 9]);
+
+    #[test]
+    fn how_a_host_was_seen_depends_on_both_directions() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.ping(0, GW, BROKER);
+        packets.send(1, Transport::UDP, (DC, 50_000), (STRANGER, 4444));
+        packets.send(2, Transport::UDP, (STRANGER, 50_000), (RDSH, 4444));
+        packets.claim(3, "10.1.0.31", OF_GATEWAY, 0);
+        let conversations = packets.conversations(&policy);
+        let reports = host_reports(&policy, &conversations, &view(60));
+        let seen: Vec<Coverage> = reports.iter().map(|report| report.coverage).collect();
+        let expected = [
+            Coverage::Full,
+            Coverage::SentOnly,
+            Coverage::NotSeen,
+            Coverage::Full,
+            Coverage::TargetOnly,
+            Coverage::BroadcastOnly,
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn activity_outside_the_capture_does_not_count() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.ping(0, GW, BROKER);
+        packets.ping(500, GW, BROKER);
+        let conversations = packets.conversations(&policy);
+        let length = |watched_s| {
+            let reports = host_reports(&policy, &conversations, &view(watched_s));
+            reports[GW_1].presence.unicast_in.length().map(|length| length / 1_000_000_000)
+        };
+        assert_eq!((length(600), length(60)), (Some(500), Some(60)));
+    }
+
+    #[test]
+    fn two_peers_without_another_partner_show_the_switch_port_of_a_host() {
+        let policy = policy(FARM);
+        let watched = |pairs: &[(&str, &str)]| {
+            let mut packets = Packets::default();
+            for (client, server) in pairs {
+                packets.ping(0, client, server);
+            }
+            let (conversations, judged) = packets.judged(&policy);
+            let mut hosts: Vec<_> = watched_hosts(&conversations, &judged).into_iter().collect();
+            hosts.sort_unstable();
+            hosts
+        };
+        assert_eq!(watched(&[(STRANGER, BROKER), (GW, BROKER)]), [BROKER_1]);
+        assert_eq!(watched(&[(STRANGER, BROKER)]), [0usize; 0]);
+        // The gateway has another partner, so it may be the one whose port is mirrored.
+        let elsewhere = [(STRANGER, BROKER), (GW, BROKER), (GW, DC)];
+        assert_eq!(watched(&elsewhere), [0usize; 0]);
+        // Both directions of one pair are one peer.
+        assert_eq!(watched(&[(GW, BROKER), (BROKER, GW)]), [0usize; 0]);
+    }
+
+    #[test]
+    fn what_is_encrypted_or_in_a_tunnel_hides_the_traffic_of_its_ends() {
+        let policy = policy(FARM);
+        let between = |transport, port, no_decap, others: &[usize]| {
+            let mut packets = Packets::default();
+            packets.send(0, transport, (GW, port), (BROKER, port));
+            let conversations = packets.conversations(&policy);
+            let view = CaptureConditions { no_decap, ..view(60) };
+            let pairs = unreadable_pairs(&policy, &conversations, &view);
+            assert_eq!(
+                pairs.listed_peers(GW_1).next(),
+                pairs.between(GW_1, &[BROKER_1]).map(|_| BROKER_1)
+            );
+            assert!(!pairs.has_unlisted_peer(GW_1));
+            pairs.between(GW_1, others).map(str::to_owned)
+        };
+        let esp = between(Transport(50), 0, false, &[BROKER_1]).expect("it is encrypted");
+        assert!(esp.contains("IP protocol 50"), "{esp}");
+        assert_eq!(between(Transport(50), 0, false, &[DC_1]), None);
+        assert!(between(Transport::UDP, 4500, false, &[BROKER_1]).is_some());
+        // The port belongs to UDP, and GRE is read unless this is turned off.
+        assert_eq!(between(Transport::TCP, 4500, false, &[BROKER_1]), None);
+        assert_eq!(between(Transport(47), 0, false, &[BROKER_1]), None);
+        assert!(between(Transport(47), 0, true, &[BROKER_1]).is_some());
+        assert!(between(Transport::UDP, 4789, true, &[BROKER_1]).is_some());
+        assert_eq!(between(Transport::UDP, 4789, false, &[BROKER_1]), None);
+    }
+
+    #[test]
+    fn an_unlisted_end_may_be_another_address_of_any_host() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.send(0, Transport(50), (GW, 0), (STRANGER, 0));
+        packets.send(0, Transport(50), (STRANGER, 0), (GW, 0));
+        let pairs = unreadable_pairs(&policy, &packets.conversations(&policy), &view(60));
+        assert!(pairs.has_unlisted_peer(GW_1) && !pairs.has_unlisted_peer(BROKER_1));
+        assert!(pairs.between(GW_1, &[BROKER_1]).is_some());
+        assert!(pairs.between(BROKER_1, &[GW_1]).is_some());
+        assert!(pairs.between(BROKER_1, &[DC_1]).is_none());
+        // In an undeclared tunnel, anybody could have forged it.
+        packets.tunnel(0);
+        let pairs = unreadable_pairs(&policy, &packets.conversations(&policy), &view(60));
+        assert!(pairs.between(GW_1, &[BROKER_1]).is_none());
+    }
+
+    #[test]
+    fn an_undecoded_frame_belongs_to_the_hosts_of_its_hardware_addresses() {
+        let policy = policy(FARM);
+        let undecoded = |from: Mac, to: Mac| {
+            let mut packets = Packets::default();
+            packets.send(0, Transport::ICMP, (GW, 8), (BROKER, 0));
+            packets.sent_by(0, OF_GATEWAY);
+            let why = UndecodedReason::skipped(SkipReason::EncryptedLink);
+            packets.undecoded(UndecodedFrames { from, to, why });
+            let conversations = packets.conversations(&policy);
+            let reports = host_reports(&policy, &conversations, &view(60));
+            let found = undecoded_by_host(&policy, &conversations, &reports);
+            [GW_1, RDSH_1].map(|host| found.of([host]).is_some())
+        };
+        assert_eq!(undecoded(OF_GATEWAY, Mac::BROADCAST), [true, false]);
+        assert_eq!(undecoded(OF_GATEWAY, OF_GATEWAY), [true, false]);
+        assert_eq!(undecoded(UNKNOWN, Mac::BROADCAST), [true, true]);
+        assert_eq!(undecoded(OF_GATEWAY, UNKNOWN), [true, true]);
+    }
+
+    #[test]
+    fn unlisted_addresses_are_remembered_by_what_they_served_and_used() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), ("203.0.113.9", 4444));
+        packets.connect(1, (GW, 50_001), (STRANGER, 4444));
+        packets.refuse(2, (GW, 50_002), (STRANGER, 4445));
+        packets.connect(3, (STRANGER, 50_000), (BROKER, 4446));
+        packets.connect(4, (DC, 50_000), (BROKER, 4447));
+        let (conversations, judged) = packets.judged(&policy);
+        let unlisted = unlisted_services(&conversations, &judged);
+        let service = (Transport::TCP, 4444);
+        let lowest = STRANGER.parse::<IpAddr>().expect("an address");
+        assert_eq!(unlisted.servers.get(&service), Some(&lowest));
+        assert_eq!(unlisted.servers.len(), 1, "a refusal shows no service");
+        let clients = unlisted.clients.get(&BROKER_1);
+        assert_eq!(clients, Some(&vec![(Transport::TCP, 4446, lowest)]));
+    }
+}

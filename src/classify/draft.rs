@@ -949,3 +949,117 @@ impl<'a> Drafter<'a> {
         features
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{BROKER, GW, Packets, RDSH, STRANGER, ip, policy};
+
+    const NOBODY: &str = "[farm]\nmatrix = \"ras-19\"\n";
+
+    fn draft(packets: &Packets) -> Draft {
+        let policy = policy(NOBODY);
+        let internal = Given::usual_internal();
+        let given = Given { internal, listed: None };
+        Draft::of(&policy.matrix, &packets.conversations(&policy), &given)
+    }
+
+    fn host<'d>(draft: &'d Draft, address: &str) -> Option<&'d DraftHost> {
+        draft.hosts.iter().find(|host| host.addresses.contains(&ip(address)))
+    }
+
+    fn mac(last: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn a_host_has_the_services_that_were_reached() {
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (BROKER, 20_002));
+        packets.connect(1, ("10.1.0.2", 50_000), (BROKER, 20_002));
+        packets.refuse(2, (GW, 50_001), (BROKER, 4444));
+        let draft = draft(&packets);
+        let broker = host(&draft, BROKER).expect("the broker");
+        assert_eq!(broker.serves, BTreeMap::from([((Transport::TCP, 20_002), 2)]));
+        let matrix = policy(NOBODY).matrix;
+        let roles = broker.roles.iter().map(|guess| matrix.roles[guess.role].slug.as_str());
+        assert_eq!(roles.collect::<Vec<_>>(), ["broker"]);
+        assert!(!broker.roles[0].evidence.is_empty());
+        assert!(host(&draft, GW).expect("the gateway").serves.is_empty());
+    }
+
+    #[test]
+    fn two_addresses_of_one_hardware_address_are_one_host_only_if_one_is_ipv4() {
+        let joined = |second: &str, macs: [u8; 2]| {
+            let mut packets = Packets::default();
+            for (address, last) in [RDSH, second].into_iter().zip(macs) {
+                let first = packets.len();
+                let peer = if address.contains(':') { "fd00::99" } else { BROKER };
+                packets.send(0, Transport::UDP, (address, 50_000), (peer, 4444));
+                packets.sent_by(first, mac(last));
+            }
+            host(&draft(&packets), RDSH).expect("the host").addresses.len()
+        };
+        assert_eq!(joined("fd00::30", [1, 1]), 2);
+        assert_eq!(joined("fd00::30", [1, 2]), 1);
+        // A router forwards the packets of many hosts.
+        assert_eq!(joined("10.1.0.31", [1, 1]), 1);
+        assert!(is_own(&mac(1)) && !is_own(&Mac([0, 0, 0x5e, 0, 1, 1])));
+        assert!(!is_own(&Mac([0, 0, 0x5e, 0, 2, 1])) && is_own(&Mac([0, 0, 0x5e, 0, 3, 1])));
+    }
+
+    #[test]
+    fn what_is_outside_is_no_host_of_the_farm() {
+        let mut packets = Packets::default();
+        packets.connect(0, (BROKER, 50_000), (STRANGER, 443));
+        packets.connect(1, ("203.0.113.5", 50_000), (GW, 443));
+        packets.refuse(2, (BROKER, 50_001), ("203.0.113.6", 443));
+        let draft = draft(&packets);
+        assert!(host(&draft, STRANGER).is_none());
+        let outside: Vec<_> = draft.outside.iter().map(|server| server.address).collect();
+        assert_eq!(outside, [ip(STRANGER)]);
+        assert_eq!(draft.outside[0].uses.len(), 1);
+        assert!(draft.outside[0].uses[0].starts_with("TCP 443 from "));
+        assert_eq!(draft.from_outside, 1);
+    }
+
+    #[test]
+    fn two_clients_make_a_network_and_one_does_not() {
+        let networks = |clients: &[&str], serves: bool| {
+            let mut packets = Packets::default();
+            // The work of the gateway shows its role, and this role shows what its clients are.
+            packets.connect(0, (RDSH, 50_000), (BROKER, 20_003));
+            packets.connect(0, (BROKER, 50_000), (RDSH, 30_004));
+            packets.connect(0, (GW, 50_000), (BROKER, 20_002));
+            packets.connect(0, (GW, 50_001), (RDSH, 3389));
+            for client in clients {
+                packets.connect(1, (client, 50_000), (GW, 80));
+            }
+            if serves {
+                packets.connect(2, (GW, 50_009), (clients[0], 4444));
+            }
+            let draft = draft(&packets);
+            let networks = draft.networks.iter().map(|network| network.cidr.to_string());
+            networks.collect::<Vec<_>>()
+        };
+        assert_eq!(networks(&["10.9.0.5", "10.9.0.6"], false), ["10.9.0.0/24"]);
+        assert_eq!(networks(&["10.9.0.5"], false), [""; 0]);
+        assert_eq!(networks(&["10.9.0.5", "10.9.1.6"], false), [""; 0]);
+        // Only one of them is left if the other one serves something.
+        assert_eq!(networks(&["10.9.0.5", "10.9.0.6"], true), [""; 0]);
+    }
+
+    #[test]
+    fn only_an_address_of_one_internal_host_is_inside() {
+        let policy = Policy::new(
+            policy(NOBODY).matrix,
+            Inventory { internal: Given::usual_internal(), ..Inventory::default() },
+        );
+        let inside = |text: &str| is_inside(&policy, ip(text));
+        assert!(inside("10.1.0.1") && inside("192.168.0.1") && inside("fd00::1"));
+        for other in ["224.0.0.1", "127.0.0.1", "0.0.0.0", "169.254.0.1", "fe80::1", "8.8.8.8"] {
+            assert!(!inside(other), "{other}");
+        }
+        assert!(!inside("255.255.255.255") && !inside("::1") && !inside("ff02::1"));
+    }
+}

@@ -170,3 +170,74 @@ impl EndId {
         Self(bits)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{BROKER_1, FARM, GW_1, ip, policy};
+
+    #[test]
+    fn many_clients_are_shown_as_the_network_around_them() {
+        assert_eq!(prefix_of(ip("198.51.100.77")).to_string(), "198.51.100.0/24");
+        assert_eq!(prefix_of(ip("2001:db8:1:2:3::4")).to_string(), "2001:db8:1:2::/64");
+        let policy = policy(FARM);
+        assert_eq!(NetworkGroup::of(&policy, ip("10.9.0.7")), NetworkGroup::Listed(0));
+        assert_eq!(NetworkGroup::of(&policy, ip("10.9.1.7")).name(&policy), "10.9.1.0/24");
+        assert_eq!(NetworkGroup::Listed(0).name(&policy), "office");
+        assert_eq!(NetworkGroup::Flood.name(&policy), "*");
+    }
+
+    #[test]
+    fn the_identity_of_an_end_does_not_depend_on_its_place_in_the_inventory() {
+        let policy = policy(FARM);
+        let broker = policy.inventory.hosts[BROKER_1].roles;
+        let cases = [
+            (EndKey::Host(BROKER_1 as u32), "broker1"),
+            (EndKey::Network(0, RoleSet::default()), "office\u{1f}"),
+            (EndKey::Network(0, broker), "office\u{1f}broker"),
+            (EndKey::Address(ip("192.0.2.1")), "192.0.2.1"),
+            (EndKey::Roles(broker), "any broker"),
+            (EndKey::Words("dc1".into()), "any dc1"),
+            (EndKey::Many(NetworkGroup::Listed(0)), "office *"),
+            (EndKey::Everybody, "*"),
+        ];
+        for (key, text) in cases {
+            assert_eq!(key.identity(&policy), text);
+        }
+    }
+
+    #[test]
+    fn an_end_has_one_id_and_all_addresses_of_a_host_are_one_end() {
+        let policy = policy(FARM);
+        let mut ends = EndInterner::default();
+        let of = |text: &str, ends: &mut EndInterner| {
+            let address = ip(text);
+            ends.id_of(&policy.party(address, []), address)
+        };
+        let broker = of("10.1.0.10", &mut ends);
+        assert_eq!(ends.id(EndKey::Host(BROKER_1 as u32)), broker);
+        assert_eq!(of("10.1.0.10", &mut ends), broker);
+        assert_ne!(of("10.1.0.20", &mut ends), broker);
+        // Clients of a listed network are one end, and strangers are one each.
+        assert_eq!(of("10.9.0.5", &mut ends), of("10.9.0.6", &mut ends));
+        assert_ne!(of("198.51.100.1", &mut ends), of("198.51.100.2", &mut ends));
+        assert_eq!(EndId::of_bits(broker.bits()), broker);
+        assert_eq!(ends.get(broker), &EndKey::Host(BROKER_1 as u32));
+    }
+
+    #[test]
+    fn ranks_follow_the_identities_and_equal_texts_share_one() {
+        let policy = policy(FARM);
+        let mut ends = EndInterner::default();
+        let keys = [
+            EndKey::Words("broker".into()),
+            EndKey::Host(GW_1 as u32),
+            EndKey::Roles(policy.inventory.hosts[BROKER_1].roles),
+            EndKey::Everybody,
+        ];
+        let ids = keys.map(|key| ends.id(key));
+        let ranks = ends.ranks(&policy);
+        // "*", "any broker" twice, "gw1".
+        assert_eq!(ids.map(|id| EndInterner::rank(&ranks, id)), [1, 2, 1, 0]);
+    }
+}

@@ -594,3 +594,50 @@ impl PeerSummary {
         summary
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::absence_claims::AbsenceClaims;
+
+    fn claim(source: u32) -> AbsenceClaim {
+        AbsenceClaim {
+            source,
+            to: To::Host(0),
+            rows: AbsenceClaims::default().rows_id(&[0]),
+            watch_s: 60,
+            trigger: None,
+            doubts: Doubts::default(),
+            tunnelled: false,
+            is_of_absence: true,
+        }
+    }
+
+    /// Returns the outcome of a check as its code and the source of its claim.
+    fn outcome(check: AbsenceCheck) -> (bool, Option<(Code, u32)>) {
+        let is_fine = matches!(check, AbsenceCheck::Fine);
+        (is_fine, check.claim().map(|(code, claim)| (code, claim.source)))
+    }
+
+    #[test]
+    fn a_pair_lacks_traffic_only_if_both_directions_do() {
+        let fine = AbsenceCheck::Fine;
+        let failed = AbsenceCheck::Failed;
+        let missing = |source| AbsenceCheck::Missing(claim(source));
+        let unknown = |source| AbsenceCheck::Unknown(Code::HostNotSeen, claim(source));
+        for other in [fine, failed, missing(1), unknown(1)] {
+            assert_eq!(outcome(fine.or(other)), (true, None));
+            assert_eq!(outcome(other.or(fine)), (true, None));
+        }
+        for other in [failed, missing(1), unknown(1)] {
+            assert_eq!(outcome(failed.or(other)), (false, None));
+            assert_eq!(outcome(other.or(failed)), (false, None));
+        }
+        // If one direction could not have been seen, nothing is known about the pair.
+        let of_unknown = (false, Some((Code::HostNotSeen, 1)));
+        assert_eq!(outcome(missing(2).or(unknown(1))), of_unknown);
+        assert_eq!(outcome(unknown(1).or(missing(2))), of_unknown);
+        let both = (false, Some((Code::NeverAttempted, 2)));
+        assert_eq!(outcome(missing(1).or(missing(2))), both);
+    }
+}

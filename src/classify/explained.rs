@@ -256,3 +256,93 @@ fn is_explained(judge: &Judge<'_>, outcome: &Judgement, finding: &Finding, cause
             )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{
+        BROKER, DC, FARM, GW, Packets, STRANGER, ends_of, policy, view, with_code,
+    };
+
+    const UNLISTED: &str = "10.1.0.99";
+
+    /// Returns the findings about unlisted addresses that may be a listed host.
+    fn look_alikes(packets: &Packets) -> Vec<[String; 2]> {
+        let policy = policy(FARM);
+        let judgement = packets.judge(&policy, &view(60));
+        let found = with_code(&judgement, Code::RoleMismatch);
+        found.iter().map(|finding| ends_of(&policy, &judgement, finding)).collect()
+    }
+
+    #[test]
+    fn an_address_that_does_the_work_of_an_unseen_host_may_be_that_host() {
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (UNLISTED, 20_002));
+        let address = || [UNLISTED.to_owned(), UNLISTED.to_owned()];
+        assert_eq!(look_alikes(&packets), [address()]);
+        // If the broker is seen, the address is something else.
+        packets.ping(1, GW, BROKER);
+        assert_eq!(look_alikes(&packets), Vec::<[String; 2]>::new());
+    }
+
+    #[test]
+    fn not_every_server_looks_like_a_listed_host() {
+        let found = |client: &str, server: &str, port: u16| {
+            let mut packets = Packets::default();
+            packets.connect(0, (client, 50_000), (server, port));
+            look_alikes(&packets).len()
+        };
+        assert_eq!(found(GW, UNLISTED, 20_002), 1);
+        assert_eq!(found(STRANGER, UNLISTED, 20_002), 0, "an unlisted client");
+        assert_eq!(found(GW, STRANGER, 20_002), 0, "an address outside the site");
+        assert_eq!(found(DC, UNLISTED, 20_002), 0, "a client that no row lets in");
+        assert_eq!(found(GW, UNLISTED, 389), 0, "a port of other software");
+        let mut refused = Packets::default();
+        refused.refuse(0, (GW, 50_000), (UNLISTED, 20_002));
+        assert!(look_alikes(&refused).is_empty(), "nothing answers");
+    }
+
+    #[test]
+    fn a_look_alike_explains_what_its_missing_role_causes() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (UNLISTED, 20_002));
+        packets.connect(1, (GW, 50_001), (UNLISTED, 4444));
+        let judgement = packets.judge(&policy, &view(60));
+        let cause = judgement.findings().iter().position(|f| f.code() == Code::RoleMismatch);
+        let explained = |port: u16| {
+            let mut all = judgement.findings().iter();
+            let of_port = |f: &&Finding| f.key.about == About::Port(port);
+            all.find(of_port).expect("a finding about the port").explained_by()
+        };
+        assert!(cause.is_some());
+        assert_eq!(explained(20_002), cause);
+        // Even a broker would not be expected there.
+        assert_eq!(explained(4444), None);
+    }
+
+    #[test]
+    fn ten_servers_that_one_client_tried_in_vain_are_a_scan_and_nine_are_not() {
+        let explained = |servers: usize, ports: u16| {
+            let farm = (0..servers).fold(FARM.to_owned(), |farm, host| {
+                farm + &format!(
+                    "[[host]]\nname = \"more{host}\"\naddresses = [\"10.2.0.{host}\"]\nroles = [\"rdsh-agent\"]\n"
+                )
+            });
+            let policy = policy(&farm);
+            let mut packets = Packets::default();
+            for host in 0..servers {
+                let port = 4000 + host as u16 % ports;
+                packets.refuse(0, (DC, 50_000), (&format!("10.2.0.{host}"), port));
+            }
+            let judgement = packets.judge(&policy, &view(60));
+            let tried = with_code(&judgement, Code::NoRelation);
+            assert_eq!(tried.len(), servers);
+            tried.iter().filter(|finding| finding.explained_by().is_some()).count()
+        };
+        assert_eq!(explained(TARGETS, 1), TARGETS - 1);
+        assert_eq!(explained(TARGETS - 1, 1), 0);
+        // Different ports are not one scan.
+        assert_eq!(explained(TARGETS, 2), 0);
+    }
+}

@@ -309,3 +309,158 @@ pub(super) fn with_ports<'p>(policy: &'p Policy, rows: &[usize]) -> Vec<&'p Row>
 fn covers(rows: &[&Row], transport: Transport, port: u16) -> bool {
     rows.iter().any(|row| row.transport == transport && row.ports.contains(&port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::coverage::host_reports;
+    use crate::classify::sample::{
+        BROKER, BROKER_1, DC, DC_1, FARM, GW, GW_1, Packets, RDSH, RDSH_1, policy, view,
+    };
+
+    /// Runs a check on a judged capture.
+    fn with<T>(
+        farm: &str,
+        packets: &Packets,
+        view: &CaptureConditions,
+        check: impl FnOnce(JudgedCapture<'_>) -> T,
+    ) -> T {
+        let policy = policy(farm);
+        let (conversations, judged) = packets.judged(&policy);
+        let hosts = host_reports(&policy, &conversations, view);
+        let facts = CaptureFacts::of(&policy, &conversations, &judged, &hosts, view, 1);
+        check(JudgedCapture {
+            policy: &policy,
+            conversations: &conversations,
+            hosts: &hosts,
+            facts: &facts,
+        })
+    }
+
+    /// Returns the packets with which the gateway and the broker are seen for 100 seconds.
+    fn pings() -> Packets {
+        let mut packets = Packets::default();
+        packets.ping(0, GW, BROKER);
+        packets.ping(100, GW, BROKER);
+        packets
+    }
+
+    #[test]
+    fn a_host_may_be_there_for_a_little_less_than_the_watch_time() {
+        with(FARM, &pings(), &view(120), |seen| {
+            assert!(seen.was_there_for(Peer::Host(GW_1), 100 + SLACK_S as u64));
+            assert!(!seen.was_there_for(Peer::Host(GW_1), 101 + SLACK_S as u64));
+            assert!(seen.is_sending(Peer::Host(BROKER_1)) && !seen.is_sending(Peer::Host(DC_1)));
+            assert!(!seen.is_sending(Peer::Other("192.0.2.1".parse().expect("an address"))));
+            assert!(!seen.was_there_for(Peer::Host(DC_1), 100));
+        });
+    }
+
+    #[test]
+    fn coverage_is_what_the_inventory_states_or_what_traffic_shows() {
+        let to = [Peer::Host(BROKER_1), Peer::Host(DC_1)];
+        let with_capture = |words: &str| FARM.replace("covers = \"all\"", words);
+        with(FARM, &pings(), &view(120), |seen| {
+            assert_eq!((seen.watches(DC_1), seen.covers(RDSH_1, &to)), (Some(true), Some(true)));
+        });
+        let some = with_capture("covers = [\"broker1\", \"dc1\"]");
+        with(&some, &pings(), &view(120), |seen| {
+            assert_eq!((seen.watches(BROKER_1), seen.watches(RDSH_1)), (Some(true), None));
+            // Both ends of the pairs are enough, from either side.
+            assert_eq!(seen.covers(BROKER_1, &[Peer::Host(RDSH_1)]), Some(true));
+            assert_eq!(seen.covers(RDSH_1, &to), Some(true));
+            assert_eq!(seen.covers(RDSH_1, &[Peer::Host(BROKER_1), Peer::Host(GW_1)]), None);
+            assert_eq!(seen.covers(RDSH_1, &[Peer::Service(0)]), None);
+        });
+        let nothing = FARM.replace("[capture]\ncovers = \"all\"\n", "");
+        let mut packets = pings();
+        packets.ping(1, DC, BROKER);
+        with(&nothing, &packets, &view(120), |seen| {
+            assert_eq!((seen.watches(BROKER_1), seen.watches(GW_1)), (Some(false), None));
+            assert_eq!(seen.covers(RDSH_1, &[Peer::Host(BROKER_1)]), Some(false));
+        });
+    }
+
+    #[test]
+    fn a_damaged_input_may_contain_anything() {
+        with(FARM, &pings(), &view(120), |seen| {
+            assert_eq!(seen.unread_between(GW_1, &[BROKER_1]), None);
+            assert_eq!(seen.silence_of(Code::Unanswered, &[GW_1]), []);
+        });
+        let damaged = CaptureConditions { damaged: true, ..view(120) };
+        with(FARM, &pings(), &damaged, |seen| {
+            assert!(
+                seen.unread_between(GW_1, &[BROKER_1]).is_some_and(|words| words.contains("input"))
+            );
+            let doubts = seen.silence_of(Code::Unanswered, &[GW_1, BROKER_1]);
+            assert_eq!(doubts.iter().map(|(doubt, _)| *doubt).collect::<Vec<_>>(), [Doubt::Unread]);
+            // A refusal was seen, whatever is missing.
+            assert_eq!(seen.silence_of(Code::Refused, &[GW_1, BROKER_1]), []);
+        });
+        let one_sided = CaptureConditions { one_sided: 0.1, ..view(120) };
+        with(FARM, &pings(), &one_sided, |seen| {
+            assert_eq!(seen.silence_of(Code::HalfOpen, &[GW_1]), [(Doubt::Coverage, None)]);
+        });
+    }
+
+    #[test]
+    fn only_an_answer_to_the_last_attempts_shows_that_a_service_works() {
+        let outcome = |fill: fn(&mut Packets)| {
+            let mut packets = pings();
+            fill(&mut packets);
+            with(FARM, &packets, &view(120), |seen| {
+                let mut list = seen.conversations.list.iter();
+                let c = list.find(|c| c.subject.port == 30_004).expect("a conversation");
+                (seen.failing(c), seen.has_worked(c))
+            })
+        };
+        let works = (None, true);
+        let refused = (Some(Code::Refused), false);
+        assert_eq!(outcome(|p| p.connect(10, (BROKER, 50_000), (RDSH, 30_004))), works);
+        assert_eq!(outcome(|p| p.refuse(10, (BROKER, 50_000), (RDSH, 30_004))), refused);
+        let stopped = outcome(|packets| {
+            packets.connect(10, (BROKER, 50_000), (RDSH, 30_004));
+            packets.refuse(20, (BROKER, 50_001), (RDSH, 30_004));
+        });
+        assert_eq!(stopped, refused);
+        let recovered = outcome(|packets| {
+            packets.refuse(10, (BROKER, 50_000), (RDSH, 30_004));
+            packets.connect(20, (BROKER, 50_001), (RDSH, 30_004));
+        });
+        assert_eq!(recovered, works);
+        // In an undeclared tunnel, an answer proves nothing.
+        let forged = outcome(|packets| {
+            let first = packets.len();
+            packets.connect(10, (BROKER, 50_000), (RDSH, 30_004));
+            packets.tunnel(first);
+        });
+        assert_eq!(forged, (None, false));
+    }
+
+    #[test]
+    fn how_a_host_was_seen_is_described_in_words() {
+        let mut packets = pings();
+        packets.send(5, Transport::UDP, (GW, 50_000), (DC, 4444));
+        with(FARM, &packets, &view(120), |seen| {
+            let words = |host| seen.describe_activity(Peer::Host(host)).expect("a host");
+            assert_eq!(words(GW_1), "gw1 sent 3 unicast packets within 100 s and received 2");
+            let received = "dc1 received 1 packets and was not seen sending unicast packets";
+            assert_eq!(words(DC_1), received);
+            assert_eq!(words(RDSH_1), "rdsh1 was not seen");
+            assert_eq!(seen.describe_activity(Peer::Service(0)), None);
+            assert_eq!(seen.clock_words(), None);
+        });
+    }
+
+    #[test]
+    fn a_network_plays_the_roles_that_the_inventory_gives_it() {
+        with(FARM, &pings(), &view(120), |seen| {
+            let role = |slug: &str| {
+                let mut roles = seen.policy.matrix.roles.iter();
+                roles.position(|role| role.slug == slug).expect("a role")
+            };
+            assert!(seen.is_played_by_network(role("parallels-client")));
+            assert!(!seen.is_played_by_network(role("broker")));
+        });
+    }
+}

@@ -172,3 +172,138 @@ impl Assessor<'_> {
         finding.with_members(list, &self.book.borrow().pool, attempts.members)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::Judgement;
+    use crate::classify::sample::{
+        BROKER, DC, FARM, GW, Packets, RDSH, RDSH_2, policy, view, with_code,
+    };
+
+    /// Returns a capture in which the hosts are seen sending until its end.
+    fn packets() -> Packets {
+        let mut packets = Packets::default();
+        for second in [0, 60, 120] {
+            for host in [GW, DC, RDSH, RDSH_2] {
+                packets.ping(second, BROKER, host);
+            }
+        }
+        packets
+    }
+
+    fn judge(packets: &Packets) -> Judgement {
+        packets.judge(&policy(FARM), &view(120))
+    }
+
+    #[test]
+    fn a_documented_attempt_that_was_refused_is_missing_and_one_that_worked_is_not() {
+        let mut worked = packets();
+        worked.connect(10, (BROKER, 50_000), (RDSH, 30_004));
+        assert!(with_code(&judge(&worked), Code::Refused).is_empty());
+        let mut refused = packets();
+        refused.refuse(10, (BROKER, 50_000), (RDSH, 30_004));
+        let judgement = judge(&refused);
+        let found = with_code(&judgement, Code::Refused);
+        assert_eq!((found.len(), found[0].certain()), (1, true));
+        let missing = judgement.rows.iter().filter(|row| row.status == Status::Missing);
+        let sources: Vec<_> = missing.flat_map(|row| &row.source_hosts_missing).collect();
+        assert_eq!(sources, ["broker1"]);
+        // What nothing documents is no traffic of the farm that failed.
+        let mut other = packets();
+        other.refuse(10, (BROKER, 50_000), (RDSH, 4444));
+        assert!(with_code(&judge(&other), Code::Refused).is_empty());
+    }
+
+    #[test]
+    fn only_the_last_state_of_a_service_counts() {
+        let mut recovered = packets();
+        recovered.refuse(10, (BROKER, 50_000), (RDSH, 30_004));
+        recovered.connect(20, (BROKER, 50_001), (RDSH, 30_004));
+        assert!(with_code(&judge(&recovered), Code::Refused).is_empty());
+        let mut stopped = packets();
+        stopped.connect(10, (BROKER, 50_000), (RDSH, 30_004));
+        stopped.refuse(20, (BROKER, 50_001), (RDSH, 30_004));
+        assert_eq!(with_code(&judge(&stopped), Code::Refused).len(), 1);
+    }
+
+    #[test]
+    fn a_failure_weighs_less_if_the_client_reached_another_server() {
+        let severity = |other_way: bool| {
+            let mut packets = packets();
+            packets.refuse(10, (BROKER, 50_000), (RDSH, 30_004));
+            if other_way {
+                packets.connect(20, (BROKER, 50_001), (RDSH_2, 30_004));
+            }
+            let policy = policy(FARM);
+            let judgement = packets.judge(&policy, &view(120));
+            let found = with_code(&judgement, Code::Refused);
+            assert_eq!(found.len(), 1);
+            let rows = judgement.rows.iter().zip(&policy.matrix.rows);
+            let mut missing = rows.filter(|(report, _)| report.status == Status::Missing);
+            let every = |row: &crate::policy::Row| row.quantifier == Quantifier::EveryPair;
+            assert!(
+                !missing.any(|(_, row)| every(row)),
+                "the row needs no connection of each pair"
+            );
+            found[0].severity
+        };
+        assert!(severity(true) < severity(false));
+    }
+
+    #[test]
+    fn silence_is_doubted_if_a_single_answer_may_have_been_lost() {
+        let found = |attempts: i64| {
+            let mut packets = packets();
+            for attempt in 0..attempts {
+                packets.syn(10 + 2 * attempt, (BROKER, 50_000), (RDSH, 30_004));
+            }
+            let found = with_code(&judge(&packets), Code::Unanswered);
+            assert_eq!(found.len(), 1);
+            found[0].doubts.iter().collect::<Vec<_>>()
+        };
+        assert_eq!(found(1), [Doubt::Loss]);
+        assert_eq!(found(4), []);
+    }
+
+    #[test]
+    fn an_error_about_datagrams_may_come_from_anybody() {
+        let found = |transport: Transport| {
+            let mut packets = packets();
+            match transport {
+                Transport::TCP => packets.syn(10, (BROKER, 50_000), (RDSH, 30_004)),
+                _ => packets.send(10, transport, (BROKER, 50_000), (RDSH, 30_004)),
+            }
+            packets.error(11, "10.1.0.254", transport, (BROKER, 50_000), (RDSH, 30_004));
+            let found = with_code(&judge(&packets), Code::Rejected);
+            assert_eq!(found.len(), 1, "{transport}");
+            found[0].doubts.iter().any(|doubt| doubt == Doubt::Quoted)
+        };
+        assert!(found(Transport::UDP));
+        assert!(!found(Transport::TCP));
+    }
+
+    #[test]
+    fn many_failures_of_one_group_are_one_finding() {
+        let farm = |hosts: u64| {
+            let more = (0..hosts).map(|host| {
+                format!(
+                    "[[host]]\nname = \"more{host}\"\naddresses = [\"10.2.0.{host}\"]\nroles = [\"rdsh-agent\"]\n"
+                )
+            });
+            FARM.to_owned() + &more.collect::<String>()
+        };
+        let found = |hosts: u64| {
+            let mut packets = packets();
+            for host in 0..hosts {
+                packets.refuse(10, (BROKER, 50_000), (&format!("10.2.0.{host}"), 30_004));
+            }
+            let judgement = packets.judge(&policy(&farm(hosts)), &view(120));
+            let found = with_code(&judgement, Code::Refused);
+            (found.len(), found.iter().map(|finding| finding.members.len()).sum::<usize>())
+        };
+        let few = MANY_PAIRS - 1;
+        assert_eq!(found(few), (few as usize, few as usize));
+        assert_eq!(found(MANY_PAIRS), (1, MANY_PAIRS as usize));
+    }
+}

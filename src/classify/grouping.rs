@@ -231,3 +231,142 @@ pub(super) fn merge_clients(
     }
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{FARM, GW, Packets, ip, policy};
+
+    const CODE: Code = Code::NoRelation;
+    const TCP: Transport = Transport::TCP;
+
+    fn two_ends(ends: &mut EndInterner) -> [EndId; 2] {
+        ["192.0.2.1", "192.0.2.2"].map(|text| ends.id(EndKey::Address(ip(text))))
+    }
+
+    /// Groups conversations between two ends, one for each of these ports.
+    fn group(ports: impl IntoIterator<Item = u16>, merge: PortMerge) -> Vec<(PortScope, Vec<u32>)> {
+        let mut pool = MemberPool::default();
+        let pair = two_ends(&mut EndInterner::default());
+        let mut entries = GroupEntries::default();
+        for (number, port) in ports.into_iter().enumerate() {
+            entries.add(CODE, pair, TCP, port, number as u32);
+        }
+        let groups = entries.into_groups(merge, &mut pool);
+        groups.iter().map(|g| (g.target.ports, pool.get(g.members).to_vec())).collect()
+    }
+
+    #[test]
+    fn ten_ports_of_one_pair_are_one_finding_and_nine_are_not() {
+        let nine = group(0..MANY as u16 - 1, PortMerge::ManyIntoOne);
+        assert_eq!(nine.len(), MANY - 1);
+        let ten = group(0..MANY as u16, PortMerge::ManyIntoOne);
+        assert_eq!(ten, [(PortScope::ManyPorts, (0..MANY as u32).collect())]);
+        assert_eq!(group(0..MANY as u16, PortMerge::Never).len(), MANY);
+        // Many conversations on few ports are still few ports.
+        let few = group([7; 20].into_iter().chain([9]), PortMerge::ManyIntoOne);
+        let members: Vec<_> = few.iter().map(|(port, members)| (*port, members.len())).collect();
+        assert_eq!(members, [(PortScope::One(7), 20), (PortScope::One(9), 1)]);
+    }
+
+    #[test]
+    fn each_part_of_an_entry_comes_back_and_separates_findings() {
+        let mut ends = EndInterner::default();
+        let [a, b] = two_ends(&mut ends);
+        let last = Code::ALL[Code::ALL.len() - 1];
+        let all = [
+            (CODE, [a, b], TCP, 7),
+            (CODE, [a, b], TCP, u16::MAX),
+            (CODE, [a, b], Transport(255), 7),
+            (CODE, [b, a], TCP, 7),
+            (last, [a, b], TCP, 7),
+        ];
+        let mut entries = GroupEntries::default();
+        for (number, (code, pair, transport, port)) in all.into_iter().enumerate() {
+            entries.add(code, pair, transport, port, u32::MAX - number as u32);
+        }
+        let mut pool = MemberPool::default();
+        let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut pool);
+        assert_eq!(groups.len(), all.len());
+        for (number, (code, pair, transport, port)) in all.into_iter().enumerate() {
+            let own = [u32::MAX - number as u32];
+            let group = groups.iter().find(|group| pool.get(group.members) == own);
+            let group = group.expect("a group");
+            let target = group.target;
+            assert_eq!((target.code, [group.client, target.server]), (code, pair));
+            assert_eq!((target.transport, target.ports), (transport, PortScope::One(port)));
+        }
+    }
+
+    #[test]
+    fn a_target_has_another_key_for_each_of_its_parts() {
+        let mut ends = EndInterner::default();
+        let [a, b] = two_ends(&mut ends);
+        let ports = PortScope::One(7);
+        let target = GroupTarget { code: CODE, server: a, transport: TCP, ports };
+        let keys = [
+            target.key(0),
+            target.key(1),
+            GroupTarget { code: Code::NoRole, ..target }.key(0),
+            GroupTarget { server: b, ..target }.key(0),
+            GroupTarget { transport: Transport::UDP, ..target }.key(0),
+            GroupTarget { ports: PortScope::One(8), ..target }.key(0),
+            GroupTarget { ports: PortScope::One(u16::MAX), ..target }.key(0),
+            GroupTarget { ports: PortScope::ManyPorts, ..target }.key(0),
+        ];
+        assert_eq!(HashSet::from(keys).len(), keys.len());
+    }
+
+    /// Merges the clients at these addresses that use one port of the gateway. Returns each client
+    /// with the number of its conversations.
+    fn merged(clients: &[String]) -> Vec<(EndKey, usize)> {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        for client in clients {
+            packets.refuse(0, (client, 50_000), (GW, 4444));
+        }
+        let (conversations, judged) = packets.judged(&policy);
+        let list = &conversations.list[..];
+        assert_eq!(list.len(), clients.len());
+        let (mut ends, mut pool) = (EndInterner::default(), MemberPool::default());
+        let mut entries = GroupEntries::default();
+        for (number, (c, j)) in list.iter().zip(&judged).enumerate() {
+            let pair = crate::classify::violations::pair(&mut ends, j, &c.subject);
+            entries.add(j.ruling.code, pair, TCP, 4444, number as u32);
+        }
+        let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut pool);
+        let groups = merge_clients(&policy, groups, (list, &judged), &mut ends, &mut pool);
+        groups.iter().map(|g| (ends.get(g.client).clone(), g.members.len())).collect()
+    }
+
+    #[test]
+    fn ten_clients_of_one_unlisted_network_are_one_client_and_nine_are_not() {
+        let clients = |count: usize| -> Vec<String> {
+            (1..=count).map(|last| format!("198.51.100.{last}")).collect()
+        };
+        assert_eq!(merged(&clients(MANY - 1)).len(), MANY - 1);
+        let prefix = NetworkGroup::Prefix("198.51.100.0/24".parse().expect("a network"));
+        assert_eq!(merged(&clients(MANY)), [(EndKey::Many(prefix), MANY)]);
+        // Ten clients of two networks are not many of either.
+        let two: Vec<String> = [clients(5), vec!["203.0.113.1".to_owned(); 1]].concat();
+        let four = (2..6).map(|last| format!("203.0.113.{last}"));
+        assert_eq!(merged(&two.into_iter().chain(four).collect::<Vec<_>>()).len(), 10);
+    }
+
+    #[test]
+    fn a_listed_network_is_one_client_from_the_beginning() {
+        let clients: Vec<String> = (1..=12).map(|last| format!("10.9.0.{last}")).collect();
+        let found = merged(&clients);
+        let [(EndKey::Network(0, _), 12)] = &found[..] else { panic!("{found:?}") };
+    }
+
+    #[test]
+    fn a_hundred_unlisted_networks_are_a_flood_and_one_less_is_not() {
+        let clients = |count: u32| -> Vec<String> {
+            (0..count).map(|network| format!("203.0.{network}.1")).collect()
+        };
+        assert_eq!(merged(&clients(FLOOD - 1)).len(), FLOOD as usize - 1);
+        let flood = EndKey::Many(NetworkGroup::Flood);
+        assert_eq!(merged(&clients(FLOOD)), [(flood, FLOOD as usize)]);
+    }
+}

@@ -355,3 +355,133 @@ const MANY_CLAIMANTS: usize = 64;
 
 /// An address and the VLANs in which it was claimed.
 type ClaimPlace = (IpAddr, [u16; 2]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::Judgement;
+    use crate::classify::sample::{
+        BROKER, DC, DC_1, FARM, GW, Packets, RDSH, ends_of, policy, view, with_code,
+    };
+
+    const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
+    const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
+
+    fn judge(farm: &str, packets: &Packets) -> Judgement {
+        packets.judge(&policy(farm), &view(120))
+    }
+
+    #[test]
+    fn a_host_that_serves_a_port_of_another_role_contradicts_the_inventory() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (DC, 20_002));
+        let judgement = packets.judge(&policy, &view(120));
+        let found = with_code(&judgement, Code::RoleMismatch);
+        let [finding] = &found[..] else { panic!("{} findings", found.len()) };
+        assert_eq!(ends_of(&policy, &judgement, finding), ["dc1", "dc1"]);
+        assert_eq!((finding.reason, finding.certain()), (Reason::Serves, true));
+    }
+
+    #[test]
+    fn only_a_handshake_with_a_host_that_has_a_role_proves_what_it_serves() {
+        let found = |packets: Packets| with_code(&judge(FARM, &packets), Code::RoleMismatch).len();
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (BROKER, 20_002));
+        assert_eq!(found(packets), 0, "its own port");
+        let mut packets = Packets::default();
+        packets.refuse(0, (GW, 50_000), (DC, 20_002));
+        assert_eq!(found(packets), 0, "a refusal");
+        let mut packets = Packets::default();
+        packets.midstream(0, (GW, 50_000), (DC, 20_002));
+        assert_eq!(found(packets), 0, "no handshake");
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), ("10.1.0.50", 20_002));
+        assert_eq!(found(packets), 0, "a host without roles");
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (DC, 20_002));
+        packets.tunnel(0);
+        assert_eq!(found(packets), 0, "in a tunnel");
+        // Other software may use a port that is not one of the product.
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (BROKER, 389));
+        assert_eq!(found(packets), 0, "a directory");
+    }
+
+    /// Returns the hardware addresses that conflict about the broker's address, after claims at
+    /// these times, and the descriptions of takeovers.
+    fn conflict(farm: &str, claims: &[(i64, Mac, u32)]) -> (Vec<Mac>, Vec<String>) {
+        let mut packets = Packets::default();
+        for (time_s, mac, vlan) in claims {
+            packets.claim(*time_s, BROKER, *mac, *vlan);
+        }
+        let judgement = judge(farm, &packets);
+        let found = with_code(&judgement, Code::AddressConflict);
+        let macs = found.iter().flat_map(|finding| judgement.address_claims_of(finding));
+        (macs.map(|(_, mac)| mac).collect(), judgement.moves.clone())
+    }
+
+    #[test]
+    fn two_claimants_that_meet_twice_are_in_conflict() {
+        let twice = [(0, A, 0), (1, B, 0), (20, A, 0), (21, B, 0)];
+        assert_eq!(conflict(FARM, &twice).0, [A, B]);
+        // Once may be a takeover, and in two VLANs there are two networks.
+        let once = [(0, A, 0), (1, B, 0), (20, A, 0), (41, B, 0)];
+        assert_eq!(conflict(FARM, &once).0, []);
+        let elsewhere = [(0, A, 1), (1, B, 2), (20, A, 1), (21, B, 2)];
+        assert_eq!(conflict(FARM, &elsewhere).0, []);
+        let same = twice.map(|(time_s, _, vlan)| (time_s, A, vlan));
+        assert_eq!(conflict(FARM, &same).0, []);
+    }
+
+    #[test]
+    fn shared_and_listed_hardware_addresses_are_not_in_conflict() {
+        let router = Mac([0, 0, 0x5e, 0, 1, 9]);
+        let shared = [(0, A, 0), (1, router, 0), (20, A, 0), (21, router, 0)];
+        assert_eq!(conflict(FARM, &shared).0, []);
+        let listed = |macs: &str| {
+            FARM.replace("name = \"broker1\"", &format!("name = \"broker1\"\nmacs = [{macs}]"))
+        };
+        let twice = [(0, A, 0), (1, B, 0), (20, A, 0), (21, B, 0)];
+        let both = listed("\"02:00:00:00:00:0a\", \"02:00:00:00:00:0b\"");
+        assert_eq!(conflict(&both, &twice).0, []);
+        assert_eq!(conflict(&listed("\"02:00:00:00:00:0a\""), &twice).0, [A, B]);
+    }
+
+    #[test]
+    fn an_address_that_moved_once_is_described_and_is_no_conflict() {
+        let (macs, moves) = conflict(FARM, &[(0, A, 0), (5, A, 0), (40, B, 0), (60, B, 0)]);
+        assert_eq!(macs, []);
+        let [text] = &moves[..] else { panic!("{moves:?}") };
+        let start = "10.1.0.10 of broker1 moved from 02:00:00:00:00:0a to 02:00:00:00:00:0b at ";
+        assert!(text.starts_with(start), "{text}");
+        // Claims that overlap are not a move.
+        let (_, moves) = conflict(FARM, &[(0, A, 0), (40, B, 0), (60, A, 0)]);
+        assert_eq!(moves, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_role_is_silent_only_after_its_host_was_watched_for_ten_minutes() {
+        let found = |watched_s: u64, filtered: bool, is_seen: bool| {
+            let mut packets = Packets::default();
+            for second in (0..=watched_s as i64).step_by(20) {
+                packets.ping(second, DC, RDSH);
+            }
+            if is_seen {
+                packets.connect(5, (RDSH, 50_000), (DC, 389));
+                packets.connect(6, (BROKER, 50_000), (DC, 389));
+            }
+            let view = crate::classify::CaptureConditions { filtered, ..view(watched_s) };
+            let judgement = packets.judge(&policy(FARM), &view);
+            let found = with_code(&judgement, Code::SilentRole);
+            found
+                .iter()
+                .filter(|f| judgement.end(f.key.client) == &EndKey::Host(DC_1 as u32))
+                .count()
+        };
+        assert_eq!(found(WATCH_S, false, false), 1);
+        assert_eq!(found(WATCH_S - 1, false, false), 0);
+        assert_eq!(found(WATCH_S, true, false), 0);
+        assert_eq!(found(WATCH_S, false, true), 0);
+    }
+}

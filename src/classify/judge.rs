@@ -855,3 +855,130 @@ impl DirectionHints for Judge<'_> {
         self.rule(&self.plain_query(client, server, subject)).code.verdict() == Verdict::Documented
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{
+        BROKER, BROKER_1, DC, FARM, GW, Packets, RDSH, STRANGER, policy,
+    };
+
+    /// Returns the judgement of the only conversation in a capture, apart from tunnels.
+    fn only(fill: impl FnOnce(&mut Packets)) -> Judged {
+        let mut packets = Packets::default();
+        fill(&mut packets);
+        let (conversations, judged) = packets.judged(&policy(FARM));
+        let all = conversations.list.iter().zip(&judged);
+        let all = all.filter(|(c, _)| c.subject.transport != Transport(47));
+        let all: Vec<&Judged> = all.map(|(_, judged)| judged).collect();
+        let [one] = all[..] else { panic!("{} conversations", all.len()) };
+        *one
+    }
+
+    #[test]
+    fn a_doubt_limits_the_severity_to_medium() {
+        let policy = policy(FARM);
+        let judge = Judge::new(&policy);
+        let mut doubts = Doubts::default();
+        doubts.add(Doubt::Loss);
+        let mut limited = 0;
+        for code in Code::ALL {
+            for column in [SeverityColumn::Attempted, SeverityColumn::Reached] {
+                let certain = judge.severity(*code, column, Doubts::default());
+                let doubtful = judge.severity(*code, column, doubts);
+                assert_eq!(doubtful, certain.min(Severity::Medium), "{code}");
+                limited += usize::from(certain > Severity::Medium);
+            }
+        }
+        assert!(limited > 0, "no code is worse than medium");
+    }
+
+    #[test]
+    fn a_shared_ruling_is_that_of_the_conversation_alone() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        let clients = [GW, BROKER, DC, RDSH, "10.1.0.50", "10.9.0.5", "10.9.0.6", STRANGER];
+        for client in clients {
+            for server in [GW, BROKER, DC, RDSH, "10.1.0.50", STRANGER] {
+                for port in [53, 80, 389, 443, 4444, 20_001, 20_002, 20_003, 30_004] {
+                    if client != server {
+                        packets.connect(0, (client, 50_000), (server, port));
+                    }
+                }
+            }
+        }
+        let conversations = packets.conversations(&policy);
+        let judge = Judge::new(&policy);
+        let judged = judge.judge_all(&conversations, 2);
+        assert_eq!(judged.len(), conversations.list.len());
+        for (number, shared) in judged.iter().enumerate() {
+            let alone = judge.judge_alone(&conversations, number);
+            assert_eq!(*shared, alone, "{:?}", conversations.list[number].subject);
+        }
+        let codes: std::collections::BTreeSet<Code> =
+            judged.iter().map(|judged| judged.ruling.code).collect();
+        assert!(codes.len() >= 7, "{codes:?}");
+    }
+
+    #[test]
+    fn what_could_be_forged_is_judged_with_its_doubt() {
+        let doubts = |judged: Judged| judged.doubts.iter().collect::<Vec<_>>();
+        let plain = only(|packets| packets.connect(0, (DC, 50_000), (RDSH, 4444)));
+        assert_eq!((plain.ruling.code, doubts(plain)), (Code::NoRelation, vec![]));
+        let tunnelled = only(|packets| {
+            packets.connect(0, (DC, 50_000), (RDSH, 4444));
+            packets.tunnel(0);
+        });
+        assert_eq!((tunnelled.ruling, doubts(tunnelled)), (plain.ruling, vec![Doubt::Tunnel]));
+        let quoted = only(|packets| {
+            packets.error(0, "10.1.0.254", Transport::UDP, (DC, 50_000), (RDSH, 4444));
+        });
+        assert!(doubts(quoted).contains(&Doubt::Quoted));
+    }
+
+    #[test]
+    fn strangers_among_themselves_only_inform() {
+        let strangers = only(|packets| packets.connect(0, (STRANGER, 1), ("198.51.100.8", 4444)));
+        assert_eq!(strangers.severity, Severity::Info);
+        let listed = only(|packets| packets.connect(0, (STRANGER, 1), (GW, 4444)));
+        assert_eq!(listed.ruling.code, strangers.ruling.code);
+        assert!(listed.severity > Severity::Info);
+    }
+
+    #[test]
+    fn an_external_client_at_an_internal_port_is_exposure_and_an_internal_one_is_not() {
+        let code = |client: &str, server: &str, port: u16| {
+            only(|packets| packets.connect(0, (client, 50_000), (server, port))).ruling.code
+        };
+        assert_eq!(code(STRANGER, BROKER, 20_003), Code::ExposedInternal);
+        // An unlisted address of the site, a port of no row, a host that is not part of the farm.
+        assert_eq!(code("10.7.0.1", BROKER, 20_003), Code::UnknownHost);
+        assert_eq!(code(STRANGER, BROKER, 4444), Code::UnknownHost);
+        assert_eq!(code(STRANGER, DC, 389), Code::UnknownHost);
+        // The gateway is there for clients from outside.
+        assert_eq!(code(STRANGER, GW, 443), Code::UnknownHost);
+    }
+
+    #[test]
+    fn another_reading_is_shown_if_it_is_worse_or_has_another_verdict() {
+        assert!(differs(Code::UnknownHost, Code::NoRole));
+        assert!(!differs(Code::NoRole, Code::UnknownHost));
+        assert!(!differs(Code::NoRole, Code::NoRole));
+        assert!(differs(Code::Matrix, Code::UnknownHost));
+        assert!(!differs(Code::Matrix, Code::Overlay));
+    }
+
+    #[test]
+    fn a_port_of_one_role_is_served_by_nobody_else() {
+        let policy = policy(FARM);
+        let judge = Judge::new(&policy);
+        let serving = |port: u16| {
+            let mut packets = Packets::default();
+            packets.connect(0, (GW, 50_000), (BROKER, port));
+            let conversations = packets.conversations(&policy);
+            judge.serving(&conversations.list[0])
+        };
+        assert_eq!(serving(20_002), policy.inventory.hosts[BROKER_1].roles);
+        assert_eq!(serving(4444), RoleSet::default());
+    }
+}

@@ -36,3 +36,49 @@ impl Judgement {
         self.book.findings.push(finding);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{BROKER, FARM, GW, Packets, ends_of, policy, view, with_code};
+    use crate::model::Mac;
+
+    /// Returns a packet with a loopback address among others.
+    fn packets(mac: Mac, is_tunnelled: bool) -> Packets {
+        let mut packets = Packets::default();
+        packets.ping(0, GW, BROKER);
+        let first = packets.len();
+        packets.connect(1, ("127.0.0.1", 50_000), (BROKER, 4444));
+        packets.sent_by(first, mac);
+        if is_tunnelled {
+            packets.tunnel(first);
+        }
+        packets
+    }
+
+    #[test]
+    fn a_loopback_address_on_a_link_with_hardware_addresses_is_a_finding() {
+        let policy = policy(FARM);
+        let found = |packets: Packets| {
+            let judgement = packets.judge(&policy, &view(60));
+            let found = with_code(&judgement, Code::LoopbackOnWire);
+            let found = found.iter().map(|f| (ends_of(&policy, &judgement, f), f.certain()));
+            found.collect::<Vec<_>>()
+        };
+        let nobody = || ["*".to_owned(), "*".to_owned()];
+        assert_eq!(found(packets(Mac([2; 6]), false)), [(nobody(), true)]);
+        // In a tunnel, anybody could have written it.
+        assert_eq!(found(packets(Mac::NONE, true)), [(nobody(), false)]);
+        // The loopback interface of a host has no hardware addresses.
+        assert_eq!(found(packets(Mac::NONE, false)), []);
+    }
+
+    #[test]
+    fn it_has_no_second_finding_for_its_port() {
+        let policy = policy(FARM);
+        let judgement = packets(Mac([2; 6]), false).judge(&policy, &view(60));
+        let about_traffic = judgement.findings().iter().filter(|f| f.verdict().is_unpermitted());
+        assert_eq!(about_traffic.count(), 0);
+        assert!(judgement.judged.iter().any(|j| j.verdict().is_unpermitted()));
+    }
+}

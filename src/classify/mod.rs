@@ -24,6 +24,8 @@ mod parallel;
 mod permission;
 mod query;
 mod row_counts;
+#[cfg(test)]
+mod sample;
 mod unused_exceptions;
 mod verdict;
 mod violations;
@@ -317,4 +319,98 @@ impl Judgement {
 pub(crate) fn clock_words(time: Nanos) -> String {
     let stamp = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
     stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample::{BROKER, DC, FARM, GW, Packets, STRANGER, policy, view};
+    use super::*;
+
+    #[test]
+    fn a_capture_that_lost_nothing_may_still_have_lost_one_frame_in_a_hundred() {
+        assert_eq!(view(60).miss(), 0.01);
+        assert_eq!(CaptureConditions { loss: 0.02, ..view(60) }.miss(), 0.02);
+        let suspected = CaptureConditions { suspected_loss: 0.03, loss: 0.02, ..view(60) };
+        assert_eq!(suspected.miss(), 0.03);
+    }
+
+    #[test]
+    fn an_absence_is_certain_after_enough_chances() {
+        // 0.01 to the power of two is below the limit of 0.0002, and 0.01 itself is not.
+        assert!(!view(60).is_certain_after(1) && view(60).is_certain_after(2));
+        let lossy = CaptureConditions { loss: 0.1, ..view(60) };
+        assert!(!lossy.is_certain_after(3) && lossy.is_certain_after(4));
+        let hopeless = CaptureConditions { loss: 1.0, ..view(60) };
+        assert!(!hopeless.is_certain_after(u64::MAX));
+        // Two frames per watch time, and at least two.
+        assert_eq!([59, 60, 119, 120].map(|s| view(s).chances(60)), [2, 2, 2, 4]);
+        assert_eq!(view(60).chances(0), 120);
+    }
+
+    #[test]
+    fn a_direction_is_missing_from_a_tenth_of_the_frames_on() {
+        let misses = |one_sided| CaptureConditions { one_sided, ..view(60) }.misses_a_direction();
+        assert!(!misses(0.099) && misses(0.1));
+    }
+
+    #[test]
+    fn the_watch_time_of_the_user_replaces_that_of_a_row() {
+        assert_eq!((view(60).watch(300), view(60).watch(0)), (300, ROLE_WATCH_S));
+        let set = CaptureConditions { min_watch: Some(5), ..view(60) };
+        assert_eq!((set.watch(300), set.watch(0)), (5, 5));
+    }
+
+    #[test]
+    fn two_sightings_of_a_packet_do_not_lengthen_the_watched_time() {
+        let mut timeline = ActivityHistogram::default();
+        timeline.watch(0, 100 * SECOND);
+        let plain = Watched::new(&timeline, None, [60].into_iter());
+        let apart = Watched::new(&timeline, Some(7 * SECOND), [60].into_iter());
+        assert_eq!(plain.longest_s, 100);
+        assert_eq!(apart.longest_s, plain.longest_s - 7);
+        assert_eq!(apart.seconds_for(60), plain.seconds_for(60) - 7);
+        // A watch time that was not measured gets the longest stretch.
+        assert_eq!(plain.seconds_for(61), plain.longest_s);
+        let further = Watched::new(&timeline, Some(1000 * SECOND), [60].into_iter());
+        assert_eq!(further.longest_s, plain.longest_s);
+    }
+
+    #[test]
+    fn an_audit_checked_something_only_if_a_host_with_a_role_took_part() {
+        let policy = policy(FARM);
+        let checked = |fill: fn(&mut Packets)| {
+            let mut packets = Packets::default();
+            fill(&mut packets);
+            packets.judge(&policy, &view(60)).checked_anything()
+        };
+        assert!(checked(|packets| packets.connect(0, (GW, 50_000), (BROKER, 20_002))));
+        assert!(checked(|packets| packets.connect(0, (STRANGER, 50_000), (GW, 4444))));
+        assert!(!checked(|packets| packets.ping(0, GW, BROKER)), "background");
+        assert!(!checked(|packets| packets.connect(0, (STRANGER, 1), ("10.1.0.50", 4444))));
+        assert!(!checked(|packets| packets.syn(0, (STRANGER, 50_000), (GW, 4444))), "it is silent");
+        assert!(!checked(|_| {}));
+    }
+
+    #[test]
+    fn conversations_are_counted_by_verdict_and_the_worst_finding_is_named() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (BROKER, 20_002));
+        packets.connect(1, (GW, 50_000), (DC, 4444));
+        packets.ping(2, GW, BROKER);
+        let judgement = packets.judge(&policy, &view(60));
+        let counts = judgement.by_verdict();
+        let expected =
+            [(Verdict::Documented, 1), (Verdict::Background, 1), (Verdict::Undocumented, 1)];
+        assert_eq!(counts, BTreeMap::from(expected));
+        let severities = judgement.findings().iter().map(|finding| finding.severity);
+        assert_eq!(judgement.worst(), severities.clone().next());
+        assert!(severities.rev().is_sorted());
+    }
+
+    #[test]
+    fn a_time_is_written_in_utc_to_the_second() {
+        assert_eq!(clock_words(1_780_000_000 * SECOND + 999), "2026-05-28 20:26:40");
+        assert_eq!(clock_words(-SECOND), "1969-12-31 23:59:59");
+    }
 }

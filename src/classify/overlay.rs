@@ -47,3 +47,48 @@ pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String
     }
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{DC, FARM, Packets, RDSH, policy, view};
+
+    /// Returns the overlays that would explain findings about traffic from the session host to
+    /// these ports of the directory.
+    fn by_overlay(farm: &str, ports: &[(Transport, u16)]) -> BTreeMap<String, usize> {
+        let policy = policy(farm);
+        let mut packets = Packets::default();
+        for (transport, port) in ports {
+            match *transport {
+                Transport::TCP => packets.connect(0, (RDSH, 50_000), (DC, *port)),
+                other => {
+                    packets.send(0, other, (RDSH, 50_000), (DC, *port));
+                    packets.send(0, other, (DC, *port), (RDSH, 50_000));
+                }
+            }
+        }
+        let judgement = packets.judge(&policy, &view(60));
+        assert_eq!(judgement.judged.len(), ports.len());
+        judgement.by_overlay
+    }
+
+    #[test]
+    fn an_overlay_explains_a_finding_only_if_it_documents_its_traffic() {
+        let dns = (Transport::UDP, 53);
+        let domain = |count: usize| BTreeMap::from([("windows-domain".to_owned(), count)]);
+        assert_eq!(by_overlay(FARM, &[dns]), domain(1));
+        assert_eq!(by_overlay(FARM, &[dns, (Transport::TCP, 53)]), domain(2));
+        assert_eq!(by_overlay(FARM, &[(Transport::UDP, 54)]), BTreeMap::new());
+        assert_eq!(by_overlay(FARM, &[(Transport::UDP, 3268)]), BTreeMap::new());
+        // The directory is no member of its own domain, and the roles matter.
+        let no_directory = FARM.replace("roles = [\"ad-dc\"]", "roles = [\"sql-server\"]");
+        assert_eq!(by_overlay(&no_directory, &[dns]), BTreeMap::new());
+    }
+
+    #[test]
+    fn an_overlay_that_the_inventory_names_explains_nothing_more() {
+        let named = FARM
+            .replace("matrix = \"ras-19\"", "matrix = \"ras-19\"\noverlays = [\"windows-domain\"]");
+        assert_eq!(by_overlay(&named, &[(Transport::UDP, 53)]), BTreeMap::new());
+    }
+}

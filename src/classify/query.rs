@@ -173,3 +173,63 @@ fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
     let port = example.port;
     Question { from, to, client, server, transport, port, broadcast, name }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{BROKER, DC, FARM, GW, RDSH, ip, policy};
+    use crate::classify::{Code, Verdict};
+
+    fn question(policy: &Policy, client: &str, server: &str, port: u16) -> Question {
+        let [client, server] = [ip(client), ip(server)];
+        let (from, to) = (policy.party(client, []), policy.party(server, []));
+        let (transport, broadcast, name) = (Transport::TCP, false, None);
+        Question { from, to, client, server, transport, port, broadcast, name }
+    }
+
+    fn ids(rows: &[&Row]) -> Vec<String> {
+        rows.iter().map(|row| row.id.to_string()).collect()
+    }
+
+    #[test]
+    fn an_answer_names_the_row_and_what_else_the_two_ends_may_do() {
+        let policy = policy(FARM);
+        let judge = Judge::new(&policy);
+        let answer = judge.answer(&question(&policy, GW, BROKER, 20_002));
+        assert_eq!(answer.ruling.code, Code::Matrix);
+        assert_eq!(ids(&answer.documenting), ["ras19.gateway-normal.broker.tcp.20002"]);
+        // No list repeats what documents the traffic.
+        let documenting = &ids(&answer.documenting)[0];
+        assert!(!ids(&answer.other_ports).contains(documenting));
+        assert!(!ids(&answer.for_others).contains(documenting));
+        assert!(ids(&answer.for_others).contains(&"ras19.console.broker.tcp.20002".to_owned()));
+    }
+
+    #[test]
+    fn an_answer_about_another_port_names_the_ports_that_are_open() {
+        let policy = policy(FARM);
+        let judge = Judge::new(&policy);
+        let answer = judge.answer(&question(&policy, GW, BROKER, 4444));
+        assert_eq!(answer.ruling.code, Code::PortNotInMatrix);
+        assert_eq!((answer.documenting.len(), answer.for_others.len()), (0, 0));
+        let port = "ras19.gateway-normal.broker.tcp.20002".to_owned();
+        assert!(ids(&answer.other_ports).contains(&port));
+        // Two hosts that have nothing to say to each other.
+        let answer = judge.answer(&question(&policy, DC, RDSH, 4444));
+        assert_eq!(answer.ruling.code.verdict(), Verdict::Undocumented);
+        assert!(answer.other_ports.is_empty());
+    }
+
+    #[test]
+    fn an_example_has_to_be_documented_by_its_own_row() {
+        let mut matrix = policy(FARM).matrix;
+        assert_eq!(check_examples(&matrix).len(), 0);
+        let row = matrix.rows.iter().position(|row| !row.examples.is_empty()).expect("an example");
+        let example = &mut matrix.rows[row].examples[0];
+        example.port = if example.port == 9 { 10 } else { 9 };
+        let problems = check_examples(&matrix);
+        assert_eq!(problems.len(), 1);
+        let start = format!("{}: the ruling for its example is ", matrix.rows[row].id);
+        assert!(problems[0].message.starts_with(&start), "{}", problems[0].message);
+    }
+}

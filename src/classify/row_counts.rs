@@ -301,3 +301,111 @@ fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
         _ => &[],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{BROKER, FARM, GW, Packets, RDSH, ip, policy, view};
+    use crate::classify::{CaptureConditions, Judgement};
+
+    fn row(policy: &Policy, source: &str, port: u16) -> usize {
+        let matrix = &policy.matrix;
+        let mut rows = matrix.rows.iter();
+        let fits = |row: &crate::policy::Row| {
+            matrix.roles[row.source].slug == source
+                && row.ports == (port..=port)
+                && row.transport == crate::model::Transport::TCP
+        };
+        rows.position(fits).expect("a row")
+    }
+
+    #[test]
+    fn a_row_counts_its_conversations_and_names_each_client_once() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(3, (RDSH, 50_000), (BROKER, 20_003));
+        packets.connect(5, ("10.1.0.31", 50_001), (BROKER, 20_003));
+        packets.connect(9, (RDSH, 50_001), (BROKER, 20_003));
+        packets.connect(9, (GW, 50_001), (BROKER, 4444));
+        let judgement = packets.judge(&policy, &view(60));
+        let report = &judgement.rows[row(&policy, "rdsh-agent", 20_003)];
+        assert_eq!((report.conversations, report.visible), (2, 2));
+        let names: Vec<_> = report.source_hosts_seen.iter().collect();
+        assert_eq!(names, ["rdsh1", "rdsh2"]);
+        let start = view(60).start.expect("a start");
+        let second = |time: Option<Nanos>| time.map(|time| (time - start) / SECOND);
+        assert_eq!((second(report.first.get()), second(report.last.get())), (Some(3), Some(9)));
+        assert_eq!(report.status, Status::Seen);
+        let other = &judgement.rows[row(&policy, "gateway-normal", 20_002)];
+        assert_eq!((other.conversations, other.first.get()), (0, None));
+    }
+
+    #[test]
+    fn what_could_be_forged_does_not_count() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(3, (RDSH, 50_000), (BROKER, 20_003));
+        packets.tunnel(0);
+        let judgement = packets.judge(&policy, &view(60));
+        let mut all = judgement.judged.iter();
+        assert!(all.any(|judged| judged.verdict() == Verdict::Documented));
+        assert_eq!(judgement.rows[row(&policy, "rdsh-agent", 20_003)].conversations, 0);
+    }
+
+    #[test]
+    fn the_parts_of_two_workers_add_up_to_those_of_one() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        for host in 1..=40 {
+            packets.connect(host, (&format!("10.9.0.{host}"), 50_000), (GW, 443));
+        }
+        packets.connect(50, (RDSH, 50_000), (BROKER, 20_003));
+        let count = |jobs: usize| {
+            let outcome = Judgement::of(&policy, packets.conversations(&policy), &view(60), jobs);
+            let rows = outcome.rows.iter();
+            rows.map(|r| (r.conversations, r.first.get(), r.last.get())).collect::<Vec<_>>()
+        };
+        let alone = count(1);
+        assert_eq!(alone, count(3));
+        assert!(alone.iter().any(|(conversations, ..)| *conversations == 40));
+    }
+
+    /// Returns whether a session of a client with the gateway counts as a trigger.
+    fn triggers(seconds: i64, after_s: i64, bytes: u32) -> bool {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, ("10.9.0.5", 50_000), (GW, 443));
+        packets.midstream(seconds, ("10.9.0.5", 50_000), (GW, 443));
+        packets.set_size(bytes);
+        let conversations = packets.conversations(&policy);
+        let c = conversations.list.iter().find(|c| c.subject.server == ip(GW)).expect("a session");
+        assert_eq!(c.state, State::Established);
+        let end = c.last.get().map(|last| last + after_s * SECOND);
+        let view = CaptureConditions { end, ..view(60) };
+        let judge = Judge::new(&policy);
+        let judged = judge.judge_all(&conversations, 1);
+        let hosts = crate::classify::coverage::host_reports(&policy, &conversations, &view);
+        let facts = crate::classify::facts::CaptureFacts::of(
+            &policy,
+            &conversations,
+            &judged,
+            &hosts,
+            &view,
+            1,
+        );
+        let (policy, conversations, hosts, facts) = (&policy, &conversations, &hosts[..], &facts);
+        let seen = JudgedCapture { policy, conversations, hosts, facts };
+        let groups = groups_of(policy);
+        RowCounter::new(&judge, seen, &groups).is_trigger(c)
+    }
+
+    #[test]
+    fn a_session_triggers_traffic_only_if_it_was_long_enough_and_over() {
+        // Seven packets.
+        let enough = (TRIGGER_BYTES as u32).div_ceil(7);
+        assert!(triggers(30, 30, enough));
+        assert!(!triggers(29, 30, enough));
+        assert!(!triggers(30, 29, enough));
+        assert!(!triggers(30, 30, enough - 1));
+    }
+}

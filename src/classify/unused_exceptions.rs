@@ -53,3 +53,83 @@ impl Judgement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{
+        DC, DC_1, FARM, Packets, RDSH, ends_of, policy, view, with_code,
+    };
+    use crate::model::{Nanos, SECOND};
+    use crate::policy::Exception;
+
+    /// Returns an exception for one port, created this many seconds after the sample starts.
+    fn exception(id: &str, from: ExceptionParty, port: u16, begins_s: Nanos) -> Exception {
+        let start = view(0).start.expect("a start");
+        Exception {
+            id: id.to_owned(),
+            from,
+            to: ExceptionParty::Any,
+            transport: None,
+            ports: Some((port, port)),
+            both: false,
+            owner: "ops".to_owned(),
+            reason: "a test".to_owned(),
+            approved_by: "alice".to_owned(),
+            created: "2026-01-01".parse().expect("a day"),
+            expires: "2026-12-31".parse().expect("a day"),
+            begins: start + begins_s * SECOND,
+            ends: start + 1_000_000 * SECOND,
+            ticket: String::new(),
+            written: Default::default(),
+            line: 1,
+        }
+    }
+
+    fn packets() -> Packets {
+        let mut packets = Packets::default();
+        packets.connect(10, (DC, 50_000), (RDSH, 4444));
+        packets
+    }
+
+    #[test]
+    fn an_exception_without_traffic_is_a_finding_with_its_words() {
+        let mut policy = policy(FARM);
+        let broker = policy.matrix.roles.iter().position(|role| role.slug == "broker");
+        let broker = crate::policy::RoleSet::one(broker.expect("a role"));
+        let title = policy.matrix.role_titles(broker).join(" or ");
+        let sides = [
+            (ExceptionParty::Host(DC_1), "any dc1".to_owned()),
+            (ExceptionParty::Network(0), "any office".to_owned()),
+            (
+                ExceptionParty::Addresses("10.7.0.0/16".parse().expect("a network")),
+                "any 10.7.0.0/16".to_owned(),
+            ),
+            (ExceptionParty::Roles(broker), format!("any {title}")),
+            (ExceptionParty::Any, "any anybody".to_owned()),
+        ];
+        for (side, words) in sides {
+            let unused = exception("unused", side, 9, 0);
+            policy.exceptions.list = vec![exception("used", ExceptionParty::Any, 4444, 0), unused];
+            let judgement = packets().judge(&policy, &view(60));
+            let found = with_code(&judgement, Code::UnusedException);
+            let [finding] = &found[..] else { panic!("{} findings", found.len()) };
+            assert_eq!(finding.reason, Reason::Unused(1));
+            let ends = ends_of(&policy, &judgement, finding);
+            assert_eq!(ends, [words, "any anybody".to_owned()]);
+            assert_eq!(judgement.excepted, [1, 0]);
+        }
+    }
+
+    #[test]
+    fn an_exception_predates_traffic_only_if_it_begins_after_all_of_it() {
+        let mut policy = policy(FARM);
+        let mut predated = |begins_s| {
+            policy.exceptions.list = vec![exception("late", ExceptionParty::Any, 4444, begins_s)];
+            packets().judge(&policy, &view(60)).predated
+        };
+        // The packets of the sample are sent just after its tenth second.
+        assert_eq!(predated(10), []);
+        assert_eq!(predated(11), [(0, 1)]);
+    }
+}

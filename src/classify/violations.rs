@@ -123,3 +123,91 @@ pub(super) fn pair(
     [(&j.client, subject.client), (&j.server, subject.server)]
         .map(|(party, address)| ends.id_of(party, address))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{
+        BROKER, DC, FARM, GW, Packets, RDSH, STRANGER, ends_of, policy, view, with_code,
+    };
+    use crate::model::Transport;
+    use crate::policy::Policy;
+
+    /// Returns the findings about traffic as ends and code.
+    fn unpermitted(policy: &Policy, packets: &Packets) -> Vec<([String; 2], Code, bool)> {
+        let judgement = packets.judge(policy, &view(60));
+        let found = judgement.findings().iter();
+        found
+            .filter(|finding| matches!(finding.reason, Reason::Permission | Reason::Strangers))
+            .map(|f| (ends_of(policy, &judgement, f), f.code(), f.certain()))
+            .collect()
+    }
+
+    fn ends(client: &str, server: &str) -> [String; 2] {
+        [client.to_owned(), server.to_owned()]
+    }
+
+    #[test]
+    fn only_what_nothing_documents_is_a_finding() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (BROKER, 20_002));
+        packets.ping(1, GW, BROKER);
+        assert_eq!(unpermitted(&policy, &packets), []);
+        packets.connect(2, (DC, 50_000), (RDSH, 4444));
+        let expected = (ends("dc1", "rdsh1"), Code::NoRelation, true);
+        assert_eq!(unpermitted(&policy, &packets), [expected]);
+    }
+
+    #[test]
+    fn strangers_among_themselves_are_one_finding_about_nobody() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, (STRANGER, 50_000), ("198.51.100.8", 80));
+        packets.connect(1, ("203.0.113.1", 50_000), ("203.0.113.2", 25));
+        let judgement = packets.judge(&policy, &view(60));
+        let found = with_code(&judgement, Code::UnknownHost);
+        let [finding] = &found[..] else { panic!("{} findings", found.len()) };
+        assert_eq!(ends_of(&policy, &judgement, finding), ends("*", "*"));
+        assert_eq!((finding.reason, finding.members.len()), (Reason::Strangers, 2));
+        // A listed end has a finding of its own.
+        packets.connect(2, (STRANGER, 50_001), (GW, 8080));
+        let found = unpermitted(&policy, &packets);
+        assert_eq!(found.len(), 2);
+        assert!(found.contains(&(ends(STRANGER, "gw1"), Code::UnknownHost, true)), "{found:?}");
+    }
+
+    #[test]
+    fn a_conversation_that_only_an_error_quotes_accuses_nobody() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.error(0, "10.1.0.254", Transport::UDP, (DC, 50_000), (RDSH, 4444));
+        packets.ping(1, GW, BROKER);
+        let (conversations, judged) = packets.judged(&policy);
+        let quoted = conversations.list.iter().position(|c| c.doubts.has(DoubtSource::Quoted));
+        assert!(quoted.is_some_and(|number| judged[number].verdict().is_unpermitted()));
+        assert_eq!(unpermitted(&policy, &packets), []);
+        packets.send(0, Transport::UDP, (DC, 50_000), (RDSH, 4444));
+        assert_eq!(unpermitted(&policy, &packets).len(), 1);
+    }
+
+    #[test]
+    fn many_ports_weigh_as_much_as_the_worst_of_them() {
+        let policy = policy(FARM);
+        let severity_of = |is_reached: bool| {
+            let mut packets = Packets::default();
+            for port in 4000..4012 {
+                packets.refuse(0, (DC, port + 10_000), (RDSH, port));
+            }
+            if is_reached {
+                packets.connect(1, (DC, 50_000), (RDSH, 4012));
+            }
+            let judgement = packets.judge(&policy, &view(60));
+            let found = with_code(&judgement, Code::NoRelation);
+            assert_eq!(found.len(), 1, "all ports are one finding");
+            assert_eq!(found[0].key.about, About::Ports);
+            found[0].severity
+        };
+        assert!(severity_of(true) > severity_of(false));
+    }
+}

@@ -308,3 +308,276 @@ fn follow_extensions<'a>(
     }
     Err(SkipReason::TooManyExtensionHeaders)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Observation;
+    use crate::decode::sample::{
+        DST, DST_6, SRC, SRC_6, fix_checksum, flow, frame, ip_packet, ipv4, ipv6, layer, packet,
+        udp,
+    };
+
+    const UDP: u8 = 17;
+    const HOP_BY_HOP: u8 = 0;
+    const DESTINATION: u8 = 60;
+
+    fn datagram() -> Vec<u8> {
+        udp(50_000, 50_001, &[1, 2, 3, 4])
+    }
+
+    fn read(bytes: &[u8]) -> Observation {
+        ip_packet(bytes).expect("an IP packet")
+    }
+
+    /// Returns the destination port and the length of the payload.
+    fn port_of(seen: &Observation) -> Option<(u16, u32)> {
+        flow(seen).map(|(tuple, payload)| (tuple.dport, payload))
+    }
+
+    /// Returns the transport of a packet whose ports are not known.
+    fn portless(seen: &Observation) -> Option<u8> {
+        match seen.body {
+            Body::NoPorts { transport, .. } => Some(transport.0),
+            _ => None,
+        }
+    }
+
+    /// Returns the datagram of a first fragment, or of a later one with the length of its payload.
+    fn fragment(seen: &Observation) -> Option<(Datagram, Option<u32>)> {
+        match seen.body {
+            Body::Transport { fragment, .. } => fragment.map(|datagram| (datagram, None)),
+            Body::Fragment { datagram, payload } => Some((datagram, Some(payload))),
+            _ => None,
+        }
+    }
+
+    /// Returns an IPv4 packet with its flags and fragment offset set.
+    fn with_offset(flags_and_offset: u16, content: &[u8]) -> Vec<u8> {
+        let mut bytes = ipv4(UDP, content);
+        bytes[6..8].copy_from_slice(&flags_and_offset.to_be_bytes());
+        fix_checksum(&mut bytes[..20]);
+        bytes
+    }
+
+    #[test]
+    fn the_fields_of_both_versions_are_found() {
+        let seen = read(&ipv4(UDP, &datagram()));
+        let (tuple, payload) = flow(&seen).expect("a flow");
+        assert_eq!((tuple.src, tuple.dst, tuple.transport.0), (SRC, DST, UDP));
+        assert_eq!((tuple.sport, tuple.dport, payload), (50_000, 50_001, 4));
+        assert_eq!((seen.link.ttl, seen.bad_checksum), (64, false));
+        let seen = read(&ipv6(UDP, &datagram()));
+        let (tuple, payload) = flow(&seen).expect("a flow");
+        assert_eq!((tuple.src, tuple.dst, tuple.transport.0), (SRC_6, DST_6, UDP));
+        assert_eq!((tuple.dport, payload, seen.link.ttl), (50_001, 4, 64));
+    }
+
+    #[test]
+    fn the_announced_version_has_to_be_that_of_the_packet() {
+        let four = ipv4(UDP, &datagram());
+        let six = ipv6(UDP, &datagram());
+        let as_4 = |bytes: &[u8]| layer(|p, l| decode(p, Some(4), l), packet(bytes)).0.is_ok();
+        let as_6 = |bytes: &[u8]| layer(|p, l| decode(p, Some(6), l), packet(bytes)).0.is_ok();
+        assert_eq!((as_4(&four), as_4(&six)), (true, false));
+        assert_eq!((as_6(&four), as_6(&six)), (false, true));
+        for first in [0x00, 0x35, 0x55, 0x75, 0xf5] {
+            let bytes = [&[first][..], &four[1..]].concat();
+            assert_eq!(ip_packet(&bytes), Err(SkipReason::BadIpHeader), "{first:#04x}");
+        }
+        assert_eq!(ip_packet(&[]), Err(SkipReason::TruncatedIpHeader));
+    }
+
+    #[test]
+    fn a_truncated_ipv4_packet_yields_what_it_contains() {
+        let bytes = ipv4(UDP, &datagram());
+        for kept in 0..=bytes.len() {
+            let result = frame(101, &bytes, kept);
+            match kept {
+                0..20 => assert_eq!(result, Err(SkipReason::TruncatedIpHeader), "{kept}"),
+                20..24 => assert_eq!(portless(&result.expect("addresses")), Some(UDP), "{kept}"),
+                _ => assert_eq!(port_of(&result.expect("ports")), Some((50_001, 4)), "{kept}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_ipv6_packet_yields_what_it_contains() {
+        let bytes = ipv6(DESTINATION, &[&[UDP, 0, 1, 4, 0, 0, 0, 0][..], &datagram()].concat());
+        for kept in 0..=bytes.len() {
+            let result = frame(101, &bytes, kept);
+            match kept {
+                0..40 => assert_eq!(result, Err(SkipReason::TruncatedIpHeader), "{kept}"),
+                // The protocol is not known before the extension header is complete.
+                40..48 => assert_eq!(portless(&result.expect("addresses")), Some(DESTINATION)),
+                48..52 => assert_eq!(portless(&result.expect("addresses")), Some(UDP), "{kept}"),
+                _ => assert_eq!(port_of(&result.expect("ports")), Some((50_001, 4)), "{kept}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_impossible_length_of_an_ipv4_header_is_bad() {
+        // RFC 791, 3.1: the header has at least five words, and the packet contains it.
+        let mut bytes = ipv4(UDP, &datagram());
+        bytes[0] = 0x44;
+        assert_eq!(ip_packet(&bytes), Err(SkipReason::BadIpHeader));
+        let mut bytes = ipv4(UDP, &datagram());
+        bytes[3] = 19;
+        assert_eq!(ip_packet(&bytes), Err(SkipReason::BadIpHeader));
+        bytes[3] = 20;
+        assert_eq!(portless(&read(&bytes)), Some(UDP));
+        // With segmentation offload, the length is zero and the frame says where the packet ends.
+        bytes[3] = 0;
+        fix_checksum(&mut bytes[..20]);
+        assert_eq!(port_of(&read(&bytes)), Some((50_001, 4)));
+    }
+
+    #[test]
+    fn truncated_options_hide_the_ports_and_not_the_addresses() {
+        // RFC 791, 3.1: a header of six words, whose last one is an option (no operation).
+        let mut bytes = ipv4(UDP, &[&[1, 1, 1, 1][..], &datagram()].concat());
+        bytes[0] = 0x46;
+        let seen = frame(101, &bytes, 23).expect("the addresses are there");
+        assert_eq!(portless(&seen), Some(UDP));
+        let seen = frame(101, &bytes, 28).expect("the ports are there");
+        assert_eq!(flow(&seen).map(|(tuple, _)| tuple.dport), Some(50_001));
+    }
+
+    #[test]
+    fn padding_after_a_packet_is_not_payload() {
+        let four = [&ipv4(132, &[7; 14])[..], &[0; 12]].concat();
+        assert_eq!(port_of(&read(&four)), Some((0x0707, 2)));
+        let six = [&ipv6(132, &[7; 14])[..], &[0; 12]].concat();
+        assert_eq!(port_of(&read(&six)), Some((0x0707, 2)));
+        // RFC 2675: a payload length of zero means that the frame says where the packet ends.
+        let mut jumbo = ipv6(132, &[7; 14]);
+        jumbo[4..6].fill(0);
+        assert_eq!(port_of(&read(&jumbo)), Some((0x0707, 2)));
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_recorded_and_the_packet_is_kept() {
+        let mut bytes = ipv4(UDP, &datagram());
+        bytes[10] ^= 1;
+        let seen = read(&bytes);
+        assert!(seen.bad_checksum);
+        assert_eq!(port_of(&seen), Some((50_001, 4)));
+        // A header without a checksum has none, which is wrong too.
+        bytes[10..12].fill(0);
+        assert!(read(&bytes).bad_checksum);
+    }
+
+    #[test]
+    fn a_first_fragment_has_ports_and_a_later_one_only_its_datagram() {
+        // RFC 791, 3.1: more fragments is 0x2000, do not fragment is 0x4000.
+        let (first, none) = fragment(&read(&with_offset(0x2000, &datagram()))).expect("a fragment");
+        assert_eq!((first.src, first.dst, first.id, none), (SRC, DST, 0x1234, None));
+        assert_eq!(port_of(&read(&with_offset(0x2000, &datagram()))), Some((50_001, 4)));
+        for later in [0x2001, 0x0001, 0x1fff] {
+            let seen = read(&with_offset(later, &[9; 16]));
+            assert_eq!(fragment(&seen), Some((first, Some(16))), "{later:#06x}");
+        }
+        for whole in [0x0000, 0x4000] {
+            assert_eq!(fragment(&read(&with_offset(whole, &datagram()))), None, "{whole:#06x}");
+        }
+        // The capture ends with the header of a later fragment.
+        let seen = frame(101, &with_offset(0x0001, &[9; 16]), 20).expect("a fragment");
+        assert_eq!(fragment(&seen), Some((first, Some(16))));
+    }
+
+    #[test]
+    fn an_ipv6_fragment_is_known_by_its_extension_header() {
+        // RFC 8200, 4.5: next header, reserved, offset (13 bits), reserved, M, identification.
+        let with = |offset: u16, content: &[u8]| {
+            let [high, low] = offset.to_be_bytes();
+            ipv6(44, &[&[UDP, 0, high, low, 0, 0, 0, 7][..], content].concat())
+        };
+        let (first, none) = fragment(&read(&with(0x0001, &datagram()))).expect("a fragment");
+        assert_eq!((first.id, first.transport.0, none), (7, UDP, None));
+        let later = fragment(&read(&with(0x0008, &[9; 16])));
+        assert_eq!(later, Some((first, Some(16))));
+        // An atomic fragment (RFC 6946) is a whole packet.
+        let atomic = read(&with(0, &datagram()));
+        assert_eq!((fragment(&atomic), port_of(&atomic)), (None, Some((50_001, 4))));
+    }
+
+    #[test]
+    fn extension_headers_are_skipped_in_the_unit_of_each() {
+        // RFC 8200, 4.3: units of eight bytes, without the first. RFC 4302, 2.2: AH counts words of
+        // four bytes, minus two.
+        let ah = [&[UDP, 4][..], &[0; 22], &datagram()].concat();
+        let options = [&[51, 1][..], &[0; 14], &ah].concat();
+        for kind in [HOP_BY_HOP, 43, DESTINATION, 135, 139, 140] {
+            assert_eq!(port_of(&read(&ipv6(kind, &options))), Some((50_001, 4)), "{kind}");
+        }
+        // IPv4 has AH, but no other extension header: protocol 60 is not one there.
+        assert_eq!(port_of(&read(&ipv4(51, &ah))), Some((50_001, 4)));
+        let seen = read(&ipv4(DESTINATION, &options));
+        assert_eq!(flow(&seen).map(|(tuple, _)| tuple.transport.0), Some(DESTINATION));
+        // ESP (RFC 4303) hides everything that follows.
+        let seen = read(&ipv6(50, &[0; 32]));
+        assert_eq!(
+            flow(&seen).map(|(tuple, payload)| (tuple.transport.0, payload)),
+            Some((50, 32))
+        );
+    }
+
+    #[test]
+    fn extension_headers_are_followed_up_to_the_limit() {
+        let chain = |headers: usize| {
+            let mut bytes = [DESTINATION, 0, 1, 4, 0, 0, 0, 0].repeat(headers - 1);
+            bytes.extend([UDP, 0, 1, 4, 0, 0, 0, 0]);
+            ipv6(DESTINATION, &[&bytes[..], &datagram()].concat())
+        };
+        assert_eq!(port_of(&read(&chain(MAX_EXTENSIONS - 1))), Some((50_001, 4)));
+        let result = ip_packet(&chain(MAX_EXTENSIONS + 1));
+        assert_eq!(result, Err(SkipReason::TooManyExtensionHeaders));
+    }
+
+    #[test]
+    fn a_fingerprint_survives_a_hop_and_differs_between_packets() {
+        let of = |bytes: &[u8]| read(bytes).fingerprint;
+        let bytes = ipv4(UDP, &datagram());
+        let mut routed = bytes.clone();
+        // Traffic class, TTL and with them the checksum change on the way.
+        (routed[1], routed[8]) = (0x10, 63);
+        fix_checksum(&mut routed[..20]);
+        assert_eq!(of(&bytes), of(&routed));
+        assert_ne!(of(&bytes), 0);
+        for at in [4, 5, 12, 15, 16, 19, 20, 31] {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            assert_ne!(of(&bytes), of(&other), "byte {at}");
+        }
+        let bytes = ipv6(UDP, &datagram());
+        let mut routed = bytes.clone();
+        routed[7] = 63;
+        assert_eq!(of(&bytes), of(&routed));
+        // A flow label and each half of an address.
+        for at in [3, 8, 23, 24, 39, 40, 51] {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            assert_ne!(of(&bytes), of(&other), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_options_of_tcp_count_only_if_the_packet_has_no_identification() {
+        let bytes = |last: u8| [&[1; 30][..], &[last]].concat();
+        let of = |id: u64, last| fingerprint_of(1, [40, id << 16], Transport::TCP, &bytes(last));
+        assert_ne!(of(0, 1), of(0, 2));
+        assert_eq!(of(5, 1), of(5, 2));
+        assert_ne!(of(5, 1), of(6, 1));
+    }
+
+    #[test]
+    fn in_a_tunnel_the_header_says_how_long_a_packet_was() {
+        let cut = packet(&[0; 10]);
+        assert_eq!(limit_length(cut, 30, WireLength::Frame).wire, 10);
+        assert_eq!(limit_length(cut, 30, WireLength::Header).wire, 30);
+        for wire in [WireLength::Frame, WireLength::Header] {
+            assert_eq!(limit_length(cut, 4, wire), packet(&[0; 4]));
+        }
+    }
+}

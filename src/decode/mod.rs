@@ -14,6 +14,8 @@ mod ip;
 mod link;
 mod observation;
 mod ppp;
+#[cfg(test)]
+mod sample;
 mod transport;
 mod tunnel;
 mod wlan;
@@ -191,6 +193,7 @@ enum WlanForm {
 }
 
 /// What a layer carries, which is decoded next.
+#[derive(PartialEq, Debug)]
 enum Next<'p> {
     /// An Ethernet frame.
     Ethernet(Packet<'p>),
@@ -272,7 +275,7 @@ impl<'a> DecodeState<'a> {
 }
 
 /// The rest of a packet: the bytes that the capture kept, and the number of bytes on the wire.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 struct Packet<'a> {
     bytes: &'a [u8],
     wire: usize,
@@ -311,4 +314,164 @@ pub fn icmp_ports(transport: Transport, kind: u8, code: u8) -> (u16, u16) {
 /// Returns whether an ICMP message of this type belongs to a pair of request and reply.
 pub fn icmp_paired(transport: Transport, kind: u8) -> bool {
     icmp::answer(transport, kind).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample::{decode_with, ethernet, flow, frame, ipv4, packet, udp};
+    use super::*;
+    use crate::decode::observation::KEPT_TAGS;
+
+    /// Returns a UDP frame with VLAN tags around its IP packet.
+    fn tagged(tags: usize) -> Vec<u8> {
+        let mut content = [&[0x08, 0x00][..], &ipv4(17, &udp(50_000, 50_001, &[0; 40]))].concat();
+        for _ in 1..tags {
+            content = [&[0x81, 0x00, 0, 7][..], &content].concat();
+        }
+        ethernet(0x8100, &[&[0, 7][..], &content].concat())
+    }
+
+    #[test]
+    fn a_packet_never_has_more_bytes_than_were_captured() {
+        let cut = Packet { bytes: &[1, 2, 3, 4], wire: 10 };
+        assert_eq!(cut.after(4), Some(Packet { bytes: &[], wire: 6 }));
+        assert_eq!(cut.after(5), None);
+        assert_eq!(cut.limited(6), Packet { bytes: &[1, 2, 3, 4], wire: 6 });
+        assert_eq!(cut.limited(3), Packet { bytes: &[1, 2, 3], wire: 3 });
+        assert_eq!(cut.limited(11), cut);
+        // A record may state a length that is smaller than what it contains.
+        assert_eq!(Packet { bytes: &[1, 2], wire: 1 }.after(2).map(|rest| rest.wire), Some(0));
+    }
+
+    #[test]
+    fn numbers_are_read_only_if_all_of_their_bytes_are_there() {
+        let all = packet(&[0x12, 0x34, 0x56, 0x78, 0x9a]);
+        assert_eq!((all.u16(0), all.u16(3), all.u16(4)), (Some(0x1234), Some(0x789a), None));
+        assert_eq!((all.u32(1), all.u32(2)), (Some(0x3456_789a), None));
+        assert_eq!((all.u16(usize::MAX), all.u32(6)), (None, None));
+    }
+
+    #[test]
+    fn a_tunnel_is_expected_where_it_is_sent_to_and_at_its_source_only_if_it_answers() {
+        let decoder = Decoder::default();
+        assert_eq!(decoder.tunnel_at(50_000, 4789), Some(Tunnel::Vxlan));
+        assert_eq!(decoder.tunnel_at(4789, 50_000), None);
+        assert_eq!(decoder.tunnel_at(50_000, 5247), Some(Tunnel::Capwap));
+        assert_eq!(decoder.tunnel_at(5247, 50_000), Some(Tunnel::Capwap));
+        // Port 53 has the same bit as port 4789.
+        assert_eq!(port_bit(53), port_bit(4789));
+        assert_eq!(decoder.tunnel_at(50_000, 53), None);
+    }
+
+    #[test]
+    fn a_port_of_the_user_carries_what_the_user_says() {
+        assert_eq!(Decoder::default().tunnel_at(1, 6081), Some(Tunnel::Geneve));
+        let decoder = Decoder::new(&[6081, 50_001]);
+        assert_eq!(decoder.tunnel_at(1, 6081), Some(Tunnel::Vxlan));
+        assert_eq!(decoder.tunnel_at(1, 50_001), Some(Tunnel::Vxlan));
+        assert_eq!(decoder.tunnel_at(1, 50_002), None);
+    }
+
+    #[test]
+    fn without_decapsulation_a_tunnel_is_an_ordinary_flow() {
+        let inner = ethernet(0x0800, &ipv4(17, &udp(1, 2, &[])));
+        let vxlan = [&[8, 0, 0, 0, 0, 0, 9, 0][..], &inner].concat();
+        let bytes = ethernet(0x0800, &ipv4(17, &udp(50_000, 4789, &vxlan)));
+        let port = |decoder: &Decoder| {
+            let seen = decode_with(decoder, 1, &bytes, bytes.len()).expect("it can be read");
+            (flow(&seen).map(|(tuple, _)| tuple.dport), seen.path.is_inside())
+        };
+        assert_eq!(port(&Decoder::default()), (Some(2), true));
+        assert_eq!(port(&Decoder::default().with_decapsulation(false)), (Some(4789), false));
+    }
+
+    #[test]
+    fn layers_are_followed_up_to_the_limit() {
+        // The tags share the limit with the EtherType, the IP packet and the end.
+        let most = MAX_LAYERS - 3;
+        let bytes = tagged(most);
+        let seen = frame(1, &bytes, bytes.len()).expect("it is not too deep");
+        assert_eq!(flow(&seen).map(|(tuple, _)| tuple.dport), Some(50_001));
+        assert_eq!(seen.link.tags().count(), KEPT_TAGS);
+        let bytes = tagged(most + 1);
+        let result = frame(1, &bytes, bytes.len());
+        assert_eq!(result, Err(SkipReason::TooManyEncapsulations));
+    }
+
+    #[test]
+    fn an_unlisted_link_type_is_skipped() {
+        assert_eq!(frame(2, &[0; 60], 60), Err(SkipReason::UnknownLinkType));
+        assert!(LINKS.iter().all(|link| link.number != 2));
+    }
+
+    #[test]
+    fn each_link_type_and_each_port_of_a_tunnel_is_listed_once() {
+        for (place, link) in LINKS.iter().enumerate() {
+            assert!(
+                LINKS[..place].iter().all(|other| other.number != link.number),
+                "{}",
+                link.name
+            );
+        }
+        for (place, (port, _)) in tunnel::PORTS.iter().enumerate() {
+            assert!(tunnel::PORTS[..place].iter().all(|(other, _)| other != port), "{port}");
+        }
+    }
+
+    #[test]
+    fn what_was_kept_is_cut_short_only_below_the_limit_of_a_short_snaplen() {
+        let bytes = ethernet(0x0800, &ipv4(17, &udp(50_000, 50_001, &[0; 100])));
+        let kept = |kept: usize| {
+            let seen = frame(1, &bytes, kept).expect("the headers are there");
+            (seen.kept, seen.cut)
+        };
+        assert_eq!(kept(SHORT as usize - 1), (flag::CUT_SHORT, true));
+        assert_eq!(kept(SHORT as usize), (flag::KEPT_LONG, true));
+        assert_eq!(kept(bytes.len()), (flag::KEPT_LONG, false));
+        // A short frame of which everything was kept is neither.
+        let short = ethernet(0x0800, &ipv4(17, &udp(50_000, 50_001, &[])));
+        let seen = frame(1, &short, short.len()).expect("it is complete");
+        assert_eq!((seen.kept, seen.cut), (0, false));
+    }
+
+    #[test]
+    fn nothing_of_the_frame_before_remains() {
+        let decoder = Decoder::default();
+        let first = tagged(2);
+        let mut seen = frame(1, &first, first.len()).expect("it can be read");
+        seen.undecoded_tunnel = Some(Tunnel::Gre);
+        (seen.bad_checksum, seen.broadcast) = (true, true);
+        let arp = ethernet(0x0806, &[0; 4]);
+        let record = Frame {
+            time: 5,
+            offset: 0,
+            cap_len: arp.len() as u32,
+            wire_len: arp.len() as u32,
+            link: ETHERNET,
+            interface: 3,
+        };
+        assert_eq!(decoder.decode(&record, &arp, &mut seen), Ok(()));
+        let mut fresh = Observation::default();
+        assert_eq!(decoder.decode(&record, &arp, &mut fresh), Ok(()));
+        assert_eq!(seen, fresh);
+        assert_eq!((seen.time, seen.interface, seen.link.interface), (5, 3, 3));
+        assert_eq!((seen.fingerprint, seen.payload_at, seen.payload_kept), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_record_that_states_less_than_it_contains_is_as_long_as_its_content() {
+        let bytes = ethernet(0x0800, &ipv4(17, &udp(50_000, 50_001, &[0; 30])));
+        let length = bytes.len() as u32;
+        let record = Frame {
+            time: 0,
+            offset: 0,
+            cap_len: length,
+            wire_len: 20,
+            link: ETHERNET,
+            interface: 0,
+        };
+        let mut seen = Observation::default();
+        assert_eq!(Decoder::default().decode(&record, &bytes, &mut seen), Ok(()));
+        assert_eq!(flow(&seen).map(|(_, payload)| payload), Some(30));
+    }
 }

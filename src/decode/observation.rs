@@ -470,3 +470,157 @@ pub enum Quoted {
     /// A later fragment, which belongs to the flow of its datagram.
     Fragment(Datagram),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn ends(last: u8) -> TunnelEndpoints {
+        TunnelEndpoints {
+            src: IpAddr::from([10, 0, 0, last]),
+            dst: IpAddr::from([10, 0, 1, last]),
+            transport: Transport(47),
+            sport: 0,
+            port: 0,
+            stated: TunnelUse::Unstated,
+        }
+    }
+
+    #[test]
+    fn a_path_tells_outside_inside_and_around_apart() {
+        let plain = Path::PLAIN;
+        assert_eq!((plain.is_inside(), plain.is_around(), plain.interface()), (false, false, None));
+        let inside = Path::inside(0);
+        assert_eq!((inside.is_inside(), inside.is_around()), (true, false));
+        assert_eq!(inside.interface(), Some(0));
+        let around = Path::around(0);
+        assert_eq!((around.is_inside(), around.is_around()), (false, true));
+        assert_eq!(around.interface(), Some(0));
+        assert_ne!(Path::inside(1), Path::inside(2));
+    }
+
+    #[test]
+    fn a_tunnel_in_a_tunnel_is_deeper_only_if_the_outer_one_is_undeclared() {
+        // The packets of a declared tunnel are plain.
+        assert_eq!(Path::PLAIN.deeper(4), Path::inside(4));
+        let nested = Path::inside(4).deeper(4);
+        assert_ne!(nested, Path::inside(4));
+        assert_eq!((nested.is_inside(), nested.is_around()), (true, false));
+        assert_eq!(nested.interface(), Some(4));
+        assert_eq!(nested.deeper(4), nested);
+    }
+
+    #[test]
+    fn the_largest_interface_does_not_touch_the_bits_of_a_path() {
+        for path in [Path::inside(u16::MAX), Path::inside(u16::MAX).deeper(u16::MAX)] {
+            assert_eq!((path.is_inside(), path.is_around()), (true, false));
+            assert_eq!(path.interface(), Some(Path::INTERFACE - 1));
+            assert_eq!(Path::from_number(path.number()), path);
+        }
+        assert_ne!(Path::inside(u16::MAX), Path::inside(u16::MAX).deeper(u16::MAX));
+        assert_eq!(Path::inside(Path::INTERFACE - 2).interface(), Some(Path::INTERFACE - 2));
+    }
+
+    #[test]
+    fn the_outermost_tags_and_tunnels_are_kept() {
+        let mut link = Encapsulation::default();
+        for number in 0..KEPT_TAGS as u32 + 1 {
+            link = link.with_tag(EncapTagKind::Vlan, Some(number + 1));
+        }
+        assert_eq!(link.vlans().collect::<Vec<_>>(), [1, 2, 3, 4]);
+        let mut link = Encapsulation::default();
+        for last in 1..=KEPT_TUNNELS as u8 + 1 {
+            link = link.with_tunnel(Tunnel::Gre, None, ends(last));
+        }
+        assert_eq!(link.outer().collect::<Vec<_>>(), [ends(1), ends(2)]);
+        assert_eq!(link.tags().count(), 3);
+    }
+
+    #[test]
+    fn a_priority_tag_is_a_tag_but_no_vlan() {
+        let link = Encapsulation::default()
+            .with_tag(EncapTagKind::Vlan, Some(0))
+            .with_tag(EncapTagKind::Mpls, Some(9))
+            .with_tag(EncapTagKind::Vlan, Some(5));
+        assert_eq!(link.tags().count(), 3);
+        assert_eq!(link.vlans().collect::<Vec<_>>(), [5]);
+    }
+
+    #[test]
+    fn a_tunnel_hides_the_hardware_address_of_the_sender_and_a_tag_does_not() {
+        let link = Encapsulation { source: Mac([2; 6]), ttl: 9, ..Encapsulation::default() };
+        assert_eq!(link.with_tag(EncapTagKind::Vlan, Some(5)).source, Mac([2; 6]));
+        assert!(!link.with_tag(EncapTagKind::Vlan, Some(5)).is_tunnelled());
+        let inside = link.with_tunnel(Tunnel::Vxlan, Some(5), ends(1));
+        assert_eq!((inside.source, inside.ttl), (Mac::NONE, 9));
+        assert!(inside.is_tunnelled());
+    }
+
+    #[test]
+    fn the_short_form_exists_only_without_tags_on_the_first_interfaces() {
+        let plain = Encapsulation { source: Mac([1, 2, 3, 4, 5, 6]), ttl: 7, ..Default::default() };
+        assert_eq!(plain.short(), Some(0x0107_0102_0304_0506));
+        assert_eq!(Encapsulation::default().short(), Some(1 << 56));
+        let last = Encapsulation { interface: 254, ..plain };
+        assert_eq!(last.short(), Some(0xff07_0102_0304_0506));
+        assert_eq!(Encapsulation { interface: 255, ..plain }.short(), None);
+        assert_eq!(plain.with_tag(EncapTagKind::Macsec, None).short(), None);
+    }
+
+    #[test]
+    fn every_part_of_an_encapsulation_counts_in_a_comparison() {
+        let plain = Encapsulation { source: Mac([2; 6]), ttl: 64, ..Encapsulation::default() };
+        let tagged = plain.with_tag(EncapTagKind::Vlan, Some(5));
+        let different = [
+            plain,
+            Encapsulation { ttl: 63, ..plain },
+            Encapsulation { interface: 1, ..plain },
+            Encapsulation { source: Mac([4; 6]), ..plain },
+            tagged,
+            plain.with_tag(EncapTagKind::Vlan, Some(6)),
+            plain.with_tag(EncapTagKind::Mpls, Some(5)),
+            tagged.with_tag(EncapTagKind::Vlan, Some(5)),
+            plain.with_tunnel(Tunnel::Gre, None, ends(1)),
+            plain.with_tunnel(Tunnel::Gre, None, ends(2)),
+        ];
+        for (a, first) in different.iter().enumerate() {
+            for (b, second) in different.iter().enumerate() {
+                assert_eq!(first == second, a == b, "{a} {b}");
+            }
+        }
+        // The same evidence from another frame is found again.
+        let known: HashSet<Encapsulation> = different.into_iter().collect();
+        let again = Encapsulation { source: Mac([2; 6]), ttl: 64, ..Encapsulation::default() };
+        assert!(known.contains(&again.with_tag(EncapTagKind::Vlan, Some(5))));
+        assert!(known.contains(&again.with_tunnel(Tunnel::Gre, None, ends(2))));
+        assert!(!known.contains(&again.with_tunnel(Tunnel::Gre, None, ends(3))));
+        assert_eq!(Encapsulation { interface: 1, ..plain }.anywhere(), plain);
+    }
+
+    #[test]
+    fn clearing_leaves_nothing_behind() {
+        let used =
+            Encapsulation { source: Mac([2; 6]), ttl: 64, interface: 3, ..Default::default() };
+        let tunnelled = used.with_tunnel(Tunnel::Gre, Some(1), ends(1));
+        for mut link in [used, tunnelled] {
+            link.clear();
+            assert_eq!(link, Encapsulation::default());
+            assert_eq!((link.tags().count(), link.outer().count()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_payload_outside_the_captured_bytes_is_empty() {
+        let payload_of = |payload_at, payload_kept| {
+            let seen = Observation { payload_at, payload_kept, ..Observation::default() };
+            seen.payload(&[1, 2, 3, 4]).to_vec()
+        };
+        assert_eq!(payload_of(1, 2), [2, 3]);
+        assert_eq!(payload_of(0, 4), [1, 2, 3, 4]);
+        assert!(payload_of(4, 0).is_empty());
+        assert!(payload_of(3, 2).is_empty());
+        assert!(payload_of(u32::MAX, u32::MAX).is_empty());
+    }
+}

@@ -117,3 +117,192 @@ pub(super) fn udp(segment: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usiz
     }
     (flags, payload)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::{flags, flow, frame, ip_packet, ipv4, tcp};
+    use crate::decode::{Decoder, Observation};
+
+    const SYN: u8 = 0x02;
+    const RST: u8 = 0x04;
+    const FIN: u8 = 0x01;
+
+    fn payload_of(protocol: u8, segment: &[u8]) -> u32 {
+        let seen = ip_packet(&ipv4(protocol, segment)).expect("an IP packet");
+        flow(&seen).expect("a flow").1
+    }
+
+    /// Returns a UDP datagram with any value in its length field.
+    fn datagram(length: u16, payload: &[u8]) -> Vec<u8> {
+        let [high, low] = length.to_be_bytes();
+        [&[0, 1, 0, 2, high, low, 0, 0][..], payload].concat()
+    }
+
+    #[test]
+    fn the_flags_of_a_segment_say_what_it_is() {
+        // RFC 9293, 3.1.
+        let cases = [
+            (0, 0),
+            (SYN, flag::SYN),
+            (SYN | ACK, flag::SYN_ACK),
+            (ACK, flag::ACK),
+            (RST, flag::RST),
+            (RST | ACK, flag::RST),
+            (RST | SYN, flag::RST),
+            (FIN, flag::FIN),
+            (FIN | ACK, flag::FIN | flag::ACK),
+            (SYN | FIN, flag::SYN | flag::FIN),
+            // PSH, URG, ECE and CWR do not count.
+            (0xe8, 0),
+        ];
+        for (bits, expected) in cases {
+            assert_eq!(flags_of(bits, &[]), expected, "{bits:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_tls_hello_is_known_by_its_sixth_byte() {
+        // RFC 8446, 5.1: content type 22, version, length; then the type of the message.
+        let of = |record: &[u8]| flags_of(0, record);
+        assert_eq!(of(&[0x16, 3, 1, 0, 9, 1]), flag::CLIENT_HELLO);
+        assert_eq!(of(&[0x16, 3, 3, 0, 9, 2]), flag::SERVER_HELLO);
+        assert_eq!(of(&[0x16, 3, 1, 0, 9]), 0);
+        assert_eq!(of(&[0x16, 3, 1, 0, 9, 11]), 0);
+        assert_eq!(of(&[0x17, 3, 1, 0, 9, 1]), 0);
+        assert_eq!(of(&[0x16, 2, 1, 0, 9, 1]), 0);
+    }
+
+    #[test]
+    fn data_in_the_segments_that_open_or_reset_is_no_data() {
+        let is_data = |bits: u8, payload: &[u8]| {
+            let seen = ip_packet(&ipv4(6, &tcp(1, 2, bits, payload))).expect("a segment");
+            flags(&seen).expect("a flow") & flag::DATA != 0
+        };
+        assert!(is_data(ACK, &[1]));
+        assert!(!is_data(ACK, &[]));
+        assert!(is_data(FIN | ACK, &[1]));
+        for bits in [SYN, SYN | ACK, RST, RST | ACK] {
+            assert!(!is_data(bits, &[1]), "{bits:#04x}");
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_counts_only_with_its_flag() {
+        let numbers = |bits: u8| {
+            let seen = ip_packet(&ipv4(6, &tcp(1, 2, bits, &[]))).expect("a segment");
+            match seen.body {
+                Body::Transport { seq, acked, .. } => (seq, acked),
+                _ => (0, None),
+            }
+        };
+        assert_eq!(numbers(SYN), (1000, None));
+        assert_eq!(numbers(SYN | ACK), (1000, Some(2000)));
+    }
+
+    #[test]
+    fn a_truncated_segment_shows_its_flags_from_the_fourteenth_byte_on() {
+        let segment = tcp(1, 2, SYN | ACK, &[]);
+        let bytes = ipv4(6, &segment);
+        let seen = |kept: usize| frame(101, &bytes, 20 + kept).expect("an IP packet");
+        for kept in 0..4 {
+            assert!(matches!(seen(kept).body, Body::NoPorts { .. }), "{kept} bytes");
+        }
+        for kept in 4..=segment.len() {
+            let shown = if kept < 14 { 0 } else { flag::SYN_ACK };
+            let found = flags(&seen(kept)).expect("a flow");
+            assert_eq!(found & (flag::SYN_ACK | flag::HIDDEN | flag::DATA), shown, "{kept} bytes");
+            let Body::Transport { seq, acked, .. } = seen(kept).body else { continue };
+            assert_eq!(seq, if kept < 8 { 0 } else { 1000 }, "{kept} bytes");
+            assert_eq!(acked, (kept >= 14).then_some(2000), "{kept} bytes");
+        }
+    }
+
+    #[test]
+    fn only_fragmentation_hides_the_flags() {
+        let of = |flags_and_offset: u8, kept: usize| {
+            let mut bytes = ipv4(6, &tcp(1, 2, SYN, &[])[..kept]);
+            bytes[6] = flags_and_offset;
+            let seen = ip_packet(&bytes).expect("an IP packet");
+            flags(&seen).expect("a flow") & flag::OPENS
+        };
+        assert_eq!(of(0x20, 8), flag::HIDDEN);
+        assert_eq!(of(0x20, 16), flag::SYN);
+        assert_eq!(of(0x00, 8), 0);
+    }
+
+    #[test]
+    fn an_invalid_header_length_does_not_lengthen_the_payload() {
+        // RFC 9293, 3.1: the data offset is at least five words.
+        let with_offset = |offset: u8| {
+            let mut segment = tcp(1, 2, ACK, &[7; 12]);
+            segment[12] = offset << 4;
+            payload_of(6, &segment)
+        };
+        assert_eq!((with_offset(5), with_offset(8)), (12, 0));
+        assert_eq!((with_offset(0), with_offset(4)), (12, 12));
+        // The header would be longer than the segment.
+        assert_eq!(with_offset(15), 0);
+    }
+
+    #[test]
+    fn the_shorter_of_both_lengths_of_a_datagram_counts() {
+        // RFC 768: the length includes the header of eight bytes. RFC 2675: zero means all.
+        for (length, expected) in [(12, 4), (8, 0), (9, 1), (99, 6), (0, 6), (7, 6), (14, 6)] {
+            assert_eq!(payload_of(17, &datagram(length, &[1; 6])), expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_dns_message_asks_or_answers_only_in_its_own_direction() {
+        // RFC 1035, 4.1.1: the QR bit is the highest bit of the third byte.
+        let of = |ports: (u16, u16), third: u8, length: usize| {
+            let mut bytes = datagram(8 + length as u16, &vec![0; length]);
+            bytes[10] = third;
+            let packet = Packet { bytes: &bytes, wire: bytes.len() };
+            udp(packet, ports).0
+        };
+        assert_eq!(of((50_000, DNS_PORT), 0x01, 12), flag::ASKS);
+        assert_eq!(of((DNS_PORT, 50_000), 0x81, 12), flag::ANSWERS);
+        assert_eq!(of((DNS_PORT, 50_000), 0x01, 12), 0);
+        assert_eq!(of((50_000, DNS_PORT), 0x81, 12), 0);
+        assert_eq!(of((50_000, 54), 0x01, 12), 0);
+        // The header of a message has twelve bytes.
+        assert_eq!(of((50_000, DNS_PORT), 0x01, 11), 0);
+    }
+
+    #[test]
+    fn protocols_without_these_headers_are_measured_from_their_own() {
+        // RFC 9260, 3: twelve bytes. ESP has no ports, so all of it is payload.
+        assert_eq!(payload_of(132, &[0; 12]), 0);
+        assert_eq!(payload_of(132, &[0; 13]), 1);
+        assert_eq!(payload_of(132, &[0; 4]), 0);
+        assert_eq!(payload_of(50, &[0; 13]), 13);
+        let seen = ip_packet(&ipv4(50, &[9; 13])).expect("an IP packet");
+        let (tuple, _) = flow(&seen).expect("a flow");
+        assert_eq!((tuple.sport, tuple.dport), (0, 0));
+    }
+
+    #[test]
+    fn the_payload_is_found_in_the_frame() {
+        let segment = tcp(1, 2, ACK, &[5, 6, 7]);
+        let bytes = ipv4(6, &segment);
+        let seen = ip_packet(&bytes).expect("a segment");
+        assert_eq!((seen.payload_at, seen.payload(&bytes)), (40, &[5, 6, 7][..]));
+        let bytes = ipv4(17, &datagram(11, &[5, 6, 7]));
+        let seen = ip_packet(&bytes).expect("a datagram");
+        assert_eq!((seen.payload_at, seen.payload(&bytes)), (28, &[5, 6, 7][..]));
+    }
+
+    #[test]
+    fn three_bytes_are_no_ports() {
+        let decoder = Decoder::default();
+        let mut seen = Observation::default();
+        let mut layers = DecodeState::new(&decoder, &mut seen);
+        let [src, dst] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(std::net::IpAddr::from);
+        let ip = IpHeader { src, dst, transport: Transport::UDP };
+        let body = decode(&ip, Packet { bytes: &[0, 1, 0], wire: 50 }, &mut layers);
+        assert_eq!(body, Body::NoPorts { src, dst, transport: Transport::UDP });
+        assert_eq!(seen.payload_kept, 0);
+    }
+}

@@ -276,6 +276,18 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Returns the files of the modules that a file declares with `#[cfg(test)] mod name;`.
+fn test_files(file: &Path) -> Vec<PathBuf> {
+    let text = fs::read_to_string(file).expect("a source");
+    let items = syn::parse_file(&text).expect("Rust").items.into_iter();
+    let names = items.filter_map(|item| match item {
+        syn::Item::Mod(item) if item.content.is_none() && is_test(&item.attrs) => Some(item.ident),
+        _ => None,
+    });
+    names.map(|name| file.with_file_name(format!("{name}.rs"))).collect()
+}
+
+/// Returns the sources of each top-level module, without the files that only its tests use.
 fn room_files() -> BTreeMap<String, Vec<PathBuf>> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut rooms = BTreeMap::new();
@@ -283,7 +295,10 @@ fn room_files() -> BTreeMap<String, Vec<PathBuf>> {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-            rooms.insert(name, files(&path));
+            let mut all = files(&path);
+            let of_tests: Vec<PathBuf> = all.iter().flat_map(|file| test_files(file)).collect();
+            all.retain(|file| !of_tests.contains(file));
+            rooms.insert(name, all);
         }
     }
     rooms

@@ -159,7 +159,7 @@ fn a_host_in_no_list_is_told_with_what_it_does() {
     let trace = finding.expect("the finding")["trace"].to_string();
     assert!(
         trace.contains("10.1.0.99 behaves like a host with the role RAS RD Session Host Agent")
-            && trace.contains("would"),
+            && trace.contains("or RAS Remote PC Agent or"),
         "{trace}"
     );
 }

@@ -390,7 +390,7 @@ fn files_of_a_spreadsheet_are_read() {
             &[["31/01/2026", "12/31/2026"], ["2026-01-01", "01/02/2027"]],
             ":4: expires: \"01/02/2027\" is 2027-02-01 or 2027-01-02: line 3 has the day first, but line 3 the month",
         ),
-        (&[["31/02/2026", "12.31.2026"]], ":3: created: \"31/02/2026\" is not a date"),
+        (&[["31/02/2026", "12.31.2026"]], ":3: created: \"31/02/2026\" is not a valid date"),
     ] {
         write(";", dates);
         let (code, _, err) = site.audit("csv", &["--exceptions", &name]);

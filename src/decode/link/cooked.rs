@@ -58,3 +58,79 @@ fn carried<'p>(
         _ => Ok(Next::Ether(protocol, inner)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::WlanForm;
+    use crate::decode::sample::{LayerDecoder, assert_truncation, layer, next, packet};
+
+    /// Returns a version 1 header (LINKTYPE_LINUX_SLL): packet type, device type, length of the
+    /// address, address, protocol.
+    fn first(kind: u8, device: u16, length: u8, protocol: u16) -> Vec<u8> {
+        let mut bytes = vec![0, kind];
+        bytes.extend(device.to_be_bytes());
+        bytes.extend([0, length, 2, 0, 0, 0, 0, 9, 0xee, 0xee]);
+        bytes.extend(protocol.to_be_bytes());
+        bytes.extend([7, 7]);
+        bytes
+    }
+
+    /// Returns a version 2 header (LINKTYPE_LINUX_SLL2): protocol, reserved, interface, device
+    /// type, packet type, length of the address, address.
+    fn second(kind: u8, device: u16, length: u8, protocol: u16) -> Vec<u8> {
+        let mut bytes = protocol.to_be_bytes().to_vec();
+        bytes.extend([0, 0, 0, 0, 0, 3]);
+        bytes.extend(device.to_be_bytes());
+        bytes.extend([kind, length, 2, 0, 0, 0, 0, 9, 0xee, 0xee, 7, 7]);
+        bytes
+    }
+
+    #[test]
+    fn both_versions_name_the_protocol_and_the_sender() {
+        for (decode, bytes, header) in [
+            (version_1 as LayerDecoder, first(0, 1, 6, 0x0800), 16),
+            (version_2, second(0, 1, 6, 0x0800), 20),
+        ] {
+            let (result, seen) = layer(decode, packet(&bytes));
+            assert_eq!(result, Ok(Next::Ether(0x0800, packet(&[7, 7]))));
+            assert_eq!((seen.link.source, seen.broadcast), (Mac([2, 0, 0, 0, 0, 9]), false));
+            assert_truncation(decode, &bytes, header, CUT);
+        }
+    }
+
+    #[test]
+    fn only_packet_type_one_is_a_broadcast() {
+        for kind in 0..=4 {
+            let seen = layer(version_1, packet(&first(kind, 1, 6, 0x0800))).1;
+            assert_eq!(seen.broadcast, kind == 1, "{kind}");
+            let seen = layer(version_2, packet(&second(kind, 1, 6, 0x0800))).1;
+            assert_eq!(seen.broadcast, kind == 1, "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_length_is_not_a_hardware_address() {
+        for length in [0, 4, 5, 7, 8] {
+            let seen = layer(version_1, packet(&first(0, 1, length, 0x0800))).1;
+            assert_eq!(seen.link.source, Mac::NONE, "{length}");
+            let seen = layer(version_2, packet(&second(0, 1, length, 0x0800))).1;
+            assert_eq!(seen.link.source, Mac::NONE, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_device_and_the_protocol_say_what_is_carried() {
+        let llc = first(0, 1, 6, 4);
+        assert_eq!(next(version_1, &llc), Ok(Next::Llc(packet(&[7, 7]))));
+        // ARPHRD_IEEE80211: no EtherType is read.
+        let plain = first(0, 801, 6, 4);
+        assert_eq!(next(version_1, &plain), Ok(Next::Wlan(packet(&[7, 7]), WlanForm::Plain)));
+        let plain = second(0, 801, 6, 0x0800);
+        assert_eq!(next(version_2, &plain), Ok(Next::Wlan(packet(&[7, 7]), WlanForm::Plain)));
+        // With a Prism or a radiotap header, these two bytes are not enough.
+        for device in [802, 803] {
+            assert_eq!(next(version_1, &first(0, device, 6, 4)), Err(CUT), "{device}");
+        }
+    }
+}

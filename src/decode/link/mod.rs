@@ -69,3 +69,22 @@ pub const LINKS: &[LinkType] = &[
     link(285, "Ethernet with a Marvell EtherType", "LINKTYPE_DSA_TAG_EDSA", "0.1", switch::edsa),
     link(163, "IEEE 802.11 with AVS header", "LINKTYPE_IEEE802_11_AVS", "0.1", wireless::avs),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::LINKS;
+    use crate::decode::sample::frame;
+    use crate::model::SkipReason;
+
+    #[test]
+    fn an_empty_frame_is_truncated_on_every_link() {
+        for link in LINKS {
+            let reason = match link.number {
+                // Nothing precedes the IP packet.
+                101 | 12 | 14 | 228 | 229 => SkipReason::TruncatedIpHeader,
+                _ => SkipReason::TruncatedLinkHeader,
+            };
+            assert_eq!(frame(link.number, &[], 0), Err(reason), "{}", link.name);
+        }
+    }
+}

@@ -41,3 +41,44 @@ pub(super) fn family<'p>(
         _ => layers.end_at_non_ip(0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Body;
+    use crate::decode::sample::{assert_truncation, layer, next, packet};
+
+    #[test]
+    fn raw_links_announce_the_version_only_if_they_know_it() {
+        assert_eq!(next(either, &[0x45]), Ok(Next::Ip(None, packet(&[0x45]))));
+        assert_eq!(next(v4, &[0x45]), Ok(Next::Ip(Some(4), packet(&[0x45]))));
+        assert_eq!(next(v6, &[0x45]), Ok(Next::Ip(Some(6), packet(&[0x45]))));
+    }
+
+    #[test]
+    fn a_family_is_read_in_either_byte_order() {
+        let version_of = |word: [u8; 4]| {
+            let bytes = [&word[..], &[9]].concat();
+            match next(family, &bytes) {
+                Ok(Next::Ip(version, inner)) if inner.bytes == [9] => version,
+                _ => None,
+            }
+        };
+        // LINKTYPE_NULL and LINKTYPE_LOOP.
+        for (number, version) in [(2, 4), (10, 6), (23, 6), (24, 6), (28, 6), (30, 6)] {
+            assert_eq!(version_of([number, 0, 0, 0]), Some(version), "{number}");
+            assert_eq!(version_of([0, 0, 0, number]), Some(version), "{number}");
+        }
+        for word in [[0; 4], [3, 0, 0, 0], [2, 0, 0, 2], [0, 2, 0, 0], [255, 0, 0, 0]] {
+            assert_eq!(version_of(word), None, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn another_family_is_not_ip_and_a_truncated_one_is_no_packet() {
+        let (result, seen) = layer(family, packet(&[7, 0, 0, 0, 1]));
+        assert_eq!(result, Ok(Next::Done));
+        assert_eq!(seen.body, Body::NonIp { ethertype: 0, claim: None });
+        assert_truncation(family, &[2, 0, 0, 0, 0x45, 0], 4, CUT);
+    }
+}

@@ -74,3 +74,105 @@ pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Nex
     let length = packet.u32(4).ok_or(CUT)?;
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::{assert_truncation, next, packet};
+
+    const FRAME: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+    /// Returns a radiotap header (radiotap.org): version, padding, length, bitmaps, fields.
+    fn tap(maps: &[u32], fields: &[u8]) -> Vec<u8> {
+        let length = 4 + maps.len() * 4 + fields.len();
+        let mut bytes = vec![0, 0];
+        bytes.extend((length as u16).to_le_bytes());
+        bytes.extend(maps.iter().flat_map(|map| map.to_le_bytes()));
+        bytes.extend(fields);
+        bytes.extend(FRAME);
+        bytes
+    }
+
+    /// Returns the length of the frame and how it was recorded.
+    fn read(bytes: &[u8]) -> Option<(usize, WlanForm)> {
+        match next(radiotap, bytes) {
+            Ok(Next::Wlan(frame, form)) if FRAME.starts_with(frame.bytes) => {
+                Some((frame.wire, form))
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_flags_say_whether_a_check_sequence_or_padding_is_there() {
+        assert_eq!(read(&tap(&[0], &[])), Some((8, WlanForm::Plain)));
+        assert_eq!(read(&tap(&[2], &[0x00])), Some((8, WlanForm::Plain)));
+        assert_eq!(read(&tap(&[2], &[0x10])), Some((4, WlanForm::Plain)));
+        assert_eq!(read(&tap(&[2], &[0x20])), Some((8, WlanForm::Padded)));
+        assert_eq!(read(&tap(&[2], &[0x30])), Some((4, WlanForm::Padded)));
+        // The same byte belongs to another field if the bitmap does not name the flags.
+        assert_eq!(read(&tap(&[4], &[0x30])), Some((8, WlanForm::Plain)));
+    }
+
+    #[test]
+    fn the_time_and_further_bitmaps_move_the_flags() {
+        // The time is aligned to eight bytes.
+        let time = [0x30; 8];
+        let fields = [&time[..], &[0x10]].concat();
+        assert_eq!(read(&tap(&[3], &fields)), Some((4, WlanForm::Plain)));
+        let more = 1 << 31;
+        let fields = [&[0x30; 4][..], &time, &[0x10]].concat();
+        assert_eq!(read(&tap(&[more | 3, 0], &fields)), Some((4, WlanForm::Plain)));
+        assert_eq!(read(&tap(&[more | 2, 0], &[0x20])), Some((8, WlanForm::Padded)));
+        assert_eq!(read(&tap(&[more | 2, more, 0], &[0x20])), Some((8, WlanForm::Padded)));
+    }
+
+    #[test]
+    fn bitmaps_end_with_the_header() {
+        // Every bitmap announces another one, but the header ends after the second.
+        let bytes = tap(&[1 << 31, 1 << 31], &[]);
+        assert_eq!(read(&bytes), Some((8, WlanForm::Plain)));
+    }
+
+    #[test]
+    fn another_version_is_bad_and_a_truncated_header_is_no_packet() {
+        let mut bytes = tap(&[0], &[]);
+        assert_truncation(radiotap, &bytes, 8, CUT);
+        bytes[0] = 1;
+        assert_eq!(next(radiotap, &bytes), Err(SkipReason::BadLinkHeader));
+        // A length that exceeds the frame, and flags that were not captured.
+        let mut long = tap(&[0], &[]);
+        long[2] = 17;
+        assert_eq!(next(radiotap, &long), Err(CUT));
+        assert_eq!(next(radiotap, &tap(&[2], &[])[..8]), Err(CUT));
+        // More check sequence than frame.
+        let short = &tap(&[2], &[0x10])[..11];
+        assert_eq!(next(radiotap, short), Ok(Next::Wlan(packet(&[]), WlanForm::Plain)));
+    }
+
+    #[test]
+    fn a_prism_header_has_its_length_in_either_byte_order() {
+        // LINKTYPE_IEEE802_11_PRISM: message code 0x44, then the length of the header.
+        for length in [[12, 0, 0, 0], [0, 0, 0, 12]] {
+            let bytes = [&[0x44, 0, 0, 0][..], &length, &[0; 4], &FRAME].concat();
+            let expected = Ok(Next::Wlan(packet(&FRAME), WlanForm::Plain));
+            assert_eq!(next(prism, &bytes), expected);
+            assert_truncation(prism, &bytes, 12, CUT);
+        }
+    }
+
+    #[test]
+    fn an_avs_header_is_known_by_its_magic_number_and_is_in_network_order() {
+        // LINKTYPE_IEEE802_11_AVS: the low twelve bits of the magic number are the version.
+        for version in [0x00, 0x01, 0xff] {
+            let bytes = [&[0x80, 0x21, 0x10, version, 0, 0, 0, 12][..], &[0; 4], &FRAME].concat();
+            assert_eq!(next(avs, &bytes), Ok(Next::Wlan(packet(&FRAME), WlanForm::Plain)));
+            assert_eq!(next(prism, &bytes), Ok(Next::Wlan(packet(&FRAME), WlanForm::Plain)));
+            assert_truncation(avs, &bytes, 12, CUT);
+        }
+        // With another magic number, the length would be in the order of the machine.
+        let bytes = [&[0x80, 0x21, 0x20, 0, 0, 0, 1, 0][..], &[0; 400]].concat();
+        let expected = Ok(Next::Wlan(packet(&bytes[256..]), WlanForm::Plain));
+        assert_eq!(next(prism, &bytes), expected);
+    }
+}

@@ -111,3 +111,171 @@ fn erspan(session: Option<u32>, frame: Option<Packet<'_>>) -> Option<TunnelHeade
 fn framed(packet: Packet<'_>) -> Packet<'_> {
     packet.after(2).filter(|_| packet.bytes.starts_with(&[0xff, 0x03])).unwrap_or(packet)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::{DST, SRC, ethernet, ipv4, packet};
+    use crate::model::Transport;
+
+    /// Returns a GRE header (RFC 2784, 2.1; RFC 2890, 2): flags and version, protocol, fields.
+    fn gre(flags: u16, protocol: u16, rest: &[u8]) -> Vec<u8> {
+        [&flags.to_be_bytes()[..], &protocol.to_be_bytes(), rest].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<TunnelHeader<'_>> {
+        decode(packet(bytes))
+    }
+
+    fn header(tunnel: Tunnel, id: Option<u32>, next: Next<'_>) -> Option<TunnelHeader<'_>> {
+        Some(TunnelHeader { tunnel, id, next })
+    }
+
+    #[test]
+    fn each_flag_adds_its_field() {
+        let key = [0, 0, 0, 9];
+        let cases: [(u16, usize, Option<u32>); 6] = [
+            (0, 0, None),
+            (CHECKSUM, 4, None),
+            (SEQUENCE, 4, None),
+            (KEY, 4, Some(9)),
+            (CHECKSUM | KEY | SEQUENCE, 12, Some(9)),
+            // In version 0, the flag of version 1 has no field.
+            (ACKNOWLEDGES, 0, None),
+        ];
+        for (flags, fields, id) in cases {
+            let mut rest = key.repeat(fields / 4);
+            rest.push(0x45);
+            let bytes = gre(flags, 0x0800, &rest);
+            let next = Next::Ether(0x0800, packet(&[0x45]));
+            assert_eq!(read(&bytes), header(Tunnel::Gre, id, next), "{flags:#06x}");
+            for kept in 0..4 + fields {
+                assert_eq!(read(&bytes[..kept]), None, "{flags:#06x}, {kept} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn routes_and_later_versions_are_not_read() {
+        for flags in [ROUTING, 2, 7] {
+            assert_eq!(read(&gre(flags, 0x0800, &[0x45; 40])), None, "{flags:#06x}");
+        }
+        assert!(read(&gre(0, 0x0800, &[0x45; 40])).is_some());
+        assert_eq!(read(&gre(0, 0x0806, &[0; 40])), None);
+    }
+
+    #[test]
+    fn version_one_carries_only_ppp_and_has_the_call_in_its_key() {
+        // RFC 2637, 4.1: the key is the payload length and the call.
+        let rest = [0, 5, 0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0x03, 0x00, 0x21, 0x45];
+        let bytes = gre(KEY | SEQUENCE | ACKNOWLEDGES | 1, 0x880b, &rest);
+        let next = Next::Ppp(packet(&rest[14..]));
+        assert_eq!(read(&bytes), header(Tunnel::Gre, Some(0x1234), next));
+        assert_eq!(read(&gre(KEY | 1, 0x0800, &rest)), None);
+        // The framing may be absent.
+        let bytes = gre(0, 0x880b, &[0x00, 0x21]);
+        let next = Next::Ppp(packet(&[0x00, 0x21]));
+        assert_eq!(read(&bytes), header(Tunnel::Gre, None, next));
+    }
+
+    #[test]
+    fn ethernet_with_nothing_but_a_key_is_nvgre() {
+        // RFC 7637, 3.2: the identifier (24 bits) and the flow (8 bits).
+        let rest = [0x12, 0x34, 0x56, 0x78, 7];
+        let bytes = gre(KEY, 0x6558, &rest);
+        let next = || Next::Ethernet(packet(&[7]));
+        assert_eq!(read(&bytes), header(Tunnel::Nvgre, Some(0x12_3456), next()));
+        let with_sequence = gre(KEY | SEQUENCE, 0x6558, &[0, 0, 0, 9, 0, 0, 0, 1, 7]);
+        assert_eq!(read(&with_sequence), header(Tunnel::Gre, Some(9), next()));
+        let bytes = gre(0, 0x6558, &[7]);
+        assert_eq!(read(&bytes), header(Tunnel::Gre, None, next()));
+    }
+
+    #[test]
+    fn the_types_of_erspan_differ_in_their_headers() {
+        // draft-foschiano-erspan, 4: the session has ten bits.
+        let frame = Next::Ethernet(packet(&[7]));
+        assert_eq!(read(&gre(0, 0x88be, &[7])), header(Tunnel::Erspan, None, frame));
+        let sequence = [0, 0, 0, 1];
+        let second = [&sequence[..], &[0x10, 0x05, 0xff, 0xff], &[0; 4], &[7]].concat();
+        let bytes = gre(SEQUENCE, 0x88be, &second);
+        let frame = Next::Ethernet(packet(&[7]));
+        assert_eq!(read(&bytes), header(Tunnel::Erspan, Some(0x3ff), frame));
+        assert_eq!(read(&bytes[..15]), None);
+        // The last bit announces eight more bytes, and five bits name the content.
+        let third = |kind: u8, optional: u8| {
+            let fixed = [0x20, 0, 0xfc, 0x03, 0, 0, 0, 0, 0, 0, kind << 2, optional];
+            let more = vec![0; usize::from(optional) * 8];
+            gre(SEQUENCE, 0x22eb, &[&sequence[..], &fixed, &more, &[7]].concat())
+        };
+        for optional in [0, 1] {
+            let frame = Next::Ethernet(packet(&[7]));
+            let bytes = third(0, optional);
+            assert_eq!(read(&bytes), header(Tunnel::Erspan, Some(3), frame));
+            assert_eq!(read(&bytes[..bytes.len() - 2]), None);
+            let ip = Next::Ip(None, packet(&[7]));
+            assert_eq!(read(&third(2, optional)), header(Tunnel::Erspan, Some(3), ip));
+        }
+    }
+
+    #[test]
+    fn redirected_web_traffic_may_have_a_header_of_its_own() {
+        // WCCP: the first version has none, and the second one has four bytes.
+        let ip = [0x45, 0, 0, 20];
+        let first = gre(0, 0x883e, &ip);
+        let next = || Next::Ip(Some(4), packet(&ip));
+        assert_eq!(read(&first), header(Tunnel::Gre, None, next()));
+        let second = gre(0, 0x883e, &[&[0, 0, 0, 0][..], &ip].concat());
+        assert_eq!(read(&second), header(Tunnel::Gre, None, next()));
+        assert_eq!(read(&gre(0, 0x883e, &[])), None);
+        assert_eq!(read(&gre(0, 0x883e, &[0, 0, 0])), None);
+    }
+
+    #[test]
+    fn the_numbers_of_access_points_go_in_steps() {
+        for protocol in [0x8200, 0x8210, 0x8370] {
+            let bytes = gre(0, protocol, &[8, 0]);
+            let next = Next::Wlan(packet(&[8, 0]), WlanForm::Plain);
+            assert_eq!(read(&bytes), header(Tunnel::Gre, None, next), "{protocol:#06x}");
+        }
+        for protocol in [0x81f0, 0x8201, 0x8380] {
+            assert_eq!(read(&gre(0, protocol, &[8, 0])), None, "{protocol:#06x}");
+        }
+    }
+
+    #[test]
+    fn cisco_metadata_names_its_content_first() {
+        let bytes = gre(0, 0x8909, &[0x86, 0xdd, 0, 0, 0, 0, 0, 0, 0x60]);
+        let next = Next::Ether(0x86dd, packet(&[0x60]));
+        assert_eq!(read(&bytes), header(Tunnel::Gre, None, next));
+        assert_eq!(read(&bytes[..11]), None);
+    }
+
+    #[test]
+    fn a_keepalive_contains_the_answer_that_is_expected_to_it() {
+        let ip = IpHeader { src: SRC, dst: DST, transport: Transport(GRE) };
+        let mut answer = ipv4(GRE, &gre(0, 0, &[]));
+        answer[12..20].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 1]);
+        let bytes = gre(0, 0x0800, &answer);
+        assert!(is_keepalive(&ip, packet(&bytes)));
+        // It goes to another host, has content, or is no GRE packet.
+        let mut other = bytes.clone();
+        other[4 + 19] = 3;
+        assert!(!is_keepalive(&ip, packet(&other)));
+        let mut other = bytes.clone();
+        other[4 + 20 + 2] = 8;
+        assert!(!is_keepalive(&ip, packet(&other)));
+        let mut other = bytes.clone();
+        other[4 + 9] = 17;
+        assert!(!is_keepalive(&ip, packet(&other)));
+        let with_key = gre(KEY, 0x0800, &answer);
+        assert!(!is_keepalive(&ip, packet(&with_key)));
+        let udp = IpHeader { transport: Transport::UDP, ..ip };
+        assert!(!is_keepalive(&udp, packet(&bytes)));
+        for kept in 0..bytes.len() {
+            assert!(!is_keepalive(&ip, packet(&bytes[..kept])), "{kept} bytes");
+        }
+        let frame = ethernet(0x0800, &answer);
+        assert!(!is_keepalive(&ip, packet(&gre(0, 0x6558, &frame))));
+    }
+}

@@ -43,3 +43,77 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     };
     Some(TunnelHeader { tunnel: Tunnel::Gtp, id, next })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::packet;
+
+    /// Returns user data (3GPP TS 29.281, 5.1): flags, type, length, tunnel; then `rest`.
+    fn message(flags: u8, kind: u8, rest: &[u8]) -> Vec<u8> {
+        [&[flags, kind, 0, 0, 0, 0, 0, 9][..], rest].concat()
+    }
+
+    /// Returns the version and the length of the packet in a message.
+    fn carried(bytes: &[u8]) -> Option<(Option<u8>, usize)> {
+        let header = decode(packet(bytes))?;
+        assert_eq!((header.tunnel, header.id), (Tunnel::Gtp, Some(9)));
+        match header.next {
+            Next::Ip(version, inner) => Some((version, inner.bytes.len())),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn user_data_carries_a_packet_of_either_version() {
+        assert_eq!(carried(&message(0x30, 255, &[0x45, 0])), Some((Some(4), 2)));
+        assert_eq!(carried(&message(0x30, 255, &[0x60, 0, 0])), Some((Some(6), 3)));
+        assert_eq!(carried(&message(0x30, 255, &[0x50, 0])), None);
+        let bytes = message(0x30, 255, &[0x45]);
+        for kept in 0..bytes.len() {
+            assert_eq!(carried(&bytes[..kept]), None, "{kept} bytes");
+        }
+    }
+
+    #[test]
+    fn other_messages_versions_and_protocols_are_not_read() {
+        // An echo request, the end marker, version 2, and the charging protocol.
+        for (flags, kind) in [(0x30, 1), (0x30, 254), (0x48, 255), (0x20, 255)] {
+            assert_eq!(carried(&message(flags, kind, &[0x45, 0])), None, "{flags:#04x} {kind}");
+        }
+    }
+
+    #[test]
+    fn one_flag_brings_all_optional_fields() {
+        // 5.1: sequence number, N-PDU number and the type of the next extension header.
+        for flags in [0x31, 0x32, 0x33] {
+            // Without the flag E, the type has no meaning.
+            let bytes = message(flags, 255, &[0, 1, 0, 0x85, 0x45]);
+            assert_eq!(carried(&bytes), Some((Some(4), 1)), "{flags:#04x}");
+            assert_eq!(carried(&message(flags, 255, &[0x45, 0, 0])), None);
+        }
+        assert_eq!(carried(&message(0x34, 255, &[0, 1, 0, 0, 0x45])), Some((Some(4), 1)));
+    }
+
+    #[test]
+    fn extension_headers_are_followed_up_to_the_limit() {
+        // 5.2.1: length in words, content, type of the next one.
+        let chain = |headers: usize| {
+            let mut rest = vec![0, 1, 0, 0x85];
+            rest.extend([1, 0, 0, 0x85].repeat(headers - 1));
+            rest.extend([1, 0, 0, 0, 0x45]);
+            message(0x34, 255, &rest)
+        };
+        assert_eq!(carried(&chain(1)), Some((Some(4), 1)));
+        assert_eq!(carried(&chain(MAX_EXTENSIONS)), Some((Some(4), 1)));
+        assert_eq!(carried(&chain(MAX_EXTENSIONS + 1)), None);
+        let longer = message(0x34, 255, &[0, 1, 0, 0x85, 2, 0, 0, 9, 9, 9, 9, 0, 0x60]);
+        assert_eq!(carried(&longer), Some((Some(6), 1)));
+        // A length of zero would never end.
+        assert_eq!(carried(&message(0x34, 255, &[0, 1, 0, 0x85, 0, 0, 0, 0, 0x45])), None);
+        let bytes = chain(3);
+        for kept in 0..bytes.len() {
+            assert_eq!(carried(&bytes[..kept]), None, "{kept} bytes");
+        }
+    }
+}

@@ -19,3 +19,41 @@ pub(super) fn mpls(inner: Packet<'_>) -> Option<TunnelHeader<'_>> {
     inner.u32(0)?;
     Some(TunnelHeader { tunnel: Tunnel::MplsInIp, id: None, next: Next::Ether(0x8847, inner) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::packet;
+
+    #[test]
+    fn ip_in_ip_has_to_start_with_the_announced_version() {
+        for (version, first) in [(4, 0x45), (6, 0x60)] {
+            let bytes = [first, 1, 2];
+            let next = Next::Ip(Some(version), packet(&bytes));
+            let expected = TunnelHeader { tunnel: Tunnel::IpInIp, id: None, next };
+            assert_eq!(decode(version, packet(&bytes)), Some(expected));
+            assert_eq!(decode(10 - version, packet(&bytes)), None);
+            assert_eq!(decode(version, packet(&[])), None);
+        }
+    }
+
+    #[test]
+    fn ethernet_in_ip_is_of_version_three() {
+        // RFC 3378, 3: version (4 bits), reserved (12 bits).
+        let next = Next::Ethernet(packet(&[7]));
+        let expected = TunnelHeader { tunnel: Tunnel::EtherIp, id: None, next };
+        assert_eq!(etherip(packet(&[0x30, 0, 7])), Some(expected));
+        assert_eq!(etherip(packet(&[0x20, 0, 7])), None);
+        assert_eq!(etherip(packet(&[0x03, 0, 7])), None);
+        assert_eq!(etherip(packet(&[0x30])), None);
+    }
+
+    #[test]
+    fn mpls_needs_a_whole_label() {
+        let bytes = [0, 1, 1, 64];
+        let next = Next::Ether(0x8847, packet(&bytes));
+        let expected = TunnelHeader { tunnel: Tunnel::MplsInIp, id: None, next };
+        assert_eq!(mpls(packet(&bytes)), Some(expected));
+        assert_eq!(mpls(packet(&bytes[..3])), None);
+    }
+}

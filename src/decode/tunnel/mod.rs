@@ -137,6 +137,7 @@ impl Tunnel {
 }
 
 /// A decoded tunnel header: the kind of the tunnel, its key, network or session, and its content.
+#[derive(PartialEq, Debug)]
 struct TunnelHeader<'p> {
     tunnel: Tunnel,
     id: Option<u32>,
@@ -223,5 +224,169 @@ fn over_udp(tunnel: Tunnel, payload: Packet<'_>) -> Option<TunnelHeader<'_>> {
         Tunnel::Teredo => v6::teredo(payload),
         Tunnel::Ayiya => v6::ayiya(payload),
         Tunnel::IpInIp | Tunnel::Nvgre | Tunnel::Erspan | Tunnel::EtherIp | Tunnel::Pim => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::{
+        DST, SRC, decode_with, ethernet, flow, frame, ip_packet, ipv4, ipv6, udp,
+    };
+    use crate::decode::{Decoder, EncapTagKind, Observation};
+
+    /// Returns the packet in all tunnels of these tests.
+    fn inner() -> Vec<u8> {
+        let mut bytes = ipv4(17, &udp(1, 2, &[9]));
+        bytes[12..20].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
+        bytes
+    }
+
+    fn vxlan(inner: &[u8]) -> Vec<u8> {
+        let payload = [&[8, 0, 0, 0, 0, 0, 9, 0][..], &ethernet(0x0800, inner)].concat();
+        ipv4(17, &udp(50_000, 4789, &payload))
+    }
+
+    fn read(bytes: &[u8]) -> Observation {
+        ip_packet(bytes).expect("an IP packet")
+    }
+
+    fn ports(seen: &Observation) -> Option<(u16, u16)> {
+        flow(seen).map(|(tuple, _)| (tuple.sport, tuple.dport))
+    }
+
+    #[test]
+    fn each_kind_has_one_name_that_can_be_parsed() {
+        for (place, (tunnel, name, ..)) in TUNNELS.iter().enumerate() {
+            assert_eq!((Tunnel::parse(name), tunnel.name()), (Some(*tunnel), *name));
+            assert!(TUNNELS[..place].iter().all(|line| line.0 != *tunnel && line.1 != *name));
+        }
+        assert_eq!(Tunnel::parse("GRE"), None);
+        assert!(PORTS.iter().all(|(_, tunnel)| TUNNELS.iter().any(|line| line.0 == *tunnel)));
+    }
+
+    #[test]
+    fn a_packet_in_a_tunnel_is_seen_with_the_ends_of_the_tunnel() {
+        let seen = read(&vxlan(&inner()));
+        assert_eq!(ports(&seen), Some((1, 2)));
+        assert!(seen.path.is_inside());
+        assert_eq!(seen.undecoded_tunnel, None);
+        let tag = seen.link.tags().next().expect("a tag");
+        assert_eq!((tag.kind, tag.id), (EncapTagKind::Tunnel(Tunnel::Vxlan), Some(9)));
+        let ends = seen.link.outer().next().expect("the ends");
+        // The source port of VXLAN has no meaning (RFC 7348, 5).
+        assert_eq!((ends.src, ends.dst, ends.sport, ends.port), (SRC, DST, 0, 4789));
+    }
+
+    #[test]
+    fn the_source_port_of_gre_in_udp_belongs_to_its_sender() {
+        let gre = [&[0, 0, 0x08, 0x00][..], &inner()].concat();
+        let seen = read(&ipv4(17, &udp(50_000, 4754, &gre)));
+        let ends = seen.link.outer().next().expect("the ends");
+        assert_eq!((ends.sport, ends.port, ends.transport), (50_000, 4754, Transport::UDP));
+    }
+
+    #[test]
+    fn each_ip_protocol_enters_its_tunnel() {
+        let inner = inner();
+        let six = ipv6(17, &udp(1, 2, &[]));
+        let frame = ethernet(0x0800, &inner);
+        let cases = [
+            (4, inner.clone(), Tunnel::IpInIp),
+            (41, six, Tunnel::IpInIp),
+            (47, [&[0, 0, 0x08, 0x00][..], &inner].concat(), Tunnel::Gre),
+            (97, [&[0x30, 0][..], &frame].concat(), Tunnel::EtherIp),
+            (103, [&[0x21, 0, 0, 0, 0, 0, 0, 0][..], &inner].concat(), Tunnel::Pim),
+            (137, [&[0, 1, 1, 64][..], &inner].concat(), Tunnel::MplsInIp),
+        ];
+        for (protocol, payload, tunnel) in cases {
+            let seen = read(&ipv4(protocol, &payload));
+            assert_eq!(ports(&seen), Some((1, 2)), "{tunnel:?}");
+            let kind = seen.link.tags().next().map(|tag| tag.kind);
+            assert_eq!(kind, Some(EncapTagKind::Tunnel(tunnel)));
+            // If the header of the tunnel is cut off, the packet is part of the outer flow.
+            let seen = read(&ipv4(protocol, &payload[..1]));
+            assert_eq!(flow(&seen).map(|(tuple, _)| tuple.src), Some(SRC), "{tunnel:?}");
+            // A PIM message that carries nothing is no tunnel.
+            let expected = Some(tunnel).filter(|tunnel| *tunnel != Tunnel::Pim);
+            assert_eq!(seen.undecoded_tunnel, expected, "{tunnel:?}");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_whose_content_is_damaged_is_seen_from_outside() {
+        let mut damaged = inner();
+        damaged[0] = 0x41;
+        let seen = read(&vxlan(&damaged));
+        assert_eq!(ports(&seen), Some((50_000, 4789)));
+        assert_eq!(seen.undecoded_tunnel, Some(Tunnel::Vxlan));
+        assert!(!seen.path.is_inside());
+        assert_eq!((seen.link.tags().count(), seen.link.outer().count()), (0, 0));
+    }
+
+    #[test]
+    fn a_truncated_tunnel_never_shows_more_than_was_captured() {
+        let bytes = vxlan(&inner());
+        // IP, UDP, VXLAN and Ethernet, then the addresses and the ports of the inner packet.
+        let header = 20 + 8 + 8 + 14;
+        for kept in 24..=bytes.len() {
+            let seen = frame(101, &bytes, kept).expect("an outer packet");
+            let is_inside = kept >= header + 20;
+            assert_eq!(seen.path.is_inside(), is_inside, "{kept} bytes");
+            let expected = match kept {
+                _ if !is_inside => Some((50_000, 4789)),
+                _ if kept >= header + 24 => Some((1, 2)),
+                _ => None,
+            };
+            assert_eq!(ports(&seen), expected, "{kept} bytes");
+            let payload = seen.payload(&bytes[..kept]);
+            assert_eq!(payload.len(), seen.payload_kept as usize, "{kept} bytes");
+        }
+    }
+
+    #[test]
+    fn a_datagram_on_the_port_of_a_tunnel_may_be_something_else() {
+        let seen = read(&ipv4(17, &udp(50_000, 4789, &[0; 40])));
+        assert_eq!(ports(&seen), Some((50_000, 4789)));
+        // Any protocol may use the port, so nothing is missing.
+        assert_eq!(seen.undecoded_tunnel, None);
+        let sealed = [1, 0, 0, 0, 22, 0xfe, 0xfd, 0, 0];
+        let seen = read(&ipv4(17, &udp(50_000, 5247, &sealed)));
+        assert_eq!(seen.undecoded_tunnel, Some(Tunnel::Capwap));
+        let seen = read(&ipv4(17, &udp(50_000, 5247, &[1, 0, 0, 0, 9])));
+        assert_eq!(seen.undecoded_tunnel, None);
+    }
+
+    #[test]
+    fn a_keepalive_of_gre_is_no_packet_of_the_peer() {
+        let mut answer = ipv4(47, &[0; 4]);
+        answer[12..20].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 1]);
+        let seen = read(&ipv4(47, &[&[0, 0, 0x08, 0x00][..], &answer].concat()));
+        assert_eq!(flow(&seen).map(|(tuple, _)| tuple.src), Some(SRC));
+        assert_eq!((seen.path.is_inside(), seen.undecoded_tunnel), (false, None));
+    }
+
+    #[test]
+    fn a_declaration_holds_for_its_kind_and_only_between_its_ends() {
+        let net = |text: &str| text.parse::<IpNet>().expect("a network");
+        let declare = |kind, ends: &[&str]| StatedTunnel {
+            ends: ends.iter().map(|text| net(text)).collect(),
+            kind,
+            stated: TunnelUse::Overlay,
+        };
+        let used = |stated: StatedTunnel| {
+            let decoder = Decoder::default().with_stated_tunnels(vec![stated]);
+            let bytes = vxlan(&inner());
+            let seen = decode_with(&decoder, 101, &bytes, bytes.len()).expect("a packet");
+            let ends = seen.link.outer().next().expect("the ends");
+            (ends.stated, seen.path.is_inside())
+        };
+        let trusted = (TunnelUse::Overlay, false);
+        let unknown = (TunnelUse::Unstated, true);
+        assert_eq!(used(declare(Tunnel::Vxlan, &["10.0.0.0/24"])), trusted);
+        assert_eq!(used(declare(Tunnel::Vxlan, &["10.0.0.1/32", "10.0.0.2/32"])), trusted);
+        assert_eq!(used(declare(Tunnel::Vxlan, &["10.0.0.1/32"])), unknown);
+        assert_eq!(used(declare(Tunnel::Vxlan, &["10.0.0.2/32"])), unknown);
+        assert_eq!(used(declare(Tunnel::Gre, &["10.0.0.0/24"])), unknown);
     }
 }

@@ -29,3 +29,43 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     };
     Some(TunnelHeader { tunnel: Tunnel::Tzsp, id: None, next })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::packet;
+
+    fn read(bytes: &[u8]) -> Option<Next<'_>> {
+        decode(packet(bytes)).map(|header| {
+            assert_eq!((header.tunnel, header.id), (Tunnel::Tzsp, None));
+            header.next
+        })
+    }
+
+    #[test]
+    fn the_frame_follows_the_field_that_ends_the_list() {
+        // Version, type, encapsulated protocol; then fields of type, length and value.
+        let ethernet = [1, 0, 0, 1, 1, 7];
+        assert_eq!(read(&ethernet), Some(Next::Ethernet(packet(&[7]))));
+        let wlan = [1, 1, 0, 18, 1, 7];
+        assert_eq!(read(&wlan), Some(Next::Wlan(packet(&[7]), WlanForm::Plain)));
+        // Padding has no length, and the end inside a value does not count.
+        let fields = [1, 0, 0, 1, 0, 0, 10, 2, 1, 1, 41, 0, 1, 7];
+        assert_eq!(read(&fields), Some(Next::Ethernet(packet(&[7]))));
+        for kept in 0..fields.len() - 1 {
+            assert_eq!(read(&fields[..kept]), None, "{kept} bytes");
+        }
+        assert_eq!(read(&fields[..13]), Some(Next::Ethernet(packet(&[]))));
+    }
+
+    #[test]
+    fn other_versions_types_and_protocols_are_not_read() {
+        // A keepalive, a null frame, and a later version.
+        for head in [[1, 4], [1, 3], [1, 2], [2, 0], [0, 0]] {
+            assert_eq!(read(&[&head[..], &[0, 1, 1, 7]].concat()), None, "{head:?}");
+        }
+        for protocol in [0, 2, 119] {
+            assert_eq!(read(&[1, 0, 0, protocol, 1, 7]), None, "{protocol}");
+        }
+    }
+}

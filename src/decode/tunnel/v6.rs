@@ -41,3 +41,84 @@ pub(super) fn ayiya(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let next = Next::Ip(Some(version), inner);
     is_ip.then_some(TunnelHeader { tunnel: Tunnel::Ayiya, id: None, next })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sample::{ipv6, packet};
+
+    /// Returns the IPv6 packet that a datagram carries.
+    fn inner_of(header: Option<TunnelHeader<'_>>) -> Option<Packet<'_>> {
+        match header?.next {
+            Next::Ip(Some(6), inner) => Some(inner),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn teredo_may_have_two_headers_before_the_packet() {
+        let ip = ipv6(59, &[9, 9]);
+        // RFC 4380, 5.1.1: indicator, lengths of client identifier and authentication value, both
+        // values, nonce (8 bytes), confirmation.
+        let authentication = [&[0, 1, 2, 3][..], &[5; 5], &[0; 9]].concat();
+        let origin = [0; 8];
+        for header in [
+            Vec::new(),
+            origin.to_vec(),
+            authentication.clone(),
+            [&authentication[..], &origin].concat(),
+        ] {
+            let bytes = [&header[..], &ip].concat();
+            assert_eq!(inner_of(teredo(packet(&bytes))), Some(packet(&ip)), "{}", header.len());
+            for kept in 0..header.len() + 6 {
+                assert_eq!(teredo(packet(&bytes[..kept])), None, "{kept} bytes");
+            }
+        }
+        // The origin comes last.
+        let bytes = [&origin[..], &authentication, &ip].concat();
+        assert_eq!(teredo(packet(&bytes)), None);
+    }
+
+    #[test]
+    fn teredo_ends_with_the_packet_and_has_to_contain_all_of_it() {
+        let ip = ipv6(59, &[9, 9]);
+        let trailer = [&ip[..], &[1, 4, 0, 0, 0, 0]].concat();
+        assert_eq!(inner_of(teredo(packet(&trailer))), Some(packet(&ip)));
+        // Shorter on the wire than its header says.
+        assert_eq!(teredo(packet(&ip[..ip.len() - 1])), None);
+        // A capture that truncated it is another matter.
+        let cut = Packet { bytes: &ip[..41], wire: ip.len() };
+        assert_eq!(inner_of(teredo(cut)), Some(cut));
+        let mut four = ip;
+        four[0] = 0x40;
+        assert_eq!(teredo(packet(&four)), None);
+    }
+
+    #[test]
+    fn ayiya_is_as_long_as_its_identity_and_signature() {
+        // draft-massar-v6ops-ayiya, 3: length of the identity as a power of two (4 bits) and its
+        // type, length of the signature in words (4 bits) and its method, operation, next header.
+        let of = |identity: u8, signature: u8, operation: u8, protocol: u8, inner: u8| {
+            let length = 8 + (1 << identity) + usize::from(signature) * 4;
+            let mut bytes = vec![identity << 4 | 1, signature << 4 | 2, operation, protocol];
+            bytes.resize(length, 0);
+            bytes.push(inner);
+            bytes
+        };
+        for (identity, signature) in [(4, 5), (0, 0), (4, 0)] {
+            let bytes = of(identity, signature, 1, 41, 0x60);
+            assert_eq!(inner_of(ayiya(packet(&bytes))), Some(packet(&[0x60])));
+            for kept in 0..bytes.len() {
+                assert_eq!(ayiya(packet(&bytes[..kept])), None, "{kept} bytes");
+            }
+        }
+        // The upper bits of the operation are the authentication method.
+        let accepted = |operation, protocol, inner| {
+            ayiya(packet(&of(4, 5, operation, protocol, inner))).is_some()
+        };
+        assert!(accepted(0x21, 41, 0x60) && accepted(3, 41, 0x60) && accepted(1, 4, 0x45));
+        assert!(!accepted(0, 41, 0x60) && !accepted(2, 41, 0x60) && !accepted(4, 41, 0x60));
+        // A query, and a packet of the other version.
+        assert!(!accepted(1, 59, 0x60) && !accepted(1, 4, 0x60) && !accepted(1, 41, 0x45));
+    }
+}
