@@ -319,8 +319,8 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] (default port: 514) or
-    /// tcp:HOST[:PORT] (default port: 601).
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST:PORT (default port: 514) or
+    /// tcp:HOST:PORT (default port: 601).
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
 
@@ -365,7 +365,8 @@ pub(super) struct LiveArguments {
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// Number of threads per interface, which share its flows. Does not affect the result.
+    /// Number of threads per interface. The kernel distributes the flows among them. Does not affect
+    /// the result.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
     pub jobs: u16,
 

@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// The evidence in the packets of a flow for its state.
+/// What the packets of a flow show about its state.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum StateEvidence {
     /// A complete three-way handshake.
@@ -147,8 +147,8 @@ impl StateEvidence {
     }
 }
 
-/// The longest time between a client's request and its reset that still makes the connection a
-/// probe, in nanoseconds.
+/// The longest time from a client's SYN to its RST at which the connection still counts as a probe,
+/// in nanoseconds.
 const MAX_PROBE: Nanos = 3 * SECOND;
 
 /// The minimum time span of a client's attempts for them to count as repeated, in nanoseconds.

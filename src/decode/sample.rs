@@ -91,7 +91,7 @@ pub(super) fn next(decode: LayerDecoder, bytes: &[u8]) -> Result<Next<'_>, SkipR
     layer(decode, packet(bytes)).0
 }
 
-/// Decodes everything from an IP packet on.
+/// Decodes an IP packet that has no link layer (LINKTYPE_RAW).
 pub(super) fn ip_packet(bytes: &[u8]) -> Result<Observation, SkipReason> {
     frame(101, bytes, bytes.len())
 }

@@ -19,8 +19,8 @@ use crate::model::Nanos;
 const MAX_PIECES: usize = 16;
 
 impl MergedFlows {
-    /// Moves the flows without packets or ICMP errors since `time` to files. If a file cannot be
-    /// written, the flows stay in memory, and the error is returned.
+    /// Moves to disk the flows that have had no packets or ICMP errors since `time`. If a file
+    /// cannot be written, returns the error and keeps the remaining flows in memory.
     pub fn spill_idle(&mut self, time: Nanos) -> io::Result<()> {
         let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {

@@ -221,8 +221,8 @@ impl SideEvidence {
         self.holders.sorted()
     }
 
-    /// Returns the number of later fragments whose first fragment is not in the capture, sorted by
-    /// pair of addresses.
+    /// Returns, for each pair of addresses in ascending order, the number of later fragments whose
+    /// first fragment is not in the capture.
     pub fn orphans(&self) -> impl Iterator<Item = (&AddressPair, u64)> {
         self.orphans.sorted().map(|(pair, count)| (pair, count.0))
     }

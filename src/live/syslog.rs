@@ -85,7 +85,7 @@ impl Syslog {
         Ok(Self { route, host: host_name() })
     }
 
-    /// Sends a message.
+    /// Sends a message to the daemon. Reconnects if the daemon has closed the TCP connection.
     pub fn send(&self, message: &Message) -> io::Result<()> {
         let message = format_message(&self.host, message);
         match &self.route {

@@ -67,8 +67,8 @@ impl DateOrder {
     }
 }
 
-/// Returns a date that has only one reading: year first, or with dots, where the day is always
-/// first.
+/// Parses a date that can be read in only one way: one that starts with the year, or one with
+/// dots, which always starts with the day.
 fn unambiguous(text: &str) -> Option<Date> {
     if let Ok(date) = text.parse() {
         return Some(date);

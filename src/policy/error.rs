@@ -18,7 +18,7 @@ pub enum PolicyError {
     /// A file that does not exist.
     #[error("no such file")]
     NoFile,
-    /// An unknown name of an overlay.
+    /// An overlay name that is not known.
     #[error(
         "there is no overlay named \"{0}\"{near} (known: {known}, or a CSV file)",
         near = nearest(.0, OVERLAYS.iter().copied()),

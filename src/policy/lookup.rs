@@ -21,7 +21,7 @@ pub enum PartyKind {
     Service(usize),
     /// The index of the network that contains the address.
     Network(usize),
-    /// A party whose roles are known but not its address, for example in a question about the
+    /// A party whose roles are known but whose address is not, for example in a question about the
     /// matrix.
     RolesOnly,
     /// An address that is not in the inventory.

@@ -62,7 +62,7 @@ fn permission_text(code: Code) -> Option<RuleText> {
             "Give the host its roles in the inventory.",
         ),
         Code::UnknownHost => text(
-            "An end is not in the inventory.",
+            "One end of the conversation is not in the inventory.",
             "Add the host to the inventory, or find out what it is.",
         ),
         _ => return None,

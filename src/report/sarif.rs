@@ -315,8 +315,8 @@ impl<'r> Locations<'r> {
     }
 }
 
-/// Returns a line of a file, with a message unless that is empty. A line of 0 stands for the whole
-/// file. `None` if the file is not known.
+/// Returns the SARIF location of a line, with `text` as its message unless that is empty. Line 0
+/// stands for the whole file. `None` if `file` is empty.
 fn location(file: &str, line: usize, text: &str) -> Option<Value> {
     let mut physical = json!({ "artifactLocation": { "uri": uri_of(file)? } });
     if line > 0 {

@@ -13,7 +13,7 @@ use super::{ExceptionUse, Site, Time};
 /// The name of the layout. Its number changes when a key is renamed or removed.
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
-/// The minor version of the layout. It grows when a key is added.
+/// The minor version of the layout. It is incremented when a key is added.
 pub const SCHEMA_MINOR: u32 = 2;
 
 type Counts = BTreeMap<String, u64>;
@@ -28,7 +28,7 @@ pub struct Layout<F, C, M, H> {
     /// The name of the layout. Its number changes when a key is renamed or removed.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
-    /// The minor version of the layout. It grows when a key is added.
+    /// The minor version of the layout. It is incremented when a key is added.
     #[serde(default)]
     pub schema_minor: u32,
     /// The program that wrote the file.

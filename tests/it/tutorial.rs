@@ -54,8 +54,8 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// Returns whether a command prints what a page shows. `...` as a line stands for any lines, and at
-/// the end of a line for the rest of that line.
+/// Returns whether a command prints what a page shows. A line `...` matches any number of lines,
+/// and `...` at the end of a line matches the rest of that line.
 fn agrees(shown: &[String], printed: &[&str]) -> bool {
     let same = |shown: &String, printed: &&str| match shown.strip_suffix(" ...") {
         Some(start) => printed.starts_with(start),

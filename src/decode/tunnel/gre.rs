@@ -202,7 +202,8 @@ mod tests {
         let frame = Next::Ethernet(packet(&[7]));
         assert_eq!(read(&bytes), header(Tunnel::Erspan, Some(0x3ff), frame));
         assert_eq!(read(&bytes[..15]), None);
-        // The last bit announces eight more bytes, and five bits name the content.
+        // ERSPAN type III: the O bit announces an 8-byte subheader, and the FT field (5 bits) is
+        // the type of the inner frame.
         let third = |kind: u8, optional: u8| {
             let fixed = [0x20, 0, 0xfc, 0x03, 0, 0, 0, 0, 0, 0, kind << 2, optional];
             let more = vec![0; usize::from(optional) * 8];

@@ -348,7 +348,7 @@ mod tests {
     fn a_datagram_on_the_port_of_a_tunnel_may_be_something_else() {
         let seen = read(&ipv4(17, &udp(50_000, 4789, &[0; 40])));
         assert_eq!(ports(&seen), Some((50_000, 4789)));
-        // Any protocol may use the port, so nothing is missing.
+        // Any protocol may use this port, so the datagram does not count as an undecoded tunnel.
         assert_eq!(seen.undecoded_tunnel, None);
         let sealed = [1, 0, 0, 0, 22, 0xfe, 0xfd, 0, 0];
         let seen = read(&ipv4(17, &udp(50_000, 5247, &sealed)));

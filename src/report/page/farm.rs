@@ -70,7 +70,8 @@ impl Standing {
 }
 
 impl RolePair {
-    /// Returns the overall result; `None` if no result applies.
+    /// Returns the most serious result; `None` if no row applies to the pair and no traffic was
+    /// seen.
     pub fn standing(&self) -> Option<Standing> {
         let cases = [
             (self.unexpected > 0, Standing::Unexpected),
