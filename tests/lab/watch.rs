@@ -225,9 +225,10 @@ fn a_slow_disk_delays_reports_and_loses_no_frame() {
     }
     let scratch = tempfile::tempdir().expect("a folder");
     let state = scratch.path().join("state").display().to_string();
-    // Every fsync takes two seconds, so windows of one second cannot be written in time.
+    // Every fsync takes a second, and each window writes many files, so windows of one second
+    // cannot be written in time.
     let slow = ["strace", "-f", "-o", "/dev/null", "--seccomp-bpf", "-e", "trace=fsync"];
-    let slow = [&slow[..], &["-e", "inject=fsync:delay_enter=2000000"]].concat();
+    let slow = [&slow[..], &["-e", "inject=fsync:delay_enter=1000000"]].concat();
     let live = wire.live_under(&slow, scratch.path(), &["--every", "1s", "--state", &state]);
     sleep(Duration::from_secs(1));
     wire.replay(&fixture("farm-faults/span.pcap"));
