@@ -209,7 +209,7 @@ mod tests {
         let missing = judgement.rows.iter().filter(|row| row.status == Status::Missing);
         let sources: Vec<_> = missing.flat_map(|row| &row.source_hosts_missing).collect();
         assert_eq!(sources, ["broker1"]);
-        // What nothing documents is no traffic of the farm that failed.
+        // Undocumented traffic that fails is not missing traffic.
         let mut other = packets();
         other.refuse(10, (BROKER, 50_000), (RDSH, 4444));
         assert!(with_code(&judge(&other), Code::Refused).is_empty());

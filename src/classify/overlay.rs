@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(by_overlay(FARM, &[dns, (Transport::TCP, 53)]), domain(2));
         assert_eq!(by_overlay(FARM, &[(Transport::UDP, 54)]), BTreeMap::new());
         assert_eq!(by_overlay(FARM, &[(Transport::UDP, 3268)]), BTreeMap::new());
-        // The directory is no member of its own domain, and the roles matter.
+        // Without a host with the directory's role, the overlay does not document this traffic.
         let no_directory = FARM.replace("roles = [\"ad-dc\"]", "roles = [\"sql-server\"]");
         assert_eq!(by_overlay(&no_directory, &[dns]), BTreeMap::new());
     }

@@ -185,7 +185,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
 }
 
 /// Returns how many lines of a drafted inventory are still marked as guesses, as the end of a
-/// message. The text is empty if there are none.
+/// message. Returns an empty string if no line is marked.
 fn guesses_left(file: &Path) -> String {
     // A pipe cannot be read twice.
     let text = if file.is_file() { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
