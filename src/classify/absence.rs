@@ -97,7 +97,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::HostNotSeen,
-        words: "the host and one of its destinations were seen sending unicast traffic",
+        words: "the capture shows unicast packets from the host and from one of its destinations",
         holds: |silent| silent.seen.is_sending(Peer::Host(silent.source)) && silent.towards.sends,
     },
     Condition {

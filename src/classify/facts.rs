@@ -290,7 +290,7 @@ impl<'a> JudgedCapture<'a> {
             (0, 0) => format!("{name} was not seen"),
             (0, received) => {
                 format!(
-                    "{name} received {received} packets and was not seen sending unicast packets"
+                    "{name} received {received} packets; the capture shows no unicast packets from it"
                 )
             }
             (sent, received) => format!(
@@ -444,7 +444,7 @@ mod tests {
         with(FARM, &packets, &view(120), |seen| {
             let words = |host| seen.describe_activity(Peer::Host(host)).expect("a host");
             assert_eq!(words(GW_1), "gw1 sent 3 unicast packets within 100 s and received 2");
-            let received = "dc1 received 1 packets and was not seen sending unicast packets";
+            let received = "dc1 received 1 packets; the capture shows no unicast packets from it";
             assert_eq!(words(DC_1), received);
             assert_eq!(words(RDSH_1), "rdsh1 was not seen");
             assert_eq!(seen.describe_activity(Peer::Service(0)), None);

@@ -123,6 +123,9 @@ pub(super) struct ReportArguments {
     /// Do not print the summary. Errors are still printed.
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 #[derive(Args, Debug)]
@@ -141,6 +144,9 @@ pub(super) struct AuditDiffArguments {
         value_parser = PossibleValuesParser::new(COMPARISON_FORMATS.iter().map(|(name, _)| *name)),
     )]
     pub format: Option<String>,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 #[derive(Args, Debug)]
@@ -239,6 +245,9 @@ pub(super) struct AuditArguments {
     /// not affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 #[cfg(feature = "live")]
@@ -378,6 +387,26 @@ pub(super) struct LiveArguments {
     /// and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Options for the configuration file.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ConfigArgs {
+    /// Read further options from this file (default: the file rasaudit.toml next to the inventory
+    /// or, without --inventory, in the current folder). Options on the command line take precedence.
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub config: Option<PathBuf>,
+
+    /// Do not read a configuration file.
+    #[arg(long, conflicts_with = "config", help_heading = "Configuration")]
+    pub no_config: bool,
+
+    /// Print the options in effect and where each comes from, and exit.
+    #[arg(long, help_heading = "Configuration")]
+    pub print_config: bool,
 }
 
 /// Options for tunnels.
@@ -482,6 +511,9 @@ pub(super) struct ExplainArguments {
     /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory")]
     pub overlays: Vec<String>,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 #[derive(Args, Debug)]
@@ -552,6 +584,9 @@ pub(super) struct DraftArguments {
     /// Do not print progress. Errors are still printed.
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 #[derive(Args, Debug)]
@@ -625,6 +660,9 @@ pub(super) struct AddExceptionArguments {
     /// The name of the exception (default: the id of the finding).
     #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Parses a day.

@@ -428,7 +428,7 @@ impl Listener for ConsoleObserver<'_> {
         let checked = all.outcome.checked_anything();
         if !checked && !self.unchecked.swap(true, Ordering::Relaxed) {
             self.print(
-                "nothing could be assessed: no listed host with a role was seen sending; check that the inventory and the span port belong to the same farm",
+                "nothing could be assessed: no unicast packets from a listed host with a role were seen; check that the inventory and the span port belong to the same farm",
             );
         } else if checked {
             self.unchecked.store(false, Ordering::Relaxed);

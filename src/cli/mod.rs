@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod config;
 mod diff;
 mod draft;
 mod exceptions;
@@ -20,21 +21,30 @@ mod work;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use args::{Arguments, Command, InventoryCommand, MatrixCommand};
+use config::{Parsed, Rejected};
 use exit::Exit;
 
 pub use args::Arguments as CommandLine;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
+    let arguments = match config::parse(std::env::args_os().collect()) {
+        Ok(Parsed::Run(arguments)) => *arguments,
+        Ok(Parsed::Print(text)) => return print_only(&text),
+        Err(Rejected::File(problems)) => {
+            policy::report_errors(&problems);
+            return Exit::CannotDo.into();
+        }
+        Err(Rejected::Arguments(error, note)) => {
             // `--help` and `--version` count as success. All other errors mean that the work could
             // not be done.
             let _ = error.print();
+            if let Some(note) = note.filter(|_| error.use_stderr()) {
+                anstream::eprintln!("{}", crate::model::escape_control(&note));
+            }
             return if error.use_stderr() { Exit::CannotDo.into() } else { Exit::Compliant.into() };
         }
     };
@@ -75,6 +85,17 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
             io::stdout().write_all(&script)?;
             Ok(Exit::Compliant)
         }
+    }
+}
+
+/// Prints a text to standard output.
+fn print_only(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            report_error(&error.to_string());
+            Exit::CannotDo.into()
+        }
+        _ => Exit::Compliant.into(),
     }
 }
 

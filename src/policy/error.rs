@@ -41,7 +41,7 @@ pub enum PolicyError {
     NotPlayable(String),
     /// A role of a host that the matrix does not have.
     #[error(
-        "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists all roles; a host without a role has roles = []"
+        "unknown role \"{name}\"{near} (rasaudit matrix show --roles lists all roles; a host without a role has roles = [])"
     )]
     UnknownRole {
         /// The name that the user wrote.

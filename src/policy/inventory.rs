@@ -232,7 +232,7 @@ impl Inventory {
 }
 
 /// Returns the line of a byte offset, counted from 1.
-fn line_of(text: &str, offset: usize) -> usize {
+pub fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count()
 }
 

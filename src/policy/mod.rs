@@ -39,7 +39,7 @@ pub use exceptions::{
 };
 pub use inventory::{
     CoverageStatement, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE,
-    TUNNEL_KINDS, Tunnels, is_toml,
+    TUNNEL_KINDS, Tunnels, is_toml, line_of,
 };
 pub use lookup::{Candidate, FeatureState, Party, PartyKind, Policy};
 pub use matrix::{Feature, Matrix};

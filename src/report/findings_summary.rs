@@ -105,7 +105,7 @@ pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssess
 /// Describes a reason why something could not be assessed.
 fn meaning(code: Code) -> &'static str {
     match code {
-        Code::HostNotSeen => "a host was not seen sending",
+        Code::HostNotSeen => "the capture shows no unicast packets from a host",
         Code::PairNotCovered => "no evidence shows that the span port covers the pair",
         Code::OneSidedView => "only one direction is visible",
         Code::LoopbackOnly => "the traffic stays inside a host",

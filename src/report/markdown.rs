@@ -42,7 +42,7 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         }
     }
     if findings.len() > SHOWN {
-        writeln!(out, "\nand {} more (`--format csv` has all)", findings.len() - SHOWN)?;
+        writeln!(out, "\nand {} more (`--format csv` lists all of them)", findings.len() - SHOWN)?;
     }
     write_gone(result, out)?;
     write_exceptions(result, out)?;
@@ -78,7 +78,7 @@ fn write_gone(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
     }
     if gone.len() > SHOWN {
-        writeln!(out, "\nand {} more (`--format csv` has all)", gone.len() - SHOWN)?;
+        writeln!(out, "\nand {} more (`--format csv` lists all of them)", gone.len() - SHOWN)?;
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ fn write_exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     }
     if exceptions.len() > EXCEPTIONS {
         let more = exceptions.len() - EXCEPTIONS;
-        writeln!(out, "\nand {more} more (`--format exceptions` has all)")?;
+        writeln!(out, "\nand {more} more (`--format exceptions` lists all of them)")?;
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
 fn absence_text(code: Code) -> Option<RuleText> {
     let (short, help) = match code {
         Code::HostNotSeen => (
-            "Traffic could not be assessed because a host was not seen sending.",
+            "Traffic could not be assessed because the capture shows no unicast packets from a host.",
             "Check the span port and the addresses in the inventory.",
         ),
         Code::PairNotCovered => (

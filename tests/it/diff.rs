@@ -280,7 +280,7 @@ fn a_silent_host_has_not_stopped() {
     let gone = list.iter().find(|f| f["change"] == "gone").expect("a finding that is gone");
     assert_eq!(gone["cause"], "not-seen", "{json:#}");
     assert_eq!(
-        gone["reason"], "not seen in the new capture: store1 was not seen sending",
+        gone["reason"], "not seen in the new capture: no unicast packets from store1",
         "{json:#}"
     );
 }

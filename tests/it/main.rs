@@ -15,6 +15,7 @@ mod architecture;
 mod cached;
 mod cli;
 mod compressed;
+mod config;
 mod contradictions;
 mod coverage;
 mod damage;

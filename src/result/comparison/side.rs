@@ -240,7 +240,7 @@ impl<'a> Side<'a> {
         for end in ends {
             match self.hosts.get(end) {
                 Some(host) if host.unicast_sent == 0 => {
-                    return Some(format!("{end} was not seen sending"));
+                    return Some(format!("no unicast packets from {end}"));
                 }
                 Some(_) => {}
                 None if end.parse::<IpAddr>().is_err() => {

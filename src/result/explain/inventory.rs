@@ -107,7 +107,7 @@ impl Explainer<'_> {
         let title = &self.policy.matrix.roles[role].name;
         Words {
             message: format!(
-                "{name} showed no traffic of the role {title} in {watched_s} s, although it was seen sending"
+                "{name} showed no traffic of the role {title} in {watched_s} s, although the capture shows unicast packets from it"
             ),
             action: format!(
                 "Check whether {name} still has this role, and correct the inventory if not"

@@ -42,7 +42,7 @@ impl Explainer<'_> {
                 format!("Capture at the switch {capture_at} for {minutes} minutes, including DNS"),
             ),
             Code::HostNotSeen if merged.is_some() => (
-                "in each pair, one host was never seen sending".to_owned(),
+                "the capture shows no unicast packets from one host of each pair".to_owned(),
                 format!(
                     "Capture at the switch {capture_at} for {minutes} minutes; hosts.csv lists the hosts that were seen"
                 ),
@@ -93,7 +93,7 @@ impl Explainer<'_> {
         Words { message, action, display_filter: String::new() }
     }
 
-    /// Explains a claim about a single pair in which one host was not seen sending. Returns the
+    /// Explains a claim about a single pair if the capture has no unicast packets from one host. Returns the
     /// reason and the recommended action.
     fn host_not_seen(&self, claim: &AbsenceClaim, reported: &ReportedFinding) -> (String, String) {
         let unseen_end = if self.seen.is_sending(Peer::Host(claim.source as usize)) {
@@ -102,10 +102,7 @@ impl Explainer<'_> {
             &reported.client
         };
         let unseen = unseen_end.words();
-        let never_seen = match unseen.strip_prefix("any ") {
-            Some(roles) => format!("no {roles} was seen sending"),
-            None => format!("{unseen} was never seen sending"),
-        };
+        let never_seen = format!("the capture shows no unicast packets from {unseen}");
         let minutes = minutes_to_watch(claim);
         (never_seen, format!("Capture at the switch port of {unseen} for {minutes} minutes"))
     }

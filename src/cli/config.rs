@@ -1,0 +1,449 @@
+//! Reads options from a configuration file, so that they need not be repeated on every command
+//! line.
+//!
+//! The keys of the file are the long names of options. The file is not a second definition of the
+//! options: each value becomes an argument, which is inserted after the name of the command and
+//! parsed like one that the user typed.
+
+use std::any::TypeId;
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::args::Arguments;
+use super::policy::read_text;
+use crate::policy::{Diagnostic, Diagnostics, MATRICES, OVERLAYS, TextFile, line_of, nearest};
+
+/// The name of the file that is read if `--config` names no other file.
+const FILE_NAME: &str = "rasaudit.toml";
+
+/// The options that a file cannot set.
+const NOT_IN_FILES: [&str; 5] = ["config", "no_config", "print_config", "help", "version"];
+
+/// The text options that may also name a file or a folder, with the values that do not.
+const NAMES_OR_PATHS: [(&str, &[&str]); 2] = [("matrix", &MATRICES), ("overlays", &OVERLAYS)];
+
+/// What the command line, completed by the configuration file, asks for.
+pub(super) enum Parsed {
+    /// Run a command.
+    Run(Box<Arguments>),
+    /// Print the options in effect.
+    Print(String),
+}
+
+/// Why a command line was not accepted.
+pub(super) enum Rejected {
+    /// The configuration file has problems.
+    File(Vec<Diagnostic>),
+    /// The arguments are wrong, or the user asked for help. The text lists the options that the
+    /// configuration file added.
+    Arguments(clap::Error, Option<String>),
+}
+
+/// Parses the arguments, of which the first is the name of the program.
+pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
+    let mut root = Arguments::command();
+    root.build();
+    let request = Request::of(&root, &typed);
+    let file = request.as_ref().and_then(Request::file);
+    let mut added = None;
+    if let (Some(request), Some(path)) = (&request, &file) {
+        let text = read_text(path, "a configuration file").map_err(Rejected::File)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let settings = ConfigFile { root: &root, request, text: &text, folder }.settings()?;
+        let at = request.after_name(&typed);
+        let words = settings.iter().flat_map(|setting| setting.words.iter().cloned());
+        typed.splice(at..at, words);
+        added = Some((text.name, settings));
+    }
+    let note = added.as_ref().and_then(|(name, settings)| note(name, settings));
+    let rejected = |error| Rejected::Arguments(error, note.clone());
+    if let Some(request) = request.filter(|request| request.has_typed("print_config")) {
+        let optional = without_required(root, &request.path);
+        let matches = optional.try_get_matches_from(typed).map_err(rejected)?;
+        return Ok(Parsed::Print(in_effect(&request, &matches, added.as_ref())));
+    }
+    let matches = Arguments::command().try_get_matches_from(typed).map_err(rejected)?;
+    let arguments = Arguments::from_arg_matches(&matches).map_err(rejected)?;
+    Ok(Parsed::Run(Box::new(arguments)))
+}
+
+/// Describes the options that a file added, for an error that may be due to them.
+fn note(file: &str, settings: &[Setting]) -> Option<String> {
+    let list: Vec<String> =
+        settings.iter().map(|s| format!("{} (line {})", s.name, s.line)).collect();
+    (!list.is_empty()).then(|| format!("note: {file} adds {}", list.join(", ")))
+}
+
+/// The command that the user wants to run, and the options that the user typed.
+struct Request {
+    /// The names of the command: `audit`, or `inventory` and `draft`.
+    path: Vec<String>,
+    command: Command,
+    matches: ArgMatches,
+}
+
+impl Request {
+    /// Returns the request; `None` if the command has no configuration. Errors are ignored,
+    /// because the file may supply what is missing.
+    fn of(root: &Command, typed: &[OsString]) -> Option<Self> {
+        let mut matches = root.clone().ignore_errors(true).try_get_matches_from(typed).ok()?;
+        let mut command = root;
+        let mut path = Vec::new();
+        while let Some((name, of_command)) = matches.remove_subcommand() {
+            command = command.find_subcommand(&name)?;
+            path.push(name);
+            matches = of_command;
+        }
+        has_config(command).then(|| Self { path, command: command.clone(), matches })
+    }
+
+    /// Returns the section of the command: `audit` or `inventory-draft`.
+    fn section(&self) -> String {
+        self.path.join("-")
+    }
+
+    /// Returns whether the user typed an option.
+    fn has_typed(&self, id: &str) -> bool {
+        self.matches.value_source(id) == Some(ValueSource::CommandLine)
+    }
+
+    /// Returns whether a typed option replaces the one of the file, or excludes it.
+    fn overrides(&self, arg: &Arg) -> bool {
+        let excludes = |typed: &Arg| {
+            let excluded = self.command.get_arg_conflicts_with(typed);
+            let excluding = self.command.get_arg_conflicts_with(arg);
+            excluded.iter().any(|other| other.get_id() == arg.get_id())
+                || excluding.iter().any(|other| other.get_id() == typed.get_id())
+        };
+        self.has_typed(arg.get_id().as_str())
+            || self
+                .command
+                .get_arguments()
+                .any(|typed| self.has_typed(typed.get_id().as_str()) && excludes(typed))
+    }
+
+    /// Returns the configuration file: the one that `--config` names, or `rasaudit.toml` next to
+    /// the inventory or, without an inventory, in the current folder.
+    fn file(&self) -> Option<PathBuf> {
+        if self.has_typed("no_config") {
+            return None;
+        }
+        if let Some(file) = self.matches.get_one::<PathBuf>("config") {
+            return Some(file.clone());
+        }
+        option(&self.command, "inventory")?;
+        let inventory = self.matches.get_one::<PathBuf>("inventory");
+        let folder = inventory.map_or(Some(Path::new("")), |file| file.parent())?;
+        Some(folder.join(FILE_NAME)).filter(|file| file.is_file())
+    }
+
+    /// Returns the position after the name of the command.
+    fn after_name(&self, typed: &[OsString]) -> usize {
+        self.path.iter().fold(1, |start, name| {
+            let rest = typed.iter().skip(start);
+            start + 1 + rest.take_while(|word| *word != name.as_str()).count()
+        })
+    }
+}
+
+/// Returns whether options of the command can be read from a file.
+fn has_config(command: &Command) -> bool {
+    command.get_arguments().any(|arg| arg.get_id() == "config")
+}
+
+/// Returns the options that a file can set.
+fn options(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
+    let named = command.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg)));
+    named.filter(|(_, arg)| !NOT_IN_FILES.contains(&arg.get_id().as_str()))
+}
+
+fn option<'c>(command: &'c Command, key: &str) -> Option<&'c Arg> {
+    options(command).find(|(name, _)| *name == key).map(|(_, arg)| arg)
+}
+
+/// Returns the commands below a command that read a configuration file, with their sections.
+fn configurable<'c>(command: &'c Command, section: &str) -> Vec<(String, &'c Command)> {
+    let below = command.get_subcommands().flat_map(|below| {
+        let parent = if section.is_empty() { String::new() } else { format!("{section}-") };
+        configurable(below, &(parent + below.get_name()))
+    });
+    let own = has_config(command).then(|| (section.to_owned(), command));
+    own.into_iter().chain(below).collect()
+}
+
+/// Returns the command with all positional arguments and options optional.
+fn without_required(command: Command, path: &[String]) -> Command {
+    match path.split_first() {
+        Some((name, rest)) => command.mut_subcommand(name, |c| without_required(c, rest)),
+        None => command.mut_args(|arg| arg.required(false)),
+    }
+}
+
+/// An option that a file sets.
+struct Setting {
+    /// The option as on the command line, such as `--fail-on`.
+    name: String,
+    /// The line of the file, counted from 1.
+    line: usize,
+    /// The arguments; none for a flag that is `false`.
+    words: Vec<OsString>,
+}
+
+struct ConfigFile<'c> {
+    root: &'c Command,
+    request: &'c Request,
+    text: &'c TextFile,
+    /// The folder of the file, where its relative paths start.
+    folder: &'c Path,
+}
+
+impl ConfigFile<'_> {
+    /// Returns the options that the file sets for the command. The error lists the problems of all
+    /// sections, including those of other commands.
+    fn settings(&self) -> Result<Vec<Setting>, Rejected> {
+        let mut problems = Diagnostics::of(&self.text.name);
+        let (document, errors) = DeTable::parse_recoverable(&self.text.text);
+        for error in &errors {
+            let line = error.span().map_or(1, |span| self.line(span));
+            problems.add(line, error.message());
+        }
+        let mut settings = Vec::new();
+        if errors.is_empty() {
+            self.document(document.get_ref(), &mut settings, &mut problems);
+        }
+        problems.or(settings).map_err(Rejected::File)
+    }
+
+    fn line(&self, span: Range<usize>) -> usize {
+        line_of(&self.text.text, span.start)
+    }
+
+    /// Reads the keys at the top of the file, which apply to all commands that have the option, and
+    /// the sections for single commands, which take precedence.
+    fn document(
+        &self,
+        table: &DeTable<'_>,
+        settings: &mut Vec<Setting>,
+        problems: &mut Diagnostics,
+    ) {
+        let commands = configurable(self.root, "");
+        for (key, value) in table {
+            let (name, line) = (key.get_ref().as_ref(), self.line(key.span()));
+            if let Some((_, command)) = commands.iter().find(|(section, _)| section == name) {
+                match value.get_ref().as_table() {
+                    Some(table) => self.section((name, command), table, settings, problems),
+                    None => problems.add(line, format!("\"{name}\" must be a section [{name}]")),
+                }
+                continue;
+            }
+            match self.common(name, &commands, value, line) {
+                Some(Ok(setting)) => {
+                    if !settings.iter().any(|s| setting.as_ref().is_none_or(|t| s.name == t.name)) {
+                        settings.extend(setting);
+                    }
+                }
+                Some(Err(message)) => problems.add(line, message),
+                None => {
+                    let known =
+                        commands.iter().flat_map(|(section, c)| keys(c).chain([section.as_str()]));
+                    let near = nearest(name, known);
+                    problems.add(line, format!("unknown option \"{name}\"{near}"));
+                }
+            }
+        }
+    }
+
+    /// Reads an option at the top of the file. Returns `None` if no command has the option, and no
+    /// setting if only other commands have it or the command line replaces it.
+    fn common(
+        &self,
+        name: &str,
+        commands: &[(String, &Command)],
+        value: &Spanned<DeValue<'_>>,
+        line: usize,
+    ) -> Option<Result<Option<Setting>, String>> {
+        if let Some(arg) = option(&self.request.command, name) {
+            let setting = self.setting(&self.request.command, arg, value, line);
+            return Some(setting.map(|s| Some(s).filter(|_| !self.request.overrides(arg))));
+        }
+        // The kinds of values differ between commands, so that any of them may be meant.
+        let others = commands.iter().filter_map(|(_, c)| Some((*c, option(c, name)?)));
+        let mut checked = others.map(|(command, arg)| self.setting(command, arg, value, line));
+        let first = checked.next()?;
+        let accepted =
+            if first.is_ok() { first } else { checked.find(Result::is_ok).unwrap_or(first) };
+        Some(accepted.map(|_| None))
+    }
+
+    /// Reads the section of a command.
+    fn section(
+        &self,
+        (heading, command): (&str, &Command),
+        table: &DeTable<'_>,
+        settings: &mut Vec<Setting>,
+        problems: &mut Diagnostics,
+    ) {
+        for (key, value) in table {
+            let (name, line) = (key.get_ref().as_ref(), self.line(key.span()));
+            let Some(arg) = option(command, name) else {
+                let near = nearest(name, keys(command));
+                problems.add(line, format!("unknown option \"{name}\" in [{heading}]{near}"));
+                continue;
+            };
+            match self.setting(command, arg, value, line) {
+                Ok(_) if heading != self.request.section() || self.request.overrides(arg) => {}
+                Ok(setting) => {
+                    settings.retain(|common| common.name != setting.name);
+                    settings.push(setting);
+                }
+                Err(message) => problems.add(line, message),
+            }
+        }
+    }
+
+    /// Turns a value into arguments, and checks them as the command line would.
+    fn setting(
+        &self,
+        command: &Command,
+        arg: &Arg,
+        value: &Spanned<DeValue<'_>>,
+        line: usize,
+    ) -> Result<Setting, String> {
+        let key = arg.get_long().unwrap_or_default();
+        let name = format!("--{key}");
+        let with_value = |value: &str| {
+            let mut word = OsString::from(format!("{name}="));
+            word.push(self.resolved(arg, value));
+            word
+        };
+        let words = match (arg.get_action(), value.get_ref()) {
+            (ArgAction::SetTrue, DeValue::Boolean(true)) => vec![name.clone().into()],
+            (ArgAction::SetTrue, DeValue::Boolean(false)) => Vec::new(),
+            (ArgAction::SetTrue, _) => return Err(format!("{key} must be true or false")),
+            (ArgAction::Append, DeValue::Array(list)) => {
+                let texts = list.iter().map(|value| scalar(value.get_ref()));
+                let texts: Option<Vec<String>> = texts.collect();
+                let wrong = || format!("{key} must be a list of strings or numbers");
+                texts.ok_or_else(wrong)?.iter().map(|text| with_value(text)).collect()
+            }
+            (action, value) => {
+                let more = match action {
+                    ArgAction::Append => ", or a list of them",
+                    _ => "",
+                };
+                let wrong = || format!("{key} must be a string or a number{more}");
+                vec![with_value(&scalar(value).ok_or_else(wrong)?)]
+            }
+        };
+        check(command, arg, &words)?;
+        Ok(Setting { name, line, words })
+    }
+
+    /// Returns a value as an argument. Relative paths start at the folder of the file.
+    fn resolved(&self, arg: &Arg, value: &str) -> OsString {
+        let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        let may_be_path =
+            NAMES_OR_PATHS.iter().any(|(id, names)| arg.get_id() == id && !names.contains(&value));
+        if (is_path || may_be_path) && !value.is_empty() {
+            return self.folder.join(value).into_os_string();
+        }
+        value.into()
+    }
+}
+
+fn keys(command: &Command) -> impl Iterator<Item = &str> {
+    options(command).map(|(name, _)| name)
+}
+
+/// Returns a value as it would be typed; `None` if it is a list, a table or a flag.
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        DeValue::Boolean(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// Checks the arguments of one option. Whether it fits the other options is checked later.
+fn check(command: &Command, arg: &Arg, words: &[OsString]) -> Result<(), String> {
+    let alone = command.clone().no_binary_name(true).mut_args(|arg| arg.required(false));
+    let Err(error) = alone.try_get_matches_from(words) else { return Ok(()) };
+    let key = arg.get_long().unwrap_or_default();
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => Ok(()),
+        ErrorKind::ValueValidation => {
+            let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Err(format!("{key}: {cause}"))
+        }
+        _ => {
+            let values = arg.get_possible_values();
+            let names: Vec<&str> = values.iter().map(|value| value.get_name()).collect();
+            let given = words.first().map(|word| word.to_string_lossy().into_owned());
+            let given = given.as_deref().and_then(|word| word.split_once('=')).map_or("", |w| w.1);
+            let near = nearest(given, names.iter().copied());
+            if names.is_empty() {
+                return Err(format!("{key}: \"{given}\" is not a valid value"));
+            }
+            Err(format!("{key} must be one of {}{near}", names.join(", ")))
+        }
+    }
+}
+
+/// Describes the options in effect as a configuration file, and where each comes from.
+fn in_effect(
+    request: &Request,
+    matches: &ArgMatches,
+    added: Option<&(String, Vec<Setting>)>,
+) -> String {
+    let of_command = request.path.iter().try_fold(matches, |m, name| m.subcommand_matches(name));
+    let mut text = format!(
+        "# The options of `rasaudit {}` in effect. Lines that start with # are defaults.\n# Relative paths start at the current folder.\n[{}]\n",
+        request.path.join(" "),
+        request.section()
+    );
+    let Some(of_command) = of_command else { return text };
+    for (key, arg) in options(&request.command) {
+        let id = arg.get_id().as_str();
+        let Some(raw) = of_command.get_raw(id) else { continue };
+        let values: Vec<String> = raw.map(|value| toml_value(&value.to_string_lossy())).collect();
+        let value = match arg.get_action() {
+            ArgAction::SetTrue => of_command.get_flag(id).to_string(),
+            ArgAction::Append => format!("[{}]", values.join(", ")),
+            _ => values.join(", "),
+        };
+        let from_file = added.and_then(|(file, settings)| {
+            let setting = settings.iter().find(|s| s.name.strip_prefix("--") == Some(key))?;
+            Some(format!("{file}:{}", setting.line))
+        });
+        let _ = match (of_command.value_source(id), from_file) {
+            (Some(ValueSource::CommandLine), Some(place)) => {
+                writeln!(text, "{key} = {value}  # {}", crate::model::escape_control(&place))
+            }
+            (Some(ValueSource::CommandLine), None) => {
+                writeln!(text, "{key} = {value}  # command line")
+            }
+            _ => writeln!(text, "# {key} = {value}"),
+        };
+    }
+    text
+}
+
+/// Returns a value in TOML: a number or a string.
+fn toml_value(value: &str) -> String {
+    if value.parse::<i64>().is_ok_and(|number| number.to_string() == value) {
+        return value.to_owned();
+    }
+    // The escapes of JSON are a subset of those of TOML, which also escapes DEL.
+    serde_json::Value::from(value).to_string().replace('\u{7f}', "\\u007f")
+}
