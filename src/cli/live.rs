@@ -32,7 +32,8 @@ use crate::policy::{Diagnostic, Policy};
 /// are more, the oldest are dropped.
 const MAX_UNSENT: usize = 1000;
 
-/// The maximum number of new findings of one window that are printed. The worst come first.
+/// The maximum number of new findings of one window that are printed and sent to syslog. The worst
+/// come first.
 const MAX_PRINTED: usize = 1000;
 
 /// Prints all interfaces, and for each whether it is possible to capture on it.
@@ -68,7 +69,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Runs a live audit until a signal stops it.
+/// Runs a live audit until a signal or the end of the last window stops it.
 pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let Some(inventory) = arguments.inventory.as_deref() else { return Ok(Exit::CannotDo) };
     let policy = match load_safely(inventory, &arguments.policy_args) {
@@ -91,7 +92,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
         require_assessed: requires_check(arguments.fail_on, arguments.require_assessed),
     };
-    // This must happen before any thread starts, so that all threads give up the same privileges.
+    // Privileges belong to threads, so this must happen before other threads start.
     let setup = match ready(&options) {
         Ok(setup) => setup,
         Err(failure) => return Ok(report_failure(failure)),
@@ -189,7 +190,8 @@ fn options(arguments: &LiveArguments, inventory: &Path) -> LiveOptions {
     }
 }
 
-/// Loads the policy. Files that other users could change are refused.
+/// Loads the policy. Returns an error if users other than root and the current user could change
+/// one of its files.
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     let names_or_paths = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
@@ -227,7 +229,7 @@ fn find_writable_by_others(path: &Path, depth: usize, found: &mut Vec<PathBuf>) 
 #[cfg(not(unix))]
 fn find_writable_by_others(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
 
-/// Returns the folders that are written to.
+/// Returns the folders that the audit writes to.
 fn written_folders(arguments: &LiveArguments) -> Vec<PathBuf> {
     let folders = arguments.out.iter().chain(&arguments.state).cloned();
     folders.chain(arguments.write.as_deref().map(folder_of)).collect()
@@ -459,7 +461,7 @@ impl Listener for ConsoleObserver<'_> {
     }
 }
 
-/// Describes the flows that a level of aggregation concerns, and how they are aggregated.
+/// Describes which flows a level of aggregation affects, and how they are aggregated.
 fn level_words(level: AggregationLevel) -> &'static str {
     match level {
         AggregationLevel::Attempts => "unanswered and one-way flows of unlisted hosts, by network",

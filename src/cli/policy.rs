@@ -132,8 +132,8 @@ pub(super) fn load_policy(
     }
 }
 
-/// Finds a matrix by its name, or by the path of a folder of rules. A relative path starts at
-/// `from`, the folder of the inventory, if that is given.
+/// Finds a matrix by its name, or by the path of a folder of rules. If `from` (the folder of the
+/// inventory) is given, a relative path is resolved against it.
 pub(super) fn find_matrix(
     name: &str,
     rules: Option<&Path>,

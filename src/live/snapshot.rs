@@ -44,7 +44,7 @@ pub(super) struct RenderedPage {
     pub closed: Option<Instant>,
 }
 
-/// The state of a live audit, and what is served of it.
+/// The state of a live audit, and the pages that it serves.
 #[derive(Default)]
 pub struct LiveSnapshot {
     /// The duties whose last attempt failed, and how often each duty has failed.
