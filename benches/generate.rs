@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
-/// Writes a capture for measurements, and prints its contents in numbers.
+/// Writes a capture for measurements, and prints the numbers of its frames, flows and
+/// conversations.
 #[derive(Parser)]
 struct Arguments {
     /// The kind of traffic.
@@ -93,8 +94,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes sessions, most of which are short, with at most [`AT_ONCE`] of them at a time. With the
-/// default arguments, they have 3 to 108 packets.
+/// Writes sessions, most of which are short. At most [`AT_ONCE`] are open at a time. With the
+/// default arguments, a session has 3 to 108 packets.
 fn mixed(
     out: &mut Capture,
     packets: u64,
@@ -256,7 +257,7 @@ fn inventory(shape: Shape, more: u32) -> String {
     text
 }
 
-/// The first address of the networks of hostile traffic, each a /16.
+/// The first address of the networks in hostile traffic. Each network is a /16.
 const LARGE_NETWORKS: u32 = 0x3c00_0000;
 
 /// The server ports of hostile traffic. Some are in the matrix, others are not.
@@ -281,7 +282,7 @@ struct Flow {
     says: Says,
     /// The number of packets sent so far.
     sent: u32,
-    /// The bytes that each side has sent.
+    /// The number of bytes that each side has sent.
     bytes: [u32; 2],
 }
 
@@ -443,8 +444,8 @@ impl Capture {
     }
 }
 
-/// Builds the Ethernet frame of a packet from `side` of a flow. `sent` contains the bytes that each
-/// side sent before, as TCP sequence numbers.
+/// Builds the Ethernet frame of a packet from `side` of a flow. `sent` is the number of bytes that
+/// each side has sent before, from which the TCP sequence numbers follow.
 fn build(frame: &mut Vec<u8>, flow: &Flow, side: usize, flags: u8, sent: [u32; 2], payload: &[u8]) {
     let ends = [(flow.client, flow.sport), (flow.server, flow.port)];
     let (src, sport) = ends[side];

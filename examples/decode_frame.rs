@@ -1,4 +1,5 @@
-//! Decodes frames one by one: the headers of a frame become an observation, and its payload facts.
+//! Decodes frames one by one: the headers of a frame yield an observation, and its payload yields
+//! facts.
 //!
 //! `cargo run --no-default-features --example decode_frame [-- CAPTURE]`
 //!

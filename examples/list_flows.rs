@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("{}: {} frames, {}", input.name, input.account.frames, input.format);
     }
 
-    // Tables have a random order. Whatever leaves them has to be sorted.
+    // The order of the flows in the tables is random, so they are sorted before they are printed.
     let mut flows = reading.flows.evidence()?.flows;
     flows.sort_by_key(|flow| (flow.key.endpoint(0), flow.key.endpoint(1), flow.key.transport()));
     for flow in &flows {

@@ -1,7 +1,7 @@
 //! rasaudit audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 //!
-//! The program `rasaudit` is a thin wrapper around this library. [`pipeline::Audit`] is the place to
-//! start: it reads captures, judges what they show, and yields an
+//! The program `rasaudit` is a thin wrapper around this library. [`pipeline::Audit`] is the place
+//! to start: it reads captures, judges what they show, and yields an
 //! [`AuditResult`](result::AuditResult), from which every report is made.
 //!
 //! ```
@@ -29,12 +29,12 @@
 //! # Modules
 //!
 //! In the order in which data passes through them: [`capture`] reads frames, [`decode`] turns each
-//! frame into an observation, [`payload`] extracts facts from payloads, [`flow`] merges observations
-//! into flows, [`conversation`] determines which hosts communicated, [`policy`] holds the port
-//! matrix and the inventory, [`classify`] judges the conversations against them, [`result`] holds
-//! what an audit found, and [`report`] writes it. [`pipeline`] runs these stages over files.
-//! [`model`] has the types that all of them share. `live` runs the stages continuously on
-//! interfaces, and `cli` is the command line. `tests/it/architecture.rs` lists which module may
+//! frame into an observation, [`payload`] extracts facts from payloads, [`flow`] merges
+//! observations into flows, [`conversation`] determines which hosts communicated, [`policy`] holds
+//! the port matrix and the inventory, [`classify`] judges the conversations against them,
+//! [`result`] holds what an audit found, and [`report`] writes it. [`pipeline`] runs these stages
+//! over files. [`model`] has the types that all of them share. `live` runs the stages continuously
+//! on interfaces, and `cli` is the command line. `tests/it/architecture.rs` lists which module may
 //! import which.
 //!
 //! # Features
@@ -49,7 +49,7 @@
 //! | `serve` | the page and the metrics of a live audit, over HTTP | `live` |
 //! | `cli` | the module `cli` and the program | |
 //!
-//! The interface of the library may still change with every version.
+//! The interface of the library is not stable yet and may change in any version.
 
 // Tests may panic. The other targets are tests, benches, examples and the build script, so these
 // lints are set here and not for the whole package.

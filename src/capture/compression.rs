@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 /// larger ones.
 const MAX_WINDOW: u64 = 128 << 20;
 
-/// Whether the SHA-256 of a source is computed while it is read.
+/// Whether the SHA-256 hash of a source is computed while the source is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InputHash {
     /// The hash is not computed.
@@ -143,7 +143,7 @@ pub(super) fn decoder_for(
 const MAX_WAITING: usize = 4;
 
 /// A decompressor that works ahead in its own thread. The thread ends at the end of its input, or
-/// when this reader is dropped.
+/// when this value is dropped.
 struct DecompressThread {
     blocks: Receiver<io::Result<Vec<u8>>>,
     /// The channel that returns used blocks to the thread, which fills them again.
@@ -161,7 +161,7 @@ impl DecompressThread {
                 let mut block = emptied.try_recv().unwrap_or_default();
                 block.clear();
                 let read = input.by_ref().take(super::BLOCK as u64).read_to_end(&mut block);
-                // Pass on the data before an error, then the error.
+                // Data that was read before an error is passed on before the error.
                 let ended = block.len() < super::BLOCK;
                 if full.send(Ok(block)).is_err() {
                     return;
@@ -222,8 +222,8 @@ impl HashingReader {
         self.lock().read
     }
 
-    /// Reads the rest of the source and returns the SHA-256 of all its bytes in hex; `None` if it
-    /// was not requested.
+    /// Reads the rest of the source and returns the SHA-256 hash of all its bytes in hex; `None` if
+    /// the hash was not requested.
     pub fn finish(&mut self) -> io::Result<Option<String>> {
         if self.lock().hasher.is_none() {
             return Ok(None);

@@ -29,8 +29,8 @@ impl Filter {
     }
 
     /// Returns whether the filter accepts the frame. If libpcap cannot compile the expression for a
-    /// link type, no frame of that type is accepted. A truncated frame is filtered at its length on
-    /// the wire, with zeros in place of the missing bytes.
+    /// link type, no frame of that type is accepted. A truncated frame is padded with zeros to its
+    /// length on the wire before it is filtered.
     pub fn passes(&mut self, link: u16, data: &[u8], wire_len: u32) -> bool {
         let expression = &self.expression;
         let program = self.programs.entry(link).or_insert_with(|| compile(expression, link).ok());
@@ -48,7 +48,7 @@ impl Filter {
     }
 }
 
-/// Stands for a compiled expression in a build without libpcap, where no such value exists.
+/// The type of a compiled expression in a build without libpcap. It has no values.
 #[cfg(not(feature = "bpf"))]
 enum BpfProgram {}
 

@@ -72,7 +72,8 @@ fn add_argument(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Re
     if metadata.is_dir() {
         return add_folder(argument, sources);
     }
-    // Only regular files are opened as a test. A named pipe, for example, can be opened only once.
+    // A regular file is opened to check that it is readable. Other files are not, because a named
+    // pipe, for example, can be opened only once.
     if metadata.is_file() {
         fs::File::open(argument)?;
     }

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(link_name(65_535), "65535");
     }
 
-    /// A later libpcap may know further names, but none of these may differ.
+    /// A later libpcap may know further names, but it must not have other names for these numbers.
     #[cfg(feature = "bpf")]
     #[test]
     fn the_names_are_those_of_libpcap() {

@@ -18,7 +18,7 @@ use crate::model::{Loss, Nanos, SECOND};
 /// late a window closes if an interface receives no frames.
 const WAIT_MS: u16 = 100;
 
-/// How often an interface that receives no frames is checked for being down.
+/// The time between two checks whether an interface that receives no frames is down.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A filter expression that does not match any frame.
@@ -48,7 +48,8 @@ pub struct LiveCapture {
     unit: Nanos,
     last_stats: Stat,
     name: String,
-    /// Whether the system lists the interface. Otherwise it is not known whether it is up.
+    /// Whether the system lists the interface. The state (up or down) of other interfaces is not
+    /// known.
     is_known: bool,
     /// Whether this capture reports frames that the interface itself dropped.
     counts_interface_drops: bool,
@@ -134,7 +135,7 @@ impl LiveCapture {
         set.map_err(CaptureError::Interface)
     }
 
-    /// Returns whether the interface that was opened still exists, whether up or down.
+    /// Returns whether the interface that was opened still exists, even if it is down.
     pub fn is_there(&self) -> bool {
         self.is_known && is_up(&self.name).is_some() && !self.lost
     }
@@ -209,8 +210,8 @@ impl LiveCapture {
         Loss { received: received + missed, dropped: dropped + missed }
     }
 
-    /// Returns the loss since the last call, after reading has ended. Delivered frames that will no
-    /// longer be read count as dropped.
+    /// Returns the loss since the last call. Must be called after reading has ended, because
+    /// delivered frames that were not read count as dropped.
     pub fn final_loss(&mut self) -> Loss {
         let Loss { received, dropped } = self.loss();
         Loss { received, dropped: dropped + self.delivered.saturating_sub(self.read) }

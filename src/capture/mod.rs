@@ -75,7 +75,7 @@ impl Batch {
         &self.buffer.filled()[start..start + frame.cap_len as usize]
     }
 
-    /// Removes all frames and bytes.
+    /// Removes all frames and bytes but keeps the memory.
     #[cfg(feature = "bpf")]
     fn clear(&mut self) {
         self.frames.clear();
@@ -124,7 +124,7 @@ impl ZeroRun {
     }
 }
 
-/// What follows zeros in place of a record.
+/// What follows a run of zeros where a record was expected.
 enum ZeroRunEnd {
     /// Undecided: more of the file is needed, starting at this position.
     More(usize),

@@ -314,7 +314,8 @@ fn plausible_drops(count: u64) -> Option<u64> {
     (count < MAX && count != u64::from(u32::MAX)).then_some(count)
 }
 
-/// Returns the options of a block, up to the end mark or the first option that does not fit.
+/// Returns the options of a block, up to the end mark or the first option that extends beyond the
+/// block.
 fn options(order: ByteOrder, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let code = order.u16(field(bytes, 0)?);

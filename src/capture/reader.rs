@@ -24,7 +24,7 @@ pub struct CaptureReader {
     skip: u64,
     /// Offset of the first byte of `remainder` in the decompressed file.
     offset: u64,
-    /// Number of bytes that complete the next record, as far as known.
+    /// Number of bytes that the next record needs to be complete, as far as known.
     need: usize,
     ended: bool,
     /// Zeros at the end of the file.
@@ -41,7 +41,7 @@ impl CaptureReader {
         Self::new(input, hash)
     }
 
-    /// Reads the file header from any byte stream, like [`CaptureReader::open`].
+    /// Opens a byte stream and reads its file header, like [`CaptureReader::open`].
     pub fn new(input: Box<dyn Read + Send>, hash: InputHash) -> Result<Self, CaptureError> {
         const START: usize = 512;
         let mut stored = HashingReader::new(input, hash);

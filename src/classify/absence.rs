@@ -7,7 +7,8 @@ use super::coverage::Peer;
 use super::facts::JudgedCapture;
 use super::verdict::Code;
 
-/// The subject of the conditions: a host whose traffic on some rows of a group was not seen.
+/// A host whose traffic on some rows of a group was not seen. The conditions are checked for this
+/// host.
 pub(super) struct Silent<'s> {
     /// The policy, the conversations, and the facts about the capture.
     pub seen: JudgedCapture<'s>,
@@ -19,7 +20,7 @@ pub(super) struct Silent<'s> {
     pub due: &'s [usize],
     /// The destination that the traffic should have gone to.
     pub to: To,
-    /// How the capture shows the destinations.
+    /// How completely the capture shows the destinations.
     pub towards: &'s DestinationCoverage,
     /// The time for which the rows have to be watched, in seconds.
     pub watch_s: u64,
@@ -29,7 +30,7 @@ pub(super) struct Silent<'s> {
     pub tunnelled: bool,
 }
 
-/// How the capture shows the destinations of a source.
+/// How completely the capture shows the destinations of a source.
 pub(super) struct DestinationCoverage {
     /// The number of destinations.
     pub len: usize,
@@ -39,12 +40,12 @@ pub(super) struct DestinationCoverage {
     pub all_covered: bool,
 }
 
-/// A condition of absence.
+/// A condition that has to hold before traffic that was not seen is reported as missing.
 #[derive(Clone, Copy)]
 pub struct Condition {
     /// The reason why traffic is not assessable if the condition does not hold.
     pub code: Code,
-    /// The condition as text.
+    /// The condition in words, as reports show it.
     pub words: &'static str,
     holds: fn(&Silent<'_>) -> bool,
 }

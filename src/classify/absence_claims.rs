@@ -57,8 +57,8 @@ pub struct AbsenceClaim {
     pub doubts: Doubts,
     /// Whether such traffic was seen inside a tunnel that the inventory does not declare.
     pub tunnelled: bool,
-    /// True if the claim is that traffic is missing, false if it is that traffic could not be
-    /// assessed.
+    /// Whether the claim is that traffic is missing. If false, the claim is that the traffic could
+    /// not be assessed.
     pub is_of_absence: bool,
 }
 
@@ -67,7 +67,7 @@ pub struct AbsenceClaim {
 pub struct MergedPairs {
     /// The number of pairs.
     pub pairs: u64,
-    /// The number of pairs that are not certain.
+    /// The number of pairs for which the claim is not certain.
     pub doubtful: u64,
     /// The hosts that should have initiated the traffic, in order.
     pub sources: Vec<u32>,
@@ -82,7 +82,7 @@ struct Claimed {
     merged: Option<Box<MergedPairs>>,
 }
 
-/// All claims of an audit.
+/// All absence claims of an audit, each with an id.
 #[derive(Default)]
 pub struct AbsenceClaims {
     list: Vec<Claimed>,
@@ -93,7 +93,7 @@ pub struct AbsenceClaims {
 }
 
 impl AbsenceClaims {
-    /// Returns a claim.
+    /// Returns the claim with this id.
     pub fn get(&self, id: ClaimId) -> &AbsenceClaim {
         &self.list[id.0 as usize].claim
     }
@@ -183,7 +183,8 @@ impl AbsenceClaims {
     }
 }
 
-/// Returns the roles that some rows have on one side.
+/// Returns the roles at one end of some rows. `side` selects the source or the destination role of
+/// a row.
 pub fn roles_on(policy: &Policy, rows: &[usize], side: fn(&Row) -> usize) -> RoleSet {
     let matrix = &policy.matrix;
     let roles = rows.iter().map(|row| matrix.roles[side(&matrix.rows[*row])].members);
@@ -231,7 +232,7 @@ mod tests {
         let both = [Peer::Host(RDSH_1), Peer::Host(RDSH_1 + 1)];
         assert_eq!(to(BROKER_1 as u32), both);
         assert_eq!(to(RDSH_1 as u32), both[1..]);
-        // A single destination is never left out.
+        // A destination that is a single host is kept even if it is the source itself.
         assert_eq!(claims.to(&claim(3, To::Host(3), rows)), [Peer::Host(3)]);
         assert_eq!(claims.to(&claim(3, To::Service(2), rows)), [Peer::Service(2)]);
         assert_eq!(To::AnyOf(list).peer(), None);

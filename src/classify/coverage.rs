@@ -79,8 +79,8 @@ impl Peer {
     }
 }
 
-/// Reports how the capture shows each host. The activity of link-local addresses with a host's
-/// hardware addresses counts as activity of the host.
+/// Reports how completely the capture shows each host. The activity of link-local addresses with a
+/// host's hardware addresses counts as activity of the host.
 pub(super) fn host_reports(
     policy: &Policy,
     conversations: &Conversations,
@@ -125,13 +125,13 @@ pub(super) fn host_reports(
     presences.into_iter().map(report).collect()
 }
 
-/// Unlisted addresses that may belong to listed hosts, by the services that they provided or used
-/// without documentation. If there are several for a service, the lowest is kept.
+/// Unlisted addresses that may belong to listed hosts, by the undocumented services that they
+/// provided or used. If several addresses provided or used a service, the lowest is kept.
 #[derive(Default)]
 pub(super) struct Unlisted {
-    /// The services that such addresses provided, each with the address.
+    /// The services that unlisted addresses provided, each with the address.
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
-    /// The services of each host that such addresses used.
+    /// The services of each host that unlisted addresses used, each with the address.
     pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
 }
 
@@ -406,10 +406,10 @@ mod tests {
         };
         assert_eq!(watched(&[(STRANGER, BROKER), (GW, BROKER)]), [BROKER_1]);
         assert_eq!(watched(&[(STRANGER, BROKER)]), [0usize; 0]);
-        // The gateway has another partner, so it may be the one whose port is mirrored.
+        // The gateway has another peer, so it may be the host whose switch port is mirrored.
         let elsewhere = [(STRANGER, BROKER), (GW, BROKER), (GW, DC)];
         assert_eq!(watched(&elsewhere), [0usize; 0]);
-        // Both directions of one pair are one peer.
+        // Traffic in both directions between two hosts still makes only one peer.
         assert_eq!(watched(&[(GW, BROKER), (BROKER, GW)]), [0usize; 0]);
     }
 
@@ -433,7 +433,8 @@ mod tests {
         assert!(esp.contains("IP protocol 50"), "{esp}");
         assert_eq!(between(Transport(50), 0, false, &[DC_1]), None);
         assert!(between(Transport::UDP, 4500, false, &[BROKER_1]).is_some());
-        // The port belongs to UDP, and GRE is read unless this is turned off.
+        // TCP port 4500 does not count as encrypted, only UDP port 4500 does. GRE is decapsulated
+        // unless the user turns this off.
         assert_eq!(between(Transport::TCP, 4500, false, &[BROKER_1]), None);
         assert_eq!(between(Transport(47), 0, false, &[BROKER_1]), None);
         assert!(between(Transport(47), 0, true, &[BROKER_1]).is_some());
@@ -452,7 +453,7 @@ mod tests {
         assert!(pairs.between(GW_1, &[BROKER_1]).is_some());
         assert!(pairs.between(BROKER_1, &[GW_1]).is_some());
         assert!(pairs.between(BROKER_1, &[DC_1]).is_none());
-        // In an undeclared tunnel, anybody could have forged it.
+        // Inside an undeclared tunnel, anyone could have forged the ESP packets.
         packets.tunnel(0);
         let pairs = unreadable_pairs(&policy, &packets.conversations(&policy), &view(60));
         assert!(pairs.between(GW_1, &[BROKER_1]).is_none());

@@ -16,22 +16,22 @@ use crate::policy::{EndpointTarget, Inventory, Matrix, Policy, RoleKind, RoleSet
 /// peers had in the previous round.
 const ROUNDS: usize = 6;
 /// The maximum number of roles with the same evidence that are proposed. If there are more, none of
-/// them is proposed.
+/// them is proposed, unless all of them are client roles.
 const ALIKE: usize = 3;
-/// The maximum number of roles that are proposed for one host.
+/// The number of guesses about one host after which no further roles are proposed.
 const MOST_ROLES: usize = 4;
 /// The minimum number of clients for which a client network or an overlay is proposed.
 const CLIENTS: usize = 2;
 
-/// The minimum number of services specific to domain controllers that make a host count as a
+/// The number of services specific to domain controllers that a host must provide to count as a
 /// controller.
 const CONTROLS: usize = 2;
 
-/// The minimum number of services for domain members that make a host count as a controller, even
-/// if the matrix reserves none of them for controllers. A file server provides fewer.
+/// The number of services for domain members that a host must provide to count as a controller,
+/// even if the matrix reserves none of them for controllers. A file server provides fewer.
 const MANY_CONTROLS: usize = 6;
 
-/// The services of a host that domain controllers provide.
+/// The services of one host that are evidence of a domain controller.
 #[derive(Default)]
 struct Controls {
     ports: BTreeSet<u16>,
@@ -57,7 +57,7 @@ impl Given {
     }
 }
 
-/// A farm as its traffic shows it.
+/// A farm, as inferred from its traffic.
 pub struct Draft {
     /// The hosts, ordered by address.
     pub hosts: Vec<DraftHost>,
@@ -65,7 +65,8 @@ pub struct Draft {
     pub networks: Vec<ClientNetwork>,
     /// The networks that count as internal.
     pub internal: Vec<IpNet>,
-    /// The number of external addresses that sent something, by network, largest number first.
+    /// The number of external addresses that sent unicast traffic, by network, largest number
+    /// first.
     pub left_out: Vec<(IpNet, usize)>,
     /// The overlay that documents the traffic of domain members with domain controllers, if nothing
     /// else does, and the number of hosts with such traffic.
@@ -101,7 +102,7 @@ pub struct Outside {
     pub role: Option<usize>,
 }
 
-/// A host as its traffic shows it.
+/// A host, as inferred from its traffic.
 pub struct DraftHost {
     /// The name, taken from DNS if possible, otherwise made from the address.
     pub name: String,
@@ -143,7 +144,7 @@ struct Entity {
 struct DraftItem {
     fits: RoleSet,
     words: String,
-    /// Whether a row documents it for the roles that both ends are assumed to have.
+    /// Whether a row documents the activity for the roles that both ends are assumed to have.
     documented: bool,
     /// Whether the activity is a broadcast or uses a port that is specific to the product.
     is_own: bool,
@@ -151,7 +152,7 @@ struct DraftItem {
 
 /// The result of weighing the items of an entity.
 struct Weighed {
-    /// The roles that explain most of the items, including those with the same evidence.
+    /// All proposed roles, including those with the same evidence as another one.
     roles: RoleSet,
     guesses: Vec<Guess>,
     perhaps: Option<Guess>,
@@ -373,8 +374,8 @@ impl<'a> Drafter<'a> {
         found
     }
 
-    /// Returns whether a conversation is with a domain controller, on a service that every domain
-    /// member uses. Such a conversation is not evidence of the member's role.
+    /// Returns whether the client uses a service of a domain controller that every domain member
+    /// uses. Such a conversation is not evidence of the client's role.
     fn is_of_a_domain(&self, c: &Conversation) -> bool {
         let controller =
             self.entity(c.subject.server).is_some_and(|e| self.controllers.contains_key(&e));
@@ -476,8 +477,10 @@ impl<'a> Drafter<'a> {
 
     /// Returns the activities of each entity.
     fn items(&self) -> Vec<Vec<DraftItem>> {
-        /// Whether the host is the server, the service, the roles that would explain the activity,
-        /// and whether a row documents it. The peers are addresses, or `None` for a broadcast.
+        /// The key under which conversations are combined into one activity: whether the host is
+        /// the server, the transport and the port of the service, the roles that would explain the
+        /// activity, and whether a row documents it. The peers are addresses, or `None` for a
+        /// broadcast.
         type Activity = (bool, Transport, u16, RoleSet, bool);
         type Peers = BTreeSet<Option<IpAddr>>;
         type DraftItems = BTreeMap<Activity, Peers>;
@@ -565,8 +568,8 @@ impl<'a> Drafter<'a> {
         items
     }
 
-    /// Guesses the roles of an entity from its items. Returns the roles that explain most of the
-    /// items, the guesses, a role with too little evidence, and the items that remain unexplained.
+    /// Guesses the roles of an entity from its items. Returns all proposed roles, the guesses with
+    /// their evidence, a role with too little evidence, and the items that remain unexplained.
     fn weigh(&self, items: Vec<DraftItem>) -> Weighed {
         let (unknown, mut items): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| item.fits.is_empty());
@@ -584,7 +587,8 @@ impl<'a> Drafter<'a> {
             let best = weights.iter().map(|(_, w)| *w).fold(0.0, f64::max);
             let heaviest = weights.iter().filter(|(_, w)| *w > best - 1e-9).map(|(r, _)| *r);
             let mut tied: Vec<usize> = heaviest.collect();
-            // Roles of equal weight that explain other items are left for a later pass.
+            // Roles of equal weight that explain a different set of items are left for a later
+            // pass.
             let fits = |item: &DraftItem, role: usize| item.fits.intersects(RoleSet::one(role));
             if let Some(first) = tied.first().copied() {
                 tied.retain(|role| items.iter().all(|item| fits(item, *role) == fits(item, first)));
@@ -595,8 +599,8 @@ impl<'a> Drafter<'a> {
             let (count, least) =
                 explained.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
             let clients = tied.iter().all(|r| self.matrix().roles[*r].is_client());
-            // An item that other software shows, too, such as a remote desktop server, is not
-            // enough evidence for a component of the product if it is the only one.
+            // A single item that other software also shows, such as a remote desktop server, is not
+            // enough evidence for a component of the product.
             let of_product = tied.iter().any(|r| self.matrix().roles[*r].is_component());
             let shown =
                 !of_product || count >= 2 || items.iter().any(|i| is_explained(i) && i.is_own);
@@ -677,7 +681,8 @@ impl<'a> Drafter<'a> {
         let mut hosts = Vec::new();
         let serves = self.serves();
         let networks = self.client_networks(&serves);
-        // A host in a network of clients counts as a client for the hosts that it connects to.
+        // To explain the activities of their peers, the members of client networks are assumed to
+        // have the client roles.
         let clients = self.matrix().roles.iter().filter(|role| role.is_client());
         let clients = clients.fold(RoleSet::default(), |set, role| set.with(role.members));
         for member in networks.values().flat_map(|(members, _)| members) {
@@ -751,9 +756,9 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the client networks, each with the entities that are not listed individually, and
-    /// the evidence that they are clients. No host in such a network may have another role, and
-    /// some hosts have to be clients for certain. A host that provides a service of its own is also
-    /// listed individually.
+    /// the evidence that they are clients. No host in such a network may have another role, and the
+    /// evidence must show that some of the hosts are clients. A host that provides a service of its
+    /// own is also listed individually.
     fn client_networks(
         &self,
         serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],
@@ -818,7 +823,8 @@ impl<'a> Drafter<'a> {
         serves.keys().any(|(transport, port)| self.policy.overlay_row(*transport, *port).is_none())
     }
 
-    /// Returns whether every activity of an entity that fits any row also fits a client role.
+    /// Returns whether an entity has activities that roles would explain, and a client role would
+    /// explain each of these.
     fn acts_as_client(&self, items: &[DraftItem]) -> bool {
         let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut known = items.iter().filter(|item| !item.fits.is_empty()).peekable();
@@ -826,7 +832,8 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the overlay without which the traffic of members of a domain would not be
-    /// documented, and the number of members with such traffic.
+    /// documented, and the number of members with such traffic. `None` if there are fewer than
+    /// [`CLIENTS`] of them.
     fn overlay(&self) -> Option<(String, usize)> {
         let matrix = self.matrix();
         let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -1002,7 +1009,7 @@ mod tests {
         };
         assert_eq!(joined("fd00::30", [1, 1]), 2);
         assert_eq!(joined("fd00::30", [1, 2]), 1);
-        // A router forwards the packets of many hosts.
+        // The hardware address of two IPv4 addresses may be that of a router.
         assert_eq!(joined("10.1.0.31", [1, 1]), 1);
         assert!(is_own(&mac(1)) && !is_own(&Mac([0, 0, 0x5e, 0, 1, 1])));
         assert!(!is_own(&Mac([0, 0, 0x5e, 0, 2, 1])) && is_own(&Mac([0, 0, 0x5e, 0, 3, 1])));
@@ -1027,7 +1034,8 @@ mod tests {
     fn two_clients_make_a_network_and_one_does_not() {
         let networks = |clients: &[&str], serves: bool| {
             let mut packets = Packets::default();
-            // The work of the gateway shows its role, and this role shows what its clients are.
+            // The connections of the gateway show its role, and this role shows that the hosts that
+            // connect to it are clients.
             packets.connect(0, (RDSH, 50_000), (BROKER, 20_003));
             packets.connect(0, (BROKER, 50_000), (RDSH, 30_004));
             packets.connect(0, (GW, 50_000), (BROKER, 20_002));
@@ -1045,7 +1053,7 @@ mod tests {
         assert_eq!(networks(&["10.9.0.5", "10.9.0.6"], false), ["10.9.0.0/24"]);
         assert_eq!(networks(&["10.9.0.5"], false), [""; 0]);
         assert_eq!(networks(&["10.9.0.5", "10.9.1.6"], false), [""; 0]);
-        // Only one of them is left if the other one serves something.
+        // If one of the two hosts provides a service, the other one alone does not make a network.
         assert_eq!(networks(&["10.9.0.5", "10.9.0.6"], true), [""; 0]);
     }
 

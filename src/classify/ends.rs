@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::policy::{Party, PartyKind, Policy, RoleSet};
 
-/// The id of an end of findings.
+/// The id of an end in the [`EndInterner`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EndId(u32);
 
@@ -24,7 +24,7 @@ pub enum EndKey {
     Address(IpAddr),
     /// Any host that has one of these roles.
     Roles(RoleSet),
-    /// A name or an address, as the matrix or an exception writes it.
+    /// A name or an address, as written in the matrix or in an exception.
     Words(Box<str>),
     /// Many clients of one network.
     Many(NetworkGroup),
@@ -39,7 +39,7 @@ pub enum NetworkGroup {
     Listed(u32),
     /// The /24 or /64 of addresses that are not in any network of the inventory.
     Prefix(IpNet),
-    /// All unlisted networks, if there are so many that they are a flood.
+    /// All unlisted networks together, for a server port that is flooded from many of them.
     Flood,
 }
 
@@ -153,7 +153,7 @@ impl EndInterner {
         ranks
     }
 
-    /// Returns the rank of an end.
+    /// Looks up the rank of an end in the result of [`Self::ranks`].
     pub(super) fn rank(ranks: &[u32], id: EndId) -> u32 {
         ranks[id.0 as usize]
     }
@@ -165,7 +165,7 @@ impl EndId {
         self.0
     }
 
-    /// Returns the end with these bits.
+    /// Returns the id with these bits.
     pub(super) fn of_bits(bits: u32) -> Self {
         Self(bits)
     }
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(ends.id(EndKey::Host(BROKER_1 as u32)), broker);
         assert_eq!(of("10.1.0.10", &mut ends), broker);
         assert_ne!(of("10.1.0.20", &mut ends), broker);
-        // Clients of a listed network are one end, and strangers are one each.
+        // All clients in a listed network are one end. Each unlisted address is an end of its own.
         assert_eq!(of("10.9.0.5", &mut ends), of("10.9.0.6", &mut ends));
         assert_ne!(of("198.51.100.1", &mut ends), of("198.51.100.2", &mut ends));
         assert_eq!(EndId::of_bits(broker.bits()), broker);
@@ -237,7 +237,7 @@ mod tests {
         ];
         let ids = keys.map(|key| ends.id(key));
         let ranks = ends.ranks(&policy);
-        // "*", "any broker" twice, "gw1".
+        // In order, the identities are "*", "any broker" (of two ends) and "gw1".
         assert_eq!(ids.map(|id| EndInterner::rank(&ranks, id)), [1, 2, 1, 0]);
     }
 }

@@ -35,7 +35,7 @@ struct DueRows {
     due: Vec<usize>,
     /// The group and the conversation of the trigger, if a row needed one.
     trigger: Option<(GroupId, u32)>,
-    /// Whether another holder of a virtual address sent the traffic that a trigger requires.
+    /// Whether another holder of a virtual address sent the traffic that follows a trigger.
     answered_by_holder: bool,
 }
 
@@ -104,7 +104,7 @@ pub(super) struct Assessor<'a> {
     pub(super) moves: Vec<String>,
 }
 
-/// Counts over a list of hosts and services.
+/// Totals for a list of hosts and services.
 #[derive(Default)]
 struct PeerSummary {
     hosts: HashSet<usize, ahash::RandomState>,
@@ -294,7 +294,8 @@ impl<'a> Assessor<'a> {
         if let Some(code) = absence::fails(silent, absence::BEFORE) {
             return self.unknown(code, silent, rows, Doubts::default());
         }
-        // Without TCP, one-way datagrams are sufficient, because they may need no reply.
+        // If no expected row uses TCP, one-way datagrams are sufficient, because they may need no
+        // reply.
         let matrix = &self.policy.matrix;
         let connects = silent.due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
         let has_state = |state| attempts.iter().any(|attempt| attempt.state == state);
@@ -304,7 +305,8 @@ impl<'a> Assessor<'a> {
         if has_state(State::OneSided) {
             return self.unknown(Code::OneSidedView, silent, rows, Doubts::default());
         }
-        // One-way traffic counts as an attempt. Only the other rows of the group lack one.
+        // One-way traffic counts as an attempt, so the claim is only about the other rows of the
+        // group.
         let was_tried = |row: &usize| attempts.iter().any(|attempt| attempt.rows.contains(row));
         let rows: Vec<usize> = rows.iter().copied().filter(|row| !was_tried(row)).collect();
         if let Some(code) = absence::fails(silent, absence::AFTER) {
@@ -332,7 +334,7 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns the claim that traffic on `rows` could not be assessed, for the reason of `code`.
+    /// Returns the claim that traffic on `rows` could not be assessed, with the reason `code`.
     fn unknown(
         &self,
         code: Code,
@@ -370,7 +372,8 @@ impl<'a> Assessor<'a> {
         doubts
     }
 
-    /// Returns how the capture shows the destinations that a source should have contacted.
+    /// Returns how completely the capture shows the destinations that a source should have
+    /// contacted.
     pub(super) fn towards(&self, to: To, source: usize) -> DestinationCoverage {
         let seen = &self.seen;
         match to {
@@ -423,7 +426,7 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns the doubts for the ways in which traffic that seems to be missing may have passed
+    /// Returns the doubts that arise because traffic that seems to be missing may have passed
     /// without being seen.
     fn doubts_of_hidden_traffic(&self, rows: &[usize], source: usize, to: To) -> Doubts {
         let seen = &self.seen;
@@ -507,7 +510,7 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns the groups that trigger a row.
+    /// Returns the groups of rows whose traffic triggers a row.
     fn triggers_of(&self, row: &Row) -> impl Iterator<Item = GroupId> {
         let groups = &self.policy.matrix.groups;
         let number = |name: &String| groups.keys().position(|group| group == name);
@@ -613,7 +616,8 @@ mod tests {
         }
     }
 
-    /// Returns the outcome of a check as its code and the source of its claim.
+    /// Returns whether a check found nothing to report, and the code and the source of its claim if
+    /// it made one.
     fn outcome(check: AbsenceCheck) -> (bool, Option<(Code, u32)>) {
         let is_fine = matches!(check, AbsenceCheck::Fine);
         (is_fine, check.claim().map(|(code, claim)| (code, claim.source)))

@@ -16,10 +16,10 @@ use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity, SeverityColumn}
 const TARGETS: usize = 10;
 
 impl Judgement {
-    /// Adds a finding for each unlisted address that may be a listed host: handshakes show that it
-    /// serves a listed host on a port of only one role of the product, and listed hosts with that
-    /// role were never seen. Any host can listen on such a port, but a listed host connects only to
-    /// an address that it takes for that of the server.
+    /// Adds a finding for each unlisted address that may be a listed host: handshakes show that the
+    /// address serves a listed host on a port that only one role of the product uses, and at least
+    /// one listed host with that role was never seen. Any host can listen on such a port, but a
+    /// listed host connects only to an address that it believes to be the server's.
     pub(super) fn add_look_alikes(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
         let mut doing: BTreeMap<(IpAddr, usize), Vec<u32>> = BTreeMap::new();
@@ -198,8 +198,8 @@ impl Causes {
         causes
     }
 
-    /// Returns the cause that may explain a finding. It concerns an end of the first conversation
-    /// or, if there are no conversations, a host that was not seen.
+    /// Returns the cause that may explain a finding. The cause concerns an end of the first
+    /// conversation or, if there are no conversations, a host that was not seen.
     fn about(&self, outcome: &Judgement, finding: &Finding) -> Option<&Cause> {
         let number = match outcome.members_of(finding).first() {
             Some(first) => {
@@ -280,7 +280,7 @@ mod tests {
         packets.connect(0, (GW, 50_000), (UNLISTED, 20_002));
         let address = || [UNLISTED.to_owned(), UNLISTED.to_owned()];
         assert_eq!(look_alikes(&packets), [address()]);
-        // If the broker is seen, the address is something else.
+        // If the broker is seen at its own address, the unlisted address cannot be the broker.
         packets.ping(1, GW, BROKER);
         assert_eq!(look_alikes(&packets), Vec::<[String; 2]>::new());
     }
@@ -317,7 +317,7 @@ mod tests {
         };
         assert!(cause.is_some());
         assert_eq!(explained(20_002), cause);
-        // Even a broker would not be expected there.
+        // Even with the role of a broker, the address would not be expected to serve port 4444.
         assert_eq!(explained(4444), None);
     }
 
@@ -342,7 +342,7 @@ mod tests {
         };
         assert_eq!(explained(TARGETS, 1), TARGETS - 1);
         assert_eq!(explained(TARGETS - 1, 1), 0);
-        // Different ports are not one scan.
+        // Attempts on two ports do not count as one scan.
         assert_eq!(explained(TARGETS, 2), 0);
     }
 }

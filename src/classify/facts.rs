@@ -199,8 +199,8 @@ impl<'a> JudgedCapture<'a> {
         frames.map(|frames| format!("the capture has {frames}, which may contain it"))
     }
 
-    /// Describes how traffic that a claim reports as missing, on `rows` to `to`, may have passed
-    /// without being seen.
+    /// Describes how traffic that a claim reports as missing may have passed without being seen.
+    /// `rows` and `to` are the rows and the destinations of the claim.
     pub fn hidden_ways(&self, claim: &AbsenceClaim, rows: &[usize], to: &[Peer]) -> Vec<String> {
         let mut ways = Vec::new();
         if claim.tunnelled {
@@ -337,7 +337,7 @@ mod tests {
         })
     }
 
-    /// Returns the packets with which the gateway and the broker are seen for 100 seconds.
+    /// Returns packets that show the gateway and the broker for 100 seconds.
     fn pings() -> Packets {
         let mut packets = Packets::default();
         packets.ping(0, GW, BROKER);
@@ -366,7 +366,7 @@ mod tests {
         let some = with_capture("covers = [\"broker1\", \"dc1\"]");
         with(&some, &pings(), &view(120), |seen| {
             assert_eq!((seen.watches(BROKER_1), seen.watches(RDSH_1)), (Some(true), None));
-            // Both ends of the pairs are enough, from either side.
+            // A pair is covered if the capture covers the source or all destinations.
             assert_eq!(seen.covers(BROKER_1, &[Peer::Host(RDSH_1)]), Some(true));
             assert_eq!(seen.covers(RDSH_1, &to), Some(true));
             assert_eq!(seen.covers(RDSH_1, &[Peer::Host(BROKER_1), Peer::Host(GW_1)]), None);
@@ -394,7 +394,7 @@ mod tests {
             );
             let doubts = seen.silence_of(Code::Unanswered, &[GW_1, BROKER_1]);
             assert_eq!(doubts.iter().map(|(doubt, _)| *doubt).collect::<Vec<_>>(), [Doubt::Unread]);
-            // A refusal was seen, whatever is missing.
+            // A refusal was seen, so it does not matter what else the input contains.
             assert_eq!(seen.silence_of(Code::Refused, &[GW_1, BROKER_1]), []);
         });
         let one_sided = CaptureConditions { one_sided: 0.1, ..view(120) };

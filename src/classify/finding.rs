@@ -60,7 +60,7 @@ impl MemberRange {
 pub(super) struct MemberPool(pub Vec<u32>);
 
 impl MemberPool {
-    /// Adds a run.
+    /// Adds a run of conversations and returns its range in the pool.
     pub fn add(&mut self, members: impl IntoIterator<Item = u32>) -> MemberRange {
         let start = self.0.len() as u32;
         self.0.extend(members);
@@ -80,7 +80,7 @@ pub enum About {
     Port(u16),
     /// Many ports.
     Ports,
-    /// The group of rows, the role or the address that the reason names.
+    /// The subject that the reason names: a group of rows, a role, an address or an exception.
     Group,
 }
 
@@ -99,22 +99,22 @@ pub struct FindingKey {
     pub about: About,
 }
 
-/// The reason for a finding, with the index of the examined data.
+/// The reason for a finding, with the index of the data that it is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// Its conversations are not permitted, or only by a feature that the inventory does not name.
-    /// The ruling on the first conversation gives the reason.
+    /// The conversations of the finding are not permitted, or are permitted only by a feature that
+    /// the inventory does not mention. The ruling on the first conversation gives the reason.
     Permission,
-    /// Its conversations are between addresses that are not in the inventory.
+    /// The conversations of the finding are between addresses that are not in the inventory.
     Strangers,
-    /// Its conversations are documented by rows of a group, and failed.
+    /// The conversations of the finding are documented by rows of a group, but failed.
     Failed(GroupId),
     /// Traffic of a group of rows is missing or could not be assessed.
     Claim(ClaimId),
-    /// A host serves a port of only one role, which it does not have.
+    /// A host serves a port that only one role uses, but does not have that role.
     Serves,
-    /// An unlisted address serves a port of only this role, and listed hosts with the role were
-    /// never seen.
+    /// An unlisted address serves a port that only this role uses, and at least one listed host
+    /// with the role was never seen.
     LooksAlike(u16),
     /// The capture shows no traffic of this role of the host.
     Silent(u16),
@@ -303,8 +303,9 @@ impl Judgement {
         }
     }
 
-    /// Returns the group of rows, role, address or exception that a finding is about. The string is
-    /// empty if the finding is about a port.
+    /// Returns the group of rows, role, service (`TRANSPORT/PORT`), address or exception that a
+    /// finding is about. The string is empty for findings about traffic that is not permitted, and
+    /// for those about loopback addresses.
     pub fn group_of(&self, policy: &Policy, finding: &Finding) -> String {
         let matrix = &policy.matrix;
         let group = |group: GroupId| matrix.groups.keys().nth(group.into()).cloned();
@@ -404,7 +405,8 @@ impl Judgement {
         }
     }
 
-    /// Returns the conflicting claims (ARP, neighbour discovery) of a finding that reports show.
+    /// Returns the conflicting address claims (ARP, neighbour discovery) of a finding, at most
+    /// [`SHOWN_CLAIMANTS`].
     pub fn address_claims_of(&self, finding: &Finding) -> Vec<(IpAddr, Mac)> {
         let Reason::Conflict(number) = finding.reason else { return Vec::new() };
         let conflict = self.conflict(number);

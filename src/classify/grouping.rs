@@ -13,8 +13,8 @@ use crate::policy::{PartyKind, Policy};
 /// The minimum number of ports of one pair, or of clients of one network, that are merged into one
 /// finding.
 const MANY: usize = 10;
-/// The minimum number of unlisted networks reaching one server port that are merged into one
-/// finding, as a flood.
+/// The minimum number of unlisted networks for a flood: if clients from this many networks contact
+/// one server port, they are merged into one finding.
 const FLOOD: u32 = 100;
 
 /// The properties that the conversations of one finding share, apart from the client.
@@ -263,7 +263,7 @@ mod tests {
         let ten = group(0..MANY as u16, PortMerge::ManyIntoOne);
         assert_eq!(ten, [(PortScope::ManyPorts, (0..MANY as u32).collect())]);
         assert_eq!(group(0..MANY as u16, PortMerge::Never).len(), MANY);
-        // Many conversations on few ports are still few ports.
+        // The number of ports counts, not the number of conversations.
         let few = group([7; 20].into_iter().chain([9]), PortMerge::ManyIntoOne);
         let members: Vec<_> = few.iter().map(|(port, members)| (*port, members.len())).collect();
         assert_eq!(members, [(PortScope::One(7), 20), (PortScope::One(9), 1)]);
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(merged(&clients(MANY - 1)).len(), MANY - 1);
         let prefix = NetworkGroup::Prefix("198.51.100.0/24".parse().expect("a network"));
         assert_eq!(merged(&clients(MANY)), [(EndKey::Many(prefix), MANY)]);
-        // Ten clients of two networks are not many of either.
+        // Ten clients in two networks are too few to be merged, because neither network has ten.
         let two: Vec<String> = [clients(5), vec!["203.0.113.1".to_owned(); 1]].concat();
         let four = (2..6).map(|last| format!("203.0.113.{last}"));
         assert_eq!(merged(&two.into_iter().chain(four).collect::<Vec<_>>()).len(), 10);

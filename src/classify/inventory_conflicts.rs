@@ -1,5 +1,5 @@
-//! Contradictions between the inventory and the capture: hosts that serve what only another role
-//! serves, roles that show no traffic, and addresses that two hosts claim at once.
+//! Contradictions between the inventory and the capture: hosts that serve a port of a role that
+//! they do not have, roles that show no traffic, and addresses that two hosts claim at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::policy::{FeatureState, PartyKind, RoleSet, Row, SeverityColumn};
 pub const WATCH_S: u64 = 600;
 
 impl Assessor<'_> {
-    /// Adds a finding for each contradiction.
+    /// Adds the findings about contradictions between the inventory and the capture.
     pub(super) fn contradictions(&mut self) {
         self.mismatches();
         self.silent_roles();
@@ -39,8 +39,8 @@ impl Assessor<'_> {
         Finding::new(key, reason).weighing(severity, doubts)
     }
 
-    /// Adds a finding for each host whose handshakes show that it serves a port of only one role,
-    /// which it does not have.
+    /// Adds a finding for each host whose handshakes show that it serves a port that only one role
+    /// uses, if the host does not have that role.
     fn mismatches(&mut self) {
         let policy = self.policy;
         let list = &self.conversations.list;
@@ -61,8 +61,8 @@ impl Assessor<'_> {
             let first = &list[members[0]];
             let roles = self.judge.serving(first);
             let own = policy.inventory.hosts[host].roles;
-            // If the inventory moved the port here, a row documents the conversations, and nothing
-            // is contradicted.
+            // If the inventory moved the port to this host, a row documents the conversations, and
+            // nothing is contradicted.
             let documented =
                 members.iter().any(|n| self.judged[*n].verdict() == Verdict::Documented);
             if documented || roles.len() != 1 || roles.intersects(own) {
@@ -143,8 +143,8 @@ impl Assessor<'_> {
             };
             let seen = shown.get(&host).copied().unwrap_or_default();
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
-                // A role may show no traffic if no expected row with its features on contains the
-                // role.
+                // Traffic of a role is expected only if an expected row whose features are on
+                // contains the role.
                 if !*due.entry(role).or_insert_with(|| is_due(role)) {
                     continue;
                 }
@@ -402,7 +402,7 @@ mod tests {
         packets.connect(0, (GW, 50_000), (DC, 20_002));
         packets.tunnel(0);
         assert_eq!(found(packets), 0, "in a tunnel");
-        // Other software may use a port that is not one of the product.
+        // Other software may use a port that is not specific to the product.
         let mut packets = Packets::default();
         packets.connect(0, (GW, 50_000), (BROKER, 389));
         assert_eq!(found(packets), 0, "a directory");
@@ -425,7 +425,7 @@ mod tests {
     fn two_claimants_that_meet_twice_are_in_conflict() {
         let twice = [(0, A, 0), (1, B, 0), (20, A, 0), (21, B, 0)];
         assert_eq!(conflict(FARM, &twice).0, [A, B]);
-        // Once may be a takeover, and in two VLANs there are two networks.
+        // A single slot with both claimants may be a takeover, and two VLANs are two networks.
         let once = [(0, A, 0), (1, B, 0), (20, A, 0), (41, B, 0)];
         assert_eq!(conflict(FARM, &once).0, []);
         let elsewhere = [(0, A, 1), (1, B, 2), (20, A, 1), (21, B, 2)];
@@ -455,7 +455,7 @@ mod tests {
         let [text] = &moves[..] else { panic!("{moves:?}") };
         let start = "10.1.0.10 of broker1 moved from 02:00:00:00:00:0a to 02:00:00:00:00:0b at ";
         assert!(text.starts_with(start), "{text}");
-        // Claims that overlap are not a move.
+        // Claims that overlap in time are not a takeover.
         let (_, moves) = conflict(FARM, &[(0, A, 0), (40, B, 0), (60, A, 0)]);
         assert_eq!(moves, Vec::<String>::new());
     }

@@ -135,7 +135,7 @@ pub(super) struct Query<'n> {
     pub answer: bool,
     /// Whether an endpoint mapper announced the port.
     pub announced: bool,
-    /// The name of the server.
+    /// The name of the server, if the query is about one of its names.
     pub name: Option<&'n str>,
     /// Whether both the client and a witness confirm the name.
     pub name_is_sure: bool,
@@ -165,7 +165,7 @@ pub struct Judge<'a> {
     present: RoleSet,
     /// The rows whose destination is a name or an address.
     endpoints: Vec<usize>,
-    /// The severities of each code, by column.
+    /// For each code, its severity in each [`SeverityColumn`].
     severities: Vec<[Severity; 2]>,
     /// The rulings made so far.
     rulings: Rulings,
@@ -281,8 +281,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Returns whether a row leaves a doubt: the row is doubtful itself, or an endpoint mapper
-    /// announces the ports in its range and the capture shows no announcement.
+    /// Returns whether a row leaves a doubt: either the row itself is doubtful, or an endpoint
+    /// mapper assigns the ports of the row and the capture does not show that it announced this
+    /// port.
     fn is_doubtful(&self, row: usize, announced: bool) -> bool {
         let row = &self.policy.matrix.rows[row];
         row.is_doubtful() || (row.announced_by.is_some() && !announced)
@@ -340,8 +341,8 @@ impl<'a> Judge<'a> {
     /// Returns the kind of a query: the properties that determine which rows document it. Only
     /// plain traffic has a kind: it has no server name, is neither a broadcast nor the answer to
     /// one, and the inventory moves no ports. The same rows document all traffic of one kind,
-    /// unless [`Judge::goes_by_kind`] returns false for it. Then a row may document a single
-    /// address.
+    /// unless [`Judge::goes_by_kind`] returns false for it. In that case, a row may apply to a
+    /// single address or name.
     fn kind(&self, query: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = query.subject;
         // A port may be moved for a single host, and a kind does not contain the host.
@@ -547,7 +548,8 @@ impl<'a> Judge<'a> {
                     }
                     (Some(EndpointTarget::Address(address)), _) => *address == subject.server,
                     (None, Scope::Localhost) => true,
-                    // A broadcast needs a present host with the destination role.
+                    // A row for broadcasts matches only if some host in the inventory has the
+                    // destination role.
                     (None, Scope::Broadcast) if query.broadcast => {
                         matrix.is_destination(row, self.present)
                     }
@@ -863,7 +865,8 @@ mod tests {
         BROKER, BROKER_1, DC, FARM, GW, Packets, RDSH, STRANGER, policy,
     };
 
-    /// Returns the judgement of the only conversation in a capture, apart from tunnels.
+    /// Builds a capture and returns the judgement of its only conversation. The conversation of a
+    /// GRE tunnel is ignored.
     fn only(fill: impl FnOnce(&mut Packets)) -> Judged {
         let mut packets = Packets::default();
         fill(&mut packets);
@@ -951,11 +954,12 @@ mod tests {
             only(|packets| packets.connect(0, (client, 50_000), (server, port))).ruling.code
         };
         assert_eq!(code(STRANGER, BROKER, 20_003), Code::ExposedInternal);
-        // An unlisted address of the site, a port of no row, a host that is not part of the farm.
+        // These are not exposures: an unlisted client with an internal address, a port that no row
+        // contains, and a server that is not a component of the product.
         assert_eq!(code("10.7.0.1", BROKER, 20_003), Code::UnknownHost);
         assert_eq!(code(STRANGER, BROKER, 4444), Code::UnknownHost);
         assert_eq!(code(STRANGER, DC, 389), Code::UnknownHost);
-        // The gateway is there for clients from outside.
+        // The gateway is meant to serve external clients on this port.
         assert_eq!(code(STRANGER, GW, 443), Code::UnknownHost);
     }
 

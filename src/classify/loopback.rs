@@ -43,7 +43,8 @@ mod tests {
     use crate::classify::sample::{BROKER, FARM, GW, Packets, ends_of, policy, view, with_code};
     use crate::model::Mac;
 
-    /// Returns a packet with a loopback address among others.
+    /// Returns a ping, and a connection from a loopback address with the source hardware address
+    /// `mac`.
     fn packets(mac: Mac, is_tunnelled: bool) -> Packets {
         let mut packets = Packets::default();
         packets.ping(0, GW, BROKER);
@@ -67,7 +68,7 @@ mod tests {
         };
         let nobody = || ["*".to_owned(), "*".to_owned()];
         assert_eq!(found(packets(Mac([2; 6]), false)), [(nobody(), true)]);
-        // In a tunnel, anybody could have written it.
+        // Inside a tunnel, anyone could have forged the address.
         assert_eq!(found(packets(Mac::NONE, true)), [(nobody(), false)]);
         // The loopback interface of a host has no hardware addresses.
         assert_eq!(found(packets(Mac::NONE, false)), []);

@@ -194,7 +194,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Judges a capture.
+    /// Judges conversations against a policy, on `jobs` threads.
     pub fn of(
         policy: &Policy,
         conversations: Conversations,
@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(plain.longest_s, 100);
         assert_eq!(apart.longest_s, plain.longest_s - 7);
         assert_eq!(apart.seconds_for(60), plain.seconds_for(60) - 7);
-        // A watch time that was not measured gets the longest stretch.
+        // For a watch time that was not measured, the longest stretch counts.
         assert_eq!(plain.seconds_for(61), plain.longest_s);
         let further = Watched::new(&timeline, Some(1000 * SECOND), [60].into_iter());
         assert_eq!(further.longest_s, plain.longest_s);

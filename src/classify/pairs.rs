@@ -242,7 +242,8 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
 }
 
 impl Assessor<'_> {
-    /// Adds the findings about traffic of a group that is missing or could not be assessed.
+    /// Adds the findings about expected traffic of a group: traffic that is missing, and traffic
+    /// that could not be assessed.
     pub(super) fn group(&mut self, number: GroupId, rows: &[usize]) {
         let matrix = &self.policy.matrix;
         let expected = self.expected_rows(rows);
@@ -291,7 +292,8 @@ impl Assessor<'_> {
         let hosts: Vec<usize> = peers.iter().filter_map(|peer| peer.host()).collect();
         let mut batches = PairBatches { direction, ..PairBatches::default() };
         if peers.is_empty() || peers.len() == 1 && hosts.len() == 1 {
-            // No other host has the destination role.
+            // No other host or service has a destination role of these rows, so the source forms no
+            // pairs.
             for source in sources.iter().filter(|source| peers.is_empty() || hosts[0] == **source) {
                 let silence = self.silence(group, expected, *source, None, Tried::AsSeen);
                 silence.claim().into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
@@ -444,7 +446,7 @@ impl Assessor<'_> {
         pairs
     }
 
-    /// Adds a finding about a group of rows that needs only one source, if no source sent the
+    /// Adds a finding about a group of rows for which one source is enough, if no source sent the
     /// traffic.
     fn settle_one(&mut self, group: GroupId, silences: &[AbsenceCheck]) {
         if silences.iter().any(|s| matches!(s, AbsenceCheck::Fine | AbsenceCheck::Failed)) {

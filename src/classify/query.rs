@@ -198,7 +198,7 @@ mod tests {
         let answer = judge.answer(&question(&policy, GW, BROKER, 20_002));
         assert_eq!(answer.ruling.code, Code::Matrix);
         assert_eq!(ids(&answer.documenting), ["ras19.gateway-normal.broker.tcp.20002"]);
-        // No list repeats what documents the traffic.
+        // The other lists do not repeat the row that documents the traffic.
         let documenting = &ids(&answer.documenting)[0];
         assert!(!ids(&answer.other_ports).contains(documenting));
         assert!(!ids(&answer.for_others).contains(documenting));
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!((answer.documenting.len(), answer.for_others.len()), (0, 0));
         let port = "ras19.gateway-normal.broker.tcp.20002".to_owned();
         assert!(ids(&answer.other_ports).contains(&port));
-        // Two hosts that have nothing to say to each other.
+        // No row allows these two hosts to communicate.
         let answer = judge.answer(&question(&policy, DC, RDSH, 4444));
         assert_eq!(answer.ruling.code.verdict(), Verdict::Undocumented);
         assert!(answer.other_ports.is_empty());

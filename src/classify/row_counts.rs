@@ -75,7 +75,7 @@ pub(super) struct Attempt {
     pub state: State,
     /// Whether the service answered.
     pub answered: bool,
-    /// Whether the attempt failed.
+    /// Whether the attempt failed. If so, its conversation has a finding of its own.
     pub failed: bool,
     /// Whether the attempt was inside a tunnel that the inventory does not declare.
     pub tunnelled: bool,
@@ -173,7 +173,7 @@ impl RowCounts {
     }
 }
 
-/// The counter of one worker.
+/// The state of one worker while it counts documented conversations.
 struct RowCounter<'a> {
     judge: &'a Judge<'a>,
     seen: JudgedCapture<'a>,
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_session_triggers_traffic_only_if_it_was_long_enough_and_over() {
-        // Seven packets.
+        // The session has seven packets.
         let enough = (TRIGGER_BYTES as u32).div_ceil(7);
         assert!(triggers(30, 30, enough));
         assert!(!triggers(29, 30, enough));

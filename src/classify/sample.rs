@@ -12,7 +12,7 @@ use crate::flow::{FlowStore, HashSeed, Retention, UndecodedFrames};
 use crate::model::{Mac, Nanos, SECOND, Transport};
 use crate::policy::{Inventory, Policy, RuleFiles};
 
-/// The start of all samples, in seconds.
+/// The time at which all samples start, in seconds since 1970.
 const START: Nanos = 1_780_000_000;
 
 /// A farm with five hosts, a host without a role, and clients.
@@ -64,12 +64,13 @@ pub(super) const DC_1: usize = 1;
 pub(super) const GW_1: usize = 3;
 pub(super) const RDSH_1: usize = 4;
 
-/// Returns an address.
+/// Parses an address.
 pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Returns the policy of a farm.
+/// Returns a policy with this inventory, the built-in matrix, and the overlays that the inventory
+/// names.
 pub(super) fn policy(inventory: &str) -> Policy {
     let mut rules = RuleFiles::named("ras-19", None).expect("shipped");
     for (overlay, _) in Inventory::rules_named(inventory).overlays {
@@ -132,7 +133,7 @@ impl Packets {
         self.add(time_s, body)
     }
 
-    /// Adds a TCP segment of a client whose sequence number is that of its SYN.
+    /// Adds a SYN from a client, with the sequence number 100.
     pub fn syn(&mut self, time_s: i64, from: (&str, u16), to: (&str, u16)) {
         self.packet(time_s, Transport::TCP, [from, to], flag::SYN, (100, None));
     }
@@ -172,7 +173,7 @@ impl Packets {
         self.send(time_s, Transport::ICMP, (to, 0), (from, 8));
     }
 
-    /// Adds an ICMP error of `by` about a packet.
+    /// Adds an ICMP error from `by` that reports a packet as prohibited.
     pub fn error(
         &mut self,
         time_s: i64,
@@ -189,7 +190,8 @@ impl Packets {
         self.add(time_s, Body::Error { quoted, kind, by, to, transport: Transport::ICMP });
     }
 
-    /// Adds an ARP claim of an address by a hardware address.
+    /// Adds an ARP packet in which a hardware address claims an IP address. A `vlan` of 0 means no
+    /// VLAN tag.
     pub fn claim(&mut self, time_s: i64, address: &str, mac: Mac, vlan: u32) {
         let claim = Some((ip(address), mac));
         let seen = self.add(time_s, Body::NonIp { ethertype: 0x0806, claim });
@@ -203,8 +205,9 @@ impl Packets {
         self.undecoded.push(frames);
     }
 
-    /// Puts all packets from index `first` into an undeclared tunnel. It is used in both
-    /// directions, because a tunnel in one direction may be that of a mirror.
+    /// Puts all packets from index `first` into an undeclared tunnel. The packets alternate between
+    /// its two directions, because a tunnel that is used in only one direction may come from a
+    /// mirror port.
     pub fn tunnel(&mut self, first: usize) {
         let [mut src, mut dst] = [ip("192.0.2.1"), ip("192.0.2.2")];
         let transport = Transport(47);
@@ -234,7 +237,7 @@ impl Packets {
         self.list.len()
     }
 
-    /// Reads the conversations of the capture.
+    /// Builds the conversations of the capture.
     pub fn conversations(&self, policy: &Policy) -> Conversations {
         let store = FlowStore::new(&HashSeed::new(), std::env::temp_dir());
         let keep = Retention::default();

@@ -78,7 +78,7 @@ named_enum!(
         HalfOpen = "half-open",
         /// No attempt was made, although the capture could have shown it.
         NeverAttempted = "never-attempted",
-        /// The capture has no unicast packets from a host.
+        /// The capture shows no unicast packets from a host.
         HostNotSeen = "host-not-seen",
         /// Nothing shows that the capture covers the pair.
         PairNotCovered = "pair-not-covered",

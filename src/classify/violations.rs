@@ -19,8 +19,8 @@ pub(super) struct Grouping<'a> {
 }
 
 impl Grouping<'_> {
-    /// Adds the findings for conversations that are not permitted, or only by an unusual feature.
-    /// Returns the book.
+    /// Adds the findings for conversations that are not permitted, or that are permitted only by an
+    /// unusual feature. Returns the book.
     pub(super) fn unpermitted(mut self) -> FindingBook {
         let policy = self.judge.policy;
         let unusual: Vec<bool> =
@@ -170,7 +170,7 @@ mod tests {
         let [finding] = &found[..] else { panic!("{} findings", found.len()) };
         assert_eq!(ends_of(&policy, &judgement, finding), ends("*", "*"));
         assert_eq!((finding.reason, finding.members.len()), (Reason::Strangers, 2));
-        // A listed end has a finding of its own.
+        // A conversation with a listed end has a finding of its own.
         packets.connect(2, (STRANGER, 50_001), (GW, 8080));
         let found = unpermitted(&policy, &packets);
         assert_eq!(found.len(), 2);

@@ -314,8 +314,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
     pub format: String,
 
-    /// Exit with status 1 at the end if any finding has at least this severity: info, low (default),
-    /// medium, high or critical; or never.
+    /// Exit with status 1 at the end if any finding has at least this severity: info, low
+    /// (default), medium, high or critical; or never.
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
@@ -374,8 +374,8 @@ pub(super) struct LiveArguments {
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// Number of threads per interface. The kernel distributes the flows among them. Does not affect
-    /// the result.
+    /// Number of threads per interface. The kernel distributes the flows among them. Does not
+    /// affect the result.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
     pub jobs: u16,
 
@@ -630,10 +630,11 @@ pub(super) struct AddExceptionArguments {
     /// The id of the finding, such as f-98457e43204a.
     #[arg(value_name = "FINDING")]
     pub finding: String,
-    /// The audit.json of the audit that found it, or the folder that holds it.
+    /// The audit.json of the audit that reported the finding, or the folder that contains it.
     #[arg(long, value_name = "RESULT")]
     pub report: PathBuf,
-    /// The list of exceptions, which is created if it does not exist (default: the list of the audit).
+    /// The list of exceptions, which is created if it does not exist (default: the list of the
+    /// audit).
     #[arg(long, value_name = "FILE")]
     pub exceptions: Option<PathBuf>,
     /// The inventory that the list is checked against (default: the inventory of the audit).
@@ -665,7 +666,7 @@ pub(super) struct AddExceptionArguments {
     pub config: ConfigArgs,
 }
 
-/// Parses a day.
+/// Parses a date such as `2027-01-31`.
 fn parse_day(text: &str) -> Result<Date, String> {
     text.parse().map_err(|_| "give a date like 2027-01-31".to_owned())
 }

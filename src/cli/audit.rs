@@ -99,7 +99,8 @@ pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) ->
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
 
-/// Checks everything that can be checked before the work starts, and reports all problems.
+/// Checks everything that can be checked before the work starts. Reports problems and returns
+/// `None` if there are any.
 fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<Baseline>)> {
     let request = Request {
         captures: arguments.captures.clone(),
@@ -164,7 +165,8 @@ pub(super) fn print_report(
         Some(format) => print_format(result, format),
     };
     match printed {
-        // The reader of the output may close it early. The result of the audit still counts.
+        // The program that reads the output may close it early. The result of the audit is valid
+        // even then.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }
@@ -176,7 +178,8 @@ fn print_summary(
     evidence: Option<&Path>,
 ) -> io::Result<()> {
     let mut text = Vec::new();
-    // The terminal may be on another host, so a link must name the host of the file.
+    // The terminal may run on another host, so the link contains the name of the host that has the
+    // file.
     let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
     let places = OutputPaths { reports, evidence, links: host.as_deref() };
     let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
@@ -204,7 +207,7 @@ fn host_name() -> Option<String> {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)).then_some(name)
 }
 
-/// Reads an earlier audit: its complete result, or only its findings.csv.
+/// Reads the result of an earlier audit: either a complete result, or only a findings.csv.
 fn load_baseline(file: &Path) -> Result<Baseline, String> {
     let name = file.display().to_string();
     let path = if file.is_dir() { stored_result(file)? } else { file.to_owned() };

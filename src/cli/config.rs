@@ -52,8 +52,8 @@ pub(super) enum Rejected {
 pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
     let mut root = Arguments::command();
     root.build();
-    let request = Request::of(&root, &typed);
-    let file = request.as_ref().and_then(Request::file);
+    let request = TypedCommand::of(&root, &typed);
+    let file = request.as_ref().and_then(TypedCommand::file);
     let mut added = None;
     if let (Some(request), Some(path)) = (&request, &file) {
         let text = read_text(path, "a configuration file").map_err(Rejected::File)?;
@@ -66,14 +66,26 @@ pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
     }
     let note = added.as_ref().and_then(|(name, settings)| note(name, settings));
     let rejected = |error| Rejected::Arguments(error, note.clone());
+    let matches = Arguments::command().try_get_matches_from(&typed);
     if let Some(request) = request.filter(|request| request.has_typed("print_config")) {
-        let optional = without_required(root, &request.path);
-        let matches = optional.try_get_matches_from(typed).map_err(rejected)?;
+        // The options can be printed even if arguments are missing, such as the captures.
+        let is_incomplete =
+            |error: &clap::Error| error.kind() == ErrorKind::MissingRequiredArgument;
+        let matches = match matches {
+            Err(error) if is_incomplete(&error) => lenient().try_get_matches_from(typed),
+            complete => complete,
+        };
+        let matches = matches.map_err(rejected)?;
         return Ok(Parsed::Print(in_effect(&request, &matches, added.as_ref())));
     }
-    let matches = Arguments::command().try_get_matches_from(typed).map_err(rejected)?;
+    let matches = matches.map_err(rejected)?;
     let arguments = Arguments::from_arg_matches(&matches).map_err(rejected)?;
     Ok(Parsed::Run(Box::new(arguments)))
+}
+
+/// Returns the definition of the command line for a parse that ignores errors.
+fn lenient() -> Command {
+    Arguments::command().ignore_errors(true)
 }
 
 /// Describes the options that a file added, for an error that may be due to them.
@@ -84,18 +96,18 @@ fn note(file: &str, settings: &[Setting]) -> Option<String> {
 }
 
 /// The command that the user wants to run, and the options that the user typed.
-struct Request {
+struct TypedCommand {
     /// The names of the command: `audit`, or `inventory` and `draft`.
     path: Vec<String>,
     command: Command,
     matches: ArgMatches,
 }
 
-impl Request {
+impl TypedCommand {
     /// Returns the request; `None` if the command has no configuration. Errors are ignored,
     /// because the file may supply what is missing.
     fn of(root: &Command, typed: &[OsString]) -> Option<Self> {
-        let mut matches = root.clone().ignore_errors(true).try_get_matches_from(typed).ok()?;
+        let mut matches = lenient().try_get_matches_from(typed).ok()?;
         let mut command = root;
         let mut path = Vec::new();
         while let Some((name, of_command)) = matches.remove_subcommand() {
@@ -180,14 +192,6 @@ fn configurable<'c>(command: &'c Command, section: &str) -> Vec<(String, &'c Com
     own.into_iter().chain(below).collect()
 }
 
-/// Returns the command with all positional arguments and options optional.
-fn without_required(command: Command, path: &[String]) -> Command {
-    match path.split_first() {
-        Some((name, rest)) => command.mut_subcommand(name, |c| without_required(c, rest)),
-        None => command.mut_args(|arg| arg.required(false)),
-    }
-}
-
 /// An option that a file sets.
 struct Setting {
     /// The option as on the command line, such as `--fail-on`.
@@ -200,7 +204,7 @@ struct Setting {
 
 struct ConfigFile<'c> {
     root: &'c Command,
-    request: &'c Request,
+    request: &'c TypedCommand,
     text: &'c TextFile,
     /// The folder of the file, where its relative paths start.
     folder: &'c Path,
@@ -402,7 +406,7 @@ fn check(command: &Command, arg: &Arg, words: &[OsString]) -> Result<(), String>
 
 /// Describes the options in effect as a configuration file, and where each comes from.
 fn in_effect(
-    request: &Request,
+    request: &TypedCommand,
     matches: &ArgMatches,
     added: Option<&(String, Vec<Setting>)>,
 ) -> String {

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &AuditDiffArguments) -> io::Result<Exit> {
     let exit = if comparison.has_changes() { Exit::Findings } else { Exit::Compliant };
     let mut out = anstream::stdout();
     match out.write_all(&text).and_then(|()| out.flush()) {
-        // The reader of the output may close it early. The exit code still states the result.
+        // The program that reads the output may close it early. The exit code is valid even then.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed?,
     }

@@ -111,7 +111,8 @@ fn check_output(arguments: &DraftArguments) -> Result<(), String> {
 }
 
 /// Returns an inventory with the additions of a draft. Returns `None` if the result is not a valid
-/// inventory, because nothing can be appended to hosts or networks that are written as one array.
+/// inventory. This happens if hosts or networks are written as one array, to which nothing can be
+/// appended.
 fn merge(
     drafted: &DraftedInventory,
     matrix: &Matrix,
@@ -165,9 +166,9 @@ fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnost
     Ok(DraftContext { matrix: policy.matrix.clone(), merged: Some((policy, text)), given })
 }
 
-/// Replaces a file, entirely or not at all.
+/// Replaces a file atomically: if this fails, the old content remains.
 pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    // The target of a symbolic link is replaced, not the link.
+    // If the path is a symbolic link, its target is replaced, not the link itself.
     let path = &path.canonicalize()?;
     let before = std::fs::read(path)?;
     let is_utf8 = std::str::from_utf8(&before).is_ok() && !before.contains(&0);
@@ -194,7 +195,8 @@ pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     new.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Writes a file that must not exist yet, entirely or not at all.
+/// Creates a file, and returns an error if it exists already. If writing fails, the partly written
+/// file is removed.
 pub(super) fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text).inspect_err(|_| drop(std::fs::remove_file(path)))

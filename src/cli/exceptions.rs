@@ -58,12 +58,12 @@ fn print_template(from: Option<&Path>) -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Returns a list without exceptions.
+/// Returns the text of a list without exceptions: the comment and the column names.
 fn empty_list() -> String {
     format!("{ABOUT}{},{TICKET_COLUMN}\n", EXCEPTION_COLUMNS.join(","))
 }
 
-/// Adds an exception for a finding to a list. The list is either replaced as a whole or not at all.
+/// Adds an exception for a finding to a list. If this fails, the list remains unchanged.
 fn add(arguments: &AddExceptionArguments) -> io::Result<Exit> {
     let added = plan_addition(arguments).and_then(|addition| {
         let Addition { file, text, is_new, .. } = &addition;
@@ -89,18 +89,18 @@ fn add(arguments: &AddExceptionArguments) -> io::Result<Exit> {
     }
 }
 
-/// A list with the exceptions that are added to it.
+/// The text of a list after exceptions were added to it.
 struct Addition {
     file: PathBuf,
     text: String,
     is_new: bool,
     ids: Vec<String>,
-    /// What an auditor would ask about the new exceptions.
+    /// Warnings about properties of the new exceptions that an auditor would question.
     warnings: Vec<String>,
 }
 
-/// Returns the list with the new exceptions, after checking it as a whole. The error has all
-/// problems.
+/// Adds the new exceptions to the text of the list, and checks the result as a whole. The error
+/// lists all problems.
 fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<String>> {
     let one = |problem: String| vec![problem];
     let shown = |problems: Vec<Diagnostic>| problems.iter().map(ToString::to_string).collect();
@@ -150,7 +150,8 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
     Ok(Addition { file, text, is_new, ids, warnings })
 }
 
-/// Returns the finding with an id.
+/// Returns the finding with this ID. The prefix `f-` may be missing, because earlier versions wrote
+/// IDs without it.
 fn finding_named<'r>(result: &'r AuditResult<'_>, given: &str) -> Result<FindingRow<'r>, String> {
     let id = id_of(given.trim());
     result
@@ -184,8 +185,9 @@ fn new_exceptions(
     Ok(exceptions.collect())
 }
 
-/// Returns a message for each new exception whose traffic an earlier line permits on some of the
-/// same days. `before` is the number of earlier lines.
+/// Returns a message for each new exception whose traffic an earlier line already permits. Lines
+/// for fewer directions and lines that are valid at other times do not count. `before` is the number of
+/// earlier lines.
 fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
     let (old, new) = all.list.split_at(before);
     let mut messages = Vec::new();
@@ -193,7 +195,9 @@ fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
         let same = old.iter().find(|old| {
             (&old.from, &old.to, old.transport, old.ports)
                 == (&new.from, &new.to, new.transport, new.ports)
-                && old.expires >= new.created
+                && (old.both || !new.both)
+                && old.created <= new.expires
+                && new.created <= old.expires
         });
         if let Some(old) = same {
             messages.push(format!(

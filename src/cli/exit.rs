@@ -9,7 +9,7 @@ pub(super) enum Exit {
     Compliant,
     /// 1: done, with findings at or above `--fail-on`.
     Findings,
-    /// 2: the work could not be done. Nothing half-written is left behind.
+    /// 2: the work could not be done. No partially written file is left.
     CannotDo,
     /// 3: done, but part of the input could not be read.
     Partial,

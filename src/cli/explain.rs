@@ -85,8 +85,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
 }
 
-/// Returns each pair of roles, and whether the traffic between them is documented, if the user
-/// named a group and its members differ. Otherwise, returns `None`.
+/// If the user named a group and the answer differs between its members, returns each pair of roles
+/// and whether the traffic between them is documented. Otherwise, returns `None`.
 fn answer_by_member(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
     let roles_of = |party: &Party| -> Vec<usize> {
         match party.kind {
@@ -274,7 +274,7 @@ fn print_answer(
         ("Other roles may connect to this port:", &answer.for_others),
     ];
     for (title, rows) in lists {
-        // The nearest row is printed above.
+        // The nearest row has already been printed.
         let is_printed = |row: &&Row| {
             answer.ruling.row.is_some_and(|nearest| policy.matrix.rows[nearest].id == row.id)
         };

@@ -32,7 +32,8 @@ use crate::policy::{Diagnostic, Policy};
 /// are more, the oldest are dropped.
 const MAX_UNSENT: usize = 1000;
 
-/// The maximum number of new findings of one window that are printed. The worst come first.
+/// The maximum number of new findings of one window that are printed and sent to syslog. The worst
+/// come first.
 const MAX_PRINTED: usize = 1000;
 
 /// Prints all interfaces, and for each whether it is possible to capture on it.
@@ -68,7 +69,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Runs a live audit until a signal stops it.
+/// Runs a live audit until a signal or the end of the last window stops it.
 pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let Some(inventory) = arguments.inventory.as_deref() else { return Ok(Exit::CannotDo) };
     let policy = match load_safely(inventory, &arguments.policy_args) {
@@ -91,7 +92,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
         require_assessed: requires_check(arguments.fail_on, arguments.require_assessed),
     };
-    // This must happen before any thread starts, so that all threads give up the same privileges.
+    // Privileges belong to threads, so this must happen before other threads start.
     let setup = match ready(&options) {
         Ok(setup) => setup,
         Err(failure) => return Ok(report_failure(failure)),
@@ -110,7 +111,6 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         inventory,
         folders,
         findings: AtomicU64::new(0),
-        output_failed: AtomicBool::new(false),
         pages,
         syslog,
         unchecked: AtomicBool::new(false),
@@ -127,7 +127,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     });
     Ok(match ended {
         Ok(LiveOutcome { failed, unchecked, partial }) => {
-            let is_partial = partial || observer.output_failed.load(Ordering::Relaxed);
+            let is_partial = partial || observer.pages.is_output_incomplete();
             AuditStatus { is_partial, is_unchecked: unchecked, has_failed: failed }.into()
         }
         Err(failure) => report_failure(failure),
@@ -189,7 +189,8 @@ fn options(arguments: &LiveArguments, inventory: &Path) -> LiveOptions {
     }
 }
 
-/// Loads the policy. Files that other users could change are refused.
+/// Loads the policy. Returns an error if users other than root and the current user could change
+/// one of its files.
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     let names_or_paths = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
@@ -227,7 +228,7 @@ fn find_writable_by_others(path: &Path, depth: usize, found: &mut Vec<PathBuf>) 
 #[cfg(not(unix))]
 fn find_writable_by_others(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
 
-/// Returns the folders that are written to.
+/// Returns the folders that the audit writes to.
 fn written_folders(arguments: &LiveArguments) -> Vec<PathBuf> {
     let folders = arguments.out.iter().chain(&arguments.state).cloned();
     folders.chain(arguments.write.as_deref().map(folder_of)).collect()
@@ -269,8 +270,6 @@ struct ConsoleObserver<'a> {
     folders: Option<WindowFolders>,
     /// The number of findings of all windows.
     findings: AtomicU64,
-    /// Whether writing reports, state or frames has failed since reports were last written.
-    output_failed: AtomicBool,
     pages: Arc<LiveSnapshot>,
     syslog: Option<Syslog>,
     /// Whether it was already reported that nothing was checked.
@@ -311,7 +310,13 @@ impl ConsoleObserver<'_> {
     fn send(&self, new: Vec<Message>) {
         let Some(syslog) = &self.syslog else { return };
         let mut unsent = self.unsent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let more = new.len().saturating_sub(MAX_PRINTED);
         unsent.extend(new.into_iter().take(MAX_PRINTED));
+        if more > 0 {
+            report_error(&format!(
+                "--syslog: {more} of the new findings were not sent, because more than {MAX_PRINTED} are new in this window; findings.csv contains them"
+            ));
+        }
         let excess = unsent.len().saturating_sub(MAX_UNSENT);
         unsent.drain(..excess);
         while let Some(message) = unsent.first() {
@@ -372,13 +377,11 @@ impl Listener for ConsoleObserver<'_> {
             }
             LiveEvent::NotRecorded(error) => {
                 self.pages.record_failure(Duty::Frames);
-                self.output_failed.store(true, Ordering::Relaxed);
                 report_error(&format!("--write: {error}; will retry in the next window"));
             }
             LiveEvent::RecordingGap(frames) => {
                 self.pages.count_unrecorded(*frames);
                 self.pages.record_failure(Duty::Frames);
-                self.output_failed.store(true, Ordering::Relaxed);
                 report_error(&format!(
                     "--write: at least {frames} frames of this window are missing from the files, but not from the audit"
                 ));
@@ -387,7 +390,6 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::Recorded => self.pages.record_success(Duty::Frames),
             LiveEvent::NotSaved(error) => {
                 self.pages.record_failure(Duty::State);
-                self.output_failed.store(true, Ordering::Relaxed);
                 report_error(&format!("{error}; keeping the state of the previous window"));
             }
         }
@@ -441,14 +443,12 @@ impl Listener for ConsoleObserver<'_> {
         match self.folders.as_ref().map(|folders| all.write_window_reports(window, folders)) {
             None => {}
             Some(Ok(folder)) => {
-                self.output_failed.store(false, Ordering::Relaxed);
                 self.pages.record_success(Duty::Reports);
                 let frames = window.reading.account.frames;
                 self.print(&format!("{frames} frames: {}", folder.display()));
             }
             Some(Err(failure)) => {
                 self.pages.record_failure(Duty::Reports);
-                self.output_failed.store(true, Ordering::Relaxed);
                 report_failure(failure);
             }
         }
@@ -459,7 +459,7 @@ impl Listener for ConsoleObserver<'_> {
     }
 }
 
-/// Describes the flows that a level of aggregation concerns, and how they are aggregated.
+/// Describes which flows a level of aggregation affects, and how they are aggregated.
 fn level_words(level: AggregationLevel) -> &'static str {
     match level {
         AggregationLevel::Attempts => "unanswered and one-way flows of unlisted hosts, by network",

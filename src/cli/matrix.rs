@@ -161,8 +161,8 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
             ]);
         }
     };
-    // If the other matrix allows the port for other sources, the port itself does not open or
-    // close.
+    // If the other matrix documents the service for other sources, the port is already open, so the
+    // change only widens or narrows the access.
     add_rows(["opens", "widens"], new.beyond(&old));
     add_rows(["closes", "narrows"], old.beyond(&new));
     let before = service_names(&old);

@@ -50,7 +50,7 @@ pub fn main() -> ExitCode {
     };
     match run(arguments) {
         Ok(exit) => exit.into(),
-        // The reader of the output may close it early, which is not an error.
+        // The program that reads the output may close it early, which is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
         Err(error) => {
             report_error(&error.to_string());

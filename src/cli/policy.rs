@@ -113,7 +113,10 @@ pub(super) fn load_policy(
             problems.extend(file_problem("--overlay", message));
         }
     }
-    let matrix = files.load()?;
+    let matrix = files.load().map_err(|more| {
+        problems.extend(more);
+        std::mem::take(&mut problems)
+    })?;
     let inventory = if toml {
         Inventory::from_toml(&name, &text, &matrix)
     } else {
@@ -132,8 +135,8 @@ pub(super) fn load_policy(
     }
 }
 
-/// Finds a matrix by its name, or by the path of a folder of rules. A relative path starts at
-/// `from`, the folder of the inventory, if that is given.
+/// Finds a matrix by its name, or by the path of a folder of rules. If `from` (the folder of the
+/// inventory) is given, a relative path is resolved against it.
 pub(super) fn find_matrix(
     name: &str,
     rules: Option<&Path>,

@@ -15,14 +15,15 @@ use crate::policy::unreadable;
 pub(super) struct PageServer(Option<(TcpListener, Auth)>);
 
 impl PageServer {
-    /// Reads the token and binds the listener, as the arguments say. Reports a problem and returns
-    /// `None` if there is one.
+    /// Reads the token and binds the listener as the arguments specify. If there is a problem,
+    /// reports it and returns `None`.
     pub fn open(arguments: &LiveArguments) -> Option<Self> {
         let opened = open_listener(arguments);
         opened.map(Self).map_err(|message| report_error(&message)).ok()
     }
 
-    /// Starts the server and returns its address. The error has already been reported.
+    /// Starts the server and returns its address; `None` without `--listen`. An error has already
+    /// been reported to the user.
     pub fn start(
         self,
         pages: &Arc<LiveSnapshot>,
@@ -49,7 +50,7 @@ fn open_listener(arguments: &LiveArguments) -> Result<Option<(TcpListener, Auth)
 fn read_token(file: &Path) -> Result<Auth, String> {
     let problem = |what: &str| format!("--token {}: {what}", file.display());
     let failed = |error: &io::Error| problem(&unreadable(file, error));
-    // Reading a device might never end, and reading a pipe would block until something is written
+    // Reading a device might never end, and reading a pipe would block until another process writes
     // to it.
     if !file.metadata().map_err(|error| failed(&error))?.is_file() {
         return Err(problem("is not a regular file"));

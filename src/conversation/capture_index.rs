@@ -66,9 +66,9 @@ impl Merge for HostActivity {
 /// The time from the first event to the last.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct TimeSpan {
-    /// The earliest time.
+    /// Time of the earliest event.
     pub first: Min,
-    /// The latest time.
+    /// Time of the latest event.
     pub last: Max,
 }
 

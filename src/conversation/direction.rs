@@ -43,7 +43,7 @@ impl DirectionEvidence {
 /// An assumption about which side of a flow is the client.
 #[derive(Clone, Copy)]
 pub(super) struct Orientation {
-    /// The side that is the client.
+    /// The client's side of the flow: 0 or 1.
     pub client: usize,
     pub grade: DirectionEvidence,
     /// Whether the client sends to a broadcast or multicast address.
@@ -85,8 +85,8 @@ pub(super) fn read(
     (read_unproved(flow, index, hints), None)
 }
 
-/// Returns the orientation of a flow that neither a handshake nor a SYN from only one side
-/// determines.
+/// Returns the orientation of a flow whose direction follows neither from a handshake nor from a
+/// SYN from only one side.
 fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> Orientation {
     let transport = flow.key.transport();
     if let Some(client) = broadcast_sender(flow, hints) {

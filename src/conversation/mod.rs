@@ -148,7 +148,8 @@ pub struct Conversation {
     pub opened: TimeSpan,
     /// The client's ports, needed to read the conversation in the other direction.
     pub client_ports: InlineBoundedSet<u16, 16>,
-    /// The server's port in the first flow. For ICMP, the type of the reply or the code.
+    /// The server's port in the first flow. For ICMP, the type of the reply, or the code if the
+    /// type has no reply.
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
@@ -293,7 +294,7 @@ impl Conversation {
     }
 }
 
-/// Options for reading flows.
+/// Options of [`Conversations::read`].
 #[derive(Clone, Copy, Debug)]
 pub struct ReadOptions {
     /// Number of threads.
@@ -325,8 +326,8 @@ pub struct Conversations {
 }
 
 impl Conversations {
-    /// Reads all flows twice: first to find the endpoints that serve and the hosts that were seen,
-    /// then to determine directions and states.
+    /// Reads all flows twice: first to find the endpoints that accept connections and the hosts
+    /// that were seen, then to determine directions and states.
     pub fn read(
         flows: &mut impl FlowPartitions,
         hints: &dyn DirectionHints,
@@ -350,8 +351,8 @@ impl Conversations {
         let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {
             partial.read(part.iter().filter(is_farm_traffic), &index, hints);
         };
-        // Without `keep`, the flows are needed again only if the inventory learns from loopback
-        // traffic.
+        // Without `keep`, the flows are needed again only if loopback traffic reveals the host on
+        // which the capture was taken.
         let again = keep || index.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
         let PartialConversations { mut list, requested, one_sided } =

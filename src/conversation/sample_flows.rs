@@ -20,11 +20,12 @@ pub struct SampleFlow {
     pub first: Option<Nanos>,
     /// The key of the flow.
     pub flow: FlowKey,
-    /// The side that is the client.
+    /// The client's side of the flow: 0 or 1.
     pub client: usize,
 }
 
-/// The flows that represent some conversations.
+/// The sample flows of the selected conversations, and the flows that their directions are based
+/// on.
 #[derive(Default, Debug)]
 pub struct SampleFlows {
     /// The sample flows of each conversation, best first. The key is the subject of the

@@ -38,7 +38,8 @@ impl VisibilityStats {
     }
 
     /// Returns the share of frames that were lost, from 0 to 1, estimated from bytes that were
-    /// acknowledged but not seen. Returns 0 if too few bytes were acknowledged.
+    /// acknowledged but not seen. Returns 0 if too few bytes were acknowledged, unless most flow
+    /// directions lack more bytes than they show.
     pub fn loss(&self) -> f64 {
         if self.acked - self.worst.1 < TOO_FEW_BYTES && !self.mostly_missing() {
             0.0
@@ -47,8 +48,8 @@ impl VisibilityStats {
         }
     }
 
-    /// Returns the same estimate, however few bytes it is based on. That may not be enough to
-    /// report a loss, but it is a reason to doubt an absence claim.
+    /// Returns the same estimate as [`Self::loss`], even if it is based on few bytes. It is then
+    /// not enough to report a loss, but it is a reason to doubt an absence claim.
     pub fn suspected_loss(&self) -> f64 {
         // If half of the frames are lost, about half of the flow directions show less than half of
         // their bytes and are not counted.

@@ -1,4 +1,4 @@
-//! Decodes the content that an EtherType announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other
+//! Decodes the content that an EtherType identifies: VLAN tags (IEEE 802.1Q, 802.1ad) and other
 //! link-layer wrappers, ARP and IP. Other content is only counted by its EtherType. Also decodes
 //! IEEE 802.2, whose SNAP header contains an EtherType.
 
@@ -13,22 +13,23 @@ use crate::model::{Mac, SkipReason};
 /// (IEEE 802.3, 3.2.6).
 const MAX_LENGTH: u16 = 1500;
 
-/// The maximum number of labels that are followed in an MPLS stack.
+/// The maximum number of labels in an MPLS stack. Frames with deeper stacks are skipped.
 const MAX_LABELS: usize = 16;
 
-/// A function that decodes the header that an EtherType announces and returns the content after it.
+/// A function that decodes the header that an EtherType identifies and returns the content after
+/// it.
 type EtherDecoder =
     for<'p> fn(u16, Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
 /// An EtherType other than IP that rasaudit decodes.
 pub struct EtherType {
-    /// The numbers in the IEEE registry.
+    /// The EtherTypes of the protocol in the IEEE registry.
     pub numbers: &'static [u16],
-    /// The name of the protocol.
+    /// The name of the protocol, for example `ARP`.
     pub name: &'static str,
-    /// The document that specifies it, for example `RFC 826`.
+    /// The document that specifies the protocol, for example `RFC 826`.
     pub document: &'static str,
-    /// The version of rasaudit that first decoded it.
+    /// The version of rasaudit that first decoded the protocol.
     pub since: &'static str,
     decode: EtherDecoder,
 }
@@ -290,7 +291,7 @@ fn mpls<'p>(
             }
             0 if carries_ethernet(inner.after(4)) => Ok(Next::Ethernet(inner.after(4).ok_or(CUT)?)),
             _ if carries_ethernet(Some(inner)) => Ok(Next::Ethernet(inner)),
-            // In a tunnel, labels above unknown content may not be MPLS at all.
+            // In a tunnel, what looks like a label stack above unknown content need not be MPLS.
             _ if layers.outer.is_some() => Err(SkipReason::BadLinkHeader),
             _ => Ok(layers.end_at_non_ip(0x8847)),
         };
@@ -305,7 +306,8 @@ fn fits_ip(packet: Packet<'_>, version: u8) -> bool {
         4 => packet.u16(2).map(usize::from).filter(|length| *length >= 20),
         _ => packet.u16(4).map(|payload| 40 + usize::from(payload)),
     };
-    // A short frame may have been padded on the way; a longer frame has its exact length.
+    // A short packet may have been padded to up to 60 bytes. For any other packet, the two lengths
+    // must be equal.
     length.is_some_and(|length| length <= packet.wire && packet.wire <= length.max(60))
 }
 
@@ -456,7 +458,7 @@ mod tests {
         let mut probe = bytes.clone();
         probe[14..18].fill(0);
         assert_eq!(arp_claim(&probe), None);
-        // Hardware addresses of another length are not those of Ethernet.
+        // Hardware addresses that do not have six bytes are not Ethernet addresses.
         let mut long = bytes.clone();
         long[4] = 8;
         long.extend([0; 4]);
@@ -691,7 +693,7 @@ mod tests {
         let expected = Ok(Next::Ip(Some(4), packet(&longer[12..])));
         assert_eq!(next(|p, l| decode(0x894f, p, l), &longer), expected);
         assert_truncation(|p, l| decode(0x894f, p, l), &longer, 12, CUT);
-        // Shorter than its two fixed headers, and content of an unknown kind.
+        // A length that is too short for the two fixed headers, and an unknown next protocol.
         assert_eq!(non_ip(|p, l| decode(0x894f, p, l), &of(1, 1)), Some(0x894f));
         assert_eq!(non_ip(|p, l| decode(0x894f, p, l), &of(2, 4)), Some(0x894f));
     }

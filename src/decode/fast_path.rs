@@ -1,6 +1,6 @@
 //! The fast path for almost every frame: Ethernet, an IPv4 header without options that is not a
 //! fragment, and TCP or UDP with complete headers, outside any tunnel. On the general path, half of
-//! the cost of such a packet is going from layer to layer.
+//! the time for such a packet is spent on moving from layer to layer.
 //!
 //! The results equal those of the general path, which the test below checks.
 

@@ -211,7 +211,7 @@ mod tests {
         let Quoted::Flow { tuple, seq, answers, .. } = quoted else { panic!("a flow") };
         assert_eq!((tuple.src, tuple.dst, tuple.dport), (SRC, DST, 50_001));
         assert_eq!((seq, answers), (0, false));
-        // RFC 4443, 3.1. The sender of the error is not the one of the packet.
+        // RFC 4443, 3.1: code 4 of type 1 is "port unreachable".
         let inner = ipv6(17, &udp(1, 50_001, &[]));
         let six = ipv6(58, &[&[1, 4, 0, 0, 0, 0, 0, 0][..], &inner].concat());
         assert_eq!(reported(&six), Some((ErrorKind::PortUnreachable, 50_001)));
@@ -220,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_quotation_needs_its_ports_and_may_lack_the_rest() {
-        // RFC 792: eight bytes of the datagram are quoted, so the flags of TCP are not there.
+        // RFC 792 requires an error to quote only the first eight bytes of the datagram, which do
+        // not include the TCP flags.
         let quoted = ipv4(6, &tcp(50_000, 443, 0x12, &[]));
         for kept in 0..=quoted.len() {
             let expected = (kept >= 24).then_some((ErrorKind::Prohibited, 443));
@@ -242,7 +243,7 @@ mod tests {
         // RFC 1122, 3.2.2: such an error is never sent.
         let inner = error(3, 3, &ipv4(17, &udp(50_000, 50_001, &[])));
         assert!(matches!(body(&error(3, 1, &inner)), Ok(Body::NoPorts { .. })));
-        // An error about a request is one.
+        // An error about an echo request counts as an error.
         let request = ipv4(1, &[8, 0, 0, 0, 0, 1, 0, 1]);
         assert_eq!(reported(&error(3, 1, &request)), Some((ErrorKind::HostUnreachable, 0)));
     }

@@ -16,7 +16,7 @@ struct Ip<'a> {
     src: IpAddr,
     dst: IpAddr,
     transport: Transport,
-    /// The transport header and what follows; `None` if the packet is truncated before it.
+    /// The transport header and everything after it; `None` if the packet is truncated before it.
     inner: Option<Packet<'a>>,
     fragment: Option<Fragment>,
     ttl: u8,
@@ -30,7 +30,7 @@ struct Ip<'a> {
 /// The place of a packet among the fragments of a datagram.
 struct Fragment {
     id: u32,
-    /// The protocol of the fragmented part, which every fragment names.
+    /// The protocol of the fragmented part, as given in every fragment.
     transport: Transport,
     /// Fragment offset in units of eight bytes; zero for the first fragment.
     offset: u16,
@@ -42,7 +42,8 @@ impl Fragment {
     }
 }
 
-/// Decodes an IP packet. `version` is the version that the layer below announced, if any.
+/// Decodes an IP packet. `version` is the IP version according to the layer below, if that layer
+/// contains it.
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     version: Option<u8>,
@@ -94,7 +95,7 @@ pub(super) fn decode<'p>(
     Ok(if layers.decoder.decapsulates { tunnel::enter(&header, inner, layers) } else { Next::Done })
 }
 
-/// Returns a hash that all sightings of one packet have in common. Time to live, traffic class and
+/// Returns a hash that is equal for all sightings of one packet. Time to live, traffic class and
 /// header checksum are left out because they may change on the way. Only the start of the packet is
 /// hashed, because it is present even if the capture truncated the packet.
 fn fingerprint(ip: &Ip<'_>) -> u64 {
@@ -156,7 +157,7 @@ fn mix(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// The source of the length of an IP packet on the wire.
+/// How the length of an IP packet on the wire is determined.
 #[derive(Clone, Copy)]
 enum WireLength {
     /// The frame, limited to the length in the IP header.
@@ -243,7 +244,8 @@ fn parse_v6(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> 
     })
 }
 
-/// Limits a packet to the length in its header. Its length on the wire is never greater.
+/// Limits a packet to the length in its header. With [`WireLength::Header`], the length on the wire
+/// becomes exactly that length.
 fn limit_length(packet: Packet<'_>, length: usize, wire: WireLength) -> Packet<'_> {
     let limited = packet.limited(length);
     match wire {
@@ -261,8 +263,8 @@ fn is_extension(transport: Transport) -> bool {
     matches!(transport.0, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }
 
-/// Follows a chain of extension headers to the transport protocol. The chain ends early where the
-/// capture ends, and at a later fragment, which does not start with a header.
+/// Follows a chain of extension headers to the transport protocol. The chain ends early at the end
+/// of the captured bytes, and at a later fragment, which does not start with a header.
 fn follow_extensions<'a>(
     mut transport: Transport,
     mut inner: Option<Packet<'a>>,
@@ -427,7 +429,8 @@ mod tests {
         assert_eq!(ip_packet(&bytes), Err(SkipReason::BadIpHeader));
         bytes[3] = 20;
         assert_eq!(portless(&read(&bytes)), Some(UDP));
-        // With segmentation offload, the length is zero and the frame says where the packet ends.
+        // With segmentation offload, the total length is zero, and the packet extends to the end of
+        // the frame.
         bytes[3] = 0;
         fix_checksum(&mut bytes[..20]);
         assert_eq!(port_of(&read(&bytes)), Some((50_001, 4)));
@@ -450,7 +453,7 @@ mod tests {
         assert_eq!(port_of(&read(&four)), Some((0x0707, 2)));
         let six = [&ipv6(132, &[7; 14])[..], &[0; 12]].concat();
         assert_eq!(port_of(&read(&six)), Some((0x0707, 2)));
-        // RFC 2675: a payload length of zero means that the frame says where the packet ends.
+        // RFC 2675: if the payload length is zero, the packet extends to the end of the frame.
         let mut jumbo = ipv6(132, &[7; 14]);
         jumbo[4..6].fill(0);
         assert_eq!(port_of(&read(&jumbo)), Some((0x0707, 2)));
@@ -463,7 +466,7 @@ mod tests {
         let seen = read(&bytes);
         assert!(seen.bad_checksum);
         assert_eq!(port_of(&seen), Some((50_001, 4)));
-        // A header without a checksum has none, which is wrong too.
+        // A checksum of zero is wrong too, because IPv4 always has a header checksum.
         bytes[10..12].fill(0);
         assert!(read(&bytes).bad_checksum);
     }
@@ -481,7 +484,7 @@ mod tests {
         for whole in [0x0000, 0x4000] {
             assert_eq!(fragment(&read(&with_offset(whole, &datagram()))), None, "{whole:#06x}");
         }
-        // The capture ends with the header of a later fragment.
+        // The capture ends after the header of a later fragment.
         let seen = frame(101, &with_offset(0x0001, &[9; 16]), 20).expect("a fragment");
         assert_eq!(fragment(&seen), Some((first, Some(16))));
     }
@@ -511,7 +514,7 @@ mod tests {
         for kind in [HOP_BY_HOP, 43, DESTINATION, 135, 139, 140] {
             assert_eq!(port_of(&read(&ipv6(kind, &options))), Some((50_001, 4)), "{kind}");
         }
-        // IPv4 has AH, but no other extension header: protocol 60 is not one there.
+        // AH is the only extension header in IPv4. Protocol 60 (destination options) is not one.
         assert_eq!(port_of(&read(&ipv4(51, &ah))), Some((50_001, 4)));
         let seen = read(&ipv4(DESTINATION, &options));
         assert_eq!(flow(&seen).map(|(tuple, _)| tuple.transport.0), Some(DESTINATION));
@@ -540,7 +543,7 @@ mod tests {
         let of = |bytes: &[u8]| read(bytes).fingerprint;
         let bytes = ipv4(UDP, &datagram());
         let mut routed = bytes.clone();
-        // Traffic class, TTL and with them the checksum change on the way.
+        // The traffic class, the TTL and therefore the checksum change on the way.
         (routed[1], routed[8]) = (0x10, 63);
         fix_checksum(&mut routed[..20]);
         assert_eq!(of(&bytes), of(&routed));
@@ -554,7 +557,7 @@ mod tests {
         let mut routed = bytes.clone();
         routed[7] = 63;
         assert_eq!(of(&bytes), of(&routed));
-        // A flow label and each half of an address.
+        // Bytes of the flow label, of both halves of both addresses, and of the datagram.
         for at in [3, 8, 23, 24, 39, 40, 51] {
             let mut other = bytes.clone();
             other[at] ^= 1;

@@ -48,7 +48,8 @@ const ETHERNET: u16 = 1;
 /// The settings for decoding frames.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// Whether packets in tunnels are decoded. Otherwise a tunnel is an ordinary flow.
+    /// Whether packets in tunnels are decoded. Otherwise, the packets of a tunnel form an ordinary
+    /// flow.
     decapsulates: bool,
     /// UDP ports on which tunnels are expected.
     ports: Vec<(u16, Tunnel)>,
@@ -73,8 +74,8 @@ impl Default for Decoder {
 impl Decoder {
     /// Returns a decoder that also expects VXLAN on `vxlan_ports`.
     pub fn new(vxlan_ports: &[u16]) -> Self {
-        // The user's ports come first, because the user knows better than the registry what they
-        // carry.
+        // The user's ports come first, because the user knows better than the registry what these
+        // ports carry.
         let user_ports = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
         let ports: Vec<_> = user_ports.chain(tunnel::PORTS.iter().copied()).collect();
         let port_bits = ports.iter().fold(0, |bits, (port, _)| bits | port_bit(*port));
@@ -192,12 +193,12 @@ enum WlanForm {
     Swapped,
 }
 
-/// What a layer carries, which is decoded next.
+/// The content of a layer, which is decoded next.
 #[derive(PartialEq, Debug)]
 enum Next<'p> {
     /// An Ethernet frame.
     Ethernet(Packet<'p>),
-    /// The content that an EtherType announces.
+    /// The content that an EtherType identifies.
     Ether(u16, Packet<'p>),
     /// IEEE 802.2 logical link control.
     Llc(Packet<'p>),
@@ -205,9 +206,9 @@ enum Next<'p> {
     Ppp(Packet<'p>),
     /// An IEEE 802.11 frame.
     Wlan(Packet<'p>, WlanForm),
-    /// An IP packet, with the version that the layer below announced, if any.
+    /// An IP packet, with its version according to the layer below, if that layer contains it.
     Ip(Option<u8>, Packet<'p>),
-    /// Nothing that is decoded further.
+    /// No further content to decode.
     Done,
 }
 
@@ -339,7 +340,7 @@ mod tests {
         assert_eq!(cut.limited(6), Packet { bytes: &[1, 2, 3, 4], wire: 6 });
         assert_eq!(cut.limited(3), Packet { bytes: &[1, 2, 3], wire: 3 });
         assert_eq!(cut.limited(11), cut);
-        // A record may state a length that is smaller than what it contains.
+        // A record may declare a length on the wire that is smaller than its data.
         assert_eq!(Packet { bytes: &[1, 2], wire: 1 }.after(2).map(|rest| rest.wire), Some(0));
     }
 
@@ -387,7 +388,7 @@ mod tests {
 
     #[test]
     fn layers_are_followed_up_to_the_limit() {
-        // The tags share the limit with the EtherType, the IP packet and the end.
+        // The limit also covers the last EtherType, the IP packet and [`Next::Done`].
         let most = MAX_LAYERS - 3;
         let bytes = tagged(most);
         let seen = frame(1, &bytes, bytes.len()).expect("it is not too deep");
@@ -428,7 +429,7 @@ mod tests {
         assert_eq!(kept(SHORT as usize - 1), (flag::CUT_SHORT, true));
         assert_eq!(kept(SHORT as usize), (flag::KEPT_LONG, true));
         assert_eq!(kept(bytes.len()), (flag::KEPT_LONG, false));
-        // A short frame of which everything was kept is neither.
+        // A short frame that was captured completely has neither flag.
         let short = ethernet(0x0800, &ipv4(17, &udp(50_000, 50_001, &[])));
         let seen = frame(1, &short, short.len()).expect("it is complete");
         assert_eq!((seen.kept, seen.cut), (0, false));

@@ -72,7 +72,7 @@ pub enum EncapTagKind {
     Pppoe,
     /// IEEE 802.1AE (MACsec) without encryption. There is no number.
     Macsec,
-    /// A tunnel. The number is its key, network or session, if it has one.
+    /// A tunnel. The number is its key, network identifier or session ID, if it has one.
     Tunnel(Tunnel),
 }
 
@@ -95,7 +95,7 @@ impl EncapTagKind {
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct EncapTag {
-    /// The kind of the wrapper.
+    /// The kind of the wrapper, for example a VLAN tag.
     pub kind: EncapTagKind,
     /// The number, if the wrapper contains one.
     pub id: Option<u32>,
@@ -202,10 +202,10 @@ pub struct Encapsulation {
     /// The source hardware address of the frame on this link; [`Mac::NONE`] if the link has no
     /// addresses.
     pub source: Mac,
-    /// The time to live or hop limit of the packet. It may differ between two sightings of one
+    /// The time to live or hop limit of the packet. It may differ between sightings of the same
     /// packet.
     pub ttl: u8,
-    /// The interface of the capture that saw the packet.
+    /// The interface that saw the packet, as its index in the capture.
     pub interface: u16,
 }
 
@@ -321,7 +321,7 @@ pub struct Datagram {
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// The protocol of the fragmented part, which every fragment names.
+    /// The protocol of the fragmented part, as given in every fragment.
     pub transport: Transport,
     /// The IP identification.
     pub id: u32,
@@ -353,9 +353,9 @@ pub struct Observation {
     pub path: Path,
     /// Evidence apart from the five-tuple: tags, tunnels, source address, TTL and interface.
     pub link: Encapsulation,
-    /// A hash that all sightings of one packet have in common, regardless of hops and tags, and
-    /// that differs for different packets; zero if the frame is not an IP packet. It is the same on
-    /// every machine and in every run.
+    /// A hash that is equal for all sightings of one packet, regardless of hops and tags, and that
+    /// differs between packets; zero if the frame is not an IP packet. It is the same on every
+    /// machine and in every run.
     pub fingerprint: u64,
     /// Offset of the transport payload in the captured bytes of the frame.
     pub payload_at: u32,
@@ -433,8 +433,8 @@ pub enum Body {
         /// ICMP or ICMPv6.
         transport: Transport,
     },
-    /// An IP packet that shows no ports: it is truncated before them, or it is an ICMP error that
-    /// quotes nothing readable.
+    /// An IP packet whose ports are unknown: it is truncated before them, or it is an ICMP error
+    /// that quotes nothing readable.
     NoPorts {
         /// Source address.
         src: IpAddr,
@@ -503,7 +503,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_in_a_tunnel_is_deeper_only_if_the_outer_one_is_undeclared() {
-        // The packets of a declared tunnel are plain.
+        // Packets in a declared tunnel have the plain path.
         assert_eq!(Path::PLAIN.deeper(4), Path::inside(4));
         let nested = Path::inside(4).deeper(4);
         assert_ne!(nested, Path::inside(4));
@@ -590,7 +590,7 @@ mod tests {
                 assert_eq!(first == second, a == b, "{a} {b}");
             }
         }
-        // The same evidence from another frame is found again.
+        // Equal evidence from another frame has the same hash.
         let known: HashSet<Encapsulation> = different.into_iter().collect();
         let again = Encapsulation { source: Mac([2; 6]), ttl: 64, ..Encapsulation::default() };
         assert!(known.contains(&again.with_tag(EncapTagKind::Vlan, Some(5))));

@@ -3,7 +3,7 @@
 use super::{CUT, DecodeState, EncapTagKind, Next, Packet};
 use crate::model::SkipReason;
 
-/// The EtherType of PPP, under which its control protocols are counted.
+/// The EtherType of PPP. PPP control protocols are counted under it.
 const PPP: u16 = 0x880b;
 
 /// Decodes a PPP frame that starts with its protocol field.
@@ -91,13 +91,13 @@ mod tests {
         assert_eq!(next(decode, &[0x21, 0x45]), Ok(Next::Ip(Some(4), packet(&[0x45]))));
         assert_eq!(next(decode, &[0x57, 0x60]), Ok(Next::Ip(Some(6), packet(&[0x60]))));
         assert_truncation(decode, &[0x21, 0x45, 0], 1, CUT);
-        // The second byte belongs to the number if the first one is even.
+        // If the first byte is even, the second byte belongs to the number.
         assert_eq!(ends_at(decode, &[0x20, 0x21, 0x45]), Some(PPP));
     }
 
     #[test]
     fn control_protocols_are_counted_as_ppp() {
-        // The link control protocol, and a compressed datagram.
+        // Link control protocol (0xc021) and a compressed datagram (0x00fd).
         assert_eq!(ends_at(decode, &[0xc0, 0x21, 1, 1, 0, 4]), Some(PPP));
         assert_eq!(ends_at(decode, &[0x00, 0xfd, 1]), Some(PPP));
     }
@@ -110,10 +110,10 @@ mod tests {
         // The upper bits of the flags do not belong to the length.
         let bytes = [0x00, 0x31, 0xf1, 1, 7, 0];
         assert_eq!(next(decode, &bytes), Ok(Next::Ethernet(packet(&[7]))));
-        // More padding than content.
+        // The flags declare more padding than there is content.
         let bytes = [0x00, 0x31, 0x0f, 1, 7];
         assert_eq!(next(decode, &bytes), Ok(Next::Ethernet(packet(&[]))));
-        // Token ring, and a frame without a MAC type.
+        // A token ring frame, and a frame without a MAC type.
         assert_eq!(ends_at(decode, &[0x00, 0x31, 0x00, 2, 7]), Some(PPP));
         assert_eq!(ends_at(decode, &[0x00, 0x31, 0x00]), Some(PPP));
     }

@@ -1,4 +1,4 @@
-//! Small packets for the unit tests of the layers, and short ways to decode them.
+//! Small packets for the unit tests of the layers, and helper functions that decode them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -101,7 +101,7 @@ pub(super) fn frame(link: u16, bytes: &[u8], kept: usize) -> Result<Observation,
     decode_with(&Decoder::default(), link, bytes, kept)
 }
 
-/// Decodes a frame with a certain decoder.
+/// Decodes a frame with the given decoder. The capture kept the first `kept` bytes.
 pub(super) fn decode_with(
     decoder: &Decoder,
     link: u16,
@@ -131,9 +131,9 @@ pub(super) fn flags(seen: &Observation) -> Option<u16> {
     }
 }
 
-/// Checks how a layer treats a packet that the capture truncated at each possible place. Before the
-/// end of the header, which has `header` bytes, the frame is skipped for this reason. After it, the
-/// content is what was captured, and its length on the wire is not affected.
+/// Checks how a layer treats a packet that the capture truncated at each possible place. If the
+/// truncation is inside the header, which has `header` bytes, the frame is skipped for `reason`.
+/// Otherwise, the content is what was captured, and its length on the wire is not affected.
 #[track_caller]
 pub(super) fn assert_truncation(
     decode: LayerDecoder,

@@ -33,8 +33,8 @@ pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeStat
             layers.note_payload(captured);
             let tcp_flags = segment.bytes.get(13).copied();
             // If fragmentation hides the flags, those of this segment are unknown. If a short
-            // snaplen hides them, it does so in all flows of the capture, so the segment is not
-            // marked.
+            // snaplen hides the flags, it does so in all flows of the capture, so the segment is
+            // not marked.
             if tcp_flags.is_none() && layers.datagram.is_some() {
                 flags |= flag::HIDDEN;
             }
@@ -101,7 +101,8 @@ pub(super) fn udp(segment: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usiz
         return (0, segment.wire.saturating_sub(UDP_HEADER));
     };
     let mut payload = segment.wire.saturating_sub(UDP_HEADER);
-    // A length of zero occurs in jumbograms (RFC 2675) and means that the payload fills the rest.
+    // A length of zero occurs in jumbograms (RFC 2675) and means that the payload extends to the
+    // end of the packet.
     if header.length() >= UDP_HEADER as u16 {
         payload = payload.min(usize::from(header.length()) - UDP_HEADER);
     }
@@ -153,7 +154,7 @@ mod tests {
             (FIN, flag::FIN),
             (FIN | ACK, flag::FIN | flag::ACK),
             (SYN | FIN, flag::SYN | flag::FIN),
-            // PSH, URG, ECE and CWR do not count.
+            // PSH, URG, ECE and CWR have no packet flag.
             (0xe8, 0),
         ];
         for (bits, expected) in cases {

@@ -113,7 +113,7 @@ mod tests {
         [&[control, flags, 0, 0][..], &A, &B, &C, &[0, 0]].concat()
     }
 
-    /// Returns the frame with LLC for IPv4 after it.
+    /// Returns a frame whose content is an LLC and SNAP header for IPv4.
     fn with_llc(header: &[u8]) -> Vec<u8> {
         [header, &SNAP, &[0x08, 0x00, 0x45]].concat()
     }
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(reason_of(&bytes), Some(SkipReason::WlanFragment));
         let aggregate = [&header(QOS, 0)[..], &[0x80, 0]].concat();
         assert_eq!(reason_of(&with_llc(&aggregate)), Some(SkipReason::WlanAggregate));
-        // The second byte of QoS control is not the flag of an aggregate.
+        // Bit 7 marks an aggregate only in the first byte of QoS control.
         let queue = [&header(QOS, 0)[..], &[0x7f, 0x80]].concat();
         assert_eq!(reason_of(&with_llc(&queue)), None);
     }
@@ -211,7 +211,7 @@ mod tests {
         let mut bytes = with_llc(&header(DATA, PROTECTED));
         bytes[24] ^= 1;
         assert_eq!(read(&bytes, WlanForm::Plain).0, Err(SkipReason::EncryptedLink));
-        // Nothing after the header shows that the frame is in clear.
+        // Without content, nothing shows that the frame is unencrypted.
         assert_eq!(read(&bytes[..24], WlanForm::Plain).0, Err(SkipReason::EncryptedLink));
         bytes[1] = 0;
         assert!(read(&bytes, WlanForm::Plain).0.is_ok());
@@ -234,7 +234,7 @@ mod tests {
         assert!(is_clear_data(&with_llc(&[&header(QOS, 0)[..], &[0, 0]].concat())));
         assert!(is_clear_data(&with_llc(&[&header(QOS, ORDER)[..], &[0; 6]].concat())));
         assert!(is_clear_data(&with_llc(&[&header(DATA, 3)[..], &D].concat())));
-        // SNAP at another place, a beacon, null data, and content of another kind.
+        // SNAP at another offset, a beacon, null data, and another protocol.
         assert!(!is_clear_data(&with_llc(&header(QOS, 0))));
         assert!(!is_clear_data(&with_llc(&header(0x80, 0))));
         assert!(!is_clear_data(&with_llc(&header(0x48, 0))));

@@ -1,14 +1,14 @@
-//! A vector in chunks of equal size. Growth does not move records and leaves little memory unused.
+//! A vector in chunks of equal size. Growth does not move elements and leaves little memory unused.
 
 use std::ops::{Index, IndexMut};
 
 use serde::{Deserialize, Serialize};
 
-/// The number of members per chunk. It is a power of two, so that bits of an index select the
+/// The number of elements per chunk. It is a power of two, so that bits of an index select the
 /// chunk.
 const CHUNK: usize = 1024;
 
-/// A vector that grows by chunks.
+/// A vector whose elements are stored in chunks.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ChunkedVec<T> {
     /// The chunks. All but the last one are full.
@@ -23,12 +23,12 @@ impl<T> Default for ChunkedVec<T> {
 }
 
 impl<T> ChunkedVec<T> {
-    /// Returns the number of members.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
-    /// Returns whether there are no members.
+    /// Returns whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -38,7 +38,7 @@ impl<T> ChunkedVec<T> {
         self.chunks.iter().map(|chunk| chunk.capacity() * size_of::<T>()).sum()
     }
 
-    /// Adds a member at the end.
+    /// Appends an element.
     pub fn push(&mut self, member: T) {
         match self.chunks.last_mut().filter(|last| last.len() < CHUNK) {
             Some(last) => last.push(member),
@@ -53,27 +53,27 @@ impl<T> ChunkedVec<T> {
         }
     }
 
-    /// Returns the member at an index, if there is one.
+    /// Returns the element at an index, or `None` if the index is out of range.
     pub fn get(&self, position: usize) -> Option<&T> {
         self.chunks.get(position / CHUNK)?.get(position % CHUNK)
     }
 
-    /// Returns the members in order.
+    /// Returns the elements in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten()
     }
 
-    /// Returns the members in order. Each chunk is freed after it has been read.
+    /// Returns the elements in order. Each chunk is freed after it has been read.
     pub fn into_iter(self) -> impl Iterator<Item = T> {
         self.chunks.into_iter().flatten()
     }
 
-    /// Returns the members in order, as mutable references.
+    /// Returns the elements in order, as mutable references.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.chunks.iter_mut().flatten()
     }
 
-    /// Returns the members in order, `size` at a time. `size` must divide the size of a chunk.
+    /// Returns the elements in order, `size` at a time. `size` must divide the size of a chunk.
     pub fn chunks(&self, size: usize) -> impl Iterator<Item = &[T]> {
         debug_assert_eq!(CHUNK % size, 0);
         self.chunks.iter().flat_map(move |chunk| chunk.chunks(size))

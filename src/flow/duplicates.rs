@@ -89,7 +89,8 @@ impl DuplicateSampler {
     /// Returns how far the clocks of two captured links differ, in nanoseconds. This is the time
     /// between two sightings of a packet, if it is about the same for many packets.
     pub fn clock_offset(&self) -> Option<Nanos> {
-        /// One in this many fingerprints must have a second sighting after that time.
+        /// At least one in this many fingerprints must have a second sighting at the same distance
+        /// in time.
         const SHARE: usize = 5;
         /// The minimum number of such fingerprints.
         const FEW: usize = 8;
@@ -216,8 +217,8 @@ impl EvidenceKind for Vec<PacketRecord> {
         0
     }
 
-    /// Puts all records of one fingerprint into the same partition, however many records a flow
-    /// has.
+    /// Puts all records with the same fingerprint into the same partition. The records of a large
+    /// flow are therefore spread over all partitions.
     fn split(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for trace in self {
@@ -321,8 +322,7 @@ mod tests {
 
     #[test]
     fn a_packet_at_several_places_counts_once_and_a_flow_that_moved_whole() {
-        // Sightings on both sides of a slow router, of a heartbeat whose content is always the
-        // same.
+        // A heartbeat whose content is always the same, seen on both sides of a slow router.
         let behind =
             [(5, 0), (6, 3 * MILLISECOND), (5, 9000 * MILLISECOND), (6, 9003 * MILLISECOND)];
         assert_eq!(removed(behind.map(|(link, time)| trace(1, link, time)).to_vec()), 2);

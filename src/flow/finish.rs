@@ -32,7 +32,8 @@ struct PartitionCarryOver {
 
 impl PartitionCarryOver {
     /// Extracts incomplete evidence. Fragments that arrived at or after `since` may still be
-    /// completed. An incomplete lookup is carried over only once; those in `before` already were.
+    /// completed. An incomplete lookup is carried over only once, so the lookups in `before`, which
+    /// came from the previous window, are left out.
     fn take_from(
         side: &mut SideEvidence,
         since: Nanos,

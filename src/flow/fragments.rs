@@ -188,8 +188,9 @@ impl EvidenceKind for FragmentTable {
         self.datagrams.len() * KEY + self.count * FRAGMENT
     }
 
-    /// Goes through the keys in ascending order and keeps each whose fragments still fit into
-    /// `most`. A key with few fragments may therefore be kept after one with many was dropped.
+    /// Keeps at most `most` fragments, those with the lowest keys, and returns the number dropped.
+    /// The fragments of a key are kept together. If they do not fit, higher keys with fewer
+    /// fragments may still be kept.
     fn keep_least(&mut self, most: usize) -> u64 {
         let before = self.count;
         if self.count > most {

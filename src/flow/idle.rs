@@ -1,6 +1,6 @@
 //! Moves flows that have been idle for a long time to temporary files. Each partition has one file,
-//! which consists of pieces. Whatever reads all flows also reads these files. A flow that continues
-//! is in memory again and merges with its earlier part when it is read.
+//! which consists of pieces. Code that reads all flows also reads these files. A flow that
+//! continues is in memory again and merges with its earlier part when it is read.
 
 use std::collections::HashSet;
 use std::io;
@@ -94,7 +94,7 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Returns the sums over the idle flows of all partitions.
+    /// Returns the statistics of the idle flows, summed over all partitions.
     pub(super) fn idle_sums(&self) -> IdleStats {
         self.idle.iter().fold(IdleStats::default(), |sum, idle| IdleStats {
             pieces: sum.pieces + idle.pieces,

@@ -85,7 +85,8 @@ impl InternerCache {
         }
     }
 
-    /// Returns the encapsulation with a number.
+    /// Returns the encapsulation that has this number, or `None` for [`NO_LINK`] and
+    /// [`MANY_LINKS`].
     pub fn get(&self, number: u16) -> Option<&Encapsulation> {
         self.list.get(usize::from(number.wrapping_sub(1)))
     }

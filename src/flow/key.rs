@@ -70,7 +70,7 @@ impl FlowKey {
         self.packed & 1 == 1
     }
 
-    /// Returns the transport.
+    /// Returns the protocol above IP.
     pub fn transport(&self) -> Transport {
         Transport((self.packed >> 8) as u8)
     }
@@ -85,7 +85,7 @@ impl FlowKey {
         self.hash_addresses(&mut hasher);
         hasher.write_u64(u64::from(lower) << 16 | self.packed & 0xffff);
         let conversation_hash = hasher.finish();
-        // The first hash does not cover the higher port, the side that has it, and the path.
+        // The first hash covers neither the path, nor the higher port and the side that has it.
         let order = u64::from(higher) << 1 | u64::from(ports[0] <= ports[1]);
         hasher.write_u64(self.packed >> 48 << 32 | order);
         (conversation_hash, hasher.finish())
@@ -107,7 +107,7 @@ impl Hash for FlowKey {
     }
 }
 
-/// Returns the partition of a hash.
+/// Returns the partition for a hash, from 0 to [`PARTITIONS`] - 1.
 #[inline]
 pub(super) fn partition(hash: u64) -> usize {
     // The lower bits select the slot in the index.

@@ -1,5 +1,5 @@
-//! Evidence by key. All kinds are merged, divided among partitions, bounded and written in the same
-//! way.
+//! Evidence by key. All kinds of evidence are merged, divided among partitions, limited in number
+//! and serialized in the same way.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -70,10 +70,10 @@ impl EvidenceKey for (IpAddr, IpAddr, Path) {
     }
 }
 
-/// The key of evidence about a side of a flow.
+/// A side of a flow, as the key of evidence about it.
 impl EvidenceKey for (FlowKey, u8) {}
 
-/// The key of evidence about an interface, which is its index.
+/// The index of an interface, as the key of evidence about it.
 impl EvidenceKey for u16 {}
 
 /// A map of values that can be merged.
@@ -113,7 +113,7 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         }
     }
 
-    /// Returns the value of a key.
+    /// Returns the value of a key, or `None` if the key has no value.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key)
     }

@@ -22,7 +22,7 @@ pub struct MergedFlows {
     pub(super) parts: Vec<PartitionEvidence>,
     /// The encapsulations of all flows. The index of each is its number minus one.
     pub(super) links: Vec<Encapsulation>,
-    /// The evidence that is kept beside the flows.
+    /// The evidence that is kept in addition to the flows.
     pub side: SideEvidence,
     /// The paths that are trusted like the plain path, because they carry mirrored traffic.
     pub(super) plain: BTreeSet<Path>,

@@ -60,7 +60,7 @@ pub type HashSeed = ahash::RandomState;
 // Types of payload facts that flows contain, re-exported for the modules that read flows.
 pub(crate) use crate::payload::{AnnouncedPorts, ENDPOINT_MAPPER, ServerNameRequest, StreamPrefix};
 
-// Items of `decode` that the same modules need.
+// Items of `decode`, re-exported for the same modules.
 pub(crate) use crate::decode::{
     EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
 };

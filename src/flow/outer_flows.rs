@@ -24,8 +24,8 @@ impl OuterFlow {
         FlowKey::new(&FiveTuple { src, dst, sport, dport: port, transport }, self.path)
     }
 
-    /// Returns the outer packets of an observation, except those of declared mirrors, which are not
-    /// traffic of their own.
+    /// Returns the outer packets of an observation, except those of declared mirrors, which do not
+    /// count as traffic.
     pub fn around(seen: &Observation) -> impl Iterator<Item = Self> + use<'_> {
         let mut path = Path::PLAIN;
         seen.link.outer().filter_map(move |ends| {

@@ -11,7 +11,7 @@ use super::side_evidence::SideEvidence;
 use super::table::{Flow, FlowTable};
 use crate::decode::Encapsulation;
 
-/// The evidence of one partition.
+/// The flows and the side evidence of one partition.
 #[derive(Default)]
 pub(super) struct PartitionEvidence {
     pub flows: FlowTable,
@@ -67,7 +67,7 @@ pub trait FlowPartitions: Sync {
         visitor: &mut dyn FnMut(PartitionFlows<'_>),
     ) -> io::Result<()>;
 
-    /// Returns the evidence that is kept beside the flows.
+    /// Returns the evidence that is kept in addition to the flows.
     fn side(&self) -> &SideEvidence;
 
     /// Treats packets that came through tunnels on the interfaces `mirrors` as if they had been

@@ -9,14 +9,14 @@ use crate::decode::Encapsulation;
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
 use crate::payload::ServerNameRequest;
 
-/// Flows from any source, with the evidence beside them. Merging two values yields the evidence of
-/// an observer that saw all packets of both. Dividing evidence by time, place or hash therefore
-/// does not change the result, as long as all parts are merged.
+/// Flows from any source, with the evidence that is kept in addition to them. Merging two values
+/// yields the evidence of an observer that saw all packets of both. Dividing evidence by time,
+/// place or hash therefore does not change the result, as long as all parts are merged.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Evidence {
     /// Flows, in any order. A flow may be divided among several records.
     pub flows: Vec<FlowRecord>,
-    /// The evidence that is kept beside the flows.
+    /// The evidence that is kept in addition to the flows.
     pub side: SideEvidence,
 }
 
@@ -44,7 +44,7 @@ pub struct FlowRecord {
 /// What one side of a flow sent.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct DirectionRecord {
-    /// Packets and bytes.
+    /// Packets and bytes sent.
     pub sent: Amount,
     /// Packets that the capture truncated.
     pub cut: Sum,

@@ -34,7 +34,6 @@ impl ServerNameEvidence {
         self.requests[number].more()
     }
 
-    /// Swaps the two sides.
     pub(super) fn swap_sides(&mut self) {
         self.requests.swap(0, 1);
         self.prefixes.swap(0, 1);

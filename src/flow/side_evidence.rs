@@ -1,6 +1,6 @@
-//! The list of the kinds of evidence that are kept beside the flows. Each kind is listed only here.
-//! Workers, partitions, temporary files, merged flows and saved states all take the kinds from this
-//! list.
+//! The list of the kinds of evidence that are kept in addition to flows. Each kind is listed only
+//! here. Workers, partitions, temporary files, merged flows and saved states all take the kinds
+//! from this list.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -59,8 +59,8 @@ pub type TrimmedKinds = BTreeSet<(usize, &'static str)>;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident: $kind:ty $(= $words:literal)?,)+) => {
-        /// All evidence that is neither a flow nor part of one. The number of entries is bounded
-        /// for kinds that have a label for users.
+        /// All evidence that is neither a flow nor part of one. Kinds with a label for reports have
+        /// a limited number of entries.
         #[derive(Clone, Default, Debug, Serialize, Deserialize)]
         pub struct SideEvidence { $($(#[$doc])* pub(super) $name: $kind,)+ }
 
@@ -136,7 +136,7 @@ macro_rules! kinds {
 kinds! {
     /// Packets whose ports were not seen, and ICMP errors, by pair of addresses.
     loose: Keyed<AddressPair, DirectionStats> = "pairs of hosts with packets without ports",
-    /// Address claims.
+    /// Claims that an IP address belongs to a hardware address.
     claims: Keyed<AddressBinding, AddressClaim> = "address claims (ARP, neighbour discovery)",
     /// The names that DNS answers gave for an address, by client and address.
     told: Keyed<(IpAddr, IpAddr, Path), DnsNames> = "names that were looked up",

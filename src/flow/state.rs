@@ -12,7 +12,7 @@ use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, Sum
 /// Packets and bytes. These are sums for reports and do not affect rulings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Amount {
-    /// Packets.
+    /// Number of packets.
     pub packets: Sum,
     /// Bytes on the wire.
     pub bytes: Sum,
@@ -96,8 +96,8 @@ impl OpeningKind {
     }
 }
 
-/// The initial sequence numbers of a side that has several, separately from its SYNs and its
-/// SYN-ACKs. Of each kind, the four with the lowest client number are kept.
+/// The initial sequence numbers of a side that has several. Those from SYNs and those from SYN-ACKs
+/// are kept separately: of each kind, the four with the lowest client number.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Openings {
     syns: BoundedSet<Opening, 4>,
@@ -227,13 +227,13 @@ pub struct IcmpError {
     pub by: IpAddr,
 }
 
-/// The packets that ICMP errors of one side, kind and sender quote.
+/// What is kept of the packets that are quoted in ICMP errors with the same side, kind and sender.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct QuotedPackets {
     /// The TCP sequence numbers of the quoted packets. If there are more than four, the lowest are
     /// kept.
     pub seqs: BoundedSet<u32, 4>,
-    /// Whether a quoted packet is a reply.
+    /// Whether at least one of the quoted packets is a reply.
     pub answers: bool,
 }
 
@@ -253,7 +253,8 @@ impl IcmpErrors {
     /// The maximum number of groups that are kept.
     const MOST: usize = 16;
 
-    /// Records an error.
+    /// Records an error and the packets that it quotes. If there are too many groups, drops the
+    /// highest.
     pub fn insert(&mut self, error: IcmpError, quotes: &QuotedPackets) {
         self.0.entry(error).or_default().merge(quotes);
         if self.0.len() > Self::MOST {
@@ -299,7 +300,6 @@ pub struct RareEvidence {
 }
 
 impl RareEvidence {
-    /// Swaps the two sides.
     pub(super) fn swap_sides(&mut self) {
         self.links.swap(0, 1);
         self.openings.swap(0, 1);

@@ -43,7 +43,8 @@ impl FlowStore {
         Self { interner, ..Self::new(&self.seed, self.spill.folder().to_owned()) }
     }
 
-    /// Returns empty tables for a worker.
+    /// Returns empty tables for a worker. `keep` determines which evidence of individual packets
+    /// they retain.
     pub fn tables(&self, keep: &Retention) -> WorkerTables {
         WorkerTables::new(&self.seed, &self.interner, keep)
     }

@@ -96,7 +96,8 @@ impl DetachedFlow {
     }
 }
 
-/// The result of splitting a table: the flows that are kept, and those that coarser flows replace.
+/// The result of splitting a table: the flows that are kept, and those that are replaced by coarser
+/// flows.
 pub(super) struct AggregationResult {
     pub kept: FlowTable,
     pub moved: Vec<DetachedFlow>,
@@ -383,7 +384,8 @@ impl FlowTable {
     fn merge_flow(&mut self, hash: u64, theirs: &FlowEntry, links: &InternerCache) {
         let position = self.position(&theirs.key, hash);
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
-            // The sequence numbers come first, because the flags show whether there are several.
+            // The sequence numbers are merged before the flags, which show how many each side has
+            // so far.
             self.merge_openings(position, side, theirs);
             self.records.flows[position].state.sides[side].merge(theirs);
         }
@@ -449,7 +451,8 @@ impl FlowTable {
     fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut InternerCache) {
         let position = self.position(&record.key, hash);
         for (number, side) in record.sides.iter().enumerate() {
-            // The sequence numbers come first, because the flags show whether there are several.
+            // The sequence numbers are merged before the flags, which show how many each side has
+            // so far.
             for (kind, openings) in
                 [(OpeningKind::Syn, &side.syns), (OpeningKind::SynAck, &side.syn_acks)]
             {
@@ -502,8 +505,9 @@ impl FlowTable {
         }
     }
 
-    /// Separates the flows that coarser flows replace from the others. `aggregate_key` returns the
-    /// key of the coarser flow, and the side of the original flow that becomes side 0.
+    /// Separates the flows that are replaced by coarser ones from those that are kept.
+    /// `aggregate_key` returns the key of the coarser flow, and the side of the original flow that
+    /// becomes side 0.
     pub fn split(
         self,
         seed: &HashSeed,

@@ -142,8 +142,8 @@ mod tests {
         FlowStore::new(&HashSeed::new(), std::env::temp_dir())
     }
 
-    /// Returns the numbers of packets, bytes and flows. Each aggregated flow counts as the flows
-    /// merged into it.
+    /// Returns the numbers of packets, bytes and flows. An aggregated flow counts as all the flows
+    /// that were merged into it.
     fn sums(flows: &MergedFlows) -> (u64, u64, u64) {
         let mut sums = (0, 0, 0);
         flows

@@ -41,7 +41,7 @@ pub enum PrefixRetention {
     All,
 }
 
-/// The tables of one worker.
+/// The flows and the side evidence that one worker has collected.
 pub struct WorkerTables {
     pub(super) flows: FlowTables,
     pub(super) side: SideEvidence,

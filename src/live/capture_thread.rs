@@ -32,7 +32,7 @@ pub(super) struct WindowPart {
     pub counters: WorkerCounters,
     pub loss: Loss,
     pub link: Option<u16>,
-    /// The number of flows that were aggregated, by level.
+    /// The number of flows that this thread aggregated, by level.
     pub aggregated: Vec<(AggregationLevel, u64)>,
     /// The number of entries of side evidence that were dropped.
     pub dropped: u64,
@@ -40,7 +40,7 @@ pub(super) struct WindowPart {
     pub cuts: Vec<Nanos>,
 }
 
-/// An open capture. Each interface has one per thread.
+/// The capture of one thread on one interface. Each interface has one capture per thread.
 pub(super) struct OpenCapture {
     /// The index of the interface in [`LiveOptions::interfaces`].
     pub interface: usize,
@@ -75,7 +75,8 @@ pub(super) fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditErr
                     let capture = Some(capture);
                     captures.push(OpenCapture { interface, group, is_primary, capture });
                 }
-                // Strict confinement gives up the privilege to open it later.
+                // With strict confinement, the interface could not be opened later, so this is an
+                // error.
                 Err(_) if watch.confinement.sandbox != Sandbox::Strict && may_appear(name) => {
                     captures.push(OpenCapture { interface, group, is_primary, capture: None });
                 }
@@ -86,8 +87,8 @@ pub(super) fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditErr
             }
         }
     }
-    // Captures start only when all of them are open, so that the threads of an interface share even
-    // its first frames.
+    // Capturing starts only after all captures are open, so that the kernel distributes even the
+    // first frames of an interface among all of its threads.
     for OpenCapture { interface, capture, .. } in &mut captures {
         let Some(capture) = capture else { continue };
         if let Err(error) = capture.start_capture(&watch.capture) {
@@ -155,7 +156,7 @@ impl<'a> CaptureThread<'a> {
                 window = current;
                 if self.shared.end.load(Ordering::Relaxed) {
                     self.drain(&mut batch);
-                    // The main thread may have stopped waiting.
+                    // Sending fails if the main thread has stopped waiting, which is not an error.
                     let _ = parts.send(self.end_window(AfterWindow::Stop));
                     return;
                 }

@@ -39,7 +39,7 @@ const MAX_CONNECTIONS: usize = 128;
 /// The maximum number of pages that may subscribe to events. Further pages are refused.
 const MAX_SUBSCRIBERS: usize = 32;
 
-/// The interval between events.
+/// The interval at which events are sent to a subscriber.
 const EVENT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The time that the headers of a request may take to arrive.
@@ -66,7 +66,8 @@ const MIN_TOKEN_LENGTH: usize = 16;
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The token is too short, or contains whitespace and so does not fit into a header.
+    /// The token is too short, or contains whitespace, which is not allowed in a bearer token (RFC
+    /// 6750).
     #[error(
         "the token must have at least {MIN_TOKEN_LENGTH} characters and no spaces; openssl rand -hex 16 generates one"
     )]
@@ -84,7 +85,7 @@ pub enum ServeError {
     Start(#[from] io::Error),
 }
 
-/// Decides which requests may be answered.
+/// Decides which requests are authorized.
 #[derive(Clone, Default)]
 pub struct Auth {
     /// The SHA-256 of the required token. Without a token, the server listens only on a loopback
@@ -93,7 +94,8 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Requires a token.
+    /// Requires every request to present this token, which must have at least 16 bytes and no
+    /// whitespace.
     pub fn with_token(token: &str) -> Result<Self, ServeError> {
         if token.len() < MIN_TOKEN_LENGTH || token.contains(char::is_whitespace) {
             return Err(ServeError::WeakToken);
@@ -101,8 +103,8 @@ impl Auth {
         Ok(Self { token: Some(Sha256::digest(token).into()) })
     }
 
-    /// Checks whether a request may be answered. Otherwise, returns the status and the text of the
-    /// refusal.
+    /// Checks whether a request is authorized. If it is not, the error contains the status and the
+    /// text of the response.
     fn authorize(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(token) = &self.token else {
@@ -203,7 +205,8 @@ impl HttpState {
                         let is_stream = Arc::clone(is_stream);
                         tokio::spawn(async move {
                             state.send_events(sender, subscriber).await;
-                            // From now on, the normal time limit applies to the connection.
+                            // The stream has ended, so the normal time limit applies to the
+                            // connection again.
                             is_stream.store(false, Ordering::Relaxed);
                         });
                         respond(StatusCode::OK, "text/event-stream", Either::Right(body))
@@ -255,13 +258,13 @@ impl HttpState {
     }
 }
 
-/// One of the limited number of event subscribers. Dropping it makes room for another.
+/// A place among the limited number of event subscribers. Dropping it frees the place.
 struct EventSubscriber(Arc<AtomicUsize>);
 
 impl EventSubscriber {
     fn new(subscribers: &Arc<AtomicUsize>) -> Option<Self> {
-        // The value exists before the check, so that dropping it corrects the count for a refused
-        // subscriber, too.
+        // The value must exist before the check, so that dropping it corrects the count if the
+        // subscriber is refused.
         let subscriber = Self(Arc::clone(subscribers));
         (subscribers.fetch_add(1, Ordering::Relaxed) < MAX_SUBSCRIBERS).then_some(subscriber)
     }
@@ -349,8 +352,8 @@ async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // This happens, for example, if no file descriptors are left. Closing other connections
-            // frees some.
+            // For example, no file descriptors are left. Some become free when other connections
+            // end.
             Err(_) => {
                 sleep(Duration::from_millis(200)).await;
                 continue;

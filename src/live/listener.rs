@@ -23,7 +23,8 @@ pub enum LiveEvent {
     /// Memory ran short, and this many address claims, DNS queries, fragments and packets without
     /// ports were dropped.
     EvidenceDropped(u64),
-    /// The state of an earlier run is damaged. The one before it is used, if there is one.
+    /// The state of an earlier run is damaged (file and reason). If an older state exists, it is
+    /// used.
     StateBroken(StateError),
     /// The state of an earlier run was restored, with this many flows.
     Restored(u64),
@@ -44,7 +45,7 @@ pub enum LiveEvent {
     RecordingGap(u64),
 }
 
-/// A closed window with its judgement.
+/// A closed window: its audit, and the audit of all windows so far.
 pub struct WindowClosed<'a> {
     /// The audit of this window.
     pub window: &'a Audit<&'a mut Reading>,
@@ -68,7 +69,7 @@ pub trait Listener: Sync {
     fn on_window_closed(&self, closed: &WindowClosed<'_>);
 }
 
-/// The outcome of a live audit.
+/// The outcome of a live audit, from which the exit status follows.
 pub struct LiveOutcome {
     /// Whether the findings of all windows together fail the audit.
     pub failed: bool,

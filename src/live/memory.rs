@@ -13,8 +13,8 @@ use crate::pipeline::{AuditError, Worker, lock, temporary};
 /// rest.
 const MEMORY_SHARES: usize = 10;
 
-/// The divisor of `max_memory` that gives the limit for idle flows on disk, because all of them are
-/// read for each window and written into the state.
+/// The limit for idle flows on disk is `max_memory` divided by this number. It is needed because
+/// all idle flows are read for each window and written into the state.
 const DISK_DIVISOR: usize = 4;
 
 /// The estimated size in bytes of a conversation while it is judged and reported, including its
@@ -25,7 +25,8 @@ const JUDGED_CONVERSATION_BYTES: usize = 2048;
 /// queries and so on) together.
 const SIDE_EVIDENCE_BYTES: usize = 2048;
 
-/// Aggregates flows if they exceed their share of memory, or if judging them would.
+/// Drops side evidence beyond its limit, and aggregates flows until the tables, the judgement of
+/// the conversations and the idle flows on disk are within their limits.
 pub(super) fn stay_bounded(
     shared: &LiveContext<'_>,
     flows: &mut MergedFlows,
@@ -65,7 +66,7 @@ pub(super) struct ThreadMemory {
     pub aggregated: Vec<(AggregationLevel, u64)>,
     /// The number of entries of side evidence that were dropped.
     pub dropped: u64,
-    /// The size of the tables, in bytes, from which aggregation is attempted again.
+    /// The size of the tables, in bytes, at which aggregation is attempted again.
     retry_above: usize,
 }
 
@@ -95,7 +96,7 @@ impl ThreadMemory {
                 }
             }
         }
-        // If aggregation gained little, it is not attempted again for each batch.
+        // If aggregation freed little memory, it is not repeated for every batch.
         self.retry_above = worker.tables().memory() / 4 * 5;
     }
 }

@@ -33,8 +33,8 @@ impl Metrics {
     }
 
     fn add(&self, family: impl Collector + 'static) {
-        // A name can be registered twice only by a mistake in this file, which the tests would
-        // show.
+        // Registering fails only if a name is used twice. That would be a mistake in this file,
+        // which the tests find.
         let registered = self.0.register(Box::new(family));
         debug_assert!(registered.is_ok(), "{registered:?}");
     }
@@ -57,7 +57,7 @@ impl Metrics {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Adds how often each duty has failed.
+    /// Adds the number of failures of each duty.
     pub fn add_failures(&self, failures: &BTreeMap<Duty, u64>) {
         let count = |duty: &Duty| failures.get(duty).copied().unwrap_or_default();
         let samples = Duty::ALL.iter().map(|duty| (vec![duty.name()], count(duty))).collect();

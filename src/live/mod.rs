@@ -86,7 +86,7 @@ struct LiveContext<'a> {
 }
 
 impl LiveContext<'_> {
-    /// Judges a reading, whose flows stay in place for the next window.
+    /// Judges a reading and keeps its flows for the next window.
     fn judge<'r>(
         &self,
         reading: &'r mut Reading,
@@ -98,7 +98,7 @@ impl LiveContext<'_> {
     }
 }
 
-/// The open resources of a live audit, after the privileges to open more were given up.
+/// The resources of a live audit that were opened before the privileges to open more were given up.
 pub struct LiveSetup {
     captures: Vec<OpenCapture>,
     state: Option<StateFolder>,
@@ -215,13 +215,13 @@ fn plan(watch: &LiveOptions) -> Plan {
         sources: watch.interfaces.iter().map(source).collect(),
         origins: BTreeMap::new(),
         jobs,
-        // The folder of the state stays writable when file access is confined.
+        // When file access is confined, the folder of the state stays writable.
         temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),
         request,
     }
 }
 
-/// Returns the files into which frames are recorded. The first one is open.
+/// Returns the rotated files that frames are recorded in. The first file has been created.
 fn rotated_files(
     watch: &LiveOptions,
     (path, size, files): &(PathBuf, u64, usize),

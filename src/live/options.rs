@@ -33,7 +33,8 @@ pub struct LiveOptions {
     pub windows: Option<u64>,
     /// The privileges to give up once the interfaces are open.
     pub confinement: Confinement,
-    /// The path for captured frames, the size of a file in bytes, and the number of files to keep.
+    /// Where to record frames, if requested: the path, the maximum size of a file in bytes, and the
+    /// number of files to keep.
     pub record: Option<(PathBuf, u64, usize)>,
 }
 

@@ -1,5 +1,5 @@
-//! The data that a live audit serves: the last report as a page and as JSON, metrics, and the health
-//! status.
+//! The data that a live audit serves: the last report as a page and as JSON, the metrics, and the
+//! health status.
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use super::snapshot::{LiveSnapshot, RenderedPage};
 use crate::pipeline::{Progress, lock};
 
 impl LiveSnapshot {
-    /// Updates the data from a closed window.
+    /// Renders the pages and the metrics of a closed window, and replaces the previous ones.
     pub fn update(&self, closed: &WindowClosed<'_>) {
         let all = closed.all;
         let windows = self.pages.windows.load(Ordering::Relaxed) + 1;
@@ -45,8 +45,8 @@ impl LiveSnapshot {
             loss: closed.window.reading.loss.share(),
             closed: Some(Instant::now()),
         };
-        // The page is replaced before the number of windows is updated, so that subscribers that
-        // receive the event find the new page.
+        // The page is replaced before the number of windows is updated, so that a subscriber that
+        // receives the event `window` finds the new page.
         *lock(&self.pages.rendered) = rendered;
         self.pages.windows.store(windows, Ordering::Relaxed);
     }

@@ -45,7 +45,7 @@ pub(super) struct Recorded {
     pub name: String,
     /// The link type of its frames (number in the LINKTYPE_ registry).
     pub link: u16,
-    /// Bytes that are kept of each frame.
+    /// The maximum number of bytes that are kept of each frame.
     pub snaplen: u32,
 }
 
@@ -74,7 +74,7 @@ impl QueuedFrames {
 /// A request to the recorder thread.
 enum QueueItem {
     Write(QueuedFrames),
-    /// Write everything and end.
+    /// Write all queued frames and end the thread.
     Finish,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct RecorderThread {
 }
 
 impl RecorderThread {
-    /// Starts the thread.
+    /// Starts the recorder thread, which writes to `files`.
     pub fn start(mut files: RotatedFiles) -> Self {
         let (queue, waiting) = bounded(MAX_QUEUED_BATCHES);
         let (end, ended) = bounded::<()>(0);
@@ -138,7 +138,7 @@ impl RecorderThread {
         }
     }
 
-    /// Returns an error that has not been reported yet.
+    /// Returns the last error, unless it has been returned before.
     pub fn take_error(&self) -> Option<io::Error> {
         lock(&self.state.error).take()
     }
@@ -352,7 +352,7 @@ mod tests {
         let batch = batch();
         let frames = batch.frames.len() as u64;
         let bytes: usize = batch.frames.iter().map(|frame| frame.cap_len as usize).sum();
-        // Nobody takes anything out of this queue.
+        // No thread receives from this queue, so it fills up.
         let (queue, waiting) = bounded(MAX_QUEUED_BATCHES);
         let (end, ended) = bounded::<()>(0);
         let state = Arc::new(RecorderState::default());
@@ -364,7 +364,7 @@ mod tests {
         assert!(state.queued_bytes.load(Ordering::Relaxed) <= MAX_QUEUED_BYTES);
         assert_eq!(recorder.end_window(), 3 * frames);
         assert_eq!(recorder.end_window(), 0);
-        // The rest is written once the disk responds.
+        // The queued frames are written once the disk keeps up again.
         let scratch = tempfile::tempdir().expect("a folder");
         let mut files = files(scratch.path());
         let shared = Arc::clone(&state);

@@ -29,7 +29,7 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// Folders that are written to.
     pub write: Vec<PathBuf>,
-    /// The folders in `write` whose ownership passes to that user.
+    /// The folders in `write` that are given to `user`, who becomes their owner.
     pub give: Vec<PathBuf>,
 }
 
@@ -214,8 +214,8 @@ mod platform {
         nix::sys::prctl::set_no_new_privs().map_err(|error| ConfineError::System(error.into()))
     }
 
-    /// Restricts this process to these files (landlock(7)). Paths in `read` can only be read.
-    /// Folders in `write` can be read and written.
+    /// Restricts this process to these files and a few system files that are always readable
+    /// (landlock(7)). Paths in `read` can only be read. Folders in `write` can be read and written.
     pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), ConfineError> {
         let abi = ABI::V3;
         let reading = AccessFs::from_read(abi);
@@ -231,7 +231,8 @@ mod platform {
             let rights =
                 read.map(|path| (path, reading)).chain(write.iter().map(|p| (p.as_path(), all)));
             for (path, rights) in rights {
-                // A rule needs an open path, and a path that does not exist needs no rule.
+                // The ruleset needs an open file descriptor for each path. A path that does not
+                // exist needs no rule.
                 let Ok(open) = PathFd::new(path) else { continue };
                 let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(abi) };
                 rules = rules.add_rule(PathBeneath::new(open, rights))?;

@@ -44,7 +44,7 @@ pub(super) struct RenderedPage {
     pub closed: Option<Instant>,
 }
 
-/// The state of a live audit, and what is served of it.
+/// The state of a live audit, and the pages that it serves.
 #[derive(Default)]
 pub struct LiveSnapshot {
     /// The duties whose last attempt failed, and how often each duty has failed.
@@ -71,6 +71,14 @@ impl LiveSnapshot {
     /// Records that a duty succeeded.
     pub fn record_success(&self, duty: Duty) {
         lock(&self.failing).0.remove(&duty);
+    }
+
+    /// Returns whether output is missing: the last reports, the last state, or recorded frames of
+    /// any window. Findings that syslog did not accept are in the reports.
+    pub fn is_output_incomplete(&self) -> bool {
+        let (failing, _) = &*lock(&self.failing);
+        failing.iter().any(|duty| *duty != Duty::Syslog)
+            || self.unrecorded.load(Ordering::Relaxed) > 0
     }
 
     /// Counts aggregated flows.

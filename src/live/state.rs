@@ -43,8 +43,7 @@ pub struct StateError {
 /// A folder with the state of a live audit.
 pub(super) struct StateFolder {
     folder: PathBuf,
-    /// Whether the current file is complete, as far as known, so that it may replace the previous
-    /// one.
+    /// Whether the current file is not known to be damaged, so that it may become the previous one.
     is_current_complete: AtomicBool,
     /// The lock on the folder. It is held while the audit runs, because two audits would overwrite
     /// each other's state.
@@ -80,9 +79,9 @@ impl StateFolder {
         })
     }
 
-    /// Returns the latest complete state, and the errors of later files, which are renamed to
-    /// `*.broken`. Returns an error if a file may be complete but cannot be read, because
-    /// continuing without it would overwrite it.
+    /// Returns the latest complete state, and the errors of newer files that are damaged and were
+    /// renamed to `*.broken`. Returns an error if a file cannot be read but may be complete,
+    /// because an audit that starts without it would overwrite it.
     pub fn load(
         &self,
         store: impl Fn() -> FlowStore,
@@ -119,7 +118,7 @@ impl StateFolder {
         Ok((None, broken))
     }
 
-    /// Writes a state and keeps the previous one.
+    /// Writes a state and keeps the one before as the previous state.
     pub fn save(&self, all: &Reading) -> Result<(), StateError> {
         let new = self.folder.join(NEW);
         let failed = |path: &Path, error: io::Error| StateError {

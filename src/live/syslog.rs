@@ -62,7 +62,7 @@ pub struct Syslog {
     host: String,
 }
 
-/// How the daemon is reached.
+/// The route to the daemon, with the socket if it stays open.
 enum Route {
     Local(std::path::PathBuf),
     Udp(UdpSocket, SocketAddr),
@@ -99,7 +99,8 @@ impl Syslog {
                 {
                     return Ok(());
                 }
-                // The daemon may have been restarted.
+                // No connection is open: this is the first message, or the daemon has closed the
+                // connection, for example because it was restarted.
                 let mut new = TcpStream::connect_timeout(to, SEND_TIMEOUT)?;
                 new.set_write_timeout(Some(SEND_TIMEOUT))?;
                 new.write_all(framed.as_bytes())?;
@@ -116,7 +117,7 @@ fn is_open(stream: &TcpStream) -> bool {
     let is_open = stream.set_nonblocking(true).is_ok()
         && match stream.peek(&mut [0]) {
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            // Reading no bytes means that the daemon has closed the connection.
+            // A read of zero bytes means that the daemon has closed the connection.
             Ok(read) => read > 0,
         };
     stream.set_nonblocking(false).is_ok() && is_open

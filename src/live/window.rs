@@ -57,7 +57,7 @@ impl WindowLoop<'_> {
             self.check_recorder(after);
             let mut window = closed?;
             let until = now();
-            // An interface that is up counts as watched even without frames.
+            // If no interface was down, the whole window counts as watched, even without frames.
             if window.inputs.iter().all(|input| input.error.is_none()) {
                 window.timeline.watch(since, until);
             }
@@ -72,7 +72,8 @@ impl WindowLoop<'_> {
         }
     }
 
-    /// Reports whether all frames of the window were recorded, and allows recording again.
+    /// Reports whether all frames of the window were recorded, and lets the recorder try again
+    /// after an error.
     fn check_recorder(&self, after: AfterWindow) {
         let Some(recorder) = self.shared.recorder else { return };
         let lost = match after {
@@ -249,7 +250,7 @@ fn absorb(
         mine.filters.dedup();
     }
     all.inputs.sort_by(|a, b| a.name.cmp(&b.name));
-    // If an interface was down, the window does not count as watched.
+    // If an interface was down, the time of the window does not count as watched.
     if window.inputs.iter().all(|input| input.error.is_none()) {
         all.timeline.merge(&window.timeline)
     } else {

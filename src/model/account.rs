@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for SkipCounts {
     }
 }
 
-/// Counts of what became of the frames of one input or, after merging, of all inputs.
+/// Counters of the frames of one input or, after merging, of all inputs, by outcome.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FrameCounters {
     /// Frames read from the input.
@@ -145,7 +145,8 @@ pub struct FrameCounters {
     /// EtherTypes: 0 means content without one, as in most IEEE 802.2 frames, 1 an unknown kind of
     /// IEEE 802.2, and 2 IEEE 802.11 in a capture that declares it as Ethernet.
     pub non_ip: BTreeMap<u16, u64>,
-    /// IP packets that show no ports, because they are truncated or are unreadable ICMP errors.
+    /// IP packets whose ports are unknown, because they are truncated or are unreadable ICMP
+    /// errors.
     pub portless: u64,
     /// Later IP fragments. They do not contain ports.
     pub fragments: u64,
@@ -294,7 +295,7 @@ pub struct InputRecord {
     pub account: FrameCounters,
     /// Frame loss that the input reports.
     pub loss: Loss,
-    /// Why the input could not be read, or not to its end.
+    /// Why the input could not be read at all, or not to its end.
     pub error: Option<String>,
     /// Whether the input merely ends inside a record, as an interrupted capture does. All records
     /// before that point were read.

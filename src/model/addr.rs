@@ -70,7 +70,7 @@ pub const EPHEMERAL_PORTS: u16 = 32_768;
 pub struct Endpoint {
     /// The IP address.
     pub addr: IpAddr,
-    /// The port number, or zero or the ICMP type in place of one.
+    /// The port number; for ICMP the message type, and for protocols without ports zero.
     pub port: u16,
 }
 
@@ -108,7 +108,7 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// The broadcast address.
     pub const BROADCAST: Self = Self([0xff; 6]);
-    /// The all-zero address, which represents the lack of a hardware address.
+    /// The all-zero address, which is used if there is no hardware address.
     pub const NONE: Self = Self([0; 6]);
 
     /// Returns whether several routers or servers may share the address, in turn or at the same

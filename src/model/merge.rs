@@ -26,20 +26,20 @@ impl<T: Ord + Clone> Merge for std::collections::BTreeSet<T> {
     }
 }
 
-/// An amount that saturates at its maximum. Saturating addition is still commutative and
-/// associative, but not idempotent, so only amounts on which no ruling depends are sums.
+/// A sum that saturates at its maximum. Saturating addition is still commutative and associative,
+/// but not idempotent, so this type is used only for amounts on which no ruling depends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Sum<T = u64>(pub T);
 
 impl Sum<u64> {
-    /// Adds `amount`.
+    /// Adds `amount`. The sum saturates at the maximum of its type.
     pub fn add(&mut self, amount: u64) {
         self.0 = self.0.saturating_add(amount);
     }
 }
 
 impl Sum<u32> {
-    /// Adds `amount`.
+    /// Adds `amount`. The sum saturates at the maximum of its type.
     pub fn add(&mut self, amount: u32) {
         self.0 = self.0.saturating_add(amount);
     }
@@ -210,7 +210,8 @@ impl<T, const N: usize> BoundedSet<T, N> {
 }
 
 impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
-    /// Inserts one member.
+    /// Inserts a member. If the set is full, it keeps the `N` lowest members and records that there
+    /// were more.
     pub fn insert(&mut self, member: T) {
         let Err(position) = self.kept.binary_search(&member) else {
             return;
@@ -276,7 +277,8 @@ impl<T: Copy + Default, const N: usize> Default for InlineBoundedSet<T, N> {
 }
 
 impl<T: Copy + Ord, const N: usize> InlineBoundedSet<T, N> {
-    /// Inserts one member.
+    /// Inserts a member. If the set is full, it keeps the `N` lowest members and records that there
+    /// were more.
     pub fn insert(&mut self, member: T) {
         let count = usize::from(self.count);
         let Err(position) = self.kept[..count].binary_search(&member) else { return };

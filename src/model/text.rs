@@ -29,7 +29,7 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
 /// Returns whether a string consists only of printable ASCII, as nearly all strings in a report do.
 /// Such a string contains no control characters.
 pub fn is_plain(text: &str) -> bool {
-    // The loop has no early exit, so that the compiler can check many bytes at a time.
+    // The loop has no early exit, so that the compiler can vectorize it.
     text.bytes().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x5f))
 }
 

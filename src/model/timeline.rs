@@ -96,19 +96,19 @@ impl Merge for ActivityHistogram {
 struct WatchedStretch {
     from: Nanos,
     to: Nanos,
-    /// Times of the frames at the start and at the end, in nanoseconds, if there are any.
+    /// Times of the first and the last frame in nanoseconds; `None` if they are not known.
     first: Option<Nanos>,
     last: Option<Nanos>,
 }
 
 impl WatchedStretch {
-    /// Returns the start of watching in nanoseconds. If there is a first frame, it is the start,
-    /// because nothing proves that the capture was already running before.
+    /// Returns the start of the stretch in nanoseconds: the time of its first frame if that is
+    /// known, because nothing proves that the capture was already running before.
     fn start_ns(&self) -> Nanos {
         self.first.unwrap_or_else(|| self.from.saturating_mul(BUCKET_NS))
     }
 
-    /// Returns the end of watching in nanoseconds, which is the last frame if there is one.
+    /// Returns the end of the stretch in nanoseconds: the time of its last frame if that is known.
     fn end_ns(&self) -> Nanos {
         self.last.unwrap_or_else(|| self.to.saturating_mul(BUCKET_NS))
     }
@@ -282,8 +282,8 @@ impl ActivityHistogram {
             }
         }
         // Round down to units of ten seconds, so that an hour never claims more watched time than
-        // its frames show. A stretch that reaches either end of the hour counts to that end,
-        // because it may continue in the adjacent hour.
+        // its frames show. A stretch that reaches the start or the end of the hour is counted up to
+        // there, because it may continue in the adjacent hour.
         let tens = |from: Nanos, to: Nanos| (to.saturating_sub(from) / BUCKET_NS).max(0) as u64;
         let starts = hour * BUCKET_NS;
         let ends = (hour + HOUR) * BUCKET_NS;

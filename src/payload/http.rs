@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(name("GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.0\r\n\r\n").as_deref(), Some(""));
-        // The host of a proxied request is another server.
+        // A proxied request yields no name, because its host is a different server.
         let proxied = "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
         assert_eq!(name(proxied).as_deref(), Some(""));
         // An incomplete header and a duplicate host field yield no name.

@@ -30,7 +30,7 @@ pub const ENDPOINT_MAPPER: u16 = 135;
 /// A fact from the payload of one packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PayloadFact<'a> {
-    /// A DNS message.
+    /// A DNS query or response.
     DnsQuery(DnsQuery, DnsExchange),
     /// The name of the server that a client requested.
     ServerNameRequest(ServerNameRequest),
@@ -58,9 +58,9 @@ pub struct DnsQuery {
     pub client: IpAddr,
     /// The address of the resolver.
     pub resolver: IpAddr,
-    /// The client's port.
+    /// The port from which the client sent the query.
     pub port: u16,
-    /// The message ID.
+    /// The message ID (RFC 1035, 4.1.1), which is the same in the query and the response.
     pub id: u16,
     /// The queried name, in lower case and without a final dot.
     pub name: String,
@@ -188,7 +188,8 @@ fn may_be_start(seen: &Observation, payload: &[u8]) -> bool {
     }
 }
 
-/// Returns whether `bytes` may be the start of a message that names a server, however short.
+/// Returns whether `bytes` can be the start of a message that names a server. A single byte can be
+/// enough.
 fn starts_message(bytes: &[u8]) -> bool {
     const CLIENT_HELLO: [Option<u8>; 6] = [Some(0x16), Some(0x03), None, None, None, Some(1)];
     let is_client_hello =
@@ -207,8 +208,8 @@ fn host_name(bytes: &[u8]) -> Option<String> {
     is_name.then(|| escape_name(&name))
 }
 
-/// Escapes characters that do not occur in host names as DNS does, for example `\059` (RFC 1035,
-/// 5.1). Existing escapes are not changed.
+/// Escapes characters that do not occur in host names, for example as `\059`, which is the notation
+/// of DNS (RFC 1035, 5.1). Existing escapes are not changed.
 fn escape_name(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut text, c| {
         match c {

@@ -9,7 +9,8 @@ use crate::model::Mac;
 /// The ICMPv6 types of neighbour solicitations and advertisements.
 const SOLICITATION: u16 = 135;
 const ADVERTISEMENT: u16 = 136;
-/// The override flag of an advertisement, which replaces a cached hardware address.
+/// The override flag of an advertisement: the advertised hardware address replaces a cached one
+/// (4.4).
 const OVERRIDE: u8 = 0x20;
 /// The options that contain the hardware address of the sender and of the target (4.6.1).
 const SOURCE: u8 = 1;

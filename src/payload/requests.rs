@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(kind_of(50_000, 1812, &radius(1)), Some(flag::ASKS));
         assert_eq!(kind_of(1812, 50_000, &radius(2)), Some(flag::ANSWERS));
         assert_eq!(kind_of(50_000, 1812, &radius(99)), None);
-        // An unrelated heartbeat that starts the same way has no attributes.
+        // An unrelated heartbeat that starts the same way has no valid attribute.
         assert_eq!(kind_of(50_000, 20_003, &[&radius(1)[..3], &[24], &[0; 20]].concat()), None);
         // A reply that is sent to the server port does not count.
         assert_eq!(kind_of(50_000, 88, &[0x6b, 0x81, 0x80]), None);

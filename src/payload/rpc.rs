@@ -1,6 +1,6 @@
 //! Reads replies of the DCE/RPC endpoint mapper (The Open Group C706, appendix O, and [MS-RPCE]).
-//! They contain the ports on which the services of its host listen. No crate reads them from a
-//! capture.
+//! They contain the ports on which the services of the host listen. No published crate parses these
+//! replies from captured traffic.
 
 use super::AnnouncedPorts;
 

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::{ServerNameRequest, http, starts_message, tls};
 use crate::model::{Merge, Nanos, SECOND};
 
-/// The number of bytes kept per side.
+/// The number of bytes per side after which no more segments are kept.
 const MAX_BYTES: usize = 4096;
 
-/// The number of segments kept per side.
+/// The maximum number of segments kept per side.
 const MAX_SEGMENTS: usize = 64;
 
 /// The maximum time between the first and the last segment that are kept, in nanoseconds.
@@ -37,14 +37,15 @@ struct PrefixSegment {
 }
 
 impl StreamPrefix {
-    /// Returns whether data at `time` may still be the first on a side whose first packet came at
-    /// `first`. If only a part of the side is known, `first` may be too late, but then the limit is
-    /// only more generous.
+    /// Returns whether data at `time` may still be the first data of a side whose first packet was
+    /// sent at `first`. If early packets of the side are unknown, `first` may be too late, which
+    /// only makes the limit more generous.
     pub fn is_early(time: Nanos, first: Nanos) -> bool {
         time.saturating_sub(first) <= MAX_DELAY
     }
 
-    /// Adds a data segment.
+    /// Adds a data segment, unless it was sent more than three seconds after the first kept
+    /// segment.
     pub fn see(&mut self, time: Nanos, seq: u32, bytes: &[u8]) {
         let first = self.list.first().map_or(time, |segment| segment.time);
         if time.saturating_sub(first) > MAX_DURATION {
@@ -87,7 +88,7 @@ impl StreamPrefix {
         self.list.iter().map(|p| p.bytes.len() + size_of::<PrefixSegment>()).sum()
     }
 
-    /// Returns the server name in the segments of a side whose first packet came at `first`.
+    /// Returns the server name in the segments of a side whose first packet was sent at `first`.
     pub fn server_name(&self, first: Nanos) -> Option<ServerNameRequest> {
         let early: Vec<&PrefixSegment> =
             self.list.iter().filter(|segment| Self::is_early(segment.time, first)).collect();
@@ -176,7 +177,7 @@ mod tests {
         assert_eq!(segments.server_name(0), None);
         segments.see(3, seq.wrapping_add(15), &REQUEST[15..35]);
         assert_eq!(segments.server_name(0).unwrap().name, "www.example.com");
-        // Data that comes long after the first packet does not start a message.
+        // Data that is sent long after the first packet does not start a message.
         assert_eq!(segments.server_name(-MAX_DELAY), None);
     }
 }

@@ -31,10 +31,10 @@ use crate::result::{
 pub struct Limits {
     /// The share of lost frames, from 0 to 1, above which no traffic is reported as missing.
     pub max_loss: f64,
-    /// The watch time in seconds that applies instead of each row's own.
+    /// The watch time in seconds that replaces the watch time of every row, if given.
     pub min_watch: Option<u64>,
-    /// The time that expiry dates are compared with; `None` for the last packet of each
-    /// conversation.
+    /// The time that the expiry dates of exceptions are compared with. If `None`, this is the time
+    /// of the last packet of each conversation.
     pub as_of: Option<Nanos>,
     /// Which findings fail the audit.
     pub fail_on: FailOn,
@@ -70,7 +70,7 @@ impl FailOn {
     /// The default of `--fail-on`.
     pub const USUAL: Self = Self::From(Severity::Low);
 
-    /// Returns the word that stands for these findings in `--fail-on`.
+    /// Returns the value of `--fail-on` that selects these findings.
     fn name(self) -> &'static str {
         match self {
             Self::Never => "never",
@@ -79,7 +79,7 @@ impl FailOn {
         }
     }
 
-    /// Returns why the findings fail the audit; `None` if they do not.
+    /// Returns the reason why the findings fail the audit; `None` if they do not.
     fn reason(self, result: &AuditResult<'_>) -> Option<String> {
         match self {
             Self::Never => None,
@@ -122,13 +122,13 @@ pub struct Audit<R = Reading> {
     pub unchecked: bool,
     policy: Option<Arc<Policy>>,
     baseline: Option<Baseline>,
-    /// The comparison with the baseline, if that is a complete result.
+    /// The comparison with the baseline, if the baseline is a complete result.
     comparison: Option<Comparison>,
     selection: CaptureSelection,
     exit_reasons: Vec<String>,
     fail_on: FailOn,
-    /// When frames were captured, without the frames whose timestamps are implausible. `odd_stamps`
-    /// is the number of those frames.
+    /// When frames were captured. Frames with implausible timestamps are excluded, and `odd_stamps`
+    /// is their number.
     timeline: ActivityHistogram,
     odd_stamps: u64,
     /// The number of fragments whose first fragment is not in the capture, by pair of hosts and
@@ -170,7 +170,8 @@ impl Audit {
 }
 
 impl<R: BorrowMut<Reading>> Audit<R> {
-    /// Judges a reading.
+    /// Judges a reading, compares the result with the baseline, and determines whether it fails the
+    /// audit.
     pub(crate) fn judged(
         plan: &Plan,
         mut reading: R,
@@ -305,8 +306,8 @@ impl<R: BorrowMut<Reading>> Audit<R> {
         folders.write(&self.result(), evidence, progress)
     }
 
-    /// Writes the reports of a live audit: those of all windows, and those of the last window
-    /// alone. Returns their folder.
+    /// Writes the reports of a live audit into the folder of the window: those of all windows, and
+    /// those of this window alone. Returns the folder.
     pub fn write_window_reports(
         &self,
         window: &Self,
@@ -424,7 +425,7 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
 }
 
 /// Judges a reading. If the inventory does not name the host on which a loopback capture was taken,
-/// the policy learns it from the conversations.
+/// the host is inferred from the conversations and set in the policy.
 fn judge(
     plan: &Plan,
     reading: &mut Reading,
@@ -442,7 +443,8 @@ fn judge(
     };
     let mut conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
     if let Some(host) = policy.loopback_host(conversations.ends()) {
-        // Other owners of the policy do not see the change.
+        // If the policy is shared, `make_mut` copies it first, so its other owners do not see the
+        // change.
         Arc::make_mut(policy).inventory.on = Some(host);
         conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
     }
@@ -460,8 +462,8 @@ fn judge(
         one_sided: visibility.share(visibility.one_sided),
         loss: reading.loss.share().max(reading.estimated(visibility.loss())),
         suspected_loss: reading.estimated(visibility.suspected_loss()),
-        // An input that only ends early comes from an interrupted capture, which does not count as
-        // damage.
+        // An input that merely ends early comes from an interrupted capture and does not count as
+        // damaged.
         damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
         no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
@@ -477,12 +479,12 @@ fn watch_times(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = 
     all.map(move |watch| min_watch.unwrap_or(watch))
 }
 
-/// The direction hints without a policy: nothing is documented.
+/// Direction hints for reading without a policy. No traffic counts as documented.
 pub(crate) struct NoPolicy;
 
 impl DirectionHints for NoPolicy {
     fn is_broadcast(&self, address: IpAddr) -> bool {
-        // Without an inventory, prefix lengths are unknown, so every network is taken to be a /24.
+        // Without an inventory, prefix lengths are unknown, so a /24 is assumed for every network.
         matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255)
     }
 

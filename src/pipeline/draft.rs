@@ -57,17 +57,19 @@ impl DraftedInventory {
         self.draft.hosts.is_empty() && self.draft.networks.is_empty()
     }
 
-    /// Describes the external networks that sent traffic; `None` if there are none.
+    /// Describes the external networks that the draft leaves out although they sent traffic; `None`
+    /// if there are none.
     pub fn left_out(&self) -> Option<String> {
         report::left_out(&self.draft)
     }
 
-    /// Writes the inventory.
+    /// Writes the draft as a commented TOML inventory.
     pub fn write(&self, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
         report::draft(&self.draft, matrix, &self.about, out)
     }
 
-    /// Writes the hosts and networks that an inventory does not list. Returns their number.
+    /// Writes only the hosts and networks that the inventory of `listed` lacks. Returns their
+    /// number.
     pub fn write_new(
         &self,
         matrix: &Matrix,

@@ -23,7 +23,8 @@ use crate::report::{EvidenceFrame, FindingEvidence};
 const FLOWS: usize = 8;
 /// The maximum number of flows chosen for all findings together.
 const ALL_FLOWS: usize = 1024;
-/// The maximum number of findings that get frames. The most severe ones come first.
+/// The maximum number of findings for which frames are gathered. The most severe findings come
+/// first.
 const FINDINGS: usize = 512;
 /// The maximum number of frames of each kind that are kept for each side of a flow, earliest first.
 /// The last frame of each side is also kept.
@@ -75,7 +76,7 @@ enum FrameKind {
     Claim,
 }
 
-/// A copy of a captured frame, at most [`SNAPLEN`] bytes of it.
+/// A copy of a captured frame, truncated to [`SNAPLEN`] bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct KeptFrame {
     time: Nanos,
@@ -83,7 +84,7 @@ struct KeptFrame {
     wire_len: u32,
     data: Box<[u8]>,
     kind: FrameKind,
-    /// The sender of an ICMP error.
+    /// The sender of the ICMP error, if the frame is one.
     by: Option<IpAddr>,
 }
 
@@ -101,8 +102,8 @@ impl EvidenceTargets {
     }
 }
 
-/// The frames found so far. For each kind, the smallest ones are kept, compared by time first, so
-/// that the result does not depend on which worker found a frame or when.
+/// The frames found so far. Of each kind, the first ones by time are kept. Equal times are ordered
+/// by content, so that the result does not depend on which worker found a frame or when.
 #[derive(Default)]
 struct EvidenceSearch {
     frames: BTreeMap<(usize, usize, FrameKind), BoundedSet<KeptFrame, FRAMES>>,
@@ -128,7 +129,7 @@ impl EvidenceSearch {
             by,
         };
         let set = self.frames.entry((target, side, kind)).or_default();
-        // Most frames of a long flow are too late for the set, so they are not copied.
+        // Most frames of a long flow come too late to be kept, so they are not copied.
         let early = set.iter().last().is_none_or(|last| frame.time <= last.time);
         if early || set.len() < FRAMES {
             set.insert(copy_frame());
@@ -328,7 +329,7 @@ fn best_conversations(outcome: &Judgement, members: &[u32], most: usize) -> Vec<
     best
 }
 
-/// Selects the evidence of findings, one after the other.
+/// Selects the evidence of one finding after another.
 struct EvidenceSelector<'a> {
     judge: &'a Judge<'a>,
     outcome: &'a Judgement,
@@ -370,8 +371,8 @@ impl EvidenceSelector<'_> {
         self.samples.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten()
     }
 
-    /// Returns flows, each with the index of its conversation. The first flow of every conversation
-    /// comes before the second flow of any.
+    /// Returns at most `most` flows, each with the index of its conversation. The first flow of
+    /// every conversation comes before the second flow of any.
     fn first_flows(&self, members: &[usize]) -> Vec<(usize, SampleFlow)> {
         let list = &self.outcome.conversations.list;
         let mut flows: Vec<(usize, usize, SampleFlow)> = Vec::new();
@@ -430,7 +431,7 @@ fn evidence_note(
     }
 }
 
-/// Searches the batches of one worker for frames.
+/// Searches the batches of one worker for frames that are evidence of the targets.
 fn search(
     batches: &Batches<'_>,
     plan: &Plan,

@@ -75,7 +75,7 @@ pub enum AuditError {
     /// [`Progress::stop`] was set.
     #[error("interrupted; nothing was written")]
     Interrupted,
-    /// These sources cannot be read (name and reason).
+    /// These sources cannot be used (name and reason).
     #[error("{}", join_reasons(.0))]
     Sources(Vec<(String, String)>),
     /// Temporary files in this folder cannot be written or read.
@@ -111,7 +111,7 @@ pub struct Reading {
     pub inputs: Vec<InputRecord>,
     /// The counters of all frames.
     pub account: FrameCounters,
-    /// The loss that the captures report.
+    /// The loss according to the counters of the captures.
     pub loss: Loss,
     /// When frames were captured.
     pub timeline: ActivityHistogram,
@@ -167,14 +167,14 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Returns an estimated share of lost frames, or zero if the counters include duplicates,
-    /// because these hide the loss.
+    /// Returns `share`, an estimated share of lost frames. Returns 0 if the counters include
+    /// duplicates, because duplicates hide the loss.
     fn estimated(&self, share: f64) -> f64 {
         if self.duplicates.are_counted() { 0.0 } else { share }
     }
 
-    /// Returns when frames were captured, without the frames whose timestamps are implausible, and
-    /// the number of those frames.
+    /// Returns when frames were captured, and the number of frames that are excluded from this
+    /// because their timestamps are implausible.
     pub(crate) fn believed(&self) -> (ActivityHistogram, u64) {
         self.timeline.without_outliers()
     }
@@ -185,7 +185,7 @@ impl Reading {
         inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()
     }
 
-    /// Combines the parts of a reading. Duplicates are not removed yet.
+    /// Combines the parts of a reading. Duplicates are not removed here.
     pub(crate) fn new(
         inputs: Vec<InputRecord>,
         timeline: ActivityHistogram,
@@ -215,7 +215,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Restricts the first and last time of all frames to plausible timestamps.
+/// Limits the first and the last time of all frames to the range of plausible timestamps.
 pub(crate) fn limit_to_believed_times(account: &mut FrameCounters, timeline: &ActivityHistogram) {
     let (believed, doubted) = timeline.without_outliers();
     if doubted > 0 {

@@ -40,7 +40,7 @@ pub struct Request {
     pub evidence: Option<PathBuf>,
 }
 
-/// Nothing to read yet, with the defaults of the commands.
+/// A request without captures, with the defaults of the commands.
 impl Default for Request {
     fn default() -> Self {
         Self {
@@ -96,7 +96,7 @@ pub enum PlanError {
     Filter {
         /// The expression as the user wrote it.
         expression: String,
-        /// The error that libpcap returned.
+        /// The error of libpcap, or an error that states that this build has no libpcap.
         source: CaptureError,
     },
     /// The end of the time range is not after its start.
@@ -117,7 +117,8 @@ pub enum PlanError {
     EvidenceInsideInput(PathBuf),
 }
 
-/// Describes why a name cannot be read, and suggests the most similar existing name.
+/// Describes why an input that the user named cannot be read, and suggests the most similar name
+/// that exists.
 fn unreadable_input(error: &CaptureError) -> String {
     match error {
         CaptureError::Input { name, source } => {
@@ -186,7 +187,7 @@ impl Plan {
         Ok(Self { sources, origins, jobs, temp, request })
     }
 
-    /// Returns the plan with the tunnels that the inventory of a policy lists.
+    /// Returns the plan with the tunnels that the inventory of `policy` declares.
     #[must_use]
     pub fn with_stated_tunnels(&self, policy: &Policy) -> Self {
         let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
@@ -256,7 +257,7 @@ fn evidence_problem(
     read.map(|read| PlanError::EvidenceInsideInput(read.clone()))
 }
 
-/// Returns the absolute path. Symbolic links are resolved in the part of it that exists.
+/// Returns the absolute path. Symbolic links are resolved in the longest part that exists.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));

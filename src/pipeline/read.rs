@@ -105,7 +105,7 @@ impl Batches<'_> {
             chunk.evidence = None;
             if self.sources.read(&mut token.source, &mut chunk) {
                 let tokens = token.tokens.clone();
-                // This cannot fail, because this worker itself holds a receiver.
+                // Sending cannot fail, because this worker holds a receiver.
                 let _ = tokens.send(token);
                 take(&mut chunk);
             }
@@ -170,14 +170,14 @@ pub(crate) fn read_batches<T: Send>(
     Ok(ReadResult { inputs, timeline, found })
 }
 
-/// Returns the result of a thread, or resumes its panic here.
+/// Returns the result of a thread. If the thread panicked, continues its panic in this thread.
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl Sources<'_> {
     /// Reads the next batch of the open source, or of the next source if none is open. Returns
-    /// false if there is none, or if the work was stopped.
+    /// `false` if all sources have been read or the work was stopped.
     fn read(&self, source: &mut Option<OpenSource>, chunk: &mut Chunk) -> bool {
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
@@ -291,7 +291,7 @@ pub(crate) struct WorkerCounters {
     pub timeline: ActivityHistogram,
 }
 
-/// An empty slot, as it is before the first frame with a timestamp and after [`end_slot`].
+/// The empty slot, before the first frame with a timestamp and after [`end_slot`].
 const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
 
 /// Returns whether frames with a non-IP EtherType may still carry IP packets.
@@ -322,8 +322,8 @@ fn is_long_enough(frame: &Frame) -> bool {
 /// The link type of Ethernet (LINKTYPE_ETHERNET).
 pub(crate) const ETHERNET: u16 = 1;
 
-/// Returns the MAC addresses of a frame that cannot be decoded, as far as Ethernet shows them. The
-/// caller sets the reason.
+/// Returns the MAC addresses of a frame that cannot be decoded. They are known only if the link
+/// type is Ethernet. The caller sets the reason.
 fn undecoded_frame(frame: &Frame, data: &[u8]) -> UndecodedFrames {
     let mac = |at: usize| {
         let bytes = data.get(at..).and_then(|data| data.first_chunk::<6>());
@@ -371,14 +371,14 @@ impl FrameFilter {
     }
 }
 
-/// Returns a decoder with the options of the request.
+/// Returns a decoder that follows the tunnel options of the request.
 pub(crate) fn decoder(request: &Request) -> Decoder {
     Decoder::new(&request.vxlan_ports)
         .with_decapsulation(!request.no_decap)
         .with_stated_tunnels(request.tunnels.clone())
 }
 
-/// Decodes batches into tables of its own.
+/// A worker, which decodes batches into its own tables.
 pub(crate) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
@@ -387,7 +387,7 @@ pub(crate) struct Worker<'a> {
     decoder: Decoder,
     retention: &'a Retention,
     tables: WorkerTables,
-    /// Observations that are added to the tables together. They are overwritten in place.
+    /// A reused buffer of observations, which are added to the tables together.
     pending: Vec<Observation>,
     counters: WorkerCounters,
     /// The number of the ten-second bucket that contains the latest frame, and its counters. The
@@ -519,15 +519,15 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// The part that only a live audit needs, where a worker outlives its tables.
+/// Methods for a live audit, in which a worker is used for many windows, each with new tables.
 #[cfg(feature = "live")]
 impl Worker<'_> {
-    /// Returns the tables.
+    /// Returns the tables of the current window.
     pub fn tables(&self) -> &WorkerTables {
         &self.tables
     }
 
-    /// Returns the tables for aggregation.
+    /// Returns the tables of the current window, so that flows can be aggregated in place.
     pub fn tables_mut(&mut self) -> &mut WorkerTables {
         &mut self.tables
     }

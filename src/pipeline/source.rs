@@ -44,7 +44,7 @@ pub trait Source: Send {
     ) -> io::Result<()>;
 }
 
-/// The data that a source returns at once: frames, flows, or both.
+/// The data that a source returns in one step: frames, ready-made flows, or both.
 #[derive(Default)]
 pub struct Chunk {
     /// The frames to decode. Their buffer is reused.

@@ -34,7 +34,7 @@ impl Default for Timings {
 }
 
 impl Timings {
-    /// Ends a step and begins the next one. Steps with the same name are added up.
+    /// Ends a step and begins the next one. The times of steps with the same name are added up.
     pub fn done(&self, name: &'static str) {
         let wall = Instant::now();
         let cpu = ProcessTime::now().as_duration();

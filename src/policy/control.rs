@@ -36,7 +36,8 @@ mod tests {
     #[test]
     fn control_traffic_is_known_and_what_may_carry_packets_is_not() {
         assert!([0x88cc, 0x8809, 0x888e, 0x886f, 0].into_iter().all(is_control));
-        // IPv4, Cisco metadata, Arista, and a vendor's VLAN tag.
+        // EtherTypes of IPv4, Cisco MetaData, Arista and a vendor's VLAN tag. Frames with these
+        // types can contain an IP packet.
         assert!(![0x0800, 0x8909, 0xd28b, 0x9200].into_iter().any(is_control));
         assert_eq!(load().len(), FILE.lines().filter(|line| line.starts_with("0x")).count());
     }

@@ -16,8 +16,9 @@ impl<'a> CsvRecord<'a> {
         position.and_then(|p| self.cells.get(p)).unwrap_or_default().trim()
     }
 
-    /// Returns whether all cells are empty, or the first begins a comment. A spreadsheet writes
-    /// empty rows as separators, and quotes a comment that contains one.
+    /// Returns whether the row has no content: all cells are empty, or the first one begins with
+    /// `#`. Spreadsheets write an empty row as separators only, and they quote a comment that
+    /// contains a separator, so the CSV reader skips neither.
     pub fn is_blank(&self) -> bool {
         self.cells.iter().all(|cell| cell.trim().is_empty())
             || self.cells.get(0).is_some_and(|cell| cell.trim_start().starts_with('#'))
@@ -29,13 +30,13 @@ impl<'a> CsvRecord<'a> {
     }
 }
 
-/// Returns the separator of the cells in a file. Spreadsheets write semicolons in locales where a
-/// comma separates decimals, or tabs.
+/// Returns the character that separates the cells of a file: a comma, a semicolon or a tab.
+/// Spreadsheets write semicolons in locales with a decimal comma, and tabs in their text format.
 pub(super) fn separator_of(text: &str) -> u8 {
     let is_header = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
     let header = text.trim_start_matches('\u{feff}').lines().find(is_header).unwrap_or_default();
     let count = |separator: u8| header.bytes().filter(|byte| *byte == separator).count();
-    // Of equally frequent separators the last is taken.
+    // `max_by_key` returns the last of several equal maxima, so the comma wins a tie.
     let most = [b'\t', b';', b','].into_iter().max_by_key(|separator| count(*separator));
     most.unwrap_or(b',')
 }
@@ -51,7 +52,7 @@ pub(super) fn each_record(
     each_record_separated(b',', text, columns, problems, visit);
 }
 
-/// Reads `text`, whose cells are separated by `separator`, like [`each_record`].
+/// Reads `text` like [`each_record`], but with `separator` between the cells.
 pub(super) fn each_record_separated(
     separator: u8,
     text: &str,

@@ -22,10 +22,10 @@ pub(super) struct DateOrder {
 type Readings = [Option<Date>; 2];
 
 impl DateOrder {
-    /// Returns the order of the dates in a list of exceptions.
+    /// Determines the order of day and month in a list of exceptions.
     pub fn of(separator: u8, text: &str) -> Self {
         let mut order = Self::default();
-        // Problems are reported when the rows are read.
+        // The same problems are reported later, when the rows are read.
         let mut ignored = Diagnostics::of("");
         each_record_separated(separator, text, &DATE_COLUMNS, &mut ignored, |record, _| {
             for column in DATE_COLUMNS {
@@ -40,11 +40,13 @@ impl DateOrder {
         order
     }
 
-    /// Reads a date: `2027-01-31`, `31.01.2027`, or with slashes in the order of the file.
+    /// Parses a date: `2027-01-31`, `31.01.2027`, or a date with slashes or hyphens, whose day and
+    /// month are in the order of the file.
     ///
     /// # Errors
     ///
-    /// Returns a message if the text is not a date, or if nothing settles the order.
+    /// Returns a message if the text is not a date, or if the order is not known and would make a
+    /// difference.
     pub fn read(self, text: &str) -> Result<Date, String> {
         if let Some(date) = unambiguous(text) {
             return Ok(date);
@@ -86,13 +88,13 @@ fn readings(text: &str) -> Option<Readings> {
     Some([full_date(first, second, year), full_date(second, first, year)])
 }
 
-/// Returns a date if the year has four digits.
+/// Returns the date if it is a day of the calendar and its year has four digits.
 fn full_date(day: i16, month: i16, year: i16) -> Option<Date> {
     let date = Date::new(year, month.try_into().ok()?, day.try_into().ok()?).ok();
     date.filter(|_| year >= 1000)
 }
 
-/// Returns three numbers that are separated by a character.
+/// Parses three numbers that are separated by `separator`. Each has one to four digits.
 fn numbers(text: &str, separator: char) -> Option<[i16; 3]> {
     let mut parts = text.split(separator).map(|part| {
         let part = part.trim();

@@ -25,7 +25,7 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
-/// All problems of a file.
+/// The problems found in a file.
 #[derive(Default, Debug)]
 pub struct Diagnostics {
     file: String,
@@ -38,7 +38,7 @@ impl Diagnostics {
         Self { file: file.to_owned(), list: Vec::new() }
     }
 
-    /// Adds a problem.
+    /// Adds a problem at `line`. Line 0 stands for the whole file.
     pub fn add(&mut self, line: usize, message: impl Into<String>) {
         self.list.push(Diagnostic { file: self.file.clone(), line, message: message.into() });
     }

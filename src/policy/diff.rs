@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EndpointTarget, Matrix, Row, Scope};
 
-/// A row of one matrix whose traffic the other matrix does not document, or not for all pairs of
-/// roles.
+/// A row of one matrix whose traffic the other matrix does not document at all, or documents only
+/// for some of the pairs of roles.
 pub struct MatrixChange<'m> {
     /// The row, from the matrix that documents the traffic.
     pub row: &'m Row,
@@ -46,8 +46,8 @@ impl Matrix {
         by_sources.into_iter().map(change).collect()
     }
 
-    /// Returns the slugs of the roles that a side includes, each with the text to display. The slug
-    /// is `None` for any address.
+    /// Returns the slugs of the roles that a side includes, each with its text in the comparison.
+    /// If the side is any address, the slug is `None`.
     fn sides(&self, role: usize) -> Vec<(Option<&str>, &str)> {
         match &self.roles[role] {
             role if role.is_any => vec![(None, "any address")],

@@ -8,7 +8,7 @@ pub enum PolicyError {
     /// A file that cannot be read.
     #[error(transparent)]
     File(#[from] Diagnostic),
-    /// An unknown name of a matrix.
+    /// A matrix name that is not known.
     #[error(
         "there is no matrix named \"{0}\"{near} (known: {known}, or a folder of rules)",
         near = nearest(.0, MATRICES.iter().copied()),
@@ -25,7 +25,7 @@ pub enum PolicyError {
         known = OVERLAYS.join(", ")
     )]
     NoOverlay(String),
-    /// The name of a group where the role of a host is needed.
+    /// The name of a group of roles where a single role is required.
     #[error(
         "\"{name}\" is a group of roles; give the role of the host: {members}",
         members = .members.join(", ")
@@ -39,7 +39,7 @@ pub enum PolicyError {
     /// A role that no host can have.
     #[error("\"{0}\" is not a role that a host can have")]
     NotPlayable(String),
-    /// A role of a host that the matrix does not have.
+    /// A host has a role that the matrix does not define.
     #[error(
         "unknown role \"{name}\"{near} (rasaudit matrix show --roles lists all roles; a host without a role has roles = [])"
     )]
@@ -49,7 +49,7 @@ pub enum PolicyError {
         /// A suggestion of the role with the most similar name, or an empty string.
         near: String,
     },
-    /// A role in a rule that the matrix does not have.
+    /// A rule names a role that the matrix does not define.
     #[error("unknown role \"{slug}\"{near}")]
     UnknownSlug {
         /// The slug that the rule contains.
@@ -63,7 +63,7 @@ pub enum PolicyError {
     /// A string that is not a valid host name.
     #[error("\"{0}\" is not a valid host name (for example www.example.com)")]
     NotAName(String),
-    /// A pattern with too many stars, or with a star in a wrong place.
+    /// A pattern with more than one star, or with a star outside the first label.
     #[error("\"{0}\": only one * is allowed, and only in the first label")]
     Stars(String),
     /// A pattern that matches nearly every name.

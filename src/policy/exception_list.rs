@@ -54,12 +54,13 @@ impl ListedException {
     }
 }
 
-/// Returns a list of exceptions with new lines at its end. The lines have the columns, the
-/// separator and the line endings of the list.
+/// Appends exceptions to the text of a list, and returns the new text. The new lines use the
+/// columns, the separator and the line endings of the list.
 ///
 /// # Errors
 ///
-/// Returns a message if the list has no header, or no column for a ticket that is given.
+/// Returns a message if the header cannot be read, or if an exception has a ticket but the list has
+/// no column for tickets.
 pub fn add_exceptions(text: &str, new: &[ListedException]) -> Result<String, String> {
     let separator = separator_of(text);
     let mut reader = ReaderBuilder::new()

@@ -1,5 +1,5 @@
-//! The site's exceptions: traffic that the matrix does not allow but that a person is responsible
-//! for.
+//! The site's exceptions: traffic that the matrix does not allow, but for which a person has taken
+//! responsibility.
 //!
 //! Exceptions are rows of a CSV file. Owner, reason, approval, creation and expiry are mandatory.
 //! All problems are reported at once.
@@ -17,7 +17,7 @@ use super::dates::DateOrder;
 use super::{Diagnostic, Diagnostics, Inventory, Matrix, Party, PartyKind, RoleSet, nearest};
 use crate::model::{Nanos, Transport, hex};
 
-/// The columns of a list of exceptions.
+/// The columns that a list of exceptions must have.
 pub const EXCEPTION_COLUMNS: &[&str] = &[
     "id",
     "from",
@@ -52,14 +52,14 @@ pub struct Exceptions {
     pub as_of: Option<Nanos>,
 }
 
-/// One exception.
+/// An exception, which is one row of the list.
 #[derive(Clone, Debug)]
 pub struct Exception {
     /// The unique name of the exception.
     pub id: String,
     /// The side that may initiate connections.
     pub from: ExceptionParty,
-    /// The side that may accept them.
+    /// The side that may accept the connections.
     pub to: ExceptionParty,
     /// The protocol above IP, or `None` for all protocols.
     pub transport: Option<Transport>,
@@ -150,8 +150,8 @@ impl Exception {
 
 impl Exceptions {
     /// Returns the exception that matches traffic whose last packet arrived at `last`. A valid
-    /// exception takes precedence over an expired one. If several are equal, the first in the list
-    /// applies.
+    /// exception takes precedence over an expired one. Among valid ones, and among expired ones,
+    /// the first in the list applies.
     pub fn find(
         &self,
         ends: [(&Party, IpAddr); 2],

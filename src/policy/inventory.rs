@@ -19,7 +19,7 @@ use crate::model::{Mac, Transport, hex};
 /// A commented inventory that users can start from.
 pub const TEMPLATE: &str = include_str!("template.toml");
 
-/// A farm and its surroundings.
+/// The content of an inventory: a farm, and the hosts and networks around it.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     /// The file as the user named it.
@@ -45,7 +45,7 @@ pub struct Inventory {
     pub moved: Vec<MovedPort>,
     /// The coverage of the capture, if the inventory states it.
     pub covers: Option<CoverageStatement>,
-    /// The host on which a loopback capture was taken.
+    /// The index of the host on which the capture was taken. Loopback traffic belongs to this host.
     pub on: Option<usize>,
     /// The prefixes that count as internal.
     pub internal: Vec<IpNet>,
@@ -86,20 +86,21 @@ pub const TUNNEL_KINDS: &[&str] = &[
     "pim-register",
 ];
 
-/// A host.
+/// A host, or a virtual address that several hosts can hold.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// The unique name of the host.
     pub name: String,
-    /// The IP addresses.
+    /// The IP addresses of the host, in the order of the file.
     pub addresses: Vec<IpAddr>,
     /// The hardware addresses that the inventory lists.
     pub macs: Vec<Mac>,
     /// The roles of the host.
     pub roles: RoleSet,
-    /// The hosts that can hold this entry's addresses, if they are virtual.
+    /// The indexes of the hosts that can hold the addresses of this entry, if they are virtual.
+    /// Otherwise, the list is empty.
     pub held_by: Vec<usize>,
-    /// The networks for whose addresses the host answers ARP requests.
+    /// The networks for which the host answers ARP requests (proxy ARP).
     pub answers_arp_for: Vec<IpNet>,
     /// The line of the entry, counted from 1.
     pub line: usize,
@@ -130,7 +131,7 @@ pub struct Network {
 pub struct Service {
     /// The index of its role in the matrix.
     pub role: usize,
-    /// The names that DNS, TLS or HTTP may show.
+    /// The names of the service, as DNS, TLS or HTTP may show them.
     pub names: Vec<Pattern>,
     /// The addresses of the service, for a destination that is given by address instead of by name.
     pub addresses: Vec<IpAddr>,
@@ -141,9 +142,9 @@ pub struct Service {
 /// A documented port that the site moved to another number.
 #[derive(Clone, Debug)]
 pub struct MovedPort {
-    /// The roles that listen on the port.
+    /// The roles whose hosts listen on the port.
     pub roles: RoleSet,
-    /// TCP or UDP.
+    /// The protocol above IP, which must have ports.
     pub transport: Transport,
     /// The documented port.
     pub from: u16,
@@ -170,7 +171,7 @@ pub fn is_toml(file: &str) -> bool {
 
 impl Inventory {
     /// Returns the prefixes that count as internal unless the inventory lists others: the private
-    /// and the unique local addresses.
+    /// IPv4 addresses (RFC 1918) and the unique local IPv6 addresses (RFC 4193).
     pub fn usual_internal() -> Vec<IpNet> {
         let prefixes = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         prefixes.iter().filter_map(|prefix| prefix.parse().ok()).collect()
@@ -509,7 +510,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the networks in the list of a key, or `None` if the key is missing.
+    /// Returns the networks that a key lists, or `None` if the key is missing. Reports each item
+    /// that is not a network.
     fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
         let mut networks = Vec::new();
         for (text, line) in self.texts(table, key)? {
@@ -766,10 +768,13 @@ impl<'a> InventoryLoader<'a> {
         let transport = match self.text(table, "transport") {
             Some((text, at)) => {
                 Transport::parse(&text).filter(|t| t.has_ports()).ok_or_else(|| {
-                    (at, format!("transport must be \"tcp\" or \"udp\", not \"{text}\""))
+                    (at, format!("transport must be \"tcp\", \"udp\" or \"sctp\", not \"{text}\""))
                 })
             }
-            None => Err((line, "a moved port must have transport = \"tcp\" or \"udp\"".to_owned())),
+            None => Err((
+                line,
+                "a moved port must have transport = \"tcp\", \"udp\" or \"sctp\"".to_owned(),
+            )),
         };
         let host = self.text(table, "host");
         let host = host.map(|name| self.named_host(&name));
@@ -821,7 +826,7 @@ impl<'a> InventoryLoader<'a> {
                         format!("{transport} port {from} of {slugs} is already moved above");
                     self.problems.add(line, message);
                 }
-                // An unknown host was already reported.
+                // If the host is unknown, this has already been reported.
                 if host != Some(None) {
                     let host = host.flatten();
                     self.inventory.moved.push(MovedPort { roles, transport, from, to, host });

@@ -8,7 +8,7 @@ use super::{Diagnostic, EndpointTarget, Expectation, Exposure, Matrix, RoleSet, 
 use crate::model::Transport;
 
 impl Matrix {
-    /// Returns all problems of the rows, in the order of their files and lines.
+    /// Returns all problems of the matrix, in the order of files and lines.
     pub fn lint(&self) -> Vec<Diagnostic> {
         let mut lint = Lint { matrix: self, problems: Vec::new() };
         for (number, row) in self.rows.iter().enumerate() {
@@ -68,7 +68,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks that a capture could show the traffic if it is expected.
+    /// Checks that the traffic can exist and, if it is expected, that a span port can capture it.
     fn check_observable(&mut self, row: &Row) {
         if row.scope == Scope::Localhost && row.is_expected() {
             self.add(
@@ -87,7 +87,8 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks that the requirements of the row can be met.
+    /// Checks that the row can take effect: an expected row has a watch time, hosts can have its
+    /// roles, and the traffic of its triggers can be established.
     fn check_satisfiable(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.is_expected() && row.watch_s == 0 {
@@ -120,7 +121,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Checks that the cells of the row agree.
+    /// Checks that the cells of the row do not contradict each other.
     fn check_consistency(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.expectation == Expectation::Feature && row.features.is_empty() {
@@ -149,7 +150,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Reports earlier rows that document the same traffic, or some of it.
+    /// Reports earlier rows that document all or part of the same traffic.
     fn check_overlaps(&mut self, number: usize, row: &Row) {
         let matrix = self.matrix;
         let relation = |r: &Row| (r.source, r.destination, r.transport, r.scope);
@@ -284,8 +285,8 @@ impl Lint<'_> {
     }
 }
 
-/// Returns the ports of a row that are enough to find one where no other row takes precedence: its
-/// own first and last port, and the ports next to the ranges of the others.
+/// Returns the ports of `row` that must be tested to find one for which no other row takes
+/// precedence: its first and its last port, and the ports next to the ranges of the others.
 fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> {
     let low = *row.ports.start();
     let high = *row.ports.end();

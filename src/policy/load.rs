@@ -292,8 +292,8 @@ impl MatrixLoader<'_> {
             return reading.add(record, format!("more than {} roles", RoleSet::MAX));
         }
         let kind = match record.get("kind") {
-            // Rules for earlier versions use this word. Without this check, nothing would report
-            // that they lack traits.
+            // Rules that were written for earlier versions contain this word and lack the column
+            // `traits`. Nothing else would report that the column is missing.
             "ras-component" => {
                 reading.add(
                     record,
@@ -620,7 +620,8 @@ impl MatrixLoader<'_> {
 }
 
 /// Returns the protocol and the ports of a row. A single port may be given in the column `port`
-/// instead of `port_low` and `port_high`.
+/// instead of `port_low` and `port_high`. If the transport is `ip`, these columns contain the
+/// protocol number.
 fn ports(
     record: &CsvRecord<'_>,
     reading: &mut FileContext<'_>,

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope, Trait};
 use crate::model::{Mac, Transport, is_link_local};
 
-/// The keyed hash function of the maps that are used for each conversation.
+/// The hasher of the maps in which each conversation is looked up.
 type LookupHash = ahash::RandomState;
 
 /// The inventory entry that an address belongs to.
@@ -57,7 +57,7 @@ pub struct Candidate {
     pub moved: bool,
 }
 
-/// A matrix and an inventory, indexed.
+/// A matrix, an inventory and a list of exceptions, indexed for lookups.
 #[derive(Clone)]
 pub struct Policy {
     /// The port matrix, including the rows of its overlays.
@@ -67,7 +67,7 @@ pub struct Policy {
     /// The site's exceptions.
     pub exceptions: Exceptions,
     addresses: HashMap<IpAddr, PartyKind, LookupHash>,
-    /// The index of the host that has each hardware address.
+    /// For each hardware address, the index of its host.
     macs: HashMap<Mac, usize, LookupHash>,
     networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, LookupHash>,
@@ -178,12 +178,12 @@ impl Policy {
         hosts.all(|other| other == first).then_some(first)
     }
 
-    /// Returns the host that has a hardware address.
+    /// Returns the index of the host that has a hardware address.
     pub fn host_of_mac(&self, mac: Mac) -> Option<usize> {
         self.macs.get(&mac).copied()
     }
 
-    /// Returns the host that has an address.
+    /// Returns the index of the host that has an address.
     pub fn host_of(&self, address: IpAddr) -> Option<usize> {
         match self.addresses.get(&address) {
             Some(PartyKind::Host(host)) => Some(*host),
@@ -232,7 +232,7 @@ impl Policy {
     }
 
     /// Returns the ports of a row at this site as text. If the site moved one of them for all
-    /// hosts, this is the new port.
+    /// hosts, returns only the new port.
     pub fn ports_here(&self, row: &Row) -> String {
         let moved = self.inventory.moved.iter().find(|m| {
             m.transport == row.transport
@@ -278,8 +278,8 @@ impl Policy {
     }
 
     /// Infers the host on which a capture with loopback traffic was taken, if the inventory does
-    /// not name it. It must be the only listed host that takes part in every conversation except
-    /// loopback traffic. Returns the index of the host.
+    /// not name it, and returns its index. The host must be the only listed one that takes part in
+    /// every conversation except loopback traffic.
     pub fn loopback_host(&self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> Option<usize> {
         let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
         for (a, b) in ends {
@@ -463,7 +463,8 @@ impl Policy {
             && self.unstated(row).any(|(_, usual)| !usual)
     }
 
-    /// Returns the listed hosts, with their addresses, that are outside of all internal prefixes.
+    /// Returns each address of a listed host that is outside all internal prefixes, with the name
+    /// of the host.
     pub fn outside_internal(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         let hosts = self.inventory.hosts.iter();
         let all = hosts.flat_map(|host| host.addresses.iter().map(|a| (host.name.as_str(), *a)));
@@ -478,7 +479,8 @@ impl Policy {
             .find(|b| b.transport == transport && b.port.is_none_or(|p| p == port))
     }
 
-    /// Returns the indexes of the hosts that have one of the roles, without virtual addresses.
+    /// Returns the indexes of the hosts that have at least one of the roles, except virtual
+    /// addresses.
     pub fn hosts_of(&self, roles: RoleSet) -> impl Iterator<Item = usize> + '_ {
         self.inventory.hosts.iter().enumerate().filter_map(move |(number, host)| {
             (host.roles.intersects(roles) && !host.is_virtual()).then_some(number)

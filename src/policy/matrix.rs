@@ -10,10 +10,10 @@ use super::{
 /// An optional feature of a farm that rows may depend on.
 #[derive(Clone, Debug)]
 pub struct Feature {
-    /// The description, in one line.
+    /// The description of the feature, in one line.
     pub meaning: String,
-    /// Whether a typical farm uses the feature. Even so, the state of a feature that an inventory
-    /// does not list is unknown.
+    /// Whether a typical farm uses the feature. This is not a default: if an inventory does not
+    /// list the feature, its state is unknown.
     pub usual: bool,
 }
 

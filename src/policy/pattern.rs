@@ -37,7 +37,7 @@ impl Pattern {
         Ok(Self(name))
     }
 
-    /// Returns whether a name matches, ignoring case and a final dot.
+    /// Returns whether the pattern matches a name. Case and a trailing dot are ignored.
     pub fn matches(&self, name: &str) -> bool {
         let name = name.trim_end_matches('.').as_bytes();
         let Some((before, after)) = self.0.split_once('*') else {

@@ -101,7 +101,7 @@ pub struct Role {
     pub traits: Vec<Trait>,
     /// The members of a group, or only the role itself if it is not a group.
     pub members: RoleSet,
-    /// Whether the role includes all addresses, whether or not they are in the inventory.
+    /// Whether every address has this role, even one that is not in the inventory.
     pub is_any: bool,
 }
 

@@ -43,7 +43,7 @@ named_enum!(
         AnyDestination = "any-destination",
         /// At least one host of the source role reaches a destination.
         OneSource = "one-source",
-        /// Every two hosts communicate in at least one direction.
+        /// Each pair of hosts communicates in at least one direction.
         EitherDirection = "either-direction",
         /// Each source reaches each destination.
         EveryPair = "every-pair",
@@ -91,7 +91,7 @@ pub enum EndpointTarget {
 /// role.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The stable name of the row, which reports contain.
+    /// The stable name of the row, as reports print it.
     pub id: String,
     /// The table of the vendor's document that contains the row.
     pub section: String,
@@ -101,7 +101,7 @@ pub struct Row {
     pub destination: usize,
     /// The name or address of the destination, if it is not a role.
     pub only: Option<EndpointTarget>,
-    /// TCP, UDP, or an IP protocol without ports.
+    /// The protocol above IP: TCP, UDP, SCTP, or a protocol without ports.
     pub transport: Transport,
     /// The ports, or only 0 for an IP protocol without ports.
     pub ports: RangeInclusive<u16>,
@@ -125,7 +125,8 @@ pub struct Row {
     pub certainty: Certainty,
     /// A note on doubtful or special aspects of the row.
     pub note: String,
-    /// The group of rows that serve the same purpose.
+    /// The name of the group of rows that serve the same purpose. A row without a group forms its
+    /// own, named after its `id`.
     pub group: String,
     /// The pairs of hosts between which the traffic of the group must appear.
     pub quantifier: Quantifier,

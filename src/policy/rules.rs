@@ -1,4 +1,4 @@
-//! The rule files, which are built into the program or in a folder of the user.
+//! The rule files: those that are built into the program, and those in a folder of the user.
 
 use std::path::{Path, PathBuf};
 
@@ -137,8 +137,9 @@ impl RuleFiles {
         Self::read(&folder.display().to_string(), folder, None)
     }
 
-    /// Reads a single file and adds the other files of the built-in matrix `base`. A list of
-    /// background traffic replaces the overlays of `base`. Any other file replaces its matrix.
+    /// Reads a single file and adds the other files of the built-in matrix `base`. If the file
+    /// lists background traffic, it replaces the overlays of `base`. Any other file replaces the
+    /// rows of `base`.
     pub fn of_file(file: &Path, base: &str) -> Result<Self, PolicyError> {
         let name = file.display().to_string();
         let read = RuleFile::read(&name, file)?;
@@ -160,8 +161,8 @@ impl RuleFiles {
         Ok(rules.with("matrix.csv", read.shown, read.text))
     }
 
-    /// Replaces the text of one file, which messages then call `shown`. An overlay is found by its
-    /// name.
+    /// Replaces the text of one file, or of the overlay with this name. Messages then refer to it
+    /// as `shown`.
     #[must_use]
     pub fn with(mut self, name: &str, shown: String, text: String) -> Self {
         let mut files = self.files.iter_mut().chain(&mut self.overlays);
@@ -171,8 +172,8 @@ impl RuleFiles {
         self
     }
 
-    /// Adds an overlay. `name` is the name of an overlay that is built in or in the folder of
-    /// rules, or the path of a CSV file relative to the folder `from`.
+    /// Adds an overlay. `name` is either the name of an overlay in the folder of rules or among the
+    /// built-in ones, or the path of a CSV file relative to the folder `from`.
     pub fn add_overlay(&mut self, name: &str, from: Option<&Path>) -> Result<(), PolicyError> {
         if self.overlays.iter().any(|o| o.name == name) {
             return Ok(());

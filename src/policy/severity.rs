@@ -30,14 +30,15 @@ pub enum SeverityColumn {
 }
 
 impl SeverityColumn {
-    /// Returns [`SeverityColumn::Reached`] if `reached` holds.
+    /// Returns [`SeverityColumn::Reached`] if `reached` is true, [`SeverityColumn::Attempted`]
+    /// otherwise.
     pub fn reached_if(reached: bool) -> Self {
         if reached { Self::Reached } else { Self::Attempted }
     }
 }
 
-/// Severities by verdict and code, each for traffic that reached its destination and for mere
-/// attempts.
+/// The severities by verdict and code. Each entry has one severity for traffic that reached its
+/// destination and one for traffic that did not.
 #[derive(Clone, Default, Debug)]
 pub struct SeverityTable(HashMap<(String, String), (Severity, Severity)>);
 

@@ -22,7 +22,8 @@ pub struct TextFile {
 }
 
 impl TextFile {
-    /// Reads a file. Returns an error with the line if the file is not text.
+    /// Reads and decodes a file. If it is not text, the error contains the line that cannot be
+    /// decoded.
     pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         Self::of(path, Self::bytes(path)?)
     }
@@ -37,7 +38,7 @@ impl TextFile {
         fs::read(path).map_err(|error| problem(unreadable(path, &error)))
     }
 
-    /// Decodes the bytes of a file.
+    /// Decodes `bytes`, the content of the file `path`.
     pub fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         let name = path.display().to_string();
         let sha256 = hex(&Sha256::digest(&bytes));

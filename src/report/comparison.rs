@@ -27,7 +27,7 @@ pub const COMPARISON_FORMATS: &[(&str, ComparisonWriter)] =
 pub struct ComparedAudit {
     /// The file as the user named it.
     pub file: String,
-    /// The name of the farm.
+    /// The name of the farm; `None` without an inventory.
     pub farm: Option<String>,
     /// The version of rasaudit that wrote the result.
     pub version: String,
@@ -41,7 +41,7 @@ pub struct ComparedAudit {
     pub matrix: Option<[String; 2]>,
     /// The name and the SHA-256 of the inventory.
     pub inventory: Option<[String; 2]>,
-    /// The number of findings.
+    /// The number of findings, of any severity.
     pub findings: u64,
 }
 
@@ -79,7 +79,7 @@ impl ComparedAudit {
     }
 }
 
-/// Two audits compared, as reports show them.
+/// A comparison of two audits, as the reports show it.
 #[derive(Serialize, Debug)]
 pub struct ComparisonReport<'a> {
     /// The name of the JSON layout, [`SCHEMA`].
@@ -99,7 +99,7 @@ impl<'a> ComparisonReport<'a> {
         Self { schema: SCHEMA, old, new, comparison }
     }
 
-    /// Returns the counts in a sentence.
+    /// Returns the number of findings with each change, on one line.
     fn headline(&self) -> String {
         let count = |change: Change| self.comparison.count(change);
         format!(

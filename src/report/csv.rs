@@ -54,7 +54,7 @@ table!(
     hosts, hosts, HostRow
 );
 
-/// Writes `exceptions.csv`: the site's exceptions, each with what it let through.
+/// Writes `exceptions.csv`: the site's exceptions, each with the traffic that it allowed.
 pub(super) fn exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
     writer.write_record(ExceptionUse::COLUMNS).map_err(as_io)?;

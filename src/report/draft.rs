@@ -19,7 +19,7 @@ const NAMED_ROLES: usize = 5;
 /// The maximum number of external servers that are listed.
 const OUTSIDE: usize = 30;
 
-/// Writes a draft. `about` describes the captures that it is drafted from.
+/// Writes a draft. `about` describes the captures from which it was drafted.
 pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# A draft inventory, made from {}.", escape_control(about))?;
     writeln!(out, "#")?;
@@ -252,7 +252,7 @@ fn write_host(
     } else {
         writeln!(out, "# Serves (clients): {}", serves.join(", "))?;
     }
-    // A virtual address gets no roles of its own, because those of its holders apply.
+    // A virtual address gets no roles of its own, because the roles of its holders apply.
     let held = !host.held_by.is_empty();
     let roles = if held { &[][..] } else { host.roles.as_slice() };
     for guess in roles {

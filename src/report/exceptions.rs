@@ -30,7 +30,7 @@ pub enum NotFindings {
 pub struct ExceptedTraffic {
     /// The client: a listed host by name, any other by address.
     pub from: String,
-    /// The server.
+    /// The server, identified in the same way.
     pub to: String,
     /// The protocol above IP, or `*`.
     pub transport: String,

@@ -65,7 +65,7 @@ pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
     findings.collect()
 }
 
-/// What could not be assessed for one reason.
+/// The matrix rows and findings that could not be assessed for one reason.
 #[derive(Default)]
 pub(super) struct NotAssessed {
     /// A description of the reason.

@@ -41,10 +41,10 @@ pub(super) const STAGING: &str = ".rasaudit-";
 /// It is moved into place last, so a folder that does not match it is incomplete or was changed.
 const MANIFEST: &str = "manifest.sha256";
 
-/// The report file that may have the name of a file of the user.
+/// The report of the exceptions. A file of the user may have the same name.
 const EXCEPTIONS: &str = "exceptions.csv";
 
-/// The number of columns that `exceptions.csv` has in every version.
+/// The number of leading columns that `exceptions.csv` has in every version.
 const OLD_COLUMNS: usize = 7;
 
 /// The content of the manifest until all files are in place.
@@ -161,7 +161,7 @@ impl Folder {
     }
 
     /// Checks that the report does not replace the user's list of exceptions, which may have the
-    /// name of the report file. The header tells them apart.
+    /// same file name. The two are distinguished by their headers.
     fn spares_list(&self) -> Result<(), FolderError> {
         let path = self.place(EXCEPTIONS);
         let own = ExceptionUse::COLUMNS[..OLD_COLUMNS].join(",");
@@ -270,8 +270,8 @@ impl Folder {
         exchanged.is_ok()
     }
 
-    /// Moves files that other programs added to the old folder just before the exchange into the
-    /// new folder.
+    /// Moves to the new folder the files that other programs added to the old one just before the
+    /// exchange.
     #[cfg(target_os = "linux")]
     fn move_late_files(&self) {
         let old = self.old_names();

@@ -15,7 +15,7 @@ use crate::result::{AuditResult, FindingRow, MatrixRow, Time, plural};
 /// The outcome of a test.
 enum Outcome {
     Passed,
-    /// The test did not pass: the name of the element, the type, the message and more lines.
+    /// Any other outcome: the name of the XML element, the type, the message and more lines.
     Other(&'static str, String, String, Vec<String>),
 }
 
@@ -29,14 +29,14 @@ const FAILURE: &str = "failure";
 const ERROR: &str = "error";
 const SKIPPED: &str = "skipped";
 
-/// A test.
+/// A test, in the sense of JUnit.
 struct Case {
     class: String,
     name: String,
     outcome: Outcome,
 }
 
-/// A function that passes the tests of a suite to another function, in order.
+/// A function that calls another function with each test of a suite, in order.
 type Suite = fn(&Tests<'_>, &mut dyn FnMut(Case) -> io::Result<()>) -> io::Result<()>;
 
 /// The suites, in order.
@@ -72,7 +72,8 @@ impl TestCounts {
 /// Writes the report of `--format junit`.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let tests = Tests::of(result);
-    // The counts precede the tests, so the tests are made twice rather than kept.
+    // The counts precede the tests, so the tests are generated twice instead of being kept in
+    // memory.
     let mut counts = [TestCounts::default(); SUITES.len()];
     for ((_, cases), counts) in SUITES.iter().zip(&mut counts) {
         cases(&tests, &mut |case| {
@@ -203,7 +204,7 @@ struct Group {
     findings: Vec<GroupFinding>,
 }
 
-/// What the tests are made of.
+/// The data from which the tests are generated.
 struct Tests<'r> {
     result: &'r AuditResult<'r>,
     threshold: Threshold,
@@ -211,7 +212,7 @@ struct Tests<'r> {
     /// The names of the groups, in the order of the matrix.
     order: Vec<String>,
     groups: HashMap<String, Group>,
-    /// The findings that the tests of groups show.
+    /// The indexes of the findings that the tests of groups show.
     shown: HashSet<usize>,
 }
 
@@ -257,8 +258,8 @@ impl<'r> Tests<'r> {
         Self { result, threshold, rows, order, groups, shown }
     }
 
-    /// Returns the source hosts of a group by their position: those of the inventory, then others
-    /// that were seen.
+    /// Returns the source hosts of a group, each with its index in the inventory: first the hosts
+    /// of the inventory, in order, then other hosts that were seen.
     fn sources(&self, group: &Group) -> BTreeMap<(usize, String), Option<usize>> {
         let hosts = self.result.site().map_or(&[][..], |site| &site.hosts);
         let places: HashMap<&str, usize> =
@@ -276,7 +277,8 @@ impl<'r> Tests<'r> {
         required.chain(seen).collect()
     }
 
-    /// Returns whether a host with these roles is a source of a row that not every host is.
+    /// Returns whether a host with these roles is a source of a row. A row whose source is any host
+    /// does not count.
     fn is_source(&self, row: usize, roles: crate::classify::RoleSet) -> bool {
         self.result.site().is_some_and(|site| {
             site.rows
@@ -342,8 +344,8 @@ impl<'r> Tests<'r> {
         }
     }
 
-    /// Returns why there is neither traffic nor a finding of a host. The row that comes closest to
-    /// a result says why.
+    /// Returns the outcome for a host that has neither traffic nor a finding. The reason comes from
+    /// the row whose status is closest to a result.
     fn skip_reason(&self, group: &Group, place: Option<usize>) -> Outcome {
         const ORDER: [Status; 6] = [
             Status::NotAssessable,
@@ -386,7 +388,8 @@ fn severity_of(row: &FindingRow<'_>) -> Severity {
     Severity::parse(&row.severity).unwrap_or(Severity::Info)
 }
 
-/// Passes the tests of the audit itself: whether everything was read, and something was checked.
+/// Calls `each` with the tests of the audit itself: whether every input was read completely, and
+/// whether something was checked.
 fn audit_cases(tests: &Tests<'_>, each: &mut dyn FnMut(Case) -> io::Result<()>) -> io::Result<()> {
     let head = &tests.result.head;
     let case = |name: &str, outcome| Case { class: "audit".to_owned(), name: name.into(), outcome };
@@ -413,7 +416,7 @@ fn audit_cases(tests: &Tests<'_>, each: &mut dyn FnMut(Case) -> io::Result<()>) 
     each(case("something was checked", outcome))
 }
 
-/// Passes a test for each group of matrix rows and source host.
+/// Calls `each` with a test for each group of matrix rows and source host.
 fn matrix_cases(tests: &Tests<'_>, each: &mut dyn FnMut(Case) -> io::Result<()>) -> io::Result<()> {
     for (name, group) in tests.order.iter().filter_map(|name| tests.groups.get_key_value(name)) {
         for ((_, host), place) in tests.sources(group) {
@@ -424,7 +427,7 @@ fn matrix_cases(tests: &Tests<'_>, each: &mut dyn FnMut(Case) -> io::Result<()>)
     Ok(())
 }
 
-/// Passes a test for each finding that no test of a group shows.
+/// Calls `each` with a test for each finding that no test of a group shows.
 fn finding_cases(
     tests: &Tests<'_>,
     each: &mut dyn FnMut(Case) -> io::Result<()>,
@@ -454,7 +457,7 @@ fn finding_cases(
     Ok(())
 }
 
-/// Passes a skipped test for each exception that allowed traffic.
+/// Calls `each` with a skipped test for each exception that allowed traffic.
 fn exception_cases(
     tests: &Tests<'_>,
     each: &mut dyn FnMut(Case) -> io::Result<()>,

@@ -35,7 +35,7 @@ pub struct Message {
     pub time: String,
     /// The names and values of the structured data. The values are those of `findings.csv`.
     pub fields: Vec<(&'static str, String)>,
-    /// The text of the message.
+    /// The finding as text on one line.
     pub text: String,
 }
 

@@ -10,7 +10,7 @@ use pcap_file::pcapng::blocks::interface_description::{
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::{DataLink, Endianness, PcapError};
 
-/// Begins a file. The comment is about the file as a whole.
+/// Starts a pcapng file with a Section Header Block. The comment is about the file as a whole.
 pub(crate) fn begin<W: Write>(out: W, comment: Option<&str>) -> io::Result<PcapNgWriter<W>> {
     let program = concat!("rasaudit ", env!("CARGO_PKG_VERSION"));
     let mut options: Vec<_> = comment

@@ -4,7 +4,7 @@ use crate::classify::Code;
 
 /// The description of a code.
 pub(super) struct RuleText {
-    /// What the code says, as a sentence.
+    /// The meaning of the code, as a sentence.
     pub short: &'static str,
     /// What to do about such a finding.
     pub help: &'static str,
@@ -69,8 +69,8 @@ fn permission_text(code: Code) -> Option<RuleText> {
     })
 }
 
-/// Describes the codes of required traffic that failed, and of contradictions between the inventory
-/// and the capture.
+/// Describes the codes of expected traffic that failed or is missing, of contradictions between the
+/// inventory and the capture, and of problems with features and exceptions.
 fn failure_text(code: Code) -> Option<RuleText> {
     Some(match code {
         Code::Refused => text(

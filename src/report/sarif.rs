@@ -19,7 +19,7 @@ use crate::result::{AuditResult, Change, FindingRow, Gone, Head, Site, plural};
 /// The maximum number of results in a file. GitHub refuses files with more.
 const RESULTS: usize = 25_000;
 
-/// The name under which a result states the id of its finding.
+/// The key of the finding's ID in the partial fingerprints of a result.
 const FINGERPRINT: &str = "rasauditFinding/v1";
 
 const SCHEMA: &str =
@@ -92,7 +92,8 @@ fn rules() -> impl Iterator<Item = (Code, RuleText)> {
     Code::ALL.iter().filter_map(|code| Some((*code, rule_text(*code)?)))
 }
 
-/// Returns the level of findings with a verdict, as far as their severity does not determine it.
+/// Returns the default level of the rules with a verdict. The level of a result depends on the
+/// severity of its finding instead.
 fn usual_level(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::UnexpectedPort | Verdict::Undocumented | Verdict::Missing => "error",
@@ -101,7 +102,8 @@ fn usual_level(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Returns how the audit went: what could not be read, and how many results are left out.
+/// Returns the invocation object, with notifications about inputs that could not be read, results
+/// that are left out, and an audit in which nothing was assessed.
 fn invocation(head: &Head, total: usize) -> Value {
     let mut notifications = Vec::new();
     for input in &head.inputs {
@@ -133,7 +135,7 @@ fn notification(id: &str, level: &str, text: &str) -> Value {
     json!({ "descriptor": { "id": id }, "level": level, "message": message(text) })
 }
 
-/// Returns a finding as a result.
+/// Returns the SARIF result for a finding.
 fn finding_result(
     row: &FindingRow<'_>,
     result: &AuditResult<'_>,
@@ -171,7 +173,8 @@ fn finding_result(
         value["properties"]["lastSeen"] = last.to_string().into();
     }
     add_identity(&mut value, row);
-    // Findings of severity info have no state in the columns, only whether they are new.
+    // For findings of severity info, the columns contain no baseline state, only whether the
+    // finding is new.
     let state = match (&*row.baseline_state, &*row.since) {
         ("", "") => None,
         ("", "new") => Some("new"),
@@ -184,7 +187,7 @@ fn finding_result(
     value
 }
 
-/// Returns a finding that no longer appears as a result.
+/// Returns the SARIF result for a finding of the baseline that no longer appears.
 fn gone_result(gone: &Gone) -> Value {
     let text = match gone.baseline_reason.as_str() {
         "" => gone.message.clone(),
@@ -199,7 +202,7 @@ fn gone_result(gone: &Gone) -> Value {
     value
 }
 
-/// Adds the rule, the level and the fingerprint of a finding.
+/// Adds the rule, the kind, the level and the fingerprint of a finding.
 fn add_identity(value: &mut Value, row: &FindingRow<'_>) {
     let (kind, level) = kind_and_level(row);
     value["kind"] = kind.into();
@@ -226,7 +229,7 @@ fn kind_and_level(row: &FindingRow<'_>) -> (&'static str, &'static str) {
     }
 }
 
-/// Returns the state that SARIF has for a state relative to the baseline.
+/// Returns the SARIF baseline state that corresponds to a change.
 fn baseline_state(state: &str) -> &'static str {
     match Change::parse(state) {
         Some(Change::New) | None => "new",

@@ -217,7 +217,8 @@ impl Baseline {
         let mut known = Self { file: file.to_owned(), ..Self::default() };
         for record in reader.records() {
             let record = record.map_err(broken)?;
-            // The audit only reports that these findings of its own baseline no longer appear.
+            // Findings that were gone or excepted in the earlier audit are listed only because its
+            // own baseline contained them.
             let is_gone = |place: usize| {
                 matches!(Change::parse(&record[place]), Some(Change::Gone | Change::Excepted))
             };

@@ -116,7 +116,7 @@ impl EndIdentity {
         Self { address, count, ..self }
     }
 
-    /// Describes the end.
+    /// Describes the end by its name or address, or by the number or the roles of its hosts.
     pub fn words(&self) -> String {
         match (self.name.as_str(), self.address.as_str()) {
             _ if self.count > 0 => {
@@ -136,7 +136,7 @@ impl EndIdentity {
         }
     }
 
-    /// Describes the end with its roles.
+    /// Describes the end like [`Self::words`], and adds its roles if they are not yet mentioned.
     pub fn words_with_roles(&self) -> String {
         let has_them = self.titles.is_empty() || self.count > 0;
         if has_them || (self.name.is_empty() && self.address.is_empty()) {

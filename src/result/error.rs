@@ -21,7 +21,7 @@ pub enum StoredProblem {
     Read(io::Error),
     /// The file is not JSON, or not the JSON of a result.
     Json(serde_json::Error),
-    /// The file has a layout that this version does not read.
+    /// The file has a layout that this version cannot read.
     Layout(String),
     /// Parts of the file contradict each other.
     Unsound(&'static str),

@@ -1,14 +1,15 @@
-//! What each of the site's exceptions let through.
+//! The traffic that each of the site's exceptions covered.
 
 use super::head::ExceptionList;
 use super::{AuditRun, ExceptionUse, Members, Time, plural};
 use crate::classify::{Code, Policy};
 use crate::model::{Max, Merge as _, Min, Nanos, SECOND};
 
-/// The time before the end of an exception in which reports call it expiring.
+/// The remaining validity below which reports show an exception as `expiring`, in nanoseconds.
 const SOON: Nanos = 30 * 24 * 3600 * SECOND;
 
-/// Returns the exceptions, each with the conversations that it covers. `None` without a list.
+/// Returns the exceptions, each with the conversations that it covers. Returns `None` if the audit
+/// had no list of exceptions.
 pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<ExceptionList> {
     let exceptions = &policy.exceptions;
     if exceptions.file.is_empty() {
@@ -74,7 +75,8 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
 }
 
 impl ExceptionUse<'_> {
-    /// Returns what the exception let through: conversations, members and the last packet.
+    /// Describes the traffic that the exception covered: conversations, members and the last
+    /// packet.
     pub fn use_words(&self) -> String {
         if self.conversations == 0 {
             return "no conversation needed it".to_owned();
@@ -93,7 +95,7 @@ impl ExceptionUse<'_> {
     }
 }
 
-/// Returns the first members of a list, and how many more there are.
+/// Joins the first members of a list, and adds how many more there are.
 fn shown(members: &[String]) -> String {
     const SHOWN: usize = 5;
     if members.len() <= SHOWN {

@@ -79,7 +79,8 @@ impl Members {
         sides.map(|side| Self::listed(policy, &side))
     }
 
-    /// Returns the members as text, listed hosts first. The last item says how many are left out.
+    /// Returns the members as text, listed hosts first. If members are left out, the last item is
+    /// their number, such as `+5 more`.
     pub fn words(&self) -> Vec<String> {
         let addresses = self.addresses.iter().map(ToString::to_string);
         let more = (self.more > 0).then(|| format!("+{} more", self.more));

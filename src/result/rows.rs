@@ -429,7 +429,7 @@ pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = Conv
     })
 }
 
-/// Returns the conversation with this index, without its names.
+/// Returns the conversation with this index. Its `names` are left empty.
 pub(super) fn conversation_at<'a>(
     run: &AuditRun<'a>,
     number: usize,

@@ -30,7 +30,7 @@ pub struct AuditRun<'a> {
     pub comparison: Option<&'a Comparison>,
     /// Link types that are not decoded, by name, each with its number of frames.
     pub unknown_links: Vec<(String, u64)>,
-    /// Descriptions of data that exceeded the memory limit.
+    /// Descriptions of data that was dropped at the memory limit.
     pub trimmed: Vec<&'static str>,
     /// Descriptions of frames that became observations but whose content is unknown, each with the
     /// number of frames. The most frequent kind comes first.

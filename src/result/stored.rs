@@ -147,7 +147,7 @@ impl Stored {
         }
     }
 
-    /// Fills the short forms of findings and conversations that counts and diagrams need.
+    /// Builds the short forms of findings and conversations that counts and diagrams need.
     fn index(&mut self, head: &Head) {
         let places: HashMap<&str, usize> = self
             .findings

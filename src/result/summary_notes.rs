@@ -295,7 +295,8 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about frames that are not decoded and may contain packets of hosts, by kind.
+/// Adds a note for each kind of frame that may contain packets of hosts, but whose content is
+/// unknown.
 fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (what, frames) in run.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
@@ -542,8 +543,8 @@ fn count_frames(account: &FrameCounters) -> String {
     text
 }
 
-/// Returns the number of hosts with each kind of coverage, and whether the coverage is declared in
-/// the inventory or inferred.
+/// Describes how many hosts have each kind of coverage, and whether the coverage is declared in the
+/// inventory or inferred.
 pub(super) fn coverage(run: &AuditRun<'_>, policy: &Policy) -> String {
     let mut seen: BTreeMap<_, u64> = BTreeMap::new();
     for host in &run.outcome.hosts {

@@ -115,8 +115,8 @@ fn hostile() -> Site {
     site
 }
 
-/// Returns a site whose findings do not fit on one page of the list: fifty session hosts, each in
-/// its own network, connect to a wrong port of as many brokers.
+/// Returns a site whose findings do not fit on one page of the list: each of fifty session hosts,
+/// all in different networks, connects to a wrong port of each of fifty brokers.
 fn large() -> Site {
     let named = |name: &str, second: u8| -> Vec<(String, String)> {
         (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()

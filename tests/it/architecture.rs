@@ -130,6 +130,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "supports_hyperlinks",
             "tempfile",
             "terminal_size",
+            "serde_json",
+            "toml",
         ],
     ),
 ];
@@ -171,7 +173,8 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "DnsExchange",
         ],
     ),
-    // Arguments are checked against the names of the formats, and the summary needs no audit.
+    // The command line checks arguments against the names of the report formats, and prints
+    // summaries, tables, exceptions and comparisons.
     (
         "cli",
         "report",
@@ -232,7 +235,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        // A crate may be used only in a `derive` attribute.
+        // Some crates are used only in `derive` attributes.
         if let syn::Meta::List(list) = &attribute.meta
             && list.path.is_ident("derive")
         {
@@ -320,8 +323,8 @@ fn paths(file: &Path) -> Paths {
     paths
 }
 
-/// Returns the path from the crate root if it starts with `super` or `self`, otherwise an equal
-/// path.
+/// Resolves `super` and `self` at the start of a path to the path from the crate root. Returns any
+/// other path unchanged.
 fn resolve(path: &[String], module: &[String]) -> Vec<String> {
     let climbs = path.iter().take_while(|word| *word == "super").count();
     let stays = path.first().is_some_and(|word| word == "self") && path.len() > 1;
@@ -378,7 +381,7 @@ fn rooms_import_only_what_the_table_lets_them() {
         }
     }
     assert!(wrong.is_empty(), "imports against the table:\n{}", wrong.join("\n"));
-    // The check itself must detect known dependencies.
+    // Makes sure that the test detects imports at all.
     for arrow in
         [("capture", "model"), ("flow", "decode"), ("pipeline", "flow"), ("cli", "pipeline")]
     {
@@ -391,7 +394,7 @@ fn rooms_use_only_the_crates_of_their_row() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .expect("Cargo.toml");
     let manifest: toml::Table = manifest.parse().expect("TOML");
-    // Crates for one kind of system are in a table of that system.
+    // Dependencies of a single platform are in a `[target.….dependencies]` table.
     let of_systems = manifest["target"].as_table().expect("a table").values();
     let crates: BTreeSet<String> = std::iter::once(&manifest["dependencies"])
         .chain(of_systems.map(|system| &system["dependencies"]))
@@ -425,8 +428,9 @@ fn rooms_use_only_the_crates_of_their_row() {
     );
 }
 
-/// The library alone needs neither libpcap nor what serves, confines or parses arguments
-/// (docs/install.md, "Features").
+/// Tests which crates each feature adds (docs/install.md, "Features"). Without features, the
+/// library depends neither on libpcap nor on the crates for the HTTP server, the sandbox and the
+/// command line.
 #[test]
 fn each_feature_brings_its_own_crates() {
     let crates = |features: &str| -> BTreeSet<String> {
@@ -531,8 +535,8 @@ fn no_port_of_the_product_stands_in_the_sources() {
     }
     let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/ras-19/matrix.csv");
     let mut reader = csv::Reader::from_path(matrix).expect("the matrix");
-    // Only ports between 1024 and 49152 are checked, because other numbers also occur for other
-    // reasons.
+    // Only ports between 1024 and 49152 are checked, because other numbers may be in the sources
+    // for unrelated reasons.
     let ports: BTreeSet<String> = reader
         .records()
         .flat_map(|row| {

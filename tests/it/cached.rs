@@ -180,8 +180,8 @@ proptest! {
     }
 }
 
-/// Returns the inventory of a farm with this many brokers and this many gateways, which the
-/// captures do not contain.
+/// Returns the inventory of a farm with the given numbers of brokers and gateways. The captures
+/// contain none of these hosts.
 fn large(brokers: usize, gateways: usize) -> String {
     let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
     let mut add = |name: &str, net: u8, count: usize, role: &str| {
@@ -285,8 +285,8 @@ fn more_pairs_are_news_and_fewer_are_none() {
     let few = since(&few);
     assert_eq!(few.len(), 1, "{few:?}");
     assert_eq!(few[0][1..3], ["*", "60"]);
-    // If the connections of most pairs fail, this is news compared with the known failures of a
-    // third of the pairs.
+    // The baseline contains failures of a third of the pairs. If most pairs fail, the finding is
+    // new.
     let before = known("few");
     let more = ["--known", before.as_str(), "--fail-on", "new"];
     let (code, all) = refused(&site, 20, 150, "all", &more);

@@ -57,7 +57,7 @@ fn each_compression_gives_what_the_plain_file_gives() {
         let path = scratch.path().join(format!("farm.pcap.{ending}"));
         fs::write(&path, pack(&bytes)).expect("writable");
         assert_eq!(conversations(&path), expected, "{name}");
-        // Concatenated streams decompress to one file, as with the tools of these formats.
+        // The standard tools also decompress concatenated streams to one file.
         fs::write(&path, [pack(front), pack(back)].concat()).expect("writable");
         assert_eq!(conversations(&path), expected, "two streams of {name}");
         let output =
@@ -96,7 +96,7 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
                     "{name}: {told}"
                 ),
                 2 => assert!(told.contains("in it"), "{name}: {told}"),
-                // Damaged bytes may not be covered by a checksum. A truncated file is always
+                // Not every damaged byte is covered by a checksum. A truncated file is always
                 // detected, except for lz4 at the end of a block.
                 0 => assert!(number % 2 == 1 || *name == "lz4", "{name}"),
                 other => panic!("{name}: {other}"),

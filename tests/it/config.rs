@@ -202,7 +202,8 @@ fn every_command_with_a_configuration_reads_it() {
         let more = ["--config", "farm/rasaudit.toml"];
         let (code, out, err) = run_in(folder.path(), &[command, &more].concat());
         assert_eq!(code, 0, "{command:?}: {err}");
-        let words: Vec<&str> = command.iter().copied().take_while(|w| !w.starts_with('-')).collect();
+        let words: Vec<&str> =
+            command.iter().copied().take_while(|w| !w.starts_with('-')).collect();
         assert!(out.contains(&format!("[{}]", words.join("-"))), "{out}");
     }
 }

@@ -54,8 +54,8 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     assert_eq!(contradictions(&moved, &wire), [] as [[String; 4]; 0]);
 }
 
-/// Returns eleven minutes in which every host is seen sending, but the domain controller has no
-/// traffic of its role.
+/// Returns an eleven-minute capture in which every host sends packets, but the domain controller
+/// has no traffic of its role.
 fn eleven_minutes() -> Wire {
     let mut wire = Wire::default();
     for second in (0..670).step_by(10) {
@@ -90,15 +90,18 @@ fn a_role_of_which_nothing_shows_is_told_where_the_capture_could_show_it() {
 fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
-    // A conflict: both claims in the same ten seconds, and again in another interval.
+    // A conflict: in each of two intervals, two MAC addresses claim the broker's address within ten
+    // seconds.
     for (ms, mac) in [(100, 7), (200, 8), (20_300, 7), (20_400, 8)] {
         wire.claim(ms, BROKER, mac);
     }
-    // Both claims in the same ten seconds only once: the second card replaced the first.
+    // No conflict: two MAC addresses claim the address within ten seconds only once, so a second
+    // network card replaced the first.
     for (ms, mac) in [(100, 7), (200, 8), (20_300, 8), (40_400, 8)] {
         wire.claim(ms, RDSH, mac);
     }
-    // First one card, then the other: a card was replaced, or a standby took over.
+    // No conflict: the second MAC address claims the address only after the first has stopped, so a
+    // card was replaced or a standby took over.
     for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {
         wire.claim(ms, DC, mac);
     }

@@ -30,8 +30,8 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     let inventory = fixture("farm-codes/inventory.toml");
     let told = findings(&whole, &inventory, &[]);
     assert_eq!(above_info(&told), truth("finding"));
-    // With declared coverage, absence claims are certain. Three findings over UDP are guesses,
-    // because UDP does not show which side is the client.
+    // With declared coverage, absence claims are certain. Three findings about UDP traffic are
+    // guesses, because UDP does not show which side is the client.
     let unsure: Vec<&str> = told
         .iter()
         .filter(|t| t.severity != "info" && !t.certain)
@@ -79,8 +79,8 @@ fn every_code_is_shown_by_real_traffic() {
     show(&view("span-gw1-sent"), &whole, &[]);
     let bare = inventory(scratch.path(), None);
     show(&view("span-broker1"), &bare, &[]);
-    // No system of the lab produces these by itself. tests/it/threat.rs builds them packet by
-    // packet.
+    // No system in the lab triggers these codes by itself. tests/it/threat.rs builds the packets
+    // one by one.
     let made = ["challenged", "loopback-on-wire"];
     let unseen: Vec<&str> = Code::NAMES
         .iter()
@@ -119,7 +119,8 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
                 let silence = told.keys[1] == "never-attempted";
                 assert!(!silence || told.certain == certain, "{name}: {told:?}");
             }
-            // Traffic that the port shows is reported in the same way.
+            // Every finding about hosts at the mirrored ports is reported, as in the capture of the
+            // whole switch.
             let lost: Vec<_> = truth
                 .iter()
                 .filter(|line| line[0] != "inventory")

@@ -15,8 +15,9 @@ lab_tests! {
     every_prefix_is_read_to_its_last_whole_record: [],
 }
 
-/// Audits in this process, so that a panic fails the test. Returns the number of frames and whether
-/// the input was damaged, or `None` if it is not a capture. Asserts that the frame counters add up.
+/// Audits a capture within the test process, so that a panic fails the test. Returns the number of
+/// frames and whether the input was damaged, or `None` if it is not a capture. Asserts that the
+/// frame counters add up.
 fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
     let request = Request {
         captures: vec![capture.to_owned()],
@@ -120,7 +121,7 @@ fn random_corruption_is_survived() {
             }
             fs::write(&path, &bytes).expect("the scratch folder is writable");
             let result = read(&path, 2, true);
-            // The exit code of the program must match.
+            // The exit code of the program must match the library's result.
             if round % 20 == 0 {
                 let arguments =
                     ["audit".as_ref(), path.as_os_str(), "-i".as_ref(), inventory.as_os_str()];

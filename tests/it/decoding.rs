@@ -142,8 +142,8 @@ fn the_document_says_what_the_code_decodes() {
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
 }
 
-/// The policy module must not import the decoder, so it has a list of its own with the same tunnel
-/// names.
+/// The policy module must not import the decoder, so it has its own list of tunnel names. Both
+/// lists must be equal.
 #[test]
 fn the_inventory_knows_every_kind_of_tunnel() {
     let decoded: Vec<&str> = TUNNELS.iter().map(|line| line.1).collect();

@@ -246,7 +246,7 @@ fn a_severity_is_the_cause() {
 fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
     let stopped = "stopped: the new capture watched";
     assert_one(&monitored(), &Audited::healthy(600), "gone", "stopped", stopped);
-    // A new capture that is shorter than the old one, filtered, or covers less does not show that
+    // A new capture that is shorter than the old one, is filtered or covers less does not show that
     // traffic has stopped.
     let short = Audited::healthy(300);
     assert_one(

@@ -72,7 +72,8 @@ fn most_hosts_of_the_lab_farm_get_their_roles() {
     let truth = read(&fixture("farm-healthy/inventory.toml"));
     for (capture, expected) in [("farm-healthy/span.pcap", 18), ("farm-faults/span.pcap", 17)] {
         let drafted = draft(&[fixture(capture)], &[]);
-        // The shared address belongs to its holders.
+        // The draft assigns the role to the holders of the shared address, not to the address
+        // itself.
         let held = truth.replace("roles = [\"halb\"]\nheld-by", "roles = []\nheld-by");
         let (right, seen, wrong) = right(&held, &drafted);
         assert!(seen >= 21 && right >= expected, "{capture}: {right} of {seen}: {wrong:#?}");

@@ -276,8 +276,8 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     assert!(checked > 15, "{checked}");
 }
 
-/// Checks with tshark the filters for traffic where a simple filter would select too many or too
-/// few frames.
+/// Uses tshark to check display filters for traffic of which a simple filter would select too many
+/// or too few frames.
 #[test]
 fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
     if Command::new("tshark").arg("--version").output().is_err() {
@@ -401,8 +401,8 @@ fn an_answer_is_shown_with_the_broadcast_that_it_answers() {
     assert_eq!(answered.frames.len(), 2, "{answered:?}");
 }
 
-/// If there are more findings than the limit, the most severe ones have frames, and the others
-/// report that their frames were left out.
+/// If there are more findings than the limit, the most severe ones have frames. A note to each of
+/// the others states that its frames were omitted.
 #[test]
 fn a_flood_of_findings_leaves_the_evidence_bounded() {
     let mut wire = Wire::default();
@@ -424,8 +424,8 @@ fn a_flood_of_findings_leaves_the_evidence_bounded() {
     );
 }
 
-/// A user's session triggers further connections. A missing one is a finding whose evidence is that
-/// session.
+/// A user's session triggers further connections. If one is missing, the evidence for the finding
+/// is that session.
 #[test]
 fn what_made_a_flow_due_is_its_evidence() {
     let mut wire = Wire::default();

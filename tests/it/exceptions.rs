@@ -315,17 +315,17 @@ fn reports_say_what_each_exception_let_through() {
     ] {
         assert!(section.contains(part), "{part}\n{section}");
     }
-    // The stored result gives the same file.
+    // A report from the stored result is identical.
     let again = rasaudit(["report", &out, "--format", "exceptions"]);
     assert_eq!(stdout(&again), csv);
-    // An exception covers what came after its end, but no longer allows it.
+    // An expired exception still matches traffic after its last day, but no longer allows it.
     let expired = site.list(&[&MONITOR.replace("2026-12-31", "2026-05-27")]);
     let (_, csv, _) = site.audit("exceptions", &["--exceptions", &expired]);
     let counts = columns(&csv, &["status", "conversations", "conversations_expired"]);
     assert_eq!(counts, [["used;expired", "2", "2"]]);
 }
 
-/// The report has a file with a name that users also give to their list.
+/// A report contains a file `exceptions.csv`, and users often give their own list the same name.
 #[test]
 fn a_report_does_not_replace_the_list_of_exceptions() {
     let site = Listed::new();
@@ -371,7 +371,7 @@ fn files_of_a_spreadsheet_are_read() {
         (";", &[["01.02.2026", "31.12.2026"]][..], &["2026-02-01", "2026-12-31"][..]),
         ("\t", &[["2026-02-01", "2026-12-31"]], &["2026-02-01", "2026-12-31"]),
         (",", &[["1/2/2026", "12/31/2026"]], &["2026-01-02", "2026-12-31"]),
-        // A later line settles an earlier one.
+        // The second line shows that the day comes first, which makes the first line unambiguous.
         (
             ";",
             &[["01/02/2026", "2026-12-31"], ["03/03/2026", "31/12/2026"]],
@@ -409,7 +409,7 @@ fn an_exception_is_added_for_a_finding() {
     let list = site.path("list.csv");
     let path = list.display().to_string();
     let until = ["--expires", "2026-12-31", "--ticket", "CHG-1"];
-    // A new list gets its header. A finding of several clients gets a line for each.
+    // A new list gets a header. A finding about several clients gets one line for each client.
     let (code, said, err) = add(&site, id("9100"), &path, &until);
     assert_eq!((code, err.as_str()), (Some(0), ""));
     assert!(said.ends_with(&format!(": added {0}, {0}-2\n", id("9100"))), "{said}");
@@ -437,7 +437,7 @@ fn an_exception_is_added_for_a_finding() {
         assert!(code == Some(2) && err.contains(message), "{message}\n{err}");
         is_whole(&before);
     }
-    // The list of a spreadsheet keeps its separator, its columns and its line endings.
+    // A list that was saved by a spreadsheet keeps its separator, columns and line endings.
     let excel = HEADER.replace(',', ";").replace("id;", "note;id;");
     fs::write(&list, format!("\u{feff}{excel}")).expect("writable");
     let (code, _, err) = add(&site, id("445"), &path, &until);
@@ -486,7 +486,8 @@ fn no_exception_is_added_for_what_is_missing() {
     let (code, err) = add("f-4c9d16300279", &["--exceptions", &path]);
     assert!(code == Some(2) && err.contains("cannot cover missing/refused"), "{err}");
     assert!(!list.exists());
-    // The audit had no list, so one has to be named. The inventory is that of the audit.
+    // The audit had no list of exceptions, so `--exceptions` is required. The inventory is the one
+    // that the audit used.
     let (code, err) = add("f-98457e43204a", &[]);
     assert!(code == Some(2) && err.contains("name one with --exceptions"), "{err}");
     let (code, err) = add("98457e43204a", &["--exceptions", &path]);

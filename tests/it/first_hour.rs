@@ -392,7 +392,7 @@ fn a_listed_client_from_outside_is_a_warning() {
     assert!(text.contains("outside all internal prefixes: home (203.0.113.5)"), "{text}");
     let check = rasaudit(["inventory", "check", &site.inventory.display().to_string()]);
     assert!(check.status.success() && stderr(&check).contains("203.0.113.5 of home is outside"));
-    // An unlisted client still has the code exposed-internal.
+    // The finding about an unlisted client still has the code `exposed-internal`.
     let codes: Vec<String> =
         findings(&Site::new(FARM, &wire), &[]).into_iter().map(|r| r[1].clone()).collect();
     assert_eq!(codes, ["exposed-internal"]);
@@ -809,7 +809,7 @@ fn an_explanation_needs_no_key() {
     assert!(!completed.contains("completed-from-public-page"), "{completed}");
 }
 
-// Memory.
+// Memory limits.
 
 /// Side evidence stays within its memory limit, and a reached limit is reported. The result does
 /// not depend on the number of workers or on how the capture is split.

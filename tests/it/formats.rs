@@ -1,5 +1,5 @@
-//! Tests the formats for CI systems: JUnit, SARIF and JSON lines. Other programs read them, so the
-//! tests check them against the public schemas and with readers of others.
+//! Tests the formats for CI systems: JUnit, SARIF and JSON lines. Other programs read these files,
+//! so the tests validate them against the public schemas and read them with independent parsers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,21 +15,21 @@ use serde_json::{Value, json};
 
 const FORMATS: [&str; 3] = ["junit", "sarif", "jsonl"];
 
-/// A test of a JUnit report.
+/// A test case in a JUnit report.
 #[derive(Debug)]
 struct Test {
     suite: String,
     class: String,
     name: String,
-    /// `passed`, or the element that the test contains.
+    /// `passed`, or the name of the element in the test case, for example `failure`.
     outcome: String,
     kind: String,
     message: String,
     text: String,
 }
 
-/// The attributes that each element must have, and those that it may have, after the schema of the
-/// Jenkins plugin xUnit (`junit-10.xsd`) and that of Ant.
+/// The required and the optional attributes of each element, according to the schemas of the
+/// Jenkins xUnit plugin (`junit-10.xsd`) and of Ant.
 const ELEMENTS: [(&str, &[&str], &[&str]); 6] = [
     ("testsuites", &["name", "tests", "failures", "errors"], &["time"]),
     ("testsuite", &["name", "tests", "failures", "errors", "skipped", "time"], &["timestamp"]),
@@ -139,7 +139,8 @@ fn junit(xml: &str) -> Vec<Test> {
 
 /// Returns the run of a SARIF file, after validating it against the public schema.
 fn sarif(text: &str) -> Value {
-    // One pattern of the published schema has a bracket too many, which not every validator accepts.
+    // One pattern of the published schema has a superfluous bracket, which not every validator
+    // accepts.
     let schema =
         include_str!("../schemas/sarif-2.1.0.json").replace("[a-zA-Z]{2}]?$", "[a-zA-Z]{2}?$");
     let schema: Value = serde_json::from_str(&schema).expect("a schema");
@@ -152,7 +153,8 @@ fn sarif(text: &str) -> Value {
     let run = &log["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().expect("rules");
     for result in run["results"].as_array().expect("results") {
-        // What the schema does not say: sections 3.27.5, 3.27.6 and 3.27.10 of the standard.
+        // Rules of the standard that the schema does not express: sections 3.27.5, 3.27.6 and
+        // 3.27.10.
         if let Some(index) = result["ruleIndex"].as_u64() {
             assert_eq!(rules[index as usize]["id"], result["ruleId"]);
         }
@@ -221,7 +223,7 @@ fn a_group_and_a_source_host_are_a_test() {
     let off = of("ras19.halb.gateway-normal.20009", "halb1");
     assert_eq!((&*off.outcome, &*off.kind), ("skipped", "feature-off"));
     assert!(off.message.contains("device-manager"), "{off:?}");
-    // A finding about permission is a test of its own.
+    // A finding about traffic that is not permitted is a separate test.
     let own = of("findings.wrong-source", "f-98457e43204a 10.20.9.102 to broker1 tcp 20002");
     assert_eq!((&*own.suite, &*own.outcome), ("findings", "failure"));
     // Two groups document the traffic that is refused.
@@ -250,7 +252,7 @@ fn fail_on_decides_which_tests_fail() {
         let told = tests.iter().filter(|t| t.outcome == "skipped" && t.message.starts_with(reason));
         assert!(reason.is_empty() || told.count() == 4, "{more:?}");
     }
-    // A result of an earlier version does not state the threshold: the usual one applies.
+    // Results of earlier versions do not contain the threshold, so the default applies.
     let stored = scratch.path().join("audit.json");
     let mut json: Value =
         serde_json::from_str(&faults(&["--format", "json", "--fail-on", "never"])).expect("JSON");
@@ -355,7 +357,8 @@ fn results_beyond_the_limit_are_counted() {
         finding
     });
     json["findings"] = many.collect();
-    // A result whose summary does not fit its tables is refused.
+    // The summary is changed as well, because a result whose summary contradicts its tables is
+    // rejected.
     json["summary"]["findings"] = json!({
         "total": 25_003,
         "by_verdict": { "undocumented": 25_003 },
@@ -369,7 +372,7 @@ fn results_beyond_the_limit_are_counted() {
     let notes = run["invocations"][0]["toolExecutionNotifications"].as_array().expect("a list");
     let text = notes[0]["message"]["text"].as_str().expect("a text");
     assert!(text.contains("3 findings left out") && text.contains("25003"), "{text}");
-    // The other formats have all of them.
+    // The other formats contain all findings.
     assert_eq!(
         junit(&report(&stored, "junit")).iter().filter(|t| t.outcome == "failure").count(),
         25_003
@@ -461,7 +464,8 @@ fn hostile_strings_stay_text() {
     }
 }
 
-/// Passes a text to a script, as a reader that shares no code with the program.
+/// Runs a Python script with a text on its standard input. The script is a reader that shares no
+/// code with the program.
 fn python(script: &str, text: &str) {
     let mut command = Command::new("python3");
     let child = command.args(["-c", script]).stdin(Stdio::piped()).spawn();
@@ -472,7 +476,8 @@ fn python(script: &str, text: &str) {
     assert!(child.wait().expect("python3 ends").success(), "{script}");
 }
 
-/// Exceptions that allow traffic are skipped tests, and their findings lead to the line of the list.
+/// Exceptions that allow traffic are skipped tests. The location of a finding about an unused
+/// exception is its line in the list.
 #[test]
 fn exceptions_are_skipped_tests() {
     let case = FIXTURES.iter().find(|case| case.name == "farm-codes").expect("the fixture");
@@ -500,7 +505,8 @@ fn exceptions_are_skipped_tests() {
     assert!(list.lines().nth(line - 1).is_some_and(|line| line.starts_with(&name)), "{line}");
 }
 
-/// What `matrix.csv` calls missing fails, even if one finding stands for several groups.
+/// Each group that is missing in `matrix.csv` is a failed test, even if one finding represents
+/// several groups.
 #[test]
 fn missing_rows_are_failed_tests() {
     let case = FIXTURES.iter().find(|case| case.name == "farm-codes").expect("the fixture");

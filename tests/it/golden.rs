@@ -110,7 +110,7 @@ fn every_capture_is_audited_and_described() {
         let folder = path.parent().and_then(|p| p.file_name()).expect("a folder").to_string_lossy();
         let name = path.file_name().expect("a name").to_string_lossy();
         let audited = FIXTURES.iter().any(|f| f.capture() == path) || folder == "formats"
-            // tests/it/coverage.rs, tests/it/links.rs and tests/lab/tshark.rs use these.
+            // tests/it/coverage.rs, tests/it/links.rs and tests/lab/tshark.rs use these folders.
             || folder == "farm-codes"
             || folder == "wrapped"
             || folder == "overlay";

@@ -287,8 +287,8 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
         wire.connect(0, (client, 50_000), (RDSH, 30_004));
         before(&mut wire);
         let rows = judged(&wire, RDSH);
-        // The packets may be interpreted as documented use of the served port, but then in a
-        // conversation of their own that is not certain.
+        // The packets may be interpreted as documented use of the served port, but only in a
+        // separate conversation that is not certain.
         let of_broker = |row: &[String; 5]| row[0] == BROKER && row[1] == RDSH && row[4] == "no";
         let abuse = |row: &[String; 5]| row[0] == RDSH && row[1] == BROKER && row[2] == "445";
         let told = rows.iter().any(|row| abuse(row) || of_broker(row));

@@ -148,14 +148,14 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_two_more() {
         ("console", 11),
         ("guest-agent", 5),
         ("halb", 7),
-        // The document has two. Performance counters are also accepted over TCP, for the reasons in
-        // sources.md.
+        // The document has two rows. Performance counters are also accepted over TCP, for the
+        // reasons in sources.md.
         ("performance-monitor", 3),
         ("publishing-agent", 16),
         ("rdsh-agent", 6),
         ("remote-pc-agent", 5),
         ("reporting", 1),
-        // The document has ten. The additional row allows clients to look up gateways.
+        // The document has ten rows. The additional row allows clients to look up gateways.
         ("secure-client-gateway", 11),
         ("vdi-agent", 4),
     ];
@@ -634,8 +634,8 @@ fn a_matrix_is_shown_in_every_form() {
     assert!(stdout(&overlay).contains("Tickets"), "{}", stdout(&overlay));
 }
 
-/// Every code has a severity of its own or that of its verdict. An established connection is at
-/// least as severe as an attempt.
+/// Every code has either its own severity or the severity of its verdict. An established connection
+/// is at least as severe as an attempt.
 #[test]
 fn every_code_has_a_severity() {
     let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("valid");

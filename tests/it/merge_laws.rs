@@ -228,7 +228,7 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
 }
 
 /// Returns the merged flows and side evidence of several workers, each of which observed one part.
-/// With `spill`, their tables are written to disk first.
+/// If `spill` is set, their tables are written to disk first.
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, std::env::temp_dir());

@@ -1,5 +1,5 @@
-//! Tests individual changes of the healthy farm: an added forbidden flow yields exactly its
-//! finding, and a removed required service is exactly what is reported as missing.
+//! Tests individual changes to the healthy farm: an added forbidden flow causes exactly one
+//! finding, about that flow, and exactly the removed required services are reported as missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Tests destinations known by name: the weight of each kind of evidence, and that names are read
-//! regardless of how the capture is split and which worker holds the parts.
+//! Tests destinations that are known by name: how much each kind of evidence counts, and that names
+//! are found regardless of how the capture is split and which workers read the parts.
 
 use std::fs;
 use std::path::PathBuf;

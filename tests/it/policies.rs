@@ -179,7 +179,7 @@ fn a_dynamic_port_is_certain_where_it_was_announced() {
     assert_eq!(opened(None), words("no", "row"));
     assert_eq!(opened(Some((PA, HV, 49_701))), words("no", "row"));
     assert_eq!(opened(Some((BROKER, HV, 49_700))), words("no", "row"));
-    // An endpoint mapper does not document anything without a row.
+    // Without a row, an announcement by an endpoint mapper does not document the traffic.
     let mut wire = Wire::default();
     announce(&mut wire, RDSH, HV, 49_700);
     wire.connect(1000, (RDSH, 50_000), (HV, 49_700));

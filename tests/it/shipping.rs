@@ -1,4 +1,4 @@
-//! Tests what is published beside the program: its version, the manual pages, and the source
+//! Tests what is published along with the program: its version, the manual pages, and the source
 //! package. `make dist` checks the packages themselves.
 
 use crate::support;
@@ -13,7 +13,7 @@ use std::process::Command;
 use clap::CommandFactory;
 use rasaudit::cli::CommandLine;
 
-/// Returns whether text is the hash of a commit, shortened, and a date.
+/// Returns whether a text is an abbreviated commit hash, followed by a date.
 fn is_commit(text: &str) -> bool {
     let (hash, date) = text.split_once(", ").unwrap_or((text, "2026-01-01"));
     let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
@@ -56,7 +56,7 @@ fn reports_do_not_change_with_the_commit() {
     }
 }
 
-/// Returns the names of the pages of a command and of those below it.
+/// Collects the names of the manual pages of a command and its subcommands.
 fn pages(command: &clap::Command, name: &str, into: &mut BTreeSet<String>) {
     into.insert(format!("{name}.1"));
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
@@ -91,7 +91,7 @@ fn the_source_package_is_small_and_has_what_it_needs() {
     let list = String::from_utf8(output.stdout).expect("names");
     let files: BTreeSet<&str> = list.lines().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Before compression. The limit of the registry, 10 MB, is for the compressed package.
+    // The uncompressed size. The registry limits the compressed package to 10 MB.
     let size: u64 = files
         .iter()
         .filter_map(|file| fs::metadata(root.join(file)).ok())

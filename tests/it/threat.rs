@@ -502,8 +502,8 @@ fn an_icmp_error_counts_only_about_a_packet_that_was_seen() {
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
     error(&mut wire, "10.1.0.254", BROKER, 13, false);
     assert_eq!(audit(&wire).found("rejected", BROKER, RDSH), ["yes medium"]);
-    // With another sequence number in the quoted SYN, the sender of the error did not see the
-    // packet.
+    // If the quoted SYN has another sequence number, the sender of the error did not see the
+    // attempt.
     let mut wire = steady();
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
     let frame = wire.0.last().expect("a frame").clone();

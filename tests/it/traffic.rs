@@ -71,7 +71,7 @@ fn told(audit: &Audit) -> Vec<String> {
 #[track_caller]
 fn expect(wire: &Wire, expected: &str) {
     assert_eq!(conversations(std::slice::from_ref(wire)), [expected]);
-    // The result is the same for packets out of order, split into two files.
+    // The result is the same if the packets are out of order and split into two files.
     let mut turned = wire.clone();
     turned.0.reverse();
     let (front, back) = turned.0.split_at(turned.0.len() / 2);
@@ -507,7 +507,8 @@ fn a_generic_vxlan_is_known_at_any_port_of_the_users() {
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
     let (_, inner) = wire.0.pop().expect("a frame");
-    // The flags announce a network identifier and a next protocol, which is IPv4.
+    // VXLAN-GPE: the flags I and P are set, so the header contains a network identifier (VNI) and a
+    // next protocol, here IPv4.
     let tunnel = [&[0x0c, 0, 0, 1, 0, 0, 100, 0][..], &inner[14..]].concat();
     let length = (8 + tunnel.len() as u16).to_be_bytes();
     let body = [&[0xc0, 0, 0x17, 0xc1, length[0], length[1], 0, 0][..], &tunnel].concat();

@@ -120,7 +120,8 @@ fn the_tutorial_shows_what_its_commands_print() {
     follow("docs/tutorial.md", &steps);
 }
 
-/// Runs the commands of each page in a folder of its own, after the preparations of the first page.
+/// Runs the commands of each guide in a separate folder, after the commands of the overview page
+/// (`index.md`).
 #[test]
 fn the_guides_show_what_their_commands_print() {
     let folder = root().join("docs/how-to");

@@ -1,6 +1,6 @@
-//! Tests that flows are values: the evidence of a capture can be passed on in parts of any size and
-//! judged elsewhere, with the same reports. A judgement does not depend on which part of the flows
-//! is read first.
+//! Tests that flows are values: the evidence from a capture can be handed over in parts of any size
+//! and judged elsewhere, and yields the same reports. A judgement does not depend on which part of
+//! the flows is read first.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -83,7 +83,8 @@ const SOME: usize = 7;
 impl Source for Giving {
     fn next(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError> {
         let Evidence { flows, side } = &self.of.evidence;
-        // The last flows come first. The side evidence comes with the first chunk.
+        // The chunks start at the end of the list of flows. The side evidence comes with the first
+        // chunk.
         let side = if self.given == 0 { side.clone() } else { SideEvidence::default() };
         let from = flows.len().saturating_sub(self.given + SOME);
         let to = flows.len() - self.given;

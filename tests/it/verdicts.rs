@@ -326,7 +326,8 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     // The capture was too short.
     let found = findings(&audit_with(&farm("", ALL), &silent(), None));
     assert!(found.contains(&line("window-too-short")), "{found:?}");
-    // With 20 of 1,000 frames lost, the absence cannot be assessed. With nine, it is reported.
+    // If 20 of 1,000 frames are lost, the absence cannot be assessed. If nine are lost, it is
+    // reported.
     let of_file =
         |file: Vec<u8>, filter| findings(&audit_file(&farm("", ALL), &file, Some(60), filter));
     let found = of_file(pcapng(&silent(), 20, ""), None);

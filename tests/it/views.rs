@@ -70,8 +70,8 @@ fn write_two_interfaces(path: &Path, frames: &[Frame]) {
     fs::write(path, bytes).expect("the scratch folder is writable");
 }
 
-/// A snaplen shows in the share of truncated packets of each host and direction, whichever worker
-/// counted them.
+/// The share of truncated packets of each host and direction reveals a snaplen, regardless of which
+/// workers counted the packets.
 #[test]
 fn a_snaplen_is_told_by_host_and_direction() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -86,7 +86,7 @@ fn a_snaplen_is_told_by_host_and_direction() {
     };
     let frames: Vec<Frame> = frames().iter().map(cut).collect();
     let is_cut = |frame: &&Frame| frame.wire as usize > frame.bytes.len();
-    // The lab captures with a snaplen of its own, so some of the other frames are truncated, too.
+    // The lab itself captured with a snaplen, so some of the other frames are truncated, too.
     let files = [0, 1].map(|half: usize| {
         let path = scratch.path().join(format!("{half}.pcap"));
         let middle = frames.len() / 2;
@@ -395,8 +395,8 @@ fn lost_frames_are_estimated_from_what_was_acknowledged() {
     assert!((0.02..0.1).contains(&(unseen / acked)), "{unseen} of {acked}");
     let text = audit(&lossy, &[], "text");
     assert!(text.contains("% of acknowledged TCP bytes were not captured"), "{text}");
-    // With all frames, the missing connections are reported. With a tenth of the frames lost, they
-    // are not.
+    // If no frames are lost, the missing connections are reported. If a tenth of the frames is
+    // lost, they are not.
     let silent = |frames: &[Frame]| -> Vec<Frame> {
         let port = 20_003u16.to_be_bytes();
         let ports = |f: &Frame| match f.bytes[12..14] {

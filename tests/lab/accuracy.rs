@@ -52,8 +52,8 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
     said
 }
 
-/// The numbers of certain, false and doubted claims in several captures, compared with the
-/// unchanged captures. `wrong` lists the false claims.
+/// The numbers of certain, false and uncertain claims about changed captures, compared with the
+/// claims about the unchanged captures. `wrong` lists the false claims.
 #[derive(Default)]
 struct Count {
     certain: u32,

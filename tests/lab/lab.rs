@@ -16,7 +16,7 @@ lab_tests! {
 }
 
 /// The duration of a scenario in seconds. Every kind of conversation occurs at least once, and
-/// sessions are long enough to be triggers.
+/// sessions are long enough to trigger the connections that they require.
 const SECONDS: &str = "90";
 
 fn missing() -> Option<String> {

@@ -265,7 +265,7 @@ fn an_interface_may_go_and_come_back() {
     sleep(Duration::from_millis(1500));
     assert!(wire.cable());
     sleep(Duration::from_millis(2500));
-    // For libpcap, an interface that is down only looks idle.
+    // libpcap does not distinguish an interface that is down from an idle one.
     wire.ip("link set span down");
     sleep(Duration::from_millis(2500));
     wire.ip("link set span up");
@@ -308,7 +308,8 @@ fn an_interface_may_appear_after_the_start() {
     assert_eq!(ended.status.code(), Some(3), "{told}");
     let report = scratch.path().join("out/latest/findings.csv");
     assert!(columns(&report, ["code"]).contains(&["refused".to_owned()]));
-    // An audit that gives up the privilege to open interfaces does not start without them.
+    // With `--sandbox strict`, the audit gives up the privilege to open interfaces, so it does not
+    // start if an interface is missing.
     wire.ip("link del span");
     let ended = wire.live(scratch.path(), &["--every", "1h", "--sandbox", "strict"]).end();
     assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stderr));

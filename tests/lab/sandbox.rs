@@ -1,5 +1,4 @@
-//! Tests what a confined process can open, in a process of its own, from threads that start after
-//! the confinement.
+//! Tests, in a separate process, which files threads can open if they start after the confinement.
 
 use crate::support;
 use std::fs::{File, OpenOptions};
@@ -16,7 +15,8 @@ lab_tests! {
 
 const FOLDER: &str = "RASAUDIT_TEST_CONFINED";
 
-/// Run by the other test in a process of its own. It does nothing when run directly.
+/// Runs the confined part of the test below, which starts it in a separate process. Does nothing
+/// when run directly.
 fn inside() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     // The harness runs this in a thread. The confinement applies to this thread and to those that

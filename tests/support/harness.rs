@@ -9,7 +9,7 @@ use libtest_mimic::{Arguments, Trial};
 /// A test, and what it needs.
 #[derive(Clone, Copy)]
 pub struct LabTest {
-    /// The module of the test, with the name of the crate.
+    /// The full path of the module that contains the test, beginning with the crate name.
     pub module: &'static str,
     /// The name of the test function.
     pub name: &'static str,
@@ -29,13 +29,13 @@ pub enum Need {
     Farm,
     /// Namespaces and real services.
     Services,
-    /// tshark.
+    /// tshark, which dissects frames for comparison.
     Tshark,
-    /// valgrind.
+    /// valgrind, which counts instructions.
     Valgrind,
-    /// strace.
+    /// strace, which delays system calls.
     Strace,
-    /// faketime.
+    /// faketime, which changes the clock that the program sees.
     Faketime,
     /// node, Chromium and the node modules of `tests/browser`.
     Browser,

@@ -10,14 +10,14 @@ pub enum Sees {
     Flow(String, String, u8),
     /// A fragment other than the first.
     Fragment,
-    /// Anything else.
+    /// A frame without an IP packet, or one whose innermost tunnel carries something else.
     Other,
 }
 
 /// A frame as tshark dissects it.
 #[derive(Debug)]
 pub struct Packet {
-    /// The innermost packet, tunnels removed.
+    /// The innermost packet, inside all tunnels.
     pub sees: Sees,
     /// The value of `frame.protocols`: tshark's protocol names, separated by colons.
     pub protocols: String,

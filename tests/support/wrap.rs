@@ -123,7 +123,7 @@ fn packet_type(destination: &[u8]) -> u8 {
     }
 }
 
-/// Returns an IEEE 802.11 data frame from an access point, a QoS data frame if `quality` is set.
+/// Returns an IEEE 802.11 data frame from an access point, or a QoS data frame if `quality` is set.
 fn wlan(frame: FrameParts<'_>, quality: bool) -> Vec<u8> {
     let mut bytes = vec![if quality { 0x88 } else { 0x08 }, 0x02, 0, 0];
     bytes.extend([frame.to, &[2, 0, 0, 0, 0, 9], frame.from, &[0x10, 0]].concat());
@@ -182,14 +182,14 @@ wrappers! {
     "wlan", 105, NOTHING, |f| Some(wlan(f, false));
     "wlan-quality", 105, NOTHING, |f| Some(wlan(f, true));
     "radiotap", 127, NOTHING, |f| {
-        // The header contains a timestamp, and flags that announce a frame check sequence. The
-        // sequence follows if the whole frame was captured.
+        // The header contains a timestamp and flags. One flag indicates a frame check sequence,
+        // which follows if the whole frame was captured.
         let header = [0, 0, 17, 0, 3, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10];
         let fcs: &[u8] = if f.whole.len() == f.wire { &[1, 2, 3, 4] } else { &[] };
         Some([&header[..], &wlan(f, true), fcs].concat())
     };
     "radiotap-padded", 127, NOTHING, |f| {
-        // The flags announce that the 26-byte 802.11 header is padded to a multiple of four bytes.
+        // The flags indicate that the 26-byte 802.11 header is padded to a multiple of four bytes.
         let frame = wlan(f, true);
         Some([&[0, 0, 9, 0, 2, 0, 0, 0, 0x20][..], &frame[..26], &[0, 0], &frame[26..]].concat())
     };

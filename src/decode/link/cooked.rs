@@ -41,7 +41,7 @@ fn source(layers: &mut DecodeState<'_>, length: u16, address: &[u8]) {
     }
 }
 
-/// Returns the content that the protocol field announces, depending on the device type (ARPHRD).
+/// Returns the content that the protocol field identifies, depending on the device type (ARPHRD).
 fn carried<'p>(
     device: u16,
     protocol: u16,
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(next(version_1, &plain), Ok(Next::Wlan(packet(&[7, 7]), WlanForm::Plain)));
         let plain = second(0, 801, 6, 0x0800);
         assert_eq!(next(version_2, &plain), Ok(Next::Wlan(packet(&[7, 7]), WlanForm::Plain)));
-        // With a Prism or a radiotap header, these two bytes are not enough.
+        // The two bytes of content are too short for a Prism or radiotap header.
         for device in [802, 803] {
             assert_eq!(next(version_1, &first(0, device, 6, 4)), Err(CUT), "{device}");
         }

@@ -4,7 +4,8 @@ use crate::decode::ether::{WLAN_AS_ETHERNET, is_known, is_length};
 use crate::decode::{CUT, DecodeState, Next, Packet, wlan};
 use crate::model::{Mac, SkipReason};
 
-/// Reads the two hardware addresses at the start of a frame.
+/// Records the source address and whether the frame is a broadcast, from the two hardware addresses
+/// at its start.
 pub(super) fn addresses(
     packet: Packet<'_>,
     layers: &mut DecodeState<'_>,
@@ -18,7 +19,7 @@ pub(super) fn addresses(
     Ok(())
 }
 
-/// Returns the content that the EtherType at offset `at` announces.
+/// Returns the content that the EtherType at offset `at` identifies.
 pub(super) fn announced(packet: Packet<'_>, at: usize) -> Result<Next<'_>, SkipReason> {
     Ok(Next::Ether(packet.u16(at).ok_or(CUT)?, packet.after(at + 2).ok_or(CUT)?))
 }
@@ -40,8 +41,8 @@ pub(in crate::decode) fn decode<'p>(
     Ok(Next::Ether(ethertype, inner))
 }
 
-/// Returns whether a frame that the capture declares as Ethernet is an IEEE 802.11 frame. Its
-/// EtherType would be unknown, and all fields are where a data frame has them.
+/// Returns whether a frame that the capture declares as Ethernet is an IEEE 802.11 frame: its
+/// EtherType is unknown, and its bytes match the layout of a data frame.
 fn is_wlan(ethertype: u16, packet: Packet<'_>, inner: Packet<'_>) -> bool {
     let is_snap = inner.bytes.starts_with(&[0xaa, 0xaa]);
     let is_unknown = !is_known(ethertype) || (is_length(ethertype) && !is_snap);
@@ -94,13 +95,13 @@ mod tests {
             let claim = None;
             assert_eq!(seen.body, Body::NonIp { ethertype: WLAN_AS_ETHERNET, claim });
         }
-        // An EtherType that is known is believed.
+        // If the EtherType is known, the frame counts as Ethernet.
         for known in [[0x08, 0x00], [0x86, 0xdd], [0x81, 0x00], [0x08, 0x06]] {
             let bytes = wlan_with(known);
             let expected = Ok(Next::Ether(u16::from_be_bytes(known), packet(&bytes[14..])));
             assert_eq!(layer(decode, packet(&bytes)).0, expected);
         }
-        // A length with SNAP after it is that of IEEE 802.3.
+        // A length followed by a SNAP header means IEEE 802.3.
         let mut snap = wlan_with([0x00, 0x10]);
         snap[14..16].copy_from_slice(&[0xaa, 0xaa]);
         let expected = Ok(Next::Ether(0x0010, packet(&snap[14..])));

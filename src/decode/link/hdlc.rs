@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(next(ppp, &bytes), Ok(Next::Ppp(packet(&bytes[2..]))));
         // RFC 1661, 6.6: both bytes may be left out.
         assert_eq!(next(ppp, &bytes[2..]), Ok(Next::Ppp(packet(&bytes[2..]))));
-        // Another control byte is not framing, and neither is a single byte.
+        // Bytes with another control byte are not framing, and neither is a single byte.
         let other = [0xff, 0x13, 0x00, 0x21];
         assert_eq!(next(ppp, &other), Ok(Next::Ppp(packet(&other))));
         assert_eq!(next(ppp, &[0xff]), Ok(Next::Ppp(packet(&[0xff]))));
@@ -75,7 +75,7 @@ mod tests {
         }
         let other = [0x0f, 0x01, 0x08, 0x00, 0x45];
         assert_eq!(next(ppp, &other), Ok(Next::Ppp(packet(&other))));
-        // The link type of Cisco HDLC promises the framing.
+        // In Cisco HDLC, the framing is mandatory.
         assert_truncation(cisco, &[0x55, 0x55, 0x86, 0xdd, 0x60, 0], 4, CUT);
     }
 

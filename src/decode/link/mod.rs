@@ -15,13 +15,13 @@ type LinkDecoder = for<'p> fn(Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'
 
 /// A link type that rasaudit decodes.
 pub struct LinkType {
-    /// The registry number (LINKTYPE).
+    /// The number of the link type in the registry of LINKTYPE values.
     pub number: u16,
     /// The name of the link type, for example `Ethernet`.
     pub name: &'static str,
-    /// The document that specifies it, for example `IEEE 802.3`.
+    /// The document that specifies the link type, for example `IEEE 802.3`.
     pub document: &'static str,
-    /// The version of rasaudit that first decoded it.
+    /// The version of rasaudit that first decoded the link type.
     pub since: &'static str,
     pub(super) decode: LinkDecoder,
 }

@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(read(&tap(&[2], &[0x10])), Some((4, WlanForm::Plain)));
         assert_eq!(read(&tap(&[2], &[0x20])), Some((8, WlanForm::Padded)));
         assert_eq!(read(&tap(&[2], &[0x30])), Some((4, WlanForm::Padded)));
-        // The same byte belongs to another field if the bitmap does not name the flags.
+        // If the bitmap does not contain the flags, the same byte belongs to another field.
         assert_eq!(read(&tap(&[4], &[0x30])), Some((8, WlanForm::Plain)));
     }
 
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn bitmaps_end_with_the_header() {
-        // Every bitmap announces another one, but the header ends after the second.
+        // The top bit of each bitmap announces another one, but the header ends after the second.
         let bytes = tap(&[1 << 31, 1 << 31], &[]);
         assert_eq!(read(&bytes), Some((8, WlanForm::Plain)));
     }
@@ -145,7 +145,7 @@ mod tests {
         long[2] = 17;
         assert_eq!(next(radiotap, &long), Err(CUT));
         assert_eq!(next(radiotap, &tap(&[2], &[])[..8]), Err(CUT));
-        // More check sequence than frame.
+        // The frame is shorter than the frame check sequence that the flags declare.
         let short = &tap(&[2], &[0x10])[..11];
         assert_eq!(next(radiotap, short), Ok(Next::Wlan(packet(&[]), WlanForm::Plain)));
     }
@@ -170,7 +170,8 @@ mod tests {
             assert_eq!(next(prism, &bytes), Ok(Next::Wlan(packet(&FRAME), WlanForm::Plain)));
             assert_truncation(avs, &bytes, 12, CUT);
         }
-        // With another magic number, the length would be in the order of the machine.
+        // A header with any other magic number is a Prism header, whose length is in the byte order
+        // of the capturing machine.
         let bytes = [&[0x80, 0x21, 0x20, 0, 0, 0, 1, 0][..], &[0; 400]].concat();
         let expected = Ok(Next::Wlan(packet(&bytes[256..]), WlanForm::Plain));
         assert_eq!(next(prism, &bytes), expected);

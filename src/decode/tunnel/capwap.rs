@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(read(&header(2, 1, 0, 0, &frame)), Some(Next::Ethernet(packet(&frame))));
         let wlan = Next::Wlan(packet(&frame), WlanForm::Plain);
         assert_eq!(read(&header(2, 1, NATIVE, 0, &frame)), Some(wlan));
-        // EPCGlobal is another binding.
+        // Binding 3 (EPCglobal) is not IEEE 802.11.
         assert_eq!(read(&header(2, 3, NATIVE, 0, &frame)), None);
         let bytes = header(4, 1, 0, 0, &frame);
         assert_eq!(read(&bytes), Some(Next::Ethernet(packet(&frame))));
@@ -119,7 +119,8 @@ mod tests {
         assert_eq!(form_of(0x08, 0x01), Some(WlanForm::Plain));
         assert_eq!(form_of(0x01, 0x08), Some(WlanForm::Swapped));
         assert_eq!(form_of(0x02, 0x88), Some(WlanForm::Swapped));
-        // Neither order is data, both are, or there is no direction.
+        // The order is kept if neither order is a data frame, if both are, or if the swapped frame
+        // has no direction.
         assert_eq!(form_of(0x80, 0x00), Some(WlanForm::Plain));
         assert_eq!(form_of(0x08, 0x08), Some(WlanForm::Plain));
         assert_eq!(form_of(0x40, 0x08), Some(WlanForm::Plain));

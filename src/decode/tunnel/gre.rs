@@ -140,7 +140,7 @@ mod tests {
             (SEQUENCE, 4, None),
             (KEY, 4, Some(9)),
             (CHECKSUM | KEY | SEQUENCE, 12, Some(9)),
-            // In version 0, the flag of version 1 has no field.
+            // In version 0, no field belongs to this flag of version 1.
             (ACKNOWLEDGES, 0, None),
         ];
         for (flags, fields, id) in cases {
@@ -166,13 +166,13 @@ mod tests {
 
     #[test]
     fn version_one_carries_only_ppp_and_has_the_call_in_its_key() {
-        // RFC 2637, 4.1: the key is the payload length and the call.
+        // RFC 2637, 4.1: the key consists of the payload length and the call ID.
         let rest = [0, 5, 0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0x03, 0x00, 0x21, 0x45];
         let bytes = gre(KEY | SEQUENCE | ACKNOWLEDGES | 1, 0x880b, &rest);
         let next = Next::Ppp(packet(&rest[14..]));
         assert_eq!(read(&bytes), header(Tunnel::Gre, Some(0x1234), next));
         assert_eq!(read(&gre(KEY | 1, 0x0800, &rest)), None);
-        // The framing may be absent.
+        // The address and control bytes of PPP may be absent.
         let bytes = gre(0, 0x880b, &[0x00, 0x21]);
         let next = Next::Ppp(packet(&[0x00, 0x21]));
         assert_eq!(read(&bytes), header(Tunnel::Gre, None, next));
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn redirected_web_traffic_may_have_a_header_of_its_own() {
-        // WCCP: the first version has none, and the second one has four bytes.
+        // WCCP version 1 has no header; version 2 has one of four bytes.
         let ip = [0x45, 0, 0, 20];
         let first = gre(0, 0x883e, &ip);
         let next = || Next::Ip(Some(4), packet(&ip));
@@ -259,7 +259,7 @@ mod tests {
         answer[12..20].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 1]);
         let bytes = gre(0, 0x0800, &answer);
         assert!(is_keepalive(&ip, packet(&bytes)));
-        // It goes to another host, has content, or is no GRE packet.
+        // The inner packet goes to another host, has content, or is not GRE.
         let mut other = bytes.clone();
         other[4 + 19] = 3;
         assert!(!is_keepalive(&ip, packet(&other)));

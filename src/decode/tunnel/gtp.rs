@@ -2,7 +2,7 @@
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// The maximum number of extension headers that are followed.
+/// The maximum number of extension headers. A message with more is not decoded as a tunnel.
 const MAX_EXTENSIONS: usize = 8;
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
@@ -49,12 +49,13 @@ mod tests {
     use super::*;
     use crate::decode::sample::packet;
 
-    /// Returns user data (3GPP TS 29.281, 5.1): flags, type, length, tunnel; then `rest`.
+    /// Returns a message (3GPP TS 29.281, 5.1): flags, type, length, tunnel endpoint identifier;
+    /// then `rest`.
     fn message(flags: u8, kind: u8, rest: &[u8]) -> Vec<u8> {
         [&[flags, kind, 0, 0, 0, 0, 0, 9][..], rest].concat()
     }
 
-    /// Returns the version and the length of the packet in a message.
+    /// Returns the IP version and the length of the packet that a message carries.
     fn carried(bytes: &[u8]) -> Option<(Option<u8>, usize)> {
         let header = decode(packet(bytes))?;
         assert_eq!((header.tunnel, header.id), (Tunnel::Gtp, Some(9)));
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(carried(&chain(MAX_EXTENSIONS + 1)), None);
         let longer = message(0x34, 255, &[0, 1, 0, 0x85, 2, 0, 0, 9, 9, 9, 9, 0, 0x60]);
         assert_eq!(carried(&longer), Some((Some(6), 1)));
-        // A length of zero would never end.
+        // With a length of zero, the chain would never end.
         assert_eq!(carried(&message(0x34, 255, &[0, 1, 0, 0x85, 0, 0, 0, 0, 0x45])), None);
         let bytes = chain(3);
         for kept in 0..bytes.len() {

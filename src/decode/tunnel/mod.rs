@@ -136,7 +136,8 @@ impl Tunnel {
     }
 }
 
-/// A decoded tunnel header: the kind of the tunnel, its key, network or session, and its content.
+/// A decoded tunnel header: the kind of the tunnel, its key, network identifier or session ID, and
+/// its content.
 #[derive(PartialEq, Debug)]
 struct TunnelHeader<'p> {
     tunnel: Tunnel,
@@ -144,8 +145,8 @@ struct TunnelHeader<'p> {
     next: Next<'p>,
 }
 
-/// Enters the tunnel that an IP packet carries, if its header can be read. Otherwise the packet is
-/// part of an ordinary flow.
+/// Enters the tunnel in an IP packet if the tunnel header can be read. Otherwise the packet is part
+/// of an ordinary flow.
 pub(super) fn enter<'p>(
     ip: &IpHeader,
     inner: Packet<'p>,
@@ -235,7 +236,7 @@ mod tests {
     };
     use crate::decode::{Decoder, EncapTagKind, Observation};
 
-    /// Returns the packet in all tunnels of these tests.
+    /// Returns the packet that all tunnels in these tests carry.
     fn inner() -> Vec<u8> {
         let mut bytes = ipv4(17, &udp(1, 2, &[9]));
         bytes[12..20].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
@@ -304,10 +305,10 @@ mod tests {
             assert_eq!(ports(&seen), Some((1, 2)), "{tunnel:?}");
             let kind = seen.link.tags().next().map(|tag| tag.kind);
             assert_eq!(kind, Some(EncapTagKind::Tunnel(tunnel)));
-            // If the header of the tunnel is cut off, the packet is part of the outer flow.
+            // If the header of the tunnel is truncated, the packet is part of the outer flow.
             let seen = read(&ipv4(protocol, &payload[..1]));
             assert_eq!(flow(&seen).map(|(tuple, _)| tuple.src), Some(SRC), "{tunnel:?}");
-            // A PIM message that carries nothing is no tunnel.
+            // A PIM message without a packet is not a tunnel.
             let expected = Some(tunnel).filter(|tunnel| *tunnel != Tunnel::Pim);
             assert_eq!(seen.undecoded_tunnel, expected, "{tunnel:?}");
         }

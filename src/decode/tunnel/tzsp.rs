@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(read(&ethernet), Some(Next::Ethernet(packet(&[7]))));
         let wlan = [1, 1, 0, 18, 1, 7];
         assert_eq!(read(&wlan), Some(Next::Wlan(packet(&[7]), WlanForm::Plain)));
-        // Padding has no length, and the end inside a value does not count.
+        // A padding field has no length byte, and an end tag inside a value does not end the list.
         let fields = [1, 0, 0, 1, 0, 0, 10, 2, 1, 1, 41, 0, 1, 7];
         assert_eq!(read(&fields), Some(Next::Ethernet(packet(&[7]))));
         for kept in 0..fields.len() - 1 {
@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn other_versions_types_and_protocols_are_not_read() {
-        // A keepalive, a null frame, and a later version.
+        // Types other than received and to be transmitted, such as keepalives, and versions other
+        // than 1.
         for head in [[1, 4], [1, 3], [1, 2], [2, 0], [0, 0]] {
             assert_eq!(read(&[&head[..], &[0, 1, 1, 7]].concat()), None, "{head:?}");
         }

@@ -74,7 +74,7 @@ mod tests {
                 assert_eq!(teredo(packet(&bytes[..kept])), None, "{kept} bytes");
             }
         }
-        // The origin comes last.
+        // The origin indication must come last.
         let bytes = [&origin[..], &authentication, &ip].concat();
         assert_eq!(teredo(packet(&bytes)), None);
     }
@@ -84,9 +84,9 @@ mod tests {
         let ip = ipv6(59, &[9, 9]);
         let trailer = [&ip[..], &[1, 4, 0, 0, 0, 0]].concat();
         assert_eq!(inner_of(teredo(packet(&trailer))), Some(packet(&ip)));
-        // Shorter on the wire than its header says.
+        // The packet is shorter on the wire than its header declares.
         assert_eq!(teredo(packet(&ip[..ip.len() - 1])), None);
-        // A capture that truncated it is another matter.
+        // A packet that only the capture truncated is accepted.
         let cut = Packet { bytes: &ip[..41], wire: ip.len() };
         assert_eq!(inner_of(teredo(cut)), Some(cut));
         let mut four = ip;
@@ -118,7 +118,7 @@ mod tests {
         };
         assert!(accepted(0x21, 41, 0x60) && accepted(3, 41, 0x60) && accepted(1, 4, 0x45));
         assert!(!accepted(0, 41, 0x60) && !accepted(2, 41, 0x60) && !accepted(4, 41, 0x60));
-        // A query, and a packet of the other version.
+        // A packet without content, and packets whose IP version is not the declared one.
         assert!(!accepted(1, 59, 0x60) && !accepted(1, 4, 0x60) && !accepted(1, 41, 0x45));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// Returns the network identifier.
+/// Returns the network identifier (VNI, 24 bits); `None` if it is truncated.
 fn network(packet: Packet<'_>) -> Option<u32> {
     packet.u32(4).map(|word| word >> 8)
 }
@@ -97,7 +97,7 @@ mod tests {
         for kept in 0..8 {
             assert_eq!(plain(packet(&bytes[..kept])), None, "{kept} bytes");
         }
-        // The flag is absent, a reserved flag or bit is set.
+        // The VNI flag is missing, or a reserved flag or bit is set.
         let others = [
             header(0x00, [0; 3], 0),
             header(0x18, [0; 3], 0),
@@ -138,13 +138,13 @@ mod tests {
             let bytes = of(protocol);
             let expected = Some((Tunnel::VxlanGpe, next));
             assert_eq!(found(generic(packet(&bytes))), expected);
-            // The flag says so on any port.
+            // The next-protocol flag has the same meaning on the port of VXLAN.
             assert_eq!(found(plain(packet(&bytes))), expected);
         }
         for protocol in [0, 6] {
             assert_eq!(generic(packet(&of(protocol))), None, "{protocol}");
         }
-        // Without the flag, the content is a frame.
+        // Without the next-protocol flag, the content is an Ethernet frame.
         let bytes = header(0x08, [0, 0, 1], 0);
         let frame = Next::Ethernet(packet(&[7]));
         assert_eq!(found(generic(packet(&bytes))), Some((Tunnel::VxlanGpe, frame)));
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn other_versions_and_messages_of_the_generic_form_are_not_read() {
-        // Version 1 and 2, no network, an OAM message, and a reserved byte.
+        // Versions 1 and 2, no valid VNI, an OAM message; below, a reserved byte that is set.
         for flags in [0x1c, 0x2c, 0x04, 0x0d] {
             assert_eq!(generic(packet(&header(flags, [0, 0, 3], 0))), None, "{flags:#04x}");
         }
@@ -184,7 +184,7 @@ mod tests {
             let next = Next::Ether(ethertype, packet(&[7]));
             assert_eq!(found(geneve(packet(&bytes))), Some((Tunnel::Geneve, next)));
         }
-        // A later version, and content of another kind.
+        // Version 1, and a protocol (ARP) that is not decoded.
         assert_eq!(geneve(packet(&of(0x40, 0x6558, 0))), None);
         assert_eq!(geneve(packet(&of(0, 0x0806, 0))), None);
     }

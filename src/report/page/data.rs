@@ -35,7 +35,7 @@ struct Explained<'a> {
     talkers: Vec<Talker>,
 }
 
-/// A conversation of a finding.
+/// A conversation of a finding, as the page shows it.
 #[derive(Serialize)]
 struct Talker {
     client: String,

@@ -55,7 +55,7 @@ impl Standing {
         Self::Silent,
     ];
 
-    /// Returns the CSS class, the symbol and the description. The symbol is there because colour
+    /// Returns the CSS class, the symbol and the description. The symbol is needed because colour
     /// alone must not carry the meaning.
     pub fn shown(self) -> (&'static str, &'static str, &'static str) {
         match self {
@@ -70,8 +70,8 @@ impl Standing {
 }
 
 impl RolePair {
-    /// Returns the most serious result; `None` if no row applies to the pair and no traffic was
-    /// seen.
+    /// Returns the most serious result; `None` if there is no row, no excepted conversation, and no
+    /// finding above severity info about undocumented traffic.
     pub fn standing(&self) -> Option<Standing> {
         let cases = [
             (self.unexpected > 0, Standing::Unexpected),
@@ -84,8 +84,7 @@ impl RolePair {
         cases.into_iter().find(|(holds, _)| *holds).map(|(_, standing)| standing)
     }
 
-    /// Returns the numbers of rows that were seen, that are missing, and that could not be
-    /// assessed.
+    /// Returns how many rows were seen, how many are missing, and how many could not be assessed.
     pub fn counts(&self) -> [u64; 3] {
         [&self.seen, &self.missing, &self.not_assessable].map(|rows| rows.len() as u64)
     }
@@ -120,12 +119,12 @@ impl<'a> Farm<'a> {
         Some(farm)
     }
 
-    /// Returns the name of a role.
+    /// Returns the name of a role, or `no role` for `None`.
     pub fn title(&self, role: RoleNumber) -> &'a str {
         role.map_or("no role", |role| self.site.roles[role].name.as_str())
     }
 
-    /// Returns the slug of a role.
+    /// Returns the slug of a role, or `none` for `None`.
     pub fn slug(&self, role: RoleNumber) -> &'a str {
         role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }
@@ -144,7 +143,8 @@ impl<'a> Farm<'a> {
         self.pairs.entry((from, to)).or_default()
     }
 
-    /// Adds the rows and exceptions that the conversations of each pair show.
+    /// Adds, for each pair of roles, the rows whose traffic its conversations show and the number
+    /// of conversations that an exception permits.
     fn add_conversations(&mut self, result: &AuditResult<'_>, rows: &[MatrixRow<'_>]) {
         type ExceptionKey = (RoleSet, RoleSet, Transport, u16, Option<usize>);
         let mut kinds = BTreeSet::<ExceptionKey>::new();
@@ -173,8 +173,8 @@ impl<'a> Farm<'a> {
                 let covers =
                     named.transport == transport && (row.ports.0..=row.ports.1).contains(&port);
                 let Some([from, to]) = self.sides(number) else { continue };
-                // A broadcast has no server role. Of the roles of a host, only those that the row
-                // names count.
+                // Only the roles that the row names count. A broadcast has no server role, so no
+                // row applies to it here.
                 let from = client.common(from);
                 let to = server.common(to);
                 if (covers || decided == Some(number)) && !from.is_empty() && !to.is_empty() {
@@ -213,8 +213,8 @@ impl<'a> Farm<'a> {
                         self.pairs.get(&pair).is_some_and(|pair| pair.seen.contains(&number))
                     }) =>
                 {
-                    // The row was seen through a server name, a moved port or a broadcast, for
-                    // which the roles of the conversation do not match.
+                    // The row was seen through a server name, a moved port or a broadcast, and the
+                    // roles in such a conversation do not match those of the row.
                     let from = named(&seen.source_hosts_seen);
                     role_pairs(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
                 }

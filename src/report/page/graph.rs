@@ -80,7 +80,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let mut apart: HashMap<(Node, Node), usize> = HashMap::new();
     let mut drawn: Vec<(&FindingRow<'_>, String)> = Vec::new();
     for finding in &shown {
-        // A finding about many pairs of hosts does not name them.
+        // A finding about many pairs of hosts does not name the hosts, so there is no line to draw.
         if finding.client == "*" && finding.server == "*" {
             continue;
         }
@@ -179,7 +179,7 @@ impl GraphLayout {
         Self { groups, places }
     }
 
-    /// Returns the node of a party.
+    /// Returns the node that represents a party. All unlisted parties share one node.
     fn node(who: PartyKind) -> Node {
         match who {
             PartyKind::Host(host) => Node::Host(host),

@@ -16,7 +16,8 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let rows = site.rows.iter().zip(result.matrix_rows()).enumerate();
     let rows: Vec<_> = rows.map(|(number, (row, seen))| (number, row, seen)).collect();
     let version = result.head.matrix.as_ref().map_or("", |matrix| matrix.version.as_str());
-    // The rows are in the order of the document, but those of one table need not be adjacent.
+    // The rows are in the order of the document, in which the rows of one table need not be
+    // adjacent.
     let mut tables: Vec<String> = Vec::new();
     for (_, row, _) in &rows {
         let name = table_name(row);

@@ -166,8 +166,9 @@ impl ChangeCauses<'_, '_> {
         first
     }
 
-    /// Returns why one conversation was judged differently: the first of these causes that applies:
-    /// the deciding row, an exception, a feature, the inventory, the severity, the state.
+    /// Returns why one conversation was judged differently. The first cause that applies is
+    /// returned: the deciding row, an exception, a feature, the inventory, the severity or the
+    /// state.
     fn why(&self, before: &Seen, now: &Seen) -> CauseText {
         self.row(before, now)
             .or_else(|| self.exception(before, now))
@@ -240,7 +241,7 @@ impl ChangeCauses<'_, '_> {
         Some((ChangeCause::Exception, words))
     }
 
-    /// Returns which exception permits traffic, with its owner and expiry date.
+    /// Describes the exception that permits traffic, with its owner and expiry date.
     fn permitted_by(&self, side: &Side<'_>, id: &str) -> String {
         match exception_entry(side, id) {
             Some(entry) => {
@@ -254,7 +255,8 @@ impl ChangeCauses<'_, '_> {
         [&now.rule, &before.rule].into_iter().find_map(|rule| self.feature_of(rule))
     }
 
-    /// Returns a cause if the features that a row needs are off in only one of the inventories.
+    /// Returns a cause if one of the features that a row needs is off in only one of the
+    /// inventories.
     fn feature_of(&self, rule: &str) -> Option<CauseText> {
         let was_off = self.old.rows.get(rule)?.site?.is_off;
         let row = self.new.rows.get(rule)?.site?;
@@ -321,7 +323,8 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Returns why a claim about missing traffic appears in only one of the audits. `has` is the
-    /// audit that makes the claim, and `lacks` is the other one, with its conversations `seen`.
+    /// audit that makes the claim, and `lacks` is the other one. `seen` contains the conversations
+    /// of `lacks` between the same ends.
     fn of_missing(
         &self,
         finding: &FindingRow<'_>,
@@ -454,15 +457,15 @@ impl ChangeCauses<'_, '_> {
         unknown()
     }
 
-    /// Returns whether traffic that the new audit does not show has stopped, or may only have been
-    /// missed.
+    /// Describes whether traffic that the new audit does not show has stopped, or may only have
+    /// been missed.
     fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
         let ends = self.ends(finding);
         let [client, server] = &ends;
         if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
             return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
         }
-        // Traffic that was seen only once may come again at any time.
+        // Traffic that was seen only a few times may recur at any time.
         let flows: u64 = own.iter().map(|seen| seen.flows).sum();
         let span =
             |seen: &&Seen| seen.first.zip(seen.last).map_or(0, |(a, b)| b.0.saturating_sub(a.0));
@@ -494,14 +497,14 @@ impl ChangeCauses<'_, '_> {
         (ChangeCause::Traffic, words)
     }
 
-    /// Returns the names of the first client and the first server in the new audit.
+    /// Returns the names of a finding's first client and first server in the new audit.
     fn ends(&self, finding: &FindingRow<'_>) -> [String; 2] {
         [&finding.clients, &finding.servers]
             .map(|list| list.first().map(|name| self.new_name(name)).unwrap_or_default())
     }
 }
 
-/// The minimum number of connections in the old capture for traffic that is not seen again to count
+/// If the old capture shows at least this many connections, traffic that is not seen again counts
 /// as stopped. Fewer are enough if a conversation lasted half of the old watched time.
 const MIN_RECURRENCES: u64 = 3;
 
@@ -545,7 +548,7 @@ fn exception_of_all(seen: &[Seen]) -> Option<&str> {
     seen.iter().all(|seen| id(seen).is_some()).then_some(first)
 }
 
-/// Returns whether a conversation was judged as a finding says.
+/// Returns whether a conversation has the verdict and the code of a finding.
 fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
     seen.verdict == finding.verdict && seen.code == finding.code
 }
@@ -557,12 +560,12 @@ fn exception_entry<'s>(
     side.result.head.exceptions.as_ref()?.list.iter().find(|entry| entry.id == id)
 }
 
-/// Returns a row with its place in the document.
+/// Formats the name of a row with the document and the line that it comes from.
 fn cited(entry: &MatrixEntry<'_>) -> String {
     format!("{} ({})", entry.row.rule, entry.row.provenance)
 }
 
-/// Returns roles with their noun.
+/// Formats a list of roles as a phrase, such as `the role broker` or `no roles`.
 fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
     let names: Vec<&str> = roles.iter().map(AsRef::as_ref).collect();
     match names[..] {
@@ -572,7 +575,7 @@ fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
     }
 }
 
-/// Returns up to ten names, and how many there are beyond these.
+/// Joins the first ten names, and adds how many more there are.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 10;
     let shown = names[..names.len().min(SHOWN)].join(", ");

@@ -128,7 +128,8 @@ fn compared(
     let new: Vec<&FindingRow<'_>> = causes.new.findings.iter().filter(counts).collect();
     let by_id: HashMap<String, usize> =
         old.iter().enumerate().map(|(number, row)| (id_of(&row.id), number)).collect();
-    // A host that was renamed changes the ids of its findings.
+    // Renaming a host changes the ids of its findings, so findings are also matched by a key that
+    // contains the new names.
     let by_key: HashMap<Key, usize> = old
         .iter()
         .enumerate()
@@ -168,7 +169,7 @@ fn compared(
     }
     let parts: Vec<&FindingRow<'_>> = new.iter().copied().filter(|row| is_of_many(row)).collect();
     for (number, row) in old.iter().enumerate().filter(|(number, _)| !matched.contains(number)) {
-        // The pair may be part of one finding about many pairs now.
+        // The pair may now be part of one finding about many pairs.
         let is_part = |many: &&&FindingRow<'_>| is_part_of((row, renamed), (many, &unnamed));
         if let Some(many) = parts.iter().find(is_part) {
             let reason = format!("now part of {}", many.id);
@@ -220,7 +221,7 @@ fn is_of_many(row: &FindingRow<'_>) -> bool {
     row.client == "*" && row.server == "*" && !row.group.is_empty()
 }
 
-/// A finding, with the new names of the hosts that it may call by their old names.
+/// A finding, and a map that translates its host names to those of the new audit.
 type NamedFinding<'f> = (&'f FindingRow<'f>, &'f BTreeMap<String, String>);
 
 /// Returns whether a finding about one pair is part of a finding about many.

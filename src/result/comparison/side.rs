@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::classify::State;
 use crate::result::{AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow, SiteRow, Time};
 
-/// A conversation that a finding is about: how it was judged, and how often it was seen.
+/// A conversation to be compared: how it was judged, and how often it was seen.
 pub(super) struct Seen {
     pub client: IpAddr,
     pub server: IpAddr,
@@ -67,7 +67,8 @@ impl Seen {
         }
     }
 
-    /// Returns whether the same row or exception decided, with the same code.
+    /// Returns whether both conversations have the same verdict and code, based on the same row or
+    /// exception.
     pub fn is_judged_like(&self, other: &Self) -> bool {
         (&self.verdict, &self.code, &self.rule) == (&other.verdict, &other.code, &other.rule)
     }
@@ -232,9 +233,9 @@ impl<'a> Side<'a> {
         self.result.head.window.watched_seconds
     }
 
-    /// Returns why this audit could not have shown traffic between two parties that the other one
-    /// showed: the first condition that does not hold. Returns `None` if it could have shown the
-    /// traffic.
+    /// Returns why this audit could not have shown traffic that the other one showed between two
+    /// parties: the first condition that does not hold. Returns `None` if this audit could have
+    /// shown the traffic.
     pub fn why_unseen(&self, ends: [&str; 2], needs_s: u64) -> Option<String> {
         let head = &self.result.head;
         for end in ends {

@@ -79,8 +79,8 @@ fn turned(
     ranges(&turned.map(|c| c.subject.port).collect())
 }
 
-/// Returns a filter for packets from some addresses to others that match `what`. An empty list
-/// means any address.
+/// Returns a filter for packets that were sent from one of `from` to one of `to` and that match
+/// `what`. An empty list means any address.
 fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
     let side = |field: &str, addresses: &[IpAddr]| {
         let of_family = |protocol: &str, is_of_family: fn(&IpAddr) -> bool| {
@@ -150,7 +150,8 @@ fn ranges(numbers: &BTreeSet<u16>) -> Vec<String> {
     runs.into_iter().map(text).collect()
 }
 
-/// Returns a filter for a field with any of some values, or `None` if there are no values.
+/// Returns a filter that matches if a field has one of the values, or `None` if there are no
+/// values.
 fn is_one_of(field: &str, values: &[String]) -> Option<String> {
     match values {
         [] => None,

@@ -14,7 +14,8 @@ impl Explainer<'_> {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
         let code = finding.code();
         let transport = c.subject.transport;
-        // If an RST refused the port, an ICMP error about another attempt says nothing about it.
+        // Only conversations whose state is based on an ICMP error count here. If an RST refused a
+        // connection, ICMP errors about its other attempts do not explain the failure.
         let rejected = self.conversations(finding).map(|(c, _)| c);
         let rejected = rejected.filter(|c| {
             matches!(c.basis, StateEvidence::IcmpError | StateEvidence::PortUnreachable)
@@ -42,7 +43,7 @@ impl Explainer<'_> {
         } else {
             by
         };
-        // The service worked before, but has stopped.
+        // These services worked before, but have stopped.
         let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
         let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).max();
         let since = worked_until
@@ -99,7 +100,7 @@ impl Explainer<'_> {
         trace
     }
 
-    /// Describes what the clients of a failure reached instead.
+    /// Describes which other servers and services of the group the clients of a failure reached.
     fn alternative(&self, finding: &Finding) -> String {
         let members = finding.members.len();
         let mut succeeded = 0;

@@ -93,8 +93,8 @@ impl Explainer<'_> {
         Words { message, action, display_filter: String::new() }
     }
 
-    /// Explains a claim about a single pair if the capture has no unicast packets from one host. Returns the
-    /// reason and the recommended action.
+    /// Explains a claim about a single pair if the capture shows no unicast packets from one of its
+    /// hosts. Returns the reason and the recommended action.
     fn host_not_seen(&self, claim: &AbsenceClaim, reported: &ReportedFinding) -> (String, String) {
         let unseen_end = if self.seen.is_sending(Peer::Host(claim.source as usize)) {
             &reported.server

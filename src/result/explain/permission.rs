@@ -1,5 +1,5 @@
-//! Explains traffic that is not permitted, or only by a feature that the inventory does not
-//! mention.
+//! Explains traffic that is not permitted, or that is permitted only by a feature that the
+//! inventory does not mention.
 
 use std::collections::BTreeSet;
 
