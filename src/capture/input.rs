@@ -118,27 +118,26 @@ impl CaptureInput {
 
 /// Marks files whose bytes equal those of an earlier file. Only files of the same size are hashed.
 fn mark_same(sources: &mut [CaptureInput]) {
-    let mut hashes = HashMap::new();
-    let mut same_bytes = |a: &CaptureInput, b: &CaptureInput| {
-        let mut hash = |source: &CaptureInput| {
-            *hashes.entry(source.path.clone()).or_insert_with(|| hash(source))
-        };
-        a.path == b.path || matches!((hash(a), hash(b)), (Some(a), Some(b)) if a == b)
-    };
-    for later in 1..sources.len() {
-        if sources[later].path.is_none() {
-            continue;
-        }
-        let same = (0..later).find(|earlier| {
-            let a = &sources[*earlier];
-            let b = &sources[later];
-            a.same_as.is_none() && a.size == b.size && a.size > 0 && same_bytes(a, b)
-        });
-        if let Some(earlier) = same {
-            sources[later].same_as = Some(sources[earlier].name.clone());
-            // A file that the user named counts as named, even if a copy of it was found in a
-            // directory.
-            sources[earlier].found &= sources[later].found;
+    let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
+    let files = sources.iter().enumerate().filter(|(_, s)| s.path.is_some() && s.size > 0);
+    files.for_each(|(number, source)| by_size.entry(source.size).or_default().push(number));
+    for numbers in by_size.into_values().filter(|numbers| numbers.len() > 1) {
+        // The first file with each content and with each path. A path matters if the file cannot be
+        // read.
+        let mut by_hash = HashMap::new();
+        let mut by_path = HashMap::new();
+        for number in numbers {
+            let source = &sources[number];
+            let first = match hash(source) {
+                Some(hash) => *by_hash.entry(hash).or_insert(number),
+                None => *by_path.entry(source.path.clone()).or_insert(number),
+            };
+            if first != number {
+                sources[number].same_as = Some(sources[first].name.clone());
+                // A file that the user named counts as named, even if a copy of it was found in a
+                // directory.
+                sources[first].found &= sources[number].found;
+            }
         }
     }
 }
@@ -164,5 +163,33 @@ mod tests {
         let mut names = ["farm.pcap10", "farm.pcap9", "b", "a2/x", "a10/x", "farm.pcap009"];
         names.sort_by(|a, b| compare_names(a, b));
         assert_eq!(names, ["a2/x", "a10/x", "b", "farm.pcap009", "farm.pcap9", "farm.pcap10"]);
+    }
+
+    #[test]
+    fn copies_are_marked_with_the_first_of_their_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in [("a", "one"), ("b", "two"), ("c", "one"), ("d", "one"), ("e", "")] {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        fs::write(folder.path().join("f"), "").unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let sources = expand(&[folder.path().to_owned(), at("c")]).unwrap();
+        let name = |path: &str| Path::new(path).file_name().unwrap().to_string_lossy().into_owned();
+        let found = sources.iter().map(|source| {
+            let same = source.same_as.as_deref().map_or_else(String::new, name);
+            (name(&source.name), same, source.found)
+        });
+        // The user named a copy of the file `a`.
+        let expected = [
+            ("a", "", false),
+            ("b", "", true),
+            ("c", "a", true),
+            ("c", "a", false),
+            ("d", "a", true),
+            ("e", "", true),
+            ("f", "", true),
+        ];
+        let expected = expected.map(|(n, same, found)| (n.to_owned(), same.to_owned(), found));
+        assert!(found.eq(expected.clone()), "{sources:#?}");
     }
 }

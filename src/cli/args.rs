@@ -12,7 +12,7 @@ use crate::live::{Sandbox, SyslogTarget};
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn};
 use crate::policy::{MATRICES, Severity};
-use crate::report::{COMPARISON_FORMATS, FORMATS, TABLE_FORMATS};
+use crate::report::{COMPARISON_FORMATS, FORMATS, JsonLayout, ReportFiles, TABLE_FORMATS};
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
@@ -120,12 +120,38 @@ pub(super) struct ReportArguments {
     )]
     pub format: Option<String>,
 
+    #[command(flatten)]
+    pub files: ReportFileArgs,
+
     /// Do not print the summary. Errors are still printed.
     #[arg(short, long)]
     pub quiet: bool,
 
     #[command(flatten)]
     pub config: ConfigArgs,
+}
+
+/// Options for the files of --out.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ReportFileArgs {
+    /// Write only these reports into the folder of --out, separated by commas.
+    #[arg(
+        long, value_name = "LIST", requires = "out", value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(ReportFiles::names()), help_heading = "Reports",
+    )]
+    pub reports: Vec<String>,
+
+    /// Indent audit.json for people. Otherwise, each row of its tables is one line.
+    #[arg(long, help_heading = "Reports")]
+    pub pretty: bool,
+}
+
+impl ReportFileArgs {
+    /// Returns the selected files.
+    pub fn files(&self) -> ReportFiles {
+        let layout = if self.pretty { JsonLayout::Indented } else { JsonLayout::Compact };
+        ReportFiles::new(self.reports.clone(), layout)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -169,6 +195,9 @@ pub(super) struct AuditArguments {
         value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.name)),
     )]
     pub format: Option<String>,
+
+    #[command(flatten)]
+    pub files: ReportFileArgs,
 
     /// Write the frames that show each finding into this folder, one pcapng file per finding. This
     /// reads the captures a second time.

@@ -20,7 +20,7 @@ use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, Limits, OutputPaths, Plan, Progress, Request, Step,
 };
 use crate::policy::Policy;
-use crate::report::{Format, Needs, summary};
+use crate::report::{Format, JsonLayout, Needs, ReportFiles, summary};
 use crate::result::AuditResult;
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
@@ -34,7 +34,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     };
     // The folders are created before the long work starts, so that an unusable path is reported at
     // once.
-    match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
+    let files = arguments.files.files();
+    match Folders::prepare(arguments.out.as_deref(), &files, arguments.evidence.as_deref()) {
         Ok(made) => put_folders(&folders, made),
         Err(failure) => return Ok(report_failure(failure)),
     }
@@ -79,7 +80,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let format = arguments.format.as_deref();
     if format.is_some() || !arguments.quiet {
         let out = arguments.out.as_deref();
-        print_report(&audit.result(), format, out, arguments.evidence.as_deref())?;
+        print_report(&audit.result(), format, out, files, arguments.evidence.as_deref())?;
     }
     progress.timings.done("reports");
     if arguments.timings {
@@ -153,16 +154,19 @@ fn print_timings(progress: &Progress, frames: u64) {
 }
 
 /// Prints the report to standard output, in the requested format or as the summary. `reports` and
-/// `evidence` are the folders that were written.
+/// `evidence` are the folders that were written, and `files` those in `reports`.
 pub(super) fn print_report(
     result: &AuditResult<'_>,
     format: Option<&str>,
     reports: Option<&Path>,
+    files: ReportFiles,
     evidence: Option<&Path>,
 ) -> io::Result<()> {
     let printed = match format {
-        None | Some("text") => print_summary(result, reports, evidence),
-        Some(format) => print_format(result, format),
+        None | Some("text") => {
+            print_summary(result, OutputPaths { reports, files, evidence, links: None })
+        }
+        Some(format) => print_format(result, format, files.layout),
     };
     match printed {
         // The program that reads the output may close it early. The result of the audit is valid
@@ -172,16 +176,12 @@ pub(super) fn print_report(
     }
 }
 
-fn print_summary(
-    result: &AuditResult<'_>,
-    reports: Option<&Path>,
-    evidence: Option<&Path>,
-) -> io::Result<()> {
+fn print_summary(result: &AuditResult<'_>, places: OutputPaths<'_>) -> io::Result<()> {
     let mut text = Vec::new();
     // The terminal may run on another host, so the link contains the name of the host that has the
     // file.
     let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
-    let places = OutputPaths { reports, evidence, links: host.as_deref() };
+    let places = OutputPaths { links: host.as_deref(), ..places };
     let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     let width = width.filter(|_| io::stdout().is_terminal());
     summary(result, &places, width, &mut text)?;
@@ -190,10 +190,10 @@ fn print_summary(
     out.flush()
 }
 
-fn print_format(result: &AuditResult<'_>, format: &str) -> io::Result<()> {
+fn print_format(result: &AuditResult<'_>, format: &str, layout: JsonLayout) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     if let Some(format) = Format::named(format) {
-        (format.write)(result, &mut out)?;
+        format.write_as(layout, result, &mut out)?;
     }
     out.flush()
 }

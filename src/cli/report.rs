@@ -54,7 +54,8 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         ));
         return Ok(Exit::CannotDo);
     }
-    match Folders::prepare(arguments.out.as_deref(), None) {
+    let files = arguments.files.files();
+    match Folders::prepare(arguments.out.as_deref(), &files, None) {
         Ok(made) => put_folders(&folders, made),
         Err(failure) => return Ok(report_failure(failure)),
     }
@@ -63,7 +64,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(report_failure(failure));
     }
     if format.is_some() || !arguments.quiet {
-        print_report(&result, format, arguments.out.as_deref(), None)?;
+        print_report(&result, format, arguments.out.as_deref(), files, None)?;
     }
     Ok(Exit::Compliant)
 }

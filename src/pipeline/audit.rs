@@ -21,7 +21,9 @@ use crate::flow::MergedFlows;
 use crate::flow::TrimmedKinds;
 use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, FindingEvidence, Folder, FolderError, LineFormat, WindowFolders};
+use crate::report::{
+    self, FindingEvidence, Folder, FolderError, LineFormat, ReportFiles, WindowFolders,
+};
 use crate::result::{
     AuditResult, AuditRun, Baseline, CaptureSelection, Comparison, Explainer, ReportedFinding,
 };
@@ -361,6 +363,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
 #[derive(Default)]
 pub struct Folders {
     reports: Option<Folder>,
+    files: ReportFiles,
     evidence: Option<Folder>,
 }
 
@@ -375,7 +378,7 @@ impl Folders {
     ) -> Result<(), AuditError> {
         let is_stopped = || progress.stop.load(Ordering::Relaxed);
         if let Some(folder) = &mut self.reports {
-            folder.stage_reports(result).map_err(output_error)?;
+            folder.stage_reports(result, &self.files).map_err(output_error)?;
         }
         if let Some(folder) = &mut self.evidence {
             folder.stage_evidence(evidence.take_while(|_| !is_stopped())).map_err(output_error)?;
@@ -389,10 +392,16 @@ impl Folders {
 
     /// Creates the folders before the long work starts, so that an unusable path is reported at
     /// once.
-    pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, AuditError> {
+    pub fn prepare(
+        reports: Option<&Path>,
+        files: &ReportFiles,
+        evidence: Option<&Path>,
+    ) -> Result<Self, AuditError> {
+        let for_reports = |folder| Folder::for_reports(folder, files);
         let made = Self {
+            files: files.clone(),
             evidence: evidence.map(Folder::for_evidence).transpose().map_err(output_error)?,
-            reports: reports.map(Folder::for_reports).transpose().map_err(output_error)?,
+            reports: reports.map(for_reports).transpose().map_err(output_error)?,
         };
         match (reports, evidence) {
             (Some(a), Some(b)) if resolved(a).starts_with(resolved(b)) => {

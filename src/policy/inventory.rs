@@ -4,7 +4,8 @@
 //! An inventory is a TOML file, or a CSV file that lists only hosts. In both cases, all problems
 //! are reported at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -13,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
+use super::inventory_sections::{Section, sections};
 use super::{Diagnostic, Diagnostics, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
@@ -180,9 +182,15 @@ impl Inventory {
     /// Returns the rules that a TOML inventory names. They are needed before the rest of the
     /// inventory can be read. Errors in the file are reported later, when the inventory is loaded.
     pub fn rules_named(text: &str) -> NamedRules {
-        let (document, _) = DeTable::parse_recoverable(text);
-        let farm = document.get_ref().get("farm").and_then(|farm| farm.get_ref().as_table());
-        let Some(farm) = farm else { return NamedRules::default() };
+        let first = sections(text)[0].text;
+        let (start, errors) = DeTable::parse_recoverable(first);
+        // A table is defined at one place, so the rest of the file cannot add keys to a `[farm]`
+        // with a matrix.
+        let is_complete = first.len() == text.len()
+            || errors.is_empty()
+                && farm_of(start.get_ref()).is_some_and(|f| f.contains_key("matrix"));
+        let document = if is_complete { start } else { DeTable::parse_recoverable(text).0 };
+        let Some(farm) = farm_of(document.get_ref()) else { return NamedRules::default() };
         let placed = |value: &Spanned<DeValue<'_>>| {
             Some((value.get_ref().as_str()?.to_owned(), line_of(text, value.span().start)))
         };
@@ -198,13 +206,9 @@ impl Inventory {
     /// Reads a TOML inventory and checks it against its matrix.
     pub fn from_toml(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Diagnostic>> {
         let mut loader = InventoryLoader::new(file, text, matrix);
-        let (document, errors) = DeTable::parse_recoverable(text);
-        for error in &errors {
-            let line = error.span().map_or(1, |span| loader.line(span.start));
-            loader.problems.add(line, error.message().to_owned());
-        }
-        if errors.is_empty() {
-            loader.document(document.get_ref());
+        if loader.sections(&sections(text)).is_none() {
+            loader = InventoryLoader::new(file, text, matrix);
+            loader.whole(text);
         }
         loader.finish()
     }
@@ -230,6 +234,10 @@ impl Inventory {
         loader.more = Some(problems);
         loader.finish()
     }
+}
+
+fn farm_of<'d, 't>(document: &'d DeTable<'t>) -> Option<&'d DeTable<'t>> {
+    document.get("farm")?.get_ref().as_table()
 }
 
 /// Returns the line of a byte offset, counted from 1.
@@ -262,14 +270,26 @@ struct InventoryLoader<'a> {
     /// The byte offsets at which the lines start, except the first line. They are stored because a
     /// line is looked up for every value.
     lines: Vec<usize>,
+    /// The index of the line that was looked up last. Most lookups are in this line or soon after.
+    last_line: Cell<usize>,
+    /// The byte offset of the section that is being read. Spans start there.
+    section_start: usize,
     matrix: &'a Matrix,
     problems: Diagnostics,
     more: Option<Diagnostics>,
     inventory: Inventory,
-    names: HashMap<String, usize>,
-    addresses: HashMap<IpAddr, usize>,
-    networks: HashMap<IpNet, usize>,
+    names: HashMap<String, usize, LookupHash>,
+    addresses: HashMap<IpAddr, usize, LookupHash>,
+    networks: HashMap<IpNet, usize, LookupHash>,
+    network_names: BTreeSet<String>,
+    /// The roles that were looked up, because many hosts have the same role.
+    roles: HashMap<String, Result<usize, String>, LookupHash>,
+    /// The virtual addresses: host name, line of the host, and names of the holders.
+    held: Vec<(String, usize, Vec<AtLine>)>,
 }
+
+/// The keyed hash function of the loader's maps.
+type LookupHash = ahash::RandomState;
 
 impl<'a> InventoryLoader<'a> {
     fn new(file: &str, text: &str, matrix: &'a Matrix) -> Self {
@@ -280,6 +300,8 @@ impl<'a> InventoryLoader<'a> {
                 .filter(|(_, b)| *b == b'\n')
                 .map(|(at, _)| at + 1)
                 .collect(),
+            last_line: Cell::new(0),
+            section_start: 0,
             matrix,
             problems: Diagnostics::of(file),
             more: None,
@@ -289,9 +311,12 @@ impl<'a> InventoryLoader<'a> {
                 internal: Inventory::usual_internal(),
                 ..Inventory::default()
             },
-            names: HashMap::new(),
-            addresses: HashMap::new(),
-            networks: HashMap::new(),
+            names: HashMap::default(),
+            addresses: HashMap::default(),
+            networks: HashMap::default(),
+            network_names: BTreeSet::new(),
+            roles: HashMap::default(),
+            held: Vec::new(),
         }
     }
 
@@ -309,49 +334,119 @@ impl<'a> InventoryLoader<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self.lines.partition_point(|start| *start <= offset)
+        let offset = self.section_start + offset;
+        let (last, lines) = (self.last_line.get(), &self.lines);
+        let is_later = last == 0 || lines[last - 1] <= offset;
+        let near = lines[last..].iter().take(8).position(|start| *start > offset);
+        let line = match near {
+            Some(after) if is_later => last + after,
+            _ => lines.partition_point(|start| *start <= offset),
+        };
+        self.last_line.set(line);
+        1 + line
     }
 
     fn place<T>(&self, value: &Spanned<T>) -> usize {
         self.line(value.span().start)
     }
 
-    fn document(&mut self, document: &DeTable<'_>) {
-        self.known_keys(
-            document,
-            "the inventory",
-            &["farm", "host", "network", "service", "moved-port", "capture"],
-        );
-        match document.get("farm") {
-            Some(farm) => self.farm(farm),
-            None => self.problems.add(1, "the table [farm], which must name a matrix, is missing"),
+    /// Reads a whole document, and reports its errors.
+    fn whole(&mut self, text: &str) {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let line = error.span().map_or(1, |span| self.line(span.start));
+            self.problems.add(line, error.message().to_owned());
         }
-        // Hosts are read in two passes, because a virtual address may name hosts that are listed
-        // later.
-        for table in self.tables(document, "host") {
-            self.toml_host(table);
+        if errors.is_empty() {
+            let document = document.get_ref();
+            for table in self.tables(document, "host") {
+                self.toml_host(table);
+            }
+            self.document(&[(0, document)]);
         }
-        self.sort_hosts();
-        let hosts = self.inventory.hosts.iter().enumerate();
-        let positions: HashMap<String, usize> =
-            hosts.map(|(at, host)| (host.name.clone(), at)).collect();
-        for table in self.tables(document, "host") {
-            let name = table.get_ref().as_table().and_then(|t| t.get("name")?.get_ref().as_str());
-            if let Some(position) = name.and_then(|name| positions.get(name)) {
-                self.held_by(table, *position);
+    }
+
+    /// Reads a document section by section, so that the parsed hosts need no memory all at once.
+    /// Returns `None` if the sections may not mean the same as the whole document.
+    fn sections(&mut self, sections: &[Section<'_>]) -> Option<()> {
+        let mut rest = Vec::new();
+        let mut keys = BTreeSet::new();
+        for section in sections {
+            let (document, errors) = DeTable::parse_recoverable(section.text);
+            if !errors.is_empty() {
+                return None;
+            }
+            self.section_start = section.offset;
+            let mut document = document.into_inner();
+            for table in self.tables(&document, "host") {
+                self.toml_host(table);
+            }
+            // Hosts in another form, such as an inline array, belong to a single section.
+            if section.begins_with_host() {
+                document.remove("host");
+            }
+            for key in document.keys() {
+                let is_other_form = key.get_ref() == "host" && sections.len() > 1;
+                if is_other_form || !keys.insert(key.get_ref().to_string()) {
+                    return None;
+                }
+            }
+            if !document.is_empty() {
+                rest.push((section.offset, document));
             }
         }
-        for table in self.tables(document, "network") {
-            self.network(table);
+        let rest: Vec<_> = rest.iter().map(|(start, document)| (*start, document)).collect();
+        self.document(&rest);
+        Some(())
+    }
+
+    /// Reads everything except the hosts, which were read before, because other parts name them.
+    /// Each table comes with the offset of its section.
+    fn document(&mut self, parts: &[(usize, &DeTable<'_>)]) {
+        for (start, part) in parts {
+            self.section_start = *start;
+            self.known_keys(
+                part,
+                "the inventory",
+                &["farm", "host", "network", "service", "moved-port", "capture"],
+            );
         }
-        for table in self.tables(document, "service") {
-            self.service(table);
+        match self.part(parts, "farm") {
+            Some(part) => part.get("farm").into_iter().for_each(|farm| self.farm(farm)),
+            None => self.problems.add(1, "the table [farm], which must name a matrix, is missing"),
         }
-        for table in self.tables(document, "moved-port") {
-            self.moved_port(table);
-        }
-        if let Some(capture) = document.get("capture") {
+        self.sort_hosts();
+        self.holders();
+        self.each(parts, "network", Self::network);
+        self.each(parts, "service", Self::service);
+        self.each(parts, "moved-port", Self::moved_port);
+        if let Some(capture) = self.part(parts, "capture").and_then(|part| part.get("capture")) {
             self.capture(capture);
+        }
+    }
+
+    /// Returns the table that contains a key, and continues in its section.
+    fn part<'d, 't>(
+        &mut self,
+        parts: &[(usize, &'d DeTable<'t>)],
+        key: &str,
+    ) -> Option<&'d DeTable<'t>> {
+        let (start, part) = parts.iter().find(|(_, part)| part.contains_key(key))?;
+        self.section_start = *start;
+        Some(part)
+    }
+
+    /// Reads each table of an array.
+    fn each(
+        &mut self,
+        parts: &[(usize, &DeTable<'_>)],
+        key: &str,
+        read: fn(&mut Self, &Spanned<DeValue<'_>>),
+    ) {
+        if let Some(part) = self.part(parts, key) {
+            for table in self.tables(part, key) {
+                read(self, table);
+            }
         }
     }
 
@@ -503,6 +598,9 @@ impl<'a> InventoryLoader<'a> {
         }
         let macs = self.texts(table, "macs").unwrap_or_default();
         let roles = self.texts(table, "roles").unwrap_or_default();
+        if let Some(holders) = self.texts(table, "held-by") {
+            self.held.push((name.clone(), line, holders));
+        }
         self.host(line, name, addresses.unwrap_or_default(), macs, roles);
         let answers_arp_for = self.prefixes(table, "answers-arp-for").unwrap_or_default();
         if let Some(host) = self.inventory.hosts.last_mut() {
@@ -653,9 +751,16 @@ impl<'a> InventoryLoader<'a> {
     fn roles(&mut self, texts: Vec<AtLine>) -> RoleSet {
         let mut roles = RoleSet::default();
         for (text, line) in texts {
-            match self.matrix.playable_role(&text) {
-                Ok(role) => roles = roles.with(RoleSet::one(role)),
-                Err(error) => self.problems.add(line, error.to_string()),
+            let role = match self.roles.get(&text) {
+                Some(role) => role,
+                None => {
+                    let role = self.matrix.playable_role(&text).map_err(|error| error.to_string());
+                    self.roles.entry(text).or_insert(role)
+                }
+            };
+            match role {
+                Ok(role) => roles = roles.with(RoleSet::one(*role)),
+                Err(message) => self.problems.add(line, message.as_str()),
             }
         }
         roles
@@ -668,21 +773,30 @@ impl<'a> InventoryLoader<'a> {
 
     /// Returns the index of the host with this name. Reports a problem if there is none.
     fn named_host(&mut self, (name, line): &AtLine) -> Option<usize> {
-        let found = self.inventory.hosts.iter().position(|h| h.name == *name);
-        if found.is_none() {
-            let near = nearest(name, self.inventory.hosts.iter().map(|h| h.name.as_str()));
-            self.problems.add(*line, format!("no host has the name \"{name}\"{near}"));
+        let hosts = &self.inventory.hosts;
+        let first = hosts.partition_point(|host| host.name < *name);
+        if hosts.get(first).is_some_and(|host| host.name == *name) {
+            return Some(first);
         }
-        found
+        let near = nearest(name, hosts.iter().map(|h| h.name.as_str()));
+        self.problems.add(*line, format!("no host has the name \"{name}\"{near}"));
+        None
     }
 
-    fn held_by(&mut self, value: &Spanned<DeValue<'_>>, position: usize) {
-        let Some(names) = value.get_ref().as_table().and_then(|t| self.texts(t, "held-by")) else {
-            return;
-        };
+    /// Finds the holders of the virtual addresses. They may be listed after these addresses.
+    fn holders(&mut self) {
+        for (name, line, holders) in std::mem::take(&mut self.held) {
+            let after = self.inventory.hosts.partition_point(|host| host.name <= name);
+            if let Some(position) = after.checked_sub(1) {
+                self.held_by(position, line, &holders);
+            }
+        }
+    }
+
+    fn held_by(&mut self, position: usize, line: usize, names: &[AtLine]) {
         let holders: Vec<usize> = names.iter().filter_map(|name| self.named_host(name)).collect();
         if holders.contains(&position) {
-            self.problems.add(self.place(value), "a virtual address cannot hold itself");
+            self.problems.add(line, "a virtual address cannot hold itself");
         }
         let roles = holders.iter().fold(self.inventory.hosts[position].roles, |set, holder| {
             set.with(self.inventory.hosts[*holder].roles)
@@ -719,7 +833,7 @@ impl<'a> InventoryLoader<'a> {
         }
         if name.is_empty() {
             self.problems.add(line, "a network must have a name");
-        } else if self.inventory.networks.iter().any(|n| n.name == name) {
+        } else if !self.network_names.insert(name.clone()) {
             self.problems.add(line, format!("another network already has the name \"{name}\""));
         }
         self.inventory.networks.push(Network { name, cidr: cidr.trunc(), roles, line });
@@ -875,6 +989,77 @@ impl<'a> InventoryLoader<'a> {
         }
         if let Some(internal) = self.prefixes(table, "internal") {
             self.inventory.internal = internal;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::RuleFiles;
+
+    fn read(text: &str) -> [String; 2] {
+        let matrix = RuleFiles::named("ras-19", None).unwrap().load().unwrap();
+        let mut whole = InventoryLoader::new("farm.toml", text, &matrix);
+        whole.whole(text);
+        let in_sections = Inventory::from_toml("farm.toml", text, &matrix);
+        [in_sections, whole.finish()].map(|inventory| format!("{inventory:#?}"))
+    }
+
+    const HOSTS: &str = r#"
+[[host]]
+name = "b1"
+addresses = ["10.0.0.1"]
+roles = ["broker"]
+
+[[host]]
+name = "virtual"
+addresses = ["10.0.0.2"]
+roles = []
+held-by = ["b1", "b2"]
+"#;
+
+    #[test]
+    fn sections_mean_the_same_as_the_whole_file() {
+        let farm = "[farm]\nname = \"f\"\nmatrix = \"ras-19\"\n";
+        let network = "[[network]]\nname = \"n\"\ncidr = \"10.1.0.0/16\"\nroles = []\n";
+        let more = "[[host]]\nname = \"b2\"\naddresses = [\"10.0.0.3\"]\nroles = [\"broker\"]\n";
+        let many: String = (0..200)
+            .map(|n| more.replace("b2", &format!("m{n}")).replace("0.3", &format!("2.{n}")))
+            .collect();
+        let valid = format!("{farm}{network}{HOSTS}{more}{many}");
+        let [in_sections, whole] = read(&valid);
+        assert!(in_sections.starts_with("Ok"), "{in_sections}");
+        assert_eq!(in_sections, whole);
+        for text in [
+            format!("{HOSTS}{more}{farm}{network}"),
+            format!("{farm}{network}{HOSTS}{network}{more}"),
+            format!("{farm}{HOSTS}{more}[farm.features]\nhtml5 = true\nhtml = 1\n"),
+            format!("{farm}note = \"\"\"{HOSTS}\"\"\"\n{HOSTS}{more}"),
+            format!("host = [{{ name = \"x\", addresses = [], roles = [] }}]\n{farm}{HOSTS}"),
+            format!("{farm}{HOSTS}{farm}{more}"),
+            format!("{farm}{HOSTS}{HOSTS}{}", more.replace("broker", "brokr")),
+            format!("{farm}{HOSTS}{more}[[hosts]]\nname = 1\n"),
+            format!("{farm}{HOSTS}{more}roles = []\n[[host]\n"),
+            format!("{HOSTS}{many}"),
+        ] {
+            let [in_sections, whole] = read(&text);
+            assert_eq!(in_sections, whole, "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_are_found_before_and_after_hosts() {
+        let farm = "[farm]\nmatrix = \"ras-19\"\nbackground = false\n";
+        for text in [
+            format!("{farm}{HOSTS}"),
+            format!("{HOSTS}{farm}"),
+            format!("[farm.features]\nhtml5 = true\n{HOSTS}{farm}"),
+        ] {
+            let named = Inventory::rules_named(&text);
+            assert!(named.no_background, "{text}");
+            let at = 1 + text.lines().position(|line| line.starts_with("matrix")).unwrap();
+            assert_eq!(named.matrix, Some(("ras-19".to_owned(), at)));
         }
     }
 }

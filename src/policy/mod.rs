@@ -15,6 +15,7 @@ mod error;
 mod exception_list;
 mod exceptions;
 mod inventory;
+mod inventory_sections;
 mod lint;
 mod load;
 mod lookup;

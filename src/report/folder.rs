@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::FORMATS;
+use super::ReportFiles;
 use crate::model::hex;
 use crate::result::{AuditResult, ExceptionUse};
 
@@ -67,6 +67,9 @@ pub struct Folder {
     /// The old files to remove when the new ones are moved into place, with their expected SHA-256.
     /// `None` means that only old files with the name of a new one are replaced.
     replaced: Option<Vec<(String, String)>>,
+    /// The files of an earlier report that the new report leaves out. They are removed, because the
+    /// remaining files would not belong together.
+    outdated: Vec<String>,
     /// The names of the old files that were set aside. `placed` contains the names of the new files
     /// that were moved into place.
     aside: Vec<String>,
@@ -105,29 +108,37 @@ impl Folder {
             made,
             staged: Vec::new(),
             replaced: None,
+            outdated: Vec::new(),
             aside: Vec::new(),
             placed: Vec::new(),
         })
     }
 
     /// Creates a folder for reports.
-    pub fn for_reports(target: &Path) -> Result<Self, FolderError> {
-        let folder = Self::prepare(target)?;
+    pub fn for_reports(target: &Path, files: &ReportFiles) -> Result<Self, FolderError> {
+        let mut folder = Self::prepare(target)?;
         // If one report cannot be written, none may be written.
-        FORMATS
-            .iter()
-            .filter_map(|format| format.file)
-            .try_for_each(|name| folder.is_free(name))?;
-        folder.spares_list()?;
+        files.selected().try_for_each(|(_, name)| folder.is_free(name))?;
+        if files.contains("exceptions") {
+            folder.spares_list()?;
+        }
+        let manifest = fs::read_to_string(folder.place(MANIFEST)).unwrap_or_default();
+        let is_old = |name: &&str| {
+            let digest = digest_of(&folder.place(name));
+            digest.is_ok_and(|d| manifest.lines().any(|line| line == format!("{d}  {name}")))
+        };
+        folder.outdated = files.left_out().filter(is_old).map(str::to_owned).collect();
         Ok(folder)
     }
 
-    /// Writes all reports and their manifest to the staging folder.
-    pub fn stage_reports(&mut self, report: &AuditResult<'_>) -> Result<(), FolderError> {
-        for format in FORMATS {
-            if let Some(name) = format.file {
-                self.stage(name, |out| (format.write)(report, out))?;
-            }
+    /// Writes the selected reports and their manifest to the staging folder.
+    pub fn stage_reports(
+        &mut self,
+        report: &AuditResult<'_>,
+        files: &ReportFiles,
+    ) -> Result<(), FolderError> {
+        for (format, name) in files.selected() {
+            self.stage(name, |out| format.write_as(files.layout, report, out))?;
         }
         let lines = self.staged.iter().map(|name| {
             let digest = digest_of(&self.staging.path().join(name));
@@ -231,10 +242,10 @@ impl Folder {
     }
 
     /// Returns the names of the old files to remove: those given to [`Folder::set_replaced`], or
-    /// else those that have the name of a new file.
+    /// else those that have the name of a new file or are outdated.
     fn old_names(&self) -> Vec<String> {
         match &self.replaced {
-            None => self.staged.clone(),
+            None => self.staged.iter().chain(&self.outdated).cloned().collect(),
             Some(replaced) => replaced.iter().map(|(name, _)| name.clone()).collect(),
         }
     }

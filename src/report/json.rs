@@ -5,11 +5,22 @@ use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
 
-use super::json_text::pretty;
+use super::json_text::{compact, pretty};
 use crate::result::AuditResult;
 
-/// Writes the report of `--format json`.
+/// Writes the report of `--format json`, with one line for each row of a table.
 pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    serialize(result, &mut compact(&mut *out))?;
+    writeln!(out)
+}
+
+/// Writes the same report indented, for people (`--pretty`).
+pub fn write_indented(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    serialize(result, &mut pretty(&mut *out))?;
+    writeln!(out)
+}
+
+fn serialize<S: Serializer>(result: &AuditResult<'_>, serializer: S) -> Result<S::Ok, S::Error> {
     let tables = (
         StreamedList::new(result.entries()),
         StreamedList::new(result.conversations()),
@@ -17,8 +28,7 @@ pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
         StreamedList::new(result.hosts()),
     );
     let (complete, _) = result.head.clone().with_tables(tables);
-    complete.serialize(&mut pretty(&mut *out))?;
-    writeln!(out)
+    complete.serialize(serializer)
 }
 
 /// An array that is generated while it is serialized, so that it is never in memory as a whole.

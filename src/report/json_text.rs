@@ -15,6 +15,71 @@ pub(super) fn pretty<W: Write>(
     Serializer::with_formatter(out, EscapingFormatter(PrettyFormatter::new()))
 }
 
+/// Returns a serializer that writes each member of the outer object on a line of its own, and each
+/// item of their arrays and objects, too, but everything inside an item without white space.
+pub(super) fn compact<W: Write>(out: W) -> Serializer<W, EscapingFormatter<LineFormatter>> {
+    Serializer::with_formatter(out, EscapingFormatter(LineFormatter::default()))
+}
+
+/// A layout with the two outer levels on separate lines, so that programs that work by lines, such
+/// as `grep`, find the rows of tables.
+#[derive(Default)]
+pub(super) struct LineFormatter {
+    /// The number of arrays and objects that are open.
+    depth: usize,
+}
+
+impl LineFormatter {
+    /// The number of outer levels that have separate lines.
+    const SEPARATE: usize = 2;
+
+    fn begin(&mut self, out: &mut (impl ?Sized + Write), bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        out.write_all(bracket)
+    }
+
+    fn end(&mut self, out: &mut (impl ?Sized + Write), bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        out.write_all(bracket)
+    }
+
+    fn item(&mut self, out: &mut (impl ?Sized + Write), first: bool) -> io::Result<()> {
+        let is_separate = self.depth <= Self::SEPARATE;
+        out.write_all(match (first, is_separate) {
+            (true, true) => b"\n",
+            (true, false) => b"",
+            (false, true) => b",\n",
+            (false, false) => b",",
+        })
+    }
+}
+
+impl Formatter for LineFormatter {
+    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.begin(out, b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.end(out, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.item(out, first)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.begin(out, b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.end(out, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.item(out, first)
+    }
+}
+
 pub(super) struct EscapingFormatter<F>(F);
 
 impl EscapingFormatter<CompactFormatter> {
@@ -76,10 +141,24 @@ mod tests {
         assert!(text.contains("\"a\\u202e\"") && text.contains("\"\\u009b31m\""), "{text}");
         assert!(!text.chars().any(|c| is_control_or_bidi(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        let mut text = Vec::new();
+        value.serialize(&mut compact(&mut text)).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("\"a\\u202e\"") && text.contains("\"\\u009b31m\""), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
         // Apart from the escapes, the output equals that of `serde_json`.
         let plain = json!({"a": [1, "b"], "c": {}});
         let mut text = Vec::new();
         plain.serialize(&mut pretty(&mut text)).unwrap();
         assert_eq!(String::from_utf8(text).unwrap(), serde_json::to_string_pretty(&plain).unwrap());
+    }
+
+    #[test]
+    fn each_row_of_a_table_has_a_line() {
+        let value = json!({"rows": [{"a": [1, 2]}, {"b": {}}], "schema": "s", "empty": []});
+        let mut text = Vec::new();
+        value.serialize(&mut compact(&mut text)).unwrap();
+        let lines = "{\n\"empty\":[],\n\"rows\":[\n{\"a\":[1,2]},\n{\"b\":{}}],\n\"schema\":\"s\"}";
+        assert_eq!(String::from_utf8(text).unwrap(), lines);
     }
 }

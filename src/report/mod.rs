@@ -20,6 +20,7 @@ mod page;
 pub(crate) mod pcapng;
 mod rule_text;
 mod sarif;
+mod selection;
 mod text;
 mod text_table;
 mod window_folders;
@@ -38,6 +39,7 @@ pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};
 pub use page::write_live as live_page;
+pub use selection::{JsonLayout, ReportFiles};
 pub use text_table::{TABLE_FORMATS, TextTable};
 pub use window_folders::WindowFolders;
 
@@ -65,6 +67,8 @@ pub struct Format {
     pub needs: Needs,
     /// The function that writes the report.
     pub write: Writer,
+    /// The function that writes the report indented, if it has two layouts.
+    pub write_indented: Option<Writer>,
 }
 
 impl Format {
@@ -74,7 +78,22 @@ impl Format {
         needs: Needs,
         write: Writer,
     ) -> Self {
-        Self { name, file, needs, write }
+        Self { name, file, needs, write, write_indented: None }
+    }
+
+    const fn or_indented(self, write: Writer) -> Self {
+        Self { write_indented: Some(write), ..self }
+    }
+
+    /// Writes the report. The layout matters only for JSON.
+    pub fn write_as(
+        &self,
+        layout: JsonLayout,
+        result: &AuditResult<'_>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let indented = self.write_indented.filter(|_| layout == JsonLayout::Indented);
+        indented.unwrap_or(self.write)(result, out)
     }
 
     /// Returns the format with this name; `None` if there is none.
@@ -98,14 +117,17 @@ pub const FORMATS: &[Format] = &[
     Format::new("jsonl", None, Needs::Tables, json_lines::write),
     // `audit.json` is written last, so that a program that waits for it finds all other files
     // complete.
-    Format::new("json", Some("audit.json"), Needs::Result, json::write),
+    Format::new("json", Some("audit.json"), Needs::Result, json::write)
+        .or_indented(json::write_indented),
 ];
 
 /// The folders that were written.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct OutputPaths<'a> {
     /// The folder of all reports.
     pub reports: Option<&'a Path>,
+    /// The files in the folder of reports.
+    pub files: ReportFiles,
     /// The folder of the frames that findings are based on.
     pub evidence: Option<&'a Path>,
     /// The name of this host, if the terminal supports hyperlinks (OSC 8).

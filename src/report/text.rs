@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
-use super::OutputPaths;
 use super::findings_summary::{self, NotAssessed};
+use super::{OutputPaths, ReportFiles};
 use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, Headline, Note, Tone};
@@ -64,9 +64,10 @@ pub(super) fn summary(
         )?;
         writeln!(out, "  rasaudit audit CAPTURE... --inventory inventory.toml --out report/")?;
     }
-    let OutputPaths { reports, evidence, .. } = places;
+    let OutputPaths { reports, evidence, files, .. } = places;
+    let written = written_files(files);
     let lines = [
-        ("Reports ", reports, "findings, conversations, matrix, hosts as .csv; audit.json"),
+        ("Reports ", reports, written.as_str()),
         ("Evidence", evidence, "the frames of each finding in ID.pcapng; evidence.csv lists all"),
     ];
     for (number, (name, folder, what)) in lines.iter().filter(|l| l.1.is_some()).enumerate() {
@@ -76,10 +77,20 @@ pub(super) fn summary(
         let folder = folder.map_or_else(String::new, |folder| folder.display().to_string());
         writeln!(out, "{BOLD}{name}{BOLD:#}  {} ({what})", escape_control(&folder))?;
     }
-    match reports {
+    match reports.filter(|_| files.contains("html")) {
         Some(folder) => write_page_link(&folder.join("report.html"), places.links, out),
         None => Ok(()),
     }
+}
+
+/// Lists the files of the reports, except the page, whose path has a line of its own.
+fn written_files(files: &ReportFiles) -> String {
+    let has_all = ReportFiles::names().all(|name| files.contains(name));
+    if has_all {
+        return "findings, conversations, matrix, hosts as .csv; audit.json".to_owned();
+    }
+    let names: Vec<&str> = files.selected().map(|(_, file)| file).collect();
+    names.join(", ")
 }
 
 /// Writes the path of the page, as a hyperlink if the terminal supports hyperlinks (OSC 8).

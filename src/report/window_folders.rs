@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::FORMATS;
+use super::ReportFiles;
 use super::folder::{FolderError, STAGING, staging_folder};
 use crate::result::AuditResult;
 
@@ -127,8 +127,7 @@ impl WindowFolders {
 }
 
 fn write_all(folder: &Path, report: &AuditResult<'_>) -> io::Result<()> {
-    for format in FORMATS {
-        let Some(name) = format.file else { continue };
+    for (format, name) in ReportFiles::default().selected() {
         let mut out = BufWriter::new(File::create(folder.join(name))?);
         (format.write)(report, &mut out)?;
         out.flush()?;

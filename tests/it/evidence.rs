@@ -14,6 +14,7 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use rasaudit::pipeline::{Audit, AuditError, Folders, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
+use rasaudit::report::ReportFiles;
 
 lab_tests! {
     tshark_reads_the_evidence_and_its_display_filters_fit: [Tshark],
@@ -594,7 +595,9 @@ fn an_interrupt_while_files_are_written_leaves_nothing() {
     let policy = Some(Policy::new(matrix, inventory));
     let audit = Audit::of(&plan.expect("a plan"), policy, None, &limits, &progress);
     let audit = audit.unwrap_or_else(|failure| panic!("{failure:?}"));
-    let folders = || Folders::prepare(Some(&reports), Some(&evidence)).expect("folders");
+    let folders = || {
+        Folders::prepare(Some(&reports), &ReportFiles::default(), Some(&evidence)).expect("folders")
+    };
     progress.stop.store(true, Ordering::Relaxed);
     let interrupted = audit.write_folders(folders(), &progress);
     assert!(matches!(interrupted, Err(AuditError::Interrupted)), "{interrupted:?}");

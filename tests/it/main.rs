@@ -36,6 +36,7 @@ mod mutations;
 mod names;
 mod order_free;
 mod policies;
+mod report_files;
 mod running;
 mod schema;
 mod shipping;
