@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anstream::ColorChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
@@ -23,6 +24,10 @@ use crate::report::{COMPARISON_FORMATS, FORMATS, TABLE_FORMATS};
 pub struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
+
+    /// Colour the output: auto (on a terminal, unless NO_COLOR is set), always or never.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = color(), global = true)]
+    pub(super) color: ColorChoice,
 }
 
 const EXAMPLES: &str = "\
@@ -630,6 +635,14 @@ pub(super) struct AddExceptionArguments {
 /// Parses a day.
 fn parse_day(text: &str) -> Result<Date, String> {
     text.parse().map_err(|_| "give a date like 2027-01-31".to_owned())
+}
+
+fn color() -> impl TypedValueParser<Value = ColorChoice> {
+    PossibleValuesParser::new(["auto", "always", "never"]).map(|when| match when.as_str() {
+        "always" => ColorChoice::Always,
+        "never" => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    })
 }
 
 fn dedup() -> impl TypedValueParser<Value = Dedup> {

@@ -1,6 +1,6 @@
 //! Implements `rasaudit audit`, from arguments to reports.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::diff::{read_judged, stored_result};
 use super::exit::{AuditStatus, Exit};
 use super::policy::{read_report, report_errors};
 use super::policy_args::load_judging;
-use super::report_error;
+use super::{report_error, terminal_width};
 use super::work::{
     Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
 };
@@ -179,9 +179,7 @@ fn print_summary(
     // The terminal may be on another host, so a link must name the host of the file.
     let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
     let places = OutputPaths { reports, evidence, links: host.as_deref() };
-    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-    let width = width.filter(|_| io::stdout().is_terminal());
-    summary(result, &places, width, &mut text)?;
+    summary(result, &places, terminal_width(), &mut text)?;
     let mut out = anstream::stdout();
     out.write_all(&text)?;
     out.flush()

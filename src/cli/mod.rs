@@ -17,7 +17,7 @@ mod report;
 mod serve;
 mod work;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -30,7 +30,10 @@ pub use args::Arguments as CommandLine;
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+        Ok(arguments) => {
+            arguments.color.write_global();
+            arguments
+        }
         Err(error) => {
             // `--help` and `--version` count as success. All other errors mean that the work could
             // not be done.
@@ -76,6 +79,12 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
             Ok(Exit::Compliant)
         }
     }
+}
+
+/// Returns the width of the terminal that standard output goes to; `None` if it goes elsewhere.
+fn terminal_width() -> Option<usize> {
+    let (terminal_size::Width(width), _) = terminal_size::terminal_size()?;
+    io::stdout().is_terminal().then_some(usize::from(width))
 }
 
 /// Prints a warning to standard error.

@@ -3,6 +3,7 @@
 //! The same result always gives the same bytes. Strings from traffic and from the user's files are
 //! untrusted: they are written as text, never as formulas, markup or terminal control sequences.
 
+mod columns;
 mod comparison;
 mod csv;
 mod draft;

@@ -60,7 +60,6 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "serde_json",
             "anstyle",
             "base64",
-            "comfy_table",
             "ipnet",
             "jiff",
             "maud",
