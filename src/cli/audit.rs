@@ -12,16 +12,17 @@ use super::diff::{read_judged, stored_result};
 use super::exit::{AuditStatus, Exit};
 use super::policy::{read_report, report_errors};
 use super::policy_args::load_judging;
-use super::{report_error, terminal_width};
+use super::selection::{SelectionParser, TEXT_LIMIT, Vocabulary};
 use super::work::{
     Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
 };
+use super::{report_error, terminal_width};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, Limits, OutputPaths, Plan, Progress, Request, Step,
 };
 use crate::policy::Policy;
-use crate::report::{Format, Needs, summary};
-use crate::result::AuditResult;
+use crate::report::{Format, Needs, RowListing, summary};
+use crate::result::{AuditResult, ListedTable, Site};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
@@ -29,7 +30,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     // The handler is installed first, because `prepare` reads files to find those with equal
     // content, which may take a while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
-    let Some((plan, policy, baseline)) = prepare(arguments) else {
+    let Some(Prepared { plan, policy, baseline, listing }) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
     // The folders are created before the long work starts, so that an unusable path is reported at
@@ -77,9 +78,13 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         return Ok(report_failure(failure));
     }
     let format = arguments.format.as_deref();
-    if format.is_some() || !arguments.quiet {
-        let out = arguments.out.as_deref();
-        print_report(&audit.result(), format, out, arguments.evidence.as_deref())?;
+    match &listing {
+        Some(listing) if arguments.quiet => print_listing(&audit.result(), listing)?,
+        _ if format.is_some() || !arguments.quiet => {
+            let (out, evidence) = (arguments.out.as_deref(), arguments.evidence.as_deref());
+            print_report(&audit.result(), format, out, evidence, listing.as_ref())?;
+        }
+        _ => {}
     }
     progress.timings.done("reports");
     if arguments.timings {
@@ -99,8 +104,17 @@ pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) ->
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
 
+/// What an audit needs, after its arguments were checked.
+struct Prepared {
+    plan: Plan,
+    policy: Option<Policy>,
+    baseline: Option<Baseline>,
+    /// The listing of `--show`.
+    listing: Option<RowListing>,
+}
+
 /// Checks everything that can be checked before the work starts, and reports all problems.
-fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<Baseline>)> {
+fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -136,7 +150,44 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
         report_error("--fail-on new needs --baseline, the reports folder of an earlier audit");
         return None;
     }
-    Some((plan.ok()?, policy.ok()?, baseline.ok()?))
+    let listing = match &policy {
+        Ok(Some(policy)) => parse_show(&arguments.show, policy),
+        _ => Ok(None),
+    };
+    let listing = listing.map_err(|problems| problems.iter().for_each(|p| report_error(p)));
+    Some(Prepared {
+        plan: plan.ok()?,
+        policy: policy.ok()?,
+        baseline: baseline.ok()?,
+        listing: listing.ok()?,
+    })
+}
+
+/// Checks the filters of `--show` against the inventory. The error lists all problems.
+fn parse_show(texts: &[String], policy: &Policy) -> Result<Option<RowListing>, Vec<String>> {
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    let site = Site::of(policy, |_| false);
+    let vocabulary = Vocabulary { site: Some(&site), result: None, is_judged: true };
+    let mut parser = SelectionParser::new(ListedTable::Findings, vocabulary);
+    parser.limit(Some(TEXT_LIMIT));
+    for text in texts {
+        parser.show(text);
+    }
+    parser.finish("--show limit=all").map(Some)
+}
+
+/// Prints only the listing of `--show`.
+fn print_listing(result: &AuditResult<'_>, listing: &RowListing) -> io::Result<()> {
+    let mut text = Vec::new();
+    listing.write(result, "text", terminal_width(), &mut text)?;
+    let mut out = anstream::stdout();
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        // The reader of the output may close it early. The result of the audit still counts.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Prints the wall-clock time and the processor time of each step, and its processor time per
@@ -152,15 +203,16 @@ fn print_timings(progress: &Progress, frames: u64) {
 }
 
 /// Prints the report to standard output, in the requested format or as the summary. `reports` and
-/// `evidence` are the folders that were written.
+/// `evidence` are the folders that were written. `listing` replaces the worst findings of the summary.
 pub(super) fn print_report(
     result: &AuditResult<'_>,
     format: Option<&str>,
     reports: Option<&Path>,
     evidence: Option<&Path>,
+    listing: Option<&RowListing>,
 ) -> io::Result<()> {
     let printed = match format {
-        None | Some("text") => print_summary(result, reports, evidence),
+        None | Some("text") => print_summary(result, reports, evidence, listing),
         Some(format) => print_format(result, format),
     };
     match printed {
@@ -174,12 +226,13 @@ fn print_summary(
     result: &AuditResult<'_>,
     reports: Option<&Path>,
     evidence: Option<&Path>,
+    listing: Option<&RowListing>,
 ) -> io::Result<()> {
     let mut text = Vec::new();
     // The terminal may be on another host, so a link must name the host of the file.
     let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
     let places = OutputPaths { reports, evidence, links: host.as_deref() };
-    summary(result, &places, terminal_width(), &mut text)?;
+    summary(result, &places, listing, terminal_width(), &mut text)?;
     let mut out = anstream::stdout();
     out.write_all(&text)?;
     out.flush()

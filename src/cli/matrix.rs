@@ -10,7 +10,9 @@ use super::policy::{file_problem, find_matrix, load_matrix, report_errors};
 use super::{report_error, terminal_width};
 use crate::classify::check_examples;
 use crate::model::escape_control;
-use crate::policy::{MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles};
+use crate::policy::{
+    MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles,
+};
 use crate::report::TextTable;
 use crate::result::plural;
 
@@ -143,17 +145,9 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
     let columns = MatrixColumns::of(&arguments.format);
     let mut table = TextTable::new(match columns {
         MatrixColumns::Main => &["change", "from", "to", "port", "feature", "purpose"],
-        MatrixColumns::All => &[
-            "change",
-            "from",
-            "to",
-            "transport",
-            "ports",
-            "feature",
-            "purpose",
-            "rule",
-            "others",
-        ],
+        MatrixColumns::All => {
+            &["change", "from", "to", "transport", "ports", "feature", "purpose", "rule", "others"]
+        }
     });
     let mut add_rows = |change: [&str; 2], changes: Vec<MatrixChange<'_>>| {
         for entry in changes {
@@ -288,17 +282,12 @@ fn row_table(
         if !matches {
             continue;
         }
-        let mut cells =
-            vec![matrix.roles[row.source].slug.clone(), matrix.destination_text(row)];
+        let mut cells = vec![matrix.roles[row.source].slug.clone(), matrix.destination_text(row)];
         match columns {
             MatrixColumns::Main => cells.push(port_text(row)),
             MatrixColumns::All => cells.extend([row.transport.to_string(), row.ports_text()]),
         }
-        cells.extend([
-            row.features.join("+"),
-            row.expectation.to_string(),
-            row.purpose.clone(),
-        ]);
+        cells.extend([row.features.join("+"), row.expectation.to_string(), row.purpose.clone()]);
         if columns == MatrixColumns::All {
             cells.extend([
                 row.id.clone(),

@@ -13,8 +13,10 @@ mod matrix;
 mod policy;
 mod policy_args;
 mod report;
+mod selection;
 #[cfg(feature = "serve")]
 mod serve;
+mod show;
 mod work;
 
 use std::io::{self, IsTerminal, Write};
@@ -56,6 +58,7 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
     match arguments.command {
         Command::Audit(audit) => audit::run(&audit),
         Command::Report(report) => report::run(&report),
+        Command::Show(show) => show::run(&show),
         Command::Diff(diff) => diff::run(&diff),
         #[cfg(feature = "live")]
         Command::Live(arguments) => live::run(&arguments),

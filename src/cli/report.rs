@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(report_failure(failure));
     }
     if format.is_some() || !arguments.quiet {
-        print_report(&result, format, arguments.out.as_deref(), None)?;
+        print_report(&result, format, arguments.out.as_deref(), None, None)?;
     }
     Ok(Exit::Compliant)
 }

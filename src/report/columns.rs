@@ -38,8 +38,7 @@ pub(super) fn write_rows(
 ) -> io::Result<()> {
     let header: Vec<String> = header.iter().map(|name| name.to_uppercase()).collect();
     let escape = |cell: &String| escape_control(cell).into_owned();
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(escape).collect()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(escape).collect()).collect();
     let layout = ColumnLayout::of(&header, &rows, width);
     let bold = |_: usize, _: &str| Style::new().bold();
     layout.write_row(&header, &bold, out)?;
@@ -76,9 +75,8 @@ impl ColumnLayout {
             }
         }
         let longest = |words: &BTreeSet<usize>| words.last().copied().unwrap_or_default();
-        let total = |widths: &[usize]| {
-            widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
-        };
+        let total =
+            |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
         let widths = if total(&natural) <= width {
             natural
         } else {
@@ -131,7 +129,8 @@ impl ColumnLayout {
         for (column, cell) in cells.iter().enumerate().filter(|(_, cell)| !cell.is_empty()) {
             let Some(own) = self.widths.get(column) else {
                 for text in wrap(cell, self.width.saturating_sub(INDENT)) {
-                    used = put(used, Piece { offset: INDENT, column, text });
+                    let offset = self.width.saturating_sub(display_width(&text)).min(INDENT);
+                    used = put(used, Piece { offset, column, text });
                 }
                 continue;
             };
@@ -224,14 +223,29 @@ mod tests {
     fn a_word_wider_than_its_column_pushes_the_next_cells_down() {
         let rows: &[&[&str]] =
             &[&["a-very-long-name", "tcp/443", "p"], &["b", "tcp/443", "p"], &["c", "u", "p"]];
-        let shown = lines(&["to", "port", "need"], rows, 18);
-        let expected =
-            ["TO  PORT     NEED", "a-very-long-name", "    tcp/443  p", "b   tcp/443  p", "c   u        p"];
+        let shown = lines(&["to", "port", "need"], rows, 17);
+        let expected = [
+            "TO  PORT     NEED",
+            "a-very-long-name",
+            "    tcp/443  p",
+            "b   tcp/443  p",
+            "c   u        p",
+        ];
         assert_eq!(shown, expected);
         // A word that does not fit to the right of the others has a line of its own.
         let rows: &[&[&str]] = &[&["aaaa bbbb", "a-very-long-word", "q"], &["c", "d", "e"]];
         let shown = lines(&["x", "y", "z"], rows, 17);
-        assert_eq!(shown, ["X     Y  Z", "aaaa", "bbbb", " a-very-long-word", "         q", "c     d  e"]);
+        assert_eq!(
+            shown,
+            [
+                "X     Y         Z",
+                "aaaa",
+                "bbbb",
+                " a-very-long-word",
+                "                q",
+                "c     d         e"
+            ]
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod json_lines;
 mod json_text;
 mod junit;
 mod line;
+mod listing;
 mod markdown;
 mod page;
 pub(crate) mod pcapng;
@@ -38,6 +39,7 @@ pub use exceptions::{ExceptedTraffic, NotFindings, excepted_traffic, exceptions_
 pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};
+pub use listing::{LISTING_FORMATS, RowListing};
 pub use page::write_live as live_page;
 pub use text_table::{TABLE_FORMATS, TextTable};
 pub use window_folders::WindowFolders;
@@ -113,12 +115,14 @@ pub struct OutputPaths<'a> {
     pub links: Option<&'a str>,
 }
 
-/// Writes the summary, with the paths of the written files, for a terminal of `width` columns.
+/// Writes the summary, with the paths of the written files, for a terminal of `width` columns. If
+/// `listing` is given, it replaces the worst findings.
 pub fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
+    listing: Option<&RowListing>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    text::summary(result, places, width, out)
+    text::summary(result, places, listing, width, out)
 }

@@ -186,6 +186,8 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "COMPARISON_FORMATS",
             "ComparedAudit",
             "ComparisonReport",
+            "LISTING_FORMATS",
+            "RowListing",
         ],
     ),
 ];

@@ -38,6 +38,7 @@ mod policies;
 mod running;
 mod schema;
 mod shipping;
+mod show;
 mod stored;
 mod threat;
 mod traffic;
