@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anstream::ColorChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
@@ -12,7 +13,10 @@ use crate::live::{Sandbox, SyslogTarget};
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn};
 use crate::policy::{MATRICES, Severity};
-use crate::report::{COMPARISON_FORMATS, FORMATS, JsonLayout, ReportFiles, TABLE_FORMATS};
+use crate::report::{
+    COMPARISON_FORMATS, FORMATS, JsonLayout, LISTING_FORMATS, ReportFiles, TABLE_FORMATS,
+};
+use crate::result::ListedTable;
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
@@ -23,6 +27,10 @@ use crate::report::{COMPARISON_FORMATS, FORMATS, JsonLayout, ReportFiles, TABLE_
 pub struct Arguments {
     #[command(subcommand)]
     pub(super) command: Command,
+
+    /// Colour the output: auto (on a terminal, unless NO_COLOR is set), always or never.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = color(), global = true)]
+    pub(super) color: ColorChoice,
 }
 
 const EXAMPLES: &str = "\
@@ -66,6 +74,20 @@ Examples:
   rasaudit report monday.json --out report/
   rasaudit report report/ --format junit > junit.xml  for a CI system; also sarif, jsonl";
 
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  rasaudit show findings report/ --severity high --from gw1
+  rasaudit show findings report/ --group-by cause
+  rasaudit show findings report/ --port tcp/443 --not code=refused --format csv > some.csv
+  rasaudit show conversations report/ --to role:broker --sort -bytes_to_server --limit 10
+  rasaudit show matrix report/ --state missing,not-assessable
+
+Filters: a row has to fit every option that is given, and one of the values of each. With --not, rows
+are left out that fit KEY=VALUE; several joined by commas have to fit all together, and --not can be
+repeated. A row that may fit is listed: a finding about many ports or hosts does not name all of them.
+
+Exit codes: 0 done, also if no row fits; 2 the result cannot be read, or an option is wrong.";
+
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
     /// Audit captures against a farm's inventory.
@@ -74,6 +96,9 @@ pub(super) enum Command {
     /// Write reports from the stored result of an earlier audit (audit.json), without its captures.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArguments),
+    /// List findings, conversations, matrix rows, hosts or exceptions of a stored result.
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(Box<ListArguments>),
     /// Compare two audits: what is new, gone, worse or better, and why.
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(AuditDiffArguments),
@@ -155,6 +180,110 @@ impl ReportFileArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct ListArguments {
+    /// What to list.
+    #[arg(value_name = "TABLE", value_parser = PossibleValuesParser::new(ListedTable::NAMES))]
+    pub table: String,
+
+    /// The audit.json file of an audit, or the folder that contains it.
+    #[arg(value_name = "RESULT")]
+    pub result: PathBuf,
+
+    #[command(flatten)]
+    pub filters: FilterArguments,
+
+    /// Group findings or conversations: role-pair, host, port, code or cause (severity, certainty,
+    /// code, roles, port and matrix row). With host, a row counts for each of its hosts.
+    #[arg(long, value_name = "PROPERTY", help_heading = "Output")]
+    pub group_by: Option<String>,
+
+    /// Sort by these columns. A minus sign before a column puts the greatest value first.
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        help_heading = "Output"
+    )]
+    pub sort: Vec<String>,
+
+    /// Show these columns of the CSV file of the table. Findings and conversations also have from
+    /// and to, and all but hosts have service.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',', help_heading = "Output")]
+    pub columns: Vec<String>,
+
+    /// Show at most this number of rows (default: 50 in text, all in csv and jsonl).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Output")]
+    pub limit: Option<u32>,
+
+    /// Show all rows.
+    #[arg(long, conflicts_with = "limit", help_heading = "Output")]
+    pub all: bool,
+
+    /// Output format.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(LISTING_FORMATS), help_heading = "Output")]
+    pub format: String,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// The filters of a listing. Their values are checked against the result.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Filters")]
+pub(super) struct FilterArguments {
+    /// The client: a host or network of the inventory, an address, a network like 10.1.0.0/16, or a
+    /// role (role:NAME if a host has the same name).
+    #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
+    pub from: Vec<String>,
+
+    /// The server, in the same forms.
+    #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
+    pub to: Vec<String>,
+
+    /// The client or the server, in the same forms; for hosts, the host itself.
+    #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
+    pub host: Vec<String>,
+
+    /// The role of the client or of the server; for hosts, of the host itself.
+    #[arg(long, value_name = "ROLE", value_delimiter = ',')]
+    pub role: Vec<String>,
+
+    /// The port: 443, 1000-2000, tcp/443 or tcp.
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    pub port: Vec<String>,
+
+    /// The verdict, e.g. missing.
+    #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
+    pub verdict: Vec<String>,
+
+    /// The code, e.g. refused; for matrix, the reason why a row could not be assessed.
+    #[arg(long, value_name = "CODE", value_delimiter = ',')]
+    pub code: Vec<String>,
+
+    /// At least this severity, as with --fail-on: info, low, medium, high or critical.
+    #[arg(long, value_name = "SEVERITY", value_delimiter = ',')]
+    pub severity: Vec<String>,
+
+    /// The state of the conversations (e.g. established), or compared with the baseline (e.g. new);
+    /// for matrix and exceptions, the status; for hosts, the coverage.
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    pub state: Vec<String>,
+
+    /// Whether the verdict is certain: yes or no.
+    #[arg(long, value_name = "YES|NO", value_delimiter = ',')]
+    pub certain: Vec<String>,
+
+    /// Findings of the same cause as this one, which is given by its id.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub cause: Vec<String>,
+
+    /// Leave out the rows that fit this filter, e.g. code=half-open. Repeatable.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub not: Vec<String>,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct AuditDiffArguments {
     /// The earlier audit: its audit.json, or the folder that contains it.
     #[arg(value_name = "OLD")]
@@ -198,6 +327,18 @@ pub(super) struct AuditArguments {
 
     #[command(flatten)]
     pub files: ReportFileArgs,
+
+    /// List the findings that fit in place of the worst ones, e.g. severity=high,from=gw1. The keys
+    /// are the options of `rasaudit show`; KEY!=VALUE leaves findings out. Reports and the exit code
+    /// do not change.
+    #[arg(
+        long,
+        value_name = "KEY=VALUE,...",
+        requires = "inventory",
+        conflicts_with = "format",
+        help_heading = "Reports"
+    )]
+    pub show: Vec<String>,
 
     /// Write the frames that show each finding into this folder, one pcapng file per finding. This
     /// reads the captures a second time.
@@ -698,6 +839,14 @@ pub(super) struct AddExceptionArguments {
 /// Parses a date such as `2027-01-31`.
 fn parse_day(text: &str) -> Result<Date, String> {
     text.parse().map_err(|_| "give a date like 2027-01-31".to_owned())
+}
+
+fn color() -> impl TypedValueParser<Value = ColorChoice> {
+    PossibleValuesParser::new(["auto", "always", "never"]).map(|when| match when.as_str() {
+        "always" => ColorChoice::Always,
+        "never" => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    })
 }
 
 fn dedup() -> impl TypedValueParser<Value = Dedup> {

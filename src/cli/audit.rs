@@ -1,6 +1,6 @@
 //! Implements `rasaudit audit`, from arguments to reports.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,16 +12,17 @@ use super::diff::{read_judged, stored_result};
 use super::exit::{AuditStatus, Exit};
 use super::policy::{read_report, report_errors};
 use super::policy_args::load_judging;
-use super::report_error;
+use super::selection::{SelectionParser, TEXT_LIMIT, Vocabulary};
 use super::work::{
     Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
 };
+use super::{report_error, terminal_width};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, Limits, OutputPaths, Plan, Progress, Request, Step,
 };
 use crate::policy::Policy;
-use crate::report::{Format, JsonLayout, Needs, ReportFiles, summary};
-use crate::result::AuditResult;
+use crate::report::{Format, JsonLayout, Needs, RowListing, summary};
+use crate::result::{AuditResult, ListedTable, Site};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
@@ -29,7 +30,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     // The handler is installed first, because `prepare` reads files to find those with equal
     // content, which may take a while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
-    let Some((plan, policy, baseline)) = prepare(arguments) else {
+    let Some(Prepared { plan, policy, baseline, listing }) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
     // The folders are created before the long work starts, so that an unusable path is reported at
@@ -78,9 +79,14 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         return Ok(report_failure(failure));
     }
     let format = arguments.format.as_deref();
-    if format.is_some() || !arguments.quiet {
-        let out = arguments.out.as_deref();
-        print_report(&audit.result(), format, out, files, arguments.evidence.as_deref())?;
+    match &listing {
+        Some(listing) if arguments.quiet => print_listing(&audit.result(), listing)?,
+        _ if format.is_some() || !arguments.quiet => {
+            let (reports, evidence) = (arguments.out.as_deref(), arguments.evidence.as_deref());
+            let places = OutputPaths { reports, files, evidence, links: None };
+            print_report(&audit.result(), format, places, listing.as_ref())?;
+        }
+        _ => {}
     }
     progress.timings.done("reports");
     if arguments.timings {
@@ -100,9 +106,18 @@ pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) ->
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
 
+/// What an audit needs, after its arguments were checked.
+struct Prepared {
+    plan: Plan,
+    policy: Option<Policy>,
+    baseline: Option<Baseline>,
+    /// The listing of `--show`.
+    listing: Option<RowListing>,
+}
+
 /// Checks everything that can be checked before the work starts. Reports problems and returns
 /// `None` if there are any.
-fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<Baseline>)> {
+fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -138,7 +153,44 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
         report_error("--fail-on new needs --baseline, the reports folder of an earlier audit");
         return None;
     }
-    Some((plan.ok()?, policy.ok()?, baseline.ok()?))
+    let listing = match &policy {
+        Ok(Some(policy)) => parse_show(&arguments.show, policy),
+        _ => Ok(None),
+    };
+    let listing = listing.map_err(|problems| problems.iter().for_each(|p| report_error(p)));
+    Some(Prepared {
+        plan: plan.ok()?,
+        policy: policy.ok()?,
+        baseline: baseline.ok()?,
+        listing: listing.ok()?,
+    })
+}
+
+/// Checks the filters of `--show` against the inventory. The error lists all problems.
+fn parse_show(texts: &[String], policy: &Policy) -> Result<Option<RowListing>, Vec<String>> {
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    let site = Site::of(policy, |_| false);
+    let vocabulary = Vocabulary { site: Some(&site), result: None, is_judged: true };
+    let mut parser = SelectionParser::new(ListedTable::Findings, vocabulary);
+    parser.limit(Some(TEXT_LIMIT));
+    for text in texts {
+        parser.show(text);
+    }
+    parser.finish("--show limit=all").map(Some)
+}
+
+/// Prints only the listing of `--show`.
+fn print_listing(result: &AuditResult<'_>, listing: &RowListing) -> io::Result<()> {
+    let mut text = Vec::new();
+    listing.write(result, "text", terminal_width(), &mut text)?;
+    let mut out = anstream::stdout();
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        // The reader of the output may close it early. The result of the audit still counts.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Prints the wall-clock time and the processor time of each step, and its processor time per
@@ -154,19 +206,17 @@ fn print_timings(progress: &Progress, frames: u64) {
 }
 
 /// Prints the report to standard output, in the requested format or as the summary. `reports` and
-/// `evidence` are the folders that were written, and `files` those in `reports`.
+/// `evidence` in `places` are the folders that were written. `listing` replaces the worst findings
+/// of the summary.
 pub(super) fn print_report(
     result: &AuditResult<'_>,
     format: Option<&str>,
-    reports: Option<&Path>,
-    files: ReportFiles,
-    evidence: Option<&Path>,
+    places: OutputPaths<'_>,
+    listing: Option<&RowListing>,
 ) -> io::Result<()> {
     let printed = match format {
-        None | Some("text") => {
-            print_summary(result, OutputPaths { reports, files, evidence, links: None })
-        }
-        Some(format) => print_format(result, format, files.layout),
+        None | Some("text") => print_summary(result, places, listing),
+        Some(format) => print_format(result, format, places.files.layout),
     };
     match printed {
         // The program that reads the output may close it early. The result of the audit is valid
@@ -176,15 +226,17 @@ pub(super) fn print_report(
     }
 }
 
-fn print_summary(result: &AuditResult<'_>, places: OutputPaths<'_>) -> io::Result<()> {
+fn print_summary(
+    result: &AuditResult<'_>,
+    places: OutputPaths<'_>,
+    listing: Option<&RowListing>,
+) -> io::Result<()> {
     let mut text = Vec::new();
     // The terminal may run on another host, so the link contains the name of the host that has the
     // file.
     let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
     let places = OutputPaths { links: host.as_deref(), ..places };
-    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-    let width = width.filter(|_| io::stdout().is_terminal());
-    summary(result, &places, width, &mut text)?;
+    summary(result, &places, listing, terminal_width(), &mut text)?;
     let mut out = anstream::stdout();
     out.write_all(&text)?;
     out.flush()

@@ -7,10 +7,12 @@ use std::path::Path;
 use super::args::{DiffArguments, ShowArguments};
 use super::exit::Exit;
 use super::policy::{file_problem, find_matrix, load_matrix, report_errors};
-use super::report_error;
+use super::{report_error, terminal_width};
 use crate::classify::check_examples;
 use crate::model::escape_control;
-use crate::policy::{MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, RuleFiles};
+use crate::policy::{
+    MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles,
+};
 use crate::report::TextTable;
 use crate::result::plural;
 
@@ -111,17 +113,22 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     } else if arguments.features {
         feature_table(&matrix)
     } else {
-        let columns = match arguments.format.as_str() {
-            "table" => RowColumns::Main,
-            _ => RowColumns::All,
-        };
-        row_table(&matrix, from, to, columns)
+        row_table(&matrix, from, to, MatrixColumns::of(&arguments.format))
     };
-    if table.rows.is_empty() && arguments.format == "table" {
-        writeln!(io::stdout(), "No row of the matrix matches.")?;
-        return Ok(Exit::Compliant);
+    print_table(&table, &arguments.format, "No row of the matrix matches.")
+}
+
+/// Prints a table, or a sentence if a table for people would be empty.
+fn print_table(table: &TextTable, format: &str, empty: &str) -> io::Result<Exit> {
+    let mut out = anstream::stdout().lock();
+    if table.rows.is_empty() && format == "table" {
+        writeln!(out, "{empty}")?;
+    } else {
+        let mut text = Vec::new();
+        table.write(format, terminal_width(), &mut text)?;
+        out.write_all(&text)?;
     }
-    table.write(&arguments.format, &mut io::stdout().lock())?;
+    out.flush()?;
     Ok(Exit::Compliant)
 }
 
@@ -135,30 +142,17 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    let mut table = TextTable::new(&[
-        "change",
-        "from",
-        "to",
-        "transport",
-        "ports",
-        "feature",
-        "purpose",
-        "rule",
-        "others",
-    ]);
+    let columns = MatrixColumns::of(&arguments.format);
+    let mut table = TextTable::new(match columns {
+        MatrixColumns::Main => &["change", "from", "to", "port", "feature", "purpose"],
+        MatrixColumns::All => {
+            &["change", "from", "to", "transport", "ports", "feature", "purpose", "rule", "others"]
+        }
+    });
     let mut add_rows = |change: [&str; 2], changes: Vec<MatrixChange<'_>>| {
-        for MatrixChange { row, from, to, others } in changes {
-            table.rows.push(vec![
-                change[usize::from(!others.is_empty())].to_owned(),
-                from.join(", "),
-                to.join(", "),
-                row.transport.to_string(),
-                row.ports_text(),
-                row.features.join("+"),
-                row.purpose.clone(),
-                row.id.clone(),
-                others.join(", "),
-            ]);
+        for entry in changes {
+            let change = change[usize::from(!entry.others.is_empty())];
+            table.rows.push(change_cells(change, &entry, columns));
         }
     };
     // If the other matrix documents the service for other sources, the port is already open, so the
@@ -172,15 +166,47 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
         services.into_iter().flat_map(|(change, list)| list.map(move |service| (change, service)))
     {
         let purpose = format!("{name} is a name of the external service {role}");
-        let cells = [change, "", name, "", "", "", &purpose, "", ""];
-        table.rows.push(cells.map(str::to_owned).to_vec());
+        let cells: &[&str] = match columns {
+            MatrixColumns::Main => &[change, "", name, "", "", &purpose],
+            MatrixColumns::All => &[change, "", name, "", "", "", &purpose, "", ""],
+        };
+        table.rows.push(cells.iter().map(|cell| (*cell).to_owned()).collect());
     }
-    if table.rows.is_empty() && arguments.format == "table" {
-        writeln!(io::stdout(), "No difference.")?;
-        return Ok(Exit::Compliant);
+    print_table(&table, &arguments.format, "No difference.")
+}
+
+/// Returns the cells of a change.
+fn change_cells(change: &str, entry: &MatrixChange<'_>, columns: MatrixColumns) -> Vec<String> {
+    let MatrixChange { row, from, to, others } = entry;
+    let mut cells = vec![change.to_owned(), from.join(", "), to.join(", ")];
+    let others = others.join(", ");
+    match columns {
+        MatrixColumns::Main => {
+            let others = match others.as_str() {
+                "" => String::new(),
+                others => format!("; the other matrix documents it from {others}"),
+            };
+            let purpose = format!("{} ({}){others}", row.purpose, row.id);
+            cells.extend([port_text(row), row.features.join("+"), purpose]);
+        }
+        MatrixColumns::All => cells.extend([
+            row.transport.to_string(),
+            row.ports_text(),
+            row.features.join("+"),
+            row.purpose.clone(),
+            row.id.clone(),
+            others,
+        ]),
     }
-    table.write(&arguments.format, &mut io::stdout().lock())?;
-    Ok(Exit::Compliant)
+    cells
+}
+
+/// Returns the transport and the ports of a row as one word, such as `tcp/443`.
+fn port_text(row: &Row) -> String {
+    match row.ports_text().as_str() {
+        "" => row.transport.to_string(),
+        ports => format!("{}/{ports}", row.transport),
+    }
 }
 
 /// Returns the role and the name of each external service.
@@ -207,13 +233,20 @@ fn feature_table(matrix: &Matrix) -> TextTable {
     table
 }
 
-/// Which columns of rows are shown.
+/// Which columns of a matrix are shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum RowColumns {
+enum MatrixColumns {
     /// The columns that fit on a terminal.
     Main,
     /// All columns, including those for the source of a row.
     All,
+}
+
+impl MatrixColumns {
+    /// Returns the columns that a format shows.
+    fn of(format: &str) -> Self {
+        if format == "table" { Self::Main } else { Self::All }
+    }
 }
 
 /// Returns the rows with these source and destination roles; `None` means any role.
@@ -221,9 +254,9 @@ fn row_table(
     matrix: &Matrix,
     from: Option<RoleSet>,
     to: Option<RoleSet>,
-    columns: RowColumns,
+    columns: MatrixColumns,
 ) -> TextTable {
-    const MAIN: &[&str] = &["from", "to", "transport", "ports", "feature", "need", "purpose"];
+    const MAIN: &[&str] = &["from", "to", "port", "feature", "need", "purpose"];
     const ALL: &[&str] = &[
         "from",
         "to",
@@ -240,8 +273,8 @@ fn row_table(
         "overlay",
     ];
     let mut table = TextTable::new(match columns {
-        RowColumns::Main => MAIN,
-        RowColumns::All => ALL,
+        MatrixColumns::Main => MAIN,
+        MatrixColumns::All => ALL,
     });
     for row in &matrix.rows {
         let matches = from.is_none_or(|roles| matrix.is_source(row, roles))
@@ -249,16 +282,13 @@ fn row_table(
         if !matches {
             continue;
         }
-        let mut cells = vec![
-            matrix.roles[row.source].slug.clone(),
-            matrix.destination_text(row),
-            row.transport.to_string(),
-            row.ports_text(),
-            row.features.join("+"),
-            row.expectation.to_string(),
-            row.purpose.clone(),
-        ];
-        if columns == RowColumns::All {
+        let mut cells = vec![matrix.roles[row.source].slug.clone(), matrix.destination_text(row)];
+        match columns {
+            MatrixColumns::Main => cells.push(port_text(row)),
+            MatrixColumns::All => cells.extend([row.transport.to_string(), row.ports_text()]),
+        }
+        cells.extend([row.features.join("+"), row.expectation.to_string(), row.purpose.clone()]);
+        if columns == MatrixColumns::All {
             cells.extend([
                 row.id.clone(),
                 row.scope.to_string(),

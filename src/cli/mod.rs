@@ -14,11 +14,13 @@ mod matrix;
 mod policy;
 mod policy_args;
 mod report;
+mod selection;
 #[cfg(feature = "serve")]
 mod serve;
+mod show;
 mod work;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -32,7 +34,10 @@ pub use args::Arguments as CommandLine;
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
     let arguments = match config::parse(std::env::args_os().collect()) {
-        Ok(Parsed::Run(arguments)) => *arguments,
+        Ok(Parsed::Run(arguments)) => {
+            arguments.color.write_global();
+            *arguments
+        }
         Ok(Parsed::Print(text)) => return print_only(&text),
         Err(Rejected::File(problems)) => {
             policy::report_errors(&problems);
@@ -63,6 +68,7 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
     match arguments.command {
         Command::Audit(audit) => audit::run(&audit),
         Command::Report(report) => report::run(&report),
+        Command::Show(show) => show::run(&show),
         Command::Diff(diff) => diff::run(&diff),
         #[cfg(feature = "live")]
         Command::Live(arguments) => live::run(&arguments),
@@ -97,6 +103,12 @@ fn print_only(text: &str) -> ExitCode {
         }
         _ => Exit::Compliant.into(),
     }
+}
+
+/// Returns the width of the terminal that standard output goes to; `None` if it goes elsewhere.
+fn terminal_width() -> Option<usize> {
+    let (terminal_size::Width(width), _) = terminal_size::terminal_size()?;
+    io::stdout().is_terminal().then_some(usize::from(width))
 }
 
 /// Prints a warning to standard error.

@@ -9,7 +9,7 @@ use super::diff::stored_result;
 use super::exit::Exit;
 use super::report_error;
 use super::work::{put_folders, report_failure, stop_on_interrupt, take_folders};
-use crate::pipeline::{Folders, Progress, fits_manifest};
+use crate::pipeline::{Folders, OutputPaths, Progress, fits_manifest};
 use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
 
@@ -64,7 +64,9 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(report_failure(failure));
     }
     if format.is_some() || !arguments.quiet {
-        print_report(&result, format, arguments.out.as_deref(), files, None)?;
+        let reports = arguments.out.as_deref();
+        let places = OutputPaths { reports, files, evidence: None, links: None };
+        print_report(&result, format, places, None)?;
     }
     Ok(Exit::Compliant)
 }

@@ -67,6 +67,21 @@ pub(super) fn exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::R
     writer.flush()
 }
 
+/// Writes selected rows.
+pub(super) fn rows(
+    columns: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
+    writer.write_record(columns).map_err(as_io)?;
+    for row in rows {
+        let cells = row.iter().map(|text| escape_csv_formula(text).into_owned());
+        writer.write_record(cells).map_err(as_io)?;
+    }
+    writer.flush()
+}
+
 /// Returns the underlying I/O error unchanged, so that callers can still recognize a closed pipe.
 fn as_io(error: csv::Error) -> io::Error {
     match error.into_kind() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::classify::{Code, Severity, Status, Verdict};
-use crate::result::{AuditResult, Brief, FindingRow, plural};
+use crate::result::{AuditResult, Brief, FindingRow, SharedCause, plural};
 
 /// A finding as summaries show it.
 pub(super) struct SummaryFinding {
@@ -63,6 +63,40 @@ pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
         SummaryFinding { number, explains, targets }
     });
     findings.collect()
+}
+
+/// Findings of one cause as the summary shows them: by one of them, and their number.
+pub(super) struct SummaryCause {
+    /// The first finding.
+    pub example: SummaryFinding,
+    /// The number of findings.
+    pub count: usize,
+    /// The number of other findings that these explain.
+    pub explains: usize,
+}
+
+/// Groups the shown findings by cause, worst first. Findings of one cause have the same severity
+/// and certainty.
+pub(super) fn shown_causes(result: &AuditResult<'_>) -> Vec<SummaryCause> {
+    let mut places: BTreeMap<SharedCause, usize> = BTreeMap::new();
+    let mut causes: Vec<SummaryCause> = Vec::new();
+    for finding in shown_findings(result) {
+        let known = result.cause(finding.number).map(|cause| {
+            let next = causes.len();
+            *places.entry(cause).or_insert(next)
+        });
+        match known.and_then(|place| causes.get_mut(place)) {
+            Some(cause) => {
+                cause.count += 1;
+                cause.explains += finding.explains;
+            }
+            None => {
+                let explains = finding.explains;
+                causes.push(SummaryCause { example: finding, count: 1, explains });
+            }
+        }
+    }
+    causes
 }
 
 /// The matrix rows and findings that could not be assessed for one reason.

@@ -3,6 +3,7 @@
 //! The same result always gives the same bytes. Strings from traffic and from the user's files are
 //! untrusted: they are written as text, never as formulas, markup or terminal control sequences.
 
+mod columns;
 mod comparison;
 mod csv;
 mod draft;
@@ -15,6 +16,7 @@ mod json_lines;
 mod json_text;
 mod junit;
 mod line;
+mod listing;
 mod markdown;
 mod page;
 pub(crate) mod pcapng;
@@ -38,6 +40,7 @@ pub use exceptions::{ExceptedTraffic, NotFindings, excepted_traffic, exceptions_
 pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};
+pub use listing::{LISTING_FORMATS, RowListing};
 pub use page::write_live as live_page;
 pub use selection::{JsonLayout, ReportFiles};
 pub use text_table::{TABLE_FORMATS, TextTable};
@@ -134,12 +137,14 @@ pub struct OutputPaths<'a> {
     pub links: Option<&'a str>,
 }
 
-/// Writes the summary, with the paths of the written files, for a terminal of `width` columns.
+/// Writes the summary, with the paths of the written files, for a terminal of `width` columns. If
+/// `listing` is given, it replaces the worst findings.
 pub fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
+    listing: Option<&RowListing>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    text::summary(result, places, width, out)
+    text::summary(result, places, listing, width, out)
 }

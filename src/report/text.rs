@@ -8,11 +8,11 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
-use super::findings_summary::{self, NotAssessed};
-use super::{OutputPaths, ReportFiles};
+use super::findings_summary::{self, NotAssessed, SummaryCause};
+use super::{OutputPaths, ReportFiles, RowListing};
 use crate::classify::Severity;
 use crate::model::escape_control;
-use crate::result::{AuditResult, Headline, Note, Tone};
+use crate::result::{AuditResult, FindingRow, Headline, Note, Tone};
 
 /// The maximum number of findings that are shown. The others are only counted.
 const SHOWN: usize = 5;
@@ -25,14 +25,15 @@ const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiCo
 
 /// Writes the report of `--format text`.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-    summary(result, &OutputPaths::default(), None, out)
+    summary(result, &OutputPaths::default(), None, None, out)
 }
 
-/// Writes the summary. `places` contains the paths of the written files. If `width` is given, text
-/// is wrapped to this number of columns.
+/// Writes the summary. `places` contains the paths of the written files. `listing` replaces the
+/// worst findings. If `width` is given, text is wrapped to this number of columns.
 pub(super) fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
+    listing: Option<&RowListing>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -50,7 +51,13 @@ pub(super) fn summary(
         let note = wrapped(&format!("{label:<10}"), text, width);
         writeln!(out, "{style}{label}{style:#}{}", &note[label.len()..])?;
     }
-    write_findings(result, places, width, out)?;
+    match listing {
+        Some(listing) => {
+            writeln!(out)?;
+            listing.write(result, "text", width, out)?;
+        }
+        None => write_findings(result, places, width, out)?,
+    }
     write_not_assessed(result, width, out)?;
     if !result.is_judged() {
         writeln!(out)?;
@@ -134,36 +141,51 @@ fn style_of(tone: Tone) -> Style {
     }
 }
 
+/// Returns the style of a severity.
+pub(super) fn style_of_severity(severity: Severity) -> Style {
+    style_of(severity.into())
+}
+
 fn write_findings(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
     width: Width,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let findings = findings_summary::shown_findings(result);
-    if findings.is_empty() {
+    let causes = findings_summary::shown_causes(result);
+    if causes.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
-    for summary in findings.iter().take(SHOWN) {
-        let Some(finding) = result.finding(summary.number) else { continue };
+    for SummaryCause { example, count, .. } in causes.iter().take(SHOWN) {
+        let Some(finding) = result.finding(example.number) else { continue };
         let severity = Severity::parse(&finding.severity).unwrap_or(Severity::Info);
-        let style = style_of(severity.into());
+        let style = style_of_severity(severity);
         let guess = if finding.certain { "" } else { " (not certain)" };
+        let FindingRow { severity, verdict, code, id, .. } = &finding;
+        let many = match count {
+            1 => String::new(),
+            count => format!(" and {} more of the same cause", count - 1),
+        };
         writeln!(
             out,
-            "{style}{:<9}{style:#} {}/{}{guess} {DIM}{}{DIM:#}",
-            finding.severity, finding.verdict, finding.code, finding.id
+            "{style}{severity:<9}{style:#} {verdict}/{code}{guess} {DIM}{id}{DIM:#}{many}"
         )?;
-        writeln!(
-            out,
-            "{}",
-            wrapped("          ", &escape_control(&summary.message(result, &finding)), width)
-        )?;
+        let message = escape_control(&example.message(result, &finding)).into_owned();
+        writeln!(out, "{}", wrapped("          ", &message, width))?;
+        if *count > 1 {
+            let folder = places.reports.map_or_else(|| "RESULT".to_owned(), shell_word);
+            let folder = escape_control(&folder);
+            writeln!(
+                out,
+                "          all {count}: rasaudit show findings {folder} --code {code} --cause {id}"
+            )?;
+        }
     }
-    if findings.len() > SHOWN {
-        let more = findings.len() - SHOWN;
-        let explained = match findings.iter().map(|f| f.explains).sum() {
+    let (shown, rest) = causes.split_at(causes.len().min(SHOWN));
+    let more: usize = rest.iter().map(|cause| cause.count).sum();
+    if more > 0 {
+        let explained = match shown.iter().chain(rest).map(|cause| cause.explains).sum() {
             0 => String::new(),
             explained => format!(", and {explained} that others explain,"),
         };
@@ -174,6 +196,16 @@ fn write_findings(
         writeln!(out, "          and {more} more{explained} {place}")?;
     }
     Ok(())
+}
+
+/// Returns a path as one word of a shell command.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Writes what could not be assessed: one line per reason, with an example.
@@ -221,6 +253,13 @@ fn wrapped(first: &str, text: &str, width: Width) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_command() {
+        assert_eq!(shell_word(Path::new("reports/today")), "reports/today");
+        assert_eq!(shell_word(Path::new("my report; rm")), "'my report; rm'");
+        assert_eq!(shell_word(Path::new("it's")), "'it'\\''s'");
+    }
 
     #[test]
     fn long_texts_wrap_and_lose_nothing() {

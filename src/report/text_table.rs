@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{ContentArrangement, Table};
+use anstyle::Style;
 use serde::Serialize as _;
 
+use super::columns::{DEFAULT_WIDTH, write_rows};
 use super::json_text::pretty;
 use crate::model::{escape_control, escape_csv_formula};
 
@@ -25,26 +26,18 @@ impl TextTable {
         Self { columns, rows: Vec::new() }
     }
 
-    /// Writes the table in one of [`TABLE_FORMATS`].
-    pub fn write(&self, format: &str, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes the table in one of [`TABLE_FORMATS`]. The format `table` has ANSI styles, and lines of
+    /// `width` columns (default: 100).
+    pub fn write(&self, format: &str, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
         match format {
             "csv" => self.write_csv(out),
             "json" => self.write_json(out),
             "markdown" => self.write_markdown(out),
-            _ => self.write_columns(out),
+            _ => {
+                let width = width.unwrap_or(DEFAULT_WIDTH);
+                write_rows(self.columns, &self.rows, width, &|_, _| Style::new(), out)
+            }
         }
-    }
-
-    fn write_columns(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new();
-        table
-            .load_style(comfy_table::presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(self.columns.iter().map(|name| name.to_uppercase()));
-        for row in &self.rows {
-            table.add_row(row.iter().map(|text| escape_control(text)));
-        }
-        writeln!(out, "{table}")
     }
 
     fn write_csv(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -10,6 +10,7 @@ mod exception_use;
 mod explain;
 mod head;
 mod members;
+mod query;
 mod rows;
 mod run;
 mod site;
@@ -23,7 +24,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::classify::{Code, Party, RoleSet, Severity, Verdict};
+use crate::classify::{Code, Party, RoleSet, Severity, Verdict, id_of};
 use crate::model::{Nanos, Transport};
 
 pub use baseline::{Baseline, Change};
@@ -34,6 +35,10 @@ pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
 pub use head::{Conditions, Gone, Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
 pub use members::Members;
+pub use query::{
+    EndFilter, FilterKey, FilterValue, GroupBy, ListedRow, ListedTable, PortFilter, RowFilter,
+    RowQuery, RowSelection, SharedCause, SortColumn, known_ends, known_roles,
+};
 pub use rows::{Cell, ConversationRow, ExceptionUse, FindingRow, HostRow, MatrixRow};
 pub use run::{AuditRun, CaptureSelection};
 pub use site::{Listing, Site, SiteRow};
@@ -187,6 +192,26 @@ impl<'a> AuditResult<'a> {
         (0..self.findings_len()).filter_map(|number| self.finding(number))
     }
 
+    /// Returns the index of the finding with this id, with or without its prefix.
+    pub fn finding_number(&self, id: &str) -> Option<usize> {
+        let id = id_of(id.trim());
+        self.findings().position(|finding| id_of(&finding.id) == id)
+    }
+
+    /// Returns what a finding has in common with others of the same cause. `None` if there is no
+    /// finding with this index.
+    pub fn cause(&self, number: usize) -> Option<SharedCause> {
+        match &self.source {
+            TableSource::Run(run) => {
+                let finding = run.outcome.findings().get(number)?;
+                Some(SharedCause::of_reported(run.explainer.as_ref()?.without_words(finding)))
+            }
+            TableSource::Stored(stored) => {
+                stored.findings.get(number).map(|entry| SharedCause::of_finding(&entry.row))
+            }
+        }
+    }
+
     /// Returns the facts that were considered for a finding.
     pub fn trace(&self, number: usize) -> Vec<String> {
         match &self.source {
@@ -270,7 +295,13 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the conversation with this index.
+    /// Returns the findings of the baseline that this audit does not have.
+    pub fn gone(&self) -> &[Gone] {
+        self.head.known.as_ref().map_or(&[], |known| &known.gone)
+    }
+
+    /// Returns the conversation with this index. If the audit has just run, the names of the server
+    /// are missing.
     pub fn conversation(&self, number: usize) -> Option<ConversationRow<'_>> {
         match &self.source {
             TableSource::Run(run) => rows::conversation_at(run, number),

@@ -130,6 +130,8 @@ macro_rules! record {
     };
 }
 
+pub(super) use record;
+
 record!(
     /// A conversation: all flows between a client and a server on one service port.
     ConversationRow<'a> {

@@ -136,7 +136,7 @@ pub struct Listing<'a> {
 impl Site {
     /// Returns the matrix and the inventory that an audit judged against. `is_watched` says whether
     /// the capture covers all traffic of a host.
-    pub(super) fn of(policy: &Policy, is_watched: impl Fn(usize) -> bool) -> Self {
+    pub fn of(policy: &Policy, is_watched: impl Fn(usize) -> bool) -> Self {
         let matrix = &policy.matrix;
         let inventory = &policy.inventory;
         let roles = matrix.roles.iter().map(|role| SiteRole {

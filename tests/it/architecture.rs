@@ -60,7 +60,6 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "serde_json",
             "anstyle",
             "base64",
-            "comfy_table",
             "ipnet",
             "jiff",
             "maud",
@@ -190,6 +189,8 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "COMPARISON_FORMATS",
             "ComparedAudit",
             "ComparisonReport",
+            "LISTING_FORMATS",
+            "RowListing",
         ],
     ),
 ];

@@ -40,6 +40,7 @@ mod report_files;
 mod running;
 mod schema;
 mod shipping;
+mod show;
 mod stored;
 mod threat;
 mod traffic;

@@ -217,7 +217,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// Returns a finding without its texts.
-    fn without_words(&self, finding: &Finding) -> ReportedFinding {
+    pub(super) fn without_words(&self, finding: &Finding) -> ReportedFinding {
         let policy = self.policy;
         let outcome = self.outcome;
         let [client, server] = self.ends(finding);

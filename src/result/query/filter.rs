@@ -1,0 +1,301 @@
+//! Filters of rows.
+
+use std::ops::RangeInclusive;
+
+use super::cause::SharedCause;
+use super::ends::{EndFilter, RowSide};
+use super::row::{ListedRow, ListedTable};
+use crate::classify::{Code, Coverage, Severity, State, Status, Verdict};
+use crate::model::{Transport, named_enum};
+use crate::result::{AuditResult, Change};
+
+named_enum!(
+    /// The property of a row that a filter tests.
+    FilterKey {
+        /// The client of a connection, or the source of a permission.
+        From = "from",
+        /// The server of a connection, or the destination of a permission.
+        To = "to",
+        /// Either end, or the host itself.
+        Host = "host",
+        /// The role of either end, or of the host itself.
+        Role = "role",
+        /// The transport and the port.
+        Port = "port",
+        /// The verdict.
+        Verdict = "verdict",
+        /// The code; for a row of the matrix, the reason why it could not be assessed.
+        Code = "code",
+        /// The least severity.
+        Severity = "severity",
+        /// The state of a conversation, the status of a row of the matrix or of an exception, the
+        /// coverage of a host, or how a finding compares with the baseline.
+        State = "state",
+        /// Whether the verdict is certain.
+        Certain = "certain",
+        /// The cause that a finding shares with the one that is named.
+        Cause = "cause",
+    }
+);
+
+impl FilterKey {
+    /// Returns whether rows of a table have the property.
+    pub fn applies_to(self, table: ListedTable) -> bool {
+        match table {
+            ListedTable::Findings => true,
+            ListedTable::Conversations => self != Self::Cause,
+            ListedTable::Matrix => matches!(
+                self,
+                Self::From | Self::To | Self::Role | Self::Port | Self::Code | Self::State
+            ),
+            ListedTable::Hosts => matches!(self, Self::Host | Self::Role | Self::State),
+            ListedTable::Exceptions => matches!(
+                self,
+                Self::From | Self::To | Self::Host | Self::Role | Self::Port | Self::State
+            ),
+        }
+    }
+
+    /// Returns the words that rows of a table may have as this property.
+    pub fn words(self, table: ListedTable) -> Vec<&'static str> {
+        match (self, table) {
+            (Self::Verdict, _) => Verdict::NAMES.to_vec(),
+            (Self::Code, _) => Code::NAMES.to_vec(),
+            (Self::Severity, _) => Severity::NAMES.to_vec(),
+            (Self::Certain, _) => vec!["yes", "no"],
+            (Self::State, ListedTable::Matrix) => Status::NAMES.to_vec(),
+            (Self::State, ListedTable::Hosts) => Coverage::NAMES.to_vec(),
+            (Self::State, ListedTable::Exceptions) => {
+                vec!["used", "unused", "expired", "expiring"]
+            }
+            (Self::State, ListedTable::Conversations) => State::NAMES.to_vec(),
+            (Self::State, ListedTable::Findings) => [State::NAMES, Change::NAMES].concat(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Whether a row fits a filter. Rows do not list everything, so the answer may be unknown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Fit {
+    No,
+    Unknown,
+    Yes,
+}
+
+impl Fit {
+    pub fn of(fits: bool) -> Self {
+        if fits { Self::Yes } else { Self::No }
+    }
+}
+
+/// A value that a filter accepts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FilterValue {
+    /// An end of the row.
+    End(EndFilter),
+    /// A transport, ports, or both.
+    Port(PortFilter),
+    /// A word of the tables, such as a code.
+    Word(String),
+    /// The least severity.
+    AtLeast(Severity),
+    /// Whether the verdict is certain.
+    Certain(bool),
+    /// A cause.
+    Cause(Box<SharedCause>),
+}
+
+/// A filter of rows: for each key, a row has to have one of the values.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct RowFilter(Vec<(FilterKey, Vec<FilterValue>)>);
+
+impl RowFilter {
+    /// Adds a value. A row needs only one of the values of a key.
+    pub fn add(&mut self, key: FilterKey, value: FilterValue) {
+        match self.0.iter_mut().find(|(own, _)| *own == key) {
+            Some((_, values)) => values.push(value),
+            None => self.0.push((key, vec![value])),
+        }
+    }
+
+    /// Returns whether the filter has no conditions, so that every row fits.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns whether the filter asks for findings of the baseline that this audit does not have.
+    pub(super) fn asks_for_gone(&self) -> bool {
+        let gone = [Change::Gone, Change::Excepted].map(Change::name);
+        let is_gone = |value: &FilterValue| matches!(value, FilterValue::Word(word) if gone.contains(&word.as_str()));
+        self.0.iter().any(|(key, values)| *key == FilterKey::State && values.iter().any(is_gone))
+    }
+
+    /// Returns whether a row fits. `number` is its index in its table.
+    pub(super) fn fit(&self, row: &ListedRow<'_>, number: usize, result: &AuditResult<'_>) -> Fit {
+        let fit = |(key, values): &(FilterKey, Vec<FilterValue>)| {
+            let each = values.iter().map(|value| value_fit(*key, value, row, number, result));
+            each.max().unwrap_or(Fit::Yes)
+        };
+        self.0.iter().map(fit).min().unwrap_or(Fit::Yes)
+    }
+}
+
+fn value_fit(
+    key: FilterKey,
+    value: &FilterValue,
+    row: &ListedRow<'_>,
+    number: usize,
+    result: &AuditResult<'_>,
+) -> Fit {
+    let site = result.site();
+    match value {
+        FilterValue::End(end) => {
+            let fit = |side| end.fit(row, number, side, site);
+            match key {
+                FilterKey::From => fit(RowSide::Client),
+                FilterKey::To => fit(RowSide::Server),
+                _ => fit(RowSide::Client).max(fit(RowSide::Server)),
+            }
+        }
+        FilterValue::Port(filter) => filter.fit(row),
+        FilterValue::Word(word) => {
+            let words = row.words(key);
+            Fit::of(words.contains(&word.as_str()))
+        }
+        FilterValue::AtLeast(least) => match row.words(FilterKey::Severity).first() {
+            None | Some(&"") => Fit::No,
+            // A later version may have further severities.
+            Some(word) => Severity::parse(word).map_or(Fit::Unknown, |own| Fit::of(own >= *least)),
+        },
+        FilterValue::Certain(wanted) => Fit::of(row.certain() == Some(*wanted)),
+        FilterValue::Cause(cause) => match row {
+            ListedRow::Finding(row) => Fit::of(SharedCause::of_finding(row) == **cause),
+            _ => Fit::No,
+        },
+    }
+}
+
+/// A transport, ports, or both.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortFilter {
+    transport: Option<String>,
+    ports: Option<RangeInclusive<u16>>,
+}
+
+impl PortFilter {
+    /// Parses `443`, `1000-2000`, `tcp/443`, `443/tcp`, `tcp` or `112/ip`. Returns `None` for other
+    /// text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let transport = |text: &str| Transport::parse(text).map(|transport| transport.to_string());
+        let both = |name: &str, ports: &str| {
+            if name == "ip" {
+                let transport = Transport(ports.parse().ok()?).to_string();
+                return Some(Self { transport: Some(transport), ports: None });
+            }
+            Some(Self { transport: Some(transport(name)?), ports: Some(range(ports)?) })
+        };
+        let text = text.to_lowercase();
+        match text.split_once('/') {
+            Some((a, b)) if a.starts_with(|c: char| c.is_ascii_digit()) => both(b, a),
+            Some((a, b)) => both(a, b),
+            None => match transport(&text) {
+                Some(name) => Some(Self { transport: Some(name), ports: None }),
+                None => Some(Self { transport: None, ports: Some(range(&text)?) }),
+            },
+        }
+    }
+
+    fn fit(&self, row: &ListedRow<'_>) -> Fit {
+        let Some((transport, ports)) = row.service() else { return Fit::No };
+        // An exception for every port permits this one. A finding about many ports may be about it.
+        let any = match row {
+            ListedRow::Exception(_) | ListedRow::Matrix(_) => Fit::Yes,
+            _ => Fit::Unknown,
+        };
+        let by_transport = match &self.transport {
+            None => Fit::Yes,
+            Some(_) if transport == "*" => any,
+            Some(own) => Fit::of(*own == transport),
+        };
+        let by_ports = match &self.ports {
+            None => Fit::Yes,
+            Some(_) if ports == "*" => any,
+            Some(own) => {
+                let mut ranges = ports.split(';').filter_map(range);
+                Fit::of(ranges.any(|r| r.start() <= own.end() && own.start() <= r.end()))
+            }
+        };
+        by_transport.min(by_ports)
+    }
+}
+
+/// Parses a port or a range of ports.
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let port = |text: &str| -> Option<u16> {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse().ok())?
+    };
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (port(first)?, port(last)?),
+        None => (port(text)?, port(text)?),
+    };
+    (first <= last).then_some(first..=last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::FindingRow;
+
+    fn fit(filter: &str, transport: &str, port: &str) -> Fit {
+        let row = FindingRow {
+            transport: transport.to_owned(),
+            port: port.to_owned(),
+            ..FindingRow::default()
+        };
+        PortFilter::parse(filter).unwrap().fit(&ListedRow::Finding(Box::new(row)))
+    }
+
+    #[test]
+    fn ports_fit_by_number_range_and_transport() {
+        for filter in ["443", "400-500", "tcp/443", "443/tcp", "tcp", "TCP/1-65535"] {
+            assert_eq!(fit(filter, "tcp", "443"), Fit::Yes, "{filter}");
+            assert_eq!(fit(filter, "tcp", "80;443"), Fit::Yes, "{filter}");
+        }
+        for filter in ["44", "444-500", "udp/443", "sctp"] {
+            assert_eq!(fit(filter, "tcp", "443"), Fit::No, "{filter}");
+        }
+        assert_eq!(fit("112/ip", "ip-112", ""), Fit::Yes);
+        assert_eq!(fit("icmp/8", "icmp", "8"), Fit::Yes);
+        // A finding about many ports may be about this one, but not if the transport differs.
+        assert_eq!(fit("443", "tcp", "*"), Fit::Unknown);
+        assert_eq!(fit("443", "*", "*"), Fit::Unknown);
+        assert_eq!(fit("udp/443", "tcp", "*"), Fit::No);
+        for wrong in
+            ["", "https", "443-80", "70000", "tcp/", "/443", "-1", "1-", "tcp/443/udp", "+1"]
+        {
+            assert_eq!(PortFilter::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_value_of_each_key_has_to_fit() {
+        let mut filter = RowFilter::default();
+        assert!(filter.is_empty());
+        let code = |word: &str| FilterValue::Word(word.to_owned());
+        filter.add(FilterKey::Code, code("refused"));
+        filter.add(FilterKey::Code, code("unanswered"));
+        filter.add(FilterKey::Severity, FilterValue::AtLeast(Severity::Medium));
+        assert!(!filter.asks_for_gone());
+        let keys: Vec<FilterKey> = filter.0.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, [FilterKey::Code, FilterKey::Severity]);
+        filter.add(FilterKey::State, code("gone"));
+        assert!(filter.asks_for_gone());
+    }
+
+    #[test]
+    fn states_and_changes_have_different_names() {
+        assert!(State::NAMES.iter().all(|name| !Change::NAMES.contains(name)));
+    }
+}
