@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Writes the seed corpora of the fuzz targets (fuzz/corpus/TARGET/) from the project's fixtures and rules."""
 
-import bz2, gzip, hashlib, lzma, struct
+import bz2, gzip, hashlib, lzma, re, struct
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "fuzz/corpus"
-LINKS = [int(line.split("link(")[1].split(",")[0])
-         for line in (ROOT / "src/decode/link/mod.rs").read_text().splitlines()
-         if line.strip().startswith("link(") and line.split("link(")[1][0].isdigit()]
+# In the order of the list, because the fuzz target selects a link type by its index.
+LINKS = [int(number) for number in
+         re.findall(r"\blink\(\s*(\d+),", (ROOT / "src/decode/link/mod.rs").read_text().split("#[cfg(test)]")[0])]
 FILES = ["matrix.csv", "roles.csv", "features.csv", "services.csv", "severity.csv", "endpoints.csv",
          "network-background.csv"]
 LIMIT = 4096

@@ -1,6 +1,7 @@
 //! Tests that `docs/verdicts.md` lists every code, state and direction evidence, with its severity
 //! or meaning and the tests that show it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -90,4 +91,29 @@ fn every_state_and_every_grade_is_described_with_a_case() {
             shown(&row[0], &row[2]);
         }
     }
+}
+
+/// Users' dashboards rely on the names of metrics.
+#[test]
+fn the_live_page_of_the_docs_lists_every_metric() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut in_code = BTreeSet::new();
+    for file in ["src/live/metrics.rs", "src/live/pages.rs"] {
+        let code = fs::read_to_string(root.join(file)).expect("a source file");
+        for call in [".gauge(", ".counter(", ".single(", ".count("] {
+            for rest in code.split(call).skip(1) {
+                if let Some(name) = rest.trim_start().strip_prefix('"') {
+                    in_code.insert(name.split('"').next().expect("a name").to_owned());
+                }
+            }
+        }
+    }
+    assert!(in_code.len() >= 18, "{in_code:?}");
+    let page = fs::read_to_string(root.join("docs/live.md")).expect("a page");
+    let table = page.split("### Metrics").nth(1).expect("a section");
+    let rows =
+        table.lines().skip_while(|l| !l.starts_with("| `")).take_while(|l| l.starts_with('|'));
+    let in_docs: BTreeSet<String> =
+        rows.filter_map(|row| row.split('`').nth(1)).map(str::to_owned).collect();
+    assert_eq!(in_docs, in_code);
 }

@@ -17,7 +17,7 @@ use super::transport::UDP_HEADER;
 use super::{DecodeState, IpHeader, Next, Packet, TunnelEndpoints, TunnelUse};
 use crate::model::Transport;
 
-/// A kind of tunnel.
+/// A kind of tunnel. Saved states contain the position of a variant, so new ones go last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Tunnel {
     /// IPv4 or IPv6 in IP.
@@ -78,21 +78,28 @@ pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::Pim, "pim-register", "IP protocol 103", "RFC 7761", "0.1"),
 ];
 
-/// The UDP destination ports on which tunnels are expected. IANA assigned them to these protocols,
-/// except 8472, the first VXLAN port of Linux, and the port of TZSP.
-pub(super) const PORTS: &[(u16, Tunnel)] = &[
-    (4789, Tunnel::Vxlan),
-    (8472, Tunnel::Vxlan),
-    (4790, Tunnel::VxlanGpe),
-    (6081, Tunnel::Geneve),
-    (2152, Tunnel::Gtp),
-    (6635, Tunnel::MplsInIp),
-    (37008, Tunnel::Tzsp),
-    (4754, Tunnel::Gre),
-    (5247, Tunnel::Capwap),
-    (3544, Tunnel::Teredo),
-    (5072, Tunnel::Ayiya),
+/// Reads the header of a tunnel; `None` if the bytes are not such a header.
+type ReadHeader = for<'p> fn(Packet<'p>) -> Option<TunnelHeader<'p>>;
+
+/// The tunnels over UDP, each with the destination ports on which it is expected. IANA assigned
+/// them to these protocols, except 8472, the first VXLAN port of Linux, and the port of TZSP.
+const OVER_UDP: &[(Tunnel, &[u16], ReadHeader)] = &[
+    (Tunnel::Vxlan, &[4789, 8472], vxlan::plain),
+    (Tunnel::VxlanGpe, &[4790], vxlan::generic),
+    (Tunnel::Geneve, &[6081], vxlan::geneve),
+    (Tunnel::Gtp, &[2152], gtp::decode),
+    (Tunnel::MplsInIp, &[6635], self::ip::mpls),
+    (Tunnel::Tzsp, &[37008], tzsp::decode),
+    (Tunnel::Gre, &[4754], gre::decode),
+    (Tunnel::Capwap, &[5247], capwap::decode),
+    (Tunnel::Teredo, &[3544], v6::teredo),
+    (Tunnel::Ayiya, &[5072], v6::ayiya),
 ];
+
+/// Returns the UDP destination ports on which tunnels are expected.
+pub(super) fn udp_ports() -> impl Iterator<Item = (u16, Tunnel)> {
+    OVER_UDP.iter().flat_map(|(tunnel, ports, _)| ports.iter().map(|port| (*port, *tunnel)))
+}
 
 /// The user's declaration about the tunnels between some addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -213,19 +220,8 @@ fn of_protocol(transport: Transport) -> Option<Tunnel> {
 }
 
 fn over_udp(tunnel: Tunnel, payload: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    match tunnel {
-        Tunnel::Vxlan => vxlan::plain(payload),
-        Tunnel::VxlanGpe => vxlan::generic(payload),
-        Tunnel::Geneve => vxlan::geneve(payload),
-        Tunnel::Gtp => gtp::decode(payload),
-        Tunnel::MplsInIp => self::ip::mpls(payload),
-        Tunnel::Tzsp => tzsp::decode(payload),
-        Tunnel::Gre => gre::decode(payload),
-        Tunnel::Capwap => capwap::decode(payload),
-        Tunnel::Teredo => v6::teredo(payload),
-        Tunnel::Ayiya => v6::ayiya(payload),
-        Tunnel::IpInIp | Tunnel::Nvgre | Tunnel::Erspan | Tunnel::EtherIp | Tunnel::Pim => None,
-    }
+    let (.., read) = OVER_UDP.iter().find(|line| line.0 == tunnel)?;
+    read(payload)
 }
 
 #[cfg(test)]
@@ -263,7 +259,34 @@ mod tests {
             assert!(TUNNELS[..place].iter().all(|line| line.0 != *tunnel && line.1 != *name));
         }
         assert_eq!(Tunnel::parse("GRE"), None);
-        assert!(PORTS.iter().all(|(_, tunnel)| TUNNELS.iter().any(|line| line.0 == *tunnel)));
+        assert!(udp_ports().all(|(_, tunnel)| TUNNELS.iter().any(|line| line.0 == tunnel)));
+    }
+
+    #[test]
+    fn the_numbers_in_saved_states_never_change() {
+        let names: Vec<&str> = (0..TUNNELS.len())
+            .filter_map(|number| TUNNELS.iter().find(|line| line.0 as usize == number))
+            .map(|line| line.1)
+            .collect();
+        // New kinds are added at the end.
+        let expected = [
+            "ip-in-ip",
+            "gre",
+            "nvgre",
+            "erspan",
+            "vxlan",
+            "vxlan-gpe",
+            "geneve",
+            "gtp-u",
+            "etherip",
+            "mpls-in-ip",
+            "tzsp",
+            "capwap",
+            "teredo",
+            "ayiya",
+            "pim-register",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]
