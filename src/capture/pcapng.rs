@@ -106,7 +106,7 @@ impl Resolution {
 /// Why a complete block cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 enum BlockError {
-    #[error("a block of type {0:#x} is shorter than its fields")]
+    #[error("a block of type {0:#x} is too short for its fields")]
     Short(u32),
     #[error("a simple packet precedes all interface descriptions")]
     NoInterface,
@@ -362,7 +362,7 @@ impl PcapNg {
                 self.order = match (u32::from_le_bytes(magic), u32::from_be_bytes(magic)) {
                     (BYTE_ORDER_MAGIC, _) => ByteOrder::Little,
                     (_, BYTE_ORDER_MAGIC) => ByteOrder::Big,
-                    _ => return damage(at, "a section header has no known byte order".into()),
+                    _ => return damage(at, "a section header has an invalid byte order".into()),
                 };
                 self.interfaces.clear();
                 self.section = self.section.saturating_add(1);
@@ -377,7 +377,7 @@ impl PcapNg {
             }
             if length > MAX_BLOCK {
                 if matches!(kind, INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET) {
-                    return damage(at, format!("a packet block claims {length} bytes"));
+                    return damage(at, format!("a packet block claims a length of {length} bytes"));
                 }
                 return ParsedRecords { consumed: at + length, need: MIN_BLOCK, damage: None };
             }

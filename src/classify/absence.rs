@@ -68,7 +68,7 @@ pub(super) const BEFORE: &[Condition] = &[
 /// examines the attempts checks it, so `holds` is always true.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
-    words: "no attempt is visible in one direction only",
+    words: "no connection attempt is visible in only one direction",
     holds: |_| true,
 };
 
@@ -84,7 +84,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::PairNotCovered,
-        words: "a host of the inventory has the destination role, not just a network",
+        words: "a host of the inventory, not only a network, has the destination role",
         holds: |silent| {
             let rows = &silent.seen.policy.matrix.rows;
             let networked = |row: &usize| silent.seen.is_played_by_network(rows[*row].destination);
@@ -103,7 +103,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::PairNotCovered,
-        words: "the span covers the traffic from the host to all destinations, as the inventory states or traffic shows",
+        words: "the capture covers the traffic from the host to all destinations, as the inventory states or traffic shows",
         holds: |silent| silent.seen.watches(silent.source).is_some() || silent.towards.all_covered,
     },
     Condition {

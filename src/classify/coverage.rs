@@ -247,7 +247,8 @@ pub(super) fn unreadable_pairs(
         unreadable_pairs.add(policy, (pair.src, pair.dst), &what);
     }
     for (pair, packets) in &conversations.index.portless {
-        let what = || format!("{packets} packets whose ports the capture does not contain");
+        let noun = if *packets == 1 { "packet" } else { "packets" };
+        let what = || format!("{packets} {noun} whose ports the capture does not contain");
         unreadable_pairs.add(policy, *pair, &what);
     }
     unreadable_pairs

@@ -61,7 +61,7 @@ named_enum!(
         WrongSource = "wrong-source",
         /// No row allows the two roles to communicate.
         NoRelation = "no-relation",
-        /// An end has no role in the inventory.
+        /// One end of the conversation has no role in the inventory.
         NoRole = "no-role",
         /// An end is not in the inventory.
         UnknownHost = "unknown-host",
@@ -100,7 +100,7 @@ named_enum!(
         RoleMismatch = "role-mismatch",
         /// A host showed no traffic of one of its roles.
         SilentRole = "silent-role",
-        /// Several hardware addresses claim one address at the same time.
+        /// Several MAC addresses claim one address at the same time.
         AddressConflict = "address-conflict",
         /// Loopback addresses were seen on a network.
         LoopbackOnWire = "loopback-on-wire",

@@ -444,7 +444,8 @@ pub(super) struct LiveArguments {
     #[arg(short, long, value_name = "FILE", required = true)]
     pub inventory: Option<PathBuf>,
 
-    /// Write the reports of every window into this folder: one subfolder per window, and `latest`.
+    /// Write the reports of every window into this folder: one subfolder per window, and `latest`, a
+    /// link to the last one.
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
@@ -498,8 +499,8 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Also send new findings to syslog: local, unix:PATH, udp:HOST:PORT (default port: 514) or
-    /// tcp:HOST:PORT (default port: 601).
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] (default port: 514) or
+    /// tcp:HOST[:PORT] (default port: 601).
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
 
@@ -607,7 +608,8 @@ pub(super) struct PolicyArgs {
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory", help_heading = "Policy")]
     pub overlays: Vec<String>,
 
-    /// List of exceptions: traffic that an owner has approved (see `rasaudit exceptions template`).
+    /// List of exceptions: approved traffic that the matrix does not permit (see `rasaudit
+    /// exceptions template`).
     #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "Policy")]
     pub exceptions: Option<PathBuf>,
 
@@ -730,7 +732,7 @@ pub(super) struct DraftArguments {
     /// if it is the --merge file.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Add what the captures show to this inventory. Existing entries do not change.
+    /// Start from this inventory, and add what the captures show. Existing entries do not change.
     #[arg(long, value_name = "INVENTORY")]
     pub merge: Option<PathBuf>,
     /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
@@ -828,7 +830,7 @@ pub(super) struct AddExceptionArguments {
     /// The ticket of the approval; the list needs a column for it.
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// The name of the exception (default: the id of the finding).
+    /// The id of the exception (default: the id of the finding).
     #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
 
@@ -922,12 +924,14 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     if !is_number(number) {
         return Err(wrong());
     }
-    let port: u16 =
-        number.parse().map_err(|_| format!("{number} is not a port; ports are 1 to 65535"))?;
+    let port: u16 = number
+        .parse()
+        .map_err(|_| format!("{number} is not a port; port numbers are 1 to 65535"))?;
     match (transport.to_lowercase().as_str(), port) {
         ("ip", _) => match u8::try_from(port).map(Transport) {
             Ok(ip) if ip.has_ports() || ip.is_icmp() => {
-                Err(format!("IP protocol {port} needs a port or type, for example 443/{ip}"))
+                let (what, number) = if ip.is_icmp() { ("type", 8) } else { ("port", 443) };
+                Err(format!("IP protocol {port} needs a {what}, for example {number}/{ip}"))
             }
             Ok(ip) => Ok((0, ip)),
             Err(_) => Err(format!("{port} is not an IP protocol; protocol numbers are 0 to 255")),

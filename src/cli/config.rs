@@ -412,7 +412,7 @@ fn in_effect(
 ) -> String {
     let of_command = request.path.iter().try_fold(matches, |m, name| m.subcommand_matches(name));
     let mut text = format!(
-        "# The options of `rasaudit {}` in effect. Lines that start with # are defaults.\n# Relative paths start at the current folder.\n[{}]\n",
+        "# Options in effect for `rasaudit {}`. Lines that start with # show defaults.\n# Relative paths are resolved from the current folder.\n[{}]\n",
         request.path.join(" "),
         request.section()
     );

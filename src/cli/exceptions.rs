@@ -23,7 +23,7 @@ use crate::result::{AuditResult, FindingRow};
 
 /// The comment at the top of a new list.
 const ABOUT: &str = "\
-# Traffic that the matrix does not permit but an owner has approved, one entry per line. All cells except port,
+# Approved traffic that the matrix does not permit, one entry per line. All cells except port,
 # direction and ticket are required. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
 # transport: tcp, udp, ... or *. port: 443, 5000-5010 or *. direction: to-server (default) or both.
 # created, expires: a date like 2027-01-31; the expiry day is included. ticket: the ticket of the approval (optional).
@@ -132,12 +132,12 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
         Exceptions::load(&name, &text, &policy.matrix, &policy.inventory).map_err(|problems| {
             let mut problems: Vec<String> = shown(problems);
             if problems.iter().any(|problem| problem.contains("duplicate id")) {
-                problems.push("give the new exception another name with --id".to_owned());
+                problems.push("give the new exception another id with --id".to_owned());
             }
             problems
         })?;
     if all.list.len() != before + new.len() {
-        return Err(one(format!("\"{}\" cannot be a name of an exception", new[0].id)));
+        return Err(one(format!("\"{}\" cannot be the id of an exception", new[0].id)));
     }
     let duplicates = duplicates(&all, before);
     if !duplicates.is_empty() {
@@ -201,7 +201,7 @@ fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
         });
         if let Some(old) = same {
             messages.push(format!(
-                "{}:{}: the exception {} permits the same until {}",
+                "{}:{}: the exception {} already permits this traffic until {}",
                 all.file, old.line, old.id, old.expires
             ));
         }

@@ -62,7 +62,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     io::stdout().write_all(text.as_bytes())?;
     if !found.iter().any(|interface| interface.usable.is_ok()) {
         report_error(
-            "rasaudit cannot capture on any interface: run it as root, or grant the capability with `setcap cap_net_raw+ep` (docs/live.md)",
+            "rasaudit cannot capture on any interface: run it as root, or grant it CAP_NET_RAW with `setcap cap_net_raw+ep` (docs/live.md)",
         );
         return Ok(Exit::CannotDo);
     }
@@ -323,7 +323,7 @@ impl ConsoleObserver<'_> {
             if let Err(error) = syslog.send(message) {
                 if !self.pages.record_failure(Duty::Syslog) {
                     report_error(&format!(
-                        "--syslog: {error}; will retry at the end of each window; the reports contain the findings"
+                        "--syslog: {error}; retrying at the end of each window; the reports contain the findings"
                     ));
                 }
                 return;
@@ -364,7 +364,7 @@ impl Listener for ConsoleObserver<'_> {
                 "memory limit reached: {count} address claims, lookups, fragments or packets without ports were dropped"
             )),
             LiveEvent::StateBroken(error) => report_error(&format!(
-                "{error}; trying the state of the previous window; if that fails, too, starting without a state"
+                "{error}; trying the state of the previous window; if that also fails, the audit starts without a state"
             )),
             LiveEvent::Restored(flows) => {
                 self.print(&format!("restored {flows} flows from the saved state"));
@@ -377,7 +377,7 @@ impl Listener for ConsoleObserver<'_> {
             }
             LiveEvent::NotRecorded(error) => {
                 self.pages.record_failure(Duty::Frames);
-                report_error(&format!("--write: {error}; will retry in the next window"));
+                report_error(&format!("--write: {error}; retrying in the next window"));
             }
             LiveEvent::RecordingGap(frames) => {
                 self.pages.count_unrecorded(*frames);
@@ -398,7 +398,7 @@ impl Listener for ConsoleObserver<'_> {
     fn reload(&self) -> Option<Policy> {
         match load_safely(self.inventory, &self.arguments.policy_args) {
             Ok(policy) => {
-                self.print("reloaded inventory, rules and exceptions");
+                self.print("reloaded the inventory, the rules and the exceptions");
                 Some(policy)
             }
             Err(problems) => {
@@ -464,9 +464,9 @@ fn level_words(level: AggregationLevel) -> &'static str {
     match level {
         AggregationLevel::Attempts => "unanswered and one-way flows of unlisted hosts, by network",
         AggregationLevel::Outside => "flows of unlisted hosts, by network",
-        AggregationLevel::Strangers => "all unlisted hosts as one",
-        AggregationLevel::Ports => "by conversation",
-        AggregationLevel::Scans => "flows that were never established, without port",
+        AggregationLevel::Strangers => "flows of unlisted hosts, with all unlisted clients as one",
+        AggregationLevel::Ports => "all flows, by conversation",
+        AggregationLevel::Scans => "flows that were never established, without their service ports",
         AggregationLevel::Inside => "flows that were never established, by network",
     }
 }

@@ -169,7 +169,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             }
             writeln!(
                 io::stdout(),
-                "{}: valid; hosts: {}, networks: {}, services: {}, features named: {}, matrix {}{}",
+                "{}: valid; hosts: {}, networks: {}, services: {}, features named: {}, matrix: {}{}",
                 escape_control(&inventory.file),
                 inventory.hosts.len(),
                 inventory.networks.len(),

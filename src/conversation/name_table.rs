@@ -50,7 +50,7 @@ impl KnownName {
         match (self.by_dns, self.by_client) {
             (true, true) if self.by_witness => "according to DNS and the client's own request",
             (true, true) => {
-                "according to the client's own request and DNS, but the resolver is not one of the farm's"
+                "according to DNS and the client's own request, but the resolver does not belong to the farm"
             }
             (true, false) => "according to DNS alone",
             _ => "according to the client's own request alone",

@@ -105,7 +105,7 @@ impl StateEvidence {
                 "the server sent a SYN-ACK, and the client acknowledged it or both sides sent data; the client's SYN is not in the capture"
             }
             Self::Simultaneous => {
-                "each side sent a SYN, and a SYN-ACK with the same sequence number (simultaneous open)"
+                "each side sent a SYN and then a SYN-ACK with the same sequence number (simultaneous open)"
             }
             Self::BothSpoke => "both sides sent packets",
             Self::BothWays => "both sides sent packets, but the capture contains no handshake",
@@ -127,21 +127,23 @@ impl StateEvidence {
             Self::ChallengeAck => {
                 "the server sent an ACK that does not acknowledge the SYN, and no SYN-ACK: it still has an older connection on these ports (RFC 5961)"
             }
-            Self::PortUnreachable => "the server itself sent ICMP port or protocol unreachable",
+            Self::PortUnreachable => {
+                "the server itself sent an ICMP error: port or protocol unreachable"
+            }
             Self::IcmpError => {
                 "an ICMP error came from a device on the path, or from a filter on the server"
             }
             Self::SilentServer => {
-                "the server did not reply, although the capture shows packets from it or from other hosts to the client"
+                "the server did not reply, although the capture shows other packets from it, or packets from other hosts to the client"
             }
             Self::NoAnswerWanted => {
                 "the client sent datagrams of a protocol that is not known to require a reply"
             }
             Self::OneDirection => {
-                "only one direction was seen, and the other may be missing because of coverage, time or a filter"
+                "only one direction was seen; the capture may lack the other because of its coverage, its duration or a filter"
             }
             Self::Unclear => {
-                "both sides sent packets, but the capture shows no connection attempt with its reply"
+                "both sides sent packets, but the capture does not show a connection attempt together with its outcome"
             }
         }
     }

@@ -135,7 +135,7 @@ macro_rules! kinds {
 // The names of the kinds are written to saved states and must not change.
 kinds! {
     /// Packets whose ports were not seen, and ICMP errors, by pair of addresses.
-    loose: Keyed<AddressPair, DirectionStats> = "pairs of hosts with packets without ports",
+    loose: Keyed<AddressPair, DirectionStats> = "pairs of hosts that exchanged packets without ports",
     /// Claims that an IP address belongs to a hardware address.
     claims: Keyed<AddressBinding, AddressClaim> = "address claims (ARP, neighbour discovery)",
     /// The names that DNS answers gave for an address, by client and address.

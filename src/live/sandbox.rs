@@ -99,7 +99,7 @@ pub enum ConfineError {
 ///
 /// # Errors
 ///
-/// Returns an error if the process cannot switch to the user, or if a step fails and
+/// Returns an error if the process could not switch to the user, or if a step fails and
 /// [`Sandbox::Strict`] requires it.
 pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
     let sandbox = wanted.sandbox;
@@ -158,7 +158,7 @@ mod platform {
     pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), ConfineError> {
         let failed =
             |what| move |error: nix::Error| ConfineError::Step { what, source: error.into() };
-        let user = User::from_name(name).map_err(failed("the user cannot be looked up"))?;
+        let user = User::from_name(name).map_err(failed("the user could not be looked up"))?;
         let user = user.ok_or(ConfineError::NoSuchUser)?;
         if Uid::effective() == user.uid {
             return Ok(());
@@ -166,10 +166,10 @@ mod platform {
         folders.iter().try_for_each(|folder| change_owner(folder, &user))?;
         // All capabilities survive the switch, and `drop_capabilities` below drops those that are
         // not needed.
-        nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities cannot be kept"))?;
-        setgroups(&[user.gid]).map_err(failed("the process cannot leave its groups"))?;
-        setgid(user.gid).map_err(failed("the process cannot switch to its group"))?;
-        setuid(user.uid).map_err(failed("the process cannot switch to the user"))?;
+        nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities could not be kept"))?;
+        setgroups(&[user.gid]).map_err(failed("the process could not leave its groups"))?;
+        setgid(user.gid).map_err(failed("the process could not switch to the user's group"))?;
+        setuid(user.uid).map_err(failed("the process could not switch to the user"))?;
         drop_capabilities(KeptCapabilities::RawSockets)?;
         match setuid(Uid::from_raw(0)) {
             Err(_) => Ok(()),

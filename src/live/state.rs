@@ -206,7 +206,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
         return Err(if mark.starts_with(ANY_MARK) {
             io::Error::new(
                 io::ErrorKind::Unsupported,
-                "was written by another version of rasaudit, whose layout this version does not read; use that version",
+                "was written by another version of rasaudit, whose layout this version cannot read; use that version",
             )
         } else {
             incomplete("it was not written by rasaudit")

@@ -136,7 +136,9 @@ fn send_local(_: &std::path::Path, _: &str) -> io::Result<()> {
 }
 
 fn resolve(to: &str) -> io::Result<SocketAddr> {
-    to.to_socket_addrs()?.next().ok_or_else(|| io::Error::other(format!("{to} has no address")))
+    to.to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::other(format!("no address was found for {to}")))
 }
 
 /// Returns the name of this host, or `-` if RFC 5424, section 6.2.4, does not allow it.

@@ -89,7 +89,7 @@ impl FailOn {
                 .briefs()
                 .next()
                 .filter(|worst| worst.severity >= from)
-                .map(|_| format!("findings of severity {from} or above")),
+                .map(|_| format!("findings with severity {from} or above")),
             Self::New => result
                 .head
                 .known

@@ -311,7 +311,7 @@ fn choose(
     let chosen = shown.iter().zip(&members);
     let mut chosen: Vec<ChosenEvidence> =
         chosen.map(|(finding, members)| selector.select(finding, members)).collect();
-    let left_out = format!("omitted: only the {FINDINGS} worst findings have frames");
+    let left_out = format!("omitted: frames are written only for the {FINDINGS} worst findings");
     chosen.resize_with(findings.len(), || ChosenEvidence {
         parts: Vec::new(),
         note: left_out.clone(),
@@ -421,7 +421,7 @@ fn evidence_note(
         ),
         _ if !parts.is_empty() => String::new(),
         Verdict::NotAssessable => {
-            "the finding could not be assessed; its message and action state the reason".to_owned()
+            "the finding is about traffic that could not be assessed; its message and action state the reason".to_owned()
         }
         _ if finding.code() == Code::UnusedException => {
             "the finding is about the list of exceptions, not about frames".to_owned()

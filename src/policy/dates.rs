@@ -60,8 +60,10 @@ impl DateOrder {
             _ if day_first == month_first => return Ok(day_first),
             (Some(_), None) => return Ok(day_first),
             (None, Some(_)) => return Ok(month_first),
-            (None, None) => "no other date of the file settles which".to_owned(),
-            (Some(a), Some(b)) => format!("line {a} has the day first, but line {b} the month"),
+            (None, None) => "no other date in the file shows which".to_owned(),
+            (Some(a), Some(b)) => {
+                format!("line {a} has the day first, but line {b} has the month first")
+            }
         };
         Err(format!(
             "\"{text}\" is {day_first} or {month_first}: {settled}; write dates like 2027-01-31"

@@ -10,7 +10,7 @@ pub enum PolicyError {
     File(#[from] Diagnostic),
     /// A matrix name that is not known.
     #[error(
-        "there is no matrix named \"{0}\"{near} (known: {known}, or a folder of rules)",
+        "there is no matrix named \"{0}\" (known: {known}, or a folder of rules){near}",
         near = nearest(.0, MATRICES.iter().copied()),
         known = MATRICES.join(", ")
     )]
@@ -20,7 +20,7 @@ pub enum PolicyError {
     NoFile,
     /// An overlay name that is not known.
     #[error(
-        "there is no overlay named \"{0}\"{near} (known: {known}, or a CSV file)",
+        "there is no overlay named \"{0}\" (known: {known}, or a CSV file){near}",
         near = nearest(.0, OVERLAYS.iter().copied()),
         known = OVERLAYS.join(", ")
     )]
@@ -41,7 +41,7 @@ pub enum PolicyError {
     NotPlayable(String),
     /// A host has a role that the matrix does not define.
     #[error(
-        "unknown role \"{name}\"{near} (rasaudit matrix show --roles lists all roles; a host without a role has roles = [])"
+        "unknown role \"{name}\" (rasaudit matrix show --roles lists all roles; for a host without a role, write roles = []){near}"
     )]
     UnknownRole {
         /// The name that the user wrote.
@@ -67,7 +67,7 @@ pub enum PolicyError {
     #[error("\"{0}\": only one * is allowed, and only in the first label")]
     Stars(String),
     /// A pattern that matches nearly every name.
-    #[error("\"{0}\" matches everything below a top-level domain")]
+    #[error("\"{0}\" is too broad: it matches everything below a top-level domain")]
     TooWide(String),
     /// An example that does not have the required form.
     #[error("an example must have the form FROM > TO TRANSPORT/PORT")]

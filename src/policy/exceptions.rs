@@ -182,7 +182,7 @@ impl Exceptions {
                 from, to, ports, transport, owner, approved_by, created, expires, ..
             } = exception;
             let mut warn = |message: String| {
-                let message = format!("{}: {message}", exception.id);
+                let message = format!("the exception {} {message}", exception.id);
                 warnings.push(Diagnostic {
                     file: self.file.clone(),
                     line: exception.line,
@@ -205,7 +205,7 @@ impl Exceptions {
             }
             let same = |a: &str, b: &str| a.trim().to_lowercase() == b.trim().to_lowercase();
             if same(owner, approved_by) {
-                warn(format!("{owner} is both owner and approver"));
+                warn(format!("has {owner} as both owner and approver"));
             }
             let a_year = created.checked_add(jiff::Span::new().years(1));
             if a_year.is_ok_and(|a_year| *expires > a_year) {

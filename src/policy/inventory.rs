@@ -669,8 +669,7 @@ impl<'a> InventoryLoader<'a> {
         let known = words.join(", ");
         let Some((text, at)) = self.text(table, key) else {
             if !table.contains_key(key) {
-                self.problems
-                    .add(line, format!("a tunnel must have {key}, which is one of {known}"));
+                self.problems.add(line, format!("a tunnel must have {key}, one of {known}"));
             }
             return None;
         };
@@ -796,7 +795,7 @@ impl<'a> InventoryLoader<'a> {
     fn held_by(&mut self, position: usize, line: usize, names: &[AtLine]) {
         let holders: Vec<usize> = names.iter().filter_map(|name| self.named_host(name)).collect();
         if holders.contains(&position) {
-            self.problems.add(line, "a virtual address cannot hold itself");
+            self.problems.add(line, "a virtual address cannot be its own holder");
         }
         let roles = holders.iter().fold(self.inventory.hosts[position].roles, |set, holder| {
             set.with(self.inventory.hosts[*holder].roles)

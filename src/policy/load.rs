@@ -584,7 +584,10 @@ impl MatrixLoader<'_> {
             "group" => false,
             other => {
                 let near = nearest(other, ["anywhere", "group"]);
-                return reading.add(record, format!("towards must be anywhere or group{near}"));
+                return reading.add(
+                    record,
+                    format!("towards must be anywhere or group, not \"{other}\"{near}"),
+                );
             }
         };
         let id = record.get("id").to_owned();

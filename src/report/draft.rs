@@ -106,7 +106,7 @@ fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Res
             escape_control(&uses)
         )?;
         match server.role.map(|role| &matrix.roles[role].slug) {
-            Some(role) => writeln!(out, "# The rules identify it by its name: {role}")?,
+            Some(role) => writeln!(out, "# The rules derive its role from its name: {role}")?,
             None => {
                 writeln!(out, "# [[service]]")?;
                 writeln!(out, "# role = \"...\"")?;
@@ -194,7 +194,7 @@ pub fn draft_more(
     for (name, example) in unnamed {
         writeln!(
             out,
-            "\n# [farm.features] does not name {name}, but: {}",
+            "\n# [farm.features] does not mention {name}, but the captures show its traffic: {}",
             escape_control(example)
         )?;
     }

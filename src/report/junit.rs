@@ -337,9 +337,10 @@ impl<'r> Tests<'r> {
         }
         match (is_missing, group.seen.contains(host)) {
             (false, true) => Outcome::Passed,
-            (true, _) => {
-                Outcome::skipped("missing", "missing: no finding is about this host".to_owned())
-            }
+            (true, _) => Outcome::skipped(
+                "missing",
+                "the traffic is missing, but no finding is about this host".to_owned(),
+            ),
             (false, false) => self.skip_reason(group, place),
         }
     }
@@ -370,12 +371,14 @@ impl<'r> Tests<'r> {
                 row.status.to_string(),
                 format!("needs a feature that is off in the inventory ({})", row.feature),
             ),
-            Some(Status::RoleAbsent) => {
-                (row.status.to_string(), "no host of the inventory has one of the roles".to_owned())
-            }
+            Some(Status::RoleAbsent) => (
+                row.status.to_string(),
+                "one of the roles of this traffic is not assigned to any host in the inventory"
+                    .to_owned(),
+            ),
             Some(Status::Missing | Status::Seen | Status::NotExpected) => (
                 "not-expected".to_owned(),
-                "not seen from this host, and not required of it".to_owned(),
+                "not seen from this host, and not expected from it".to_owned(),
             ),
             None => (row.status.to_string(), String::new()),
         };

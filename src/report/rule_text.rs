@@ -37,12 +37,12 @@ fn permission_text(code: Code) -> Option<RuleText> {
         ),
         Code::Reversed => text(
             "The port is documented for these roles in the opposite direction.",
-            "Check the roles of both hosts in the inventory; otherwise find out why the \
-             connection is opened from this side.",
+            "Check the roles of both hosts in the inventory; if they are right, find out why the \
+             server connects to the client.",
         ),
         Code::PortNotInMatrix => text(
             "The matrix allows the roles to communicate, but not on this port.",
-            "Find out what serves the port. Block the traffic, or except it if it is approved.",
+            "Find out what serves the port. Block the traffic, or add an exception if it is approved.",
         ),
         Code::ExposedInternal => text(
             "An external client contacted an internal port of a farm host.",
@@ -55,10 +55,10 @@ fn permission_text(code: Code) -> Option<RuleText> {
         ),
         Code::NoRelation => text(
             "No row of the matrix allows the two roles to communicate.",
-            "Find out why the hosts communicate. Block the traffic, or except it if it is approved.",
+            "Find out why the hosts communicate. Block the traffic, or add an exception if it is approved.",
         ),
         Code::NoRole => text(
-            "An end has no role in the inventory.",
+            "One end of the conversation has no role in the inventory.",
             "Give the host its roles in the inventory.",
         ),
         Code::UnknownHost => text(
@@ -106,8 +106,8 @@ fn failure_text(code: Code) -> Option<RuleText> {
             "Correct the roles of the host in the inventory, or check that its service runs.",
         ),
         Code::AddressConflict => text(
-            "Several hardware addresses claim one address at the same time.",
-            "Find the devices with these hardware addresses, and give each an address of its own.",
+            "Several MAC addresses claim one address at the same time.",
+            "Find the devices with these MAC addresses, and give each an address of its own.",
         ),
         Code::LoopbackOnWire => text(
             "Loopback addresses were seen on a network.",
@@ -119,7 +119,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
         ),
         Code::UnusedException => text(
             "An exception matched no traffic that needs it.",
-            "Delete the exception if it is no longer needed.",
+            "Remove the exception if it is no longer needed.",
         ),
         _ => return None,
     })
@@ -161,7 +161,7 @@ fn absence_text(code: Code) -> Option<RuleText> {
             "State in the inventory whether the feature is in use.",
         ),
         Code::TriggerNotSeen => (
-            "Traffic could not be assessed because what makes it necessary was not seen.",
+            "Traffic could not be assessed because its trigger was not seen.",
             "Capture while the farm is in use.",
         ),
         _ => return None,

@@ -115,7 +115,7 @@ fn invocation(head: &Head, total: usize) -> Value {
     if total > RESULTS {
         let text = format!(
             "{} left out: this file has the first {RESULTS} of {total}, worst first; findings.csv \
-             has all of them",
+             lists all of them",
             plural((total - RESULTS) as u64, "finding")
         );
         notifications.push(notification("results-left-out", "warning", &text));

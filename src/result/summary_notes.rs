@@ -220,7 +220,10 @@ fn loss(run: &AuditRun<'_>) -> String {
         loss.push_str(&format!("; {least}{share} of acknowledged TCP bytes were not captured"));
     }
     if run.account.truncated > 0 {
-        loss.push_str(&format!("; {} frames truncated by the snaplen", run.account.truncated));
+        loss.push_str(&format!(
+            "; {} truncated by the snaplen",
+            plural(run.account.truncated, "frame")
+        ));
     }
     loss
 }
@@ -235,7 +238,11 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
         let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
         let since = bound(run.selection.since, "the start");
         let until = bound(run.selection.until, "the end");
-        notes.add(Tone::Warning, "Time", format!("only frames from {since} to {until}"));
+        notes.add(
+            Tone::Warning,
+            "Time",
+            format!("only frames from {since} to {until} were audited"),
+        );
     }
 }
 
@@ -300,7 +307,7 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
 fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (what, frames) in run.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
-        let text = format!("{frames} of {what}: they may contain traffic that seems to be missing");
+        let text = format!("{frames} of {what} may contain traffic that seems to be missing");
         notes.add(Tone::Warning, "Unread", text);
     }
     if run.unread.len() > SHOWN {
@@ -369,8 +376,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     let questions = policy.exceptions.warnings();
     for question in questions.iter().take(SHOWN) {
-        let text = format!("the exception {}", escape_control(&question.message));
-        notes.add(Tone::Warning, "Excepted", text);
+        notes.add(Tone::Warning, "Excepted", escape_control(&question.message));
     }
     if questions.len() > SHOWN {
         let text = format!(
@@ -523,7 +529,7 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(tone, "Input", line);
     }
     if more > 0 {
-        notes.add(Tone::Faint, "Input", format!("and {more} more, in audit.json"));
+        notes.add(Tone::Faint, "Input", format!("and {more} more, listed in audit.json"));
     }
 }
 

@@ -22,8 +22,8 @@ this page. If a packet carries another packet, the innermost one is audited. The
 be decoded, for example because a mirror truncated it, the outer packet is the observation
 (`opaque_tunnels` in `audit.json`).
 
-Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older long records) or
-pcapng (several sections and interfaces, statistics, filters). They may be compressed with gzip, zstd, xz,
+Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older variant with longer
+record headers) or pcapng (several sections and interfaces, statistics, filters). They may be compressed with gzip, zstd, xz,
 lz4 or bzip2. On Windows, Wireshark and `pktmon etl2pcap` write pcapng. `pktmon` captures a packet at each
 layer of the stack; these frames are recognised as duplicates
 ([Duplicate packets](reports.md#duplicate-packets)).
@@ -36,8 +36,8 @@ Above these layers, the decoder reads:
 - IPv4 with options, and IPv6 with at most 16 extension headers (hop-by-hop, routing, fragment, destination
   options, AH, mobility, HIP, shim6);
 - fragments, which are assigned to the first fragment of their datagram by addresses, protocol and
-  identification. A later fragment of a fragmented outer packet belongs to the inner flow of the first one;
-- TCP, UDP, SCTP, ICMP and ICMPv6. An ICMP error belongs to the flow that it quotes, also through tunnels;
+  identification. A later fragment of an outer packet belongs to the inner flow of the first fragment;
+- TCP, UDP, SCTP, ICMP and ICMPv6. An ICMP error belongs to the flow of the innermost packet that it quotes;
 - every other protocol as a flow without ports (ESP is `ip-50`).
 
 The decoder follows at most 32 layers of a frame. 802.11 frames that contain several packets are counted

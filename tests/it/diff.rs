@@ -244,7 +244,7 @@ fn a_severity_is_the_cause() {
 
 #[test]
 fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
-    let stopped = "stopped: the new capture watched";
+    let stopped = "stopped: the new capture does not";
     assert_one(&monitored(), &Audited::healthy(600), "gone", "stopped", stopped);
     // A new capture that is shorter than the old one, is filtered or covers less does not show that
     // traffic has stopped.
@@ -254,7 +254,7 @@ fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
         &short,
         "gone",
         "not-seen",
-        "it watched only 300 s, and the other one 600 s",
+        "its watch time was only 300 s, and that of the other capture 600 s",
     );
     let filtered = Audited::healthy(600).options(&["--filter", "not port 9100"]);
     assert_one(&monitored(), &filtered, "gone", "not-seen", "a capture filter was used");
@@ -280,7 +280,7 @@ fn a_silent_host_has_not_stopped() {
     let gone = list.iter().find(|f| f["change"] == "gone").expect("a finding that is gone");
     assert_eq!(gone["cause"], "not-seen", "{json:#}");
     assert_eq!(
-        gone["reason"], "not seen in the new capture: no unicast packets from store1",
+        gone["reason"], "not seen in the new capture: it shows no unicast packets from store1",
         "{json:#}"
     );
 }
@@ -289,7 +289,7 @@ fn a_silent_host_has_not_stopped() {
 fn traffic_itself_is_the_cause() {
     let words = "not in the old capture, which could have shown it";
     assert_one(&Audited::healthy(600), &monitored(), "new", "traffic", words);
-    let words = "which might not have shown it: it watched only 300 s, and the other one 600 s";
+    let words = "which might not have shown it: its watch time was only 300 s, and that of the other capture 600 s";
     assert_one(&Audited::healthy(300), &monitored(), "new", "traffic", words);
     // Missing traffic appears, and traffic that was seen is missing.
     let mut silent = Audited::healthy(600);
@@ -396,7 +396,7 @@ fn a_baseline_gives_each_finding_a_state_and_a_reason() {
         assert!(states[0][0].contains("9200") && states[0][1] == "new", "{states:#?}");
         assert_eq!(states[0][2], "not in the old capture, which could have shown it");
         assert!(states[1][0].contains("9100") && states[1][1] == "gone", "{states:#?}");
-        assert!(states[1][2].starts_with("stopped: the new capture watched"), "{states:#?}");
+        assert!(states[1][2].starts_with("stopped: the new capture does not"), "{states:#?}");
         // Reports that are written from the stored result contain the same reasons.
         let from_result = |format: &str| {
             let words = ["report".as_ref(), out.as_os_str(), "--format".as_ref(), format.as_ref()];
@@ -406,7 +406,7 @@ fn a_baseline_gives_each_finding_a_state_and_a_reason() {
         assert_eq!(from_result("csv"), csv);
         for format in ["text", "markdown", "html"] {
             let text = from_result(format);
-            assert!(text.contains("stopped: the new capture watched"), "{format}: {text}");
+            assert!(text.contains("stopped: the new capture does not"), "{format}: {text}");
         }
         folders.push(out);
     }

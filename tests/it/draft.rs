@@ -110,7 +110,7 @@ fn a_draft_is_an_inventory_that_finds_the_faults() {
     // A second draft must not overwrite corrections by the user.
     let again = rasaudit(["inventory", "draft", &healthy, "-o", &path]);
     assert_eq!(again.status.code(), Some(2));
-    assert!(stderr(&again).contains("exists already"), "{}", stderr(&again));
+    assert!(stderr(&again).contains("already exists"), "{}", stderr(&again));
 }
 
 #[test]

@@ -419,7 +419,7 @@ fn a_flood_of_findings_leaves_the_evidence_bounded() {
         told_of.iter().partition(|told| !told.frames.is_empty());
     assert_eq!(with.len(), 512);
     assert!(
-        without.iter().all(|t| t.note.starts_with("omitted: only the 512")),
+        without.iter().all(|t| t.note.starts_with("omitted: frames are written only for the 512")),
         "{:?}",
         without[0]
     );

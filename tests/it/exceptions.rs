@@ -162,7 +162,8 @@ fn all_problems_of_a_list_are_told_at_once() {
         "did you mean \"office\"?",
         ":3: duplicate id \"a\", first used in line 2",
         ":3: owner is empty",
-        ":3: to: unknown role \"brokr\"; did you mean \"broker\"?",
+        ":3: to: unknown role \"brokr\" (",
+        "; did you mean \"broker\"?",
         ":3: transport: \"tpc\"",
         ":3: direction must be to-server or both",
         ":3: created: \"2026-13-01\" is not a valid date",
@@ -384,11 +385,11 @@ fn files_of_a_spreadsheet_are_read() {
     for (dates, message) in [
         (
             &[["2026-01-01", "01/02/2027"]][..],
-            ":3: expires: \"01/02/2027\" is 2027-02-01 or 2027-01-02: no other date of the file settles which",
+            ":3: expires: \"01/02/2027\" is 2027-02-01 or 2027-01-02: no other date in the file shows which",
         ),
         (
             &[["31/01/2026", "12/31/2026"], ["2026-01-01", "01/02/2027"]],
-            ":4: expires: \"01/02/2027\" is 2027-02-01 or 2027-01-02: line 3 has the day first, but line 3 the month",
+            ":4: expires: \"01/02/2027\" is 2027-02-01 or 2027-01-02: line 3 has the day first, but line 3 has the month first",
         ),
         (&[["31/02/2026", "12.31.2026"]], ":3: created: \"31/02/2026\" is not a valid date"),
     ] {
@@ -427,9 +428,9 @@ fn an_exception_is_added_for_a_finding() {
     let twice = ["--expires", "2026-12-31", "--id", "again"];
     for (finding, more, message) in [
         (id("445").as_str(), &until[..], "duplicate id"),
-        (id("445"), &twice, "permits the same until 2026-12-31"),
+        (id("445"), &twice, "already permits this traffic until 2026-12-31"),
         (id("445"), &["--expires", "2026-04-30", "--id", "b"], "before it was created"),
-        (id("445"), &["--expires", "2026-12-31", "--id", "#b"], "cannot be a name"),
+        (id("445"), &["--expires", "2026-12-31", "--id", "#b"], "cannot be the id of an exception"),
         (id("445"), &["--expires", "31.12.2026"], "give a date like 2027-01-31"),
         ("f-000000000000", &until, "has no finding \"f-000000000000\""),
     ] {

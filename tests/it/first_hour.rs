@@ -159,7 +159,7 @@ fn a_check_asks_what_an_auditor_would_ask() {
         ),
         (
             sound.replace("ops,monitoring,alice", "Alice,monitoring,alice "),
-            "is both owner and approver",
+            "as both owner and approver",
         ),
         (sound.replace("2026-12-31", "2027-01-02"), "more than a year"),
         (sound.replace("monitoring", "TO BE FILLED IN: x"), "reason from the template"),
@@ -554,7 +554,7 @@ fn legacy_lz4_is_read() {
     packed[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     let run = damaged(&site, |all| *all = packed);
     assert_eq!(run.status.code(), Some(3));
-    assert!(stderr(&run).contains("claims 4294967295 bytes"), "{}", stderr(&run));
+    assert!(stderr(&run).contains("claims a length of 4294967295 bytes"), "{}", stderr(&run));
 }
 
 #[test]

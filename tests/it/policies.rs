@@ -295,7 +295,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
     let wrong = run(&farm("ras-19", "overlays = [\"windows-domian\"]", ""), &[]);
     assert!(
         stderr(&wrong).contains(
-            "a.toml:3: there is no overlay named \"windows-domian\"; did you mean \"windows-domain\"?"
+            "a.toml:3: there is no overlay named \"windows-domian\" (known: network-background, windows-domain, or a CSV file); did you mean \"windows-domain\"?"
         ),
         "{}",
         stderr(&wrong)
@@ -581,7 +581,7 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
         ("rdsh-agent", "[fd00::1]", "443/tcp", 1, "not documented"),
         ("rdsh-agent", "224.0.0.251", "5353/udp", 0, "mdns"),
         ("rdsh-agent", "broker", "8/icmp", 0, "icmp"),
-        ("rdsh-agent", "broker", "70000/tcp", 2, "ports are 1 to 65535"),
+        ("rdsh-agent", "broker", "70000/tcp", 2, "port numbers are 1 to 65535"),
         ("rdsh-agent", "broker", "0/tcp", 2, "at least 1"),
         ("rdsh-agent", "broker", "+443/tcp", 2, "20003/tcp"),
         ("rdsh-agent", "broker", "6/ip", 2, "443/tcp"),

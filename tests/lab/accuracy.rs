@@ -164,10 +164,10 @@ fn still_certain() -> String {
 ## Findings still certain
 
 `tests/data/honest.tsv` lists the true claims that were certain when audits still trusted every host. The table shows how
-many of them are certain with the [threat model](threat-model.md), for `farm-running`, which was already running when its
-capture began, and for the lab farms.
+many of them are no longer certain with the [threat model](threat-model.md). It includes the lab farms and `farm-running`,
+which was already running when its capture began.
 
-| farm | certain claims | of them findings | no longer certain | of them findings |
+| farm | certain claims | certain findings | claims no longer certain | findings no longer certain |
 | --- | --- | --- | --- | --- |
 "
     .to_owned();
@@ -212,7 +212,8 @@ capture began, and for the lab farms.
     let [claims, findings, gone, gone_findings] = all;
     text += &format!("| all | {claims} | {findings} | {gone} | {gone_findings} |\n\n");
     text += &format!(
-        "{:.2} % of the claims are no longer certain:\n\n",
+        "{:.2} % of the claims are no longer certain. Each is listed with the sentence of the \
+         threat model that requires the doubt:\n\n",
         gone as f64 * 100.0 / claims as f64
     );
     assert_eq!(lost, LOST.map(|(farm, claim, _)| (farm, claim)));
@@ -243,14 +244,14 @@ capture is audited as a whole and in eight pieces of 80 seconds (`--min-watch 60
 three times.
 
 - A claim is the verdict and code of a conversation, or a finding other than `not-assessable`.
-- A claim is false if the same frames without the loss give another verdict or code for the same client, server, transport and
-  port, or do not give the finding.
+- A claim is false if the complete frames give another verdict or code for the same client, server, transport and port, or do
+  not give the finding.
 - Recall is the share of findings that do not change, whether they are certain or not.
 
 `UPDATE_GOLDEN=1 cargo test --test lab accuracy` writes this page. The test fails if more than 1% of the certain claims, or of the
 certain findings alone, are false.
 
-| lost | certain claims | of them false | certain findings | of them false | uncertain claims | recall |
+| lost | certain claims | false claims | certain findings | false findings | uncertain claims | recall |
 | --- | --- | --- | --- | --- | --- | --- |
 "
     .to_owned();

@@ -249,7 +249,7 @@ fn signals_close_windows_and_reload_what_is_valid() {
         "nowhere",
         "gatewy",
         "keeping the previous configuration",
-        "reloaded inventory, rules and exceptions",
+        "reloaded the inventory, the rules and the exceptions",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }

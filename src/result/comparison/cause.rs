@@ -478,7 +478,7 @@ impl ChangeCauses<'_, '_> {
             return (ChangeCause::NotSeen, words);
         }
         let words = format!(
-            "stopped: the new capture watched {} s and does not show the traffic",
+            "stopped: the new capture does not show the traffic, although its watch time was {} s",
             self.new.watched_s()
         );
         (ChangeCause::Stopped, words)

@@ -241,7 +241,7 @@ impl<'a> Side<'a> {
         for end in ends {
             match self.hosts.get(end) {
                 Some(host) if host.unicast_sent == 0 => {
-                    return Some(format!("no unicast packets from {end}"));
+                    return Some(format!("it shows no unicast packets from {end}"));
                 }
                 Some(_) => {}
                 None if end.parse::<IpAddr>().is_err() => {
@@ -274,8 +274,11 @@ impl<'a> Side<'a> {
         }
         let watched_s = self.watched_s();
         // Captures of the same length differ slightly in watched time, so 5 % less is accepted.
-        (watched_s < needs_s / 20 * 19)
-            .then(|| format!("it watched only {watched_s} s, and the other one {needs_s} s"))
+        (watched_s < needs_s / 20 * 19).then(|| {
+            format!(
+                "its watch time was only {watched_s} s, and that of the other capture {needs_s} s"
+            )
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::classify::{
     Row, State, clock_words,
 };
 use crate::model::{Nanos, Transport};
+use crate::result::plural;
 
 impl Explainer<'_> {
     /// Returns the facts that were considered for the first conversation of a finding.
@@ -21,17 +22,17 @@ impl Explainer<'_> {
             format!("client {}: {}", c.subject.client, policy.describe(&j.client)),
             format!("server {}: {}", c.subject.server, policy.describe(&j.server)),
             format!(
-                "direction evidence: {}; {} packets and {} bytes to the server, {} and {} to the client",
+                "direction evidence: {}; {} and {} to the server, {} and {} to the client",
                 c.grade,
-                c.to_server.packets.0,
-                c.to_server.bytes.0,
+                plural(c.to_server.packets.0, "packet"),
+                plural(c.to_server.bytes.0, "byte"),
                 c.to_client.packets.0,
                 c.to_client.bytes.0
             ),
         ];
         let syns = match c.attempts {
             0 | 1 => String::new(),
-            n => format!(" ({n} SYNs in {} flows)", c.flows),
+            n => format!(" ({n} SYNs in {})", plural(c.flows, "flow")),
         };
         trace.push(format!("state {}: {}{syns}", c.state, c.basis.words()));
         trace.extend(flags(c));
@@ -194,8 +195,11 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
         let requested = &known.names[0];
         let name = &known.names[alias];
         let alias = if alias == 0 { String::new() } else { format!(", an alias of {requested},") };
-        let hidden =
-            if names.hidden { "; another name may be hidden (ECH) or was not kept" } else { "" };
+        let hidden = if names.hidden {
+            "; another name may be hidden (ECH) or may not have been kept"
+        } else {
+            ""
+        };
         return Some(format!("the server is {name}{alias} {}{hidden}", known.witnesses()));
     }
     let why = if names.hidden {

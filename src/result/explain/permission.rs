@@ -181,14 +181,14 @@ impl Explainer<'_> {
         Code::Reversed => "Check the roles of both hosts in the inventory; if they are right, find out why the server connects to the client".to_owned(),
         Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", reported.server.words()),
         Code::WrongSource | Code::NoRelation => format!(
-            "Find out why {} communicates with {}; block it on the firewall between them, or correct the roles in the inventory",
+            "Find out why {} communicates with {}; block the traffic on the firewall between them, or correct the roles in the inventory",
             reported.client.words(),
             reported.server.words()
         ),
         Code::FeatureUnstated => {
             let row = row.map(|r| &policy.matrix.rows[r]);
             let feature = row.map_or_else(String::new, |r| unstated(policy, r));
-            format!("Set {feature} in the inventory: to true if the farm uses it, to false if it must not")
+            format!("Set {feature} in the inventory: to true if the farm uses it, or to false if it must not be used")
         }
         Code::NoRole => {
             "Add the roles of the host to the inventory; if it has none, list its approved traffic as exceptions".to_owned()
