@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(order(&["31/12/2026"]).read("01/02/2027"), Ok(date("2027-02-01")));
         assert_eq!(order(&["12/31/2026"]).read("01/02/2027"), Ok(date("2027-01-02")));
         let error = order(&["31/12/2026", "12/31/2026"]).read("01/02/2027").unwrap_err();
-        assert!(error.contains("line 2 has the day first, but line 3 the month"), "{error}");
+        assert!(error.contains("line 2 has the day first, but line 3 has the month"), "{error}");
         for text in
             ["31/02/2027", "31.13.2027", "12/31/26", "1/2", "soon", "1/2/3/2027", "-1/2/2027"]
         {

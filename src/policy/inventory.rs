@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
 use super::inventory_sections::{Section, sections};
+use super::lookup::LookupHash;
 use super::{Diagnostic, Diagnostics, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
@@ -287,9 +288,6 @@ struct InventoryLoader<'a> {
     /// The virtual addresses: host name, line of the host, and names of the holders.
     held: Vec<(String, usize, Vec<AtLine>)>,
 }
-
-/// The keyed hash function of the loader's maps.
-type LookupHash = ahash::RandomState;
 
 impl<'a> InventoryLoader<'a> {
     fn new(file: &str, text: &str, matrix: &'a Matrix) -> Self {

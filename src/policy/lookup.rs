@@ -10,7 +10,7 @@ use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, 
 use crate::model::{Mac, Transport, is_link_local};
 
 /// The hasher of the maps in which each conversation is looked up.
-type LookupHash = ahash::RandomState;
+pub(super) type LookupHash = ahash::RandomState;
 
 /// The inventory entry that an address belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

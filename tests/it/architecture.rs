@@ -191,6 +191,8 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "ComparisonReport",
             "LISTING_FORMATS",
             "RowListing",
+            "JsonLayout",
+            "ReportFiles",
         ],
     ),
 ];
