@@ -62,7 +62,7 @@ impl LengthOrder {
 }
 
 impl Pcap {
-    /// Returns whether `start` is an entire pcap file that is truncated inside its header.
+    /// Returns whether a file with only these bytes is a pcap file that ends inside its file header.
     pub fn is_cut(start: &[u8]) -> bool {
         let mut header = [0; FILE_HEADER];
         match header.get_mut(..start.len()) {

@@ -82,11 +82,12 @@ Examples:
   rasaudit show conversations report/ --to role:broker --sort -bytes_to_server --limit 10
   rasaudit show matrix report/ --state missing,not-assessable
 
-Filters: a row has to fit every option that is given, and one of the values of each. With --not, rows
-are left out that fit KEY=VALUE; several joined by commas have to fit all together, and --not can be
-repeated. A row that may fit is listed: a finding about many ports or hosts does not name all of them.
+Filters: a row must match every option, and at least one of the values of each option. --not leaves
+out the rows that match all of its filters: --not code=refused,port=443 leaves out the rows that
+match both. A finding about many ports or hosts does not name all of them, so it is also listed if
+it only might match.
 
-Exit codes: 0 done, also if no row fits; 2 the result cannot be read, or an option is wrong.";
+Exit codes: 0 done, even if no row matches; 2 the result cannot be read, or an option is wrong.";
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
@@ -274,11 +275,11 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "YES|NO", value_delimiter = ',')]
     pub certain: Vec<String>,
 
-    /// Findings of the same cause as this one, which is given by its id.
+    /// Findings with the same cause as the finding with this id.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub cause: Vec<String>,
 
-    /// Leave out the rows that fit this filter, e.g. code=half-open. Repeatable.
+    /// Leave out the rows that match this filter, e.g. code=half-open. Repeatable.
     #[arg(long, value_name = "KEY=VALUE")]
     pub not: Vec<String>,
 }
@@ -328,9 +329,9 @@ pub(super) struct AuditArguments {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
-    /// List the findings that fit in place of the worst ones, e.g. severity=high,from=gw1. The keys
-    /// are the options of `rasaudit show`; KEY!=VALUE leaves findings out. Reports and the exit code
-    /// do not change.
+    /// In the summary, list the findings that match these filters instead of the worst ones, e.g.
+    /// severity=high,from=gw1. The keys are the options of `rasaudit show`; KEY!=VALUE leaves
+    /// findings out. Reports and the exit code do not change.
     #[arg(
         long,
         value_name = "KEY=VALUE,...",
@@ -525,8 +526,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = sandbox(), help_heading = "Privileges")]
     pub sandbox: Sandbox,
 
-    /// Capture only frames that match this BPF expression. Frames with VLAN tags match, too, unless
-    /// the expression itself tests for tags. Missing traffic is then not reported.
+    /// Capture only frames that match this BPF expression. Unless it tests for VLAN tags itself, it
+    /// is also applied behind one or two tags. Missing traffic is then not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -708,7 +709,7 @@ pub(super) struct ShowArguments {
     /// Include the rows of this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
-    /// Output format; all formats except table include the source of each row.
+    /// Output format. All formats except table also state where each row comes from.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(TABLE_FORMATS))]
     pub format: String,
 }

@@ -238,7 +238,7 @@ fn feature_table(matrix: &Matrix) -> TextTable {
 enum MatrixColumns {
     /// The columns that fit on a terminal.
     Main,
-    /// All columns, including those for the source of a row.
+    /// All columns, including the scope, certainty and provenance of a row.
     All,
 }
 

@@ -326,7 +326,7 @@ impl<'a> SelectionParser<'a> {
         };
         let found = result.finding_number(text).and_then(|number| result.cause(number));
         if found.is_none() {
-            let message = format!("{option}: the result has no finding \"{text}\"; give its id");
+            let message = format!("{option}: the result has no finding with the id \"{text}\"");
             self.problems.push(message);
         }
         found.map(|cause| FilterValue::Cause(Box::new(cause)))

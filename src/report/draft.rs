@@ -116,7 +116,7 @@ fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Res
     }
     match draft.outside.len().saturating_sub(OUTSIDE) {
         0 => Ok(()),
-        more => writeln!(out, "\n# And {more} more external servers."),
+        more => writeln!(out, "\n# External servers that are not listed: {more}"),
     }
 }
 
@@ -128,7 +128,7 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     let shown = networks.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     let more = match networks.len().saturating_sub(SHOWN) {
         0 => String::new(),
-        more => format!(" and {more} more networks"),
+        more => format!(" and {more} more"),
     };
     let internal: Vec<String> = draft.internal.iter().map(ToString::to_string).collect();
     let internal = internal.join(", ");

@@ -287,7 +287,8 @@ impl<'r> Tests<'r> {
         })
     }
 
-    /// Returns the outcome of a finding.
+    /// Returns the outcome of a finding: a failure, or skipped if the finding does not fail the
+    /// audit (`--fail-on`). `None` if there is no finding with this number.
     fn outcome(&self, number: usize) -> Option<Outcome> {
         let row = self.result.finding(number)?;
         let kind = format!("{}/{}", row.verdict, row.code);

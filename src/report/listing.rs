@@ -74,7 +74,7 @@ impl RowListing {
         writeln!(out, "{}", self.closing_line(selection))
     }
 
-    /// Says how many rows there are, how many are shown and how many do not fit the filter.
+    /// Says how many rows there are, how many are shown and how many do not match the filter.
     fn closing_line(&self, selection: &RowSelection<'_>) -> String {
         let noun = self.query.table.noun();
         let RowSelection { total, fitting, entries, .. } = *selection;
@@ -87,7 +87,10 @@ impl RowListing {
             return format!("The result has no {noun}s.");
         }
         if fitting == 0 {
-            return format!("No {noun} fits; the filter left out {}.", plural(total as u64, noun));
+            return format!(
+                "No {noun} matches; the filter left out {}.",
+                plural(total as u64, noun)
+            );
         }
         let (entries_noun, of_rows) = match self.query.group_by {
             Some(_) => ("group", format!(" of {}", plural(fitting as u64, noun))),

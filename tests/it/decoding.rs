@@ -25,7 +25,7 @@ be decoded, for example because a mirror truncated it, the outer packet is the o
 Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older variant with longer
 record headers) or pcapng (several sections and interfaces, statistics, filters). They may be compressed with gzip, zstd, xz,
 lz4 or bzip2. On Windows, Wireshark and `pktmon etl2pcap` write pcapng. `pktmon` captures a packet at each
-layer of the stack; these frames are recognised as duplicates
+layer of the stack; these frames are recognized as duplicates
 ([Duplicate packets](reports.md#duplicate-packets)).
 
 ";

@@ -191,8 +191,8 @@ fn a_draft_of_a_damaged_capture_says_so() {
     assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(2), ""));
 }
 
-/// Forwarded packets have the router's MAC address, which must not join hosts. A name that resolves
-/// to one address of each IP version joins them.
+/// Forwarded packets have the router's MAC address, which must not assign their addresses to one
+/// host. If a name resolves to one IPv4 and one IPv6 address, both belong to the same host.
 #[test]
 fn hosts_are_joined_only_where_that_is_sure() {
     let capture = fixture("services/names.pcap");

@@ -245,7 +245,7 @@ fn overlays_are_off_until_they_are_named() {
     // The overlay applies only to domain members and only to its own ports.
     assert_eq!(judged(&domain, &connection(RDSH, DC, 4444), DC, 4444)[0], "port-not-in-matrix");
     assert_eq!(judged(&domain, &connection(OUTSIDE, DC, 88), DC, 88)[0], "unknown-host");
-    // Background traffic is recognised unless the site turns this off.
+    // Background traffic is recognized unless the site turns this off.
     let mut mdns = Wire::default();
     mdns.udp(0, (RDSH, 5353), ("224.0.0.251", 5353));
     assert_eq!(judged(&plain, &mdns, "224.0.0.251", 5353)[0], "background");

@@ -17,8 +17,8 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     // The flag for a valid identifier must be set, and reserved bits must be zero, because
     // unrelated datagrams also use this port.
     let word = packet.u32(0)?;
-    // Group policy (draft-smith-vxlan-group-policy) uses some of the reserved bits. Cisco's fabric
-    // also does so and sets one more flag.
+    // Group policy (draft-smith-vxlan-group-policy) uses some of the reserved bits. Cisco ACI
+    // (iVXLAN) also does so and sets one more flag.
     let reserved = match word >> 24 {
         0x08 => word & 0x00ff_ffff,
         0x88 => word & 0x00b7_0000,

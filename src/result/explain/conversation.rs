@@ -72,7 +72,7 @@ impl Explainer<'_> {
         } else {
             let nearest = nearest_rows(&self.judge, j);
             trace.push(if nearest.is_empty() {
-                "no row of the matrix allows traffic between these roles".to_owned()
+                "no row of the matrix allows traffic from this client to this server".to_owned()
             } else {
                 format!("rows that allow these roles to communicate: {}", nearest.join(", "))
             });

@@ -75,7 +75,7 @@ impl FilterKey {
     }
 }
 
-/// Whether a row fits a filter. Rows do not list everything, so the answer may be unknown.
+/// Whether a row matches a filter. Rows do not list everything, so the answer may be unknown.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Fit {
     No,
