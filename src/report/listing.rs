@@ -80,8 +80,8 @@ impl RowListing {
         let RowSelection { total, fitting, entries, .. } = *selection;
         let left_out = match (total - fitting) as u64 {
             0 => String::new(),
-            1 => "; 1 other does not fit".to_owned(),
-            others => format!("; {others} others do not fit"),
+            1 => "; 1 other does not match".to_owned(),
+            others => format!("; {others} others do not match"),
         };
         if total == 0 {
             return format!("The result has no {noun}s.");

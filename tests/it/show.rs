@@ -321,11 +321,11 @@ fn the_last_line_says_what_is_not_shown() {
     assert_eq!(last(&["--all"]), format!("{total} findings"));
     assert_eq!(
         last(&["--severity", "critical"]),
-        format!("1 finding; {} others do not fit", total - 1)
+        format!("1 finding; {} others do not match", total - 1)
     );
     assert_eq!(
         reports.show("findings", &["--code", "loopback-on-wire"]),
-        format!("No finding fits; the filter left out {total} findings.\n")
+        format!("No finding matches; the filter left out {total} findings.\n")
     );
     let healthy = Reports::of("farm-healthy");
     assert_eq!(healthy.show("exceptions", &[]), "The result has no exceptions.\n");
