@@ -34,6 +34,7 @@ mod merge_laws;
 mod mutations;
 mod names;
 mod order_free;
+mod page;
 mod policies;
 mod running;
 mod schema;
