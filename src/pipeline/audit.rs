@@ -25,7 +25,8 @@ use crate::report::{
     self, FindingEvidence, Folder, FolderError, LineFormat, ReportFiles, WindowFolders,
 };
 use crate::result::{
-    AuditResult, AuditRun, Baseline, CaptureSelection, Comparison, Explainer, ReportedFinding,
+    AuditResult, AuditRun, Baseline, CaptureSelection, Comparison, EvidenceFiles, Explainer,
+    ReportedFinding,
 };
 
 /// Limits on what the judgement may claim, and which findings fail the audit.
@@ -305,7 +306,9 @@ impl<R: BorrowMut<Reading>> Audit<R> {
                 Some((explainer.explain(finding), explainer.trace(finding), gathered.of(number)))
             })
         });
-        folders.write(&self.result(), evidence, progress)
+        let mut result = self.result();
+        result.evidence = self.evidence.as_ref().and_then(|gathered| folders.evidence(gathered));
+        folders.write(&result, evidence, progress)
     }
 
     /// Writes the reports of a live audit into the folder of the window: those of all windows, and
@@ -368,6 +371,13 @@ pub struct Folders {
 }
 
 impl Folders {
+    /// Returns the evidence files that the reports can link to; `None` if only one of the two
+    /// folders is written, or if no link would lead from one to the other.
+    fn evidence(&self, gathered: &GatheredEvidence) -> Option<EvidenceFiles> {
+        let folder = self.reports.as_ref()?.url_to(self.evidence.as_ref()?)?;
+        Some(EvidenceFiles { folder, findings: gathered.with_frames() })
+    }
+
     /// Writes the reports and the evidence of findings into the folders. Nothing is moved into
     /// place before everything is written. Until then, the work can be stopped.
     pub fn write(

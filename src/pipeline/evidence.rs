@@ -208,6 +208,12 @@ impl GatheredEvidence {
     pub fn of(&self, number: usize) -> FindingEvidence {
         self.chosen[number].evidence(&self.found)
     }
+
+    /// Returns the indexes of the findings that have frames.
+    pub fn with_frames(&self) -> BTreeSet<usize> {
+        let chosen = self.chosen.iter().enumerate();
+        chosen.filter(|(_, chosen)| chosen.has_frames(&self.found)).map(|(n, _)| n).collect()
+    }
 }
 
 /// The evidence chosen for a finding.
@@ -217,6 +223,15 @@ struct ChosenEvidence {
 }
 
 impl ChosenEvidence {
+    /// Returns whether a frame was found for one of the parts.
+    fn has_frames(&self, found: &EvidenceSearch) -> bool {
+        self.parts.iter().any(|(target, _)| {
+            let range = (*target, 0, FrameKind::Syn)..(target + 1, 0, FrameKind::Syn);
+            found.frames.range(range).any(|(_, set)| !set.is_empty())
+                || found.last.range((*target, 0)..(target + 1, 0)).next().is_some()
+        })
+    }
+
     fn evidence(&self, found: &EvidenceSearch) -> FindingEvidence {
         // A frame may belong to several parts, but is written once.
         let mut frames: BTreeMap<&KeptFrame, Vec<String>> = BTreeMap::new();

@@ -169,6 +169,7 @@ const COLUMNS: &[&str] = &[
     "role",
     "scope",
     "section",
+    "short",
     "slug",
     "source_role",
     "towards",
@@ -317,6 +318,7 @@ impl MatrixLoader<'_> {
         self.matrix.roles.push(Role {
             slug,
             name: record.get("name").to_owned(),
+            short: record.get("short").to_owned(),
             aliases: record.list("aliases").map(str::to_owned).collect(),
             kind,
             traits,

@@ -93,6 +93,8 @@ pub struct Role {
     pub slug: String,
     /// The name in this product version.
     pub name: String,
+    /// The name for drawings and narrow columns. Empty if the rules do not state one.
+    pub short: String,
     /// Other names that an inventory may use, from other product versions.
     pub aliases: Vec<String>,
     /// The kind of party that has the role.

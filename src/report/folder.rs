@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::ReportFiles;
+use super::{ReportFiles, url_encoded};
 use crate::model::hex;
 use crate::result::{AuditResult, ExceptionUse};
 
@@ -147,6 +147,17 @@ impl Folder {
         });
         let manifest = lines.collect::<Result<String, _>>()?;
         self.stage(MANIFEST, |out| out.write_all(manifest.as_bytes()))
+    }
+
+    /// Returns the URL of another folder relative to this one. The URL ends with `/`. Returns `None`
+    /// if a symbolic link or `..` in a path could make a browser resolve the URL to another folder.
+    pub fn url_to(&self, other: &Self) -> Option<String> {
+        let both = [&self.target, &other.target];
+        let [from, to] = both.map(|path| std::path::absolute(path).ok());
+        let written = relative_url(&from?, &to?)?;
+        let [from, to] = both.map(|path| fs::canonicalize(path).ok());
+        let real = relative_url(&from?, &to?)?;
+        (written == real).then_some(written)
     }
 
     /// Returns whether a name belongs to a staging folder, of this run or another.
@@ -359,6 +370,27 @@ impl Folder {
     fn old_folder(&self) -> PathBuf {
         self.staging.path().join("old")
     }
+}
+
+/// Returns the URL of the folder `to` relative to the folder `from`, both absolute paths. `None` if
+/// a path contains `..` or is not UTF-8, or if the paths have no common root.
+fn relative_url(from: &Path, to: &Path) -> Option<String> {
+    let [from, to] = [from, to].map(|path| path.components().collect::<Vec<_>>());
+    if from.iter().chain(&to).any(|part| *part == Component::ParentDir) {
+        return None;
+    }
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    if common == 0 {
+        return None;
+    }
+    // The dot prevents that a browser reads the name of a folder as the scheme of a URL.
+    let mut url = "./".to_owned();
+    url.push_str(&"../".repeat(from.len() - common));
+    for part in &to[common..] {
+        url.push_str(&url_encoded(part.as_os_str().to_str()?));
+        url.push('/');
+    }
+    Some(url)
 }
 
 /// Returns the folder that contains a file; `.` for a name without a folder.
@@ -574,6 +606,29 @@ mod tests {
             assert_eq!(text(&reports.join("r")), "old");
             assert_eq!(names(&reports), ["r"]);
         }
+    }
+
+    #[test]
+    fn urls_between_folders_are_relative_and_escaped() {
+        let url = |from: &str, to: &str| relative_url(Path::new(from), Path::new(to));
+        assert_eq!(url("/a/report", "/a/evidence").as_deref(), Some("./../evidence/"));
+        assert_eq!(url("/a/report", "/a/report/b c").as_deref(), Some("./b%20c/"));
+        assert_eq!(url("/a", "/a/javascript:x").as_deref(), Some("./javascript%3Ax/"));
+        assert_eq!(url("/a/b", "/c/\"<").as_deref(), Some("./../../c/%22%3C/"));
+        assert_eq!(url("/a/../b", "/c"), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_behind_a_link_has_no_url() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(at("elsewhere/deep")).unwrap();
+        std::os::unix::fs::symlink(at("elsewhere/deep"), at("link")).unwrap();
+        let prepared = |name: &str| Folder::prepare(&at(name)).unwrap();
+        let evidence = prepared("evidence");
+        assert!(prepared("report").url_to(&evidence).is_some());
+        assert_eq!(prepared("link/report").url_to(&evidence), None);
     }
 
     #[test]

@@ -137,6 +137,20 @@ pub struct OutputPaths<'a> {
     pub links: Option<&'a str>,
 }
 
+/// Percent-encodes text for a part of a path, or for a value in a query or a fragment, of a URL
+/// (RFC 3986: all characters that are not unreserved).
+fn url_encoded(text: &str) -> String {
+    let mut url = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'-' | b'.' | b'_' | b'~' => url.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => url.push(char::from(byte)),
+            _ => url.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    url
+}
+
 /// Writes the summary, with the paths of the written files, for a terminal of `width` columns. If
 /// `listing` is given, it replaces the worst findings.
 pub fn summary(

@@ -14,7 +14,7 @@ use super::{ExceptionUse, Site, Time};
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
 /// The minor version of the layout. It is incremented when a key is added.
-pub const SCHEMA_MINOR: u32 = 2;
+pub const SCHEMA_MINOR: u32 = 3;
 
 type Counts = BTreeMap<String, u64>;
 

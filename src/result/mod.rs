@@ -20,6 +20,7 @@ mod summary_notes;
 mod time;
 mod words;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,19 @@ const TALKERS: usize = 5;
 pub struct AuditResult<'a> {
     /// Everything except the tables.
     pub head: Head,
+    /// The evidence files that the reports can link to. `None` if a report does not know its own
+    /// folder, or if there are none.
+    pub evidence: Option<EvidenceFiles>,
     source: TableSource<'a>,
+}
+
+/// The files with the frames of findings. Each file has the id of its finding as its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EvidenceFiles {
+    /// The URL of their folder, relative to the folder of the reports. It ends with `/`.
+    pub folder: String,
+    /// The indices of the findings that have a file.
+    pub findings: BTreeSet<usize>,
 }
 
 /// The source of the tables.
@@ -125,7 +138,7 @@ type All<'r, T> = Box<dyn Iterator<Item = T> + 'r>;
 impl<'a> AuditResult<'a> {
     /// Returns the result of an audit that has just run.
     pub fn of(run: AuditRun<'a>) -> Self {
-        Self { head: run.head(), source: TableSource::Run(Box::new(run)) }
+        Self { head: run.head(), evidence: None, source: TableSource::Run(Box::new(run)) }
     }
 
     /// Returns the matrix and the inventory that the capture was judged against, or `None` if

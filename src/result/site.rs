@@ -41,6 +41,9 @@ pub struct SiteRole {
     pub everybody: bool,
     /// Whether a host can have the role.
     pub playable: bool,
+    /// The name for drawings and narrow columns. Empty if the rules do not state one.
+    #[serde(default)]
+    pub short: String,
 }
 
 /// A row of the matrix.
@@ -145,6 +148,7 @@ impl Site {
             members: role.members,
             everybody: role.is_any,
             playable: role.is_playable(),
+            short: role.short.clone(),
         });
         let rows = matrix.rows.iter().map(|row| SiteRow {
             source: row.source,
@@ -204,6 +208,14 @@ impl Site {
             .filter_map(|role| self.roles.get(role))
             .map(|role| role.name.as_str())
             .collect()
+    }
+
+    /// Returns the short name of a role, or its name if the rules do not state a short one.
+    pub fn short_title(&self, role: usize) -> &str {
+        self.roles.get(role).map_or("", |role| match role.short.as_str() {
+            "" => role.name.as_str(),
+            short => short,
+        })
     }
 
     /// Returns whether a party with these roles can be the source of a row.

@@ -98,7 +98,7 @@ fn from_reader(reader: impl Read) -> Result<AuditResult<'static>, StoredProblem>
     };
     stored.check(&head).map_err(StoredProblem::Unsound)?;
     stored.index(&head);
-    Ok(AuditResult { head, source: TableSource::Stored(Box::new(stored)) })
+    Ok(AuditResult { head, evidence: None, source: TableSource::Stored(Box::new(stored)) })
 }
 
 impl Stored {

@@ -1,12 +1,13 @@
-// Tests pages that audits wrote in a browser: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY FOLDED SCREENSHOTS`.
-// SCREENSHOTS is a folder, the others are report.html files. Prints problems and exits with 1 if there are any.
+// Tests pages that audits wrote in a browser: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY FOLDED SCREENSHOTS FARM25 FARM250
+// FARM2500`. SCREENSHOTS is a folder, the others are report.html files. Prints problems and exits with 1 if there are any.
 import assert from "node:assert/strict";
 import { readFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 
-const [demo, hostile, large, codes, empty, folded, screenshots] = process.argv.slice(2);
+const [demo, hostile, large, codes, empty, folded, screenshots, ...farms] = process.argv.slice(2);
+const sizes = [25, 250, 2500];
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(screenshots, { recursive: true });
 
@@ -38,6 +39,66 @@ const close = async (page) => {
 const text = (page, selector) => page.$eval(selector, (element) => element.innerText);
 const count = (page, selector) => page.$$eval(selector, (list) => list.length);
 const hash = (page) => page.evaluate(() => location.hash);
+
+const settle = (page) => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+const schemeOf = (page, scheme) => page.emulateMediaFeatures([
+  { name: "prefers-reduced-motion", value: "reduce" },
+  { name: "prefers-color-scheme", value: scheme },
+]);
+// Returns serious violations of accessibility.
+const violations = async (page) => {
+  await page.evaluate(axe);
+  const { violations: all } = await page.evaluate(() => window.axe.run());
+  // Axe itself attempts things that the policy of the page forbids.
+  page.problems = page.problems.filter((problem) => !problem.includes("Trusted"));
+  const serious = all.filter((violation) => ["serious", "critical"].includes(violation.impact));
+  return serious.map((v) => v.id + ": " + v.nodes.map((node) => node.html + " " + node.failureSummary).slice(0, 3).join(" | "));
+};
+// Returns the number of sheets of a printed page, and checks that nothing is wider than the paper.
+const sheets = async (page, path) => {
+  const paper = await page.pdf({ path, format: "A4", printBackground: true });
+  return (Buffer.from(paper).toString("latin1").match(/\/Type\s*\/Page[^s]/g) || []).length;
+};
+// Opens everything, so that checks of all elements see them.
+const unfold = (page) => page.evaluate(() => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+// Returns words in cells that are divided between lines, except between parts that a hyphen, a dot or a slash separates.
+const brokenWords = (page) => page.evaluate(() => {
+  const broken = [];
+  const range = document.createRange();
+  for (const cell of document.querySelectorAll("td, th")) {
+    if (!cell.checkVisibility() || cell.closest(".map")) continue;
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const node = walker.currentNode;
+      // A digest is no word.
+      if (node.parentElement.closest(".hash, .filter")) continue;
+      for (const match of node.data.matchAll(/[^\s\-./]+/g)) {
+        range.setStart(node, match.index);
+        range.setEnd(node, match.index + match[0].length);
+        const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
+        if (lines.size > 1) broken.push(match[0] + " in " + cell.textContent.slice(0, 80));
+      }
+    }
+  }
+  return broken.slice(0, 5);
+});
+// Returns elements that hide a part of their content without a way to scroll there and a sign that there is more.
+const cutOff = (page) => page.evaluate(() => {
+  const wrong = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const style = getComputedStyle(element);
+    const isTaller = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0;
+    if (!isTaller || !element.getClientRects().length || style.position === "absolute" || element.matches("select, option, input")) continue;
+    const what = element.tagName + "." + element.className + " " + element.textContent.slice(0, 60);
+    if (["hidden", "clip"].includes(style.overflowX)) wrong.push("hidden: " + what);
+    if (["auto", "scroll"].includes(style.overflowX)) {
+      const sign = getComputedStyle(element, "::before").content;
+      if (!/scroll sideways/.test(sign)) wrong.push("without a sign: " + what);
+    }
+    if (style.textOverflow === "ellipsis") wrong.push("shortened: " + what);
+  }
+  return wrong.slice(0, 5);
+});
 
 const tests = {
   async "the verdict is what is seen first"() {
@@ -249,8 +310,9 @@ const tests = {
     assert.equal(await count(page, "#list .row"), 50);
     assert.match(await text(page, "#count"), /the 2000 worst of \d+/);
     await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
-    assert.match(await text(page, "#count"), /the first 500 are printed/);
-    assert.equal(await count(page, "details:not([open])"), 0);
+    assert.match(await text(page, "#count"), /the first 100 are printed; evidence is printed for the first 10$/);
+    assert.equal(await count(page, ".detail"), 10);
+    assert.equal(await count(page, ".fold[open]"), 0);
     await page.evaluate(() => dispatchEvent(new Event("afterprint")));
     assert.equal(await count(page, "#list .row"), 50);
     await page.click("#pages button:last-of-type");
@@ -271,15 +333,9 @@ const tests = {
       await page.click("#list .row .toggle");
       await page.evaluate(() => document.querySelector("#map td a.missing").click());
       await page.waitForSelector("#cell:not([hidden])");
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run());
-      const serious = violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
-      const told = serious.map((v) => v.id + ": " + v.nodes.map((node) => node.html + " " + node.failureSummary).slice(0, 3).join(" | "));
-      assert.deepEqual(told, []);
+      assert.deepEqual(await violations(page), []);
       await page.evaluate(() => scrollTo(0, 0));
       await page.screenshot({ path: screenshots + "/" + scheme + ".png", fullPage: true });
-      // Axe itself attempts things that the policy of the page forbids.
-      page.problems = page.problems.filter((problem) => !problem.includes("Trusted"));
       await close(page);
     }
     const page = await open(demo);
@@ -321,6 +377,178 @@ const tests = {
     await close(linked);
   },
 
+  async "overview and findings come first, and the matrix shows rows that matter"() {
+    const page = await open(demo);
+    const sections = await page.$$eval("main > section", (list) => list.filter((e) => e.getClientRects().length).map((e) => e.id));
+    assert.deepEqual(sections, ["overview", "findings", "map", "matrix", "graph", "timeline", "coverage", "conversations"]);
+    const links = await page.$$eval("header nav a", (list) => list.map((a) => a.getAttribute("href").slice(1)));
+    assert.deepEqual(links, sections);
+    const shown = () => page.$$eval("#matrix tbody tr", (list) => list.filter((row) => row.checkVisibility()).map((row) => row.dataset.status));
+    assert.deepEqual([...new Set(await shown())].sort(), ["missing", "not-assessable", "seen"]);
+    await page.select("#rows select", "status=role-absent");
+    assert.deepEqual([...new Set(await shown())], ["role-absent"]);
+    await page.select("#rows select", "");
+    assert.deepEqual([...new Set(await shown())].sort(), ["missing", "not-assessable", "seen"]);
+    await close(page);
+  },
+
+  async "a link of the navigation puts the heading at the top"() {
+    for (const [width, motion] of [[1400, "reduce"], [400, "reduce"], [1400, "no-preference"]]) {
+      const page = await open(farms[0]);
+      await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: motion }]);
+      await page.setViewport({ width, height: 900 });
+      for (const link of await page.$$("header nav a")) {
+        await page.evaluate(() => scrollTo({ top: 0, behavior: "instant" }));
+        const id = await link.evaluate((a) => { a.click(); return a.getAttribute("href").slice(1); });
+        const isThere = (name) => { const { top } = document.querySelector("#" + name + " h2").getBoundingClientRect(); return top >= 0 && top <= 40; };
+        await page.waitForFunction(isThere, { timeout: 5000 }, id).catch(() => assert.fail(id + " at " + width + " with " + motion));
+      }
+      await close(page);
+    }
+  },
+
+  async "a finding leads to its frames and to the vendor's document and row"() {
+    const page = await open(demo);
+    await page.click("#list .row .toggle");
+    const link = await page.$eval(".detail a.evidence", (a) => [a.getAttribute("href"), a.textContent, a.href]);
+    assert.match(link[0], /^\.\/\.\.\/evidence%20of%20the%20demo\/f-[0-9a-f]{12}\.pcapng$/);
+    assert.equal(readFileSync(new URL(link[2])).readUInt32BE(0), 0x0a0d0d0a, "a pcapng file");
+    assert.match(await text(page, ".detail .sources"), /kb-129097 line \d+.*, table [a-z-]+: row ras19\./);
+    await page.click(".detail .sources a");
+    await page.waitForSelector("#matrix tr.selected");
+    const [rule, isVisible] = await page.$eval("#matrix tr.selected", (row) => [row.dataset.rule, row.getBoundingClientRect().top < innerHeight]);
+    assert.ok(isVisible && (await hash(page)).includes(rule), rule);
+    await close(page);
+    // A page that does not know where the evidence is has no link.
+    const other = await open(codes);
+    await other.click("#list .row .toggle");
+    assert.equal(await count(other, ".detail a.evidence"), 0);
+    await close(other);
+  },
+
+  async "critical and high differ by shape and word, not only by colour"() {
+    const page = await open(codes);
+    const marks = await page.evaluate(() => ["critical", "high", "medium", "low"].map((name) => {
+      const element = document.querySelector("#list .sev." + name);
+      return [getComputedStyle(element, "::before").content, element.textContent, getComputedStyle(element).backgroundColor];
+    }));
+    assert.equal(new Set(marks.map((mark) => mark[0])).size, 4, JSON.stringify(marks));
+    assert.deepEqual(marks.map((mark) => mark[1]), ["critical", "high", "medium", "low"]);
+    assert.notEqual(marks[0][2], marks[1][2]);
+    await close(page);
+  },
+
+  async "farms of every size can be read, by light and in the dark, on a desk and on a telephone"() {
+    for (const [number, file] of [...farms, codes].entries()) {
+      const name = number < sizes.length ? String(sizes[number]) : "codes";
+      for (const [width, scheme] of [[1400, "light"], [1400, "dark"], [400, "light"], [400, "dark"]]) {
+        const page = await open(file);
+        await page.setViewport({ width, height: 1000 });
+        await schemeOf(page, scheme);
+        await settle(page);
+        const where = name + " " + width + " " + scheme;
+        await page.screenshot({ path: screenshots + "/farm-" + where.replaceAll(" ", "-") + ".png" });
+        await (await page.$("#graph")).screenshot({ path: screenshots + "/graph-" + where.replaceAll(" ", "-") + ".png" });
+        // A farm of 250 hosts has the same parts as one of 2,500.
+        if (number !== 1) assert.deepEqual(await violations(page), [], where);
+        if (scheme === "light") {
+          await page.click("#list .row .toggle");
+          await unfold(page);
+          await settle(page);
+          assert.deepEqual(await brokenWords(page), [], where);
+          assert.deepEqual(await cutOff(page), [], where);
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+          assert.ok(wide <= 0, where + ": " + wide + " pixels too wide");
+        }
+        await close(page);
+      }
+    }
+  },
+
+  async "the drawing has a box for each group of roles, which opens to its hosts"() {
+    for (const [number, file] of farms.entries()) {
+      const page = await open(file);
+      const drawn = async () => {
+        await settle(page);
+        return page.evaluate(() => {
+          const boxes = [...document.querySelectorAll("#graph .group")].map((group) => group.getBoundingClientRect());
+          const overlaps = boxes.filter((a, i) => boxes.some((b, j) => i < j && a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom)).length;
+          const frame = document.querySelector("svg.lines").getBoundingClientRect();
+          // Lines begin and end beside a box.
+          const loose = [...document.querySelectorAll("svg.lines path.bad")].filter((path) => [0, path.getTotalLength()].some((length) => {
+            const point = path.getPointAtLength(length);
+            const [x, y] = [point.x + frame.left, point.y + frame.top];
+            return !boxes.some((box) => y > box.top - 2 && y < box.bottom + 2 && Math.min(Math.abs(x - box.left), Math.abs(x - box.right)) < 6);
+          })).length;
+          return { groups: boxes.length, overlaps, loose, lines: document.querySelectorAll("svg.lines path.bad").length };
+        });
+      };
+      const first = await drawn();
+      assert.ok(first.groups <= 25 && first.overlaps === 0 && first.loose === 0 && first.lines >= 4, JSON.stringify(first));
+      const group = "#graph .group:has(summary[title='RAS RD Session Host Agent'])";
+      const isOpen = await page.$eval(group, (box) => box.open);
+      assert.equal(isOpen, number === 0, "only small groups are open at first");
+      if (!isOpen) await page.click(group + " summary");
+      const opened = await drawn();
+      assert.ok(opened.overlaps === 0 && opened.loose === 0, JSON.stringify(opened));
+      const hosts = await page.$$eval(group + " .hosts li", (list) => list.map((host) => host.innerText));
+      assert.match(hosts[0], /^rdsh-agent-\d+ \(\d\)/);
+      if (number === 2) assert.match(hosts.at(-1), /^and 1\d\d\d more, in hosts.csv/);
+      await page.click(group + " .hosts a");
+      await page.waitForFunction(() => document.activeElement.textContent === "Findings" || location.hash.includes("host="));
+      assert.ok((await count(page, "#list .row")) >= 1);
+      await close(page);
+    }
+  },
+
+  async "a farm of 25 hosts is printed on less than 15 sheets, with a cover"() {
+    for (const [file, name] of [[farms[0], "farm"], [demo, "demo"], [codes, "codes"]]) {
+      const page = await open(file);
+      // The layout on paper is measured in the browser: the same width, and what is done before printing.
+      const count = await sheets(page, screenshots + "/" + name + ".pdf");
+      assert.ok(count > 2 && count < 15, name + " has " + count + " sheets");
+      await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+      await page.emulateMediaType("print");
+      await page.setViewport({ width: 695, height: 1000 });
+      await settle(page);
+      const cover = await text(page, "#cover");
+      for (const part of [/Capture window\s+\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC to /, /Matrix\s+ras-19 \(Parallels RAS 19\)\s+SHA-256 [0-9a-f]{64}/, /Inventory\s+\w+\.toml\s+SHA-256 [0-9a-f]{64}/,
+        /Tool\s+rasaudit \d+\.\d+/, /Input\s+\w+\.pcap, \d+ frames\s+SHA-256 [0-9a-f]{64}/, /\d+ findings \(.*for .*compared with/, /Not looked at\s+.*\d/, /Exceptions in force/, /Prepared by/, /Approved by/, /Signature/]) {
+        assert.match(cover, part, name);
+      }
+      const paper = await page.evaluate(() => document.body.innerText);
+      assert.ok(!/\/(tmp|work|fixtures)\/|fixtures\//.test(paper), "no folders on paper: " + (paper.match(/.{30}(fixtures|tmp).{30}/) || []).join());
+      const bare = paper.match(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?! UTC).{0,20}/g) || [];
+      const headed = await page.$$eval(".time", (cells) => cells.map((cell) => cell.closest("table").tHead.innerText).every((head) => head.includes("(UTC)")));
+      const inCells = await page.$$eval(".time", (cells) => cells.filter((cell) => cell.innerText.trim() && cell.checkVisibility()).length);
+      assert.ok(headed && bare.length <= inCells, "times without a zone: " + bare.join());
+      assert.deepEqual(await brokenWords(page), [], name);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(wide <= 695, name + " is " + wide + " pixels wide on paper");
+      assert.equal(await page.$$eval(".fold tbody tr", (rows) => rows.filter((row) => row.checkVisibility()).length), 0);
+      await page.screenshot({ path: screenshots + "/paper-" + name + ".png", fullPage: true });
+      await close(page);
+    }
+    const list = await open(codes);
+    await list.emulateMediaType("print");
+    assert.match(await text(list, "#cover"), /monitor: the monitoring of the office; approved by security, until 2099-12-31/);
+    assert.doesNotMatch(await text(list, "#cover"), /old-monitor/);
+    await close(list);
+  },
+
+  async "without the script, the findings and the farm can be read"() {
+    const page = await browser.newPage();
+    await page.setJavaScriptEnabled(false);
+    await page.goto(pathToFileURL(codes).href);
+    const session = await page.createCDPSession();
+    const { root } = await session.send("DOM.getDocument", { depth: -1 });
+    const { nodeId } = await session.send("DOM.querySelector", { nodeId: root.nodeId, selector: "#findings noscript li .sev.critical" });
+    assert.ok(nodeId > 0);
+    const { nodeIds } = await session.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector: "#graph .links li" });
+    assert.ok(nodeIds.length > 10, String(nodeIds.length));
+    await page.close();
+  },
+
   async "on paper every finding is open"() {
     const page = await open(demo);
     await page.evaluate(() => {
@@ -332,7 +560,7 @@ const tests = {
     assert.equal(await page.evaluate(() => window.opened), 3);
     assert.equal(await count(page, ".detail"), 0);
     await page.emulateMediaType("print");
-    const shown = await page.$$eval("nav, #filters, .skip", (list) => list.filter((e) => e.getClientRects().length).length);
+    const shown = await page.$$eval("header, nav, #filters, .skip", (list) => list.filter((e) => e.getClientRects().length).length);
     assert.equal(shown, 0);
     await close(page);
   },
@@ -340,9 +568,10 @@ const tests = {
 
 let failed = 0;
 for (const [name, test] of Object.entries(tests)) {
+  const start = Date.now();
   try {
     await test();
-    console.log("ok " + name);
+    console.log("ok " + name + " (" + ((Date.now() - start) / 1000).toFixed(1) + " s)");
   } catch (error) {
     failed += 1;
     console.log("FAILED " + name + "\n" + (error.stack || error));

@@ -2,6 +2,7 @@
 //! that audits wrote. Needs node, Chromium and the node modules. Without them, the test is ignored,
 //! or fails if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI. Screenshots are kept in `target/page`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -29,6 +30,8 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
         .args(["audit", "fixtures/farm-faults/span.pcap"])
         .args(["-i", "fixtures/farm-healthy/inventory.toml", "--out"])
         .arg(&demo)
+        .arg("--evidence")
+        .arg(scratch.path().join("evidence of the demo"))
         .output()
         .expect("the program runs");
     assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
@@ -41,12 +44,14 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     let exceptions = ["--exceptions", &list.display().to_string(), "--as-of", "2026-06-01"];
     audit(&[fixture("farm-codes/span.pcap")], &farm, &codes, &exceptions);
     audit(&[fixture("formats/empty.pcap")], &farm, &empty, &[]);
+    let farms: Vec<Site> = [25, 250, 2500].map(farm_of).into();
     let page = |folder: &Path| folder.join("report.html");
     let run = Command::new("node")
         .arg(browser.join("page.mjs"))
         .args([page(&demo), page(&written(&hostile)), page(&written(&large))])
         .args([page(&codes), page(&empty), page(&written(&scan()))])
         .arg(shots)
+        .args(farms.iter().map(|farm| page(&written(farm))))
         .output()
         .expect("node runs");
     assert!(run.status.success(), "{}{}", stdout(&run), stderr(&run));
@@ -115,8 +120,104 @@ fn hostile() -> Site {
     site
 }
 
-/// Returns a site whose findings do not fit on one page of the list: each of fifty session hosts,
-/// all in different networks, connects to a wrong port of each of fifty brokers.
+/// The roles of the hosts of a farm, with their shares of the hosts in percent.
+const SHARES: [(&str, usize); 16] = [
+    ("rdsh-agent", 50),
+    ("guest-agent", 20),
+    ("remote-pc-agent", 5),
+    ("gateway-normal", 6),
+    ("broker", 3),
+    ("provider-agent", 3),
+    ("ad-dc", 2),
+    ("halb", 2),
+    ("enrollment-server", 1),
+    ("certificate-authority", 1),
+    ("web-admin", 1),
+    ("console\", \"powershell", 2),
+    ("mfa-server", 1),
+    ("sql-server", 1),
+    ("performance-monitor", 1),
+    ("ras-reporting\", \"ssrs", 1),
+];
+
+/// Returns a farm of this many hosts with the usual traffic, and findings of all severities.
+fn farm_of(size: usize) -> Site {
+    let mut list = Vec::new();
+    for (number, (roles, share)) in SHARES.iter().enumerate().rev() {
+        let count = match number {
+            0 => size - list.len(),
+            _ => 1.max(size * share / 100),
+        };
+        let count = count.min(size - list.len() - number.min(size));
+        list.extend((0..count).map(|n| (*roles, n)));
+    }
+    let mut inventory = format!(
+        "[farm]\nname = \"Farm of {size} hosts\"\nmatrix = \"ras-19\"\n[farm.features]\nssl = true\navd = false\n\
+         [capture]\ncovers = \"all\"\n\
+         [[network]]\nname = \"office\"\ncidr = \"10.200.0.0/16\"\nroles = [\"parallels-client\", \"web-browser\"]\n\
+         [[network]]\nname = \"branch\"\ncidr = \"10.201.0.0/16\"\nroles = [\"parallels-client\"]\n"
+    );
+    let mut of_role: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (number, (roles, n)) in list.iter().enumerate() {
+        let address = format!("10.{}.{}.{}", 1 + number / 2500, number / 250, 1 + number % 250);
+        let (first, _) = roles.split_once('"').unwrap_or((roles, ""));
+        inventory += &format!(
+            "[[host]]\nname = \"{first}-{:04}\"\naddresses = [\"{address}\"]\nroles = [\"{roles}\"]\n",
+            n + 1
+        );
+        of_role.entry(first).or_default().push(address);
+    }
+    Site::new(&inventory, &farm_traffic(&of_role))
+}
+
+/// Returns the traffic of a farm. `of_role` has the addresses of the hosts with each role.
+fn farm_traffic(of_role: &BTreeMap<&str, Vec<String>>) -> Wire {
+    let mut wire = Wire::default();
+    let mut ms = 0;
+    let mut connect = |wire: &mut Wire, from: &str, to: &str, port: u16| {
+        ms += 15;
+        wire.connect(ms, (from, 50_000), (to, port));
+    };
+    for (from, to, port) in [
+        ("rdsh-agent", "broker", 20_003),
+        ("remote-pc-agent", "broker", 20_003),
+        ("provider-agent", "broker", 20_003),
+        ("guest-agent", "provider-agent", 30_006),
+        ("gateway-normal", "broker", 20_002),
+        ("gateway-normal", "rdsh-agent", 3389),
+        ("halb", "gateway-normal", 443),
+        ("console", "broker", 20_002),
+        ("web-admin", "broker", 20_002),
+        ("broker", "ad-dc", 389),
+        ("broker", "ad-dc", 88),
+        ("broker", "enrollment-server", 30_030),
+        ("ras-reporting", "sql-server", 1433),
+    ] {
+        for (number, client) in of_role[from].iter().enumerate() {
+            let servers = &of_role[to];
+            connect(&mut wire, client, &servers[number % servers.len()], port);
+        }
+    }
+    let broker = &of_role["broker"][0];
+    for number in 1..=20 {
+        connect(&mut wire, &format!("10.200.0.{number}"), &of_role["halb"][0], 443);
+        connect(&mut wire, &format!("10.201.0.{number}"), &of_role["gateway-normal"][0], 443);
+    }
+    connect(&mut wire, "203.0.113.66", broker, 20_002);
+    for (number, agent) in of_role["rdsh-agent"].iter().enumerate() {
+        if number % 7 == 0 {
+            connect(&mut wire, agent, broker, 9000);
+        }
+        if number % 13 == 1 {
+            connect(&mut wire, agent, &of_role["sql-server"][0], 1433);
+        }
+    }
+    wire.knock(ms + 20, (&of_role["guest-agent"][0], 51_000), (broker, 30_006));
+    wire
+}
+
+/// Returns a site whose findings do not fit on one page of the list: fifty session hosts, each in
+/// its own network, connect to a wrong port of as many brokers.
 fn large() -> Site {
     let named = |name: &str, second: u8| -> Vec<(String, String)> {
         (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()

@@ -35,6 +35,7 @@ mod merge_laws;
 mod mutations;
 mod names;
 mod order_free;
+mod page;
 mod policies;
 mod report_files;
 mod running;

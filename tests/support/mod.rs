@@ -198,6 +198,9 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
 /// Returns a page without the list of inputs, the number of inputs, and the notes on individual
 /// inputs.
 fn without_inputs(page: &str) -> String {
+    let (before, cover) = page.split_once("<div class=\"inputs\">").expect("inputs of the cover");
+    let (_, cover) = cover.split_once("</div>").expect("their end");
+    let page = format!("{before}{cover}");
     let (before, rest) = page.split_once("<details class=\"read\">").expect("inputs");
     let (_, after) = rest.split_once("</details>").expect("their end");
     let (before, facts) = before.split_once("<dl class=\"facts\">").expect("facts");

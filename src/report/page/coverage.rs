@@ -3,14 +3,17 @@
 use maud::{Markup, html};
 
 use super::timeline::TimeBins;
+use super::wording::{self, time_utc, unbroken};
 use crate::classify::{Coverage, PartyKind};
 use crate::model::escape_control;
-use crate::result::{AuditResult, HostRow, Time, short};
+use crate::result::{AuditResult, HostRow, Site, Time, plural};
 
 /// The number of time bins, one for each bit of a lane.
 const BINS: usize = 128;
 /// The maximum number of hosts that are shown. `hosts.csv` lists all of them.
 const HOSTS: usize = 1000;
+/// The maximum number of hosts in a table that is not folded.
+const UNFOLDED: usize = 40;
 /// The width of a bin and the height of a lane, in units of the drawing.
 const UNIT: usize = 3;
 const LANE: usize = 6;
@@ -19,47 +22,86 @@ const LANE: usize = 6;
 #[derive(Clone, Copy, Default)]
 struct Lanes([u128; 2]);
 
+/// A host with its index.
+type NumberedHost<'h> = (usize, &'h HostRow<'h>);
+
 pub(super) fn table(result: &AuditResult<'_>) -> Markup {
     let Some(site) = result.site() else { return html! {} };
     let hosts: Vec<HostRow<'_>> = result.hosts().collect();
     let window = result.head.window.first.zip(result.head.window.last);
-    let window = window.map(|(Time(first), Time(last))| (first, last));
-    let lanes = window.map(|(first, last)| {
+    let lanes = window.map(|(Time(first), Time(last))| {
         let bins = TimeBins::between(first, last, BINS);
         (activity_lanes(result, &bins, &hosts), bins)
     });
+    let shown: Vec<NumberedHost<'_>> = hosts.iter().enumerate().take(HOSTS).collect();
+    let table =
+        |hosts: &[NumberedHost<'_>], label: &str| hosts_table(site, hosts, lanes.as_ref(), label);
     html! {
         section #coverage aria-labelledby="coverage-title" {
             h2 #coverage-title { "Coverage of each host" }
             @if let Some(((first, last), (_, bins))) = window.zip(lanes.as_ref()) {
                 p {
                     "The upper bar shows when the host sent, the lower bar when it received. A bar extends from the first to the last "
-                    "packet of a conversation and may contain pauses. Time runs from " (short(first)) " to " (short(last)) ", in intervals of " (bins.seconds()) " s."
+                    "packet of a conversation and may contain pauses. Time runs from " (time_utc(first)) " to " (time_utc(last)) ", in intervals of " (bins.seconds()) " s."
                 }
             }
-            div.scroll tabindex="0" role="region" aria-label="Table of hosts" {
-                table.hosts {
-                    thead { tr {
-                        @for label in ["Host", "Roles", "Coverage", "Over time", "Frames sent", "Frames received", "Rows not assessable"] {
-                            th scope="col" { (label) }
-                        }
-                    } }
-                    tbody {
-                        @for (number, (seen, host)) in hosts.iter().zip(&site.hosts).enumerate().take(HOSTS) {
-                            tr class=(if seen.coverage == Coverage::Full.name() { "" } else { "partly" }) {
-                                th scope="row" { (escape_control(&seen.name)) }
-                                td { (escape_control(&site.titles(host.roles).join(", "))) }
-                                td { (seen.coverage) }
-                                td { @if let Some((lanes, bins)) = &lanes { (draw_lanes(lanes[number], bins.count)) } }
-                                td.number { (seen.frames_sent) }
-                                td.number { (seen.frames_received) }
-                                td.number { (seen.rows_not_assessable) }
-                            }
+            @if shown.len() <= UNFOLDED {
+                (table(&shown, "Table of hosts"))
+            } @else {
+                // A long list is divided by coverage, and only short parts are open.
+                @for coverage in coverages(&shown) {
+                    @let part: Vec<NumberedHost<'_>> = shown.iter().filter(|(_, host)| host.coverage == coverage).copied().collect();
+                    details open[part.len() <= UNFOLDED] {
+                        summary { (escape_control(coverage)) span.faint { " · " (plural(part.len() as u64, "host")) } }
+                        (table(&part, &format!("Hosts with the coverage {coverage}")))
+                    }
+                }
+            }
+            @if hosts.len() > HOSTS { p { "and " (hosts.len() - HOSTS) " more hosts, in hosts.csv" } }
+        }
+    }
+}
+
+/// Returns the different coverages of hosts, in the order in which they first occur.
+fn coverages<'h>(hosts: &[NumberedHost<'h>]) -> Vec<&'h str> {
+    let mut coverages: Vec<&str> = Vec::new();
+    for (_, host) in hosts {
+        if !coverages.contains(&host.coverage.as_ref()) {
+            coverages.push(&host.coverage);
+        }
+    }
+    coverages
+}
+
+/// Returns a table of hosts. `lanes` are the bins in which each host was active.
+fn hosts_table(
+    site: &Site,
+    hosts: &[NumberedHost<'_>],
+    lanes: Option<&(Vec<Lanes>, TimeBins)>,
+    label: &str,
+) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(escape_control(label)) {
+            table.hosts {
+                thead { tr {
+                    @for label in ["Host", "Roles", "Coverage", "Over time", "Frames sent", "Frames received", "Rows not assessable"] {
+                        th scope="col" { (label) }
+                    }
+                } }
+                tbody {
+                    @for (number, seen) in hosts {
+                        tr class=(if seen.coverage == Coverage::Full.name() { "" } else { "partly" }) {
+                            th scope="row" { (unbroken(&seen.name)) }
+                            td { @if let Some(host) = site.hosts.get(*number) { (wording::roles(site, host.roles)) } }
+                            td.word { (seen.coverage) }
+                            td { @if let Some((lanes, bins)) = lanes { (draw_lanes(lanes[*number], bins.count)) } }
+                            td.number { (seen.frames_sent) }
+                            td.number { (seen.frames_received) }
+                            td.number { (seen.rows_not_assessable) }
                         }
                     }
                 }
             }
-            @if hosts.len() > HOSTS { p { "and " (hosts.len() - HOSTS) " more, in hosts.csv" } }
         }
     }
 }

@@ -6,12 +6,13 @@ use serde::Serialize;
 use serde_json::Serializer;
 
 use super::farm::Farm;
+use super::groups::FarmGroups;
 use crate::classify::Verdict;
 use crate::report::json_text::EscapingFormatter;
 use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
 
-/// The maximum number of findings in the page, worst first. `findings.csv` lists all of them.
-const FINDINGS: usize = 2000;
+/// The maximum number of rows that are named as the source of a finding.
+const ABOUT: usize = 4;
 
 /// The maximum number of rows of the matrix that are shown with a finding.
 const ROWS: usize = 8;
@@ -21,8 +22,12 @@ struct Data<'a> {
     /// The number of all findings, including those that the page omits.
     total: usize,
     findings: Vec<Explained<'a>>,
-    /// The slug and the name of each role that a host can have.
-    roles: Vec<(&'a str, &'a str)>,
+    /// The slug, the name and the short name of each role that a host can have.
+    roles: Vec<(&'a str, &'a str, &'a str)>,
+    /// The pairs of groups of the drawing with documented or excepted traffic.
+    documented: Vec<(usize, usize)>,
+    /// The URL of the folder of the evidence files, if the page can link to them.
+    evidence: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -30,8 +35,14 @@ struct Explained<'a> {
     #[serde(flatten)]
     row: FindingRow<'a>,
     trace: Vec<String>,
-    /// The indexes of the matrix rows that are nearest to the finding.
+    /// The indexes of the matrix rows that the finding is about.
+    about: Vec<usize>,
+    /// The indexes of the matrix rows that are nearest to the finding, including those in `about`.
     near: Vec<usize>,
+    /// The groups of client and server in the drawing of the farm.
+    groups: [Vec<usize>; 2],
+    /// Whether the finding has an evidence file.
+    has_file: bool,
     talkers: Vec<Talker>,
 }
 
@@ -48,39 +59,59 @@ struct Talker {
     last: String,
 }
 
+/// Writes the data. `findings` are the worst findings, in their order in the result.
 pub(super) fn write(
     result: &AuditResult<'_>,
     farm: Option<&Farm<'_>>,
+    groups: Option<&FarmGroups>,
+    findings: Vec<FindingRow<'_>>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let total = result.findings_len();
-    let worst = 0..total.min(FINDINGS);
-    let rows = worst.filter_map(|number| Some((result.finding(number)?, number)));
     let matrix: Vec<MatrixRow<'_>> = result.matrix_rows().collect();
+    let files = result.evidence.as_ref();
+    let explained = findings.into_iter().enumerate().map(|(number, row)| {
+        let nearest = farm.map_or_else(Vec::new, |farm| nearest_rows(farm, &matrix, &row));
+        let about = nearest.iter().take_while(|(rank, _)| *rank == ABOUT_IT).take(ABOUT);
+        Explained {
+            trace: result.trace(number),
+            about: about.map(|(_, row)| *row).collect(),
+            near: nearest.iter().map(|(_, row)| *row).collect(),
+            groups: groups.map_or_else(Default::default, |groups| groups.ends[number].clone()),
+            has_file: files.is_some_and(|files| files.findings.contains(&number)),
+            row,
+            talkers: largest_conversations(result, number),
+        }
+    });
     let data = Data {
-        total,
-        findings: rows
-            .map(|(row, number)| Explained {
-                trace: result.trace(number),
-                near: farm.map_or_else(Vec::new, |farm| nearest_rows(farm, &matrix, &row)),
-                row,
-                talkers: largest_conversations(result, number),
-            })
-            .collect(),
+        total: result.findings_len(),
+        findings: explained.collect(),
         roles: farm.map_or_else(Vec::new, |farm| {
-            let roles = farm.site.roles.iter().filter(|role| role.playable);
-            roles.map(|role| (role.slug.as_str(), role.name.as_str())).collect()
+            let roles = farm.site.roles.iter().enumerate().filter(|(_, role)| role.playable);
+            let named = roles.map(|(number, role)| {
+                (role.slug.as_str(), role.name.as_str(), farm.site.short_title(number))
+            });
+            named.collect()
         }),
+        documented: groups
+            .map_or_else(Vec::new, |groups| groups.documented.iter().copied().collect()),
+        evidence: files.map(|files| files.folder.as_str()),
     };
     let mut serializer = Serializer::with_formatter(NoMarkup(out), EscapingFormatter::one_line());
     data.serialize(&mut serializer)?;
     Ok(())
 }
 
-/// Returns the indexes of the nearest rows: first those that the finding is about, then those that
+/// The rank of rows that a finding is about.
+const ABOUT_IT: u8 = 0;
+
+/// Returns the ranks and the indexes of the nearest rows: first those that the finding is about, then those that
 /// allow its client to reach its server, then those that allow other clients to reach the server on
 /// the same port. For missing or unassessable traffic, only the first kind applies.
-fn nearest_rows(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], finding: &FindingRow<'_>) -> Vec<usize> {
+fn nearest_rows(
+    farm: &Farm<'_>,
+    matrix: &[MatrixRow<'_>],
+    finding: &FindingRow<'_>,
+) -> Vec<(u8, usize)> {
     let site = farm.site;
     let [client, server] =
         [&finding.client_roles, &finding.server_roles].map(|roles| site.roles_of(roles));
@@ -96,7 +127,7 @@ fn nearest_rows(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], finding: &FindingRow<
         let same_port = port.is_some_and(|port| (row.ports.0..=row.ports.1).contains(&port))
             && named.transport == finding.transport;
         match (about, joins, same_port) {
-            (true, ..) => Some(0),
+            (true, ..) => Some(ABOUT_IT),
             _ if is_of_rows => None,
             (_, true, true) => Some(1),
             (_, true, false) => Some(2),
@@ -108,7 +139,8 @@ fn nearest_rows(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], finding: &FindingRow<
     let ranked = rows.filter_map(|(number, (row, named))| Some((rank(row, named)?, number)));
     let mut ranked: Vec<(u8, usize)> = ranked.collect();
     ranked.sort_unstable();
-    ranked.into_iter().take(ROWS).map(|(_, number)| number).collect()
+    ranked.truncate(ROWS);
+    ranked
 }
 
 /// Returns the largest conversations of a finding.

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::time;
+use super::wording::{time, unbroken};
 use crate::model::escape_control;
 use crate::result::{AuditResult, ExceptionUse};
 
@@ -28,7 +28,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
                         thead { tr {
                             @for label in [
                                 "Exception", "Reason", "Status", "Owner", "Approved by", "Ticket", "Created",
-                                "Expires", "Conversations", "Clients", "Servers", "Last seen",
+                                "Expires", "Conversations", "Clients", "Servers", "Last seen (UTC)",
                             ] {
                                 th scope="col" { (label) }
                             }
@@ -48,7 +48,7 @@ fn row(exception: &ExceptionUse<'_>) -> Markup {
     let needs_attention = exception.status.iter().any(|word| word != "used");
     html! {
         tr class=(if needs_attention { "partly" } else { "" }) {
-            th scope="row" { (escape_control(&exception.id)) }
+            th scope="row" { (unbroken(&exception.id)) }
             td { (escape_control(&exception.reason)) }
             td { (escape_control(&exception.status.join(", "))) }
             td { (escape_control(&exception.owner)) }
@@ -71,9 +71,11 @@ fn row(exception: &ExceptionUse<'_>) -> Markup {
 
 /// Returns the first members of a list, and how many more there are.
 fn members(members: &[String]) -> Markup {
-    let shown: Vec<_> = members.iter().take(MEMBERS).map(|member| escape_control(member)).collect();
     html! {
-        (shown.join(", "))
+        @for (number, member) in members.iter().take(MEMBERS).enumerate() {
+            @if number > 0 { ", " }
+            (unbroken(member))
+        }
         @if members.len() > MEMBERS { ", and more in exceptions.csv" }
     }
 }

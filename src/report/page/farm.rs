@@ -124,7 +124,12 @@ impl<'a> Farm<'a> {
         role.map_or("no role", |role| self.site.roles[role].name.as_str())
     }
 
-    /// Returns the slug of a role, or `none` for `None`.
+    /// Returns the short name of a role.
+    pub fn short_title(&self, role: RoleNumber) -> &'a str {
+        role.map_or("no role", |role| self.site.short_title(role))
+    }
+
+    /// Returns the slug of a role.
     pub fn slug(&self, role: RoleNumber) -> &'a str {
         role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }

@@ -34,12 +34,12 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
                 table.map {
                     thead { tr {
                         td {}
-                        @for role in &to { th scope="col" { span { (escape_control(farm.title(*role))) } } }
+                        @for role in &to { th scope="col" title=(escape_control(farm.title(*role))) { span { (escape_control(farm.short_title(*role))) } } }
                     } }
                     tbody {
                         @for row in &from {
                             tr {
-                                th scope="row" { (escape_control(farm.title(*row))) }
+                                th scope="row" title=(escape_control(farm.title(*row))) { (escape_control(farm.short_title(*row))) }
                                 @for column in &to { (matrix_cell(farm, *row, *column)) }
                             }
                         }

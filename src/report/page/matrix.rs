@@ -1,77 +1,132 @@
 //! Lists every row of the matrix with its status, grouped like the vendor's tables, so that a
-//! reader can tick the rows off.
+//! reader can tick the rows off. Rows of which nothing was expected are folded.
 
 use maud::{Markup, html};
 
 use super::farm::{Farm, Standing};
+use super::wording::unbroken;
 use crate::classify::Status;
 use crate::model::escape_control;
-use crate::result::{AuditResult, MatrixRow, SiteRow};
+use crate::result::{AuditResult, MatrixRow, Site, SiteRow, plural};
 
 /// The maximum number of host names that are listed in a cell.
 const NAMES: usize = 6;
 
+/// A row of the matrix with its index and its status.
+type NumberedRow<'r> = (usize, &'r SiteRow, MatrixRow<'r>);
+
+/// The statuses whose rows are folded, with the reason why nothing was expected of them.
+const FOLDED: [(Status, &str); 3] = [
+    (Status::NotExpected, "the traffic was not seen, and its absence means nothing"),
+    (Status::RoleAbsent, "no host of the inventory has one of the roles"),
+    (Status::FeatureOff, "the inventory states that a required feature is off"),
+];
+
+/// Returns the section of the matrix: the rows that were seen, are missing or could not be assessed
+/// in the tables of the document, and below them the other rows, folded by status.
 pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
-    let site = farm.site;
-    let rows = site.rows.iter().zip(result.matrix_rows()).enumerate();
-    let rows: Vec<_> = rows.map(|(number, (row, seen))| (number, row, seen)).collect();
+    let rows = farm.site.rows.iter().zip(result.matrix_rows()).enumerate();
+    let rows: Vec<NumberedRow<'_>> =
+        rows.map(|(number, (row, seen))| (number, row, seen)).collect();
+    let folded = |status: Status| rows.iter().filter(move |row| has_status(row, status));
+    let shown = rows.iter().filter(|row| !FOLDED.iter().any(|fold| has_status(row, fold.0)));
+    let shown: Vec<&NumberedRow<'_>> = shown.collect();
     let version = result.head.matrix.as_ref().map_or("", |matrix| matrix.version.as_str());
-    // The rows are in the order of the document, in which the rows of one table need not be
-    // adjacent.
-    let mut tables: Vec<String> = Vec::new();
-    for (_, row, _) in &rows {
-        let name = table_name(row);
-        if !tables.contains(&name) {
-            tables.push(name);
-        }
-    }
     html! {
         section #matrix aria-labelledby="matrix-title" {
             h2 #matrix-title { "The matrix, row by row" }
             p {
                 (escape_control(version)) ", " (rows.len()) " rows: "
                 @for (number, status) in Status::ALL.iter().enumerate() {
-                    @let count = rows.iter().filter(|(.., seen)| seen.status == status.name()).count();
-                    @if number > 0 { ", " } (count) " " (status.name())
+                    @if number > 0 { ", " } (folded(*status).count()) " " (status.name())
                 }
                 "."
+                @if shown.len() < rows.len() {
+                    " The rows that matter come first; the other " (rows.len() - shown.len()) " are folded below them."
+                }
             }
             p #rows-note {}
             form #rows hidden { label { "Rows " select name="rows" { option value="" { "all" } } } }
-            @for name in &tables {
-                @let rows_of_table = || rows.iter().filter(|(_, row, _)| table_name(row) == *name);
-                @let is_open = rows_of_table().any(|(.., seen)| matches!(Status::parse(&seen.status), Some(Status::Missing | Status::NotAssessable | Status::Seen)));
-                details open[is_open] {
-                    summary { (escape_control(name)) span.faint { " · " (rows_of_table().count()) " rows" } }
-                    div.scroll tabindex="0" role="region" aria-label={ "Rows of " (escape_control(name)) } {
-                        table.rows {
-                            (table_head())
-                            tbody {
-                                @for (number, row, seen) in rows_of_table() {
-                                    @let destination = match &row.only {
-                                        Some(only) => only,
-                                        None => &site.roles[row.destination].name,
-                                    };
-                                    @let reason = (!seen.reason.is_empty()).then_some(&seen.reason);
-                                    tr id={ "row-" (number) } data-status=(seen.status) data-reason=[reason] {
-                                        td { (status_cell(seen)) }
-                                        td { (escape_control(&site.roles[row.source].name)) }
-                                        td { (escape_control(destination)) }
-                                        td { (seen.transport) " " (seen.ports) }
-                                        td { (escape_control(&row.purpose)) @if !row.features.is_empty() { span.faint { " if " (escape_control(&row.features.join(" and "))) } } }
-                                        td { (seen.need) }
-                                        td.number { (seen.conversations) }
-                                        td { (hosts_cell(seen)) }
-                                        td { (escape_control(&seen.provenance)) br; code { (escape_control(&seen.rule)) } }
-                                    }
+            @for name in tables(&shown) {
+                @let of_table: Vec<&NumberedRow<'_>> = shown.iter().filter(|(_, row, _)| table_name(row) == name).copied().collect();
+                details open {
+                    summary { (escape_control(&name)) span.faint { " · " (plural(of_table.len() as u64, "row")) } }
+                    (rows_table(farm, &of_table, &format!("Rows of {name}")))
+                }
+            }
+            @for (status, reason) in FOLDED {
+                @let of_status: Vec<&NumberedRow<'_>> = folded(status).collect();
+                @if !of_status.is_empty() {
+                    details.fold {
+                        summary { (status.name()) span.faint { " · " (plural(of_status.len() as u64, "row")) ": " (reason) } }
+                        (rows_table(farm, &of_status, &format!("Rows that are {}", status.name())))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns whether a row has this status.
+fn has_status((_, _, seen): &NumberedRow<'_>, status: Status) -> bool {
+    seen.status == status.name()
+}
+
+/// Returns the tables of the document that contain these rows. The rows are in the order of the
+/// document, but those of one table need not be adjacent.
+fn tables(rows: &[&NumberedRow<'_>]) -> Vec<String> {
+    let mut tables: Vec<String> = Vec::new();
+    for (_, row, _) in rows {
+        let name = table_name(row);
+        if !tables.contains(&name) {
+            tables.push(name);
+        }
+    }
+    tables
+}
+
+/// Returns a table of rows.
+fn rows_table(farm: &Farm<'_>, rows: &[&NumberedRow<'_>], label: &str) -> Markup {
+    let roles = &farm.site.roles;
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(escape_control(label)) {
+            table.rows {
+                (table_head())
+                tbody {
+                    @for (number, row, seen) in rows {
+                        @let reason = (!seen.reason.is_empty()).then_some(&seen.reason);
+                        tr id={ "row-" (number) } data-status=(seen.status) data-reason=[reason] data-rule=(escape_control(&seen.rule)) {
+                            td { (status_cell(seen)) }
+                            td { (role_cell(farm.site, row.source)) }
+                            td {
+                                @match &row.only {
+                                    Some(only) => span title=(escape_control(&roles[row.destination].name)) { (escape_control(only)) },
+                                    None => (role_cell(farm.site, row.destination)),
                                 }
                             }
+                            td.port { (seen.transport) " " (seen.ports) }
+                            td.purpose { (escape_control(&row.purpose)) @if !row.features.is_empty() { span.faint { " if " (escape_control(&row.features.join(" and "))) } } }
+                            td.word { (seen.need) }
+                            td.number { (seen.conversations) }
+                            td { (hosts_cell(seen)) }
+                            td.source { span { (escape_control(&seen.provenance)) span.screen { ", " (unbroken(&format!("table {}", table_name(row)))) } } br; (rule_name(&seen.rule)) }
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// Returns the short name of a role, with its name as a tooltip.
+fn role_cell(site: &Site, role: usize) -> Markup {
+    html! { span title=(escape_control(&site.roles[role].name)) { (escape_control(site.short_title(role))) } }
+}
+
+/// Returns the name of a row, which may wrap after its dots.
+fn rule_name(rule: &str) -> Markup {
+    let rule = escape_control(rule);
+    html! { code { @for part in rule.split_inclusive('.') { (part) wbr; } } }
 }
 
 /// Returns the name of the table of the document, or of the overlay, that a row belongs to.
@@ -113,10 +168,14 @@ fn status_cell(seen: &MatrixRow<'_>) -> Markup {
 /// Returns the source hosts that were seen, and those that are missing.
 fn hosts_cell(seen: &MatrixRow<'_>) -> Markup {
     let list = |names: &[String]| {
-        let shown: Vec<&str> = names.iter().take(NAMES).map(String::as_str).collect();
-        let more = names.len() - shown.len();
-        let shown = escape_control(&shown.join(", ")).into_owned();
-        if more > 0 { format!("{shown} and {more} more") } else { shown }
+        let more = names.len().saturating_sub(NAMES);
+        html! {
+            @for (number, name) in names.iter().take(NAMES).enumerate() {
+                @if number > 0 { ", " }
+                (unbroken(name))
+            }
+            @if more > 0 { " and " (more) " more" }
+        }
     };
     html! {
         (list(&seen.source_hosts_seen))

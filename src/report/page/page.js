@@ -1,10 +1,11 @@
-"use strict";
 // Renders the findings table and the details of the selected map cell. On a page that a live audit
 // serves, it also loads the report of the next window. All text is set through textContent, because
 // the page's Content-Security-Policy forbids innerHTML.
 (() => {
   const PAGE = 50;
-  const PRINTED = 500;
+  // The maximum number of findings on paper, and of those that are printed with their evidence.
+  const PRINTED = 100;
+  const PRINTED_OPEN = 10;
   const FIELDS = ["text", "severity", "verdict", "code", "role", "from", "to", "host", "port"];
   const SEVERITIES = ["info", "low", "medium", "high", "critical"];
   const byId = (id) => document.getElementById(id);
@@ -29,7 +30,7 @@
     const [view, query] = location.hash.slice(1).split("?");
     const given = new URLSearchParams(query || "");
     const next = { view };
-    for (const name of [...FIELDS, "sort", "cell", "status", "reason"]) next[name] = given.get(name) || "";
+    for (const name of [...FIELDS, "sort", "cell", "status", "reason", "rule"]) next[name] = given.get(name) || "";
     // Ids of earlier versions had no prefix.
     const withPrefix = (id) => (/^[0-9a-f]{12}$/.test(id) ? "f-" + id : id);
     next.open = (given.get("open") || "").split(",").filter(Boolean).map(withPrefix);
@@ -39,7 +40,7 @@
 
   const address = (wanted) => {
     const query = new URLSearchParams();
-    for (const name of [...FIELDS, "sort", "cell", "status", "reason"]) if (wanted[name]) query.set(name, wanted[name]);
+    for (const name of [...FIELDS, "sort", "cell", "status", "reason", "rule"]) if (wanted[name]) query.set(name, wanted[name]);
     if (wanted.page > 1) query.set("page", wanted.page);
     if (wanted.open.length) query.set("open", wanted.open.join(","));
     const text = query.toString().replaceAll("%2C", ",");
@@ -67,12 +68,11 @@
       && (!state.code || f.code === state.code)
       && (!state.role || roles.includes(state.role))
       && roleFits(f.client_roles, state.from) && roleFits(f.server_roles, state.to)
-      && (!state.host || [f.client, f.client_name, f.server, f.server_name].some((name) => has(name, state.host)))
+      && (!state.host || [[f.client, f.client_name, f.server, f.server_name], f.clients, f.servers].some((names) => names.some((name) => has(name, state.host))))
       && (!state.port || inPorts(f.port, state.port))
       && (!state.text || [f.message, f.action, f.id, f.rule, f.group, ...f.trace].some((text) => has(text, state.text)));
   };
 
-  const end = (address, name) => (name && address && address !== "*" ? name + " (" + address + ")" : name || address || "any");
   const keys = new Map([
     ["severity", (f) => -SEVERITIES.indexOf(f.severity)],
     ["verdict", (f) => f.verdict + "/" + f.code],
@@ -113,11 +113,18 @@
     return list;
   };
 
-  const roleName = (slug) => (data.roles.find((role) => role[0] === slug) || [slug, slug])[1];
+  // Returns a name that does not wrap, unless it is long.
+  const unbroken = (text) => make("span", text, text.length > 40 ? {} : { class: "word" });
+
+  const role = (slug) => data.roles.find((role) => role[0] === slug) || [slug, slug, slug];
+  const roleName = (slug) => role(slug)[1];
   const party = (address, name, roles, label) => {
     const cell = make("td", null, { "data-label": label });
-    cell.append(make("bdi", end(address, name)));
-    if (roles.length) cell.append(make("br"), make("span", roles.map(roleName).join(", "), { class: "faint" }));
+    const parts = name && address && address !== "*" ? [name, "(" + address + ")"] : [name || address || "any"];
+    const whole = make("bdi");
+    parts.forEach((part, number) => whole.append(number ? " " : "", unbroken(part)));
+    cell.append(whole);
+    if (roles.length) cell.append(" ", make("br"), make("span", roles.map((slug) => role(slug)[2]).join(", "), { class: "faint", title: clean(roles.map(roleName).join(", ")) }));
     return cell;
   };
 
@@ -145,9 +152,9 @@
   // Announces a message to users of screen readers.
   const announce = (text) => { byId("said").textContent = text; };
 
-  const table = (label, heads, rows) => {
+  const table = (label, heads, rows, kind) => {
     const scroll = make("div", null, { class: "scroll", tabindex: "0", role: "region", "aria-label": label });
-    const whole = make("table");
+    const whole = make("table", null, { class: kind || "" });
     const head = make("tr");
     heads.forEach((text) => head.append(make("th", text, { scope: "col" })));
     whole.append(make("thead"), make("tbody"));
@@ -166,24 +173,50 @@
       return copied;
     });
     const heads = document.querySelector("#matrix table.rows thead tr");
-    return table(label, heads ? [...heads.children].map((cell) => cell.textContent) : [], rows);
+    return table(label, heads ? [...heads.children].map((cell) => cell.textContent) : [], rows, "rows");
+  };
+
+  // Returns the lines of the vendor's document that a finding is about, with links to the rows of the matrix.
+  const sources = (f) => {
+    const list = make("ul", null, { class: "sources" });
+    f.about.map((number) => byId("row-" + number)).filter(Boolean).forEach((row) => {
+      const item = make("li", row.querySelector(".source span").textContent + ": ");
+      const rule = row.dataset.rule;
+      item.append(make("a", "row " + rule, { href: "#matrix?" + new URLSearchParams({ rule }) }));
+      list.append(item);
+    });
+    if (f.rule.startsWith("exception:")) {
+      const item = make("li");
+      item.append(make("a", "exception " + f.rule.slice("exception:".length), { href: "#exceptions" }));
+      list.append(item);
+    }
+    if (!list.children.length) list.append(make("li", "No row of the matrix is about this traffic."));
+    return list;
   };
 
   const detail = (f) => {
     const row = make("tr", null, { class: "detail" });
     const cell = make("td", null, { colspan: "7" });
     row.append(cell);
-    cell.append(make("p", f.message));
+    cell.append(make("p", f.message, { class: "screen" }));
     if (f.action) cell.append(make("h3", "What to do"), make("p", f.action));
     cell.append(make("h3", "Evidence"));
     const trace = make("ol");
     f.trace.forEach((line) => trace.append(make("li", line)));
     cell.append(trace);
-    cell.append(make("p", f.certain ? "This finding is certain." : "This finding is not certain because of: " + f.doubt.join(", ") + "."));
-    if (f.first_seen) cell.append(make("p", "Seen from " + f.first_seen + " to " + f.last_seen + ".", { class: "faint" }));
+    if (f.has_file) {
+      const name = f.id + ".pcapng";
+      const line = make("p", "Frames: ");
+      line.append(make("a", name, { href: data.evidence + name, class: "evidence" }), " in the folder of --evidence");
+      cell.append(line);
+    }
+    const certainty = make("p", f.certain ? "This finding is certain." : "This finding is not certain because of: " + f.doubt.join(", ") + ".");
+    if (f.first_seen) certainty.append(" ", make("span", "Seen from " + f.first_seen + " to " + f.last_seen + ".", { class: "faint" }));
+    cell.append(certainty);
+    cell.append(make("h3", "Vendor's document"), sources(f));
     if (f.display_filter) {
-      cell.append(make("h3", "Wireshark"));
-      const line = make("p");
+      cell.append(make("h3", "Wireshark", { class: "screen" }));
+      const line = make("p", null, { class: "screen" });
       const button = make("button", "Copy filter", { type: "button", class: "copy" });
       button.addEventListener("click", () => copy(f.display_filter, button));
       line.append(make("span", f.display_filter, { class: "filter" }), button);
@@ -191,21 +224,22 @@
     }
     if (f.talkers.length) {
       const heading = f.count > f.talkers.length ? "The largest of " + f.count + " conversations" : "Conversations";
-      cell.append(make("h3", heading));
-      cell.append(table(heading, ["Client", "Server", "Port", "State", "Packets", "Bytes", "First seen", "Last seen"], f.talkers.map((t) => {
+      const talkers = make("div", null, { class: "screen" });
+      talkers.append(make("h3", heading), table(heading, ["Client", "Server", "Port", "State", "Packets", "Bytes", "First seen (UTC)", "Last seen (UTC)"], f.talkers.map((t) => {
         const line = make("tr");
         [t.client, t.server, t.port, t.state].forEach((text) => line.append(make("td", text)));
         [t.packets, t.bytes].forEach((text) => line.append(make("td", text, { class: "number" })));
         [t.first, t.last].forEach((text) => line.append(make("td", text, { class: "time" })));
         return line;
       })));
+      cell.append(talkers);
     }
     if (f.near.length) {
-      const near = make("div", null, { class: "near" });
+      const near = make("div", null, { class: "screen" });
       near.append(make("h3", "The nearest rows of the matrix"), copyMatrixRows("The nearest rows", f.near));
       cell.append(near);
     }
-    const last = make("p");
+    const last = make("p", null, { class: "screen" });
     last.append(make("a", "Link to this finding", { href: "#findings?open=" + f.id }), " ", make("code", f.id));
     cell.append(last);
     return row;
@@ -218,15 +252,18 @@
 
   const line = (f) => {
     const row = make("tr", null, { class: "row", id: "finding-" + f.id });
-    row.append(make("td", f.severity, { class: "sev " + f.severity, "data-label": "Severity" }));
-    const verdict = make("td", f.verdict + "/" + f.code, { "data-label": "Verdict" });
+    const severity = make("td", null, { "data-label": "Severity" });
+    severity.append(make("span", f.severity, { class: "sev " + f.severity }));
+    row.append(severity);
+    const verdict = make("td", null, { "data-label": "Verdict" });
+    verdict.append(unbroken(f.verdict + "/"), make("wbr"), unbroken(f.code));
     if (!f.certain) verdict.append(" ", make("span", "not certain", { class: "tag" }));
     const others = explains(f);
     if (others) verdict.append(" ", make("span", "explains " + others + " more", { class: "tag" }));
     if (f.explained_by) verdict.append(" ", make("span", "explained by " + f.explained_by, { class: "tag" }));
     if (f.since === "new") verdict.append(" ", make("span", "new", { class: "tag" }));
     row.append(verdict, party(f.client, f.client_name, f.client_roles, "From"), party(f.server, f.server_name, f.server_roles, "To"));
-    row.append(make("td", (f.transport + " " + f.port).trim(), { "data-label": "Port" }));
+    row.append(make("td", (f.transport + " " + f.port.replaceAll(";", "; ")).trim(), { "data-label": "Port", class: f.port.length > 12 ? "" : "port" }));
     row.append(make("td", f.count || "", { class: "number", "data-label": "Count" }));
     const what = make("td", null, { "data-label": "Finding" });
     const button = make("button", f.message, { type: "button", class: "toggle", "aria-expanded": String(state.open.includes(f.id)) });
@@ -271,7 +308,7 @@
 
   const filters = () => FIELDS.filter((name) => state[name]).map((name) => name + " " + state[name]).join(", ");
 
-  const countWords = (list, shown, all) => {
+  const countWords = (list, shown, all, evidenced) => {
     const total = data.findings.length;
     const hidden = all || state.sort || filters() ? 0 : data.findings.filter(matchesFilters).length - list.length;
     const info = list.filter((f) => f.severity === "info").length;
@@ -281,6 +318,7 @@
     if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
     if (all && filters()) words += ", with " + filters();
     if (all && shown < list.length) words += "; the first " + shown + " are printed";
+    if (all && evidenced && evidenced < shown) words += "; evidence is printed for the first " + evidenced;
     state.open.filter((id) => !list.some((f) => f.id === id)).slice(0, 3).forEach((id) => {
       const exists = data.findings.some((f) => f.id === id);
       words += "; finding " + id.slice(0, 40) + (exists ? " does not match the filters" : " is not in this report");
@@ -305,12 +343,13 @@
     const pages = Math.max(1, Math.ceil(list.length / PAGE));
     const page = Math.min(state.page, pages);
     const shown = all ? list.slice(0, PRINTED) : list.slice((page - 1) * PAGE, page * PAGE);
-    const words = countWords(list, shown.length, all);
+    const evidenced = shown.slice(0, PRINTED_OPEN).filter((f) => f.severity !== "info").length;
+    const words = countWords(list, shown.length, all, evidenced);
     if (byId("count").textContent !== words) byId("count").textContent = words;
     const rows = [];
-    shown.forEach((f) => {
+    shown.forEach((f, number) => {
       rows.push(line(f));
-      if (all || state.open.includes(f.id)) rows.push(detail(f));
+      if (all ? number < evidenced : state.open.includes(f.id)) rows.push(detail(f));
     });
     byId("list").tBodies[0].replaceChildren(...rows);
     byId("list").hidden = shown.length === 0;
@@ -381,9 +420,36 @@
       });
       table.hidden = !any;
       if (wanted && any && wanted.join("=") !== filtered) table.open = true;
+      // Without a filter, the rows that do not matter are folded again.
+      if (!wanted && filtered && table.classList.contains("fold")) table.open = false;
     });
     filtered = wanted ? wanted.join("=") : "";
     byId("rows-note").textContent = wanted ? "Only rows with " + wanted.join(" ") + "." : "";
+  };
+
+  // Opens the table of the row with the selected name, and returns the row.
+  const selectRow = () => {
+    document.querySelectorAll("#matrix tr.selected").forEach((row) => row.classList.remove("selected"));
+    const row = state.rule && [...document.querySelectorAll("#matrix tr[data-rule]")].find((one) => one.dataset.rule === state.rule);
+    if (!row) return null;
+    row.classList.add("selected");
+    row.closest("details").open = true;
+    return row;
+  };
+
+  // Marks the parts that can be scrolled sideways. The style sheet shows where more is hidden.
+  const markScrollable = () => {
+    document.querySelectorAll(".scroll").forEach((part) => {
+      const left = part.scrollLeft > 1;
+      const right = part.scrollLeft + part.clientWidth < part.scrollWidth - 1;
+      if (left || right) part.dataset.more = left && right ? "both" : left ? "left" : "right";
+      else delete part.dataset.more;
+    });
+  };
+
+  const drawLines = () => {
+    farmLines.draw(data, clean);
+    markScrollable();
   };
 
   // Scrolls to an element and moves the focus there.
@@ -414,12 +480,14 @@
     render();
     renderCell();
     renderMatrix();
+    const row = selectRow();
+    markScrollable();
     if (!location.hash.includes("?")) return;
     if (state.view === "map" && state.cell) {
       // The map stays in view, so that the next cell can be selected.
       byId("cell").scrollIntoView({ block: "nearest" });
     } else {
-      goTo(byId("finding-" + state.open[0]) || byId(state.view));
+      goTo(row || byId("finding-" + state.open[0]) || byId(state.view));
     }
   };
 
@@ -472,17 +540,25 @@
     });
   };
 
-  // When the page is printed, all matching findings and all sections are expanded.
-  let closed = [];
+  // When the page is printed, the worst matching findings are expanded. What is folded stays folded. The drawing has the
+  // same size on paper as on a wide screen, so that its lines fit.
   addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
-    closed.forEach((part) => { part.open = true; });
+    document.querySelectorAll("#graph .drawing").forEach((drawing) => drawing.classList.add("wide"));
+    drawLines();
     render(true);
   });
   addEventListener("afterprint", () => {
-    closed.forEach((part) => { part.open = false; });
+    document.querySelectorAll("#graph .drawing").forEach((drawing) => drawing.classList.remove("wide"));
+    drawLines();
     render();
   });
+  // A group that opens moves others.
+  document.addEventListener("toggle", drawLines, true);
+  addEventListener("resize", drawLines);
+  document.addEventListener("scroll", markScrollable, { capture: true, passive: true });
+  const focusGroup = (event) => farmLines.focus(event.target.closest && event.target.closest("#graph .group"));
+  document.addEventListener("pointerover", focusGroup);
+  document.addEventListener("focusin", focusGroup);
   addEventListener("hashchange", show);
 
   // On a served page, replaces the report when a window is closed. Filters and the scroll position
@@ -546,7 +622,7 @@
     data = JSON.parse(incoming.textContent);
     document.body.dataset.window = next.body.dataset.window;
     const place = [scrollX, scrollY];
-    const name = (part) => part.querySelector("summary").firstChild.textContent;
+    const name = (part) => part.id || part.querySelector("summary").firstChild.textContent;
     const opened = new Map([...document.querySelectorAll("details")].map((part) => [name(part), part.open]));
     const scrolled = new Map([...document.querySelectorAll(".scroll")].map((part) => [part.getAttribute("aria-label"), part.scrollLeft]));
     const active = document.activeElement;
@@ -569,6 +645,8 @@
     render();
     renderCell();
     renderMatrix();
+    selectRow();
+    drawLines();
     document.querySelectorAll(".scroll").forEach((part) => { part.scrollLeft = scrolled.get(part.getAttribute("aria-label")) || 0; });
     if (document.activeElement === document.body) {
       if (row) focusOn(row.id);
@@ -583,6 +661,7 @@
   if (byId("filters")) fillFilters();
   setMapTabOrder();
   listen();
+  drawLines();
   show();
   if (document.body.dataset.window) followAudit();
 })();

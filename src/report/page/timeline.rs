@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
+use super::wording::time_utc;
 use crate::classify::Severity;
 use crate::model::{BUCKET_NS, Nanos, SECOND};
-use crate::result::{AuditResult, Time, short};
+use crate::result::{AuditResult, Time};
 
 /// The maximum number of bars.
 const BARS: usize = 180;
@@ -81,8 +82,8 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
     let label = format!(
         "Frames in intervals of {} s, at most {most}, from {} to {}{}",
         bins.seconds(),
-        short(first),
-        short(last),
+        time_utc(Time(first)),
+        time_utc(Time(last)),
         if lanes.is_empty() {
             ""
         } else {
@@ -113,8 +114,8 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
                             }
                         }
                     }
-                    text x=(LEFT) y=(bottom + 14) { (short(first)) }
-                    text x=(WIDTH) y=(bottom + 14) text-anchor="end" { (short(last)) }
+                    text x=(LEFT) y=(bottom + 14) { (time_utc(Time(first))) }
+                    text x=(WIDTH) y=(bottom + 14) text-anchor="end" { (time_utc(Time(last))) }
                 }
                 }
                 figcaption { (label) "." }

@@ -1,0 +1,178 @@
+//! Summarizes the result: the counts, the worst findings, the notes, and what was read.
+
+use maud::{Markup, html};
+
+use super::wording::{FolderNames, file_name, severity, tone_class};
+use crate::classify::{Severity, Verdict};
+use crate::model::escape_control;
+use crate::report::findings_summary::{self, NotAssessed};
+use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, Note, plural};
+
+/// The maximum number of findings that the overview shows.
+const WORST: usize = 5;
+
+/// The maximum number of inputs that are shown. `audit.json` lists all of them.
+const INPUTS: usize = 50;
+
+/// Returns the overview, which a reader can understand in ten seconds.
+pub(super) fn section(result: &AuditResult<'_>) -> Markup {
+    let briefs: Vec<Brief> = result.briefs().collect();
+    let count = |is_counted: &dyn Fn(&Brief) -> bool| {
+        briefs.iter().filter(|brief| is_counted(brief)).count()
+    };
+    let worst = findings_summary::shown_findings(result).into_iter().take(WORST);
+    let worst: Vec<_> =
+        worst.filter_map(|summary| Some((result.finding(summary.number)?, summary))).collect();
+    let not_assessed = findings_summary::not_assessed(result);
+    let names = FolderNames::of(result);
+    html! {
+        section #overview aria-labelledby="overview-title" {
+            h2 #overview-title { "Overview" }
+            @if result.is_judged() {
+                div.tiles {
+                    ul aria-label="Findings by severity" {
+                        @for level in Severity::ALL.iter().rev() {
+                            @let found = count(&|f| f.severity == *level);
+                            li class={ "tile severity " (level.name()) @if found == 0 { " none" } } {
+                                a href={ "#findings?severity=" (level.name()) } {
+                                    b { (found) } " " (severity(level.name()))
+                                }
+                            }
+                        }
+                    }
+                    ul aria-label="Findings by verdict" {
+                        @for verdict in Verdict::ALL.iter().filter(|v| count(&|f| f.verdict == Some(**v)) > 0) {
+                            li class={ "tile verdict " (verdict.name()) } {
+                                a href={ "#findings?verdict=" (verdict.name()) } {
+                                    b { (count(&|f| f.verdict == Some(*verdict))) } " " (verdict.name())
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @if !worst.is_empty() {
+                ol.worst.screen {
+                    @for (finding, summary) in &worst {
+                        li {
+                            (severity(&finding.severity)) " "
+                            a href={ "#findings?open=" (finding.id) } { (escape_control(&summary.message(result, finding))) }
+                            @if !finding.certain { " " span.tag { "not certain" } }
+                        }
+                    }
+                }
+            }
+            dl.facts {
+                @for Note { tone, label, text } in &result.head.notes {
+                    div class=(tone_class(*tone)) { dt { (label) } dd { (names.removed_from(text)) } }
+                }
+                @if let Some((matrix, inventory)) = judged_by(result) {
+                    div { dt { "Coverage" } dd { (result.head.coverage_note) } }
+                    div.screen { dt { "Policy" } dd {
+                        (escape_control(&matrix.name)) " " span.hash { (matrix.sha256) } ", "
+                        (escape_control(file_name(&inventory.file))) " " span.hash { (inventory.sha256) }
+                    } }
+                }
+            }
+            (gone_list(result))
+            @if !not_assessed.is_empty() {
+                h3 { "Not assessed" }
+                ul.open {
+                    @for (code, NotAssessed { meaning, rows, findings, first }) in &not_assessed {
+                        li {
+                            b { (code.name()) } ", " (meaning) ": "
+                            @if *rows > 0 {
+                                a href={ "#matrix?reason=" (code.name()) } { (plural(*rows, "row")) " of the matrix" }
+                            }
+                            @if *rows > 0 && *findings > 0 { "; " }
+                            @if let Some(first) = first {
+                                a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
+                                ", for example: " (escape_control(first))
+                            }
+                        }
+                    }
+                }
+            }
+            (inputs_table(result))
+        }
+    }
+}
+
+/// Returns the table of the inputs, the matrix, the inventory and the exceptions, with digests.
+fn inputs_table(result: &AuditResult<'_>) -> Markup {
+    html! {
+        details.read {
+            summary { "Inputs, matrix and inventory, with SHA-256" }
+            div.scroll tabindex="0" role="region" aria-label="Inputs" {
+                table {
+                    thead { tr {
+                        th scope="col" { "Kind" } th scope="col" { "Name" } th scope="col" { "SHA-256" }
+                        th scope="col" { "Frames" } th scope="col" { "Lost" }
+                    } }
+                    tbody {
+                        @if let Some((matrix, inventory)) = judged_by(result) {
+                            tr {
+                                th scope="row" { "matrix" }
+                                td { (escape_control(&matrix.name)) " (" (escape_control(&matrix.version)) ")" }
+                                td.hash { (matrix.sha256) } td {} td {}
+                            }
+                            tr {
+                                th scope="row" { "inventory" }
+                                td { (escape_control(&inventory.file)) }
+                                td.hash { (inventory.sha256) } td {} td {}
+                            }
+                            @if let Some(exceptions) = &result.head.exceptions {
+                                tr {
+                                    th scope="row" { "exceptions" }
+                                    td { (escape_control(&exceptions.file)) }
+                                    td.hash { (exceptions.sha256) } td {} td {}
+                                }
+                            }
+                        }
+                        @for input in result.head.inputs.iter().take(INPUTS) {
+                            tr {
+                                th scope="row" { (escape_control(&input.format)) }
+                                td { (escape_control(&input.file)) }
+                                td.hash { (input.sha256.as_deref().unwrap_or_default()) }
+                                td.number { (input.frames) }
+                                td.number { (input.loss.dropped) }
+                            }
+                        }
+                    }
+                }
+            }
+            @if result.head.inputs.len() > INPUTS {
+                p { "and " (result.head.inputs.len() - INPUTS) " more inputs, in audit.json" }
+            }
+        }
+    }
+}
+
+/// Returns the list of findings of the baseline that no longer appear, with the reasons.
+fn gone_list(result: &AuditResult<'_>) -> Markup {
+    let gone = result.head.known.as_ref().map_or(&[][..], |known| &known.gone);
+    html! {
+        @if !gone.is_empty() {
+            details.gone {
+                summary { "Gone since the baseline: " (plural(gone.len() as u64, "finding")) }
+                ul {
+                    @for finding in gone {
+                        li {
+                            span.hash { (finding.id) } " " (escape_control(&finding.message))
+                            @if !finding.baseline_reason.is_empty() {
+                                " " b { (finding.baseline_state) } ": " (escape_control(&finding.baseline_reason))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the matrix and the inventory that the traffic was judged against.
+pub(super) fn judged_by<'r>(
+    result: &'r AuditResult<'_>,
+) -> Option<(&'r JudgedBy, &'r InventoryFile)> {
+    result.head.matrix.as_ref().zip(result.head.inventory.as_ref())
+}
