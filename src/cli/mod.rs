@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Arguments, Command, InventoryCommand, MatrixCommand};
+use args::{Arguments, Command, InventoryCommand, MatrixCommand, color_among};
 use exit::Exit;
 
 pub use args::Arguments as CommandLine;
@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
             arguments
         }
         Err(error) => {
+            color_among(std::env::args_os()).write_global();
             // `--help` and `--version` count as success. All other errors mean that the work could
             // not be done.
             let _ = error.print();
