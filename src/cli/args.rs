@@ -1,5 +1,6 @@
 //! Defines the command line. Arguments are parsed and checked, but nothing is opened yet.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anstream::ColorChoice;
@@ -845,11 +846,28 @@ fn parse_day(text: &str) -> Result<Date, String> {
 }
 
 fn color() -> impl TypedValueParser<Value = ColorChoice> {
-    PossibleValuesParser::new(["auto", "always", "never"]).map(|when| match when.as_str() {
+    PossibleValuesParser::new(["auto", "always", "never"]).map(|when| color_named(&when))
+}
+
+fn color_named(when: &str) -> ColorChoice {
+    match when {
         "always" => ColorChoice::Always,
         "never" => ColorChoice::Never,
         _ => ColorChoice::Auto,
-    })
+    }
+}
+
+/// Returns the value of `--color` among arguments that could not be parsed.
+pub(super) fn color_among(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
+    let mut words = arguments.map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--color") {
+            Some("") => return color_named(&words.next().unwrap_or_default()),
+            Some(rest) if rest.starts_with('=') => return color_named(&rest[1..]),
+            _ => {}
+        }
+    }
+    ColorChoice::Auto
 }
 
 fn dedup() -> impl TypedValueParser<Value = Dedup> {

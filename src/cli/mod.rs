@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use args::{Arguments, Command, InventoryCommand, MatrixCommand};
+use args::{Arguments, Command, InventoryCommand, MatrixCommand, color_among};
 use config::{Parsed, Rejected};
 use exit::Exit;
 
@@ -40,10 +40,12 @@ pub fn main() -> ExitCode {
         }
         Ok(Parsed::Print(text)) => return print_only(&text),
         Err(Rejected::File(problems)) => {
+            color_among(std::env::args_os()).write_global();
             policy::report_errors(&problems);
             return Exit::CannotDo.into();
         }
         Err(Rejected::Arguments(error, note)) => {
+            color_among(std::env::args_os()).write_global();
             // `--help` and `--version` count as success. All other errors mean that the work could
             // not be done.
             let _ = error.print();

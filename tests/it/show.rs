@@ -108,6 +108,9 @@ fn a_filter_keeps_the_rows_that_fit() {
     };
     let has = |list: &str, item: &str| list.split(';').any(|word| word == item);
     let severe = |row: &[String]| ["high", "critical"].contains(&&*row[1]);
+    // A finding about any host of the role may be about this one.
+    let to_broker =
+        |row: &[String]| has(&row[6], "broker1") || (row[8].is_empty() && has(&row[9], "broker"));
     type Case<'a> = (&'a [&'a str], &'a dyn Fn(&[String]) -> bool);
     let cases: &[Case<'_>] = &[
         (&["--severity", "high"], &severe),
@@ -119,14 +122,11 @@ fn a_filter_keeps_the_rows_that_fit() {
         (&["--certain", "no"], &|row| row[3] == "no"),
         (&["--port", "20002"], &|row| has(&row[4], "20002")),
         (&["--from", "broker1"], &|row| has(&row[5], "broker1")),
-        // A finding about any host of the role may be about this one.
-        (&["--to", "10.20.1.31"], &|row| {
-            has(&row[6], "broker1") || (row[8].is_empty() && has(&row[9], "broker"))
-        }),
+        (&["--to", "10.20.1.31"], &|row| to_broker(row)),
         (&["--from", "gw1,broker1", "--severity", "high"], &|row| {
             severe(row) && (has(&row[5], "gw1") || has(&row[5], "broker1"))
         }),
-        (&["--host", "broker1"], &|row| has(&row[5], "broker1") || has(&row[6], "broker1")),
+        (&["--host", "broker1"], &|row| has(&row[5], "broker1") || to_broker(row)),
         (&["--from", "role:broker"], &|row| has(&row[7], "broker")),
         (&["--from", "RAS Connection Broker"], &|row| has(&row[7], "broker")),
         (&["--from", "203.0.113.0/24"], &|row| row[5].starts_with("203.0.113.")),
@@ -180,6 +180,26 @@ fn a_row_that_may_fit_is_kept() {
     let all = any(&[]);
     assert_eq!(any(&["--to", "broker1"]).len(), all.len(), "{all:?}");
     assert!(any(&["--to", "gw1"]).is_empty());
+}
+
+/// The findings of the baseline that are gone belong to this audit only if they are asked for. The
+/// result does not state their ends, so no filter of ends hides them.
+#[test]
+fn gone_findings_are_listed_if_they_are_asked_for() {
+    let before = Reports::of("farm-faults");
+    let case = FIXTURES.iter().find(|case| case.name == "farm-healthy").expect("the fixture");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let folder = scratch.path().join("report");
+    let [old, new] = [&before.folder, &folder].map(|folder| folder.display().to_string());
+    audit(case, &["-q", "--baseline", &old, "--out", &new]);
+    let after = Reports { _scratch: scratch, folder };
+    assert_eq!(after.show("findings", &[]), "The result has no findings.\n");
+    let gone = after.column("findings", "id", &["--state", "gone"]);
+    let mut ids = before.column("findings", "id", &[]);
+    ids.sort_unstable();
+    assert_eq!((gone.len(), gone), (3, ids));
+    let refused = ["--state", "gone", "--code", "refused", "--from", "gw1"];
+    assert_eq!(after.column("findings", "id", &refused), ["f-4c9d16300279"]);
 }
 
 #[test]
@@ -492,20 +512,24 @@ fn stored(site: &Site) -> Reports {
     Reports { _scratch: scratch, folder }
 }
 
-/// The broker reaches 300 session hosts on an undocumented port, and 20 refuse. The summary has one
-/// line for each cause, and never hides a finding of another severity or certainty.
+/// A broker reaches 300 session hosts on an undocumented port, and 20 refuse others. The summary has
+/// one line for each cause, and never hides a finding of another severity or certainty.
 #[test]
 fn findings_of_one_cause_are_one_line_of_the_summary() {
-    let mut list = vec![("broker1".to_owned(), "10.1.0.1".to_owned(), "broker")];
+    let broker = |number: u64| format!("10.1.0.{}", number + 1);
+    let mut list: Vec<(String, String, &str)> =
+        (0..4).map(|number| (format!("broker{number}"), broker(number), "broker")).collect();
     let mut wire = Wire::default();
     for number in 0..320u64 {
         let address = format!("10.2.{}.{}", number / 200, number % 200 + 1);
-        let (from, to) = (("10.1.0.1", 40_000), (address.as_str(), 4444));
+        let to = (address.as_str(), 4444);
         if number < 300 {
-            wire.connect(number, from, to);
+            wire.connect(number, (&broker(0), 40_000), to);
         } else {
-            wire.tcp(number, from, to, 0x02, 0);
-            wire.tcp(number + 1, to, from, 0x14, 0);
+            // Failed attempts of one client at ten or more servers would be explained by the first.
+            let client = broker(number % 3 + 1);
+            wire.tcp(number, (&client, 40_000), to, 0x02, 0);
+            wire.tcp(number + 1, to, (&client, 40_000), 0x14, 0);
         }
         list.push((format!("rdsh{number}"), address, "rdsh-agent"));
     }
@@ -606,7 +630,10 @@ fn color_is_chosen_by_the_option() {
             assert!(!plain.is_empty() && !plain.contains('\u{1b}'), "{command:?} {when:?}");
         }
     }
-    // Errors are coloured, too.
+    // Errors are coloured, too, even if the arguments cannot be parsed.
+    for arguments in [&["--color", "always", "shw"][..], &["shw", "--color=always"]] {
+        assert!(stderr(&rasaudit(arguments)).starts_with("\u{1b}["), "{arguments:?}");
+    }
     let run = rasaudit(["--color", "always", "show", "findings", "none.json"]);
     assert!(stderr(&run).starts_with("\u{1b}["), "{}", stderr(&run));
     let run = rasaudit(["matrix", "show", "--color", "sometimes"]);

@@ -56,6 +56,12 @@ impl FilterKey {
         }
     }
 
+    /// Returns whether a result states the property of findings that are gone. It does not state
+    /// their ends.
+    fn is_known_of_gone(self) -> bool {
+        matches!(self, Self::Verdict | Self::Code | Self::Severity | Self::State | Self::Certain)
+    }
+
     /// Returns the words that rows of a table may have as this property.
     pub fn words(self, table: ListedTable) -> Vec<&'static str> {
         match (self, table) {
@@ -149,6 +155,10 @@ fn value_fit(
     result: &AuditResult<'_>,
 ) -> Fit {
     let site = result.site();
+    let is_gone = matches!(row, ListedRow::Finding(_)) && number >= result.findings_len();
+    if is_gone && !key.is_known_of_gone() {
+        return Fit::Unknown;
+    }
     match value {
         FilterValue::End(end) => {
             let fit = |side| end.fit(row, number, side, site);

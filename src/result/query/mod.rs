@@ -187,14 +187,14 @@ impl AuditResult<'_> {
         };
         let mut selected = Vec::new();
         let mut keys = Vec::new();
-        let mut groups = RowGroups::new(self);
+        let mut groups = query.group_by.map(|by| (by, RowGroups::new(self)));
         for number in 0..total {
             let Some(row) = rows.row(number, self).filter(|row| query.keeps(row, number, self))
             else {
                 continue;
             };
-            match query.group_by {
-                Some(by) => groups.add(&row, by),
+            match &mut groups {
+                Some((by, groups)) => groups.add(&row, *by),
                 None if query.sort.is_empty() => {}
                 None => keys.push(self.sort_key(&row, &query.sort)),
             }
@@ -203,7 +203,7 @@ impl AuditResult<'_> {
         let fitting = selected.len();
         let mut selection =
             RowSelection { result: self, rows, selected, total, fitting, entries: fitting };
-        if query.group_by.is_some() {
+        if let Some((_, groups)) = groups {
             let groups = groups.finish();
             keys = groups.iter().map(|group| self.sort_key(group, &query.sort)).collect();
             selection.entries = groups.len();
