@@ -60,7 +60,7 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
         return "a Windows event trace (ETL): convert it with etl2pcapng or pktmon etl2pcap";
     }
     if start.iter().all(|b| *b == 0) {
-        return "zero bytes";
+        return "a run of zeros";
     }
     // `start` may end inside a character.
     let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);

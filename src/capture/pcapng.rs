@@ -302,7 +302,7 @@ impl<'a> BlockBody<'a> {
 fn describe_filter(form: u8, filter: &[u8]) -> String {
     match form {
         0 => String::from_utf8_lossy(filter).into_owned(),
-        1 => format!("(a BPF program of {} instructions)", filter.len() / 8),
+        1 => format!("(a BPF program, {} bytes long)", filter.len()),
         form => format!("(in the unknown format {form})"),
     }
 }
@@ -377,7 +377,7 @@ impl PcapNg {
             }
             if length > MAX_BLOCK {
                 if matches!(kind, INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET) {
-                    return damage(at, format!("a packet block claims a length of {length} bytes"));
+                    return damage(at, format!("a block claims a length of {length} bytes"));
                 }
                 return ParsedRecords { consumed: at + length, need: MIN_BLOCK, damage: None };
             }

@@ -54,7 +54,7 @@ pub struct Condition {
 pub(super) const BEFORE: &[Condition] = &[
     Condition {
         code: Code::FeatureUnknown,
-        words: "the row needs no feature, or its feature is on in the inventory",
+        words: "all features that the row needs are on in the inventory",
         holds: |silent| !silent.on.is_empty(),
     },
     Condition {

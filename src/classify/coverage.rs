@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::{Conversations, HostActivity, ServiceKey, TimeSpan, UndecodedReason};
+use crate::conversation::{Conversations, HostActivity, ServiceKey, TimeSpan};
 use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
 use crate::policy::{PartyKind, Policy};
 
@@ -182,7 +182,8 @@ pub(super) struct UnreadablePairs {
 
 impl UnreadablePairs {
     fn add(&mut self, policy: &Policy, (a, b): (IpAddr, IpAddr), what: &dyn Fn() -> String) {
-        let words = || format!("{a} and {b} exchanged {}, which may contain it", what());
+        let words =
+            || format!("{a} and {b} exchanged {}, which may contain the missing traffic", what());
         match (policy.host_of(a), policy.host_of(b)) {
             (Some(a), Some(b)) => {
                 self.hosts.entry(a).or_default().0.entry(b).or_insert_with(words);
@@ -280,10 +281,10 @@ pub(super) fn undecoded_by_host(
     reports: &[HostReport],
 ) -> UndecodedByHost {
     let mut found = UndecodedByHost::default();
-    let frames = |count: u64, why: UndecodedReason| format!("{count} {}", why.words());
-    if conversations.undecoded.more() > 0 {
-        found.anybody =
-            Some(format!("{} frames that could not be decoded", conversations.undecoded.more()));
+    match conversations.undecoded.more() {
+        0 => {}
+        1 => found.anybody = Some("1 frame that could not be decoded".to_owned()),
+        more => found.anybody = Some(format!("{more} frames that could not be decoded")),
     }
     let listed = policy.inventory.hosts.iter().enumerate();
     let listed = listed.flat_map(|(host, entry)| entry.macs.iter().map(move |mac| (*mac, host)));
@@ -300,11 +301,11 @@ pub(super) fn undecoded_by_host(
             match owners.get(&mac) {
                 Some(hosts) => {
                     for host in hosts {
-                        let words = || frames(count, unread.why);
+                        let words = || unread.why.words(count);
                         found.hosts.entry(*host).or_insert_with(words);
                     }
                 }
-                None => drop(found.anybody.get_or_insert_with(|| frames(count, unread.why))),
+                None => drop(found.anybody.get_or_insert_with(|| unread.why.words(count))),
             }
         }
     }
@@ -350,7 +351,7 @@ mod tests {
     use crate::classify::sample::{
         BROKER, BROKER_1, DC, DC_1, FARM, GW, GW_1, Packets, RDSH, RDSH_1, STRANGER, policy, view,
     };
-    use crate::flow::UndecodedFrames;
+    use crate::flow::{UndecodedFrames, UndecodedReason};
     use crate::model::SkipReason;
 
     const OF_GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 1]);

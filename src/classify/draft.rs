@@ -364,9 +364,10 @@ impl<'a> Drafter<'a> {
             }
             for (role, Controls { ports, decisive, clients }) in controls {
                 if decisive >= CONTROLS || ports.len() >= MANY_CONTROLS {
+                    let noun = if ports.len() == 1 { "port" } else { "ports" };
                     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
                     let hosts = if clients.len() == 1 { "host" } else { "hosts" };
-                    let words = format!("serves ports {ports} to {} {hosts}", clients.len());
+                    let words = format!("serves {noun} {ports} to {} {hosts}", clients.len());
                     found.insert(entity, (role, words));
                 }
             }
@@ -639,7 +640,10 @@ impl<'a> Drafter<'a> {
         let titles = self.matrix().role_titles(item.fits);
         match titles.len() {
             1 => format!("{}, which only this role does", item.words),
-            n if n <= SHOWN => format!("{}, which {} do", item.words, titles.join(", ")),
+            n if n <= SHOWN => {
+                let (rest, last) = titles.split_at(n.saturating_sub(1));
+                format!("{}, which {} and {} do", item.words, rest.join(", "), last.join(""))
+            }
             n => format!("{}, which {n} roles do", item.words),
         }
     }

@@ -21,7 +21,7 @@ pub(super) const CLOCKS: &str =
     "the clocks of two inputs differ: some replies have earlier timestamps than their requests";
 
 /// The reason why an absence is not certain if the traffic was seen inside an undeclared tunnel.
-const TUNNELLED: &str = "it was seen inside a tunnel that the inventory does not list, where anyone could have forged it";
+const TUNNELLED: &str = "such traffic was seen inside a tunnel that the inventory does not list, where anyone could have forged it";
 
 /// The time by which a host's activity may fall short of a row's watch time, in seconds, because
 /// watched time is counted in units of ten seconds.
@@ -190,14 +190,16 @@ impl<'a> JudgedCapture<'a> {
     /// frames that were not decoded.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view().damaged {
-            let words = "part of the input could not be read and may contain it";
+            let words = "part of the input could not be read and may contain the missing traffic";
             return Some(words.to_owned());
         }
         if let Some(words) = self.facts.unreadable_pairs.between(source, others) {
             return Some(words.to_owned());
         }
         let frames = self.facts.undecoded.of(others.iter().copied().chain([source]));
-        frames.map(|frames| format!("the capture has {frames}, which may contain it"))
+        frames.map(|frames| {
+            format!("the capture has {frames}, which may contain the missing traffic")
+        })
     }
 
     /// Describes how traffic that a claim reports as missing may have passed without being seen.
@@ -287,15 +289,20 @@ impl<'a> JudgedCapture<'a> {
         let report = &self.hosts[host];
         let HostActivity { unicast_sent, received, .. } = &report.presence;
         let seconds = self.seconds_of(host);
+        let packets = |count: u64, noun: &str| {
+            if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+        };
         Some(match (unicast_sent.0, received.packets.0) {
             (0, 0) => format!("{name} was not seen"),
             (0, received) => {
                 format!(
-                    "{name} received {received} packets; the capture shows no unicast packets from it"
+                    "{name} received {}; the capture shows no unicast packets from it",
+                    packets(received, "packet")
                 )
             }
             (sent, received) => format!(
-                "{name} sent {sent} unicast packets within {seconds} s and received {received}"
+                "{name} sent {} within {seconds} s and received {received}",
+                packets(sent, "unicast packet")
             ),
         })
     }
@@ -445,7 +452,7 @@ mod tests {
         with(FARM, &packets, &view(120), |seen| {
             let words = |host| seen.describe_activity(Peer::Host(host)).expect("a host");
             assert_eq!(words(GW_1), "gw1 sent 3 unicast packets within 100 s and received 2");
-            let received = "dc1 received 1 packets; the capture shows no unicast packets from it";
+            let received = "dc1 received 1 packet; the capture shows no unicast packets from it";
             assert_eq!(words(DC_1), received);
             assert_eq!(words(RDSH_1), "rdsh1 was not seen");
             assert_eq!(seen.describe_activity(Peer::Service(0)), None);

@@ -59,7 +59,7 @@ named_enum!(
         ExposedInternal = "exposed-internal",
         /// The port is documented at the server, but for other clients.
         WrongSource = "wrong-source",
-        /// No row allows the two roles to communicate.
+        /// No row allows traffic from the client's roles to the server's.
         NoRelation = "no-relation",
         /// One end of the conversation has no role in the inventory.
         NoRole = "no-role",

@@ -43,9 +43,9 @@ Examples:
   rasaudit audit captures/ -i inventory.toml --out report/  write all reports
   rasaudit matrix show --from gateway-normal                show the connections of a gateway
 
-Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 the command failed, 3 part of the
-input was unreadable, 4 nothing was checked (with --fail-on or --require-assessed), 130 interrupted.
-If several apply, 2 has priority over 3, 3 over 4, and 4 over 1.";
+Exit codes of an audit: 0 no finding at or above --fail-on (default: low), 1 findings, 2 the command
+failed, 3 part of the input was unreadable, 4 nothing was checked (with --fail-on or
+--require-assessed), 130 interrupted. If several apply, the first of 2, 3, 4 and 1 is used.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -195,7 +195,7 @@ pub(super) struct ListArguments {
     pub filters: FilterArguments,
 
     /// Group findings or conversations: role-pair, host, port, code or cause (severity, certainty,
-    /// code, roles, port and matrix row). With host, a row counts for each of its hosts.
+    /// code, roles, transport, port and matrix row). With host, a row counts for each of its hosts.
     #[arg(long, value_name = "PROPERTY", help_heading = "Output")]
     pub group_by: Option<String>,
 
@@ -267,8 +267,9 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "SEVERITY", value_delimiter = ',')]
     pub severity: Vec<String>,
 
-    /// The state of the conversations (e.g. established), or compared with the baseline (e.g. new);
-    /// for matrix and exceptions, the status; for hosts, the coverage.
+    /// For findings and conversations, the state of the conversations (e.g. established); for
+    /// findings, also the change since the baseline (e.g. new); for matrix and exceptions, the
+    /// status; for hosts, the coverage.
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<String>,
 
@@ -332,7 +333,8 @@ pub(super) struct AuditArguments {
 
     /// In the summary, list the findings that match these filters instead of the worst ones, e.g.
     /// severity=high,from=gw1. The keys are the options of `rasaudit show`; KEY!=VALUE leaves
-    /// findings out. Reports and the exit code do not change.
+    /// findings out. With --quiet, only this list is printed. Reports and the exit code do not
+    /// change.
     #[arg(
         long,
         value_name = "KEY=VALUE,...",
@@ -348,13 +350,12 @@ pub(super) struct AuditArguments {
     pub evidence: Option<PathBuf>,
 
     /// Exit with status 1 if any finding has at least this severity: info, low (default), medium,
-    /// high or critical; or new (any finding that --baseline does not list or that is worse now);
-    /// or never.
+    /// high or critical; or new (any finding above info that --baseline does not list, or that is
+    /// worse now); or never.
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with status 4 if nothing was checked. Implied if --fail-on is given, except
-    /// for never.
+    /// Exit with status 4 if nothing was checked. Implied by --fail-on, unless its value is never.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
@@ -385,7 +386,7 @@ pub(super) struct AuditArguments {
     #[command(flatten)]
     pub tunnels: TunnelArgs,
 
-    /// Count packets with the same content within 1 ms only once: auto (if a sample contains such
+    /// Count packets that were captured several times only once: auto (if a sample contains such
     /// duplicates), on or off. Corrects only packet and byte counters.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
@@ -492,8 +493,7 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with status 4 if nothing was checked. Implied if --fail-on is given, except
-    /// for never.
+    /// Exit with status 4 if nothing was checked. Implied by --fail-on, unless its value is never.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
@@ -639,7 +639,7 @@ pub(super) enum MatrixCommand {
         #[arg(value_name = "MATRIX")]
         name: String,
     },
-    /// Compare two matrices: the rows that the new one adds and removes.
+    /// Compare two matrices: the traffic that only one of them documents.
     Diff(DiffArguments),
 }
 
@@ -673,13 +673,15 @@ pub(super) struct ExplainArguments {
     /// The server: a host of the inventory, an address, a role, a DNS name, broadcast or localhost.
     #[arg(long, value_name = "HOST|ROLE")]
     pub to: String,
-    /// Port and protocol, e.g. 20003/tcp. For a protocol without ports, its number, e.g. 112/ip.
+    /// Port and protocol, e.g. 20003/tcp. For ICMP, the type, e.g. 8/icmp; for any other protocol
+    /// without ports, its number, e.g. 112/ip.
     #[arg(long, value_name = "PORT/PROTOCOL", value_parser = parse_service)]
     pub port: (u16, Transport),
     /// Inventory of hosts, roles and features in use.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// The matrix, if no inventory names one: a name or a folder of rules.
+    /// The matrix, if no inventory names one: a name or a folder of rules (without an inventory,
+    /// the default is ras-19).
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
     /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
@@ -778,8 +780,8 @@ pub(super) struct CheckArguments {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ExceptionsCommand {
-    /// Print a list to start from. With --from, it has a line for each finding that an exception
-    /// could cover.
+    /// Print a list to start from. With --from, it has a line for each client and server of each
+    /// finding that an exception could cover.
     Template {
         /// The findings.csv of an audit.
         #[arg(long, value_name = "FINDINGS")]

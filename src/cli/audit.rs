@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     if arguments.verbose {
         let conversations = &audit.outcome.conversations;
         anstream::eprintln!(
-            "{} frames, {} conversations in {:.2?} with {} workers; {} bytes of flow tables spilled",
+            "frames: {}, conversations: {}, time: {:.2?}, workers: {}, flow tables written to disk: {} bytes",
             audit.reading.account.frames,
             conversations.list.len(),
             started.elapsed(),

@@ -54,7 +54,9 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         report_error(problem);
     }
     if let Some(words) = drafted.left_out().filter(|_| !arguments.quiet) {
-        warn(&format!("left out: {words}; add a network with --internal CIDR"));
+        warn(&format!(
+            "left out: {words}; if they belong to the farm, add their networks with --internal CIDR"
+        ));
     }
     if drafted.is_empty() {
         report_error(

@@ -270,7 +270,7 @@ fn print_answer(
     }
     const SHOWN: usize = 8;
     let lists = [
-        ("Between these two, the matrix documents other ports:", &answer.other_ports),
+        ("From this client to this server, the matrix documents other ports:", &answer.other_ports),
         ("Other roles may connect to this port:", &answer.for_others),
     ];
     for (title, rows) in lists {
@@ -296,7 +296,7 @@ fn print_answer(
         writeln!(out)?;
         writeln!(
             out,
-            "No row allows traffic between these two, and none documents this port of the server."
+            "No row allows traffic from this client to this server, and none documents this port of the server."
         )?;
     }
     Ok(())
@@ -307,7 +307,7 @@ fn row_words(policy: &Policy, row: &Row) -> String {
     let to = policy.matrix.destination_text(row);
     let service = service_words(row.transport, &row.ports_text());
     let off = match policy.feature_state(row) {
-        FeatureState::Off => "; its feature is off",
+        FeatureState::Off => "; needs a feature that is off",
         _ => "",
     };
     format!("{from} > {to}: {service} ({}; {}{off})", row.purpose, row.id)
@@ -320,15 +320,17 @@ fn source_words(row: &Row) -> String {
         None => row.provenance.clone(),
     };
     match row.certainty {
-        Certainty::Document => format!("Stated in the source: {provenance}."),
+        Certainty::Document => format!("Stated in the document: {provenance}."),
         Certainty::Completed => format!(
-            "The source is damaged or incomplete here ({provenance}); it was completed from other public pages of the vendor."
+            "The document is damaged or incomplete here ({provenance}); the row was completed from other public pages of the vendor."
         ),
         Certainty::Inferred => {
-            format!("Inferred from the source, which does not state it: {provenance}.")
+            format!("Inferred from the document, which does not state it: {provenance}.")
         }
         Certainty::Doubtful => {
-            format!("The source is ambiguous, so nothing based on it is certain: {provenance}.")
+            format!(
+                "The document is ambiguous, so nothing based on this row is certain: {provenance}."
+            )
         }
     }
 }
@@ -366,7 +368,10 @@ fn print_row(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io
         writeln!(out, "          needs the feature {name} ({meaning}), which is {state}")?;
     }
     if policy.feature_state(row) == FeatureState::Off {
-        writeln!(out, "          if its feature were on, this row would document the traffic")?;
+        writeln!(
+            out,
+            "          if all its features were on, this row would document the traffic"
+        )?;
     }
     if let Some(mapper) = row.announced_by {
         writeln!(

@@ -27,6 +27,7 @@ use crate::pipeline::{
     AggregationLevel, CaptureOptions, FailOn, Limits, LineFormat, Message, WindowFolders, folder_of,
 };
 use crate::policy::{Diagnostic, Policy};
+use crate::result::plural;
 
 /// The maximum number of messages that wait while the syslog daemon does not accept them. If there
 /// are more, the oldest are dropped.
@@ -314,7 +315,7 @@ impl ConsoleObserver<'_> {
         unsent.extend(new.into_iter().take(MAX_PRINTED));
         if more > 0 {
             report_error(&format!(
-                "--syslog: {more} of the new findings were not sent, because more than {MAX_PRINTED} are new in this window; findings.csv contains them"
+                "--syslog: {more} of the new findings were not sent, because more than {MAX_PRINTED} are new in this window; the report contains them"
             ));
         }
         let excess = unsent.len().saturating_sub(MAX_UNSENT);
@@ -356,18 +357,19 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::Aggregated(level, flows) => {
                 self.pages.count_aggregated(*level, *flows);
                 self.print(&format!(
-                    "memory limit reached: {flows} flows were aggregated ({})",
+                    "memory limit reached: aggregated {} ({})",
+                    plural(*flows, "flow"),
                     level_words(*level)
                 ));
             }
             LiveEvent::EvidenceDropped(count) => self.print(&format!(
-                "memory limit reached: {count} address claims, lookups, fragments or packets without ports were dropped"
+                "memory limit reached: dropped address claims, lookups, fragments and packets without ports: {count}"
             )),
             LiveEvent::StateBroken(error) => report_error(&format!(
                 "{error}; trying the state of the previous window; if that also fails, the audit starts without a state"
             )),
             LiveEvent::Restored(flows) => {
-                self.print(&format!("restored {flows} flows from the saved state"));
+                self.print(&format!("restored {} from the saved state", plural(*flows, "flow")));
             }
             LiveEvent::Waiting => report_error(
                 "waiting for a capture thread to hand over its window",
@@ -383,7 +385,7 @@ impl Listener for ConsoleObserver<'_> {
                 self.pages.count_unrecorded(*frames);
                 self.pages.record_failure(Duty::Frames);
                 report_error(&format!(
-                    "--write: at least {frames} frames of this window are missing from the files, but not from the audit"
+                    "--write: frames of this window that are missing from the files, but not from the audit: at least {frames}"
                 ));
             }
             LiveEvent::Saved => self.pages.record_success(Duty::State),
@@ -423,21 +425,25 @@ impl Listener for ConsoleObserver<'_> {
             let _ = writeln!(out, "{line}");
         }
         if new.len() > MAX_PRINTED {
-            let more = new.len() - MAX_PRINTED;
-            self.print(&format!("{more} more new findings are in findings.csv"));
+            let more = plural((new.len() - MAX_PRINTED) as u64, "more new finding");
+            let place = match self.arguments.out {
+                Some(_) => "; findings.csv lists all",
+                None => "",
+            };
+            self.print(&format!("{more} not shown{place}"));
         }
         let _ = out.flush();
         let checked = all.outcome.checked_anything();
         if !checked && !self.unchecked.swap(true, Ordering::Relaxed) {
             self.print(
-                "nothing could be assessed: no unicast packets from a listed host with a role were seen; check that the inventory and the span port belong to the same farm",
+                "nothing could be assessed: no unicast packets from a listed host with a role were seen, except background traffic; check that the inventory and the span port belong to the same farm",
             );
         } else if checked {
             self.unchecked.store(false, Ordering::Relaxed);
         }
         let Loss { received, dropped } = window.reading.loss;
         if dropped > 0 {
-            self.print(&format!("{dropped} of {received} frames of this window were lost"));
+            self.print(&format!("this window lost {dropped} of {received} frames"));
         }
         self.send(all.new_messages(before));
         match self.folders.as_ref().map(|folders| all.write_window_reports(window, folders)) {
@@ -498,7 +504,9 @@ fn with_status_line<T>(
                 let findings = observer.findings.load(Ordering::Relaxed);
                 let lost = control.progress.lost.load(Ordering::Relaxed);
                 shown.set_message(format!(
-                    "{frames} frames, {rate:.0} per second, {lost} lost, {findings} findings"
+                    "{}, {rate:.0} per second, {lost} lost, {}",
+                    plural(frames, "frame"),
+                    plural(findings, "finding")
                 ));
                 shown.tick();
             }

@@ -110,7 +110,7 @@ impl<'a> SelectionParser<'a> {
                 Ok(limit) if limit > 0 => self.limit(Some(limit)),
                 _ if limit == "all" => self.limit(None),
                 _ => self.problems.push(format!(
-                    "{OPTION}: \"{limit}\" is not a number of rows; give a number, or all"
+                    "{OPTION}: \"{limit}\" is not a number of rows; give a number from 1, or all"
                 )),
             }
         }
@@ -321,7 +321,9 @@ impl<'a> SelectionParser<'a> {
 
     fn cause(&mut self, option: &str, text: &str) -> Option<FilterValue> {
         let Some(result) = self.vocabulary.result else {
-            self.problems.push(format!("{option}: needs a stored result; use rasaudit show"));
+            self.problems.push(format!(
+                "{option}: the filter cause needs a stored result; use rasaudit show"
+            ));
             return None;
         };
         let found = result.finding_number(text).and_then(|number| result.cause(number));

@@ -62,7 +62,9 @@ fn read_token(file: &Path) -> Result<Auth, String> {
         let data = open.metadata().map_err(|error| failed(&error))?;
         let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
         if data.permissions().mode() & 0o077 != 0 || !ours {
-            return Err(problem("other users can read or write it: run chmod 600 and chown root"));
+            return Err(problem(
+                "other users can read or write it: run chmod 600, and chown to the user who starts rasaudit",
+            ));
         }
     }
     let mut text = String::new();

@@ -29,7 +29,7 @@ use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Transport,
 };
 
-pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, UndecodedReason, flag};
+pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, flag};
 pub use capture_index::{CaptureIndex, CaptureLimits, HostActivity, TimeSpan};
 pub use direction::DirectionEvidence;
 pub use doubt_sources::{DoubtSource, DoubtSources};

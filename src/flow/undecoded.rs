@@ -35,15 +35,16 @@ impl UndecodedReason {
         Self::Skipped(reason as u16)
     }
 
-    /// Returns the description used in reports.
-    pub fn words(self) -> String {
+    /// Returns the number of frames and the reason, as reports show them.
+    pub fn words(self, count: u64) -> String {
+        let (frames, were) = if count == 1 { ("frame", "was") } else { ("frames", "were") };
         match self {
-            Self::Ethertype(number) => format!("frames of EtherType {number:#06x}"),
+            Self::Ethertype(number) => format!("{count} {frames} of EtherType {number:#06x}"),
             Self::Skipped(number) => {
                 let reason = SkipReason::ALL.get(usize::from(number)).map_or("", |r| r.name());
-                format!("frames that were skipped ({reason})")
+                format!("{count} {frames} that {were} skipped ({reason})")
             }
-            Self::Tunnel => "tunnels whose content cannot be decoded".to_owned(),
+            Self::Tunnel => format!("{count} {frames} of tunnels whose content cannot be decoded"),
         }
     }
 }

@@ -436,7 +436,7 @@ fn evidence_note(
         ),
         _ if !parts.is_empty() => String::new(),
         Verdict::NotAssessable => {
-            "the finding is about traffic that could not be assessed; its message and action state the reason".to_owned()
+            "the finding is about traffic that could not be assessed; its message states the reason".to_owned()
         }
         _ if finding.code() == Code::UnusedException => {
             "the finding is about the list of exceptions, not about frames".to_owned()

@@ -281,7 +281,12 @@ impl Sources<'_> {
 
 /// Describes where and how an input ended early.
 fn describe_damage(what: &str, offset: u64, frames: usize) -> String {
-    format!("{what} at byte {offset}, after {frames} complete frames, which were used")
+    let after = match frames {
+        0 => "before the first complete frame".to_owned(),
+        1 => "after 1 complete frame, which was used".to_owned(),
+        _ => format!("after {frames} complete frames, which were used"),
+    };
+    format!("{what} at byte {offset}, {after}")
 }
 
 /// The counters that a worker keeps in addition to its tables.

@@ -80,7 +80,7 @@ pub(super) fn each_record_separated(
         };
         let missing = missing.join(", ");
         let found = found.join(", ");
-        let message = format!("missing columns: {missing}; the first line has: {found}{separator}");
+        let message = format!("missing columns: {missing}; the header has: {found}{separator}");
         return problems.add(1, message);
     }
     for row in reader.records() {

@@ -198,7 +198,7 @@ impl Exceptions {
                 (true, true) => warn("allows every host to reach every host".to_owned()),
                 (true, false) | (false, true) if every_port => {
                     warn(
-                        "has * for one of the hosts and for the port; restrict at least one of them".to_owned(),
+                        "allows every host on one side, and every port; restrict at least one of them".to_owned(),
                     );
                 }
                 _ => {}

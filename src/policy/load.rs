@@ -652,7 +652,13 @@ fn ports(
     };
     if transport.is_none() {
         let text = record.get("transport");
-        reading.add(record, format!("transport: \"{text}\" is not tcp, udp, sctp or ip"));
+        reading.add(
+            record,
+            match text {
+                "ip" => format!("port_low {low} is not an IP protocol; the numbers are 0 to 255"),
+                _ => format!("transport: \"{text}\" is not tcp, udp, sctp or ip"),
+            },
+        );
     }
     if low > high {
         reading.add(record, format!("port_low {low} is above port_high {high}"));

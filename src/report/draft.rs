@@ -64,9 +64,10 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
         writeln!(out, "# If they belong to the farm, draft again with --internal.")?;
     }
     if draft.from_outside > 0 {
+        let addresses = if draft.from_outside == 1 { "address" } else { "addresses" };
         writeln!(
             out,
-            "# {} external addresses connected to internal hosts. If they are users, set clients to \"any\".",
+            "# {} external {addresses} connected to internal hosts. If this is how users connect, set clients to \"any\".",
             draft.from_outside
         )?;
     }
@@ -264,7 +265,7 @@ fn write_host(
             0..=NAMED_ROLES => {
                 writeln!(out, "# Too little evidence; perhaps {}:", one_of.join(" or "))?
             }
-            many => writeln!(out, "# Too little evidence; {many} roles match:")?,
+            many => writeln!(out, "# Too little evidence; {many} roles match this traffic:")?,
         }
         for line in guess.evidence.iter().take(SHOWN) {
             writeln!(out, "#   {}", escape_control(line))?;

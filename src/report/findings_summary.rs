@@ -28,8 +28,9 @@ impl SummaryFinding {
                 format!("{message} (this would explain {others})")
             }
             (explains, targets) => format!(
-                "{} made the same attempt on {targets} servers, and all attempts failed ({explains} more findings like this one): {message}",
-                result.client(row).words_with_roles()
+                "{} made the same attempt on {targets} servers, and all attempts failed ({} like this one): {message}",
+                result.client(row).words_with_roles(),
+                plural(explains as u64, "more finding")
             ),
         }
     }

@@ -405,7 +405,8 @@ fn audit_cases(tests: &Tests<'_>, each: &mut dyn FnMut(Case) -> io::Result<()>) 
         if lines.is_empty() {
             Outcome::Passed
         } else {
-            let message = format!("{} could not be read", plural(lines.len() as u64, "input"));
+            let message =
+                format!("{} could not be read completely", plural(lines.len() as u64, "input"));
             Outcome::Other(ERROR, "input".to_owned(), message, lines)
         },
     ))?;

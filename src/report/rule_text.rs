@@ -41,7 +41,7 @@ fn permission_text(code: Code) -> Option<RuleText> {
              server connects to the client.",
         ),
         Code::PortNotInMatrix => text(
-            "The matrix allows the roles to communicate, but not on this port.",
+            "The matrix allows traffic from the client to the server, but not on this port.",
             "Find out what serves the port. Block the traffic, or add an exception if it is approved.",
         ),
         Code::ExposedInternal => text(
@@ -54,7 +54,7 @@ fn permission_text(code: Code) -> Option<RuleText> {
              inventory.",
         ),
         Code::NoRelation => text(
-            "No row of the matrix allows the two roles to communicate.",
+            "No row of the matrix allows traffic from the client to the server.",
             "Find out why the hosts communicate. Block the traffic, or add an exception if it is approved.",
         ),
         Code::NoRole => text(
@@ -78,7 +78,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
             "Check that the service runs and listens on the port.",
         ),
         Code::Rejected => text(
-            "A device on the path rejected traffic that the farm needs.",
+            "A device on the path, or a filter on the server, rejected traffic that the farm needs.",
             "Allow the traffic on the device that rejected it.",
         ),
         Code::Challenged => text(

@@ -49,7 +49,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let name = escape_control(name);
     let title = escape_control(&policy.matrix.title);
     if !run.outcome.checked_anything() {
-        let rest = format!(" the input shows no traffic of {name}.");
+        let rest = format!(" the input shows no traffic of {name} except background traffic.");
         return headline_of(Tone::Warning, "Nothing could be assessed:", rest);
     }
     let findings = run.outcome.findings();
@@ -183,10 +183,11 @@ fn add_frames(run: &AuditRun<'_>, notes: &mut NoteList) {
 fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
     if run.odd_stamps > 0 {
         let frames = plural(run.odd_stamps, "frame");
-        let verb = if run.odd_stamps == 1 { "is" } else { "are" };
-        let text = format!(
-            "{frames} {verb} more than a day from all others; their timestamps were ignored"
-        );
+        let [verb, stamps] = match run.odd_stamps {
+            1 => ["is", "its timestamp was"],
+            _ => ["are", "their timestamps were"],
+        };
+        let text = format!("{frames} {verb} more than a day from all others; {stamps} ignored");
         notes.add(Tone::Warning, "Clock", text);
     }
     if run.outcome.conversations.index.has_doubtful_clocks() {
@@ -380,13 +381,18 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     if questions.len() > SHOWN {
         let text = format!(
-            "and {} more warnings (see rasaudit exceptions check)",
-            questions.len() - SHOWN
+            "and {} (see rasaudit exceptions check)",
+            plural((questions.len() - SHOWN) as u64, "more warning")
         );
         notes.add(Tone::Warning, "Excepted", text);
     }
     match run.outcome.predated.len().saturating_sub(SHOWN) {
         0 => {}
+        1 => notes.add(
+            Tone::Warning,
+            "Excepted",
+            "and 1 more exception that was created after the end of the traffic that it allows",
+        ),
         more => notes.add(
             Tone::Warning,
             "Excepted",
@@ -432,7 +438,11 @@ fn add_moves(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Plain, "Moved", escape_control(text).into_owned());
     }
     if moves.len() > SHOWN {
-        notes.add(Tone::Plain, "Moved", format!("and {} more addresses", moves.len() - SHOWN));
+        let more = match moves.len() - SHOWN {
+            1 => "and 1 more address".to_owned(),
+            more => format!("and {more} more addresses"),
+        };
+        notes.add(Tone::Plain, "Moved", more);
     }
 }
 
@@ -510,7 +520,7 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
         }
         if let Some(other) = &input.same_as {
             let line = format!(
-                "{name} has the same content as {} and was read once",
+                "{name} has the same content as {} and was not read again",
                 escape_control(other)
             );
             lines.push((3, Tone::Faint, line));

@@ -134,7 +134,7 @@ fn a_file_that_cannot_be_read_ends_the_run() {
     assert!(err.contains("did you mean \"rasaudit.toml\"?"), "{err}");
     let (code, _, err) = run_in(folder.path(), &["audit", "farm", "--config", "span.pcap"]);
     assert_eq!(code, 2);
-    assert!(err.contains("is a pcap capture, not a configuration file"), "{err}");
+    assert!(err.contains("is a pcap file, not a configuration file"), "{err}");
 }
 
 #[test]

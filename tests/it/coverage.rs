@@ -177,7 +177,7 @@ fn a_state_is_told_with_what_it_rests_on() {
         ),
         ("half-open", "seen from the client: SYN; from the server: SYN-ACK"),
         ("wrong-transport", "state established: both sides sent packets"),
-        ("address-conflict", " claimed it in "),
+        ("address-conflict", " claimed 10.20.1.99 in "),
         ("never-attempted", " unicast packets within "),
     ] {
         assert!(of(code).contains(rests_on), "{code}: {}", of(code));

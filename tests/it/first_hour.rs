@@ -763,7 +763,7 @@ fn a_wrong_file_is_named_with_what_belongs_there() {
     assert_eq!(report.status.code(), Some(0));
     let findings = out.join("findings.csv").display().to_string();
     for (arguments, what) in [
-        (vec!["audit", &inventory, "-i", &capture], "is a pcap capture, not an inventory"),
+        (vec!["audit", &inventory, "-i", &capture], "is a pcap file, not an inventory"),
         (
             vec!["audit", &inventory],
             "it looks like an inventory; give an inventory with --inventory",
@@ -801,7 +801,7 @@ fn an_explanation_needs_no_key() {
     };
     let doubtful = told("broker", "provider-agent", "135/tcp");
     assert!(
-        doubtful.contains("The source is ambiguous") && !doubtful.contains("(U5)"),
+        doubtful.contains("The document is ambiguous") && !doubtful.contains("(U5)"),
         "{doubtful}"
     );
     let completed = told("parallels-client", "halb", "443/tcp");

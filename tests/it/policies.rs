@@ -417,7 +417,7 @@ fn a_question_about_a_port_is_explained() {
         "--matrix",
         "ras-legacy",
     ]);
-    assert!(code == Some(0) && out.contains("Inferred from the source"), "{out}");
+    assert!(code == Some(0) && out.contains("Inferred from the document"), "{out}");
     // A group is checked member by member. A role has no address, so it is not treated as an
     // address outside the inventory.
     let (code, out, _) = explain(&["--from", "gateway", "--to", "broker", "--port", "20002/tcp"]);

@@ -782,7 +782,7 @@ fn resets_of_another_device_are_told_as_that() {
     };
     let firewall = case(255);
     assert_eq!(firewall.found("rejected", BROKER, RDSH), ["yes medium"]);
-    assert!(firewall.message("rejected").contains("probably a firewall"));
+    assert!(firewall.message("rejected").contains("probably came from a firewall"));
     assert_eq!(case(64).found("refused", BROKER, RDSH), ["yes medium"]);
     // The TTL of multicast packets is independent of the TTL that the host uses for unicast.
     let mut wire = Wire::default();

@@ -240,8 +240,8 @@ fn certain_claims_stay_true_where_frames_are_lost() {
 # Accuracy
 
 This page shows how lost frames change the verdicts of the three lab farms (`farm-faults`, `farm-healthy`, `farm-codes`). Each
-capture is audited as a whole and in eight pieces of 80 seconds (`--min-watch 60s`), in which most services are used two or
-three times.
+capture is audited as a whole and in eight pieces of 80 seconds (`--min-watch 60s`). In each piece, most services are used
+two or three times.
 
 - A claim is the verdict and code of a conversation, or a finding other than `not-assessable`.
 - A claim is false if the complete frames give another verdict or code for the same client, server, transport and port, or do

@@ -60,9 +60,13 @@ impl Explainer<'_> {
             let features = match policy.feature_state(row) {
                 FeatureState::On => String::new(),
                 FeatureState::Unknown => {
-                    format!("; the inventory does not mention {}", row.features.join(" and "))
+                    let unstated: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
+                    format!("; the inventory does not mention {}", unstated.join(" and "))
                 }
-                FeatureState::Off => format!("; {} is off", off(policy, row)),
+                FeatureState::Off => {
+                    let (features, are, _) = off(policy, row);
+                    format!("; {features} {are} off")
+                }
             };
             trace.push(format!("row {} ({}, {}){features}", row.id, row.purpose, row.provenance));
             if row.is_doubtful() {
@@ -194,7 +198,8 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
         let known = &names.known[number];
         let requested = &known.names[0];
         let name = &known.names[alias];
-        let alias = if alias == 0 { String::new() } else { format!(", an alias of {requested},") };
+        let alias =
+            if alias == 0 { String::new() } else { format!(", to which {requested} is aliased,") };
         let hidden = if names.hidden {
             "; another name may be hidden (ECH) or may not have been kept"
         } else {
@@ -236,9 +241,20 @@ fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
 }
 
+/// The names of some features, with the verb and the pronoun for their number.
+pub(super) type FeatureWords = (String, &'static str, &'static str);
+
+/// Names some features.
+pub(super) fn feature_words(names: &[&str]) -> FeatureWords {
+    match names {
+        [name] => (format!("the feature {name}"), "is", "it"),
+        names => (format!("the features {}", names.join(" and ")), "are", "them"),
+    }
+}
+
 /// Names the features of a row that are off.
-pub(super) fn off(policy: &Policy, row: &Row) -> String {
+pub(super) fn off(policy: &Policy, row: &Row) -> FeatureWords {
     let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
     let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
-    format!("the feature {}", names.join(" and "))
+    feature_words(&names)
 }

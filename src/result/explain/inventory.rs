@@ -9,6 +9,7 @@ use crate::classify::{
     Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, SHOWN_CLAIMANTS, unseen,
 };
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
+use crate::result::plural;
 
 /// Maximum number of rows shown for one role.
 const ROWS: usize = 5;
@@ -41,9 +42,13 @@ impl Explainer<'_> {
         let service = service_words(c.subject.transport, &reported.port);
         let roles = self.judge.serving(c);
         let name = reported.client.words_with_roles();
-        let other = matrix.role_titles(roles).join(", ");
+        let others = matrix.role_titles(roles);
+        let others = match others.as_slice() {
+            [role] => format!("the role {role} serves"),
+            roles => format!("the roles {} serve", roles.join(", ")),
+        };
         Words {
-            message: format!("{name} serves {service}, which only the role {other} serves"),
+            message: format!("{name} serves {service}, which only {others}"),
             action: format!(
                 "If {} has this role, add it in the inventory; otherwise find out what listens on the port",
                 reported.client.words()
@@ -81,13 +86,17 @@ impl Explainer<'_> {
     pub(super) fn look_alike_trace(&self, finding: &Finding, role: usize) -> Vec<String> {
         let Some((_, c, _)) = self.first(finding) else { return Vec::new() };
         let role_name = &self.policy.matrix.roles[role].name;
+        let (names, verb) = self.unseen(role);
+        let have = if verb == "was" { "has" } else { "have" };
         vec![
             format!("{} is not in the inventory", c.subject.server),
-            format!("in the inventory, {} has the role {role_name}", self.unseen(role).0),
-            format!(
-                "{} conversations, each with a complete handshake, use services that no other role serves",
-                finding.members.len()
-            ),
+            format!("in the inventory, {names} {have} the role {role_name}"),
+            match finding.members.len() {
+                1 => "1 conversation, with a complete handshake, uses a service that no other role serves".to_owned(),
+                count => format!(
+                    "{count} conversations, each with a complete handshake, use services that no other role serves"
+                ),
+            },
         ]
     }
 
@@ -185,7 +194,11 @@ impl Explainer<'_> {
                 frames += claim.frames.0;
             }
             let seconds = window.length().unwrap_or_default() / SECOND;
-            trace.push(format!("{mac} claimed it in {frames} frames, over {seconds} s"));
+            trace.push(format!(
+                "{mac} claimed {} in {}, over {seconds} s",
+                conflict.address,
+                plural(frames, "frame")
+            ));
         }
         trace
     }
@@ -197,7 +210,7 @@ impl Explainer<'_> {
             .collect();
         let shown: Vec<&str> = subjects.iter().take(PAIRS).map(String::as_str).collect();
         let more = subjects.len() - shown.len();
-        let more = if more > 0 { format!(" and {more} more pairs") } else { String::new() };
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Words {
             message: format!(
                 "Loopback addresses were seen on a network ({}{more}). They must stay inside a host, so these frames are forged or leaked",
@@ -220,12 +233,12 @@ impl Explainer<'_> {
             })
             .collect();
         let mut trace: Vec<String> = macs.into_iter().take(PAIRS).collect();
-        trace.push(format!(
-            "this trace describes the first of {} conversations: {} to {}",
-            finding.members.len(),
-            first.subject.client,
-            first.subject.server
-        ));
+        let which = match finding.members.len() {
+            1 => "conversation".to_owned(),
+            count => format!("first of {count} conversations"),
+        };
+        let (client, server) = (first.subject.client, first.subject.server);
+        trace.push(format!("{which}: {client} to {server}"));
         trace.extend(self.doubtful_members(finding));
         trace
     }

@@ -8,6 +8,7 @@ use super::{Explainer, ReportedFinding, Words};
 use crate::classify::StateEvidence;
 use crate::classify::{ClaimId, Code, Finding, Judged, PartyKind, Reason, Verdict, clock_words};
 use crate::model::service_words;
+use crate::result::plural;
 
 impl Explainer<'_> {
     pub(super) fn failure(&self, finding: &Finding, reported: &ReportedFinding) -> Words {
@@ -39,7 +40,7 @@ impl Explainer<'_> {
         let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
         let reset_on_the_way = self.conversations(finding).any(|(c, _)| foreign.contains(&c.basis));
         let by = if reset_on_the_way {
-            format!("{by}; the resets came from another device, probably a firewall")
+            format!("{by}; the resets probably came from a firewall")
         } else {
             by
         };
@@ -119,7 +120,8 @@ impl Explainer<'_> {
         match (ways.next(), ways.count()) {
             (Some((server, service)), 0) => format!("; {service} to {server} worked"),
             (Some((server, service)), n) => {
-                format!("; {service} to {server} and {n} other alternatives worked")
+                let others = plural(n as u64, "other alternative");
+                format!("; {service} to {server} and {others} worked")
             }
             (None, _) => String::new(),
         }
@@ -158,7 +160,7 @@ impl Explainer<'_> {
             None => (reported.client.words_with_roles(), reported.server.words_with_roles()),
         };
         let because = match claim.trigger {
-            Some(_) => ", although users had sessions through it",
+            Some(_) => ", although users had sessions through the client",
             None => "",
         };
         let pairs = pairs_text(merged);

@@ -350,8 +350,9 @@ impl<'a> Explainer<'a> {
             return None;
         }
         let words: Vec<&str> = all.iter().map(|doubt| doubt.name()).collect();
+        let verb = if count == 1 { "is" } else { "are" };
         Some(format!(
-            "{count} of {members} conversations are not certain ({}); the finding is based on the others",
+            "{count} of {members} conversations {verb} not certain ({}); the finding is based on the others",
             words.join(", ")
         ))
     }

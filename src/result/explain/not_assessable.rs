@@ -6,6 +6,7 @@ use super::{EndIdentity, Explainer, ReportedFinding, Words};
 use crate::classify::ServiceKey;
 use crate::classify::{AbsenceClaim, ClaimId, Code, MergedPairs, Peer, RoleSet, Row, roles_on};
 use crate::model::service_words;
+use crate::result::plural;
 
 /// Maximum number of hosts that the trace of a claim describes.
 const SHOWN: usize = 5;
@@ -35,33 +36,34 @@ impl Explainer<'_> {
             Some(_) => "ports of these hosts".to_owned(),
             None => format!("port of {client}"),
         };
-        let minutes = minutes_to_watch(claim);
+        let minutes = plural(minutes_to_watch(claim), "minute");
+        let pair = if merged.is_some() { "these pairs" } else { "the pair" };
         let (why, action) = match reported.code {
             Code::HostNotSeen if rows.iter().any(|row| row.only.is_some()) => (
                 "the capture does not contain that name or address".to_owned(),
-                format!("Capture at the switch {capture_at} for {minutes} minutes, including DNS"),
+                format!("Capture at the switch {capture_at} for {minutes}, including DNS"),
             ),
             Code::HostNotSeen if merged.is_some() => (
                 "the capture shows no unicast packets from one host of each pair".to_owned(),
                 format!(
-                    "Capture at the switch {capture_at} for {minutes} minutes; hosts.csv lists the hosts that were seen"
+                    "Capture at the switch {capture_at} for {minutes}; hosts.csv lists the hosts that were seen"
                 ),
             ),
             Code::HostNotSeen => self.host_not_seen(claim, reported),
             Code::PairNotCovered => (
-                "no evidence shows that the capture covers the pair".to_owned(),
+                format!("no evidence shows that the capture covers {pair}"),
                 format!(
-                    "Capture at the switch {capture_at} for {minutes} minutes, or declare in [capture] what the span port covers"
+                    "Capture at the switch {capture_at} for {minutes}, or declare in [capture] what the span port covers"
                 ),
             ),
             Code::OneSidedView => (
-                "only one direction of the pair is visible".to_owned(),
+                format!("only one direction of {pair} is visible"),
                 format!("Mirror both directions of the switch {capture_at}"),
             ),
             Code::LoopbackOnly => (
-                "the farm has no second host of the role".to_owned(),
+                "the inventory lists no other host with this role".to_owned(),
                 format!(
-                    "If this is correct, do nothing; otherwise list the other hosts, or capture on the loopback interface of {client}"
+                    "If the farm has another host with this role, add it to the inventory; to assess the traffic inside {client}, capture on its loopback interface"
                 ),
             ),
             Code::WindowTooShort => self.window_too_short(claim),
@@ -74,7 +76,7 @@ impl Explainer<'_> {
                 "Capture again with a larger buffer or a shorter snaplen".to_owned(),
             ),
             Code::FeatureUnknown => (
-                "the inventory does not state whether the feature is in use".to_owned(),
+                "the inventory does not state whether a required feature is in use".to_owned(),
                 format!(
                     "Set {} to true or false in [farm.features]",
                     self.unstated_features(&rows).join(" and ")
@@ -103,8 +105,8 @@ impl Explainer<'_> {
         };
         let unseen = unseen_end.words();
         let never_seen = format!("the capture shows no unicast packets from {unseen}");
-        let minutes = minutes_to_watch(claim);
-        (never_seen, format!("Capture at the switch port of {unseen} for {minutes} minutes"))
+        let minutes = plural(minutes_to_watch(claim), "minute");
+        (never_seen, format!("Capture at the switch port of {unseen} for {minutes}"))
     }
 
     /// Explains a claim about rows that were not watched for long enough. Returns the reason and
@@ -124,7 +126,7 @@ impl Explainer<'_> {
         }
         (
             format!("the watch time was {watched_s} s; {} s are required", claim.watch_s),
-            format!("Capture for at least {} minutes", minutes_to_watch(claim)),
+            format!("Capture for at least {}", plural(minutes_to_watch(claim), "minute")),
         )
     }
 
@@ -158,10 +160,10 @@ impl Explainer<'_> {
             let ServiceKey { client, server, transport, port } = trigger.subject;
             let group = policy.matrix.groups.keys().nth(group.into()).map_or("", String::as_str);
             trace.push(format!(
-                "expected because a conversation of the group {group} involved this host: {client} to {server}, {}, {} packets and {} bytes",
+                "expected because a conversation of the group {group} involved this host: {client} to {server}, {}, {} and {}",
                 service_words(transport, &port.to_string()),
-                trigger.to_server.packets.0 + trigger.to_client.packets.0,
-                trigger.to_server.bytes.0 + trigger.to_client.bytes.0
+                plural(trigger.to_server.packets.0 + trigger.to_client.packets.0, "packet"),
+                plural(trigger.to_server.bytes.0 + trigger.to_client.bytes.0, "byte")
             ));
         }
         trace.push(format!(
@@ -182,7 +184,10 @@ impl Explainer<'_> {
         let hosts = [&[Peer::Host(source)], &to[..]].concat();
         trace.extend(hosts.iter().take(SHOWN).filter_map(|peer| seen.describe_activity(*peer)));
         if hosts.len() > SHOWN {
-            trace.push(format!("and {} more hosts, in hosts.csv", hosts.len() - SHOWN));
+            trace.push(format!(
+                "and {}, in hosts.csv",
+                plural((hosts.len() - SHOWN) as u64, "more host")
+            ));
         }
         if claim.is_of_absence {
             trace.extend(seen.hidden_ways(claim, rows, &to));
@@ -190,8 +195,9 @@ impl Explainer<'_> {
         if let Some(merged) = claims.merged_pairs(id) {
             trace.push(format!("this trace describes the first of {} pairs", merged.pairs));
             if merged.doubtful > 0 && merged.doubtful < merged.pairs {
+                let verb = if merged.doubtful == 1 { "is" } else { "are" };
                 trace.push(format!(
-                    "{1} of {0} pairs are not certain; the finding is based on the others",
+                    "{1} of {0} pairs {verb} not certain; the finding is based on the others",
                     merged.pairs, merged.doubtful
                 ));
             }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::conversation::{hardware, off};
+use super::conversation::{FeatureWords, feature_words, hardware, off};
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::{Code, Finding, Judged, Policy, RoleSet, Row, Ruling, State};
 use crate::model::{Transport, service_words};
@@ -84,13 +84,16 @@ impl Explainer<'_> {
         let reason = match (finding.code(), row) {
             (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(exception)),
             (Code::FeatureOff, Some(row)) => {
+                let (features, are, _) = off(policy, row);
                 format!(
-                    "the matrix documents this traffic only with {}, which is off in the inventory",
-                    off(policy, row)
+                    "the matrix documents this traffic only with {features}, which {are} off in the inventory"
                 )
             }
             (Code::WrongTransport, Some(row)) => {
-                format!("the matrix documents this port between them only over {}", row.transport)
+                format!(
+                    "the matrix documents this port in this direction only over {}",
+                    row.transport
+                )
             }
             (Code::Reversed, Some(_)) => {
                 "the matrix documents this port only in the opposite direction".to_owned()
@@ -102,7 +105,8 @@ impl Explainer<'_> {
                 )
             }
             (Code::PortNotInMatrix, None) => {
-                "the matrix allows these roles to communicate, but not on this port".to_owned()
+                "the matrix allows traffic from this client to this server, but not on this port"
+                    .to_owned()
             }
             (Code::ExposedInternal, Some(row)) => format!(
                 "the port is internal to the farm ({}), and the client is external",
@@ -113,19 +117,23 @@ impl Explainer<'_> {
                 format!("the matrix documents this port of the server only for {others}")
             }
             (Code::NoRelation, Some(row)) => {
-                let feature = off(policy, row);
+                let (features, are, _) = off(policy, row);
                 let purpose = &row.purpose;
                 format!(
-                    "the matrix documents this traffic only with {feature} ({purpose}), which is off in the inventory"
+                    "the matrix documents this traffic only with {features} ({purpose}), which {are} off in the inventory"
                 )
             }
             (Code::NoRelation, None) => {
                 "the matrix never allows these roles to communicate in this direction".to_owned()
             }
-            (Code::FeatureUnstated, Some(row)) => format!(
-                "only {} permits this traffic; it is usually off, and the inventory does not state whether the farm uses it",
-                unstated(policy, row)
-            ),
+            (Code::FeatureUnstated, Some(row)) => match unstated(policy, row) {
+                (feature, "is", _) => format!(
+                    "only {feature} permits this traffic; it is usually off, and the inventory does not state whether the farm uses it"
+                ),
+                (features, ..) => format!(
+                    "only {features} together permit this traffic, and the inventory does not state whether the farm uses them"
+                ),
+            },
             (Code::NoRole, _) => "one of the hosts has no role in the inventory".to_owned(),
             _ => "one of the addresses is not in the inventory".to_owned(),
         };
@@ -137,7 +145,7 @@ impl Explainer<'_> {
         let exception = exception.and_then(|number| self.policy.exceptions.list.get(number));
         exception.map_or_else(String::new, |e| {
             format!(
-                "its exception {} ({}, owner {}) was valid only until {}",
+                "the matching exception {} ({}, owner {}) was valid only until {}",
                 e.id, e.reason, e.owner, e.expires
             )
         })
@@ -170,8 +178,8 @@ impl Explainer<'_> {
         match reported.code {
         Code::FeatureOff => {
             let row = row.map(|r| &policy.matrix.rows[r]);
-            let feature = row.map_or_else(String::new, |r| off(policy, r));
-            format!("If the farm uses {feature}, set it to true in the inventory; otherwise find out which program causes the traffic")
+            let (features, _, them) = row.map_or_else(FeatureWords::default, |r| off(policy, r));
+            format!("If the farm uses {features}, set {them} to true in the inventory; otherwise find out which program causes the traffic")
         }
         Code::WrongTransport | Code::PortNotInMatrix => format!(
             "Find out which program uses the port on {}; close the port, or add a moved port to the inventory",
@@ -187,8 +195,8 @@ impl Explainer<'_> {
         ),
         Code::FeatureUnstated => {
             let row = row.map(|r| &policy.matrix.rows[r]);
-            let feature = row.map_or_else(String::new, |r| unstated(policy, r));
-            format!("Set {feature} in the inventory: to true if the farm uses it, or to false if it must not be used")
+            let (features, _, them) = row.map_or_else(FeatureWords::default, |r| unstated(policy, r));
+            format!("Set {features} in the inventory: to true if the farm uses {them}, or to false if not")
         }
         Code::NoRole => {
             "Add the roles of the host to the inventory; if it has none, list its approved traffic as exceptions".to_owned()
@@ -227,7 +235,7 @@ fn how_far(state: Option<State>, transport: Transport, count: usize) -> (&'stati
             ("tried to reach", " and was answered, but did not complete the connection")
         }
         Some(State::Refused) => ("tried to reach", " and was refused"),
-        Some(State::Rejected) => ("tried to reach", " and was rejected by another device"),
+        Some(State::Rejected) => ("tried to reach", " and was rejected, probably by a firewall"),
         Some(State::Challenged) => {
             ("tried to reach", " and was answered by an ACK instead of a SYN-ACK")
         }
@@ -243,7 +251,7 @@ fn how_far(state: Option<State>, transport: Transport, count: usize) -> (&'stati
 }
 
 /// Names the features of a row that the inventory does not mention.
-fn unstated(policy: &Policy, row: &Row) -> String {
+fn unstated(policy: &Policy, row: &Row) -> FeatureWords {
     let names: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
-    format!("the feature {}", names.join(" and "))
+    feature_words(&names)
 }
