@@ -33,7 +33,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
         let bins = TimeBins::between(first, last, BINS);
         (activity_lanes(result, &bins, &hosts), bins)
     });
-    let shown: Vec<NumberedHost<'_>> = hosts.iter().enumerate().take(HOSTS).collect();
+    let all: Vec<NumberedHost<'_>> = hosts.iter().enumerate().collect();
     let table =
         |hosts: &[NumberedHost<'_>], label: &str| hosts_table(site, hosts, lanes.as_ref(), label);
     html! {
@@ -45,32 +45,50 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
                     "packet of a conversation and may contain pauses. Time runs from " (time_utc(first)) " to " (time_utc(last)) ", in intervals of " (bins.seconds()) " s."
                 }
             }
-            @if shown.len() <= UNFOLDED {
-                (table(&shown, "Table of hosts"))
+            @if all.len() <= UNFOLDED {
+                (table(&all, "Table of hosts"))
             } @else {
                 // A long list is divided by coverage, and only short parts are open.
-                @for coverage in coverages(&shown) {
-                    @let part: Vec<NumberedHost<'_>> = shown.iter().filter(|(_, host)| host.coverage == coverage).copied().collect();
-                    details open[part.len() <= UNFOLDED] {
-                        summary { (escape_control(coverage)) span.faint { " · " (plural(part.len() as u64, "host")) } }
-                        (table(&part, &format!("Hosts with the coverage {coverage}")))
+                @for CoveragePart { coverage, hosts, shown } in parts(&all) {
+                    details open[hosts.len() <= UNFOLDED] {
+                        summary { (escape_control(coverage)) span.faint { " · " (plural(hosts.len() as u64, "host")) } }
+                        @if shown > 0 { (table(&hosts[..shown], &format!("Hosts with the coverage {coverage}"))) }
+                        @if shown < hosts.len() { p { (hosts.len() - shown) " more hosts are in hosts.csv." } }
                     }
                 }
             }
-            @if hosts.len() > HOSTS { p { "and " (hosts.len() - HOSTS) " more hosts, in hosts.csv" } }
         }
     }
 }
 
-/// Returns the different coverages of hosts, in the order in which they first occur.
-fn coverages<'h>(hosts: &[NumberedHost<'h>]) -> Vec<&'h str> {
-    let mut coverages: Vec<&str> = Vec::new();
-    for (_, host) in hosts {
-        if !coverages.contains(&host.coverage.as_ref()) {
-            coverages.push(&host.coverage);
+/// The hosts with the same coverage, of which the first `shown` are listed.
+struct CoveragePart<'h> {
+    coverage: &'h str,
+    hosts: Vec<NumberedHost<'h>>,
+    shown: usize,
+}
+
+/// Divides hosts by coverage. Those with full coverage come last, because they need no attention,
+/// and at most [`HOSTS`] hosts are shown.
+fn parts<'h>(hosts: &[NumberedHost<'h>]) -> Vec<CoveragePart<'h>> {
+    let mut parts: Vec<CoveragePart<'h>> = Vec::new();
+    for (number, host) in hosts {
+        match parts.iter_mut().find(|part| part.coverage == host.coverage) {
+            Some(part) => part.hosts.push((*number, host)),
+            None => parts.push(CoveragePart {
+                coverage: &host.coverage,
+                hosts: vec![(*number, host)],
+                shown: 0,
+            }),
         }
     }
-    coverages
+    parts.sort_by_key(|part| part.coverage == Coverage::Full.name());
+    let mut room = HOSTS;
+    for part in &mut parts {
+        part.shown = part.hosts.len().min(room);
+        room -= part.shown;
+    }
+    parts
 }
 
 /// Returns a table of hosts. `lanes` are the bins in which each host was active.

@@ -7,6 +7,7 @@ use serde_json::Serializer;
 
 use super::farm::Farm;
 use super::groups::FarmGroups;
+use super::wording::FolderNames;
 use crate::classify::Verdict;
 use crate::report::json_text::EscapingFormatter;
 use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
@@ -69,11 +70,12 @@ pub(super) fn write(
 ) -> io::Result<()> {
     let matrix: Vec<MatrixRow<'_>> = result.matrix_rows().collect();
     let files = result.evidence.as_ref();
+    let names = FolderNames::of(result);
     let explained = findings.into_iter().enumerate().map(|(number, row)| {
         let nearest = farm.map_or_else(Vec::new, |farm| nearest_rows(farm, &matrix, &row));
         let about = nearest.iter().take_while(|(rank, _)| *rank == ABOUT_IT).take(ABOUT);
         Explained {
-            trace: result.trace(number),
+            trace: result.trace(number).iter().map(|line| names.removed_from(line)).collect(),
             about: about.map(|(_, row)| *row).collect(),
             near: nearest.iter().map(|(_, row)| *row).collect(),
             groups: groups.map_or_else(Default::default, |groups| groups.ends[number].clone()),

@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 
 use self::farm::Farm;
 use self::groups::FarmGroups;
-use self::wording::tone_class;
+use self::wording::{FolderNames, tone_class};
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Headline, Tone};
 
@@ -68,7 +68,13 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
         name => format!("{} · rasaudit", escape_control(name)),
     };
     let farm = Farm::of(result);
-    let findings: Vec<FindingRow<'_>> = result.findings().take(FINDINGS).collect();
+    let names = FolderNames::of(result);
+    let shown = result.findings().take(FINDINGS).map(|mut finding| {
+        finding.message = names.removed_from(&finding.message);
+        finding.action = names.removed_from(&finding.action);
+        finding
+    });
+    let findings: Vec<FindingRow<'_>> = shown.collect();
     let groups = farm.as_ref().map(|farm| FarmGroups::of(result, farm, &findings));
     let top = html! {
         (DOCTYPE)

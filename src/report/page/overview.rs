@@ -56,7 +56,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                     @for (finding, summary) in &worst {
                         li {
                             (severity(&finding.severity)) " "
-                            a href={ "#findings?open=" (finding.id) } { (escape_control(&summary.message(result, finding))) }
+                            a href={ "#findings?open=" (finding.id) } { (escape_control(&names.removed_from(&summary.message(result, finding)))) }
                             @if !finding.certain { " " span.tag { "not certain" } }
                         }
                     }
@@ -87,7 +87,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                             @if *rows > 0 && *findings > 0 { "; " }
                             @if let Some(first) = first {
                                 a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
-                                ", for example: " (escape_control(first))
+                                ", for example: " (escape_control(&names.removed_from(first)))
                             }
                         }
                     }
