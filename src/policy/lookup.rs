@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope, Trait};
 use crate::model::{Mac, Transport, is_link_local};
 
-/// The keyed hash function of the maps that are used for each conversation.
-type LookupHash = ahash::RandomState;
+/// The keyed hash function of the maps of hosts and addresses.
+pub(super) type LookupHash = ahash::RandomState;
 
 /// The inventory entry that an address belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
