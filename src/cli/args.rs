@@ -10,9 +10,9 @@ use crate::classify::Code;
 #[cfg(feature = "live")]
 use crate::live::{Sandbox, SyslogTarget};
 use crate::model::{Nanos, Transport};
-use crate::pipeline::{Dedup, FailOn};
+use crate::pipeline::{Dedup, FailOn, JsonLayout, ReportFiles};
 use crate::policy::{MATRICES, Severity};
-use crate::report::{COMPARISON_FORMATS, FORMATS, JsonLayout, ReportFiles, TABLE_FORMATS};
+use crate::report::{COMPARISON_FORMATS, FORMATS, TABLE_FORMATS};
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
