@@ -87,7 +87,7 @@ pub(super) fn host_reports(
     view: &CaptureConditions,
 ) -> Vec<HostReport> {
     let mut presences = vec![HostActivity::default(); policy.inventory.hosts.len()];
-    for (address, presence) in conversations.index.presences() {
+    for (address, presence) in conversations.index.unordered_presences() {
         if presence.on_wire {
             continue;
         }

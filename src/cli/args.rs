@@ -12,11 +12,9 @@ use crate::classify::Code;
 #[cfg(feature = "live")]
 use crate::live::{Sandbox, SyslogTarget};
 use crate::model::{Nanos, Transport};
-use crate::pipeline::{Dedup, FailOn};
+use crate::pipeline::{Dedup, FailOn, JsonLayout, ReportFiles};
 use crate::policy::{MATRICES, Severity};
-use crate::report::{
-    COMPARISON_FORMATS, FORMATS, JsonLayout, LISTING_FORMATS, ReportFiles, TABLE_FORMATS,
-};
+use crate::report::{COMPARISON_FORMATS, FORMATS, LISTING_FORMATS, TABLE_FORMATS};
 use crate::result::ListedTable;
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.

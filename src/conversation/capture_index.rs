@@ -5,63 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::direction::{broadcast_sender, is_group, is_simultaneous, proved};
-use super::{DirectionHints, VisibilityStats};
+use super::host_activity::HostActivities;
+use super::{DirectionHints, HostActivity, VisibilityStats};
 use crate::flow::{
-    AddressBinding, AddressClaim, AddressPair, Amount, DirectionStats, Flow, HashSeed, Path,
-    SideEvidence, flag,
+    AddressBinding, AddressClaim, AddressPair, DirectionStats, Flow, HashSeed, Path, SideEvidence,
+    flag,
 };
-use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
-
-/// The traffic of one address in the capture.
-#[derive(Clone, Default, Debug)]
-pub struct HostActivity {
-    /// Traffic sent from the address, including broadcasts and address claims (ARP).
-    pub sent: Amount,
-    /// Unicast traffic sent to the address.
-    pub received: Amount,
-    /// Number of unicast packets sent from the address.
-    pub unicast_sent: Sum,
-    /// Time span of these packets. Broadcasts and address claims do not count, because any host can
-    /// forge them with this address as the source.
-    pub unicast_in: TimeSpan,
-    /// Whether a peer acknowledges replies from this address that the capture does not contain.
-    pub answered_unseen: bool,
-    /// Time span of all traffic sent from the address.
-    pub sent_in: TimeSpan,
-    /// Time span of the unicast traffic sent to the address.
-    pub received_in: TimeSpan,
-    /// Number of truncated packets in flows: those sent from the address, then those sent to it by
-    /// unicast.
-    pub cut: [Sum; 2],
-    /// Source hardware addresses of the frames sent from the address.
-    pub macs: BoundedSet<Mac, 4>,
-    /// Whether at least one packet from the address passed a router, because its TTL or hop limit
-    /// is not a usual initial value.
-    pub routed: bool,
-    /// Whether the address is a loopback address that was seen on a link with hardware addresses or
-    /// in a tunnel.
-    pub on_wire: bool,
-    /// TTLs or hop limits of the unicast packets from the address. They exclude protocols without
-    /// ports other than ICMPv4, and TCP flows in which the address sent only resets.
-    ttl: BoundedSet<u8, 8>,
-}
-
-impl Merge for HostActivity {
-    fn merge(&mut self, other: &Self) {
-        self.sent.merge(&other.sent);
-        self.received.merge(&other.received);
-        self.unicast_sent.merge(&other.unicast_sent);
-        self.answered_unseen |= other.answered_unseen;
-        self.unicast_in.merge(&other.unicast_in);
-        self.sent_in.merge(&other.sent_in);
-        self.received_in.merge(&other.received_in);
-        self.cut.iter_mut().zip(&other.cut).for_each(|(mine, theirs)| mine.merge(theirs));
-        self.macs.merge(&other.macs);
-        self.routed |= other.routed;
-        self.ttl.merge(&other.ttl);
-        self.on_wire |= other.on_wire;
-    }
-}
+use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Transport};
 
 /// The time from the first event to the last.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -137,7 +87,7 @@ pub struct CaptureIndex {
     services: HashSet<(Endpoint, Transport), HashSeed>,
     /// Time of the first broadcast from an endpoint to a port.
     broadcast_requests: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
-    presences: HashMap<IpAddr, HostActivity, HashSeed>,
+    presences: HostActivities,
     /// Pairs (host, peer) where the peer acknowledges packets from the host that the capture never
     /// shows.
     unseen_reply_pairs: HashSet<(IpAddr, IpAddr), HashSeed>,
@@ -165,8 +115,9 @@ pub struct CaptureIndex {
 struct SentTraffic<'a, M> {
     sender: IpAddr,
     target: IpAddr,
+    /// The positions of the sender and, unless the traffic is a broadcast, of the target.
+    positions: (u32, Option<u32>),
     stats: &'a DirectionStats,
-    is_broadcast: bool,
     /// Whether the flow contains no packet from the target.
     is_target_silent: bool,
     /// Source hardware addresses of the frames.
@@ -203,7 +154,7 @@ impl CaptureIndex {
 
     /// Returns the traffic of an address, or `None` if the capture does not show the address.
     pub fn presence(&self, address: IpAddr) -> Option<&HostActivity> {
-        self.presences.get(&address)
+        self.presences.get(address)
     }
 
     /// Returns whether loopback traffic was seen inside a host, not on a wire.
@@ -213,7 +164,14 @@ impl CaptureIndex {
 
     /// Returns the traffic of all addresses, in ascending order of address.
     pub fn presences(&self) -> BTreeMap<IpAddr, &HostActivity> {
-        self.presences.iter().map(|(address, presence)| (*address, presence)).collect()
+        self.presences.iter().collect()
+    }
+
+    /// Returns the traffic of all addresses, in no particular order. It is meant for sums, which
+    /// do not depend on the order, because sorting takes memory and time if there are many
+    /// addresses.
+    pub fn unordered_presences(&self) -> impl Iterator<Item = (IpAddr, &HostActivity)> {
+        self.presences.iter()
     }
 
     /// Returns the time of the latest frame. If two links with different clocks were captured,
@@ -332,13 +290,7 @@ impl CaptureIndex {
         for (request, first) in other.broadcast_requests {
             self.broadcast_requests.entry(request).or_default().merge(&first);
         }
-        if self.presences.is_empty() {
-            self.presences = other.presences;
-        } else {
-            for (address, presence) in other.presences {
-                self.presences.entry(address).or_default().merge(&presence);
-            }
-        }
+        self.presences.merge(other.presences);
         self.unseen_reply_pairs.extend(other.unseen_reply_pairs);
         self.unseen_repliers.extend(other.unseen_repliers);
         for (service, clients) in other.hidden_services {
@@ -352,9 +304,9 @@ impl CaptureIndex {
     pub(super) fn conclude(&mut self) {
         const SEVERAL: usize = 3;
         let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, HashSeed>::default();
-        for (address, presence) in &self.presences {
-            let macs = presence.macs.iter().filter(|_| !crate::model::is_link_local(*address));
-            macs.for_each(|mac| behind.entry(*mac).or_default().insert(*address));
+        for (address, presence) in self.presences.iter() {
+            let macs = presence.macs.iter().filter(|_| !crate::model::is_link_local(address));
+            macs.for_each(|mac| behind.entry(*mac).or_default().insert(address));
         }
         let routers = behind.into_iter().filter(|(_, behind)| behind.len() >= SEVERAL);
         self.routers = routers.map(|(mac, _)| mac).collect();
@@ -385,41 +337,45 @@ impl CaptureIndex {
                 }
             }
         }
+        let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
+        let ends = [0, 1].map(|end: usize| {
+            let receives = sends[1 - end] && broadcast != Some(1 - end);
+            let is_seen = sends[end] || receives;
+            is_seen.then(|| self.presences.position(flow.key.endpoint(end).addr))
+        });
         for side in 0..2 {
+            let sent = &flow.sides[side];
             let sender = flow.key.endpoint(side).addr;
-            let target = flow.key.endpoint(1 - side).addr;
             let is_broadcast = broadcast == Some(side);
-            self.count(SentTraffic {
-                sender,
-                target,
-                stats: &flow.sides[side],
-                is_broadcast,
-                is_target_silent: !flow.sides[1 - side].has_packets(),
-                macs: flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE),
-            });
             self.note_hidden(flow, side);
             if sender.is_loopback() && is_loopback_on_wire(flow) {
-                self.presences.entry(sender).or_default().on_wire = true;
+                self.presences.of(sender).on_wire = true;
             }
+            let Some(from) = ends[side].filter(|_| sends[side]) else { continue };
+            let to = ends[1 - side].filter(|_| !is_broadcast);
+            self.count(SentTraffic {
+                sender,
+                target: flow.key.endpoint(1 - side).addr,
+                positions: (from, to),
+                stats: sent,
+                is_target_silent: !sends[1 - side],
+                macs: flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE),
+            });
             if flow.cut[side] > 0 {
-                self.presences.entry(sender).or_default().cut[0].add(flow.cut[side]);
-                if !is_broadcast {
-                    self.presences.entry(target).or_default().cut[1].add(flow.cut[side]);
+                self.presences.at(from).cut[0].add(flow.cut[side]);
+                if let Some(to) = to {
+                    self.presences.at(to).cut[1].add(flow.cut[side]);
                 }
             }
             if !is_broadcast && flow.links(side).any(|l| !INITIAL_TTLS.contains(&l.ttl)) {
-                self.presences.entry(sender).or_default().routed = true;
+                self.presences.at(from).routed = true;
             }
-            let sent = &flow.sides[side];
             // Multicast and neighbour discovery use TTLs and hop limits of their own.
             let is_ordinary =
                 !is_broadcast && (transport.has_ports() || transport == Transport::ICMP);
-            if is_ordinary
-                && sent.has_packets()
-                // Resets alone may come from a firewall that uses the address of the host.
-                && !(transport == Transport::TCP && only_resets(sent))
-            {
-                let presence = self.presences.entry(sender).or_default();
+            // Resets alone may come from a firewall that uses the address of the host.
+            if is_ordinary && !(transport == Transport::TCP && only_resets(sent)) {
+                let presence = self.presences.at(from);
                 flow.links(side).for_each(|link| presence.ttl.insert(link.ttl));
             }
         }
@@ -465,12 +421,18 @@ impl CaptureIndex {
                 let pair = (*src.min(dst), *src.max(dst));
                 *self.portless.entry(pair).or_default() += side.sent.packets.0;
             }
-            let to_all = side.has(flag::BROADCAST) || is_group(*dst);
+            if !side.has_packets() {
+                continue;
+            }
+            let is_broadcast =
+                side.has(flag::BROADCAST) || is_group(*dst) || hints.is_broadcast(*dst);
+            let from = self.presences.position(*src);
+            let to = (!is_broadcast).then(|| self.presences.position(*dst));
             self.count(SentTraffic {
                 sender: *src,
                 target: *dst,
+                positions: (from, to),
                 stats: side,
-                is_broadcast: to_all || hints.is_broadcast(*dst),
                 is_target_silent: false,
                 macs: [].into_iter(),
             });
@@ -484,7 +446,7 @@ impl CaptureIndex {
             if address.is_ipv6() {
                 continue;
             }
-            let presence = self.presences.entry(*address).or_default();
+            let presence = self.presences.of(*address);
             presence.sent.packets.merge(&claim.frames);
             presence.sent_in.merge(&TimeSpan { first: claim.first, last: claim.last });
             presence.macs.insert(*mac);
@@ -493,21 +455,17 @@ impl CaptureIndex {
 
     /// Adds traffic to the activity of its sender and, unless it is a broadcast, of its target.
     fn count(&mut self, traffic: SentTraffic<'_, impl Iterator<Item = Mac>>) {
-        let SentTraffic { sender, target, stats, is_broadcast, is_target_silent, macs } = traffic;
-        if !stats.has_packets() {
-            return;
-        }
+        let SentTraffic { sender, target, positions: (from, to), stats, is_target_silent, macs } =
+            traffic;
         let span = TimeSpan { first: stats.first, last: stats.last };
-        let from = self.presences.entry(sender).or_default();
+        let from = self.presences.at(from);
         from.sent.merge(&stats.sent);
         from.sent_in.merge(&span);
         macs.for_each(|mac| from.macs.insert(mac));
-        if is_broadcast {
-            return;
-        }
+        let Some(to) = to else { return };
         from.unicast_sent.merge(&stats.sent.packets);
         from.unicast_in.merge(&span);
-        let to = self.presences.entry(target).or_default();
+        let to = self.presences.at(to);
         to.received.merge(&stats.sent);
         to.received_in.merge(&span);
         // The sender acknowledges packets from the target, so the target did reply, on a path that

@@ -8,6 +8,7 @@
 mod capture_index;
 mod direction;
 mod doubt_sources;
+mod host_activity;
 mod name_table;
 mod sample_flows;
 mod state;
@@ -30,9 +31,10 @@ use crate::model::{
 };
 
 pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, flag};
-pub use capture_index::{CaptureIndex, CaptureLimits, HostActivity, TimeSpan};
+pub use capture_index::{CaptureIndex, CaptureLimits, TimeSpan};
 pub use direction::DirectionEvidence;
 pub use doubt_sources::{DoubtSource, DoubtSources};
+pub use host_activity::HostActivity;
 pub use name_table::{KnownName, ServerNames};
 pub use sample_flows::{SampleFlow, SampleFlows};
 pub use state::{State, StateEvidence};

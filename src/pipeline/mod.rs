@@ -33,7 +33,8 @@ pub use crate::capture::{CaptureOptions, Interface, interfaces};
 pub use crate::classify::Given;
 pub use crate::flow::AggregationLevel;
 pub use crate::report::{
-    Baseline, LineFormat, Message, OutputPaths, WindowFolders, fits_manifest, folder_of,
+    Baseline, JsonLayout, LineFormat, Message, OutputPaths, ReportFiles, WindowFolders,
+    fits_manifest, folder_of,
 };
 #[cfg(feature = "live")]
 pub(crate) use audit::FlowRetention;

@@ -14,7 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
-use super::inventory_sections::{Section, sections};
+use super::inventory_sections::{PlainHost, Section, plain_hosts, sections};
 use super::lookup::LookupHash;
 use super::{Diagnostic, Diagnostics, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
@@ -370,11 +370,15 @@ impl<'a> InventoryLoader<'a> {
         let mut rest = Vec::new();
         let mut keys = BTreeSet::new();
         for section in sections {
+            self.section_start = section.offset;
+            if let Some(hosts) = plain_hosts(section.text) {
+                self.plain_hosts(hosts);
+                continue;
+            }
             let (document, errors) = DeTable::parse_recoverable(section.text);
             if !errors.is_empty() {
                 return None;
             }
-            self.section_start = section.offset;
             let mut document = document.into_inner();
             for table in self.tables(&document, "host") {
                 self.toml_host(table);
@@ -396,6 +400,15 @@ impl<'a> InventoryLoader<'a> {
         let rest: Vec<_> = rest.iter().map(|(start, document)| (*start, document)).collect();
         self.document(&rest);
         Some(())
+    }
+
+    fn plain_hosts(&mut self, hosts: Vec<PlainHost<'_>>) {
+        let first = self.line(0);
+        for PlainHost { line, name, mut addresses, mut roles } in hosts {
+            let values = addresses.iter_mut().chain(&mut roles);
+            values.for_each(|(_, line)| *line += first);
+            self.host(first + line, name.to_owned(), addresses, Vec::new(), roles);
+        }
     }
 
     /// Reads everything except the hosts, which were read before, because other parts name them.
@@ -679,13 +692,13 @@ impl<'a> InventoryLoader<'a> {
         found
     }
 
-    fn host(
+    fn host<T: AsRef<str>>(
         &mut self,
         line: usize,
         name: String,
-        addresses: Vec<AtLine>,
-        macs: Vec<AtLine>,
-        roles: Vec<AtLine>,
+        addresses: Vec<(T, usize)>,
+        macs: Vec<(T, usize)>,
+        roles: Vec<(T, usize)>,
     ) {
         if name.is_empty() {
             self.problems.add(line, "a host must have a name");
@@ -697,7 +710,8 @@ impl<'a> InventoryLoader<'a> {
         let macs = macs
             .into_iter()
             .filter_map(|(text, line)| {
-                let mac = Mac::parse(&text);
+                let text = text.as_ref();
+                let mac = Mac::parse(text);
                 if mac.is_none() {
                     self.problems.add(
                         line,
@@ -723,9 +737,10 @@ impl<'a> InventoryLoader<'a> {
         });
     }
 
-    fn addresses(&mut self, texts: Vec<AtLine>) -> Vec<IpAddr> {
-        let mut addresses = Vec::new();
+    fn addresses<T: AsRef<str>>(&mut self, texts: Vec<(T, usize)>) -> Vec<IpAddr> {
+        let mut addresses = Vec::with_capacity(texts.len());
         for (text, line) in texts {
+            let text = text.as_ref();
             match text.parse::<IpAddr>() {
                 Ok(address) if !is_somebody(address) => {
                     self.problems
@@ -745,14 +760,15 @@ impl<'a> InventoryLoader<'a> {
         addresses
     }
 
-    fn roles(&mut self, texts: Vec<AtLine>) -> RoleSet {
+    fn roles<T: AsRef<str>>(&mut self, texts: Vec<(T, usize)>) -> RoleSet {
         let mut roles = RoleSet::default();
         for (text, line) in texts {
-            let role = match self.roles.get(&text) {
+            let text = text.as_ref();
+            let role = match self.roles.get(text) {
                 Some(role) => role,
                 None => {
-                    let role = self.matrix.playable_role(&text).map_err(|error| error.to_string());
-                    self.roles.entry(text).or_insert(role)
+                    let role = self.matrix.playable_role(text).map_err(|error| error.to_string());
+                    self.roles.entry(text.to_owned()).or_insert(role)
                 }
             };
             match role {

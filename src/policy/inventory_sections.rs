@@ -47,6 +47,98 @@ pub(super) fn sections(text: &str) -> Vec<Section<'_>> {
         .collect()
 }
 
+/// A host in the usual form, with the lines of its values.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct PlainHost<'t> {
+    /// The line of the header, counted from 0 in the section.
+    pub(super) line: usize,
+    pub(super) name: &'t str,
+    pub(super) addresses: Vec<(&'t str, usize)>,
+    pub(super) roles: Vec<(&'t str, usize)>,
+}
+
+/// The values of a host that have been read so far.
+#[derive(Default)]
+struct PartialHost<'t> {
+    line: usize,
+    name: Option<&'t str>,
+    addresses: Option<Vec<(&'t str, usize)>>,
+    roles: Option<Vec<(&'t str, usize)>>,
+}
+
+impl<'t> PartialHost<'t> {
+    fn finish(self) -> Option<PlainHost<'t>> {
+        let Self { line, name, addresses, roles } = self;
+        Some(PlainHost { line, name: name?, addresses: addresses?, roles: roles? })
+    }
+}
+
+/// Reads the hosts of a section in which each host has a name, addresses and roles, each on a line
+/// of its own, as strings without escapes. Returns `None` if the section contains anything else,
+/// which only a parser of TOML can read.
+pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
+    let mut hosts = Vec::new();
+    let mut host: Option<PartialHost<'_>> = None;
+    for (number, line) in section.split('\n').enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            return None;
+        }
+        let line = line.trim_matches([' ', '\t']);
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if line == HOST {
+            if let Some(complete) = host.take() {
+                hosts.push(complete.finish()?);
+            }
+            host = Some(PartialHost { line: number, ..PartialHost::default() });
+            continue;
+        }
+        let host = host.as_mut()?;
+        let (key, value) = line.split_once('=')?;
+        let value = value.trim_start_matches([' ', '\t']);
+        let is_new = match key.trim_end_matches([' ', '\t']) {
+            "name" => {
+                let (name, rest) = plain_string(value)?;
+                host.name.replace(name).is_none() && rest.is_empty()
+            }
+            "addresses" => host.addresses.replace(plain_list(value, number)?).is_none(),
+            "roles" => host.roles.replace(plain_list(value, number)?).is_none(),
+            _ => false,
+        };
+        if !is_new {
+            return None;
+        }
+    }
+    hosts.push(host?.finish()?);
+    Some(hosts)
+}
+
+/// Returns a string without escapes, and the rest of the line.
+fn plain_string(text: &str) -> Option<(&str, &str)> {
+    let (string, rest) = text.strip_prefix('"')?.split_once('"')?;
+    (!string.contains('\\')).then_some((string, rest))
+}
+
+/// Returns the strings of a list that ends at the end of the line, each with the line.
+fn plain_list(text: &str, line: usize) -> Option<Vec<(&str, usize)>> {
+    let spaces = [' ', '\t'];
+    let mut list = Vec::new();
+    let mut rest = text.strip_prefix('[')?.trim_start_matches(spaces);
+    while rest != "]" {
+        let (string, after) = plain_string(rest)?;
+        list.push((string, line));
+        rest = after.trim_start_matches(spaces);
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after.trim_start_matches(spaces),
+            None if rest == "]" => {}
+            None => return None,
+        }
+    }
+    Some(list)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +152,35 @@ mod tests {
         assert!(sections[1..].iter().all(|section| section.text.starts_with(HOST)));
         assert_eq!(sections.iter().map(|section| section.text).collect::<String>(), text);
         assert!(sections.iter().all(|section| text[section.offset..].starts_with(section.text)));
+    }
+
+    #[test]
+    fn plain_hosts_are_read_and_anything_else_is_left_to_toml() {
+        let host = "[[host]]\nname = \"a\"\naddresses=[ \"10.0.0.1\", \"fd00::1\",]\n\n# x\nroles = []\r\n";
+        let text = format!("{host}{host}");
+        let hosts = plain_hosts(&text).unwrap();
+        assert_eq!(hosts.len(), 2);
+        assert_eq!((hosts[0].line, hosts[1].line, hosts[1].name), (0, 6, "a"));
+        assert_eq!(hosts[1].addresses, [("10.0.0.1", 8), ("fd00::1", 8)]);
+        assert!(hosts[1].roles.is_empty());
+        for (old, new) in [
+            ("name = \"a\"", "name = \"a\" # x"),
+            ("name = \"a\"", "name = \"a\\n\""),
+            ("name = \"a\"", "name = \"\"\"a\"\"\""),
+            ("name = \"a\"", "name = 'a'"),
+            ("name = \"a\"", "name = \"a\u{7f}\""),
+            ("name = \"a\"", "\"name\" = \"a\""),
+            ("name = \"a\"", ""),
+            ("name = \"a\"", "name = \"a\"\nname = \"a\""),
+            ("[ \"10.0.0.1\", ", "[ \"10.0.0.1\" "),
+            ("[ \"10.0.0.1\", ", "[ ,"),
+            ("[ \"10.0.0.1\", ", "[ \"10.0.0.1\",, "),
+            ("[ \"10.0.0.1\", ", "[\n"),
+            ("roles = []", "roles = [] []"),
+            ("roles = []", "roles = []\nmacs = []"),
+            ("[[host]]", "[[network]]"),
+        ] {
+            assert_eq!(plain_hosts(&host.replace(old, new)), None, "{new}");
+        }
     }
 }

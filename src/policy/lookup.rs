@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope, Trait};
 use crate::model::{Mac, Transport, is_link_local};
 
-/// The hasher of the maps in which each conversation is looked up.
+/// The keyed hash function of the maps of hosts and addresses.
 pub(super) type LookupHash = ahash::RandomState;
 
 /// The inventory entry that an address belongs to.

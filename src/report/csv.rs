@@ -10,61 +10,96 @@ use crate::result::{
     AuditResult, ConversationRow, ExceptionUse, FindingRow, Gone, HostRow, MatrixRow,
 };
 
-macro_rules! table {
-    ($(#[$doc:meta])* $name:ident, $rows:ident, $row:ident) => {
-        $(#[$doc])*
-        pub(super) fn $name(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-            let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
-            writer.write_record($row::COLUMNS).map_err(as_io)?;
-            let mut record = StringRecord::new();
-            for row in result.$rows() {
-                record.clear();
-                row.cells(|text| record.push_field(&escape_csv_formula(text)));
-                writer.write_record(&record).map_err(as_io)?;
-            }
-            writer.flush()
+/// A table that is written row by row.
+pub(super) struct CsvTable<W: Write> {
+    writer: csv::Writer<W>,
+    record: StringRecord,
+}
+
+impl<W: Write> CsvTable<W> {
+    fn new(out: W, columns: &[&str]) -> io::Result<Self> {
+        let mut builder = WriterBuilder::new();
+        builder.terminator(Terminator::CRLF).buffer_capacity(1 << 16);
+        let mut writer = builder.from_writer(out);
+        writer.write_record(columns).map_err(as_io)?;
+        Ok(Self { writer, record: StringRecord::new() })
+    }
+
+    /// Begins `findings.csv`.
+    pub fn of_findings(out: W) -> io::Result<Self> {
+        Self::new(out, FindingRow::COLUMNS)
+    }
+
+    /// Begins `conversations.csv`.
+    pub fn of_conversations(out: W) -> io::Result<Self> {
+        Self::new(out, ConversationRow::COLUMNS)
+    }
+
+    /// Writes a row of `findings.csv`.
+    pub fn finding(&mut self, row: &FindingRow<'_>) -> io::Result<()> {
+        self.row(|each| row.cells(each))
+    }
+
+    /// Writes a row of `conversations.csv`.
+    pub fn conversation(&mut self, row: &ConversationRow<'_>) -> io::Result<()> {
+        self.row(|each| row.cells(each))
+    }
+
+    /// Writes a row. `cells` passes each cell to its argument.
+    fn row(&mut self, cells: impl FnOnce(&mut dyn FnMut(&str))) -> io::Result<()> {
+        self.record.clear();
+        cells(&mut |text| self.record.push_field(&escape_csv_formula(text)));
+        self.writer.write_record(&self.record).map_err(as_io)
+    }
+
+    /// Writes the findings of the baseline that no longer appear, which end `findings.csv`.
+    pub fn end_findings(mut self, result: &AuditResult<'_>) -> io::Result<()> {
+        let gone = result.head.known.iter().flat_map(|known| &known.gone).map(Gone::row);
+        for row in gone {
+            self.finding(&row)?;
         }
-    };
+        self.end()
+    }
+
+    /// Ends the table.
+    pub fn end(mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
 }
 
 /// Writes `findings.csv`. The findings of the baseline that no longer appear follow at the end.
 pub(super) fn findings(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
-    writer.write_record(FindingRow::COLUMNS).map_err(as_io)?;
-    let mut record = StringRecord::new();
-    let gone = result.head.known.iter().flat_map(|known| &known.gone).map(Gone::row);
-    for row in result.findings().chain(gone) {
-        record.clear();
-        row.cells(|text| record.push_field(&escape_csv_formula(text)));
-        writer.write_record(&record).map_err(as_io)?;
-    }
-    writer.flush()
+    let mut table = CsvTable::of_findings(out)?;
+    result.findings().try_for_each(|row| table.finding(&row))?;
+    table.end_findings(result)
 }
 
-table!(
-    /// Writes `conversations.csv`.
-    conversations, conversations, ConversationRow
-);
-table!(
-    /// Writes `matrix.csv`.
-    matrix, matrix_rows, MatrixRow
-);
-table!(
-    /// Writes `hosts.csv`.
-    hosts, hosts, HostRow
-);
+/// Writes `conversations.csv`.
+pub(super) fn conversations(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = CsvTable::of_conversations(out)?;
+    result.conversations().try_for_each(|row| table.conversation(&row))?;
+    table.end()
+}
+
+/// Writes `matrix.csv`.
+pub(super) fn matrix(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = CsvTable::new(out, MatrixRow::COLUMNS)?;
+    result.matrix_rows().try_for_each(|row| table.row(|each| row.cells(each)))?;
+    table.end()
+}
+
+/// Writes `hosts.csv`.
+pub(super) fn hosts(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut table = CsvTable::new(out, HostRow::COLUMNS)?;
+    result.hosts().try_for_each(|row| table.row(|each| row.cells(each)))?;
+    table.end()
+}
 
 /// Writes `exceptions.csv`: the site's exceptions, each with the traffic that it allowed.
 pub(super) fn exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
-    writer.write_record(ExceptionUse::COLUMNS).map_err(as_io)?;
-    let mut record = StringRecord::new();
-    for exception in result.exceptions() {
-        record.clear();
-        exception.cells(|text| record.push_field(&escape_csv_formula(text)));
-        writer.write_record(&record).map_err(as_io)?;
-    }
-    writer.flush()
+    let mut table = CsvTable::new(out, ExceptionUse::COLUMNS)?;
+    result.exceptions().iter().try_for_each(|row| table.row(|each| row.cells(each)))?;
+    table.end()
 }
 
 /// Writes selected rows.

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::{ReportFiles, url_encoded};
+use super::one_pass::{self, Outputs, SharedTable};
+use super::{Format, ReportFiles, url_encoded};
 use crate::model::hex;
 use crate::result::{AuditResult, ExceptionUse};
 
@@ -49,6 +50,42 @@ const OLD_COLUMNS: usize = 7;
 
 /// The content of the manifest until all files are in place.
 const INCOMPLETE: &str = "incomplete\n";
+
+/// The number of bytes that are written to a file at once.
+const FILE_BUFFER: usize = 1 << 18;
+
+/// A new file in a staging folder.
+struct StagedFile {
+    out: BufWriter<DigestWriter>,
+}
+
+impl StagedFile {
+    /// Writes everything to the disk. Returns the SHA-256 of the content.
+    fn finish(mut self) -> io::Result<String> {
+        self.out.flush()?;
+        let DigestWriter { file, hasher } = self.out.get_mut();
+        file.sync_all()?;
+        Ok(hex(&std::mem::take(hasher).finalize()))
+    }
+}
+
+/// A file whose SHA-256 is computed while it is written, so that it need not be read again.
+struct DigestWriter {
+    file: File,
+    hasher: Sha256,
+}
+
+impl Write for DigestWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
 
 /// An output folder, with a staging folder for the new files.
 pub struct Folder {
@@ -137,15 +174,21 @@ impl Folder {
         report: &AuditResult<'_>,
         files: &ReportFiles,
     ) -> Result<(), FolderError> {
-        for (format, name) in files.selected() {
-            self.stage(name, |out| format.write_as(files.layout, report, out))?;
+        let (shared, single): (Vec<_>, Vec<_>) =
+            files.selected().partition(|(format, _)| files.is_shared(format));
+        let mut digests = self.stage_shared(report, files, &shared)?;
+        for (format, name) in single {
+            let mut file = self.create(name)?;
+            let written = format.write_as(files.layout, report, &mut file.out);
+            written.map_err(self.failed_at(name))?;
+            digests.push((name, file.finish().map_err(self.failed_at(name))?));
         }
-        let lines = self.staged.iter().map(|name| {
-            let digest = digest_of(&self.staging.path().join(name));
-            let failed = |error| FolderError { path: self.place(name), error };
-            digest.map(|digest| format!("{digest}  {name}\n")).map_err(failed)
-        });
-        let manifest = lines.collect::<Result<String, _>>()?;
+        let mut manifest = String::new();
+        for (_, name) in files.selected() {
+            let digest = digests.iter().find(|(digested, _)| *digested == name);
+            manifest.extend(digest.map(|(name, digest)| format!("{digest}  {name}\n")));
+            self.staged.push(name.to_owned());
+        }
         self.stage(MANIFEST, |out| out.write_all(manifest.as_bytes()))
     }
 
@@ -158,6 +201,50 @@ impl Folder {
         let [from, to] = both.map(|path| fs::canonicalize(path).ok());
         let real = relative_url(&from?, &to?)?;
         (written == real).then_some(written)
+    }
+
+    /// Writes `audit.json` and the files that have the same rows to the staging folder. Returns the
+    /// SHA-256 of each.
+    fn stage_shared(
+        &self,
+        report: &AuditResult<'_>,
+        files: &ReportFiles,
+        formats: &[(&'static Format, &'static str)],
+    ) -> Result<Vec<(&'static str, String)>, FolderError> {
+        let find = |table| formats.iter().find(|(format, _)| format.table == table);
+        let create = |table| {
+            let file = find(table).map(|(_, name)| Ok((*name, self.create(name)?)));
+            file.transpose()
+        };
+        let Some((json_name, mut json)) = create(None)? else { return Ok(Vec::new()) };
+        let mut findings = create(Some(SharedTable::Findings))?;
+        let mut conversations = create(Some(SharedTable::Conversations))?;
+        let outputs = Outputs {
+            json: &mut json.out,
+            findings: findings.as_mut().map(|(_, file)| &mut file.out as &mut dyn Write),
+            conversations: conversations.as_mut().map(|(_, file)| &mut file.out as &mut dyn Write),
+        };
+        one_pass::write(report, files.layout, outputs).map_err(|failure| {
+            let name = find(failure.table).map_or(json_name, |(_, name)| *name);
+            FolderError { path: self.place(name), error: failure.error }
+        })?;
+        let all = [findings, conversations, Some((json_name, json))];
+        let digest = |(name, file): (&'static str, StagedFile)| {
+            Ok((name, file.finish().map_err(self.failed_at(name))?))
+        };
+        all.into_iter().flatten().map(digest).collect()
+    }
+
+    fn failed_at(&self, name: &str) -> impl Fn(io::Error) -> FolderError + use<> {
+        let path = self.place(name);
+        move |error| FolderError { path: path.clone(), error }
+    }
+
+    /// Creates a file in the staging folder.
+    fn create(&self, name: &str) -> Result<StagedFile, FolderError> {
+        let file = File::create(self.staging.path().join(name)).map_err(self.failed_at(name))?;
+        let out = DigestWriter { file, hasher: Sha256::new() };
+        Ok(StagedFile { out: BufWriter::with_capacity(FILE_BUFFER, out) })
     }
 
     /// Returns whether a name belongs to a staging folder, of this run or another.

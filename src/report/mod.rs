@@ -18,6 +18,7 @@ mod junit;
 mod line;
 mod listing;
 mod markdown;
+mod one_pass;
 mod page;
 pub(crate) mod pcapng;
 mod rule_text;
@@ -41,6 +42,7 @@ pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};
 pub use listing::{LISTING_FORMATS, RowListing};
+pub use one_pass::SharedTable;
 pub use page::write_live as live_page;
 pub use selection::{JsonLayout, ReportFiles};
 pub use text_table::{TABLE_FORMATS, TextTable};
@@ -72,6 +74,8 @@ pub struct Format {
     pub write: Writer,
     /// The function that writes the report indented, if it has two layouts.
     pub write_indented: Option<Writer>,
+    /// The table of `audit.json` that the report consists of.
+    pub table: Option<SharedTable>,
 }
 
 impl Format {
@@ -81,11 +85,15 @@ impl Format {
         needs: Needs,
         write: Writer,
     ) -> Self {
-        Self { name, file, needs, write, write_indented: None }
+        Self { name, file, needs, write, write_indented: None, table: None }
     }
 
     const fn or_indented(self, write: Writer) -> Self {
         Self { write_indented: Some(write), ..self }
+    }
+
+    const fn of_table(self, table: SharedTable) -> Self {
+        Self { table: Some(table), ..self }
     }
 
     /// Writes the report. The layout matters only for JSON.
@@ -108,8 +116,10 @@ impl Format {
 /// All report formats.
 pub const FORMATS: &[Format] = &[
     Format::new("text", None, Needs::Result, text::write),
-    Format::new("csv", Some("findings.csv"), Needs::Judgement, csv::findings),
-    Format::new("conversations", Some("conversations.csv"), Needs::Tables, csv::conversations),
+    Format::new("csv", Some("findings.csv"), Needs::Judgement, csv::findings)
+        .of_table(SharedTable::Findings),
+    Format::new("conversations", Some("conversations.csv"), Needs::Tables, csv::conversations)
+        .of_table(SharedTable::Conversations),
     Format::new("matrix", Some("matrix.csv"), Needs::Judgement, csv::matrix),
     Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
     Format::new("exceptions", Some("exceptions.csv"), Needs::Judgement, csv::exceptions),

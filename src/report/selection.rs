@@ -47,6 +47,12 @@ impl ReportFiles {
         self.formats.is_empty() || self.formats.iter().any(|name| name == format)
     }
 
+    /// Returns whether a format is written in the same pass as `audit.json`.
+    pub(super) fn is_shared(&self, format: &Format) -> bool {
+        let is_json = format.write_indented.is_some();
+        is_json || (format.table.is_some() && self.contains("json"))
+    }
+
     fn divided(&self, wanted: Selection) -> impl Iterator<Item = (&'static Format, &'static str)> {
         let with_files = FORMATS.iter().filter_map(|format| Some((format, format.file?)));
         with_files.filter(move |(format, _)| {

@@ -191,8 +191,6 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "ComparisonReport",
             "LISTING_FORMATS",
             "RowListing",
-            "JsonLayout",
-            "ReportFiles",
         ],
     ),
 ];

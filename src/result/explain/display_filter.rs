@@ -2,6 +2,7 @@
 //! other packets as possible.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::classify::Conversation;
@@ -13,9 +14,33 @@ const PAIRS: usize = 8;
 /// does not name them and shows more packets.
 const ADDRESSES: usize = 64;
 
+/// The client and the server of every 64th conversation. A search in this small list causes fewer
+/// cache misses than a search in the conversations.
+pub(super) struct PairIndex(Vec<(IpAddr, IpAddr)>);
+
+impl PairIndex {
+    const STEP: usize = 64;
+
+    /// Indexes conversations that are sorted by client and server.
+    pub fn of(list: &[Conversation]) -> Self {
+        Self(list.iter().step_by(Self::STEP).map(ends).collect())
+    }
+
+    /// Returns the position of the first conversation whose ends are not below these.
+    fn first(&self, list: &[Conversation], pair: (IpAddr, IpAddr)) -> usize {
+        let after = self.0.partition_point(|ends| *ends < pair) * Self::STEP;
+        let from = after.saturating_sub(Self::STEP);
+        from + list[from..after.min(list.len())].partition_point(|c| ends(c) < pair)
+    }
+}
+
+fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
+    (c.subject.client, c.subject.server)
+}
+
 /// Returns the filter for conversations of one transport. ICMP errors that quote their packets pass
 /// the filter, too, because Wireshark looks into the quoted packets.
-pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
+pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
     let Some(first) = members.first() else { return String::new() };
     let transport = list[*first as usize].subject.transport;
     let mut pairs: BTreeMap<(IpAddr, IpAddr), BTreeSet<(u16, u16)>> = BTreeMap::new();
@@ -41,7 +66,7 @@ pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
     };
     if pairs.len() <= PAIRS {
         let each = pairs.iter().map(|((c, s), ports)| {
-            of(&[*c], &[*s], ports, &turned(list, (*c, *s), transport, ports).join(", "))
+            of(&[*c], &[*s], ports, &turned(list, index, (*c, *s), transport, ports).join(", "))
         });
         return each.collect::<Vec<_>>().join(" || ");
     }
@@ -57,6 +82,7 @@ pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
 /// filter for the service port alone would show these packets as replies.
 fn turned(
     list: &[Conversation],
+    index: &PairIndex,
     (client, server): (IpAddr, IpAddr),
     transport: Transport,
     ports: &BTreeSet<(u16, u16)>,
@@ -64,7 +90,7 @@ fn turned(
     if !transport.has_ports() {
         return Vec::new();
     }
-    let from = list.partition_point(|c| (c.subject.client, c.subject.server) < (server, client));
+    let from = index.first(list, (server, client));
     let others = list[from..]
         .iter()
         .take_while(|c| c.subject.client == server && c.subject.server == client);
@@ -82,22 +108,40 @@ fn turned(
 /// Returns a filter for packets that were sent from one of `from` to one of `to` and that match
 /// `what`. An empty list means any address.
 fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
-    let side = |field: &str, addresses: &[IpAddr]| {
-        let of_family = |protocol: &str, is_of_family: fn(&IpAddr) -> bool| {
-            let addresses = addresses.iter().filter(|address| is_of_family(address));
-            let texts: Vec<String> = addresses.map(IpAddr::to_string).collect();
-            is_one_of(&format!("{protocol}.{field}"), &texts)
-        };
-        let both = [of_family("ip", IpAddr::is_ipv4), of_family("ipv6", IpAddr::is_ipv6)];
-        let parts: Vec<String> = both.into_iter().flatten().collect();
-        if parts.len() > 1 {
-            Some(format!("({})", parts.join(" || ")))
-        } else {
-            parts.into_iter().next()
+    let mut text = String::with_capacity(128);
+    for (field, addresses) in [("src", from), ("dst", to)] {
+        if !addresses.is_empty() {
+            write_addresses(&mut text, field, addresses);
+            text.push_str(" && ");
         }
-    };
-    let parts = [side("src", from), side("dst", to), Some(what.to_owned())];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" && ")
+    }
+    text + what
+}
+
+/// Writes a filter for packets whose address in `field` is one of some addresses.
+fn write_addresses(text: &mut String, field: &str, addresses: &[IpAddr]) {
+    let has = |v6: bool| addresses.iter().any(|address| address.is_ipv6() == v6);
+    let has_both = has(false) && has(true);
+    if has_both {
+        text.push('(');
+    }
+    for (v6, protocol) in [(false, "ip"), (true, "ipv6")] {
+        let mut of_family = addresses.iter().filter(|address| address.is_ipv6() == v6);
+        let Some(first) = of_family.next() else { continue };
+        if v6 && has_both {
+            text.push_str(" || ");
+        }
+        // Writing to a string cannot fail.
+        let _ = match of_family.next() {
+            None => write!(text, "{protocol}.{field} == {first}"),
+            Some(second) => write!(text, "{protocol}.{field} in {{{first}, {second}")
+                .and_then(|()| of_family.try_for_each(|address| write!(text, ", {address}")))
+                .map(|()| text.push('}')),
+        };
+    }
+    if has_both {
+        text.push(')');
+    }
 }
 
 /// Returns the filter for a service in packets of one direction.

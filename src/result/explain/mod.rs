@@ -10,6 +10,8 @@ mod permission;
 
 use std::net::IpAddr;
 
+use display_filter::PairIndex;
+
 use super::{EndIdentity, Members};
 use crate::classify::DirectionEvidence;
 use crate::classify::{
@@ -82,13 +84,15 @@ pub struct Explainer<'a> {
     outcome: &'a Judgement,
     judge: Judge<'a>,
     seen: JudgedCapture<'a>,
+    pairs: PairIndex,
 }
 
 impl<'a> Explainer<'a> {
     /// Returns the explainer of an audit, or `None` if nothing was judged.
     pub fn of(policy: &'a Policy, outcome: &'a Judgement) -> Option<Self> {
         let seen = outcome.seen(policy)?;
-        Some(Self { policy, outcome, judge: Judge::new(policy), seen })
+        let pairs = PairIndex::of(&outcome.conversations.list);
+        Some(Self { policy, outcome, judge: Judge::new(policy), seen, pairs })
     }
 
     /// Explains all findings, worst first.
@@ -361,6 +365,7 @@ impl<'a> Explainer<'a> {
     fn filter(&self, finding: &Finding) -> String {
         display_filter::display_filter(
             &self.outcome.conversations.list,
+            &self.pairs,
             self.outcome.members_of(finding),
         )
     }

@@ -1,0 +1,134 @@
+//! The traffic of each address in the capture.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::TimeSpan;
+use crate::flow::{Amount, HashSeed};
+use crate::model::{InlineBoundedSet, Mac, Merge, Sum};
+
+/// The traffic of one address in the capture.
+#[derive(Clone, Default, Debug)]
+pub struct HostActivity {
+    /// Traffic sent from the address, including broadcasts and address claims (ARP).
+    pub sent: Amount,
+    /// Unicast traffic sent to the address.
+    pub received: Amount,
+    /// Number of unicast packets sent from the address.
+    pub unicast_sent: Sum,
+    /// Time span of these packets. Broadcasts and address claims do not count, because any host can
+    /// forge them with this address as the source.
+    pub unicast_in: TimeSpan,
+    /// Whether a peer acknowledges replies from this address that the capture does not contain.
+    pub answered_unseen: bool,
+    /// Time span of all traffic sent from the address.
+    pub sent_in: TimeSpan,
+    /// Time span of the unicast traffic sent to the address.
+    pub received_in: TimeSpan,
+    /// Number of truncated packets in flows: those sent from the address, then those sent to it by
+    /// unicast.
+    pub cut: [Sum; 2],
+    /// Source hardware addresses of the frames sent from the address.
+    pub macs: InlineBoundedSet<Mac, 4>,
+    /// Whether at least one packet from the address passed a router, because its TTL or hop limit
+    /// is not a usual initial value.
+    pub routed: bool,
+    /// Whether the address is a loopback address that was seen on a link with hardware addresses or
+    /// in a tunnel.
+    pub on_wire: bool,
+    /// TTLs or hop limits of the unicast packets from the address. They exclude protocols without
+    /// ports other than ICMPv4, and TCP flows in which the address sent only resets.
+    pub(super) ttl: InlineBoundedSet<u8, 8>,
+}
+
+impl Merge for HostActivity {
+    fn merge(&mut self, other: &Self) {
+        self.sent.merge(&other.sent);
+        self.received.merge(&other.received);
+        self.unicast_sent.merge(&other.unicast_sent);
+        self.answered_unseen |= other.answered_unseen;
+        self.unicast_in.merge(&other.unicast_in);
+        self.sent_in.merge(&other.sent_in);
+        self.received_in.merge(&other.received_in);
+        self.cut.iter_mut().zip(&other.cut).for_each(|(mine, theirs)| mine.merge(theirs));
+        self.macs.merge(&other.macs);
+        self.routed |= other.routed;
+        self.ttl.merge(&other.ttl);
+        self.on_wire |= other.on_wire;
+    }
+}
+
+const _: () = assert!(size_of::<HostActivity>() <= 160);
+
+/// The activity of all addresses. A flood may have a million of them, so the map contains only
+/// positions: while it grows, it exists twice, and a quarter or more of it is unused.
+#[derive(Default)]
+pub(super) struct HostActivities {
+    positions: HashMap<IpAddr, u32, HashSeed>,
+    list: Vec<HostActivity>,
+}
+
+impl HostActivities {
+    /// Returns the position of an address, after adding the address if it is new.
+    pub fn position(&mut self, address: IpAddr) -> u32 {
+        let next = self.list.len() as u32;
+        let position = *self.positions.entry(address).or_insert(next);
+        if position == next {
+            self.list.push(HostActivity::default());
+        }
+        position
+    }
+
+    /// Returns the activity at a position.
+    pub fn at(&mut self, position: u32) -> &mut HostActivity {
+        &mut self.list[position as usize]
+    }
+
+    /// Returns the activity of an address, after adding the address if it is new.
+    pub fn of(&mut self, address: IpAddr) -> &mut HostActivity {
+        let position = self.position(address);
+        self.at(position)
+    }
+
+    /// Returns the activity of an address, or `None` if the capture does not show the address.
+    pub fn get(&self, address: IpAddr) -> Option<&HostActivity> {
+        self.positions.get(&address).map(|position| &self.list[*position as usize])
+    }
+
+    /// Returns all addresses with their activity, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (IpAddr, &HostActivity)> {
+        self.positions.iter().map(|(address, position)| (*address, &self.list[*position as usize]))
+    }
+
+    /// Merges the activities from another part of the flows.
+    pub fn merge(&mut self, other: Self) {
+        if self.list.is_empty() {
+            *self = other;
+            return;
+        }
+        for (address, activity) in other.iter() {
+            self.of(address).merge(activity);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn activities_merge_by_address() {
+        let [a, b] = ["10.0.0.1", "fd00::1"].map(|text| text.parse::<IpAddr>().unwrap());
+        let mut first = HostActivities::default();
+        first.of(a).unicast_sent.add(1);
+        let mut second = HostActivities::default();
+        second.of(b).unicast_sent.add(2);
+        second.of(a).unicast_sent.add(4);
+        assert_eq!((second.position(b), second.position(a)), (0, 1));
+        first.merge(second);
+        let sent = |address| first.get(address).map(|activity| activity.unicast_sent.0);
+        assert_eq!((sent(a), sent(b)), (Some(5), Some(2)));
+        assert_eq!(sent("10.0.0.2".parse().unwrap()), None);
+        assert_eq!(first.iter().count(), 2);
+    }
+}
