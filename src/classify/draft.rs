@@ -760,8 +760,9 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the client networks, each with the entities that are not listed individually, and
-    /// the evidence that they are clients. No host in such a network may have another role, and the
-    /// evidence must show that some of the hosts are clients. A host that provides a service of its
+    /// the evidence that they are clients. A network does not qualify if it contains a virtual address
+    /// or a host that has roles but no client role. The evidence must show that some of the hosts
+    /// are clients. A host that provides a service of its
     /// own is also listed individually.
     fn client_networks(
         &self,

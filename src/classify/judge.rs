@@ -389,7 +389,8 @@ impl<'a> Judge<'a> {
     /// Returns the port that represents all ports that are judged alike, whatever host serves them.
     /// All ports that nothing refers to are represented by the same one.
     fn port_class(&self, transport: Transport, port: u16) -> u16 {
-        /// Represents every port that no row, list or exception refers to.
+        /// Represents every port that no row, moved port or background traffic refers to, if there
+        /// are no exceptions.
         const ANY: u16 = 0;
         let policy = self.policy;
         let is_mentioned = !transport.has_ports()

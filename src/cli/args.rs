@@ -58,7 +58,8 @@ Examples:
   rasaudit diff monday/ tuesday/
   rasaudit diff monday/audit.json tuesday/audit.json --format markdown > changes.md
 
-Exit codes: 0 no finding is new, gone, worse, better or grown; 1 at least one is;
+Exit codes: 0 no finding is new, gone, worse, better or grown (more clients of a
+network); 1 at least one is;
 2 the audits could not be compared.";
 
 const ADD_EXAMPLES: &str = "\
@@ -71,7 +72,7 @@ Examples:
   rasaudit report report/                           the summary of an earlier audit
   rasaudit report report/audit.json --format html > report.html
   rasaudit report monday.json --out report/
-  rasaudit report report/ --format junit > junit.xml  for a CI system; also sarif, jsonl";
+  rasaudit report report/ --format junit > junit.xml";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:
@@ -81,10 +82,10 @@ Examples:
   rasaudit show conversations report/ --to role:broker --sort -bytes_to_server --limit 10
   rasaudit show matrix report/ --state missing,not-assessable
 
-Filters: a row must match every option, and at least one of the values of each option. --not leaves
-out the rows that match all of its filters: --not code=refused,port=443 leaves out the rows that
-match both. A finding about many ports or hosts does not name all of them, so it is also listed if
-it only might match.
+Filters: a row must match every option, and at least one of the values of each option (separated by
+commas). --not leaves out the rows that match all of its filters: --not code=refused,port=443 leaves
+out the rows that match both. A finding about many ports or hosts does not name all of them, so it
+is also listed if it only might match.
 
 Exit codes: 0 done, even if no row matches; 2 the result cannot be read, or an option is wrong.";
 
@@ -197,7 +198,8 @@ pub(super) struct ListArguments {
     #[arg(long, value_name = "PROPERTY", help_heading = "Output")]
     pub group_by: Option<String>,
 
-    /// Sort by these columns. A minus sign before a column puts the greatest value first.
+    /// Sort by these columns, separated by commas. A minus sign before a column puts the greatest
+    /// value first.
     #[arg(
         long,
         value_name = "COLUMN",
@@ -207,8 +209,8 @@ pub(super) struct ListArguments {
     )]
     pub sort: Vec<String>,
 
-    /// Show these columns of the CSV file of the table. Findings and conversations also have from
-    /// and to, and all but hosts have service.
+    /// Show these columns, separated by commas: those of the table's CSV file, and also from and to
+    /// (findings and conversations) and service (all tables but hosts).
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', help_heading = "Output")]
     pub columns: Vec<String>,
 
@@ -384,8 +386,8 @@ pub(super) struct AuditArguments {
     #[command(flatten)]
     pub tunnels: TunnelArgs,
 
-    /// Count packets that were captured several times only once: auto (if a sample contains such
-    /// duplicates), on or off. Corrects only packet and byte counters.
+    /// Count each packet once, even if it was captured several times: auto (if a sample contains
+    /// such duplicates), on or off. Corrects only packet and byte counters.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
 
@@ -393,7 +395,7 @@ pub(super) struct AuditArguments {
     pub policy_args: PolicyArgs,
 
     /// Compare with an earlier audit (its folder of reports, its audit.json or its findings.csv):
-    /// which findings are new, gone or unchanged, and why.
+    /// which findings are new, worse, gone or unchanged and, unless it is a findings.csv, why.
     #[arg(
         long,
         alias = "known",
@@ -567,7 +569,8 @@ pub(super) struct LiveArguments {
 #[derive(Args, Clone, Debug)]
 pub(super) struct ConfigArgs {
     /// Read further options from this file (default: the file rasaudit.toml next to the inventory
-    /// or, without --inventory, in the current folder). Options on the command line take precedence.
+    /// or, if no inventory is given, in the current folder). Options on the command line take
+    /// precedence.
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
 
@@ -633,7 +636,8 @@ pub(super) enum MatrixCommand {
     Show(ShowArguments),
     /// Check a matrix: its rows against each other and against their examples.
     Check {
-        /// A built-in matrix, a folder of rules, or a CSV file of rows (with the built-in roles).
+        /// A built-in matrix or overlay, a folder of rules, or a CSV file of rows (checked together
+        /// with ras-19).
         #[arg(value_name = "MATRIX")]
         name: String,
     },
@@ -778,8 +782,8 @@ pub(super) struct CheckArguments {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ExceptionsCommand {
-    /// Print a list to start from. With --from, it has a line for each client and server of each
-    /// finding that an exception could cover.
+    /// Print a list to start from. With --from, it has a line for each pair of a client and a
+    /// server in each finding that an exception could cover.
     Template {
         /// The findings.csv of an audit.
         #[arg(long, value_name = "FINDINGS")]
@@ -936,7 +940,9 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
 /// Parses a port and a protocol, such as `20003/tcp` or `tcp/20003`. In `112/ip`, the number is the
 /// protocol number.
 fn parse_service(text: &str) -> Result<(u16, Transport), String> {
-    let wrong = || "give a port and a protocol like 20003/tcp, or 112/ip".to_owned();
+    let wrong = || {
+        "give a port and a protocol like 20003/tcp, an ICMP type like 8/icmp, or a protocol number like 112/ip".to_owned()
+    };
     let (a, b) = text.split_once('/').ok_or_else(wrong)?;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let (number, transport) = if is_number(a) { (a, b) } else { (b, a) };

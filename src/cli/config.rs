@@ -144,7 +144,7 @@ impl TypedCommand {
     }
 
     /// Returns the configuration file: the one that `--config` names, or `rasaudit.toml` next to
-    /// the inventory or, without an inventory, in the current folder.
+    /// the inventory or, if no inventory is given, in the current folder.
     fn file(&self) -> Option<PathBuf> {
         if self.has_typed("no_config") {
             return None;
@@ -152,8 +152,8 @@ impl TypedCommand {
         if let Some(file) = self.matches.get_one::<PathBuf>("config") {
             return Some(file.clone());
         }
-        option(&self.command, "inventory")?;
-        let inventory = self.matches.get_one::<PathBuf>("inventory");
+        let inventory = option(&self.command, "inventory")
+            .and_then(|_| self.matches.get_one::<PathBuf>("inventory"));
         let folder = inventory.map_or(Some(Path::new("")), |file| file.parent())?;
         Some(folder.join(FILE_NAME)).filter(|file| file.is_file())
     }

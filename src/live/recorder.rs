@@ -150,8 +150,9 @@ impl RecorderThread {
         self.state.missing.swap(0, Ordering::Relaxed)
     }
 
-    /// Waits for a limited time until everything is written, and ends the thread. Returns a lower
-    /// bound for the number of frames of the window that are missing from the files.
+    /// Asks the thread to write what is queued and to end, and waits for it for a limited time.
+    /// Returns the number of frames of the last window known to be missing from the files. After a
+    /// timeout, this includes all frames that are still queued.
     pub fn finish(&self) -> u64 {
         let is_asked = self.queue.send_timeout(QueueItem::Finish, FINISH_TIMEOUT).is_ok();
         let timed_out = self.ended.recv_timeout(FINISH_TIMEOUT).is_err_and(|e| e.is_timeout());

@@ -141,7 +141,7 @@ pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssess
 fn meaning(code: Code) -> &'static str {
     match code {
         Code::HostNotSeen => "the capture shows no unicast packets from a host",
-        Code::PairNotCovered => "no evidence shows that the span port covers the pair",
+        Code::PairNotCovered => "no evidence shows that the span port covers a pair of hosts",
         Code::OneSidedView => "only one direction is visible",
         Code::LoopbackOnly => "the traffic stays inside a host",
         Code::WindowTooShort => "the watch time was shorter than the row requires",

@@ -207,3 +207,14 @@ fn every_command_with_a_configuration_reads_it() {
         assert!(out.contains(&format!("[{}]", words.join("-"))), "{out}");
     }
 }
+
+#[test]
+fn a_command_without_an_inventory_reads_the_file_of_the_current_folder() {
+    let folder = farm("[diff]\nformat = \"json\"\n[show]\nlimit = 7\n");
+    let farm = folder.path().join("farm");
+    let (code, out, err) = run_in(&farm, &["diff", "--print-config"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("format = \"json\"  # rasaudit.toml:2"), "{out}");
+    let (_, out, _) = run_in(&farm, &["show", "--print-config"]);
+    assert!(out.contains("limit = 7  # rasaudit.toml:4"), "{out}");
+}

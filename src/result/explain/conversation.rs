@@ -61,7 +61,8 @@ impl Explainer<'_> {
                 FeatureState::On => String::new(),
                 FeatureState::Unknown => {
                     let unstated: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
-                    format!("; the inventory does not mention {}", unstated.join(" and "))
+                    let (features, ..) = feature_words(&unstated);
+                    format!("; the inventory does not mention {features}")
                 }
                 FeatureState::Off => {
                     let (features, are, _) = off(policy, row);

@@ -32,7 +32,7 @@ named_enum!(
 record!(
     /// Findings that have a property in common.
     FindingTotals<'a> {
-        /// The property.
+        /// The value that they have in common, such as `gw1` or `no role > broker`.
         group: String,
         /// The number of findings.
         count: u64,
@@ -54,7 +54,7 @@ record!(
 record!(
     /// Conversations that have a property in common.
     ConversationTotals<'a> {
-        /// The property.
+        /// The value that they have in common, such as `gw1` or `no role > broker`.
         group: String,
         /// The number of conversations.
         count: u64,
