@@ -1,6 +1,8 @@
 //! Words that several sections share: severities, roles, times with their zone, and names of files.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
@@ -62,8 +64,10 @@ pub(super) fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or(path)
 }
 
-/// Names of files with folders, longest first, so that none replaces a part of another.
-pub(super) struct FolderNames<'r>(Vec<&'r str>);
+/// Names of files with folders, grouped by folder: a text that does not contain a folder contains
+/// none of its files, of which there may be thousands. In each folder, the longest name comes first,
+/// so that no name replaces a part of another.
+pub(super) struct FolderNames<'r>(BTreeMap<&'r str, Vec<&'r str>>);
 
 impl<'r> FolderNames<'r> {
     /// Collects the files that a result names.
@@ -72,17 +76,33 @@ impl<'r> FolderNames<'r> {
         let inputs = inputs.iter().map(|input| input.file.as_str());
         let inventory = inventory.iter().map(|inventory| inventory.file.as_str());
         let exceptions = exceptions.iter().map(|exceptions| exceptions.file.as_str());
-        let all = inputs.chain(inventory).chain(exceptions);
-        let mut names: Vec<&str> = all.filter(|path| file_name(path) != *path).collect();
-        names.sort_unstable_by_key(|path| (std::cmp::Reverse(path.len()), *path));
-        names.dedup();
-        Self(names)
+        Self::collect(inputs.chain(inventory).chain(exceptions))
+    }
+
+    fn collect(paths: impl Iterator<Item = &'r str>) -> Self {
+        let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for path in paths {
+            // A stored result may contain any text as a path.
+            let Some(folder) = path.strip_suffix(file_name(path)) else { continue };
+            if !folder.is_empty() {
+                folders.entry(folder).or_default().push(path);
+            }
+        }
+        for names in folders.values_mut() {
+            names.sort_unstable_by_key(|path| (Reverse(path.len()), *path));
+            names.dedup();
+        }
+        Self(folders)
     }
 
     /// Returns a text that names these files without their folders, and times with their zone.
     pub fn removed_from(&self, text: &str) -> String {
         let mut text = Cow::Borrowed(text);
-        for path in &self.0 {
+        // The longest folders come first, because one may end with another.
+        let mut folders: Vec<&&str> =
+            self.0.keys().filter(|folder| text.contains(**folder)).collect();
+        folders.sort_by_key(|folder| Reverse(folder.len()));
+        for path in folders.into_iter().flat_map(|folder| &self.0[*folder]) {
             if text.contains(path) {
                 text = Cow::Owned(text.replace(path, file_name(path)));
             }
@@ -142,7 +162,15 @@ mod tests {
         assert_eq!(file_name("C:\\captures\\a.pcap"), "a.pcap");
         assert_eq!(file_name("-"), "-");
         assert_eq!(file_name("/"), "/");
-        let names = FolderNames(vec!["in/a.pcap.gz", "in/a.pcap"]);
-        assert_eq!(names.removed_from("in/a.pcap.gz and in/a.pcap"), "a.pcap.gz and a.pcap");
+        let names = FolderNames::collect(
+            ["in/a.pcap", "in/a.pcap.gz", "/x/in/b.pcap", "ü/", "/"].into_iter(),
+        );
+        for (text, without) in [
+            ("in/a.pcap.gz and in/a.pcap", "a.pcap.gz and a.pcap"),
+            ("line 4 of /x/in/b.pcap", "line 4 of b.pcap"),
+            ("in/c.pcap is another file", "in/c.pcap is another file"),
+        ] {
+            assert_eq!(names.removed_from(text), without);
+        }
     }
 }
