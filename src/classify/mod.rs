@@ -307,11 +307,12 @@ impl Judgement {
 
     /// Returns the number of conversations with each verdict.
     pub fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
-        let mut counts = BTreeMap::new();
+        let mut counts = [0; Verdict::ALL.len()];
         for judged in &self.judged {
-            *counts.entry(judged.verdict()).or_default() += 1;
+            counts[judged.verdict() as usize] += 1;
         }
-        counts
+        let counts = Verdict::ALL.iter().copied().zip(counts);
+        counts.filter(|(_, count)| *count > 0).collect()
     }
 }
 

@@ -17,10 +17,11 @@ use super::work::{
     Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
 };
 use crate::pipeline::{
-    Audit, Baseline, FailOn, Folders, Limits, OutputPaths, Plan, Progress, Request, Step,
+    Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, ReportFiles,
+    Request, Step,
 };
 use crate::policy::Policy;
-use crate::report::{Format, JsonLayout, Needs, ReportFiles, summary};
+use crate::report::{Format, Needs, summary};
 use crate::result::AuditResult;
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
@@ -91,6 +92,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         is_unchecked: audit.unchecked,
         has_failed: audit.failed,
     };
+    // Freeing every conversation takes time, and the process ends anyway. All files are complete.
+    std::mem::forget(audit);
     Ok(status.into())
 }
 
