@@ -15,6 +15,7 @@ import sys
 
 RUNS = int(os.environ.get("RUNS", "5"))
 LIMIT = int(os.environ.get("LIMIT", "300"))
+PEERS = os.environ.get("PEERS", "1") != "0"
 
 
 def measured(command, allowed):
@@ -46,8 +47,8 @@ def packet_path(errors):
 
 
 def main(program, loop, scratch):
-    inventory = f"{scratch}/farm.toml"
-    for shape in ("mixed", "small"):
+    for shape in ("mixed", "small", "hostile"):
+        inventory = f"{scratch}/{shape}.toml"
         capture = f"{scratch}/{shape}.pcap"
         truth = open(f"{scratch}/{shape}.txt", encoding="utf-8").read().strip()
         check(program, capture, inventory, truth)
@@ -56,6 +57,7 @@ def main(program, loop, scratch):
             "libpcap loop": [loop, capture],
             "rasaudit, 1 worker": [*audit, "--jobs", "1"],
             "rasaudit, 2 workers": [*audit, "--jobs", "2"],
+            "rasaudit, 1 worker, --out": [*audit, "--jobs", "1", "--quiet", "--out", f"{scratch}/out"],
         }
         if shape == "mixed" and os.path.exists(f"{scratch}/mixed.pcapng"):
             ng = [*audit[:-1], f"{scratch}/mixed.pcapng"]
@@ -70,6 +72,8 @@ def main(program, loop, scratch):
         }
         os.makedirs(f"{scratch}/nf", exist_ok=True)
         for name, command in peers.items():
+            if not PEERS:
+                continue
             if shutil.which(command[0]):
                 programs[name] = command
             else:
@@ -118,7 +122,7 @@ def table(shape, truth, results):
             continue
         cpu, wall, peak = (statistics.median(r[i] for r in runs) for i in range(3))
         print(f"| {name} | {cpu:.2f} | {wall:.2f} | {peak:.0f} | {cpu / base:.2f} | {cpu / ours:.2f} |")
-        if name.startswith("rasaudit, 1 worker"):
+        if name.startswith("rasaudit, 1 worker") and not name.endswith("--out"):
             path = statistics.median(packet_path(r[3]) for r in runs)
             print(f"| {name}, packet path | {path:.2f} | | | {path / base:.2f} | {path / ours:.2f} |")
     sys.stdout.flush()
