@@ -98,8 +98,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         is_unchecked: audit.unchecked,
         has_failed: audit.failed,
     };
-    // Freeing every conversation takes a twentieth of the time, and the process ends anyway. All
-    // files are complete.
+    // Freeing every conversation takes time, and the process ends anyway. All files are complete.
     std::mem::forget(audit);
     Ok(status.into())
 }
