@@ -19,11 +19,32 @@ pub struct CaptureInput {
     pub name: String,
     /// Size in bytes; 0 if unknown before reading.
     pub size: u64,
-    /// Whether the file was found in a directory. If such a file is not a capture, it is skipped,
-    /// which is not an error.
+    /// Whether the file was found in a directory. If such a file is not a capture, it is skipped.
+    /// This is an error only if the file has the name of a capture.
     pub found: bool,
     /// Name of the earlier input with the same content, which is read instead.
     pub same_as: Option<String>,
+}
+
+/// The beginnings of file name extensions that captures have. Rotation may append a number, as in
+/// `farm.pcap9`.
+const CAPTURE_EXTENSIONS: [&str; 3] = ["pcap", "cap", "ntar"];
+
+/// The extensions that compression appends.
+const COMPRESSED_EXTENSIONS: [&str; 5] = ["gz", "zst", "xz", "lz4", "bz2"];
+
+impl CaptureInput {
+    /// Returns whether the name of the file says that it is a capture. If a folder contains such a
+    /// file that is none, a capture was probably lost.
+    pub fn is_named_as_capture(&self) -> bool {
+        let name = self.name.rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
+        let is_suffix = |part: &&str| {
+            COMPRESSED_EXTENSIONS.contains(part) || part.bytes().all(|b| b.is_ascii_digit())
+        };
+        let mut extensions = name.split('.').skip(1).collect::<Vec<_>>().into_iter().rev();
+        let extension = extensions.find(|part| !is_suffix(part));
+        extension.is_some_and(|part| CAPTURE_EXTENSIONS.iter().any(|known| part.starts_with(known)))
+    }
 }
 
 /// Expands arguments into inputs: a file is one input, a directory yields all files below it, and

@@ -800,6 +800,8 @@ pub(super) enum ExceptionsCommand {
         /// The inventory that defines the hosts, networks and roles in the list.
         #[arg(short, long, value_name = "FILE")]
         inventory: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
 }
 

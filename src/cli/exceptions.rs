@@ -34,7 +34,7 @@ pub(super) fn run(command: &ExceptionsCommand) -> io::Result<Exit> {
     match command {
         ExceptionsCommand::Template { from } => print_template(from.as_deref()),
         ExceptionsCommand::Add(arguments) => add(arguments),
-        ExceptionsCommand::Check { file, inventory } => check(file, inventory),
+        ExceptionsCommand::Check { file, inventory, .. } => check(file, inventory),
     }
 }
 
@@ -132,7 +132,10 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
         Exceptions::load(&name, &text, &policy.matrix, &policy.inventory).map_err(|problems| {
             let mut problems: Vec<String> = shown(problems);
             if problems.iter().any(|problem| problem.contains("duplicate id")) {
-                problems.push("give the new exception another id with --id".to_owned());
+                problems = vec![format!(
+                    "{name}: the list already has an exception with the id {}; if it does not permit this traffic, choose another id with --id",
+                    new[0].id
+                )];
             }
             problems
         })?;

@@ -1,7 +1,8 @@
 //! Implements `rasaudit report`, which writes reports from a stored result.
 
-use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::{fs, io};
 
 use super::args::ReportArguments;
 use super::audit::print_report;
@@ -9,7 +10,7 @@ use super::diff::stored_result;
 use super::exit::Exit;
 use super::report_error;
 use super::work::{put_folders, report_failure, stop_on_interrupt, take_folders};
-use crate::pipeline::{Folders, OutputPaths, Progress, fits_manifest};
+use crate::pipeline::{Folders, OutputPaths, Progress, ReportFiles, fits_manifest};
 use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
 
@@ -55,6 +56,14 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     let files = arguments.files.files();
+    if let Some(out) = arguments.out.as_deref().filter(|out| would_remove(out, &path, &files)) {
+        report_error(&format!(
+            "--reports without json would remove {}, from which the reports are made; add json, or choose another folder than {}",
+            path.display(),
+            out.display()
+        ));
+        return Ok(Exit::CannotDo);
+    }
     match Folders::prepare(arguments.out.as_deref(), &files, None) {
         Ok(made) => put_folders(&folders, made),
         Err(failure) => return Ok(report_failure(failure)),
@@ -69,4 +78,12 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         print_report(&result, format, places, None)?;
     }
     Ok(Exit::Compliant)
+}
+
+/// Returns whether writing the selected files into a folder would remove the stored result from
+/// which they are made.
+fn would_remove(out: &Path, result: &Path, files: &ReportFiles) -> bool {
+    let source = fs::canonicalize(result).ok();
+    let target = fs::canonicalize(out).ok().map(|out| out.join("audit.json"));
+    source.is_some() && source == target && !files.contains("json")
 }

@@ -307,8 +307,8 @@ pub struct InputRecord {
     pub zeros: (u64, u64),
     /// Number of drop counters in the file that have impossible values and are ignored.
     pub impossible_drops: u64,
-    /// Whether the input was found in a directory and skipped because it is not a capture, which is
-    /// not an error.
+    /// Whether the input was found in a directory and skipped because neither its name nor its
+    /// content is that of a capture. This is not an error.
     pub passed_over: bool,
     /// Name of the input with the same content that was read instead.
     pub same_as: Option<String>,

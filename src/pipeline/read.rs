@@ -240,7 +240,7 @@ impl Sources<'_> {
                     Some("toml" | "csv") => "; give an inventory with --inventory",
                     _ => "; give pcap or pcapng files",
                 };
-                (format!("{error}{hint}"), true)
+                (format!("{error}{hint}"), !source.is_named_as_capture())
             }
             _ => (error.to_string(), false),
         };

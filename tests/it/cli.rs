@@ -363,7 +363,7 @@ fn quiet_and_verbose_keep_to_their_streams() {
     let (_, plain, quiet) = run(&["audit", &faults, "-i", &inventory]);
     let (_, out, err) = run(&["audit", &faults, "-i", &inventory, "-v", "--jobs", "3"]);
     assert_eq!((out, quiet.as_str()), (plain, ""));
-    assert!(err.contains("10834 frames") && err.contains("3 workers"), "{err}");
+    assert!(err.contains("frames: 10834") && err.contains("workers: 3"), "{err}");
 }
 
 #[test]

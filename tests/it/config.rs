@@ -198,6 +198,7 @@ fn every_command_with_a_configuration_reads_it() {
         &["diff", "--print-config"],
         &["inventory", "draft", "--print-config"],
         &["exceptions", "add", "--print-config"],
+        &["exceptions", "check", "--print-config"],
     ] {
         let more = ["--config", "farm/rasaudit.toml"];
         let (code, out, err) = run_in(folder.path(), &[command, &more].concat());

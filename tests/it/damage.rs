@@ -196,3 +196,31 @@ fn a_named_pipe_is_read() {
     assert!(support::stdout(&output).contains("84 frames in 1 input"));
     writer.join().expect("all was written");
 }
+
+/// A note in a folder of captures is not an error. A file with the name of a capture is one, because
+/// its traffic is missing.
+#[test]
+fn an_unusable_capture_in_a_folder_is_an_error_and_a_note_is_none() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let audit = || {
+        let inventory = fixture("farm-healthy/inventory.toml");
+        let output = rasaudit([
+            "audit".as_ref(),
+            folder.path().as_os_str(),
+            "-i".as_ref(),
+            inventory.as_os_str(),
+        ]);
+        (output.status.code(), stderr(&output))
+    };
+    let place = |name: &str| folder.path().join(name);
+    std::fs::copy(fixture("farm-healthy/span.pcap"), place("a.pcap")).expect("a copy");
+    std::fs::write(place("readme.txt"), "Recorded on Monday").expect("a note");
+    assert_eq!(audit(), (Some(0), String::new()));
+    for name in ["b.pcap", "b.pcapng.gz", "b.cap.7", "b.pcap9"] {
+        std::fs::write(place(name), "").expect("an empty file");
+        let (code, err) = audit();
+        assert_eq!(code, Some(3), "{name}: {err}");
+        assert!(err.contains(name), "{name}: {err}");
+        std::fs::remove_file(place(name)).expect("a file");
+    }
+}

@@ -427,7 +427,7 @@ fn an_exception_is_added_for_a_finding() {
     let before = fs::read_to_string(&list).expect("the list");
     let twice = ["--expires", "2026-12-31", "--id", "again"];
     for (finding, more, message) in [
-        (id("445").as_str(), &until[..], "duplicate id"),
+        (id("445").as_str(), &until[..], "already has an exception with the id"),
         (id("445"), &twice, "already permits this traffic until 2026-12-31"),
         (id("445"), &["--expires", "2026-04-30", "--id", "b"], "before it was created"),
         (id("445"), &["--expires", "2026-12-31", "--id", "#b"], "cannot be the id of an exception"),

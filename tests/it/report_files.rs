@@ -113,3 +113,18 @@ fn both_layouts_of_the_result_mean_the_same() {
     });
     assert_eq!(reports[0], reports[1]);
 }
+
+#[test]
+fn reports_never_remove_the_result_from_which_they_are_made() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let folder = scratch.path().join("report");
+    run(&["--out", &folder.display().to_string(), "--quiet"]);
+    let before = fs::read(folder.join("audit.json")).expect("a result");
+    let path = folder.display().to_string();
+    let output = rasaudit(["report", &path, "--out", &path, "--reports", "csv"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("add json, or choose another folder"), "{}", stderr(&output));
+    assert_eq!(fs::read(folder.join("audit.json")).expect("a result"), before);
+    let output = rasaudit(["report", &path, "--out", &path, "--reports", "csv,json", "--quiet"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}

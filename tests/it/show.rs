@@ -251,7 +251,7 @@ fn every_problem_of_the_options_is_told_at_once() {
         "--state: \"establishd\" is not a state of findings; did you mean \"established\"?",
         "--certain: \"maybe\" is not yes or no",
         "--port: \"https\" is not a port; give a port like 443",
-        "--cause: the result has no finding \"f-0\"",
+        "--cause: the result has no finding with the id \"f-0\"",
         "--group-by: \"cuase\" is not a property to group by; did you mean \"cause\"?",
         "--sort: \"servrity\" is not a column of findings; did you mean \"severity\"?",
         "--columns: \"clinet\" is not a column of findings; did you mean \"client\"?",

@@ -213,7 +213,7 @@ pub(super) fn strangers(reported: &ReportedFinding) -> Words {
             "{} between addresses that are not in the inventory",
             plural(reported.count, "conversation")
         ),
-        action: "Add the hosts to the inventory if they belong to the farm; --format conversations lists their conversations".to_owned(),
+        action: "Add the hosts to the inventory if they belong to the farm; conversations.csv lists their conversations".to_owned(),
         display_filter: String::new(),
     }
 }
