@@ -34,7 +34,7 @@
 //! the port matrix and the inventory, [`classify`] judges the conversations against them,
 //! [`result`] holds what an audit found, and [`report`] writes it. [`pipeline`] runs these stages
 //! over files. [`model`] has the types that all of them share. `live` runs the stages continuously
-//! on interfaces, and `cli` is the command line. `tests/it/architecture.rs` lists which module may
+//! on interfaces, `store` keeps evidence as rows in files, and `cli` is the command line. `tests/it/architecture.rs` lists which module may
 //! import which.
 //!
 //! # Features
@@ -47,6 +47,7 @@
 //! | `bpf` | capture filters and interfaces | libpcap |
 //! | `live` | the module `live` | `bpf`; Unix |
 //! | `serve` | the page and the metrics of a live audit, over HTTP | `live` |
+//! | `store` | the module `store`: evidence in Parquet files and Arrow streams | |
 //! | `cli` | the module `cli` and the program | |
 //!
 //! The interface of the library is not stable yet and may change in any version.
@@ -70,3 +71,5 @@ pub mod pipeline;
 pub mod policy;
 pub mod report;
 pub mod result;
+#[cfg(feature = "store")]
+pub mod store;

@@ -1,6 +1,13 @@
 //! Identifies files by their first bytes. The description of a file that is not pcap or pcapng also
 //! tells the user what to do, for example which program converts it.
 
+/// The description of a Parquet file, which may contain rows of evidence.
+const PARQUET: &str = if cfg!(feature = "store") {
+    "a Parquet file: give the folder of a store by itself"
+} else {
+    "a Parquet file, and this build of rasaudit has no feature store, which reads rows"
+};
+
 /// Returns the format of a file that starts like a capture or like compressed data; `None` for any
 /// other file.
 pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
@@ -33,6 +40,7 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
         (b"BZh", "bzip2 data: decompress it once more first"),
         (b"\x04\x22\x4d\x18", "lz4 data: decompress it once more first"),
         (b"\x02\x21\x4c\x18", "lz4 data: decompress it once more first"),
+        (b"PAR1", PARQUET),
         (b"PK\x03\x04", "a zip archive: unpack it first"),
         (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
         (b"Rar!", "a rar archive: unpack it first"),

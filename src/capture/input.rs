@@ -24,6 +24,8 @@ pub struct CaptureInput {
     pub found: bool,
     /// Name of the earlier input with the same content, which is read instead.
     pub same_as: Option<String>,
+    /// The SHA-256 of the content, if it is known before the input is read.
+    pub content: Option<InputContent>,
 }
 
 /// The beginnings of file name extensions that captures have. Rotation may append a number, as in
@@ -47,12 +49,23 @@ impl CaptureInput {
     }
 }
 
+/// The SHA-256 of the content of an input.
+pub type InputContent = [u8; 32];
+
 /// Expands arguments into inputs: a file is one input, a directory yields all files below it, and
 /// `-` is standard input. Inputs are sorted by name, and inputs with equal content are marked, so
 /// that the order of the arguments does not matter. All arguments that cannot be read are reported
 /// at once.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
-    let mut sources = Vec::new();
+    expand_with(arguments, Vec::new())
+}
+
+/// Expands arguments as [`expand`] does, and adds inputs with known content.
+pub fn expand_with(
+    arguments: &[PathBuf],
+    known: Vec<CaptureInput>,
+) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
+    let mut sources = known;
     let mut errors = Vec::new();
     for argument in arguments {
         if let Err(source) = add_argument(argument, &mut sources) {
@@ -62,8 +75,9 @@ pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureErr
     if !errors.is_empty() {
         return Err(errors);
     }
-    sources.sort_by(|a, b| compare_names(&a.name, &b.name));
+    sources.sort_by(|a, b| compare_names(&a.name, &b.name).then(a.content.cmp(&b.content)));
     mark_same(&mut sources);
+    mark_same_content(&mut sources);
     Ok(sources)
 }
 
@@ -128,7 +142,7 @@ impl CaptureInput {
     /// Creates an input that the user named.
     fn new(path: Option<PathBuf>, size: u64) -> Self {
         let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-        Self { path, name, size, found: false, same_as: None }
+        Self { path, name, size, found: false, same_as: None, content: None }
     }
 
     /// Creates an input for a file that was found in a directory.
@@ -138,9 +152,11 @@ impl CaptureInput {
 }
 
 /// Marks files whose bytes equal those of an earlier file. Only files of the same size are hashed.
+/// If one of them has known content, all of them have it afterwards.
 fn mark_same(sources: &mut [CaptureInput]) {
     let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
-    let files = sources.iter().enumerate().filter(|(_, s)| s.path.is_some() && s.size > 0);
+    let has_content = |s: &CaptureInput| s.path.is_some() || s.content.is_some();
+    let files = sources.iter().enumerate().filter(|(_, s)| has_content(s) && s.size > 0);
     files.for_each(|(number, source)| by_size.entry(source.size).or_default().push(number));
     for numbers in by_size.into_values().filter(|numbers| numbers.len() > 1) {
         // The first file with each content and with each path. A path matters if the file cannot be
@@ -149,16 +165,35 @@ fn mark_same(sources: &mut [CaptureInput]) {
         let mut by_path = HashMap::new();
         for number in numbers {
             let source = &sources[number];
-            let first = match hash(source) {
+            let content = source.content.or_else(|| hash(source));
+            let first = match content {
                 Some(hash) => *by_hash.entry(hash).or_insert(number),
                 None => *by_path.entry(source.path.clone()).or_insert(number),
             };
+            if sources[number].content.is_some() {
+                sources[first].content = content;
+            }
             if first != number {
                 sources[number].same_as = Some(sources[first].name.clone());
                 // A file that the user named counts as named, even if a copy of it was found in a
                 // directory.
                 sources[first].found &= sources[number].found;
             }
+        }
+    }
+}
+
+/// Marks inputs that are not files and whose content equals that of an earlier one.
+fn mark_same_content(sources: &mut [CaptureInput]) {
+    let empty: InputContent = Sha256::digest([]).into();
+    let mut first = HashMap::new();
+    for number in 0..sources.len() {
+        let Some(content) = sources[number].content.filter(|content| *content != empty) else {
+            continue;
+        };
+        let first = *first.entry(content).or_insert(number);
+        if first != number && sources[number].same_as.is_none() {
+            sources[number].same_as = Some(sources[first].name.clone());
         }
     }
 }

@@ -110,6 +110,14 @@ pub(super) enum Command {
     /// List the network interfaces and whether rasaudit can capture on them.
     #[cfg(feature = "live")]
     Interfaces,
+    /// Turn captures into rows of evidence, which can be merged and audited elsewhere.
+    #[cfg(feature = "store")]
+    #[command(after_help = COLLECT_EXAMPLES)]
+    Collect(Box<CollectArguments>),
+    /// Merge rows of evidence.
+    #[cfg(feature = "store")]
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(MergeArguments),
     /// Show, check and compare port matrices.
     #[command(subcommand)]
     Matrix(MatrixCommand),
@@ -310,6 +318,7 @@ pub(super) struct AuditDiffArguments {
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
+    /// Also folders of rows from `rasaudit collect`.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
@@ -560,6 +569,110 @@ pub(super) struct LiveArguments {
     /// and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+#[cfg(feature = "store")]
+const COLLECT_EXAMPLES: &str = "\
+Examples:
+  rasaudit collect captures/ --to store/
+  rasaudit collect monday.pcap -i inventory.toml --to store/   if the inventory lists tunnels
+  rasaudit collect captures/ --to - | rasaudit merge - --to store/
+
+Exit codes: 0 done, also if a capture could not be read; 2 the rows could not be written; 3 with
+--strict, if part of the input was unreadable; 130 interrupted.";
+
+#[cfg(feature = "store")]
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  rasaudit merge site-a/ site-b/ --to merged/
+  rasaudit audit merged/ -i inventory.toml --out report/
+
+Exit codes: 0 done; 2 rows are missing, doubled or damaged, or could not be written; 130 interrupted.";
+
+#[cfg(feature = "store")]
+#[derive(Args, Debug)]
+pub(super) struct CollectArguments {
+    /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub captures: Vec<PathBuf>,
+
+    /// Write one Parquet file per capture into this folder, or an Arrow stream to standard output
+    /// (-).
+    #[arg(long, value_name = "STORE|-")]
+    pub to: PathBuf,
+
+    /// Inventory. Only the tunnels that it lists are used, because they determine how frames are
+    /// decoded.
+    #[arg(short, long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+
+    /// Ignore frames before this time: an RFC 3339 time or a date (UTC).
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
+    pub since: Option<Nanos>,
+
+    /// Ignore frames at or after this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
+    pub until: Option<Nanos>,
+
+    /// Collect only frames that match this BPF expression.
+    #[arg(long, value_name = "BPF", help_heading = "Input")]
+    pub filter: Option<String>,
+
+    #[command(flatten)]
+    pub tunnels: TunnelArgs,
+
+    /// Also keep the first bytes of TCP connections, in which a server name may span several
+    /// segments. They are payload and may be private.
+    #[arg(long, help_heading = "Input")]
+    pub pieces: bool,
+
+    /// Exit with status 3 if a capture could not be read, or not to its end.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Do not print the summary or progress. Errors are still printed.
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub policy_args: PolicyArgs,
+
+    /// Number of worker threads (default: one per processor). Does not affect the result.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    pub jobs: Option<u16>,
+
+    /// Memory for flow tables and rows, e.g. 512MiB or 2GiB. Larger ones spill to temporary files.
+    /// Does not affect the result.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
+    pub max_memory: usize,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+#[cfg(feature = "store")]
+#[derive(Args, Debug)]
+pub(super) struct MergeArguments {
+    /// Folders of Parquet files that rasaudit collect or merge wrote, or - for an Arrow stream on
+    /// standard input.
+    #[arg(required = true, value_name = "STORE|-")]
+    pub stores: Vec<PathBuf>,
+
+    /// Write the merged rows into this folder, or as an Arrow stream to standard output (-).
+    #[arg(long, value_name = "STORE|-")]
+    pub to: PathBuf,
+
+    /// Memory for rows, e.g. 512MiB or 2GiB. More rows are sorted in temporary files. Does not
+    /// affect the result.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
+    pub max_memory: usize,
+
+    /// Do not print the summary. Errors are still printed.
+    #[arg(short, long)]
+    pub quiet: bool,
 
     #[command(flatten)]
     pub config: ConfigArgs,

@@ -13,6 +13,8 @@ use super::exit::{AuditStatus, Exit};
 use super::policy::{read_report, report_errors};
 use super::policy_args::load_judging;
 use super::selection::{SelectionParser, TEXT_LIMIT, Vocabulary};
+#[cfg(feature = "store")]
+use super::store::{OpenedStore, check_policy, plan_audit, warn_about_rows};
 use super::work::{
     Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
 };
@@ -24,6 +26,8 @@ use crate::pipeline::{
 use crate::policy::Policy;
 use crate::report::{Format, Needs, RowListing, summary};
 use crate::result::{AuditResult, ListedTable, Site};
+#[cfg(not(feature = "store"))]
+use without_store::{NoStore as OpenedStore, check_policy, plan_audit, warn_about_rows};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
@@ -31,7 +35,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     // The handler is installed first, because `prepare` reads files to find those with equal
     // content, which may take a while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
-    let Some(Prepared { plan, policy, baseline, listing }) = prepare(arguments) else {
+    let Some(Prepared { plan, store, policy, baseline, listing }) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
     // The folders are created before the long work starts, so that an unusable path is reported at
@@ -74,6 +78,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     for problem in &audit.damaged {
         report_error(problem);
     }
+    warn_about_rows(store.as_ref(), &audit);
     // If the interrupt handler has already taken the folders, nothing is written.
     let Some(folders) = take_folders(&folders) else { return Ok(Exit::Interrupted) };
     if let Err(failure) = audit.write_folders(folders, &progress) {
@@ -112,6 +117,8 @@ pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) ->
 /// What an audit needs, after its arguments were checked.
 struct Prepared {
     plan: Plan,
+    /// The rows that are read in addition to captures.
+    store: Option<OpenedStore>,
     policy: Option<Policy>,
     baseline: Option<Baseline>,
     /// The listing of `--show`.
@@ -135,8 +142,7 @@ fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
         dedup: arguments.dedup,
         evidence: arguments.evidence.clone(),
     };
-    let plan =
-        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
+    let plan = plan_audit(request);
     let format = arguments.format.as_deref().and_then(Format::named);
     let format = format.filter(|format| format.needs == Needs::Judgement);
     if let Some(format) = format.filter(|_| arguments.inventory.is_none()) {
@@ -161,12 +167,30 @@ fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
         _ => Ok(None),
     };
     let listing = listing.map_err(|problems| problems.iter().for_each(|p| report_error(p)));
-    Some(Prepared {
-        plan: plan.ok()?,
-        policy: policy.ok()?,
-        baseline: baseline.ok()?,
-        listing: listing.ok()?,
-    })
+    let ((plan, store), policy) = (plan?, policy.ok()?);
+    check_policy(store.as_ref(), &plan, policy.as_ref())?;
+    Some(Prepared { plan, store, policy, baseline: baseline.ok()?, listing: listing.ok()? })
+}
+
+/// Rows are read only by builds with the feature `store`.
+#[cfg(not(feature = "store"))]
+mod without_store {
+    use super::{Audit, Plan, Policy, Request, report_error};
+
+    /// A store, which this build cannot open.
+    pub enum NoStore {}
+
+    pub fn plan_audit(request: Request) -> Option<(Plan, Option<NoStore>)> {
+        let plan = Plan::new(request);
+        let plan = plan.map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
+        Some((plan.ok()?, None))
+    }
+
+    pub fn check_policy(_: Option<&NoStore>, _: &Plan, _: Option<&Policy>) -> Option<()> {
+        Some(())
+    }
+
+    pub fn warn_about_rows(_: Option<&NoStore>, _: &Audit) {}
 }
 
 /// Checks the filters of `--show` against the inventory. The error lists all problems.

@@ -18,6 +18,8 @@ mod selection;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;
+#[cfg(feature = "store")]
+mod store;
 mod work;
 
 use std::io::{self, IsTerminal, Write};
@@ -76,6 +78,10 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
         Command::Live(arguments) => live::run(&arguments),
         #[cfg(feature = "live")]
         Command::Interfaces => live::interfaces(),
+        #[cfg(feature = "store")]
+        Command::Collect(arguments) => store::run_collect(&arguments),
+        #[cfg(feature = "store")]
+        Command::Merge(arguments) => store::run_merge(&arguments),
         Command::Matrix(MatrixCommand::Show(show)) => matrix::show(&show),
         Command::Matrix(MatrixCommand::Check { name }) => matrix::check(&name),
         Command::Matrix(MatrixCommand::Diff(diff)) => matrix::diff(&diff),

@@ -166,6 +166,12 @@ impl EvidenceKind for DuplicateSampler {
     fn keep_least(&mut self, _most: usize) -> u64 {
         0
     }
+
+    fn canonical(self) -> Self {
+        let mut canonical = Self::default();
+        Merge::merge(&mut canonical, &self);
+        canonical
+    }
 }
 
 /// The record that is kept of a packet to find duplicates. After sorting, the sightings of a packet
@@ -215,6 +221,11 @@ impl EvidenceKind for Vec<PacketRecord> {
 
     fn keep_least(&mut self, _most: usize) -> u64 {
         0
+    }
+
+    /// Returns no rows, because the records depend on the hash seed of the run.
+    fn into_rows(self) -> Vec<(u16, Vec<u8>, Self)> {
+        Vec::new()
     }
 
     /// Puts all records with the same fingerprint into the same partition. The records of a large

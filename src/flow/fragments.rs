@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::partition;
 use super::keyed::{EvidenceKind, empty_parts};
+use super::rows::{RowFacts, bucket, stable_hash, to_key};
 use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND};
@@ -36,7 +37,7 @@ struct FragmentedDatagrams {
 type FirstFragment = (Nanos, FlowKey, u8, Encapsulation);
 
 /// A later fragment as it was captured.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct LaterFragment {
     time: Nanos,
     wire_len: u32,
@@ -139,6 +140,25 @@ impl FragmentTable {
         unfinished
     }
 
+    /// Returns facts from a table with the fragments of one key. The later fragments are accounted
+    /// for here, the first ones by their flows.
+    pub(super) fn facts(&self) -> Option<RowFacts> {
+        let (key, datagrams) = self.datagrams.iter().next()?;
+        let mut facts = RowFacts {
+            addresses: Some([key.src, key.dst]),
+            transport: Some(key.transport),
+            accounted: datagrams.later.len() as u64,
+            ..RowFacts::default()
+        };
+        for later in &datagrams.later {
+            facts.packets[0] += 1;
+            facts.bytes[0] += u64::from(later.wire_len);
+            facts.first.see(later.time);
+            facts.last.see(later.time);
+        }
+        Some(facts)
+    }
+
     /// Joins each later fragment with the first fragment nearest in time. If two are equally near,
     /// the earlier one is used.
     pub(super) fn join_all(self) -> Vec<JoinedFragment> {
@@ -208,6 +228,30 @@ impl EvidenceKind for FragmentTable {
             self.count = most - left;
         }
         (before - self.count) as u64
+    }
+
+    /// Counts the fragments again, and drops first fragments whose flow cannot exist.
+    fn canonical(self) -> Self {
+        let mut canonical = Self::default();
+        for (key, mut datagrams) in self.datagrams {
+            datagrams.firsts.retain(|(_, flow, side, _)| *side < 2 && flow.is_canonical());
+            canonical.insert(key, datagrams);
+        }
+        canonical
+    }
+
+    /// Returns one row for each key, with its fragments sorted.
+    fn into_rows(self) -> Vec<(u16, Vec<u8>, Self)> {
+        let row = |(key, mut datagrams): (Datagram, FragmentedDatagrams)| {
+            datagrams.firsts.sort_unstable();
+            datagrams.later.sort_unstable();
+            datagrams.errors.sort_unstable();
+            let bytes = to_key(&key);
+            let mut part = Self::default();
+            part.insert(key, datagrams);
+            (bucket(stable_hash(&bytes)), bytes, part)
+        };
+        self.datagrams.into_iter().map(row).collect()
     }
 
     fn split(self, seed: &HashSeed) -> Vec<Self> {

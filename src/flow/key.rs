@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::HashSeed;
+use super::rows::{bucket, stable_hash};
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
@@ -73,6 +74,27 @@ impl FlowKey {
     /// Returns the protocol above IP.
     pub fn transport(&self) -> Transport {
         Transport((self.packed >> 8) as u8)
+    }
+
+    /// Returns whether the key is one that [`FlowKey::new`] returns. A key from a stored row may be
+    /// any other.
+    pub(super) fn is_canonical(&self) -> bool {
+        let [src, dst] = [self.endpoint(0), self.endpoint(1)];
+        let transport = self.transport();
+        let ports = (src.port, dst.port);
+        let (src, dst) = (src.addr, dst.addr);
+        let tuple = FiveTuple { src, dst, sport: ports.0, dport: ports.1, transport };
+        Self::new(&tuple, self.path()) == (*self, 0)
+    }
+
+    /// Returns the bucket of the flow's row. It depends on the two addresses, the transport and the
+    /// lower port, and is the same in every run.
+    pub(super) fn bucket(&self) -> u16 {
+        let ports = [(self.packed >> 32) as u16, (self.packed >> 16) as u16];
+        let lower = u64::from(ports[0].min(ports[1]));
+        let kind = self.packed & 0xffff;
+        let words = [self.lo[0], self.lo[1], self.hi[0], self.hi[1], lower << 16 | kind];
+        bucket(stable_hash(words.map(u64::to_be_bytes).as_flattened()))
     }
 
     /// Returns a hash of the two addresses, the transport and the lower port, and a hash of the

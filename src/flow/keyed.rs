@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::key::{PARTITIONS, partition};
+use super::rows::{bucket, stable_hash, to_key};
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};
@@ -38,6 +39,19 @@ pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
 
     /// Moves evidence from each path to the path that `new_path` returns.
     fn map_paths(&mut self, _new_path: &dyn Fn(Path) -> Path) {}
+
+    /// Returns the evidence in the form in which the program writes it. Evidence that was read from
+    /// a row may have another one.
+    #[must_use]
+    fn canonical(self) -> Self {
+        self
+    }
+
+    /// Divides the evidence into rows: parts with one key each, with the bucket and the key. By
+    /// default, all of it is one row with an empty key, which suits small evidence.
+    fn into_rows(self) -> Vec<(u16, Vec<u8>, Self)> {
+        if self.is_empty() { Vec::new() } else { vec![(0, Vec::new(), self)] }
+    }
 }
 
 /// Returns an empty value for each partition.
@@ -56,6 +70,12 @@ pub trait EvidenceKey: Clone + Eq + Ord + Hash {
     fn with_path(self, _new_path: &dyn Fn(Path) -> Path) -> Self {
         self
     }
+
+    /// Returns the bucket of a row with this key, whose canonical bytes are `bytes`. By default, it
+    /// depends on the whole key.
+    fn bucket(&self, bytes: &[u8]) -> u16 {
+        bucket(stable_hash(bytes))
+    }
 }
 
 impl EvidenceKey for (IpAddr, Path) {
@@ -71,7 +91,11 @@ impl EvidenceKey for (IpAddr, IpAddr, Path) {
 }
 
 /// A side of a flow, as the key of evidence about it.
-impl EvidenceKey for (FlowKey, u8) {}
+impl EvidenceKey for (FlowKey, u8) {
+    fn bucket(&self, _bytes: &[u8]) -> u16 {
+        self.0.bucket()
+    }
+}
 
 /// The index of an interface, as the key of evidence about it.
 impl EvidenceKey for u16 {}
@@ -167,7 +191,7 @@ impl<K: EvidenceKey, V: Merge + Default> FromIterator<(K, V)> for Keyed<K, V> {
     }
 }
 
-impl<K: EvidenceKey, V: Merge + Default> EvidenceKind for Keyed<K, V>
+impl<K: EvidenceKey + Serialize, V: Merge + Default> EvidenceKind for Keyed<K, V>
 where
     Self: Serialize + DeserializeOwned,
 {
@@ -208,6 +232,20 @@ where
 
     fn map_paths(&mut self, new_path: &dyn Fn(Path) -> Path) {
         self.rekey(|key| key.with_path(new_path));
+    }
+
+    fn canonical(self) -> Self {
+        let mut canonical = Self::default();
+        self.into_iter().for_each(|(key, value)| canonical.entry(key).merge(&value));
+        canonical
+    }
+
+    fn into_rows(self) -> Vec<(u16, Vec<u8>, Self)> {
+        let row = |(key, value): (K, V)| {
+            let bytes = to_key(&key);
+            (key.bucket(&bytes), bytes, std::iter::once((key, value)).collect())
+        };
+        self.into_iter().map(row).collect()
     }
 }
 

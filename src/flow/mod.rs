@@ -22,6 +22,7 @@ mod merged;
 mod outer_flows;
 mod partitions;
 mod records;
+mod rows;
 mod saved;
 mod server_names;
 mod side_evidence;
@@ -42,6 +43,7 @@ pub use merged::MergedFlows;
 pub use outer_flows::OuterFlow;
 pub use partitions::{FlowPartitions, PartitionFlows};
 pub use records::{DirectionRecord, Evidence, FlowRecord};
+pub use rows::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind};
 pub use saved::StateLayout;
 pub use server_names::ServerNameEvidence;
 pub use side_evidence::{

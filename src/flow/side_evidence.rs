@@ -14,6 +14,7 @@ use super::duplicates::{DuplicateSampler, PacketRecord};
 use super::fragments::FragmentTable;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
 use super::outer_flows::OuterFlow;
+use super::rows::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_record};
 use super::state::DirectionStats;
 use super::undecoded::UndecodedCounts;
 use super::{FlowKey, HashSeed};
@@ -109,6 +110,40 @@ macro_rules! kinds {
                 write_part(out, &"")
             }
 
+            /// The names of the kinds, in the order of the list.
+            pub(super) const KINDS: &[&'static str] = &[$(stringify!($name)),+];
+
+            /// Passes the evidence to `take` as rows. Records of single packets are not evidence
+            /// that rows contain, because they depend on the hash seed of the run.
+            pub(super) fn each_row(
+                self,
+                take: &mut dyn FnMut(EvidenceRow) -> io::Result<()>,
+            ) -> io::Result<()> {
+                $({
+                    let kind = RowKind::parse(stringify!($name)).unwrap_or(RowKind::FLOWS);
+                    for (bucket, key, part) in EvidenceKind::into_rows(self.$name) {
+                        take(EvidenceRow { kind, bucket, key, record: to_record(&part) })?;
+                    }
+                })+
+                Ok(())
+            }
+
+            /// Merges the record of a row of this kind. Returns the bucket and the key of the row.
+            pub(super) fn take_record(
+                &mut self,
+                kind: &str,
+                record: &[u8],
+            ) -> Result<(u16, Vec<u8>), RowError> {
+                match kind {
+                    $(stringify!($name) => {
+                        let (place, part) = read_row(record)?;
+                        EvidenceKind::merge(&mut self.$name, part);
+                        Ok(place)
+                    })+
+                    _ => Err(RowError::Damaged),
+                }
+            }
+
             /// Reads evidence that [`SideEvidence::save`] wrote.
             ///
             /// # Errors
@@ -176,7 +211,45 @@ impl EvidenceKey for DnsQuery {
     const MEMORY: usize = 400;
 }
 
+/// Reads the record of a row and checks that it is one entry in canonical form. Returns the bucket
+/// and the key, and the evidence.
+fn read_row<K: EvidenceKind>(record: &[u8]) -> Result<((u16, Vec<u8>), K), RowError> {
+    let mut rows = from_record::<K>(record)?.canonical().into_rows();
+    match (rows.pop(), rows.is_empty()) {
+        (Some((bucket, key, part)), true) if to_record(&part) == record => {
+            Ok(((bucket, key), part))
+        }
+        _ => Err(RowError::Damaged),
+    }
+}
+
 impl SideEvidence {
+    /// Returns facts from evidence that is one row.
+    pub(super) fn facts(&self) -> RowFacts {
+        if let Some((pair, sent)) = self.loose.sorted().next() {
+            return RowFacts {
+                addresses: Some([pair.src, pair.dst]),
+                transport: Some(pair.transport),
+                packets: [sent.sent.packets.0, 0],
+                bytes: [sent.sent.bytes.0, 0],
+                flags: [sent.flags.0, 0],
+                first: sent.first,
+                last: sent.last,
+                accounted: sent.sent.packets.0,
+                ..RowFacts::default()
+            };
+        }
+        if let Some((lookup, _)) = self.lookups.sorted().next() {
+            return RowFacts {
+                addresses: Some([lookup.client, lookup.resolver]),
+                ports: [lookup.port, 0],
+                name: Some(lookup.name.clone()),
+                ..RowFacts::default()
+            };
+        }
+        self.fragments.facts().unwrap_or_default()
+    }
+
     /// Keeps at most `most` entries of each bounded kind and adds the kinds from which entries were
     /// dropped to `trimmed`. Returns the number of entries dropped.
     pub(super) fn keep_least(&mut self, most: usize, trimmed: &mut TrimmedKinds) -> u64 {

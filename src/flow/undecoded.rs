@@ -99,6 +99,12 @@ impl EvidenceKind for UndecodedCounts {
     fn keep_least(&mut self, _most: usize) -> u64 {
         0
     }
+
+    fn canonical(self) -> Self {
+        let mut canonical = Self::default();
+        Merge::merge(&mut canonical, &self);
+        canonical
+    }
 }
 
 impl Merge for UndecodedCounts {

@@ -39,6 +39,9 @@ pub enum PrefixRetention {
     Of(Arc<OpenMessages>),
     /// All parts from all sides, for input that cannot be read again.
     All,
+    /// All parts from all sides, and the fact that a side started such a message, for evidence that
+    /// is merged with that of other inputs later.
+    StartsAndAll,
 }
 
 /// The flows and the side evidence that one worker has collected.
@@ -172,7 +175,8 @@ impl WorkerTables {
                 self.flows.observe_server_name(slot, request)
             }
             (PayloadFact::Start(bytes), Body::Transport { tuple, seq, .. }) => {
-                if matches!(self.keep.parts, PrefixRetention::Starts) {
+                let parts = &self.keep.parts;
+                if matches!(parts, PrefixRetention::Starts | PrefixRetention::StartsAndAll) {
                     self.side.starts.entry(side_of(&tuple, seen.path));
                 }
                 self.record_segment(seen, slot, (&tuple, seq), bytes);
@@ -213,7 +217,7 @@ impl WorkerTables {
         let is_wanted = match &self.keep.parts {
             PrefixRetention::Starts => false,
             PrefixRetention::Of(sides) => sides.contains(&side_of(tuple, seen.path)),
-            PrefixRetention::All => true,
+            PrefixRetention::All | PrefixRetention::StartsAndAll => true,
         };
         if is_wanted {
             self.flows.observe_segment(slot, seen.time, seq, bytes);

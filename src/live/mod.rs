@@ -203,6 +203,7 @@ fn plan(watch: &LiveOptions) -> Plan {
         size: 0,
         found: false,
         same_as: None,
+        content: None,
     };
     let request = Request {
         max_memory: watch.max_memory,
@@ -214,6 +215,7 @@ fn plan(watch: &LiveOptions) -> Plan {
     Plan {
         sources: watch.interfaces.iter().map(source).collect(),
         origins: BTreeMap::new(),
+        shared: None,
         jobs,
         // When file access is confined, the folder of the state stays writable.
         temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),

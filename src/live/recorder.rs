@@ -335,6 +335,7 @@ mod tests {
             size: 0,
             found: false,
             same_as: None,
+            content: None,
         };
         let mut reader = CaptureReader::open(&input, InputHash::Skip).expect("a capture");
         let mut batch = Batch::default();

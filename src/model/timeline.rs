@@ -120,6 +120,16 @@ impl ActivityHistogram {
         self.0.entry(number).or_default().merge(slot);
     }
 
+    /// Returns whether all counters are at most `most`, and all buckets have times that can be
+    /// expressed in nanoseconds. A timeline from a stored row may contain anything.
+    #[cfg(feature = "store")]
+    pub(crate) fn is_plausible(&self, most: u64) -> bool {
+        self.0.iter().all(|(number, slot)| {
+            let counters = [slot.frames, slot.bytes, slot.watched];
+            number.checked_mul(BUCKET_NS).is_some() && counters.iter().all(|count| *count <= most)
+        })
+    }
+
     /// Marks as watched all ten-second buckets that lie entirely between two points in time (in
     /// nanoseconds), with or without frames.
     pub fn watch(&mut self, from: Nanos, to: Nanos) {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
-use crate::flow::{MergedFlows, PrefixRetention, Retention};
+use crate::flow::{MergedFlows, OpenMessages, PrefixRetention, Retention};
 use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
 };
@@ -40,10 +40,11 @@ pub use crate::report::{
 pub(crate) use audit::FlowRetention;
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use draft::DraftedInventory;
-pub use plan::{Dedup, Plan, PlanError, Request};
+pub use plan::{Dedup, Plan, PlanError, Request, StoredInput};
+pub use read::CollectedInput;
 #[cfg(feature = "live")]
 pub(crate) use read::{ETHERNET, Worker, WorkerCounters};
-pub use source::{Chunk, Origin, Source};
+pub use source::{Chunk, Origin, SharedEvidence, Source};
 pub use timings::{Step, Timings};
 
 /// The progress of reading, for progress displays.
@@ -138,8 +139,9 @@ impl Reading {
             Dedup::On if !plan.origins.is_empty() => Dedup::Auto,
             wanted => wanted,
         };
-        let rereadable = plan.is_rereadable();
-        let parts = if rereadable { PrefixRetention::Starts } else { PrefixRetention::All };
+        let rereadable = plan.origins.is_empty() && plan.is_rereadable();
+        let starts = plan.is_rereadable();
+        let parts = if starts { PrefixRetention::Starts } else { PrefixRetention::All };
         let mut retention = Retention { traces: wanted == Dedup::On, parts };
         let mut reading = read::run(plan, progress, &retention)?;
         let doubled = reading.duplicates.sample.shows_doubling();
@@ -152,7 +154,12 @@ impl Reading {
         };
         // Each of these sides sent a message with a server name that continues in another segment.
         // The second pass reads all segments of these sides.
-        let sides = reading.flows.side.take_starts();
+        let mut sides = reading.flows.side.take_starts();
+        // Reading again is of no use if no source contains the segments.
+        let has_parts = plan.shared.as_ref().is_none_or(|shared| shared.has_message_parts());
+        if !has_parts && !plan.reads_captures() {
+            sides = OpenMessages::default();
+        }
         let traces = correction == Correction::Done;
         if !sides.is_empty() || traces != retention.traces {
             drop(reading);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::source::Origin;
-use crate::capture::{CaptureError, CaptureInput, Filter, expand};
+use super::source::{Origin, SharedEvidence};
+use crate::capture::{CaptureError, CaptureInput, Filter, InputContent, expand, expand_with};
 use crate::decode::{StatedTunnel, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
@@ -135,6 +135,8 @@ pub struct Plan {
     pub sources: Vec<CaptureInput>,
     /// The sources that are not captures, keyed by their index in `sources`.
     pub(crate) origins: BTreeMap<usize, Arc<dyn Origin>>,
+    /// The evidence that the sources which are not captures have in common.
+    pub(crate) shared: Option<Arc<dyn SharedEvidence>>,
     /// The number of worker threads.
     pub jobs: usize,
     /// The folder that tables spill to.
@@ -184,7 +186,52 @@ impl Plan {
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         let origins = BTreeMap::new();
         let temp = std::env::temp_dir();
-        Ok(Self { sources, origins, jobs, temp, request })
+        Ok(Self { sources, origins, shared: None, jobs, temp, request })
+    }
+
+    /// Checks a request to read inputs whose evidence is stored, in addition to its captures. An
+    /// input whose content is stored is not read again, whatever its name.
+    ///
+    /// # Errors
+    ///
+    /// Returns all problems of the request at once.
+    pub fn with_stored(
+        request: Request,
+        stored: Vec<StoredInput>,
+        shared: Arc<dyn SharedEvidence>,
+    ) -> Result<Self, Vec<PlanError>> {
+        let known = stored.iter().map(|input| CaptureInput {
+            path: None,
+            name: input.name.clone(),
+            size: input.size,
+            found: false,
+            same_as: None,
+            content: Some(input.content),
+        });
+        let sources = expand_with(&request.captures, known.collect())
+            .map_err(|errors| errors.into_iter().map(PlanError::Input).collect::<Vec<_>>())?;
+        // The first input with each content takes the record of the stored input.
+        let mut by_content: BTreeMap<InputContent, Vec<Arc<dyn Origin>>> = BTreeMap::new();
+        for input in stored {
+            by_content.entry(input.content).or_default().push(input.origin);
+        }
+        let mut origins = BTreeMap::new();
+        for (number, source) in sources.iter().enumerate().filter(|(_, s)| s.same_as.is_none()) {
+            let origin = source.content.and_then(|content| by_content.get_mut(&content)?.pop());
+            origins.extend(origin.map(|origin| (number, origin)));
+        }
+        let jobs = request.jobs.unwrap_or_else(processors).max(1);
+        // The stored inputs count as captures, as if they were read.
+        let captures = sources.iter().map(|source| PathBuf::from(&source.name)).collect();
+        let request = Request { captures, ..request };
+        Ok(Self {
+            sources,
+            origins,
+            shared: Some(shared),
+            jobs,
+            temp: std::env::temp_dir(),
+            request,
+        })
     }
 
     /// Returns the plan with the tunnels that the inventory of `policy` declares.
@@ -210,11 +257,13 @@ impl Plan {
             size: 0,
             found: false,
             same_as: None,
+            content: None,
         };
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         Self {
             sources: origins.iter().map(|(name, _)| input(name)).collect(),
             origins: origins.into_iter().map(|(_, origin)| origin).enumerate().collect(),
+            shared: None,
             jobs,
             temp: std::env::temp_dir(),
             request,
@@ -223,8 +272,35 @@ impl Plan {
 
     /// Returns whether all sources can be read a second time.
     pub fn is_rereadable(&self) -> bool {
-        self.sources.iter().all(is_file)
+        self.files_are_rereadable() && (self.origins.is_empty() || self.shared.is_some())
     }
+
+    /// Returns whether any source is a capture.
+    pub(crate) fn reads_captures(&self) -> bool {
+        let mut sources = self.sources.iter().enumerate();
+        sources.any(|(number, s)| s.same_as.is_none() && !self.origins.contains_key(&number))
+    }
+
+    /// Returns whether all sources that are captures can be read a second time.
+    fn files_are_rereadable(&self) -> bool {
+        let mut sources = self.sources.iter().enumerate();
+        sources.all(|(number, source)| {
+            self.origins.contains_key(&number) || source.same_as.is_some() || is_file(source)
+        })
+    }
+}
+
+/// An input whose evidence is stored.
+#[derive(Clone, Debug)]
+pub struct StoredInput {
+    /// The name of the capture.
+    pub name: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The SHA-256 of its content.
+    pub content: InputContent,
+    /// Returns the record of the input and, with the other stored inputs, the evidence.
+    pub origin: Arc<dyn Origin>,
 }
 
 /// Returns the number of processors that this process may use.

@@ -38,6 +38,36 @@ pub(crate) fn run(
     progress: &Progress,
     retention: &Retention,
 ) -> Result<Reading, AuditError> {
+    if let Some(shared) = &plan.shared {
+        shared.begin(retention);
+    }
+    let Unmerged { inputs, timeline, store } = read_tables(plan, progress, retention)?;
+    if let Some(shared) = &plan.shared {
+        shared.check().map_err(AuditError::Sources)?;
+    }
+    // If no input is a capture, there is nothing to audit.
+    if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
+        let errors = inputs.iter().map(|i| (i.name.clone(), i.error.clone().unwrap_or_default()));
+        return Err(AuditError::Sources(errors.collect()));
+    }
+    let max_entries = (plan.request.max_memory / MEMORY_PER_ENTRY).max(MIN_ENTRIES);
+    let flows = store.finish(retention, plan.jobs, max_entries).map_err(temporary(&plan.temp))?;
+    progress.timings.done("merge");
+    Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
+}
+
+/// What was read from sources, before the tables are merged.
+struct Unmerged {
+    inputs: Vec<InputRecord>,
+    timeline: ActivityHistogram,
+    store: FlowStore,
+}
+
+fn read_tables(
+    plan: &Plan,
+    progress: &Progress,
+    retention: &Retention,
+) -> Result<Unmerged, AuditError> {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
     let work = |batches: &Batches<'_>| Worker::new(plan, progress, &store, retention).work(batches);
@@ -51,15 +81,42 @@ pub(crate) fn run(
         }
         timeline.merge(&counters.timeline);
     }
-    // If no input is a capture, there is nothing to audit.
-    if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
-        let errors = inputs.iter().map(|i| (i.name.clone(), i.error.clone().unwrap_or_default()));
-        return Err(AuditError::Sources(errors.collect()));
+    Ok(Unmerged { inputs, timeline, store })
+}
+
+/// The evidence of one source, before any of it is joined with that of other sources.
+pub struct CollectedInput {
+    /// The record of the source. If the source cannot be read, it contains the error.
+    pub input: InputRecord,
+    /// When its frames were captured.
+    pub timeline: ActivityHistogram,
+    /// Its evidence, which [`FlowStore::into_rows`] returns.
+    pub evidence: FlowStore,
+}
+
+impl CollectedInput {
+    /// Reads the source with this index in the plan, and no other.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the work is stopped or a temporary file cannot be written. A source that
+    /// cannot be read is not an error.
+    pub fn read(
+        plan: &Plan,
+        number: usize,
+        retention: &Retention,
+        progress: &Progress,
+    ) -> Result<Self, AuditError> {
+        let mut source = plan.sources[number].clone();
+        // The error of a source that was found in a folder is recorded and is not returned.
+        let found = std::mem::replace(&mut source.found, true);
+        let single = Plan { sources: vec![source], ..plan.clone() };
+        let Unmerged { inputs, timeline, store } = read_tables(&single, progress, retention)?;
+        let mut input = inputs.into_iter().next().unwrap_or_default();
+        // A file that the user named is expected to be a capture.
+        input.passed_over &= found;
+        Ok(Self { input, timeline, evidence: store })
     }
-    let max_entries = (plan.request.max_memory / MEMORY_PER_ENTRY).max(MIN_ENTRIES);
-    let flows = store.finish(retention, plan.jobs, max_entries).map_err(temporary(&plan.temp))?;
-    progress.timings.done("merge");
-    Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }
 
 /// The batches that a worker receives.
@@ -263,6 +320,7 @@ impl Sources<'_> {
         input.account.merge(&record.account);
         input.size = input.size.max(record.size);
         input.hidden_nanos = record.hidden_nanos;
+        input.passed_over = record.passed_over;
         (input.zeros, input.impossible_drops) = (record.zeros, record.impossible_drops);
         input.is_cut = damage.as_ref().map_or(record.is_cut, |damage| damage.is_cut);
         input.error = match (damage, finished) {
@@ -570,6 +628,8 @@ fn count_observation(account: &mut FrameCounters, seen: &Observation) {
 fn parts_to_read(kept: &PrefixRetention) -> MessageParts {
     match kept {
         PrefixRetention::Starts => MessageParts::StartsOnly,
-        PrefixRetention::Of(_) | PrefixRetention::All => MessageParts::All,
+        PrefixRetention::Of(_) | PrefixRetention::All | PrefixRetention::StartsAndAll => {
+            MessageParts::All
+        }
     }
 }

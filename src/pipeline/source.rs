@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, InputHash, ReadError};
-use crate::flow::Evidence;
+use crate::flow::{Evidence, Retention};
 use crate::model::{ActivityHistogram, InputRecord};
 
 /// An input that can be opened. A file can be opened any number of times, standard input only once.
@@ -15,6 +15,24 @@ pub trait Origin: fmt::Debug + Send + Sync {
     ///
     /// Returns an error if the input cannot be opened or has the wrong format.
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError>;
+}
+
+/// Evidence that several sources have in common, such as the rows of a store, which are merged over
+/// many captures. The sources return it in any division. It can be read again.
+pub trait SharedEvidence: fmt::Debug + Send + Sync {
+    /// Prepares for reading all evidence, from the start. `retention` states which evidence of
+    /// single packets is wanted.
+    fn begin(&self, retention: &Retention);
+
+    /// Checks, after all sources were read, that the evidence is complete.
+    ///
+    /// # Errors
+    ///
+    /// Returns everything that is wrong, each with the name of the file or input.
+    fn check(&self) -> Result<(), Vec<(String, String)>>;
+
+    /// Returns whether it contains the parts of messages that name a server.
+    fn has_message_parts(&self) -> bool;
 }
 
 /// A source that is being read.

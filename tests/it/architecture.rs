@@ -112,8 +112,23 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "store",
+        &["model", "capture", "flow", "pipeline"],
+        &[
+            "arrow_array",
+            "arrow_ipc",
+            "arrow_schema",
+            "parquet",
+            "postcard",
+            "serde",
+            "sha2",
+            "tempfile",
+            "thiserror",
+        ],
+    ),
+    (
         "cli",
-        &["model", "policy", "classify", "pipeline", "live", "result", "report"],
+        &["model", "policy", "classify", "pipeline", "live", "store", "result", "report"],
         &[
             "clap",
             "clap_complete",
@@ -448,7 +463,8 @@ fn each_feature_brings_its_own_crates() {
     let own: &[(&str, &[&str])] = &[
         ("bpf", &["pcap"]),
         ("live", &["caps", "landlock", "signal-hook"]),
-        ("serve", &["bytes", "http-body-util", "hyper", "hyper-util", "prometheus", "tokio"]),
+        ("serve", &["http-body-util", "hyper", "hyper-util", "prometheus", "tokio"]),
+        ("store", &["arrow-array", "arrow-ipc", "arrow-schema", "parquet"]),
         ("cli", &["anstream", "clap", "clap_complete", "ctrlc", "indicatif", "terminal_size"]),
     ];
     let needs = |feature: &str, other: &str| match feature {
@@ -456,7 +472,7 @@ fn each_feature_brings_its_own_crates() {
         "live" => ["live", "bpf"].contains(&other),
         feature => feature == other,
     };
-    for feature in ["", "bpf", "live", "serve", "cli"] {
+    for feature in ["", "bpf", "live", "serve", "store", "cli"] {
         let crates = crates(feature);
         assert!(crates.contains("etherparse"), "{crates:?}");
         for (other, names) in own {

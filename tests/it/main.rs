@@ -12,6 +12,8 @@ macro_rules! lab_tests {
 }
 
 mod architecture;
+#[cfg(feature = "store")]
+mod archives;
 mod cached;
 mod cli;
 mod compressed;

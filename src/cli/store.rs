@@ -1,0 +1,165 @@
+//! Implements `rasaudit collect` and `rasaudit merge`, and audits of stores.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::args::{CollectArguments, MergeArguments};
+use super::exit::{AuditStatus, Exit};
+use super::policy::report_errors;
+use super::policy_args::load_judging;
+use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
+use super::{report_error, warn};
+use crate::model::Correction;
+use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
+use crate::policy::Policy;
+use crate::store::{
+    CollectRequest, CollectedFile, Destination, EvidenceStore, RowSource, StoreError, collect,
+    find_stores, merge,
+};
+
+/// Carries out `rasaudit collect`.
+pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
+    let progress = start();
+    let Some(request) = collect_request(arguments) else { return Ok(Exit::CannotDo) };
+    let to = Destination::of(&arguments.to);
+    let mut files: Vec<CollectedFile> = Vec::new();
+    let collected =
+        with_progress_bar(&request.plan, &progress, Verbosity::of(arguments.quiet), || {
+            collect(&request, &to, &progress, |file| files.push(file))
+        });
+    for file in &files {
+        if let Some(error) = &file.error {
+            report_error(&format!("{}: {error}", file.name));
+        }
+    }
+    if let Err(failure) = collected {
+        return Ok(report_store_error(failure));
+    }
+    let frames: u64 = files.iter().map(|file| file.frames).sum();
+    print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;
+    let is_partial = arguments.strict && files.iter().any(|file| file.error.is_some());
+    Ok(AuditStatus { is_partial, is_unchecked: false, has_failed: false }.into())
+}
+
+/// Carries out `rasaudit merge`.
+pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
+    let progress = start();
+    let from: Vec<RowSource> = arguments.stores.iter().map(|path| RowSource::of(path)).collect();
+    if from.iter().filter(|source| **source == RowSource::StandardInput).count() > 1 {
+        report_error("standard input (-) is given twice");
+        return Ok(Exit::CannotDo);
+    }
+    let to = Destination::of(&arguments.to);
+    match merge(&from, &to, arguments.max_memory, &progress) {
+        Ok(inputs) => {
+            print_summary(&to, arguments.quiet, &format!("merged captures: {inputs}"))?;
+            Ok(Exit::Compliant)
+        }
+        Err(failure) => Ok(report_store_error(failure)),
+    }
+}
+
+/// Installs the interrupt handler.
+fn start() -> Arc<Progress> {
+    let progress = Arc::new(Progress::default());
+    stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
+    progress
+}
+
+/// Prints what was written, unless standard output contains the rows.
+fn print_summary(to: &Destination, quiet: bool, what: &str) -> io::Result<()> {
+    match to {
+        Destination::Store(folder) if !quiet => {
+            let folder = folder.display().to_string();
+            writeln!(io::stdout(), "{}: {what}", crate::model::escape_control(&folder))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks the arguments of `rasaudit collect`. Reports problems and returns `None` if there are
+/// any.
+fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
+    let request = Request {
+        captures: arguments.captures.clone(),
+        jobs: arguments.jobs.map(usize::from),
+        max_memory: arguments.max_memory,
+        filter: arguments.filter.clone(),
+        since: arguments.since,
+        until: arguments.until,
+        hash: true,
+        no_decap: arguments.tunnels.no_decap,
+        vxlan_ports: arguments.tunnels.vxlan_ports.clone(),
+        ..Request::default()
+    };
+    let plan =
+        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
+    let load = |file: &PathBuf| load_judging(file, &arguments.policy_args, None);
+    let policy = arguments.inventory.as_ref().map(load).transpose();
+    let policy = policy.map_err(|problems| report_errors(&problems));
+    let (plan, policy) = (plan.ok()?, policy.ok()?);
+    let plan = policy.map_or_else(|| plan.clone(), |policy| plan.with_stated_tunnels(&policy));
+    Some(CollectRequest { plan, pieces: arguments.pieces })
+}
+
+fn report_store_error(failure: StoreError) -> Exit {
+    match failure {
+        StoreError::Read(failure) => report_failure(failure),
+        StoreError::Rows(rows) => {
+            rows.iter().for_each(|(name, reason)| report_error(&format!("{name} {reason}")));
+            Exit::CannotDo
+        }
+        failure => {
+            report_error(&failure.to_string());
+            Exit::CannotDo
+        }
+    }
+}
+
+/// The store of an audit.
+pub(super) type OpenedStore = Arc<EvidenceStore>;
+
+/// Plans an audit of the stores and captures of a request. Returns the store, if there is one.
+/// Reports problems and returns `None` if there are any.
+pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)> {
+    let (stores, captures) = find_stores(&request.captures);
+    if stores.is_empty() {
+        let plan = Plan::new(request);
+        let plan = plan.map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
+        return Some((plan.ok()?, None));
+    }
+    let store = EvidenceStore::open(&stores).map_err(report_store_error).ok()?;
+    let plan = store.plan(Request { captures, ..request });
+    let plan = plan.map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
+    Some((plan.ok()?, Some(store)))
+}
+
+/// Checks that the rows of a store can be judged with this policy. Reports the problem and returns
+/// `None` if they cannot.
+pub(super) fn check_policy(
+    store: Option<&OpenedStore>,
+    plan: &Plan,
+    policy: Option<&Policy>,
+) -> Option<()> {
+    let Some(store) = store else { return Some(()) };
+    let with_tunnels = policy.map(|policy| plan.with_stated_tunnels(policy));
+    let checked = store.check_tunnels(&with_tunnels.as_ref().unwrap_or(plan).request);
+    checked.map_err(|wrong| report_error(&wrong.to_string())).ok()
+}
+
+/// Warns about what the rows of a store could not show.
+pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
+    let Some(store) = store else { return };
+    let open = store.open_messages();
+    if open > 0 && !store.has_pieces() {
+        warn(&format!(
+            "{open} sides of connections sent a server name in several segments, which the rows do not contain; collect the captures with --pieces to get these names"
+        ));
+    }
+    if audit.reading.duplicates.correction == Correction::Impossible {
+        warn(
+            "a sample shows duplicate packets, but rows do not contain single packets, so --dedup auto cannot correct the counters; audit the captures for exact counters",
+        );
+    }
+}

@@ -1,0 +1,406 @@
+//! Evidence as rows: the form in which it is stored outside of the program and merged by key.
+//!
+//! A row is one flow, or one entry of side evidence, with its kind and its key. Rows with the same
+//! kind and key can be merged in any order and grouping. Fragments, lookups and the outer packets
+//! of tunnels are stored before they are joined with the flows that they belong to, because another
+//! row may contain the rest of them.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::key::PARTITIONS;
+use super::partitions::PartitionFlows;
+use super::records::{Evidence, FlowRecord};
+use super::side_evidence::SideEvidence;
+use super::spill::parse_pieces;
+use super::store::FlowStore;
+use super::{FlowKey, StreamPrefix};
+use crate::model::{Max, Merge, Min, Transport};
+
+/// The number of buckets that rows are divided into. All rows of a conversation are in the same
+/// bucket. Stored rows contain their bucket, so the number must not change.
+pub const BUCKETS: u16 = 64;
+
+/// The first byte of each record: the version of its layout.
+const VERSION: u8 = 1;
+
+/// The largest number of packets that a record may count. It is far more than any capture contains
+/// and keeps sums from overflowing.
+const MOST_PACKETS: u64 = 1 << 48;
+
+/// The kind of a row: flows, parts of messages that name a server, or a kind of side evidence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct RowKind(u8);
+
+impl RowKind {
+    /// Flows.
+    pub const FLOWS: Self = Self(0);
+    /// Segments that may be part of a message that names the server. They contain payload.
+    pub const PIECES: Self = Self(1);
+
+    /// Returns all kinds, in the order in which their rows are sorted.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..2 + SideEvidence::KINDS.len() as u8).map(Self)
+    }
+
+    /// Returns the name of the kind in stored rows, which must not change.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FLOWS => "flows",
+            Self::PIECES => "pieces",
+            Self(side) => SideEvidence::KINDS.get(usize::from(side) - 2).copied().unwrap_or(""),
+        }
+    }
+
+    /// Returns the kind with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::all().find(|kind| kind.name() == name)
+    }
+}
+
+/// A row of evidence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EvidenceRow {
+    /// The kind of evidence.
+    pub kind: RowKind,
+    /// A number below [`BUCKETS`] that is the same for all rows of a conversation.
+    pub bucket: u16,
+    /// The key in a canonical form. Rows with the same kind and key can be merged.
+    pub key: Vec<u8>,
+    /// The exact evidence, in a versioned layout.
+    pub record: Vec<u8>,
+}
+
+/// Facts from a row for people and query engines. The audit only uses `accounted`.
+#[derive(Clone, Default, Debug)]
+pub struct RowFacts {
+    /// The addresses, side 0 first.
+    pub addresses: Option<[IpAddr; 2]>,
+    /// The ports, side 0 first; 0 if the evidence has none.
+    pub ports: [u16; 2],
+    /// The protocol above IP.
+    pub transport: Option<Transport>,
+    /// Packets of each side.
+    pub packets: [u64; 2],
+    /// Bytes on the wire of each side.
+    pub bytes: [u64; 2],
+    /// Transport payload of each side in bytes.
+    pub payload: [u64; 2],
+    /// The kinds of packets that each side sent. See [`crate::decode::flag`].
+    pub flags: [u16; 2],
+    /// Time of the earliest packet.
+    pub first: Min,
+    /// Time of the latest packet.
+    pub last: Max,
+    /// The side that opened the flow, if it sent a SYN and the other side did not.
+    pub opener: Option<u8>,
+    /// A server name that was requested, or a name that was looked up.
+    pub name: Option<String>,
+    /// The number of captured frames that this row accounts for. Every frame is accounted for by
+    /// one row, or by the record of its input.
+    pub accounted: u64,
+}
+
+/// Why a row cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowError {
+    /// Another version of the program wrote the record, in a layout with this number.
+    Version(u8),
+    /// The record is not valid, or is not in canonical form.
+    Damaged,
+    /// The key, or the bucket, is not the one of the record.
+    Key,
+}
+
+impl fmt::Display for RowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(
+                f,
+                "has a record of layout {version}; this version reads layout {VERSION} only"
+            ),
+            Self::Damaged => f.write_str("has a damaged record"),
+            Self::Key => f.write_str("has a key or bucket that its record does not have"),
+        }
+    }
+}
+
+impl std::error::Error for RowError {}
+
+/// The parts of messages from both sides of a flow.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct FlowPieces {
+    key: FlowKey,
+    sides: [StreamPrefix; 2],
+}
+
+/// The evidence of one row.
+enum RowEvidence {
+    Flow(Box<FlowRecord>),
+    Pieces(Box<FlowPieces>),
+    Side(Box<SideEvidence>),
+}
+
+/// Returns a hash that is the same in every run and version (FNV-1a).
+pub(super) fn stable_hash(bytes: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+}
+
+/// Returns the bucket for a stable hash.
+pub(super) fn bucket(hash: u64) -> u16 {
+    // The upper half depends on all bytes, the lowest bits only on the lowest bits of each byte.
+    ((hash >> 32 ^ hash >> 16) % u64::from(BUCKETS)) as u16
+}
+
+/// Returns a value in the layout of rows. Serialization into memory fails only if a type cannot be
+/// serialized at all, which the tests would show; the result is then rejected when it is read.
+pub(super) fn to_record(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
+}
+
+/// Returns a value in canonical bytes, for use as a key.
+pub(super) fn to_key(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(value).unwrap_or_default()
+}
+
+/// Reads a value that [`to_record`] wrote.
+pub(super) fn from_record<T: DeserializeOwned>(record: &[u8]) -> Result<T, RowError> {
+    let (version, rest) = record.split_first().ok_or(RowError::Damaged)?;
+    if *version != VERSION {
+        return Err(RowError::Version(*version));
+    }
+    match postcard::take_from_bytes(rest) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(RowError::Damaged),
+    }
+}
+
+impl RowEvidence {
+    /// Reads the evidence of a row and checks that it has the row's key and is canonical. A row
+    /// from a file may contain anything.
+    fn of(row: &EvidenceRow) -> Result<Self, RowError> {
+        let (evidence, place) = match row.kind {
+            RowKind::FLOWS => {
+                let flow: FlowRecord = from_record(&row.record)?;
+                if !is_canonical_flow(&flow) {
+                    return Err(RowError::Damaged);
+                }
+                let place = (flow.key.bucket(), to_key(&flow.key));
+                (Self::Flow(Box::new(flow)), place)
+            }
+            RowKind::PIECES => {
+                let pieces: FlowPieces = from_record(&row.record)?;
+                let mut again = FlowPieces { key: pieces.key, sides: Default::default() };
+                again.merge(&pieces);
+                if again != pieces || !pieces.key.is_canonical() {
+                    return Err(RowError::Damaged);
+                }
+                let place = (pieces.key.bucket(), to_key(&pieces.key));
+                (Self::Pieces(Box::new(pieces)), place)
+            }
+            RowKind(_) => {
+                let mut side = SideEvidence::default();
+                let place = side.take_record(row.kind.name(), &row.record)?;
+                (Self::Side(Box::new(side)), place)
+            }
+        };
+        if place == (row.bucket, row.key.clone()) { Ok(evidence) } else { Err(RowError::Key) }
+    }
+
+    fn merge(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Flow(mine), Self::Flow(theirs)) => mine.merge(&theirs),
+            (Self::Pieces(mine), Self::Pieces(theirs)) => mine.merge(&theirs),
+            (Self::Side(mine), Self::Side(theirs)) => mine.merge(*theirs),
+            // The caller merges only rows of the same kind.
+            _ => {}
+        }
+    }
+
+    /// Returns the record of the evidence.
+    fn record(self) -> Vec<u8> {
+        match self {
+            Self::Flow(flow) => to_record(&*flow),
+            Self::Pieces(pieces) => to_record(&*pieces),
+            Self::Side(side) => {
+                let mut record = Vec::new();
+                side.each_row(&mut |row| {
+                    record = row.record;
+                    Ok(())
+                })
+                .unwrap_or_default();
+                record
+            }
+        }
+    }
+
+    fn facts(&self) -> RowFacts {
+        match self {
+            Self::Flow(flow) => flow_facts(flow),
+            Self::Pieces(pieces) => flow_ends(&pieces.key),
+            Self::Side(side) => side.facts(),
+        }
+    }
+}
+
+impl Merge for FlowPieces {
+    fn merge(&mut self, other: &Self) {
+        self.sides.iter_mut().zip(&other.sides).for_each(|(mine, theirs)| mine.merge(theirs));
+    }
+}
+
+/// Returns whether the record of a flow is one that the program writes: merging it into an empty
+/// record does not change it, and its counters are plausible.
+fn is_canonical_flow(flow: &FlowRecord) -> bool {
+    let mut again = FlowRecord::new(flow.key);
+    again.merge(flow);
+    let plausible = flow
+        .sides
+        .iter()
+        .all(|side| side.cut.0 <= side.sent.packets.0 && side.sent.packets.0 <= MOST_PACKETS);
+    let has_sides = flow.errors.iter().all(|(error, _)| error.side < 2);
+    again == *flow && plausible && has_sides && flow.key.is_canonical()
+}
+
+/// Returns the addresses, ports and transport of a flow.
+fn flow_ends(key: &FlowKey) -> RowFacts {
+    let ends = [key.endpoint(0), key.endpoint(1)];
+    RowFacts {
+        addresses: Some(ends.map(|end| end.addr)),
+        ports: ends.map(|end| end.port),
+        transport: Some(key.transport()),
+        ..RowFacts::default()
+    }
+}
+
+fn flow_facts(flow: &FlowRecord) -> RowFacts {
+    let mut facts = flow_ends(&flow.key);
+    for (number, side) in flow.sides.iter().enumerate() {
+        facts.packets[number] = side.sent.packets.0;
+        facts.bytes[number] = side.sent.bytes.0;
+        facts.payload[number] = side.sent.payload.0;
+        facts.flags[number] = side.flags.0;
+        facts.first.merge(&side.first);
+        facts.last.merge(&side.last);
+        facts.accounted = facts.accounted.saturating_add(side.sent.packets.0);
+    }
+    facts.opener = match flow.sides.each_ref().map(|side| side.syn_count.0 > 0) {
+        [true, false] => Some(0),
+        [false, true] => Some(1),
+        _ => None,
+    };
+    let mut requests = flow.sides.iter().flat_map(|side| side.requests.iter());
+    facts.name = requests.find(|request| !request.name.is_empty()).map(|r| r.name.clone());
+    facts
+}
+
+impl EvidenceRow {
+    /// Returns the row of a flow, and the row of the parts of its messages if any are kept.
+    fn of_flow(mut flow: FlowRecord) -> (Self, Option<Self>) {
+        let key = to_key(&flow.key);
+        let bucket = flow.key.bucket();
+        let sides = flow.sides.each_mut().map(|side| std::mem::take(&mut side.prefix));
+        let pieces = sides.iter().any(|side| !side.is_empty()).then(|| Self {
+            kind: RowKind::PIECES,
+            bucket,
+            key: key.clone(),
+            record: to_record(&FlowPieces { key: flow.key, sides }),
+        });
+        (Self { kind: RowKind::FLOWS, bucket, key, record: to_record(&flow) }, pieces)
+    }
+
+    /// Returns facts from the row.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the row is not valid.
+    pub fn facts(&self) -> Result<RowFacts, RowError> {
+        Ok(RowEvidence::of(self)?.facts())
+    }
+
+    /// Merges rows of the same kind and key into one.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a row is not valid.
+    pub fn merged(rows: &[Self]) -> Result<Option<Self>, RowError> {
+        let Some((first, others)) = rows.split_first() else { return Ok(None) };
+        let mut evidence = RowEvidence::of(first)?;
+        for other in others {
+            evidence.merge(RowEvidence::of(other)?);
+        }
+        Ok(Some(Self { record: evidence.record(), ..first.clone() }))
+    }
+}
+
+impl Evidence {
+    /// Merges the evidence of a row. Parts of messages are kept if `wants_pieces` returns true for
+    /// their flow and side. Returns the number of captured frames that the row accounts for.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the row is not valid.
+    pub fn take_row(
+        &mut self,
+        row: &EvidenceRow,
+        wants_pieces: impl Fn(FlowKey, u8) -> bool,
+    ) -> Result<u64, RowError> {
+        let evidence = RowEvidence::of(row)?;
+        let accounted = evidence.facts().accounted;
+        match evidence {
+            RowEvidence::Flow(flow) => self.flows.push(*flow),
+            RowEvidence::Side(side) => self.side.merge(*side),
+            RowEvidence::Pieces(pieces) => {
+                let FlowPieces { key, sides } = *pieces;
+                let mut flow = FlowRecord::new(key);
+                let mut any = false;
+                for (number, prefix) in sides.into_iter().enumerate() {
+                    if !prefix.is_empty() && wants_pieces(key, number as u8) {
+                        flow.sides[number].prefix = prefix;
+                        any = true;
+                    }
+                }
+                if any {
+                    self.flows.push(flow);
+                }
+            }
+        }
+        Ok(accounted)
+    }
+}
+
+impl FlowStore {
+    /// Merges all tables on `jobs` threads and passes their evidence to `take` as rows, in
+    /// unspecified order. One partition at a time is in memory if tables were spilled.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a temporary file cannot be read, or the error of `take`.
+    pub fn into_rows(
+        self,
+        jobs: usize,
+        take: &mut dyn FnMut(EvidenceRow) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.merge(jobs);
+        let parts = self.take_parts();
+        let mut links = self.links();
+        for (number, mut part) in parts.into_iter().enumerate().take(PARTITIONS) {
+            let bytes = self.spill.read(number)?;
+            part.merge(parse_pieces(&bytes, &self.seed, &mut links)?, &self.seed, &mut links);
+            let known = self.interner.all();
+            for flow in (PartitionFlows { table: &part.flows, links: &known }).records() {
+                let (flow, pieces) = EvidenceRow::of_flow(flow);
+                take(flow)?;
+                pieces.map(&mut *take).transpose()?;
+            }
+            part.side.each_row(take)?;
+        }
+        Ok(())
+    }
+}

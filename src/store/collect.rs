@@ -1,0 +1,200 @@
+//! Turns captures into rows. Each capture is one file of rows, which ends with the row of the
+//! input.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use sha2::{Digest, Sha256};
+
+use super::files::{Destination, RowWriter};
+use super::group::{Doubles, merge_group};
+use super::input::{CollectOptions, InputRow};
+use super::ledger::Ledger;
+use super::row::{StoredKind, StoredRow};
+use super::sort::RowSorter;
+use super::{StoreError, output};
+use crate::capture::InputContent;
+use crate::flow::{EvidenceRow, PrefixRetention, Retention};
+use crate::model::InputRecord;
+use crate::pipeline::{AuditError, CollectedInput, Plan, Progress};
+
+/// What is collected.
+#[derive(Clone, Debug)]
+pub struct CollectRequest {
+    /// The captures and the options with which they are read.
+    pub plan: Plan,
+    /// Whether parts of messages that name a server are kept. They contain payload.
+    pub pieces: bool,
+}
+
+/// A capture whose rows were written.
+#[derive(Clone, Debug)]
+pub struct CollectedFile {
+    /// The name of the capture.
+    pub name: String,
+    /// The file of rows; `None` if the rows were written to standard output.
+    pub path: Option<PathBuf>,
+    /// The number of frames that were read.
+    pub frames: u64,
+    /// Why the capture could not be read at all, or not to its end.
+    pub error: Option<String>,
+}
+
+/// Reads captures and writes their rows. Calls `done` for each capture whose rows are complete.
+///
+/// # Errors
+///
+/// Returns an error if the rows cannot be written, or if the work is stopped. A capture that cannot
+/// be read is not an error: its row contains the reason.
+pub fn collect(
+    request: &CollectRequest,
+    to: &Destination,
+    progress: &Progress,
+    mut done: impl FnMut(CollectedFile),
+) -> Result<(), StoreError> {
+    let CollectRequest { plan, pieces } = request;
+    let options = CollectOptions::of(&plan.request, *pieces);
+    let mut stream = match to {
+        Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
+        Destination::Store(_) => None,
+    };
+    let mut contents = BTreeMap::new();
+    for (number, source) in plan.sources.iter().enumerate() {
+        let mut writer = match (stream.take(), to) {
+            (Some(stream), _) => stream,
+            (None, Destination::Store(folder)) => RowWriter::file(folder)?,
+            (None, Destination::StandardOutput) => return Ok(()),
+        };
+        let input = match source.same_as.as_ref().and_then(|first| contents.get(first)) {
+            Some(content) => copy_of(source, *content, &options),
+            None => collect_one(request, number, &options, &mut writer, progress)?,
+        };
+        contents.insert(source.name.clone(), input.content);
+        writer.write(&input.to_row())?;
+        let path = match to {
+            Destination::StandardOutput => {
+                stream = Some(writer);
+                None
+            }
+            Destination::Store(_) => writer.finish(&input.id())?,
+        };
+        let InputRecord { name, account, error, .. } = input.record;
+        done(CollectedFile { name, path, frames: account.frames, error });
+    }
+    stream.map(|stream| stream.finish("")).transpose()?;
+    Ok(())
+}
+
+/// Returns the row of an input with the same content as an earlier one of this collection.
+fn copy_of(
+    source: &crate::capture::CaptureInput,
+    content: InputContent,
+    options: &CollectOptions,
+) -> InputRow {
+    let record = InputRecord {
+        name: source.name.clone(),
+        size: source.size,
+        same_as: source.same_as.clone(),
+        ..InputRecord::default()
+    };
+    InputRow {
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        options: options.clone(),
+        content,
+        record,
+        timeline: Default::default(),
+        manifest: Vec::new(),
+    }
+}
+
+/// Reads a capture and writes its rows of evidence. Returns the row of the input.
+fn collect_one(
+    request: &CollectRequest,
+    number: usize,
+    options: &CollectOptions,
+    writer: &mut RowWriter,
+    progress: &Progress,
+) -> Result<InputRow, StoreError> {
+    let CollectRequest { plan, pieces } = request;
+    let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
+    let retention = Retention { traces: false, parts };
+    let CollectedInput { input: record, timeline, evidence } =
+        CollectedInput::read(plan, number, &retention, progress)?;
+    let content = content_of(&record, plan.sources[number].path.as_deref());
+    let mut input = InputRow {
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        options: options.clone(),
+        content,
+        record,
+        timeline,
+        manifest: Vec::new(),
+    };
+    let temporary = output(&plan.temp);
+    // A quarter of the memory: the tables took half of it, and are merged meanwhile.
+    let mut sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 4);
+    let id = input.id();
+    let add = &mut |row: EvidenceRow| {
+        let EvidenceRow { kind, bucket, key, record } = row;
+        let kind = StoredKind::Evidence(kind);
+        sorter.add(StoredRow { bucket, kind, key, input: id.clone(), parts: 1, record })
+    };
+    evidence.into_rows(plan.jobs, add).map_err(&temporary)?;
+    let mut ledger = Ledger::default();
+    let name = &input.record.name;
+    for group in sorter.finish().map_err(&temporary)? {
+        if progress.stop.load(Ordering::Relaxed) {
+            return Err(AuditError::Interrupted.into());
+        }
+        let group = group.map_err(&temporary)?;
+        let wrong = |reason: String| StoreError::rows(name, reason);
+        // All rows with the same key are from one table, so that a row is one part.
+        let row = StoredRow { parts: 1, ..merge_group(group, Doubles::Merge).map_err(wrong)? };
+        let facts = row.evidence().map(|row| row.facts()).transpose();
+        let facts = facts.map_err(|error| wrong(error.to_string()))?.unwrap_or_default();
+        ledger.add(&row, facts.accounted);
+        writer.write(&row)?;
+    }
+    let accounted = ledger.accounted + input.accounted();
+    if accounted != input.record.account.frames {
+        let frames = input.record.account.frames;
+        return Err(StoreError::rows(
+            name,
+            format!(
+                "has {frames} frames, but its rows account for {accounted}; this is a defect of rasaudit"
+            ),
+        ));
+    }
+    input.manifest = ledger.manifest();
+    Ok(input)
+}
+
+/// Returns the hash of the content of an input.
+fn content_of(record: &InputRecord, path: Option<&Path>) -> InputContent {
+    let read = record.sha256.as_deref().and_then(parse_hex);
+    let hashed = || hash_file(path?).ok();
+    let unreadable = || Sha256::digest(format!("unreadable {}", record.name)).into();
+    read.or_else(hashed).unwrap_or_else(unreadable)
+}
+
+fn hash_file(path: &Path) -> io::Result<InputContent> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut block = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(digest.finalize().into()),
+            read => digest.update(&block[..read]),
+        }
+    }
+}
+
+fn parse_hex(text: &str) -> Option<InputContent> {
+    let mut bytes = InputContent::default();
+    for (number, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * number..2 * number + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}

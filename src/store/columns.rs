@@ -1,0 +1,360 @@
+//! The columns of stored rows. All types are signed integers, UTF-8 and binary, which every query
+//! engine supports.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{BinaryBuilder, Int32Builder, Int64Builder, StringBuilder};
+use arrow_array::{
+    Array, ArrayRef, BinaryArray, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray,
+    RecordBatch, StringArray,
+};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+
+use super::input::InputRow;
+use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use crate::flow::RowFacts;
+
+/// The columns that an audit reads. The others are for query engines.
+pub(super) const READ: [&str; 7] =
+    ["bucket", "kind", "key", "input", "parts", "accounted", "record"];
+
+/// Returns the columns. The sides `a` and `b` of a flow are in the order of their addresses.
+pub(super) fn schema() -> SchemaRef {
+    use DataType::{Binary, Int32, Int64, Utf8};
+    let column = |name, kind, nullable| Field::new(name, kind, nullable);
+    Arc::new(Schema::new(vec![
+        column("bucket", Int32, false),
+        column("kind", Utf8, false),
+        column("key", Binary, false),
+        column("input", Utf8, false),
+        column("a_addr", Utf8, true),
+        column("b_addr", Utf8, true),
+        column("a_port", Int32, true),
+        column("b_port", Int32, true),
+        column("port", Int32, true),
+        column("transport", Int32, true),
+        column("opener", Utf8, true),
+        column("a_packets", Int64, false),
+        column("b_packets", Int64, false),
+        column("a_bytes", Int64, false),
+        column("b_bytes", Int64, false),
+        column("a_payload", Int64, false),
+        column("b_payload", Int64, false),
+        column("a_flags", Int32, false),
+        column("b_flags", Int32, false),
+        column("first_ns", Int64, true),
+        column("last_ns", Int64, true),
+        column("name", Utf8, true),
+        column("accounted", Int64, false),
+        column("frames_read", Int64, false),
+        column("parts", Int64, false),
+        column("record", Binary, false),
+    ]))
+}
+
+/// Collects rows for a record batch.
+#[derive(Default)]
+pub(super) struct BatchBuilder {
+    rows: usize,
+    small: [Int32Builder; 7],
+    large: [Int64Builder; 11],
+    texts: [StringBuilder; 6],
+    binary: [BinaryBuilder; 2],
+}
+
+/// Returns a counter as a signed integer. No capture contains more than fit.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl BatchBuilder {
+    /// Returns the number of rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the row is not valid.
+    pub fn add(&mut self, row: &StoredRow) -> Result<(), String> {
+        let (facts, frames) = facts(row)?;
+        self.rows += 1;
+        let [a, b] = facts.addresses.map_or([None, None], |both| both.map(|a| Some(a.to_string())));
+        let has_ports = facts.transport.is_some_and(|transport| transport.has_ports());
+        let ports = facts.ports.map(|port| has_ports.then_some(i32::from(port)));
+        let opener = facts.opener.map(|side| if side == 0 { "a" } else { "b" });
+        let texts = [
+            Some(row.kind.name()),
+            Some(row.input.as_str()),
+            a.as_deref(),
+            b.as_deref(),
+            opener,
+            facts.name.as_deref(),
+        ];
+        for (column, text) in self.texts.iter_mut().zip(texts) {
+            column.append_option(text);
+        }
+        let small = [
+            Some(i32::from(row.bucket)),
+            ports[0],
+            ports[1],
+            ports[0].min(ports[1]),
+            facts.transport.map(|transport| i32::from(transport.0)),
+            Some(i32::from(facts.flags[0])),
+            Some(i32::from(facts.flags[1])),
+        ];
+        for (column, number) in self.small.iter_mut().zip(small) {
+            column.append_option(number);
+        }
+        let [packets, bytes, payload] =
+            [facts.packets, facts.bytes, facts.payload].map(|both| both.map(|n| Some(signed(n))));
+        let large = [
+            packets[0],
+            packets[1],
+            bytes[0],
+            bytes[1],
+            payload[0],
+            payload[1],
+            facts.first.get(),
+            facts.last.get(),
+            Some(signed(facts.accounted)),
+            Some(signed(frames)),
+            Some(signed(row.parts)),
+        ];
+        for (column, number) in self.large.iter_mut().zip(large) {
+            column.append_option(number);
+        }
+        self.binary[0].append_value(&row.key);
+        self.binary[1].append_value(&row.record);
+        Ok(())
+    }
+
+    /// Returns the rows as a record batch and empties the builder.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the rows take more than 2 GiB.
+    pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        self.rows = 0;
+        let array = |array: ArrayRef| array;
+        let [kind, input, a_addr, b_addr, opener, name] =
+            self.texts.each_mut().map(|column| array(Arc::new(column.finish())));
+        let [bucket, a_port, b_port, port, transport, a_flags, b_flags] =
+            self.small.each_mut().map(|column| array(Arc::new(column.finish())));
+        let [
+            a_packets,
+            b_packets,
+            a_bytes,
+            b_bytes,
+            a_payload,
+            b_payload,
+            first,
+            last,
+            accounted,
+            frames,
+            parts,
+        ] = self.large.each_mut().map(|column| array(Arc::new(column.finish())));
+        let [key, record] = self.binary.each_mut().map(|column| array(Arc::new(column.finish())));
+        let columns = vec![
+            bucket, kind, key, input, a_addr, b_addr, a_port, b_port, port, transport, opener,
+            a_packets, b_packets, a_bytes, b_bytes, a_payload, b_payload, a_flags, b_flags, first,
+            last, name, accounted, frames, parts, record,
+        ];
+        RecordBatch::try_new(schema(), columns)
+    }
+}
+
+/// Returns facts from a row, and the number of frames that were read from its input.
+fn facts(row: &StoredRow) -> Result<(RowFacts, u64), String> {
+    match row.evidence() {
+        Some(evidence) => Ok((evidence.facts().map_err(|error| error.to_string())?, 0)),
+        None => {
+            let input = InputRow::of_row(row)?;
+            let account = &input.record.account;
+            let facts = RowFacts {
+                first: account.first,
+                last: account.last,
+                name: Some(input.record.name.clone()),
+                accounted: input.accounted(),
+                ..RowFacts::default()
+            };
+            Ok((facts, account.frames))
+        }
+    }
+}
+
+/// A column of text or bytes. Query engines use different types for them.
+enum Bytes<'a> {
+    Text(&'a StringArray),
+    LargeText(&'a LargeStringArray),
+    Binary(&'a BinaryArray),
+    LargeBinary(&'a LargeBinaryArray),
+}
+
+impl<'a> Bytes<'a> {
+    fn of(column: &'a dyn Array) -> Option<Self> {
+        let column = column.as_any();
+        let text = column.downcast_ref().map(Self::Text);
+        let large = || column.downcast_ref().map(Self::LargeText);
+        let binary = || column.downcast_ref().map(Self::Binary);
+        text.or_else(large).or_else(binary).or_else(|| column.downcast_ref().map(Self::LargeBinary))
+    }
+
+    fn get(&self, row: usize) -> &'a [u8] {
+        match self {
+            Self::Text(column) => column.value(row).as_bytes(),
+            Self::LargeText(column) => column.value(row).as_bytes(),
+            Self::Binary(column) => column.value(row),
+            Self::LargeBinary(column) => column.value(row),
+        }
+    }
+}
+
+/// The columns of a record batch that an audit reads.
+pub(super) struct BatchRows<'a> {
+    rows: usize,
+    bucket: &'a Int32Array,
+    kind: Bytes<'a>,
+    key: Bytes<'a>,
+    input: Bytes<'a>,
+    parts: &'a Int64Array,
+    accounted: &'a Int64Array,
+    record: Bytes<'a>,
+}
+
+/// A row as it was read, with the number of frames that its column states.
+pub(super) struct ReadRow {
+    pub row: StoredRow,
+    pub accounted: i64,
+}
+
+/// A valid row.
+pub(super) struct CheckedRow {
+    pub row: StoredRow,
+    /// The input, if it is the row of an input.
+    pub input: Option<Box<InputRow>>,
+}
+
+impl ReadRow {
+    /// Checks that the record is valid and that the columns agree with it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they do not.
+    pub fn checked(self) -> Result<CheckedRow, String> {
+        let Self { row, accounted: stated } = self;
+        let (input, accounted) = match row.evidence() {
+            Some(evidence) => {
+                let facts = evidence.facts().map_err(|error| error.to_string())?;
+                (None, facts.accounted)
+            }
+            None => {
+                let input = InputRow::of_row(&row)?;
+                let accounted = input.accounted();
+                (Some(Box::new(input)), accounted)
+            }
+        };
+        check_accounted(stated, accounted)?;
+        Ok(CheckedRow { row, input })
+    }
+}
+
+/// Checks that a column states the number of frames that a record accounts for.
+pub(super) fn check_accounted(stated: i64, accounted: u64) -> Result<(), String> {
+    if stated == signed(accounted) {
+        Ok(())
+    } else {
+        Err(format!("has {stated} in column accounted, but its record accounts for {accounted}"))
+    }
+}
+
+impl CheckedRow {
+    /// Returns the input.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is not the row of an input.
+    pub fn into_input(self) -> Result<InputRow, String> {
+        self.input.map(|input| *input).ok_or_else(|| "is not the row of an input".to_owned())
+    }
+}
+
+impl<'a> BatchRows<'a> {
+    /// Finds the columns of a batch.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a column is missing or has another type.
+    pub fn of(batch: &'a RecordBatch) -> Result<Self, String> {
+        let column =
+            |name: &str| batch.column_by_name(name).ok_or_else(|| format!("has no column {name}"));
+        let wrong = |name: &str, wanted: &str, found: &ArrayRef| {
+            format!("has column {name} of type {}; expected {wanted}", found.data_type())
+        };
+        let bytes = |name: &str| {
+            let found = column(name)?;
+            Bytes::of(found).ok_or_else(|| wrong(name, "text or binary", found))
+        };
+        let number = |name: &str| {
+            let found = column(name)?;
+            let array = found.as_any().downcast_ref::<Int64Array>();
+            array.ok_or_else(|| wrong(name, "int64", found))
+        };
+        let bucket = column("bucket")?;
+        Ok(Self {
+            rows: batch.num_rows(),
+            bucket: bucket
+                .as_any()
+                .downcast_ref()
+                .ok_or_else(|| wrong("bucket", "int32", bucket))?,
+            kind: bytes("kind")?,
+            key: bytes("key")?,
+            input: bytes("input")?,
+            parts: number("parts")?,
+            accounted: number("accounted")?,
+            record: bytes("record")?,
+        })
+    }
+
+    /// Returns the number of rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Returns whether a row is the row of an input.
+    pub fn is_input(&self, row: usize) -> bool {
+        self.kind.get(row) == StoredKind::Input.name().as_bytes()
+    }
+
+    /// Returns a row.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a column has a value that no row has.
+    pub fn get(&self, row: usize) -> Result<ReadRow, String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let kind = text(self.kind.get(row));
+        let kind = StoredKind::parse(&kind).ok_or_else(|| {
+            format!("has a row of kind \"{kind}\", which this version does not know; use the version that wrote it")
+        })?;
+        let bucket = u16::try_from(self.bucket.value(row)).unwrap_or(u16::MAX);
+        if bucket > INPUT_BUCKET {
+            return Err(format!("has a row in bucket {}", self.bucket.value(row)));
+        }
+        let parts = self.parts.value(row);
+        let parts = u64::try_from(parts).ok().filter(|parts| *parts > 0);
+        Ok(ReadRow {
+            row: StoredRow {
+                bucket,
+                kind,
+                key: self.key.get(row).to_vec(),
+                input: text(self.input.get(row)),
+                parts: parts.ok_or_else(|| "has a row of no parts".to_owned())?,
+                record: self.record.get(row).to_vec(),
+            },
+            accounted: self.accounted.value(row),
+        })
+    }
+}

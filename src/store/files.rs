@@ -1,0 +1,433 @@
+//! Files and streams of rows. A file is written under another name and renamed when it is complete,
+//! so a store never contains a part of a file.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use arrow_ipc::writer::StreamWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::arrow_writer::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use parquet::file::statistics::Statistics;
+use tempfile::NamedTempFile;
+
+use super::columns::{BatchBuilder, BatchRows, READ, ReadRow, schema};
+use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use super::{StoreError, output};
+
+/// The extension of the files of a store.
+const EXTENSION: &str = "parquet";
+
+/// The first bytes of a Parquet file.
+const MAGIC: &[u8] = b"PAR1";
+
+/// The number of rows of a record batch.
+const BATCH_ROWS: usize = 8192;
+
+/// The number of rows of a row group. Row groups are read in parallel.
+const GROUP_ROWS: usize = 1 << 17;
+
+/// Where rows come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RowSource {
+    /// A folder of Parquet files, or one such file.
+    Store(PathBuf),
+    /// An Arrow stream on standard input.
+    StandardInput,
+}
+
+/// Where rows go to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// A folder of Parquet files.
+    Store(PathBuf),
+    /// An Arrow stream on standard output.
+    StandardOutput,
+}
+
+impl Destination {
+    /// Returns the destination that an argument names: `-` is standard output.
+    pub fn of(argument: &Path) -> Self {
+        if argument.as_os_str() == "-" {
+            Self::StandardOutput
+        } else {
+            Self::Store(argument.to_owned())
+        }
+    }
+}
+
+impl RowSource {
+    /// Returns the source that an argument names: `-` is standard input.
+    pub fn of(argument: &Path) -> Self {
+        if argument.as_os_str() == "-" {
+            Self::StandardInput
+        } else {
+            Self::Store(argument.to_owned())
+        }
+    }
+
+    /// Returns the path of a store; `None` for standard input.
+    pub(super) fn store(&self) -> Option<PathBuf> {
+        match self {
+            Self::Store(path) => Some(path.clone()),
+            Self::StandardInput => None,
+        }
+    }
+}
+
+/// Returns the Parquet files of a folder other than the one with this name.
+pub(super) fn other_files(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let mut files = row_files(folder).unwrap_or_default();
+    files.retain(|path| *path != folder.join(format!("{name}.{EXTENSION}")));
+    files
+}
+
+/// Divides arguments into stores and other paths. A store is a folder with Parquet files or one
+/// Parquet file.
+pub fn find_stores(arguments: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    arguments.iter().cloned().partition(|path| is_store(path))
+}
+
+fn is_store(path: &Path) -> bool {
+    if path.as_os_str() == "-" {
+        return false;
+    }
+    if path.is_dir() {
+        return !row_files(path).unwrap_or_default().is_empty();
+    }
+    let mut start = [0; MAGIC.len()];
+    path.is_file()
+        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
+        && start == MAGIC
+}
+
+/// Returns the Parquet files of a store, sorted. Query engines also write other files there.
+fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
+    if store.is_file() {
+        return Ok(vec![store.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        let path = entry.path();
+        let hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
+        if hidden {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            files.extend(row_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == EXTENSION) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A Parquet file of rows.
+#[derive(Clone, Debug)]
+pub(super) struct RowFile {
+    pub path: PathBuf,
+    metadata: ArrowReaderMetadata,
+}
+
+/// A part of a file that is read as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct RowGroup {
+    /// The index of the file.
+    pub file: usize,
+    /// The index of the row group in the file.
+    group: usize,
+}
+
+/// Runs code of the Parquet reader. It does not promise to return an error for every damaged file.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err("is damaged: the Parquet reader failed".to_owned()))
+}
+
+impl RowFile {
+    /// Opens the files of stores.
+    ///
+    /// # Errors
+    ///
+    /// Returns all files that cannot be read, each with the reason.
+    pub fn open_all(stores: &[PathBuf]) -> Result<Vec<Self>, StoreError> {
+        let mut files = Vec::new();
+        let mut wrong = Vec::new();
+        for store in stores {
+            let name = |path: &Path| path.display().to_string();
+            match row_files(store) {
+                Ok(paths) if paths.is_empty() => {
+                    wrong.push((name(store), "contains no Parquet files".to_owned()));
+                }
+                Ok(paths) => {
+                    for path in paths {
+                        match Self::open(&path) {
+                            Ok(file) => files.push(file),
+                            Err(reason) => wrong.push((name(&path), reason)),
+                        }
+                    }
+                }
+                Err(error) => wrong.push((name(store), format!("cannot be read: {error}"))),
+            }
+        }
+        if wrong.is_empty() { Ok(files) } else { Err(StoreError::Rows(wrong)) }
+    }
+
+    fn open(path: &Path) -> Result<Self, String> {
+        guarded(|| {
+            let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+            // The types are those of Parquet, not those of the engine that wrote the file.
+            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+            let metadata = ArrowReaderMetadata::load(&file, options)
+                .map_err(|error| format!("cannot be read as Parquet: {error}"))?;
+            let schema = metadata.schema();
+            match READ.iter().find(|name| schema.field_with_name(name).is_err()) {
+                Some(name) => Err(format!(
+                    "has no column {name}, so rasaudit or an engine that keeps all columns did not write it"
+                )),
+                None => Ok(Self { path: path.to_owned(), metadata: metadata.clone() }),
+            }
+        })
+    }
+
+    /// Returns the name of the file for messages.
+    pub fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Returns the row groups of the file, which has this index.
+    pub fn groups(&self, file: usize) -> impl Iterator<Item = RowGroup> + use<> {
+        let groups = self.metadata.metadata().num_row_groups();
+        (0..groups).map(move |group| RowGroup { file, group })
+    }
+
+    /// Returns whether a row group may contain rows of inputs.
+    pub fn may_have_inputs(&self, RowGroup { group, .. }: RowGroup) -> bool {
+        let columns = self.metadata.metadata().row_group(group).columns();
+        let bucket = columns.iter().find(|column| column.column_path().string() == "bucket");
+        match bucket.and_then(|column| column.statistics()) {
+            Some(Statistics::Int32(range)) => {
+                range.max_opt().is_none_or(|max| *max >= i32::from(INPUT_BUCKET))
+            }
+            _ => true,
+        }
+    }
+
+    /// Opens a row group.
+    pub fn read(&self, RowGroup { group, .. }: RowGroup) -> Result<GroupReader, String> {
+        guarded(|| {
+            let file =
+                File::open(&self.path).map_err(|error| format!("cannot be read: {error}"))?;
+            let columns = ProjectionMask::columns(
+                self.metadata.metadata().file_metadata().schema_descr(),
+                READ.iter().copied(),
+            );
+            let reader =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                    .with_row_groups(vec![group])
+                    .with_projection(columns)
+                    .with_batch_size(BATCH_ROWS)
+                    .build();
+            let first = self.metadata.metadata().row_groups()[..group]
+                .iter()
+                .map(|group| group.num_rows() as u64)
+                .sum();
+            Ok(GroupReader { reader: reader.map_err(|error| damage(&error))?, row: first })
+        })
+    }
+}
+
+/// The rows of a row group.
+pub(super) struct GroupReader {
+    reader: ParquetRecordBatchReader,
+    /// The number of rows of the file that precede the next batch.
+    row: u64,
+}
+
+fn damage(error: &dyn std::fmt::Display) -> String {
+    format!("is damaged: {error}")
+}
+
+impl GroupReader {
+    /// Passes the next rows to `take`; rows of inputs only if they are wanted. Returns false at the
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error, with the number of the row, if a row is not valid or `take` rejects it.
+    pub fn next(
+        &mut self,
+        wanted: impl Fn(bool) -> bool,
+        mut take: impl FnMut(ReadRow) -> Result<(), String>,
+    ) -> Result<bool, String> {
+        let Self { reader, row } = self;
+        let batch = guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?;
+        let Some(batch) = batch else { return Ok(false) };
+        take_batch(&batch, row, wanted, &mut take)?;
+        Ok(true)
+    }
+}
+
+/// Passes the rows of a batch to `take`. `before` is the number of rows before the batch.
+fn take_batch(
+    batch: &RecordBatch,
+    before: &mut u64,
+    wanted: impl Fn(bool) -> bool,
+    take: &mut impl FnMut(ReadRow) -> Result<(), String>,
+) -> Result<(), String> {
+    let rows = BatchRows::of(batch)?;
+    for number in 0..rows.len() {
+        *before += 1;
+        if wanted(rows.is_input(number)) {
+            let taken = rows.get(number).and_then(&mut *take);
+            taken.map_err(|reason| format!("(row {before}) {reason}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Passes all rows of an Arrow stream to `take`.
+///
+/// # Errors
+///
+/// Returns the same errors as [`GroupReader::next`].
+pub(super) fn read_stream(
+    input: impl Read,
+    mut take: impl FnMut(ReadRow) -> Result<(), String>,
+) -> Result<(), String> {
+    let invalid = |error: &dyn std::fmt::Display| format!("is not an Arrow stream: {error}");
+    let mut reader = guarded(|| {
+        StreamReader::try_new(BufReader::new(input), None).map_err(|error| invalid(&error))
+    })?;
+    let mut row = 0;
+    while let Some(batch) = guarded(|| reader.next().transpose().map_err(|error| damage(&error)))? {
+        take_batch(&batch, &mut row, |_| true, &mut take)?;
+    }
+    Ok(())
+}
+
+/// Writes rows to a destination. Nothing is at its destination before [`RowWriter::finish`], except
+/// on standard output.
+pub(super) struct RowWriter {
+    target: Target,
+    batch: BatchBuilder,
+    /// The path for messages.
+    path: PathBuf,
+    has_evidence: bool,
+}
+
+enum Target {
+    File { writer: Box<ArrowWriter<NamedTempFile>>, folder: PathBuf },
+    Stream(Box<StreamWriter<Box<dyn Write + Send>>>),
+}
+
+impl RowWriter {
+    /// Creates a writer of a file in a folder, which is created if necessary.
+    pub fn file(folder: &Path) -> Result<Self, StoreError> {
+        let failed = output(folder);
+        fs::create_dir_all(folder).map_err(&failed)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".rasaudit-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let file = builder.tempfile_in(folder).map_err(&failed)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_created_by(format!("rasaudit {}", env!("CARGO_PKG_VERSION")))
+            .build();
+        let writer = ArrowWriter::try_new(file, schema(), Some(properties));
+        let writer = Box::new(writer.map_err(|error| failed(io::Error::other(error)))?);
+        Ok(Self {
+            target: Target::File { writer, folder: folder.to_owned() },
+            batch: BatchBuilder::default(),
+            path: folder.to_owned(),
+            has_evidence: false,
+        })
+    }
+
+    /// Creates a writer of a stream.
+    pub fn stream(out: Box<dyn Write + Send>) -> Result<Self, StoreError> {
+        let path = PathBuf::from("standard output");
+        let writer = StreamWriter::try_new(out, &schema());
+        let writer = writer.map_err(|error| output(&path)(io::Error::other(error)))?;
+        Ok(Self {
+            target: Target::Stream(Box::new(writer)),
+            batch: BatchBuilder::default(),
+            path,
+            has_evidence: false,
+        })
+    }
+
+    fn failed(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+        StoreError::Output(self.path.clone(), io::Error::other(error))
+    }
+
+    /// Adds a row.
+    pub fn write(&mut self, row: &StoredRow) -> Result<(), StoreError> {
+        // The rows of inputs are in a row group of their own, so that they are found quickly.
+        if row.kind == StoredKind::Input && std::mem::take(&mut self.has_evidence) {
+            self.flush()?;
+            if let Target::File { writer, .. } = &mut self.target {
+                writer.flush().map_err(|error| {
+                    StoreError::Output(self.path.clone(), io::Error::other(error))
+                })?;
+            }
+        }
+        self.has_evidence |= row.kind != StoredKind::Input;
+        self.batch.add(row).map_err(|error| self.failed(error))?;
+        if self.batch.len() == BATCH_ROWS { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), StoreError> {
+        if self.batch.len() == 0 {
+            return Ok(());
+        }
+        let batch = self.batch.finish().map_err(|error| self.failed(error))?;
+        let written = match &mut self.target {
+            Target::File { writer, .. } => {
+                writer.write(&batch).map_err(|error| io::Error::other(error.to_string()))
+            }
+            Target::Stream(writer) => {
+                writer.write(&batch).map_err(|error| io::Error::other(error.to_string()))
+            }
+        };
+        written.map_err(|error| StoreError::Output(self.path.clone(), error))
+    }
+
+    /// Writes the end. A file gets the name `name` and replaces an earlier file with this name.
+    /// Returns its path.
+    pub fn finish(mut self, name: &str) -> Result<Option<PathBuf>, StoreError> {
+        self.flush()?;
+        let path = self.path;
+        let failed = output(&path);
+        match self.target {
+            Target::File { writer, folder } => {
+                let file = writer.into_inner().map_err(|error| failed(io::Error::other(error)))?;
+                file.as_file().sync_all().map_err(&failed)?;
+                let path = folder.join(format!("{name}.{EXTENSION}"));
+                file.persist(&path).map_err(|error| output(&path)(error.error))?;
+                File::open(&folder).and_then(|folder| folder.sync_all()).map_err(&failed)?;
+                Ok(Some(path))
+            }
+            Target::Stream(mut writer) => {
+                writer.finish().map_err(|error| failed(io::Error::other(error)))?;
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The row of an input: what was read from a capture, with which options, and which rows of
+//! evidence were written for it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::ledger::Manifest;
+use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use crate::capture::InputContent;
+use crate::model::{ActivityHistogram, FrameCounters, InputRecord, Nanos};
+use crate::pipeline::Request;
+
+/// The first byte of the record of an input: the version of its layout.
+const VERSION: u8 = 1;
+
+/// The largest value of a counter that is plausible. It keeps sums from overflowing.
+const MOST: u64 = 1 << 48;
+
+/// The options that determine which rows are written for a capture.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CollectOptions {
+    /// A BPF expression; frames that do not match are skipped.
+    pub filter: Option<String>,
+    /// Frames before this time are skipped.
+    pub since: Option<Nanos>,
+    /// Frames at or after this time are skipped.
+    pub until: Option<Nanos>,
+    /// Whether the tunnels themselves are read instead of their contents.
+    pub no_decap: bool,
+    /// UDP ports on which to look for VXLAN in addition to the usual ones.
+    pub vxlan_ports: Vec<u16>,
+    /// The tunnels that the inventory lists, as text.
+    pub tunnels: Vec<String>,
+    /// Whether parts of messages that name a server are kept.
+    pub pieces: bool,
+}
+
+impl CollectOptions {
+    /// Returns the options of a request.
+    pub fn of(request: &Request, pieces: bool) -> Self {
+        let mut vxlan_ports = request.vxlan_ports.clone();
+        vxlan_ports.sort_unstable();
+        vxlan_ports.dedup();
+        Self {
+            filter: request.filter.clone(),
+            since: request.since,
+            until: request.until,
+            no_decap: request.no_decap,
+            vxlan_ports,
+            tunnels: tunnel_texts(request),
+            pieces,
+        }
+    }
+
+    /// Returns how the options differ from others, as the part of a sentence.
+    pub fn difference(&self, other: &Self) -> &'static str {
+        let differences = [
+            (self.filter != other.filter, "with another --filter than"),
+            (self.since != other.since, "with another --since than"),
+            (self.until != other.until, "with another --until than"),
+            (self.no_decap != other.no_decap, "with another --no-decap than"),
+            (self.vxlan_ports != other.vxlan_ports, "with another --vxlan-port than"),
+            (self.tunnels != other.tunnels, "with other tunnels of --inventory than"),
+            (self.pieces != other.pieces, "with another --pieces than"),
+        ];
+        differences.into_iter().find(|(differs, _)| *differs).map_or("like", |(_, words)| words)
+    }
+
+    /// Returns a short hash of the options, for file names.
+    pub fn hash(&self) -> String {
+        let bytes = postcard::to_stdvec(self).unwrap_or_default();
+        hex(&Sha256::digest(bytes)[..4])
+    }
+}
+
+/// Returns the tunnels of a request as text, sorted.
+pub(super) fn tunnel_texts(request: &Request) -> Vec<String> {
+    let mut tunnels: Vec<_> = request.tunnels.iter().map(|tunnel| format!("{tunnel:?}")).collect();
+    tunnels.sort_unstable();
+    tunnels
+}
+
+/// What was read from an input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct InputRow {
+    /// The version of the program that read the input.
+    pub tool: String,
+    /// The options with which it was read.
+    pub options: CollectOptions,
+    /// The SHA-256 of the input.
+    pub content: InputContent,
+    /// The record of the input.
+    pub record: InputRecord,
+    /// When its frames were captured.
+    pub timeline: ActivityHistogram,
+    /// The rows of evidence that were written for it.
+    pub manifest: Manifest,
+}
+
+impl InputRow {
+    /// Returns the identity of the input, which is the same for the same content, name and options.
+    pub fn id(&self) -> String {
+        let name = Sha256::digest(self.record.name.as_bytes());
+        format!("{}-{}-{}", hex(&self.content[..16]), hex(&name[..4]), self.options.hash())
+    }
+
+    /// Returns whether evidence was written for the input. An input with the same content as
+    /// another one of the same collection has none.
+    pub fn has_evidence(&self) -> bool {
+        self.record.same_as.is_none()
+    }
+
+    /// Returns the number of frames that no row of evidence accounts for: skipped frames, and
+    /// frames without an IP packet.
+    pub fn accounted(&self) -> u64 {
+        let FrameCounters { skipped, non_ip, .. } = &self.record.account;
+        skipped.total() + non_ip.values().sum::<u64>()
+    }
+
+    /// Returns the input as a row.
+    pub fn to_row(&self) -> StoredRow {
+        StoredRow {
+            bucket: INPUT_BUCKET,
+            kind: StoredKind::Input,
+            key: self.id().into_bytes(),
+            input: self.id(),
+            parts: 1,
+            record: postcard::to_extend(self, vec![VERSION]).unwrap_or_default(),
+        }
+    }
+
+    /// Reads the row of an input.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the row is not valid.
+    pub fn of_row(row: &StoredRow) -> Result<Self, String> {
+        let damaged = || "has a damaged record of an input".to_owned();
+        let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
+        if *version != VERSION {
+            return Err(format!(
+                "has a record of an input in layout {version}; this version reads layout {VERSION} only"
+            ));
+        }
+        let input: Self = match postcard::take_from_bytes(rest) {
+            Ok((input, [])) => input,
+            _ => return Err(damaged()),
+        };
+        let id = input.id();
+        let is_own = row.key == id.as_bytes() && row.input == id && row.bucket == INPUT_BUCKET;
+        if is_own && row.parts == 1 && input.is_plausible() { Ok(input) } else { Err(damaged()) }
+    }
+
+    /// Returns whether the counters are plausible, so that their sums cannot overflow.
+    fn is_plausible(&self) -> bool {
+        let InputRecord { account, loss, size, .. } = &self.record;
+        let of_map = |counts: &BTreeMap<u16, u64>| counts.values().copied().collect::<Vec<_>>();
+        let counters = [
+            account.frames,
+            account.observations,
+            account.truncated,
+            account.bad_checksums,
+            account.portless,
+            account.fragments,
+            account.bytes,
+            loss.received,
+            loss.dropped,
+            *size,
+        ];
+        let skipped = account.skipped.iter().map(|(_, count)| count);
+        let mut all = counters
+            .into_iter()
+            .chain(skipped)
+            .chain(of_map(&account.non_ip))
+            .chain(of_map(&account.unknown_links))
+            .chain(account.opaque.values().copied());
+        all.all(|count| count <= MOST) && self.timeline.is_plausible(MOST)
+    }
+}
+
+/// Returns bytes in lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,188 @@
+//! The inputs of a store. Each must be there once, and all must have been read in the same way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+use super::files::RowFile;
+use super::input::{CollectOptions, InputRow, hex};
+use super::ledger::Ledger;
+use crate::capture::InputContent;
+
+/// The inputs of stores, by identity, each with the name of its file.
+#[derive(Default, Debug)]
+pub(super) struct StoredInputs {
+    all: BTreeMap<String, (InputRow, String)>,
+}
+
+impl StoredInputs {
+    /// Reads the rows of inputs.
+    ///
+    /// # Errors
+    ///
+    /// Returns everything that is wrong with them.
+    pub fn read(files: &[RowFile]) -> Result<Self, StoreError> {
+        let mut inputs = Self::default();
+        let mut wrong = Vec::new();
+        for (number, file) in files.iter().enumerate() {
+            for group in file.groups(number).filter(|group| file.may_have_inputs(*group)) {
+                let read = file.read(group).and_then(|mut reader| {
+                    let is_input = |is_input| is_input;
+                    let mut take = |read: super::columns::ReadRow| {
+                        inputs.add(read.checked()?.into_input()?, &file.name())
+                    };
+                    while reader.next(is_input, &mut take)? {}
+                    Ok(())
+                });
+                wrong.extend(read.err().map(|reason| (file.name(), reason)));
+            }
+        }
+        if wrong.is_empty() { Ok(inputs) } else { Err(StoreError::Rows(wrong)) }
+    }
+
+    /// Adds an input from a file.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if it is there already.
+    pub fn add(&mut self, input: InputRow, file: &str) -> Result<(), String> {
+        let id = input.id();
+        match self.all.get(&id) {
+            Some((known, other)) => Err(format!(
+                "contains the rows of {}, which {other} also contains ({id}); leave one of them out",
+                known.record.name
+            )),
+            None => {
+                self.all.insert(id, (input, file.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks that all inputs were read by the same version with the same options.
+    ///
+    /// # Errors
+    ///
+    /// Returns each input that differs from the first one.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let Some((first, _)) = self.all.values().next() else { return Ok(()) };
+        let mut wrong = Vec::new();
+        let used: BTreeSet<InputContent> = self.used().map(|input| input.content).collect();
+        for (input, file) in self.all.values() {
+            let other = &first.record.name;
+            let name = &input.record.name;
+            if input.tool != first.tool {
+                let (own, theirs) = (&input.tool, &first.tool);
+                wrong.push((file.clone(), format!(
+                    "contains {name}, which rasaudit {own} collected, but {other} was collected by {theirs}; collect both with the same version"
+                )));
+            } else if input.options != first.options {
+                let difference = input.options.difference(&first.options);
+                wrong.push((file.clone(), format!(
+                    "contains {name}, which was collected {difference} {other}; collect both with the same options"
+                )));
+            } else if !used.contains(&input.content) {
+                let same = input.record.same_as.as_deref().unwrap_or_default();
+                wrong.push((file.clone(), format!(
+                    "contains {name}, which has the same content as {same}, but the rows of {same} are missing"
+                )));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(StoreError::Rows(wrong)) }
+    }
+
+    /// Returns the options with which the inputs were read.
+    pub fn options(&self) -> CollectOptions {
+        self.all.values().next().map(|(input, _)| input.options.clone()).unwrap_or_default()
+    }
+
+    /// Returns all inputs.
+    pub fn iter(&self) -> impl Iterator<Item = &InputRow> {
+        self.all.values().map(|(input, _)| input)
+    }
+
+    /// Returns one input for each content: the one whose rows of evidence count. Rows that were
+    /// merged with those of other inputs cannot be left out, so an input that shares its file with
+    /// others is preferred.
+    pub fn used(&self) -> impl Iterator<Item = &InputRow> {
+        let with_evidence = || self.all.values().filter(|(input, _)| input.has_evidence());
+        let mut in_file: BTreeMap<&str, usize> = BTreeMap::new();
+        with_evidence().for_each(|(_, file)| *in_file.entry(file).or_default() += 1);
+        let mut by_content: BTreeMap<InputContent, (bool, &InputRow)> = BTreeMap::new();
+        for (input, file) in with_evidence() {
+            let is_alone = in_file.get(file.as_str()) == Some(&1);
+            let known = by_content.entry(input.content).or_insert((is_alone, input));
+            if known.0 && !is_alone {
+                *known = (is_alone, input);
+            }
+        }
+        by_content.into_values().map(|(_, input)| input)
+    }
+
+    /// Returns the identity that rows of evidence of each input get when they are merged: the
+    /// lowest of the inputs with the same content, or `None` if the rows do not count because
+    /// another input has the same content.
+    pub fn labels(&self) -> BTreeMap<String, Option<String>> {
+        let used: BTreeSet<String> = self.used().map(InputRow::id).collect();
+        let mut lowest: BTreeMap<InputContent, &String> = BTreeMap::new();
+        for (id, (input, _)) in self.all.iter().filter(|(_, (input, _))| input.has_evidence()) {
+            lowest.entry(input.content).or_insert(id);
+        }
+        let label = |id: &String, input: &InputRow| {
+            let label = lowest.get(&input.content).filter(|_| used.contains(id));
+            label.map(|id| (*id).clone())
+        };
+        self.all.iter().map(|(id, (input, _))| (id.clone(), label(id, input))).collect()
+    }
+
+    /// Compares rows of evidence with those that were written for the inputs, and the frames that
+    /// they account for with the frames that were read.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is missing and what is too much.
+    pub fn compare(&self, found: &Ledger) -> Result<(), StoreError> {
+        let mut expected = Ledger::default();
+        let mut wrong = Vec::new();
+        let mut frames = 0_u64;
+        let mut accounted = found.accounted;
+        for input in self.used() {
+            if !expected.add_manifest(&input.manifest) {
+                wrong.push(format!("the manifest of {} is damaged", input.record.name));
+            }
+            frames = frames.saturating_add(input.record.account.frames);
+            accounted = accounted.saturating_add(input.accounted());
+        }
+        wrong.extend(found.differences(&expected));
+        if accounted != frames {
+            wrong.push(format!("{accounted} frames accounted for of {frames} that were read"));
+        }
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        let files: BTreeSet<&str> = self.all.values().map(|(_, file)| file.as_str()).collect();
+        let files = match files.iter().copied().collect::<Vec<_>>().as_slice() {
+            [] => "the store".to_owned(),
+            [file] => (*file).to_owned(),
+            [first, others @ ..] => format!("the store ({first} and {} more files)", others.len()),
+        };
+        Err(StoreError::rows(
+            files,
+            format!(
+                "contains other rows than were written ({}); collect or merge it again",
+                wrong.join("; ")
+            ),
+        ))
+    }
+
+    /// Returns the name of the file with the merged rows of the inputs.
+    pub fn merged_name(&self) -> String {
+        let mut digest = Sha256::new();
+        for id in self.all.keys() {
+            digest.update(id.as_bytes());
+            digest.update([0]);
+        }
+        format!("merged-{}-{}", hex(&digest.finalize()[..8]), self.options().hash())
+    }
+}

@@ -1,0 +1,61 @@
+//! Stores evidence as rows in Parquet files and Arrow streams, so that captures can be collected
+//! where they are and audited elsewhere.
+//!
+//! [`collect`] turns each capture into rows, [`merge`] merges rows with the same key, and
+//! [`EvidenceStore`] returns the rows of a store to an audit. The rows are exact, and merging obeys
+//! the merge law, so the result of an audit does not depend on how the captures were divided among
+//! collections and merges.
+//!
+//! Every input has a row that states which rows were written for it. Before rows are judged, their
+//! number and content are compared with these statements, because an engine that moved the rows may
+//! have lost or doubled some.
+
+mod audit;
+mod collect;
+mod columns;
+mod files;
+mod group;
+mod input;
+mod inputs;
+mod ledger;
+mod merge;
+mod row;
+mod sort;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use audit::{EvidenceStore, StoreRequestError};
+pub use collect::{CollectRequest, CollectedFile, collect};
+pub use files::{Destination, RowSource, find_stores};
+pub use input::CollectOptions;
+pub use merge::merge;
+
+use crate::pipeline::AuditError;
+
+/// Why rows cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Files or inputs whose rows cannot be used (name and reason).
+    #[error("{}", .0.iter().map(|(name, reason)| format!("{name} {reason}")).collect::<Vec<_>>().join("; "))]
+    Rows(Vec<(String, String)>),
+    /// A file or folder cannot be written.
+    #[error("{}: {error}", .0.display(), error = .1)]
+    Output(PathBuf, #[source] io::Error),
+    /// The captures cannot be read.
+    #[error(transparent)]
+    Read(#[from] AuditError),
+}
+
+impl StoreError {
+    /// Returns the error of one file or input.
+    fn rows(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Rows(vec![(name.into(), reason.into())])
+    }
+}
+
+/// Returns a function that turns an I/O error on this path into a [`StoreError`].
+fn output(path: &Path) -> impl Fn(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |error| StoreError::Output(path.clone(), error)
+}

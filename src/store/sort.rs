@@ -1,0 +1,245 @@
+//! Sorts rows in bounded memory. Rows that do not fit are written to unnamed temporary files as
+//! sorted runs, which are merged at the end.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::path::PathBuf;
+
+use super::row::StoredRow;
+
+/// The number of runs that are merged at once. More would need too many open files.
+const MOST_RUNS: usize = 64;
+
+/// Rows that are being sorted.
+pub(super) struct RowSorter {
+    folder: PathBuf,
+    /// The bytes of memory above which rows are written to a run.
+    limit: usize,
+    rows: Vec<StoredRow>,
+    memory: usize,
+    /// The runs by level. Full levels are merged into a run of the next level.
+    levels: Vec<Vec<File>>,
+}
+
+impl RowSorter {
+    /// Creates a sorter that writes runs to `folder`.
+    pub fn new(folder: PathBuf, limit: usize) -> Self {
+        Self { folder, limit, rows: Vec::new(), memory: 0, levels: Vec::new() }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a temporary file cannot be written.
+    pub fn add(&mut self, row: StoredRow) -> io::Result<()> {
+        self.memory += row.memory();
+        self.rows.push(row);
+        if self.memory > self.limit {
+            self.memory = 0;
+            let rows = sorted(std::mem::take(&mut self.rows));
+            let run = self.write_run(rows.map(Ok))?;
+            self.add_run(run)?;
+        }
+        Ok(())
+    }
+
+    fn write_run(&self, rows: impl Iterator<Item = io::Result<StoredRow>>) -> io::Result<File> {
+        let mut out = BufWriter::new(tempfile::tempfile_in(&self.folder)?);
+        for row in rows {
+            let bytes = postcard::to_stdvec(&row?).map_err(io::Error::other)?;
+            out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+            out.write_all(&bytes)?;
+        }
+        let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok(file)
+    }
+
+    fn add_run(&mut self, mut run: File) -> io::Result<()> {
+        for level in 0.. {
+            if self.levels.len() == level {
+                self.levels.push(Vec::new());
+            }
+            self.levels[level].push(run);
+            if self.levels[level].len() < MOST_RUNS {
+                break;
+            }
+            let runs = std::mem::take(&mut self.levels[level]);
+            let merged = MergedRuns::new(runs.into_iter().map(Run::of_file))?;
+            run = self.write_run(merged)?;
+        }
+        Ok(())
+    }
+
+    /// Returns all rows in order, in groups of the same bucket, kind and key.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a temporary file cannot be read.
+    pub fn finish(self) -> io::Result<RowGroups> {
+        let last = Run { rows: Box::new(sorted(self.rows).map(Ok)) };
+        let runs = self.levels.into_iter().flatten().map(Run::of_file);
+        Ok(RowGroups { rows: MergedRuns::new(runs.chain([last]))?, next: None })
+    }
+}
+
+fn sorted(mut rows: Vec<StoredRow>) -> std::vec::IntoIter<StoredRow> {
+    rows.sort_unstable_by(compare);
+    rows.into_iter()
+}
+
+/// Compares rows. Rows with the same key are ordered by input, so that the order is always the
+/// same.
+fn compare(a: &StoredRow, b: &StoredRow) -> Ordering {
+    a.order().cmp(&b.order()).then_with(|| a.input.cmp(&b.input))
+}
+
+/// Rows in order.
+struct Run {
+    rows: Box<dyn Iterator<Item = io::Result<StoredRow>>>,
+}
+
+impl Run {
+    fn of_file(file: File) -> Self {
+        let mut file = BufReader::new(file);
+        let mut bytes = Vec::new();
+        let rows = std::iter::from_fn(move || {
+            let mut length = [0; 8];
+            match file.read_exact(&mut length) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+                Err(error) => return Some(Err(error)),
+                Ok(()) => {}
+            }
+            bytes.resize(u64::from_le_bytes(length) as usize, 0);
+            let read = file.read_exact(&mut bytes);
+            Some(read.and_then(|()| postcard::from_bytes(&bytes).map_err(io::Error::other)))
+        });
+        Self { rows: Box::new(rows) }
+    }
+}
+
+/// Runs that are merged into one.
+struct MergedRuns {
+    runs: Vec<Run>,
+    heads: BinaryHeap<FirstRow>,
+}
+
+/// The first row of a run. The lowest row is the greatest one, so that the heap returns it first.
+struct FirstRow {
+    row: StoredRow,
+    run: usize,
+}
+
+impl Ord for FirstRow {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&other.row, &self.row).then(other.run.cmp(&self.run))
+    }
+}
+
+impl PartialOrd for FirstRow {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for FirstRow {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for FirstRow {}
+
+impl MergedRuns {
+    fn new(runs: impl Iterator<Item = Run>) -> io::Result<Self> {
+        let mut merged = Self { runs: runs.collect(), heads: BinaryHeap::new() };
+        (0..merged.runs.len()).try_for_each(|run| merged.advance(run))?;
+        Ok(merged)
+    }
+
+    fn advance(&mut self, run: usize) -> io::Result<()> {
+        let row = self.runs[run].rows.next().transpose()?;
+        self.heads.extend(row.map(|row| FirstRow { row, run }));
+        Ok(())
+    }
+}
+
+impl Iterator for MergedRuns {
+    type Item = io::Result<StoredRow>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let FirstRow { row, run } = self.heads.pop()?;
+        Some(self.advance(run).map(|()| row))
+    }
+}
+
+/// Sorted rows in groups of the same bucket, kind and key.
+pub(super) struct RowGroups {
+    rows: MergedRuns,
+    /// The first row of the next group.
+    next: Option<StoredRow>,
+}
+
+impl RowGroups {
+    fn read_group(&mut self) -> io::Result<Vec<StoredRow>> {
+        let mut group = Vec::new();
+        group.extend(self.next.take());
+        for row in self.rows.by_ref() {
+            let row = row?;
+            if group.first().is_some_and(|first: &StoredRow| first.order() != row.order()) {
+                self.next = Some(row);
+                break;
+            }
+            group.push(row);
+        }
+        Ok(group)
+    }
+}
+
+impl Iterator for RowGroups {
+    type Item = io::Result<Vec<StoredRow>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.read_group() {
+            Ok(group) if group.is_empty() => None,
+            group => Some(group),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::row::StoredKind;
+    use super::*;
+    use crate::flow::RowKind;
+
+    fn row(number: u32) -> StoredRow {
+        StoredRow {
+            bucket: (number % 3) as u16,
+            kind: StoredKind::Evidence(RowKind::FLOWS),
+            key: (number % 500).to_be_bytes().to_vec(),
+            input: number.to_string(),
+            parts: 1,
+            record: vec![7; 20],
+        }
+    }
+
+    #[test]
+    fn rows_are_sorted_in_any_memory() {
+        let sorted = |limit| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut sorter = RowSorter::new(folder.path().to_owned(), limit);
+            (0..3000).for_each(|number| sorter.add(row(number * 7919 % 3000)).unwrap());
+            sorter.finish().unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        };
+        let all = sorted(usize::MAX);
+        assert_eq!(all.len(), 1500);
+        assert!(all.iter().all(|group| group.len() == 2));
+        assert!(all.is_sorted_by_key(|group| (group[0].bucket, group[0].key.clone())));
+        // With this limit, there are more runs than are merged at once.
+        assert_eq!(sorted(4000), all);
+    }
+}
