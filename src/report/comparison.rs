@@ -114,9 +114,10 @@ impl<'a> ComparisonReport<'a> {
         )
     }
 
-    /// Returns the findings whose change is not [`Change::Same`].
+    /// Returns the findings that have a cause: those that differ, and those whose outcome only one
+    /// of the audits shows.
     fn differing(&self) -> impl Iterator<Item = &FindingChange> {
-        self.comparison.findings.iter().filter(|finding| finding.change != Change::Same)
+        self.comparison.findings.iter().filter(|finding| finding.cause.is_some())
     }
 }
 
@@ -234,8 +235,13 @@ code{font-size:.9em}";
 fn page(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
     let comparison = report.comparison;
     let escape = |text: &str| escape_control(text).into_owned();
-    let changes =
-        [Change::New, Change::Worse, Change::Grown, Change::Gone, Change::Better, Change::Excepted];
+    let mut changes: Vec<(Change, Vec<&FindingChange>)> = Vec::new();
+    for finding in report.differing() {
+        match changes.last_mut() {
+            Some((change, list)) if *change == finding.change => list.push(finding),
+            _ => changes.push((finding.change, vec![finding])),
+        }
+    }
     let farm = report.new.farm.as_deref().unwrap_or("two audits");
     let markup = html! {
         (DOCTYPE)
@@ -269,9 +275,9 @@ fn page(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
                             dd { (escape(old)) " is now " (escape(new)) }
                         }
                     }
-                    @for change in changes.into_iter().filter(|change| comparison.count(*change) > 0) {
+                    @for (change, findings) in changes {
                         h2 { (change.name()) " (" (comparison.count(change)) ")" }
-                        @for finding in comparison.findings.iter().filter(|f| f.change == change) {
+                        @for finding in findings {
                             article class=(change.name()) {
                                 p {
                                     strong { (finding.severity) " " (finding.verdict) "/" (finding.code) }

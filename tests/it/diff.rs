@@ -369,6 +369,33 @@ fn what_cannot_be_compared_is_refused_with_what_is_missing() {
     assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
 }
 
+#[test]
+fn a_view_of_one_direction_is_neither_better_nor_worse() {
+    let whole = monitored();
+    let half = monitored().options(&["--filter", "not (src host 10.1.0.3 and src port 9100)"]);
+    let pairs = [(&whole, &half, "less-visible", "new"), (&half, &whole, "more-visible", "old")];
+    for (old, new, cause, which) in pairs {
+        let (code, json) = compared(old, new);
+        assert_eq!(code, Some(0), "{json:#}");
+        assert_eq!(json["counts"]["same"], 1, "{json:#}");
+        let finding = &json["findings"][0];
+        assert_eq!((&finding["change"], &finding["cause"]), (&"same".into(), &cause.into()));
+        let reason = finding["reason"].as_str().expect("a text");
+        let filter = "only one direction passed the filter not (src host";
+        assert!(reason.contains(&format!("in the {which} capture, {filter}")), "{reason}");
+    }
+    // A baseline gives the same answer, as a folder and as a table.
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let old = half.run(&scratch.path().join("old"));
+    for (name, baseline) in [("folder", old.clone()), ("table", old.join("findings.csv"))] {
+        let list = baseline.display().to_string();
+        let mut audited = monitored();
+        audited.options = vec!["--baseline", Box::leak(list.into_boxed_str()), "--fail-on", "new"];
+        let states = states(&audited.run(&scratch.path().join(name)));
+        assert_eq!((states.len(), states[0][1].as_str()), (1, "same"), "{states:#?}");
+    }
+}
+
 /// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.
 fn states(folder: &Path) -> Vec<[String; 3]> {
     let mut reader = csv::Reader::from_path(folder.join("findings.csv")).expect("a table");

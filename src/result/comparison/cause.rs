@@ -21,6 +21,10 @@ named_enum!(
         Inventory = "inventory",
         /// The severity of the code was set differently.
         Severity = "severity",
+        /// The new capture does not show the outcome of the traffic, and the old one does.
+        LessVisible = "less-visible",
+        /// The new capture shows the outcome of the traffic, and the old one does not.
+        MoreVisible = "more-visible",
         /// The traffic itself differs.
         Traffic = "traffic",
         /// The traffic has stopped: the new capture could have shown it.
@@ -78,7 +82,11 @@ impl ChangeCauses<'_, '_> {
             Some(Verdict::Inventory) => self.of_inventory(finding),
             _ => unknown(),
         };
-        (Change::Gone, explained)
+        let change = match explained.0 {
+            ChangeCause::LessVisible => Change::Same,
+            _ => Change::Gone,
+        };
+        (change, explained)
     }
 
     /// Returns why the old audit does not have a finding of the new one.
@@ -106,8 +114,8 @@ impl ChangeCauses<'_, '_> {
     /// Returns why a finding that both audits have is worse, better or larger.
     pub fn of_changed(&self, before: &FindingRow<'_>, now: &FindingRow<'_>) -> CauseText {
         let reached = |row: &FindingRow<'_>| State::parse(&row.state).is_some_and(State::reached);
-        let was_reached = reached(before);
-        if was_reached != reached(now) {
+        let visibility = self.visibility(&before.state, &now.state);
+        if visibility.is_none() && reached(before) != reached(now) {
             let (then, today) = (&before.state, &now.state);
             return (ChangeCause::Traffic, format!("the best state was {then} and is now {today}"));
         }
@@ -115,7 +123,7 @@ impl ChangeCauses<'_, '_> {
         if !joined.is_empty() {
             return (ChangeCause::Traffic, format!("new members: {}", some(&joined)));
         }
-        if before.severity != now.severity {
+        if visibility.is_none() && before.severity != now.severity {
             let (then, today) = (&before.severity, &now.severity);
             if before.certain != now.certain {
                 let certainty = if now.certain { "certain" } else { "no longer certain" };
@@ -132,7 +140,7 @@ impl ChangeCauses<'_, '_> {
                 format!("the count of the finding was {} and is now {}", before.count, now.count);
             return (ChangeCause::Traffic, words);
         }
-        unknown()
+        visibility.unwrap_or_else(unknown)
     }
 
     /// Returns the members of a finding that it did not have before.
@@ -174,6 +182,10 @@ impl ChangeCauses<'_, '_> {
             .or_else(|| self.exception(before, now))
             .or_else(|| self.feature(before, now))
             .or_else(|| self.inventory(before, now))
+            .or_else(|| {
+                let is_same = before.is_judged_like(now);
+                is_same.then(|| self.visibility(&before.state, &now.state)).flatten()
+            })
             .or_else(|| {
                 (before.is_judged_like(now) && before.severity != now.severity).then(|| {
                     let words = format!(

@@ -3,6 +3,7 @@
 mod cause;
 mod renames;
 mod side;
+mod visibility;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -34,7 +35,8 @@ pub struct FindingChange {
     pub certain: bool,
     /// The message of the finding, in the audit that `id` is from.
     pub message: String,
-    /// Why the finding differs; `None` if it does not.
+    /// Why the finding differs; `None` if it does not. A finding that is the same has a cause if
+    /// only one of the audits shows the outcome of the traffic.
     pub cause: Option<ChangeCause>,
     /// The cause in words. Empty if the finding does not differ.
     pub reason: String,
@@ -164,7 +166,9 @@ fn compared(
             let (cause, reason) = causes.of_changed(old[number], row);
             changes.push(told(row, change, Some(cause), reason));
         } else {
-            changes.push(told(row, change, None, String::new()));
+            let visibility = causes.visibility(&old[number].state, &row.state);
+            let (cause, reason) = visibility.unzip();
+            changes.push(told(row, change, cause, reason.unwrap_or_default()));
         }
     }
     let parts: Vec<&FindingRow<'_>> = new.iter().copied().filter(|row| is_of_many(row)).collect();
