@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::wire::Wire;
-use crate::support::{rasaudit, stderr, stdout};
+use crate::support::{fixture, rasaudit, stderr, stdout};
 use serde_json::Value;
 
 /// A fictitious product: front doors connect to brains, and brains to a store if the feature is on.
@@ -394,6 +394,45 @@ fn a_view_of_one_direction_is_neither_better_nor_worse() {
         let states = states(&audited.run(&scratch.path().join(name)));
         assert_eq!((states.len(), states[0][1].as_str()), (1, "same"), "{states:#?}");
     }
+}
+
+/// Audits the capture of a fixture, and returns the folder of the reports.
+fn audited(capture: &str, inventory: &str, out: PathBuf, more: &[&str]) -> PathBuf {
+    let [capture, inventory] = [capture, inventory].map(fixture);
+    let words = ["audit".as_ref(), capture.as_os_str(), "-i".as_ref(), inventory.as_os_str()];
+    let words = words.into_iter().chain(["-q".as_ref(), "--out".as_ref(), out.as_os_str()]);
+    let run = rasaudit(words.chain(more.iter().map(|word| (*word).as_ref())));
+    assert!(run.status.code().is_some_and(|code| code != 2), "{}", stderr(&run));
+    out
+}
+
+/// Compares two folders of reports.
+fn json_of(old: &Path, new: &Path) -> Value {
+    let words = ["diff".as_ref(), old.as_os_str(), new.as_os_str()];
+    let run = rasaudit(words.into_iter().chain(["--format".as_ref(), "json".as_ref()]));
+    serde_json::from_str(&stdout(&run)).unwrap_or_else(|_| panic!("{}", stderr(&run)))
+}
+
+/// Returns the change, the cause and the reason of the finding with this id.
+fn change_of(json: &Value, id: &str) -> [String; 3] {
+    let list = json["findings"].as_array().expect("a list");
+    let finding = list.iter().find(|f| f["id"] == id).unwrap_or_else(|| panic!("{json:#}"));
+    ["change", "cause", "reason"].map(|key| finding[key].as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn a_filter_does_not_end_an_outage() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str, more: &[&str]| {
+        let out = scratch.path().join(name);
+        audited("farm-faults/span.pcap", "farm-healthy/inventory.toml", out, more)
+    };
+    let filter = ["--filter", "not host 10.20.9.102"];
+    let json = json_of(&at("old", &[]), &at("new", &filter));
+    // Both captures show that rdsh2 sends the same SYNs, without an answer.
+    let [change, cause, reason] = change_of(&json, "f-c9ebab3e9997");
+    assert_eq!((&*change, &*cause), ("gone", "not-seen"), "{reason}");
+    assert!(reason.contains("only one direction passed the filter not host"), "{reason}");
 }
 
 /// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.

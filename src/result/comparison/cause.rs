@@ -49,12 +49,12 @@ pub(super) struct ChangeCauses<'a, 's> {
 
 impl ChangeCauses<'_, '_> {
     /// Returns the name that a host of the old audit has in the new one.
-    fn new_name(&self, name: &str) -> String {
+    pub(super) fn new_name(&self, name: &str) -> String {
         self.renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone)
     }
 
     /// Returns the name that a host of the new audit had in the old one.
-    fn old_name(&self, name: &str) -> String {
+    pub(super) fn old_name(&self, name: &str) -> String {
         let before = self.renamed.iter().find(|(_, now)| *now == name);
         before.map_or_else(|| name.to_owned(), |(before, _)| before.clone())
     }
@@ -68,7 +68,7 @@ impl ChangeCauses<'_, '_> {
             return (Change::Excepted, (ChangeCause::Exception, self.permitted_by(self.new, id)));
         }
         let explained = match Verdict::parse(&finding.verdict) {
-            Some(Verdict::Missing) => self.of_missing(finding, &now, self.old, self.new, Age::Old),
+            Some(Verdict::Missing) => self.of_missing(finding, &now, Age::Old),
             Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
                 let own: Vec<&Seen> = before.iter().filter(|seen| is_of(seen, finding)).collect();
                 match self.judged_differently(&own, &now, Age::Old) {
@@ -95,9 +95,7 @@ impl ChangeCauses<'_, '_> {
         let mut before = self.old.conversations_of(finding, |name| self.old_name(name));
         before.extend(self.old.counterparts_of(&now));
         match Verdict::parse(&finding.verdict) {
-            Some(Verdict::Missing) => {
-                self.of_missing(finding, &before, self.new, self.old, Age::New)
-            }
+            Some(Verdict::Missing) => self.of_missing(finding, &before, Age::New),
             Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
                 let own: Vec<&Seen> = now.iter().filter(|seen| is_of(seen, finding)).collect();
                 match self.judged_differently(&own, &before, Age::New) {
@@ -269,7 +267,7 @@ impl ChangeCauses<'_, '_> {
 
     /// Returns a cause if one of the features that a row needs is off in only one of the
     /// inventories.
-    fn feature_of(&self, rule: &str) -> Option<CauseText> {
+    pub(super) fn feature_of(&self, rule: &str) -> Option<CauseText> {
         let was_off = self.old.rows.get(rule)?.site?.is_off;
         let row = self.new.rows.get(rule)?.site?;
         (was_off != row.is_off).then(|| {
@@ -331,115 +329,6 @@ impl ChangeCauses<'_, '_> {
                 role_list(was)
             )),
             _ => None,
-        }
-    }
-
-    /// Returns why a claim about missing traffic appears in only one of the audits. `has` is the
-    /// audit that makes the claim, and `lacks` is the other one. `seen` contains the conversations
-    /// of `lacks` between the same ends.
-    fn of_missing(
-        &self,
-        finding: &FindingRow<'_>,
-        seen: &[Seen],
-        has: &Side<'_>,
-        lacks: &Side<'_>,
-        age: Age,
-    ) -> CauseText {
-        let which = age.other();
-        let rows = || has.rows.values().filter(|entry| entry.row.group == finding.group);
-        let rule = Some(finding.rule.as_str()).filter(|rule| !rule.is_empty());
-        let rule = rule.map(str::to_owned).or_else(|| rows().map(|e| e.row.rule.to_string()).min());
-        let Some(rule) = rule else { return unknown() };
-        if let Some(worked) = seen.iter().find(|seen| seen.is_reached) {
-            let words = format!("{} in the {which} capture", worked.words());
-            return (ChangeCause::Traffic, words);
-        }
-        match (self.old.rows.get(&rule), self.new.rows.get(&rule)) {
-            (None, Some(row)) if !self.old.rows.is_empty() => {
-                return (ChangeCause::Row, format!("the matrix has a new row, {}", cited(row)));
-            }
-            (Some(row), None) if !self.new.rows.is_empty() => {
-                return (
-                    ChangeCause::Row,
-                    format!("the matrix no longer has the row {}", cited(row)),
-                );
-            }
-            (Some(old), Some(new)) => {
-                if let Some(difference) = new.difference(old) {
-                    return (
-                        ChangeCause::Row,
-                        format!("the row {} differs: {difference}", cited(new)),
-                    );
-                }
-            }
-            _ => {}
-        }
-        if let Some(explained) = self.feature_of(&rule) {
-            return explained;
-        }
-        for end in finding.clients.iter().chain(&finding.servers) {
-            let other = match age {
-                Age::Old => self.new_name(end),
-                Age::New => self.old_name(end),
-            };
-            let roles = |side: &Side<'_>, name: &str| -> Option<Vec<String>> {
-                let host = side.hosts.get(name)?;
-                Some(host.roles.iter().map(ToString::to_string).collect())
-            };
-            let Some(own) = roles(has, end) else { continue };
-            match roles(lacks, &other) {
-                None if !lacks.hosts.is_empty() => {
-                    let words = format!("{end} is not in the {which} inventory");
-                    return (ChangeCause::Inventory, words);
-                }
-                Some(theirs) if theirs != own => {
-                    let words = format!(
-                        "{end} has {} in the {which} inventory, and {} in the {} one",
-                        role_list(&theirs),
-                        role_list(&own),
-                        age.word()
-                    );
-                    return (ChangeCause::Inventory, words);
-                }
-                _ => {}
-            }
-        }
-        match lacks.rows.get(&rule).map(|entry| &entry.row) {
-            Some(row) if row.status == "not-assessable" => {
-                let words = format!("not assessed in the {which} capture: {}", row.reason);
-                (ChangeCause::NotSeen, words)
-            }
-            Some(row) if row.status == "seen" => {
-                let clients = finding.clients.iter();
-                let mut others = clients.filter(|name| row.source_hosts_seen.contains(name));
-                match others.next() {
-                    Some(name) => {
-                        let words =
-                            format!("{name} opened such a connection in the {which} capture");
-                        (ChangeCause::Traffic, words)
-                    }
-                    None => self.why_not_assessed(finding, lacks, age),
-                }
-            }
-            _ => self.why_not_assessed(finding, lacks, age),
-        }
-    }
-
-    /// Returns why the audit that lacks a claim about missing traffic could not have made it.
-    fn why_not_assessed(&self, finding: &FindingRow<'_>, lacks: &Side<'_>, age: Age) -> CauseText {
-        let first = |list: &[String]| list.first().cloned().unwrap_or_default();
-        let translated = |name: String| match age {
-            Age::Old => self.new_name(&name),
-            Age::New => self.old_name(&name),
-        };
-        let ends = [first(&finding.clients), first(&finding.servers)].map(translated);
-        let [client, server] = &ends;
-        let which = age.other();
-        match lacks.why_unseen([client, server], 0) {
-            Some(why) => {
-                (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"))
-            }
-            None => unknown(),
         }
     }
 
@@ -529,7 +418,7 @@ pub(super) enum Age {
 
 impl Age {
     /// Returns which audit has the finding: `old` or `new`.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Old => "old",
             Self::New => "new",
@@ -537,7 +426,7 @@ impl Age {
     }
 
     /// Returns which audit does not have the finding: `new` or `old`.
-    fn other(self) -> &'static str {
+    pub fn other(self) -> &'static str {
         match self {
             Self::Old => "new",
             Self::New => "old",
@@ -545,7 +434,7 @@ impl Age {
     }
 }
 
-fn unknown() -> CauseText {
+pub(super) fn unknown() -> CauseText {
     (ChangeCause::Unknown, "unknown: the two results do not show what changed".to_owned())
 }
 
@@ -573,12 +462,12 @@ fn exception_entry<'s>(
 }
 
 /// Formats the name of a row with the document and the line that it comes from.
-fn cited(entry: &MatrixEntry<'_>) -> String {
+pub(super) fn cited(entry: &MatrixEntry<'_>) -> String {
     format!("{} ({})", entry.row.rule, entry.row.provenance)
 }
 
 /// Formats a list of roles as a phrase, such as `the role broker` or `no roles`.
-fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
+pub(super) fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
     let names: Vec<&str> = roles.iter().map(AsRef::as_ref).collect();
     match names[..] {
         [] => "no roles".to_owned(),

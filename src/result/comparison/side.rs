@@ -31,13 +31,22 @@ pub(super) struct Seen {
 impl Seen {
     /// Describes which client reached which server, and on which port.
     pub fn words(&self) -> String {
+        self.sentence("reached")
+    }
+
+    /// Describes which client tried to reach which server, on which port, and the outcome.
+    pub fn outcome(&self) -> String {
+        format!("{} ({})", self.sentence("tried to reach"), self.state)
+    }
+
+    fn sentence(&self, verb: &str) -> String {
         let end = |name: &str, address: IpAddr| match name {
             "" => address.to_string(),
             name => name.to_owned(),
         };
         let port = self.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
         format!(
-            "{} reached {} on {} {port}",
+            "{} {verb} {} on {} {port}",
             end(&self.names[0], self.client),
             end(&self.names[1], self.server),
             self.transport.to_uppercase()
@@ -123,6 +132,14 @@ pub(super) struct Side<'a> {
     pairs: HashMap<(u32, u32), Vec<u32>>,
     /// The conversations by verdict and code.
     by_code: HashMap<(String, String), Vec<u32>>,
+    /// The clients whose connections succeeded, by the row that documents them.
+    succeeded: HashMap<String, HashSet<u32>>,
+}
+
+/// Returns whether a state shows that the traffic of a row worked.
+fn is_success(state: &str) -> bool {
+    let success = [State::Established, State::Midstream, State::AnswerOnly, State::OneWay];
+    State::parse(state).is_some_and(|state| success.contains(&state))
 }
 
 impl<'a> Side<'a> {
@@ -142,6 +159,7 @@ impl<'a> Side<'a> {
             by_address: HashMap::new(),
             pairs: HashMap::new(),
             by_code: HashMap::new(),
+            succeeded: HashMap::new(),
         };
         for (number, row) in (0..).zip(result.conversations()) {
             let client = side.word(&row.client_name, row.client);
@@ -149,10 +167,20 @@ impl<'a> Side<'a> {
             side.by_address.insert(row.client, client);
             side.by_address.insert(row.server, server);
             side.pairs.entry((client, server)).or_default().push(number);
+            if !row.rule.is_empty() && is_success(&row.state) {
+                side.succeeded.entry(row.rule.clone()).or_default().insert(client);
+            }
             let key = (row.verdict.into_owned(), row.code.into_owned());
             side.by_code.entry(key).or_default().push(number);
         }
         side
+    }
+
+    /// Returns whether this audit shows that a row worked for a client, which is given by name.
+    pub fn has_succeeded(&self, rule: &str, client: &str) -> bool {
+        let number = self.words.get(client);
+        let clients = self.succeeded.get(rule);
+        number.zip(clients).is_some_and(|(number, clients)| clients.contains(number))
     }
 
     /// Returns the number of a party. A new party gets the next number.
