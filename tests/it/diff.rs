@@ -435,6 +435,27 @@ fn a_filter_does_not_end_an_outage() {
     assert!(reason.contains("only one direction passed the filter not host"), "{reason}");
 }
 
+/// Audits the whole capture of the farm with all codes, and its first 119 seconds.
+fn long_and_short(scratch: &Path) -> [PathBuf; 2] {
+    let exceptions = fixture("farm-codes/exceptions.csv").display().to_string();
+    let at = |name: &str, more: &[&str]| {
+        let more = [&["--exceptions", &exceptions], more].concat();
+        audited("farm-codes/span.pcap", "farm-codes/inventory.toml", scratch.join(name), &more)
+    };
+    [at("long", &[]), at("short", &["--until", "2026-11-21T11:53:58Z"])]
+}
+
+#[test]
+fn a_conversation_that_both_audits_document_is_not_the_counterpart_of_another() {
+    // Broadcasts and their answers are documented in both audits. In the long one, two further
+    // conversations between the same ends have an uncertain direction.
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let [long, short] = long_and_short(scratch.path());
+    let [change, cause, reason] = change_of(&json_of(&long, &short), "f-bc7143586df6");
+    assert_eq!((&*change, &*cause), ("gone", "not-seen"), "{reason}");
+    assert!(reason.contains("its watch time was only 116 s"), "{reason}");
+}
+
 /// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.
 fn states(folder: &Path) -> Vec<[String; 3]> {
     let mut reader = csv::Reader::from_path(folder.join("findings.csv")).expect("a table");

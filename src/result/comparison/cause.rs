@@ -71,10 +71,10 @@ impl ChangeCauses<'_, '_> {
             Some(Verdict::Missing) => self.of_missing(finding, &now, Age::Old),
             Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
                 let own: Vec<&Seen> = before.iter().filter(|seen| is_of(seen, finding)).collect();
-                match self.judged_differently(&own, &now, Age::Old) {
+                match self.judged_differently(&own, (&before, &now), Age::Old) {
                     Some(explained) => explained,
                     None if !own.is_empty() || self.old.result.conversations_len() == 0 => {
-                        self.stopped(finding, &own)
+                        self.absent(finding, &own, &now)
                     }
                     None => unknown(),
                 }
@@ -98,7 +98,7 @@ impl ChangeCauses<'_, '_> {
             Some(Verdict::Missing) => self.of_missing(finding, &before, Age::New),
             Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
                 let own: Vec<&Seen> = now.iter().filter(|seen| is_of(seen, finding)).collect();
-                match self.judged_differently(&own, &before, Age::New) {
+                match self.judged_differently(&own, (&now, &before), Age::New) {
                     Some(explained) => explained,
                     None if self.old.result.conversations_len() == 0 => unknown(),
                     None => self.started(finding),
@@ -153,10 +153,15 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Compares conversations that both audits show, and returns the first difference in how they
-    /// were judged. `age` says which audit has the finding.
-    fn judged_differently(&self, own: &[&Seen], other: &[Seen], age: Age) -> Option<CauseText> {
-        let pairs =
-            own.iter().filter_map(|seen| Some((*seen, Side::same_conversation(seen, other)?)));
+    /// were judged. `age` says which audit has the finding, `own` contains its conversations of the
+    /// finding, and `all` contains the conversations of either audit.
+    fn judged_differently(
+        &self,
+        own: &[&Seen],
+        all: (&[Seen], &[Seen]),
+        age: Age,
+    ) -> Option<CauseText> {
+        let pairs = own.iter().filter_map(|seen| Some((*seen, counterpart(seen, all)?)));
         let mut first = None;
         for (seen, counterpart) in pairs {
             let (before, now) = match age {
@@ -358,6 +363,24 @@ impl ChangeCauses<'_, '_> {
         unknown()
     }
 
+    /// Describes the absence of traffic in the new audit. `now` contains other conversations between
+    /// the same ends. Packets could be part of one of them that were not in the old audit, so the
+    /// traffic has not stopped.
+    fn absent(&self, finding: &FindingRow<'_>, own: &[&Seen], now: &[Seen]) -> CauseText {
+        let explained = self.stopped(finding, own);
+        let other = own.iter().find_map(|seen| now.iter().find(|other| seen.has_ends_of(other)));
+        match other.filter(|_| explained.0 == ChangeCause::Stopped) {
+            Some(other) => {
+                let words = format!(
+                    "not seen in the new capture, but it shows traffic of the same ends on this port, which is {}/{}",
+                    other.verdict, other.code
+                );
+                (ChangeCause::NotSeen, words)
+            }
+            None => explained,
+        }
+    }
+
     /// Describes whether traffic that the new audit does not show has stopped, or may only have
     /// been missed.
     fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
@@ -452,6 +475,16 @@ fn exception_of_all(seen: &[Seen]) -> Option<&str> {
 /// Returns whether a conversation has the verdict and the code of a finding.
 fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
     seen.verdict == finding.verdict && seen.code == finding.code
+}
+
+/// Returns the conversation of the other audit that corresponds to `seen`. `own` contains the
+/// conversations of the audit with `seen`, and `others` those of the other audit. The same ends can
+/// have several conversations on a port; one that both audits judged alike corresponds to itself.
+fn counterpart<'s>(seen: &Seen, (own, others): (&[Seen], &'s [Seen])) -> Option<&'s Seen> {
+    let mut same = others.iter().filter(|other| seen.has_ends_of(other));
+    let is_alike = |a: &Seen, b: &Seen| a.has_ends_of(b) && a.is_judged_like(b);
+    let alike = same.clone().find(|other| other.is_judged_like(seen));
+    alike.or_else(|| same.find(|other| !own.iter().any(|own| is_alike(own, other))))
 }
 
 fn exception_entry<'s>(

@@ -76,6 +76,12 @@ impl Seen {
         }
     }
 
+    /// Returns whether both conversations have the same client, server, transport and port.
+    pub fn has_ends_of(&self, other: &Self) -> bool {
+        (self.client, self.server, &self.transport, self.port)
+            == (other.client, other.server, &other.transport, other.port)
+    }
+
     /// Returns whether both conversations have the same verdict and code, based on the same row or
     /// exception.
     pub fn is_judged_like(&self, other: &Self) -> bool {
@@ -246,14 +252,6 @@ impl<'a> Side<'a> {
             Some(Seen::of(row))
         };
         others.iter().filter_map(find).collect()
-    }
-
-    /// Returns the conversation of another audit with the same ends, transport and port.
-    pub fn same_conversation<'s>(seen: &Seen, among: &'s [Seen]) -> Option<&'s Seen> {
-        among.iter().find(|other| {
-            (other.client, other.server, &other.transport, other.port)
-                == (seen.client, seen.server, &seen.transport, seen.port)
-        })
     }
 
     /// Returns the seconds that the capture watched without a break.
