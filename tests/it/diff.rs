@@ -265,6 +265,13 @@ fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
     let once = Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 0);
     let words = "the old capture shows only 1 connection";
     assert_one(&once, &Audited::healthy(600), "gone", "not-seen", words);
+    // So may traffic that was seen several times within a moment.
+    let mut burst = Audited::healthy(600);
+    for port in 50_000..50_005 {
+        burst.wire.connect(300_000, ("10.1.0.1", port), ("10.1.0.3", 9100));
+    }
+    let words = "the old capture shows 5 connections only within 0 s";
+    assert_one(&burst, &Audited::healthy(600), "gone", "not-seen", words);
 }
 
 #[test]
@@ -435,7 +442,7 @@ fn a_filter_does_not_end_an_outage() {
     assert!(reason.contains("only one direction passed the filter not host"), "{reason}");
 }
 
-/// Audits the whole capture of the farm with all codes, and its first 119 seconds.
+/// Audits the whole capture of the farm with all codes, and its first two minutes.
 fn long_and_short(scratch: &Path) -> [PathBuf; 2] {
     let exceptions = fixture("farm-codes/exceptions.csv").display().to_string();
     let at = |name: &str, more: &[&str]| {

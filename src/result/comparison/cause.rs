@@ -6,7 +6,7 @@ use super::Change;
 use super::side::{MatrixEntry, Seen, Side};
 use crate::classify::{State, Verdict};
 use crate::model::named_enum;
-use crate::result::{FindingRow, Listing};
+use crate::result::{FindingRow, Listing, Time};
 
 named_enum!(
     /// The reason why a finding differs between two audits.
@@ -389,16 +389,9 @@ impl ChangeCauses<'_, '_> {
         if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
             return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
         }
-        // Traffic that was seen only a few times may recur at any time.
-        let flows: u64 = own.iter().map(|seen| seen.flows).sum();
-        let span =
-            |seen: &&Seen| seen.first.zip(seen.last).map_or(0, |(a, b)| b.0.saturating_sub(a.0));
-        let lasted_s = own.iter().map(span).max().unwrap_or(0) / crate::model::SECOND;
-        let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
-        if flows < MIN_RECURRENCES && lasted_s < needed_s {
-            let times = crate::result::plural(flows.max(1), "connection");
-            let words =
-                format!("not seen in the new capture, but the old capture shows only {times}");
+        // Traffic that was seen only a few times, or only for a moment, may recur at any time.
+        if let Some(few) = self.too_few(own) {
+            let words = format!("not seen in the new capture, but the old capture shows {few}");
             return (ChangeCause::NotSeen, words);
         }
         let words = format!(
@@ -406,6 +399,29 @@ impl ChangeCauses<'_, '_> {
             self.new.watched_s()
         );
         (ChangeCause::Stopped, words)
+    }
+
+    /// Describes why the conversations of the old audit do not show that their traffic recurs; `None`
+    /// if they do: a connection lasted half of the watch time, or at least [`MIN_RECURRENCES`]
+    /// connections extend over half of it.
+    fn too_few(&self, own: &[&Seen]) -> Option<String> {
+        let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
+        let lasted_s = |first: Option<Time>, last: Option<Time>| {
+            let span = first.zip(last).map_or(0, |(first, last)| last.0.saturating_sub(first.0));
+            span / crate::model::SECOND
+        };
+        if own.iter().any(|s| s.flows == 1 && lasted_s(s.first, s.last) >= needed_s) {
+            return None;
+        }
+        let flows: u64 = own.iter().map(|seen| seen.flows).sum();
+        let times = crate::result::plural(flows.max(1), "connection");
+        if flows < MIN_RECURRENCES {
+            return Some(format!("only {times}"));
+        }
+        let first = own.iter().filter_map(|seen| seen.first).min_by_key(|time| time.0);
+        let last = own.iter().filter_map(|seen| seen.last).max_by_key(|time| time.0);
+        let within_s = lasted_s(first, last);
+        (within_s < needed_s).then(|| format!("{times} only within {within_s} s"))
     }
 
     /// Describes whether the old capture could have shown traffic that only the new audit shows.
@@ -428,8 +444,7 @@ impl ChangeCauses<'_, '_> {
     }
 }
 
-/// If the old capture shows at least this many connections, traffic that is not seen again counts
-/// as stopped. Fewer are enough if a conversation lasted half of the old watched time.
+/// The number of connections that are needed to show that traffic recurs.
 const MIN_RECURRENCES: u64 = 3;
 
 /// Which of the two audits has a finding.
