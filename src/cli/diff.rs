@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::AuditDiffArguments;
 use super::exit::Exit;
-use super::report_error;
+use super::{report_error, warn};
 use crate::pipeline::fits_manifest;
 use crate::report::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
 use crate::result::{AuditResult, Comparison};
@@ -18,6 +18,9 @@ pub(super) fn run(arguments: &AuditDiffArguments) -> io::Result<Exit> {
     });
     let (Some(old), Some(new)) = (old, new) else { return Ok(Exit::CannotDo) };
     let comparison = Comparison::of(&old, &new);
+    for warning in &comparison.warnings {
+        warn(warning);
+    }
     let compared = |file: &Path, result| ComparedAudit::of(file.display().to_string(), result);
     let report = ComparisonReport::new(
         compared(&arguments.old, &old),

@@ -151,6 +151,9 @@ fn text(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
             audit.window()
         )?;
     }
+    for words in &report.comparison.warnings {
+        writeln!(out, "{RED}{:<10}{RED:#}{}", "Warning", escape(words))?;
+    }
     for words in &report.comparison.differences {
         writeln!(out, "{BOLD}{:<10}{BOLD:#}{}", "Differs", escape(words))?;
     }
@@ -188,6 +191,9 @@ fn markdown(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()
             audit.window(),
             plural(audit.findings, "finding")
         )?;
+    }
+    for words in &report.comparison.warnings {
+        writeln!(out, "- **Warning**: {}", text(words))?;
     }
     for words in &report.comparison.differences {
         writeln!(out, "- **Differs**: {}", text(words))?;
@@ -265,6 +271,10 @@ fn page(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
                                 (escape(&audit.file)) ": " (audit.window()) ", "
                                 (plural(audit.findings, "finding"))
                             }
+                        }
+                        @for words in &comparison.warnings {
+                            dt { "Warning" }
+                            dd { (escape(words)) }
                         }
                         @for words in &comparison.differences {
                             dt { "Differs" }

@@ -442,6 +442,27 @@ fn a_filter_does_not_end_an_outage() {
     assert!(reason.contains("only one direction passed the filter not host"), "{reason}");
 }
 
+#[test]
+fn a_reversed_order_is_a_warning_and_nothing_has_stopped() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let mut later = monitored();
+    later.wire.0.iter_mut().for_each(|(time, _)| *time += 3_600_000);
+    let [old, new] = [("old", later), ("new", Audited::healthy(600))]
+        .map(|(name, audited)| audited.run(&scratch.path().join(name)));
+    let warning = "the new capture begins before the old one";
+    for format in ["text", "markdown", "json", "html"] {
+        let words = ["diff".as_ref(), old.as_os_str(), new.as_os_str()];
+        let run = rasaudit(words.into_iter().chain(["--format".as_ref(), format.as_ref()]));
+        assert!(stderr(&run).contains(warning), "{}", stderr(&run));
+        assert!(stdout(&run).contains(&format!("{warning}; are the two")), "{}", stdout(&run));
+    }
+    let json = json_of(&old, &new);
+    assert_eq!(json["findings"][0]["cause"], "not-seen", "{json:#}");
+    // The right order has no warning.
+    let json = json_of(&new, &old);
+    assert_eq!(json["warnings"], serde_json::json!([]), "{json:#}");
+}
+
 /// Audits the whole capture of the farm with all codes, and its first two minutes.
 fn long_and_short(scratch: &Path) -> [PathBuf; 2] {
     let exceptions = fixture("farm-codes/exceptions.csv").display().to_string();

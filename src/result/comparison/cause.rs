@@ -389,6 +389,10 @@ impl ChangeCauses<'_, '_> {
         if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
             return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
         }
+        if self.new.begins_before(self.old) {
+            let words = "not seen in the new capture, which begins before the old one".to_owned();
+            return (ChangeCause::NotSeen, words);
+        }
         // Traffic that was seen only a few times, or only for a moment, may recur at any time.
         if let Some(few) = self.too_few(own) {
             let words = format!("not seen in the new capture, but the old capture shows {few}");

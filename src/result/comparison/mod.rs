@@ -50,6 +50,8 @@ pub struct Comparison {
     pub counts: BTreeMap<&'static str, u64>,
     /// The hosts that have another name in the new audit.
     pub renames: Vec<HostRename>,
+    /// Reasons why the comparison may mislead: the new capture begins before the old one.
+    pub warnings: Vec<String>,
     /// Descriptions of other differences between the audits: matrix, inventory, exceptions,
     /// options.
     pub differences: Vec<String>,
@@ -82,7 +84,12 @@ impl Comparison {
         }
         let differences = differences(old.result, new.result);
         let by_id = findings.iter().enumerate().map(|(number, f)| (f.id.clone(), number)).collect();
-        Self { counts, renames, differences, findings, by_id }
+        let warnings = new.begins_before(&old).then(|| {
+            "the new capture begins before the old one; are the two audits in the wrong order?"
+                .to_owned()
+        });
+        let warnings = warnings.into_iter().collect();
+        Self { counts, renames, warnings, differences, findings, by_id }
     }
 
     /// Returns how the finding with this id changed.

@@ -254,6 +254,18 @@ impl<'a> Side<'a> {
         others.iter().filter_map(find).collect()
     }
 
+    /// Returns whether this capture begins before another one. A capture that a filter makes a few
+    /// seconds shorter at both ends does not count.
+    pub fn begins_before(&self, other: &Self) -> bool {
+        let begins = |side: &Self| side.result.head.window.first.map(|time| time.0);
+        let ends = |side: &Self| side.result.head.window.last.map(|time| time.0);
+        let starts = begins(self).zip(begins(other));
+        starts.is_some_and(|(own, theirs)| {
+            let earlier = theirs.saturating_sub(own);
+            earlier > MARGIN || (earlier > 0 && ends(self) < ends(other))
+        })
+    }
+
     /// Returns the seconds that the capture watched without a break.
     pub fn watched_s(&self) -> u64 {
         self.result.head.window.watched_seconds
@@ -307,6 +319,9 @@ impl<'a> Side<'a> {
         })
     }
 }
+
+/// The time by which captures with the same end may begin apart.
+const MARGIN: crate::model::Nanos = 60 * crate::model::SECOND;
 
 /// Maximum number of pairs of members whose conversations are looked up one by one.
 const MAX_PAIRS: usize = 10_000;
