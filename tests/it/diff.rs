@@ -484,6 +484,16 @@ fn a_conversation_that_both_audits_document_is_not_the_counterpart_of_another() 
     assert!(reason.contains("its watch time was only 116 s"), "{reason}");
 }
 
+#[test]
+fn a_claim_about_any_server_names_the_reason_and_no_empty_end() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let [long, short] = long_and_short(scratch.path());
+    let [change, cause, reason] = change_of(&json_of(&long, &short), "f-311fa5ab4c4b");
+    assert_eq!((&*change, &*cause), ("gone", "not-seen"), "{reason}");
+    let words = "its watch time was only 116 s, and that of the other capture 634 s";
+    assert_eq!(reason, format!("not assessed in the new capture: {words}"));
+}
+
 /// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.
 fn states(folder: &Path) -> Vec<[String; 3]> {
     let mut reader = csv::Reader::from_path(folder.join("findings.csv")).expect("a table");

@@ -384,9 +384,8 @@ impl ChangeCauses<'_, '_> {
     /// Describes whether traffic that the new audit does not show has stopped, or may only have
     /// been missed.
     fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
-        let ends = self.ends(finding);
-        let [client, server] = &ends;
-        if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
+        let ends = self.ends_without(finding, Age::Old);
+        if let Some(why) = self.new.why_unseen(&ends, self.old.watched_s()) {
             return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
         }
         if self.new.begins_before(self.old) {
@@ -430,21 +429,12 @@ impl ChangeCauses<'_, '_> {
 
     /// Describes whether the old capture could have shown traffic that only the new audit shows.
     fn started(&self, finding: &FindingRow<'_>) -> CauseText {
-        let first =
-            |list: &[String]| list.first().map(|name| self.old_name(name)).unwrap_or_default();
-        let ends = [first(&finding.clients), first(&finding.servers)];
-        let [client, server] = &ends;
-        let words = match self.old.why_unseen([client, server], self.new.watched_s()) {
+        let ends = self.ends_without(finding, Age::New);
+        let words = match self.old.why_unseen(&ends, self.new.watched_s()) {
             Some(why) => format!("not in the old capture, which might not have shown it: {why}"),
             None => "not in the old capture, which could have shown it".to_owned(),
         };
         (ChangeCause::Traffic, words)
-    }
-
-    /// Returns the names of a finding's first client and first server in the new audit.
-    fn ends(&self, finding: &FindingRow<'_>) -> [String; 2] {
-        [&finding.clients, &finding.servers]
-            .map(|list| list.first().map(|name| self.new_name(name)).unwrap_or_default())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::result::FindingRow;
 
 impl<'a, 's> ChangeCauses<'a, 's> {
     /// Returns the audit that does not have a finding.
-    fn without(&self, age: Age) -> &'s Side<'a> {
+    pub(super) fn without(&self, age: Age) -> &'s Side<'a> {
         match age {
             Age::Old => self.new,
             Age::New => self.old,
@@ -16,7 +16,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
     }
 
     /// Returns the audit that has a finding.
-    fn with(&self, age: Age) -> &'s Side<'a> {
+    pub(super) fn with(&self, age: Age) -> &'s Side<'a> {
         match age {
             Age::Old => self.old,
             Age::New => self.new,
@@ -133,16 +133,31 @@ impl<'a, 's> ChangeCauses<'a, 's> {
 
     /// Returns why the audit that lacks a claim about missing traffic could not have made it.
     fn why_not_assessed(&self, finding: &FindingRow<'_>, lacks: &Side<'_>, age: Age) -> CauseText {
-        let first = |list: &[String]| list.first().cloned().unwrap_or_default();
-        let ends = [first(&finding.clients), first(&finding.servers)];
-        let ends = ends.map(|name| self.name_without(&name, age));
-        let [client, server] = &ends;
         let which = age.other();
-        match lacks.why_unseen([client, server], 0) {
-            Some(why) => {
-                (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"))
-            }
+        let not_assessed = |why: &str| {
+            (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"))
+        };
+        let ends = self.ends_without(finding, age);
+        if let Some(why) = lacks.why_unseen(&ends, self.with(age).watched_s()) {
+            return not_assessed(&why);
+        }
+        // Other rows of the group have the same purpose, so their reason applies, too.
+        let rows = lacks.rows.values().map(|entry| &entry.row);
+        let siblings =
+            rows.filter(|row| row.group == finding.group && row.status == "not-assessable");
+        match siblings.min_by(|a, b| a.rule.cmp(&b.rule)) {
+            Some(row) => not_assessed(&row.reason),
             None => unknown(),
         }
+    }
+
+    /// Returns the names that the first client and the first server of a finding have in the audit
+    /// without the finding. A finding about any server of a role names no server.
+    pub(super) fn ends_without(&self, finding: &FindingRow<'_>, age: Age) -> Vec<String> {
+        let first =
+            [&finding.clients, &finding.servers].into_iter().filter_map(|list| list.first());
+        let mut ends: Vec<String> = first.map(|name| self.name_without(name, age)).collect();
+        ends.dedup();
+        ends
     }
 }

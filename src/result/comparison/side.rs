@@ -271,10 +271,10 @@ impl<'a> Side<'a> {
         self.result.head.window.watched_seconds
     }
 
-    /// Returns why this audit could not have shown traffic that the other one showed between two
+    /// Returns why this audit could not have shown traffic that the other one showed between some
     /// parties: the first condition that does not hold. Returns `None` if this audit could have
     /// shown the traffic.
-    pub fn why_unseen(&self, ends: [&str; 2], needs_s: u64) -> Option<String> {
+    pub fn why_unseen(&self, ends: &[String], needs_s: u64) -> Option<String> {
         let head = &self.result.head;
         for end in ends {
             match self.hosts.get(end) {
@@ -289,16 +289,17 @@ impl<'a> Side<'a> {
             }
         }
         let covers_all = head.coverage.as_ref().is_some_and(|c| c.stated == "all");
-        let is_watched = |end: &str| {
+        let is_watched = |end: &String| {
             let site = self.result.site();
-            let host = site.and_then(|site| site.hosts.iter().find(|host| host.name == end));
+            let host = site.and_then(|site| site.hosts.iter().find(|host| host.name == *end));
             host.is_some_and(|host| host.is_watched)
         };
-        if !covers_all && !ends.into_iter().any(is_watched) {
-            return Some(format!(
-                "nothing shows that the capture covers traffic between {} and {}",
-                ends[0], ends[1]
-            ));
+        if !covers_all && !ends.is_empty() && !ends.iter().any(is_watched) {
+            let traffic = match ends {
+                [one] => format!("all traffic of {one}"),
+                _ => format!("traffic between {}", ends.join(" and ")),
+            };
+            return Some(format!("nothing shows that the capture covers {traffic}"));
         }
         let conditions = &head.conditions;
         if conditions.is_filtered {
