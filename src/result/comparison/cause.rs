@@ -31,6 +31,8 @@ named_enum!(
         Stopped = "stopped",
         /// The traffic was not seen this time, and the new capture might not have shown it.
         NotSeen = "not-seen",
+        /// Nothing could be assessed in the audit that does not have the finding.
+        NotAssessed = "not-assessed",
         /// Nothing that the two results state explains the difference.
         Unknown = "unknown",
     }
@@ -61,6 +63,10 @@ impl ChangeCauses<'_, '_> {
 
     /// Returns whether a finding that the new audit does not have is gone or excepted, and why.
     pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, CauseText) {
+        if let Some(why) = self.new.why_nothing_assessed() {
+            let words = format!("nothing was assessed in the new capture: {why}");
+            return (Change::Gone, (ChangeCause::NotAssessed, words));
+        }
         let before = self.old.conversations_of(finding, str::to_owned);
         let mut now = self.new.conversations_of(finding, |name| self.new_name(name));
         now.extend(self.new.counterparts_of(&before));
@@ -79,18 +85,22 @@ impl ChangeCauses<'_, '_> {
                     None => unknown(),
                 }
             }
-            Some(Verdict::Inventory) => self.of_inventory(finding),
+            Some(Verdict::Inventory) => self.of_inventory(finding, (&before, &now), Age::Old),
             _ => unknown(),
         };
-        let change = match explained.0 {
-            ChangeCause::LessVisible => Change::Same,
-            _ => Change::Gone,
-        };
-        (change, explained)
+        // The traffic is still there, but so little is visible that its severity is info.
+        let verdict = Verdict::parse(&finding.verdict);
+        let is_unpermitted = verdict.is_some_and(Verdict::is_unpermitted);
+        let is_hidden = is_unpermitted && explained.0 == ChangeCause::LessVisible;
+        (if is_hidden { Change::Same } else { Change::Gone }, explained)
     }
 
     /// Returns why the old audit does not have a finding of the new one.
     pub fn of_new(&self, finding: &FindingRow<'_>) -> CauseText {
+        if let Some(why) = self.old.why_nothing_assessed() {
+            let words = format!("nothing was assessed in the old capture: {why}");
+            return (ChangeCause::NotAssessed, words);
+        }
         let now = self.new.conversations_of(finding, str::to_owned);
         let mut before = self.old.conversations_of(finding, |name| self.old_name(name));
         before.extend(self.old.counterparts_of(&now));
@@ -104,7 +114,7 @@ impl ChangeCauses<'_, '_> {
                     None => self.started(finding),
                 }
             }
-            Some(Verdict::Inventory) => self.of_inventory(finding),
+            Some(Verdict::Inventory) => self.of_inventory(finding, (&now, &before), Age::New),
             _ => unknown(),
         }
     }
@@ -180,7 +190,7 @@ impl ChangeCauses<'_, '_> {
     /// Returns why one conversation was judged differently. The first cause that applies is
     /// returned: the deciding row, an exception, a feature, the inventory, the severity or the
     /// state.
-    fn why(&self, before: &Seen, now: &Seen) -> CauseText {
+    pub(super) fn why(&self, before: &Seen, now: &Seen) -> CauseText {
         self.row(before, now)
             .or_else(|| self.exception(before, now))
             .or_else(|| self.feature(before, now))
@@ -307,7 +317,12 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Describes how the inventories list an address differently; `None` if they do not.
-    fn listed_differently(&self, address: &str, was: &[String], is: &[String]) -> Option<String> {
+    pub(super) fn listed_differently(
+        &self,
+        address: &str,
+        was: &[String],
+        is: &[String],
+    ) -> Option<String> {
         let parsed: IpAddr = address.parse().ok()?;
         let old = self.old.result.site().and_then(|site| site.listing(parsed));
         let new = self.new.result.site().and_then(|site| site.listing(parsed));
@@ -337,32 +352,6 @@ impl ChangeCauses<'_, '_> {
         }
     }
 
-    /// Returns why a finding about the inventory appears in only one of the audits.
-    fn of_inventory(&self, finding: &FindingRow<'_>) -> CauseText {
-        for end in finding.clients.iter().chain(&finding.servers) {
-            let was = self.old.hosts.get(&self.old_name(end));
-            let is = self.new.hosts.get(&self.new_name(end));
-            match (was, is) {
-                (Some(was), Some(is)) if was.roles != is.roles => {
-                    let words = format!(
-                        "{end} has {} in the new inventory, and {} in the old one",
-                        role_list(&is.roles),
-                        role_list(&was.roles)
-                    );
-                    return (ChangeCause::Inventory, words);
-                }
-                (Some(_), None) => {
-                    return (ChangeCause::Inventory, format!("{end} is not in the new inventory"));
-                }
-                (None, Some(_)) => {
-                    return (ChangeCause::Inventory, format!("{end} is not in the old inventory"));
-                }
-                _ => {}
-            }
-        }
-        unknown()
-    }
-
     /// Describes the absence of traffic in the new audit. `now` contains other conversations between
     /// the same ends. Packets could be part of one of them that were not in the old audit, so the
     /// traffic has not stopped.
@@ -383,7 +372,7 @@ impl ChangeCauses<'_, '_> {
 
     /// Describes whether traffic that the new audit does not show has stopped, or may only have
     /// been missed.
-    fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
+    pub(super) fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
         let ends = self.ends_without(finding, Age::Old);
         if let Some(why) = self.new.why_unseen(&ends, self.old.watched_s()) {
             return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
@@ -428,7 +417,7 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Describes whether the old capture could have shown traffic that only the new audit shows.
-    fn started(&self, finding: &FindingRow<'_>) -> CauseText {
+    pub(super) fn started(&self, finding: &FindingRow<'_>) -> CauseText {
         let ends = self.ends_without(finding, Age::New);
         let words = match self.old.why_unseen(&ends, self.new.watched_s()) {
             Some(why) => format!("not in the old capture, which might not have shown it: {why}"),
@@ -489,14 +478,17 @@ fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
 /// Returns the conversation of the other audit that corresponds to `seen`. `own` contains the
 /// conversations of the audit with `seen`, and `others` those of the other audit. The same ends can
 /// have several conversations on a port; one that both audits judged alike corresponds to itself.
-fn counterpart<'s>(seen: &Seen, (own, others): (&[Seen], &'s [Seen])) -> Option<&'s Seen> {
+pub(super) fn counterpart<'s>(
+    seen: &Seen,
+    (own, others): (&[Seen], &'s [Seen]),
+) -> Option<&'s Seen> {
     let mut same = others.iter().filter(|other| seen.has_ends_of(other));
     let is_alike = |a: &Seen, b: &Seen| a.has_ends_of(b) && a.is_judged_like(b);
     let alike = same.clone().find(|other| other.is_judged_like(seen));
     alike.or_else(|| same.find(|other| !own.iter().any(|own| is_alike(own, other))))
 }
 
-fn exception_entry<'s>(
+pub(super) fn exception_entry<'s>(
     side: &'s Side<'_>,
     id: &str,
 ) -> Option<&'s crate::result::ExceptionUse<'static>> {

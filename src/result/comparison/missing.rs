@@ -145,9 +145,17 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         let rows = lacks.rows.values().map(|entry| &entry.row);
         let siblings =
             rows.filter(|row| row.group == finding.group && row.status == "not-assessable");
-        match siblings.min_by(|a, b| a.rule.cmp(&b.rule)) {
-            Some(row) => not_assessed(&row.reason),
-            None => unknown(),
+        if let Some(row) = siblings.min_by(|a, b| a.rule.cmp(&b.rule)) {
+            return not_assessed(&row.reason);
+        }
+        // Failed attempts are traffic, which can stop and start.
+        match age {
+            _ if finding.code == Code::NeverAttempted.name() => unknown(),
+            Age::Old => {
+                let before = self.old.conversations_of(finding, str::to_owned);
+                self.stopped(finding, &before.iter().collect::<Vec<_>>())
+            }
+            Age::New => self.started(finding),
         }
     }
 

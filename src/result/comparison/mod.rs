@@ -1,6 +1,7 @@
 //! Compares two audits: which findings are new, gone, worse, better or larger, and why.
 
 mod cause;
+mod conflicts;
 mod missing;
 mod renames;
 mod side;

@@ -254,6 +254,18 @@ impl<'a> Side<'a> {
         others.iter().filter_map(find).collect()
     }
 
+    /// Returns why nothing was assessed in this audit; `None` if something was.
+    pub fn why_nothing_assessed(&self) -> Option<&'static str> {
+        let head = &self.result.head;
+        if head.accounting.frames_read == 0 {
+            Some("it has no frames")
+        } else if !head.summary.assessed {
+            Some("it shows no traffic of the farm that could be judged")
+        } else {
+            None
+        }
+    }
+
     /// Returns whether this capture begins before another one. A capture that a filter makes a few
     /// seconds shorter at both ends does not count.
     pub fn begins_before(&self, other: &Self) -> bool {
