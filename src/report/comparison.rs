@@ -7,6 +7,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 use serde::Serialize;
 
 use super::markdown;
+use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{
     AuditResult, Change, Comparison, FindingChange, HostRename, Time, plural, short,
@@ -41,7 +42,7 @@ pub struct ComparedAudit {
     pub matrix: Option<[String; 2]>,
     /// The name and the SHA-256 of the inventory.
     pub inventory: Option<[String; 2]>,
-    /// The number of findings, of any severity.
+    /// The number of findings above info, which are those that are compared.
     pub findings: u64,
 }
 
@@ -58,7 +59,8 @@ impl ComparedAudit {
             watched_seconds: head.window.watched_seconds,
             matrix: head.matrix.as_ref().map(|m| [m.name.clone(), m.sha256.clone()]),
             inventory: head.inventory.as_ref().map(|i| [i.file.clone(), i.sha256.clone()]),
-            findings: head.summary.findings.total,
+            findings: result.briefs().filter(|brief| brief.severity > Severity::Info).count()
+                as u64,
         }
     }
 

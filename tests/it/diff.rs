@@ -541,6 +541,13 @@ fn an_audit_of_nothing_gives_each_finding_that_cause() {
     assert_eq!(json["findings"][0]["cause"], "not-assessed", "{json:#}");
 }
 
+#[test]
+fn the_header_counts_the_findings_that_are_compared() {
+    let info = monitored().options(&["--severity", "no-relation=info"]);
+    let (_, json) = compared(&monitored(), &info);
+    assert_eq!((&json["old"]["findings"], &json["new"]["findings"]), (&1.into(), &0.into()));
+}
+
 /// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.
 fn states(folder: &Path) -> Vec<[String; 3]> {
     let mut reader = csv::Reader::from_path(folder.join("findings.csv")).expect("a table");
