@@ -211,9 +211,10 @@ fn markdown(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()
             writeln!(out, "\n## {}{rest}\n", first.to_uppercase())?;
             last = Some(finding.change);
         }
+        let guess = if finding.certain { "" } else { " (not certain)" };
         writeln!(
             out,
-            "- **{} {}/{}** {}: {}  \n  Why: {}",
+            "- **{} {}/{}**{guess} {}: {}  \n  Why: {}",
             finding.severity,
             finding.verdict,
             finding.code,

@@ -548,6 +548,36 @@ fn the_header_counts_the_findings_that_are_compared() {
     assert_eq!((&json["old"]["findings"], &json["new"]["findings"]), (&1.into(), &0.into()));
 }
 
+#[test]
+fn every_format_says_which_findings_are_not_certain() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let [long, short] = long_and_short(scratch.path());
+    for format in ["text", "markdown", "html"] {
+        let words = ["diff".as_ref(), long.as_os_str(), short.as_os_str()];
+        let run = rasaudit(words.into_iter().chain(["--format".as_ref(), format.as_ref()]));
+        assert!(stdout(&run).contains("(not certain)"), "{format}: {}", stdout(&run));
+    }
+}
+
+#[test]
+fn different_farms_are_a_difference_and_no_name_is_empty() {
+    let other = monitored().inventory("Desk farm", "Shelf farm");
+    let (_, json) = compared(&monitored(), &other);
+    assert_eq!(json["differences"][0], "farm: Shelf farm instead of Desk farm", "{json:#}");
+    // The result of an early version has no name of the inventory.
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let folders = [("old", monitored()), ("new", other)]
+        .map(|(name, audited)| audited.run(&scratch.path().join(name)));
+    let text = fs::read_to_string(folders[0].join("audit.json")).expect("a result");
+    let mut result: Value = serde_json::from_str(&text).expect("JSON");
+    result["inventory"]["file"] = "".into();
+    let early = scratch.path().join("early.json");
+    fs::write(&early, result.to_string()).expect("writable");
+    let json = json_of(&early, &folders[1]);
+    let words = json["differences"][1].as_str().expect("a text");
+    assert!(words.contains(" instead of unnamed ("), "{words}");
+}
+
 /// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.
 fn states(folder: &Path) -> Vec<[String; 3]> {
     let mut reader = csv::Reader::from_path(folder.join("findings.csv")).expect("a table");

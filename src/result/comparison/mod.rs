@@ -264,12 +264,20 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
             words.push(format!("{what}: {is} instead of {was}"));
         }
     };
-    let digest = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
-    let matrix = |head: &super::Head| {
-        head.matrix
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |m| format!("{} ({})", m.name, digest(&m.sha256)))
+    let farm = |head: &super::Head| {
+        let name = head.farm.as_deref().filter(|name| !name.is_empty());
+        name.unwrap_or("none").to_owned()
     };
+    differs("farm", before.farm.as_deref(), now.farm.as_deref(), [farm(before), farm(now)]);
+    let digest = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
+    // Results of early versions do not contain the names of files and matrices.
+    let file = |name: &str, sha256: &str| match name {
+        "" => format!("unnamed ({})", digest(sha256)),
+        name => format!("{name} ({})", digest(sha256)),
+    };
+    let none = || "none".to_owned();
+    let matrix =
+        |head: &super::Head| head.matrix.as_ref().map_or_else(none, |m| file(&m.name, &m.sha256));
     differs(
         "matrix",
         before.matrix.as_ref().map(|m| m.sha256.as_str()),
@@ -277,9 +285,7 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
         [matrix(before), matrix(now)],
     );
     let inventory = |head: &super::Head| {
-        head.inventory
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |i| format!("{} ({})", i.file, digest(&i.sha256)))
+        head.inventory.as_ref().map_or_else(none, |i| file(&i.file, &i.sha256))
     };
     differs(
         "inventory",
@@ -288,9 +294,7 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
         [inventory(before), inventory(now)],
     );
     let exceptions = |head: &super::Head| {
-        head.exceptions
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |e| format!("{} ({})", e.file, digest(&e.sha256)))
+        head.exceptions.as_ref().map_or_else(none, |e| file(&e.file, &e.sha256))
     };
     differs(
         "exceptions",
