@@ -359,6 +359,13 @@ fn what_cannot_be_compared_is_refused_with_what_is_missing() {
     assert!(refused(&empty).contains("contains no audit.json"));
     fs::write(empty.join("audit.json"), "{").expect("writable");
     assert!(refused(&empty).contains("is not complete JSON"));
+    let table = refused(&out.join("findings.csv"));
+    assert!(
+        table.contains("only --baseline can read; rasaudit diff needs the audit.json"),
+        "{table}"
+    );
+    let tables = monitored().options(&["--reports", "csv"]).run(&scratch.path().join("tables"));
+    assert!(refused(&tables).contains("audit again with --reports csv,json"));
     let unjudged = scratch.path().join("unjudged");
     let capture = scratch.path().join("a/a.pcap");
     rasaudit([
