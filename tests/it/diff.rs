@@ -435,6 +435,15 @@ fn change_of(json: &Value, id: &str) -> [String; 3] {
 }
 
 #[test]
+fn a_row_that_was_not_assessed_has_its_reason_in_words() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let [long, short] = long_and_short(scratch.path());
+    let [_, _, reason] = change_of(&json_of(&long, &short), "f-2764b3991517");
+    let words = "the watch time was shorter than the row requires (116 s)";
+    assert_eq!(reason, format!("not assessed in the new capture: {words}"));
+}
+
+#[test]
 fn a_filter_does_not_end_an_outage() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let at = |name: &str, more: &[&str]| {

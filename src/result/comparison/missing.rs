@@ -4,7 +4,7 @@ use super::cause::{Age, CauseText, ChangeCause, ChangeCauses, cited, role_list, 
 use super::side::{Seen, Side};
 use super::visibility::why_one_sided;
 use crate::classify::{Code, State};
-use crate::result::FindingRow;
+use crate::result::{FindingRow, meaning};
 
 impl<'a, 's> ChangeCauses<'a, 's> {
     /// Returns the audit that does not have a finding.
@@ -102,7 +102,9 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         let (lacks, which) = (self.without(age), age.other());
         let row = lacks.rows.get(rule).map(|entry| &entry.row);
         if let Some(row) = row.filter(|row| row.status == "not-assessable") {
-            let words = format!("not assessed in the {which} capture: {}", row.reason);
+            let ends = self.ends_without(finding, age);
+            let words = why_not_assessable(lacks, &row.reason, &ends);
+            let words = format!("not assessed in the {which} capture: {words}");
             return (ChangeCause::NotSeen, words);
         }
         let clients = finding.clients.iter().map(|name| self.name_without(name, age));
@@ -146,7 +148,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         let siblings =
             rows.filter(|row| row.group == finding.group && row.status == "not-assessable");
         if let Some(row) = siblings.min_by(|a, b| a.rule.cmp(&b.rule)) {
-            return not_assessed(&row.reason);
+            return not_assessed(&why_not_assessable(lacks, &row.reason, &ends));
         }
         // Failed attempts are traffic, which can stop and start.
         match age {
@@ -167,5 +169,23 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         let mut ends: Vec<String> = first.map(|name| self.name_without(name, age)).collect();
         ends.dedup();
         ends
+    }
+}
+
+/// Describes the reason why an audit could not assess a row. `ends` contains the ends of the finding
+/// that another audit has.
+fn why_not_assessable(side: &Side<'_>, reason: &str, ends: &[String]) -> String {
+    let Some(code) = Code::parse(reason) else { return reason.to_owned() };
+    match code {
+        Code::CaptureFiltered | Code::OneSidedView if side.result.head.filter.is_some() => {
+            let filter = side.result.head.filter.as_deref().unwrap_or_default();
+            format!("{} (the filter was {filter})", meaning(code))
+        }
+        Code::HostNotSeen | Code::PairNotCovered => {
+            side.why_unseen(ends, 0).unwrap_or_else(|| meaning(code).to_owned())
+        }
+        Code::WindowTooShort => format!("{} ({} s)", meaning(code), side.watched_s()),
+        _ if meaning(code).is_empty() => reason.to_owned(),
+        _ => meaning(code).to_owned(),
     }
 }
