@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::AuditDiffArguments;
 use super::exit::Exit;
-use super::report_error;
+use super::{report_error, warn};
 use crate::pipeline::fits_manifest;
 use crate::report::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
 use crate::result::{AuditResult, Comparison};
@@ -13,11 +13,15 @@ use crate::result::{AuditResult, Comparison};
 /// Compares two audits and prints what changed, and why.
 pub(super) fn run(arguments: &AuditDiffArguments) -> io::Result<Exit> {
     let [old, new] = [&arguments.old, &arguments.new].map(|given| {
-        let result = stored_result(given).and_then(|path| read_judged(&path));
+        let path = stored_result(given).and_then(complete_result);
+        let result = path.and_then(|path| read_judged(&path));
         result.map_err(|problem| report_error(&problem)).ok()
     });
     let (Some(old), Some(new)) = (old, new) else { return Ok(Exit::CannotDo) };
     let comparison = Comparison::of(&old, &new);
+    for warning in &comparison.warnings {
+        warn(warning);
+    }
     let compared = |file: &Path, result| ComparedAudit::of(file.display().to_string(), result);
     let report = ComparisonReport::new(
         compared(&arguments.old, &old),
@@ -57,6 +61,21 @@ pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
     Ok(result)
 }
 
+/// Returns the path of a stored result, unless it is the path of a table.
+///
+/// # Errors
+///
+/// Returns a message that says which file is needed if the path is that of a CSV file.
+fn complete_result(path: PathBuf) -> Result<PathBuf, String> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        return Err(format!(
+            "{} is a table, which only --baseline can read; rasaudit diff needs the audit.json of the audit, or its folder",
+            path.display()
+        ));
+    }
+    Ok(path)
+}
+
 /// Returns the path of a stored result: the given file, or `audit.json` in the given folder.
 ///
 /// # Errors
@@ -72,6 +91,12 @@ pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
     let path = given.join("audit.json");
     if path.is_file() {
         return Ok(path);
+    }
+    if given.join("findings.csv").is_file() {
+        return Err(format!(
+            "{} contains no audit.json, because its reports were written without json; audit again with --reports csv,json, or give --baseline the findings.csv",
+            given.display()
+        ));
     }
     Err(format!(
         "{} contains no audit.json, the complete result of an audit; create it with rasaudit audit ... --out {}",

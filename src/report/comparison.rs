@@ -7,6 +7,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 use serde::Serialize;
 
 use super::markdown;
+use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{
     AuditResult, Change, Comparison, FindingChange, HostRename, Time, plural, short,
@@ -41,7 +42,7 @@ pub struct ComparedAudit {
     pub matrix: Option<[String; 2]>,
     /// The name and the SHA-256 of the inventory.
     pub inventory: Option<[String; 2]>,
-    /// The number of findings, of any severity.
+    /// The number of findings above info, which are those that are compared.
     pub findings: u64,
 }
 
@@ -58,7 +59,8 @@ impl ComparedAudit {
             watched_seconds: head.window.watched_seconds,
             matrix: head.matrix.as_ref().map(|m| [m.name.clone(), m.sha256.clone()]),
             inventory: head.inventory.as_ref().map(|i| [i.file.clone(), i.sha256.clone()]),
-            findings: head.summary.findings.total,
+            findings: result.briefs().filter(|brief| brief.severity > Severity::Info).count()
+                as u64,
         }
     }
 
@@ -114,9 +116,10 @@ impl<'a> ComparisonReport<'a> {
         )
     }
 
-    /// Returns the findings whose change is not [`Change::Same`].
+    /// Returns the findings that have a cause: those that differ, and those whose outcome only one
+    /// of the audits shows.
     fn differing(&self) -> impl Iterator<Item = &FindingChange> {
-        self.comparison.findings.iter().filter(|finding| finding.change != Change::Same)
+        self.comparison.findings.iter().filter(|finding| finding.cause.is_some())
     }
 }
 
@@ -149,6 +152,9 @@ fn text(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
             escape(&audit.file),
             audit.window()
         )?;
+    }
+    for words in &report.comparison.warnings {
+        writeln!(out, "{RED}{:<10}{RED:#}{}", "Warning", escape(words))?;
     }
     for words in &report.comparison.differences {
         writeln!(out, "{BOLD}{:<10}{BOLD:#}{}", "Differs", escape(words))?;
@@ -188,6 +194,9 @@ fn markdown(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()
             plural(audit.findings, "finding")
         )?;
     }
+    for words in &report.comparison.warnings {
+        writeln!(out, "- **Warning**: {}", text(words))?;
+    }
     for words in &report.comparison.differences {
         writeln!(out, "- **Differs**: {}", text(words))?;
     }
@@ -202,9 +211,10 @@ fn markdown(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()
             writeln!(out, "\n## {}{rest}\n", first.to_uppercase())?;
             last = Some(finding.change);
         }
+        let guess = if finding.certain { "" } else { " (not certain)" };
         writeln!(
             out,
-            "- **{} {}/{}** {}: {}  \n  Why: {}",
+            "- **{} {}/{}**{guess} {}: {}  \n  Why: {}",
             finding.severity,
             finding.verdict,
             finding.code,
@@ -234,8 +244,13 @@ code{font-size:.9em}";
 fn page(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
     let comparison = report.comparison;
     let escape = |text: &str| escape_control(text).into_owned();
-    let changes =
-        [Change::New, Change::Worse, Change::Grown, Change::Gone, Change::Better, Change::Excepted];
+    let mut changes: Vec<(Change, Vec<&FindingChange>)> = Vec::new();
+    for finding in report.differing() {
+        match changes.last_mut() {
+            Some((change, list)) if *change == finding.change => list.push(finding),
+            _ => changes.push((finding.change, vec![finding])),
+        }
+    }
     let farm = report.new.farm.as_deref().unwrap_or("two audits");
     let markup = html! {
         (DOCTYPE)
@@ -260,6 +275,10 @@ fn page(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
                                 (plural(audit.findings, "finding"))
                             }
                         }
+                        @for words in &comparison.warnings {
+                            dt { "Warning" }
+                            dd { (escape(words)) }
+                        }
                         @for words in &comparison.differences {
                             dt { "Differs" }
                             dd { (escape(words)) }
@@ -269,9 +288,9 @@ fn page(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
                             dd { (escape(old)) " is now " (escape(new)) }
                         }
                     }
-                    @for change in changes.into_iter().filter(|change| comparison.count(*change) > 0) {
+                    @for (change, findings) in changes {
                         h2 { (change.name()) " (" (comparison.count(change)) ")" }
-                        @for finding in comparison.findings.iter().filter(|f| f.change == change) {
+                        @for finding in findings {
                             article class=(change.name()) {
                                 p {
                                     strong { (finding.severity) " " (finding.verdict) "/" (finding.code) }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::classify::{Code, Severity, Status, Verdict};
-use crate::result::{AuditResult, Brief, FindingRow, SharedCause, plural};
+use crate::result::{AuditResult, Brief, FindingRow, SharedCause, meaning, plural};
 
 /// A finding as summaries show it.
 pub(super) struct SummaryFinding {
@@ -135,20 +135,4 @@ pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssess
         reason.meaning = meaning(*code);
     }
     reasons
-}
-
-/// Describes a reason why something could not be assessed.
-fn meaning(code: Code) -> &'static str {
-    match code {
-        Code::HostNotSeen => "the capture shows no unicast packets from a host",
-        Code::PairNotCovered => "no evidence shows that the span port covers a pair of hosts",
-        Code::OneSidedView => "only one direction is visible",
-        Code::LoopbackOnly => "the traffic stays inside a host",
-        Code::WindowTooShort => "the watch time was shorter than the row requires",
-        Code::CaptureFiltered => "a capture filter was used",
-        Code::LossTooHigh => "too many frames were lost",
-        Code::FeatureUnknown => "the inventory does not mention a required feature",
-        Code::TriggerNotSeen => "the trigger of the traffic was not seen",
-        _ => "",
-    }
 }

@@ -41,6 +41,12 @@ fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
     reached
 }
 
+/// Returns whether a state proves neither success nor failure, because too little is visible.
+/// Returns `None` if the text is not a state.
+fn is_one_sided(state: &str) -> Option<bool> {
+    State::parse(state).map(|state| state == State::OneSided)
+}
+
 /// A finding as it was reported before.
 #[derive(Clone, Debug)]
 pub(super) struct BaselineFinding {
@@ -48,6 +54,9 @@ pub(super) struct BaselineFinding {
     severity: Severity,
     is_certain: bool,
     was_reached: bool,
+    /// Whether the best state was `one-sided`; `None` without a state, and for the sum of earlier
+    /// windows.
+    was_one_sided: Option<bool>,
     /// Services that were reached, at most [`REACHED`]; `None` if the file does not list them.
     reached: Option<BTreeSet<Reached>>,
     /// Clients and servers by name or address; `None` if the file does not list them.
@@ -60,6 +69,8 @@ pub(super) struct BaselineFinding {
 pub(super) struct FindingFacts {
     severity: Severity,
     is_reached: bool,
+    /// Whether the best state is `one-sided`; `None` without a state.
+    is_one_sided: Option<bool>,
     /// Services that were reached, at most [`REACHED`]; `None` if the result does not list them.
     reached: Option<BTreeSet<Reached>>,
     /// The clients and the servers of the finding.
@@ -73,6 +84,7 @@ impl FindingFacts {
         Self {
             severity: finding.severity,
             is_reached: finding.state.is_some_and(State::reached),
+            is_one_sided: finding.state.map(|state| state == State::OneSided),
             reached: Some(reached(explainer.outcome(), finding)),
             members: explainer.members(finding),
             pairs: explainer.is_of_many(finding).then(|| explainer.count(finding)),
@@ -99,6 +111,7 @@ impl FindingFacts {
         Self {
             severity: Severity::parse(&row.severity).unwrap_or(Severity::Info),
             is_reached: State::parse(&row.state).is_some_and(State::reached),
+            is_one_sided: is_one_sided(&row.state),
             reached: None,
             members: [members(&row.clients), members(&row.servers)],
             pairs: is_of_many.then_some(row.count),
@@ -238,6 +251,7 @@ impl Baseline {
                 severity,
                 is_certain: &record[certain] == "yes",
                 was_reached: State::parse(&record[state]).is_some_and(State::reached),
+                was_one_sided: is_one_sided(&record[state]),
                 reached: None,
                 members: members.map(|(clients, servers)| [list(clients), list(servers)]),
                 pairs: count.and_then(|count| record[count].parse().ok()).unwrap_or_default(),
@@ -282,6 +296,7 @@ impl Baseline {
                 is_certain: reported.certain || earlier_was(|before| before.is_certain),
                 was_reached: finding.state.is_some_and(State::reached)
                     || earlier_was(|before| before.was_reached),
+                was_one_sided: None,
                 members: Some(members),
                 pairs: reported.count.max(before.as_ref().map_or(0, |before| before.pairs)),
             };
@@ -344,6 +359,7 @@ impl BaselineFinding {
             severity: Severity::parse(&row.severity).unwrap_or(Severity::Info),
             is_certain: row.certain,
             was_reached: State::parse(&row.state).is_some_and(State::reached),
+            was_one_sided: is_one_sided(&row.state),
             reached: None,
             members: Some([words(&row.clients), words(&row.servers)]),
             pairs: row.count,
@@ -362,12 +378,13 @@ impl BaselineFinding {
         }
     }
 
-    /// Compares a finding of the new audit with this one.
+    /// Compares a finding of the new audit with this one. If only one of the audits shows the
+    /// outcome, severity and outcome are not compared: the traffic may be the same.
     pub(super) fn change(&self, now: &FindingFacts) -> Change {
-        if now.pairs.is_some_and(|pairs| pairs > self.pairs)
-            || now.severity > self.severity
-            || (now.is_reached && !self.was_reached)
-        {
+        let sides = self.was_one_sided.zip(now.is_one_sided);
+        let can_compare = sides.is_none_or(|(before, now)| before == now);
+        let is_worse = now.severity > self.severity || (now.is_reached && !self.was_reached);
+        if now.pairs.is_some_and(|pairs| pairs > self.pairs) || (can_compare && is_worse) {
             return Change::Worse;
         }
         let reached_more = self
@@ -378,11 +395,8 @@ impl BaselineFinding {
         if reached_more {
             return Change::Worse;
         }
-        let fallback = if now.severity < self.severity || (self.was_reached && !now.is_reached) {
-            Change::Better
-        } else {
-            Change::Same
-        };
+        let is_better = now.severity < self.severity || (self.was_reached && !now.is_reached);
+        let fallback = if can_compare && is_better { Change::Better } else { Change::Same };
         let Some([clients, servers]) = &self.members else { return fallback };
         let [now_clients, now_servers] = &now.members;
         // A truncated list may have left out a member that now seems to be new.

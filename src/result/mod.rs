@@ -46,7 +46,7 @@ pub use site::{Listing, Site, SiteRow};
 pub use stored::schema;
 pub use time::Time;
 pub(crate) use words::plural;
-pub use words::{percent, short};
+pub use words::{meaning, percent, short};
 
 use stored::Stored;
 

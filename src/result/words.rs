@@ -1,6 +1,7 @@
 //! Phrases that several reports use.
 
 use super::Time;
+use crate::classify::Code;
 
 /// Formats a share from 0 to 1 as a percentage.
 pub fn percent(share: f64) -> String {
@@ -16,4 +17,20 @@ pub fn short(time: crate::model::Nanos) -> String {
 /// Formats a number with its noun, which is in the plural unless the number is 1.
 pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Describes a reason why something could not be assessed. Empty for other codes.
+pub fn meaning(code: Code) -> &'static str {
+    match code {
+        Code::HostNotSeen => "the capture shows no unicast packets from a host",
+        Code::PairNotCovered => "no evidence shows that the span port covers a pair of hosts",
+        Code::OneSidedView => "only one direction is visible",
+        Code::LoopbackOnly => "the traffic stays inside a host",
+        Code::WindowTooShort => "the watch time was shorter than the row requires",
+        Code::CaptureFiltered => "a capture filter was used",
+        Code::LossTooHigh => "too many frames were lost",
+        Code::FeatureUnknown => "the inventory does not mention a required feature",
+        Code::TriggerNotSeen => "the trigger of the traffic was not seen",
+        _ => "",
+    }
 }

@@ -6,7 +6,7 @@ use super::Change;
 use super::side::{MatrixEntry, Seen, Side};
 use crate::classify::{State, Verdict};
 use crate::model::named_enum;
-use crate::result::{FindingRow, Listing};
+use crate::result::{FindingRow, Listing, Time};
 
 named_enum!(
     /// The reason why a finding differs between two audits.
@@ -21,12 +21,18 @@ named_enum!(
         Inventory = "inventory",
         /// The severity of the code was set differently.
         Severity = "severity",
+        /// The new capture does not show the outcome of the traffic, and the old one does.
+        LessVisible = "less-visible",
+        /// The new capture shows the outcome of the traffic, and the old one does not.
+        MoreVisible = "more-visible",
         /// The traffic itself differs.
         Traffic = "traffic",
         /// The traffic has stopped: the new capture could have shown it.
         Stopped = "stopped",
         /// The traffic was not seen this time, and the new capture might not have shown it.
         NotSeen = "not-seen",
+        /// Nothing could be assessed in the audit that does not have the finding.
+        NotAssessed = "not-assessed",
         /// Nothing that the two results state explains the difference.
         Unknown = "unknown",
     }
@@ -45,18 +51,22 @@ pub(super) struct ChangeCauses<'a, 's> {
 
 impl ChangeCauses<'_, '_> {
     /// Returns the name that a host of the old audit has in the new one.
-    fn new_name(&self, name: &str) -> String {
+    pub(super) fn new_name(&self, name: &str) -> String {
         self.renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone)
     }
 
     /// Returns the name that a host of the new audit had in the old one.
-    fn old_name(&self, name: &str) -> String {
+    pub(super) fn old_name(&self, name: &str) -> String {
         let before = self.renamed.iter().find(|(_, now)| *now == name);
         before.map_or_else(|| name.to_owned(), |(before, _)| before.clone())
     }
 
     /// Returns whether a finding that the new audit does not have is gone or excepted, and why.
     pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, CauseText) {
+        if let Some(why) = self.new.why_nothing_assessed() {
+            let words = format!("nothing was assessed in the new capture: {why}");
+            return (Change::Gone, (ChangeCause::NotAssessed, words));
+        }
         let before = self.old.conversations_of(finding, str::to_owned);
         let mut now = self.new.conversations_of(finding, |name| self.new_name(name));
         now.extend(self.new.counterparts_of(&before));
@@ -64,41 +74,47 @@ impl ChangeCauses<'_, '_> {
             return (Change::Excepted, (ChangeCause::Exception, self.permitted_by(self.new, id)));
         }
         let explained = match Verdict::parse(&finding.verdict) {
-            Some(Verdict::Missing) => self.of_missing(finding, &now, self.old, self.new, Age::Old),
+            Some(Verdict::Missing) => self.of_missing(finding, &now, Age::Old),
             Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
                 let own: Vec<&Seen> = before.iter().filter(|seen| is_of(seen, finding)).collect();
-                match self.judged_differently(&own, &now, Age::Old) {
+                match self.judged_differently(&own, (&before, &now), Age::Old) {
                     Some(explained) => explained,
                     None if !own.is_empty() || self.old.result.conversations_len() == 0 => {
-                        self.stopped(finding, &own)
+                        self.absent(finding, &own, &now)
                     }
                     None => unknown(),
                 }
             }
-            Some(Verdict::Inventory) => self.of_inventory(finding),
+            Some(Verdict::Inventory) => self.of_inventory(finding, (&before, &now), Age::Old),
             _ => unknown(),
         };
-        (Change::Gone, explained)
+        // The traffic is still there, but so little is visible that its severity is info.
+        let verdict = Verdict::parse(&finding.verdict);
+        let is_unpermitted = verdict.is_some_and(Verdict::is_unpermitted);
+        let is_hidden = is_unpermitted && explained.0 == ChangeCause::LessVisible;
+        (if is_hidden { Change::Same } else { Change::Gone }, explained)
     }
 
     /// Returns why the old audit does not have a finding of the new one.
     pub fn of_new(&self, finding: &FindingRow<'_>) -> CauseText {
+        if let Some(why) = self.old.why_nothing_assessed() {
+            let words = format!("nothing was assessed in the old capture: {why}");
+            return (ChangeCause::NotAssessed, words);
+        }
         let now = self.new.conversations_of(finding, str::to_owned);
         let mut before = self.old.conversations_of(finding, |name| self.old_name(name));
         before.extend(self.old.counterparts_of(&now));
         match Verdict::parse(&finding.verdict) {
-            Some(Verdict::Missing) => {
-                self.of_missing(finding, &before, self.new, self.old, Age::New)
-            }
+            Some(Verdict::Missing) => self.of_missing(finding, &before, Age::New),
             Some(Verdict::Undocumented | Verdict::UnexpectedPort) => {
                 let own: Vec<&Seen> = now.iter().filter(|seen| is_of(seen, finding)).collect();
-                match self.judged_differently(&own, &before, Age::New) {
+                match self.judged_differently(&own, (&now, &before), Age::New) {
                     Some(explained) => explained,
                     None if self.old.result.conversations_len() == 0 => unknown(),
                     None => self.started(finding),
                 }
             }
-            Some(Verdict::Inventory) => self.of_inventory(finding),
+            Some(Verdict::Inventory) => self.of_inventory(finding, (&now, &before), Age::New),
             _ => unknown(),
         }
     }
@@ -106,8 +122,8 @@ impl ChangeCauses<'_, '_> {
     /// Returns why a finding that both audits have is worse, better or larger.
     pub fn of_changed(&self, before: &FindingRow<'_>, now: &FindingRow<'_>) -> CauseText {
         let reached = |row: &FindingRow<'_>| State::parse(&row.state).is_some_and(State::reached);
-        let was_reached = reached(before);
-        if was_reached != reached(now) {
+        let visibility = self.visibility(&before.state, &now.state);
+        if visibility.is_none() && reached(before) != reached(now) {
             let (then, today) = (&before.state, &now.state);
             return (ChangeCause::Traffic, format!("the best state was {then} and is now {today}"));
         }
@@ -115,7 +131,7 @@ impl ChangeCauses<'_, '_> {
         if !joined.is_empty() {
             return (ChangeCause::Traffic, format!("new members: {}", some(&joined)));
         }
-        if before.severity != now.severity {
+        if visibility.is_none() && before.severity != now.severity {
             let (then, today) = (&before.severity, &now.severity);
             if before.certain != now.certain {
                 let certainty = if now.certain { "certain" } else { "no longer certain" };
@@ -132,7 +148,7 @@ impl ChangeCauses<'_, '_> {
                 format!("the count of the finding was {} and is now {}", before.count, now.count);
             return (ChangeCause::Traffic, words);
         }
-        unknown()
+        visibility.unwrap_or_else(unknown)
     }
 
     /// Returns the members of a finding that it did not have before.
@@ -147,10 +163,15 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Compares conversations that both audits show, and returns the first difference in how they
-    /// were judged. `age` says which audit has the finding.
-    fn judged_differently(&self, own: &[&Seen], other: &[Seen], age: Age) -> Option<CauseText> {
-        let pairs =
-            own.iter().filter_map(|seen| Some((*seen, Side::same_conversation(seen, other)?)));
+    /// were judged. `age` says which audit has the finding, `own` contains its conversations of the
+    /// finding, and `all` contains the conversations of either audit.
+    fn judged_differently(
+        &self,
+        own: &[&Seen],
+        all: (&[Seen], &[Seen]),
+        age: Age,
+    ) -> Option<CauseText> {
+        let pairs = own.iter().filter_map(|seen| Some((*seen, counterpart(seen, all)?)));
         let mut first = None;
         for (seen, counterpart) in pairs {
             let (before, now) = match age {
@@ -169,11 +190,15 @@ impl ChangeCauses<'_, '_> {
     /// Returns why one conversation was judged differently. The first cause that applies is
     /// returned: the deciding row, an exception, a feature, the inventory, the severity or the
     /// state.
-    fn why(&self, before: &Seen, now: &Seen) -> CauseText {
+    pub(super) fn why(&self, before: &Seen, now: &Seen) -> CauseText {
         self.row(before, now)
             .or_else(|| self.exception(before, now))
             .or_else(|| self.feature(before, now))
             .or_else(|| self.inventory(before, now))
+            .or_else(|| {
+                let is_same = before.is_judged_like(now);
+                is_same.then(|| self.visibility(&before.state, &now.state)).flatten()
+            })
             .or_else(|| {
                 (before.is_judged_like(now) && before.severity != now.severity).then(|| {
                     let words = format!(
@@ -257,7 +282,7 @@ impl ChangeCauses<'_, '_> {
 
     /// Returns a cause if one of the features that a row needs is off in only one of the
     /// inventories.
-    fn feature_of(&self, rule: &str) -> Option<CauseText> {
+    pub(super) fn feature_of(&self, rule: &str) -> Option<CauseText> {
         let was_off = self.old.rows.get(rule)?.site?.is_off;
         let row = self.new.rows.get(rule)?.site?;
         (was_off != row.is_off).then(|| {
@@ -292,7 +317,12 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Describes how the inventories list an address differently; `None` if they do not.
-    fn listed_differently(&self, address: &str, was: &[String], is: &[String]) -> Option<String> {
+    pub(super) fn listed_differently(
+        &self,
+        address: &str,
+        was: &[String],
+        is: &[String],
+    ) -> Option<String> {
         let parsed: IpAddr = address.parse().ok()?;
         let old = self.old.result.site().and_then(|site| site.listing(parsed));
         let new = self.new.result.site().and_then(|site| site.listing(parsed));
@@ -322,159 +352,38 @@ impl ChangeCauses<'_, '_> {
         }
     }
 
-    /// Returns why a claim about missing traffic appears in only one of the audits. `has` is the
-    /// audit that makes the claim, and `lacks` is the other one. `seen` contains the conversations
-    /// of `lacks` between the same ends.
-    fn of_missing(
-        &self,
-        finding: &FindingRow<'_>,
-        seen: &[Seen],
-        has: &Side<'_>,
-        lacks: &Side<'_>,
-        age: Age,
-    ) -> CauseText {
-        let which = age.other();
-        let rows = || has.rows.values().filter(|entry| entry.row.group == finding.group);
-        let rule = Some(finding.rule.as_str()).filter(|rule| !rule.is_empty());
-        let rule = rule.map(str::to_owned).or_else(|| rows().map(|e| e.row.rule.to_string()).min());
-        let Some(rule) = rule else { return unknown() };
-        if let Some(worked) = seen.iter().find(|seen| seen.is_reached) {
-            let words = format!("{} in the {which} capture", worked.words());
-            return (ChangeCause::Traffic, words);
-        }
-        match (self.old.rows.get(&rule), self.new.rows.get(&rule)) {
-            (None, Some(row)) if !self.old.rows.is_empty() => {
-                return (ChangeCause::Row, format!("the matrix has a new row, {}", cited(row)));
-            }
-            (Some(row), None) if !self.new.rows.is_empty() => {
-                return (
-                    ChangeCause::Row,
-                    format!("the matrix no longer has the row {}", cited(row)),
+    /// Describes the absence of traffic in the new audit. `now` contains other conversations between
+    /// the same ends. Packets could be part of one of them that were not in the old audit, so the
+    /// traffic has not stopped.
+    fn absent(&self, finding: &FindingRow<'_>, own: &[&Seen], now: &[Seen]) -> CauseText {
+        let explained = self.stopped(finding, own);
+        let other = own.iter().find_map(|seen| now.iter().find(|other| seen.has_ends_of(other)));
+        match other.filter(|_| explained.0 == ChangeCause::Stopped) {
+            Some(other) => {
+                let words = format!(
+                    "not seen in the new capture, but it shows traffic of the same ends on this port, which is {}/{}",
+                    other.verdict, other.code
                 );
-            }
-            (Some(old), Some(new)) => {
-                if let Some(difference) = new.difference(old) {
-                    return (
-                        ChangeCause::Row,
-                        format!("the row {} differs: {difference}", cited(new)),
-                    );
-                }
-            }
-            _ => {}
-        }
-        if let Some(explained) = self.feature_of(&rule) {
-            return explained;
-        }
-        for end in finding.clients.iter().chain(&finding.servers) {
-            let other = match age {
-                Age::Old => self.new_name(end),
-                Age::New => self.old_name(end),
-            };
-            let roles = |side: &Side<'_>, name: &str| -> Option<Vec<String>> {
-                let host = side.hosts.get(name)?;
-                Some(host.roles.iter().map(ToString::to_string).collect())
-            };
-            let Some(own) = roles(has, end) else { continue };
-            match roles(lacks, &other) {
-                None if !lacks.hosts.is_empty() => {
-                    let words = format!("{end} is not in the {which} inventory");
-                    return (ChangeCause::Inventory, words);
-                }
-                Some(theirs) if theirs != own => {
-                    let words = format!(
-                        "{end} has {} in the {which} inventory, and {} in the {} one",
-                        role_list(&theirs),
-                        role_list(&own),
-                        age.word()
-                    );
-                    return (ChangeCause::Inventory, words);
-                }
-                _ => {}
-            }
-        }
-        match lacks.rows.get(&rule).map(|entry| &entry.row) {
-            Some(row) if row.status == "not-assessable" => {
-                let words = format!("not assessed in the {which} capture: {}", row.reason);
                 (ChangeCause::NotSeen, words)
             }
-            Some(row) if row.status == "seen" => {
-                let clients = finding.clients.iter();
-                let mut others = clients.filter(|name| row.source_hosts_seen.contains(name));
-                match others.next() {
-                    Some(name) => {
-                        let words =
-                            format!("{name} opened such a connection in the {which} capture");
-                        (ChangeCause::Traffic, words)
-                    }
-                    None => self.why_not_assessed(finding, lacks, age),
-                }
-            }
-            _ => self.why_not_assessed(finding, lacks, age),
+            None => explained,
         }
-    }
-
-    /// Returns why the audit that lacks a claim about missing traffic could not have made it.
-    fn why_not_assessed(&self, finding: &FindingRow<'_>, lacks: &Side<'_>, age: Age) -> CauseText {
-        let first = |list: &[String]| list.first().cloned().unwrap_or_default();
-        let translated = |name: String| match age {
-            Age::Old => self.new_name(&name),
-            Age::New => self.old_name(&name),
-        };
-        let ends = [first(&finding.clients), first(&finding.servers)].map(translated);
-        let [client, server] = &ends;
-        let which = age.other();
-        match lacks.why_unseen([client, server], 0) {
-            Some(why) => {
-                (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"))
-            }
-            None => unknown(),
-        }
-    }
-
-    /// Returns why a finding about the inventory appears in only one of the audits.
-    fn of_inventory(&self, finding: &FindingRow<'_>) -> CauseText {
-        for end in finding.clients.iter().chain(&finding.servers) {
-            let was = self.old.hosts.get(&self.old_name(end));
-            let is = self.new.hosts.get(&self.new_name(end));
-            match (was, is) {
-                (Some(was), Some(is)) if was.roles != is.roles => {
-                    let words = format!(
-                        "{end} has {} in the new inventory, and {} in the old one",
-                        role_list(&is.roles),
-                        role_list(&was.roles)
-                    );
-                    return (ChangeCause::Inventory, words);
-                }
-                (Some(_), None) => {
-                    return (ChangeCause::Inventory, format!("{end} is not in the new inventory"));
-                }
-                (None, Some(_)) => {
-                    return (ChangeCause::Inventory, format!("{end} is not in the old inventory"));
-                }
-                _ => {}
-            }
-        }
-        unknown()
     }
 
     /// Describes whether traffic that the new audit does not show has stopped, or may only have
     /// been missed.
-    fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
-        let ends = self.ends(finding);
-        let [client, server] = &ends;
-        if let Some(why) = self.new.why_unseen([client, server], self.old.watched_s()) {
+    pub(super) fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
+        let ends = self.ends_without(finding, Age::Old);
+        if let Some(why) = self.new.why_unseen(&ends, self.old.watched_s()) {
             return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
         }
-        // Traffic that was seen only a few times may recur at any time.
-        let flows: u64 = own.iter().map(|seen| seen.flows).sum();
-        let span =
-            |seen: &&Seen| seen.first.zip(seen.last).map_or(0, |(a, b)| b.0.saturating_sub(a.0));
-        let lasted_s = own.iter().map(span).max().unwrap_or(0) / crate::model::SECOND;
-        let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
-        if flows < MIN_RECURRENCES && lasted_s < needed_s {
-            let times = crate::result::plural(flows.max(1), "connection");
-            let words =
-                format!("not seen in the new capture, but the old capture shows only {times}");
+        if self.new.begins_before(self.old) {
+            let words = "not seen in the new capture, which begins before the old one".to_owned();
+            return (ChangeCause::NotSeen, words);
+        }
+        // Traffic that was seen only a few times, or only for a moment, may recur at any time.
+        if let Some(few) = self.too_few(own) {
+            let words = format!("not seen in the new capture, but the old capture shows {few}");
             return (ChangeCause::NotSeen, words);
         }
         let words = format!(
@@ -484,28 +393,41 @@ impl ChangeCauses<'_, '_> {
         (ChangeCause::Stopped, words)
     }
 
+    /// Describes why the conversations of the old audit do not show that their traffic recurs; `None`
+    /// if they do: a connection lasted half of the watch time, or at least [`MIN_RECURRENCES`]
+    /// connections extend over half of it.
+    fn too_few(&self, own: &[&Seen]) -> Option<String> {
+        let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
+        let lasted_s = |first: Option<Time>, last: Option<Time>| {
+            let span = first.zip(last).map_or(0, |(first, last)| last.0.saturating_sub(first.0));
+            span / crate::model::SECOND
+        };
+        if own.iter().any(|s| s.flows == 1 && lasted_s(s.first, s.last) >= needed_s) {
+            return None;
+        }
+        let flows: u64 = own.iter().map(|seen| seen.flows).sum();
+        let times = crate::result::plural(flows.max(1), "connection");
+        if flows < MIN_RECURRENCES {
+            return Some(format!("only {times}"));
+        }
+        let first = own.iter().filter_map(|seen| seen.first).min_by_key(|time| time.0);
+        let last = own.iter().filter_map(|seen| seen.last).max_by_key(|time| time.0);
+        let within_s = lasted_s(first, last);
+        (within_s < needed_s).then(|| format!("{times} only within {within_s} s"))
+    }
+
     /// Describes whether the old capture could have shown traffic that only the new audit shows.
-    fn started(&self, finding: &FindingRow<'_>) -> CauseText {
-        let first =
-            |list: &[String]| list.first().map(|name| self.old_name(name)).unwrap_or_default();
-        let ends = [first(&finding.clients), first(&finding.servers)];
-        let [client, server] = &ends;
-        let words = match self.old.why_unseen([client, server], self.new.watched_s()) {
+    pub(super) fn started(&self, finding: &FindingRow<'_>) -> CauseText {
+        let ends = self.ends_without(finding, Age::New);
+        let words = match self.old.why_unseen(&ends, self.new.watched_s()) {
             Some(why) => format!("not in the old capture, which might not have shown it: {why}"),
             None => "not in the old capture, which could have shown it".to_owned(),
         };
         (ChangeCause::Traffic, words)
     }
-
-    /// Returns the names of a finding's first client and first server in the new audit.
-    fn ends(&self, finding: &FindingRow<'_>) -> [String; 2] {
-        [&finding.clients, &finding.servers]
-            .map(|list| list.first().map(|name| self.new_name(name)).unwrap_or_default())
-    }
 }
 
-/// If the old capture shows at least this many connections, traffic that is not seen again counts
-/// as stopped. Fewer are enough if a conversation lasted half of the old watched time.
+/// The number of connections that are needed to show that traffic recurs.
 const MIN_RECURRENCES: u64 = 3;
 
 /// Which of the two audits has a finding.
@@ -517,7 +439,7 @@ pub(super) enum Age {
 
 impl Age {
     /// Returns which audit has the finding: `old` or `new`.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Old => "old",
             Self::New => "new",
@@ -525,7 +447,7 @@ impl Age {
     }
 
     /// Returns which audit does not have the finding: `new` or `old`.
-    fn other(self) -> &'static str {
+    pub fn other(self) -> &'static str {
         match self {
             Self::Old => "new",
             Self::New => "old",
@@ -533,7 +455,7 @@ impl Age {
     }
 }
 
-fn unknown() -> CauseText {
+pub(super) fn unknown() -> CauseText {
     (ChangeCause::Unknown, "unknown: the two results do not show what changed".to_owned())
 }
 
@@ -553,7 +475,20 @@ fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
     seen.verdict == finding.verdict && seen.code == finding.code
 }
 
-fn exception_entry<'s>(
+/// Returns the conversation of the other audit that corresponds to `seen`. `own` contains the
+/// conversations of the audit with `seen`, and `others` those of the other audit. The same ends can
+/// have several conversations on a port; one that both audits judged alike corresponds to itself.
+pub(super) fn counterpart<'s>(
+    seen: &Seen,
+    (own, others): (&[Seen], &'s [Seen]),
+) -> Option<&'s Seen> {
+    let mut same = others.iter().filter(|other| seen.has_ends_of(other));
+    let is_alike = |a: &Seen, b: &Seen| a.has_ends_of(b) && a.is_judged_like(b);
+    let alike = same.clone().find(|other| other.is_judged_like(seen));
+    alike.or_else(|| same.find(|other| !own.iter().any(|own| is_alike(own, other))))
+}
+
+pub(super) fn exception_entry<'s>(
     side: &'s Side<'_>,
     id: &str,
 ) -> Option<&'s crate::result::ExceptionUse<'static>> {
@@ -561,12 +496,12 @@ fn exception_entry<'s>(
 }
 
 /// Formats the name of a row with the document and the line that it comes from.
-fn cited(entry: &MatrixEntry<'_>) -> String {
+pub(super) fn cited(entry: &MatrixEntry<'_>) -> String {
     format!("{} ({})", entry.row.rule, entry.row.provenance)
 }
 
 /// Formats a list of roles as a phrase, such as `the role broker` or `no roles`.
-fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
+pub(super) fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
     let names: Vec<&str> = roles.iter().map(AsRef::as_ref).collect();
     match names[..] {
         [] => "no roles".to_owned(),

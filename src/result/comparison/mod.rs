@@ -1,8 +1,11 @@
 //! Compares two audits: which findings are new, gone, worse, better or larger, and why.
 
 mod cause;
+mod conflicts;
+mod missing;
 mod renames;
 mod side;
+mod visibility;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -34,7 +37,8 @@ pub struct FindingChange {
     pub certain: bool,
     /// The message of the finding, in the audit that `id` is from.
     pub message: String,
-    /// Why the finding differs; `None` if it does not.
+    /// Why the finding differs; `None` if it does not. A finding that is the same has a cause if
+    /// only one of the audits shows the outcome of the traffic.
     pub cause: Option<ChangeCause>,
     /// The cause in words. Empty if the finding does not differ.
     pub reason: String,
@@ -47,6 +51,8 @@ pub struct Comparison {
     pub counts: BTreeMap<&'static str, u64>,
     /// The hosts that have another name in the new audit.
     pub renames: Vec<HostRename>,
+    /// Reasons why the comparison may mislead: the new capture begins before the old one.
+    pub warnings: Vec<String>,
     /// Descriptions of other differences between the audits: matrix, inventory, exceptions,
     /// options.
     pub differences: Vec<String>,
@@ -79,7 +85,12 @@ impl Comparison {
         }
         let differences = differences(old.result, new.result);
         let by_id = findings.iter().enumerate().map(|(number, f)| (f.id.clone(), number)).collect();
-        Self { counts, renames, differences, findings, by_id }
+        let warnings = new.begins_before(&old).then(|| {
+            "the new capture begins before the old one; are the two audits in the wrong order?"
+                .to_owned()
+        });
+        let warnings = warnings.into_iter().collect();
+        Self { counts, renames, warnings, differences, findings, by_id }
     }
 
     /// Returns how the finding with this id changed.
@@ -164,7 +175,9 @@ fn compared(
             let (cause, reason) = causes.of_changed(old[number], row);
             changes.push(told(row, change, Some(cause), reason));
         } else {
-            changes.push(told(row, change, None, String::new()));
+            let visibility = causes.visibility(&old[number].state, &row.state);
+            let (cause, reason) = visibility.unzip();
+            changes.push(told(row, change, cause, reason.unwrap_or_default()));
         }
     }
     let parts: Vec<&FindingRow<'_>> = new.iter().copied().filter(|row| is_of_many(row)).collect();
@@ -251,12 +264,20 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
             words.push(format!("{what}: {is} instead of {was}"));
         }
     };
-    let digest = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
-    let matrix = |head: &super::Head| {
-        head.matrix
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |m| format!("{} ({})", m.name, digest(&m.sha256)))
+    let farm = |head: &super::Head| {
+        let name = head.farm.as_deref().filter(|name| !name.is_empty());
+        name.unwrap_or("none").to_owned()
     };
+    differs("farm", before.farm.as_deref(), now.farm.as_deref(), [farm(before), farm(now)]);
+    let digest = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
+    // Results of early versions do not contain the names of files and matrices.
+    let file = |name: &str, sha256: &str| match name {
+        "" => format!("unnamed ({})", digest(sha256)),
+        name => format!("{name} ({})", digest(sha256)),
+    };
+    let none = || "none".to_owned();
+    let matrix =
+        |head: &super::Head| head.matrix.as_ref().map_or_else(none, |m| file(&m.name, &m.sha256));
     differs(
         "matrix",
         before.matrix.as_ref().map(|m| m.sha256.as_str()),
@@ -264,9 +285,7 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
         [matrix(before), matrix(now)],
     );
     let inventory = |head: &super::Head| {
-        head.inventory
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |i| format!("{} ({})", i.file, digest(&i.sha256)))
+        head.inventory.as_ref().map_or_else(none, |i| file(&i.file, &i.sha256))
     };
     differs(
         "inventory",
@@ -275,9 +294,7 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
         [inventory(before), inventory(now)],
     );
     let exceptions = |head: &super::Head| {
-        head.exceptions
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |e| format!("{} ({})", e.file, digest(&e.sha256)))
+        head.exceptions.as_ref().map_or_else(none, |e| file(&e.file, &e.sha256))
     };
     differs(
         "exceptions",

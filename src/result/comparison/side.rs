@@ -31,13 +31,22 @@ pub(super) struct Seen {
 impl Seen {
     /// Describes which client reached which server, and on which port.
     pub fn words(&self) -> String {
+        self.sentence("reached")
+    }
+
+    /// Describes which client tried to reach which server, on which port, and the outcome.
+    pub fn outcome(&self) -> String {
+        format!("{} ({})", self.sentence("tried to reach"), self.state)
+    }
+
+    fn sentence(&self, verb: &str) -> String {
         let end = |name: &str, address: IpAddr| match name {
             "" => address.to_string(),
             name => name.to_owned(),
         };
         let port = self.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
         format!(
-            "{} reached {} on {} {port}",
+            "{} {verb} {} on {} {port}",
             end(&self.names[0], self.client),
             end(&self.names[1], self.server),
             self.transport.to_uppercase()
@@ -65,6 +74,12 @@ impl Seen {
             roles: [owned(row.client_roles), owned(row.server_roles)],
             names: [row.client_name.into_owned(), row.server_name.into_owned()],
         }
+    }
+
+    /// Returns whether both conversations have the same client, server, transport and port.
+    pub fn has_ends_of(&self, other: &Self) -> bool {
+        (self.client, self.server, &self.transport, self.port)
+            == (other.client, other.server, &other.transport, other.port)
     }
 
     /// Returns whether both conversations have the same verdict and code, based on the same row or
@@ -123,6 +138,14 @@ pub(super) struct Side<'a> {
     pairs: HashMap<(u32, u32), Vec<u32>>,
     /// The conversations by verdict and code.
     by_code: HashMap<(String, String), Vec<u32>>,
+    /// The clients whose connections succeeded, by the row that documents them.
+    succeeded: HashMap<String, HashSet<u32>>,
+}
+
+/// Returns whether a state shows that the traffic of a row worked.
+fn is_success(state: &str) -> bool {
+    let success = [State::Established, State::Midstream, State::AnswerOnly, State::OneWay];
+    State::parse(state).is_some_and(|state| success.contains(&state))
 }
 
 impl<'a> Side<'a> {
@@ -142,6 +165,7 @@ impl<'a> Side<'a> {
             by_address: HashMap::new(),
             pairs: HashMap::new(),
             by_code: HashMap::new(),
+            succeeded: HashMap::new(),
         };
         for (number, row) in (0..).zip(result.conversations()) {
             let client = side.word(&row.client_name, row.client);
@@ -149,10 +173,20 @@ impl<'a> Side<'a> {
             side.by_address.insert(row.client, client);
             side.by_address.insert(row.server, server);
             side.pairs.entry((client, server)).or_default().push(number);
+            if !row.rule.is_empty() && is_success(&row.state) {
+                side.succeeded.entry(row.rule.clone()).or_default().insert(client);
+            }
             let key = (row.verdict.into_owned(), row.code.into_owned());
             side.by_code.entry(key).or_default().push(number);
         }
         side
+    }
+
+    /// Returns whether this audit shows that a row worked for a client, which is given by name.
+    pub fn has_succeeded(&self, rule: &str, client: &str) -> bool {
+        let number = self.words.get(client);
+        let clients = self.succeeded.get(rule);
+        number.zip(clients).is_some_and(|(number, clients)| clients.contains(number))
     }
 
     /// Returns the number of a party. A new party gets the next number.
@@ -220,11 +254,27 @@ impl<'a> Side<'a> {
         others.iter().filter_map(find).collect()
     }
 
-    /// Returns the conversation of another audit with the same ends, transport and port.
-    pub fn same_conversation<'s>(seen: &Seen, among: &'s [Seen]) -> Option<&'s Seen> {
-        among.iter().find(|other| {
-            (other.client, other.server, &other.transport, other.port)
-                == (seen.client, seen.server, &seen.transport, seen.port)
+    /// Returns why nothing was assessed in this audit; `None` if something was.
+    pub fn why_nothing_assessed(&self) -> Option<&'static str> {
+        let head = &self.result.head;
+        if head.accounting.frames_read == 0 {
+            Some("it has no frames")
+        } else if !head.summary.assessed {
+            Some("it shows no traffic of the farm that could be judged")
+        } else {
+            None
+        }
+    }
+
+    /// Returns whether this capture begins before another one. A capture that a filter makes a few
+    /// seconds shorter at both ends does not count.
+    pub fn begins_before(&self, other: &Self) -> bool {
+        let begins = |side: &Self| side.result.head.window.first.map(|time| time.0);
+        let ends = |side: &Self| side.result.head.window.last.map(|time| time.0);
+        let starts = begins(self).zip(begins(other));
+        starts.is_some_and(|(own, theirs)| {
+            let earlier = theirs.saturating_sub(own);
+            earlier > MARGIN || (earlier > 0 && ends(self) < ends(other))
         })
     }
 
@@ -233,10 +283,10 @@ impl<'a> Side<'a> {
         self.result.head.window.watched_seconds
     }
 
-    /// Returns why this audit could not have shown traffic that the other one showed between two
+    /// Returns why this audit could not have shown traffic that the other one showed between some
     /// parties: the first condition that does not hold. Returns `None` if this audit could have
     /// shown the traffic.
-    pub fn why_unseen(&self, ends: [&str; 2], needs_s: u64) -> Option<String> {
+    pub fn why_unseen(&self, ends: &[String], needs_s: u64) -> Option<String> {
         let head = &self.result.head;
         for end in ends {
             match self.hosts.get(end) {
@@ -251,16 +301,17 @@ impl<'a> Side<'a> {
             }
         }
         let covers_all = head.coverage.as_ref().is_some_and(|c| c.stated == "all");
-        let is_watched = |end: &str| {
+        let is_watched = |end: &String| {
             let site = self.result.site();
-            let host = site.and_then(|site| site.hosts.iter().find(|host| host.name == end));
+            let host = site.and_then(|site| site.hosts.iter().find(|host| host.name == *end));
             host.is_some_and(|host| host.is_watched)
         };
-        if !covers_all && !ends.into_iter().any(is_watched) {
-            return Some(format!(
-                "nothing shows that the capture covers traffic between {} and {}",
-                ends[0], ends[1]
-            ));
+        if !covers_all && !ends.is_empty() && !ends.iter().any(is_watched) {
+            let traffic = match ends {
+                [one] => format!("all traffic of {one}"),
+                _ => format!("traffic between {}", ends.join(" and ")),
+            };
+            return Some(format!("nothing shows that the capture covers {traffic}"));
         }
         let conditions = &head.conditions;
         if conditions.is_filtered {
@@ -281,6 +332,9 @@ impl<'a> Side<'a> {
         })
     }
 }
+
+/// The time by which captures with the same end may begin apart.
+const MARGIN: crate::model::Nanos = 60 * crate::model::SECOND;
 
 /// Maximum number of pairs of members whose conversations are looked up one by one.
 const MAX_PAIRS: usize = 10_000;
