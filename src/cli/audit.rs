@@ -23,15 +23,18 @@ use crate::pipeline::{
 };
 use crate::policy::Policy;
 use crate::report::{Format, Needs, RowListing, summary};
-use crate::result::{AuditResult, ListedTable, Site};
+use crate::result::{AuditResult, ConfigurationFile, ListedTable, Site};
 
-pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
+pub(super) fn run(
+    arguments: &AuditArguments,
+    configuration: Option<ConfigurationFile>,
+) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
     // The handler is installed first, because `prepare` reads files to find those with equal
     // content, which may take a while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
-    let Some(Prepared { plan, policy, baseline, listing }) = prepare(arguments) else {
+    let Some(Prepared { plan, policy, baseline, listing }) = prepare(arguments, configuration) else {
         return Ok(Exit::CannotDo);
     };
     // The folders are created before the long work starts, so that an unusable path is reported at
@@ -120,7 +123,10 @@ struct Prepared {
 
 /// Checks everything that can be checked before the work starts. Reports problems and returns
 /// `None` if there are any.
-fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
+fn prepare(
+    arguments: &AuditArguments,
+    configuration: Option<ConfigurationFile>,
+) -> Option<Prepared> {
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -134,6 +140,7 @@ fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
         tunnels: Vec::new(),
         dedup: arguments.dedup,
         evidence: arguments.evidence.clone(),
+        configuration,
     };
     let plan =
         Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));

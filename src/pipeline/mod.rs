@@ -13,6 +13,7 @@ mod draft;
 mod evidence;
 mod plan;
 mod read;
+mod settings;
 mod source;
 mod timings;
 

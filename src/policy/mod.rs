@@ -51,5 +51,5 @@ pub use row::{
     Scope,
 };
 pub use rules::{MATRICES, OVERLAYS, RuleFiles};
-pub use severity::{Severity, SeverityColumn, SeverityTable};
+pub use severity::{Severity, SeverityColumn, SeverityOverride, SeverityTable};
 pub use text_file::TextFile;

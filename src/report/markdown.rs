@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::findings_summary::{self, NotAssessed, SummaryFinding};
 use crate::model::escape_control;
-use crate::result::{AuditResult, ExceptionUse, FindingRow, Headline, plural};
+use crate::result::{AuditResult, ConfigurationFile, ExceptionUse, FindingRow, Headline, plural};
 
 /// The maximum number of findings that are reported in full, worst first, so that the report fits
 /// into a ticket.
@@ -157,6 +157,9 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
             let sha256 = &exceptions.sha256;
             writeln!(out, "- exceptions {}, SHA-256 {}", text(file), quoted(sha256))?;
         }
+    }
+    if let Some(ConfigurationFile { file, sha256, .. }) = &head.configuration {
+        writeln!(out, "- configuration {}, SHA-256 {}", text(file), quoted(sha256))?;
     }
     for input in head.inputs.iter().take(INPUTS) {
         let digest = input.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));

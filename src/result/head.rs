@@ -14,7 +14,7 @@ use super::{ExceptionUse, Site, Time};
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
 /// The minor version of the layout. It is incremented when a key is added.
-pub const SCHEMA_MINOR: u32 = 3;
+pub const SCHEMA_MINOR: u32 = 4;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -81,6 +81,12 @@ pub struct Layout<F, C, M, H> {
     /// of earlier versions.
     #[serde(default)]
     pub fail_on: Option<String>,
+    /// The options that differ from their defaults and affect the judgement.
+    #[serde(default)]
+    pub settings: Vec<OptionSetting>,
+    /// The configuration file that was read. Null if there was none.
+    #[serde(default)]
+    pub configuration: Option<ConfigurationFile>,
     /// The findings, worst first.
     pub findings: F,
     /// The conversations, in order.
@@ -122,6 +128,8 @@ impl<F, C, M, H> Layout<F, C, M, H> {
             site: self.site,
             conditions: self.conditions,
             fail_on: self.fail_on,
+            settings: self.settings,
+            configuration: self.configuration,
             findings,
             conversations,
             matrix_rows,
@@ -438,6 +446,37 @@ pub struct Gone {
     /// Why the finding no longer appears. Empty if the baseline is only a CSV file.
     #[serde(default)]
     pub baseline_reason: String,
+}
+
+/// An option that differs from its default and affects the judgement.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
+pub struct OptionSetting {
+    /// The name of the option, such as `--min-watch`.
+    pub option: String,
+    /// The value of the option. Empty if the option has no value.
+    pub value: String,
+    /// What the option changes.
+    pub effect: String,
+    /// The configuration file that sets the option. Null if the command line does.
+    pub file: Option<String>,
+}
+
+impl OptionSetting {
+    /// Returns the option with its value, as a user would type it.
+    pub fn words(&self) -> String {
+        format!("{} {}", self.option, self.value).trim_end().to_owned()
+    }
+}
+
+/// The file that options were read from.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
+pub struct ConfigurationFile {
+    /// The path of the file.
+    pub file: String,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// The options that the file set for the command, such as `--min-watch`.
+    pub options: Vec<String>,
 }
 
 /// The coverage that the inventory declares.

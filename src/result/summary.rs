@@ -82,6 +82,8 @@ impl AuditRun<'_> {
                 },
             ),
             fail_on: Some(self.fail_on.to_owned()),
+            settings: self.settings.to_vec(),
+            configuration: self.configuration.cloned(),
             findings: (),
             conversations: (),
             matrix_rows: (),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::baseline::changes;
 use super::head::{Headline, Note, Tone};
+use super::OptionSetting;
 use super::run::AuditRun;
 use super::words::{percent, plural, short};
 use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
@@ -126,6 +127,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     notes.add(Tone::Plain, "Loss", loss(run));
     add_views(run, &mut notes);
     add_selection(run, &mut notes);
+    add_settings(run, &mut notes);
     add_inputs(run, &mut notes);
     let outcome = run.outcome;
     if run.policy.is_none() {
@@ -244,6 +246,23 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
             "Time",
             format!("only frames from {since} to {until} were audited"),
         );
+    }
+}
+
+/// Adds a note for each option that changes the judgement, with its values.
+fn add_settings(run: &AuditRun<'_>, notes: &mut NoteList) {
+    for group in run.settings.chunk_by(|a, b| a.option == b.option) {
+        let values = group.iter().map(|setting| match setting.value.as_str() {
+            "" => format!("({})", setting.effect),
+            value => format!("{value} ({})", setting.effect),
+        });
+        let values: Vec<String> = values.collect();
+        let Some(OptionSetting { option, file, .. }) = group.first() else { continue };
+        let from = file.as_deref().map_or_else(String::new, |file| {
+            format!("; set in the configuration file {}", escape_control(file))
+        });
+        let text = format!("{option} {}{from}", values.join(", "));
+        notes.add(Tone::Warning, "Settings", text);
     }
 }
 

@@ -37,6 +37,7 @@ mod names;
 mod order_free;
 mod page;
 mod policies;
+mod provenance;
 mod report_files;
 mod running;
 mod schema;

@@ -10,7 +10,7 @@ use super::wording::{file_name, time_utc, tone_class};
 use crate::classify::{Coverage, Status};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
-use crate::result::{AuditResult, ExceptionUse, Head, Headline, percent, plural};
+use crate::result::{AuditResult, ExceptionUse, Head, Headline, OptionSetting, percent, plural};
 
 /// The maximum numbers of inputs, exceptions and items of a list, so that the cover is one sheet.
 const INPUTS: usize = 8;
@@ -49,7 +49,7 @@ pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
 
 /// Returns the table of what was audited, with digests.
 fn record(result: &AuditResult<'_>) -> Markup {
-    let Head { window, accounting, tool, exceptions, .. } = &result.head;
+    let Head { window, accounting, tool, exceptions, configuration, .. } = &result.head;
     html! {
         table.record { tbody {
             tr {
@@ -80,9 +80,24 @@ fn record(result: &AuditResult<'_>) -> Markup {
                     }
                 }
             }
+            @if let Some(file) = configuration {
+                tr {
+                    th scope="row" { "Configuration" }
+                    td { (escape_control(file_name(&file.file))) (sha256(&file.sha256)) }
+                }
+            }
+            @if !result.head.settings.is_empty() {
+                tr { th scope="row" { "Settings" } td { (settings(result)) } }
+            }
             tr { th scope="row" { "Tool" } td { (escape_control(&tool.name)) " " (escape_control(&tool.version)) } }
         } }
     }
+}
+
+/// Lists the options that differ from their defaults and affect the judgement.
+fn settings(result: &AuditResult<'_>) -> String {
+    let settings: Vec<String> = result.head.settings.iter().map(OptionSetting::words).collect();
+    list(settings.iter().map(String::as_str))
 }
 
 /// Returns the inputs with their digests, and those that were not read completely.

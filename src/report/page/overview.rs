@@ -129,6 +129,13 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                                 }
                             }
                         }
+                        @if let Some(configuration) = &result.head.configuration {
+                            tr {
+                                th scope="row" { "configuration" }
+                                td { (escape_control(&configuration.file)) }
+                                td.hash { (configuration.sha256) } td {} td {}
+                            }
+                        }
                         @for input in result.head.inputs.iter().take(INPUTS) {
                             tr {
                                 th scope="row" { (escape_control(&input.format)) }

@@ -292,6 +292,12 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
         now.filter.as_deref(),
         [filter(before), filter(now)],
     );
+    let settings = |head: &super::Head| {
+        let all: Vec<String> = head.settings.iter().map(super::OptionSetting::words).collect();
+        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+    };
+    let [was, is] = [settings(before), settings(now)];
+    differs("settings", Some(&was), Some(&is), [was.clone(), is.clone()]);
     differs(
         "version of rasaudit",
         Some(&before.tool.version),

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{EndIdentity, Explainer, ReportedFinding, Words};
 use crate::classify::ServiceKey;
-use crate::classify::{AbsenceClaim, ClaimId, Code, MergedPairs, Peer, RoleSet, Row, roles_on};
+use crate::classify::{
+    AbsenceClaim, CaptureConditions, ClaimId, Code, MergedPairs, Peer, RoleSet, Row, roles_on,
+};
 use crate::model::service_words;
 use crate::result::plural;
 
@@ -167,9 +169,9 @@ impl Explainer<'_> {
             ));
         }
         trace.push(format!(
-            "watch time: {} s, required by the row: {} s; loss: {:.2} % (from capture statistics or acknowledgements, but at least 1 %)",
+            "watch time: {} s, {}; loss: {:.2} % (from capture statistics or acknowledgements, but at least 1 %)",
             seen.view().watched.seconds_for(claim.watch_s),
-            claim.watch_s,
+            self.required_watch(claim, rows),
             seen.view().miss() * 100.0
         ));
         let source = claim.source as usize;
@@ -203,6 +205,16 @@ impl Explainer<'_> {
             }
         }
         trace
+    }
+
+    /// Says how long the rows of a claim had to be watched, and whether an option says so.
+    fn required_watch(&self, claim: &AbsenceClaim, rows: &[usize]) -> String {
+        if self.seen.view().min_watch.is_none() {
+            return format!("required by the row: {} s", claim.watch_s);
+        }
+        let rows = rows.iter().map(|row| self.policy.matrix.rows[*row].watch_s);
+        let own = rows.map(CaptureConditions::watch_of_row).max().unwrap_or(0);
+        format!("required by --min-watch: {} s (instead of {own} s, as in the row)", claim.watch_s)
     }
 
     /// Returns the roles of the two ends of merged claims, which come from the rows of the claims.

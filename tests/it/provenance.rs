@@ -1,0 +1,114 @@
+//! Tests that the reports state what an audit is based on: its options, its configuration file, its
+//! rules and its baseline.
+
+use std::fs;
+
+use crate::support::wire::Wire;
+use crate::support::{Site, hosts, rasaudit, stderr, stdout};
+
+const HOSTS: &[(&str, &str, &str)] =
+    &[("broker1", "10.1.0.10", "broker"), ("rdsh1", "10.1.0.30", "rdsh-agent")];
+
+/// Returns a site with traffic on a port that is not in the matrix.
+fn site() -> Site {
+    let mut wire = Wire::default();
+    wire.connect(0, ("10.1.0.30", 50_000), ("10.1.0.10", 9100));
+    wire.connect(300, ("10.1.0.30", 50_002), ("10.1.0.10", 20_003));
+    Site::new(&format!("[farm]\nmatrix = \"ras-19\"\n{}", hosts(HOSTS)), &wire)
+}
+
+/// Audits the site and returns standard output. Panics if the exit code is neither 0 nor 1.
+fn report(site: &Site, more: &[&str]) -> String {
+    let run = site.run(more);
+    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+    stdout(&run)
+}
+
+/// Returns whether one line of a text contains all parts.
+fn has_line(text: &str, parts: &[&str]) -> bool {
+    text.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+}
+
+#[test]
+fn options_that_change_the_verdict_are_in_every_report() {
+    let site = site();
+    let options = [
+        "--severity=port-not-in-matrix=info",
+        "--min-watch=60s",
+        "--max-loss=5%",
+        "--as-of=2026-12-01",
+        "--no-decap",
+    ];
+    let words = [
+        "port-not-in-matrix=info (instead of",
+        "--min-watch 60 s (replaces the watch times of the rows)",
+        "--max-loss 5 % (instead of 1 %)",
+        "--as-of 2026-12-01 00:00:00 UTC (the time that the expiry dates of exceptions",
+        "--no-decap (tunnels were audited instead of their contents)",
+    ];
+    for format in ["text", "markdown", "html"] {
+        let all = report(&site, &[&["--format", format], &options[..]].concat());
+        // The summary wraps long lines.
+        let all = all.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in words {
+            assert!(all.contains(words), "{format}: {words}\n{all}");
+        }
+    }
+    let json = report(&site, &[&["--format", "json"], &options[..]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let settings = json["settings"].as_array().expect("a list");
+    let names: Vec<&str> = settings.iter().filter_map(|s| s["option"].as_str()).collect();
+    assert_eq!(names, ["--severity", "--min-watch", "--max-loss", "--as-of", "--no-decap"]);
+    assert!(settings.iter().all(|s| s["file"].is_null()));
+    // Options with their default values are not listed.
+    let usual = report(&site, &["--format", "json", "--max-loss", "1%"]);
+    let usual: serde_json::Value = serde_json::from_str(&usual).expect("JSON");
+    assert_eq!(usual["settings"], serde_json::json!([]));
+    assert!(!report(&site, &["--format", "text"]).contains("Settings"));
+}
+
+#[test]
+fn the_configuration_file_is_named_with_its_digest() {
+    let site = site();
+    let file = site.folder.path().join("rasaudit.toml");
+    fs::write(&file, "severity = [\"port-not-in-matrix=info\"]\nfail-on = \"never\"\n")
+        .expect("writable");
+    let json = report(&site, &["--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["settings"][0]["file"], file.display().to_string());
+    let configuration = &json["configuration"];
+    assert_eq!(configuration["options"], serde_json::json!(["--severity", "--fail-on"]));
+    let digest = configuration["sha256"].as_str().expect("a digest");
+    assert_eq!(digest.len(), 64);
+    for format in ["markdown", "html"] {
+        let all = report(&site, &["--format", format]);
+        assert!(all.contains(digest), "{format}: {all}");
+        assert!(all.contains("set in the configuration file"), "{format}: {all}");
+    }
+}
+
+#[test]
+fn a_comparison_names_settings_that_differ() {
+    let site = site();
+    let path = |name: &str| site.folder.path().join(name).display().to_string();
+    let [old, new] = [path("old"), path("new")];
+    report(&site, &["--out", &old]);
+    report(&site, &["--out", &new, "--min-watch", "60s"]);
+    let diff = stdout(&rasaudit(["diff", &old, &new]));
+    assert!(has_line(&diff, &["Differs", "settings: --min-watch 60 s instead of none"]), "{diff}");
+}
+
+#[test]
+fn evidence_says_that_an_option_replaced_the_watch_time_of_the_row() {
+    let run = rasaudit([
+        "audit",
+        &crate::support::fixture("farm-running/span.pcap").display().to_string(),
+        "-i",
+        &crate::support::fixture("farm-running/inventory.toml").display().to_string(),
+        "--format=json",
+        "--min-watch=61s",
+    ]);
+    let json = stdout(&run);
+    assert!(json.contains("required by --min-watch: 61 s (instead of "), "{}", stderr(&run));
+    assert!(!json.contains("required by the row: 61 s"));
+}
