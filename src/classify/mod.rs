@@ -64,8 +64,8 @@ pub(crate) use crate::conversation::{
     StateEvidence, TimeSpan, flag,
 };
 pub(crate) use crate::policy::{
-    CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy, RoleSet,
-    Row, Scope, Severity, UNFILLED,
+    BACKGROUND, CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy,
+    RoleSet, Row, Scope, Severity, UNFILLED,
 };
 
 /// The conditions of the capture and the user's settings that the judgement depends on.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use super::sandbox::Confinement;
 use crate::capture::CaptureOptions;
-use crate::pipeline::Progress;
-use crate::result::ConfigurationFile;
+use crate::pipeline::{ConfigurationFile, Progress};
 
 /// Options of a live audit.
 #[derive(Clone, Debug)]

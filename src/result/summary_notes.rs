@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::baseline::changes;
-use super::head::{Headline, Note, Tone};
-use super::OptionSetting;
+use super::head::{BaselineFile, Headline, Note, Tone};
 use super::run::AuditRun;
 use super::words::{percent, plural, short};
+use super::{OptionSetting, summary};
 use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
 use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
 
@@ -130,11 +130,11 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     add_settings(run, &mut notes);
     add_inputs(run, &mut notes);
     let outcome = run.outcome;
-    if run.policy.is_none() {
+    let Some(policy) = run.policy else {
         let conversations = plural(outcome.conversations.list.len() as u64, "conversation");
         notes.add(Tone::Plain, "Traffic", conversations);
         return notes.0;
-    }
+    };
     let counts: Vec<String> =
         outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
@@ -150,7 +150,13 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
         *rows.entry(row.status).or_default() += 1;
     }
     let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
-    let text = format!("{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
+    let judged_by = summary::matrix(policy);
+    // The usual rules need no name here, because the headline has the title of the matrix.
+    let name = match judged_by.words() {
+        name if name == judged_by.name => String::new(),
+        name => format!("{}, ", escape_control(&name)),
+    };
+    let text = format!("{name}{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
     notes.add(Tone::Plain, "Matrix", text);
     notes.0
 }
@@ -297,8 +303,10 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
         let words: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
         if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
     };
+    let window = since.baseline.as_ref().map(BaselineFile::window).unwrap_or_default();
+    let window = if window.is_empty() { window } else { format!(" ({window})") };
     let text = format!(
-        "{} new{}, {} unchanged{}, {} gone since {}",
+        "{} new{}, {} unchanged{}, {} gone since {}{window}",
         since.new,
         if since.worse > 0 {
             format!(" or worse ({} already known)", since.worse)

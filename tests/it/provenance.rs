@@ -112,3 +112,55 @@ fn evidence_says_that_an_option_replaced_the_watch_time_of_the_row() {
     assert!(json.contains("required by --min-watch: 61 s (instead of "), "{}", stderr(&run));
     assert!(!json.contains("required by the row: 61 s"));
 }
+
+#[test]
+fn overlays_are_named_beside_the_matrix() {
+    let site = site();
+    let overlay = ["--overlay", "windows-domain"];
+    let words = "ras-19 with the overlay windows-domain";
+    for format in ["text", "markdown", "html"] {
+        let all = report(&site, &[&["--format", format], &overlay[..]].concat());
+        assert!(all.contains(words), "{format}: {all}");
+        assert!(!report(&site, &["--format", format]).contains(words), "{format}");
+    }
+    let json = report(&site, &[&["--format", "json"], &overlay[..]].concat());
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let names = serde_json::json!(["network-background", "windows-domain"]);
+    assert_eq!(json["matrix"]["overlays"], names);
+}
+
+#[test]
+fn the_baseline_is_named_with_its_window_and_its_digest() {
+    let site = site();
+    let old = site.folder.path().join("old").display().to_string();
+    report(&site, &["--out", &old]);
+    let listed =
+        fs::read_to_string(site.folder.path().join("old/manifest.sha256")).expect("a manifest");
+    let line = listed.lines().find(|line| line.ends_with("  audit.json")).expect("a line");
+    let digest = &line[..64];
+    for format in ["json", "markdown", "html"] {
+        let all = report(&site, &["--format", format, "--baseline", &old]);
+        assert!(all.contains(digest), "{format}: {all}");
+    }
+    let all = report(&site, &["--format", "markdown", "--baseline", &old]);
+    assert!(has_line(&all, &["**Since**", "(audit of 20", " UTC)"]), "{all}");
+    // A findings.csv has a digest, but no window.
+    let file = format!("{old}/findings.csv");
+    let json = report(&site, &["--format", "json", "--baseline", &file]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let baseline = &json["known"]["baseline"];
+    assert_eq!(baseline["sha256"].as_str().map(str::len), Some(64), "{baseline}");
+    assert!(baseline["first"].is_null());
+}
+
+#[test]
+fn the_ticket_and_the_page_name_the_documents_and_the_ticket_the_tool() {
+    let site = site();
+    let title = "Firewall requirements for Parallels Remote Application Server 19";
+    for format in ["markdown", "html"] {
+        let all = report(&site, &["--format", format]);
+        assert!(has_line(&all, &["kb-129097: ", title, "edition: RAS 19.0 to 19.2"]), "{all}");
+    }
+    let ticket = report(&site, &["--format", "markdown"]);
+    assert!(has_line(&ticket, &["- rasaudit ", env!("CARGO_PKG_VERSION")]), "{ticket}");
+}

@@ -49,7 +49,7 @@ pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
 
 /// Returns the table of what was audited, with digests.
 fn record(result: &AuditResult<'_>) -> Markup {
-    let Head { window, accounting, tool, exceptions, configuration, .. } = &result.head;
+    let Head { window, accounting, tool, exceptions, configuration, known, .. } = &result.head;
     html! {
         table.record { tbody {
             tr {
@@ -67,7 +67,7 @@ fn record(result: &AuditResult<'_>) -> Markup {
             @if let Some((matrix, inventory)) = judged_by(result) {
                 tr {
                     th scope="row" { "Matrix" }
-                    td { (escape_control(&matrix.name)) " (" (escape_control(&matrix.version)) ")" (sha256(&matrix.sha256)) }
+                    td { (escape_control(&matrix.words())) " (" (escape_control(&matrix.version)) ")" (sha256(&matrix.sha256)) }
                 }
                 tr {
                     th scope="row" { "Inventory" }
@@ -77,6 +77,16 @@ fn record(result: &AuditResult<'_>) -> Markup {
                     tr {
                         th scope="row" { "Exceptions" }
                         td { (escape_control(file_name(&list.file))) (sha256(&list.sha256)) }
+                    }
+                }
+            }
+            @if let Some(baseline) = known.as_ref().and_then(|known| known.baseline.as_ref()) {
+                tr {
+                    th scope="row" { "Baseline" }
+                    td {
+                        (escape_control(file_name(&baseline.file)))
+                        @if !baseline.window().is_empty() { ", " (baseline.window()) }
+                        @if let Some(digest) = &baseline.sha256 { (sha256(digest)) }
                     }
                 }
             }

@@ -69,7 +69,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                 @if let Some((matrix, inventory)) = judged_by(result) {
                     div { dt { "Coverage" } dd { (result.head.coverage_note) } }
                     div.screen { dt { "Policy" } dd {
-                        (escape_control(&matrix.name)) " " span.hash { (matrix.sha256) } ", "
+                        (escape_control(&matrix.words())) " " span.hash { (matrix.sha256) } ", "
                         (escape_control(file_name(&inventory.file))) " " span.hash { (inventory.sha256) }
                     } }
                 }
@@ -113,7 +113,7 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                         @if let Some((matrix, inventory)) = judged_by(result) {
                             tr {
                                 th scope="row" { "matrix" }
-                                td { (escape_control(&matrix.name)) " (" (escape_control(&matrix.version)) ")" }
+                                td { (escape_control(&matrix.words())) " (" (escape_control(&matrix.version)) ")" }
                                 td.hash { (matrix.sha256) } td {} td {}
                             }
                             tr {
@@ -127,6 +127,16 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                                     td { (escape_control(&exceptions.file)) }
                                     td.hash { (exceptions.sha256) } td {} td {}
                                 }
+                            }
+                        }
+                        @if let Some(baseline) = result.head.known.as_ref().and_then(|known| known.baseline.as_ref()) {
+                            tr {
+                                th scope="row" { "baseline" }
+                                td {
+                                    (escape_control(&baseline.file))
+                                    @if !baseline.window().is_empty() { ", " (baseline.window()) }
+                                }
+                                td.hash { (baseline.sha256.as_deref().unwrap_or_default()) } td {} td {}
                             }
                         }
                         @if let Some(configuration) = &result.head.configuration {

@@ -255,7 +255,7 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
     let matrix = |head: &super::Head| {
         head.matrix
             .as_ref()
-            .map_or_else(|| "none".to_owned(), |m| format!("{} ({})", m.name, digest(&m.sha256)))
+            .map_or_else(|| "none".to_owned(), |m| format!("{} ({})", m.words(), digest(&m.sha256)))
     };
     differs(
         "matrix",
