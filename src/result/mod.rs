@@ -36,7 +36,7 @@ pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
 pub use head::{
     BaselineFile, Conditions, ConfigurationFile, Gone, Head, Headline, InventoryFile, JudgedBy,
-    Layout, Note, OptionSetting, SourceReference, Tone,
+    Layout, LostFrames, Note, OptionSetting, SourceReference, Tone,
 };
 pub use members::Members;
 pub use query::{

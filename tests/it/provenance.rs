@@ -164,3 +164,25 @@ fn the_ticket_and_the_page_name_the_documents_and_the_ticket_the_tool() {
     let ticket = report(&site, &["--format", "markdown"]);
     assert!(has_line(&ticket, &["- rasaudit ", env!("CARGO_PKG_VERSION")]), "{ticket}");
 }
+
+#[test]
+fn loss_has_one_answer_in_all_parts_of_a_report() {
+    let audit = |format: &str| {
+        let run = rasaudit([
+            "audit",
+            &crate::support::fixture("farm-running/span.pcap").display().to_string(),
+            "-i",
+            &crate::support::fixture("farm-running/inventory.toml").display().to_string(),
+            "--format",
+            format,
+            "--min-watch=61s",
+        ]);
+        stdout(&run)
+    };
+    assert!(has_line(&audit("text"), &["Loss", "not reported by the capture"]));
+    let page = audit("html");
+    assert!(page.contains(r#"<td class="number">not reported</td>"#), "{page}");
+    let json = audit("json");
+    assert!(json.contains("no loss was measured (limit: 1.00 %)"), "{json}");
+    assert!(!json.contains("at least 1 %"));
+}

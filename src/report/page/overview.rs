@@ -6,7 +6,7 @@ use super::wording::{FolderNames, file_name, severity, tone_class};
 use crate::classify::{Severity, Verdict};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
-use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, Note, plural};
+use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, LostFrames, Note, plural};
 
 /// The maximum number of findings that the overview shows.
 const WORST: usize = 5;
@@ -152,7 +152,7 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                                 td { (escape_control(&input.file)) }
                                 td.hash { (input.sha256.as_deref().unwrap_or_default()) }
                                 td.number { (input.frames) }
-                                td.number { (input.loss.dropped) }
+                                td.number { (lost(&input.loss)) }
                             }
                         }
                     }
@@ -162,6 +162,14 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                 p { "and " (result.head.inputs.len() - INPUTS) " more inputs, in audit.json" }
             }
         }
+    }
+}
+
+/// Returns the number of lost frames, if the input reports it.
+fn lost(loss: &LostFrames) -> String {
+    match loss {
+        LostFrames { received: 0, dropped: 0 } => "not reported".to_owned(),
+        loss => loss.dropped.to_string(),
     }
 }
 

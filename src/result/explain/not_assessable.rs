@@ -10,6 +10,26 @@ use crate::classify::{
 use crate::model::service_words;
 use crate::result::plural;
 
+/// Says which loss was measured, how much of it is allowed, and which loss the certainty is based
+/// on.
+fn measured_loss(view: &CaptureConditions) -> String {
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let measured = if view.loss > 0.0 {
+        let loss = percent(view.loss);
+        format!("measured loss: {loss}, from capture statistics or unseen acknowledged bytes")
+    } else {
+        "no loss was measured".to_owned()
+    };
+    let limit = percent(view.max_loss);
+    let basis = view.miss();
+    let assumed = if basis > view.loss {
+        format!("; whether the absence is certain was calculated for a loss of {}", percent(basis))
+    } else {
+        String::new()
+    };
+    format!("{measured} (limit: {limit}){assumed}")
+}
+
 /// Maximum number of hosts that the trace of a claim describes.
 const SHOWN: usize = 5;
 
@@ -169,10 +189,10 @@ impl Explainer<'_> {
             ));
         }
         trace.push(format!(
-            "watch time: {} s, {}; loss: {:.2} % (from capture statistics or acknowledgements, but at least 1 %)",
+            "watch time: {} s, {}; {}",
             seen.view().watched.seconds_for(claim.watch_s),
             self.required_watch(claim, rows),
-            seen.view().miss() * 100.0
+            measured_loss(seen.view())
         ));
         let source = claim.source as usize;
         let to = claims.to(claim);
