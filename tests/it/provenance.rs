@@ -186,3 +186,29 @@ fn loss_has_one_answer_in_all_parts_of_a_report() {
     assert!(json.contains("no loss was measured (limit: 1.00 %)"), "{json}");
     assert!(!json.contains("at least 1 %"));
 }
+
+#[test]
+fn evidence_about_an_expired_exception_starts_with_the_exception() {
+    let site = site();
+    let list = site.folder.path().join("exceptions.csv");
+    let header = "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires";
+    let line = "mon,rdsh1,broker1,tcp,9100,,ops,monitoring,alice,2026-01-01,2026-01-02";
+    fs::write(&list, format!("{header}\n{line}\n")).expect("writable");
+    let list = list.display().to_string();
+    let ticket = report(&site, &["--format", "markdown", "--exceptions", &list]);
+    let words = "- the exception mon (monitoring, owner ops) allowed this traffic until 2026-01-02; apart from exceptions, ";
+    assert!(ticket.contains(words), "{ticket}");
+}
+
+#[test]
+fn findings_about_the_inventory_do_not_deny_that_rows_exist() {
+    let page = report(&site(), &["--format", "html"]);
+    let script = page.split("No row of the matrix is about this traffic.").next().expect("a part");
+    assert!(
+        script.ends_with(
+            r#"It is not based on a single row of the matrix."
+        : ""#
+        ),
+        "the sentence is only for other verdicts"
+    );
+}
