@@ -37,6 +37,9 @@ impl NoteList {
 
 /// Returns the overall verdict in a sentence.
 pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
+    if let Some(reason) = why_no_frames(run) {
+        return headline_of(Tone::Warning, "No frame was audited:", format!(" {reason}."));
+    }
     let Some(policy) = run.policy else {
         let count = run.outcome.conversations.list.len();
         let rest =
@@ -104,6 +107,34 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     };
     let rest = format!(" ({}) for {name} compared with the {title} matrix{but}.", list.join(", "));
     headline_of(Tone::from(*worst), &format!("{total} {noun}"), rest)
+}
+
+/// Says why no frame was audited; `None` if at least one was.
+fn why_no_frames(run: &AuditRun<'_>) -> Option<String> {
+    let account = run.account;
+    if account.observations > 0 {
+        return None;
+    }
+    if account.frames == 0 {
+        let is_damaged = run.inputs.iter().any(|i| i.error.is_some());
+        let words = if is_damaged {
+            "no frame of the input could be read"
+        } else {
+            "the input has no frames"
+        };
+        return Some(words.to_owned());
+    }
+    let left_out = |reason: SkipReason| {
+        account.skipped.iter().any(|(skipped, count)| skipped == reason && count == account.frames)
+    };
+    let frames = plural(account.frames, "frame");
+    if left_out(SkipReason::Filtered) {
+        Some(format!("the filter matched none of {frames}"))
+    } else if left_out(SkipReason::OutsideWindow) {
+        Some(format!("none of {frames} is in the requested time range"))
+    } else {
+        Some(format!("all of {frames} were skipped"))
+    }
 }
 
 /// Builds a headline from its first words and the rest.

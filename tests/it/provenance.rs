@@ -212,3 +212,22 @@ fn findings_about_the_inventory_do_not_deny_that_rows_exist() {
         "the sentence is only for other verdicts"
     );
 }
+
+#[test]
+fn the_headline_says_why_no_frame_was_audited() {
+    let site = site();
+    let first_line = |more: &[&str]| {
+        let out = report(&site, more);
+        out.lines().next().unwrap_or_default().to_owned()
+    };
+    let words = first_line(&["--until", "2000-01-01"]);
+    let frames = "of 16 frames is in the requested time range.";
+    assert_eq!(words, format!("No frame was audited: none {frames}"));
+    #[cfg(feature = "bpf")]
+    {
+        let words = first_line(&["--filter", "tcp port 1"]);
+        assert_eq!(words, "No frame was audited: the filter matched none of 16 frames.");
+    }
+    fs::write(&site.capture, Wire::default().file()).expect("writable");
+    assert_eq!(first_line(&[]), "No frame was audited: the input has no frames.");
+}
