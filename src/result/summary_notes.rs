@@ -92,8 +92,13 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
             // Exceptions are the responsibility of their owners. They do not document traffic as
             // the vendor does.
             excepted => format!(
-                " only exceptions allow {} of the captured traffic of {name}; the {title} matrix documents the rest{but}.",
-                plural(excepted, "conversation")
+                " the {title} matrix documents the captured traffic of {name}, except {} that {}{but}.",
+                plural(excepted, "conversation"),
+                if excepted == 1 {
+                    "is permitted only by an exception of the site"
+                } else {
+                    "are permitted only by exceptions of the site"
+                }
             ),
         };
         return headline_of(if excepted == 0 { tone } else { Tone::Warning }, lead, rest);
@@ -103,7 +108,10 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
     let but = match excepted {
         0 => but,
-        excepted => format!("{but}; only exceptions allow {}", plural(excepted, "conversation")),
+        1 => format!("{but}; 1 conversation is permitted only by an exception of the site"),
+        excepted => {
+            format!("{but}; {excepted} conversations are permitted only by exceptions of the site")
+        }
     };
     let rest = format!(" ({}) for {name} compared with the {title} matrix{but}.", list.join(", "));
     headline_of(Tone::from(*worst), &format!("{total} {noun}"), rest)
@@ -196,7 +204,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
 fn add_frames(run: &AuditRun<'_>, notes: &mut NoteList) {
     let account = run.account;
     let mut window = match (account.first.get(), account.last.get()) {
-        (Some(first), Some(last)) => format!("{} to {}, ", short(first), short(last)),
+        (Some(first), Some(last)) => format!("{} to {} UTC, ", short(first), short(last)),
         _ => String::new(),
     };
     window.push_str(&format!("{} s watched", run.timeline.watched_s()));
@@ -275,7 +283,9 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Warning, "Filter", text);
     }
     if run.selection.since.is_some() || run.selection.until.is_some() {
-        let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
+        let bound = |time: Option<_>, open: &str| {
+            time.map_or_else(|| open.to_owned(), |time| format!("{} UTC", short(time)))
+        };
         let since = bound(run.selection.since, "the start");
         let until = bound(run.selection.until, "the end");
         notes.add(
@@ -604,7 +614,7 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
 /// Returns how many frames were observed and skipped. Every frame is counted once.
 fn count_frames(account: &FrameCounters) -> String {
     let mut text = format!(
-        "{} = {} observed + {} skipped",
+        "{} read: {} audited, {} skipped",
         account.frames,
         account.observations,
         account.skipped.total()

@@ -231,3 +231,23 @@ fn the_headline_says_why_no_frame_was_audited() {
     fs::write(&site.capture, Wire::default().file()).expect("writable");
     assert_eq!(first_line(&[]), "No frame was audited: the input has no frames.");
 }
+
+#[test]
+fn messages_name_the_end_that_is_not_listed() {
+    let mut wire = Wire::default();
+    wire.connect(0, ("10.1.0.30", 50_000), ("10.1.7.7", 443));
+    wire.connect(300, ("10.1.7.8", 50_000), ("10.1.0.10", 9100));
+    let site = Site::new(&format!("[farm]\nmatrix = \"ras-19\"\n{}", hosts(HOSTS)), &wire);
+    let csv = report(&site, &["--format", "csv"]);
+    assert!(has_line(&csv, &["10.1.7.7", "; the server is not in the inventory"]), "{csv}");
+    assert!(has_line(&csv, &["10.1.7.8", "; the client is not in the inventory"]), "{csv}");
+}
+
+#[test]
+fn the_capture_line_has_a_time_zone_and_frames_are_counted_in_words() {
+    for format in ["text", "markdown"] {
+        let all = report(&site(), &["--format", format]);
+        assert!(has_line(&all, &["Capture", " UTC, ", "s watched"]), "{all}");
+        assert!(has_line(&all, &["Frames", "16 read: 16 audited, 0 skipped"]), "{all}");
+    }
+}
