@@ -64,8 +64,8 @@ pub(crate) use crate::conversation::{
     StateEvidence, TimeSpan, flag,
 };
 pub(crate) use crate::policy::{
-    CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy, RoleSet,
-    Row, Scope, Severity, UNFILLED,
+    BACKGROUND, CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy,
+    RoleSet, Row, Scope, Severity, UNFILLED,
 };
 
 /// The conditions of the capture and the user's settings that the judgement depends on.
@@ -163,8 +163,14 @@ impl CaptureConditions {
     /// Returns the time for which a row has to be watched before its traffic counts as missing, in
     /// seconds. `row` is the watch time of the row itself.
     pub fn watch(&self, row: u64) -> u64 {
+        self.min_watch.unwrap_or_else(|| Self::watch_of_row(row))
+    }
+
+    /// Returns the time that a row requires if no option replaces it, in seconds. `row` is its
+    /// watch time in the matrix.
+    pub fn watch_of_row(row: u64) -> u64 {
         // With a watch time of 0, the traffic would be missing at once.
-        self.min_watch.unwrap_or(if row == 0 { ROLE_WATCH_S } else { row })
+        if row == 0 { ROLE_WATCH_S } else { row }
     }
 }
 

@@ -21,21 +21,26 @@ use super::work::{
 use super::{report_error, terminal_width};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
-    Step,
+    Step, digest_of,
 };
-use crate::policy::Policy;
+use crate::policy::{Policy, TextFile};
 use crate::report::{Format, Needs, RowListing, summary};
-use crate::result::{AuditResult, ListedTable, Site};
+use crate::result::{AuditResult, ConfigurationFile, ListedTable, Site};
 #[cfg(not(feature = "store"))]
 use without_store::{NoStore as OpenedStore, check_policy, plan_audit, warn_about_rows};
 
-pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
+pub(super) fn run(
+    arguments: &AuditArguments,
+    configuration: Option<ConfigurationFile>,
+) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
     // The handler is installed first, because `prepare` reads files to find those with equal
     // content, which may take a while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
-    let Some(Prepared { plan, store, policy, baseline, listing }) = prepare(arguments) else {
+    let Some(Prepared { plan, store, policy, baseline, listing }) =
+        prepare(arguments, configuration)
+    else {
         return Ok(Exit::CannotDo);
     };
     // The folders are created before the long work starts, so that an unusable path is reported at
@@ -127,7 +132,10 @@ struct Prepared {
 
 /// Checks everything that can be checked before the work starts. Reports problems and returns
 /// `None` if there are any.
-fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
+fn prepare(
+    arguments: &AuditArguments,
+    configuration: Option<ConfigurationFile>,
+) -> Option<Prepared> {
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -141,6 +149,7 @@ fn prepare(arguments: &AuditArguments) -> Option<Prepared> {
         tunnels: Vec::new(),
         dedup: arguments.dedup,
         evidence: arguments.evidence.clone(),
+        configuration,
     };
     let plan = plan_audit(request);
     let format = arguments.format.as_deref().and_then(Format::named);
@@ -291,7 +300,13 @@ fn load_baseline(file: &Path) -> Result<Baseline, String> {
     let name = file.display().to_string();
     let path = if file.is_dir() { stored_result(file)? } else { file.to_owned() };
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
-        return Ok(Baseline::of_result(name, read_judged(&path)?));
+        let mut baseline = Baseline::of_result(name, read_judged(&path)?);
+        // The result is large, so the digest is computed without holding the file in memory.
+        baseline.sha256 = path.canonicalize().and_then(|path| digest_of(&path)).ok();
+        return Ok(baseline);
     }
-    Baseline::load(&name, &read_report(&path)?).map_err(|error| error.to_string())
+    let TextFile { text, sha256, .. } = read_report(&path)?;
+    let mut baseline = Baseline::load(&name, &text).map_err(|error| error.to_string())?;
+    baseline.sha256 = Some(sha256);
+    Ok(baseline)
 }

@@ -21,6 +21,7 @@ use toml::de::{DeTable, DeValue};
 use super::args::Arguments;
 use super::policy::read_text;
 use crate::policy::{Diagnostic, Diagnostics, MATRICES, OVERLAYS, TextFile, line_of, nearest};
+use crate::result::ConfigurationFile;
 
 /// The name of the file that is read if `--config` names no other file.
 const FILE_NAME: &str = "rasaudit.toml";
@@ -33,8 +34,8 @@ const NAMES_OR_PATHS: [(&str, &[&str]); 2] = [("matrix", &MATRICES), ("overlays"
 
 /// What the command line, completed by the configuration file, asks for.
 pub(super) enum Parsed {
-    /// Run a command.
-    Run(Box<Arguments>),
+    /// Run a command, with the options of this configuration file if there is one.
+    Run(Box<Arguments>, Option<ConfigurationFile>),
     /// Print the options in effect.
     Print(String),
 }
@@ -55,6 +56,7 @@ pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
     let request = TypedCommand::of(&root, &typed);
     let file = request.as_ref().and_then(TypedCommand::file);
     let mut added = None;
+    let mut digest = String::new();
     if let (Some(request), Some(path)) = (&request, &file) {
         let text = read_text(path, "a configuration file").map_err(Rejected::File)?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -62,6 +64,7 @@ pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
         let at = request.after_name(&typed);
         let words = settings.iter().flat_map(|setting| setting.words.iter().cloned());
         typed.splice(at..at, words);
+        digest = text.sha256;
         added = Some((text.name, settings));
     }
     let note = added.as_ref().and_then(|(name, settings)| note(name, settings));
@@ -80,7 +83,12 @@ pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
     }
     let matches = matches.map_err(rejected)?;
     let arguments = Arguments::from_arg_matches(&matches).map_err(rejected)?;
-    Ok(Parsed::Run(Box::new(arguments)))
+    let configuration = added.map(|(file, settings)| ConfigurationFile {
+        file,
+        sha256: digest,
+        options: settings.into_iter().map(|setting| setting.name).collect(),
+    });
+    Ok(Parsed::Run(Box::new(arguments), configuration))
 }
 
 /// Returns the definition of the command line for a parse that ignores errors.

@@ -43,7 +43,7 @@ fn print_template(from: Option<&Path>) -> io::Result<Exit> {
     if let Some(path) = from {
         let name = path.display().to_string();
         match read_report(path)
-            .and_then(|text| exceptions_from(&name, &text).map_err(|error| error.to_string()))
+            .and_then(|read| exceptions_from(&name, &read.text).map_err(|error| error.to_string()))
         {
             Ok(made) => lines = made,
             Err(message) => {

@@ -27,7 +27,7 @@ use crate::pipeline::{
     AggregationLevel, CaptureOptions, FailOn, Limits, LineFormat, Message, WindowFolders, folder_of,
 };
 use crate::policy::{Diagnostic, Policy};
-use crate::result::plural;
+use crate::result::{ConfigurationFile, plural};
 
 /// The maximum number of messages that wait while the syslog daemon does not accept them. If there
 /// are more, the oldest are dropped.
@@ -71,7 +71,10 @@ pub(super) fn interfaces() -> io::Result<Exit> {
 }
 
 /// Runs a live audit until a signal or the end of the last window stops it.
-pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
+pub(super) fn run(
+    arguments: &LiveArguments,
+    configuration: Option<ConfigurationFile>,
+) -> io::Result<Exit> {
     let Some(inventory) = arguments.inventory.as_deref() else { return Ok(Exit::CannotDo) };
     let policy = match load_safely(inventory, &arguments.policy_args) {
         Ok(policy) => policy,
@@ -85,7 +88,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let Some(server) = super::serve::PageServer::open(arguments) else {
         return Ok(Exit::CannotDo);
     };
-    let options = options(arguments, inventory);
+    let options = LiveOptions { configuration, ..options(arguments, inventory) };
     let limits = Limits {
         max_loss: arguments.policy_args.max_loss,
         min_watch: arguments.policy_args.min_watch,
@@ -176,6 +179,7 @@ fn options(arguments: &LiveArguments, inventory: &Path) -> LiveOptions {
         state: arguments.state.clone(),
         idle: Duration::from_secs(arguments.idle),
         windows: arguments.windows,
+        configuration: None,
         confinement: Confinement {
             sandbox: arguments.sandbox,
             user: arguments.user.clone(),

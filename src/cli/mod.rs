@@ -27,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
+use crate::result::ConfigurationFile;
 use args::{Arguments, Command, InventoryCommand, MatrixCommand, color_among};
 use config::{Parsed, Rejected};
 use exit::Exit;
@@ -35,10 +36,10 @@ pub use args::Arguments as CommandLine;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    let arguments = match config::parse(std::env::args_os().collect()) {
-        Ok(Parsed::Run(arguments)) => {
+    let (arguments, configuration) = match config::parse(std::env::args_os().collect()) {
+        Ok(Parsed::Run(arguments, configuration)) => {
             arguments.color.write_global();
-            *arguments
+            (*arguments, configuration)
         }
         Ok(Parsed::Print(text)) => return print_only(&text),
         Err(Rejected::File(problems)) => {
@@ -57,7 +58,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::CannotDo.into() } else { Exit::Compliant.into() };
         }
     };
-    match run(arguments) {
+    match run(arguments, configuration) {
         Ok(exit) => exit.into(),
         // The program that reads the output may close it early, which is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
@@ -68,14 +69,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> io::Result<Exit> {
+fn run(arguments: Arguments, configuration: Option<ConfigurationFile>) -> io::Result<Exit> {
     match arguments.command {
-        Command::Audit(audit) => audit::run(&audit),
+        Command::Audit(audit) => audit::run(&audit, configuration),
         Command::Report(report) => report::run(&report),
         Command::Show(show) => show::run(&show),
         Command::Diff(diff) => diff::run(&diff),
         #[cfg(feature = "live")]
-        Command::Live(arguments) => live::run(&arguments),
+        Command::Live(arguments) => live::run(&arguments, configuration),
         #[cfg(feature = "live")]
         Command::Interfaces => live::interfaces(),
         #[cfg(feature = "store")]

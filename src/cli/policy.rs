@@ -42,13 +42,12 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagn
 }
 
 /// Reads a file of an earlier report, and checks it against the manifest of the report.
-pub(super) fn read_report(file: &Path) -> Result<String, String> {
-    let TextFile { name, text, .. } =
-        read_text(file, "the findings.csv of an audit").map_err(|problems| {
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-        })?;
-    fits_manifest(file).map_err(|message| format!("{name}: {message}"))?;
-    Ok(text)
+pub(super) fn read_report(file: &Path) -> Result<TextFile, String> {
+    let read = read_text(file, "the findings.csv of an audit").map_err(|problems| {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    })?;
+    fits_manifest(file).map_err(|message| format!("{}: {message}", read.name))?;
+    Ok(read)
 }
 
 /// The rules that the command line names, in addition to those that an inventory names.

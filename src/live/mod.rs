@@ -209,6 +209,7 @@ fn plan(watch: &LiveOptions) -> Plan {
         max_memory: watch.max_memory,
         no_decap: watch.no_decap,
         vxlan_ports: watch.vxlan_ports.clone(),
+        configuration: watch.configuration.clone(),
         ..Request::default()
     };
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::sandbox::Confinement;
 use crate::capture::CaptureOptions;
-use crate::pipeline::Progress;
+use crate::pipeline::{ConfigurationFile, Progress};
 
 /// Options of a live audit.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct LiveOptions {
     /// Where to record frames, if requested: the path, the maximum size of a file in bytes, and the
     /// number of files to keep.
     pub record: Option<(PathBuf, u64, usize)>,
+    /// The configuration file that options were read from, if there was one.
+    pub configuration: Option<ConfigurationFile>,
 }
 
 /// Requests to a running live audit, and its progress.

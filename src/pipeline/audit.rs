@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use super::evidence::GatheredEvidence;
 use super::plan::resolved;
 use super::read::may_carry_ip;
+use super::settings::settings;
 use super::{AuditError, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
 use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
@@ -25,8 +26,8 @@ use crate::report::{
     self, FindingEvidence, Folder, FolderError, LineFormat, ReportFiles, WindowFolders,
 };
 use crate::result::{
-    AuditResult, AuditRun, Baseline, CaptureSelection, Comparison, EvidenceFiles, Explainer,
-    ReportedFinding,
+    AuditResult, AuditRun, Baseline, CaptureSelection, Comparison, ConfigurationFile,
+    EvidenceFiles, Explainer, OptionSetting, ReportedFinding,
 };
 
 /// Limits on what the judgement may claim, and which findings fail the audit.
@@ -128,6 +129,8 @@ pub struct Audit<R = Reading> {
     /// The comparison with the baseline, if the baseline is a complete result.
     comparison: Option<Comparison>,
     selection: CaptureSelection,
+    settings: Vec<OptionSetting>,
+    configuration: Option<ConfigurationFile>,
     exit_reasons: Vec<String>,
     fail_on: FailOn,
     /// When frames were captured. Frames with implausible timestamps are excluded, and `odd_stamps`
@@ -217,6 +220,8 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             damaged,
             failed: false,
             unchecked,
+            settings: settings(&plan.request, limits, policy.as_deref()),
+            configuration: plan.request.configuration.clone(),
             policy,
             baseline,
             comparison: None,
@@ -262,6 +267,8 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             explainer: self.explainer(),
             exit_reasons: &self.exit_reasons,
             fail_on: self.fail_on.name(),
+            settings: &self.settings,
+            configuration: self.configuration.as_ref(),
         })
     }
 

@@ -13,6 +13,7 @@ mod draft;
 mod evidence;
 mod plan;
 mod read;
+mod settings;
 mod source;
 mod timings;
 
@@ -33,9 +34,10 @@ pub use crate::capture::{CaptureOptions, Interface, interfaces};
 pub use crate::classify::Given;
 pub use crate::flow::AggregationLevel;
 pub use crate::report::{
-    Baseline, JsonLayout, LineFormat, Message, OutputPaths, ReportFiles, WindowFolders,
+    Baseline, JsonLayout, LineFormat, Message, OutputPaths, ReportFiles, WindowFolders, digest_of,
     fits_manifest, folder_of,
 };
+pub use crate::result::ConfigurationFile;
 #[cfg(feature = "live")]
 pub(crate) use audit::FlowRetention;
 pub use audit::{Audit, FailOn, Folders, Limits};

@@ -9,6 +9,7 @@ use crate::capture::{CaptureError, CaptureInput, Filter, InputContent, expand, e
 use crate::decode::{StatedTunnel, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
+use crate::result::ConfigurationFile;
 
 /// What the user wants to read, and how.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Request {
     pub dedup: Dedup,
     /// The folder for the frames that findings are based on.
     pub evidence: Option<PathBuf>,
+    /// The configuration file that options were read from, if there was one.
+    pub configuration: Option<ConfigurationFile>,
 }
 
 /// A request without captures, with the defaults of the commands.
@@ -56,6 +59,7 @@ impl Default for Request {
             tunnels: Vec::new(),
             dedup: Dedup::default(),
             evidence: None,
+            configuration: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::rules::RuleFile;
 use super::{
     Background, Certainty, Diagnostic, Diagnostics, EndpointTarget, Example, ExampleTarget,
     Expectation, Exposure, Feature, Matrix, Pattern, PolicyError, Quantifier, Role, RoleKind,
-    RoleSet, Row, RuleFiles, Scope, Severity, SeverityTable, Trait, nearest,
+    RoleSet, Row, RuleFiles, Scope, Severity, SeverityTable, SourceDocument, Trait, nearest,
 };
 use crate::model::Transport;
 
@@ -28,6 +28,8 @@ impl Matrix {
             background: Vec::new(),
             severities: SeverityTable::default(),
             groups: BTreeMap::new(),
+            overlays: files.overlays.iter().map(|overlay| overlay.name.clone()).collect(),
+            documents: Vec::new(),
         };
         let mut loader =
             MatrixLoader { matrix: &mut matrix, problems: Vec::new(), ids: BTreeSet::new() };
@@ -81,6 +83,9 @@ struct RulesMeta {
     title: Option<String>,
     /// A word that may precede role names.
     prefix: Option<String>,
+    /// The documents that rows come from.
+    #[serde(default)]
+    document: Vec<SourceDocument>,
 }
 
 /// The file that is being read.
@@ -209,7 +214,8 @@ impl MatrixLoader<'_> {
     fn meta(&mut self, (file, text): (&str, &str)) {
         let mut problems = Diagnostics::of(file);
         match toml::from_str::<RulesMeta>(text) {
-            Ok(RulesMeta { title, prefix }) => {
+            Ok(RulesMeta { title, prefix, document }) => {
+                self.matrix.documents = document;
                 self.matrix.title = title.unwrap_or_else(|| self.matrix.name.clone());
                 self.matrix.prefix = prefix.unwrap_or_default();
             }

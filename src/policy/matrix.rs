@@ -44,6 +44,23 @@ pub struct Matrix {
     pub prefix: String,
     /// The indexes of the rows of each group. The key is the name of the group.
     pub groups: BTreeMap<String, Vec<usize>>,
+    /// The names of the overlays in use, as the inventory or the user wrote them.
+    pub overlays: Vec<String>,
+    /// The documents that the provenance of rows refers to.
+    pub documents: Vec<SourceDocument>,
+}
+
+/// A document that rows of a matrix come from.
+#[derive(Clone, PartialEq, Eq, serde::Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct SourceDocument {
+    /// The name that the provenance of rows begins with, such as `kb-129097`.
+    pub id: String,
+    /// The title of the document.
+    pub title: String,
+    /// The edition or the date of the document, as far as it is known.
+    #[serde(default)]
+    pub edition: String,
 }
 
 /// Returns a suggestion if `name` looks like a misspelling of a known role name, or an empty string

@@ -43,13 +43,13 @@ pub use inventory::{
     TUNNEL_KINDS, Tunnels, is_toml, line_of,
 };
 pub use lookup::{Candidate, FeatureState, Party, PartyKind, Policy};
-pub use matrix::{Feature, Matrix};
+pub use matrix::{Feature, Matrix, SourceDocument};
 pub use pattern::Pattern;
 pub use role::{Role, RoleKind, RoleSet, Trait};
 pub use row::{
     Certainty, EndpointTarget, Example, ExampleTarget, Expectation, Exposure, Quantifier, Row,
     Scope,
 };
-pub use rules::{MATRICES, OVERLAYS, RuleFiles};
-pub use severity::{Severity, SeverityColumn, SeverityTable};
+pub use rules::{BACKGROUND, MATRICES, OVERLAYS, RuleFiles};
+pub use severity::{Severity, SeverityColumn, SeverityOverride, SeverityTable};
 pub use text_file::TextFile;

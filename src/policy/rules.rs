@@ -49,7 +49,7 @@ const SHIPPED_OVERLAYS: [BuiltIn; 2] = [
 ];
 
 /// The overlay that is in use unless the inventory disables it.
-const BACKGROUND: &str = "network-background";
+pub const BACKGROUND: &str = "network-background";
 
 /// The severities of findings, for all matrices.
 const SEVERITIES: BuiltIn = ("severity.csv", include_str!("../../rules/severity.csv"));

@@ -40,7 +40,22 @@ impl SeverityColumn {
 /// The severities by verdict and code. Each entry has one severity for traffic that reached its
 /// destination and one for traffic that did not.
 #[derive(Clone, Default, Debug)]
-pub struct SeverityTable(HashMap<(String, String), (Severity, Severity)>);
+pub struct SeverityTable {
+    entries: HashMap<(String, String), (Severity, Severity)>,
+    overrides: Vec<SeverityOverride>,
+}
+
+/// A severity that the user set for a code.
+#[derive(Clone, Debug)]
+pub struct SeverityOverride {
+    /// The code whose findings have the severity.
+    pub code: String,
+    /// The severity that the user set.
+    pub severity: Severity,
+    /// The severities that it replaced: for traffic that reached its destination, and for traffic
+    /// that did not.
+    pub replaced: [Severity; 2],
+}
 
 impl SeverityTable {
     pub(super) fn set(
@@ -50,19 +65,33 @@ impl SeverityTable {
         reached: Severity,
         attempted: Severity,
     ) {
-        self.0.insert((verdict.to_owned(), code.to_owned()), (reached, attempted));
+        self.entries.insert((verdict.to_owned(), code.to_owned()), (reached, attempted));
     }
 
     /// Sets one severity for a code, whether or not the traffic reached its destination.
     pub fn override_code(&mut self, verdict: &str, code: &str, severity: Severity) {
+        let replaced = [SeverityColumn::Reached, SeverityColumn::Attempted]
+            .map(|column| self.get(verdict, code, column));
         self.set(verdict, code, severity, severity);
+        match self.overrides.iter_mut().find(|earlier| earlier.code == code) {
+            Some(earlier) => earlier.severity = severity,
+            None => {
+                let code = code.to_owned();
+                self.overrides.push(SeverityOverride { code, severity, replaced });
+            }
+        }
+    }
+
+    /// Returns the severities that the user set, in order, each code once.
+    pub fn overrides(&self) -> &[SeverityOverride] {
+        &self.overrides
     }
 
     /// Returns the severity of a code, or of the code `*` of the same verdict. Returns
     /// [`Severity::Info`] if the table has neither.
     pub fn get(&self, verdict: &str, code: &str, column: SeverityColumn) -> Severity {
         let key = (verdict.to_owned(), code.to_owned());
-        let found = self.0.get(&key).or_else(|| self.0.get(&(key.0, "*".to_owned())));
+        let found = self.entries.get(&key).or_else(|| self.entries.get(&(key.0, "*".to_owned())));
         found.map_or(Severity::Info, |(reached, attempted)| match column {
             SeverityColumn::Reached => *reached,
             SeverityColumn::Attempted => *attempted,

@@ -594,7 +594,7 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Returns the SHA-256 of a regular file.
-pub(super) fn digest_of(path: &Path) -> io::Result<String> {
+pub fn digest_of(path: &Path) -> io::Result<String> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("is not a regular file"));
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::findings_summary::{self, NotAssessed, SummaryFinding};
 use crate::model::escape_control;
-use crate::result::{AuditResult, ExceptionUse, FindingRow, Headline, plural};
+use crate::result::{AuditResult, ConfigurationFile, ExceptionUse, FindingRow, Headline, plural};
 
 /// The maximum number of findings that are reported in full, worst first, so that the report fits
 /// into a ticket.
@@ -144,8 +144,12 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
     const INPUTS: usize = 20;
     writeln!(out, "\n## Inputs\n")?;
     let head = &result.head;
+    writeln!(out, "- {} {}", text(&head.tool.name), text(&head.tool.version))?;
     if let Some((matrix, inventory)) = head.matrix.as_ref().zip(head.inventory.as_ref()) {
-        writeln!(out, "- matrix {}, SHA-256 {}", text(&matrix.name), quoted(&matrix.sha256))?;
+        writeln!(out, "- matrix {}, SHA-256 {}", text(&matrix.words()), quoted(&matrix.sha256))?;
+        for document in &matrix.documents {
+            writeln!(out, "- source {}", text(&document.words()))?;
+        }
         writeln!(
             out,
             "- inventory {}, SHA-256 {}",
@@ -157,6 +161,17 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
             let sha256 = &exceptions.sha256;
             writeln!(out, "- exceptions {}, SHA-256 {}", text(file), quoted(sha256))?;
         }
+    }
+    if let Some(baseline) = head.known.as_ref().and_then(|known| known.baseline.as_ref()) {
+        write!(out, "- baseline {}", text(&baseline.file))?;
+        if !baseline.window().is_empty() {
+            write!(out, ", {}", baseline.window())?;
+        }
+        let digest = baseline.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));
+        writeln!(out, "{}", digest.unwrap_or_default())?;
+    }
+    if let Some(ConfigurationFile { file, sha256, .. }) = &head.configuration {
+        writeln!(out, "- configuration {}, SHA-256 {}", text(file), quoted(sha256))?;
     }
     for input in head.inputs.iter().take(INPUTS) {
         let digest = input.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::error::{StoredError, StoredProblem};
-use super::head::{Gone, Since};
+use super::head::{BaselineFile, Gone, Since};
 use super::{AuditResult, AuditRun, Explainer, FindingChange, FindingRow, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 use crate::model::named_enum;
@@ -18,6 +18,8 @@ pub struct Baseline {
     /// The complete result of the earlier audit, if it was given. Without it, the audit cannot
     /// explain why findings differ.
     pub result: Option<Arc<AuditResult<'static>>>,
+    /// The SHA-256 of the file, in hexadecimal, if it was computed.
+    pub sha256: Option<String>,
     /// The findings above info, by id.
     findings: BTreeMap<String, BaselineFinding>,
 }
@@ -175,6 +177,7 @@ pub(super) fn changes(run: &AuditRun<'_>) -> Option<Since> {
         grown: count(Change::Grown),
         better: count(Change::Better),
         gone,
+        baseline: Some(known.origin()),
     })
 }
 
@@ -194,13 +197,24 @@ impl Gone {
 }
 
 impl Baseline {
+    /// Returns the file that the findings come from.
+    fn origin(&self) -> BaselineFile {
+        let window = self.result.as_ref().map(|result| &result.head.window);
+        BaselineFile {
+            file: self.file.clone(),
+            sha256: self.sha256.clone(),
+            first: window.and_then(|window| window.first),
+            last: window.and_then(|window| window.last),
+        }
+    }
+
     /// Returns the findings of a stored result, which was read from `file`.
     pub fn of_result(file: String, result: AuditResult<'static>) -> Self {
         let rows = result
             .findings()
             .map(|row| (id_of(&row.id), BaselineFinding::of_row(&row, str::to_owned)));
         let findings = rows.filter(|(_, before)| before.severity > Severity::Info).collect();
-        Self { file, findings, result: Some(Arc::new(result)) }
+        Self { file, findings, result: Some(Arc::new(result)), sha256: None }
     }
 
     /// Reads the findings of an earlier audit.

@@ -8,13 +8,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ExceptionUse, Site, Time};
+use super::{ExceptionUse, Site, Time, short};
+use crate::classify::BACKGROUND;
 
 /// The name of the layout. Its number changes when a key is renamed or removed.
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
 /// The minor version of the layout. It is incremented when a key is added.
-pub const SCHEMA_MINOR: u32 = 3;
+pub const SCHEMA_MINOR: u32 = 4;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -81,6 +82,12 @@ pub struct Layout<F, C, M, H> {
     /// of earlier versions.
     #[serde(default)]
     pub fail_on: Option<String>,
+    /// The options that differ from their defaults and affect the judgement.
+    #[serde(default)]
+    pub settings: Vec<OptionSetting>,
+    /// The configuration file that was read. Null if there was none.
+    #[serde(default)]
+    pub configuration: Option<ConfigurationFile>,
     /// The findings, worst first.
     pub findings: F,
     /// The conversations, in order.
@@ -122,6 +129,8 @@ impl<F, C, M, H> Layout<F, C, M, H> {
             site: self.site,
             conditions: self.conditions,
             fail_on: self.fail_on,
+            settings: self.settings,
+            configuration: self.configuration,
             findings,
             conversations,
             matrix_rows,
@@ -368,8 +377,53 @@ pub struct JudgedBy {
     pub name: String,
     /// The version of the product, as text.
     pub version: String,
-    /// The SHA-256 of the matrix files, in hexadecimal.
+    /// The SHA-256 over the files of the matrix and its overlays, in hexadecimal.
     pub sha256: String,
+    /// The names of the overlays. Null in results of earlier versions.
+    #[serde(default)]
+    pub overlays: Option<Vec<String>>,
+    /// The documents that the rows come from.
+    #[serde(default)]
+    pub documents: Vec<SourceReference>,
+}
+
+impl JudgedBy {
+    /// Returns the name of the matrix and how its overlays differ from the usual ones.
+    pub fn words(&self) -> String {
+        let Some(overlays) = &self.overlays else { return self.name.clone() };
+        let added = overlays.iter().filter(|name| *name != BACKGROUND);
+        let added: Vec<&str> = added.map(String::as_str).collect();
+        let with = match added.as_slice() {
+            [] => String::new(),
+            [name] => format!(" with the overlay {name}"),
+            names => format!(" with the overlays {}", names.join(", ")),
+        };
+        let without = if overlays.iter().any(|name| name == BACKGROUND) {
+            String::new()
+        } else {
+            format!(" without the overlay {BACKGROUND}")
+        };
+        format!("{}{with}{without}", self.name)
+    }
+}
+
+/// A document that rows of the matrix come from.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SourceReference {
+    /// The name that the provenance of rows begins with.
+    pub id: String,
+    /// The title of the document.
+    pub title: String,
+    /// The edition or the date of the document. Empty if it is not known.
+    pub edition: String,
+}
+
+impl SourceReference {
+    /// Returns the name, the title and the edition.
+    pub fn words(&self) -> String {
+        let edition = if self.edition.is_empty() { "" } else { "; edition: " };
+        format!("{}: {}{edition}{}", self.id, self.title, self.edition)
+    }
 }
 
 /// The digest and the file name of an inventory.
@@ -410,6 +464,32 @@ pub struct Since {
     pub better: u64,
     /// The findings that no longer appear, with the reasons.
     pub gone: Vec<Gone>,
+    /// The file that describes the earlier audit. Null in results of earlier versions.
+    #[serde(default)]
+    pub baseline: Option<BaselineFile>,
+}
+
+/// The file that describes an earlier audit.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct BaselineFile {
+    /// The file or folder as the user named it.
+    pub file: String,
+    /// The SHA-256 of the file that was read, in hexadecimal.
+    pub sha256: Option<String>,
+    /// The time of the earliest frame of the earlier audit, unless only its findings were given.
+    pub first: Option<Time>,
+    /// The time of the latest frame of the earlier audit, unless only its findings were given.
+    pub last: Option<Time>,
+}
+
+impl BaselineFile {
+    /// Returns the time range of the earlier audit; empty if it is not known.
+    pub fn window(&self) -> String {
+        let window = |(first, last): (Time, Time)| {
+            format!("audit of {} to {} UTC", short(first.0), short(last.0))
+        };
+        self.first.zip(self.last).map_or_else(String::new, window)
+    }
 }
 
 /// A finding of an earlier audit that no longer appears. Values that the baseline does not contain
@@ -438,6 +518,37 @@ pub struct Gone {
     /// Why the finding no longer appears. Empty if the baseline is only a CSV file.
     #[serde(default)]
     pub baseline_reason: String,
+}
+
+/// An option that differs from its default and affects the judgement.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
+pub struct OptionSetting {
+    /// The name of the option, such as `--min-watch`.
+    pub option: String,
+    /// The value of the option. Empty if the option has no value.
+    pub value: String,
+    /// What the option changes.
+    pub effect: String,
+    /// The configuration file that sets the option. Null if the command line does.
+    pub file: Option<String>,
+}
+
+impl OptionSetting {
+    /// Returns the option with its value, as a user would type it.
+    pub fn words(&self) -> String {
+        format!("{} {}", self.option, self.value).trim_end().to_owned()
+    }
+}
+
+/// The file that options were read from.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Debug)]
+pub struct ConfigurationFile {
+    /// The path of the file.
+    pub file: String,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// The options that the file set for the command, such as `--min-watch`.
+    pub options: Vec<String>,
 }
 
 /// The coverage that the inventory declares.

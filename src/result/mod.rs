@@ -34,7 +34,10 @@ pub use comparison::{ChangeCause, Comparison, FindingChange, HostRename};
 pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
-pub use head::{Conditions, Gone, Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
+pub use head::{
+    BaselineFile, Conditions, ConfigurationFile, Gone, Head, Headline, InventoryFile, JudgedBy,
+    Layout, LostFrames, Note, OptionSetting, SourceReference, Tone,
+};
 pub use members::Members;
 pub use query::{
     EndFilter, FilterKey, FilterValue, GroupBy, ListedRow, ListedTable, PortFilter, RowFilter,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Baseline, Change, Comparison, Explainer};
+use super::{Baseline, Change, Comparison, ConfigurationFile, Explainer, OptionSetting};
 use crate::classify::{Finding, Judgement, Policy};
 use crate::model::{
     ActivityHistogram, Duplicates, FrameCounters, InputRecord, Loss, Nanos, Transport,
@@ -49,6 +49,10 @@ pub struct AuditRun<'a> {
     pub exit_reasons: &'a [String],
     /// The findings that fail the audit: a severity, `new` or `never`.
     pub fail_on: &'static str,
+    /// The options that differ from their defaults and affect the judgement.
+    pub settings: &'a [OptionSetting],
+    /// The configuration file that was read, if there was one.
+    pub configuration: Option<&'a ConfigurationFile>,
 }
 
 impl AuditRun<'_> {

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::baseline::changes;
-use super::head::{Headline, Note, Tone};
+use super::head::{BaselineFile, Headline, Note, Tone};
 use super::run::AuditRun;
 use super::words::{percent, plural, short};
+use super::{OptionSetting, summary};
 use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
 use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
 
@@ -36,6 +37,9 @@ impl NoteList {
 
 /// Returns the overall verdict in a sentence.
 pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
+    if let Some(reason) = why_no_frames(run) {
+        return headline_of(Tone::Warning, "No frame was audited:", format!(" {reason}."));
+    }
     let Some(policy) = run.policy else {
         let count = run.outcome.conversations.list.len();
         let rest =
@@ -88,8 +92,13 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
             // Exceptions are the responsibility of their owners. They do not document traffic as
             // the vendor does.
             excepted => format!(
-                " only exceptions allow {} of the captured traffic of {name}; the {title} matrix documents the rest{but}.",
-                plural(excepted, "conversation")
+                " the {title} matrix documents the captured traffic of {name}, except {} that {}{but}.",
+                plural(excepted, "conversation"),
+                if excepted == 1 {
+                    "is permitted only by an exception of the site"
+                } else {
+                    "are permitted only by exceptions of the site"
+                }
             ),
         };
         return headline_of(if excepted == 0 { tone } else { Tone::Warning }, lead, rest);
@@ -99,10 +108,41 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
     let but = match excepted {
         0 => but,
-        excepted => format!("{but}; only exceptions allow {}", plural(excepted, "conversation")),
+        1 => format!("{but}; 1 conversation is permitted only by an exception of the site"),
+        excepted => {
+            format!("{but}; {excepted} conversations are permitted only by exceptions of the site")
+        }
     };
     let rest = format!(" ({}) for {name} compared with the {title} matrix{but}.", list.join(", "));
     headline_of(Tone::from(*worst), &format!("{total} {noun}"), rest)
+}
+
+/// Says why no frame was audited; `None` if at least one was.
+fn why_no_frames(run: &AuditRun<'_>) -> Option<String> {
+    let account = run.account;
+    if account.observations > 0 {
+        return None;
+    }
+    if account.frames == 0 {
+        let is_damaged = run.inputs.iter().any(|i| i.error.is_some());
+        let words = if is_damaged {
+            "no frame of the input could be read"
+        } else {
+            "the input has no frames"
+        };
+        return Some(words.to_owned());
+    }
+    let left_out = |reason: SkipReason| {
+        account.skipped.iter().any(|(skipped, count)| skipped == reason && count == account.frames)
+    };
+    let frames = plural(account.frames, "frame");
+    if left_out(SkipReason::Filtered) {
+        Some(format!("the filter matched none of {frames}"))
+    } else if left_out(SkipReason::OutsideWindow) {
+        Some(format!("none of {frames} is in the requested time range"))
+    } else {
+        Some(format!("all of {frames} were skipped"))
+    }
 }
 
 /// Builds a headline from its first words and the rest.
@@ -126,13 +166,14 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     notes.add(Tone::Plain, "Loss", loss(run));
     add_views(run, &mut notes);
     add_selection(run, &mut notes);
+    add_settings(run, &mut notes);
     add_inputs(run, &mut notes);
     let outcome = run.outcome;
-    if run.policy.is_none() {
+    let Some(policy) = run.policy else {
         let conversations = plural(outcome.conversations.list.len() as u64, "conversation");
         notes.add(Tone::Plain, "Traffic", conversations);
         return notes.0;
-    }
+    };
     let counts: Vec<String> =
         outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
@@ -148,7 +189,13 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
         *rows.entry(row.status).or_default() += 1;
     }
     let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
-    let text = format!("{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
+    let judged_by = summary::matrix(policy);
+    // The usual rules need no name here, because the headline has the title of the matrix.
+    let name = match judged_by.words() {
+        name if name == judged_by.name => String::new(),
+        name => format!("{}, ", escape_control(&name)),
+    };
+    let text = format!("{name}{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
     notes.add(Tone::Plain, "Matrix", text);
     notes.0
 }
@@ -157,7 +204,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
 fn add_frames(run: &AuditRun<'_>, notes: &mut NoteList) {
     let account = run.account;
     let mut window = match (account.first.get(), account.last.get()) {
-        (Some(first), Some(last)) => format!("{} to {}, ", short(first), short(last)),
+        (Some(first), Some(last)) => format!("{} to {} UTC, ", short(first), short(last)),
         _ => String::new(),
     };
     window.push_str(&format!("{} s watched", run.timeline.watched_s()));
@@ -236,7 +283,9 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Warning, "Filter", text);
     }
     if run.selection.since.is_some() || run.selection.until.is_some() {
-        let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
+        let bound = |time: Option<_>, open: &str| {
+            time.map_or_else(|| open.to_owned(), |time| format!("{} UTC", short(time)))
+        };
         let since = bound(run.selection.since, "the start");
         let until = bound(run.selection.until, "the end");
         notes.add(
@@ -244,6 +293,23 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
             "Time",
             format!("only frames from {since} to {until} were audited"),
         );
+    }
+}
+
+/// Adds a note for each option that changes the judgement, with its values.
+fn add_settings(run: &AuditRun<'_>, notes: &mut NoteList) {
+    for group in run.settings.chunk_by(|a, b| a.option == b.option) {
+        let values = group.iter().map(|setting| match setting.value.as_str() {
+            "" => format!("({})", setting.effect),
+            value => format!("{value} ({})", setting.effect),
+        });
+        let values: Vec<String> = values.collect();
+        let Some(OptionSetting { option, file, .. }) = group.first() else { continue };
+        let from = file.as_deref().map_or_else(String::new, |file| {
+            format!("; set in the configuration file {}", escape_control(file))
+        });
+        let text = format!("{option} {}{from}", values.join(", "));
+        notes.add(Tone::Warning, "Settings", text);
     }
 }
 
@@ -278,8 +344,10 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
         let words: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
         if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
     };
+    let window = since.baseline.as_ref().map(BaselineFile::window).unwrap_or_default();
+    let window = if window.is_empty() { window } else { format!(" ({window})") };
     let text = format!(
-        "{} new{}, {} unchanged{}, {} gone since {}",
+        "{} new{}, {} unchanged{}, {} gone since {}{window}",
         since.new,
         if since.worse > 0 {
             format!(" or worse ({} already known)", since.worse)
@@ -546,7 +614,7 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
 /// Returns how many frames were observed and skipped. Every frame is counted once.
 fn count_frames(account: &FrameCounters) -> String {
     let mut text = format!(
-        "{} = {} observed + {} skipped",
+        "{} read: {} audited, {} skipped",
         account.frames,
         account.observations,
         account.skipped.total()

@@ -181,7 +181,10 @@ fn what_only_exceptions_allow_is_no_agreement_with_the_matrix() {
     let (_, text) = summary(&site, &["--exceptions", &early]);
     let first = text.lines().next().expect("a headline");
     assert!(!first.contains("agrees"), "{first}");
-    assert!(first.contains("only exceptions allow 1 conversation"), "{first}");
+    assert!(
+        first.contains("1 conversation is permitted only by an exception of the site"),
+        "{first}"
+    );
     assert!(!text.contains("was created on"), "{text}");
     // An exception that was created after the end of the traffic is reported.
     let late = list(&site, &[&line.replace("CREATED", "2098-01-01")]);

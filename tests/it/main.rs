@@ -39,6 +39,7 @@ mod names;
 mod order_free;
 mod page;
 mod policies;
+mod provenance;
 mod report_files;
 mod running;
 mod schema;

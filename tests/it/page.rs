@@ -131,7 +131,7 @@ fn the_cover_states_what_was_audited() {
         &format!("inventory.tomlSHA-256 {inventory}"),
         concat!("Toolrasaudit ", env!("CARGO_PKG_VERSION")),
         "span.pcap, 10834 frames",
-        "1 host with the coverage not-seen: halb2",
+        "1 host of which no packets were seen: halb2",
         "4 rows of the matrix: the traffic stays inside a host (loopback-only)",
         "50 rows of the matrix: no host of the inventory has one of the roles (role-absent)",
         "Exceptions in forceNone.",

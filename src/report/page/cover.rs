@@ -10,7 +10,7 @@ use super::wording::{file_name, time_utc, tone_class};
 use crate::classify::{Coverage, Status};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
-use crate::result::{AuditResult, ExceptionUse, Head, Headline, percent, plural};
+use crate::result::{AuditResult, ExceptionUse, Head, Headline, OptionSetting, percent, plural};
 
 /// The maximum numbers of inputs, exceptions and items of a list, so that the cover is one sheet.
 const INPUTS: usize = 8;
@@ -49,7 +49,7 @@ pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
 
 /// Returns the table of what was audited, with digests.
 fn record(result: &AuditResult<'_>) -> Markup {
-    let Head { window, accounting, tool, exceptions, .. } = &result.head;
+    let Head { window, accounting, tool, exceptions, configuration, known, .. } = &result.head;
     html! {
         table.record { tbody {
             tr {
@@ -67,7 +67,7 @@ fn record(result: &AuditResult<'_>) -> Markup {
             @if let Some((matrix, inventory)) = judged_by(result) {
                 tr {
                     th scope="row" { "Matrix" }
-                    td { (escape_control(&matrix.name)) " (" (escape_control(&matrix.version)) ")" (sha256(&matrix.sha256)) }
+                    td { (escape_control(&matrix.words())) " (" (escape_control(&matrix.version)) ")" (sha256(&matrix.sha256)) }
                 }
                 tr {
                     th scope="row" { "Inventory" }
@@ -80,9 +80,34 @@ fn record(result: &AuditResult<'_>) -> Markup {
                     }
                 }
             }
+            @if let Some(baseline) = known.as_ref().and_then(|known| known.baseline.as_ref()) {
+                tr {
+                    th scope="row" { "Baseline" }
+                    td {
+                        (escape_control(file_name(&baseline.file)))
+                        @if !baseline.window().is_empty() { ", " (baseline.window()) }
+                        @if let Some(digest) = &baseline.sha256 { (sha256(digest)) }
+                    }
+                }
+            }
+            @if let Some(file) = configuration {
+                tr {
+                    th scope="row" { "Configuration" }
+                    td { (escape_control(file_name(&file.file))) (sha256(&file.sha256)) }
+                }
+            }
+            @if !result.head.settings.is_empty() {
+                tr { th scope="row" { "Settings" } td { (settings(result)) } }
+            }
             tr { th scope="row" { "Tool" } td { (escape_control(&tool.name)) " " (escape_control(&tool.version)) } }
         } }
     }
+}
+
+/// Lists the options that differ from their defaults and affect the judgement.
+fn settings(result: &AuditResult<'_>) -> String {
+    let settings: Vec<String> = result.head.settings.iter().map(OptionSetting::words).collect();
+    list(settings.iter().map(String::as_str))
 }
 
 /// Returns the inputs with their digests, and those that were not read completely.
@@ -191,8 +216,15 @@ fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
     }
     let words = hosts.into_iter().map(|(coverage, names)| {
         let count = plural(names.len() as u64, "host");
-        let coverage = escape_control(&coverage).into_owned();
-        format!("{count} with the coverage {coverage}: {}", list(names.iter().map(String::as_str)))
+        let seen = match Coverage::parse(&coverage) {
+            Some(Coverage::SentOnly) => "of which only sent packets were seen".to_owned(),
+            Some(Coverage::ReceivedOnly) => "whose replies were not seen".to_owned(),
+            Some(Coverage::BroadcastOnly) => "of which only broadcasts were seen".to_owned(),
+            Some(Coverage::TargetOnly) => "that sent no packets in the capture".to_owned(),
+            Some(Coverage::NotSeen) => "of which no packets were seen".to_owned(),
+            _ => format!("with the coverage {}", escape_control(&coverage)),
+        };
+        format!("{count} {seen}: {}", list(names.iter().map(String::as_str)))
     });
     words.collect()
 }

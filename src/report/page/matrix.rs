@@ -32,6 +32,7 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let shown = rows.iter().filter(|row| !FOLDED.iter().any(|fold| has_status(row, fold.0)));
     let shown: Vec<&NumberedRow<'_>> = shown.collect();
     let version = result.head.matrix.as_ref().map_or("", |matrix| matrix.version.as_str());
+    let documents = result.head.matrix.as_ref().map_or(&[][..], |matrix| &matrix.documents);
     html! {
         section #matrix aria-labelledby="matrix-title" {
             h2 #matrix-title { "The matrix, row by row" }
@@ -44,6 +45,10 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                 @if shown.len() < rows.len() {
                     " The rows that matter come first; the other " (rows.len() - shown.len()) " are folded below them."
                 }
+            }
+            @if !documents.is_empty() {
+                h3 { "Sources of the rows" }
+                ul { @for document in documents { li { (escape_control(&document.words())) } } }
             }
             p #rows-note {}
             form #rows hidden { label { "Rows " select name="rows" { option value="" { "all" } } } }

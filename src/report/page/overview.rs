@@ -6,7 +6,7 @@ use super::wording::{FolderNames, file_name, severity, tone_class};
 use crate::classify::{Severity, Verdict};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
-use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, Note, plural};
+use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, LostFrames, Note, plural};
 
 /// The maximum number of findings that the overview shows.
 const WORST: usize = 5;
@@ -69,7 +69,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                 @if let Some((matrix, inventory)) = judged_by(result) {
                     div { dt { "Coverage" } dd { (result.head.coverage_note) } }
                     div.screen { dt { "Policy" } dd {
-                        (escape_control(&matrix.name)) " " span.hash { (matrix.sha256) } ", "
+                        (escape_control(&matrix.words())) " " span.hash { (matrix.sha256) } ", "
                         (escape_control(file_name(&inventory.file))) " " span.hash { (inventory.sha256) }
                     } }
                 }
@@ -113,7 +113,7 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                         @if let Some((matrix, inventory)) = judged_by(result) {
                             tr {
                                 th scope="row" { "matrix" }
-                                td { (escape_control(&matrix.name)) " (" (escape_control(&matrix.version)) ")" }
+                                td { (escape_control(&matrix.words())) " (" (escape_control(&matrix.version)) ")" }
                                 td.hash { (matrix.sha256) } td {} td {}
                             }
                             tr {
@@ -129,13 +129,30 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                                 }
                             }
                         }
+                        @if let Some(baseline) = result.head.known.as_ref().and_then(|known| known.baseline.as_ref()) {
+                            tr {
+                                th scope="row" { "baseline" }
+                                td {
+                                    (escape_control(&baseline.file))
+                                    @if !baseline.window().is_empty() { ", " (baseline.window()) }
+                                }
+                                td.hash { (baseline.sha256.as_deref().unwrap_or_default()) } td {} td {}
+                            }
+                        }
+                        @if let Some(configuration) = &result.head.configuration {
+                            tr {
+                                th scope="row" { "configuration" }
+                                td { (escape_control(&configuration.file)) }
+                                td.hash { (configuration.sha256) } td {} td {}
+                            }
+                        }
                         @for input in result.head.inputs.iter().take(INPUTS) {
                             tr {
                                 th scope="row" { (escape_control(&input.format)) }
                                 td { (escape_control(&input.file)) }
                                 td.hash { (input.sha256.as_deref().unwrap_or_default()) }
                                 td.number { (input.frames) }
-                                td.number { (input.loss.dropped) }
+                                td.number { (lost(&input.loss)) }
                             }
                         }
                     }
@@ -145,6 +162,14 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                 p { "and " (result.head.inputs.len() - INPUTS) " more inputs, in audit.json" }
             }
         }
+    }
+}
+
+/// Returns the number of lost frames, if the input reports it.
+fn lost(loss: &LostFrames) -> String {
+    match loss {
+        LostFrames { received: 0, dropped: 0 } => "not reported".to_owned(),
+        loss => loss.dropped.to_string(),
     }
 }
 

@@ -190,7 +190,13 @@
       item.append(make("a", "exception " + f.rule.slice("exception:".length), { href: "#exceptions" }));
       list.append(item);
     }
-    if (!list.children.length) list.append(make("li", "No row of the matrix is about this traffic."));
+    if (!list.children.length) {
+      // A contradiction with the inventory is about roles and addresses. Its evidence names rows if any matter.
+      const none = f.verdict === "inventory"
+        ? "This finding compares the inventory with the traffic. It is not based on a single row of the matrix."
+        : "No row of the matrix is about this traffic.";
+      list.append(make("li", none));
+    }
     return list;
   };
 

@@ -276,8 +276,9 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
         name => format!("{name} ({})", digest(sha256)),
     };
     let none = || "none".to_owned();
-    let matrix =
-        |head: &super::Head| head.matrix.as_ref().map_or_else(none, |m| file(&m.name, &m.sha256));
+    let matrix = |head: &super::Head| {
+        head.matrix.as_ref().map_or_else(none, |m| file(&m.words(), &m.sha256))
+    };
     differs(
         "matrix",
         before.matrix.as_ref().map(|m| m.sha256.as_str()),
@@ -309,6 +310,12 @@ fn differences(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<String> {
         now.filter.as_deref(),
         [filter(before), filter(now)],
     );
+    let settings = |head: &super::Head| {
+        let all: Vec<String> = head.settings.iter().map(super::OptionSetting::words).collect();
+        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+    };
+    let [was, is] = [settings(before), settings(now)];
+    differs("settings", Some(&was), Some(&is), [was.clone(), is.clone()]);
     differs(
         "version of rasaudit",
         Some(&before.tool.version),

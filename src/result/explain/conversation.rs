@@ -6,8 +6,8 @@ use super::Explainer;
 use crate::classify::Scope;
 use crate::classify::flag;
 use crate::classify::{
-    Conversation, Conversations, Doubt, FeatureState, Finding, Judge, Judged, PartyKind, Policy,
-    Row, State, clock_words,
+    Code, Conversation, Conversations, Doubt, FeatureState, Finding, Judge, Judged, PartyKind,
+    Policy, Row, State, clock_words,
 };
 use crate::model::{Nanos, Transport};
 use crate::result::plural;
@@ -76,10 +76,19 @@ impl Explainer<'_> {
             trace.extend(about_announcement(row, c));
         } else {
             let nearest = nearest_rows(&self.judge, j);
-            trace.push(if nearest.is_empty() {
+            let rows = if nearest.is_empty() {
                 "no row of the matrix allows traffic from this client to this server".to_owned()
             } else {
                 format!("rows that allow these roles to communicate: {}", nearest.join(", "))
+            };
+            let exception = j.ruling.exception.and_then(|n| policy.exceptions.list.get(n));
+            // The verdict is based on the exception, so it comes before the rows.
+            trace.push(match exception.filter(|_| finding.code() == Code::ExpiredException) {
+                Some(e) => format!(
+                    "the exception {} ({}, owner {}) allowed this traffic until {}; apart from exceptions, {rows}",
+                    e.id, e.reason, e.owner, e.expires
+                ),
+                None => rows,
             });
         }
         trace.extend(seems(policy, c, j));

@@ -4,9 +4,31 @@ use std::collections::BTreeSet;
 
 use super::{EndIdentity, Explainer, ReportedFinding, Words};
 use crate::classify::ServiceKey;
-use crate::classify::{AbsenceClaim, ClaimId, Code, MergedPairs, Peer, RoleSet, Row, roles_on};
+use crate::classify::{
+    AbsenceClaim, CaptureConditions, ClaimId, Code, MergedPairs, Peer, RoleSet, Row, roles_on,
+};
 use crate::model::service_words;
 use crate::result::plural;
+
+/// Says which loss was measured, how much of it is allowed, and which loss the certainty is based
+/// on.
+fn measured_loss(view: &CaptureConditions) -> String {
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let measured = if view.loss > 0.0 {
+        let loss = percent(view.loss);
+        format!("measured loss: {loss}, from capture statistics or unseen acknowledged bytes")
+    } else {
+        "no loss was measured".to_owned()
+    };
+    let limit = percent(view.max_loss);
+    let basis = view.miss();
+    let assumed = if basis > view.loss {
+        format!("; whether the absence is certain was calculated for a loss of {}", percent(basis))
+    } else {
+        String::new()
+    };
+    format!("{measured} (limit: {limit}){assumed}")
+}
 
 /// Maximum number of hosts that the trace of a claim describes.
 const SHOWN: usize = 5;
@@ -167,10 +189,10 @@ impl Explainer<'_> {
             ));
         }
         trace.push(format!(
-            "watch time: {} s, required by the row: {} s; loss: {:.2} % (from capture statistics or acknowledgements, but at least 1 %)",
+            "watch time: {} s, {}; {}",
             seen.view().watched.seconds_for(claim.watch_s),
-            claim.watch_s,
-            seen.view().miss() * 100.0
+            self.required_watch(claim, rows),
+            measured_loss(seen.view())
         ));
         let source = claim.source as usize;
         let to = claims.to(claim);
@@ -203,6 +225,16 @@ impl Explainer<'_> {
             }
         }
         trace
+    }
+
+    /// Says how long the rows of a claim had to be watched, and whether an option says so.
+    fn required_watch(&self, claim: &AbsenceClaim, rows: &[usize]) -> String {
+        if self.seen.view().min_watch.is_none() {
+            return format!("required by the row: {} s", claim.watch_s);
+        }
+        let rows = rows.iter().map(|row| self.policy.matrix.rows[*row].watch_s);
+        let own = rows.map(CaptureConditions::watch_of_row).max().unwrap_or(0);
+        format!("required by --min-watch: {} s (instead of {own} s, as in the row)", claim.watch_s)
     }
 
     /// Returns the roles of the two ends of merged claims, which come from the rows of the claims.

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use super::conversation::{FeatureWords, feature_words, hardware, off};
 use super::{Explainer, ReportedFinding, Words};
-use crate::classify::{Code, Finding, Judged, Policy, RoleSet, Row, Ruling, State};
+use crate::classify::{
+    Code, Finding, Judged, Party, PartyKind, Policy, RoleSet, Row, Ruling, State,
+};
 use crate::model::{Transport, service_words};
 use crate::result::plural;
 
@@ -134,10 +136,36 @@ impl Explainer<'_> {
                     "only {features} together permit this traffic, and the inventory does not state whether the farm uses them"
                 ),
             },
-            (Code::NoRole, _) => "one of the hosts has no role in the inventory".to_owned(),
-            _ => "one of the addresses is not in the inventory".to_owned(),
+            _ => self.lacking_end(finding, reported),
         };
         format!("{talked}; {reason}")
+    }
+
+    /// Says which end of a finding has no role, or is not in the inventory.
+    fn lacking_end(&self, finding: &Finding, reported: &ReportedFinding) -> String {
+        let [one, several, other] = match finding.code() {
+            Code::NoRole => {
+                ["has no role in", "have no role in", "one of the hosts has no role in"]
+            }
+            _ => ["is not in", "are not in", "one of the addresses is not in"],
+        };
+        let lacks = |party: &Party| match finding.code() {
+            Code::NoRole => party.kind != PartyKind::Stranger && party.roles.is_empty(),
+            _ => party.kind == PartyKind::Stranger,
+        };
+        let of_network =
+            matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
+        let ends = self.first(finding).map(|(_, _, j)| [lacks(&j.client), lacks(&j.server)]);
+        let words = match ends {
+            Some([true, true]) => format!("client and server {several}"),
+            Some([true, false]) if of_network || reported.client.address == "*" => {
+                format!("the clients {several}")
+            }
+            Some([true, false]) => format!("the client {one}"),
+            Some([false, true]) => format!("the server {one}"),
+            _ => other.to_owned(),
+        };
+        format!("{words} the inventory")
     }
 
     /// Says when an exception expired.
