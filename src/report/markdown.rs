@@ -95,6 +95,10 @@ fn write_exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         if !exception.status.is_empty() {
             write!(out, " **{}**", text(&exception.status.join(", ")))?;
         }
+        let scope = exception.scope_words();
+        if !scope.is_empty() {
+            write!(out, " permits {}", quoted(&scope))?;
+        }
         write!(
             out,
             ": {}; owner {}, approved by {}, created {created}, expires {expires}",

@@ -75,6 +75,24 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
 }
 
 impl ExceptionUse<'_> {
+    /// Describes the traffic that the exception permits, whether there was any or not: `gw1 ->
+    /// broker1 tcp/443, both directions`. Returns an empty string for results that do not have it.
+    pub fn scope_words(&self) -> String {
+        if self.from.is_empty() && self.to.is_empty() {
+            return String::new();
+        }
+        let [from, to] =
+            [&self.from, &self.to].map(|side| if side == "*" { "any host" } else { side });
+        let what = match (self.transport.as_str(), self.port.as_str()) {
+            ("*", "*") => "all protocols and ports".to_owned(),
+            ("*", port) => format!("port {port} of all protocols"),
+            (transport, "*") => format!("{transport}, all ports"),
+            (transport, port) => format!("{transport}/{port}"),
+        };
+        let direction = if self.direction == "both" { "both directions" } else { "one direction" };
+        format!("{from} -> {to} {what}, {direction}")
+    }
+
     /// Describes the traffic that the exception covered: conversations, members and the last
     /// packet.
     pub fn use_words(&self) -> String {

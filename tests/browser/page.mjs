@@ -534,7 +534,7 @@ const tests = {
     }
     const list = await open(codes);
     await list.emulateMediaType("print");
-    assert.match(await text(list, "#cover"), /monitor: the monitoring of the office; approved by security, until 2099-12-31/);
+    assert.match(await text(list, "#cover"), /monitor permits 10\.20\.9\.102 -> broker1 tcp\/9100, one direction: the monitoring of the office; owner ops, approved by security, until 2099-12-31/);
     assert.doesNotMatch(await text(list, "#cover"), /old-monitor/);
     await close(list);
   },

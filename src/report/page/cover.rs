@@ -209,8 +209,11 @@ fn exceptions(result: &AuditResult<'_>) -> Markup {
             ul {
                 @for exception in in_force.iter().take(EXCEPTIONS) {
                     li {
-                        b { (escape_control(&exception.id)) } ": " (escape_control(&exception.reason))
-                        "; approved by " (escape_control(&exception.approved_by)) ", until " (escape_control(&exception.expires))
+                        b { (escape_control(&exception.id)) } " permits " (escape_control(&exception.scope_words()))
+                        ": " (escape_control(&exception.reason)) "; owner " (escape_control(&exception.owner))
+                        ", approved by " (escape_control(&exception.approved_by))
+                        @if !exception.ticket.is_empty() { ", ticket " (escape_control(&exception.ticket)) }
+                        ", until " span.date { (escape_control(&exception.expires)) }
                     }
                 }
                 @if in_force.len() > EXCEPTIONS { li { "and " (in_force.len() - EXCEPTIONS) " more, in the section Exceptions" } }
