@@ -109,7 +109,11 @@ fn write_exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         if !exception.ticket.is_empty() {
             write!(out, ", ticket {}", text(&exception.ticket))?;
         }
-        writeln!(out, "; {}", text(&exception.use_words()))?;
+        write!(out, "; {}", text(&exception.use_words()))?;
+        for question in exception.questions() {
+            write!(out, "; **warning**: {question}")?;
+        }
+        writeln!(out)?;
     }
     if exceptions.len() > EXCEPTIONS {
         let more = exceptions.len() - EXCEPTIONS;

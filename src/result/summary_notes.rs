@@ -262,7 +262,7 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     let mut text = format!("{} by {used} of {exceptions}", plural(holding, "conversation"));
     if expired > 0 {
         text = format!(
-            "{} ({used} of {exceptions} matched; {} would be allowed by exceptions that have expired)",
+            "{} ({used} of {exceptions}, in force or expired, match captured traffic; {} would be allowed by exceptions that have expired)",
             plural(holding, "conversation"),
             plural(expired, "conversation")
         );

@@ -199,10 +199,19 @@ fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
 
 /// Returns the exceptions that have not expired.
 fn exceptions(result: &AuditResult<'_>) -> Markup {
-    let is_in_force =
-        |exception: &&ExceptionUse<'_>| exception.status.iter().all(|status| status != "expired");
-    let in_force: Vec<_> = result.exceptions().iter().filter(is_in_force).collect();
+    let all = result.exceptions();
+    let is_in_force = |exception: &&ExceptionUse<'_>| !exception.has_status("expired");
+    let in_force: Vec<_> = all.iter().filter(is_in_force).collect();
     html! {
+        @if !all.is_empty() {
+            @let used = all.iter().filter(|exception| exception.has_status("used")).count();
+            @let used_in_force = in_force.iter().filter(|exception| exception.has_status("used")).count();
+            p {
+                "In the list: " (plural(all.len() as u64, "exception")) ", of which " (in_force.len()) " in force and "
+                (all.len() - in_force.len()) " expired. With captured traffic: " (used) ", of which " (used_in_force)
+                " in force and " (used - used_in_force) " expired."
+            }
+        }
         @if in_force.is_empty() {
             p { "None." }
         } @else {
@@ -214,6 +223,8 @@ fn exceptions(result: &AuditResult<'_>) -> Markup {
                         ", approved by " (escape_control(&exception.approved_by))
                         @if !exception.ticket.is_empty() { ", ticket " (escape_control(&exception.ticket)) }
                         ", until " span.date { (escape_control(&exception.expires)) }
+                        @if exception.has_status("unused") { "; unused" }
+                        @for question in exception.questions() { "; " b.warning { "⚠ " (question) } }
                     }
                 }
                 @if in_force.len() > EXCEPTIONS { li { "and " (in_force.len() - EXCEPTIONS) " more, in the section Exceptions" } }

@@ -51,7 +51,10 @@ fn row(exception: &ExceptionUse<'_>) -> Markup {
             th scope="row" { (unbroken(&exception.id)) }
             td { (escape_control(&exception.scope_words())) }
             td { (escape_control(&exception.reason)) }
-            td { (escape_control(&exception.status.join(", "))) }
+            td {
+                (escape_control(&exception.status.join(", ")))
+                @for question in exception.questions() { " " span.warning { "⚠ " (question) } }
+            }
             td { (escape_control(&exception.owner)) }
             td { (escape_control(&exception.approved_by)) }
             td { (escape_control(&exception.ticket)) }
