@@ -312,6 +312,11 @@ const tests = {
     await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
     assert.match(await text(page, "#count"), /the first 100 are printed; evidence is printed for the first 10$/);
     assert.equal(await count(page, ".detail"), 10);
+    // Each of the others has at least its id, what to do, and the vendor's rows.
+    const briefs = await page.$$eval("#list .brief", (rows) => rows.map((row) => row.textContent));
+    assert.equal(briefs.length, 90);
+    briefs.forEach((words) => assert.match(words, /^f-[0-9a-f]{12} · What to do: .+ · Vendor's document: .+/));
+    assert.equal(await page.$$eval(".detail code", (ids) => ids.filter((id) => /^f-[0-9a-f]{12}$/.test(id.textContent)).length), 10);
     assert.equal(await count(page, ".fold[open]"), 0);
     await page.evaluate(() => dispatchEvent(new Event("afterprint")));
     assert.equal(await count(page, "#list .row"), 50);

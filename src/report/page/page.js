@@ -239,9 +239,21 @@
       near.append(make("h3", "The nearest rows of the matrix"), copyMatrixRows("The nearest rows", f.near));
       cell.append(near);
     }
-    const last = make("p", null, { class: "screen" });
-    last.append(make("a", "Link to this finding", { href: "#findings?open=" + f.id }), " ", make("code", f.id));
+    const last = make("p");
+    last.append(make("a", "Link to this finding", { href: "#findings?open=" + f.id, class: "screen" }), " ", make("code", f.id));
     cell.append(last);
+    return row;
+  };
+
+  // Returns what is printed of a finding whose evidence is not: its id, what to do, and the lines of the vendor's document.
+  const brief = (f) => {
+    const row = make("tr", null, { class: "brief" });
+    const cell = make("td", null, { colspan: "7" });
+    const lines = [...sources(f).children].map((item) => item.textContent);
+    const parts = [f.action && "What to do: " + f.action, "Vendor's document: " + lines.join("; "), f.has_file && "Frames: " + f.id + ".pcapng"];
+    cell.append(make("code", f.id));
+    parts.filter(Boolean).forEach((part) => cell.append(" · ", make("span", part)));
+    row.append(cell);
     return row;
   };
 
@@ -350,6 +362,7 @@
     shown.forEach((f, number) => {
       rows.push(line(f));
       if (all ? number < evidenced : state.open.includes(f.id)) rows.push(detail(f));
+      else if (all) rows.push(brief(f));
     });
     byId("list").tBodies[0].replaceChildren(...rows);
     byId("list").hidden = shown.length === 0;
