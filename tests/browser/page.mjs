@@ -557,6 +557,20 @@ const tests = {
     await page.close();
   },
 
+  async "the cover of a filtered print states the filter beside the signatures"() {
+    const printed = async (hash) => {
+      const page = await open(codes, hash);
+      await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+      await page.emulateMediaType("print");
+      const cover = await text(page, "#cover");
+      await close(page);
+      return cover.slice(cover.indexOf("Signatures"));
+    };
+    assert.match(await printed("#findings?severity=low"), /^Signatures\s+This print shows 3 of \d+ findings: severity low\.\s/);
+    assert.match(await printed("#matrix?status=missing"), /This print shows only the rows of the matrix with the status missing\./);
+    assert.doesNotMatch(await printed(""), /This print/);
+  },
+
   async "on paper every finding is open"() {
     const page = await open(demo);
     await page.evaluate(() => {

@@ -35,6 +35,8 @@ pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
                 (exceptions(result))
             }
             h2 { "Signatures" }
+            // The script fills this line if a filter of the page leaves something out.
+            p #printed.warning hidden {}
             table.signatures {
                 thead { tr { @for label in ["", "Name", "Date", "Signature"] { th scope="col" { (label) } } } }
                 tbody {

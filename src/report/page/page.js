@@ -338,6 +338,19 @@
     return words;
   };
 
+  // States on the cover what a print leaves out, because a signature must not stand for more than that.
+  const stateSelection = () => {
+    const line = byId("printed");
+    if (!line) return;
+    const printed = Math.min(PRINTED, data.findings.filter(matchesFilters).length);
+    const parts = [];
+    if (filters()) parts.push(printed + " of " + plural(data.total, "finding") + ": " + filters());
+    else if (printed < data.total) parts.push("the " + printed + " worst of " + plural(data.total, "finding"));
+    if (state.reason || state.status) parts.push("only the rows of the matrix with the " + (state.reason ? "reason " + state.reason : "status " + state.status));
+    line.hidden = parts.length === 0;
+    line.textContent = parts.length ? clean("This print shows " + parts.join("; and ") + ".") : "";
+  };
+
   const render = (all) => {
     const form = byId("filters");
     if (!form) return;
@@ -558,6 +571,7 @@
   addEventListener("beforeprint", () => {
     document.querySelectorAll("#graph .drawing").forEach((drawing) => drawing.classList.add("wide"));
     drawLines();
+    stateSelection();
     render(true);
   });
   addEventListener("afterprint", () => {
