@@ -170,6 +170,43 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     }
 }
 
+/// A host of the drawing without a number must have no finding at all.
+#[test]
+fn the_drawing_counts_all_findings_about_a_host_and_marks_hosts_that_were_not_seen() {
+    let [capture, inventory] = ["farm-codes/span.pcap", "farm-codes/inventory.toml"]
+        .map(|name| fixture(name).display().to_string());
+    let audit =
+        |format: &str| stdout(&rasaudit(["audit", &capture, "-i", &inventory, "--format", format]));
+    let csv = audit("csv");
+    let page = audit("html");
+    let drawing = part(&page, "<section id=\"graph\"", "</section>");
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for row in columns(&csv, &["client_name", "server_name", "clients", "servers"]) {
+        let mut names: Vec<&str> = row.iter().flat_map(|cell| cell.split(';')).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    let mut marked = 0;
+    let hosts = columns(&audit("hosts"), &["name", "coverage"]);
+    for host in &hosts {
+        let item = part(drawing, &format!("<li data-name=\"{}\">", host[0]), "</li>");
+        let count = counts.get(&host[0]).copied().unwrap_or(0);
+        assert_eq!(item.contains(&format!(">({count})</span>")), count > 0, "{count}: {item}");
+        assert_eq!(item.contains("not seen"), host[1] == "not-seen", "{item}");
+        marked += usize::from(host[1] == "not-seen");
+    }
+    assert!(marked > 0, "a host that was not seen");
+    let inventory = columns(&csv, &["verdict"]);
+    let inventory = inventory.iter().filter(|row| row[0] == "inventory").count();
+    assert!(inventory > 0);
+    let caption = part(drawing, "<figcaption>", "</figcaption>");
+    assert!(caption.contains("Not drawn, but counted at their hosts: "), "{caption}");
+    assert!(caption.contains(&format!("{inventory} inventory")), "{caption}");
+}
+
 #[test]
 fn findings_link_to_evidence_only_if_the_page_knows_where_it_is() {
     let scratch = tempfile::tempdir().expect("a folder");
