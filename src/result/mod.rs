@@ -34,7 +34,9 @@ pub use comparison::{ChangeCause, Comparison, FindingChange, HostRename};
 pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
-pub use head::{Conditions, Gone, Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
+pub use head::{
+    Accounting, Conditions, Gone, Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone,
+};
 pub use members::Members;
 pub use query::{
     EndFilter, FilterKey, FilterValue, GroupBy, ListedRow, ListedTable, PortFilter, RowFilter,

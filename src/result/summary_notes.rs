@@ -232,7 +232,10 @@ fn loss(run: &AuditRun<'_>) -> String {
 /// Adds notes about the part of the capture that the user selected.
 fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
     if let Some(filter) = &run.selection.filter {
-        let text = format!("{} was used: missing traffic is not reported", escape_control(filter));
+        let text = format!(
+            "{} was used: traffic that was never attempted and missing replies are not reported",
+            escape_control(filter)
+        );
         notes.add(Tone::Warning, "Filter", text);
     }
     if run.selection.since.is_some() || run.selection.until.is_some() {

@@ -162,12 +162,19 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     let page = stdout(&run);
     let cover = text(part(&page, "<section id=\"cover\"", "</section>"));
     for part in [
-        "Frames that do not match the filter tcp",
-        "Frames before 2026-11-21 01:50:00 UTC",
+        "Frames that do not match the filter tcp (",
+        "Frames before 2026-11-21 01:50:00 UTC (",
         "a capture filter was used",
+        " of 10834 frames audited",
     ] {
         assert!(cover.contains(part), "{part} in {cover}");
     }
+    // These frames were left out on request.
+    for part in ["could not be decoded", "outside-window"] {
+        assert!(!cover.contains(part), "{part} in {cover}");
+    }
+    let note = "Filter</dt><dd>tcp was used: traffic that was never attempted and missing replies are not reported";
+    assert!(page.contains(note), "{page}");
 }
 
 /// A host of the drawing without a number must have no finding at all.

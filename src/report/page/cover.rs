@@ -8,9 +8,9 @@ use maud::{Markup, html};
 use super::overview::judged_by;
 use super::wording::{file_name, time_utc, tone_class};
 use crate::classify::{Coverage, Status};
-use crate::model::escape_control;
+use crate::model::{SkipReason, escape_control};
 use crate::report::findings_summary::{self, NotAssessed};
-use crate::result::{AuditResult, ExceptionUse, Head, Headline, percent, plural};
+use crate::result::{Accounting, AuditResult, ExceptionUse, Head, Headline, percent, plural};
 
 /// The maximum numbers of inputs, exceptions and items of a list, so that the cover is one sheet.
 const INPUTS: usize = 8;
@@ -60,7 +60,7 @@ fn record(result: &AuditResult<'_>) -> Markup {
                     @match (window.first, window.last) {
                         (Some(first), Some(last)) => {
                             (time_utc(first)) " to " (time_utc(last)) "; " (window.watched_seconds) " s watched, "
-                            (plural(accounting.frames_read, "frame"))
+                            (audited(accounting))
                         },
                         _ => "The capture contains no frames.",
                     }
@@ -85,6 +85,19 @@ fn record(result: &AuditResult<'_>) -> Markup {
             tr { th scope="row" { "Tool" } td { (escape_control(&tool.name)) " " (escape_control(&tool.version)) } }
         } }
     }
+}
+
+/// Returns the number of frames that were audited, and of how many if the user left some out.
+fn audited(accounting: &Accounting) -> String {
+    match accounting.frames_audited() {
+        audited if audited == accounting.frames_read => plural(audited, "frame"),
+        audited => format!("{audited} of {} audited", plural(accounting.frames_read, "frame")),
+    }
+}
+
+/// Returns a number of frames in brackets; nothing if there are none.
+fn in_brackets(frames: u64) -> String {
+    if frames == 0 { String::new() } else { format!(" ({})", plural(frames, "frame")) }
 }
 
 /// Returns the inputs with their digests, and those that were not read completely.
@@ -135,7 +148,9 @@ fn not_looked_at(result: &AuditResult<'_>) -> Vec<String> {
     let Head { window, accounting, filter, inputs, conditions, .. } = &result.head;
     let mut items = Vec::new();
     if let Some(filter) = filter {
-        items.push(format!("Frames that do not match the filter {}", escape_control(filter)));
+        let frames = in_brackets(accounting.skipped_for(SkipReason::Filtered));
+        let filter = escape_control(filter);
+        items.push(format!("Frames that do not match the filter {filter}{frames}"));
     }
     let filters: BTreeSet<&str> =
         inputs.iter().flat_map(|input| &input.capture_filters).map(String::as_str).collect();
@@ -146,12 +161,19 @@ fn not_looked_at(result: &AuditResult<'_>) -> Vec<String> {
         let since = window.since.map(|time| format!("before {}", time_utc(time)));
         let until = window.until.map(|time| format!("from {} on", time_utc(time)));
         let both: Vec<String> = since.into_iter().chain(until).collect();
-        items.push(format!("Frames {}", both.join(" and ")));
+        let frames = in_brackets(accounting.skipped_for(SkipReason::OutsideWindow));
+        items.push(format!("Frames {}{frames}", both.join(" and ")));
     }
-    let skipped: u64 = accounting.skipped.values().sum();
+    let is_requested =
+        |name: &str| SkipReason::REQUESTED.iter().any(|reason| reason.name() == name);
+    let reasons = accounting.skipped.iter();
+    let reasons: Vec<(&str, u64)> = reasons
+        .map(|(reason, count)| (reason.as_str(), *count))
+        .filter(|(reason, count)| *count > 0 && !is_requested(reason))
+        .collect();
+    let skipped: u64 = reasons.iter().map(|(_, count)| count).sum();
     if skipped > 0 {
-        let reasons = accounting.skipped.iter().filter(|(_, count)| **count > 0);
-        let reasons: Vec<&str> = reasons.map(|(reason, _)| reason.as_str()).collect();
+        let reasons: Vec<&str> = reasons.iter().map(|(reason, _)| *reason).collect();
         let frames = plural(skipped, "frame");
         items.push(format!("{frames} that could not be decoded ({})", list(reasons.into_iter())));
     }
