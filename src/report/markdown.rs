@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::findings_summary::{self, NotAssessed, SummaryFinding};
+use super::limits::{Limit, limits};
 use crate::model::escape_control;
 use crate::result::{AuditResult, ExceptionUse, FindingRow, Headline, plural};
 
@@ -46,20 +47,13 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     }
     write_gone(result, out)?;
     write_exceptions(result, out)?;
-    let not_assessed = findings_summary::not_assessed(result);
-    if !not_assessed.is_empty() {
-        writeln!(out, "\n## Not assessed\n")?;
-    }
-    for (code, NotAssessed { meaning, rows, findings, first }) in not_assessed {
-        let mut parts = Vec::new();
-        if rows > 0 {
-            parts.push(format!("{} of the matrix", plural(rows, "row")));
+    writeln!(out, "\n## Not assessed\n")?;
+    for limit in limits(result) {
+        write!(out, "- {}", text(&limit.words()))?;
+        if let Limit::Reason(_, NotAssessed { first: Some(first), .. }) = &limit {
+            write!(out, ", for example: {}", text(first))?;
         }
-        if let Some(first) = first {
-            let count = plural(findings, "finding");
-            parts.push(format!("{count}, for example: {}", text(&first)));
-        }
-        writeln!(out, "- **{code}**, {meaning}: {}", parts.join("; "))?;
+        writeln!(out)?;
     }
     write_inputs(result, out)
 }

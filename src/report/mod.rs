@@ -15,6 +15,7 @@ mod json;
 mod json_lines;
 mod json_text;
 mod junit;
+mod limits;
 mod line;
 mod listing;
 mod markdown;

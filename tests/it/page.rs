@@ -177,6 +177,42 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     assert!(page.contains(note), "{page}");
 }
 
+#[test]
+fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
+    let [capture, inventory] = ["farm-codes/span.pcap", "farm-codes/inventory.toml"]
+        .map(|name| fixture(name).display().to_string());
+    let audit =
+        |format: &str| stdout(&rasaudit(["audit", &capture, "-i", &inventory, "--format", format]));
+    let page = audit("html");
+    let items = |start: &str| -> Vec<String> {
+        let list = part(&page, start, "</ul>");
+        list.split("<li>").skip(1).map(|item| text(&format!(">{item}"))).collect()
+    };
+    let cover = items("<h2>Not assessed</h2><ul>");
+    let overview = items("<ul class=\"open\">");
+    let ticket = audit("markdown").replace('\\', "");
+    let (_, section) = ticket.split_once("\n## Not assessed\n\n").expect("the section");
+    let (section, _) = section.split_once("\n\n").expect("its end");
+    let ticket: Vec<&str> = section.lines().map(|line| &line[2..]).collect();
+    assert_eq!((cover.len(), overview.len()), (ticket.len(), ticket.len()), "{cover:?} {ticket:?}");
+    for (number, item) in cover.iter().enumerate() {
+        assert!(overview[number].starts_with(item), "{item}: {}", overview[number]);
+        assert!(ticket[number].starts_with(item), "{item}: {}", ticket[number]);
+    }
+    for part in [
+        "(role-absent)",
+        "(feature-off)",
+        "(not-expected)",
+        "which the snaplen truncated",
+        "Frames that the capture lost",
+        "52 conversations of background traffic",
+        "1 host with the coverage not-seen: halb2",
+        "(loopback-only)",
+    ] {
+        assert!(cover.iter().any(|item| item.contains(part)), "{part}: {cover:?}");
+    }
+}
+
 /// A host of the drawing without a number must have no finding at all.
 #[test]
 fn the_drawing_counts_all_findings_about_a_host_and_marks_hosts_that_were_not_seen() {

@@ -1,21 +1,17 @@
 //! The first sheet of the printed page: what was audited, with digests, the verdict, what was not
-//! looked at, the exceptions in force, and places for signatures. The screen does not show it.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! assessed, the exceptions in force, and places for signatures. The screen does not show it.
 
 use maud::{Markup, html};
 
 use super::overview::judged_by;
 use super::wording::{file_name, time_utc, tone_class};
-use crate::classify::{Coverage, Status};
-use crate::model::{SkipReason, escape_control};
-use crate::report::findings_summary::{self, NotAssessed};
-use crate::result::{Accounting, AuditResult, ExceptionUse, Head, Headline, percent, plural};
+use crate::model::escape_control;
+use crate::report::limits::{first_names, limits};
+use crate::result::{Accounting, AuditResult, ExceptionUse, Head, Headline, plural};
 
-/// The maximum numbers of inputs, exceptions and items of a list, so that the cover is one sheet.
+/// The maximum numbers of inputs and exceptions, so that the cover is one sheet.
 const INPUTS: usize = 8;
 const EXCEPTIONS: usize = 6;
-const ITEMS: usize = 6;
 
 /// Returns the cover.
 pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
@@ -28,8 +24,8 @@ pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
             p.verdict { b class=(tone_class(*tone)) { (lead) } (rest) }
             (record(result))
             (inputs(result))
-            h2 { "Not looked at" }
-            ul { @for item in not_looked_at(result) { li { (item) } } }
+            h2 { "Not assessed" }
+            ul { @for limit in limits(result) { li { (limit.words()) } } }
             @if result.is_judged() {
                 h2 { "Exceptions in force" }
                 (exceptions(result))
@@ -95,11 +91,6 @@ fn audited(accounting: &Accounting) -> String {
     }
 }
 
-/// Returns a number of frames in brackets; nothing if there are none.
-fn in_brackets(frames: u64) -> String {
-    if frames == 0 { String::new() } else { format!(" ({})", plural(frames, "frame")) }
-}
-
 /// Returns the inputs with their digests, and those that were not read completely.
 fn inputs(result: &AuditResult<'_>) -> Markup {
     let inputs = &result.head.inputs;
@@ -122,7 +113,7 @@ fn inputs(result: &AuditResult<'_>) -> Markup {
                 @if !damaged.is_empty() {
                     tr {
                         th scope="row" { "Not read completely" }
-                        td { (list(damaged.iter().map(|input| file_name(&input.file)))) }
+                        td { (first_names(damaged.iter().map(|input| file_name(&input.file)))) }
                     }
                 }
             } }
@@ -133,92 +124,6 @@ fn inputs(result: &AuditResult<'_>) -> Markup {
 /// Returns a digest on a line of its own.
 fn sha256(digest: &str) -> Markup {
     html! { br; span.hash { "SHA-256 " (digest) } }
-}
-
-/// Joins the first names of a list, and adds how many more there are.
-fn list<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
-    let more = names.len().saturating_sub(ITEMS);
-    let shown: Vec<_> = names.take(ITEMS).map(escape_control).collect();
-    let shown = shown.join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
-}
-
-/// Describes what the audit did not look at or could not assess.
-fn not_looked_at(result: &AuditResult<'_>) -> Vec<String> {
-    let Head { window, accounting, filter, inputs, conditions, .. } = &result.head;
-    let mut items = Vec::new();
-    if let Some(filter) = filter {
-        let frames = in_brackets(accounting.skipped_for(SkipReason::Filtered));
-        let filter = escape_control(filter);
-        items.push(format!("Frames that do not match the filter {filter}{frames}"));
-    }
-    let filters: BTreeSet<&str> =
-        inputs.iter().flat_map(|input| &input.capture_filters).map(String::as_str).collect();
-    if !filters.is_empty() {
-        items.push(format!("Frames that capture filters left out: {}", list(filters.into_iter())));
-    }
-    if window.since.is_some() || window.until.is_some() {
-        let since = window.since.map(|time| format!("before {}", time_utc(time)));
-        let until = window.until.map(|time| format!("from {} on", time_utc(time)));
-        let both: Vec<String> = since.into_iter().chain(until).collect();
-        let frames = in_brackets(accounting.skipped_for(SkipReason::OutsideWindow));
-        items.push(format!("Frames {}{frames}", both.join(" and ")));
-    }
-    let is_requested =
-        |name: &str| SkipReason::REQUESTED.iter().any(|reason| reason.name() == name);
-    let reasons = accounting.skipped.iter();
-    let reasons: Vec<(&str, u64)> = reasons
-        .map(|(reason, count)| (reason.as_str(), *count))
-        .filter(|(reason, count)| *count > 0 && !is_requested(reason))
-        .collect();
-    let skipped: u64 = reasons.iter().map(|(_, count)| count).sum();
-    if skipped > 0 {
-        let reasons: Vec<&str> = reasons.iter().map(|(reason, _)| *reason).collect();
-        let frames = plural(skipped, "frame");
-        items.push(format!("{frames} that could not be decoded ({})", list(reasons.into_iter())));
-    }
-    if conditions.loss > 0.0 {
-        items.push(format!("{} of the traffic, which the capture lost", percent(conditions.loss)));
-    }
-    items.extend(partly_seen(result));
-    for (code, NotAssessed { meaning, rows, findings, .. }) in
-        findings_summary::not_assessed(result)
-    {
-        let what = match (rows, findings) {
-            (rows, 0) => format!("{} of the matrix", plural(rows, "row")),
-            (0, findings) => plural(findings, "case"),
-            (rows, findings) => {
-                format!("{} of the matrix and {}", plural(rows, "row"), plural(findings, "case"))
-            }
-        };
-        items.push(format!("{what}: {meaning} ({code})"));
-    }
-    for (status, reason) in [
-        (Status::RoleAbsent, "no host of the inventory has one of the roles"),
-        (Status::FeatureOff, "the inventory states that a required feature is off"),
-    ] {
-        let rows = result.head.summary.matrix_rows.get(status.name()).copied().unwrap_or(0);
-        if rows > 0 {
-            let rows = plural(rows, "row");
-            items.push(format!("{rows} of the matrix: {reason} ({})", status.name()));
-        }
-    }
-    items.push("Traffic inside a host, and traffic that did not cross a captured link".to_owned());
-    items
-}
-
-/// Lists the hosts that the capture does not show completely, by coverage.
-fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
-    let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for host in result.hosts().filter(|host| host.coverage != Coverage::Full.name()) {
-        hosts.entry(host.coverage.into_owned()).or_default().push(host.name.into_owned());
-    }
-    let words = hosts.into_iter().map(|(coverage, names)| {
-        let count = plural(names.len() as u64, "host");
-        let coverage = escape_control(&coverage).into_owned();
-        format!("{count} with the coverage {coverage}: {}", list(names.iter().map(String::as_str)))
-    });
-    words.collect()
 }
 
 /// Returns the exceptions that have not expired.

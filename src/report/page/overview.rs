@@ -6,6 +6,7 @@ use super::wording::{FolderNames, file_name, severity, tone_class};
 use crate::classify::{Severity, Verdict};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
+use crate::report::limits::{Limit, limits, rows_of_matrix};
 use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, Note, plural};
 
 /// The maximum number of findings that the overview shows.
@@ -23,7 +24,6 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
     let worst = findings_summary::shown_findings(result).into_iter().take(WORST);
     let worst: Vec<_> =
         worst.filter_map(|summary| Some((result.finding(summary.number)?, summary))).collect();
-    let not_assessed = findings_summary::not_assessed(result);
     let names = FolderNames::of(result);
     html! {
         section #overview aria-labelledby="overview-title" {
@@ -75,26 +75,34 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                 }
             }
             (gone_list(result))
-            @if !not_assessed.is_empty() {
-                h3 { "Not assessed" }
-                ul.open {
-                    @for (code, NotAssessed { meaning, rows, findings, first }) in &not_assessed {
-                        li {
-                            b { (code.name()) } ", " (meaning) ": "
-                            @if *rows > 0 {
-                                a href={ "#matrix?reason=" (code.name()) } { (plural(*rows, "row")) " of the matrix" }
-                            }
-                            @if *rows > 0 && *findings > 0 { "; " }
-                            @if let Some(first) = first {
-                                a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
-                                ", for example: " (escape_control(&names.removed_from(first)))
-                            }
-                        }
-                    }
-                }
-            }
+            h3 { "Not assessed" }
+            ul.open { @for limit in limits(result) { li { (limit_line(&limit, &names)) } } }
             (inputs_table(result))
         }
+    }
+}
+
+/// Returns something that was not assessed, with links to its rows of the matrix and its findings.
+fn limit_line(limit: &Limit, names: &FolderNames<'_>) -> Markup {
+    match limit {
+        Limit::Capture(text) => html! { (text) },
+        Limit::Rows { status, rows, meaning } => html! {
+            a href={ "#matrix?status=" (status.name()) } { (rows_of_matrix(*rows)) }
+            ": " (meaning) " (" (status.name()) ")"
+        },
+        Limit::Reason(code, NotAssessed { meaning, rows, findings, first }) => html! {
+            @if *rows > 0 {
+                a href={ "#matrix?reason=" (code.name()) } { (rows_of_matrix(*rows)) }
+            }
+            @if *rows > 0 && *findings > 0 { " and " }
+            @if *findings > 0 {
+                a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
+            }
+            ": " (meaning) " (" (code.name()) ")"
+            @if let Some(first) = first {
+                ", for example: " (escape_control(&names.removed_from(first)))
+            }
+        },
     }
 }
 
