@@ -135,6 +135,13 @@ fn write_finding(
     if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
         writeln!(out, "- seen from {first} to {last}")?;
     }
+    if !finding.baseline_state.is_empty() {
+        write!(out, "- since the baseline: **{}**", text(&finding.baseline_state))?;
+        if !finding.baseline_reason.is_empty() {
+            write!(out, ", {}", text(&finding.baseline_reason))?;
+        }
+        writeln!(out)?;
+    }
     if !finding.display_filter.is_empty() {
         writeln!(out, "- Wireshark: {}", quoted(&finding.display_filter))?;
     }

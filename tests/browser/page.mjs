@@ -61,7 +61,7 @@ const sheets = async (page, path) => {
 };
 // Opens everything, so that checks of all elements see them.
 const unfold = (page) => page.evaluate(() => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
-// Returns words in cells that are divided between lines, except between parts that a hyphen, a dot or a slash separates.
+// Returns words and dates in cells that are divided between lines. Other words may be divided at a hyphen, a dot or a slash.
 const brokenWords = (page) => page.evaluate(() => {
   const broken = [];
   const range = document.createRange();
@@ -72,7 +72,7 @@ const brokenWords = (page) => page.evaluate(() => {
       const node = walker.currentNode;
       // A digest is no word.
       if (node.parentElement.closest(".hash, .filter")) continue;
-      for (const match of node.data.matchAll(/[^\s\-./]+/g)) {
+      for (const match of node.data.matchAll(/\d{4}-\d\d-\d\d|[^\s\-./]+/g)) {
         range.setStart(node, match.index);
         range.setEnd(node, match.index + match[0].length);
         const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));

@@ -200,6 +200,40 @@ fn the_cover_names_the_digest_of_the_result() {
     assert!(cover.contains("This page was written without audit.json"), "{cover}");
 }
 
+/// The state since the baseline is stated with each finding, and what is gone is listed once.
+#[test]
+fn changes_since_the_baseline_are_in_the_ticket_and_once_on_the_page() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let before = scratch.path().join("before").display().to_string();
+    let [codes, faults, inventory] =
+        ["farm-codes/span.pcap", "farm-faults/span.pcap", "farm-healthy/inventory.toml"]
+            .map(|name| fixture(name).display().to_string());
+    let run = rasaudit(["audit", &codes, "-i", &inventory, "--out", &before]);
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    let audit = |format: &str| {
+        let baseline = ["--baseline", &before, "--format", format];
+        stdout(&rasaudit(["audit", &faults, "-i", &inventory].iter().chain(&baseline)))
+    };
+    let rows = columns(&audit("csv"), &["id", "baseline_state", "baseline_reason", "message"]);
+    let ticket = audit("markdown").replace('\\', "");
+    let page = audit("html");
+    let mut counts = [0, 0];
+    for row in &rows {
+        let [id, state, reason, message] = [0, 1, 2, 3].map(|column| row[column].as_str());
+        if ["gone", "excepted"].contains(&state) {
+            counts[0] += 1;
+            let section = part(&page, "<section id=\"overview\"", "</section>");
+            assert_eq!(section.matches(id).count(), 1, "{id} {message}");
+        } else if !state.is_empty() {
+            counts[1] += 1;
+            let finding = part(&ticket, &format!(" `{id}`\n\n"), "\n#");
+            let line = format!("- since the baseline: **{state}**, {reason}");
+            assert!(finding.contains(line.trim_end_matches(", ")), "{line}: {finding}");
+        }
+    }
+    assert!(counts[0] > 5 && counts[1] > 0, "{counts:?}");
+}
+
 #[test]
 fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
     let [capture, inventory] = ["farm-codes/span.pcap", "farm-codes/inventory.toml"]

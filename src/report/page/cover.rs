@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 
 use super::overview::judged_by;
-use super::wording::{file_name, time_utc, tone_class};
+use super::wording::{dated, file_name, time_utc, tone_class};
 use crate::model::escape_control;
 use crate::report::limits::{first_names, limits};
 use crate::result::{Accounting, AuditResult, ExceptionUse, Head, Headline, plural};
@@ -25,7 +25,7 @@ pub(super) fn sheet(result: &AuditResult<'_>, json_sha256: Option<&str>) -> Mark
             (record(result, json_sha256))
             (inputs(result))
             h2 { "Not assessed" }
-            ul { @for limit in limits(result) { li { (limit.words()) } } }
+            ul { @for limit in limits(result) { li { (dated(&limit.words())) } } }
             @if result.is_judged() {
                 h2 { "Exceptions in force" }
                 (exceptions(result))
@@ -55,7 +55,7 @@ fn record(result: &AuditResult<'_>, json_sha256: Option<&str>) -> Markup {
                 td {
                     @match (window.first, window.last) {
                         (Some(first), Some(last)) => {
-                            (time_utc(first)) " to " (time_utc(last)) "; " (window.watched_seconds) " s watched, "
+                            (dated(&time_utc(first))) " to " (dated(&time_utc(last))) "; " (window.watched_seconds) " s watched, "
                             (audited(accounting))
                         },
                         _ => "The capture contains no frames.",

@@ -2,14 +2,15 @@
 
 use maud::{Markup, html};
 
-use super::wording::{FolderNames, file_name, severity, tone_class};
+use super::wording::{FolderNames, dated, file_name, severity, tone_class};
 use crate::classify::{Severity, Verdict};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
 use crate::report::limits::{Limit, limits, rows_of_matrix};
 use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, Note, plural};
 
-/// The maximum number of findings that the overview shows.
+/// The maximum number of findings that the overview shows, and of findings that are gone since the
+/// baseline in a list that is open.
 const WORST: usize = 5;
 
 /// The maximum number of inputs that are shown. `audit.json` lists all of them.
@@ -25,6 +26,9 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
     let worst: Vec<_> =
         worst.filter_map(|summary| Some((result.finding(summary.number)?, summary))).collect();
     let names = FolderNames::of(result);
+    // The findings that no longer appear have a list of their own.
+    let has_own_list = |note: &&Note| !(note.label == "Gone" && !result.gone().is_empty());
+    let notes = result.head.notes.iter().filter(has_own_list);
     html! {
         section #overview aria-labelledby="overview-title" {
             h2 #overview-title { "Overview" }
@@ -63,8 +67,8 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                 }
             }
             dl.facts {
-                @for Note { tone, label, text } in &result.head.notes {
-                    div class=(tone_class(*tone)) { dt { (label) } dd { (names.removed_from(text)) } }
+                @for Note { tone, label, text } in notes {
+                    div class=(tone_class(*tone)) { dt { (label) } dd { (dated(&names.removed_from(text))) } }
                 }
                 @if let Some((matrix, inventory)) = judged_by(result) {
                     div { dt { "Coverage" } dd { (result.head.coverage_note) } }
@@ -74,7 +78,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                     } }
                 }
             }
-            (gone_list(result))
+            (gone_list(result, &names))
             h3 { "Not assessed" }
             ul.open { @for limit in limits(result) { li { (limit_line(&limit, &names)) } } }
             (inputs_table(result))
@@ -85,7 +89,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
 /// Returns something that was not assessed, with links to its rows of the matrix and its findings.
 fn limit_line(limit: &Limit, names: &FolderNames<'_>) -> Markup {
     match limit {
-        Limit::Capture(text) => html! { (text) },
+        Limit::Capture(text) => html! { (dated(text)) },
         Limit::Rows { status, rows, meaning } => html! {
             a href={ "#matrix?status=" (status.name()) } { (rows_of_matrix(*rows)) }
             ": " (meaning) " (" (status.name()) ")"
@@ -157,18 +161,18 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
 }
 
 /// Returns the list of findings of the baseline that no longer appear, with the reasons.
-fn gone_list(result: &AuditResult<'_>) -> Markup {
+fn gone_list(result: &AuditResult<'_>, names: &FolderNames<'_>) -> Markup {
     let gone = result.head.known.as_ref().map_or(&[][..], |known| &known.gone);
     html! {
         @if !gone.is_empty() {
-            details.gone {
+            details.gone open[gone.len() <= WORST] {
                 summary { "Gone since the baseline: " (plural(gone.len() as u64, "finding")) }
                 ul {
                     @for finding in gone {
                         li {
-                            span.hash { (finding.id) } " " (escape_control(&finding.message))
+                            span.hash { (finding.id) } " " (dated(&escape_control(&names.removed_from(&finding.message))))
                             @if !finding.baseline_reason.is_empty() {
-                                " " b { (finding.baseline_state) } ": " (escape_control(&finding.baseline_reason))
+                                " " b { (escape_control(&finding.baseline_state)) } ": " (dated(&escape_control(&finding.baseline_reason)))
                             }
                         }
                     }
