@@ -46,6 +46,9 @@ named_enum!(
 );
 
 impl SkipReason {
+    /// The reasons of frames that the user asked to leave out.
+    pub const REQUESTED: [Self; 2] = [Self::Filtered, Self::OutsideWindow];
+
     /// Returns advice on what the user can do about such frames; `None` if there is nothing to do.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {

@@ -89,6 +89,15 @@ pub struct Exception {
     pub line: usize,
 }
 
+impl Exception {
+    /// Returns whether the owner also approved the exception.
+    pub fn is_self_approved(&self) -> bool {
+        let [owner, approver] =
+            [&self.owner, &self.approved_by].map(|name| name.trim().to_lowercase());
+        owner == approver
+    }
+}
+
 /// One side of an exception.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExceptionParty {
@@ -178,9 +187,7 @@ impl Exceptions {
     pub fn warnings(&self) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         for exception in &self.list {
-            let Exception {
-                from, to, ports, transport, owner, approved_by, created, expires, ..
-            } = exception;
+            let Exception { from, to, ports, transport, created, expires, .. } = exception;
             let mut warn = |message: String| {
                 let message = format!("the exception {} {message}", exception.id);
                 warnings.push(Diagnostic {
@@ -203,9 +210,8 @@ impl Exceptions {
                 }
                 _ => {}
             }
-            let same = |a: &str, b: &str| a.trim().to_lowercase() == b.trim().to_lowercase();
-            if same(owner, approved_by) {
-                warn(format!("has {owner} as both owner and approver"));
+            if exception.is_self_approved() {
+                warn(format!("has {} as both owner and approver", exception.owner));
             }
             let a_year = created.checked_add(jiff::Span::new().years(1));
             if a_year.is_ok_and(|a_year| *expires > a_year) {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::findings_summary::{self, NotAssessed, SummaryFinding};
+use super::limits::{Limit, limits};
 use crate::model::escape_control;
 use crate::result::{AuditResult, ConfigurationFile, ExceptionUse, FindingRow, Headline, plural};
 
@@ -46,20 +47,13 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     }
     write_gone(result, out)?;
     write_exceptions(result, out)?;
-    let not_assessed = findings_summary::not_assessed(result);
-    if !not_assessed.is_empty() {
-        writeln!(out, "\n## Not assessed\n")?;
-    }
-    for (code, NotAssessed { meaning, rows, findings, first }) in not_assessed {
-        let mut parts = Vec::new();
-        if rows > 0 {
-            parts.push(format!("{} of the matrix", plural(rows, "row")));
+    writeln!(out, "\n## Not assessed\n")?;
+    for limit in limits(result) {
+        write!(out, "- {}", text(&limit.words()))?;
+        if let Limit::Reason(_, NotAssessed { first: Some(first), .. }) = &limit {
+            write!(out, ", for example: {}", text(first))?;
         }
-        if let Some(first) = first {
-            let count = plural(findings, "finding");
-            parts.push(format!("{count}, for example: {}", text(&first)));
-        }
-        writeln!(out, "- **{code}**, {meaning}: {}", parts.join("; "))?;
+        writeln!(out)?;
     }
     write_inputs(result, out)
 }
@@ -95,6 +89,10 @@ fn write_exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         if !exception.status.is_empty() {
             write!(out, " **{}**", text(&exception.status.join(", ")))?;
         }
+        let scope = exception.scope_words();
+        if !scope.is_empty() {
+            write!(out, " permits {}", quoted(&scope))?;
+        }
         write!(
             out,
             ": {}; owner {}, approved by {}, created {created}, expires {expires}",
@@ -105,7 +103,11 @@ fn write_exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         if !exception.ticket.is_empty() {
             write!(out, ", ticket {}", text(&exception.ticket))?;
         }
-        writeln!(out, "; {}", text(&exception.use_words()))?;
+        write!(out, "; {}", text(&exception.use_words()))?;
+        for question in exception.questions() {
+            write!(out, "; **warning**: {question}")?;
+        }
+        writeln!(out)?;
     }
     if exceptions.len() > EXCEPTIONS {
         let more = exceptions.len() - EXCEPTIONS;
@@ -132,6 +134,13 @@ fn write_finding(
     }
     if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
         writeln!(out, "- seen from {first} to {last}")?;
+    }
+    if !finding.baseline_state.is_empty() {
+        write!(out, "- since the baseline: **{}**", text(&finding.baseline_state))?;
+        if !finding.baseline_reason.is_empty() {
+            write!(out, ", {}", text(&finding.baseline_reason))?;
+        }
+        writeln!(out)?;
     }
     if !finding.display_filter.is_empty() {
         writeln!(out, "- Wireshark: {}", quoted(&finding.display_filter))?;

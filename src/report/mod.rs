@@ -15,6 +15,7 @@ mod json;
 mod json_lines;
 mod json_text;
 mod junit;
+mod limits;
 mod line;
 mod listing;
 mod markdown;
@@ -51,6 +52,9 @@ pub use window_folders::WindowFolders;
 /// A function that writes a report in one format.
 pub type Writer = fn(&AuditResult<'_>, &mut dyn Write) -> io::Result<()>;
 
+/// A function that writes a report that names the SHA-256 of the `audit.json` next to it.
+pub type BesideWriter = fn(&AuditResult<'_>, &str, &mut dyn Write) -> io::Result<()>;
+
 /// The input that a report needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
@@ -74,6 +78,9 @@ pub struct Format {
     pub write: Writer,
     /// The function that writes the report indented, if it has two layouts.
     pub write_indented: Option<Writer>,
+    /// The function that writes the report next to an `audit.json` with a known SHA-256, if the
+    /// report names it.
+    pub write_beside: Option<BesideWriter>,
     /// The table of `audit.json` that the report consists of.
     pub table: Option<SharedTable>,
 }
@@ -85,11 +92,15 @@ impl Format {
         needs: Needs,
         write: Writer,
     ) -> Self {
-        Self { name, file, needs, write, write_indented: None, table: None }
+        Self { name, file, needs, write, write_indented: None, write_beside: None, table: None }
     }
 
     const fn or_indented(self, write: Writer) -> Self {
         Self { write_indented: Some(write), ..self }
+    }
+
+    const fn naming_json(self, write: BesideWriter) -> Self {
+        Self { write_beside: Some(write), ..self }
     }
 
     const fn of_table(self, table: SharedTable) -> Self {
@@ -123,7 +134,8 @@ pub const FORMATS: &[Format] = &[
     Format::new("matrix", Some("matrix.csv"), Needs::Judgement, csv::matrix),
     Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
     Format::new("exceptions", Some("exceptions.csv"), Needs::Judgement, csv::exceptions),
-    Format::new("html", Some("report.html"), Needs::Result, page::write),
+    Format::new("html", Some("report.html"), Needs::Result, page::write)
+        .naming_json(page::write_beside),
     Format::new("markdown", None, Needs::Result, markdown::write),
     Format::new("junit", None, Needs::Judgement, junit::write),
     Format::new("sarif", None, Needs::Judgement, sarif::write),

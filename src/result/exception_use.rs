@@ -8,6 +8,12 @@ use crate::model::{Max, Merge as _, Min, Nanos, SECOND};
 /// The remaining validity below which reports show an exception as `expiring`, in nanoseconds.
 const SOON: Nanos = 30 * 24 * 3600 * SECOND;
 
+/// The status of an exception that was created after the end of traffic that it allows.
+const RETROACTIVE: &str = "retroactive";
+
+/// The status of an exception with the same owner and approver.
+const SELF_APPROVED: &str = "self-approved";
+
 /// Returns the exceptions, each with the conversations that it covers. Returns `None` if the audit
 /// had no list of exceptions.
 pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<ExceptionList> {
@@ -22,7 +28,8 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
         }
     }
     let now = run.selection.as_of.or(run.account.last.get());
-    let list = exceptions.list.iter().zip(&covered).map(|(exception, covered)| {
+    let list = exceptions.list.iter().zip(&covered).enumerate().map(|(number, both)| {
+        let (exception, covered) = both;
         let mut first = Min::EMPTY;
         let mut last = Max::EMPTY;
         for number in covered {
@@ -40,6 +47,13 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
             ends if now >= ends - SOON => Some("expiring"),
             _ => None,
         });
+        let is_retroactive = run.outcome.predated.iter().any(|(predated, _)| *predated == number);
+        let status = [
+            Some(use_word),
+            expiry_word,
+            is_retroactive.then_some(RETROACTIVE),
+            exception.is_self_approved().then_some(SELF_APPROVED),
+        ];
         let any = || "*".to_owned();
         let [from, to] = exception.written.clone();
         ExceptionUse {
@@ -58,7 +72,7 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
                 if low == high { low.to_string() } else { format!("{low}-{high}") }
             }),
             direction: if exception.both { "both" } else { "to-server" }.to_owned(),
-            status: [Some(use_word), expiry_word].into_iter().flatten().map(Into::into).collect(),
+            status: status.into_iter().flatten().map(Into::into).collect(),
             conversations_expired: covered.iter().filter(is_expired).count() as u64,
             clients: clients.words(),
             servers: servers.words(),
@@ -75,6 +89,39 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
 }
 
 impl ExceptionUse<'_> {
+    /// Describes the traffic that the exception permits, whether there was any or not: `gw1 ->
+    /// broker1 tcp/443, both directions`. Returns an empty string for results that do not have it.
+    pub fn scope_words(&self) -> String {
+        if self.from.is_empty() && self.to.is_empty() {
+            return String::new();
+        }
+        let [from, to] =
+            [&self.from, &self.to].map(|side| if side == "*" { "any host" } else { side });
+        let what = match (self.transport.as_str(), self.port.as_str()) {
+            ("*", "*") => "all protocols and ports".to_owned(),
+            ("*", port) => format!("port {port} of all protocols"),
+            (transport, "*") => format!("{transport}, all ports"),
+            (transport, port) => format!("{transport}/{port}"),
+        };
+        let direction = if self.direction == "both" { "both directions" } else { "one direction" };
+        format!("{from} -> {to} {what}, {direction}")
+    }
+
+    /// Returns whether the exception has this status.
+    pub fn has_status(&self, status: &str) -> bool {
+        self.status.iter().any(|word| word == status)
+    }
+
+    /// Returns what an auditor would question about the exception.
+    pub fn questions(&self) -> Vec<&'static str> {
+        let questions = [
+            (RETROACTIVE, "retroactive: created after the end of traffic that it allows"),
+            (SELF_APPROVED, "self-approved: the owner is also the approver"),
+        ];
+        let asked = questions.into_iter().filter(|(status, _)| self.has_status(status));
+        asked.map(|(_, question)| question).collect()
+    }
+
     /// Describes the traffic that the exception covered: conversations, members and the last
     /// packet.
     pub fn use_words(&self) -> String {

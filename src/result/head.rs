@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{ExceptionUse, Site, Time, short};
 use crate::classify::BACKGROUND;
+use crate::model::SkipReason;
 
 /// The name of the layout. Its number changes when a key is renamed or removed.
 pub const SCHEMA: &str = "rasaudit.audit/2";
@@ -264,6 +265,20 @@ pub struct Accounting {
     pub fragments: Fragments,
     /// The number of frames of link types that are not decoded, by name.
     pub unknown_link_types: Counts,
+}
+
+impl Accounting {
+    /// Returns the number of frames that were left out for this reason.
+    pub fn skipped_for(&self, reason: SkipReason) -> u64 {
+        self.skipped.get(reason.name()).copied().unwrap_or(0)
+    }
+
+    /// Returns the number of frames that the user's filter and time range did not exclude.
+    pub fn frames_audited(&self) -> u64 {
+        let excluded: u64 =
+            SkipReason::REQUESTED.map(|reason| self.skipped_for(reason)).iter().sum();
+        self.frames_read.saturating_sub(excluded)
+    }
 }
 
 /// Packets that the capture shows more than once.

@@ -35,8 +35,8 @@ pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
 pub use head::{
-    BaselineFile, Conditions, ConfigurationFile, Gone, Head, Headline, InventoryFile, JudgedBy,
-    Layout, LostFrames, Note, OptionSetting, SourceReference, Tone,
+    Accounting, BaselineFile, Conditions, ConfigurationFile, Gone, Head, Headline, InventoryFile,
+    JudgedBy, Layout, LostFrames, Note, OptionSetting, SourceReference, Tone,
 };
 pub use members::Members;
 pub use query::{

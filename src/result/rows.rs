@@ -310,8 +310,9 @@ record!(
         /// `to-server` or `both`.
         #[serde(default)]
         direction: String,
-        /// `used` or `unused`, and `expired` or `expiring` (within 30 days), compared with the end
-        /// of the capture or with `--as-of`.
+        /// `used` or `unused`; `expired` or `expiring` (within 30 days), compared with the end of
+        /// the capture or with `--as-of`; `retroactive` if the exception was created after the end
+        /// of traffic that it allows; `self-approved` if its owner is also the approver.
         #[serde(default)]
         status: Vec<Cow<'a, str>>,
         /// The number of conversations that the exception no longer allows, because it expired

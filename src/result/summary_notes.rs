@@ -279,7 +279,10 @@ fn loss(run: &AuditRun<'_>) -> String {
 /// Adds notes about the part of the capture that the user selected.
 fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
     if let Some(filter) = &run.selection.filter {
-        let text = format!("{} was used: missing traffic is not reported", escape_control(filter));
+        let text = format!(
+            "{} was used: traffic that was never attempted and missing replies are not reported",
+            escape_control(filter)
+        );
         notes.add(Tone::Warning, "Filter", text);
     }
     if run.selection.since.is_some() || run.selection.until.is_some() {
@@ -328,7 +331,7 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     let mut text = format!("{} by {used} of {exceptions}", plural(holding, "conversation"));
     if expired > 0 {
         text = format!(
-            "{} ({used} of {exceptions} matched; {} would be allowed by exceptions that have expired)",
+            "{} ({used} of {exceptions}, in force or expired, match captured traffic; {} would be allowed by exceptions that have expired)",
             plural(holding, "conversation"),
             plural(expired, "conversation")
         );

@@ -61,7 +61,7 @@ const sheets = async (page, path) => {
 };
 // Opens everything, so that checks of all elements see them.
 const unfold = (page) => page.evaluate(() => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
-// Returns words in cells that are divided between lines, except between parts that a hyphen, a dot or a slash separates.
+// Returns words and dates in cells that are divided between lines. Other words may be divided at a hyphen, a dot or a slash.
 const brokenWords = (page) => page.evaluate(() => {
   const broken = [];
   const range = document.createRange();
@@ -72,7 +72,7 @@ const brokenWords = (page) => page.evaluate(() => {
       const node = walker.currentNode;
       // A digest is no word.
       if (node.parentElement.closest(".hash, .filter")) continue;
-      for (const match of node.data.matchAll(/[^\s\-./]+/g)) {
+      for (const match of node.data.matchAll(/\d{4}-\d\d-\d\d|[^\s\-./]+/g)) {
         range.setStart(node, match.index);
         range.setEnd(node, match.index + match[0].length);
         const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top)));
@@ -312,6 +312,11 @@ const tests = {
     await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
     assert.match(await text(page, "#count"), /the first 100 are printed; evidence is printed for the first 10$/);
     assert.equal(await count(page, ".detail"), 10);
+    // Each of the others has at least its id, what to do, and the vendor's rows.
+    const briefs = await page.$$eval("#list .brief", (rows) => rows.map((row) => row.textContent));
+    assert.equal(briefs.length, 90);
+    briefs.forEach((words) => assert.match(words, /^f-[0-9a-f]{12} · What to do: .+ · Vendor's document: .+/));
+    assert.equal(await page.$$eval(".detail code", (ids) => ids.filter((id) => /^f-[0-9a-f]{12}$/.test(id.textContent)).length), 10);
     assert.equal(await count(page, ".fold[open]"), 0);
     await page.evaluate(() => dispatchEvent(new Event("afterprint")));
     assert.equal(await count(page, "#list .row"), 50);
@@ -516,7 +521,7 @@ const tests = {
       await settle(page);
       const cover = await text(page, "#cover");
       for (const part of [/Capture window\s+\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC to /, /Matrix\s+ras-19 \(Parallels RAS 19\)\s+SHA-256 [0-9a-f]{64}/, /Inventory\s+\w+\.toml\s+SHA-256 [0-9a-f]{64}/,
-        /Tool\s+rasaudit \d+\.\d+/, /Input\s+\w+\.pcap, \d+ frames\s+SHA-256 [0-9a-f]{64}/, /\d+ findings \(.*for .*compared with/, /Not looked at\s+.*\d/, /Exceptions in force/, /Prepared by/, /Approved by/, /Signature/]) {
+        /Tool\s+rasaudit \d+\.\d+/, /Input\s+\w+\.pcap, \d+ frames\s+SHA-256 [0-9a-f]{64}/, /\d+ findings \(.*for .*compared with/, /Not assessed\s+.*\d/, /Exceptions in force/, /Prepared by/, /Approved by/, /Signature/]) {
         assert.match(cover, part, name);
       }
       const paper = await page.evaluate(() => document.body.innerText);
@@ -534,7 +539,7 @@ const tests = {
     }
     const list = await open(codes);
     await list.emulateMediaType("print");
-    assert.match(await text(list, "#cover"), /monitor: the monitoring of the office; approved by security, until 2099-12-31/);
+    assert.match(await text(list, "#cover"), /monitor permits 10\.20\.9\.102 -> broker1 tcp\/9100, one direction: the monitoring of the office; owner ops, approved by security, until 2099-12-31/);
     assert.doesNotMatch(await text(list, "#cover"), /old-monitor/);
     await close(list);
   },
@@ -550,6 +555,20 @@ const tests = {
     const { nodeIds } = await session.send("DOM.querySelectorAll", { nodeId: root.nodeId, selector: "#graph .links li" });
     assert.ok(nodeIds.length > 10, String(nodeIds.length));
     await page.close();
+  },
+
+  async "the cover of a filtered print states the filter beside the signatures"() {
+    const printed = async (hash) => {
+      const page = await open(codes, hash);
+      await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+      await page.emulateMediaType("print");
+      const cover = await text(page, "#cover");
+      await close(page);
+      return cover.slice(cover.indexOf("Signatures"));
+    };
+    assert.match(await printed("#findings?severity=low"), /^Signatures\s+This print shows [1-9]\d* of \d+ findings: severity low\.\s/);
+    assert.match(await printed("#matrix?status=missing"), /This print shows only the rows of the matrix with the status missing\./);
+    assert.doesNotMatch(await printed(""), /This print/);
   },
 
   async "on paper every finding is open"() {

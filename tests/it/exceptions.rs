@@ -276,7 +276,7 @@ fn reports_say_what_each_exception_let_through() {
     let header = format!("{HEADER},ticket");
     let lines = [
         &*format!("{MONITOR},CHG-7"),
-        "soon,10.1.9.7,rdsh1,tcp,445,,ops,<b>files</b>,bob,2026-01-01,2026-06-20,",
+        "soon,10.1.9.7,rdsh1,tcp,445,both,ops,<b>files</b>,bob,2026-01-01,2026-06-20,",
         "old,*,broker1,udp,7777,,=ops,gone,alice,2024-01-01,2024-12-31,",
     ];
     let list = site.path("list.csv");
@@ -301,17 +301,32 @@ fn reports_say_what_each_exception_let_through() {
     let page = fs::read_to_string(report.join("report.html")).expect("the page");
     let (_, section) = page.split_once("<section id=\"exceptions\"").expect("the section");
     let (section, _) = section.split_once("</section>").expect("its end");
-    for part in ["CHG-7", "used, expiring", "unused, expired", "&lt;b&gt;files&lt;/b&gt;", "alice"]
-    {
+    for part in [
+        "CHG-7",
+        "used, expiring",
+        "unused, expired",
+        "&lt;b&gt;files&lt;/b&gt;",
+        "alice",
+        "office -&gt; broker1 tcp/9100, one direction",
+        "any host -&gt; broker1 udp/7777, one direction",
+    ] {
         assert!(section.contains(part), "{part}\n{section}");
+    }
+    let (_, cover) = page.split_once("<section id=\"cover\"").expect("the cover");
+    let (cover, _) = cover.split_once("</section>").expect("its end");
+    for part in [
+        "<b>mon</b> permits office -&gt; broker1 tcp/9100, one direction: monitoring; owner ops, approved by alice, ticket CHG-7, until ",
+        "<b>soon</b> permits 10.1.9.7 -&gt; rdsh1 tcp/445, both directions: ",
+    ] {
+        assert!(cover.contains(part), "{part}\n{cover}");
     }
     let printed = rasaudit(["report", &out, "--format", "markdown"]);
     let ticket = stdout(&printed);
     let (_, section) = ticket.split_once("\n## Exceptions\n\n").expect("the section");
     for part in [
-        "- `mon` **used**: monitoring; owner ops, approved by alice, created 2026-01-01, expires 2026-12-31, ticket CHG-7; 2 conversations from 10.1.9.7, 10.1.9.8 to broker1, last seen 2026-05-28T",
-        "- `soon` **used, expiring**: \\<b\\>files",
-        "- `old` **unused, expired**: gone; owner =ops",
+        "- `mon` **used** permits `office -> broker1 tcp/9100, one direction`: monitoring; owner ops, approved by alice, created 2026-01-01, expires 2026-12-31, ticket CHG-7; 2 conversations from 10.1.9.7, 10.1.9.8 to broker1, last seen 2026-05-28T",
+        "- `soon` **used, expiring** permits `10.1.9.7 -> rdsh1 tcp/445, both directions`: \\<b\\>files",
+        "- `old` **unused, expired** permits `any host -> broker1 udp/7777, one direction`: gone; owner =ops",
         "; no conversation needed it\n",
     ] {
         assert!(section.contains(part), "{part}\n{section}");
@@ -324,6 +339,47 @@ fn reports_say_what_each_exception_let_through() {
     let (_, csv, _) = site.audit("exceptions", &["--exceptions", &expired]);
     let counts = columns(&csv, &["status", "conversations", "conversations_expired"]);
     assert_eq!(counts, [["used;expired", "2", "2"]]);
+}
+
+/// Whoever signs must see beside each exception what is questionable about it, and must not confuse
+/// the exceptions in force with those that match traffic.
+#[test]
+fn reports_mark_retroactive_and_self_approved_exceptions() {
+    let site = Listed::new();
+    let list = site.list(&[
+        &MONITOR.replace("alice,2026-01-01", "OPS,2026-05-30"),
+        "old,10.1.9.7,rdsh1,tcp,445,,ops,files,bob,2024-01-01,2024-12-31",
+        "idle,rdsh1,broker1,tcp,7777,,ops,nothing,bob,2026-01-01,2026-12-31",
+    ]);
+    let (_, csv, _) = site.audit("exceptions", &["--exceptions", &list]);
+    let status = columns(&csv, &["status"]);
+    assert_eq!(status, [["used;retroactive;self-approved"], ["used;expired"], ["unused"]]);
+    let (_, page, _) = site.audit("html", &["--exceptions", &list]);
+    let (_, ticket, _) = site.audit("markdown", &["--exceptions", &list]);
+    let part = |text: &str, start: &str, end: &str| {
+        let (_, rest) = text.split_once(start).expect("the start");
+        rest.split_once(end).expect("the end").0.to_owned()
+    };
+    let cover = part(&page, "<section id=\"cover\"", "</section>");
+    let item = part(&cover, "<b>mon</b>", "</li>");
+    let row = part(&page, "<span class=\"word\">mon</span>", "</tr>");
+    let (_, section) = ticket.split_once("\n## Exceptions\n").expect("the section");
+    let line = section.lines().find(|line| line.starts_with("- `mon`")).expect("its line");
+    for place in [&*item, &*row, line] {
+        for question in [
+            "retroactive: created after the end of traffic that it allows",
+            "self-approved: the owner is also the approver",
+        ] {
+            assert!(place.contains(question), "{question}: {place}");
+        }
+    }
+    assert!(!part(&cover, "<b>idle</b>", "</li>").contains("⚠"), "{cover}");
+    let counts = "In the list: 3 exceptions, of which 2 in force and 1 expired. With captured traffic: 2, of which 1 in force and 1 expired.";
+    assert!(cover.contains(counts), "{cover}");
+    assert!(
+        ticket.contains("2 of 3 exceptions, in force or expired, match captured traffic"),
+        "{ticket}"
+    );
 }
 
 /// A report contains a file `exceptions.csv`, and users often give their own list the same name.

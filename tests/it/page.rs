@@ -162,12 +162,149 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     let page = stdout(&run);
     let cover = text(part(&page, "<section id=\"cover\"", "</section>"));
     for part in [
-        "Frames that do not match the filter tcp",
-        "Frames before 2026-11-21 01:50:00 UTC",
+        "Frames that do not match the filter tcp (",
+        "Frames before 2026-11-21 01:50:00 UTC (",
         "a capture filter was used",
+        " of 10834 frames audited",
     ] {
         assert!(cover.contains(part), "{part} in {cover}");
     }
+    // These frames were left out on request.
+    for part in ["could not be decoded", "outside-window"] {
+        assert!(!cover.contains(part), "{part} in {cover}");
+    }
+    let note = "Filter</dt><dd>tcp was used: traffic that was never attempted and missing replies are not reported";
+    assert!(page.contains(note), "{page}");
+}
+
+/// A signature on the cover must stand for one result.
+#[test]
+fn the_cover_names_the_digest_of_the_result() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let out = scratch.path().join("report");
+    let [capture, inventory] = ["farm-faults/span.pcap", "farm-healthy/inventory.toml"]
+        .map(|name| fixture(name).display().to_string());
+    let folder = out.display().to_string();
+    let run = rasaudit(["audit", &capture, "-i", &inventory, "--out", &folder]);
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    let manifest = fs::read_to_string(out.join("manifest.sha256")).expect("the manifest");
+    let line = manifest.lines().find(|line| line.ends_with("  audit.json")).expect("its line");
+    let (digest, _) = line.split_once(' ').expect("a digest");
+    let page = fs::read_to_string(out.join("report.html")).expect("the page");
+    let cover = text(part(&page, "<section id=\"cover\"", "</section>"));
+    assert!(
+        cover.contains(&format!("lists the digests of all reportsSHA-256 {digest}")),
+        "{cover}"
+    );
+    let cover = text(part(&report("html"), "<section id=\"cover\"", "</section>"));
+    assert!(cover.contains("This page was written without audit.json"), "{cover}");
+}
+
+/// The state since the baseline is stated with each finding, and what is gone is listed once.
+#[test]
+fn changes_since_the_baseline_are_in_the_ticket_and_once_on_the_page() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let before = scratch.path().join("before").display().to_string();
+    let [codes, faults, inventory] =
+        ["farm-codes/span.pcap", "farm-faults/span.pcap", "farm-healthy/inventory.toml"]
+            .map(|name| fixture(name).display().to_string());
+    let run = rasaudit(["audit", &codes, "-i", &inventory, "--out", &before]);
+    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+    let audit = |format: &str| {
+        let baseline = ["--baseline", &before, "--format", format];
+        stdout(&rasaudit(["audit", &faults, "-i", &inventory].iter().chain(&baseline)))
+    };
+    let rows = columns(&audit("csv"), &["id", "baseline_state", "baseline_reason", "message"]);
+    let ticket = audit("markdown").replace('\\', "");
+    let page = audit("html");
+    let mut counts = [0, 0];
+    for row in &rows {
+        let [id, state, reason, message] = [0, 1, 2, 3].map(|column| row[column].as_str());
+        if ["gone", "excepted"].contains(&state) {
+            counts[0] += 1;
+            let section = part(&page, "<section id=\"overview\"", "</section>");
+            assert_eq!(section.matches(id).count(), 1, "{id} {message}");
+        } else if !state.is_empty() {
+            counts[1] += 1;
+            let finding = part(&ticket, &format!(" `{id}`\n\n"), "\n#");
+            let line = format!("- since the baseline: **{state}**, {reason}");
+            assert!(finding.contains(line.trim_end_matches(", ")), "{line}: {finding}");
+        }
+    }
+    assert!(counts[0] > 5 && counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
+    let [capture, inventory] = ["farm-codes/span.pcap", "farm-codes/inventory.toml"]
+        .map(|name| fixture(name).display().to_string());
+    let audit =
+        |format: &str| stdout(&rasaudit(["audit", &capture, "-i", &inventory, "--format", format]));
+    let page = audit("html");
+    let items = |start: &str| -> Vec<String> {
+        let list = part(&page, start, "</ul>");
+        list.split("<li>").skip(1).map(|item| text(&format!(">{item}"))).collect()
+    };
+    let cover = items("<h2>Not assessed</h2><ul>");
+    let overview = items("<ul class=\"open\">");
+    let ticket = audit("markdown").replace('\\', "");
+    let (_, section) = ticket.split_once("\n## Not assessed\n\n").expect("the section");
+    let (section, _) = section.split_once("\n\n").expect("its end");
+    let ticket: Vec<&str> = section.lines().map(|line| &line[2..]).collect();
+    assert_eq!((cover.len(), overview.len()), (ticket.len(), ticket.len()), "{cover:?} {ticket:?}");
+    for (number, item) in cover.iter().enumerate() {
+        assert!(overview[number].starts_with(item), "{item}: {}", overview[number]);
+        assert!(ticket[number].starts_with(item), "{item}: {}", ticket[number]);
+    }
+    for part in [
+        "(role-absent)",
+        "(feature-off)",
+        "(not-expected)",
+        "which the snaplen truncated",
+        "Frames that the capture lost",
+        "52 conversations of background traffic",
+        "1 host with the coverage not-seen: halb2",
+        "(loopback-only)",
+    ] {
+        assert!(cover.iter().any(|item| item.contains(part)), "{part}: {cover:?}");
+    }
+}
+
+/// A host of the drawing without a number must have no finding at all.
+#[test]
+fn the_drawing_counts_all_findings_about_a_host_and_marks_hosts_that_were_not_seen() {
+    let [capture, inventory] = ["farm-codes/span.pcap", "farm-codes/inventory.toml"]
+        .map(|name| fixture(name).display().to_string());
+    let audit =
+        |format: &str| stdout(&rasaudit(["audit", &capture, "-i", &inventory, "--format", format]));
+    let csv = audit("csv");
+    let page = audit("html");
+    let drawing = part(&page, "<section id=\"graph\"", "</section>");
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for row in columns(&csv, &["client_name", "server_name", "clients", "servers"]) {
+        let mut names: Vec<&str> = row.iter().flat_map(|cell| cell.split(';')).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    let mut marked = 0;
+    let hosts = columns(&audit("hosts"), &["name", "coverage"]);
+    for host in &hosts {
+        let item = part(drawing, &format!("<li data-name=\"{}\">", host[0]), "</li>");
+        let count = counts.get(&host[0]).copied().unwrap_or(0);
+        assert_eq!(item.contains(&format!(">({count})</span>")), count > 0, "{count}: {item}");
+        assert_eq!(item.contains("not seen"), host[1] == "not-seen", "{item}");
+        marked += usize::from(host[1] == "not-seen");
+    }
+    assert!(marked > 0, "a host that was not seen");
+    let inventory = columns(&csv, &["verdict"]);
+    let inventory = inventory.iter().filter(|row| row[0] == "inventory").count();
+    assert!(inventory > 0);
+    let caption = part(drawing, "<figcaption>", "</figcaption>");
+    assert!(caption.contains("Not drawn, but counted at their hosts: "), "{caption}");
+    assert!(caption.contains(&format!("{inventory} inventory")), "{caption}");
 }
 
 #[test]

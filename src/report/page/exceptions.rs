@@ -27,8 +27,8 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
                     table {
                         thead { tr {
                             @for label in [
-                                "Exception", "Reason", "Status", "Owner", "Approved by", "Ticket", "Created",
-                                "Expires", "Conversations", "Clients", "Servers", "Last seen (UTC)",
+                                "Exception", "Permits", "Reason", "Status", "Owner", "Approved by", "Ticket", "Created to expires",
+                                "Conversations", "Clients", "Servers", "Last seen (UTC)",
                             ] {
                                 th scope="col" { (label) }
                             }
@@ -49,13 +49,19 @@ fn row(exception: &ExceptionUse<'_>) -> Markup {
     html! {
         tr class=(if needs_attention { "partly" } else { "" }) {
             th scope="row" { (unbroken(&exception.id)) }
+            td { (escape_control(&exception.scope_words())) }
             td { (escape_control(&exception.reason)) }
-            td { (escape_control(&exception.status.join(", "))) }
+            td {
+                (escape_control(&exception.status.join(", ")))
+                @for question in exception.questions() { " " span.warning { "⚠ " (question) } }
+            }
             td { (escape_control(&exception.owner)) }
             td { (escape_control(&exception.approved_by)) }
             td { (escape_control(&exception.ticket)) }
-            td.time { (escape_control(&exception.created)) }
-            td.time { (escape_control(&exception.expires)) }
+            td {
+                span.date { (escape_control(&exception.created)) } " to "
+                span.date { (escape_control(&exception.expires)) }
+            }
             td.number {
                 (exception.conversations)
                 @if exception.conversations_expired > 0 {

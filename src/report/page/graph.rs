@@ -6,10 +6,10 @@ use maud::{Markup, html};
 use super::farm::Farm;
 use super::groups::{FarmGroups, FindingLink, GroupMember, GroupNumber, HostGroup, LinkKind};
 use super::wording;
-use crate::classify::{RoleSet, Severity, Verdict};
+use crate::classify::RoleSet;
 use crate::model::escape_control;
 use crate::report::url_encoded;
-use crate::result::{AuditResult, Brief, Site, plural};
+use crate::result::{AuditResult, Site, plural};
 
 /// The maximum number of hosts and networks of a farm whose boxes are open at first.
 const OPEN: usize = 60;
@@ -23,15 +23,8 @@ const LINKS: usize = 4;
 pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>, groups: &FarmGroups) -> Markup {
     let site = farm.site;
     let is_small = site.hosts.len() + site.networks.len() <= OPEN;
-    let is_drawn = |f: &Brief| {
-        f.severity > Severity::Info
-            && matches!(
-                f.verdict,
-                Some(Verdict::UnexpectedPort | Verdict::Undocumented | Verdict::Missing)
-            )
-    };
-    let findings = result.briefs().filter(is_drawn).count();
     let drawn = groups.ends.iter().filter(|[from, to]| !from.is_empty() && !to.is_empty()).count();
+    let findings = result.findings_len();
     html! {
         section #graph aria-labelledby="graph-title" {
             h2 #graph-title { "The farm" }
@@ -60,12 +53,26 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>, groups: &FarmGroup
                     (plural(groups.documented.len() as u64, "connection"))
                     " between groups that the matrix documents or an exception permits; "
                     @if drawn < findings { (drawn) " of " }
-                    (plural(findings as u64, "finding")) " drawn."
-                    @if drawn < findings { " The table of findings has more." }
+                    (plural(findings as u64, "finding")) " drawn as lines."
+                    @if !groups.undrawn.is_empty() {
+                        " Not drawn, but counted at their hosts: " (undrawn(groups)) "."
+                    }
+                    @if findings > groups.ends.len() {
+                        " The drawing is based on the " (groups.ends.len()) " worst findings."
+                    }
+                    @if !groups.unseen.is_empty() {
+                        " Hosts that the capture does not show: " (groups.unseen.len()) "."
+                    }
                 }
             }
         }
     }
+}
+
+/// Returns the numbers of findings without a line, by verdict.
+fn undrawn(groups: &FarmGroups) -> String {
+    let counts = groups.undrawn.iter().map(|(verdict, count)| format!("{count} {verdict}"));
+    escape_control(&counts.collect::<Vec<_>>().join(", ")).into_owned()
 }
 
 /// Draws the box of a group.
@@ -95,6 +102,7 @@ fn draw_group(site: &Site, farm: &FarmGroups, number: GroupNumber, is_small: boo
                             a href={ "#findings?host=" (url_encoded(name)) } { (escape_control(name)) }
                             " " span.concerned title=(plural(*findings, "finding")) { "(" (findings) ")" }
                         } @else { (escape_control(name)) }
+                        @if farm.unseen.contains(*name) { " " span.unseen { "not seen" } }
                     }
                 }
                 @if members.len() > HOSTS { li.faint { "and " (members.len() - HOSTS) " more, in hosts.csv" } }

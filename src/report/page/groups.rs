@@ -1,10 +1,10 @@
 //! Groups the hosts of the farm by their roles, and places the groups in columns, so that the
 //! drawing of a farm does not grow with the number of its hosts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::farm::Farm;
-use crate::classify::{PartyKind, RoleSet, Severity, Verdict};
+use crate::classify::{Coverage, PartyKind, RoleSet, Severity, Verdict};
 use crate::result::{AuditResult, EndIdentity, FindingRow, Site, address_of};
 
 /// The maximum number of groups. If there are more sets of roles, hosts with the same first role
@@ -62,8 +62,13 @@ pub(super) struct FarmGroups {
     pub links: Vec<FindingLink>,
     /// The groups of client and server of each finding; empty if the finding is not drawn.
     pub ends: Vec<[Vec<GroupNumber>; 2]>,
-    /// The number of findings about each host or network that is named in one, by name.
+    /// The number of findings about each host or network that is named in one, by name. This
+    /// includes findings that are not drawn.
     pub findings_of: HashMap<String, u64>,
+    /// The number of findings without a line, by verdict.
+    pub undrawn: BTreeMap<String, u64>,
+    /// The names of the hosts that the capture does not show.
+    pub unseen: HashSet<String>,
 }
 
 impl FarmGroups {
@@ -75,22 +80,17 @@ impl FarmGroups {
         let mut links: BTreeMap<(GroupNumber, GroupNumber, LinkKind), (u64, Severity)> =
             BTreeMap::new();
         let mut findings_of: HashMap<String, u64> = HashMap::new();
+        let mut undrawn: BTreeMap<String, u64> = BTreeMap::new();
         for (finding, [from, to]) in findings.iter().zip(&ends) {
+            membership.count(finding, &mut findings_of);
+            if from.is_empty() || to.is_empty() {
+                *undrawn.entry(finding.verdict.to_string()).or_default() += 1;
+            }
             let Some(kind) = link_kind(finding) else { continue };
             let severity = Severity::parse(&finding.severity).unwrap_or(Severity::Info);
             for (from, to) in from.iter().flat_map(|a| to.iter().map(move |b| (*a, *b))) {
                 let link = links.entry((from, to, kind)).or_insert((0, severity));
                 *link = (link.0 + 1, link.1.max(severity));
-            }
-            let names: BTreeSet<&String> = [&finding.client_name, &finding.server_name]
-                .into_iter()
-                .chain(&finding.clients)
-                .chain(&finding.servers)
-                .collect();
-            for name in
-                names.into_iter().filter(|name| membership.named.contains_key(name.as_str()))
-            {
-                *findings_of.entry(name.clone()).or_default() += 1;
             }
         }
         let links = links.into_iter().map(|((from, to, kind), (count, worst))| FindingLink {
@@ -108,7 +108,10 @@ impl FarmGroups {
             .chain(documented.iter().copied())
             .collect();
         let columns = columns(&membership.groups, &pairs);
-        Self { columns, groups: membership.groups, documented, links, ends, findings_of }
+        let unseen = result.hosts().filter(|host| host.coverage == Coverage::NotSeen.name());
+        let unseen = unseen.map(|host| host.name.into_owned()).collect();
+        let groups = membership.groups;
+        Self { columns, groups, documented, links, ends, findings_of, undrawn, unseen }
     }
 }
 
@@ -171,6 +174,18 @@ impl<'a> Membership<'a> {
         let named = network_names.zip(networks.iter().copied());
         let named = named.chain(host_names.zip(hosts.iter().copied())).collect();
         Self { site, groups, hosts, networks, services, named }
+    }
+
+    /// Counts a finding for each host and network that it names.
+    fn count(&self, finding: &FindingRow<'_>, findings_of: &mut HashMap<String, u64>) {
+        let names: BTreeSet<&String> = [&finding.client_name, &finding.server_name]
+            .into_iter()
+            .chain(&finding.clients)
+            .chain(&finding.servers)
+            .collect();
+        for name in names.into_iter().filter(|name| self.named.contains_key(name.as_str())) {
+            *findings_of.entry(name.clone()).or_default() += 1;
+        }
     }
 
     /// Returns the group of everything that the inventory does not list.

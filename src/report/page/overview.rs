@@ -2,13 +2,15 @@
 
 use maud::{Markup, html};
 
-use super::wording::{FolderNames, file_name, severity, tone_class};
+use super::wording::{FolderNames, dated, file_name, severity, tone_class};
 use crate::classify::{Severity, Verdict};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
+use crate::report::limits::{Limit, limits, rows_of_matrix};
 use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, LostFrames, Note, plural};
 
-/// The maximum number of findings that the overview shows.
+/// The maximum number of findings that the overview shows, and of findings that are gone since the
+/// baseline in a list that is open.
 const WORST: usize = 5;
 
 /// The maximum number of inputs that are shown. `audit.json` lists all of them.
@@ -23,8 +25,10 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
     let worst = findings_summary::shown_findings(result).into_iter().take(WORST);
     let worst: Vec<_> =
         worst.filter_map(|summary| Some((result.finding(summary.number)?, summary))).collect();
-    let not_assessed = findings_summary::not_assessed(result);
     let names = FolderNames::of(result);
+    // The findings that no longer appear have a list of their own.
+    let has_own_list = |note: &&Note| !(note.label == "Gone" && !result.gone().is_empty());
+    let notes = result.head.notes.iter().filter(has_own_list);
     html! {
         section #overview aria-labelledby="overview-title" {
             h2 #overview-title { "Overview" }
@@ -63,8 +67,8 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                 }
             }
             dl.facts {
-                @for Note { tone, label, text } in &result.head.notes {
-                    div class=(tone_class(*tone)) { dt { (label) } dd { (names.removed_from(text)) } }
+                @for Note { tone, label, text } in notes {
+                    div class=(tone_class(*tone)) { dt { (label) } dd { (dated(&names.removed_from(text))) } }
                 }
                 @if let Some((matrix, inventory)) = judged_by(result) {
                     div { dt { "Coverage" } dd { (result.head.coverage_note) } }
@@ -74,27 +78,35 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                     } }
                 }
             }
-            (gone_list(result))
-            @if !not_assessed.is_empty() {
-                h3 { "Not assessed" }
-                ul.open {
-                    @for (code, NotAssessed { meaning, rows, findings, first }) in &not_assessed {
-                        li {
-                            b { (code.name()) } ", " (meaning) ": "
-                            @if *rows > 0 {
-                                a href={ "#matrix?reason=" (code.name()) } { (plural(*rows, "row")) " of the matrix" }
-                            }
-                            @if *rows > 0 && *findings > 0 { "; " }
-                            @if let Some(first) = first {
-                                a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
-                                ", for example: " (escape_control(&names.removed_from(first)))
-                            }
-                        }
-                    }
-                }
-            }
+            (gone_list(result, &names))
+            h3 { "Not assessed" }
+            ul.open { @for limit in limits(result) { li { (limit_line(&limit, &names)) } } }
             (inputs_table(result))
         }
+    }
+}
+
+/// Returns something that was not assessed, with links to its rows of the matrix and its findings.
+fn limit_line(limit: &Limit, names: &FolderNames<'_>) -> Markup {
+    match limit {
+        Limit::Capture(text) => html! { (dated(text)) },
+        Limit::Rows { status, rows, meaning } => html! {
+            a href={ "#matrix?status=" (status.name()) } { (rows_of_matrix(*rows)) }
+            ": " (meaning) " (" (status.name()) ")"
+        },
+        Limit::Reason(code, NotAssessed { meaning, rows, findings, first }) => html! {
+            @if *rows > 0 {
+                a href={ "#matrix?reason=" (code.name()) } { (rows_of_matrix(*rows)) }
+            }
+            @if *rows > 0 && *findings > 0 { " and " }
+            @if *findings > 0 {
+                a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
+            }
+            ": " (meaning) " (" (code.name()) ")"
+            @if let Some(first) = first {
+                ", for example: " (escape_control(&names.removed_from(first)))
+            }
+        },
     }
 }
 
@@ -174,18 +186,18 @@ fn lost(loss: &LostFrames) -> String {
 }
 
 /// Returns the list of findings of the baseline that no longer appear, with the reasons.
-fn gone_list(result: &AuditResult<'_>) -> Markup {
+fn gone_list(result: &AuditResult<'_>, names: &FolderNames<'_>) -> Markup {
     let gone = result.head.known.as_ref().map_or(&[][..], |known| &known.gone);
     html! {
         @if !gone.is_empty() {
-            details.gone {
+            details.gone open[gone.len() <= WORST] {
                 summary { "Gone since the baseline: " (plural(gone.len() as u64, "finding")) }
                 ul {
                     @for finding in gone {
                         li {
-                            span.hash { (finding.id) } " " (escape_control(&finding.message))
+                            span.hash { (finding.id) } " " (dated(&escape_control(&names.removed_from(&finding.message))))
                             @if !finding.baseline_reason.is_empty() {
-                                " " b { (finding.baseline_state) } ": " (escape_control(&finding.baseline_reason))
+                                " " b { (escape_control(&finding.baseline_state)) } ": " (dated(&escape_control(&finding.baseline_reason)))
                             }
                         }
                     }

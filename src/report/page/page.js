@@ -19,9 +19,26 @@
   const CONTROL = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
   const clean = (text) => String(text).replace(CONTROL, (c) => "\\u{" + c.charCodeAt(0).toString(16) + "}");
 
+  // Sets the text of an element. A line does not end inside a date.
+  const DATE = /(\d{4}-\d\d-\d\d)/;
+  const fillWith = (element, text) => {
+    const parts = text.split(DATE);
+    if (parts.length === 1 || element.tagName === "OPTION") {
+      element.textContent = text;
+      return;
+    }
+    parts.forEach((part, number) => {
+      if (number % 2 === 0) return element.append(part);
+      const date = document.createElement("span");
+      date.className = "date";
+      date.textContent = part;
+      element.append(date);
+    });
+  };
+
   const make = (name, text, attributes) => {
     const element = document.createElement(name);
-    if (text !== undefined && text !== null) element.textContent = clean(text);
+    if (text !== undefined && text !== null) fillWith(element, clean(text));
     for (const [key, value] of Object.entries(attributes || {})) element.setAttribute(key, value);
     return element;
   };
@@ -200,6 +217,9 @@
     return list;
   };
 
+  // Returns how a finding changed since the baseline.
+  const sinceBaseline = (f) => "Since the baseline: " + f.baseline_state + (f.baseline_reason ? ", " + f.baseline_reason : "") + ".";
+
   const detail = (f) => {
     const row = make("tr", null, { class: "detail" });
     const cell = make("td", null, { colspan: "7" });
@@ -219,6 +239,7 @@
     const certainty = make("p", f.certain ? "This finding is certain." : "This finding is not certain because of: " + f.doubt.join(", ") + ".");
     if (f.first_seen) certainty.append(" ", make("span", "Seen from " + f.first_seen + " to " + f.last_seen + ".", { class: "faint" }));
     cell.append(certainty);
+    if (f.baseline_state) cell.append(make("p", sinceBaseline(f)));
     cell.append(make("h3", "Vendor's document"), sources(f));
     if (f.display_filter) {
       cell.append(make("h3", "Wireshark", { class: "screen" }));
@@ -245,9 +266,21 @@
       near.append(make("h3", "The nearest rows of the matrix"), copyMatrixRows("The nearest rows", f.near));
       cell.append(near);
     }
-    const last = make("p", null, { class: "screen" });
-    last.append(make("a", "Link to this finding", { href: "#findings?open=" + f.id }), " ", make("code", f.id));
+    const last = make("p");
+    last.append(make("a", "Link to this finding", { href: "#findings?open=" + f.id, class: "screen" }), " ", make("code", f.id));
     cell.append(last);
+    return row;
+  };
+
+  // Returns what is printed of a finding whose evidence is not: its id, what to do, and the lines of the vendor's document.
+  const brief = (f) => {
+    const row = make("tr", null, { class: "brief" });
+    const cell = make("td", null, { colspan: "7" });
+    const lines = [...sources(f).children].map((item) => item.textContent);
+    const parts = [f.action && "What to do: " + f.action, "Vendor's document: " + lines.join("; "), f.has_file && "Frames: " + f.id + ".pcapng", f.baseline_state && sinceBaseline(f)];
+    cell.append(make("code", f.id));
+    parts.filter(Boolean).forEach((part) => cell.append(" · ", make("span", part)));
+    row.append(cell);
     return row;
   };
 
@@ -332,6 +365,19 @@
     return words;
   };
 
+  // States on the cover what a print leaves out, because a signature must not stand for more than that.
+  const stateSelection = () => {
+    const line = byId("printed");
+    if (!line) return;
+    const printed = Math.min(PRINTED, data.findings.filter(matchesFilters).length);
+    const parts = [];
+    if (filters()) parts.push(printed + " of " + plural(data.total, "finding") + ": " + filters());
+    else if (printed < data.total) parts.push("the " + printed + " worst of " + plural(data.total, "finding"));
+    if (state.reason || state.status) parts.push("only the rows of the matrix with the " + (state.reason ? "reason " + state.reason : "status " + state.status));
+    line.hidden = parts.length === 0;
+    line.textContent = parts.length ? clean("This print shows " + parts.join("; and ") + ".") : "";
+  };
+
   const render = (all) => {
     const form = byId("filters");
     if (!form) return;
@@ -356,6 +402,7 @@
     shown.forEach((f, number) => {
       rows.push(line(f));
       if (all ? number < evidenced : state.open.includes(f.id)) rows.push(detail(f));
+      else if (all) rows.push(brief(f));
     });
     byId("list").tBodies[0].replaceChildren(...rows);
     byId("list").hidden = shown.length === 0;
@@ -551,6 +598,7 @@
   addEventListener("beforeprint", () => {
     document.querySelectorAll("#graph .drawing").forEach((drawing) => drawing.classList.add("wide"));
     drawLines();
+    stateSelection();
     render(true);
   });
   addEventListener("afterprint", () => {

@@ -11,14 +11,44 @@ use crate::classify::RoleSet;
 use crate::model::escape_control;
 use crate::result::{AuditResult, Head, Site, Time, short};
 
-/// Formats a time with a resolution of one second. Returns an empty string for `None`.
-pub(super) fn time(time: Option<Time>) -> String {
-    time.map_or_else(String::new, |Time(time)| short(time))
+/// Returns a time with a resolution of one second; nothing for `None`.
+pub(super) fn time(time: Option<Time>) -> Markup {
+    html! { @if let Some(Time(time)) = time { (dated(&short(time))) } }
 }
 
 /// Formats a time with a resolution of one second, and its zone.
 pub(super) fn time_utc(Time(time): Time) -> String {
     format!("{} UTC", short(time))
+}
+
+/// Returns text in which no line ends inside a date of the form `2026-11-21`. Control characters are
+/// already escaped.
+pub(super) fn dated(text: &str) -> Markup {
+    const FORM: &[u8] = b"0000-00-00";
+    let bytes = text.as_bytes();
+    let is_date = |at: usize| {
+        bytes.get(at..at + FORM.len()).is_some_and(|found| {
+            found.iter().zip(FORM).all(|(byte, form)| match form {
+                b'0' => byte.is_ascii_digit(),
+                _ => byte == form,
+            })
+        })
+    };
+    let mut parts: Vec<(&str, &str)> = Vec::new();
+    let (mut done, mut at) = (0, 0);
+    while at < bytes.len() {
+        if is_date(at) {
+            let end = at + FORM.len();
+            parts.push((&text[done..at], &text[at..end]));
+            (done, at) = (end, end);
+        } else {
+            at += 1;
+        }
+    }
+    html! {
+        @for (before, date) in &parts { (before) span.date { (date) } }
+        (text[done..])
+    }
 }
 
 /// Returns the name of a severity with its style. The style sheet adds a symbol, because colour
@@ -154,6 +184,14 @@ mod tests {
             assert_eq!(with_zone(same), same);
         }
         assert_eq!(with_zone("ü 2026-11-21 01:46:25."), "ü 2026-11-21 01:46:25 UTC.");
+    }
+
+    #[test]
+    fn a_line_does_not_end_inside_a_date() {
+        let text = "ü 2026-11-21 01:46:25 to <2026-11-22>";
+        let markup = "ü <span class=\"date\">2026-11-21</span> 01:46:25 to &lt;<span class=\"date\">2026-11-22</span>&gt;";
+        assert_eq!(dated(text).into_string(), markup);
+        assert_eq!(dated("2026-1-1").into_string(), "2026-1-1");
     }
 
     #[test]

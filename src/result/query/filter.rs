@@ -72,7 +72,7 @@ impl FilterKey {
             (Self::State, ListedTable::Matrix) => Status::NAMES.to_vec(),
             (Self::State, ListedTable::Hosts) => Coverage::NAMES.to_vec(),
             (Self::State, ListedTable::Exceptions) => {
-                vec!["used", "unused", "expired", "expiring"]
+                vec!["used", "unused", "expired", "expiring", "retroactive", "self-approved"]
             }
             (Self::State, ListedTable::Conversations) => State::NAMES.to_vec(),
             (Self::State, ListedTable::Findings) => [State::NAMES, Change::NAMES].concat(),

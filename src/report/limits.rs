@@ -1,0 +1,168 @@
+//! Lists what an audit did not look at or could not assess. The cover and the overview of the page
+//! and the ticket show the same list.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::findings_summary::{self, NotAssessed};
+use crate::classify::{Code, Coverage, Status, Verdict};
+use crate::model::{SkipReason, escape_control};
+use crate::result::{AuditResult, Head, Time, percent, plural, short};
+
+/// The maximum number of names that an item lists.
+const NAMES: usize = 6;
+
+/// Something that the audit did not look at or could not assess.
+pub(super) enum Limit {
+    /// A limit of the capture, or of the part that the user selected.
+    Capture(String),
+    /// Matrix rows and findings that could not be assessed for one reason.
+    Reason(Code, NotAssessed),
+    /// Matrix rows with a status that makes an assessment unnecessary.
+    Rows {
+        /// The status.
+        status: Status,
+        /// The number of rows.
+        rows: u64,
+        /// What the status means.
+        meaning: &'static str,
+    },
+}
+
+impl Limit {
+    /// Describes the limit in one line.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Capture(text) => text.clone(),
+            Self::Reason(code, NotAssessed { meaning, rows, findings, .. }) => {
+                let what = match (*rows, *findings) {
+                    (rows, 0) => rows_of_matrix(rows),
+                    (0, findings) => plural(findings, "finding"),
+                    (rows, findings) => {
+                        format!("{} and {}", rows_of_matrix(rows), plural(findings, "finding"))
+                    }
+                };
+                format!("{what}: {meaning} ({})", code.name())
+            }
+            Self::Rows { status, rows, meaning } => {
+                format!("{}: {meaning} ({})", rows_of_matrix(*rows), status.name())
+            }
+        }
+    }
+}
+
+/// Returns a number of rows of the matrix.
+pub(super) fn rows_of_matrix(rows: u64) -> String {
+    format!("{} of the matrix", plural(rows, "row"))
+}
+
+/// Returns everything that the audit did not look at or could not assess.
+pub(super) fn limits(result: &AuditResult<'_>) -> Vec<Limit> {
+    let capture = selection(result).into_iter().chain(capture(result)).chain(partly_seen(result));
+    let mut limits: Vec<Limit> = capture.map(Limit::Capture).collect();
+    let reasons = findings_summary::not_assessed(result);
+    limits.extend(reasons.into_iter().map(|(code, reason)| Limit::Reason(code, reason)));
+    for (status, meaning) in [
+        (Status::RoleAbsent, "no host of the inventory has one of the roles"),
+        (Status::FeatureOff, "the inventory states that a required feature is off"),
+        (Status::NotExpected, "the traffic was neither seen nor expected"),
+    ] {
+        let rows = result.head.summary.matrix_rows.get(status.name()).copied().unwrap_or(0);
+        if rows > 0 {
+            limits.push(Limit::Rows { status, rows, meaning });
+        }
+    }
+    let background = Verdict::Background.name();
+    let by_verdict = &result.head.summary.conversations.by_verdict;
+    if let Some(count) = by_verdict.get(background).filter(|count| **count > 0) {
+        let conversations = plural(*count, "conversation");
+        limits.push(Limit::Capture(format!(
+            "{conversations} of background traffic, which is not compared with the matrix ({background})"
+        )));
+    }
+    let outside = "Traffic inside a host, and traffic that did not cross a captured link";
+    limits.push(Limit::Capture(outside.to_owned()));
+    limits
+}
+
+/// Describes the frames that a filter or a time range left out.
+fn selection(result: &AuditResult<'_>) -> Vec<String> {
+    let Head { window, accounting, filter, inputs, .. } = &result.head;
+    let in_brackets = |reason: SkipReason| match accounting.skipped_for(reason) {
+        0 => String::new(),
+        frames => format!(" ({})", plural(frames, "frame")),
+    };
+    let mut items = Vec::new();
+    if let Some(filter) = filter {
+        let frames = in_brackets(SkipReason::Filtered);
+        let filter = escape_control(filter);
+        items.push(format!("Frames that do not match the filter {filter}{frames}"));
+    }
+    let filters: BTreeSet<&str> =
+        inputs.iter().flat_map(|input| &input.capture_filters).map(String::as_str).collect();
+    if !filters.is_empty() {
+        let filters = first_names(filters.into_iter());
+        items.push(format!("Frames that capture filters left out: {filters}"));
+    }
+    if window.since.is_some() || window.until.is_some() {
+        let utc = |Time(time)| format!("{} UTC", short(time));
+        let since = window.since.map(|time| format!("before {}", utc(time)));
+        let until = window.until.map(|time| format!("from {} on", utc(time)));
+        let both: Vec<String> = since.into_iter().chain(until).collect();
+        let frames = in_brackets(SkipReason::OutsideWindow);
+        items.push(format!("Frames {}{frames}", both.join(" and ")));
+    }
+    items
+}
+
+/// Describes the frames that the capture does not contain, or that could not be decoded.
+fn capture(result: &AuditResult<'_>) -> Vec<String> {
+    let Head { accounting, conditions, .. } = &result.head;
+    let is_requested =
+        |name: &str| SkipReason::REQUESTED.iter().any(|reason| reason.name() == name);
+    let reasons = accounting.skipped.iter();
+    let reasons: Vec<(&str, u64)> = reasons
+        .map(|(reason, count)| (reason.as_str(), *count))
+        .filter(|(reason, count)| *count > 0 && !is_requested(reason))
+        .collect();
+    let mut items = Vec::new();
+    let skipped: u64 = reasons.iter().map(|(_, count)| count).sum();
+    if skipped > 0 {
+        let frames = plural(skipped, "frame");
+        let reasons = first_names(reasons.iter().map(|(reason, _)| *reason));
+        items.push(format!("{frames} that could not be decoded ({reasons})"));
+    }
+    if accounting.truncated > 0 {
+        let frames = plural(accounting.truncated, "frame");
+        items.push(format!("The end of {frames}, which the snaplen truncated"));
+    }
+    if conditions.loss > 0.0 {
+        items.push(format!("{} of the traffic, which the capture lost", percent(conditions.loss)));
+    } else if accounting.loss.received == 0 && accounting.loss.dropped == 0 {
+        let unmeasured = "Frames that the capture lost: it does not report how many";
+        items.push(unmeasured.to_owned());
+    }
+    items
+}
+
+/// Lists the hosts that the capture does not show completely, by coverage.
+fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
+    let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for host in result.hosts().filter(|host| host.coverage != Coverage::Full.name()) {
+        hosts.entry(host.coverage.into_owned()).or_default().push(host.name.into_owned());
+    }
+    let words = hosts.into_iter().map(|(coverage, names)| {
+        let count = plural(names.len() as u64, "host");
+        let coverage = escape_control(&coverage);
+        let names = first_names(names.iter().map(String::as_str));
+        format!("{count} with the coverage {coverage}: {names}")
+    });
+    words.collect()
+}
+
+/// Joins the first names of a list, and adds how many more there are.
+pub(super) fn first_names<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
+    let more = names.len().saturating_sub(NAMES);
+    let shown: Vec<_> = names.take(NAMES).map(escape_control).collect();
+    let shown = shown.join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
