@@ -138,7 +138,7 @@ fn capture(result: &AuditResult<'_>) -> Vec<String> {
     if conditions.loss > 0.0 {
         items.push(format!("{} of the traffic, which the capture lost", percent(conditions.loss)));
     } else if accounting.loss.received == 0 && accounting.loss.dropped == 0 {
-        let unmeasured = "Frames that the capture lost: it does not report how many";
+        let unmeasured = "Loss of frames, which the capture does not report";
         items.push(unmeasured.to_owned());
     }
     items

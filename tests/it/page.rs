@@ -261,7 +261,7 @@ fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
         "(feature-off)",
         "(not-expected)",
         "which the snaplen truncated",
-        "Frames that the capture lost",
+        "Loss of frames, which the capture does not report",
         "52 conversations of background traffic",
         "1 host with the coverage not-seen: halb2",
         "(loopback-only)",

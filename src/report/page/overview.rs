@@ -27,7 +27,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
         worst.filter_map(|summary| Some((result.finding(summary.number)?, summary))).collect();
     let names = FolderNames::of(result);
     // The findings that no longer appear have a list of their own.
-    let has_own_list = |note: &&Note| !(note.label == "Gone" && !result.gone().is_empty());
+    let has_own_list = |note: &&Note| note.label != "Gone" || result.gone().is_empty();
     let notes = result.head.notes.iter().filter(has_own_list);
     html! {
         section #overview aria-labelledby="overview-title" {
