@@ -182,7 +182,7 @@ fn what_only_exceptions_allow_is_no_agreement_with_the_matrix() {
     let first = text.lines().next().expect("a headline");
     assert!(!first.contains("agrees"), "{first}");
     assert!(
-        first.contains("1 conversation is permitted only by an exception of the site"),
+        first.contains("1 conversation that is permitted only by an exception of the site"),
         "{first}"
     );
     assert!(!text.contains("was created on"), "{text}");

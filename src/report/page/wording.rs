@@ -102,11 +102,15 @@ pub(super) struct FolderNames<'r>(BTreeMap<&'r str, Vec<&'r str>>);
 impl<'r> FolderNames<'r> {
     /// Collects the files that a result names.
     pub fn of(result: &'r AuditResult<'_>) -> Self {
-        let Head { inputs, inventory, exceptions, .. } = &result.head;
+        let Head { inputs, inventory, exceptions, configuration, known, .. } = &result.head;
         let inputs = inputs.iter().map(|input| input.file.as_str());
         let inventory = inventory.iter().map(|inventory| inventory.file.as_str());
         let exceptions = exceptions.iter().map(|exceptions| exceptions.file.as_str());
-        Self::collect(inputs.chain(inventory).chain(exceptions))
+        let configuration = configuration.iter().map(|configuration| configuration.file.as_str());
+        let baseline = known.iter().filter_map(|known| known.baseline.as_ref());
+        let baseline = baseline.map(|baseline| baseline.file.as_str());
+        let own = inventory.chain(exceptions).chain(configuration).chain(baseline);
+        Self::collect(inputs.chain(own))
     }
 
     fn collect(paths: impl Iterator<Item = &'r str>) -> Self {

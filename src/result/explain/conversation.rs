@@ -75,21 +75,7 @@ impl Explainer<'_> {
             }
             trace.extend(about_announcement(row, c));
         } else {
-            let nearest = nearest_rows(&self.judge, j);
-            let rows = if nearest.is_empty() {
-                "no row of the matrix allows traffic from this client to this server".to_owned()
-            } else {
-                format!("rows that allow these roles to communicate: {}", nearest.join(", "))
-            };
-            let exception = j.ruling.exception.and_then(|n| policy.exceptions.list.get(n));
-            // The verdict is based on the exception, so it comes before the rows.
-            trace.push(match exception.filter(|_| finding.code() == Code::ExpiredException) {
-                Some(e) => format!(
-                    "the exception {} ({}, owner {}) allowed this traffic until {}; apart from exceptions, {rows}",
-                    e.id, e.reason, e.owner, e.expires
-                ),
-                None => rows,
-            });
+            trace.push(self.without_row(finding, j));
         }
         trace.extend(seems(policy, c, j));
         trace.extend(hardware(policy, conversations, c, j));
@@ -107,6 +93,25 @@ impl Explainer<'_> {
             ));
         }
         trace
+    }
+
+    /// Says which rows come closest to a conversation that no row documents, after the exception
+    /// that the verdict is based on.
+    fn without_row(&self, finding: &Finding, j: &Judged) -> String {
+        let nearest = nearest_rows(&self.judge, j);
+        let rows = if nearest.is_empty() {
+            "no row of the matrix allows traffic from this client to this server".to_owned()
+        } else {
+            format!("rows that allow these roles to communicate: {}", nearest.join(", "))
+        };
+        let exception = j.ruling.exception.and_then(|n| self.policy.exceptions.list.get(n));
+        match exception.filter(|_| finding.code() == Code::ExpiredException) {
+            Some(e) => format!(
+                "the exception {} ({}, owner {}) allowed this traffic until {}; apart from exceptions, {rows}",
+                e.id, e.reason, e.owner, e.expires
+            ),
+            None => rows,
+        }
     }
 }
 
