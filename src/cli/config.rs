@@ -30,7 +30,7 @@ const FILE_NAME: &str = "rasaudit.toml";
 const NOT_IN_FILES: [&str; 5] = ["config", "no_config", "print_config", "help", "version"];
 
 /// The text options that may also name a file or a folder, with the values that do not.
-const NAMES_OR_PATHS: [(&str, &[&str]); 2] = [("matrix", &MATRICES), ("overlays", &OVERLAYS)];
+const NAMES_OR_PATHS: [(&str, &[&str]); 2] = [("matrix", MATRICES), ("overlays", OVERLAYS)];
 
 /// What the command line, completed by the configuration file, asks for.
 pub(super) enum Parsed {

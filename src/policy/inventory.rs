@@ -881,6 +881,24 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
+    /// Returns a port of a moved port. The error contains its line and a message.
+    fn port_of_moved(
+        &self,
+        table: &DeTable<'_>,
+        line: usize,
+        key: &str,
+    ) -> Result<u16, (usize, String)> {
+        let value = table.get(key);
+        let number = value
+            .and_then(|v| v.get_ref().as_integer())
+            .and_then(|i| i64::from_str_radix(i.as_str(), i.radix()).ok());
+        let port = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
+        port.ok_or_else(|| {
+            let at = value.map_or(line, |v| self.line(v.span().start));
+            (at, format!("a moved port must have {key} = a number from 1 to 65535"))
+        })
+    }
+
     fn moved_port(&mut self, value: &Spanned<DeValue<'_>>) {
         let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
             return;
@@ -905,21 +923,8 @@ impl<'a> InventoryLoader<'a> {
         };
         let host = self.text(table, "host");
         let host = host.map(|name| self.named_host(&name));
-        let port = |key: &str| {
-            let value = table.get(key);
-            let number = value
-                .and_then(|v| v.get_ref().as_integer())
-                .and_then(|i| i64::from_str_radix(i.as_str(), i.radix()).ok());
-            match number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0) {
-                Some(port) => Ok(port),
-                None => {
-                    let at = value.map_or(line, |v| self.line(v.span().start));
-                    Err((at, format!("a moved port must have {key} = a number from 1 to 65535")))
-                }
-            }
-        };
-        let from = port("from");
-        let to = port("to");
+        let from = self.port_of_moved(table, line, "from");
+        let to = self.port_of_moved(table, line, "to");
         match (roles, transport, from, to) {
             (Ok(roles), Ok(transport), Ok(from), Ok(to)) => {
                 let documented = self.matrix.rows.iter().any(|row| {

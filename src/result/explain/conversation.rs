@@ -36,39 +36,14 @@ impl Explainer<'_> {
         };
         trace.push(format!("state {}: {}{syns}", c.state, c.basis.words()));
         trace.extend(flags(c));
-        for error in c.rare().errors.iter() {
-            let whose = if error.side == 0 { "client" } else { "server" };
-            trace.push(format!(
-                "{} answered a packet from the {whose} with an ICMP error: {}",
-                error.by,
-                error.kind.words()
-            ));
-        }
-        for error in c.rare().unseen_errors.iter() {
-            trace.push(format!(
-            "an ICMP error from {} ({}) quotes a packet that the capture does not contain, so it does not count",
-            error.by,
-            error.kind.words()
-        ));
-        }
+        trace.extend(about_icmp_errors(c));
         trace.extend(
             state_changes(c).map(|words| format!("the state of the service changed: {words}")),
         );
         trace.extend(about_names(conversations, c, j));
         if let Some(row) = j.ruling.row {
             let row = &policy.matrix.rows[row];
-            let features = match policy.feature_state(row) {
-                FeatureState::On => String::new(),
-                FeatureState::Unknown => {
-                    let unstated: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
-                    let (features, ..) = feature_words(&unstated);
-                    format!("; the inventory does not mention {features}")
-                }
-                FeatureState::Off => {
-                    let (features, are, _) = off(policy, row);
-                    format!("; {features} {are} off")
-                }
-            };
+            let features = about_features(policy, row);
             trace.push(format!("row {} ({}, {}){features}", row.id, row.purpose, row.provenance));
             if row.is_doubtful() {
                 trace.push(format!("the row is {}: {}", row.certainty, row.note));
@@ -111,6 +86,39 @@ impl Explainer<'_> {
                 e.id, e.reason, e.owner, e.expires
             ),
             None => rows,
+        }
+    }
+}
+
+/// Describes the ICMP errors that quote packets of the conversation.
+fn about_icmp_errors(c: &Conversation) -> impl Iterator<Item = String> + '_ {
+    let answers = c.rare().errors.iter().map(|error| {
+        let whose = if error.side == 0 { "client" } else { "server" };
+        let kind = error.kind.words();
+        format!("{} answered a packet from the {whose} with an ICMP error: {kind}", error.by)
+    });
+    let unseen = c.rare().unseen_errors.iter().map(|error| {
+        format!(
+            "an ICMP error from {} ({}) quotes a packet that the capture does not contain, so it does not count",
+            error.by,
+            error.kind.words()
+        )
+    });
+    answers.chain(unseen)
+}
+
+/// Says which features of a row are off or not mentioned in the inventory.
+fn about_features(policy: &Policy, row: &Row) -> String {
+    match policy.feature_state(row) {
+        FeatureState::On => String::new(),
+        FeatureState::Unknown => {
+            let unstated: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
+            let (features, ..) = feature_words(&unstated);
+            format!("; the inventory does not mention {features}")
+        }
+        FeatureState::Off => {
+            let (features, are, _) = off(policy, row);
+            format!("; {features} {are} off")
         }
     }
 }
