@@ -629,6 +629,11 @@ pub(super) struct CollectArguments {
     #[arg(long, help_heading = "Input")]
     pub pieces: bool,
 
+    /// Also keep the fingerprint, time and size of each packet, so that the counters can be corrected
+    /// for duplicate packets. This takes about 26 bytes per packet.
+    #[arg(long, help_heading = "Input")]
+    pub traces: bool,
+
     /// Exit with status 3 if a capture could not be read, or not to its end.
     #[arg(long)]
     pub strict: bool,

@@ -14,8 +14,8 @@ use crate::model::Correction;
 use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
 use crate::store::{
-    CollectRequest, CollectedFile, Destination, EvidenceStore, RowSource, StoreError, collect,
-    find_stores, merge,
+    CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, RowOrigin, StoreError,
+    collect, find_stores, merge,
 };
 
 /// Carries out `rasaudit collect`.
@@ -45,8 +45,8 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
 /// Carries out `rasaudit merge`.
 pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
     let progress = start();
-    let from: Vec<RowSource> = arguments.stores.iter().map(|path| RowSource::of(path)).collect();
-    if from.iter().filter(|source| **source == RowSource::StandardInput).count() > 1 {
+    let from: Vec<RowOrigin> = arguments.stores.iter().map(|path| RowOrigin::of(path)).collect();
+    if from.iter().filter(|source| **source == RowOrigin::StandardInput).count() > 1 {
         report_error("standard input (-) is given twice");
         return Ok(Exit::CannotDo);
     }
@@ -100,7 +100,8 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
     let policy = policy.map_err(|problems| report_errors(&problems));
     let (plan, policy) = (plan.ok()?, policy.ok()?);
     let plan = policy.map_or_else(|| plan.clone(), |policy| plan.with_stated_tunnels(&policy));
-    Some(CollectRequest { plan, pieces: arguments.pieces })
+    let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
+    Some(CollectRequest { plan, kept })
 }
 
 fn report_store_error(failure: StoreError) -> Exit {
@@ -159,7 +160,7 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
     }
     if audit.reading.duplicates.correction == Correction::Impossible {
         warn(
-            "a sample shows duplicate packets, but rows do not contain single packets, so --dedup auto cannot correct the counters; audit the captures for exact counters",
+            "a sample shows duplicate packets, but the rows do not contain single packets, so --dedup auto cannot correct the counters; collect the captures with --traces to correct them",
         );
     }
 }

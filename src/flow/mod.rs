@@ -20,6 +20,7 @@ mod keyed;
 mod memory;
 mod merged;
 mod outer_flows;
+mod packet_log;
 mod partitions;
 mod records;
 mod rows;
@@ -53,7 +54,7 @@ pub use state::{Amount, DirectionStats, FlowState, IcmpError, IcmpErrors, Openin
 pub use store::FlowStore;
 pub use table::{Flow, LOOKUP_BATCH};
 pub use undecoded::{UndecodedCounts, UndecodedFrames, UndecodedReason};
-pub use worker_tables::{PrefixRetention, Retention, WorkerTables};
+pub use worker_tables::{PacketRetention, PrefixRetention, Retention, WorkerTables};
 
 /// The keyed hash function of one run. Its seed is random, so an attacker cannot choose addresses
 /// and ports that collide. No result depends on the seed.

@@ -14,6 +14,7 @@ use super::duplicates::{DuplicateSampler, PacketRecord};
 use super::fragments::FragmentTable;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
 use super::outer_flows::OuterFlow;
+use super::packet_log::PacketLogs;
 use super::rows::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_record};
 use super::state::DirectionStats;
 use super::undecoded::UndecodedCounts;
@@ -199,6 +200,8 @@ kinds! {
     starts: OpenMessages,
     /// A record of each packet, if duplicates must be found.
     traces: Vec<PacketRecord>,
+    /// A log of each packet, if duplicates must be found after rows were merged.
+    packets: PacketLogs,
     /// A sample of the packets, which shows whether there are duplicates among them.
     sample: DuplicateSampler,
     /// Times at which the capture was interrupted. Replies to requests shortly before them may be

@@ -722,6 +722,11 @@ impl FlowTables {
         (&mut self.parts, &self.seed, &mut self.links)
     }
 
+    /// Returns the hash seed of the run.
+    pub fn seed(&self) -> &HashSeed {
+        &self.seed
+    }
+
     /// Returns the number of flows.
     pub fn len(&self) -> usize {
         self.parts.iter().map(FlowTable::len).sum()

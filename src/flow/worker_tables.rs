@@ -20,10 +20,22 @@ use crate::payload::PayloadFact;
 /// Which evidence of individual packets the tables retain.
 #[derive(Clone, Default, Debug)]
 pub struct Retention {
-    /// Whether a record of each packet is kept until duplicates have been removed.
-    pub traces: bool,
+    /// What is kept of each packet to find duplicates.
+    pub packets: PacketRetention,
     /// Which parts of messages that name a server are retained.
     pub parts: PrefixRetention,
+}
+
+/// What is kept of each packet to find duplicates.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum PacketRetention {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A record, until duplicates have been removed.
+    Records,
+    /// An entry in the log of its flow, which rows can contain.
+    Logs,
 }
 
 /// Which parts of messages that name a server are retained. Such a message nearly always fits in
@@ -89,8 +101,16 @@ impl WorkerTables {
     }
 
     /// Merges evidence that was collected elsewhere.
-    pub fn take_evidence(&mut self, Evidence { flows, side }: Evidence) {
+    pub fn take_evidence(&mut self, Evidence { flows, mut side }: Evidence) {
         flows.iter().for_each(|record| self.take_flow(record));
+        match self.keep.packets {
+            PacketRetention::Nothing => drop(std::mem::take(&mut side.packets)),
+            PacketRetention::Records => {
+                let logs = std::mem::take(&mut side.packets);
+                self.side.traces.extend(logs.into_records(self.flows.seed()));
+            }
+            PacketRetention::Logs => {}
+        }
         self.side.merge(side);
     }
 
@@ -105,7 +125,7 @@ impl WorkerTables {
         match seen.body {
             Body::Transport { flags, payload, seq, acked, fragment, .. } => {
                 self.flows.observe(slot, seen, payload, flags, (seq, acked));
-                if !self.keep.traces && fragment.is_none() {
+                if self.keep.packets == PacketRetention::Nothing && fragment.is_none() {
                     return;
                 }
                 let flow = self.flows.key(slot);
@@ -224,8 +244,7 @@ impl WorkerTables {
         }
     }
 
-    /// Keeps the record that is needed to find duplicates of a packet, if [`Retention::traces`] is
-    /// set.
+    /// Keeps what [`Retention::packets`] requires to find duplicates of a packet.
     pub(super) fn keep_packet_record(
         &mut self,
         flow: &FlowKey,
@@ -233,8 +252,12 @@ impl WorkerTables {
         seen: &Observation,
         payload: u32,
     ) {
-        if self.keep.traces {
-            self.side.traces.extend(self.flows.packet_record(flow, side, seen, payload));
+        match self.keep.packets {
+            PacketRetention::Nothing => {}
+            PacketRetention::Records => {
+                self.side.traces.extend(self.flows.packet_record(flow, side, seen, payload));
+            }
+            PacketRetention::Logs => self.side.packets.add(flow, side, seen, payload),
         }
     }
 

@@ -134,7 +134,7 @@ pub fn watch(
     let plan = plan(watch).with_stated_tunnels(&policy);
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
-    let retention = Retention { traces: false, parts: PrefixRetention::All };
+    let retention = Retention { parts: PrefixRetention::All, ..Retention::default() };
     let mut all = restored(state.as_ref(), &store, listener)?
         .map_or_else(|| empty(watch, &store), Ok)
         .map_err(temporary(&plan.temp))?;

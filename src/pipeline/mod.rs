@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
-use crate::flow::{MergedFlows, OpenMessages, PrefixRetention, Retention};
+use crate::flow::{MergedFlows, OpenMessages, PacketRetention, PrefixRetention, Retention};
 use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
 };
@@ -137,21 +137,29 @@ impl Reading {
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
         // The packets behind ready-made flows are not available, so their duplicates cannot be
         // removed.
+        let has_packets = match &plan.shared {
+            Some(shared) => shared.has_packets(),
+            None => plan.origins.is_empty(),
+        };
         let wanted = match plan.request.dedup {
-            Dedup::On if !plan.origins.is_empty() => Dedup::Auto,
+            Dedup::On if !has_packets => Dedup::Auto,
             wanted => wanted,
         };
-        let rereadable = plan.origins.is_empty() && plan.is_rereadable();
-        let starts = plan.is_rereadable();
-        let parts = if starts { PrefixRetention::Starts } else { PrefixRetention::All };
-        let mut retention = Retention { traces: wanted == Dedup::On, parts };
+        let rereadable = plan.is_rereadable();
+        let parts = if rereadable { PrefixRetention::Starts } else { PrefixRetention::All };
+        let packets = |traces| match traces {
+            Correction::Done => PacketRetention::Records,
+            _ => PacketRetention::Nothing,
+        };
+        let first = if wanted == Dedup::On { Correction::Done } else { Correction::Off };
+        let mut retention = Retention { packets: packets(first), parts };
         let mut reading = read::run(plan, progress, &retention)?;
         let doubled = reading.duplicates.sample.shows_doubling();
         let correction = match wanted {
             Dedup::Off => Correction::Off,
             Dedup::On => Correction::Done,
             Dedup::Auto if !doubled => Correction::NotNeeded,
-            Dedup::Auto if !rereadable => Correction::Impossible,
+            Dedup::Auto if !(rereadable && has_packets) => Correction::Impossible,
             Dedup::Auto => Correction::Done,
         };
         // Each of these sides sent a message with a server name that continues in another segment.
@@ -162,11 +170,11 @@ impl Reading {
         if !has_parts && !plan.reads_captures() {
             sides = OpenMessages::default();
         }
-        let traces = correction == Correction::Done;
-        if !sides.is_empty() || traces != retention.traces {
+        let packets = packets(correction);
+        if !sides.is_empty() || packets != retention.packets {
             drop(reading);
             progress.reset();
-            retention = Retention { traces, parts: PrefixRetention::Of(Arc::new(sides)) };
+            retention = Retention { packets, parts: PrefixRetention::Of(Arc::new(sides)) };
             reading = read::run(plan, progress, &retention)?;
         }
         reading.duplicates.correction = correction;

@@ -31,8 +31,7 @@ const MEMORY_PER_ENTRY: usize = 8192;
 /// normally has fewer.
 const MIN_ENTRIES: usize = 1 << 14;
 
-/// Reads all sources. If `retention.traces` is set, the tables remember each packet, so that
-/// duplicates can be removed.
+/// Reads all sources. `retention` determines what the tables remember of each packet.
 pub(crate) fn run(
     plan: &Plan,
     progress: &Progress,

@@ -33,6 +33,9 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
 
     /// Returns whether it contains the parts of messages that name a server.
     fn has_message_parts(&self) -> bool;
+
+    /// Returns whether it contains what is needed to find duplicate packets.
+    fn has_packets(&self) -> bool;
 }
 
 /// A source that is being read.

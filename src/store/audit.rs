@@ -147,7 +147,7 @@ impl EvidenceStore {
     /// from the store.
     fn refusals(&self, request: &Request) -> Vec<StoreRequestError> {
         let own = &self.options;
-        let given = CollectOptions::of(request, own.pieces);
+        let given = CollectOptions::of(request, own.kept());
         let others = [
             ("--filter", given.filter.is_some() && given.filter != own.filter),
             ("--since", given.since.is_some() && given.since != own.since),
@@ -164,8 +164,8 @@ impl EvidenceStore {
                 "--evidence needs the frames, and a store contains no frames; audit the captures",
             ),
             (
-                request.dedup == Dedup::On,
-                "--dedup on needs every packet, and a store contains flows; audit the captures",
+                request.dedup == Dedup::On && !own.traces,
+                "--dedup on needs every packet, which the rows do not contain; collect the captures with --traces",
             ),
         ];
         let missing = missing.into_iter().filter(|(is_missing, _)| *is_missing);
@@ -210,6 +210,10 @@ impl SharedEvidence for EvidenceStore {
 
     fn has_message_parts(&self) -> bool {
         self.options.pieces
+    }
+
+    fn has_packets(&self) -> bool {
+        self.options.traces
     }
 }
 

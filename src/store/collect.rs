@@ -11,13 +11,13 @@ use sha2::{Digest, Sha256};
 
 use super::files::{Destination, RowWriter};
 use super::group::{Doubles, merge_group};
-use super::input::{CollectOptions, InputRow};
+use super::input::{CollectOptions, InputRow, KeptPackets};
 use super::ledger::Ledger;
 use super::row::{StoredKind, StoredRow};
 use super::sort::RowSorter;
 use super::{StoreError, output};
 use crate::capture::InputContent;
-use crate::flow::{EvidenceRow, PrefixRetention, Retention};
+use crate::flow::{EvidenceRow, PacketRetention, PrefixRetention, Retention};
 use crate::model::InputRecord;
 use crate::pipeline::{AuditError, CollectedInput, Plan, Progress};
 
@@ -26,8 +26,8 @@ use crate::pipeline::{AuditError, CollectedInput, Plan, Progress};
 pub struct CollectRequest {
     /// The captures and the options with which they are read.
     pub plan: Plan,
-    /// Whether parts of messages that name a server are kept. They contain payload.
-    pub pieces: bool,
+    /// What is kept in addition to flows.
+    pub kept: KeptPackets,
 }
 
 /// A capture whose rows were written.
@@ -55,8 +55,8 @@ pub fn collect(
     progress: &Progress,
     mut done: impl FnMut(CollectedFile),
 ) -> Result<(), StoreError> {
-    let CollectRequest { plan, pieces } = request;
-    let options = CollectOptions::of(&plan.request, *pieces);
+    let CollectRequest { plan, kept } = request;
+    let options = CollectOptions::of(&plan.request, *kept);
     let mut stream = match to {
         Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
         Destination::Store(_) => None,
@@ -118,9 +118,10 @@ fn collect_one(
     writer: &mut RowWriter,
     progress: &Progress,
 ) -> Result<InputRow, StoreError> {
-    let CollectRequest { plan, pieces } = request;
+    let CollectRequest { plan, kept: KeptPackets { pieces, traces } } = request;
     let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
-    let retention = Retention { traces: false, parts };
+    let packets = if *traces { PacketRetention::Logs } else { PacketRetention::Nothing };
+    let retention = Retention { packets, parts };
     let CollectedInput { input: record, timeline, evidence } =
         CollectedInput::read(plan, number, &retention, progress)?;
     let content = content_of(&record, plan.sources[number].path.as_deref());

@@ -18,6 +18,15 @@ use crate::flow::RowFacts;
 pub(super) const READ: [&str; 7] =
     ["bucket", "kind", "key", "input", "parts", "accounted", "record"];
 
+/// The number of rows of a record batch.
+pub(super) const BATCH_ROWS: usize = 8192;
+
+/// The number of bytes after which a record batch ends. A column must be smaller than 2 GiB.
+const BATCH_BYTES: usize = 64 << 20;
+
+/// The largest record of a row in bytes.
+const MOST_BYTES: usize = 1 << 30;
+
 /// Returns the columns. The sides `a` and `b` of a flow are in the order of their addresses.
 pub(super) fn schema() -> SchemaRef {
     use DataType::{Binary, Int32, Int64, Utf8};
@@ -56,6 +65,7 @@ pub(super) fn schema() -> SchemaRef {
 #[derive(Default)]
 pub(super) struct BatchBuilder {
     rows: usize,
+    bytes: usize,
     small: [Int32Builder; 7],
     large: [Int64Builder; 11],
     texts: [StringBuilder; 6],
@@ -68,9 +78,15 @@ fn signed(count: u64) -> i64 {
 }
 
 impl BatchBuilder {
-    /// Returns the number of rows.
-    pub fn len(&self) -> usize {
-        self.rows
+    /// Returns whether the rows should become a record batch, because there are many or they are
+    /// large.
+    pub fn is_full(&self) -> bool {
+        self.rows >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+    }
+
+    /// Returns whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
     }
 
     /// Adds a row.
@@ -79,8 +95,12 @@ impl BatchBuilder {
     ///
     /// Returns an error if the row is not valid.
     pub fn add(&mut self, row: &StoredRow) -> Result<(), String> {
+        if row.record.len() > MOST_BYTES {
+            return Err(format!("a row of {} bytes is too large", row.record.len()));
+        }
         let (facts, frames) = facts(row)?;
         self.rows += 1;
+        self.bytes += row.memory();
         let [a, b] = facts.addresses.map_or([None, None], |both| both.map(|a| Some(a.to_string())));
         let has_ports = facts.transport.is_some_and(|transport| transport.has_ports());
         let ports = facts.ports.map(|port| has_ports.then_some(i32::from(port)));
@@ -137,7 +157,7 @@ impl BatchBuilder {
     ///
     /// Returns an error if the rows take more than 2 GiB.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         let array = |array: ArrayRef| array;
         let [kind, input, a_addr, b_addr, opener, name] =
             self.texts.each_mut().map(|column| array(Arc::new(column.finish())));

@@ -20,7 +20,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 use tempfile::NamedTempFile;
 
-use super::columns::{BatchBuilder, BatchRows, READ, ReadRow, schema};
+use super::columns::{BATCH_ROWS, BatchBuilder, BatchRows, READ, ReadRow, schema};
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
 
@@ -30,15 +30,12 @@ const EXTENSION: &str = "parquet";
 /// The first bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
 
-/// The number of rows of a record batch.
-const BATCH_ROWS: usize = 8192;
-
 /// The number of rows of a row group. Row groups are read in parallel.
 const GROUP_ROWS: usize = 1 << 17;
 
 /// Where rows come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum RowSource {
+pub enum RowOrigin {
     /// A folder of Parquet files, or one such file.
     Store(PathBuf),
     /// An Arrow stream on standard input.
@@ -65,7 +62,7 @@ impl Destination {
     }
 }
 
-impl RowSource {
+impl RowOrigin {
     /// Returns the source that an argument names: `-` is standard input.
     pub fn of(argument: &Path) -> Self {
         if argument.as_os_str() == "-" {
@@ -390,11 +387,11 @@ impl RowWriter {
         }
         self.has_evidence |= row.kind != StoredKind::Input;
         self.batch.add(row).map_err(|error| self.failed(error))?;
-        if self.batch.len() == BATCH_ROWS { self.flush() } else { Ok(()) }
+        if self.batch.is_full() { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        if self.batch.len() == 0 {
+        if self.batch.is_empty() {
             return Ok(());
         }
         let batch = self.batch.finish().map_err(|error| self.failed(error))?;

@@ -35,11 +35,23 @@ pub struct CollectOptions {
     pub tunnels: Vec<String>,
     /// Whether parts of messages that name a server are kept.
     pub pieces: bool,
+    /// Whether packets are kept, so that duplicates can be found.
+    pub traces: bool,
+}
+
+/// What is kept in addition to flows.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct KeptPackets {
+    /// Whether parts of messages that name a server are kept. They contain payload.
+    pub pieces: bool,
+    /// Whether the fingerprint, time and size of each packet are kept, so that duplicates can be
+    /// found.
+    pub traces: bool,
 }
 
 impl CollectOptions {
     /// Returns the options of a request.
-    pub fn of(request: &Request, pieces: bool) -> Self {
+    pub fn of(request: &Request, KeptPackets { pieces, traces }: KeptPackets) -> Self {
         let mut vxlan_ports = request.vxlan_ports.clone();
         vxlan_ports.sort_unstable();
         vxlan_ports.dedup();
@@ -51,7 +63,13 @@ impl CollectOptions {
             vxlan_ports,
             tunnels: tunnel_texts(request),
             pieces,
+            traces,
         }
+    }
+
+    /// Returns what is kept in addition to flows.
+    pub fn kept(&self) -> KeptPackets {
+        KeptPackets { pieces: self.pieces, traces: self.traces }
     }
 
     /// Returns how the options differ from others, as the part of a sentence.
@@ -64,6 +82,7 @@ impl CollectOptions {
             (self.vxlan_ports != other.vxlan_ports, "with another --vxlan-port than"),
             (self.tunnels != other.tunnels, "with other tunnels of --inventory than"),
             (self.pieces != other.pieces, "with another --pieces than"),
+            (self.traces != other.traces, "with another --traces than"),
         ];
         differences.into_iter().find(|(differs, _)| *differs).map_or("like", |(_, words)| words)
     }

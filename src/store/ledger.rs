@@ -11,7 +11,7 @@ use crate::flow::{BUCKETS, RowKind};
 /// Rows, by kind and bucket.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Ledger {
-    tallies: BTreeMap<(RowKind, u16), Tally>,
+    tallies: BTreeMap<(RowKind, u16), RowTally>,
     /// The number of captured frames that the rows account for.
     pub accounted: u64,
 }
@@ -19,13 +19,13 @@ pub(super) struct Ledger {
 /// The number of rows, and a sum over the hashes of their keys. Neither changes when rows are
 /// merged.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(super) struct Tally {
+pub(super) struct RowTally {
     rows: u64,
     checksum: u64,
 }
 
 /// The tallies of an input, by the name of the kind and the bucket.
-pub(super) type Manifest = Vec<(String, Vec<(u16, Tally)>)>;
+pub(super) type Manifest = Vec<(String, Vec<(u16, RowTally)>)>;
 
 /// The number of differences that an error lists.
 const LISTED: usize = 8;
@@ -110,7 +110,7 @@ impl Ledger {
     }
 }
 
-impl Tally {
+impl RowTally {
     fn merge(&mut self, other: &Self) {
         self.rows = self.rows.saturating_add(other.rows);
         self.checksum = self.checksum.wrapping_add(other.checksum);

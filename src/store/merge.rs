@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::columns::ReadRow;
-use super::files::{Destination, RowFile, RowSource, RowWriter, other_files, read_stream};
+use super::files::{Destination, RowFile, RowOrigin, RowWriter, other_files, read_stream};
 use super::group::{Doubles, merge_group};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
@@ -23,12 +23,12 @@ use crate::pipeline::{AuditError, Progress};
 /// Returns an error if rows cannot be read or written, if rows are there twice, or if whole stores
 /// are merged and rows are missing.
 pub fn merge(
-    from: &[RowSource],
+    from: &[RowOrigin],
     to: &Destination,
     max_memory: usize,
     progress: &Progress,
 ) -> Result<usize, StoreError> {
-    let stores: Vec<PathBuf> = from.iter().filter_map(RowSource::store).collect();
+    let stores: Vec<PathBuf> = from.iter().filter_map(RowOrigin::store).collect();
     if let Destination::Store(folder) = to
         && let Some(same) = stores.iter().find(|store| is_same(store, folder))
     {
@@ -51,7 +51,7 @@ pub fn merge(
             }
         }
     }
-    let is_stream = from.contains(&RowSource::StandardInput);
+    let is_stream = from.contains(&RowOrigin::StandardInput);
     if is_stream {
         let taken = read_stream(io::stdin().lock(), |read| {
             let checked = read.checked()?;

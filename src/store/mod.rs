@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 
 pub use audit::{EvidenceStore, StoreRequestError};
 pub use collect::{CollectRequest, CollectedFile, collect};
-pub use files::{Destination, RowSource, find_stores};
-pub use input::CollectOptions;
+pub use files::{Destination, RowOrigin, find_stores};
+pub use input::{CollectOptions, KeptPackets};
 pub use merge::merge;
 
 use crate::pipeline::AuditError;

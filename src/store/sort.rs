@@ -68,7 +68,7 @@ impl RowSorter {
                 break;
             }
             let runs = std::mem::take(&mut self.levels[level]);
-            let merged = MergedRuns::new(runs.into_iter().map(Run::of_file))?;
+            let merged = MergedRuns::new(runs.into_iter().map(SortedRun::of_file))?;
             run = self.write_run(merged)?;
         }
         Ok(())
@@ -79,10 +79,10 @@ impl RowSorter {
     /// # Errors
     ///
     /// Returns an error if a temporary file cannot be read.
-    pub fn finish(self) -> io::Result<RowGroups> {
-        let last = Run { rows: Box::new(sorted(self.rows).map(Ok)) };
-        let runs = self.levels.into_iter().flatten().map(Run::of_file);
-        Ok(RowGroups { rows: MergedRuns::new(runs.chain([last]))?, next: None })
+    pub fn finish(self) -> io::Result<SortedGroups> {
+        let last = SortedRun { rows: Box::new(sorted(self.rows).map(Ok)) };
+        let runs = self.levels.into_iter().flatten().map(SortedRun::of_file);
+        Ok(SortedGroups { rows: MergedRuns::new(runs.chain([last]))?, next: None })
     }
 }
 
@@ -98,11 +98,11 @@ fn compare(a: &StoredRow, b: &StoredRow) -> Ordering {
 }
 
 /// Rows in order.
-struct Run {
+struct SortedRun {
     rows: Box<dyn Iterator<Item = io::Result<StoredRow>>>,
 }
 
-impl Run {
+impl SortedRun {
     fn of_file(file: File) -> Self {
         let mut file = BufReader::new(file);
         let mut bytes = Vec::new();
@@ -123,7 +123,7 @@ impl Run {
 
 /// Runs that are merged into one.
 struct MergedRuns {
-    runs: Vec<Run>,
+    runs: Vec<SortedRun>,
     heads: BinaryHeap<FirstRow>,
 }
 
@@ -154,7 +154,7 @@ impl PartialEq for FirstRow {
 impl Eq for FirstRow {}
 
 impl MergedRuns {
-    fn new(runs: impl Iterator<Item = Run>) -> io::Result<Self> {
+    fn new(runs: impl Iterator<Item = SortedRun>) -> io::Result<Self> {
         let mut merged = Self { runs: runs.collect(), heads: BinaryHeap::new() };
         (0..merged.runs.len()).try_for_each(|run| merged.advance(run))?;
         Ok(merged)
@@ -177,13 +177,13 @@ impl Iterator for MergedRuns {
 }
 
 /// Sorted rows in groups of the same bucket, kind and key.
-pub(super) struct RowGroups {
+pub(super) struct SortedGroups {
     rows: MergedRuns,
     /// The first row of the next group.
     next: Option<StoredRow>,
 }
 
-impl RowGroups {
+impl SortedGroups {
     fn read_group(&mut self) -> io::Result<Vec<StoredRow>> {
         let mut group = Vec::new();
         group.extend(self.next.take());
@@ -199,7 +199,7 @@ impl RowGroups {
     }
 }
 
-impl Iterator for RowGroups {
+impl Iterator for SortedGroups {
     type Item = io::Result<Vec<StoredRow>>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -100,7 +100,7 @@ fn rows_give_the_reports_of_the_captures() {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let at = |name: &str| scratch.path().join(name);
         let inventory = case.inventory();
-        let more = [case.more(), vec!["--dedup".to_owned(), "off".to_owned()]].concat();
+        let more = case.more();
         let captures = pieces(case, scratch.path(), &mut random);
         let direct = audited(&captures, &inventory, &more, scratch.path());
 
@@ -111,7 +111,7 @@ fn rows_give_the_reports_of_the_captures() {
         for (number, capture) in shuffled.iter().enumerate() {
             let store = at(&format!("store{}", random.below(3)));
             let memory = if number % 2 == 0 { "1" } else { "1GiB" };
-            let options = ["--pieces", "--jobs", "2", "--max-memory", memory];
+            let options = ["--pieces", "--traces", "--jobs", "2", "--max-memory", memory];
             collect(std::slice::from_ref(capture), &inventory, &store, &options);
             stores.push(store);
         }
@@ -120,6 +120,15 @@ fn rows_give_the_reports_of_the_captures() {
         let parts = audited(&stores, &inventory, &more, scratch.path());
         assert_same(&direct, &parts, case.name);
 
+        if number % 2 == 0 {
+            // Half of the captures are read directly.
+            let half = at("half");
+            let (stored, read) = captures.split_at(captures.len() / 2 + 1);
+            collect(stored, &inventory, &half, &["--pieces", "--traces"]);
+            let mixed = audited(&[&[half], read].concat(), &inventory, &more, scratch.path());
+            assert_same(&direct, &mixed, case.name);
+            continue;
+        }
         // The stores are merged in one step, and in several steps in another order.
         merge(&stores, &at("merged"), &[]);
         let merged = audited(&[at("merged")], &inventory, &more, scratch.path());
@@ -134,13 +143,6 @@ fn rows_give_the_reports_of_the_captures() {
         let last = at("last");
         merge(&[all], &last, &[]);
         assert!(files(&last) == files(&at("merged")), "{}: merging in steps", case.name);
-
-        // Half of the captures are read directly.
-        let half = at("half");
-        collect(&captures[..captures.len() / 2 + 1], &inventory, &half, &["--pieces"]);
-        let mixed = [&[half], &captures[captures.len() / 2 + 1..]].concat();
-        let mixed = audited(&mixed, &inventory, &more, scratch.path());
-        assert_same(&direct, &mixed, case.name);
     }
 }
 
@@ -352,7 +354,7 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     let errors = refused(&["--since", "2026-01-01", "--no-decap", "--dedup", "on"]);
     assert!(errors.contains("--since differs"), "{errors}");
     assert!(errors.contains("--no-decap differs"), "{errors}");
-    assert!(errors.contains("--dedup on needs every packet"), "{errors}");
+    assert!(errors.contains("collect the captures with --traces"), "{errors}");
     let evidence = two.at("evidence");
     let errors = refused(&["--evidence", text(&evidence)]);
     assert!(errors.contains("--evidence needs the frames"), "{errors}");

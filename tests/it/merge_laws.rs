@@ -8,7 +8,7 @@ use rasaudit::decode::{
 };
 use rasaudit::flow::{
     Amount, DirectionStats, Evidence, FlowPartitions, FlowRecord, FlowStore, HashSeed, MergedFlows,
-    PartitionFlows, PrefixRetention, Retention, SideEvidence,
+    PacketRetention, PartitionFlows, PrefixRetention, Retention, SideEvidence,
 };
 use rasaudit::model::{
     BoundedSet, FlagSet, FrameCounters, Mac, Max, Merge, Min, NumberRange, SkipReason, Sum,
@@ -232,7 +232,7 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, std::env::temp_dir());
-    let keep = Retention { traces: true, parts: PrefixRetention::All };
+    let keep = Retention { packets: PacketRetention::Records, parts: PrefixRetention::All };
     for part in parts {
         let mut tables = store.tables(&keep);
         tables.observe(part, []);
