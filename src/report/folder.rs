@@ -177,15 +177,9 @@ impl Folder {
         let (shared, single): (Vec<_>, Vec<_>) =
             files.selected().partition(|(format, _)| files.is_shared(format));
         let mut digests = self.stage_shared(report, files, &shared)?;
-        let json = files.selected().find(|(format, _)| format.write_indented.is_some());
-        let json = json.and_then(|(_, json)| digests.iter().find(|(name, _)| *name == json));
-        let json = json.map(|(_, digest)| digest.clone());
         for (format, name) in single {
             let mut file = self.create(name)?;
-            let written = match format.write_beside.zip(json.as_deref()) {
-                Some((write, digest)) => write(report, digest, &mut file.out),
-                None => format.write_as(files.layout, report, &mut file.out),
-            };
+            let written = format.write_as(files.layout, report, &mut file.out);
             written.map_err(self.failed_at(name))?;
             digests.push((name, file.finish().map_err(self.failed_at(name))?));
         }

@@ -152,9 +152,15 @@ fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
     }
     let words = hosts.into_iter().map(|(coverage, names)| {
         let count = plural(names.len() as u64, "host");
-        let coverage = escape_control(&coverage);
-        let names = first_names(names.iter().map(String::as_str));
-        format!("{count} with the coverage {coverage}: {names}")
+        let seen = match Coverage::parse(&coverage) {
+            Some(Coverage::SentOnly) => "of which only sent packets were seen".to_owned(),
+            Some(Coverage::ReceivedOnly) => "whose replies were not seen".to_owned(),
+            Some(Coverage::BroadcastOnly) => "of which only broadcasts were seen".to_owned(),
+            Some(Coverage::TargetOnly) => "that sent no packets in the capture".to_owned(),
+            Some(Coverage::NotSeen) => "of which no packets were seen".to_owned(),
+            _ => format!("with the coverage {}", escape_control(&coverage)),
+        };
+        format!("{count} {seen}: {}", first_names(names.iter().map(String::as_str)))
     });
     words.collect()
 }

@@ -52,9 +52,6 @@ pub use window_folders::WindowFolders;
 /// A function that writes a report in one format.
 pub type Writer = fn(&AuditResult<'_>, &mut dyn Write) -> io::Result<()>;
 
-/// A function that writes a report that names the SHA-256 of the `audit.json` next to it.
-pub type BesideWriter = fn(&AuditResult<'_>, &str, &mut dyn Write) -> io::Result<()>;
-
 /// The input that a report needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
@@ -78,9 +75,6 @@ pub struct Format {
     pub write: Writer,
     /// The function that writes the report indented, if it has two layouts.
     pub write_indented: Option<Writer>,
-    /// The function that writes the report next to an `audit.json` with a known SHA-256, if the
-    /// report names it.
-    pub write_beside: Option<BesideWriter>,
     /// The table of `audit.json` that the report consists of.
     pub table: Option<SharedTable>,
 }
@@ -92,15 +86,11 @@ impl Format {
         needs: Needs,
         write: Writer,
     ) -> Self {
-        Self { name, file, needs, write, write_indented: None, write_beside: None, table: None }
+        Self { name, file, needs, write, write_indented: None, table: None }
     }
 
     const fn or_indented(self, write: Writer) -> Self {
         Self { write_indented: Some(write), ..self }
-    }
-
-    const fn naming_json(self, write: BesideWriter) -> Self {
-        Self { write_beside: Some(write), ..self }
     }
 
     const fn of_table(self, table: SharedTable) -> Self {
@@ -134,8 +124,7 @@ pub const FORMATS: &[Format] = &[
     Format::new("matrix", Some("matrix.csv"), Needs::Judgement, csv::matrix),
     Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
     Format::new("exceptions", Some("exceptions.csv"), Needs::Judgement, csv::exceptions),
-    Format::new("html", Some("report.html"), Needs::Result, page::write)
-        .naming_json(page::write_beside),
+    Format::new("html", Some("report.html"), Needs::Result, page::write),
     Format::new("markdown", None, Needs::Result, markdown::write),
     Format::new("junit", None, Needs::Judgement, junit::write),
     Format::new("sarif", None, Needs::Judgement, sarif::write),

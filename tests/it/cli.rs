@@ -89,6 +89,7 @@ fn a_file_that_is_no_capture_is_told_by_its_looks() {
     assert_eq!(code, 2);
     assert!(err.contains("ELF") && err.contains("text"), "both problems are reported: {err}");
     // Other files in a folder are listed as skipped.
+    fs::rename(&elf, scratch.path().join("program")).expect("a name that no capture has");
     fs::copy(fixture("farm-healthy/span.pcap"), scratch.path().join("span.pcap")).expect("a copy");
     let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);
     assert_eq!(code, 0, "{err}");

@@ -177,29 +177,6 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     assert!(page.contains(note), "{page}");
 }
 
-/// A signature on the cover must stand for one result.
-#[test]
-fn the_cover_names_the_digest_of_the_result() {
-    let scratch = tempfile::tempdir().expect("a folder");
-    let out = scratch.path().join("report");
-    let [capture, inventory] = ["farm-faults/span.pcap", "farm-healthy/inventory.toml"]
-        .map(|name| fixture(name).display().to_string());
-    let folder = out.display().to_string();
-    let run = rasaudit(["audit", &capture, "-i", &inventory, "--out", &folder]);
-    assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
-    let manifest = fs::read_to_string(out.join("manifest.sha256")).expect("the manifest");
-    let line = manifest.lines().find(|line| line.ends_with("  audit.json")).expect("its line");
-    let (digest, _) = line.split_once(' ').expect("a digest");
-    let page = fs::read_to_string(out.join("report.html")).expect("the page");
-    let cover = text(part(&page, "<section id=\"cover\"", "</section>"));
-    assert!(
-        cover.contains(&format!("lists the digests of all reportsSHA-256 {digest}")),
-        "{cover}"
-    );
-    let cover = text(part(&report("html"), "<section id=\"cover\"", "</section>"));
-    assert!(cover.contains("This page was written without audit.json"), "{cover}");
-}
-
 /// The state since the baseline is stated with each finding, and what is gone is listed once.
 #[test]
 fn changes_since_the_baseline_are_in_the_ticket_and_once_on_the_page() {

@@ -13,8 +13,8 @@ use crate::result::{Accounting, AuditResult, ExceptionUse, Head, Headline, Optio
 const INPUTS: usize = 8;
 const EXCEPTIONS: usize = 6;
 
-/// Returns the cover. `json_sha256` is the digest of the `audit.json` next to the page.
-pub(super) fn sheet(result: &AuditResult<'_>, json_sha256: Option<&str>) -> Markup {
+/// Returns the cover.
+pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
     let Headline { tone, lead, rest } = &result.head.headline;
     let farm = result.head.farm.as_deref().unwrap_or_default();
     html! {
@@ -22,7 +22,7 @@ pub(super) fn sheet(result: &AuditResult<'_>, json_sha256: Option<&str>) -> Mark
             p.farm { "Audit of captured traffic against the vendor's port matrix" }
             p.title { @if farm.is_empty() { "Capture without an inventory" } @else { (escape_control(farm)) } }
             p.verdict { b class=(tone_class(*tone)) { (lead) } (rest) }
-            (record(result, json_sha256))
+            (record(result))
             (inputs(result))
             h2 { "Not assessed" }
             ul { @for limit in limits(result) { li { (dated(&limit.words())) } } }
@@ -46,7 +46,7 @@ pub(super) fn sheet(result: &AuditResult<'_>, json_sha256: Option<&str>) -> Mark
 }
 
 /// Returns the table of what was audited, with digests.
-fn record(result: &AuditResult<'_>, json_sha256: Option<&str>) -> Markup {
+fn record(result: &AuditResult<'_>) -> Markup {
     let Head { window, accounting, tool, exceptions, configuration, known, .. } = &result.head;
     html! {
         table.record { tbody {
@@ -100,11 +100,9 @@ fn record(result: &AuditResult<'_>, json_sha256: Option<&str>) -> Markup {
             tr {
                 th scope="row" { "Result" }
                 td {
-                    @if let Some(digest) = json_sha256 {
-                        "audit.json, next to this page; manifest.sha256 lists the digests of all reports" (sha256(digest))
-                    } @else {
-                        "This page was written without audit.json: only the digests of the inputs bind it to data."
-                    }
+                    "audit.json; manifest.sha256 lists the digests of all reports"
+                    br;
+                    "First 16 digits of the SHA-256 of manifest.sha256: ________________"
                 }
             }
             tr { th scope="row" { "Tool" } td { (escape_control(&tool.name)) " " (escape_control(&tool.version)) } }

@@ -41,41 +41,18 @@ const SCRIPT: &str = concat!(include_str!("lines.js"), include_str!("page.js"));
 /// The maximum number of findings in the page, worst first. `findings.csv` lists all of them.
 const FINDINGS: usize = 2000;
 
-/// Where a page is read.
-#[derive(Clone, Copy, Default)]
-struct PageContext<'a> {
-    /// The number of windows of the live audit that serves the page. `None` for a file, which does
-    /// not reload itself.
-    windows: Option<u64>,
-    /// The SHA-256 of the `audit.json` next to the page.
-    json_sha256: Option<&'a str>,
-}
-
-/// Writes the page for a file.
+/// Writes the page for a file, which does not reload itself.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-    page(result, PageContext::default(), out)
-}
-
-/// Writes the page for a file next to the `audit.json` with this SHA-256.
-pub(super) fn write_beside(
-    result: &AuditResult<'_>,
-    json_sha256: &str,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    page(result, PageContext { json_sha256: Some(json_sha256), windows: None }, out)
+    page(result, None, out)
 }
 
 /// Writes the page that a live audit serves after `windows` windows. The page loads the next report
 /// when another window is closed.
 pub fn write_live(result: &AuditResult<'_>, windows: u64, out: &mut dyn Write) -> io::Result<()> {
-    page(result, PageContext { windows: Some(windows), json_sha256: None }, out)
+    page(result, Some(windows), out)
 }
 
-fn page(
-    result: &AuditResult<'_>,
-    PageContext { windows, json_sha256 }: PageContext<'_>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
     let connect = if windows.is_some() { "self" } else { "none" };
     let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     let rules = format!(
@@ -121,7 +98,7 @@ fn page(
                     p #said.skip role="status" {}
                 }
                 main #main tabindex="-1" {
-                    (cover::sheet(result, json_sha256))
+                    (cover::sheet(result))
                     (overview::section(result))
                     @if result.is_judged() { (findings::section(&findings)) }
                     @if let Some(farm) = &farm {
