@@ -7,7 +7,9 @@ use std::io::Cursor;
 use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, CaptureReader, InputHash};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{FlowPartitions, FlowStore, HashSeed, PrefixRetention, Retention};
+use rasaudit::flow::{
+    FlowPartitions, FlowStore, HashSeed, PacketRetention, PrefixRetention, Retention,
+};
 use rasaudit::payload::{MessageParts, read_payloads};
 
 /// An observation and its payload.
@@ -16,7 +18,7 @@ type Seen<'a> = (Observation, &'a [u8]);
 /// Returns the merged flows and side evidence of two workers, each of which observed one part.
 fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let store = FlowStore::new(seed, std::env::temp_dir());
-    let keep = Retention { traces: true, parts: PrefixRetention::All };
+    let keep = Retention { packets: PacketRetention::Records, parts: PrefixRetention::All };
     for part in parts {
         let mut tables = store.tables(&keep);
         for chunk in part.chunks(32) {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::policy::{Party, PartyKind, Policy, RoleSet};
 
-/// The id of an end in the [`EndInterner`].
+/// The id of an end in the `EndInterner`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EndId(u32);
 

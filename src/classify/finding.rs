@@ -406,7 +406,7 @@ impl Judgement {
     }
 
     /// Returns the conflicting address claims (ARP, neighbour discovery) of a finding, at most
-    /// [`SHOWN_CLAIMANTS`].
+    /// `SHOWN_CLAIMANTS`.
     pub fn address_claims_of(&self, finding: &Finding) -> Vec<(IpAddr, Mac)> {
         let Reason::Conflict(number) = finding.reason else { return Vec::new() };
         let conflict = self.conflict(number);

@@ -510,8 +510,8 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] (default port: 514) or
-    /// tcp:HOST[:PORT] (default port: 601).
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST:PORT or udp:HOST (port
+    /// 514), tcp:HOST:PORT or tcp:HOST (port 601).
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
 

@@ -1,5 +1,5 @@
 //! Logs of packets, from which duplicates can be found after the rows of several captures were
-//! merged. Unlike a [`PacketRecord`](super::duplicates::PacketRecord), a log does not depend on the
+//! merged. Unlike a `PacketRecord`, a log does not depend on the
 //! hash seed of the run.
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Stores evidence as rows in Parquet files and Arrow streams, so that captures can be collected
 //! where they are and audited elsewhere.
 //!
-//! [`collect`] turns each capture into rows, [`merge`] merges rows with the same key, and
+//! [`collect()`] turns each capture into rows, [`merge()`] merges rows with the same key, and
 //! [`EvidenceStore`] returns the rows of a store to an audit. The rows are exact, and merging obeys
 //! the merge law, so the result of an audit does not depend on how the captures were divided among
 //! collections and merges.

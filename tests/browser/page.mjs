@@ -520,7 +520,7 @@ const tests = {
       await page.setViewport({ width: 695, height: 1000 });
       await settle(page);
       const cover = await text(page, "#cover");
-      for (const part of [/Capture window\s+\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC to /, /Matrix\s+ras-19 \(Parallels RAS 19\)\s+SHA-256 [0-9a-f]{64}/, /Inventory\s+\w+\.toml\s+SHA-256 [0-9a-f]{64}/,
+      for (const part of [/Capture window\s+\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC to /, /Matrix\s+ras-19( with the overlay windows-domain)? \(Parallels RAS 19\)\s+SHA-256 [0-9a-f]{64}/, /Inventory\s+\w+\.toml\s+SHA-256 [0-9a-f]{64}/,
         /Tool\s+rasaudit \d+\.\d+/, /Input\s+\w+\.pcap, \d+ frames\s+SHA-256 [0-9a-f]{64}/, /\d+ findings \(.*for .*compared with/, /Not assessed\s+[^]*\d/, /Exceptions in force/, /Prepared by/, /Approved by/, /Signature/]) {
         assert.match(cover, part, name);
       }

@@ -240,7 +240,7 @@ fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
         "which the snaplen truncated",
         "Loss of frames, which the capture does not report",
         "52 conversations of background traffic",
-        "1 host with the coverage not-seen: halb2",
+        "1 host of which no packets were seen: halb2",
         "(loopback-only)",
     ] {
         assert!(cover.iter().any(|item| item.contains(part)), "{part}: {cover:?}");
