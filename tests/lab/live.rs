@@ -657,7 +657,7 @@ fn made_up_addresses_and_inside_scans_stay_within_memory() {
     let ended = live.end();
     let told = text(&ended.stderr);
     assert!(peak < 160 << 10, "{peak} kB");
-    assert!(told.contains("were aggregated") && told.contains("were dropped"), "{told}");
+    assert!(told.contains(": aggregated ") && told.contains(": dropped "), "{told}");
     // Every frame is either read or reported as lost.
     let json = fs::read_to_string(scratch.path().join("out/latest/audit.json")).expect("a report");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
