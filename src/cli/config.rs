@@ -49,7 +49,7 @@ pub(super) enum Rejected {
     Arguments(clap::Error, Option<String>),
 }
 
-/// Parses the arguments, of which the first is the name of the program.
+/// Parses the command line. The first argument is the name of the program.
 pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
     let mut root = Arguments::command();
     root.build();

@@ -60,7 +60,7 @@ pub enum StateEvidence {
     Accepted,
     /// A simultaneous open by both sides.
     Simultaneous,
-    /// Packets from both sides of a flow that is not TCP, so there is no handshake.
+    /// Both sides sent packets. The flow is not TCP, so there is no handshake to see.
     BothSpoke,
     /// Packets from both sides of a TCP connection whose handshake is not in the capture.
     BothWays,

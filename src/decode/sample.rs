@@ -96,7 +96,7 @@ pub(super) fn ip_packet(bytes: &[u8]) -> Result<Observation, SkipReason> {
     frame(101, bytes, bytes.len())
 }
 
-/// Decodes a frame of a link type, of which the capture kept the first `kept` bytes.
+/// Decodes a frame of a link type. The capture contains only the first `kept` bytes of the frame.
 pub(super) fn frame(link: u16, bytes: &[u8], kept: usize) -> Result<Observation, SkipReason> {
     decode_with(&Decoder::default(), link, bytes, kept)
 }

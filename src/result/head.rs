@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{ExceptionUse, Site, Time, short};
-use crate::classify::BACKGROUND;
+use crate::classify::{BACKGROUND, Policy};
 use crate::model::SkipReason;
 
 /// The name of the layout. Its number changes when a key is renamed or removed.
@@ -403,6 +403,23 @@ pub struct JudgedBy {
 }
 
 impl JudgedBy {
+    /// Returns what the capture was judged against.
+    pub(super) fn of(policy: &Policy) -> Self {
+        let matrix = &policy.matrix;
+        let documents = matrix.documents.iter().map(|document| SourceReference {
+            id: document.id.clone(),
+            title: document.title.clone(),
+            edition: document.edition.clone(),
+        });
+        Self {
+            name: matrix.name.clone(),
+            version: matrix.title.clone(),
+            sha256: matrix.sha256.clone(),
+            overlays: Some(matrix.overlays.clone()),
+            documents: documents.collect(),
+        }
+    }
+
     /// Returns the name of the matrix and how its overlays differ from the usual ones.
     pub fn words(&self) -> String {
         let Some(overlays) = &self.overlays else { return self.name.clone() };

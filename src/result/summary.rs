@@ -8,7 +8,7 @@ use super::baseline::changes;
 use super::head::{
     Accounting, CaptureWindow, Conditions, ConversationCounts, Copies, CopySample, FindingCounts,
     Fragments, Head, Input, InventoryFile, JudgedBy, LossCounts, LostFrames, Orphans, SCHEMA,
-    SCHEMA_MINOR, SourceLoss, SourceReference, StatedCoverage, Summary, Tool, ViewCounts,
+    SCHEMA_MINOR, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
 };
 use super::run::AuditRun;
 use super::{Site, Time, exception_use, summary_notes};
@@ -48,7 +48,7 @@ impl AuditRun<'_> {
                 until: self.selection.until.map(Time),
                 as_of: self.selection.as_of.map(Time),
             },
-            matrix: policy.map(matrix),
+            matrix: policy.map(JudgedBy::of),
             inventory: policy.map(|p| InventoryFile {
                 sha256: p.inventory.sha256.clone(),
                 file: p.inventory.file.clone(),
@@ -199,23 +199,6 @@ impl AuditRun<'_> {
 
 fn by_reason(reasons: &SkipCounts) -> Tally {
     reasons.iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect()
-}
-
-/// Returns what the capture was judged against.
-pub(super) fn matrix(policy: &Policy) -> JudgedBy {
-    let matrix = &policy.matrix;
-    let documents = matrix.documents.iter().map(|document| SourceReference {
-        id: document.id.clone(),
-        title: document.title.clone(),
-        edition: document.edition.clone(),
-    });
-    JudgedBy {
-        name: matrix.name.clone(),
-        version: matrix.title.clone(),
-        sha256: matrix.sha256.clone(),
-        overlays: Some(matrix.overlays.clone()),
-        documents: documents.collect(),
-    }
 }
 
 /// Returns the coverage that the inventory declares.

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::OptionSetting;
 use super::baseline::changes;
-use super::head::{BaselineFile, Headline, Note, Tone};
+use super::head::{BaselineFile, Headline, JudgedBy, Note, Tone};
 use super::run::AuditRun;
 use super::words::{percent, plural, short};
-use super::{OptionSetting, summary};
 use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
 use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
 
@@ -189,7 +189,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
         *rows.entry(row.status).or_default() += 1;
     }
     let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
-    let judged_by = summary::matrix(policy);
+    let judged_by = JudgedBy::of(policy);
     // The usual rules need no name here, because the headline has the title of the matrix.
     let name = match judged_by.words() {
         name if name == judged_by.name => String::new(),
