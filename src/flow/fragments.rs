@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::partition;
 use super::keyed::{EvidenceKind, empty_parts};
-use super::rows::{RowFacts, bucket, stable_hash, to_key};
+use super::row::{RowFacts, bucket, stable_hash, to_key};
 use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND};

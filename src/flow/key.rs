@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::HashSeed;
-use super::rows::{bucket, stable_hash};
+use super::row::{bucket, stable_hash};
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 

@@ -11,7 +11,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::key::{PARTITIONS, partition};
-use super::rows::{bucket, stable_hash, to_key};
+use super::row::{bucket, stable_hash, to_key};
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};

@@ -23,6 +23,7 @@ mod outer_flows;
 mod packet_log;
 mod partitions;
 mod records;
+mod row;
 mod rows;
 mod saved;
 mod server_names;
@@ -44,7 +45,7 @@ pub use merged::MergedFlows;
 pub use outer_flows::OuterFlow;
 pub use partitions::{FlowPartitions, PartitionFlows};
 pub use records::{DirectionRecord, Evidence, FlowRecord};
-pub use rows::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind};
+pub use row::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind};
 pub use saved::StateLayout;
 pub use server_names::ServerNameEvidence;
 pub use side_evidence::{

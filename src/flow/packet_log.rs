@@ -199,7 +199,7 @@ impl EvidenceKind for PacketLogs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::to_key;
+    use super::super::row::to_key;
     use super::*;
     use crate::decode::{FiveTuple, Path};
     use crate::model::{Mac, Transport};

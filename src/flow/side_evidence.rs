@@ -15,7 +15,7 @@ use super::fragments::FragmentTable;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
 use super::outer_flows::OuterFlow;
 use super::packet_log::PacketLogs;
-use super::rows::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_record};
+use super::row::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_record};
 use super::state::DirectionStats;
 use super::undecoded::UndecodedCounts;
 use super::{FlowKey, HashSeed};
@@ -120,8 +120,9 @@ macro_rules! kinds {
                 self,
                 take: &mut dyn FnMut(EvidenceRow) -> io::Result<()>,
             ) -> io::Result<()> {
+                let mut index = 0..;
                 $({
-                    let kind = RowKind::parse(stringify!($name)).unwrap_or(RowKind::FLOWS);
+                    let kind = RowKind::of_side_evidence(index.next().unwrap_or_default());
                     for (bucket, key, part) in EvidenceKind::into_rows(self.$name) {
                         take(EvidenceRow { kind, bucket, key, record: to_record(&part) })?;
                     }

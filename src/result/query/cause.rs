@@ -1,5 +1,6 @@
 //! The cause that findings share.
 
+use super::text::{role_pair, service_of};
 use crate::result::{ConversationRow, FindingRow, ReportedFinding};
 
 /// What findings of one cause have in common. Findings that differ in severity or certainty never
@@ -66,8 +67,8 @@ impl SharedCause {
 
     /// Describes the cause.
     pub(super) fn words(&self) -> String {
-        let roles = super::groups::role_pair(&self.roles[0], &self.roles[1]);
-        let service = super::row::service_of(&self.transport, &self.port);
+        let roles = role_pair(&self.roles[0], &self.roles[1]);
+        let service = service_of(&self.transport, &self.port);
         let rule = if self.rule.is_empty() { &self.group } else { &self.rule };
         let code = format!("{}/{}:", self.verdict, self.code);
         let rule = if rule.is_empty() { String::new() } else { format!("({rule})") };

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::filter::Fit;
+use super::key::Fit;
 use super::row::ListedRow;
 use crate::classify::RoleSet;
 use crate::result::{AuditResult, Site, SiteRow, address_of};

@@ -1,17 +1,14 @@
 //! Groups of findings and of conversations.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::cause::SharedCause;
-use super::row::{ListedRow, service_of};
+use super::row::ListedRow;
+use super::text::{role_pair, service_of};
+use super::totals::{ConversationTotals, FindingTotals};
 use crate::classify::Severity;
 use crate::model::named_enum;
-use crate::result::rows::record;
-use crate::result::{AuditResult, Cell, ConversationRow, FindingRow, Time};
+use crate::result::{AuditResult, ConversationRow, FindingRow, Time};
 
 named_enum!(
     /// The property by which rows are grouped.
@@ -26,50 +23,6 @@ named_enum!(
         Code = "code",
         /// Severity, certainty, code, roles, port and the row of the matrix that decided.
         Cause = "cause",
-    }
-);
-
-record!(
-    /// Findings that have a property in common.
-    FindingTotals<'a> {
-        /// The value that they have in common, such as `gw1` or `no role > broker`.
-        group: String,
-        /// The number of findings.
-        count: u64,
-        /// The worst severity among the findings.
-        severity: Cow<'a, str>,
-        /// The number of findings that are certain.
-        certain: u64,
-        /// The number of conversations, or of pairs of hosts, that the findings stand for.
-        conversations: u64,
-        /// The time of the earliest packet.
-        first_seen: Option<Time>,
-        /// The time of the latest packet.
-        last_seen: Option<Time>,
-        /// The id of the worst finding.
-        example: String,
-    }
-);
-
-record!(
-    /// Conversations that have a property in common.
-    ConversationTotals<'a> {
-        /// The value that they have in common, such as `gw1` or `no role > broker`.
-        group: String,
-        /// The number of conversations.
-        count: u64,
-        /// The worst severity among the conversations. Empty without an inventory.
-        severity: Cow<'a, str>,
-        /// The number of conversations whose verdict is certain.
-        certain: u64,
-        /// The number of packets.
-        packets: u64,
-        /// The number of bytes.
-        bytes: u64,
-        /// The time of the earliest packet.
-        first_seen: Option<Time>,
-        /// The time of the latest packet.
-        last_seen: Option<Time>,
     }
 );
 
@@ -233,14 +186,6 @@ fn widen(
     let both = [*first, row_first].into_iter().flatten();
     *first = both.min_by_key(|time| time.0);
     *last = [*last, row_last].into_iter().flatten().max_by_key(|time| time.0);
-}
-
-/// Describes the roles of client and server. Each side is joined by `;`.
-pub(super) fn role_pair(client: &str, server: &str) -> String {
-    let words = |roles: &str| {
-        if roles.is_empty() { "no role".to_owned() } else { roles.replace(';', "+") }
-    };
-    format!("{} > {}", words(client), words(server))
 }
 
 /// Returns the hosts at both ends of a finding, each once.

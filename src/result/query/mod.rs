@@ -4,19 +4,26 @@ mod cause;
 mod ends;
 mod filter;
 mod groups;
+mod key;
 mod row;
+mod table;
+mod text;
+mod totals;
 
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
 pub use cause::SharedCause;
 pub use ends::{EndFilter, known_ends, known_roles};
-pub use filter::{FilterKey, FilterValue, PortFilter, RowFilter};
+pub use filter::{FilterValue, PortFilter, RowFilter};
 pub use groups::GroupBy;
-pub use row::{ListedRow, ListedTable};
+pub use key::FilterKey;
+pub use row::ListedRow;
+pub use table::ListedTable;
 
-use filter::Fit;
-use groups::{ConversationTotals, FindingTotals, RowGroups};
+use groups::RowGroups;
+use key::Fit;
+use totals::{ConversationTotals, FindingTotals};
 
 use super::{AuditResult, address_of};
 use crate::classify::Severity;

@@ -1,0 +1,137 @@
+//! Rows: the form in which evidence is stored outside of the program.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Max, Min, Transport};
+
+/// The number of buckets that rows are divided into. All rows of a conversation are in the same
+/// bucket. Stored rows contain their bucket, so the number must not change.
+pub const BUCKETS: u16 = 64;
+
+/// The first byte of each record: the version of its layout.
+const VERSION: u8 = 1;
+
+/// The kind of a row: flows, parts of messages that name a server, or a kind of side evidence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct RowKind(pub(super) u8);
+
+impl RowKind {
+    /// Flows.
+    pub const FLOWS: Self = Self(0);
+    /// Segments that may be part of a message that names the server. They contain payload.
+    pub const PIECES: Self = Self(1);
+
+    /// Returns the kind of the side evidence with this index in the list of kinds.
+    pub(super) const fn of_side_evidence(index: usize) -> Self {
+        Self(2 + index as u8)
+    }
+}
+
+/// A row of evidence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EvidenceRow {
+    /// The kind of evidence.
+    pub kind: RowKind,
+    /// A number below [`BUCKETS`] that is the same for all rows of a conversation.
+    pub bucket: u16,
+    /// The key in a canonical form. Rows with the same kind and key can be merged.
+    pub key: Vec<u8>,
+    /// The exact evidence, in a versioned layout.
+    pub record: Vec<u8>,
+}
+
+/// Facts from a row for people and query engines. The audit only uses `accounted`.
+#[derive(Clone, Default, Debug)]
+pub struct RowFacts {
+    /// The addresses, side 0 first.
+    pub addresses: Option<[IpAddr; 2]>,
+    /// The ports, side 0 first; 0 if the evidence has none.
+    pub ports: [u16; 2],
+    /// The protocol above IP.
+    pub transport: Option<Transport>,
+    /// Packets of each side.
+    pub packets: [u64; 2],
+    /// Bytes on the wire of each side.
+    pub bytes: [u64; 2],
+    /// Transport payload of each side in bytes.
+    pub payload: [u64; 2],
+    /// The kinds of packets that each side sent. See [`crate::decode::flag`].
+    pub flags: [u16; 2],
+    /// Time of the earliest packet.
+    pub first: Min,
+    /// Time of the latest packet.
+    pub last: Max,
+    /// The side that opened the flow, if it sent a SYN and the other side did not.
+    pub opener: Option<u8>,
+    /// A server name that was requested, or a name that was looked up.
+    pub name: Option<String>,
+    /// The number of captured frames that this row accounts for. Every frame is accounted for by
+    /// one row, or by the record of its input.
+    pub accounted: u64,
+}
+
+/// Why a row cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowError {
+    /// Another version of the program wrote the record, in a layout with this number.
+    Version(u8),
+    /// The record is not valid, or is not in canonical form.
+    Damaged,
+    /// The key, or the bucket, is not the one of the record.
+    Key,
+}
+
+impl fmt::Display for RowError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(
+                f,
+                "has a record of layout {version}; this version reads layout {VERSION} only"
+            ),
+            Self::Damaged => f.write_str("has a damaged record"),
+            Self::Key => f.write_str("has a key or bucket that its record does not have"),
+        }
+    }
+}
+
+impl std::error::Error for RowError {}
+
+/// Returns a hash that is the same in every run and version (FNV-1a).
+pub(super) fn stable_hash(bytes: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+}
+
+/// Returns the bucket for a stable hash.
+pub(super) fn bucket(hash: u64) -> u16 {
+    // The upper half depends on all bytes, the lowest bits only on the lowest bits of each byte.
+    ((hash >> 32 ^ hash >> 16) % u64::from(BUCKETS)) as u16
+}
+
+/// Returns a value in the layout of rows. Serialization into memory fails only if a type cannot be
+/// serialized at all, which the tests would show; the result is then rejected when it is read.
+pub(super) fn to_record(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
+}
+
+/// Returns a value in canonical bytes, for use as a key.
+pub(super) fn to_key(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_stdvec(value).unwrap_or_default()
+}
+
+/// Reads a value that [`to_record`] wrote.
+pub(super) fn from_record<T: DeserializeOwned>(record: &[u8]) -> Result<T, RowError> {
+    let (version, rest) = record.split_first().ok_or(RowError::Damaged)?;
+    if *version != VERSION {
+        return Err(RowError::Version(*version));
+    }
+    match postcard::take_from_bytes(rest) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(RowError::Damaged),
+    }
+}
