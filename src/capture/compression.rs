@@ -99,7 +99,7 @@ impl Legacy {
             }
         };
         if length > Self::MAX_PACKED {
-            let what = format!("an lz4 block claims a length of {length} bytes");
+            let what = format!("an lz4 block claims an impossible length of {length} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         self.packed.resize(length, 0);

@@ -34,7 +34,7 @@ pub enum CaptureError {
     #[error("the expression is empty")]
     EmptyFilter,
     /// The crate was built without the feature `bpf`, so it cannot filter frames.
-    #[error("this build has no capture filters (feature bpf)")]
+    #[error("this build cannot filter frames, because it lacks the feature bpf")]
     NoFilters,
     /// libpcap cannot compile a filter expression.
     #[cfg(feature = "bpf")]

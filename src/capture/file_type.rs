@@ -3,9 +3,9 @@
 
 /// The description of a Parquet file, which may contain rows of evidence.
 const PARQUET: &str = if cfg!(feature = "store") {
-    "a Parquet file: give the folder of a store by itself"
+    "a Parquet file: to read a store, name its own folder on the command line"
 } else {
-    "a Parquet file, and this build of rasaudit has no feature store, which reads rows"
+    "a Parquet file, which this build of rasaudit cannot read, because it lacks the feature \"store\""
 };
 
 /// Returns the format of a file that starts like a capture or like compressed data; `None` for any

@@ -80,6 +80,7 @@ mod tests {
     #[test]
     fn every_expression_is_refused() {
         let refused = Filter::new("tcp").map(drop).map_err(|error| error.to_string());
-        assert_eq!(refused, Err("this build has no capture filters (feature bpf)".to_owned()));
+        let message = "this build cannot filter frames, because it lacks the feature bpf";
+        assert_eq!(refused, Err(message.to_owned()));
     }
 }

@@ -220,7 +220,7 @@ impl Pcap {
                 break;
             };
             if cap_len as usize > MAX_RECORD {
-                let damage = format!("a record claims {cap_len} captured bytes");
+                let damage = format!("a record claims an impossible length of {cap_len} bytes");
                 return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
             }
             let start = at + self.header_len;

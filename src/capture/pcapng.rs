@@ -377,7 +377,8 @@ impl PcapNg {
             }
             if length > MAX_BLOCK {
                 if matches!(kind, INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET) {
-                    return damage(at, format!("a block claims a length of {length} bytes"));
+                    let text = format!("a block claims an impossible length of {length} bytes");
+                    return damage(at, text);
                 }
                 return ParsedRecords { consumed: at + length, need: MIN_BLOCK, damage: None };
             }

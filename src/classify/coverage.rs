@@ -182,8 +182,12 @@ pub(super) struct UnreadablePairs {
 
 impl UnreadablePairs {
     fn add(&mut self, policy: &Policy, (a, b): (IpAddr, IpAddr), what: &dyn Fn() -> String) {
-        let words =
-            || format!("{a} and {b} exchanged {}, which may contain the missing traffic", what());
+        let words = || {
+            format!(
+                "between {a} and {b}, the capture shows {}, which may contain the missing traffic",
+                what()
+            )
+        };
         match (policy.host_of(a), policy.host_of(b)) {
             (Some(a), Some(b)) => {
                 self.hosts.entry(a).or_default().0.entry(b).or_insert_with(words);
@@ -237,19 +241,20 @@ pub(super) fn unreadable_pairs(
         let tunnels = TUNNEL_PROTOCOLS.contains(&transport.0)
             || (is_udp(transport) && TUNNEL_PORTS.contains(&port));
         if encrypts || (tunnels && view.no_decap) {
+            let kind = if encrypts { "encrypted packets" } else { "tunnel packets" };
             unreadable_pairs.add(policy, (client, server), &|| match c.subject.shown_port() {
-                Some(port) => format!("{transport} {port}"),
-                None => format!("IP protocol {}", transport.0),
+                Some(port) => format!("{kind} ({transport} {port})"),
+                None => format!("{kind} (IP protocol {})", transport.0),
             });
         }
     }
     for pair in &conversations.orphans {
-        let what = || "fragments whose first fragment is not in the capture".to_owned();
+        let what = || "fragments whose first fragment it does not contain".to_owned();
         unreadable_pairs.add(policy, (pair.src, pair.dst), &what);
     }
     for (pair, packets) in &conversations.index.portless {
         let noun = if *packets == 1 { "packet" } else { "packets" };
-        let what = || format!("{packets} {noun} whose ports the capture does not contain");
+        let what = || format!("{packets} {noun} whose ports it does not contain");
         unreadable_pairs.add(policy, *pair, &what);
     }
     unreadable_pairs

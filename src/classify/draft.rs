@@ -522,6 +522,8 @@ impl<'a> Drafter<'a> {
                 let on = if transport.has_ports() { "on" } else { "with" };
                 let words = if serves {
                     format!("serves {what} to {more}")
+                } else if peers.contains(&None) {
+                    format!("sends to {more} {on} {what}")
                 } else {
                     format!("connects to {more} {on} {what}")
                 };

@@ -287,13 +287,14 @@ impl<'a> JudgedCapture<'a> {
         let Peer::Host(host) = peer else { return None };
         let name = &self.policy.inventory.hosts[host].name;
         let report = &self.hosts[host];
-        let HostActivity { unicast_sent, received, .. } = &report.presence;
+        let HostActivity { sent, unicast_sent, received, .. } = &report.presence;
         let seconds = self.seconds_of(host);
         let packets = |count: u64, noun: &str| {
             if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
         };
         Some(match (unicast_sent.0, received.packets.0) {
-            (0, 0) => format!("{name} was not seen"),
+            (0, 0) if sent.packets.0 == 0 => format!("{name} was not seen"),
+            (0, 0) => format!("the capture shows no unicast packets from or to {name}"),
             (0, received) => {
                 format!(
                     "{name} received {}; the capture shows no unicast packets from it",

@@ -106,7 +106,7 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
             let by =
                 ruling.row.map_or_else(String::new, |row| format!(" by {}", matrix.rows[row].id));
             let message = format!(
-                "{}: the ruling for its example is {}/{}{by}",
+                "{}: one of its examples is not documented by this row: its ruling is {}/{}{by}",
                 row.id,
                 ruling.code.verdict(),
                 ruling.code
@@ -229,7 +229,10 @@ mod tests {
         example.port = if example.port == 9 { 10 } else { 9 };
         let problems = check_examples(&matrix);
         assert_eq!(problems.len(), 1);
-        let start = format!("{}: the ruling for its example is ", matrix.rows[row].id);
+        let start = format!(
+            "{}: one of its examples is not documented by this row: its ruling is ",
+            matrix.rows[row].id
+        );
         assert!(problems[0].message.starts_with(&start), "{}", problems[0].message);
     }
 }

@@ -57,11 +57,11 @@ named_enum!(
         PortNotInMatrix = "port-not-in-matrix",
         /// An external client contacted an internal port of a farm host.
         ExposedInternal = "exposed-internal",
-        /// The port is documented at the server, but for other clients.
+        /// The matrix documents this port of the server, but only for clients with other roles.
         WrongSource = "wrong-source",
         /// No row allows traffic from the client's roles to the server's.
         NoRelation = "no-relation",
-        /// One end of the conversation has no role in the inventory.
+        /// At least one end of the conversation has no role in the inventory.
         NoRole = "no-role",
         /// An end is not in the inventory.
         UnknownHost = "unknown-host",

@@ -39,11 +39,12 @@ Examples:
   rasaudit inventory check inventory.toml                   check it and list all problems
   rasaudit audit farm.pcapng -i inventory.toml              print the summary of an audit
   rasaudit audit captures/ -i inventory.toml --out report/  write all reports
-  rasaudit matrix show --from gateway-normal                show the connections of a gateway
+  rasaudit matrix show --from gateway-normal                show the connections that it opens
 
-Exit codes of an audit: 0 no finding at or above --fail-on (default: low), 1 findings, 2 the command
-failed, 3 part of the input was unreadable, 4 nothing was checked (with --fail-on or
---require-assessed), 130 interrupted. If several apply, the first of 2, 3, 4 and 1 is used.";
+Exit codes of an audit: 0 no finding at or above --fail-on (default: low), 1 at least one such
+finding, 2 the command failed, 3 part of the input was unreadable, 4 nothing was checked (only with
+--require-assessed, or with --fail-on and a value other than never), 130 interrupted. If several
+apply, the first of 2, 3, 4 and 1 is used.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -51,16 +52,15 @@ Examples:
   rasaudit audit monday/ tuesday.pcap -i inventory.toml --fail-on high
   tcpdump -i eth1 -w - | rasaudit audit - -i inventory.toml
   rasaudit audit farm.pcap -i inventory.toml --format csv > findings.csv
-  rasaudit audit farm.pcap --format conversations   no inventory needed: lists all conversations";
+  rasaudit audit farm.pcap --format conversations   # needs no inventory";
 
 const DIFF_EXAMPLES: &str = "\
 Examples:
   rasaudit diff monday/ tuesday/
   rasaudit diff monday/audit.json tuesday/audit.json --format markdown > changes.md
 
-Exit codes: 0 no finding is new, gone, worse, better or grown (more clients of a
-network); 1 at least one is;
-2 the audits could not be compared.";
+Exit codes: 0 no finding above info is new, gone, worse, better or grown (only unlisted clients have
+joined it); 1 at least one is; 2 the audits could not be compared.";
 
 const ADD_EXAMPLES: &str = "\
 Example:
@@ -69,7 +69,7 @@ Example:
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
-  rasaudit report report/                           the summary of an earlier audit
+  rasaudit report report/   # prints the summary of an earlier audit
   rasaudit report report/audit.json --format html > report.html
   rasaudit report monday.json --out report/
   rasaudit report report/ --format junit > junit.xml";
@@ -147,7 +147,8 @@ pub(super) struct ReportArguments {
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Write one report to standard output.
+    /// Write one report to standard output (default: text, the summary; csv is findings.csv). Not
+    /// together with --out.
     #[arg(
         long, value_name = "FORMAT", conflicts_with = "out",
         value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.name)),
@@ -175,7 +176,8 @@ pub(super) struct ReportFileArgs {
     )]
     pub reports: Vec<String>,
 
-    /// Indent audit.json for people. Otherwise, each row of its tables is one line.
+    /// Indent audit.json and the output of --format json for people. Otherwise, each row of their
+    /// tables is one line.
     #[arg(long, help_heading = "Reports")]
     pub pretty: bool,
 }
@@ -206,8 +208,8 @@ pub(super) struct ListArguments {
     #[arg(long, value_name = "PROPERTY", help_heading = "Output")]
     pub group_by: Option<String>,
 
-    /// Sort by these columns, separated by commas. A minus sign before a column puts the greatest
-    /// value first.
+    /// Sort by these columns, separated by commas (default: rows as in the table's CSV file, and
+    /// groups with the largest first). A minus sign before a column puts the greatest value first.
     #[arg(
         long,
         value_name = "COLUMN",
@@ -218,15 +220,17 @@ pub(super) struct ListArguments {
     pub sort: Vec<String>,
 
     /// Show these columns, separated by commas: those of the table's CSV file, and also from and to
-    /// (findings and conversations) and service (all tables but hosts).
+    /// (findings and conversations) and service (all tables but hosts). With --group-by, these are
+    /// the columns of the groups, such as group and count. Default: some of the columns in text, all
+    /// columns of the CSV file or of the groups in csv and jsonl.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', help_heading = "Output")]
     pub columns: Vec<String>,
 
-    /// Show at most this number of rows (default: 50 in text, all in csv and jsonl).
+    /// Show at most this number of rows or groups (default: 50 in text, all in csv and jsonl).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Output")]
     pub limit: Option<u32>,
 
-    /// Show all rows.
+    /// Show all rows or groups.
     #[arg(long, conflicts_with = "limit", help_heading = "Output")]
     pub all: bool,
 
@@ -259,7 +263,7 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
     pub role: Vec<String>,
 
-    /// The port: 443, 1000-2000, tcp/443 or tcp.
+    /// The port: 443, 1000-2000, tcp/443, tcp or 112/ip (a protocol without ports).
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     pub port: Vec<String>,
 
@@ -318,11 +322,12 @@ pub(super) struct AuditDiffArguments {
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
-    /// Also folders of rows from `rasaudit collect`.
+    /// Also folders of rows that `rasaudit collect` or `rasaudit merge` wrote.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
     /// Inventory of hosts and roles: a TOML file, or a CSV file of hosts together with --matrix.
+    /// Without an inventory, conversations are listed, but nothing is judged.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
@@ -330,7 +335,8 @@ pub(super) struct AuditArguments {
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
-    /// Write one report to standard output.
+    /// Write one report to standard output (default: text, the summary; csv is findings.csv). Not
+    /// together with --out.
     #[arg(
         long, value_name = "FORMAT", conflicts_with = "out", help_heading = "Reports",
         value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.name)),
@@ -341,8 +347,9 @@ pub(super) struct AuditArguments {
     pub files: ReportFileArgs,
 
     /// In the summary, list the findings that match these filters instead of the worst ones, e.g.
-    /// severity=high,from=gw1. The keys are the options of `rasaudit show`; KEY!=VALUE leaves
-    /// findings out. With --quiet, only this list is printed. Reports and the exit code do not
+    /// severity=high,from=gw1. The keys are the filters of `rasaudit show` except cause and not,
+    /// and also group-by, sort, columns and limit (a number or all). KEY!=VALUE leaves findings out.
+    /// Repeatable. With --quiet, only this list is printed. Reports and the exit code do not
     /// change.
     #[arg(
         long,
@@ -353,8 +360,9 @@ pub(super) struct AuditArguments {
     )]
     pub show: Vec<String>,
 
-    /// Write the frames that show each finding into this folder, one pcapng file per finding. This
-    /// reads the captures a second time.
+    /// Write frames that show the findings into this folder: one pcapng file for each finding that
+    /// has frames, up to the 512 worst findings. This reads the captures a second time, so standard
+    /// input cannot be used.
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Reports")]
     pub evidence: Option<PathBuf>,
 
@@ -368,27 +376,30 @@ pub(super) struct AuditArguments {
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
-    /// Do not print the summary or progress. Errors are still printed.
+    /// Do not print the summary or progress. Errors, and the output of --format or --show, are
+    /// still printed.
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Print each step and its duration to standard error.
+    /// Print the numbers of frames, conversations and worker threads, the duration, and the size of
+    /// spilled flow tables to standard error.
     #[arg(short, long, help_heading = "Reports")]
     pub verbose: bool,
 
-    /// Print a table of step durations to standard error.
+    /// Print the duration and the processor time of each step to standard error.
     #[arg(long, help_heading = "Resources")]
     pub timings: bool,
 
-    /// Ignore frames before this time: an RFC 3339 time or a date (UTC).
+    /// Ignore frames before this time: an RFC 3339 time, or a date (its first moment, in UTC).
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
-    /// Ignore frames at or after this time.
+    /// Ignore frames at or after this time, in the forms of --since.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Audit only frames that match this BPF expression. Missing traffic is then not reported.
+    /// Audit only frames that match this BPF expression. Traffic that was not seen, or not
+    /// answered, is then not reported as missing.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -396,7 +407,8 @@ pub(super) struct AuditArguments {
     pub tunnels: TunnelArgs,
 
     /// Count each packet once, even if it was captured several times: auto (if a sample contains
-    /// such duplicates), on or off. Corrects only packet and byte counters.
+    /// such duplicates and the input can be read twice), on or off. Corrects only packet and byte
+    /// counters.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
 
@@ -414,8 +426,8 @@ pub(super) struct AuditArguments {
     )]
     pub baseline: Option<PathBuf>,
 
-    /// Check the expiry dates of exceptions against this time instead of the time of each
-    /// conversation's last packet.
+    /// Check the expiry dates of exceptions against this time, in the forms of --since, instead of
+    /// the time of each conversation's last packet.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Policy")]
     pub as_of: Option<Nanos>,
 
@@ -441,7 +453,8 @@ Examples:
   rasaudit live eth1 -i inventory.toml --out reports/ --windows 1 --every 10m
 
 Signals:
-  INT, TERM   close the window, write the last report and exit with the exit code of an audit
+  INT, TERM   close the window, write the last report and exit with the exit code of an audit;
+              the second INT or TERM ends the program at once with status 130
   HUP         reload the inventory, the rules and the exceptions
   USR1        close the window now";
 
@@ -456,8 +469,8 @@ pub(super) struct LiveArguments {
     #[arg(short, long, value_name = "FILE", required = true)]
     pub inventory: Option<PathBuf>,
 
-    /// Write the reports of every window into this folder: one subfolder per window, and `latest`, a
-    /// link to the last one.
+    /// Write the reports of every window into this folder: one subfolder per window, and `latest`,
+    /// a link to the last one.
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
@@ -469,7 +482,7 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_window, help_heading = "Reports")]
     pub every: u64,
 
-    /// Stop after this number of windows.
+    /// Stop after this number of windows (default: only a signal stops the audit).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
     pub windows: Option<u64>,
 
@@ -537,7 +550,8 @@ pub(super) struct LiveArguments {
     pub sandbox: Sandbox,
 
     /// Capture only frames that match this BPF expression. Unless it tests for VLAN tags itself, it
-    /// is also applied behind one or two tags. Missing traffic is then not reported.
+    /// is also applied behind one or two tags. Traffic that was not seen, or not answered, is then
+    /// not reported as missing.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -578,11 +592,12 @@ pub(super) struct LiveArguments {
 const COLLECT_EXAMPLES: &str = "\
 Examples:
   rasaudit collect captures/ --to store/
-  rasaudit collect monday.pcap -i inventory.toml --to store/   if the inventory lists tunnels
+  rasaudit collect monday.pcap -i inventory.toml --to store/   # if the inventory lists tunnels
   rasaudit collect captures/ --to - | rasaudit merge - --to store/
 
-Exit codes: 0 done, also if a capture could not be read; 2 the rows could not be written; 3 with
---strict, if part of the input was unreadable; 130 interrupted.";
+Exit codes: 0 done (without --strict, even if a capture could not be read); 2 an option is wrong, a
+capture does not exist, or the rows could not be written; 3 with --strict, part of the input was
+unreadable; 130 interrupted.";
 
 #[cfg(feature = "store")]
 const MERGE_EXAMPLES: &str = "\
@@ -590,10 +605,20 @@ Examples:
   rasaudit merge site-a/ site-b/ --to merged/
   rasaudit audit merged/ -i inventory.toml --out report/
 
-Exit codes: 0 done; 2 rows are missing, doubled or damaged, or could not be written; 130 interrupted.";
+Exit codes: 0 done; 2 failed, because some rows are missing, duplicate or damaged, or could not be
+written; 130 interrupted.";
 
 #[cfg(feature = "store")]
 #[derive(Args, Debug)]
+// These options are accepted, because a script may pass the options of an audit, but they do not
+// affect the rows.
+#[command(
+    mut_arg("overlays", |arg| arg.hide(true)),
+    mut_arg("exceptions", |arg| arg.hide(true)),
+    mut_arg("severities", |arg| arg.hide(true)),
+    mut_arg("min_watch", |arg| arg.hide(true)),
+    mut_arg("max_loss", |arg| arg.hide(true)),
+)]
 pub(super) struct CollectArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
@@ -609,11 +634,11 @@ pub(super) struct CollectArguments {
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
-    /// Ignore frames before this time: an RFC 3339 time or a date (UTC).
+    /// Ignore frames before this time: an RFC 3339 time, or a date (its first moment, in UTC).
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
-    /// Ignore frames at or after this time.
+    /// Ignore frames at or after this time, in the forms of --since.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
@@ -624,13 +649,13 @@ pub(super) struct CollectArguments {
     #[command(flatten)]
     pub tunnels: TunnelArgs,
 
-    /// Also keep the first bytes of TCP connections, in which a server name may span several
-    /// segments. They are payload and may be private.
+    /// Also keep the first bytes of TCP connections, so that an audit finds server names that span
+    /// several segments. These bytes are payload and may be private.
     #[arg(long, help_heading = "Input")]
     pub pieces: bool,
 
-    /// Also keep the fingerprint, time and size of each packet, so that the counters can be corrected
-    /// for duplicate packets. This takes about 26 bytes per packet.
+    /// Also keep the fingerprint, time and size of each packet, so that the counters can be
+    /// corrected for duplicate packets. This takes about 26 bytes per packet.
     #[arg(long, help_heading = "Input")]
     pub traces: bool,
 
@@ -649,8 +674,8 @@ pub(super) struct CollectArguments {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
-    /// Memory for flow tables and rows, e.g. 512MiB or 2GiB. Larger ones spill to temporary files.
-    /// Does not affect the result.
+    /// Memory for flow tables and rows, e.g. 512MiB or 2GiB. What exceeds it spills to temporary
+    /// files. Does not affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 
@@ -704,7 +729,7 @@ pub(super) struct ConfigArgs {
 /// Options for tunnels.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TunnelArgs {
-    /// Audit the tunnels themselves, not the packets inside them.
+    /// Examine the tunnels themselves, not the packets inside them.
     #[arg(long, help_heading = "Input")]
     pub no_decap: bool,
 
@@ -717,11 +742,13 @@ pub(super) struct TunnelArgs {
 /// Options for judging, in addition to the inventory.
 #[derive(Args, Clone, Debug)]
 pub(super) struct PolicyArgs {
-    /// The matrix, if the inventory does not name one: a name or a folder of rules.
+    /// The matrix for a CSV inventory: ras-19, ras-legacy, or the folder of another matrix. A TOML
+    /// inventory names its own matrix.
     #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "Policy")]
     pub matrix: Option<String>,
 
-    /// Use the rules in this folder instead of the built-in ones.
+    /// Use the rules in this folder, which has a subfolder for each matrix, instead of the built-in
+    /// rules.
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Policy")]
     pub rules: Option<PathBuf>,
 
@@ -738,12 +765,13 @@ pub(super) struct PolicyArgs {
     #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "Policy")]
     pub severities: Vec<(Code, Severity)>,
 
-    /// Time to watch before traffic is reported as missing, e.g. 600s or 10m. Replaces the watch
-    /// times of the matrix rows.
+    /// Time to watch before traffic that was not seen is reported as missing, e.g. 600s or 10m.
+    /// Replaces the watch times of the matrix rows.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Policy")]
     pub min_watch: Option<u64>,
 
-    /// Do not report missing traffic if more than this share of frames was lost, e.g. 1% or 0.01.
+    /// Do not report traffic that was not seen as missing if more than this share of frames was
+    /// lost, e.g. 1% or 0.01.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "Policy")]
     pub max_loss: f64,
 }
@@ -754,8 +782,8 @@ pub(super) enum MatrixCommand {
     Show(ShowArguments),
     /// Check a matrix: its rows against each other and against their examples.
     Check {
-        /// A built-in matrix or overlay, a folder of rules, or a CSV file of rows (checked together
-        /// with ras-19).
+        /// A built-in matrix, a built-in overlay (checked together with ras-19), the folder of a
+        /// matrix, or a CSV file of rows (checked with the roles and features of ras-19).
         #[arg(value_name = "MATRIX")]
         name: String,
     },
@@ -765,10 +793,10 @@ pub(super) enum MatrixCommand {
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArguments {
-    /// The current matrix: a name or a folder of rules.
+    /// The current matrix: ras-19, ras-legacy, or the folder of another matrix.
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// The matrix that replaces it.
+    /// The matrix that replaces it, in the same forms.
     #[arg(value_name = "NEW")]
     pub new: String,
     /// Output format.
@@ -783,7 +811,8 @@ Examples:
   rasaudit explain --from avd-session-host --to login.windows.net --port 443/tcp
   rasaudit explain --from parallels-client --to broadcast --port 20000/udp --matrix ras-legacy
 
-Exit codes: 0 documented, 1 not documented, 2 the question could not be answered.";
+Exit codes: 0 documented, or background traffic; 1 not documented; 2 the question could not be
+answered.";
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArguments {
@@ -800,8 +829,8 @@ pub(super) struct ExplainArguments {
     /// Inventory of hosts, roles and features in use.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// The matrix, if no inventory names one: a name or a folder of rules (without an inventory,
-    /// the default is ras-19).
+    /// The matrix if there is no inventory (default: ras-19), or for a CSV inventory: ras-19,
+    /// ras-legacy, or the folder of another matrix. A TOML inventory names its own matrix.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
     /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
@@ -814,10 +843,10 @@ pub(super) struct ExplainArguments {
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArguments {
-    /// Show only rows whose source is this role.
+    /// Show only rows whose source is or includes this role.
     #[arg(long, value_name = "ROLE")]
     pub from: Option<String>,
-    /// Show only rows whose destination is this role.
+    /// Show only rows whose destination is or includes this role.
     #[arg(long, value_name = "ROLE")]
     pub to: Option<String>,
     /// List the roles, with all names that an inventory may use for them.
@@ -826,13 +855,13 @@ pub(super) struct ShowArguments {
     /// List the features.
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub features: bool,
-    /// The matrix: a name or a folder of rules.
+    /// The matrix: ras-19, ras-legacy, or the folder of another matrix.
     #[arg(long, value_name = "NAME", default_value = MATRICES[0])]
     pub matrix: String,
     /// Include the rows of this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
-    /// Output format. All formats except table also state where each row comes from.
+    /// Output format. All formats except table also state where each row of the matrix comes from.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(TABLE_FORMATS))]
     pub format: String,
 }
@@ -856,18 +885,20 @@ pub(super) struct DraftArguments {
     /// if it is the --merge file.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Start from this inventory, and add what the captures show. Existing entries do not change.
+    /// Start from this TOML inventory, and add what the captures show. Existing entries do not
+    /// change.
     #[arg(long, value_name = "INVENTORY")]
     pub merge: Option<PathBuf>,
     /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
     /// Treat this network as part of the farm, in addition to the private networks (10.0.0.0/8,
-    /// 172.16.0.0/12, 192.168.0.0/16, fc00::/7). Repeatable.
+    /// 172.16.0.0/12, 192.168.0.0/16, fc00::/7) and, with --merge, the internal networks of the
+    /// inventory. Repeatable.
     #[arg(long = "internal", value_name = "CIDR", value_parser = parse_network)]
     pub internal: Vec<ipnet::IpNet>,
-    /// Matrix to guess roles from: a name or a folder of rules. The default is ras-19 or, with
-    /// --merge, the matrix that the inventory names.
+    /// Matrix to guess roles from: ras-19 (default), ras-legacy, or the folder of another matrix.
+    /// With --merge, it is the matrix that the inventory names.
     #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub matrix: Option<String>,
     /// Number of worker threads (default: one per processor). Does not affect the result.
@@ -877,7 +908,7 @@ pub(super) struct DraftArguments {
     /// not affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub max_memory: usize,
-    /// Do not print progress. Errors are still printed.
+    /// Print neither progress nor which external networks were left out. Errors are still printed.
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -890,10 +921,12 @@ pub(super) struct CheckArguments {
     /// The inventory: TOML or a CSV file of hosts.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The matrix for a CSV file of hosts.
+    /// The matrix for a CSV file of hosts: ras-19, ras-legacy, or the folder of another matrix. A
+    /// TOML inventory names its own matrix.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
-    /// Use the rules in this folder instead of the built-in ones.
+    /// Use the rules in this folder, which has a subfolder for each matrix, instead of the built-in
+    /// rules.
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
 }
@@ -907,7 +940,7 @@ pub(super) enum ExceptionsCommand {
         #[arg(long, value_name = "FINDINGS")]
         from: Option<PathBuf>,
     },
-    /// Add an exception for a finding to a list.
+    /// Add exceptions for a finding to a list: one for each pair of a client and a server.
     #[command(after_help = ADD_EXAMPLES)]
     Add(AddExceptionArguments),
     /// Check a list of exceptions against an inventory and list all problems.
@@ -915,7 +948,7 @@ pub(super) enum ExceptionsCommand {
         /// The list of exceptions.
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// The inventory that defines the hosts, networks and roles in the list.
+        /// The TOML inventory that defines the hosts, networks and roles in the list.
         #[arg(short, long, value_name = "FILE")]
         inventory: PathBuf,
         #[command(flatten)]
@@ -935,7 +968,7 @@ pub(super) struct AddExceptionArguments {
     /// audit).
     #[arg(long, value_name = "FILE")]
     pub exceptions: Option<PathBuf>,
-    /// The inventory that the list is checked against (default: the inventory of the audit).
+    /// The TOML inventory that the list is checked against (default: the inventory of the audit).
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
     /// The person or team that is responsible for the exception.
@@ -956,7 +989,8 @@ pub(super) struct AddExceptionArguments {
     /// The ticket of the approval; the list needs a column for it.
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// The id of the exception (default: the id of the finding).
+    /// The id of the exception (default: the id of the finding). If the finding needs several, the
+    /// further ids end in -2, -3 and so on.
     #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
 
@@ -1019,7 +1053,7 @@ fn fail_on(text: &str) -> Result<FailOn, String> {
         text => Severity::parse(text).map(FailOn::From).ok_or_else(|| {
             let names = Severity::NAMES.iter().copied().chain(["never", "new"]);
             let near = crate::policy::nearest(text, names);
-            format!("the severity must be {}, never or new{near}", Severity::NAMES.join(", "))
+            format!("give a severity ({}), never or new{near}", Severity::NAMES.join(", "))
         }),
     }
 }
@@ -1052,8 +1086,13 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
         }
         near => format!("\"{code}\" is not a finding code{near}"),
     })?;
-    let level = Severity::parse(level)
-        .ok_or_else(|| format!("\"{level}\" is not a severity{}", near(level, Severity::NAMES)))?;
+    let level = Severity::parse(level).ok_or_else(|| match near(level, Severity::NAMES) {
+        none if none.is_empty() => format!(
+            "\"{level}\" is not a severity; the severities are {}",
+            Severity::NAMES.join(", ")
+        ),
+        near => format!("\"{level}\" is not a severity{near}"),
+    })?;
     Ok((code, level))
 }
 
@@ -1069,9 +1108,11 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     if !is_number(number) {
         return Err(wrong());
     }
-    let port: u16 = number
-        .parse()
-        .map_err(|_| format!("{number} is not a port; port numbers are 1 to 65535"))?;
+    let port: u16 = number.parse().map_err(|_| {
+        format!(
+            "{number} is too large: ports go up to 65535, ICMP types and protocol numbers up to 255"
+        )
+    })?;
     match (transport.to_lowercase().as_str(), port) {
         ("ip", _) => match u8::try_from(port).map(Transport) {
             Ok(ip) if ip.has_ports() || ip.is_icmp() => {

@@ -168,7 +168,7 @@ fn prepare(
     let baseline = arguments.baseline.as_deref().map(load_baseline).transpose();
     let baseline = baseline.map_err(|message| report_error(&message));
     if arguments.fail_on == Some(FailOn::New) && arguments.baseline.is_none() {
-        report_error("--fail-on new needs --baseline, the reports folder of an earlier audit");
+        report_error("--fail-on new needs --baseline, which names the result of an earlier audit");
         return None;
     }
     let listing = match &policy {

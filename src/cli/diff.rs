@@ -54,7 +54,7 @@ pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
     let result = AuditResult::read(path).map_err(|error| error.to_string())?;
     if !result.is_judged() {
         return Err(format!(
-            "{}: the audit had no inventory, so there are no findings to compare",
+            "{}: the audit had no inventory, so there are no findings",
             path.display()
         ));
     }
@@ -69,7 +69,7 @@ pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
 fn complete_result(path: PathBuf) -> Result<PathBuf, String> {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
         return Err(format!(
-            "{} is a table, which only --baseline can read; rasaudit diff needs the audit.json of the audit, or its folder",
+            "{} is a table; rasaudit diff needs audit.json or the folder that contains it (only --baseline can read a findings.csv)",
             path.display()
         ));
     }
@@ -83,7 +83,7 @@ fn complete_result(path: PathBuf) -> Result<PathBuf, String> {
 /// Returns a message if the path is `-`, or if the folder contains no `audit.json`.
 pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
     if given.as_os_str() == "-" {
-        return Err("a result cannot be read from standard input; give a file name".to_owned());
+        return Err("a result cannot be read from standard input; give a file or folder".to_owned());
     }
     if !given.is_dir() {
         return Ok(given.to_owned());
@@ -94,7 +94,7 @@ pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
     }
     if given.join("findings.csv").is_file() {
         return Err(format!(
-            "{} contains no audit.json, because its reports were written without json; audit again with --reports csv,json, or give --baseline the findings.csv",
+            "{} contains no audit.json, because its reports were written without json; audit again with --reports csv,json (only --baseline of an audit can read the findings.csv)",
             given.display()
         ));
     }

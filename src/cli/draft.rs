@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
             let Some(merged) = merge(&drafted, &context.matrix, policy, before)? else {
                 let file = arguments.merge.as_deref().unwrap_or(Path::new("")).display();
                 report_error(&format!(
-                    "{file}: nothing can be added after hosts or networks written in one line (host = [...]); write them as [[host]] and [[network]]"
+                    "{file}: nothing can be added to hosts or networks that are written as one array (host = [...]); write them as [[host]] and [[network]]"
                 ));
                 return Ok(Exit::CannotDo);
             };

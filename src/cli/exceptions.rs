@@ -140,7 +140,10 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
             problems
         })?;
     if all.list.len() != before + new.len() {
-        return Err(one(format!("\"{}\" cannot be the id of an exception", new[0].id)));
+        return Err(one(format!(
+            "\"{}\" cannot be the id of an exception, because its line would be a comment",
+            new[0].id
+        )));
     }
     let duplicates = duplicates(&all, before);
     if !duplicates.is_empty() {
@@ -163,7 +166,7 @@ fn finding_named<'r>(result: &'r AuditResult<'_>, given: &str) -> Result<Finding
         .ok_or_else(|| format!("the audit has no finding \"{given}\"; findings.csv lists the ids"))
 }
 
-/// Returns the exceptions for a finding, one for each client and server.
+/// Returns the exceptions for a finding, one for each pair of a client and a server.
 fn new_exceptions(
     arguments: &AddExceptionArguments,
     finding: &FindingRow<'_>,

@@ -53,7 +53,9 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         }
     };
     if from.itself || from.broadcast {
-        report_error("--from must be the client: a host, an address or a role");
+        report_error(
+            "--from must be the client: a host, its address or a role, not the host itself, a broadcast or a multicast",
+        );
         return Ok(Exit::CannotDo);
     }
     let (port, transport) = arguments.port;
@@ -127,7 +129,7 @@ fn print_members(
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
     let a = escape_control(&arguments.from);
     let b = escape_control(&arguments.to);
-    writeln!(out, "{service} from {a} to {b} is documented only for some of the roles:")?;
+    writeln!(out, "{service} from {a} to {b} is documented only for some pairs of roles:")?;
     let slug = |role: usize, other: &str| {
         policy.matrix.roles.get(role).map_or_else(|| other.to_owned(), |role| role.slug.clone())
     };
@@ -211,7 +213,7 @@ fn print_conditions_of_absence(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "If no host makes this connection, an audit reports it as missing, provided that all of these conditions hold. Otherwise, it reports the condition that does not hold:"
+        "If this connection is not made, an audit reports it as missing, provided that all of these conditions hold. Otherwise, it reports the first condition that does not hold:"
     )?;
     for condition in conditions_of_absence() {
         writeln!(out, "  {:<17} {}", condition.code, condition.words)?;
@@ -368,10 +370,7 @@ fn print_row(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io
         writeln!(out, "          needs the feature {name} ({meaning}), which is {state}")?;
     }
     if policy.feature_state(row) == FeatureState::Off {
-        writeln!(
-            out,
-            "          if all its features were on, this row would document the traffic"
-        )?;
+        writeln!(out, "          while one of its features is off, this row documents no traffic")?;
     }
     if let Some(mapper) = row.announced_by {
         writeln!(

@@ -63,7 +63,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     io::stdout().write_all(text.as_bytes())?;
     if !found.iter().any(|interface| interface.usable.is_ok()) {
         report_error(
-            "rasaudit cannot capture on any interface: run it as root, or grant it CAP_NET_RAW with `setcap cap_net_raw+ep` (docs/live.md)",
+            "rasaudit cannot capture on any interface; if it lacks permission, run it as root, or grant it CAP_NET_RAW with `setcap cap_net_raw+ep FILE` (docs/live.md)",
         );
         return Ok(Exit::CannotDo);
     }
@@ -303,6 +303,15 @@ impl ConsoleObserver<'_> {
         }
     }
 
+    /// Returns the end of a message about findings that were not shown or sent: where all findings
+    /// are listed. Empty without `--out`.
+    fn report_place(&self) -> &'static str {
+        match self.arguments.out {
+            Some(_) => "; the reports contain all findings",
+            None => "",
+        }
+    }
+
     /// Prints a message to standard error, unless `--quiet` is set.
     fn print(&self, text: &str) {
         if !self.arguments.quiet {
@@ -319,7 +328,9 @@ impl ConsoleObserver<'_> {
         unsent.extend(new.into_iter().take(MAX_PRINTED));
         if more > 0 {
             report_error(&format!(
-                "--syslog: {more} of the new findings were not sent, because more than {MAX_PRINTED} are new in this window; the report contains them"
+                "--syslog: {} of this window not sent, because at most {MAX_PRINTED} are sent per window{}",
+                plural(more as u64, "new finding"),
+                self.report_place()
             ));
         }
         let excess = unsent.len().saturating_sub(MAX_UNSENT);
@@ -328,7 +339,8 @@ impl ConsoleObserver<'_> {
             if let Err(error) = syslog.send(message) {
                 if !self.pages.record_failure(Duty::Syslog) {
                     report_error(&format!(
-                        "--syslog: {error}; retrying at the end of each window; the reports contain the findings"
+                        "--syslog: {error}; retrying at the end of each window{}",
+                        self.report_place()
                     ));
                 }
                 return;
@@ -370,7 +382,7 @@ impl Listener for ConsoleObserver<'_> {
                 "memory limit reached: dropped address claims, lookups, fragments and packets without ports: {count}"
             )),
             LiveEvent::StateBroken(error) => report_error(&format!(
-                "{error}; trying the state of the previous window; if that also fails, the audit starts without a state"
+                "{error}; using an older state or, if there is none that can be read, starting without a state"
             )),
             LiveEvent::Restored(flows) => {
                 self.print(&format!("restored {} from the saved state", plural(*flows, "flow")));
@@ -396,7 +408,7 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::Recorded => self.pages.record_success(Duty::Frames),
             LiveEvent::NotSaved(error) => {
                 self.pages.record_failure(Duty::State);
-                report_error(&format!("{error}; keeping the state of the previous window"));
+                report_error(&format!("{error}; keeping the last state that was saved, if any"));
             }
         }
     }
@@ -430,11 +442,7 @@ impl Listener for ConsoleObserver<'_> {
         }
         if new.len() > MAX_PRINTED {
             let more = plural((new.len() - MAX_PRINTED) as u64, "more new finding");
-            let place = match self.arguments.out {
-                Some(_) => "; findings.csv lists all",
-                None => "",
-            };
-            self.print(&format!("{more} not shown{place}"));
+            self.print(&format!("{more} not shown{}", self.report_place()));
         }
         let _ = out.flush();
         let checked = all.outcome.checked_anything();

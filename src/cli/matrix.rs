@@ -184,7 +184,7 @@ fn change_cells(change: &str, entry: &MatrixChange<'_>, columns: MatrixColumns) 
         MatrixColumns::Main => {
             let others = match others.as_str() {
                 "" => String::new(),
-                others => format!("; the other matrix documents it from {others}"),
+                others => format!("; the other matrix documents this traffic from {others}"),
             };
             let purpose = format!("{} ({}){others}", row.purpose, row.id);
             cells.extend([port_text(row), row.features.join("+"), purpose]);

@@ -81,7 +81,8 @@ impl<'a> SelectionParser<'a> {
             let mut filter = RowFilter::default();
             for Item { key, is_negated, value } in self.items("--not", text) {
                 if is_negated {
-                    self.problems.push(format!("--not: write {key}={value} instead of {key}!="));
+                    self.problems
+                        .push(format!("--not: write {key}={value} instead of {key}!={value}"));
                 } else if let Some((key, value)) = self.named_value("--not", key, value) {
                     filter.add(key, value);
                 }
@@ -263,7 +264,7 @@ impl<'a> SelectionParser<'a> {
                 let end = EndFilter::of(text, site, result);
                 if end.is_none() {
                     let place = if result.is_some() { "result" } else { "inventory" };
-                    let what = format!("a host, network or role of the {place}");
+                    let what = format!("a host, network, address or role of the {place}");
                     self.unknown_of(option, text, &what, known_ends(site, result));
                 }
                 end.map(FilterValue::End)

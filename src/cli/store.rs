@@ -155,7 +155,7 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
     let open = store.open_messages();
     if open > 0 && !store.has_pieces() {
         warn(&format!(
-            "{open} sides of connections sent a server name in several segments, which the rows do not contain; collect the captures with --pieces to get these names"
+            "messages that may name a server but continue in a further segment, which the rows do not contain: {open}; collect the captures with --pieces to get the names"
         ));
     }
     if audit.reading.duplicates.correction == Correction::Impossible {

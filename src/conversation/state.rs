@@ -119,7 +119,7 @@ impl StateEvidence {
             Self::SilentClient => "the server sent a SYN-ACK, and the client never replied to it",
             Self::ResetByServer => "the server answered a SYN with an RST",
             Self::ResetOnTheWay => {
-                "an RST answered a SYN, but it came from another device, probably a firewall: no other packet from the server has its hop count"
+                "an RST answered a SYN, but it came from another device, probably a firewall: its hop count differs from that of every other packet from the server"
             }
             Self::UnrelatedReset => {
                 "the server's address sent RSTs that do not acknowledge the SYN: they come from another device or belong to an older connection"
@@ -137,7 +137,7 @@ impl StateEvidence {
                 "the server did not reply, although the capture shows other packets from it, or packets from other hosts to the client"
             }
             Self::NoAnswerWanted => {
-                "the client sent datagrams of a protocol that is not known to require a reply"
+                "the client sent broadcasts, or datagrams of a protocol that is not known to require a reply"
             }
             Self::OneDirection => {
                 "only one direction was seen; the capture may lack the other because of its coverage, its duration or a filter"

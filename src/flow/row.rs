@@ -93,7 +93,7 @@ impl fmt::Display for RowError {
                 "has a record of layout {version}; this version reads layout {VERSION} only"
             ),
             Self::Damaged => f.write_str("has a damaged record"),
-            Self::Key => f.write_str("has a key or bucket that its record does not have"),
+            Self::Key => f.write_str("has a key or bucket that does not match its record"),
         }
     }
 }

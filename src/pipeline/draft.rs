@@ -9,6 +9,7 @@ use crate::classify::{Draft, Given};
 use crate::conversation::{Conversations, ReadOptions};
 use crate::policy::{Matrix, Policy};
 use crate::report;
+use crate::result::plural;
 
 /// A finished draft, and the inputs that were read only in part.
 pub struct DraftedInventory {
@@ -34,13 +35,11 @@ impl DraftedInventory {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted);
         }
+        let inputs = reading.inputs.iter().filter(|input| !input.passed_over).count();
         let about = format!(
-            "{} frames in {} ({} s)",
-            reading.account.frames,
-            match reading.inputs.iter().filter(|input| !input.passed_over).count() {
-                1 => "1 input".to_owned(),
-                n => format!("{n} inputs"),
-            },
+            "{} in {} ({} s)",
+            plural(reading.account.frames, "frame"),
+            plural(inputs as u64, "input"),
             reading.timeline.watched_s()
         );
         let damaged = reading.damaged();

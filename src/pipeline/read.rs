@@ -329,7 +329,7 @@ impl Sources<'_> {
             (None, Ok(())) => match input.zeros {
                 (_, 0) => None,
                 (first, bytes) => Some(format!(
-                    "{bytes} bytes of zeros in place of records, the first at byte {first}; the records before and after them were read"
+                    "{bytes} bytes of zeros in place of records, the first at byte {first}; all other records were read"
                 )),
             },
         };

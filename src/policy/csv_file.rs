@@ -116,7 +116,9 @@ fn line_of(text: &str, position: &csv::Position) -> usize {
 fn csv_error(error: &csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("the row has {len} cells, but the header has {expected_len}")
+            format!(
+                "the row and the header have different numbers of cells: {len} and {expected_len}"
+            )
         }
         csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8 text".to_owned(),
         _ => error.to_string(),

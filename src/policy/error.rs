@@ -27,7 +27,7 @@ pub enum PolicyError {
     NoOverlay(String),
     /// The name of a group of roles where a single role is required.
     #[error(
-        "\"{name}\" is a group of roles; give the role of the host: {members}",
+        "\"{name}\" is a group of roles; give one of its roles: {members}",
         members = .members.join(", ")
     )]
     SeveralRoles {

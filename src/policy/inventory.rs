@@ -508,7 +508,10 @@ impl<'a> InventoryLoader<'a> {
     fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<AtLine>> {
         let value = table.get(key)?;
         match value.get_ref().as_array() {
-            Some(items) => Some(items.iter().filter_map(|item| self.text_of(item, key)).collect()),
+            Some(items) => {
+                let what = format!("each item of {key}");
+                Some(items.iter().filter_map(|item| self.text_of(item, &what)).collect())
+            }
             None => {
                 self.problems.add(
                     self.place(value),
@@ -895,7 +898,7 @@ impl<'a> InventoryLoader<'a> {
         let port = number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
         port.ok_or_else(|| {
             let at = value.map_or(line, |v| self.line(v.span().start));
-            (at, format!("a moved port must have {key} = a number from 1 to 65535"))
+            (at, format!("a moved port must have {key} = PORT (1 to 65535)"))
         })
     }
 
@@ -942,7 +945,8 @@ impl<'a> InventoryLoader<'a> {
                     && !self.inventory.hosts[number].roles.intersects(roles)
                 {
                     let host = &self.inventory.hosts[number].name;
-                    self.problems.add(line, format!("{host} does not have the role {slugs}"));
+                    let message = format!("{host} has no role that the port belongs to: {slugs}");
+                    self.problems.add(line, message);
                 }
                 if from == to {
                     self.problems.add(line, format!("the port {from} is moved to itself"));

@@ -248,7 +248,7 @@ impl Lint<'_> {
                 let mine = row.quantifier;
                 let theirs = first.quantifier;
                 let message = format!(
-                    "requires {mine}, but {} of the same group {group} requires {theirs}",
+                    "has the quantifier {mine}, but {} of the same group {group} has {theirs}",
                     first.id
                 );
                 self.add(row, message);

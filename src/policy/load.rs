@@ -661,7 +661,7 @@ fn ports(
         reading.add(
             record,
             match text {
-                "ip" => format!("port_low {low} is not an IP protocol; the numbers are 0 to 255"),
+                "ip" => format!("{low} is not an IP protocol; protocol numbers are 0 to 255"),
                 _ => format!("transport: \"{text}\" is not tcp, udp, sctp or ip"),
             },
         );

@@ -187,15 +187,17 @@ pub fn draft_more(
     for host in &draft.hosts {
         let (known, new): (Vec<&IpAddr>, Vec<&IpAddr>) =
             host.addresses.iter().partition(|address| listed.host_of(**address).is_some());
-        if let (Some(known), Some(new)) = (known.first(), new.first()) {
-            writeln!(out, "\n# The host of {known} probably also has the address {new}.")?;
+        if let Some(known) = known.first() {
+            for new in new {
+                writeln!(out, "\n# The host of {known} probably also has the address {new}.")?;
+            }
         }
     }
     let unnamed = draft.features.iter().filter(|(name, _)| !inventory.features.contains_key(*name));
     for (name, example) in unnamed {
         writeln!(
             out,
-            "\n# [farm.features] does not mention {name}, but the captures show its traffic: {}",
+            "\n# [farm.features] does not mention the feature {name}, but the captures show its traffic: {}",
             escape_control(example)
         )?;
     }
@@ -204,7 +206,7 @@ pub fn draft_more(
     {
         writeln!(
             out,
-            "\n# {members} hosts have traffic that the overlay {overlay} documents (see overlays in [farm])."
+            "\n# {members} hosts have traffic that the overlay {overlay} documents. To use it, add overlays = [\"{overlay}\"] to [farm]."
         )?;
     }
     Ok(count)
@@ -220,7 +222,7 @@ fn write_network(
     writeln!(out)?;
     writeln!(
         out,
-        "# {} addresses that only behaved as clients. The roles and the prefix are guesses.",
+        "# {} addresses that provided no service of their own. The roles and the prefix are guesses, because:",
         network.seen
     )?;
     for line in &network.evidence {

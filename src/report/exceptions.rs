@@ -58,7 +58,7 @@ pub fn excepted_traffic(finding: &FindingRow<'_>) -> Result<Vec<ExceptedTraffic>
     });
     let is_open = |member: &String| matches!(member.as_str(), "" | "*") || member.starts_with('+');
     if members.iter().flatten().any(is_open) {
-        let message = "has more clients or servers than the result lists; write a line for a network, a prefix or a role instead";
+        let message = "the finding has more clients or servers than the result lists; write an exception for a network, a prefix or a role instead";
         return Err(message.to_owned());
     }
     let [clients, servers] = &members;
@@ -132,7 +132,7 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
         let servers = members_or_single(servers, server);
         if more {
             left_out.push_str(&format!(
-                "# {id} has more clients or servers than findings.csv lists; the others have no line here.\n"
+                "# {id} has clients or servers that findings.csv does not list; they have no line here.\n"
             ));
         }
         let port = if get(port).is_empty() { "*".to_owned() } else { get(port) };

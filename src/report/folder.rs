@@ -331,8 +331,9 @@ impl Folder {
         for (name, digest) in self.replaced.iter().flatten() {
             let path = self.place(name);
             if digest_of(&path).ok().as_ref() != Some(digest) {
-                let error =
-                    io::Error::other("was changed while the audit ran; nothing was written");
+                let error = io::Error::other(
+                    "was changed or removed while the audit ran; nothing was written",
+                );
                 return Err(FolderError { path, error });
             }
         }
@@ -541,7 +542,7 @@ fn copy_owner(model: &Path, folder: &Path) -> bool {
 /// report is incomplete.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "does not match {MANIFEST} in its folder ({}): the report is incomplete or was changed; write the report again, and keep changes in a copy elsewhere",
+    "does not match {MANIFEST} in its folder: {}; write the report again, and keep changes in a copy elsewhere",
     difference(.0.as_deref())
 )]
 pub struct Torn(pub Option<String>);
@@ -549,7 +550,7 @@ pub struct Torn(pub Option<String>);
 /// Describes how a report differs from its manifest.
 fn difference(file: Option<&str>) -> String {
     match file {
-        Some(file) => format!("{} was changed", crate::model::escape_control(file)),
+        Some(file) => format!("{} was changed or is missing", crate::model::escape_control(file)),
         None => "the report is incomplete".to_owned(),
     }
 }

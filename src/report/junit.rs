@@ -166,8 +166,10 @@ impl Threshold {
         match self {
             Self::Never => Some("--fail-on never".to_owned()),
             Self::From(from) => (severity < from).then(|| format!("below --fail-on {from}")),
-            Self::New => (severity == Severity::Info || row.since != "new")
-                .then(|| "not new (--fail-on new)".to_owned()),
+            Self::New if severity == Severity::Info => {
+                Some("severity info (--fail-on new)".to_owned())
+            }
+            Self::New => (row.since != "new").then(|| "not new (--fail-on new)".to_owned()),
         }
     }
 }
@@ -366,11 +368,14 @@ impl<'r> Tests<'r> {
         let (kind, reason) = match Status::parse(&row.status) {
             Some(Status::NotAssessable) => (
                 format!("not-assessable/{}", row.reason),
-                "the capture could not have shown it".to_owned(),
+                "the traffic could not be assessed".to_owned(),
             ),
             Some(Status::FeatureOff) => (
                 row.status.to_string(),
-                format!("needs a feature that is off in the inventory ({})", row.feature),
+                format!(
+                    "the traffic needs a feature that is off in the inventory ({})",
+                    row.feature
+                ),
             ),
             Some(Status::RoleAbsent) => (
                 row.status.to_string(),

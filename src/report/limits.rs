@@ -62,7 +62,7 @@ pub(super) fn limits(result: &AuditResult<'_>) -> Vec<Limit> {
     let reasons = findings_summary::not_assessed(result);
     limits.extend(reasons.into_iter().map(|(code, reason)| Limit::Reason(code, reason)));
     for (status, meaning) in [
-        (Status::RoleAbsent, "no host of the inventory has one of the roles"),
+        (Status::RoleAbsent, "the client role or the server role is not assigned in the inventory"),
         (Status::FeatureOff, "the inventory states that a required feature is off"),
         (Status::NotExpected, "the traffic was neither seen nor expected"),
     ] {
@@ -100,8 +100,9 @@ fn selection(result: &AuditResult<'_>) -> Vec<String> {
     let filters: BTreeSet<&str> =
         inputs.iter().flat_map(|input| &input.capture_filters).map(String::as_str).collect();
     if !filters.is_empty() {
+        let noun = plural(filters.len() as u64, "capture filter");
         let filters = first_names(filters.into_iter());
-        items.push(format!("Frames that capture filters left out: {filters}"));
+        items.push(format!("Frames left out by {noun}: {filters}"));
     }
     if window.since.is_some() || window.until.is_some() {
         let utc = |Time(time)| format!("{} UTC", short(time));

@@ -38,7 +38,7 @@ fn permission_text(code: Code) -> Option<RuleText> {
         Code::Reversed => text(
             "The port is documented for these roles in the opposite direction.",
             "Check the roles of both hosts in the inventory; if they are right, find out why the \
-             server connects to the client.",
+             connection is opened in the opposite direction.",
         ),
         Code::PortNotInMatrix => text(
             "The matrix allows traffic from the client to the server, but not on this port.",
@@ -49,7 +49,7 @@ fn permission_text(code: Code) -> Option<RuleText> {
             "Block the port on the firewall in front of the farm.",
         ),
         Code::WrongSource => text(
-            "The port is documented at the server, but for other clients.",
+            "The matrix documents this port of the server, but only for clients with other roles.",
             "Block the traffic on the firewall between the hosts, or correct the roles in the \
              inventory.",
         ),
@@ -58,12 +58,14 @@ fn permission_text(code: Code) -> Option<RuleText> {
             "Find out why the hosts communicate. Block the traffic, or add an exception if it is approved.",
         ),
         Code::NoRole => text(
-            "One end of the conversation has no role in the inventory.",
-            "Give the host its roles in the inventory.",
+            "At least one end of the conversation has no role in the inventory.",
+            "Add the roles of the host to the inventory. If it has none, list its approved traffic as \
+             exceptions.",
         ),
         Code::UnknownHost => text(
-            "One end of the conversation is not in the inventory.",
-            "Add the host to the inventory, or find out what it is.",
+            "At least one end of the conversation is not in the inventory.",
+            "Find out which host it is. If it belongs to the farm, add it to the inventory with its \
+             roles; otherwise block its traffic.",
         ),
         _ => return None,
     })
@@ -74,11 +76,11 @@ fn permission_text(code: Code) -> Option<RuleText> {
 fn failure_text(code: Code) -> Option<RuleText> {
     Some(match code {
         Code::Refused => text(
-            "The server refused traffic that the farm needs.",
+            "The server refused traffic that the matrix documents.",
             "Check that the service runs and listens on the port.",
         ),
         Code::Rejected => text(
-            "A device on the path, or a filter on the server, rejected traffic that the farm needs.",
+            "A device on the path, or a filter on the server, rejected traffic that the matrix documents.",
             "Allow the traffic on the device that rejected it.",
         ),
         Code::Challenged => text(
@@ -86,7 +88,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
             "The server still holds an older connection on these ports. Check what keeps it open.",
         ),
         Code::Unanswered => text(
-            "Traffic that the farm needs was not answered.",
+            "Traffic that the matrix documents was not answered.",
             "Allow the traffic on the firewalls between the hosts and on the server itself.",
         ),
         Code::HalfOpen => text(
@@ -94,12 +96,12 @@ fn failure_text(code: Code) -> Option<RuleText> {
             "Check the path from the server back to the client.",
         ),
         Code::NeverAttempted => text(
-            "Traffic that the farm needs was not attempted, although the capture could have shown it.",
+            "Traffic that the matrix requires was not attempted, although the capture could have shown it.",
             "Check that the client is configured to use the server.",
         ),
         Code::RoleMismatch => text(
-            "A host serves a port of a role that it does not have.",
-            "Correct the roles of the host in the inventory, or stop the service.",
+            "A host serves a port of a role that it does not have in the inventory.",
+            "Correct the roles or the address of the host in the inventory, or stop the service.",
         ),
         Code::SilentRole => text(
             "A host showed no traffic of one of its roles.",
@@ -107,7 +109,8 @@ fn failure_text(code: Code) -> Option<RuleText> {
         ),
         Code::AddressConflict => text(
             "Several MAC addresses claim one address at the same time.",
-            "Find the devices with these MAC addresses, and give each an address of its own.",
+            "Find the devices with these MAC addresses, and give each an address of its own, or \
+             list the address as virtual with held-by.",
         ),
         Code::LoopbackOnWire => text(
             "Loopback addresses were seen on a network.",
@@ -133,7 +136,7 @@ fn absence_text(code: Code) -> Option<RuleText> {
             "Check the span port and the addresses in the inventory.",
         ),
         Code::PairNotCovered => (
-            "Traffic could not be assessed because nothing shows that the capture covers the hosts.",
+            "Traffic could not be assessed because nothing shows that the capture covers the pair of hosts.",
             "State in the inventory which hosts the span port covers.",
         ),
         Code::OneSidedView => (
@@ -145,19 +148,19 @@ fn absence_text(code: Code) -> Option<RuleText> {
             "Capture on the host itself to assess it.",
         ),
         Code::WindowTooShort => (
-            "Traffic could not be assessed because the capture is too short.",
-            "Capture for longer.",
+            "Traffic could not be assessed because the watch time was shorter than the row requires.",
+            "Capture for longer, or where more traffic is visible.",
         ),
         Code::CaptureFiltered => (
-            "Traffic could not be assessed because a capture filter was active.",
-            "Capture without a filter.",
+            "Traffic could not be assessed because a capture filter or --filter was used.",
+            "Capture and audit without a filter.",
         ),
         Code::LossTooHigh => (
             "Traffic could not be assessed because the capture lost too many frames.",
             "Capture with less loss.",
         ),
         Code::FeatureUnknown => (
-            "Traffic could not be assessed because the inventory does not mention a feature.",
+            "Traffic could not be assessed because the inventory does not mention a required feature.",
             "State in the inventory whether the feature is in use.",
         ),
         Code::TriggerNotSeen => (

@@ -63,7 +63,7 @@ pub(super) fn summary(
         writeln!(out)?;
         writeln!(
             out,
-            "To audit them, rasaudit needs the role of each host. Draft an inventory from the traffic:"
+            "To audit the conversations, rasaudit needs the role of each host. Draft an inventory from the traffic:"
         )?;
         writeln!(
             out,
@@ -75,7 +75,11 @@ pub(super) fn summary(
     let written = written_files(files);
     let lines = [
         ("Reports ", reports, written.as_str()),
-        ("Evidence", evidence, "the frames of each finding in ID.pcapng; evidence.csv lists all"),
+        (
+            "Evidence",
+            evidence,
+            "the frames of each finding in ID.pcapng; evidence.csv lists all findings",
+        ),
     ];
     for (number, (name, folder, what)) in lines.iter().filter(|l| l.1.is_some()).enumerate() {
         if number == 0 {
@@ -94,7 +98,7 @@ pub(super) fn summary(
 fn written_files(files: &ReportFiles) -> String {
     let has_all = ReportFiles::names().all(|name| files.contains(name));
     if has_all {
-        return "findings, conversations, matrix, hosts as .csv; audit.json".to_owned();
+        return "findings, conversations, matrix, hosts, exceptions as .csv; audit.json".to_owned();
     }
     let names: Vec<&str> = files.selected().map(|(_, file)| file).collect();
     names.join(", ")
@@ -187,7 +191,7 @@ fn write_findings(
     if more > 0 {
         let explained = match shown.iter().chain(rest).map(|cause| cause.explains).sum() {
             0 => String::new(),
-            explained => format!(", and {explained} that others explain,"),
+            explained => format!(", and {explained} that other findings explain,"),
         };
         let place = match places.reports {
             Some(_) => "in findings.csv",

@@ -138,7 +138,9 @@ impl Stored {
                 if site.rows.len() != self.matrix_rows.len()
                     || site.hosts.len() != self.hosts.len() =>
             {
-                Err("its description of the farm and its tables have different rows")
+                Err(
+                    "its description of the farm and its tables have different numbers of rows or hosts",
+                )
             }
             None if head.summary.judged && !is_early(head) => {
                 Err("it has verdicts, but does not name the matrix")

@@ -82,7 +82,8 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let partly = run.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
     let but = if partly { format!("{but}; part of the input could not be read") } else { but };
     // Without findings above info, "more" would have nothing to refer to.
-    let but = if total == 0 { but.replacen(" more with", " with", 1) } else { but };
+    let noun = if info == 1 { " finding with" } else { " findings with" };
+    let but = if total == 0 { but.replacen(" more with", noun, 1) } else { but };
     let Some(worst) = counts.keys().next_back() else {
         let tone = if partly { Tone::Warning } else { Tone::Good };
         let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
@@ -135,13 +136,13 @@ fn why_no_frames(run: &AuditRun<'_>) -> Option<String> {
     let left_out = |reason: SkipReason| {
         account.skipped.iter().any(|(skipped, count)| skipped == reason && count == account.frames)
     };
-    let frames = plural(account.frames, "frame");
+    let read = format!("({} read)", plural(account.frames, "frame"));
     if left_out(SkipReason::Filtered) {
-        Some(format!("the filter matched none of {frames}"))
+        Some(format!("the filter matched no frame {read}"))
     } else if left_out(SkipReason::OutsideWindow) {
-        Some(format!("none of {frames} is in the requested time range"))
+        Some(format!("no frame is in the requested time range {read}"))
     } else {
-        Some(format!("all of {frames} were skipped"))
+        Some(format!("every frame was skipped {read}"))
     }
 }
 
@@ -157,7 +158,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     add_undecoded(run, &mut notes);
     if !run.trimmed.is_empty() {
         let text = format!(
-            "more than fits into --max-memory: {}; the first entries in a fixed order were used, and the others were ignored",
+            "--max-memory is too small for: {}; the first entries in a fixed order were used, and the other entries were ignored",
             run.trimmed.join(", ")
         );
         notes.add(Tone::Warning, "Memory", text);
@@ -330,8 +331,9 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     let exceptions = plural(outcome.excepted.len() as u64, "exception");
     let mut text = format!("{} by {used} of {exceptions}", plural(holding, "conversation"));
     if expired > 0 {
+        let verb = if used == 1 { "matches" } else { "match" };
         text = format!(
-            "{} ({used} of {exceptions}, in force or expired, match captured traffic; {} would be allowed by exceptions that have expired)",
+            "{} ({used} of {exceptions}, in force or expired, {verb} captured traffic; {} would be allowed by exceptions that have expired)",
             plural(holding, "conversation"),
             plural(expired, "conversation")
         );
@@ -350,7 +352,7 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     let window = since.baseline.as_ref().map(BaselineFile::window).unwrap_or_default();
     let window = if window.is_empty() { window } else { format!(" ({window})") };
     let text = format!(
-        "{} new{}, {} unchanged{}, {} gone since {}{window}",
+        "{} new{}, {} still there{}, {} gone since {}{window}",
         since.new,
         if since.worse > 0 {
             format!(" or worse ({} already known)", since.worse)
@@ -431,7 +433,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     for (overlay, count) in &run.outcome.by_overlay {
         let text = format!(
-            "{overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or use --overlay {overlay}",
+            "the overlay {overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or use --overlay {overlay}",
             plural(*count as u64, "finding")
         );
         notes.add(Tone::Warning, "Overlay", text);
@@ -550,7 +552,7 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     let lines = [
         (
             vantage.one_sided,
-            "belong to flows with only one visible direction, for which nothing is reported as missing",
+            "belong to flows with only one visible direction; nothing is reported as missing for these flows",
         ),
         (vantage.split, "belong to flows whose directions carry different VLAN ids"),
         (vantage.cut_one_way, "belong to flows with only one direction truncated by the snaplen"),

@@ -361,7 +361,10 @@ impl<'a> BatchRows<'a> {
         })?;
         let bucket = u16::try_from(self.bucket.value(row)).unwrap_or(u16::MAX);
         if bucket > INPUT_BUCKET {
-            return Err(format!("has a row in bucket {}", self.bucket.value(row)));
+            return Err(format!(
+                "has a row in bucket {}, which does not exist",
+                self.bucket.value(row)
+            ));
         }
         let parts = self.parts.value(row);
         let parts = u64::try_from(parts).ok().filter(|parts| *parts > 0);
@@ -371,7 +374,8 @@ impl<'a> BatchRows<'a> {
                 kind,
                 key: self.key.get(row).to_vec(),
                 input: text(self.input.get(row)),
-                parts: parts.ok_or_else(|| "has a row of no parts".to_owned())?,
+                parts: parts
+                    .ok_or_else(|| "has a row whose number of parts is not positive".to_owned())?,
                 record: self.record.get(row).to_vec(),
             },
             accounted: self.accounted.value(row),

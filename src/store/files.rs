@@ -191,7 +191,7 @@ impl RowFile {
             let schema = metadata.schema();
             match READ.iter().find(|name| schema.field_with_name(name).is_err()) {
                 Some(name) => Err(format!(
-                    "has no column {name}, so rasaudit or an engine that keeps all columns did not write it"
+                    "has no column {name}, so neither rasaudit nor an engine that keeps all columns wrote it"
                 )),
                 None => Ok(Self { path: path.to_owned(), metadata: metadata.clone() }),
             }

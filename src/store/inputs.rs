@@ -75,7 +75,7 @@ impl StoredInputs {
             if input.tool != first.tool {
                 let (own, theirs) = (&input.tool, &first.tool);
                 wrong.push((file.clone(), format!(
-                    "contains {name}, which rasaudit {own} collected, but {other} was collected by {theirs}; collect both with the same version"
+                    "contains {name}, which rasaudit {own} collected, but {other} was collected by rasaudit {theirs}; collect both with the same version"
                 )));
             } else if input.options != first.options {
                 let difference = input.options.difference(&first.options);
@@ -156,7 +156,7 @@ impl StoredInputs {
         }
         wrong.extend(found.differences(&expected));
         if accounted != frames {
-            wrong.push(format!("{accounted} frames accounted for of {frames} that were read"));
+            wrong.push(format!("frames read: {frames}, accounted for: {accounted}"));
         }
         if wrong.is_empty() {
             return Ok(());
@@ -165,6 +165,7 @@ impl StoredInputs {
         let files = match files.iter().copied().collect::<Vec<_>>().as_slice() {
             [] => "the store".to_owned(),
             [file] => (*file).to_owned(),
+            [first, _] => format!("the store ({first} and 1 more file)"),
             [first, others @ ..] => format!("the store ({first} and {} more files)", others.len()),
         };
         Err(StoreError::rows(

@@ -91,7 +91,7 @@ impl Ledger {
             } else if found_rows < wanted_rows {
                 format!("{} missing", wanted_rows - found_rows)
             } else if found != wanted {
-                "but others".to_owned()
+                "but with other content".to_owned()
             } else {
                 continue;
             };
@@ -104,7 +104,8 @@ impl Ledger {
         let more = wrong.len().saturating_sub(LISTED);
         if more > 0 {
             wrong.truncate(LISTED);
-            wrong.push(format!("{more} more differences"));
+            let noun = if more == 1 { "difference" } else { "differences" };
+            wrong.push(format!("{more} more {noun}"));
         }
         wrong
     }
@@ -165,7 +166,7 @@ mod tests {
         // One row is missing and another one is there twice.
         assert_eq!(
             differences(&[(1, 1), (2, 2)]),
-            ["kind flows, bucket 3: 3 of 3 rows, but others"]
+            ["kind flows, bucket 3: 3 of 3 rows, but with other content"]
         );
     }
 }

@@ -237,7 +237,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     let after = |rows: &RecordBatch, at| rows.slice(at + 1, rows.num_rows() - at - 1);
     let lost = refused(&|rows| vec![rows.slice(0, flow(rows)), after(rows, flow(rows))]);
     assert!(lost.contains("kind flows, bucket ") && lost.contains("rows, 1 missing"), "{lost}");
-    assert!(lost.contains("frames accounted for of 10956 that were read"), "{lost}");
+    assert!(lost.contains("frames read: 10956, accounted for: "), "{lost}");
     let doubled = refused(&|rows| vec![rows.clone(), rows.slice(flow(rows), 1)]);
     assert!(doubled.contains("rows, 1 too many") || doubled.contains("twice"), "{doubled}");
     // The number of rows is right, but one is missing and another one is there twice.

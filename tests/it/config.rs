@@ -103,7 +103,7 @@ internal = [\"10.0.0.1/8\"]
     assert_eq!((code, out.as_str()), (2, ""));
     let expected = [
         "1: unknown option \"fail_on\"; did you mean \"fail-on\"?",
-        "2: fail-on: the severity must be info, low, medium, high, critical, never or new; did you mean \"high\"?",
+        "2: fail-on: give a severity (info, low, medium, high, critical), never or new; did you mean \"high\"?",
         "3: quiet must be true or false",
         "4: max-memory: give a size like 512MiB or 2GiB",
         "5: severity: \"refusd\" is not a finding code; did you mean \"refused\"?",

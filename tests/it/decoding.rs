@@ -20,7 +20,7 @@ this page. If a packet carries another packet, the innermost one is audited. The
 `conversations.csv` then shows its encapsulation, and the column `outer` shows the endpoints of its tunnels
 (for a mirror, the switch and the sensor). `--no-decap` audits the tunnels themselves. If the inner packet cannot
 be decoded, for example because a mirror truncated it, the outer packet is the observation
-(`opaque_tunnels` in `audit.json`).
+(counted as `opaque_tunnels` in `audit.json`).
 
 Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older variant with longer
 record headers) or pcapng (several sections and interfaces, statistics, filters). They may be compressed with gzip, zstd, xz,
@@ -40,8 +40,8 @@ Above these layers, the decoder reads:
 - TCP, UDP, SCTP, ICMP and ICMPv6. An ICMP error belongs to the flow of the innermost packet that it quotes;
 - every other protocol as a flow without ports (ESP is `ip-50`).
 
-The decoder follows at most 32 layers of a frame. 802.11 frames that contain several packets are counted
-under a skip reason and not decoded.
+The decoder follows at most 32 layers of a frame. 802.11 frames that contain several packets are not decoded;
+they are skipped for the reason `wlan-aggregate`.
 ";
 
 /// Returns a Markdown section with a lead paragraph and a table.
@@ -100,7 +100,9 @@ fn document() -> String {
         "Skipped frames",
         "Reports name each unknown link type by its number and its name in the registry.",
         &["reason", "remedy"],
-        SkipReason::ALL.iter().map(|r| format!("| `{r}` | {} |", r.advice().unwrap_or("nothing"))),
+        SkipReason::ALL
+            .iter()
+            .map(|r| format!("| `{r}` | {} |", r.advice().unwrap_or("none needed"))),
     );
     [HEAD, &links, "\n", &ethertypes, "\n", &tunnels, TAIL, "\n", &loses, "\n", &reasons].concat()
 }

@@ -198,7 +198,7 @@ fn a_row_of_the_matrix_is_the_cause() {
 #[test]
 fn an_exception_is_the_cause() {
     let excepted = monitored().excepting(APPROVED);
-    let by = "excepted by monitor (owner ops, expires 2026-12-31)";
+    let by = "permitted by the exception monitor (owner ops, expires 2026-12-31)";
     assert_one(&monitored(), &excepted, "excepted", "exception", by);
     assert_one(&excepted, &monitored(), "new", "exception", "the exception monitor was removed");
     let expired = monitored().excepting(&APPROVED.replace("2026-12-31", "2026-01-02"));
@@ -257,7 +257,13 @@ fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
         "its watch time was only 300 s, and that of the other capture 600 s",
     );
     let filtered = Audited::healthy(600).options(&["--filter", "not port 9100"]);
-    assert_one(&monitored(), &filtered, "gone", "not-seen", "a capture filter was used");
+    assert_one(
+        &monitored(),
+        &filtered,
+        "gone",
+        "not-seen",
+        "a capture filter or --filter was used",
+    );
     let elsewhere = Audited::healthy(600).inventory("covers = \"all\"", "covers = [\"brain1\"]");
     let uncovered = "nothing shows that the capture covers traffic between front1 and store1";
     assert_one(&monitored(), &elsewhere, "gone", "not-seen", uncovered);

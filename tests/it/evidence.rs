@@ -526,7 +526,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     assert!(err.contains("the folder contains the input"), "{err}");
     fs::write(&worked_on, "changed").expect("writable");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("which an earlier audit did not write"), "{err}");
+    assert!(err.contains("which no earlier audit wrote"), "{err}");
     assert_eq!(fs::read(&worked_on).expect("it stays"), b"changed");
     // The index was edited, or replaced by a symbolic link.
     fs::remove_dir_all(&folder).expect("the folder");

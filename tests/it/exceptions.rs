@@ -240,14 +240,14 @@ fn findings_are_told_as_new_gone_or_still_there() {
     let path = known.display().to_string();
     let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("0 new, 3 unchanged, 0 gone"), "{text}");
+    assert!(text.contains("0 new, 3 still there, 0 gone"), "{text}");
     // One ID in the list is changed. The finding with the old ID is new, and the one with the
     // changed ID is gone.
     let mut lines: Vec<String> = csv.lines().map(str::to_owned).collect();
     lines[1] = lines[1].replacen(&lines[1][..12].to_owned(), "000000000000", 1);
     fs::write(&known, lines.join("\r\n") + "\r\n").expect("writable");
     let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
-    assert!(code == Some(1) && text.contains("1 new, 2 unchanged, 1 gone"), "{text}");
+    assert!(code == Some(1) && text.contains("1 new, 2 still there, 1 gone"), "{text}");
     let (_, csv, _) = audit(&["--known", &path, "--format", "csv"]);
     let since: Vec<_> = columns(&csv, &["severity", "since"]);
     assert_eq!(since.iter().filter(|row| row[1] == "new" && row[0] != "info").count(), 1);

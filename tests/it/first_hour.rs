@@ -233,7 +233,7 @@ fn growth_is_new_where_it_matters() {
     assert_eq!(known(&three, &several, FARM), (vec!["known".to_owned()], Some(0)));
     let path = several.folder.path().join("known.csv").display().to_string();
     let (_, text) = summary(&Site::new(FARM, &three), &["--known", &path]);
-    assert!(text.contains("1 unchanged (1 with more members)"), "{text}");
+    assert!(text.contains("1 still there (1 with more members)"), "{text}");
     // An established connection is worse than the attempt in the known finding, and therefore new.
     let mut tried = steady();
     tried.knock(1_000, ("10.1.9.7", 51_000), ("10.1.0.10", 9100));
@@ -557,7 +557,8 @@ fn legacy_lz4_is_read() {
     packed[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     let run = damaged(&site, |all| *all = packed);
     assert_eq!(run.status.code(), Some(3));
-    assert!(stderr(&run).contains("claims a length of 4294967295 bytes"), "{}", stderr(&run));
+    let printed = stderr(&run);
+    assert!(printed.contains("claims an impossible length of 4294967295 bytes"), "{printed}");
 }
 
 #[test]
@@ -914,5 +915,5 @@ fn a_report_that_is_not_whole_yet_is_refused() {
     let script =
         format!("'{}' {base} --known <(cat '{}')", env!("CARGO_BIN_EXE_rasaudit"), copy.display());
     let run = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
-    assert!(stdout(&run).contains("0 new, 3 unchanged, 0 gone"), "{}", stderr(&run));
+    assert!(stdout(&run).contains("0 new, 3 still there, 0 gone"), "{}", stderr(&run));
 }

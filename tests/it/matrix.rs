@@ -359,7 +359,7 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
 const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5001",
-        "the ruling for its example is unexpected-port/port-not-in-matrix",
+        "one of its examples is not documented by this row: its ruling is unexpected-port/port-not-in-matrix",
     ),
     ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,", "has no example"),
     (
@@ -454,7 +454,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,g,every-pair,,60,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5001,5001,,,steady,p,q,,,g,one-source,,60,,,broker > ad-dc tcp/5001",
-        "b: requires one-source",
+        "b: has the quantifier one-source",
     ),
     (
         "a,broker,gateway,tcp,100,200,,,,p,q,,,,,,,,,broker > gateway-forwarding tcp/100\n\

@@ -133,7 +133,7 @@ fn the_cover_states_what_was_audited() {
         "span.pcap, 10834 frames",
         "1 host of which no packets were seen: halb2",
         "4 rows of the matrix: the traffic stays inside a host (loopback-only)",
-        "50 rows of the matrix: no host of the inventory has one of the roles (role-absent)",
+        "50 rows of the matrix: the client role or the server role is not assigned in the inventory (role-absent)",
         "Exceptions in forceNone.",
         "Prepared by",
         "Signature",
@@ -164,7 +164,7 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     for part in [
         "Frames that do not match the filter tcp (",
         "Frames before 2026-11-21 01:50:00 UTC (",
-        "a capture filter was used",
+        "a capture filter or --filter was used",
         " of 10834 frames audited",
     ] {
         assert!(cover.contains(part), "{part} in {cover}");
@@ -280,7 +280,10 @@ fn the_drawing_counts_all_findings_about_a_host_and_marks_hosts_that_were_not_se
     let inventory = inventory.iter().filter(|row| row[0] == "inventory").count();
     assert!(inventory > 0);
     let caption = part(drawing, "<figcaption>", "</figcaption>");
-    assert!(caption.contains("Not drawn, but counted at their hosts: "), "{caption}");
+    assert!(
+        caption.contains("Findings that are not drawn, but counted at their hosts: "),
+        "{caption}"
+    );
     assert!(caption.contains(&format!("{inventory} inventory")), "{caption}");
 }
 

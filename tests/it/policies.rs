@@ -75,7 +75,7 @@ fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
     let told = audit(&inventory, &connection(PC, BROKER, 20_002), "text");
     assert!(told.contains("Publishing Agent") && told.contains("(Client)"), "{told}");
     assert!(
-        told.contains("documents this port of the server only for Console, Secure Client Gateway"),
+        told.contains("documents this port of the server only for clients with one of the roles Console, Secure Client Gateway"),
         "{told}"
     );
     assert!(told.contains("Parallels RAS before 19"), "{told}");

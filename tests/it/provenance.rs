@@ -227,7 +227,7 @@ fn the_headline_says_why_no_frame_was_audited() {
     #[cfg(feature = "bpf")]
     {
         let words = first_line(&["--filter", "tcp port 1"]);
-        assert_eq!(words, "No frame was audited: the filter matched none of 10 frames.");
+        assert_eq!(words, "No frame was audited: the filter matched no frame (10 frames read).");
     }
     fs::write(&site.capture, Wire::default().file()).expect("writable");
     assert_eq!(first_line(&[]), "No frame was audited: the input has no frames.");

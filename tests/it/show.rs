@@ -242,7 +242,7 @@ fn every_problem_of_the_options_is_told_at_once() {
     );
     assert_eq!((code, out.as_str()), (2, ""));
     for told in [
-        "--from: \"brokr1\" is not a host, network or role of the result; did you mean \"broker1\"?",
+        "--from: \"brokr1\" is not a host, network, address or role of the result; did you mean \"broker1\"?",
         "--role: \"brokre\" is not a role; did you mean \"broker\"?",
         "--to: \"10.99.0.1\" is not a host",
         "--code: \"refusd\" is not a code of findings; did you mean \"refused\"?",
@@ -490,7 +490,7 @@ fn an_audit_lists_what_show_selects_and_changes_nothing_else() {
     for told in [
         "--show: \"sevrity\" is not a filter; did you mean \"severity\"?",
         "--show code: \"refusd\" is not a code of findings; did you mean \"refused\"?",
-        "--show from: \"brokr1\" is not a host, network or role of the inventory; did you mean \"broker1\"?",
+        "--show from: \"brokr1\" is not a host, network, address or role of the inventory; did you mean \"broker1\"?",
         "--show: \"none\" is not a number of rows; give a number from 1, or all",
     ] {
         assert!(err.contains(told), "{told}\n{err}");

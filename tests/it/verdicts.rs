@@ -487,7 +487,7 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     // IPsec between the two hosts.
     let mut wire = silent();
     wire.ip(20_000, RDSH, BROKER, 50, &[0; 40]);
-    cases.push((wire, "exchanged IP protocol 50"));
+    cases.push((wire, "shows encrypted packets (IP protocol 50)"));
     // A later fragment of a datagram whose first fragment is missing.
     let mut wire = silent();
     wire.ip(20_000, RDSH, BROKER, 6, &[0; 40]);

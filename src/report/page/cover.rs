@@ -58,7 +58,7 @@ fn record(result: &AuditResult<'_>) -> Markup {
                             (dated(&time_utc(first))) " to " (dated(&time_utc(last))) "; " (window.watched_seconds) " s watched, "
                             (audited(accounting))
                         },
-                        _ => "The capture contains no frames.",
+                        _ => "No frame with a timestamp was audited.",
                     }
                 }
             }

@@ -20,8 +20,8 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
             section #exceptions aria-labelledby="exceptions-title" {
                 h2 #exceptions-title { "Exceptions" }
                 p {
-                    "Traffic that the matrix does not permit and that somebody has approved. An exception that ends within 30 days of the "
-                    "end of the capture is expiring."
+                    "Traffic that the matrix does not permit and that somebody has approved. An exception that is still valid at the "
+                    "end of the capture, but for at most 30 more days, is expiring."
                 }
                 div.scroll tabindex="0" role="region" aria-label="Table of exceptions" {
                     table {

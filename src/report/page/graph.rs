@@ -30,7 +30,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>, groups: &FarmGroup
             h2 #graph-title { "The farm" }
             p.screen {
                 "Each box is a group of hosts with the same roles. Open a box to see its hosts, with the number of findings about each. Select a host to see its findings. "
-                span.with-lines { "Lines lead to hosts in open boxes, else to the group. Select a line to see its findings." }
+                span.with-lines { "A line leads to a host if its box is open, otherwise to the box. Select a line to see its findings." }
             }
             ul.legend.with-lines {
                 li { span class="line documented" {} " documented, or permitted by an exception" }
@@ -51,11 +51,11 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>, groups: &FarmGroup
                     (plural(site.hosts.len() as u64, "host")) " and " (plural(site.networks.len() as u64, "network"))
                     " in " (plural(groups.groups.len() as u64, "group")) "; "
                     (plural(groups.documented.len() as u64, "connection"))
-                    " between groups that the matrix documents or an exception permits; "
+                    " between groups (documented by the matrix or permitted by an exception); "
                     @if drawn < findings { (drawn) " of " }
                     (plural(findings as u64, "finding")) " drawn as lines."
                     @if !groups.undrawn.is_empty() {
-                        " Not drawn, but counted at their hosts: " (undrawn(groups)) "."
+                        " Findings that are not drawn, but counted at their hosts: " (undrawn(groups)) "."
                     }
                     @if findings > groups.ends.len() {
                         " The drawing is based on the " (groups.ends.len()) " worst findings."
@@ -105,7 +105,7 @@ fn draw_group(site: &Site, farm: &FarmGroups, number: GroupNumber, is_small: boo
                         @if farm.unseen.contains(*name) { " " span.unseen { "not seen" } }
                     }
                 }
-                @if members.len() > HOSTS { li.faint { "and " (members.len() - HOSTS) " more, in hosts.csv" } }
+                @if members.len() > HOSTS { li.faint { "and " (members.len() - HOSTS) " more; hosts.csv lists the hosts" } }
             }
             @if !links.is_empty() {
                 ul.links {

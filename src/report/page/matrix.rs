@@ -18,7 +18,7 @@ type NumberedRow<'r> = (usize, &'r SiteRow, MatrixRow<'r>);
 /// The statuses whose rows are folded, with the reason why nothing was expected of them.
 const FOLDED: [(Status, &str); 3] = [
     (Status::NotExpected, "the traffic was not seen, and its absence means nothing"),
-    (Status::RoleAbsent, "no host of the inventory has one of the roles"),
+    (Status::RoleAbsent, "the client role or the server role is not assigned in the inventory"),
     (Status::FeatureOff, "the inventory states that a required feature is off"),
 ];
 

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::wording::time_utc;
 use crate::classify::Severity;
 use crate::model::{BUCKET_NS, Nanos, SECOND};
-use crate::result::{AuditResult, Time};
+use crate::result::{AuditResult, Time, plural};
 
 /// The maximum number of bars.
 const BARS: usize = 180;
@@ -58,7 +58,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
         return html! {
             section #timeline aria-labelledby="timeline-title" {
                 h2 #timeline-title { "Traffic and findings over time" }
-                p { "The capture contains no frames." }
+                p { "No frame with a timestamp was audited." }
             }
         };
     };
@@ -102,7 +102,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
                         // A bar is always visible, even if it represents few frames.
                         @let height = (u128::from(*frames) * u128::from(HEIGHT - 4) / u128::from(most)).max(1) as u64;
                         rect.bar x=(x(bin)) y=(HEIGHT - height) width=(width(bin)) height=(height) {
-                            title { (frames) " frames, " (bytes) " bytes" }
+                            title { (plural(*frames, "frame")) ", " (plural(*bytes, "byte")) }
                         }
                     }
                     @for (number, (severity, counts)) in lanes.iter().enumerate() {
@@ -110,7 +110,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
                         @for (bin, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                             rect class={ "mark severity " (severity.name()) } x=(x(bin)) y=(lane_y(number) + 2)
                                 width=(width(bin)) height=(LANE - 4) {
-                                title { (count) " findings of severity " (severity.name()) }
+                                title { (plural(*count, "finding")) " of severity " (severity.name()) }
                             }
                         }
                     }

@@ -125,7 +125,10 @@ impl ChangeCauses<'_, '_> {
         let visibility = self.visibility(&before.state, &now.state);
         if visibility.is_none() && reached(before) != reached(now) {
             let (then, today) = (&before.state, &now.state);
-            return (ChangeCause::Traffic, format!("the best state was {then} and is now {today}"));
+            return (
+                ChangeCause::Traffic,
+                format!("the best state of its conversations was {then} and is now {today}"),
+            );
         }
         let joined = self.joined(before, now);
         if !joined.is_empty() {
@@ -140,12 +143,15 @@ impl ChangeCauses<'_, '_> {
                 );
                 return (ChangeCause::Traffic, words);
             }
-            let words = format!("the severity of {} was {then} and is now {today}", now.code);
+            let words =
+                format!("the severity of the code {} was {then} and is now {today}", now.code);
             return (ChangeCause::Severity, words);
         }
         if before.count != now.count {
-            let words =
-                format!("the count of the finding was {} and is now {}", before.count, now.count);
+            let words = format!(
+                "the number of conversations or pairs of hosts was {} and is now {}",
+                before.count, now.count
+            );
             return (ChangeCause::Traffic, words);
         }
         visibility.unwrap_or_else(unknown)
@@ -202,7 +208,7 @@ impl ChangeCauses<'_, '_> {
             .or_else(|| {
                 (before.is_judged_like(now) && before.severity != now.severity).then(|| {
                     let words = format!(
-                        "the severity of {} was {} and is now {}",
+                        "the severity of the code {} was {} and is now {}",
                         now.code, before.severity, now.severity
                     );
                     (ChangeCause::Severity, words)
@@ -210,7 +216,10 @@ impl ChangeCauses<'_, '_> {
             })
             .or_else(|| {
                 (before.is_judged_like(now) && before.is_reached != now.is_reached).then(|| {
-                    let words = format!("the state was {} and is now {}", before.state, now.state);
+                    let words = format!(
+                        "the state of the conversation was {} and is now {}",
+                        before.state, now.state
+                    );
                     (ChangeCause::Traffic, words)
                 })
             })
@@ -219,7 +228,8 @@ impl ChangeCauses<'_, '_> {
                     "" => format!("{}/{}", seen.verdict, seen.code),
                     rule => format!("{}/{} by {rule}", seen.verdict, seen.code),
                 };
-                let words = format!("the ruling was {} and is now {}", ruling(before), ruling(now));
+                let words =
+                    format!("the verdict was {} and is now {}", ruling(before), ruling(now));
                 (ChangeCause::Unknown, words)
             })
     }
@@ -270,9 +280,12 @@ impl ChangeCauses<'_, '_> {
     fn permitted_by(&self, side: &Side<'_>, id: &str) -> String {
         match exception_entry(side, id) {
             Some(entry) => {
-                format!("excepted by {id} (owner {}, expires {})", entry.owner, entry.expires)
+                format!(
+                    "permitted by the exception {id} (owner {}, expires {})",
+                    entry.owner, entry.expires
+                )
             }
-            None => format!("excepted by {id}"),
+            None => format!("permitted by the exception {id}"),
         }
     }
 
@@ -361,7 +374,7 @@ impl ChangeCauses<'_, '_> {
         match other.filter(|_| explained.0 == ChangeCause::Stopped) {
             Some(other) => {
                 let words = format!(
-                    "not seen in the new capture, but it shows traffic of the same ends on this port, which is {}/{}",
+                    "not seen in the new capture, which shows other traffic between the same ends on this port ({}/{})",
                     other.verdict, other.code
                 );
                 (ChangeCause::NotSeen, words)
@@ -383,7 +396,9 @@ impl ChangeCauses<'_, '_> {
         }
         // Traffic that was seen only a few times, or only for a moment, may recur at any time.
         if let Some(few) = self.too_few(own) {
-            let words = format!("not seen in the new capture, but the old capture shows {few}");
+            let words = format!(
+                "not seen in the new capture, but it may recur: the old capture shows {few}"
+            );
             return (ChangeCause::NotSeen, words);
         }
         let words = format!(

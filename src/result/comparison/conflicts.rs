@@ -54,8 +54,9 @@ impl ChangeCauses<'_, '_> {
                 );
                 match has.why_unseen(&[], lacks.watched_s()).filter(|_| matches!(age, Age::New)) {
                     Some(why) => {
-                        let words =
-                            format!("{traffic}; the new one might not have shown it: {why}");
+                        let words = format!(
+                            "{traffic}; the new capture might not have shown such traffic: {why}"
+                        );
                         (ChangeCause::NotSeen, words)
                     }
                     None => (ChangeCause::Traffic, traffic),

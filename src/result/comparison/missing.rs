@@ -184,7 +184,9 @@ fn why_not_assessable(side: &Side<'_>, reason: &str, ends: &[String]) -> String 
         Code::HostNotSeen | Code::PairNotCovered => {
             side.why_unseen(ends, 0).unwrap_or_else(|| meaning(code).to_owned())
         }
-        Code::WindowTooShort => format!("{} ({} s)", meaning(code), side.watched_s()),
+        Code::WindowTooShort => {
+            format!("the watch time was {} s, less than the row requires", side.watched_s())
+        }
         _ if meaning(code).is_empty() => reason.to_owned(),
         _ => meaning(code).to_owned(),
     }

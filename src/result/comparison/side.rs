@@ -315,7 +315,7 @@ impl<'a> Side<'a> {
         }
         let conditions = &head.conditions;
         if conditions.is_filtered {
-            return Some("a capture filter was used".to_owned());
+            return Some("a capture filter or --filter was used".to_owned());
         }
         if conditions.is_damaged {
             return Some("part of the input could not be read".to_owned());

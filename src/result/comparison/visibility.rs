@@ -17,7 +17,7 @@ impl ChangeCauses<'_, '_> {
             _ => return None,
         };
         let words = format!(
-            "{}: the best state was {was} and is now {is}; in the {which} capture, {}",
+            "{}: the state was {was} and is now {is}; in the {which} capture, {}",
             cause.name().replace('-', " "),
             why_one_sided(side)
         );

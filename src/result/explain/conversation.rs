@@ -77,7 +77,7 @@ impl Explainer<'_> {
         let rows = if nearest.is_empty() {
             "no row of the matrix allows traffic from this client to this server".to_owned()
         } else {
-            format!("rows that allow these roles to communicate: {}", nearest.join(", "))
+            format!("rows that allow these roles to communicate (up to 5): {}", nearest.join(", "))
         };
         let exception = j.ruling.exception.and_then(|n| self.policy.exceptions.list.get(n));
         match exception.filter(|_| finding.code() == Code::ExpiredException) {

@@ -71,13 +71,17 @@ impl Explainer<'_> {
         let more = services.len().saturating_sub(SERVICES);
         shown.extend((more > 0).then(|| format!("{more} more")));
         let (names, verb) = self.unseen(role);
+        let [question, answer, whose] = match verb {
+            "was" => ["are they the same host?", "If they are", names.as_str()],
+            _ => ["is it one of them?", "If it is", "this host"],
+        };
         Words {
             message: format!(
-                "{address} serves what only the role {role_name} serves ({}), and {names} {verb} never seen: are they the same host?",
+                "{address} serves what only the role {role_name} serves ({}), and {names} {verb} never seen: {question}",
                 shown.join(", ")
             ),
             action: format!(
-                "If they are, correct the address of {names} in the inventory; otherwise find out what {address} is"
+                "{answer}, correct the address of {whose} in the inventory; otherwise find out what {address} is"
             ),
             display_filter: self.filter(finding),
         }
@@ -89,7 +93,7 @@ impl Explainer<'_> {
         let (names, verb) = self.unseen(role);
         let have = if verb == "was" { "has" } else { "have" };
         vec![
-            format!("{} is not in the inventory", c.subject.server),
+            format!("no host in the inventory has the address {}", c.subject.server),
             format!("in the inventory, {names} {have} the role {role_name}"),
             match finding.members.len() {
                 1 => "1 conversation, with a complete handshake, uses a service that no other role serves".to_owned(),
@@ -119,7 +123,7 @@ impl Explainer<'_> {
                 "{name} showed no traffic of the role {title} in {watched_s} s, although the capture shows unicast packets from it"
             ),
             action: format!(
-                "Check whether {name} still has this role, and correct the inventory if not"
+                "If {name} no longer has this role, correct the inventory; otherwise find out why there is no such traffic"
             ),
             display_filter: String::new(),
         }
@@ -133,7 +137,7 @@ impl Explainer<'_> {
             row.is_expected() && (matrix.is_source(row, one) || matrix.is_destination(row, one))
         });
         let ids: Vec<&str> = of_role.take(ROWS).map(|row| row.id.as_str()).collect();
-        trace.push(format!("rows whose traffic would show the role: {}", ids.join(", ")));
+        trace.push(format!("rows whose traffic would show the role (up to 5): {}", ids.join(", ")));
         trace.push(match self.policy.inventory.covers {
             Some(_) => "the inventory states that the capture covers the host".to_owned(),
             None => "other traffic of the host shows that the capture covers it".to_owned(),

@@ -114,7 +114,9 @@ impl Explainer<'_> {
             }
         }
         if succeeded > 0 && succeeded < members {
-            return format!("; for {succeeded} of {members} conversations, an alternative worked");
+            return format!(
+                "; for {succeeded} of {members} conversations, an alternative (another server or service) worked"
+            );
         }
         let mut ways = first.into_iter();
         match (ways.next(), ways.count()) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::conversation::feature_words;
 use super::{EndIdentity, Explainer, ReportedFinding, Words};
 use crate::classify::ServiceKey;
 use crate::classify::{
@@ -59,16 +60,16 @@ impl Explainer<'_> {
             None => format!("port of {client}"),
         };
         let minutes = plural(minutes_to_watch(claim), "minute");
-        let pair = if merged.is_some() { "these pairs" } else { "the pair" };
+        let pair = if merged.is_some() { "these pairs of hosts" } else { "this pair of hosts" };
         let (why, action) = match reported.code {
             Code::HostNotSeen if rows.iter().any(|row| row.only.is_some()) => (
-                "the capture does not contain that name or address".to_owned(),
+                "the capture does not contain the name or address of the destination".to_owned(),
                 format!("Capture at the switch {capture_at} for {minutes}, including DNS"),
             ),
             Code::HostNotSeen if merged.is_some() => (
                 "the capture shows no unicast packets from one host of each pair".to_owned(),
                 format!(
-                    "Capture at the switch {capture_at} for {minutes}; hosts.csv lists the hosts that were seen"
+                    "Capture at the switch {capture_at} for {minutes}; the column coverage of hosts.csv shows which hosts were seen"
                 ),
             ),
             Code::HostNotSeen => self.host_not_seen(claim, reported),
@@ -79,19 +80,19 @@ impl Explainer<'_> {
                 ),
             ),
             Code::OneSidedView => (
-                format!("only one direction of {pair} is visible"),
+                format!("only one direction of the traffic of {pair} is visible"),
                 format!("Mirror both directions of the switch {capture_at}"),
             ),
             Code::LoopbackOnly => (
-                "the inventory lists no other host with this role".to_owned(),
+                "the inventory lists no other host with the role of the server".to_owned(),
                 format!(
-                    "If the farm has another host with this role, add it to the inventory; to assess the traffic inside {client}, capture on its loopback interface"
+                    "If the farm has another host with that role, add it to the inventory; to assess the traffic inside {client}, capture on its loopback interface"
                 ),
             ),
             Code::WindowTooShort => self.window_too_short(claim),
             Code::CaptureFiltered => (
-                "a capture filter may have removed the traffic".to_owned(),
-                "Capture without a filter".to_owned(),
+                "a capture filter or --filter may have removed the traffic".to_owned(),
+                "Capture and audit without a filter".to_owned(),
             ),
             Code::LossTooHigh => (
                 format!("the capture lost {:.1} % of its frames", self.seen.view().loss * 100.0),
@@ -101,7 +102,7 @@ impl Explainer<'_> {
                 "the inventory does not state whether a required feature is in use".to_owned(),
                 format!(
                     "Set {} to true or false in [farm.features]",
-                    self.unstated_features(&rows).join(" and ")
+                    feature_words(&self.unstated_features(&rows)).0
                 ),
             ),
             _ => (
@@ -197,10 +198,14 @@ impl Explainer<'_> {
         let source = claim.source as usize;
         let to = claims.to(claim);
         let coverage = match (&policy.inventory.covers, seen.covers(source, &to)) {
-            (Some(_), Some(_)) => "the inventory states that the capture covers the pair",
-            (Some(_), None) => "the inventory states that the capture does not cover the pair",
-            (None, Some(_)) => "other traffic of the pair shows that the capture covers it",
-            (None, None) => "no evidence shows that the capture covers the pair",
+            (Some(_), Some(_)) => "the inventory states that the capture covers this pair of hosts",
+            (Some(_), None) => {
+                "the inventory states that the capture does not cover this pair of hosts"
+            }
+            (None, Some(_)) => {
+                "other traffic of this pair of hosts shows that the capture covers it"
+            }
+            (None, None) => "no evidence shows that the capture covers this pair of hosts",
         };
         trace.push(coverage.to_owned());
         let hosts = [&[Peer::Host(source)], &to[..]].concat();

@@ -94,7 +94,7 @@ impl Explainer<'_> {
             (Code::WrongTransport, Some(row)) => {
                 format!(
                     "the matrix documents this port in this direction only over {}",
-                    row.transport
+                    row.transport.to_string().to_uppercase()
                 )
             }
             (Code::Reversed, Some(_)) => {
@@ -116,7 +116,9 @@ impl Explainer<'_> {
             ),
             (Code::WrongSource, Some(_)) => {
                 let others = self.documented_sources(reported, row);
-                format!("the matrix documents this port of the server only for {others}")
+                format!(
+                    "the matrix documents this port of the server only for clients with {others}"
+                )
             }
             (Code::NoRelation, Some(row)) => {
                 let (features, are, _) = off(policy, row);
@@ -157,7 +159,7 @@ impl Explainer<'_> {
             matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
         let ends = self.first(finding).map(|(_, _, j)| [lacks(&j.client), lacks(&j.server)]);
         let words = match ends {
-            Some([true, true]) => format!("client and server {several}"),
+            Some([true, true]) => format!("the client and the server {several}"),
             Some([true, false]) if of_network || reported.client.address == "*" => {
                 format!("the clients {several}")
             }
@@ -198,7 +200,10 @@ impl Explainer<'_> {
         };
         let sources: BTreeSet<&str> =
             matrix.rows.iter().filter(same).map(|r| matrix.roles[r.source].name.as_str()).collect();
-        sources.into_iter().collect::<Vec<_>>().join(", ")
+        match sources.into_iter().collect::<Vec<_>>().as_slice() {
+            [one] => format!("the role {one}"),
+            several => format!("one of the roles {}", several.join(", ")),
+        }
     }
 
     fn action(&self, reported: &ReportedFinding, row: Option<usize>) -> String {
@@ -210,11 +215,11 @@ impl Explainer<'_> {
             format!("If the farm uses {features}, set {them} to true in the inventory; otherwise find out which program causes the traffic")
         }
         Code::WrongTransport | Code::PortNotInMatrix => format!(
-            "Find out which program uses the port on {}; close the port, or add a moved port to the inventory",
+            "Find out which program uses the port on {}; close the port, or add it to the inventory if it is a moved port",
             reported.server.words()
         ),
         Code::ExpiredException => "Renew the exception with a new approval, or close the port".to_owned(),
-        Code::Reversed => "Check the roles of both hosts in the inventory; if they are right, find out why the server connects to the client".to_owned(),
+        Code::Reversed => "Check the roles of both hosts in the inventory; if they are right, find out why the connection is opened in the opposite direction".to_owned(),
         Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", reported.server.words()),
         Code::WrongSource | Code::NoRelation => format!(
             "Find out why {} communicates with {}; block the traffic on the firewall between them, or correct the roles in the inventory",
