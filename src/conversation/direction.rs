@@ -1,7 +1,6 @@
 //! Determines which side of a flow is the client, and how certain that is.
 
-use std::net::IpAddr;
-
+use super::flow_facts::{broadcast_sender, errors, is_simultaneous, proved};
 use super::{CaptureIndex, DirectionHints};
 use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{EPHEMERAL_PORTS, Transport, named_enum};
@@ -164,83 +163,6 @@ fn only(facts: [bool; 2]) -> Option<usize> {
         [true, false] => Some(0),
         [false, true] => Some(1),
         _ => None,
-    }
-}
-
-/// Returns which sides are proved to have initiated a connection: a SYN-ACK from the other side
-/// acknowledges the sequence number of a SYN. A host that received no SYN cannot be made to send
-/// such a SYN-ACK, and a host that did not receive the SYN cannot know its number (RFC 6528). A
-/// segment whose flags are hidden by fragmentation may be that SYN: ordinary systems never split a
-/// TCP header.
-pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
-    [0, 1].map(|client: usize| {
-        // Nearly all flows have no SYN and no SYN-ACK, or one of each.
-        flow.sides[client].has(flag::SYN | flag::HIDDEN)
-            && flow.sides[1 - client].has(flag::SYN_ACK)
-            && flow
-                .syns(client)
-                .any(|syn| flow.syn_acks(1 - client).any(|syn_ack| syn.is_answered_by(&syn_ack)))
-            // If a side sent more SYNs than are kept, the SYN-ACK may acknowledge one that was not
-            // kept.
-            || flow.sides[1 - client].has(flag::SYN_ACK)
-                && flow
-                    .syn_acks(1 - client)
-                    .any(|syn_ack| flow.may_have_sent_syn(client, syn_ack.number))
-    })
-}
-
-/// Returns whether both sides opened the connection simultaneously (RFC 9293, 3.5): each sent a
-/// SYN, and a SYN-ACK with the same sequence number.
-pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
-    if !(0..2).all(|side: usize| flow.sides[side].has(flag::SYN)) {
-        return false;
-    }
-    (0..2).all(|side: usize| {
-        let mut syn_acks = flow.syn_acks(side).peekable();
-        syn_acks.peek().is_some()
-            && syn_acks.all(|own| flow.syns(side).any(|syn| syn.number == own.other))
-    })
-}
-
-/// Returns the ICMP errors about a flow that count as evidence: those that quote a side whose
-/// packets were seen. For TCP, the quoted sequence number must be that of a SYN, which only devices
-/// on the path know (RFC 5927, 4).
-pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + use<'a> {
-    let flow = *flow;
-    let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
-    let tcp = flow.key.transport() == Transport::TCP;
-    let counts = move |side: usize, seqs: &mut std::slice::Iter<'_, u32>| {
-        flow.sides[side].has_packets()
-            && (!tcp || seqs.any(|seq| flow.syns(side).any(|syn| syn.number == *seq)))
-    };
-    // The sender of a packet cannot reject it.
-    let is_own = move |error: &IcmpError| error.by == flow.key.endpoint(error.side.into()).addr;
-    all.filter(move |(error, quotes)| {
-        !is_own(error) && counts(usize::from(error.side), &mut quotes.seqs.iter())
-    })
-    .map(|(error, _)| *error)
-}
-
-/// Returns the side that sent to a broadcast or multicast address. An address that sends packets is
-/// neither, and a single frame to the link-layer broadcast address does not turn a flow between two
-/// hosts into a broadcast.
-pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> Option<usize> {
-    (0..2).find(|&side| {
-        let sender = &flow.sides[side];
-        let target = &flow.sides[1 - side];
-        let address = flow.key.endpoint(1 - side).addr;
-        let to_all = sender.has(flag::BROADCAST) && !sender.has(flag::UNICAST);
-        sender.has_packets()
-            && !target.has_packets()
-            && (to_all || is_group(address) || hints.is_broadcast(address))
-    })
-}
-
-/// Returns whether an address is a multicast address or the limited broadcast address.
-pub(super) fn is_group(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_multicast(),
     }
 }
 

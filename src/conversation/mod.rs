@@ -6,8 +6,10 @@
 //! supplies the parts of the policy that the direction of a flow depends on.
 
 mod capture_index;
+mod capture_limits;
 mod direction;
 mod doubt_sources;
+mod flow_facts;
 mod host_activity;
 mod name_table;
 mod sample_flows;
@@ -31,7 +33,8 @@ use crate::model::{
 };
 
 pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, flag};
-pub use capture_index::{CaptureIndex, CaptureLimits, TimeSpan};
+pub use capture_index::CaptureIndex;
+pub use capture_limits::{CaptureLimits, TimeSpan};
 pub use direction::DirectionEvidence;
 pub use doubt_sources::{DoubtSource, DoubtSources};
 pub use host_activity::HostActivity;
@@ -589,7 +592,7 @@ fn read_flow(
     if let Some(extra) = flow.extra {
         first.merge(&extra.error_first);
         last.merge(&extra.error_last);
-        let countable: BTreeSet<IcmpError> = direction::errors(flow).collect();
+        let countable: BTreeSet<IcmpError> = flow_facts::errors(flow).collect();
         for (error, _) in extra.errors.iter() {
             let seen_from_client = IcmpError { side: error.side ^ client_side as u8, ..*error };
             if countable.contains(error) {

@@ -1,6 +1,7 @@
 //! How far a flow got, and the evidence for it.
 
-use super::direction::{Orientation, errors, is_simultaneous};
+use super::direction::Orientation;
+use super::flow_facts::{errors, is_simultaneous};
 use super::{CaptureIndex, TimeSpan};
 use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};

@@ -1,38 +1,11 @@
 //! ICMP (RFC 792, RFC 1812) and ICMPv6 (RFC 4443): messages that come in pairs, and errors that
 //! quote a packet.
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Body, DecodeState, FiveTuple, IpHeader, Next, Observation, Packet, Quoted, flag, icmp_ports,
+    Body, DecodeState, ErrorKind, FiveTuple, IpHeader, Next, Observation, Packet, Quoted, flag,
+    icmp_ports,
 };
 use crate::model::Transport;
-
-/// What an ICMP error reports about the packet that it quotes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum ErrorKind {
-    /// Nothing listens on the port or handles the protocol.
-    PortUnreachable,
-    /// A filter forbids the packet.
-    Prohibited,
-    /// The host or its network cannot be reached.
-    HostUnreachable,
-    /// An error that does not show whether the packet is allowed: time exceeded, packet too big,
-    /// bad parameter.
-    Other,
-}
-
-impl ErrorKind {
-    /// Returns a description of the error.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::PortUnreachable => "port unreachable",
-            Self::Prohibited => "administratively prohibited",
-            Self::HostUnreachable => "host unreachable",
-            Self::Other => "time exceeded, packet too big or parameter problem",
-        }
-    }
-}
 
 pub(super) fn decode(ip: &IpHeader, message: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
     let portless = Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport };

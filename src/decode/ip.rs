@@ -105,15 +105,18 @@ fn fingerprint(ip: &Ip<'_>) -> u64 {
         }
         (src, dst) => {
             let halves = |address: IpAddr| match address {
-                IpAddr::V4(v4) => (0, u64::from(u32::from(v4))),
-                IpAddr::V6(v6) => ((u128::from(v6) >> 64) as u64, u128::from(v6) as u64),
+                IpAddr::V4(v4) => [0, u64::from(u32::from(v4))],
+                IpAddr::V6(v6) => [(u128::from(v6) >> 64) as u64, u128::from(v6) as u64],
             };
-            let (a, b) = halves(src);
-            let (c, d) = halves(dst);
-            mix(a, b) ^ mix(c, d).rotate_left(32)
+            address_word(halves(src), halves(dst))
         }
     };
     fingerprint_of(addresses, ip.ip_id, ip.transport, ip.inner.map_or(&[][..], |inner| inner.bytes))
+}
+
+/// Combines two IPv6 addresses, each in two halves, into the word of a fingerprint.
+pub(super) fn address_word(src: [u64; 2], dst: [u64; 2]) -> u64 {
+    mix(src[0], src[1]) ^ mix(dst[0], dst[1]).rotate_left(32)
 }
 
 /// Computes the hash of [`fingerprint`] from its parts: the addresses as a number, [`Ip`]'s

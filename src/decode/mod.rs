@@ -27,11 +27,10 @@ use crate::model::{SkipReason, Transport};
 
 pub(crate) use ether::ethertype_words;
 pub use ether::{ETHERTYPES, EtherType};
-pub use icmp::ErrorKind;
 pub use link::{LINKS, LinkType};
 pub use observation::{
-    Body, Datagram, EncapTag, EncapTagKind, Encapsulation, FiveTuple, Observation, Path, Quoted,
-    SHORT, TunnelEndpoints, TunnelUse, flag,
+    Body, Datagram, EncapTag, EncapTagKind, Encapsulation, ErrorKind, FiveTuple, Observation, Path,
+    Quoted, SHORT, TunnelEndpoints, TunnelUse, flag,
 };
 pub use tunnel::{StatedTunnel, TUNNELS, Tunnel};
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorKind, Tunnel};
+use super::Tunnel;
 use crate::model::{Mac, NO_TIME, Nanos, Transport};
 
 /// Facts about the packets of one side of a flow, as bits of a `FlagSet`.
@@ -391,6 +391,32 @@ impl Default for Observation {
             payload_at: 0,
             payload_kept: 0,
             body: Body::NonIp { ethertype: 0, claim: None },
+        }
+    }
+}
+
+/// What an ICMP error reports about the packet that it quotes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// Nothing listens on the port or handles the protocol.
+    PortUnreachable,
+    /// A filter forbids the packet.
+    Prohibited,
+    /// The host or its network cannot be reached.
+    HostUnreachable,
+    /// An error that does not show whether the packet is allowed: time exceeded, packet too big,
+    /// bad parameter.
+    Other,
+}
+
+impl ErrorKind {
+    /// Returns a description of the error.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::PortUnreachable => "port unreachable",
+            Self::Prohibited => "administratively prohibited",
+            Self::HostUnreachable => "host unreachable",
+            Self::Other => "time exceeded, packet too big or parameter problem",
         }
     }
 }

@@ -12,7 +12,7 @@ use super::evidence::GatheredEvidence;
 use super::plan::resolved;
 use super::read::may_carry_ip;
 use super::settings::settings;
-use super::{AuditError, Plan, Progress, Reading, evidence, temporary};
+use super::{AuditError, FailOn, Limits, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
 use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
 use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
@@ -20,7 +20,7 @@ use crate::decode::ethertype_words;
 #[cfg(feature = "live")]
 use crate::flow::MergedFlows;
 use crate::flow::TrimmedKinds;
-use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
+use crate::model::{ActivityHistogram, Endpoint, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{
     self, FindingEvidence, Folder, FolderError, LineFormat, ReportFiles, WindowFolders,
@@ -29,78 +29,6 @@ use crate::result::{
     AuditResult, AuditRun, Baseline, CaptureSelection, Comparison, ConfigurationFile,
     EvidenceFiles, Explainer, OptionSetting, ReportedFinding,
 };
-
-/// Limits on what the judgement may claim, and which findings fail the audit.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The share of lost frames, from 0 to 1, above which no traffic is reported as missing.
-    pub max_loss: f64,
-    /// The watch time in seconds that replaces the watch time of every row, if given.
-    pub min_watch: Option<u64>,
-    /// The time that the expiry dates of exceptions are compared with. If `None`, this is the time
-    /// of the last packet of each conversation.
-    pub as_of: Option<Nanos>,
-    /// Which findings fail the audit.
-    pub fail_on: FailOn,
-    /// Whether an audit that checked nothing counts as failed.
-    pub require_assessed: bool,
-}
-
-/// The defaults of the commands, except that no finding fails the audit.
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_loss: 0.01,
-            min_watch: None,
-            as_of: None,
-            fail_on: FailOn::Never,
-            require_assessed: false,
-        }
-    }
-}
-
-/// Which findings fail an audit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FailOn {
-    /// No findings.
-    Never,
-    /// Findings of this severity or above.
-    From(Severity),
-    /// Findings above severity info that the baseline does not contain, or that have become worse.
-    New,
-}
-
-impl FailOn {
-    /// The default of `--fail-on`.
-    pub const USUAL: Self = Self::From(Severity::Low);
-
-    /// Returns the value of `--fail-on` that selects these findings.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Never => "never",
-            Self::From(severity) => severity.name(),
-            Self::New => "new",
-        }
-    }
-
-    /// Returns the reason why the findings fail the audit; `None` if they do not.
-    fn reason(self, result: &AuditResult<'_>) -> Option<String> {
-        match self {
-            Self::Never => None,
-            Self::From(from) => result
-                .briefs()
-                .next()
-                .filter(|worst| worst.severity >= from)
-                .map(|_| format!("findings with severity {from} or above")),
-            Self::New => result
-                .head
-                .known
-                .as_ref()
-                .is_none_or(|known| known.new > 0)
-                .then(|| "new findings".to_owned()),
-        }
-    }
-}
 
 /// What happens to the flows after they are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

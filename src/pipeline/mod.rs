@@ -11,6 +11,7 @@
 mod audit;
 mod draft;
 mod evidence;
+mod limits;
 mod plan;
 mod read;
 mod settings;
@@ -40,8 +41,9 @@ pub use crate::report::{
 pub use crate::result::ConfigurationFile;
 #[cfg(feature = "live")]
 pub(crate) use audit::FlowRetention;
-pub use audit::{Audit, FailOn, Folders, Limits};
+pub use audit::{Audit, Folders};
 pub use draft::DraftedInventory;
+pub use limits::{FailOn, Limits};
 pub use plan::{Dedup, Plan, PlanError, Request, StoredInput};
 pub use read::CollectedInput;
 #[cfg(feature = "live")]

@@ -15,8 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
 use super::inventory_sections::{PlainHost, Section, plain_hosts, sections};
-use super::lookup::LookupHash;
-use super::{Diagnostic, Diagnostics, Matrix, Pattern, RoleSet, nearest};
+use super::{Diagnostic, Diagnostics, LookupHash, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
 /// A commented inventory that users can start from.

@@ -6,36 +6,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope, Trait};
+use super::{
+    Background, Exceptions, Inventory, LookupHash, Matrix, MovedPort, Party, PartyKind, RoleSet,
+    Row, Scope, Trait,
+};
 use crate::model::{Mac, Transport, is_link_local};
-
-/// The keyed hash function of the maps of hosts and addresses.
-pub(super) type LookupHash = ahash::RandomState;
-
-/// The inventory entry that an address belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum PartyKind {
-    /// A host, by its index in the inventory.
-    Host(usize),
-    /// The index of an external destination that is known by name or address.
-    Service(usize),
-    /// The index of the network that contains the address.
-    Network(usize),
-    /// A party whose roles are known but whose address is not, for example in a question about the
-    /// matrix.
-    RolesOnly,
-    /// An address that is not in the inventory.
-    Stranger,
-}
-
-/// One end of a conversation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Party {
-    /// The inventory entry that the address of this end belongs to.
-    pub kind: PartyKind,
-    /// The roles of the party.
-    pub roles: RoleSet,
-}
 
 /// The state of the features of a row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

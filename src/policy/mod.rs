@@ -6,6 +6,7 @@
 //! product, because the matrix is data in `rules/`.
 
 mod background;
+mod built_in;
 mod control;
 mod csv_file;
 mod dates;
@@ -20,6 +21,7 @@ mod lint;
 mod load;
 mod lookup;
 mod matrix;
+mod party;
 mod pattern;
 mod role;
 mod row;
@@ -28,6 +30,7 @@ mod severity;
 mod text_file;
 
 pub use background::Background;
+pub use built_in::{BACKGROUND, MATRICES, OVERLAYS};
 pub use control::is_control;
 pub(crate) use diagnostic::unreadable;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
@@ -42,14 +45,18 @@ pub use inventory::{
     CoverageStatement, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE,
     TUNNEL_KINDS, Tunnels, is_toml, line_of,
 };
-pub use lookup::{Candidate, FeatureState, Party, PartyKind, Policy};
+pub use lookup::{Candidate, FeatureState, Policy};
 pub use matrix::{Feature, Matrix, SourceDocument};
+pub use party::{Party, PartyKind};
 pub use pattern::Pattern;
 pub use role::{Role, RoleKind, RoleSet, Trait};
 pub use row::{
     Certainty, EndpointTarget, Example, ExampleTarget, Expectation, Exposure, Quantifier, Row,
     Scope,
 };
-pub use rules::{BACKGROUND, MATRICES, OVERLAYS, RuleFiles};
+pub use rules::RuleFiles;
 pub use severity::{Severity, SeverityColumn, SeverityOverride, SeverityTable};
 pub use text_file::TextFile;
+
+/// The keyed hash function of the maps of hosts and addresses.
+type LookupHash = ahash::RandomState;

@@ -2,11 +2,12 @@
 
 use std::io::{self, Write};
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use maud::{DOCTYPE, PreEscaped, html};
 use serde::Serialize;
 
 use super::markdown;
+use super::styles::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{
@@ -122,12 +123,6 @@ impl<'a> ComparisonReport<'a> {
         self.comparison.findings.iter().filter(|finding| finding.cause.is_some())
     }
 }
-
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GREEN: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
-const YELLOW: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
-const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 
 fn style_of(change: Change) -> Style {
     match change {

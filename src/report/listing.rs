@@ -7,8 +7,9 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::columns::{DEFAULT_WIDTH, write_rows};
+use super::csv;
 use super::json_text::EscapingFormatter;
-use super::{csv, text};
+use super::styles::style_of_severity;
 use crate::classify::Severity;
 use crate::result::{AuditResult, ListedRow, RowQuery, RowSelection, plural};
 
@@ -64,7 +65,7 @@ impl RowListing {
             let rows: Vec<Vec<String>> = selection.rows().map(shown).collect();
             let style = |column: usize, text: &str| match columns.get(column) {
                 Some(&"severity") => {
-                    Severity::parse(text).map_or_else(Style::new, text::style_of_severity)
+                    Severity::parse(text).map_or_else(Style::new, style_of_severity)
                 }
                 _ => Style::new(),
             };

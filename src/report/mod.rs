@@ -25,6 +25,7 @@ pub(crate) mod pcapng;
 mod rule_text;
 mod sarif;
 mod selection;
+mod styles;
 mod text;
 mod text_table;
 mod window_folders;

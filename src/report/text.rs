@@ -6,9 +6,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use anstyle::{AnsiColor, Style};
-
 use super::findings_summary::{self, NotAssessed, SummaryCause};
+use super::styles::{BOLD, DIM, style_of, style_of_severity};
 use super::{OutputPaths, ReportFiles, RowListing};
 use crate::classify::Severity;
 use crate::model::escape_control;
@@ -16,12 +15,6 @@ use crate::result::{AuditResult, FindingRow, Headline, Note, Tone};
 
 /// The maximum number of findings that are shown. The others are only counted.
 const SHOWN: usize = 5;
-
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();
-const GREEN: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
-const YELLOW: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
-const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 
 /// Writes the report of `--format text`.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -133,21 +126,6 @@ fn uri_path(path: &Path) -> String {
         }
         text
     })
-}
-
-fn style_of(tone: Tone) -> Style {
-    match tone {
-        Tone::Plain | Tone::Other => Style::new(),
-        Tone::Faint => DIM,
-        Tone::Good => GREEN,
-        Tone::Warning => YELLOW,
-        Tone::Bad => RED,
-    }
-}
-
-/// Returns the style of a severity.
-pub(super) fn style_of_severity(severity: Severity) -> Style {
-    style_of(severity.into())
 }
 
 fn write_findings(

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::change::Change;
 use super::error::{StoredError, StoredProblem};
-use super::head::{BaselineFile, Gone, Since};
-use super::{AuditResult, AuditRun, Explainer, FindingChange, FindingRow, Members};
+use super::head::{BaselineFile, Gone};
+use super::{AuditResult, Explainer, FindingRow, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
-use crate::model::named_enum;
 
 /// Findings that were reported before: in an earlier audit, or in earlier windows.
 #[derive(Clone, Default)]
@@ -121,84 +121,15 @@ impl FindingFacts {
     }
 }
 
-named_enum!(
-    /// How a finding compares with an earlier audit.
-    Change {
-        /// An exception now allows the traffic that the finding was about.
-        Excepted = "excepted",
-        /// The new audit does not have the finding.
-        Gone = "gone",
-        /// The finding is known, but its severity is lower, or its connections no longer reach the
-        /// server.
-        Better = "better",
-        /// The finding is known and has not changed.
-        Same = "same",
-        /// The finding is known, and only unlisted clients have joined it.
-        Grown = "grown",
-        /// The finding is known, but its severity is higher, it is about more pairs, it reached
-        /// more services, or servers, listed hosts or a second client have joined it.
-        Worse = "worse",
-        /// The earlier audit does not have the finding.
-        New = "new",
-    }
-);
-
-impl Change {
-    /// Returns whether the change makes `rasaudit diff` exit with status 1.
-    pub fn is_difference(self) -> bool {
-        !matches!(self, Self::Same | Self::Excepted)
-    }
-}
-
-/// Returns what changed since an earlier audit, among findings above info. Returns `None` without
-/// an earlier audit.
-pub(super) fn changes(run: &AuditRun<'_>) -> Option<Since> {
-    let (known, explainer) = run.known.zip(run.explainer.as_ref())?;
-    let findings = explainer.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
-    let mut counts: BTreeMap<Change, u64> = BTreeMap::new();
-    let mut now = BTreeSet::new();
-    for finding in findings {
-        now.insert(explainer.id(finding));
-        let change = run.change(finding).map_or(Change::New, |(change, _)| change);
-        *counts.entry(change).or_default() += 1;
-    }
-    let count = |change| counts.get(&change).copied().unwrap_or_default();
-    let gone = match run.comparison {
-        Some(comparison) => comparison.gone().map(Gone::of).collect(),
-        None => {
-            let gone = known.findings.iter().filter(|(id, _)| !now.contains(*id));
-            gone.map(|(id, before)| before.gone(id)).collect()
-        }
-    };
-    Some(Since {
-        new: count(Change::New) + count(Change::Worse),
-        worse: count(Change::Worse),
-        still_there: count(Change::Same) + count(Change::Grown) + count(Change::Better),
-        grown: count(Change::Grown),
-        better: count(Change::Better),
-        gone,
-        baseline: Some(known.origin()),
-    })
-}
-
-impl Gone {
-    fn of(finding: &FindingChange) -> Self {
-        Self {
-            id: finding.id.clone(),
-            message: finding.message.clone(),
-            severity: finding.severity.clone(),
-            verdict: finding.verdict.clone(),
-            code: finding.code.clone(),
-            certain: finding.certain,
-            baseline_state: finding.change.name().to_owned(),
-            baseline_reason: finding.reason.clone(),
-        }
-    }
-}
-
 impl Baseline {
+    /// Returns the findings that are not among those with the ids in `now`.
+    pub(super) fn gone(&self, now: &BTreeSet<String>) -> Vec<Gone> {
+        let gone = self.findings.iter().filter(|(id, _)| !now.contains(*id));
+        gone.map(|(id, before)| before.gone(id)).collect()
+    }
+
     /// Returns the file that the findings come from.
-    fn origin(&self) -> BaselineFile {
+    pub(super) fn origin(&self) -> BaselineFile {
         let window = self.result.as_ref().map(|result| &result.head.window);
         BaselineFile {
             file: self.file.clone(),

@@ -2,6 +2,7 @@
 //! are based only on such a result.
 
 mod baseline;
+mod change;
 mod community_id;
 mod comparison;
 mod end_identity;
@@ -13,6 +14,8 @@ mod members;
 mod query;
 mod rows;
 mod run;
+mod run_rows;
+mod since;
 mod site;
 mod stored;
 mod summary;
@@ -28,7 +31,8 @@ use serde::{Deserialize, Serialize};
 use crate::classify::{Code, Party, RoleSet, Severity, Verdict, id_of};
 use crate::model::{Nanos, Transport};
 
-pub use baseline::{Baseline, Change};
+pub use baseline::Baseline;
+pub use change::Change;
 pub use community_id::{Directionality, community_id};
 pub use comparison::{ChangeCause, Comparison, FindingChange, HostRename};
 pub use end_identity::EndIdentity;
@@ -196,7 +200,7 @@ impl<'a> AuditResult<'a> {
     /// Returns the finding with this index.
     pub fn finding(&self, number: usize) -> Option<FindingRow<'_>> {
         match &self.source {
-            TableSource::Run(run) => rows::finding(run, run.outcome.findings().get(number)?),
+            TableSource::Run(run) => run_rows::finding(run, run.outcome.findings().get(number)?),
             TableSource::Stored(stored) => {
                 stored.findings.get(number).map(|entry| entry.row.clone())
             }
@@ -306,7 +310,7 @@ impl<'a> AuditResult<'a> {
     /// Returns all conversations, in order.
     pub fn conversations(&self) -> All<'_, ConversationRow<'_>> {
         match &self.source {
-            TableSource::Run(run) => Box::new(rows::conversations(run)),
+            TableSource::Run(run) => Box::new(run_rows::conversations(run)),
             TableSource::Stored(stored) => Box::new(stored.conversations.iter().cloned()),
         }
     }
@@ -320,7 +324,7 @@ impl<'a> AuditResult<'a> {
     /// are missing.
     pub fn conversation(&self, number: usize) -> Option<ConversationRow<'_>> {
         match &self.source {
-            TableSource::Run(run) => rows::conversation_at(run, number),
+            TableSource::Run(run) => run_rows::conversation_at(run, number),
             TableSource::Stored(stored) => stored.conversations.get(number).cloned(),
         }
     }
@@ -328,7 +332,7 @@ impl<'a> AuditResult<'a> {
     /// Returns the rows of the matrix, in the order of the matrix.
     pub fn matrix_rows(&self) -> All<'_, MatrixRow<'_>> {
         match &self.source {
-            TableSource::Run(run) => Box::new(rows::matrix(run)),
+            TableSource::Run(run) => Box::new(run_rows::matrix(run)),
             TableSource::Stored(stored) => Box::new(stored.matrix_rows.iter().cloned()),
         }
     }
@@ -341,7 +345,7 @@ impl<'a> AuditResult<'a> {
     /// Returns the hosts of the inventory, in the order of the inventory.
     pub fn hosts(&self) -> All<'_, HostRow<'_>> {
         match &self.source {
-            TableSource::Run(run) => Box::new(rows::hosts(run)),
+            TableSource::Run(run) => Box::new(run_rows::hosts(run)),
             TableSource::Stored(stored) => Box::new(stored.hosts.iter().cloned()),
         }
     }

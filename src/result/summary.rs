@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::baseline::changes;
 use super::head::{
     Accounting, CaptureWindow, Conditions, ConversationCounts, Copies, CopySample, FindingCounts,
     Fragments, Head, Input, InventoryFile, JudgedBy, LossCounts, LostFrames, Orphans, SCHEMA,
     SCHEMA_MINOR, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
 };
 use super::run::AuditRun;
+use super::since::changes;
 use super::{Site, Time, exception_use, summary_notes};
 use crate::classify::{CoverageStatement, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::OptionSetting;
-use super::baseline::changes;
 use super::head::{BaselineFile, Headline, JudgedBy, Note, Tone};
 use super::run::AuditRun;
+use super::since::changes;
 use super::words::{percent, plural, short};
 use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
 use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};

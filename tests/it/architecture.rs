@@ -405,6 +405,87 @@ fn rooms_import_only_what_the_table_lets_them() {
     }
 }
 
+/// Returns the file that a path from the crate root leads to, after names that a `mod.rs` re-exports
+/// are replaced with the paths that they stand for.
+fn file_of(path: &[String], reexports: &BTreeMap<Vec<String>, Vec<String>>) -> Option<PathBuf> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut path = path.to_vec();
+    // A name may be re-exported more than once on its way up.
+    for _ in 0..path.len() + 4 {
+        let found = (1..=path.len()).find_map(|end| Some((end, reexports.get(&path[..end])?)));
+        let Some((end, target)) = found else { break };
+        path = [target.as_slice(), &path[end..]].concat();
+    }
+    let file = |end: usize| src.join(path[1..end].join("/")).with_extension("rs");
+    (2..=path.len()).map(file).find(|file| file.exists())
+}
+
+/// Returns the names that each `mod.rs` of a room re-exports, with the paths that they stand for.
+fn reexports(files: &[PathBuf]) -> BTreeMap<Vec<String>, Vec<String>> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = BTreeMap::new();
+    for file in files.iter().filter(|file| file.ends_with("mod.rs")) {
+        let folder = file.parent().expect("a folder").strip_prefix(&src).expect("below src");
+        let words = folder.iter().map(|part| part.to_string_lossy().into_owned());
+        let module: Vec<String> = ["crate".to_owned()].into_iter().chain(words).collect();
+        let text = fs::read_to_string(file).expect("a source");
+        let parsed = syn::parse_file(&text).expect("Rust");
+        let declared: BTreeSet<String> = parsed
+            .items
+            .iter()
+            .filter_map(|item| match item {
+                syn::Item::Mod(item) => Some(item.ident.to_string()),
+                _ => None,
+            })
+            .collect();
+        for item in parsed.items {
+            let syn::Item::Use(item) = item else { continue };
+            let mut used = Paths::default();
+            used.tree(&[], &item.tree);
+            for path in used.found.iter().filter(|path| declared.contains(&path[0])) {
+                let name = path.last().expect("a name").clone();
+                let shown = [module.as_slice(), &[name]].concat();
+                all.insert(shown, [module.as_slice(), path].concat());
+            }
+        }
+    }
+    all
+}
+
+/// The files of a module can be read from the bottom up only if no file depends on itself.
+#[test]
+fn no_file_depends_on_itself_through_others() {
+    let mut arrows: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    for files in room_files().into_values() {
+        let reexports = reexports(&files);
+        for file in files.iter().filter(|file| !file.ends_with("mod.rs")) {
+            let used = paths(file).found;
+            let used = used.iter().filter(|path| path.len() > 1 && path[0] == "crate");
+            let used = used.filter_map(|path| file_of(path, &reexports));
+            let used = used.filter(|other| other != file && files.contains(other));
+            arrows.insert(file.clone(), used.collect());
+        }
+    }
+    // Makes sure that the test follows imports, and names that are re-exported.
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/flow");
+    for other in ["keyed.rs", "key.rs"] {
+        assert!(arrows[&src.join("side_evidence.rs")].contains(&src.join(other)), "{other}");
+    }
+    // Files without arrows to others are removed until only circles, and what uses them, remain.
+    loop {
+        let ends: Vec<PathBuf> =
+            arrows.iter().filter(|(_, to)| to.is_empty()).map(|(file, _)| file.clone()).collect();
+        if ends.is_empty() {
+            break;
+        }
+        for end in ends {
+            arrows.remove(&end);
+            arrows.values_mut().for_each(|to| drop(to.remove(&end)));
+        }
+    }
+    assert!(arrows.is_empty(), "these files are part of circles, or use one: {arrows:#?}");
+}
+
 #[test]
 fn rooms_use_only_the_crates_of_their_row() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))

@@ -367,7 +367,7 @@ fn what_cannot_be_compared_is_refused_with_what_is_missing() {
     assert!(refused(&empty).contains("is not complete JSON"));
     let table = refused(&out.join("findings.csv"));
     assert!(
-        table.contains("only --baseline can read; rasaudit diff needs the audit.json"),
+        table.contains("is a table; rasaudit diff needs audit.json or the folder that contains it"),
         "{table}"
     );
     let tables = monitored().options(&["--reports", "csv"]).run(&scratch.path().join("tables"));
@@ -445,7 +445,7 @@ fn a_row_that_was_not_assessed_has_its_reason_in_words() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let [long, short] = long_and_short(scratch.path());
     let [_, _, reason] = change_of(&json_of(&long, &short), "f-2764b3991517");
-    let words = "the watch time was shorter than the row requires (116 s)";
+    let words = "the watch time was 116 s, less than the row requires";
     assert_eq!(reason, format!("not assessed in the new capture: {words}"));
 }
 

@@ -843,10 +843,7 @@ fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
             .collect::<String>()
     };
     let whole = told(std::slice::from_ref(&site.capture), "1");
-    assert!(
-        whole.contains("Memory    more than fits into --max-memory: address claims"),
-        "{whole}"
-    );
+    assert!(whole.contains("Memory    --max-memory is too small for: address claims"), "{whole}");
     assert_eq!(told(&files, "1"), whole);
     assert_eq!(told(&files, "8"), whole);
     let (_, roomy) = summary(&site, &[]);

@@ -581,7 +581,7 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
         ("rdsh-agent", "[fd00::1]", "443/tcp", 1, "not documented"),
         ("rdsh-agent", "224.0.0.251", "5353/udp", 0, "mdns"),
         ("rdsh-agent", "broker", "8/icmp", 0, "icmp"),
-        ("rdsh-agent", "broker", "70000/tcp", 2, "port numbers are 1 to 65535"),
+        ("rdsh-agent", "broker", "70000/tcp", 2, "ports go up to 65535"),
         ("rdsh-agent", "broker", "0/tcp", 2, "at least 1"),
         ("rdsh-agent", "broker", "+443/tcp", 2, "20003/tcp"),
         ("rdsh-agent", "broker", "6/ip", 2, "443/tcp"),

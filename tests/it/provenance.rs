@@ -222,8 +222,8 @@ fn the_headline_says_why_no_frame_was_audited() {
         out.lines().next().unwrap_or_default().to_owned()
     };
     let words = first_line(&["--until", "2000-01-01"]);
-    let frames = "of 10 frames is in the requested time range.";
-    assert_eq!(words, format!("No frame was audited: none {frames}"));
+    let frames = "frame is in the requested time range (10 frames read).";
+    assert_eq!(words, format!("No frame was audited: no {frames}"));
     #[cfg(feature = "bpf")]
     {
         let words = first_line(&["--filter", "tcp port 1"]);

@@ -493,7 +493,7 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     wire.ip(20_000, RDSH, BROKER, 6, &[0; 40]);
     let last = wire.0.len() - 1;
     wire.0[last].1[20..22].copy_from_slice(&[0, 5]);
-    cases.push((wire, "fragments whose first fragment is not in the capture"));
+    cases.push((wire, "shows fragments whose first fragment it does not contain"));
     // An internal host that is not listed uses the service. It may be the host under another
     // address.
     let mut wire = silent();

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::baseline::{BaselineFinding, Change, FindingFacts};
+use super::Change;
+use super::baseline::{BaselineFinding, FindingFacts};
 use super::{AuditResult, FindingRow};
 use crate::classify::{Severity, id_of};
 
