@@ -22,8 +22,8 @@ const PERMISSIVE: &[&str] = &[
 /// The target of the build. Crates for other platforms may be missing on this machine.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
-#[test]
-fn every_dependency_is_permissively_licensed() {
+/// Returns the packages of the build, as `cargo metadata` describes them.
+fn packages() -> Vec<serde_json::Value> {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -38,11 +38,17 @@ fn every_dependency_is_permissively_licensed() {
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let packages = metadata["packages"].as_array().expect("a list");
+    let mut metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let packages = metadata["packages"].take();
+    let packages = packages.as_array().expect("a list").clone();
     assert!(packages.len() > 20);
+    packages
+}
+
+#[test]
+fn every_dependency_is_permissively_licensed() {
     let mut wrong = Vec::new();
-    for package in packages {
+    for package in packages() {
         let name = package["name"].as_str().expect("a name");
         let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
         let fits = spdx::Expression::parse(&licence).is_ok_and(|expression| {
@@ -56,6 +62,23 @@ fn every_dependency_is_permissively_licensed() {
         }
     }
     assert!(wrong.is_empty(), "not permissive:\n{}", wrong.join("\n"));
+}
+
+/// Clippy reports functions of the standard library that are newer than `rust-version`. This test
+/// reports dependencies that need a newer compiler.
+#[test]
+fn no_dependency_needs_a_later_compiler_than_the_manifest_states() {
+    let version = |text: &str| -> Vec<u32> {
+        text.split('.').map(|part| part.parse().expect("a number")).collect()
+    };
+    let own = version(env!("CARGO_PKG_RUST_VERSION"));
+    let mut stated = 0;
+    for package in packages() {
+        let Some(needed) = package["rust_version"].as_str() else { continue };
+        stated += 1;
+        assert!(version(needed) <= own, "{} needs Rust {needed}", package["name"]);
+    }
+    assert!(stated > 20, "{stated} packages state a version");
 }
 
 #[test]
