@@ -157,8 +157,9 @@ def main():
     merged = collected.repartition("bucket").mapInArrow(merge, schema)
     merged.write.option("compression", "zstd").parquet(arguments.to)
 
-    stored = spark.read.parquet(arguments.to).where("kind = 'input'")
-    inputs = stored.select("name", "frames_read", "error").orderBy("name").collect()
+    stored = spark.read.parquet(arguments.to).where("bucket = 64")
+    inputs = stored.select("name", "frames_read", "error").collect()
+    inputs.sort(key=lambda row: row.name)
     failed = [row for row in inputs if row.error]
     for row in failed:
         print(f"error: {printable(row.name)}: {printable(row.error)}", file=sys.stderr)
