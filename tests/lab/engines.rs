@@ -15,6 +15,7 @@ lab_tests! {
     a_spark_job_gives_the_reports_of_a_single_run: [Spark],
     a_spark_job_reads_other_file_systems: [Spark],
     duckdb_and_pyarrow_read_the_documented_columns: [Engines],
+    the_program_for_object_stores_queries_and_copies_a_store: [Engines],
     the_batch_jobs_give_the_store_of_one_command: [],
 }
 
@@ -78,6 +79,15 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
     entries.map(|e| (name(&e.path()), fs::read(e.path()).expect("a file"))).collect()
+}
+
+/// Collects captures in one command. Returns what it prints.
+fn collect(captures: &Path, store: &Path, options: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+    command.arg("collect").args([captures, "--to".as_ref(), store]).args(options);
+    let output = command.current_dir(root()).output().expect("the program runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
 }
 
 fn write_script(path: &Path, text: &str) {
@@ -192,12 +202,7 @@ fn documented_columns() -> BTreeMap<String, String> {
 fn duckdb_and_pyarrow_read_the_documented_columns() {
     let archive = Archive::new(3);
     let store = archive.at("store");
-    let collected = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
-        .args(["collect", "--pieces", "--traces", "--to"])
-        .args([&store, &archive.captures])
-        .output()
-        .expect("the program runs");
-    assert!(collected.status.success(), "{}", stderr(&collected));
+    let collected = collect(&archive.captures, &store, &["--pieces", "--traces"]);
     let mut python = Engines::new().command("python3");
     let output = python.arg(root().join("tests/engines/rows.py")).arg(&store).output();
     let output = output.expect("Python runs");
@@ -230,11 +235,30 @@ fn duckdb_and_pyarrow_read_the_documented_columns() {
     // One row for each input, and each frame accounted for once.
     assert_eq!(counts["input"][..2], [4, 4]);
     let frames = counts["input"][3];
-    assert!(stdout(&collected).ends_with(&format!("frames: {frames}\n")), "{frames} frames");
+    assert!(collected.ends_with(&format!("frames: {frames}\n")), "{frames} frames");
     assert_eq!(counts.values().map(|count| count[2]).sum::<u64>(), frames);
     for kind in ["flows", "lookups", "claims"] {
         assert!(counts[kind][0] > 0, "{kind}: {counts:?}");
     }
+}
+
+fn the_program_for_object_stores_queries_and_copies_a_store() {
+    let page = root().join("docs/how-to/query-an-archive.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let (_, program) = page.split_once("```python\n").expect("a program");
+    let (program, _) = program.split_once("```\n").expect("its end");
+    let archive = Archive::new(3);
+    let store = archive.at("store");
+    collect(&archive.captures, &store, &["--inventory", "fixtures/farm-healthy/inventory.toml"]);
+    fs::write(archive.at("query.py"), program).expect("writable");
+    let mut python = Engines::new().command("python3");
+    python.arg(root().join("tests/engines/object_store.py")).arg(&store).arg("query.py");
+    let output = python.current_dir(archive.scratch.path()).output().expect("Python runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let expected =
+        "10.20.1.5 10.20.1.31\n10.20.1.5 10.20.1.71\nfd00:20:1::5 fd00:20:1::32\n".to_owned();
+    assert_eq!(stdout(&output), expected);
+    assert!(files(&archive.at("copy")) == files(&store));
 }
 
 /// Returns the script in the manifest of the Kubernetes job.
@@ -250,12 +274,7 @@ fn script_of_manifest() -> String {
 fn the_batch_jobs_give_the_store_of_one_command() {
     let archive = Archive::new(7);
     let one = archive.at("one");
-    let collected = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
-        .args(["collect", "--quiet", "--to"])
-        .args([&one, &archive.captures])
-        .output()
-        .expect("the program runs");
-    assert!(collected.status.success(), "{}", stderr(&collected));
+    collect(&archive.captures, &one, &[]);
     let slurm = root().join("contrib/slurm/rasaudit-collect.sbatch");
     let slurm = fs::read_to_string(slurm).expect("the script");
     let bin = Path::new(env!("CARGO_BIN_EXE_rasaudit")).parent().expect("a folder");
