@@ -7,6 +7,7 @@ runs `rasaudit merge`. docs/how-to/audit-with-spark.md describes the job.
 """
 
 import argparse
+import contextlib
 import itertools
 import os
 import re
@@ -42,10 +43,13 @@ def rows(arguments, batches=()):
             yield from pyarrow.ipc.open_stream(process.stdout)
         except (OSError, pyarrow.ArrowInvalid) as error:
             failure = error  # Usually because the process ended; its status and errors say more.
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        except BaseException:
+            process.kill()
+            raise
         finally:
             process.stdout.close()
-            if failure or sys.exc_info()[0]:
-                process.kill()
             status = process.wait()
         if status != 0 or failure:
             errors.seek(0)
