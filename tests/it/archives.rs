@@ -417,6 +417,26 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
 }
 
 #[test]
+fn a_copy_is_collected_under_the_name_of_the_original() {
+    let two = TwoCaptures::new();
+    let copy = two.at("copy");
+    let named = two.at("named");
+    for capture in &two.captures {
+        fs::copy(capture, &copy).expect("a copy");
+        let name = ["--name", text(capture)];
+        collect(std::slice::from_ref(&copy), &two.inventory, &named, &name);
+    }
+    assert!(files(&named) == files(&two.store));
+    let captures = [text(&two.captures[0]), text(&two.captures[1])];
+    let arguments = [&["collect", "--name", "x", "--to", text(&named)], &captures[..]].concat();
+    let errors = stderr(&run(&arguments, &[2]));
+    assert!(
+        errors.contains("--name is for a single capture, but 2 captures are given"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn the_same_content_under_two_names_counts_once() {
     let two = TwoCaptures::new();
     let copy = two.at("zz-copy.pcap");
