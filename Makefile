@@ -3,6 +3,10 @@
 #   make demo    installs missing packages, builds the program, audits a bundled capture of a small farm
 #   make test    installs missing packages, runs the whole test suite
 #
+# The tests with Spark, DuckDB and pyarrow are ignored unless these are installed, which takes 900 MB:
+#
+#   make need-engines    installs them into a cache folder (tests/engines/install.sh)
+#
 # The packages, in target/dist (docs/install.md):
 #
 #   make dist          builds them, and checks them on a bare Debian and in an empty chroot; needs root
@@ -11,7 +15,7 @@
 #
 # If a package cannot be installed (no root, no sudo, not Debian), the command to install it by hand is printed.
 
-.PHONY: demo test dist dist-build dist-check need-build need-test need-dist
+.PHONY: demo test dist dist-build dist-check need-build need-test need-engines need-dist
 
 demo: need-build
 	@cargo build --release --locked
@@ -73,6 +77,11 @@ need-test:
 	@cd tests/browser && { cmp -s package-lock.json node_modules/.rasaudit-lock || \
 	    { npm ci --silent && cp package-lock.json node_modules/.rasaudit-lock; } || \
 	    echo 'could not install what drives the browser; by hand: cd tests/browser && npm ci' >&2; }
+
+need-engines:
+	@tests/need.sh optional default-jre-headless 'command -v java'
+	@tests/need.sh optional python3-venv 'python3 -c "import ensurepip, venv"'
+	@tests/engines/install.sh
 
 need-dist:
 	@tests/need.sh required dpkg-dev 'command -v dpkg-source && command -v dpkg-shlibdeps'

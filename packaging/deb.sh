@@ -34,6 +34,7 @@ packed "$scratch/changelog" $doc/changelog.gz
 put 644 README.md $doc/README.md
 find docs -name '*.md' | while read -r page; do put 644 "$page" "$doc/$page"; done
 put 644 docs/page.png $doc/docs/page.png
+find contrib -type f | while read -r file; do put 644 "$file" "$doc/$file"; done
 put 644 src/policy/template.toml $doc/examples/inventory.toml
 
 # The dependencies: the libraries that the program is linked with, each with the lowest version that

@@ -54,7 +54,7 @@ build() {
     cp "$work/static/rasaudit" README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE \
         packaging/rasaudit@.service "$work/$name/"
     cp -r "$parts/man" "$parts/completions" rules "$work/$name/"
-    cp -r docs "$work/$name/docs"
+    cp -r docs contrib "$work/$name/"
     cp "$parts/notices-static" "$work/$name/THIRD-PARTY-NOTICES"
     cp "$work/static/rasaudit" "$dist/rasaudit"
     cp "$parts/notices-static" "$dist/THIRD-PARTY-NOTICES"

@@ -99,9 +99,26 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
     let policy = arguments.inventory.as_ref().map(load).transpose();
     let policy = policy.map_err(|problems| report_errors(&problems));
     let (plan, policy) = (plan.ok()?, policy.ok()?);
+    let plan = match &arguments.name {
+        Some(name) => renamed(plan, name)?,
+        None => plan,
+    };
     let plan = policy.map_or_else(|| plan.clone(), |policy| plan.with_stated_tunnels(&policy));
     let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
     Some(CollectRequest { plan, kept })
+}
+
+/// Gives the only capture of a plan another name. It then counts as found in a folder. Reports a
+/// problem and returns `None` if there are several captures.
+fn renamed(mut plan: Plan, name: &str) -> Option<Plan> {
+    if let [source] = plan.sources.as_mut_slice() {
+        name.clone_into(&mut source.name);
+        source.found = true;
+        return Some(plan);
+    }
+    let count = plan.sources.len();
+    report_error(&format!("--name is for a single capture, but {count} captures are given"));
+    None
 }
 
 fn report_store_error(failure: StoreError) -> Exit {

@@ -54,6 +54,7 @@ pub(super) fn schema() -> SchemaRef {
         column("first_ns", Int64, true),
         column("last_ns", Int64, true),
         column("name", Utf8, true),
+        column("error", Utf8, true),
         column("accounted", Int64, false),
         column("frames_read", Int64, false),
         column("parts", Int64, false),
@@ -68,7 +69,7 @@ pub(super) struct BatchBuilder {
     bytes: usize,
     small: [Int32Builder; 7],
     large: [Int64Builder; 11],
-    texts: [StringBuilder; 6],
+    texts: [StringBuilder; 7],
     binary: [BinaryBuilder; 2],
 }
 
@@ -98,7 +99,7 @@ impl BatchBuilder {
         if row.record.len() > MOST_BYTES {
             return Err(format!("a row of {} bytes is too large", row.record.len()));
         }
-        let (facts, frames) = facts(row)?;
+        let (facts, InputFacts { frames, error }) = facts(row)?;
         self.rows += 1;
         self.bytes += row.memory();
         let [a, b] = facts.addresses.map_or([None, None], |both| both.map(|a| Some(a.to_string())));
@@ -112,6 +113,7 @@ impl BatchBuilder {
             b.as_deref(),
             opener,
             facts.name.as_deref(),
+            error.as_deref(),
         ];
         for (column, text) in self.texts.iter_mut().zip(texts) {
             column.append_option(text);
@@ -159,7 +161,7 @@ impl BatchBuilder {
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         (self.rows, self.bytes) = (0, 0);
         let array = |array: ArrayRef| array;
-        let [kind, input, a_addr, b_addr, opener, name] =
+        let [kind, input, a_addr, b_addr, opener, name, error] =
             self.texts.each_mut().map(|column| array(Arc::new(column.finish())));
         let [bucket, a_port, b_port, port, transport, a_flags, b_flags] =
             self.small.each_mut().map(|column| array(Arc::new(column.finish())));
@@ -180,16 +182,28 @@ impl BatchBuilder {
         let columns = vec![
             bucket, kind, key, input, a_addr, b_addr, a_port, b_port, port, transport, opener,
             a_packets, b_packets, a_bytes, b_bytes, a_payload, b_payload, a_flags, b_flags, first,
-            last, name, accounted, frames, parts, record,
+            last, name, error, accounted, frames, parts, record,
         ];
         RecordBatch::try_new(schema(), columns)
     }
 }
 
-/// Returns facts from a row, and the number of frames that were read from its input.
-fn facts(row: &StoredRow) -> Result<(RowFacts, u64), String> {
+/// What only the row of an input states.
+#[derive(Default)]
+struct InputFacts {
+    /// The number of frames that were read.
+    frames: u64,
+    /// Why the input could not be read at all, or not to its end.
+    error: Option<String>,
+}
+
+/// Returns facts from a row.
+fn facts(row: &StoredRow) -> Result<(RowFacts, InputFacts), String> {
     match row.evidence() {
-        Some(evidence) => Ok((evidence.facts().map_err(|error| error.to_string())?, 0)),
+        Some(evidence) => {
+            let facts = evidence.facts().map_err(|error| error.to_string())?;
+            Ok((facts, InputFacts::default()))
+        }
         None => {
             let input = InputRow::of_row(row)?;
             let account = &input.record.account;
@@ -200,7 +214,8 @@ fn facts(row: &StoredRow) -> Result<(RowFacts, u64), String> {
                 accounted: input.accounted(),
                 ..RowFacts::default()
             };
-            Ok((facts, account.frames))
+            let error = input.record.error.clone();
+            Ok((facts, InputFacts { frames: account.frames, error }))
         }
     }
 }

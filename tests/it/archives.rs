@@ -313,7 +313,8 @@ fn a_damaged_file_is_an_error_that_names_it() {
     let errors = refused(&|rows| records(rows, &cut));
     assert!(errors.contains("(row 5) has a damaged record"), "{errors}");
     let errors = refused(&|rows| {
-        let columns: Vec<usize> = (0..rows.num_columns()).filter(|n| *n != 24).collect();
+        let parts = rows.schema().index_of("parts").expect("the column");
+        let columns: Vec<usize> = (0..rows.num_columns()).filter(|n| *n != parts).collect();
         rows.project(&columns).expect("fewer columns")
     });
     assert!(errors.contains("has no column parts"), "{errors}");
@@ -413,6 +414,26 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
     let stored = audited(&[store], &two.inventory, &[], two.scratch.path());
     assert_same(&direct, &stored, "a folder");
     assert_eq!(direct.2, 3);
+}
+
+#[test]
+fn a_copy_is_collected_under_the_name_of_the_original() {
+    let two = TwoCaptures::new();
+    let copy = two.at("copy");
+    let named = two.at("named");
+    for capture in &two.captures {
+        fs::copy(capture, &copy).expect("a copy");
+        let name = ["--name", text(capture)];
+        collect(std::slice::from_ref(&copy), &two.inventory, &named, &name);
+    }
+    assert!(files(&named) == files(&two.store));
+    let captures = [text(&two.captures[0]), text(&two.captures[1])];
+    let arguments = [&["collect", "--name", "x", "--to", text(&named)], &captures[..]].concat();
+    let errors = stderr(&run(&arguments, &[2]));
+    assert!(
+        errors.contains("--name is for a single capture, but 2 captures are given"),
+        "{errors}"
+    );
 }
 
 #[test]

@@ -102,6 +102,7 @@ fn the_source_package_is_small_and_has_what_it_needs() {
         "build.rs",
         "packaging/commit",
         "packaging/man.rs",
+        "contrib/spark/rasaudit_spark.py",
         "rules/ras-19/matrix.csv",
         "LICENSE-MIT",
     ] {

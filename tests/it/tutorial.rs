@@ -7,7 +7,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::engines::Engines;
 use crate::support::stdout;
+
+lab_tests! {
+    the_guides_for_engines_show_what_their_commands_print: [Spark, Tshark],
+}
+
+/// The programs of `make need-engines` that guides use. The test program `lab` runs these guides.
+const ENGINES: [&str; 4] = ["duckdb", "python3", "spark-sql", "spark-submit"];
 
 /// A command in a page, and the output that the page shows below it.
 #[derive(Debug)]
@@ -83,10 +91,12 @@ fn agrees(shown: &[String], printed: &[&str]) -> bool {
 
 /// Runs commands as a reader would at the root of a checkout. A command must end with the status
 /// that a following `echo $?` shows, otherwise with 0.
-fn follow(page: &str, steps: &[Step]) {
+fn follow(page: &str, steps: &[Step], engines: Option<&Engines>) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    let fixtures = root().join("fixtures");
-    std::os::unix::fs::symlink(fixtures, scratch.path().join("fixtures")).expect("a link");
+    for folder in ["fixtures", "contrib"] {
+        let link = scratch.path().join(folder);
+        std::os::unix::fs::symlink(root().join(folder), link).expect("a link");
+    }
     let program = Path::new(env!("CARGO_BIN_EXE_rasaudit")).parent().expect("a folder");
     let path = std::env::var("PATH").unwrap_or_default();
     let path = format!("{}:{path}", program.display());
@@ -99,6 +109,9 @@ fn follow(page: &str, steps: &[Step]) {
         }
         let mut command = Command::new("sh");
         command.current_dir(scratch.path()).env("PATH", &path).arg("-c");
+        if let Some(engines) = engines {
+            engines.provide(&mut command, &path);
+        }
         let run = command.arg(format!("exec 2>&1\n{}", step.command)).output().expect("sh runs");
         let printed = stdout(&run);
         status = run.status.code().unwrap_or_else(|| panic!("{place}: ended by a signal"));
@@ -117,7 +130,7 @@ fn follow(page: &str, steps: &[Step]) {
 fn the_tutorial_shows_what_its_commands_print() {
     let steps = steps(&read(&root().join("docs/tutorial.md")));
     assert!(!steps.is_empty(), "the tutorial has no commands");
-    follow("docs/tutorial.md", &steps);
+    follow("docs/tutorial.md", &steps, None);
 }
 
 /// Runs the commands of each guide in a separate folder, after the commands of the overview page
@@ -126,7 +139,7 @@ fn the_tutorial_shows_what_its_commands_print() {
 fn the_guides_show_what_their_commands_print() {
     let folder = root().join("docs/how-to");
     let mut followed = 0;
-    for page in pages(&folder) {
+    for page in pages(&folder).into_iter().filter(|page| !needs_engines(page)) {
         let name = page.strip_prefix(root()).expect("a page").display().to_string();
         let own = steps(&read(&page));
         let missing = ["editcap", "tshark"].into_iter().find(|tool| {
@@ -143,9 +156,29 @@ fn the_guides_show_what_their_commands_print() {
         if !page.ends_with("index.md") {
             all.extend(own);
         }
-        follow(&name, &all);
+        follow(&name, &all, None);
     }
     assert!(followed > 0, "the guides have no commands");
+}
+
+/// Returns whether a command of a page is one of [`ENGINES`].
+fn needs_engines(page: &Path) -> bool {
+    let uses =
+        |step: &Step| ENGINES.iter().any(|e| step.command.split_whitespace().any(|w| w == *e));
+    steps(&read(page)).iter().any(uses)
+}
+
+fn the_guides_for_engines_show_what_their_commands_print() {
+    let folder = root().join("docs/how-to");
+    let engines = Engines::new();
+    let own: Vec<PathBuf> = pages(&folder).into_iter().filter(|page| needs_engines(page)).collect();
+    assert_eq!(own.len(), 2, "{own:?}");
+    for page in own {
+        let name = page.strip_prefix(root()).expect("a page").display().to_string();
+        let mut all = steps(&read(&folder.join("index.md")));
+        all.extend(steps(&read(&page)));
+        follow(&name, &all, Some(&engines));
+    }
 }
 
 #[test]

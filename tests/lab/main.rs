@@ -1,5 +1,5 @@
 //! Tests that are slow or need root, namespaces or other programs. Tests whose needs are not met
-//! are ignored, unless `RASAUDIT_REQUIRE_LAB` (or `_TSHARK`, `_VALGRIND`) is set, as in CI.
+//! are ignored, unless `RASAUDIT_REQUIRE_LAB` (or `_TSHARK`, `_VALGRIND`, `_SPARK`) is set, as in CI.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -10,6 +10,7 @@ mod harness;
 
 mod accuracy;
 mod captures;
+mod engines;
 mod instructions;
 mod lab;
 mod live;
@@ -31,11 +32,15 @@ mod links;
 #[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
 #[path = "../it/order_free.rs"]
 mod order_free;
+#[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
+#[path = "../it/tutorial.rs"]
+mod tutorial;
 
 fn main() -> std::process::ExitCode {
     harness::run(&[
         accuracy::TESTS,
         captures::TESTS,
+        engines::TESTS,
         instructions::TESTS,
         lab::TESTS,
         live::TESTS,
@@ -47,5 +52,6 @@ fn main() -> std::process::ExitCode {
         evidence::TESTS,
         links::TESTS,
         order_free::TESTS,
+        tutorial::TESTS,
     ])
 }

@@ -6,6 +6,8 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 
+use crate::support::engines;
+
 /// A test, and what it needs.
 #[derive(Clone, Copy)]
 pub struct LabTest {
@@ -39,6 +41,10 @@ pub enum Need {
     Faketime,
     /// node, Chromium and the node modules of `tests/browser`.
     Browser,
+    /// DuckDB, pyarrow and Spark, without Java.
+    Engines,
+    /// Spark and Java.
+    Spark,
     /// The folder `RASAUDIT_CAPTURES` with captures that are not part of the project.
     Captures,
 }
@@ -60,6 +66,8 @@ impl Need {
                 let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/node_modules");
                 required("BROWSER") || has("node") && has("chromium") && Path::new(modules).is_dir()
             }
+            Self::Engines => required("SPARK") || engines::are_installed(),
+            Self::Spark => required("SPARK") || engines::are_installed() && has("java"),
             Self::Captures => std::env::var_os("RASAUDIT_CAPTURES").is_some(),
         }
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod browser;
+pub mod engines;
 pub mod frames;
 pub mod span;
 pub mod truth;

@@ -1,0 +1,301 @@
+//! Tests that Spark gives the store of `rasaudit collect` and `rasaudit merge`, also if executors
+//! die, and that other engines read the rows. Without the engines (`make need-engines`) and Java,
+//! the tests are ignored, or fail if `RASAUDIT_REQUIRE_SPARK` is set, as in CI.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::engines::Engines;
+use crate::support::{Random, Records, audit, fixture, reports, stderr, stdout};
+
+lab_tests! {
+    a_spark_job_gives_the_reports_of_a_single_run: [Spark],
+    a_spark_job_reads_other_file_systems: [Spark],
+    duckdb_and_pyarrow_read_the_documented_columns: [Engines],
+    the_program_for_object_stores_queries_and_copies_a_store: [Engines],
+    the_batch_jobs_give_the_store_of_one_command: [],
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Captures that were cut from a fixture, one of them truncated, and a text file.
+struct Archive {
+    scratch: tempfile::TempDir,
+    captures: PathBuf,
+    inventory: PathBuf,
+    /// The name of the truncated capture.
+    truncated: String,
+}
+
+impl Archive {
+    fn new(pieces: usize) -> Self {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let captures = scratch.path().join("captures");
+        fs::create_dir(&captures).expect("a folder");
+        let whole = Records::read(&fixture("farm-faults/span.pcap"));
+        let cut = whole.cut(&captures, pieces, &mut Random(7));
+        let size = |path: &PathBuf| fs::metadata(path).expect("a piece").len();
+        let truncated = cut.into_iter().max_by_key(size).expect("a piece");
+        let bytes = fs::read(&truncated).expect("a piece");
+        fs::write(&truncated, &bytes[..bytes.len() - 7]).expect("writable");
+        fs::write(captures.join("notes.txt"), "not a capture\n").expect("writable");
+        let inventory = fixture("farm-healthy/inventory.toml");
+        let truncated = truncated.file_name().expect("a name").to_string_lossy().into_owned();
+        Self { scratch, captures, inventory, truncated }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Audits captures or a store, and returns the folder of the reports.
+    fn audited(&self, input: &Path) -> PathBuf {
+        let name = input.file_name().expect("a name").to_string_lossy();
+        let out = self.at(&format!("report-{name}"));
+        // A truncated capture makes the audit incomplete.
+        assert_eq!(audit(&[input.to_owned()], &self.inventory, &out, &[]), 3);
+        out
+    }
+
+    /// Runs the job. Returns its output. `spark-submit` writes the errors of a job to standard
+    /// output, too.
+    fn spark(&self, engines: &Engines, program: &Path, options: &[&str], from: &str) -> Output {
+        let job = root().join("contrib/spark/rasaudit_spark.py");
+        let mut command = engines.submit(&job, program, options);
+        command.arg(from).arg("--to").arg(self.at("store")).arg("--inventory").arg(&self.inventory);
+        let output = command.current_dir(self.scratch.path()).output().expect("Spark runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        output
+    }
+}
+
+/// Returns the files in a folder, by name.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
+    entries.map(|e| (name(&e.path()), fs::read(e.path()).expect("a file"))).collect()
+}
+
+/// Collects captures in one command. Returns what it prints.
+fn collect(captures: &Path, store: &Path, options: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+    command.arg("collect").args([captures, "--to".as_ref(), store]).args(options);
+    let output = command.current_dir(root()).output().expect("the program runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    stdout(&output)
+}
+
+fn write_script(path: &Path, text: &str) {
+    fs::write(path, text).expect("writable");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
+}
+
+/// Returns a program that kills the executor that runs it, once while it collects and once while it
+/// merges, and is otherwise rasaudit. Each time, it makes the folder `killed-COMMAND`.
+fn deadly_program(folder: &Path) -> PathBuf {
+    let path = folder.join("rasaudit");
+    let program = env!("CARGO_BIN_EXE_rasaudit");
+    let mark = folder.join("killed");
+    let text = format!(
+        r#"#!/bin/sh
+case "$*" in
+*/piece4.pcap*|merge*)
+    if mkdir "{mark}-$1" 2>/dev/null; then
+        process=$$
+        until [ "$(cat /proc/$process/comm)" = java ]; do
+            process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status)
+            [ "$process" -gt 1 ] || exit 1
+        done
+        kill -KILL "$process"
+        exit 1
+    fi ;;
+esac
+exec "{program}" "$@"
+"#,
+        mark = mark.display(),
+    );
+    write_script(&path, &text);
+    path
+}
+
+fn a_spark_job_gives_the_reports_of_a_single_run() {
+    let archive = Archive::new(12);
+    let engines = Engines::new();
+    let program = deadly_program(archive.scratch.path());
+    let captures = archive.captures.to_str().expect("UTF-8");
+    // Several tasks merge, although there are few rows.
+    let options = [
+        ["--master", "local-cluster[2,1,1024]"],
+        ["--conf", "spark.sql.shuffle.partitions=6"],
+        ["--conf", "spark.sql.adaptive.coalescePartitions.enabled=false"],
+    ];
+    let output = archive.spark(&engines, &program, options.as_flattened(), captures);
+    for command in ["collect", "merge"] {
+        let mark = archive.at(&format!("killed-{command}"));
+        assert!(mark.is_dir(), "no executor was killed by {command}");
+    }
+    assert!(stderr(&output).contains("Lost executor"), "{}", stderr(&output));
+    let store = archive.at("store");
+    let printed = stdout(&output);
+    for line in [
+        "captures: 13, bytes: ".to_owned(),
+        format!("error: {captures}/{}: cut off inside a record", archive.truncated),
+        format!("error: {captures}/notes.txt: is not a pcap or pcapng file"),
+        format!("{}: captures: 13, with errors: 2, frames: ", store.display()),
+    ] {
+        assert!(
+            format!("\n{printed}").contains(&format!("\n{line}")),
+            "{line} is not in\n{printed}"
+        );
+    }
+    let parts = files(&store).into_keys().filter(|name| name.ends_with(".parquet")).count();
+    assert!(parts > 3, "{parts} files of rows");
+
+    let [single, spark] = [&archive.captures, &store].map(|input| files(&archive.audited(input)));
+    assert_eq!(single.keys().collect::<Vec<_>>(), spark.keys().collect::<Vec<_>>());
+    for (name, bytes) in &single {
+        assert!(*bytes == spark[name], "{name} differs");
+    }
+}
+
+/// An object store is replaced by a file system of Hadoop that is not a local path: `viewfs`, which
+/// shows a local folder.
+fn a_spark_job_reads_other_file_systems() {
+    let archive = Archive::new(3);
+    // A name that Hadoop would read as a pattern.
+    let odd = archive.captures.join("piece [2] #x*.pcap");
+    let whole = ["piece1.pcap", "piece2.pcap"].into_iter().find(|name| *name != archive.truncated);
+    fs::rename(archive.captures.join(whole.expect("a piece")), odd).expect("a new name");
+    let engines = Engines::new();
+    let folder = archive.captures.display();
+    let table = format!("spark.hadoop.fs.viewfs.mounttable.lab.link./captures=file://{folder}");
+    let options = ["--master", "local[2]", "--conf", &table];
+    let program = Path::new(env!("CARGO_BIN_EXE_rasaudit"));
+    let output = archive.spark(&engines, program, &options, "viewfs://lab/captures");
+    let name = format!("viewfs://lab/captures/{}", archive.truncated);
+    let error = format!("error: {name}: cut off inside a record");
+    assert!(stdout(&output).contains(&error), "{}", stdout(&output));
+    let [single, spark] = [&archive.captures, &archive.at("store")].map(|i| archive.audited(i));
+    // The names of the inputs differ.
+    assert_eq!(reports(&single), reports(&spark));
+}
+
+/// Returns the columns that the documentation lists, with their types.
+fn documented_columns() -> BTreeMap<String, String> {
+    let page = fs::read_to_string(root().join("docs/how-to/audit-an-archive.md")).expect("a page");
+    let (_, table) = page.split_once("\n## Columns\n").expect("the columns");
+    let mut columns = BTreeMap::new();
+    for line in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        for name in cells[1].split(", ") {
+            columns.insert(name.trim_matches('`').to_owned(), cells[2].to_owned());
+        }
+    }
+    columns
+}
+
+fn duckdb_and_pyarrow_read_the_documented_columns() {
+    let archive = Archive::new(3);
+    let store = archive.at("store");
+    let collected = collect(&archive.captures, &store, &["--pieces", "--traces"]);
+    let mut python = Engines::new().command("python3");
+    let output = python.arg(root().join("tests/engines/rows.py")).arg(&store).output();
+    let output = output.expect("Python runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let found: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+
+    let documented = documented_columns();
+    let names = [
+        ("int32", ["int32", "INTEGER"]),
+        ("int64", ["int64", "BIGINT"]),
+        ("text", ["string", "VARCHAR"]),
+        ("binary", ["binary", "BLOB"]),
+    ];
+    for (number, engine) in ["pyarrow", "duckdb"].into_iter().enumerate() {
+        let columns: Vec<(String, String)> =
+            serde_json::from_value(found[engine].clone()).expect("names and types");
+        let columns: BTreeMap<String, String> = columns.into_iter().collect();
+        let expected: BTreeMap<String, String> = documented
+            .iter()
+            .map(|(name, kind)| {
+                let known = names.iter().find(|(documented, _)| documented == kind);
+                (name.clone(), known.expect("a type").1[number].to_owned())
+            })
+            .collect();
+        assert_eq!(columns, expected, "{engine}");
+    }
+    assert_eq!(found["rows"]["pyarrow"], found["rows"]["duckdb"]);
+    let counts: BTreeMap<String, [u64; 4]> =
+        serde_json::from_value(found["counts"].clone()).expect("counts");
+    // One row for each input, and each frame accounted for once.
+    assert_eq!(counts["input"][..2], [4, 4]);
+    let frames = counts["input"][3];
+    assert!(collected.ends_with(&format!("frames: {frames}\n")), "{frames} frames");
+    assert_eq!(counts.values().map(|count| count[2]).sum::<u64>(), frames);
+    for kind in ["flows", "lookups", "claims"] {
+        assert!(counts[kind][0] > 0, "{kind}: {counts:?}");
+    }
+}
+
+fn the_program_for_object_stores_queries_and_copies_a_store() {
+    let page = root().join("docs/how-to/query-an-archive.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let (_, program) = page.split_once("```python\n").expect("a program");
+    let (program, _) = program.split_once("```\n").expect("its end");
+    let archive = Archive::new(3);
+    let store = archive.at("store");
+    collect(&archive.captures, &store, &["--inventory", "fixtures/farm-healthy/inventory.toml"]);
+    fs::write(archive.at("query.py"), program).expect("writable");
+    let mut python = Engines::new().command("python3");
+    python.arg(root().join("tests/engines/object_store.py")).arg(&store).arg("query.py");
+    let output = python.current_dir(archive.scratch.path()).output().expect("Python runs");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let expected =
+        "10.20.1.5 10.20.1.31\n10.20.1.5 10.20.1.71\nfd00:20:1::5 fd00:20:1::32\n".to_owned();
+    assert_eq!(stdout(&output), expected);
+    assert!(files(&archive.at("copy")) == files(&store));
+}
+
+/// Returns the script in the manifest of the Kubernetes job.
+fn script_of_manifest() -> String {
+    let manifest = root().join("contrib/kubernetes/rasaudit-collect.yaml");
+    let manifest = fs::read_to_string(manifest).expect("the manifest");
+    let (_, script) = manifest.split_once("- |\n").expect("a script");
+    let indent = script.len() - script.trim_start().len();
+    let own = script.lines().take_while(|line| line.len() - line.trim_start().len() >= indent);
+    own.map(|line| format!("{}\n", &line[indent..])).collect()
+}
+
+fn the_batch_jobs_give_the_store_of_one_command() {
+    let archive = Archive::new(7);
+    let one = archive.at("one");
+    collect(&archive.captures, &one, &[]);
+    let slurm = root().join("contrib/slurm/rasaudit-collect.sbatch");
+    let slurm = fs::read_to_string(slurm).expect("the script");
+    let bin = Path::new(env!("CARGO_BIN_EXE_rasaudit")).parent().expect("a folder");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    for (engine, script) in [("slurm", slurm), ("kubernetes", script_of_manifest())] {
+        let store = archive.at(engine);
+        // One of the tasks is repeated.
+        for task in [0, 2, 1, 2] {
+            let mut shell = Command::new("sh");
+            shell.args(["-euc", &script]).env("PATH", &path);
+            shell.env("CAPTURES", &archive.captures).env("STORE", &store);
+            match engine {
+                "slurm" => shell
+                    .env("SLURM_ARRAY_TASK_COUNT", "3")
+                    .env("SLURM_ARRAY_TASK_MIN", "1")
+                    .env("SLURM_ARRAY_TASK_ID", (task + 1).to_string()),
+                _ => shell.env("COUNT", "3").env("JOB_COMPLETION_INDEX", task.to_string()),
+            };
+            let output = shell.output().expect("a shell");
+            assert!(output.status.success(), "{engine}: {}", stderr(&output));
+        }
+        assert!(files(&store) == files(&one), "{engine}");
+    }
+}
