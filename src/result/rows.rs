@@ -201,6 +201,10 @@ record!(
         state_changes: String,
         /// The features that the row in `rule` needs and that the inventory does not mention.
         unstated_feature: Vec<Cow<'a, str>>,
+        /// The vantage points that saw the conversation, as `SITE/SENSOR` or `SENSOR`. Captures
+        /// whose vantage point has no name do not count.
+        #[serde(default)]
+        sensors: Vec<String>,
     }
 );
 
@@ -271,6 +275,11 @@ record!(
         /// Why the finding differs from the baseline. Empty if the baseline is only a CSV file.
         #[serde(default)]
         baseline_reason: String,
+        /// The vantage points that saw the traffic of the finding, as `SITE/SENSOR` or `SENSOR`. If
+        /// the finding is about traffic that was not seen, those that saw one of the hosts.
+        /// Captures whose vantage point has no name do not count.
+        #[serde(default)]
+        sensors: Vec<String>,
     }
 );
 
@@ -428,7 +437,8 @@ pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = Conv
     outcome.conversations.list.iter().enumerate().map(move |(number, c)| {
         let judged = policy.map(|policy| (policy, &outcome.judged[number]));
         let names = outcome.conversations.names_of(c).seen.clone();
-        ConversationRow { names, ..conversation(c, judged) }
+        let sensors = outcome.conversations.vantage_points.words(c.sensors);
+        ConversationRow { names, sensors, ..conversation(c, judged) }
     })
 }
 
@@ -438,7 +448,10 @@ pub(super) fn conversation_at<'a>(
     number: usize,
 ) -> Option<ConversationRow<'a>> {
     let judged = run.policy.and_then(|policy| Some((policy, run.outcome.judged.get(number)?)));
-    Some(conversation(run.outcome.conversations.list.get(number)?, judged))
+    let conversations = &run.outcome.conversations;
+    let c = conversations.list.get(number)?;
+    let sensors = conversations.vantage_points.words(c.sensors);
+    Some(ConversationRow { sensors, ..conversation(c, judged) })
 }
 
 fn conversation<'a>(
@@ -501,6 +514,7 @@ fn conversation<'a>(
             }
             _ => Vec::new(),
         }),
+        sensors: Vec::new(),
     }
 }
 
@@ -588,6 +602,7 @@ pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<Findi
         explained_by: reported.explained_by.unwrap_or_default(),
         baseline_state: baseline_state.map_or("", |change| change.name()).into(),
         baseline_reason: reason,
+        sensors: run.outcome.sensors_of(policy, finding),
     })
 }
 
