@@ -6,6 +6,7 @@ use super::absence_claims::{GroupId, To};
 use super::coverage::Peer;
 use super::facts::JudgedCapture;
 use super::verdict::Code;
+use crate::conversation::VantageSet;
 
 /// A host whose traffic on some rows of a group was not seen. The conditions are checked for this
 /// host.
@@ -30,6 +31,15 @@ pub(super) struct Silent<'s> {
     pub tunnelled: bool,
 }
 
+impl Silent<'_> {
+    /// Returns the watched time that counts for the traffic, in seconds.
+    pub fn watched_s(&self) -> u64 {
+        let Self { seen, source, to, towards, watch_s, trigger, .. } = self;
+        let trigger = trigger.map(|(_, conversation)| conversation);
+        seen.watched_s(*source, towards.seen_from, to.peer(), *watch_s, trigger)
+    }
+}
+
 /// How completely the capture shows the destinations of a source.
 pub(super) struct DestinationCoverage {
     /// The number of destinations.
@@ -38,6 +48,8 @@ pub(super) struct DestinationCoverage {
     pub sends: bool,
     /// Whether the capture covers the traffic that each of them sends.
     pub all_covered: bool,
+    /// The vantage points with names that saw one of them.
+    pub seen_from: VantageSet,
 }
 
 /// A condition that has to hold before traffic that was not seen is reported as missing.
@@ -119,7 +131,7 @@ pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::WindowTooShort,
         words: "the watch time was at least as long as the row requires",
-        holds: |silent| silent.seen.view().watched.seconds_for(silent.watch_s) >= silent.watch_s,
+        holds: |silent| silent.watched_s() >= silent.watch_s,
     },
 ];
 

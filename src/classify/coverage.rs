@@ -54,7 +54,7 @@ pub enum Peer {
 
 impl Peer {
     /// Returns the peer at an address whose party has this kind.
-    fn of(kind: PartyKind, address: IpAddr) -> Self {
+    pub(super) fn of(kind: PartyKind, address: IpAddr) -> Self {
         match kind {
             PartyKind::Host(host) => Self::Host(host),
             PartyKind::Service(service) => Self::Service(service),

@@ -13,7 +13,7 @@ use super::finding::FindingBook;
 use super::judge::{Judge, Judged};
 use super::row_counts::{Attempt, ByGroup, Fitting, RowCounts, RowReport, TriggerPath, groups_of};
 use super::verdict::{Code, Doubt, Doubts, Status};
-use crate::conversation::{Conversations, State};
+use crate::conversation::{Conversations, State, VantageSet};
 use crate::model::{Nanos, Transport};
 use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope};
 
@@ -111,6 +111,8 @@ struct PeerSummary {
     len: usize,
     sending: usize,
     covered: usize,
+    /// The vantage points with names that saw one of them.
+    seen_from: VantageSet,
     unreadable_with_unlisted: usize,
     undecoded: usize,
     /// The time between the first and the last unicast frame from each host, in seconds, in
@@ -354,7 +356,7 @@ impl<'a> Assessor<'a> {
         let mut doubts = self.doubts_of_hidden_traffic(rows, source, to);
         // A host that was active only briefly had no time for occasional traffic, and others had no
         // time to contact it.
-        let due_s = view.watched.seconds_for(watch_s).min(watch_s);
+        let due_s = silent.watched_s().min(watch_s);
         let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
         if self.policy.inventory.covers.is_none() || !in_time || view.misses_a_direction() {
@@ -383,12 +385,14 @@ impl<'a> Assessor<'a> {
                     len: 1,
                     sends: seen.is_sending(Peer::Host(host)),
                     all_covered: seen.watches(host).is_some(),
+                    seen_from: seen.seen_from(Peer::Host(host)),
                 }
             }
             To::Service(service) => DestinationCoverage {
                 len: 1,
                 sends: seen.is_sending(Peer::Service(service as usize)),
                 all_covered: self.covers_everything(),
+                seen_from: seen.seen_from(Peer::Service(service as usize)),
             },
             To::AnyOf(list) => {
                 let peers = &self.summaries.borrow()[list as usize];
@@ -401,6 +405,7 @@ impl<'a> Assessor<'a> {
                     len,
                     sends: peers.sending > sending,
                     all_covered: self.covers_everything() || peers.covered - covered == len,
+                    seen_from: peers.seen_from,
                 }
             }
         }
@@ -582,6 +587,7 @@ impl PeerSummary {
         for peer in peers {
             let sends = seen.is_sending(*peer);
             summary.sending += usize::from(sends);
+            summary.seen_from = summary.seen_from.with(seen.seen_from(*peer));
             let Peer::Host(host) = peer else {
                 summary.services += usize::from(sends);
                 continue;

@@ -10,9 +10,10 @@ use super::coverage::{
 };
 use super::judge::Judged;
 use super::parallel::run_both;
+use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement};
-use crate::conversation::{Conversation, Conversations, HostActivity};
+use crate::conversation::{Conversation, Conversations, HostActivity, VantageSet};
 use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
 
@@ -48,6 +49,8 @@ pub struct CaptureFacts {
     unreadable_pairs: UnreadablePairs,
     /// Frames that could not be decoded.
     undecoded: UndecodedByHost,
+    /// The vantage points that saw each host.
+    pub(super) vantages: VantageWatch,
 }
 
 impl CaptureFacts {
@@ -69,7 +72,8 @@ impl CaptureFacts {
         };
         let ((watched, unlisted), (unreadable_pairs, undecoded)) =
             run_both(jobs, find_addresses, find_hidden);
-        Self { view: view.clone(), watched, unlisted, unreadable_pairs, undecoded }
+        let vantages = VantageWatch::of(&view.vantages, conversations, judged);
+        Self { view: view.clone(), watched, unlisted, unreadable_pairs, undecoded, vantages }
     }
 }
 
@@ -90,6 +94,60 @@ impl<'a> JudgedCapture<'a> {
     /// Returns the conditions of the capture.
     pub fn view(&self) -> &'a CaptureConditions {
         &self.facts.view
+    }
+
+    /// Returns the vantage points with names that saw a host or a service.
+    pub fn seen_from(&self, peer: Peer) -> VantageSet {
+        self.facts.vantages.seen_from(peer)
+    }
+
+    /// Returns the names of the vantage points that saw one of these hosts or services, in order.
+    pub fn sensors_of(&self, peers: &[Peer]) -> Vec<String> {
+        self.facts.vantages.names(self.seen_from_any(peers))
+    }
+
+    /// Returns the names of the vantage points that saw one of these hosts or services and did not
+    /// watch all the time.
+    pub fn interrupted_sensors(&self, peers: &[Peer]) -> Vec<String> {
+        self.facts.vantages.interrupted(self.seen_from_any(peers))
+    }
+
+    fn seen_from_any(&self, peers: &[Peer]) -> VantageSet {
+        peers.iter().fold(VantageSet::default(), |set, peer| set.with(self.seen_from(*peer)))
+    }
+
+    /// Returns the watched time, in seconds, that counts for traffic from a host to the
+    /// destinations that `set` saw. A vantage point that saw the host or a destination must have
+    /// watched. `only` is the destination if there is a single one.
+    pub(super) fn watched_s(
+        &self,
+        source: usize,
+        set: VantageSet,
+        only: Option<Peer>,
+        watch_s: u64,
+        trigger: Option<u32>,
+    ) -> u64 {
+        let set = set.with(self.seen_from(Peer::Host(source)));
+        let only = only.and_then(Peer::host).filter(|host| *host != source);
+        let hosts = [Some(source), only].into_iter().flatten();
+        let active: Vec<_> = hosts.map(|host| &self.hosts[host].presence.unicast_in).collect();
+        let trigger =
+            trigger.and_then(|number| self.conversations.list[number as usize].first.get());
+        let all = &self.view().watched;
+        self.facts.vantages.seconds_for(set, all, watch_s, &active, trigger)
+    }
+
+    /// Returns the watched time, in seconds, that counts for a claim.
+    pub fn watched_for(&self, claim: &AbsenceClaim, to: &[Peer]) -> u64 {
+        let trigger = claim.trigger.map(|(_, conversation)| conversation);
+        let only = claim.to.peer();
+        let set = self.seen_from_any(to);
+        self.watched_s(claim.source as usize, set, only, claim.watch_s, trigger)
+    }
+
+    /// Returns the watched time, in seconds, that counts for the roles of a host.
+    pub fn watched_for_host(&self, host: usize, watch_s: u64) -> u64 {
+        self.watched_s(host, VantageSet::default(), None, watch_s, None)
     }
 
     /// Returns whether a network of the inventory has a role.

@@ -90,8 +90,7 @@ impl Assessor<'_> {
         let view = self.seen.view();
         let watch_s = view.watch(WATCH_S);
         let lost = view.loss > view.max_loss;
-        let watched_s = view.watched.seconds_for(watch_s);
-        if view.filtered || lost || watched_s < watch_s {
+        if view.filtered || lost || view.watched.seconds_for(watch_s) < watch_s {
             return;
         }
         let policy = self.policy;
@@ -127,6 +126,10 @@ impl Assessor<'_> {
         for host in 0..policy.inventory.hosts.len() {
             let entry = &policy.inventory.hosts[host];
             if entry.is_virtual() || !self.seen.is_sending(Peer::Host(host)) {
+                continue;
+            }
+            let watched_s = self.seen.watched_for_host(host, watch_s);
+            if watched_s < watch_s {
                 continue;
             }
             // Another finding already reports the traffic that is missing from this host.

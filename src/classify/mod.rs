@@ -27,10 +27,12 @@ mod row_counts;
 #[cfg(test)]
 mod sample;
 mod unused_exceptions;
+mod vantage_watch;
 mod verdict;
 mod violations;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use absence::{Condition, conditions_of_absence};
 pub(crate) use absence_claims::roles_on;
@@ -48,6 +50,7 @@ pub use finding::{About, Conflict, Finding, FindingKey, Reason};
 pub(crate) use finding::{SHOWN_CLAIMANTS, exception_rule, id_of};
 pub use judge::{Judge, Judged, Ruling};
 pub use query::{Answer, Question, check_examples};
+pub use vantage_watch::VantageTimes;
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 
 use assess::Assessed;
@@ -77,6 +80,8 @@ pub struct CaptureConditions {
     pub end: Option<Nanos>,
     /// The time for which the capture watched without a break.
     pub watched: Watched,
+    /// When each vantage point with a name watched.
+    pub vantages: Arc<VantageTimes>,
     /// Whether a capture filter was active, set by the user or by the capture itself.
     pub filtered: bool,
     /// The share of frames in flows for which only one direction was captured, 0 to 1.
@@ -130,6 +135,16 @@ impl Watched {
     /// seconds.
     pub fn seconds_for(&self, watch_s: u64) -> u64 {
         self.by_watch.get(&watch_s).copied().unwrap_or(self.longest_s)
+    }
+}
+
+impl Watched {
+    /// Limits each time to that of `other`, which was measured for the same watch times.
+    fn limit(&mut self, other: &Self) {
+        self.longest_s = self.longest_s.min(other.longest_s);
+        for (watch_s, seconds) in &mut self.by_watch {
+            *seconds = (*seconds).min(other.seconds_for(*watch_s));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::expected::{AbsenceCheck, Assessor, Tried};
 use super::facts::JudgedCapture;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubts, Status};
+use crate::conversation::VantageSet;
 use crate::policy::{Quantifier, RoleSet, Row, SeverityColumn};
 
 /// The minimum number of pairs with the same group and reason that become one finding.
@@ -24,6 +25,11 @@ struct Traits {
     is_source: bool,
     sends: bool,
     is_covered: bool,
+    /// The vantage points that saw the host.
+    seen_from: VantageSet,
+    /// Whether a vantage point did not watch for part of the time in which the host was active, for
+    /// each vantage point and each row.
+    limits: Vec<bool>,
     has_unreadable_with_unlisted: bool,
     has_undecoded: bool,
     /// For each row, whether the host was active for as long as the row needs.
@@ -170,6 +176,8 @@ struct HostClassifier<'c, 'a> {
     rows: Vec<&'c Row>,
     /// For each row, the time for which a host has to be active, in seconds.
     due: Vec<u64>,
+    /// For each row, the time for which it has to be watched, in seconds.
+    watch: Vec<u64>,
     sources: BTreeSet<usize>,
     direction: PairDirection,
 }
@@ -183,13 +191,12 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
     ) -> Self {
         let view = assessor.seen.view();
         let rows = expected.iter().map(|row| &assessor.policy.matrix.rows[*row]);
-        let due = rows.clone().map(|row| {
-            let watch_s = view.watch(row.watch_s);
-            view.watched.seconds_for(watch_s).min(watch_s)
-        });
+        let watch: Vec<u64> = rows.clone().map(|row| view.watch(row.watch_s)).collect();
+        let due = watch.iter().map(|watch_s| view.watched.seconds_for(*watch_s).min(*watch_s));
         Self {
             assessor,
             due: due.collect(),
+            watch,
             rows: rows.collect(),
             sources: sources.iter().copied().collect(),
             direction,
@@ -224,6 +231,8 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
             is_source: either && self.sources.contains(&host),
             sends: seen.is_sending(Peer::Host(host)),
             is_covered: seen.watches(host).is_some(),
+            seen_from: seen.seen_from(Peer::Host(host)),
+            limits: seen.facts.vantages.limits(&seen.hosts[host].presence.unicast_in, &self.watch),
             has_unreadable_with_unlisted: seen.has_unreadable_with_unlisted(host),
             has_undecoded: seen.has_undecoded(host),
             there: self

@@ -11,6 +11,8 @@ use jiff::civil::Date;
 use crate::classify::Code;
 #[cfg(feature = "live")]
 use crate::live::{Sandbox, SyslogTarget};
+#[cfg(feature = "store")]
+use crate::model::VantagePoint;
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn, JsonLayout, ReportFiles};
 use crate::policy::{MATRICES, Severity};
@@ -506,6 +508,10 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..), requires = "write", help_heading = "Reports")]
     pub write_files: u16,
 
+    #[cfg(feature = "store")]
+    #[command(flatten)]
+    pub rows: WindowRowArgs,
+
     /// Format of new findings on standard output: one line of text or JSON for each finding.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
     pub format: String,
@@ -666,6 +672,15 @@ pub(super) struct CollectArguments {
     #[arg(long, help_heading = "Input")]
     pub traces: bool,
 
+    /// Name of the place where the captures were made, which the reports show (column sensors). It
+    /// also tells sensors apart that did not watch at the same times.
+    #[arg(long, value_name = "NAME", value_parser = parse_vantage_name, help_heading = "Input")]
+    pub sensor: Option<String>,
+
+    /// Name of the site of the sensor, if sensors of several sites have the same name.
+    #[arg(long, value_name = "NAME", requires = "sensor", value_parser = parse_vantage_name, help_heading = "Input")]
+    pub site: Option<String>,
+
     /// Exit with status 3 if a capture could not be read, or not to its end.
     #[arg(long)]
     pub strict: bool,
@@ -731,6 +746,29 @@ pub(super) struct ConfigArgs {
     /// Print the options in effect and where each comes from, and exit.
     #[arg(long, help_heading = "Configuration")]
     pub print_config: bool,
+}
+
+/// Options for the rows of windows.
+#[cfg(all(feature = "live", feature = "store"))]
+#[derive(Args, Clone, Debug)]
+pub(super) struct WindowRowArgs {
+    /// Write the rows of every window into this folder, one Parquet file per window, so that they
+    /// can be moved away and audited together with those of other sensors.
+    #[arg(long, value_name = "DIR", help_heading = "Reports")]
+    pub collect: Option<PathBuf>,
+
+    /// Size that the files of --collect may have together. Above it, the oldest are removed, and
+    /// the next file says so.
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_size, requires = "collect", help_heading = "Reports")]
+    pub collect_size: usize,
+
+    /// Name of this sensor, which central reports show (default: the name of the host).
+    #[arg(long, value_name = "NAME", requires = "collect", value_parser = parse_vantage_name, help_heading = "Reports")]
+    pub sensor: Option<String>,
+
+    /// Name of the site of this sensor, if sensors of several sites have the same name.
+    #[arg(long, value_name = "NAME", requires = "collect", value_parser = parse_vantage_name, help_heading = "Reports")]
+    pub site: Option<String>,
 }
 
 /// Options for tunnels.
@@ -1186,6 +1224,13 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 /// Parses a size in bytes, such as `512MiB`, `2GiB`, `64K` or `1000000`. All units are powers of
 /// 1024.
+/// Parses the name of a site or a sensor.
+#[cfg(feature = "store")]
+fn parse_vantage_name(text: &str) -> Result<String, String> {
+    let name = VantagePoint::check(text).map_err(|error| error.to_string())?;
+    Ok(name.to_owned())
+}
+
 fn parse_size(text: &str) -> Result<usize, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -19,8 +19,8 @@ use super::policy_args::load_judging;
 use super::report_error;
 use super::work::{Verbosity, report_failure};
 use crate::live::{
-    Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot,
-    Syslog, WindowClosed, ready, watch,
+    CollectedWindow, Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome,
+    LiveSnapshot, Syslog, WindowClosed, ready, watch,
 };
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
@@ -28,6 +28,8 @@ use crate::pipeline::{
 };
 use crate::policy::{Diagnostic, Policy};
 use crate::result::{ConfigurationFile, plural};
+#[cfg(feature = "store")]
+use crate::store::SpoolOptions;
 
 /// The maximum number of messages that wait while the syslog daemon does not accept them. If there
 /// are more, the oldest are dropped.
@@ -83,12 +85,22 @@ pub(super) fn run(
             return Ok(Exit::CannotDo);
         }
     };
+    #[cfg(feature = "store")]
+    let rows = match super::store::spool_options(&arguments.rows) {
+        Ok(rows) => rows,
+        Err(reason) => {
+            report_error(&reason);
+            return Ok(Exit::CannotDo);
+        }
+    };
     let Some((folders, syslog)) = prepare(arguments) else { return Ok(Exit::CannotDo) };
     #[cfg(feature = "serve")]
     let Some(server) = super::serve::PageServer::open(arguments) else {
         return Ok(Exit::CannotDo);
     };
     let options = LiveOptions { configuration, ..options(arguments, inventory) };
+    #[cfg(feature = "store")]
+    let options = with_rows(options, rows);
     let limits = Limits {
         max_loss: arguments.policy_args.max_loss,
         min_watch: arguments.policy_args.min_watch,
@@ -191,7 +203,19 @@ fn options(arguments: &LiveArguments, inventory: &Path) -> LiveOptions {
             .write
             .clone()
             .map(|path| (path, arguments.write_size as u64, usize::from(arguments.write_files))),
+        #[cfg(feature = "store")]
+        rows: None,
     }
+}
+
+/// Returns the options with a folder for the rows of windows, if there is one.
+#[cfg(feature = "store")]
+fn with_rows(mut options: LiveOptions, rows: Option<SpoolOptions>) -> LiveOptions {
+    if let Some(rows) = &rows {
+        options.confinement.write.push(rows.folder.clone());
+        options.confinement.give.extend(rows.folders());
+    }
+    LiveOptions { rows, ..options }
 }
 
 /// Loads the policy. Returns an error if users other than root and the current user could change
@@ -294,6 +318,10 @@ impl ConsoleObserver<'_> {
         ));
         if let Some(out) = out {
             self.print(&format!("reports: {}/latest", out.display()));
+        }
+        #[cfg(feature = "store")]
+        if let Some(rows) = &self.arguments.rows.collect {
+            self.print(&format!("rows: {}", rows.display()));
         }
         if let Some(state) = state {
             self.print(&format!("state: {}", state.display()));
@@ -403,6 +431,24 @@ impl Listener for ConsoleObserver<'_> {
                 report_error(&format!(
                     "--write: frames of this window that are missing from the files, but not from the audit: at least {frames}"
                 ));
+            }
+            LiveEvent::NotCollected(error) => {
+                self.pages.record_failure(Duty::Rows);
+                report_error(&format!(
+                    "--collect: {error}; the rows of this window are lost, and the next rows will say so"
+                ));
+            }
+            LiveEvent::Collected(window) => {
+                self.pages.record_success(Duty::Rows);
+                self.pages.record_collected(window);
+                let CollectedWindow { removed_windows, removed_frames, .. } = *window;
+                if removed_windows > 0 {
+                    report_error(&format!(
+                        "--collect: removed the rows of {} ({}), because --collect-size was reached; move the files away sooner",
+                        plural(removed_windows, "older window"),
+                        plural(removed_frames, "frame")
+                    ));
+                }
             }
             LiveEvent::Saved => self.pages.record_success(Duty::State),
             LiveEvent::Recorded => self.pages.record_success(Duty::Frames),

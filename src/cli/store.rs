@@ -4,15 +4,19 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+#[cfg(feature = "live")]
+use super::args::WindowRowArgs;
 use super::args::{CollectArguments, MergeArguments};
 use super::exit::{AuditStatus, Exit};
 use super::policy::report_errors;
 use super::policy_args::load_judging;
 use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
 use super::{report_error, warn};
-use crate::model::Correction;
+use crate::model::{Correction, VantagePoint};
 use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
+#[cfg(feature = "live")]
+use crate::store::SpoolOptions;
 use crate::store::{
     CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, RowOrigin, StoreError,
     collect, find_stores, merge,
@@ -104,8 +108,37 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
         None => plan,
     };
     let plan = policy.map_or_else(|| plan.clone(), |policy| plan.with_stated_tunnels(&policy));
+    let sensor = arguments.sensor.as_deref();
+    let sensor = sensor.and_then(|s| VantagePoint::new(arguments.site.as_deref(), s).ok());
     let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
-    Some(CollectRequest { plan, kept })
+    Some(CollectRequest { plan, kept, sensor })
+}
+
+/// Returns where the rows of windows are written; `None` if they are not wanted.
+///
+/// # Errors
+///
+/// Returns an error if the sensor has no name.
+#[cfg(feature = "live")]
+pub(super) fn spool_options(arguments: &WindowRowArgs) -> Result<Option<SpoolOptions>, String> {
+    let Some(folder) = arguments.collect.clone() else { return Ok(None) };
+    let sensor = match &arguments.sensor {
+        Some(sensor) => sensor.clone(),
+        None => host_name().ok_or(
+            "--collect: the name of this host cannot be read; give the sensor a name with --sensor",
+        )?,
+    };
+    let point = VantagePoint::new(arguments.site.as_deref(), &sensor).map_err(|error| {
+        format!("--collect: the name of this host cannot be the name of a sensor ({error}); give the sensor a name with --sensor")
+    })?;
+    Ok(Some(SpoolOptions { folder, point, size: arguments.collect_size as u64 }))
+}
+
+/// Returns the name of this host.
+#[cfg(feature = "live")]
+fn host_name() -> Option<String> {
+    let uname = nix::sys::utsname::uname().ok()?;
+    uname.nodename().to_str().map(str::to_owned)
 }
 
 /// Gives the only capture of a plan another name. It then counts as found in a folder. Reports a

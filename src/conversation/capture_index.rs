@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::flow_facts::{broadcast_sender, is_group, is_simultaneous, proved};
 use super::host_activity::HostActivities;
+use super::vantage_set::Sightings;
 use super::{CaptureLimits, DirectionHints, HostActivity, TimeSpan, VisibilityStats};
 use crate::flow::{
     AddressBinding, AddressClaim, AddressPair, DirectionStats, Flow, HashSeed, Path, SideEvidence,
@@ -66,6 +67,8 @@ pub struct CaptureIndex {
     limits: CaptureLimits,
     /// Times at which the capture was interrupted.
     cuts: BTreeSet<Nanos>,
+    /// The vantage points that saw each group of flows.
+    pub(super) sightings: Sightings,
 }
 
 /// Traffic that one host sent to another.
@@ -381,6 +384,7 @@ impl CaptureIndex {
         let plain = evidence.claims().filter(|(claimant, _)| claimant.path == Path::PLAIN);
         self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
         self.cuts.clone_from(evidence.cuts());
+        self.sightings = Sightings::of(evidence);
         for (AddressBinding { address, mac, .. }, claim) in &self.claims {
             // A neighbour discovery message is also a packet of a flow and already counts for its
             // sender there.

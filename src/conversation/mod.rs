@@ -14,6 +14,7 @@ mod host_activity;
 mod name_table;
 mod sample_flows;
 mod state;
+mod vantage_set;
 mod visibility;
 
 use std::collections::hash_map::Entry;
@@ -41,6 +42,7 @@ pub use host_activity::HostActivity;
 pub use name_table::{KnownName, ServerNames};
 pub use sample_flows::{SampleFlow, SampleFlows};
 pub use state::{State, StateEvidence};
+pub use vantage_set::{VantagePoints, VantageSet};
 pub use visibility::VisibilityStats;
 
 /// The part of the policy that the direction of a flow depends on.
@@ -158,6 +160,8 @@ pub struct Conversation {
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
+    /// The vantage points with names that saw the flows.
+    pub sensors: VantageSet,
     /// The index of the set of server names in `Conversations::names`.
     names: u32,
     /// Evidence that only a few conversations have.
@@ -326,6 +330,8 @@ pub struct Conversations {
     pub undecoded: UndecodedCounts,
     /// The hosts that were master of each virtual address (VRRP).
     pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
+    /// The vantage points with names that saw flows.
+    pub vantage_points: VantagePoints,
     /// The distinct sets of server names.
     names: Vec<ServerNames>,
 }
@@ -376,6 +382,7 @@ impl Conversations {
             vrrp_masters: plain_masters
                 .map(|((address, _), masters)| (*address, masters.clone()))
                 .collect(),
+            vantage_points: std::mem::take(&mut index.sightings).points,
             list,
             index,
             names,
@@ -652,6 +659,7 @@ fn read_flow(
         client_ports,
         server_number: server.port,
         announced: false,
+        sensors: index.sightings.from(flow.key),
         names: 0,
         rare: is_rare.then(|| Box::new(rare)),
     }
@@ -710,6 +718,7 @@ impl Conversation {
         self.doubts = self.doubts.with(other.doubts);
         self.grade = self.grade.min(other.grade);
         self.broadcast &= other.broadcast;
+        self.sensors = self.sensors.with(other.sensors);
         self.attempts += other.attempts;
         self.established += other.established;
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));

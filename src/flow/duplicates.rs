@@ -205,6 +205,13 @@ impl PacketRecord {
     }
 }
 
+impl PacketRecord {
+    /// Returns the same record with another encapsulation. Its interface counts, too.
+    pub fn with_link(self, seed: &HashSeed, link: &Encapsulation) -> Self {
+        Self { link: seed.hash_one(link), ..self }
+    }
+}
+
 /// The records of all packets. No record may be dropped, so they are not bounded.
 impl EvidenceKind for Vec<PacketRecord> {
     fn merge(&mut self, other: Self) {

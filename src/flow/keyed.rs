@@ -157,6 +157,16 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         self.entries.is_empty()
     }
 
+    /// Returns all entries in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter()
+    }
+
+    /// Returns all entries in no particular order, with values that can be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries.iter_mut()
+    }
+
     /// Returns all entries in the order of their keys.
     pub fn sorted(&self) -> std::vec::IntoIter<(&K, &V)> {
         let mut entries: Vec<_> = self.entries.iter().collect();

@@ -28,11 +28,13 @@ mod rows;
 mod saved;
 mod server_names;
 mod side_evidence;
+mod sightings;
 mod spill;
 mod state;
 mod store;
 mod table;
 mod undecoded;
+mod window_rows;
 mod windows;
 mod worker_tables;
 
@@ -51,10 +53,12 @@ pub use server_names::ServerNameEvidence;
 pub use side_evidence::{
     AddressPair, DnsNames, OpenMessages, SideEvidence, TrimmedKinds, VirtualAddressMasters,
 };
+pub use sightings::{FlowGroup, SightedFrom};
 pub use state::{Amount, DirectionStats, FlowState, IcmpError, IcmpErrors, Opening, RareEvidence};
 pub use store::FlowStore;
 pub use table::{Flow, LOOKUP_BATCH};
 pub use undecoded::{UndecodedCounts, UndecodedFrames, UndecodedReason};
+pub use window_rows::RowPieces;
 pub use worker_tables::{PacketRetention, PrefixRetention, Retention, WorkerTables};
 
 /// The keyed hash function of one run. Its seed is random, so an attacker cannot choose addresses

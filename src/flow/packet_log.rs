@@ -9,8 +9,9 @@ use super::HashSeed;
 use super::duplicates::PacketRecord;
 use super::key::partition;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
+use super::rows::stable_hash;
 use crate::decode::{Encapsulation, Observation};
-use crate::model::{BUCKET_NS, Merge, NO_TIME, Nanos};
+use crate::model::{BUCKET_NS, Merge, NO_TIME, Nanos, VantagePoint};
 
 /// The flow of packets, and the number of ten-second periods since 1970 in which they were seen. The
 /// period limits the size of a log.
@@ -30,7 +31,8 @@ struct PacketLog(LogParts);
 /// The content of a log.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct LogParts {
-    /// The encapsulations of the packets, without their interfaces.
+    /// The encapsulations of the packets. In place of the interface they have a number of the
+    /// sensor, or 0 if it has no name.
     links: Vec<Encapsulation>,
     packets: Vec<LoggedPacket>,
 }
@@ -134,6 +136,17 @@ impl PacketLogs {
         self.count += 1;
     }
 
+    /// Marks all packets as seen by a sensor. The same packet at two sensors is then seen at two
+    /// places, however far their clocks differ.
+    pub fn mark(&mut self, sensor: &VantagePoint) {
+        let hash = stable_hash(sensor.as_str().as_bytes());
+        // Packets without a sensor have the number 0.
+        let number = ((hash >> 32 ^ hash >> 16 ^ hash) as u16).max(1);
+        for (_, log) in self.logs.iter_mut() {
+            log.0.links.iter_mut().for_each(|link| link.interface = number);
+        }
+    }
+
     /// Returns the records of all packets in this run.
     pub fn into_records(self, seed: &HashSeed) -> Vec<PacketRecord> {
         let mut records = Vec::with_capacity(self.count);
@@ -144,7 +157,8 @@ impl PacketLogs {
                 let seen =
                     Observation { fingerprint, time, wire_len, link: *link, ..Default::default() };
                 let side = usize::from(side);
-                records.extend(PacketRecord::new(seed, flow, side, &seen, payload));
+                let record = PacketRecord::new(seed, flow, side, &seen, payload);
+                records.extend(record.map(|record| record.with_link(seed, link)));
             }
         }
         records

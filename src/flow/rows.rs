@@ -179,7 +179,7 @@ fn flow_facts(flow: &FlowRecord) -> RowFacts {
 
 impl EvidenceRow {
     /// Returns the row of a flow, and the row of the parts of its messages if any are kept.
-    fn of_flow(mut flow: FlowRecord) -> (Self, Option<Self>) {
+    pub(super) fn of_flow(mut flow: FlowRecord) -> (Self, Option<Self>) {
         let key = to_key(&flow.key);
         let bucket = flow.key.bucket();
         let sides = flow.sides.each_mut().map(|side| std::mem::take(&mut side.prefix));

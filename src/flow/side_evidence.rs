@@ -16,6 +16,7 @@ use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
 use super::outer_flows::OuterFlow;
 use super::packet_log::PacketLogs;
 use super::row::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_record};
+use super::sightings::{FlowGroup, SightedFrom};
 use super::state::DirectionStats;
 use super::undecoded::UndecodedCounts;
 use super::{FlowKey, HashSeed};
@@ -208,6 +209,8 @@ kinds! {
     /// Times at which the capture was interrupted. Replies to requests shortly before them may be
     /// missing.
     cuts: BTreeSet<Nanos>,
+    /// The vantage points that saw flows. Only inputs whose vantage point has a name add entries.
+    sightings: Keyed<FlowGroup, SightedFrom>,
 }
 
 /// A lookup takes more memory than other keys because it contains a name.
@@ -328,6 +331,16 @@ impl SideEvidence {
     pub fn one_way_tunnels(&self) -> BTreeSet<u16> {
         let one_way = self.tunnels.sorted().filter(|(_, to)| !to.more() && to.len() == 1);
         one_way.map(|(interface, _)| *interface).collect()
+    }
+
+    /// Returns the vantage points that saw flows, in no particular order.
+    pub fn sightings(&self) -> impl Iterator<Item = (&FlowGroup, &SightedFrom)> {
+        self.sightings.iter()
+    }
+
+    /// Returns the vantage points that saw a group of flows; `None` if none of them has a name.
+    pub fn sighted_from(&self, group: &FlowGroup) -> Option<&SightedFrom> {
+        self.sightings.get(group)
     }
 
     /// Returns the sample of packets from which duplicates are estimated.

@@ -117,6 +117,15 @@ impl FlowStore {
         parts.push(largest);
     }
 
+    /// Returns the merged part of a partition that is in memory; `None` if it is empty.
+    pub(super) fn part(
+        &self,
+        number: usize,
+    ) -> Option<impl std::ops::Deref<Target = PartitionEvidence>> {
+        let parts = self.partitions.get(&number)?;
+        parts.try_map(|parts| parts.last()).ok()
+    }
+
     /// Removes and returns the part of each partition that is in memory.
     pub(super) fn take_parts(&self) -> Vec<PartitionEvidence> {
         let part = |number| {

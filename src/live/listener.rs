@@ -43,6 +43,21 @@ pub enum LiveEvent {
     /// This many frames of the window are missing from the recorded files, because the disk did not
     /// keep up with the traffic or could not be written to. The audit itself contains them.
     RecordingGap(u64),
+    /// The rows of the window could not be written (reason). The next rows tell of them.
+    NotCollected(String),
+    /// The rows of the window were written.
+    Collected(CollectedWindow),
+}
+
+/// What was written and removed when the rows of a window were written.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct CollectedWindow {
+    /// The number of bytes of all files of rows.
+    pub bytes: u64,
+    /// The number of older windows whose rows were removed because the files exceeded their limit.
+    pub removed_windows: u64,
+    /// The number of frames in these windows.
+    pub removed_frames: u64,
 }
 
 /// A closed window: its audit, and the audit of all windows so far.
@@ -90,5 +105,7 @@ named_enum!(
         Syslog = "syslog",
         /// Record frames (`--write`).
         Frames = "frames",
+        /// Write the rows of a window (`--collect`).
+        Rows = "rows",
     }
 );

@@ -25,6 +25,8 @@ mod options;
 #[cfg(feature = "serve")]
 mod pages;
 mod recorder;
+#[cfg(feature = "store")]
+mod rows;
 mod sandbox;
 mod snapshot;
 mod state;
@@ -48,6 +50,8 @@ use crate::pipeline::{
 };
 use crate::policy::Policy;
 use crate::report::Baseline;
+#[cfg(feature = "store")]
+use crate::store::Spool;
 
 use capture_thread::{CaptureThread, OpenCapture, open_all};
 use memory::stay_bounded;
@@ -57,7 +61,7 @@ use window::{WindowLoop, empty, restored};
 
 #[cfg(feature = "serve")]
 pub use http::{Auth, ServeError, listen, serve};
-pub use listener::{Duty, Listener, LiveEvent, LiveOutcome, WindowClosed};
+pub use listener::{CollectedWindow, Duty, Listener, LiveEvent, LiveOutcome, WindowClosed};
 pub use options::{Control, LiveOptions};
 pub use sandbox::{ConfineError, Confinement, Sandbox, confine};
 pub use snapshot::LiveSnapshot;
@@ -83,6 +87,8 @@ struct LiveContext<'a> {
     end: AtomicBool,
     listener: &'a dyn Listener,
     recorder: Option<&'a RecorderThread>,
+    #[cfg(feature = "store")]
+    spool: Option<Spool>,
 }
 
 impl LiveContext<'_> {
@@ -103,6 +109,8 @@ pub struct LiveSetup {
     captures: Vec<OpenCapture>,
     state: Option<StateFolder>,
     files: Option<RotatedFiles>,
+    #[cfg(feature = "store")]
+    spool: Option<Spool>,
     /// Descriptions of the privileges that could not be given up.
     pub unconfined: Vec<String>,
 }
@@ -115,26 +123,44 @@ pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     let state = state.map_err(|failed| AuditError::Output(failed.path, failed.error))?;
     let files =
         watch.record.as_ref().map(|record| rotated_files(watch, record, &captures)).transpose()?;
+    #[cfg(feature = "store")]
+    let spool = watch.rows.as_ref().map(rows::open).transpose()?;
     let unconfined =
         confine(&watch.confinement).map_err(|error| AuditError::Confinement(error.into()))?;
-    Ok(LiveSetup { captures, state, files, unconfined })
+    Ok(LiveSetup {
+        captures,
+        state,
+        files,
+        #[cfg(feature = "store")]
+        spool,
+        unconfined,
+    })
 }
 
 /// Runs the live audit until `control` requests the end or the last window is closed.
 pub fn watch(
     watch: &LiveOptions,
-    LiveSetup { captures, state, files, .. }: LiveSetup,
+    setup: LiveSetup,
     policy: Policy,
     limits: &Limits,
     control: &Control,
     listener: &dyn Listener,
 ) -> Result<LiveOutcome, AuditError> {
+    let LiveSetup { captures, state, files, .. } = setup;
     let policy = Arc::new(policy);
     let recorder = files.map(RecorderThread::start);
     let plan = plan(watch).with_stated_tunnels(&policy);
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
-    let retention = Retention { parts: PrefixRetention::All, ..Retention::default() };
+    // Rows without pieces state at least which messages continue in another segment.
+    #[cfg(feature = "store")]
+    let parts = match setup.spool {
+        Some(_) => PrefixRetention::StartsAndAll,
+        None => PrefixRetention::All,
+    };
+    #[cfg(not(feature = "store"))]
+    let parts = PrefixRetention::All;
+    let retention = Retention { parts, ..Retention::default() };
     let mut all = restored(state.as_ref(), &store, listener)?
         .map_or_else(|| empty(watch, &store), Ok)
         .map_err(temporary(&plan.temp))?;
@@ -150,6 +176,8 @@ pub fn watch(
         end: AtomicBool::new(false),
         listener,
         recorder: recorder.as_ref(),
+        #[cfg(feature = "store")]
+        spool: setup.spool,
     };
     let mut baseline = Baseline::default();
     if all.account.frames > 0 {

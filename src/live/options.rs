@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::sandbox::Confinement;
 use crate::capture::CaptureOptions;
 use crate::pipeline::{ConfigurationFile, Progress};
+#[cfg(feature = "store")]
+use crate::store::SpoolOptions;
 
 /// Options of a live audit.
 #[derive(Clone, Debug)]
@@ -36,6 +38,9 @@ pub struct LiveOptions {
     /// Where to record frames, if requested: the path, the maximum size of a file in bytes, and the
     /// number of files to keep.
     pub record: Option<(PathBuf, u64, usize)>,
+    /// Where to write the rows of each window, if requested.
+    #[cfg(feature = "store")]
+    pub rows: Option<SpoolOptions>,
     /// The configuration file that options were read from, if there was one.
     pub configuration: Option<ConfigurationFile>,
 }

@@ -83,6 +83,15 @@ impl LiveSnapshot {
         let missing = self.unrecorded.load(Ordering::Relaxed);
         let help = "Frames that are missing from the files of --write; the audit contains them.";
         now.count("frames_not_recorded_total", help, missing);
+        if let Some(rows) = *lock(&self.rows) {
+            let help = "Size of the files of --collect in bytes.";
+            now.single("collected_bytes", help, rows.bytes as f64);
+            let help = "Windows whose rows were removed because --collect-size was reached.";
+            now.count("collected_windows_removed_total", help, rows.removed_windows);
+            let help =
+                "Frames in windows whose rows were removed because --collect-size was reached.";
+            now.count("collected_frames_removed_total", help, rows.removed_frames);
+        }
         lock(&self.pages.rendered).metrics.clone() + &now.text()
     }
 

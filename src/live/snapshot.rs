@@ -10,7 +10,7 @@ use std::time::Instant;
 #[cfg(feature = "serve")]
 use bytes::Bytes;
 
-use super::listener::Duty;
+use super::listener::{CollectedWindow, Duty};
 use crate::flow::AggregationLevel;
 use crate::pipeline::lock;
 
@@ -55,6 +55,8 @@ pub struct LiveSnapshot {
     pub(super) down: Mutex<Vec<String>>,
     /// The number of frames that are missing from the recorded files.
     pub(super) unrecorded: AtomicU64,
+    /// The rows of windows: the size of their files, and all that was removed since the start.
+    pub(super) rows: Mutex<Option<CollectedWindow>>,
     /// The pages of the last window.
     #[cfg(feature = "serve")]
     pub(super) pages: ServedPages,
@@ -89,6 +91,15 @@ impl LiveSnapshot {
     /// Counts frames that are missing from the recorded files.
     pub fn count_unrecorded(&self, frames: u64) {
         self.unrecorded.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Records that the rows of a window were written.
+    pub fn record_collected(&self, window: &CollectedWindow) {
+        let rows = &mut *lock(&self.rows);
+        let rows = rows.get_or_insert_default();
+        rows.bytes = window.bytes;
+        rows.removed_windows += window.removed_windows;
+        rows.removed_frames += window.removed_frames;
     }
 
     /// Records that an interface can no longer be read.

@@ -12,6 +12,8 @@ use super::capture_thread::WindowPart;
 use super::listener::{Listener, LiveEvent, LiveOutcome, WindowClosed};
 use super::memory::stay_bounded;
 use super::options::{AfterWindow, LiveOptions};
+#[cfg(feature = "store")]
+use super::rows::ClosedWindow;
 use super::state::StateFolder;
 use super::{LiveContext, POLL_INTERVAL, listing};
 use crate::flow::{FlowStore, MergedFlows, Retention, WindowCarryOver};
@@ -53,7 +55,7 @@ impl WindowLoop<'_> {
         loop {
             let after = self.wait();
             let ended = Instant::now();
-            let closed = self.close(after, &mut all);
+            let closed = self.close(after, since, &mut all);
             self.check_recorder(after);
             let mut window = closed?;
             let until = now();
@@ -147,8 +149,14 @@ impl WindowLoop<'_> {
         }
     }
 
-    /// Closes the window and collects the part of every thread.
-    fn close(&mut self, after: AfterWindow, all: &mut Reading) -> Result<Reading, AuditError> {
+    /// Closes the window, which was opened at `since`, and collects the part of every thread.
+    #[cfg_attr(not(feature = "store"), expect(unused_variables, reason = "only rows need it"))]
+    fn close(
+        &mut self,
+        after: AfterWindow,
+        since: Nanos,
+        all: &mut Reading,
+    ) -> Result<Reading, AuditError> {
         let shared = self.shared;
         if after == AfterWindow::Stop {
             shared.end.store(true, Ordering::Relaxed);
@@ -178,6 +186,13 @@ impl WindowLoop<'_> {
                 shared.listener.on_event(&LiveEvent::EvidenceDropped(part.dropped));
             }
             cuts.extend(part.cuts);
+        }
+        #[cfg(feature = "store")]
+        if let Some(spool) = &shared.spool {
+            let period = (since, now());
+            let (flows, inputs) = (&store, &inputs[..]);
+            let closed = ClosedWindow { flows, inputs, timeline: &timeline, cuts: &cuts, period };
+            super::rows::write(shared, spool, &closed);
         }
         let end = match after {
             AfterWindow::Continue => total(&inputs).0.last.get(),

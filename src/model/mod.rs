@@ -8,6 +8,7 @@ mod named_enum;
 mod text;
 mod time;
 mod timeline;
+mod vantage;
 
 pub use account::{
     Correction, DuplicateCounts, Duplicates, FrameCounters, InputRecord, Loss, SkipCounts,
@@ -21,6 +22,7 @@ pub(crate) use text::{escape_control, escape_csv_formula, is_control_or_bidi, is
 pub(crate) use time::BUCKET_NS;
 pub use time::{NO_TIME, Nanos, SECOND};
 pub use timeline::{ActivityBucket, ActivityHistogram};
+pub use vantage::{InvalidVantageName, VantagePoint};
 
 /// Returns bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -259,6 +259,59 @@ impl ActivityHistogram {
         self.stretch_s(u64::MAX)
     }
 
+    /// Returns the parts of a period that were not watched, in order, in nanoseconds. Up to a minute
+    /// without a frame counts as watched.
+    fn breaks(&self, start: Nanos, end: Nanos) -> Vec<(Nanos, Nanos)> {
+        let mut breaks = Vec::new();
+        let mut watched_to = start;
+        for piece in self.pieces() {
+            // A piece that was watched without frames begins and ends with its bucket.
+            if piece.start_ns().saturating_sub(watched_to) > GAP {
+                breaks.push((watched_to, piece.start_ns().min(end)));
+            }
+            watched_to = watched_to.max(piece.end_ns());
+        }
+        if end.saturating_sub(watched_to) > GAP {
+            breaks.push((watched_to, end));
+        }
+        breaks.retain(|(from, to)| from < to);
+        breaks
+    }
+
+    /// Returns whether some part of a period, given in nanoseconds, was watched.
+    pub fn is_watched_within(&self, (start, end): (Nanos, Nanos)) -> bool {
+        self.0.iter().filter(|(_, slot)| slot.watched > 0).any(|(number, slot)| {
+            let buckets = if slot.hour.is_some() { HOUR } else { 1 };
+            let from = number.saturating_mul(BUCKET_NS);
+            start < from && from.saturating_add(buckets * BUCKET_NS) < end
+        })
+    }
+
+    /// Returns the periods, in nanoseconds, in which this timeline was not watched, but `all` was.
+    pub fn breaks_in(&self, all: &Self) -> Vec<(Nanos, Nanos)> {
+        let (Some(start), Some(end)) = (all.first(), all.last()) else { return Vec::new() };
+        let mut breaks = self.breaks(start, end);
+        breaks.retain(|period| all.is_watched_within(*period));
+        breaks
+    }
+
+    /// Returns the same timeline, in which all buckets that overlap one of these periods, given in
+    /// nanoseconds, are marked as unwatched.
+    #[must_use]
+    pub fn without(&self, breaks: &[(Nanos, Nanos)]) -> Self {
+        let overlaps = |number: Nanos, slot: &ActivityBucket| {
+            let buckets = if slot.hour.is_some() { HOUR } else { 1 };
+            let from = number.saturating_mul(BUCKET_NS);
+            let to = from.saturating_add(buckets * BUCKET_NS);
+            breaks.iter().any(|(start, end)| *start < to && from <= *end)
+        };
+        let slots = self.0.iter().map(|(number, slot)| {
+            let unwatched = ActivityBucket { watched: 0, hour: None, ..*slot };
+            (*number, if overlaps(*number, slot) { unwatched } else { *slot })
+        });
+        Self(slots.collect())
+    }
+
     /// Merges the buckets of each whole hour before `time` into one, so that months of capture take
     /// little memory.
     pub fn coarsen(&mut self, time: Nanos) {

@@ -14,7 +14,7 @@ use super::read::may_carry_ip;
 use super::settings::settings;
 use super::{AuditError, FailOn, Limits, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
-use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
+use crate::classify::{CaptureConditions, Judge, Judgement, VantageTimes, Watched};
 use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
 use crate::decode::ethertype_words;
 #[cfg(feature = "live")]
@@ -367,7 +367,7 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     let has_capture_filter = reading.inputs.iter().any(|i| !i.filters.is_empty());
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
-        doubled: reading.duplicates.sample.shows_doubling(),
+        doubled: reading.shows_doubling(),
         // A single file and a live audit have only one clock.
         clock_offset: reading
             .flows
@@ -412,6 +412,12 @@ fn judge(
             reading.flows.clock_offset(),
             watch_times(policy, limits.min_watch),
         ),
+        vantages: Arc::new(VantageTimes::new(
+            &reading.believed().0,
+            &reading.vantages,
+            reading.flows.clock_offset(),
+            watch_times(policy, limits.min_watch),
+        )),
         filtered: capture.filtered,
         one_sided: visibility.share(visibility.one_sided),
         loss: reading.loss.share().max(reading.estimated(visibility.loss())),

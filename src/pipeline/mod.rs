@@ -18,6 +18,7 @@ mod settings;
 mod source;
 mod timings;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use crate::capture::Filter;
 use crate::flow::{MergedFlows, OpenMessages, PacketRetention, PrefixRetention, Retention};
 use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
+    VantagePoint,
 };
 
 pub use crate::capture::{CaptureError, capture_kind};
@@ -126,6 +128,8 @@ pub struct Reading {
     pub end: Option<Nanos>,
     /// Statistics of the packets that were captured more than once.
     pub duplicates: Duplicates,
+    /// When each vantage point with a name watched.
+    pub vantages: BTreeMap<VantagePoint, ActivityHistogram>,
     /// All flows.
     pub flows: MergedFlows,
 }
@@ -156,11 +160,16 @@ impl Reading {
         let first = if wanted == Dedup::On { Correction::Done } else { Correction::Off };
         let mut retention = Retention { packets: packets(first), parts };
         let mut reading = read::run(plan, progress, &retention)?;
-        let doubled = reading.duplicates.sample.shows_doubling();
+        if let Some(shared) = &plan.shared {
+            reading.vantages = shared.vantage_points();
+        }
+        let doubled = reading.shows_doubling();
+        // The sample does not show packets that sensors with different clocks captured.
+        let overlaps = reading.has_overlapping_sensors();
         let correction = match wanted {
             Dedup::Off => Correction::Off,
             Dedup::On => Correction::Done,
-            Dedup::Auto if !doubled => Correction::NotNeeded,
+            Dedup::Auto if !(doubled || has_packets && overlaps) => Correction::NotNeeded,
             Dedup::Auto if !(rereadable && has_packets) => Correction::Impossible,
             Dedup::Auto => Correction::Done,
         };
@@ -179,12 +188,38 @@ impl Reading {
             retention = Retention { packets, parts: PrefixRetention::Of(Arc::new(sides)) };
             reading = read::run(plan, progress, &retention)?;
         }
+        if let Some(shared) = &plan.shared {
+            reading.vantages = shared.vantage_points();
+            reading.note_breaks();
+            reading.flows.side.note_cuts(shared.interruptions());
+        }
         reading.duplicates.correction = correction;
         if reading.duplicates.correction == Correction::Done {
             reading.duplicates.removed =
                 reading.flows.remove_duplicates().map_err(temporary(&plan.temp))?;
         }
         Ok(reading)
+    }
+
+    /// Returns whether packets were captured twice: by two ports, or by two sensors whose clocks may
+    /// differ.
+    pub(crate) fn shows_doubling(&self) -> bool {
+        let by_sensors = self.vantages.len() > 1 && self.flows.clock_offset().is_some();
+        self.duplicates.sample.shows_doubling() || by_sensors
+    }
+
+    /// Returns whether several vantage points saw the same conversation.
+    fn has_overlapping_sensors(&self) -> bool {
+        self.flows.side.sightings().any(|(_, points)| points.len() > 1)
+    }
+
+    /// Notes the times at which vantage points stopped watching. Replies to requests shortly before
+    /// may be missing.
+    fn note_breaks(&mut self) {
+        let (all, _) = self.believed();
+        let stops = self.vantages.values().flat_map(|timeline| timeline.breaks_in(&all));
+        let stops: Vec<Nanos> = stops.map(|(from, _)| from).collect();
+        self.flows.side.note_cuts(stops);
     }
 
     /// Returns `share`, an estimated share of lost frames. Returns 0 if the counters include
@@ -216,7 +251,8 @@ impl Reading {
         limit_to_believed_times(&mut account, &timeline);
         let duplicates = Duplicates { sample: flows.duplicate_counts(), correction, removed: 0 };
         let end = account.last.get();
-        Self { inputs, account, loss, timeline, end, duplicates, flows }
+        let vantages = BTreeMap::new();
+        Self { inputs, account, loss, timeline, end, duplicates, vantages, flows }
     }
 }
 

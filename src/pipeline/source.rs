@@ -1,11 +1,12 @@
 //! Sources of flows: the frames of a capture, or ready-made flows.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
 use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, InputHash, ReadError};
 use crate::flow::{Evidence, Retention};
-use crate::model::{ActivityHistogram, InputRecord};
+use crate::model::{ActivityHistogram, InputRecord, Nanos, VantagePoint};
 
 /// An input that can be opened. A file can be opened any number of times, standard input only once.
 pub trait Origin: fmt::Debug + Send + Sync {
@@ -36,6 +37,17 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
 
     /// Returns whether it contains what is needed to find duplicate packets.
     fn has_packets(&self) -> bool;
+
+    /// Returns the times of the last frames before a capture stopped. By default, no capture is
+    /// known to have stopped.
+    fn interruptions(&self) -> Vec<Nanos> {
+        Vec::new()
+    }
+
+    /// Returns when each vantage point with a name watched. By default, none has a name.
+    fn vantage_points(&self) -> BTreeMap<VantagePoint, ActivityHistogram> {
+        BTreeMap::new()
+    }
 }
 
 /// A source that is being read.

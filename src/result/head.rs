@@ -16,7 +16,7 @@ use crate::model::SkipReason;
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
 /// The minor version of the layout. It is incremented when a key is added.
-pub const SCHEMA_MINOR: u32 = 4;
+pub const SCHEMA_MINOR: u32 = 5;
 
 type Counts = BTreeMap<String, u64>;
 

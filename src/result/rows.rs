@@ -193,6 +193,10 @@ record!(
         state_changes: String,
         /// The features that the row in `rule` needs and that the inventory does not mention.
         unstated_feature: Vec<Cow<'a, str>>,
+        /// The vantage points that saw the conversation, as `SITE/SENSOR` or `SENSOR`. Captures
+        /// whose vantage point has no name do not count.
+        #[serde(default)]
+        sensors: Vec<String>,
     }
 );
 
@@ -263,6 +267,11 @@ record!(
         /// Why the finding differs from the baseline. Empty if the baseline is only a CSV file.
         #[serde(default)]
         baseline_reason: String,
+        /// The vantage points that saw the traffic of the finding, as `SITE/SENSOR` or `SENSOR`. If
+        /// the finding is about traffic that was not seen, those that saw one of the hosts.
+        /// Captures whose vantage point has no name do not count.
+        #[serde(default)]
+        sensors: Vec<String>,
     }
 );
 

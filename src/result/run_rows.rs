@@ -18,7 +18,8 @@ pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = Conv
     outcome.conversations.list.iter().enumerate().map(move |(number, c)| {
         let judged = policy.map(|policy| (policy, &outcome.judged[number]));
         let names = outcome.conversations.names_of(c).seen.clone();
-        ConversationRow { names, ..conversation(c, judged) }
+        let sensors = outcome.conversations.vantage_points.words(c.sensors);
+        ConversationRow { names, sensors, ..conversation(c, judged) }
     })
 }
 
@@ -28,7 +29,10 @@ pub(super) fn conversation_at<'a>(
     number: usize,
 ) -> Option<ConversationRow<'a>> {
     let judged = run.policy.and_then(|policy| Some((policy, run.outcome.judged.get(number)?)));
-    Some(conversation(run.outcome.conversations.list.get(number)?, judged))
+    let conversations = &run.outcome.conversations;
+    let c = conversations.list.get(number)?;
+    let sensors = conversations.vantage_points.words(c.sensors);
+    Some(ConversationRow { sensors, ..conversation(c, judged) })
 }
 
 fn conversation<'a>(
@@ -91,6 +95,7 @@ fn conversation<'a>(
             }
             _ => Vec::new(),
         }),
+        sensors: Vec::new(),
     }
 }
 
@@ -178,6 +183,7 @@ pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<Findi
         explained_by: reported.explained_by.unwrap_or_default(),
         baseline_state: baseline_state.map_or("", |change| change.name()).into(),
         baseline_reason: reason,
+        sensors: run.outcome.sensors_of(policy, finding),
     })
 }
 

@@ -164,6 +164,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
         notes.add(Tone::Warning, "Memory", text);
     }
     add_clocks(run, &mut notes);
+    add_sensors(run, &mut notes);
     notes.add(Tone::Plain, "Loss", loss(run));
     add_views(run, &mut notes);
     add_selection(run, &mut notes);
@@ -248,6 +249,36 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
             apart / SECOND
         );
         notes.add(Tone::Warning, "Clock", text);
+    }
+}
+
+/// Adds notes about sensors that did not watch all the time, and about packets that several sensors
+/// may have seen.
+fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
+    let seen = run.policy.and_then(|policy| run.outcome.seen(policy));
+    let vantages = seen.map(|seen| &seen.view().vantages);
+    let broken: Vec<_> = vantages.iter().flat_map(|vantages| vantages.breaks()).collect();
+    for (point, breaks) in broken.iter().take(SHOWN) {
+        let Some((from, to)) = breaks.iter().max_by_key(|(from, to)| to - from) else { continue };
+        let others = match breaks.len() - 1 {
+            0 => String::new(),
+            others => format!(", nor in {}", plural(others as u64, "shorter period")),
+        };
+        let text = format!(
+            "{point} did not watch from {} to {} UTC{others}; traffic that it could have seen then is not reported as missing",
+            short(*from),
+            short(*to)
+        );
+        notes.add(Tone::Warning, "Sensor", text);
+    }
+    if broken.len() > SHOWN {
+        let others = plural((broken.len() - SHOWN) as u64, "more sensor");
+        notes.add(Tone::Warning, "Sensor", format!("{others} did not watch all the time"));
+    }
+    let mut sets = run.outcome.conversations.list.iter().map(|c| c.sensors);
+    if run.duplicates.correction != Correction::Done && sets.any(|set| set.has_several()) {
+        let text = "several sensors saw the same conversations; a packet that several of them captured counts once in verdicts, but several times in the numbers of packets and bytes";
+        notes.add(Tone::Plain, "Sensor", text);
     }
 }
 

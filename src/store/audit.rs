@@ -1,6 +1,6 @@
 //! Returns the rows of stores to an audit, as the evidence of its inputs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -12,9 +12,10 @@ use super::files::{GroupReader, RowFile, RowGroup};
 use super::input::{CollectOptions, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
+use super::sensor_inputs::{interruptions, timelines};
 use crate::capture::{CaptureError, ReadError};
 use crate::flow::{Evidence, PrefixRetention, Retention};
-use crate::model::{ActivityHistogram, InputRecord, Merge};
+use crate::model::{ActivityHistogram, InputRecord, Merge, Nanos, VantagePoint};
 use crate::pipeline::{
     Chunk, Dedup, Origin, Plan, PlanError, Request, SharedEvidence, Source, StoredInput,
 };
@@ -214,6 +215,14 @@ impl SharedEvidence for EvidenceStore {
 
     fn has_packets(&self) -> bool {
         self.options.traces
+    }
+
+    fn interruptions(&self) -> Vec<Nanos> {
+        interruptions(self.inputs.used())
+    }
+
+    fn vantage_points(&self) -> BTreeMap<VantagePoint, ActivityHistogram> {
+        timelines(self.inputs.used())
     }
 }
 

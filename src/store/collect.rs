@@ -13,12 +13,14 @@ use super::files::{Destination, RowWriter};
 use super::group::{Doubles, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets};
 use super::ledger::Ledger;
-use super::row::{StoredKind, StoredRow};
+use super::row::StoredRow;
+use super::sensor::Sensor;
+use super::sensor_rows::SensorRows;
 use super::sort::RowSorter;
 use super::{StoreError, output};
 use crate::capture::InputContent;
 use crate::flow::{EvidenceRow, PacketRetention, PrefixRetention, Retention};
-use crate::model::InputRecord;
+use crate::model::{InputRecord, VantagePoint};
 use crate::pipeline::{AuditError, CollectedInput, Plan, Progress};
 
 /// What is collected.
@@ -28,6 +30,8 @@ pub struct CollectRequest {
     pub plan: Plan,
     /// What is kept in addition to flows.
     pub kept: KeptPackets,
+    /// The vantage point of the captures, if it has a name.
+    pub sensor: Option<VantagePoint>,
 }
 
 /// A capture whose rows were written.
@@ -55,7 +59,7 @@ pub fn collect(
     progress: &Progress,
     mut done: impl FnMut(CollectedFile),
 ) -> Result<(), StoreError> {
-    let CollectRequest { plan, kept } = request;
+    let CollectRequest { plan, kept, sensor } = request;
     let options = CollectOptions::of(&plan.request, *kept);
     let mut stream = match to {
         Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
@@ -69,7 +73,7 @@ pub fn collect(
             (None, Destination::StandardOutput) => return Ok(()),
         };
         let input = match source.same_as.as_ref().and_then(|first| contents.get(first)) {
-            Some(content) => copy_of(source, *content, &options),
+            Some(content) => copy_of(source, *content, &options, sensor.as_ref()),
             None => collect_one(request, number, &options, &mut writer, progress)?,
         };
         contents.insert(source.name.clone(), input.content);
@@ -93,6 +97,7 @@ fn copy_of(
     source: &crate::capture::CaptureInput,
     content: InputContent,
     options: &CollectOptions,
+    sensor: Option<&VantagePoint>,
 ) -> InputRow {
     let record = InputRecord {
         name: source.name.clone(),
@@ -107,6 +112,7 @@ fn copy_of(
         record,
         timeline: Default::default(),
         manifest: Vec::new(),
+        sensor: sensor.map(Sensor::of_capture),
     }
 }
 
@@ -118,7 +124,7 @@ fn collect_one(
     writer: &mut RowWriter,
     progress: &Progress,
 ) -> Result<InputRow, StoreError> {
-    let CollectRequest { plan, kept: KeptPackets { pieces, traces } } = request;
+    let CollectRequest { plan, kept: KeptPackets { pieces, traces }, sensor } = request;
     let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
     let packets = if *traces { PacketRetention::Logs } else { PacketRetention::Nothing };
     let retention = Retention { packets, parts };
@@ -132,19 +138,46 @@ fn collect_one(
         record,
         timeline,
         manifest: Vec::new(),
+        sensor: sensor.as_ref().map(Sensor::of_capture),
     };
     let temporary = output(&plan.temp);
     // A quarter of the memory: the tables took half of it, and are merged meanwhile.
     let mut sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 4);
     let id = input.id();
+    let mut rows = SensorRows::new(sensor.as_ref());
     let add = &mut |row: EvidenceRow| {
-        let EvidenceRow { kind, bucket, key, record } = row;
-        let kind = StoredKind::Evidence(kind);
-        sorter.add(StoredRow { bucket, kind, key, input: id.clone(), parts: 1, record })
+        let (row, added) = rows.of(row);
+        for row in [row].into_iter().chain(added) {
+            sorter.add(StoredRow::of_evidence(row, &id))?;
+        }
+        Ok(())
     };
     evidence.into_rows(plan.jobs, add).map_err(&temporary)?;
+    let ledger = write_rows(&input.record.name, sorter, writer, &temporary, progress)?;
+    let accounted = ledger.accounted + input.accounted();
+    if accounted != input.record.account.frames {
+        let InputRecord { name, account, .. } = &input.record;
+        return Err(StoreError::rows(
+            name,
+            format!(
+                "has {} frames, but its rows account for {accounted}; this is a defect of rasaudit",
+                account.frames
+            ),
+        ));
+    }
+    input.manifest = ledger.manifest();
+    Ok(input)
+}
+
+/// Merges and writes the sorted rows of an input. Returns what was written.
+pub(super) fn write_rows(
+    name: &str,
+    sorter: RowSorter,
+    writer: &mut RowWriter,
+    temporary: impl Fn(io::Error) -> StoreError,
+    progress: &Progress,
+) -> Result<Ledger, StoreError> {
     let mut ledger = Ledger::default();
-    let name = &input.record.name;
     for group in sorter.finish().map_err(&temporary)? {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted.into());
@@ -158,18 +191,7 @@ fn collect_one(
         ledger.add(&row, facts.accounted);
         writer.write(&row)?;
     }
-    let accounted = ledger.accounted + input.accounted();
-    if accounted != input.record.account.frames {
-        let frames = input.record.account.frames;
-        return Err(StoreError::rows(
-            name,
-            format!(
-                "has {frames} frames, but its rows account for {accounted}; this is a defect of rasaudit"
-            ),
-        ));
-    }
-    input.manifest = ledger.manifest();
-    Ok(input)
+    Ok(ledger)
 }
 
 /// Returns the hash of the content of an input.

@@ -406,6 +406,16 @@ impl RowWriter {
         written.map_err(|error| StoreError::Output(self.path.clone(), error))
     }
 
+    /// Returns the approximate number of bytes of the file so far; 0 for a stream.
+    pub fn size(&self) -> u64 {
+        match &self.target {
+            Target::File { writer, .. } => {
+                (writer.bytes_written() + writer.in_progress_size()) as u64
+            }
+            Target::Stream(_) => 0,
+        }
+    }
+
     /// Writes the end. A file gets the name `name` and replaces an earlier file with this name.
     /// Returns its path.
     pub fn finish(mut self, name: &str) -> Result<Option<PathBuf>, StoreError> {

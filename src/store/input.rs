@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::ledger::Manifest;
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use super::sensor::Sensor;
 use crate::capture::InputContent;
 use crate::model::{ActivityHistogram, FrameCounters, InputRecord, Nanos};
 use crate::pipeline::Request;
@@ -116,6 +117,9 @@ pub(super) struct InputRow {
     pub timeline: ActivityHistogram,
     /// The rows of evidence that were written for it.
     pub manifest: Manifest,
+    /// The sensor that captured the input, if it has a name. The record of the input ends with it.
+    #[serde(skip)]
+    pub sensor: Option<Sensor>,
 }
 
 impl InputRow {
@@ -131,22 +135,28 @@ impl InputRow {
         self.record.same_as.is_none()
     }
 
-    /// Returns the number of frames that no row of evidence accounts for: skipped frames, and
-    /// frames without an IP packet.
+    /// Returns the number of frames that no row of evidence accounts for: skipped frames, frames
+    /// without an IP packet, and frames whose rows were dropped because memory was short.
     pub fn accounted(&self) -> u64 {
         let FrameCounters { skipped, non_ip, .. } = &self.record.account;
-        skipped.total() + non_ip.values().sum::<u64>()
+        let window = self.sensor.as_ref().and_then(|sensor| sensor.window.as_ref());
+        let dropped = window.map_or(0, |window| window.dropped);
+        skipped.total() + non_ip.values().sum::<u64>() + dropped
     }
 
     /// Returns the input as a row.
     pub fn to_row(&self) -> StoredRow {
+        let mut record = postcard::to_extend(self, vec![VERSION]).unwrap_or_default();
+        if let Some(sensor) = &self.sensor {
+            record.extend(postcard::to_stdvec(sensor).unwrap_or_default());
+        }
         StoredRow {
             bucket: INPUT_BUCKET,
             kind: StoredKind::Input,
             key: self.id().into_bytes(),
             input: self.id(),
             parts: 1,
-            record: postcard::to_extend(self, vec![VERSION]).unwrap_or_default(),
+            record,
         }
     }
 
@@ -163,10 +173,14 @@ impl InputRow {
                 "has a record of an input in layout {version}; this version reads layout {VERSION} only"
             ));
         }
-        let input: Self = match postcard::take_from_bytes(rest) {
-            Ok((input, [])) => input,
-            _ => return Err(damaged()),
-        };
+        let (mut input, rest): (Self, _) =
+            postcard::take_from_bytes(rest).map_err(|_| damaged())?;
+        if !rest.is_empty() {
+            input.sensor = match postcard::take_from_bytes(rest) {
+                Ok((sensor, [])) => Some(sensor),
+                _ => return Err(damaged()),
+            };
+        }
         let id = input.id();
         let is_own = row.key == id.as_bytes() && row.input == id && row.bucket == INPUT_BUCKET;
         if is_own && row.parts == 1 && input.is_plausible() { Ok(input) } else { Err(damaged()) }
@@ -184,6 +198,7 @@ impl InputRow {
             account.portless,
             account.fragments,
             account.bytes,
+            self.sensor.as_ref().and_then(|s| s.window.as_ref()).map_or(0, |w| w.dropped),
             loss.received,
             loss.dropped,
             *size,

@@ -8,6 +8,7 @@ use super::StoreError;
 use super::files::RowFile;
 use super::input::{CollectOptions, InputRow, hex};
 use super::ledger::Ledger;
+use super::sensor_inputs::overlaps;
 use crate::capture::InputContent;
 
 /// The inputs of stores, by identity, each with the name of its file.
@@ -88,6 +89,9 @@ impl StoredInputs {
                     "contains {name}, which has the same content as {same}, but the rows of {same} are missing"
                 )));
             }
+        }
+        if wrong.is_empty() {
+            wrong.extend(overlaps(self.used()));
         }
         if wrong.is_empty() { Ok(()) } else { Err(StoreError::Rows(wrong)) }
     }

@@ -20,7 +20,11 @@ mod inputs;
 mod ledger;
 mod merge;
 mod row;
+mod sensor;
+mod sensor_inputs;
+mod sensor_rows;
 mod sort;
+mod spool;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +34,7 @@ pub use collect::{CollectRequest, CollectedFile, collect};
 pub use files::{Destination, RowOrigin, find_stores};
 pub use input::{CollectOptions, KeptPackets};
 pub use merge::merge;
+pub use spool::{LostWindows, Spool, SpoolOptions, SpooledWindow, WindowEvidence};
 
 use crate::pipeline::AuditError;
 

@@ -54,6 +54,13 @@ pub(super) struct StoredRow {
 }
 
 impl StoredRow {
+    /// Returns a row of evidence of an input.
+    pub fn of_evidence(row: EvidenceRow, input: &str) -> Self {
+        let EvidenceRow { kind, bucket, key, record } = row;
+        let kind = StoredKind::Evidence(kind);
+        Self { bucket, kind, key, input: input.to_owned(), parts: 1, record }
+    }
+
     /// Returns the order in which rows are stored.
     pub fn order(&self) -> (u16, StoredKind, &[u8]) {
         (self.bucket, self.kind, &self.key)

@@ -43,6 +43,8 @@ mod provenance;
 mod report_files;
 mod running;
 mod schema;
+#[cfg(feature = "store")]
+mod sensors;
 mod shipping;
 mod show;
 mod stored;

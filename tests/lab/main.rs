@@ -15,6 +15,8 @@ mod instructions;
 mod lab;
 mod live;
 mod sandbox;
+#[cfg(feature = "store")]
+mod sensors;
 mod services;
 mod tshark;
 mod watch;
@@ -45,6 +47,8 @@ fn main() -> std::process::ExitCode {
         lab::TESTS,
         live::TESTS,
         sandbox::TESTS,
+        #[cfg(feature = "store")]
+        sensors::TESTS,
         services::TESTS,
         tshark::TESTS,
         watch::TESTS,

@@ -239,6 +239,7 @@
     const certainty = make("p", f.certain ? "This finding is certain." : "This finding is not certain because of: " + f.doubt.join(", ") + ".");
     if (f.first_seen) certainty.append(" ", make("span", "Seen from " + f.first_seen + " to " + f.last_seen + ".", { class: "faint" }));
     cell.append(certainty);
+    if (f.sensors.length) cell.append(make("p", "Sensors: " + f.sensors.join(", ")));
     if (f.baseline_state) cell.append(make("p", sinceBaseline(f)));
     cell.append(make("h3", "Vendor's document"), sources(f));
     if (f.display_filter) {

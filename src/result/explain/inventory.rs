@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::TimeSpan;
 use crate::classify::{
-    Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, SHOWN_CLAIMANTS, unseen,
+    EndKey, Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, SHOWN_CLAIMANTS, unseen,
 };
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
 use crate::result::plural;
@@ -113,9 +113,18 @@ impl Explainer<'_> {
         (names.join(" and "), if names.len() == 1 { "was" } else { "were" })
     }
 
-    pub(super) fn silent_role(&self, role: usize, reported: &ReportedFinding) -> Words {
+    pub(super) fn silent_role(
+        &self,
+        finding: &Finding,
+        role: usize,
+        reported: &ReportedFinding,
+    ) -> Words {
         let view = self.seen.view();
-        let watched_s = view.watched.seconds_for(view.watch(ROLE_WATCH_S));
+        let watch_s = view.watch(ROLE_WATCH_S);
+        let watched_s = match self.outcome.end(finding.key.client) {
+            EndKey::Host(host) => self.seen.watched_for_host(*host as usize, watch_s),
+            _ => view.watched.seconds_for(watch_s),
+        };
         let name = reported.client.words();
         let title = &self.policy.matrix.roles[role].name;
         Words {

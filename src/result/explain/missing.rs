@@ -169,7 +169,7 @@ impl Explainer<'_> {
         let message = format!(
             "{client} never contacted {server}{pairs} on {} in {} s{because}",
             self.services(claim),
-            self.seen.view().watched.seconds_for(claim.watch_s)
+            self.seen.watched_for(claim, &claims.to(claim))
         );
         let action = match merged {
             Some(_) => "Look for a cause that these hosts have in common, such as a setting, an agent that is not running, or a local rule that blocks the traffic".to_owned(),

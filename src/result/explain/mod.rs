@@ -195,7 +195,7 @@ impl<'a> Explainer<'a> {
             },
             Reason::Serves => self.serves(finding, &reported),
             Reason::LooksAlike(role) => self.looks_alike(finding, role.into()),
-            Reason::Silent(role) => self.silent_role(role.into(), &reported),
+            Reason::Silent(role) => self.silent_role(finding, role.into(), &reported),
             Reason::Conflict(number) => self.conflict(number, &reported),
             Reason::Loopback => self.loopback(finding),
             Reason::Unused(number) => self.unused(number as usize),

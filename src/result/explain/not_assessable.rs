@@ -136,7 +136,11 @@ impl Explainer<'_> {
     /// the recommended action.
     fn window_too_short(&self, claim: &AbsenceClaim) -> (String, String) {
         let watched = &self.seen.view().watched;
-        let watched_s = watched.seconds_for(claim.watch_s);
+        let to = self.outcome.claims().to(claim);
+        let watched_s = self.seen.watched_for(claim, &to);
+        if watched_s < watched.seconds_for(claim.watch_s) {
+            return self.interrupted(claim, &to, watched_s);
+        }
         // The window was long enough, but too much of it consists of gaps without frames.
         if watched.longest_s >= claim.watch_s {
             let gaps_s = claim.watch_s / 10;
@@ -151,6 +155,24 @@ impl Explainer<'_> {
             format!("the watch time was {watched_s} s; {} s are required", claim.watch_s),
             format!("Capture for at least {}", plural(minutes_to_watch(claim), "minute")),
         )
+    }
+
+    /// Explains a claim about rows whose traffic a vantage point could have missed while it did not
+    /// watch. Returns the reason and the recommended action.
+    fn interrupted(&self, claim: &AbsenceClaim, to: &[Peer], watched_s: u64) -> (String, String) {
+        let hosts = [&[Peer::Host(claim.source as usize)], to].concat();
+        let sensors = self.seen.interrupted_sensors(&hosts);
+        let names = sensors.join(", ");
+        let noun = if sensors.len() == 1 { "sensor" } else { "sensors" };
+        let why = format!(
+            "the {noun} {names} did not watch all the time, and the watch time without these gaps was {watched_s} s; {} s are required",
+            claim.watch_s
+        );
+        let action = format!(
+            "Find out why the {noun} {names} stopped, and capture for at least {} without a gap",
+            plural(minutes_to_watch(claim), "minute")
+        );
+        (why, action)
     }
 
     /// Returns the features of some rows that the inventory does not mention, in order.
@@ -191,7 +213,7 @@ impl Explainer<'_> {
         }
         trace.push(format!(
             "watch time: {} s, {}; {}",
-            seen.view().watched.seconds_for(claim.watch_s),
+            seen.watched_for(claim, &claims.to(claim)),
             self.required_watch(claim, rows),
             measured_loss(seen.view())
         ));

@@ -1,0 +1,139 @@
+//! Sets of vantage points.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::flow::{FlowGroup, FlowKey, HashSeed, SideEvidence, SightedFrom};
+use crate::model::VantagePoint;
+
+/// The number of vantage points that have a bit of their own. All others share the last bit.
+const OWN_BITS: usize = 63;
+
+/// A set of vantage points with names, by their position in [`VantagePoints`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct VantageSet(u64);
+
+impl VantageSet {
+    /// Returns the union of both sets.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Returns whether the set is empty.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns whether the set contains more than one vantage point.
+    pub fn has_several(self) -> bool {
+        self.0.count_ones() > 1
+    }
+
+    /// Adds the vantage point at a position.
+    fn add(&mut self, position: usize) {
+        self.0 |= 1 << position.min(OWN_BITS);
+    }
+
+    /// Returns whether the set contains the vantage point at a position. All positions without a
+    /// bit of their own count as contained if one of them is.
+    fn has(self, position: usize) -> bool {
+        self.0 >> position.min(OWN_BITS) & 1 == 1
+    }
+}
+
+/// The vantage points with names that saw flows.
+#[derive(Clone, Default, Debug)]
+pub struct VantagePoints {
+    /// The names, in order.
+    names: Vec<VantagePoint>,
+}
+
+impl VantagePoints {
+    pub(super) fn of(side: &SideEvidence) -> Self {
+        let names: BTreeSet<&VantagePoint> =
+            side.sightings().flat_map(|(_, points)| points.iter()).collect();
+        Self { names: names.into_iter().cloned().collect() }
+    }
+
+    /// Returns the set of these vantage points.
+    fn set_of(&self, points: &SightedFrom) -> VantageSet {
+        let mut set = VantageSet::default();
+        let positions = points.iter().filter_map(|point| self.names.binary_search(point).ok());
+        positions.for_each(|position| set.add(position));
+        if points.more() {
+            set.add(OWN_BITS);
+        }
+        set
+    }
+
+    /// Returns all vantage points, in order, each with whether a set contains it. A set that does
+    /// not list all of its members contains each one that has no bit of its own.
+    pub fn members(&self, set: VantageSet) -> impl Iterator<Item = &VantagePoint> {
+        let all = self.names.iter().enumerate();
+        all.filter(move |(position, _)| set.has(*position)).map(|(_, point)| point)
+    }
+
+    /// Returns the members of a set as reports show them. If it does not list all of its members,
+    /// the last item says so.
+    pub fn words(&self, set: VantageSet) -> Vec<String> {
+        let own = self.members(set).take_while(|point| {
+            self.names.binary_search(point).is_ok_and(|position| position < OWN_BITS)
+        });
+        let others = set.has(OWN_BITS).then(|| "and others".to_owned());
+        own.map(ToString::to_string).chain(others).collect()
+    }
+}
+
+/// The vantage points that saw each group of flows.
+#[derive(Default)]
+pub(super) struct Sightings {
+    pub points: VantagePoints,
+    groups: HashMap<FlowGroup, VantageSet, HashSeed>,
+}
+
+impl Sightings {
+    pub fn of(side: &SideEvidence) -> Self {
+        let points = VantagePoints::of(side);
+        let sets = side.sightings().map(|(group, from)| (*group, points.set_of(from)));
+        let groups = sets.collect();
+        Self { points, groups }
+    }
+
+    /// Returns the vantage points that saw a flow.
+    pub fn from(&self, flow: &FlowKey) -> VantageSet {
+        if self.groups.is_empty() {
+            return VantageSet::default();
+        }
+        self.groups.get(&FlowGroup::of(flow)).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(count: usize) -> VantagePoints {
+        let name = |number| VantagePoint::new(None, &format!("s{number:03}")).expect("a name");
+        VantagePoints { names: (0..count).map(name).collect() }
+    }
+
+    #[test]
+    fn a_set_names_its_members_in_order_and_says_if_it_does_not_list_all() {
+        let few = points(3);
+        let mut some = SightedFrom::new();
+        some.insert(few.names[2].clone());
+        some.insert(few.names[0].clone());
+        let set = few.set_of(&some);
+        assert_eq!(few.words(set), ["s000", "s002"]);
+        assert!(few.words(VantageSet::default()).is_empty());
+
+        let many = points(70);
+        let mut some = SightedFrom::new();
+        some.insert(many.names[1].clone());
+        some.insert(many.names[66].clone());
+        let set = many.set_of(&some);
+        assert_eq!(many.words(set), ["s001", "and others"]);
+        // It is not known which of the others saw the flow, so all of them count.
+        assert_eq!(many.members(set).count(), 1 + 7);
+    }
+}

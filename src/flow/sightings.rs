@@ -1,0 +1,146 @@
+//! The vantage points that saw flows, if they have names.
+
+use serde::{Deserialize, Serialize};
+
+use super::FlowKey;
+use super::keyed::{EvidenceKey, Keyed};
+use super::outer_flows::OuterFlow;
+use super::packet_log::PacketLogs;
+use super::rows::{EvidenceRow, RowKind, from_record, to_key, to_record};
+use crate::decode::{FiveTuple, Path};
+use crate::model::{BoundedSet, VantagePoint};
+
+/// The name of the kind of evidence in rows. See [`super::SideEvidence`].
+const KIND: &str = "sightings";
+
+/// The name of the kind of single packets.
+const PACKETS: &str = "packets";
+
+/// The name of the kind of the outer packets of tunnels.
+const OUTER: &str = "carriers";
+
+/// The flows between two addresses with the same transport, lower port and path. They are all in
+/// one bucket and nearly always belong to one conversation, so there are far fewer groups than
+/// flows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct FlowGroup(FlowKey);
+
+/// The vantage points that saw a group of flows. The lowest names are kept.
+pub type SightedFrom = BoundedSet<VantagePoint, 16>;
+
+impl FlowGroup {
+    /// Returns the group of a flow.
+    pub fn of(flow: &FlowKey) -> Self {
+        Self::on(flow, flow.path())
+    }
+
+    fn on(flow: &FlowKey, path: Path) -> Self {
+        let [src, dst] = [flow.endpoint(0), flow.endpoint(1)];
+        let port = src.port.min(dst.port);
+        let transport = flow.transport();
+        let tuple = FiveTuple { src: src.addr, dst: dst.addr, sport: port, dport: port, transport };
+        Self(FlowKey::new(&tuple, path).0)
+    }
+}
+
+impl EvidenceKey for FlowGroup {
+    const MEMORY: usize = 192;
+
+    fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
+        Self::on(&self.0, new_path(self.0.path()))
+    }
+
+    fn bucket(&self, _bytes: &[u8]) -> u16 {
+        self.0.bucket()
+    }
+}
+
+impl EvidenceRow {
+    /// Returns the row which states that this vantage point saw the flow of this row; `None` if the
+    /// row is not about a flow. All flows of a group have the same row.
+    pub fn sighting(&self, from: &VantagePoint) -> Option<Self> {
+        let flow = match self.kind {
+            RowKind::FLOWS => postcard::from_bytes::<FlowKey>(&self.key).ok()?,
+            kind if kind.name() == OUTER => {
+                postcard::from_bytes::<OuterFlow>(&self.key).ok()?.flow().0
+            }
+            _ => return None,
+        };
+        let group = FlowGroup::of(&flow);
+        let mut points = SightedFrom::new();
+        points.insert(from.clone());
+        let one: Keyed<FlowGroup, SightedFrom> = std::iter::once((group, points)).collect();
+        Some(Self {
+            kind: RowKind::parse(KIND)?,
+            bucket: flow.bucket(),
+            key: to_key(&group),
+            record: to_record(&one),
+        })
+    }
+}
+
+impl EvidenceRow {
+    /// Returns the row as one of this vantage point: single packets are marked with it.
+    #[must_use]
+    pub fn from_point(self, point: &VantagePoint) -> Self {
+        if self.kind.name() != PACKETS {
+            return self;
+        }
+        match from_record::<PacketLogs>(&self.record) {
+            Ok(mut logs) => {
+                logs.mark(point);
+                Self { record: to_record(&logs), ..self }
+            }
+            // The program wrote the record itself. If it is damaged, reading it shows the error.
+            Err(_) => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Transport;
+
+    fn key(src: &str, sport: u16, dst: &str, dport: u16) -> FlowKey {
+        let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+        let tuple = FiveTuple { src, dst, sport, dport, transport: Transport::TCP };
+        FlowKey::new(&tuple, Path::PLAIN).0
+    }
+
+    #[test]
+    fn flows_of_a_conversation_are_one_group_in_their_bucket() {
+        let flow = key("10.0.0.2", 50_000, "10.0.0.1", 443);
+        let group = FlowGroup::of(&flow);
+        assert_eq!(group, FlowGroup::of(&key("10.0.0.2", 50_001, "10.0.0.1", 443)));
+        assert_eq!(group, FlowGroup::of(&key("10.0.0.1", 443, "10.0.0.2", 50_002)));
+        assert_ne!(group, FlowGroup::of(&key("10.0.0.2", 50_000, "10.0.0.1", 80)));
+        assert_eq!(group.bucket(&[]), flow.bucket());
+        // Tunnelled flows belong to the plain ones after their tunnel is found to be a mirror.
+        let tuple = FiveTuple {
+            src: "10.0.0.2".parse().unwrap(),
+            dst: "10.0.0.1".parse().unwrap(),
+            sport: 50_000,
+            dport: 443,
+            transport: Transport::TCP,
+        };
+        let inside = FlowGroup::of(&FlowKey::new(&tuple, Path::inside(3)).0);
+        assert_ne!(inside, group);
+        assert_eq!(inside.with_path(&|_| Path::PLAIN), group);
+    }
+
+    #[test]
+    fn a_row_with_a_name_that_no_sensor_can_have_is_rejected() {
+        let flow = to_key(&key("10.0.0.2", 50_000, "10.0.0.1", 443));
+        let flow = EvidenceRow { kind: RowKind::FLOWS, bucket: 0, key: flow, record: Vec::new() };
+        let point = VantagePoint::new(Some("site"), "abc").unwrap();
+        let row = flow.sighting(&point).expect("a row about a flow");
+        assert!(row.facts().is_ok());
+        let record = row.record.clone();
+        let at = record.windows(3).position(|bytes| bytes == b"abc").expect("the name");
+        let mut hostile = row.clone();
+        hostile.record[at] = b'=';
+        assert!(hostile.facts().is_err());
+        assert!(row.sighting(&point).is_none(), "a sighting is not sighted itself");
+    }
+}

@@ -1,0 +1,53 @@
+//! Writes the rows of windows, so that the windows of several sensors can be audited together.
+
+use std::collections::BTreeSet;
+
+use super::LiveContext;
+use super::listener::{CollectedWindow, LiveEvent};
+use crate::flow::FlowStore;
+use crate::model::{ActivityHistogram, InputRecord, Nanos};
+use crate::pipeline::AuditError;
+use crate::store::{Spool, SpoolOptions, StoreError, WindowEvidence};
+
+/// The share of memory that the rows of a window may take while they are sorted: one in this many.
+const MEMORY_SHARES: usize = 10;
+
+/// Opens the folder of the rows.
+pub(super) fn open(options: &SpoolOptions) -> Result<Spool, AuditError> {
+    Spool::open(options).map_err(|error| match error {
+        StoreError::Output(path, error) => AuditError::Output(path, error),
+        other => AuditError::Output(options.folder.clone(), std::io::Error::other(other)),
+    })
+}
+
+/// A window that was closed, before its evidence is joined with that of the window before it.
+pub(super) struct ClosedWindow<'a> {
+    pub flows: &'a FlowStore,
+    pub inputs: &'a [InputRecord],
+    pub timeline: &'a ActivityHistogram,
+    pub cuts: &'a BTreeSet<Nanos>,
+    /// When the window was opened and closed.
+    pub period: (Nanos, Nanos),
+}
+
+/// Writes the rows of a window, and reports whether it succeeded.
+pub(super) fn write(shared: &LiveContext<'_>, spool: &Spool, closed: &ClosedWindow<'_>) {
+    let written = spool.write(WindowEvidence {
+        flows: closed.flows,
+        request: &shared.plan.request,
+        inputs: closed.inputs,
+        timeline: closed.timeline.clone(),
+        cuts: closed.cuts.iter().copied().collect(),
+        period: closed.period,
+        jobs: shared.plan.jobs,
+        max_memory: shared.watch.max_memory / MEMORY_SHARES,
+    });
+    shared.listener.on_event(&match written {
+        Ok(spooled) => LiveEvent::Collected(CollectedWindow {
+            bytes: spooled.bytes,
+            removed_windows: spooled.removed.windows,
+            removed_frames: spooled.removed.frames,
+        }),
+        Err(error) => LiveEvent::NotCollected(error.to_string()),
+    });
+}

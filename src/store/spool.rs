@@ -1,0 +1,547 @@
+//! The rows of the windows of a live audit. They lie in a folder until something moves them away, for
+//! example `rsync --remove-source-files`.
+//!
+//! Each window becomes one file, with a name of its own. A file is written in a hidden folder and is
+//! moved to its place when it is complete. If the files exceed their limit, the oldest are removed.
+//! Rows that were lost are told in the row of the next window that is written.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::collect::write_rows;
+use super::files::{RowFile, RowWriter};
+use super::input::{CollectOptions, InputRow, KeptPackets};
+use super::inputs::StoredInputs;
+use super::row::StoredRow;
+use super::sensor::{Sensor, SensorWindow};
+use super::sensor_rows::SensorRows;
+use super::sort::RowSorter;
+use super::{StoreError, output};
+use crate::flow::{EvidenceRow, FlowStore, RowPieces};
+use crate::model::{
+    ActivityHistogram, BUCKET_NS, FrameCounters, InputRecord, Loss, Merge, Nanos, VantagePoint,
+};
+use crate::pipeline::{Progress, Request, lock};
+
+/// The number of bytes of a file in addition to its rows of evidence.
+const FILE_OVERHEAD: u64 = 1 << 14;
+
+/// Where the rows of windows are written.
+#[derive(Clone, Debug)]
+pub struct SpoolOptions {
+    /// The folder of the files.
+    pub folder: PathBuf,
+    /// The name of the vantage point.
+    pub point: VantagePoint,
+    /// The number of bytes that the files may take. If they take more, the oldest are removed.
+    pub size: u64,
+}
+
+impl SpoolOptions {
+    /// Returns the name of the vantage point as file names contain it.
+    fn label(&self) -> String {
+        let name = self.point.as_str();
+        name.split_once('/')
+            .map_or_else(|| name.to_owned(), |(site, name)| format!("{name}@{site}"))
+    }
+
+    /// Returns the hidden folder in which files are written.
+    fn own_folder(&self) -> PathBuf {
+        self.folder.join(format!(".{}", self.label()))
+    }
+
+    /// Returns the folders that the program writes to.
+    pub fn folders(&self) -> [PathBuf; 2] {
+        [self.folder.clone(), self.own_folder()]
+    }
+}
+
+/// The evidence of a window, before any of it is joined.
+pub struct WindowEvidence<'a> {
+    /// The flows of the window.
+    pub flows: &'a FlowStore,
+    /// The options with which frames were decoded.
+    pub request: &'a Request,
+    /// The records of the interfaces.
+    pub inputs: &'a [InputRecord],
+    /// When frames were captured.
+    pub timeline: ActivityHistogram,
+    /// The times at which the capture was interrupted.
+    pub cuts: Vec<Nanos>,
+    /// When the window was opened and closed.
+    pub period: (Nanos, Nanos),
+    /// The number of threads.
+    pub jobs: usize,
+    /// The bytes of rows that may be in memory.
+    pub max_memory: usize,
+}
+
+/// Rows of earlier windows that were lost.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct LostWindows {
+    /// The number of windows.
+    pub windows: u64,
+    /// The number of frames in them, as far as it is known.
+    pub frames: u64,
+    /// When the first of them was opened and the last of them was closed.
+    period: Option<(Nanos, Nanos)>,
+}
+
+impl LostWindows {
+    fn add(&mut self, frames: u64, (from, to): (Nanos, Nanos)) {
+        self.windows += 1;
+        self.frames = self.frames.saturating_add(frames);
+        let known = self.period.get_or_insert((from, to));
+        *known = (known.0.min(from), known.1.max(to));
+    }
+
+    /// Describes what was lost, as part of a report.
+    fn words(&self, reason: &str) -> Option<String> {
+        let Self { windows, frames, period } = self;
+        if *windows == 0 {
+            return None;
+        }
+        let windows = if *windows == 1 {
+            "the rows of 1 earlier window".to_owned()
+        } else {
+            format!("the rows of {windows} earlier windows")
+        };
+        let noun = if *frames == 1 { "frame" } else { "frames" };
+        let times = period.map_or_else(String::new, |(from, to)| {
+            format!(", between {} and {}", time(from), time(to))
+        });
+        Some(format!("{windows} ({frames} {noun}{times}) {reason}"))
+    }
+}
+
+/// The result of writing a window.
+#[derive(Clone, Default, Debug)]
+pub struct SpooledWindow {
+    /// The windows that were removed because the files exceeded their limit.
+    pub removed: LostWindows,
+    /// The number of bytes of all files.
+    pub bytes: u64,
+}
+
+/// A folder for the rows of windows.
+pub struct Spool {
+    options: SpoolOptions,
+    own: PathBuf,
+    /// A number that all windows of this run have in common.
+    run: u64,
+    state: Mutex<SpoolState>,
+    /// The lock on the hidden folder. Two audits with the same name would remove each other's
+    /// files.
+    _lock: File,
+}
+
+/// What is known of the windows before.
+#[derive(Default)]
+struct SpoolState {
+    /// The windows that could not be written and that no row tells of yet.
+    untold: LostWindows,
+    /// Since when all interfaces were watched, and until when, as far as rows were written.
+    watched: Option<(Nanos, Nanos)>,
+}
+
+impl SpoolState {
+    /// Returns since when all interfaces were watched before a window that began at `from`. The
+    /// window before may have been watched for the start of the same ten seconds.
+    fn watched_since(&self, from: Nanos) -> Nanos {
+        match self.watched {
+            Some((since, until)) if until == from => since.max(from.saturating_sub(BUCKET_NS)),
+            _ => from,
+        }
+    }
+
+    /// Records that a window was watched and written.
+    fn add_watched(&mut self, (from, to): (Nanos, Nanos)) {
+        let since = match self.watched {
+            Some((since, until)) if until == from => since,
+            _ => from,
+        };
+        self.watched = Some((since, to));
+    }
+}
+
+/// Returns a time in the format of RFC 3339, in seconds.
+fn time(at: Nanos) -> String {
+    let stamp = Timestamp::from_nanosecond(i128::from(at)).unwrap_or_default();
+    stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+impl Spool {
+    /// Creates the folder if necessary, and locks it for this process and this vantage point.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder cannot be used.
+    pub fn open(options: &SpoolOptions) -> Result<Self, StoreError> {
+        let own = options.own_folder();
+        let failed = output(&options.folder);
+        fs::create_dir_all(&own).map_err(&failed)?;
+        let lock = File::create(own.join("lock")).map_err(&failed)?;
+        lock.try_lock().map_err(|_| {
+            failed(io::Error::other(format!(
+                "is in use: another live audit writes the rows of the sensor {} there; give each sensor a name of its own with --site and --sensor",
+                options.point
+            )))
+        })?;
+        // Files that were being written when an earlier run ended.
+        for entry in fs::read_dir(&own).map_err(&failed)?.flatten() {
+            if entry.file_name() != "lock" {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        let started = Timestamp::now().as_nanosecond().to_le_bytes();
+        let run = Sha256::new()
+            .chain_update(started)
+            .chain_update(std::process::id().to_le_bytes())
+            .finalize();
+        let run = run.iter().take(8).fold(0, |run, byte| run << 8 | u64::from(*byte));
+        Ok(Self { options: options.clone(), own, run, state: Mutex::default(), _lock: lock })
+    }
+
+    /// Writes the rows of a window.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the rows cannot be written. The row of the next window tells of them.
+    pub fn write(&self, window: WindowEvidence<'_>) -> Result<SpooledWindow, StoreError> {
+        let period = window.period;
+        let frames = window.inputs.iter().map(|input| input.account.frames).sum();
+        let is_watched = window.inputs.iter().all(|input| input.error.is_none());
+        let mut state = lock(&self.state);
+        match self.try_to_write(window, &state) {
+            Ok(spooled) => {
+                state.untold = LostWindows::default();
+                if is_watched {
+                    state.add_watched(period);
+                } else {
+                    state.watched = None;
+                }
+                Ok(spooled)
+            }
+            Err(error) => {
+                state.untold.add(frames, period);
+                state.watched = None;
+                Err(error)
+            }
+        }
+    }
+
+    fn try_to_write(
+        &self,
+        window: WindowEvidence<'_>,
+        state: &SpoolState,
+    ) -> Result<SpooledWindow, StoreError> {
+        let temporary = output(&self.own);
+        let mut input = self.input_of(&window, state);
+        let id = input.id();
+        let mut sorter = RowSorter::new(self.own.clone(), window.max_memory);
+        let mut rows = SensorRows::new(Some(&self.options.point));
+        let mut add = |row: EvidenceRow| {
+            let (row, added) = rows.of(row);
+            for row in [row].into_iter().chain(added) {
+                sorter.add(StoredRow::of_evidence(row, &id))?;
+            }
+            Ok(())
+        };
+        window.flows.copy_rows(window.jobs, RowPieces::LeftOut, &mut add).map_err(&temporary)?;
+        EvidenceRow::of_cuts(window.cuts).map_or(Ok(()), &mut add).map_err(&temporary)?;
+        let mut writer = RowWriter::file(&self.own)?;
+        let ledger =
+            write_rows(&input.record.name, sorter, &mut writer, &temporary, &Progress::default())?;
+        let mut notes: Vec<String> = input.record.error.take().into_iter().collect();
+        let accounted = ledger.accounted + input.accounted();
+        let dropped = input.record.account.frames.saturating_sub(accounted);
+        if let Some(window) = input.sensor.as_mut().and_then(|sensor| sensor.window.as_mut())
+            && dropped > 0
+        {
+            window.dropped = dropped;
+            input.timeline = input.timeline.unwatched();
+            notes.push(format!("the evidence of {dropped} frames was dropped at the memory limit"));
+        }
+        input.manifest = ledger.manifest();
+        if writer.size() + FILE_OVERHEAD > self.options.size {
+            writer = RowWriter::file(&self.own)?;
+            notes.push(leave_out_evidence(&mut input));
+        }
+        let (remove, removed) = self.oldest_beyond(writer.size() + FILE_OVERHEAD)?;
+        notes.extend(state.untold.words("could not be written"));
+        notes.extend(removed.words("were removed because --collect-size was reached"));
+        input.record.error = (!notes.is_empty()).then(|| notes.join("; "));
+        // The rows are valid, and the timeline shows what is missing.
+        input.record.is_cut = input.record.error.is_some();
+        writer.write(&input.to_row())?;
+        let name = format!("{}-{}-{id}", self.options.label(), compact_time(window.period.0));
+        let Some(path) = writer.finish(&name)? else { return Ok(SpooledWindow::default()) };
+        let to = self.options.folder.join(path.file_name().unwrap_or_default());
+        let failed = output(&self.options.folder);
+        fs::rename(&path, &to).map_err(&failed)?;
+        File::open(&self.options.folder).and_then(|f| f.sync_all()).map_err(&failed)?;
+        // A file that something moved away meanwhile is not there any more. One that cannot be
+        // removed is removed with the next window.
+        remove.iter().for_each(|old| drop(fs::remove_file(old)));
+        let bytes = self.files()?.iter().map(|(_, bytes)| bytes).sum();
+        Ok(SpooledWindow { removed, bytes })
+    }
+
+    /// Returns the row of a window, without its manifest.
+    fn input_of(&self, window: &WindowEvidence<'_>, state: &SpoolState) -> InputRow {
+        let (from, to) = window.period;
+        let point = &self.options.point;
+        let content = Sha256::new()
+            .chain_update(format!("window\0{point}\0{:x}\0{from}\0{to}", self.run))
+            .finalize();
+        let mut account = FrameCounters::default();
+        let mut loss = Loss::default();
+        let mut record = InputRecord {
+            name: format!("{point} {}", time(from)),
+            format: "live".to_owned(),
+            ..InputRecord::default()
+        };
+        let mut errors = Vec::new();
+        for input in window.inputs {
+            account.merge(&input.account);
+            loss.merge(&input.loss);
+            record.link_types.extend(&input.link_types);
+            record.filters.extend(input.filters.iter().cloned());
+            errors.extend(input.error.as_ref().map(|error| format!("{} {error}", input.name)));
+        }
+        record.link_types.sort_unstable();
+        record.link_types.dedup();
+        record.filters.sort_unstable();
+        record.filters.dedup();
+        (record.account, record.loss) = (account, loss);
+        let is_complete = errors.is_empty();
+        record.error = (!is_complete).then(|| errors.join("; "));
+        let mut timeline = window.timeline.clone();
+        timeline.watch(state.watched_since(from), to);
+        let window_row = SensorWindow { from, to, run: self.run, dropped: 0 };
+        InputRow {
+            tool: env!("CARGO_PKG_VERSION").to_owned(),
+            options: CollectOptions::of(window.request, KeptPackets::default()),
+            content: content.into(),
+            record,
+            timeline: if is_complete { timeline } else { timeline.unwatched() },
+            manifest: Vec::new(),
+            sensor: Some(Sensor { point: point.clone(), window: Some(window_row) }),
+        }
+    }
+
+    /// Returns the oldest files that have to be removed before a file of this size fits, and what is
+    /// lost with them.
+    fn oldest_beyond(&self, size: u64) -> Result<(Vec<PathBuf>, LostWindows), StoreError> {
+        let files = self.files()?;
+        let mut total = files.iter().fold(size, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let mut remove = Vec::new();
+        let mut lost = LostWindows::default();
+        for (path, bytes) in files {
+            if total <= self.options.size {
+                break;
+            }
+            total -= bytes;
+            match content_of(&path) {
+                Some((frames, period)) => lost.add(frames, period),
+                None => lost.windows += 1,
+            }
+            remove.push(path);
+        }
+        Ok((remove, lost))
+    }
+
+    /// Returns the files of this vantage point, oldest first, each with its size in bytes.
+    fn files(&self) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+        let label = self.options.label();
+        let folder = &self.options.folder;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).map_err(output(folder))?.flatten() {
+            if is_window_of(&label, &entry.file_name().to_string_lossy())
+                && let Ok(data) = entry.metadata()
+            {
+                files.push((entry.path(), data.len()));
+            }
+        }
+        // The names contain the time.
+        files.sort();
+        Ok(files)
+    }
+}
+
+/// Returns a time as file names contain it.
+fn compact_time(at: Nanos) -> String {
+    time(at).replace(['-', ':'], "")
+}
+
+/// Returns whether a file name is that of a window of the vantage point with this label. A label may
+/// contain a dash.
+fn is_window_of(label: &str, name: &str) -> bool {
+    let rest = name.strip_suffix(".parquet").and_then(|name| name.strip_prefix(label));
+    let Some(rest) = rest.and_then(|rest| rest.strip_prefix('-')) else { return false };
+    let parts: Vec<&str> = rest.split('-').collect();
+    let is_id = |part: &str, length| {
+        part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    matches!(parts[..], [time, content, name, options] if time.ends_with('Z')
+        && is_id(content, 32) && is_id(name, 8) && is_id(options, 8))
+}
+
+/// Leaves only what states that the rows of a window are missing. Returns the reason.
+fn leave_out_evidence(input: &mut InputRow) -> String {
+    let frames = input.record.account.frames;
+    input.record.account = FrameCounters::default();
+    input.timeline = ActivityHistogram::default();
+    input.manifest = Vec::new();
+    if let Some(window) = input.sensor.as_mut().and_then(|sensor| sensor.window.as_mut()) {
+        window.dropped = 0;
+    }
+    format!("the rows of this window ({frames} frames) are larger than --collect-size")
+}
+
+/// Returns the number of frames in a file of a window, and its period.
+fn content_of(path: &Path) -> Option<(u64, (Nanos, Nanos))> {
+    let files = RowFile::open_all(&[path.to_owned()]).ok()?;
+    let inputs = StoredInputs::read(&files).ok()?;
+    let input = inputs.iter().next()?;
+    let window = input.sensor.as_ref()?.window.as_ref()?;
+    Some((input.record.account.frames, (window.from, window.to)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::HashSeed;
+    use crate::model::SECOND;
+
+    const FRAMES: u64 = 7;
+
+    fn options(folder: &Path, size: u64) -> SpoolOptions {
+        let point = VantagePoint::new(Some("lab"), "span-1").expect("a name");
+        SpoolOptions { folder: folder.to_owned(), point, size }
+    }
+
+    /// Writes a window of frames without rows, which began at `from` seconds.
+    fn write(spool: &Spool, from: Nanos) -> Result<SpooledWindow, StoreError> {
+        let flows = FlowStore::new(&HashSeed::new(), std::env::temp_dir());
+        let mut input = InputRecord { name: "eth0".to_owned(), ..InputRecord::default() };
+        input.account.frames = FRAMES;
+        spool.write(WindowEvidence {
+            flows: &flows,
+            request: &Request::default(),
+            inputs: &[input],
+            timeline: ActivityHistogram::default(),
+            cuts: Vec::new(),
+            period: (from * SECOND, (from + 60) * SECOND),
+            jobs: 1,
+            max_memory: 1 << 20,
+        })
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(".parquet")).collect();
+        names.sort();
+        names
+    }
+
+    /// Returns what the row of the newest window says about missing rows.
+    fn told(folder: &Path) -> String {
+        let newest = names(folder).pop().expect("a file");
+        let files = RowFile::open_all(&[folder.join(newest)]).expect("a file of rows");
+        let inputs = StoredInputs::read(&files).expect("an input");
+        let input = inputs.iter().next().expect("an input");
+        assert!(input.record.is_cut, "the rows themselves are not damaged");
+        input.record.error.clone().unwrap_or_default()
+    }
+
+    #[test]
+    fn each_window_is_a_file_of_its_own_also_after_a_restart() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path().join("rows");
+        let spool = Spool::open(&options(&folder, 1 << 30)).expect("a spool");
+        write(&spool, 0).expect("written");
+        write(&spool, 60).expect("written");
+        let Err(refused) = Spool::open(&options(&folder, 1 << 30)) else {
+            panic!("two audits write under one name")
+        };
+        assert!(refused.to_string().contains("lab/span-1"), "{refused}");
+        drop(spool);
+        // A file that was being written when the program ended is never read.
+        fs::write(folder.join(".span-1@lab/.rasaudit-x.tmp"), "torn").expect("writable");
+        let spool = Spool::open(&options(&folder, 1 << 30)).expect("a spool");
+        write(&spool, 60).expect("written");
+        let all = names(&folder);
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert!(all[0].starts_with("span-1@lab-19700101T000000Z-"), "{all:?}");
+        assert!(all.iter().all(|name| is_window_of("span-1@lab", name)), "{all:?}");
+        assert!(!all.iter().any(|name| is_window_of("span-1", name) || is_window_of("span", name)));
+        assert!(!folder.join(".span-1@lab/.rasaudit-x.tmp").exists());
+        assert!(told(&folder).contains("the evidence of 7 frames was dropped"));
+    }
+
+    #[test]
+    fn the_oldest_windows_are_removed_and_the_next_row_says_so() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path();
+        let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
+        let one = write(&spool, 0).expect("written").bytes;
+        drop(spool);
+        let spool = Spool::open(&options(folder, 2 * one + FILE_OVERHEAD)).expect("a spool");
+        let others = folder.join("another-file.parquet");
+        fs::write(&others, vec![0; 1 << 20]).expect("writable");
+        let mut removed = 0;
+        for window in 1..6 {
+            let written = write(&spool, window * 60).expect("written");
+            removed += written.removed.windows;
+            assert!(written.bytes <= 2 * one + FILE_OVERHEAD + one, "{}", written.bytes);
+        }
+        assert!(removed >= 3, "{removed}");
+        assert_eq!(names(folder).len() as u64, 6 - removed + 1, "the other file stays");
+        fs::remove_file(others).expect("it is there");
+        let told = told(folder);
+        assert!(told.contains("the rows of 1 earlier window (7 frames, between 1970-"), "{told}");
+        assert!(told.contains("were removed because --collect-size was reached"), "{told}");
+    }
+
+    #[test]
+    fn windows_that_could_not_be_written_are_told_by_the_next_row() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path();
+        let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
+        // A file in place of the folder behaves like a disk that cannot be written to.
+        let own = folder.join(".span-1@lab");
+        fs::remove_dir_all(&own).expect("it is there");
+        fs::write(&own, "").expect("writable");
+        assert!(write(&spool, 0).is_err());
+        assert!(write(&spool, 60).is_err());
+        assert_eq!(names(folder), [] as [&str; 0]);
+        fs::remove_file(&own).expect("it is there");
+        fs::create_dir(&own).expect("writable");
+        write(&spool, 120).expect("written");
+        let told = told(folder);
+        assert!(told.contains("the rows of 2 earlier windows (14 frames, between 1970-01-01T00:00:00Z and 1970-01-01T00:02:00Z) could not be written"), "{told}");
+        write(&spool, 180).expect("written");
+        assert!(!self::told(folder).contains("could not be written"));
+    }
+
+    #[test]
+    fn a_sensor_watches_the_seconds_between_two_windows() {
+        let mut state = SpoolState::default();
+        let (first, second) = (5 * SECOND, 65 * SECOND);
+        assert_eq!(state.watched_since(first), first);
+        state.add_watched((first, second));
+        assert_eq!(state.watched_since(second), second - BUCKET_NS);
+        // A window that follows later, or the first one of a short run, watched nothing before.
+        assert_eq!(state.watched_since(second + 1), second + 1);
+        let mut state = SpoolState::default();
+        state.add_watched((first, first + SECOND));
+        assert_eq!(state.watched_since(first + SECOND), first);
+    }
+}

@@ -1,0 +1,267 @@
+//! Tests of audits of several sensors: their coverage adds up, halves of a connection join, clocks
+//! that differ do not turn a connection around, and nothing is missing because one sensor stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::wire::Wire;
+use crate::support::{Records, columns, fixture, rasaudit, stderr, stdout};
+
+/// A farm with a gateway, a broker and two session hosts.
+const FARM: &str = r#"
+[farm]
+name = "farm"
+matrix = "ras-19"
+
+[capture]
+covers = "all"
+
+[[host]]
+name = "gw"
+addresses = ["10.20.1.21"]
+roles = ["gateway-normal"]
+
+[[host]]
+name = "broker"
+addresses = ["10.20.1.31"]
+roles = ["broker"]
+
+[[host]]
+name = "rdsh1"
+addresses = ["10.20.1.51"]
+roles = ["rdsh-agent"]
+
+[[host]]
+name = "rdsh2"
+addresses = ["10.20.1.52"]
+roles = ["rdsh-agent"]
+"#;
+
+const GW: &str = "10.20.1.21";
+const BROKER: &str = "10.20.1.31";
+const RDSH1: &str = "10.20.1.51";
+const RDSH2: &str = "10.20.1.52";
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// Collects a capture of a sensor.
+fn collect(capture: &Path, sensor: &str, to: &Path, more: &[&str]) {
+    let mut arguments = vec!["collect", text(capture), "--to", text(to), "--quiet"];
+    arguments.extend(["--sensor", sensor]);
+    arguments.extend(more);
+    let output = rasaudit(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+/// The reports of an audit.
+struct Reports {
+    conversations: String,
+    findings: String,
+    told: String,
+}
+
+impl Reports {
+    fn of(inputs: &[PathBuf], inventory: &Path, more: &[&str]) -> Self {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let out = scratch.path().join("report");
+        let mut arguments = vec!["audit"];
+        arguments.extend(inputs.iter().map(|input| text(input)));
+        arguments.extend(["-i", text(inventory), "--out", text(&out)]);
+        arguments.extend(more);
+        let output = rasaudit(&arguments);
+        let told = stdout(&output) + &stderr(&output);
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{told}");
+        let read = |name| fs::read_to_string(out.join(name)).expect("a report");
+        Self { conversations: read("conversations.csv"), findings: read("findings.csv"), told }
+    }
+
+    /// Returns the named columns of the conversations, by their ends.
+    fn conversations(&self, names: &[&str]) -> BTreeMap<Vec<String>, Vec<String>> {
+        const ENDS: [&str; 4] = ["client", "server", "transport", "port"];
+        let rows = columns(&self.conversations, &[&ENDS, names].concat());
+        rows.into_iter().map(|mut row| (row.drain(..4).collect(), row)).collect()
+    }
+
+    /// Returns the named columns of the findings with this code.
+    fn findings(&self, code: &str, names: &[&str]) -> Vec<Vec<String>> {
+        let rows = columns(&self.findings, &[&["code"], names].concat());
+        rows.into_iter().filter(|row| row[0] == code).map(|row| row[1..].to_vec()).collect()
+    }
+}
+
+/// Returns the source and the destination address of a frame of the fixtures.
+fn ends(record: &[u8]) -> (&[u8], &[u8]) {
+    let frame = &record[16..];
+    match &frame[12..14] {
+        [8, 0] => (&frame[26..30], &frame[30..34]),
+        [0x86, 0xdd] => (&frame[22..38], &frame[38..54]),
+        _ => (&frame[6..12], &frame[..6]),
+    }
+}
+
+/// Writes the records that a sensor saw, with its clock `late` seconds ahead.
+fn span(all: &Records, to: &Path, late: i32, sees: impl Fn((&[u8], &[u8])) -> bool) -> PathBuf {
+    let seen = all.records.iter().filter(|record| sees(ends(record))).map(|record| {
+        let time: [u8; 4] = record[..4].try_into().expect("four bytes");
+        let time = u32::from_le_bytes(time).wrapping_add_signed(late);
+        [&time.to_le_bytes()[..], &record[4..]].concat()
+    });
+    all.write(to, &seen.collect::<Vec<_>>());
+    to.to_owned()
+}
+
+#[test]
+fn the_name_of_a_sensor_changes_only_its_column() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let (capture, inventory) =
+        (fixture("farm-faults/span.pcap"), fixture("farm-healthy/inventory.toml"));
+    let store = scratch.path().join("store");
+    collect(&capture, "span-1", &store, &["--site", "lab", "-i", text(&inventory)]);
+    let direct = Reports::of(&[capture], &inventory, &[]);
+    let named = Reports::of(&[store], &inventory, &[]);
+    let without = |table: &str| table.replace(",lab/span-1\r\n", ",\r\n");
+    assert_ne!(named.findings, direct.findings);
+    assert_eq!(without(&named.findings), direct.findings);
+    assert_eq!(without(&named.conversations), direct.conversations);
+    let sensors = named.conversations(&["sensors"]);
+    assert!(sensors.values().all(|row| row[0] == "lab/span-1"), "{sensors:?}");
+    assert!(direct.conversations(&["sensors"]).values().all(|row| row[0].is_empty()));
+}
+
+#[test]
+fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| scratch.path().join(name);
+    let (capture, inventory) =
+        (fixture("farm-faults/span.pcap"), fixture("farm-healthy/inventory.toml"));
+    let all = Records::read(&capture);
+    // Each of the first two sees one direction of every connection, the third all of the broker.
+    let broker: &[u8] = &[10, 20, 1, 31];
+    let spans = [
+        span(&all, &at("a.pcap"), 0, |(from, to)| from <= to),
+        span(&all, &at("b.pcap"), 3, |(from, to)| from > to),
+        span(&all, &at("c.pcap"), -3, |(from, to)| from == broker || to == broker),
+    ];
+    let mut stores = Vec::new();
+    for (capture, sensor) in spans.iter().zip(["a", "b", "c"]) {
+        let store = at(sensor);
+        collect(capture, sensor, &store, &["--traces", "-i", text(&inventory)]);
+        stores.push(store);
+    }
+    let direct = Reports::of(&[capture], &inventory, &[]);
+    let central = Reports::of(&stores, &inventory, &[]);
+    // The same clients and servers, states and verdicts; each packet counts once.
+    let same = ["direction", "state", "verdict", "packets_to_server", "bytes_to_client"];
+    assert_eq!(central.conversations(&same), direct.conversations(&same));
+    let sensors = central.conversations(&["sensors"]);
+    let row = |client: &str, server: &str, port: &str| {
+        let ends = [client, server, "tcp", port].map(str::to_owned).to_vec();
+        sensors[&ends][0].clone()
+    };
+    assert_eq!(row("10.20.1.84", "10.20.1.85", "1433"), "a;b");
+    assert_eq!(row("10.20.1.21", "10.20.1.31", "20002"), "a;b;c");
+    // A reply may only seem to be missing, because its clock differs.
+    let codes = ["refused", "wrong-source", "unanswered"];
+    for code in codes {
+        assert_eq!(
+            central.findings(code, &["client", "server", "port"]),
+            direct.findings(code, &["client", "server", "port"]),
+            "{code}"
+        );
+    }
+    assert_eq!(direct.findings("unanswered", &["certain"]), [["yes"]]);
+    assert_eq!(central.findings("unanswered", &["certain", "sensors"]), [["no", "b;c"]]);
+    assert!(central.told.contains("Clock"), "{}", central.told);
+
+    // The order of the stores, and merging them, change nothing.
+    let merged = at("merged");
+    let mut arguments = vec!["merge", text(&stores[2]), text(&stores[0]), text(&stores[1])];
+    arguments.extend(["--to", text(&merged), "--quiet"]);
+    assert_eq!(rasaudit(&arguments).status.code(), Some(0));
+    let merged = Reports::of(&[merged], &inventory, &[]);
+    assert_eq!(merged.conversations, central.conversations);
+    assert_eq!(merged.findings, central.findings);
+}
+
+/// Traffic between two hosts, once in ten seconds, from one time to another in seconds.
+fn chat(wire: &mut Wire, from: (&str, u16), to: (&str, u16), seconds: std::ops::Range<u64>) {
+    for second in seconds.step_by(10) {
+        wire.connect(second * 1000, (from.0, from.1 + second as u16), to);
+    }
+}
+
+/// Writes a capture and collects it.
+fn sensor(folder: &Path, name: &str, wire: &Wire) -> PathBuf {
+    let capture = folder.join(format!("{name}.pcap"));
+    fs::write(&capture, wire.file()).expect("writable");
+    let store = folder.join(name);
+    collect(&capture, name, &store, &[]);
+    store
+}
+
+/// Returns the pairs of a client and a server between which traffic is missing.
+fn missing(reports: &Reports) -> BTreeSet<(String, String)> {
+    let rows = reports.findings("never-attempted", &["client_name", "server_name"]);
+    rows.into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
+}
+
+#[test]
+fn nothing_is_missing_because_the_only_sensor_that_could_see_it_was_down() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let inventory = scratch.path().join("farm.toml");
+    fs::write(&inventory, FARM).expect("writable");
+    // Sensor `a` sees the first session host for the whole time. Sensor `b` sees the second one,
+    // but stops after two minutes.
+    let hour = 3600;
+    let mut a = Wire::default();
+    chat(&mut a, (GW, 40_000), (RDSH1, 3389), 0..hour);
+    chat(&mut a, (RDSH1, 40_000), (GW, 12_345), 0..hour);
+    let of_second = |until: u64| {
+        let mut b = Wire::default();
+        chat(&mut b, (RDSH2, 40_000), (BROKER, 12_345), 0..until);
+        chat(&mut b, (BROKER, 40_000), (RDSH2, 12_345), 0..until);
+        b
+    };
+    let watch = ["--min-watch", "600s"];
+    let audit = |name: &str, b: &Wire| {
+        let folder = scratch.path().join(name);
+        fs::create_dir(&folder).expect("a folder");
+        let stores = [sensor(&folder, "a", &a), sensor(&folder, "b", b)];
+        Reports::of(&stores, &inventory, &watch)
+    };
+    let is_about = |pairs: &BTreeSet<(String, String)>, host: &str| {
+        pairs.iter().any(|(client, server)| client == host || server == host)
+    };
+    let up = audit("up", &of_second(hour));
+    assert!(is_about(&missing(&up), "rdsh2"), "{}", up.findings);
+    let down = audit("down", &of_second(120));
+    assert!(!is_about(&missing(&down), "rdsh2"), "{}", down.findings);
+    assert!(down.told.contains("b did not watch from "), "{}", down.told);
+    assert!(
+        down.findings("window-too-short", &["message"])
+            .iter()
+            .any(|row| { row[0].contains("the sensor b did not watch all the time") }),
+        "{}",
+        down.findings
+    );
+}
+
+#[test]
+fn a_name_that_a_report_would_have_to_escape_is_refused() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let capture = fixture("farm-faults/span.pcap");
+    for name in ["=1+1", "a;b", "<b>", "../x", "a\u{1b}[1m", ""] {
+        let to = scratch.path().join("store");
+        let sensor = format!("--sensor={name}");
+        let output = rasaudit(["collect", text(&capture), "--to", text(&to), &sensor]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        assert!(stderr(&output).contains("letters"), "{}", stderr(&output));
+        assert!(!to.exists());
+    }
+    let output = rasaudit(["collect", text(&capture), "--to", "x", "--site", "lab"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--sensor"), "{}", stderr(&output));
+}

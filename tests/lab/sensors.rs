@@ -1,0 +1,173 @@
+//! Three live audits in namespaces of their own write rows, and a central audit judges them. The
+//! clocks of the sensors seem to differ by three seconds, because the traffic is replayed with this
+//! delay.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::span::{Live, Wire, inventory, sh, text};
+use crate::support::{Records, columns, fixture, rasaudit, stderr, stdout};
+
+lab_tests! {
+    three_sensors_write_rows_that_a_central_audit_judges_as_one_farm: [Namespaces],
+    a_full_spool_loses_the_oldest_windows_and_says_so: [Namespaces],
+}
+
+/// Whether a sensor sees a packet from one address to another.
+type Sees<'a> = &'a dyn Fn(&[u8], &[u8]) -> bool;
+
+/// Returns the files of rows in a folder, oldest first.
+fn rows(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
+    files.sort();
+    files
+}
+
+/// Starts a live audit that writes its rows, and returns the folder of the rows.
+fn start(wire: &Wire, folder: &Path, sensor: &str, more: &[&str]) -> (Live, PathBuf) {
+    fs::create_dir_all(folder).expect("a folder");
+    let to = folder.join("rows");
+    let options = ["--collect", to.to_str().expect("UTF-8"), "--site", "lab", "--sensor", sensor];
+    let live =
+        wire.live(folder, &[&options[..], &["--every", "1h", "--user", "nobody"], more].concat());
+    (live, to)
+}
+
+fn replay(wire: &Wire, capture: &Path) {
+    let file = capture.display();
+    assert!(sh(&format!("ip netns exec {} tcpreplay -q -i sent --mbps 50 {file}", wire.0)));
+}
+
+fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
+    let wires = [Wire::new(), Wire::new(), Wire::new()];
+    let [Some(a), Some(b), Some(c)] = wires else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| scratch.path().join(name);
+    // Each of the first two sees one direction, the third all traffic of the broker.
+    let all = Records::read(&fixture("farm-faults/span.pcap"));
+    let broker: &[u8] = &[10, 20, 1, 31];
+    let spans: [Sees; 3] =
+        [&|from, to| from <= to, &|from, to| from > to, &|from, to| from == broker || to == broker];
+    let mut captures = Vec::new();
+    for (number, sees) in spans.iter().enumerate() {
+        let seen = all.records.iter().filter(|record| match &record[28..30] {
+            [8, 0] => sees(&record[42..46], &record[46..50]),
+            _ => number == 0,
+        });
+        let capture = at(&format!("{number}.pcap"));
+        all.write(&capture, &seen.cloned().collect::<Vec<_>>());
+        captures.push(capture);
+    }
+    let sensors: Vec<_> = [&a, &b, &c]
+        .into_iter()
+        .zip(["a", "b", "c"])
+        .map(|(wire, name)| start(wire, &at(name), name, &[]))
+        .collect();
+    // A second audit with the same name is refused.
+    let (second, _) = start(&a, &at("a"), "a", &[]);
+    let refused = second.end();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("lab/a"), "{}", text(&refused.stderr));
+
+    let mut frames = 0;
+    for (wire, capture) in [&a, &b, &c].into_iter().zip(&captures) {
+        replay(wire, capture);
+        frames += Records::read(capture).records.len();
+        sleep(Duration::from_secs(3));
+    }
+    let mut stores = Vec::new();
+    for (live, to) in sensors {
+        live.signal("TERM");
+        let ended = live.end();
+        assert!(matches!(ended.status.code(), Some(0 | 1 | 4)), "{}", text(&ended.stderr));
+        assert_eq!(rows(&to).len(), 1, "{}", text(&ended.stderr));
+        stores.push(to);
+    }
+    // After a restart, the next window is another file.
+    let (again, to) = start(&a, &at("a"), "a", &[]);
+    again.signal("TERM");
+    again.end();
+    assert_eq!(rows(&to).len(), 2);
+
+    let report = at("report");
+    let file = inventory(scratch.path());
+    let mut arguments = vec!["audit"];
+    arguments.extend(stores.iter().map(|store| store.to_str().expect("UTF-8")));
+    arguments.extend(["-i", file.to_str().expect("UTF-8"), "--min-watch", "60s"]);
+    arguments.extend(["--out", report.to_str().expect("UTF-8")]);
+    let central = rasaudit(&arguments);
+    let told = stdout(&central) + &stderr(&central);
+    assert_eq!(central.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("{frames} frames in 4 inputs")), "{told}");
+    let conversations = fs::read_to_string(report.join("conversations.csv")).expect("a report");
+    let ends = ["client", "server", "port", "direction", "sensors"];
+    let row = |client: &str, server: &str, port: &str| {
+        let rows = columns(&conversations, &ends).into_iter();
+        let mut own = rows.filter(|r| r[0] == client && r[1] == server && r[2] == port);
+        let found =
+            own.next().unwrap_or_else(|| panic!("{client} {server} {port}: {conversations}"));
+        found[3..].to_vec()
+    };
+    // The halves join, and the delay of the replies does not turn a connection around.
+    assert_eq!(row("10.20.1.84", "10.20.1.85", "1433")[1], "lab/a;lab/b");
+    assert_eq!(row("10.20.1.21", "10.20.1.31", "20002"), ["handshake", "lab/a;lab/b;lab/c"]);
+    let findings = fs::read_to_string(report.join("findings.csv")).expect("a report");
+    let found = columns(&findings, &["code", "sensors"]);
+    for (code, sensors) in [("refused", "lab/a;lab/b"), ("wrong-source", "lab/a;lab/b;lab/c")] {
+        assert!(found.iter().any(|row| row[0] == code && row[1] == sensors), "{code}: {found:?}");
+    }
+}
+
+fn a_full_spool_loses_the_oldest_windows_and_says_so() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let capture = fixture("farm-faults/span.pcap");
+    let more = ["--collect-size", "300KiB", "--listen", "127.0.0.1:9475"];
+    wire.ip("link set lo up");
+    let (live, to) = start(&wire, scratch.path(), "full", &more);
+    let wait_for = |what: &str, holds: &dyn Fn() -> bool| {
+        for _ in 0..150 {
+            if holds() {
+                return;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        panic!("{what}: {:?}", rows(&to));
+    };
+    let mut first = None;
+    for window in 1..=3 {
+        replay(&wire, &capture);
+        let before = rows(&to);
+        live.signal("USR1");
+        wait_for("a window", &|| rows(&to).last() != before.last());
+        first = first.or_else(|| rows(&to).first().cloned());
+        assert!(rows(&to).iter().all(|path| path.exists()), "{window}");
+    }
+    let first = first.expect("a first window");
+    wait_for("the oldest is removed", &|| !first.exists());
+    // Meanwhile, the files may be larger by the window that was written.
+    let size = |path: &PathBuf| path.metadata().map_or(0, |data| data.len());
+    wait_for("the limit is kept", &|| rows(&to).iter().map(size).sum::<u64>() <= 300 << 10);
+    wait_for("metrics", &|| {
+        let metrics = wire.get("127.0.0.1:9475/metrics", "").1;
+        let count = |name: &str| {
+            let line = metrics.lines().find(|line| line.starts_with(name))?;
+            line.rsplit(' ').next()?.parse::<f64>().ok()
+        };
+        count("rasaudit_collected_windows_removed_total ") >= Some(1.0)
+            && count("rasaudit_collected_frames_removed_total ") >= Some(10_000.0)
+            && count("rasaudit_collected_bytes ") > Some(0.0)
+    });
+    live.signal("TERM");
+    let told = text(&live.end().stderr);
+    assert!(told.contains("because --collect-size was reached"), "{told}");
+    let file = inventory(scratch.path());
+    let central =
+        rasaudit(["audit", to.to_str().expect("UTF-8"), "-i", file.to_str().expect("UTF-8")]);
+    let told = stdout(&central) + &stderr(&central);
+    assert!(told.contains("were removed because --collect-size was reached"), "{told}");
+}
