@@ -28,6 +28,7 @@ mod rows;
 mod saved;
 mod server_names;
 mod side_evidence;
+mod sighting_rows;
 mod sightings;
 mod spill;
 mod state;

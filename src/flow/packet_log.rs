@@ -9,7 +9,7 @@ use super::HashSeed;
 use super::duplicates::PacketRecord;
 use super::key::partition;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
-use super::rows::stable_hash;
+use super::row::stable_hash;
 use crate::decode::{Encapsulation, Observation};
 use crate::model::{BUCKET_NS, Merge, NO_TIME, Nanos, VantagePoint};
 

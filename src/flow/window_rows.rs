@@ -4,7 +4,7 @@ use std::io;
 
 use super::key::PARTITIONS;
 use super::partitions::PartitionFlows;
-use super::rows::EvidenceRow;
+use super::row::EvidenceRow;
 use super::side_evidence::SideEvidence;
 use super::store::FlowStore;
 use crate::model::Nanos;

@@ -1,0 +1,86 @@
+//! Marks rows with the vantage point that saw their evidence.
+
+use super::FlowKey;
+use super::keyed::Keyed;
+use super::outer_flows::OuterFlow;
+use super::packet_log::PacketLogs;
+use super::row::{EvidenceRow, RowKind, from_record, to_key, to_record};
+use super::sightings::{FlowGroup, SightedFrom};
+use crate::model::VantagePoint;
+
+/// The name of the kind of evidence in rows. See [`super::SideEvidence`].
+const KIND: &str = "sightings";
+
+/// The name of the kind of single packets.
+const PACKETS: &str = "packets";
+
+/// The name of the kind of the outer packets of tunnels.
+const OUTER: &str = "carriers";
+
+impl EvidenceRow {
+    /// Returns the row which states that this vantage point saw the flow of this row; `None` if the
+    /// row is not about a flow. All flows of a group have the same row.
+    pub fn sighting(&self, from: &VantagePoint) -> Option<Self> {
+        let flow = match self.kind {
+            RowKind::FLOWS => postcard::from_bytes::<FlowKey>(&self.key).ok()?,
+            kind if kind.name() == OUTER => {
+                postcard::from_bytes::<OuterFlow>(&self.key).ok()?.flow().0
+            }
+            _ => return None,
+        };
+        let group = FlowGroup::of(&flow);
+        let mut points = SightedFrom::new();
+        points.insert(from.clone());
+        let one: Keyed<FlowGroup, SightedFrom> = std::iter::once((group, points)).collect();
+        Some(Self {
+            kind: RowKind::parse(KIND)?,
+            bucket: flow.bucket(),
+            key: to_key(&group),
+            record: to_record(&one),
+        })
+    }
+
+    /// Returns the row as one of this vantage point: single packets are marked with it.
+    #[must_use]
+    pub fn from_point(self, point: &VantagePoint) -> Self {
+        if self.kind.name() != PACKETS {
+            return self;
+        }
+        match from_record::<PacketLogs>(&self.record) {
+            Ok(mut logs) => {
+                logs.mark(point);
+                Self { record: to_record(&logs), ..self }
+            }
+            // The program wrote the record itself. If it is damaged, reading it shows the error.
+            Err(_) => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{FiveTuple, Path};
+    use crate::model::Transport;
+
+    fn key(src: &str, sport: u16, dst: &str, dport: u16) -> FlowKey {
+        let (src, dst) = (src.parse().unwrap(), dst.parse().unwrap());
+        let tuple = FiveTuple { src, dst, sport, dport, transport: Transport::TCP };
+        FlowKey::new(&tuple, Path::PLAIN).0
+    }
+
+    #[test]
+    fn a_row_with_a_name_that_no_sensor_can_have_is_rejected() {
+        let flow = to_key(&key("10.0.0.2", 50_000, "10.0.0.1", 443));
+        let flow = EvidenceRow { kind: RowKind::FLOWS, bucket: 0, key: flow, record: Vec::new() };
+        let point = VantagePoint::new(Some("site"), "abc").unwrap();
+        let row = flow.sighting(&point).expect("a row about a flow");
+        assert!(row.facts().is_ok());
+        let record = row.record.clone();
+        let at = record.windows(3).position(|bytes| bytes == b"abc").expect("the name");
+        let mut hostile = row.clone();
+        hostile.record[at] = b'=';
+        assert!(hostile.facts().is_err());
+        assert!(row.sighting(&point).is_none(), "a sighting is not sighted itself");
+    }
+}
