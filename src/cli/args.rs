@@ -11,6 +11,8 @@ use jiff::civil::Date;
 use crate::classify::Code;
 #[cfg(feature = "live")]
 use crate::live::{Sandbox, SyslogTarget};
+#[cfg(feature = "store")]
+use crate::model::SECOND;
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn, JsonLayout, ReportFiles};
 use crate::policy::{MATRICES, Severity};
@@ -634,6 +636,12 @@ pub(super) struct CollectArguments {
     #[arg(long, help_heading = "Input")]
     pub traces: bool,
 
+    /// Divide the rows by windows of the clock (UTC), e.g. 5m, 1h or 1d, so that audits of the rows
+    /// can use --since and --until at the start of any window. A day must be a whole number of
+    /// windows, and a window a whole number of minutes.
+    #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
+    pub window: Option<Nanos>,
+
     /// Exit with status 3 if a capture could not be read, or not to its end.
     #[arg(long)]
     pub strict: bool,
@@ -1112,6 +1120,24 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     let duration: jiff::SignedDuration =
         text.parse().map_err(|_| "give a time like 600s, 10m or 1h".to_owned())?;
     u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+/// Parses the length of windows of the clock, in nanoseconds. A day is a multiple of it, so a window
+/// begins at midnight. It is a multiple of the ten seconds in which watched time is counted.
+#[cfg(feature = "store")]
+fn parse_clock_window(text: &str) -> Result<Nanos, String> {
+    const DAY: u64 = 24 * 3600;
+    let seconds = match text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()) {
+        Some(days) => days.saturating_mul(DAY),
+        None => parse_duration(text)?,
+    };
+    if seconds == 0 || seconds % 60 != 0 || DAY % seconds != 0 {
+        return Err(
+            "give whole minutes of which a day is a multiple, such as 5m, 15m, 1h, 6h or 1d"
+                .to_owned(),
+        );
+    }
+    Nanos::try_from(seconds).map(|seconds| seconds * SECOND).map_err(|error| error.to_string())
 }
 
 /// Parses the length of a window, which must be at least one second.

@@ -101,7 +101,7 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
     let (plan, policy) = (plan.ok()?, policy.ok()?);
     let plan = policy.map_or_else(|| plan.clone(), |policy| plan.with_stated_tunnels(&policy));
     let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
-    Some(CollectRequest { plan, kept })
+    Some(CollectRequest { plan, kept, window: arguments.window })
 }
 
 fn report_store_error(failure: StoreError) -> Exit {

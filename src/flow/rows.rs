@@ -41,6 +41,20 @@ impl RowKind {
     pub const FLOWS: Self = Self(0);
     /// Segments that may be part of a message that names the server. They contain payload.
     pub const PIECES: Self = Self(1);
+    /// Sides of flows that started a message that continues in another segment.
+    pub const STARTS: Self = Self::side("starts");
+
+    /// Returns the kind of side evidence with this name, which must be in the list of kinds.
+    const fn side(name: &str) -> Self {
+        let mut number = 0;
+        while number < SideEvidence::KINDS.len() {
+            if is_same(SideEvidence::KINDS[number].as_bytes(), name.as_bytes()) {
+                break;
+            }
+            number += 1;
+        }
+        Self(2 + number as u8)
+    }
 
     /// Returns all kinds, in the order in which their rows are sorted.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -60,6 +74,15 @@ impl RowKind {
     pub fn parse(name: &str) -> Option<Self> {
         Self::all().find(|kind| kind.name() == name)
     }
+}
+
+/// Returns whether two byte strings are equal, in constants, too.
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut number = 0;
+    while number < a.len() && number < b.len() && a[number] == b[number] {
+        number += 1;
+    }
+    number == a.len() && number == b.len()
 }
 
 /// A row of evidence.

@@ -16,6 +16,7 @@ mod read;
 mod settings;
 mod source;
 mod timings;
+mod windows;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,11 +44,11 @@ pub(crate) use audit::FlowRetention;
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use draft::DraftedInventory;
 pub use plan::{Dedup, Plan, PlanError, Request, StoredInput};
-pub use read::CollectedInput;
 #[cfg(feature = "live")]
 pub(crate) use read::{ETHERNET, Worker, WorkerCounters};
 pub use source::{Chunk, Origin, SharedEvidence, Source};
 pub use timings::{Step, Timings};
+pub use windows::{CollectedInput, RowSink, WindowStart};
 
 /// The progress of reading, for progress displays.
 #[derive(Default)]

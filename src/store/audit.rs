@@ -12,8 +12,9 @@ use super::files::{GroupReader, RowFile, RowGroup};
 use super::input::{CollectOptions, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
+use super::windows::{WindowError, WindowSelection};
 use crate::capture::{CaptureError, ReadError};
-use crate::flow::{Evidence, PrefixRetention, Retention};
+use crate::flow::{Evidence, PrefixRetention, Retention, RowKind};
 use crate::model::{ActivityHistogram, InputRecord, Merge};
 use crate::pipeline::{
     Chunk, Dedup, Origin, Plan, PlanError, Request, SharedEvidence, Source, StoredInput,
@@ -32,10 +33,14 @@ pub struct EvidenceStore {
 /// The state of reading all rows once.
 #[derive(Default)]
 struct StoreReading {
+    /// The windows that are read.
+    selection: WindowSelection,
     parts: PrefixRetention,
     /// The row groups that have not been read yet.
     waiting: Vec<RowGroup>,
     found: Ledger,
+    /// The number of sides that started a message that continues in another segment.
+    open_messages: u64,
     wrong: Vec<(String, String)>,
 }
 
@@ -57,6 +62,9 @@ pub enum StoreRequestError {
     /// The rows do not contain what the option needs.
     #[error("{0}")]
     NotInRows(&'static str),
+    /// The rows do not contain exactly the frames of the time range.
+    #[error(transparent)]
+    Window(#[from] WindowError),
     /// The inventory lists other tunnels than the one with which the rows were collected.
     #[error(
         "the inventory lists other tunnels than the one with which the rows were collected; collect the captures again with rasaudit collect --inventory"
@@ -100,18 +108,25 @@ impl EvidenceStore {
     ///
     /// Returns all reasons why the request cannot be carried out.
     pub fn plan(self: &Arc<Self>, request: Request) -> Result<Plan, Vec<StoreRequestError>> {
-        let wrong = self.refusals(&request);
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
-        let CollectOptions { filter, since, until, no_decap, vxlan_ports, .. } =
-            self.options.clone();
+        let selection = WindowSelection::new(&self.options, request.since, request.until);
+        let wrong = self.refusals(&request, selection.as_ref());
+        let selection = match selection {
+            Ok(selection) if wrong.is_empty() => selection,
+            _ => return Err(wrong),
+        };
+        self.reading().selection = selection;
+        let CollectOptions { filter, no_decap, vxlan_ports, .. } = self.options.clone();
+        let (since, until) = (selection.since(), selection.until());
         let request = Request { filter, since, until, no_decap, vxlan_ports, ..request };
-        let stored = self.inputs.iter().map(|input| StoredInput {
-            name: input.record.name.clone(),
-            size: input.record.size,
-            content: input.content,
-            origin: Arc::new(StoredOrigin { store: Arc::clone(self), input: self.used_for(input) }),
+        let stored = self.inputs.iter().map(|input| {
+            let (record, timeline) = self.used_for(input).within(&selection);
+            let store = Arc::clone(self);
+            StoredInput {
+                name: input.record.name.clone(),
+                size: input.record.size,
+                content: input.content,
+                origin: Arc::new(StoredOrigin { store, record, timeline }),
+            }
         });
         let stored = stored.collect();
         let shared = Arc::clone(self);
@@ -140,24 +155,31 @@ impl EvidenceStore {
     /// Returns the number of sides of flows that started a message that continues in another
     /// segment.
     pub fn open_messages(&self) -> u64 {
-        self.reading().found.rows("starts")
+        self.reading().open_messages
     }
 
     /// Returns why options of a request cannot be carried out. Options that are not given are taken
     /// from the store.
-    fn refusals(&self, request: &Request) -> Vec<StoreRequestError> {
+    fn refusals(
+        &self,
+        request: &Request,
+        selection: Result<&WindowSelection, &Vec<WindowError>>,
+    ) -> Vec<StoreRequestError> {
         let own = &self.options;
         let given = CollectOptions::of(request, own.kept());
         let others = [
             ("--filter", given.filter.is_some() && given.filter != own.filter),
-            ("--since", given.since.is_some() && given.since != own.since),
-            ("--until", given.until.is_some() && given.until != own.until),
             ("--no-decap", given.no_decap && !own.no_decap),
             ("--vxlan-port", !given.vxlan_ports.is_empty() && given.vxlan_ports != own.vxlan_ports),
         ];
         let others = others.into_iter().filter(|(_, differs)| *differs);
         let mut wrong: Vec<_> =
             others.map(|(option, _)| StoreRequestError::OtherOption(option)).collect();
+        match selection {
+            Err(errors) => wrong.extend(errors.iter().map(|error| (*error).into())),
+            Ok(range) if range.is_empty() => wrong.push(PlanError::EmptyTimeRange.into()),
+            Ok(_) => {}
+        }
         let missing = [
             (
                 request.evidence.is_some(),
@@ -174,9 +196,9 @@ impl EvidenceStore {
     }
 
     /// Returns the input with the same content whose rows count.
-    fn used_for(&self, input: &InputRow) -> InputRow {
+    fn used_for<'a>(&'a self, input: &'a InputRow) -> &'a InputRow {
         let used = self.inputs.used().find(|used| used.content == input.content);
-        used.unwrap_or(input).clone()
+        used.unwrap_or(input)
     }
 
     fn reading(&self) -> MutexGuard<'_, StoreReading> {
@@ -187,7 +209,9 @@ impl EvidenceStore {
 impl SharedEvidence for EvidenceStore {
     fn begin(&self, retention: &Retention) {
         let groups = self.files.iter().enumerate().flat_map(|(number, file)| file.groups(number));
-        *self.reading() = StoreReading {
+        let mut reading = self.reading();
+        *reading = StoreReading {
+            selection: reading.selection,
             parts: retention.parts.clone(),
             waiting: groups.collect(),
             ..StoreReading::default()
@@ -221,19 +245,23 @@ impl SharedEvidence for EvidenceStore {
 #[derive(Debug)]
 struct StoredOrigin {
     store: Arc<EvidenceStore>,
-    input: InputRow,
+    record: InputRecord,
+    timeline: ActivityHistogram,
 }
 
 impl Origin for StoredOrigin {
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError> {
-        let sha256 = self.input.record.sha256.clone().filter(|_| hash);
+        let sha256 = self.record.sha256.clone().filter(|_| hash);
+        let StoreReading { selection, parts, .. } = &*self.store.reading();
         Ok(Box::new(StoredSource {
             store: Arc::clone(&self.store),
-            parts: self.store.reading().parts.clone(),
-            record: InputRecord { sha256, ..self.input.record.clone() },
-            timeline: self.input.timeline.clone(),
+            selection: *selection,
+            parts: parts.clone(),
+            record: InputRecord { sha256, ..self.record.clone() },
+            timeline: self.timeline.clone(),
             reader: None,
             found: Ledger::default(),
+            open_messages: 0,
             read: 0,
         }))
     }
@@ -242,12 +270,14 @@ impl Origin for StoredOrigin {
 /// An input that is being read. All inputs of a store share the work of reading its rows.
 struct StoredSource {
     store: Arc<EvidenceStore>,
+    selection: WindowSelection,
     parts: PrefixRetention,
     record: InputRecord,
     timeline: ActivityHistogram,
     /// The row group that is being read, with the index of its file.
     reader: Option<(usize, GroupReader)>,
     found: Ledger,
+    open_messages: u64,
     /// The number of bytes of records that were read.
     read: u64,
 }
@@ -255,7 +285,7 @@ struct StoredSource {
 impl StoredSource {
     /// Reads the next rows into `evidence`. Returns false if there are no more.
     fn read_rows(&mut self, evidence: &mut Evidence) -> Result<bool, (usize, String)> {
-        let Self { store, parts, reader, found, read, .. } = self;
+        let Self { store, selection, parts, reader, found, open_messages, read, .. } = self;
         if reader.is_none() {
             let Some(group) = store.reading().waiting.pop() else { return Ok(false) };
             let opened = store.files[group.file].read(group);
@@ -272,10 +302,18 @@ impl StoredSource {
             if store.unused.contains(&row.input) {
                 return Ok(());
             }
+            *read += row.record.len() as u64;
+            // The rows of other windows are only counted.
+            if !selection.includes(row.window) {
+                found.add(&row, u64::try_from(stated).unwrap_or_default());
+                return Ok(());
+            }
             let accounted = evidence.take_row(&own, wants).map_err(|error| error.to_string())?;
             check_accounted(stated, accounted)?;
             found.add(&row, accounted);
-            *read += row.record.len() as u64;
+            if own.kind == RowKind::STARTS {
+                *open_messages = open_messages.saturating_add(row.parts);
+            }
             Ok(())
         };
         if !group.next(|is_input| !is_input, take).map_err(|reason| (*file, reason))? {
@@ -312,7 +350,10 @@ impl Source for StoredSource {
         record: &mut InputRecord,
         timeline: &mut ActivityHistogram,
     ) -> io::Result<()> {
-        self.store.reading().found.merge(&self.found);
+        let mut reading = self.store.reading();
+        reading.found.merge(&self.found);
+        reading.open_messages += self.open_messages;
+        drop(reading);
         timeline.merge(&self.timeline);
         *record = self.record;
         Ok(())

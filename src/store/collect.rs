@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
@@ -18,8 +19,8 @@ use super::sort::RowSorter;
 use super::{StoreError, output};
 use crate::capture::InputContent;
 use crate::flow::{EvidenceRow, PacketRetention, PrefixRetention, Retention};
-use crate::model::InputRecord;
-use crate::pipeline::{AuditError, CollectedInput, Plan, Progress};
+use crate::model::{InputRecord, Nanos};
+use crate::pipeline::{AuditError, CollectedInput, Plan, Progress, WindowStart};
 
 /// What is collected.
 #[derive(Clone, Debug)]
@@ -28,6 +29,9 @@ pub struct CollectRequest {
     pub plan: Plan,
     /// What is kept in addition to flows.
     pub kept: KeptPackets,
+    /// The length of the windows that divide the rows, in nanoseconds: a multiple of 10 s. `None` if
+    /// rows are not divided.
+    pub window: Option<Nanos>,
 }
 
 /// A capture whose rows were written.
@@ -55,8 +59,8 @@ pub fn collect(
     progress: &Progress,
     mut done: impl FnMut(CollectedFile),
 ) -> Result<(), StoreError> {
-    let CollectRequest { plan, kept } = request;
-    let options = CollectOptions::of(&plan.request, *kept);
+    let CollectRequest { plan, kept, window } = request;
+    let options = CollectOptions { window: *window, ..CollectOptions::of(&plan.request, *kept) };
     let mut stream = match to {
         Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
         Destination::Store(_) => None,
@@ -107,6 +111,7 @@ fn copy_of(
         record,
         timeline: Default::default(),
         manifest: Vec::new(),
+        windows: Vec::new(),
     }
 }
 
@@ -118,12 +123,21 @@ fn collect_one(
     writer: &mut RowWriter,
     progress: &Progress,
 ) -> Result<InputRow, StoreError> {
-    let CollectRequest { plan, kept: KeptPackets { pieces, traces } } = request;
+    let CollectRequest { plan, kept: KeptPackets { pieces, traces }, window } = request;
     let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
     let packets = if *traces { PacketRetention::Logs } else { PacketRetention::Nothing };
     let retention = Retention { packets, parts };
-    let CollectedInput { input: record, timeline, evidence } =
-        CollectedInput::read(plan, number, &retention, progress)?;
+    // A quarter of the memory: the tables took half of it, and are merged meanwhile.
+    let sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 4);
+    let sorter = Mutex::new(sorter);
+    let add = |window: WindowStart, row: EvidenceRow| {
+        let EvidenceRow { kind, bucket, key, record } = row;
+        let (kind, input) = (StoredKind::Evidence(kind), String::new());
+        let row = StoredRow { bucket, kind, key, window, input, parts: 1, record };
+        sorter.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(row)
+    };
+    let CollectedInput { input: record, timeline, windows, evidence } =
+        CollectedInput::read(plan, number, &retention, *window, &add, progress)?;
     let content = content_of(&record, plan.sources[number].path.as_deref());
     let mut input = InputRow {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -132,17 +146,14 @@ fn collect_one(
         record,
         timeline,
         manifest: Vec::new(),
+        windows: windows.into_iter().collect(),
     };
     let temporary = output(&plan.temp);
-    // A quarter of the memory: the tables took half of it, and are merged meanwhile.
-    let mut sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 4);
+    for (window, own) in evidence {
+        own.into_rows(plan.jobs, &mut |row| add(window, row)).map_err(&temporary)?;
+    }
+    let sorter = sorter.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let id = input.id();
-    let add = &mut |row: EvidenceRow| {
-        let EvidenceRow { kind, bucket, key, record } = row;
-        let kind = StoredKind::Evidence(kind);
-        sorter.add(StoredRow { bucket, kind, key, input: id.clone(), parts: 1, record })
-    };
-    evidence.into_rows(plan.jobs, add).map_err(&temporary)?;
     let mut ledger = Ledger::default();
     let name = &input.record.name;
     for group in sorter.finish().map_err(&temporary)? {
@@ -151,8 +162,9 @@ fn collect_one(
         }
         let group = group.map_err(&temporary)?;
         let wrong = |reason: String| StoreError::rows(name, reason);
-        // All rows with the same key are from one table, so that a row is one part.
-        let row = StoredRow { parts: 1, ..merge_group(group, Doubles::Merge).map_err(wrong)? };
+        // However often the evidence of a key was passed on, it becomes one row.
+        let row = merge_group(group, Doubles::Merge).map_err(wrong)?;
+        let row = StoredRow { parts: 1, input: id.clone(), ..row };
         let facts = row.evidence().map(|row| row.facts()).transpose();
         let facts = facts.map_err(|error| wrong(error.to_string()))?.unwrap_or_default();
         ledger.add(&row, facts.accounted);

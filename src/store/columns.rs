@@ -14,9 +14,12 @@ use super::input::InputRow;
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use crate::flow::RowFacts;
 
-/// The columns that an audit reads. The others are for query engines.
-pub(super) const READ: [&str; 7] =
+/// The columns that an audit needs.
+pub(super) const NEEDED: [&str; 7] =
     ["bucket", "kind", "key", "input", "parts", "accounted", "record"];
+
+/// The column with the start of the window. Stores of the first layout do not have it.
+pub(super) const WINDOW: &str = "window_ns";
 
 /// The number of rows of a record batch.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -36,6 +39,7 @@ pub(super) fn schema() -> SchemaRef {
         column("kind", Utf8, false),
         column("key", Binary, false),
         column("input", Utf8, false),
+        column(WINDOW, Int64, true),
         column("a_addr", Utf8, true),
         column("b_addr", Utf8, true),
         column("a_port", Int32, true),
@@ -67,7 +71,7 @@ pub(super) struct BatchBuilder {
     rows: usize,
     bytes: usize,
     small: [Int32Builder; 7],
-    large: [Int64Builder; 11],
+    large: [Int64Builder; 12],
     texts: [StringBuilder; 6],
     binary: [BinaryBuilder; 2],
 }
@@ -142,6 +146,7 @@ impl BatchBuilder {
             Some(signed(facts.accounted)),
             Some(signed(frames)),
             Some(signed(row.parts)),
+            row.window,
         ];
         for (column, number) in self.large.iter_mut().zip(large) {
             column.append_option(number);
@@ -175,12 +180,13 @@ impl BatchBuilder {
             accounted,
             frames,
             parts,
+            window,
         ] = self.large.each_mut().map(|column| array(Arc::new(column.finish())));
         let [key, record] = self.binary.each_mut().map(|column| array(Arc::new(column.finish())));
         let columns = vec![
-            bucket, kind, key, input, a_addr, b_addr, a_port, b_port, port, transport, opener,
-            a_packets, b_packets, a_bytes, b_bytes, a_payload, b_payload, a_flags, b_flags, first,
-            last, name, accounted, frames, parts, record,
+            bucket, kind, key, input, window, a_addr, b_addr, a_port, b_port, port, transport,
+            opener, a_packets, b_packets, a_bytes, b_bytes, a_payload, b_payload, a_flags, b_flags,
+            first, last, name, accounted, frames, parts, record,
         ];
         RecordBatch::try_new(schema(), columns)
     }
@@ -239,6 +245,7 @@ pub(super) struct BatchRows<'a> {
     kind: Bytes<'a>,
     key: Bytes<'a>,
     input: Bytes<'a>,
+    window: Option<&'a Int64Array>,
     parts: &'a Int64Array,
     accounted: &'a Int64Array,
     record: Bytes<'a>,
@@ -332,6 +339,7 @@ impl<'a> BatchRows<'a> {
             kind: bytes("kind")?,
             key: bytes("key")?,
             input: bytes("input")?,
+            window: batch.column_by_name(WINDOW).map(|_| number(WINDOW)).transpose()?,
             parts: number("parts")?,
             accounted: number("accounted")?,
             record: bytes("record")?,
@@ -370,6 +378,7 @@ impl<'a> BatchRows<'a> {
                 bucket,
                 kind,
                 key: self.key.get(row).to_vec(),
+                window: self.window.filter(|w| !w.is_null(row)).map(|w| w.value(row)),
                 input: text(self.input.get(row)),
                 parts: parts.ok_or_else(|| "has a row of no parts".to_owned())?,
                 record: self.record.get(row).to_vec(),

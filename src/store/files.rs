@@ -20,7 +20,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 use tempfile::NamedTempFile;
 
-use super::columns::{BATCH_ROWS, BatchBuilder, BatchRows, READ, ReadRow, schema};
+use super::columns::{BATCH_ROWS, BatchBuilder, BatchRows, NEEDED, ReadRow, WINDOW, schema};
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
 
@@ -189,7 +189,7 @@ impl RowFile {
             let metadata = ArrowReaderMetadata::load(&file, options)
                 .map_err(|error| format!("cannot be read as Parquet: {error}"))?;
             let schema = metadata.schema();
-            match READ.iter().find(|name| schema.field_with_name(name).is_err()) {
+            match NEEDED.iter().find(|name| schema.field_with_name(name).is_err()) {
                 Some(name) => Err(format!(
                     "has no column {name}, so rasaudit or an engine that keeps all columns did not write it"
                 )),
@@ -228,7 +228,7 @@ impl RowFile {
                 File::open(&self.path).map_err(|error| format!("cannot be read: {error}"))?;
             let columns = ProjectionMask::columns(
                 self.metadata.metadata().file_metadata().schema_descr(),
-                READ.iter().copied(),
+                NEEDED.into_iter().chain([WINDOW]),
             );
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())

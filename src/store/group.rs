@@ -1,4 +1,4 @@
-//! Merges a group of rows with the same bucket, kind and key.
+//! Merges a group of rows with the same bucket, kind, key and window.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) enum Doubles {
     Refuse,
 }
 
-/// Merges rows with the same bucket, kind and key. The rows of inputs with the same content are
+/// Merges rows with the same bucket, kind, key and window. The rows of inputs with the same content are
 /// equal, so only those of one of them count.
 ///
 /// # Errors

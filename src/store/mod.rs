@@ -21,6 +21,7 @@ mod ledger;
 mod merge;
 mod row;
 mod sort;
+mod windows;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub use collect::{CollectRequest, CollectedFile, collect};
 pub use files::{Destination, RowOrigin, find_stores};
 pub use input::{CollectOptions, KeptPackets};
 pub use merge::merge;
+pub use windows::{Time, WindowError, WindowLength};
 
 use crate::pipeline::AuditError;
 

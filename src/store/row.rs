@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{BUCKETS, EvidenceRow, RowKind};
+use crate::pipeline::WindowStart;
 
 /// The bucket of the rows of inputs, which follow all rows of evidence.
 pub(super) const INPUT_BUCKET: u16 = BUCKETS;
@@ -43,8 +44,11 @@ pub(super) struct StoredRow {
     pub bucket: u16,
     /// The kind.
     pub kind: StoredKind,
-    /// The key. Rows of evidence with the same kind and key can be merged.
+    /// The key. Rows of evidence with the same kind, key and window can be merged.
     pub key: Vec<u8>,
+    /// The start of the window that contains the evidence; `None` if the rows are not divided by
+    /// windows, and for frames without a timestamp.
+    pub window: WindowStart,
     /// The input that the row comes from; empty if it comes from several.
     pub input: String,
     /// The number of rows that were written when the inputs were read and that this row contains.
@@ -55,8 +59,8 @@ pub(super) struct StoredRow {
 
 impl StoredRow {
     /// Returns the order in which rows are stored.
-    pub fn order(&self) -> (u16, StoredKind, &[u8]) {
-        (self.bucket, self.kind, &self.key)
+    pub fn order(&self) -> (u16, StoredKind, &[u8], WindowStart) {
+        (self.bucket, self.kind, &self.key, self.window)
     }
 
     /// Returns the row of evidence; `None` if this is the row of an input.

@@ -74,7 +74,7 @@ impl RowSorter {
         Ok(())
     }
 
-    /// Returns all rows in order, in groups of the same bucket, kind and key.
+    /// Returns all rows in order, in groups of the same bucket, kind, key and window.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl Iterator for MergedRuns {
     }
 }
 
-/// Sorted rows in groups of the same bucket, kind and key.
+/// Sorted rows in groups of the same bucket, kind, key and window.
 pub(super) struct SortedGroups {
     rows: MergedRuns,
     /// The first row of the next group.
@@ -221,6 +221,7 @@ mod tests {
             bucket: (number % 3) as u16,
             kind: StoredKind::Evidence(RowKind::FLOWS),
             key: (number % 500).to_be_bytes().to_vec(),
+            window: None,
             input: number.to_string(),
             parts: 1,
             record: vec![7; 20],

@@ -118,6 +118,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "arrow_array",
             "arrow_ipc",
             "arrow_schema",
+            "jiff",
             "parquet",
             "postcard",
             "serde",
