@@ -9,6 +9,7 @@ mod address_claims;
 mod aggregation;
 mod bytes;
 mod chunked_vec;
+mod decided;
 mod duplicates;
 mod finish;
 mod fragments;
@@ -37,6 +38,7 @@ mod worker_tables;
 
 pub use address_claims::{AddressBinding, AddressClaim};
 pub use aggregation::AggregationLevel;
+pub use decided::{CopiedAmounts, DecidedEvidence};
 pub use finish::WindowCarryOver;
 pub use key::FlowKey;
 pub use keyed::{EvidenceKey, Keyed};

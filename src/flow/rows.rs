@@ -43,6 +43,12 @@ impl RowKind {
     pub const PIECES: Self = Self(1);
     /// Sides of flows that started a message that continues in another segment.
     pub const STARTS: Self = Self::side("starts");
+    /// Logs of packets, from which duplicates can be found.
+    pub const PACKETS: Self = Self::side("packets");
+    /// A sample of packets, which shows whether there are duplicates.
+    pub const SAMPLE: Self = Self::side("sample");
+    /// The amounts of duplicates of each flow.
+    pub const COPIES: Self = Self::side("copies");
 
     /// Returns the kind of side evidence with this name, which must be in the list of kinds.
     const fn side(name: &str) -> Self {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address_claims::{AddressBinding, AddressClaim};
 use super::bytes::{read_part, write_part};
+use super::decided::CopiedAmounts;
 use super::duplicates::{DuplicateSampler, PacketRecord};
 use super::fragments::FragmentTable;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
@@ -20,7 +21,7 @@ use super::state::DirectionStats;
 use super::undecoded::UndecodedCounts;
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
-use crate::model::{BoundedSet, Nanos, Sum, Transport};
+use crate::model::{BoundedSet, DuplicateCounts, Nanos, Sum, Transport};
 use crate::payload::{AnnouncedPorts, DnsExchange, DnsQuery};
 
 /// Source, destination, protocol and path of packets without ports.
@@ -207,6 +208,8 @@ kinds! {
     /// Times at which the capture was interrupted. Replies to requests shortly before them may be
     /// missing.
     cuts: BTreeSet<Nanos>,
+    /// The amounts of duplicates of each flow, if they were found before.
+    copies: Keyed<FlowKey, CopiedAmounts>,
 }
 
 /// A lookup takes more memory than other keys because it contains a name.
@@ -327,6 +330,11 @@ impl SideEvidence {
     pub fn one_way_tunnels(&self) -> BTreeSet<u16> {
         let one_way = self.tunnels.sorted().filter(|(_, to)| !to.more() && to.len() == 1);
         one_way.map(|(interface, _)| *interface).collect()
+    }
+
+    /// Returns the number of duplicates of each kind in a sample of the packets.
+    pub fn duplicate_counts(&self) -> DuplicateCounts {
+        self.sample.counts()
     }
 
     /// Returns the sample of packets from which duplicates are estimated.

@@ -14,7 +14,7 @@ use super::inputs::StoredInputs;
 use super::ledger::Ledger;
 use super::windows::{WindowError, WindowSelection};
 use crate::capture::{CaptureError, ReadError};
-use crate::flow::{Evidence, PrefixRetention, Retention, RowKind};
+use crate::flow::{Evidence, PrefixRetention, Retention, RowKind, SideEvidence};
 use crate::model::{ActivityHistogram, InputRecord, Merge};
 use crate::pipeline::{
     Chunk, Dedup, Origin, Plan, PlanError, Request, SharedEvidence, Source, StoredInput,
@@ -232,8 +232,27 @@ impl SharedEvidence for EvidenceStore {
         }
     }
 
-    fn has_message_parts(&self) -> bool {
-        self.options.pieces
+    fn read_ahead(&self) -> SideEvidence {
+        let selection = self.reading().selection;
+        let mut ahead = Evidence::default();
+        for (number, file) in self.files.iter().enumerate() {
+            for group in file.groups(number) {
+                let take = |ReadRow { row, .. }: ReadRow| {
+                    let is_read =
+                        !self.unused.contains(&row.input) && selection.includes(row.window);
+                    match row.evidence().filter(|_| is_read) {
+                        Some(own) => {
+                            ahead.take_row(&own, |_, _| false).map_err(|error| error.to_string())?
+                        }
+                        None => 0,
+                    };
+                    Ok(())
+                };
+                // The check after reading all rows reports the error.
+                let _ = file.read_kinds(group, &[RowKind::STARTS, RowKind::SAMPLE], take);
+            }
+        }
+        ahead.side
     }
 
     fn has_packets(&self) -> bool {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, Int32Builder, Int64Builder, StringBuilder};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray,
-    RecordBatch, StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, LargeBinaryArray,
+    LargeStringArray, RecordBatch, StringArray,
 };
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
@@ -236,6 +236,14 @@ impl<'a> Bytes<'a> {
             Self::LargeBinary(column) => column.value(row),
         }
     }
+}
+
+/// Returns for each row whether a column of text contains one of these values; `None` if it is not a
+/// column of text.
+pub(super) fn text_is_one_of(column: &dyn Array, values: &[&str]) -> Option<BooleanArray> {
+    let column_values = Bytes::of(column)?;
+    let is_one = |row| values.iter().any(|value| value.as_bytes() == column_values.get(row));
+    Some((0..column.len()).map(is_one).map(Some).collect())
 }
 
 /// The columns of a record batch that an audit reads.

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
+use arrow_schema::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowFilter,
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -20,9 +21,12 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::statistics::Statistics;
 use tempfile::NamedTempFile;
 
-use super::columns::{BATCH_ROWS, BatchBuilder, BatchRows, NEEDED, ReadRow, WINDOW, schema};
+use super::columns::{
+    BATCH_ROWS, BatchBuilder, BatchRows, NEEDED, ReadRow, WINDOW, schema, text_is_one_of,
+};
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
+use crate::flow::RowKind;
 
 /// The extension of the files of a store.
 const EXTENSION: &str = "parquet";
@@ -242,6 +246,52 @@ impl RowFile {
                 .sum();
             Ok(GroupReader { reader: reader.map_err(|error| damage(&error))?, row: first })
         })
+    }
+}
+
+impl RowFile {
+    /// Passes the rows of some kinds in a row group to `take`. The other columns of other rows are
+    /// not decoded.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the rows cannot be read or `take` rejects one.
+    pub fn read_kinds(
+        &self,
+        RowGroup { group, .. }: RowGroup,
+        kinds: &[RowKind],
+        mut take: impl FnMut(ReadRow) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let columns = self.metadata.metadata().file_metadata().schema_descr();
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let kind = ProjectionMask::columns(columns, ["kind"]);
+        let is_wanted = move |batch: RecordBatch| {
+            let wanted = batch.columns().first().and_then(|kind| text_is_one_of(kind, &names));
+            wanted.ok_or_else(|| ArrowError::SchemaError("column kind is not text".to_owned()))
+        };
+        let mut reader = guarded(|| {
+            let file =
+                File::open(&self.path).map_err(|error| format!("cannot be read: {error}"))?;
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_row_groups(vec![group])
+                .with_projection(ProjectionMask::columns(
+                    columns,
+                    NEEDED.into_iter().chain([WINDOW]),
+                ))
+                .with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(
+                    kind, is_wanted,
+                ))]))
+                .with_batch_size(BATCH_ROWS)
+                .build()
+                .map_err(|error| damage(&error))
+        })?;
+        let mut row = 0;
+        while let Some(batch) =
+            guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
+        {
+            take_batch(&batch, &mut row, |_| true, &mut take)?;
+        }
+        Ok(())
     }
 }
 
