@@ -678,6 +678,12 @@ pub(super) struct MergeArguments {
     #[arg(long, value_name = "STORE|-")]
     pub to: PathBuf,
 
+    /// Make a complete store: find the server names and duplicate packets that the rows of all stores
+    /// show together, and drop the payload and packets of collect --pieces and --traces. No more
+    /// captures can be added.
+    #[arg(long)]
+    pub complete: bool,
+
     /// Memory for rows, e.g. 512MiB or 2GiB. More rows are sorted in temporary files. Does not
     /// affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]

@@ -14,8 +14,8 @@ use crate::model::Correction;
 use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
 use crate::store::{
-    CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, RowOrigin, StoreError,
-    collect, find_stores, merge,
+    CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, MergeRequest,
+    RowOrigin, StoreError, collect, find_stores, merge,
 };
 
 /// Carries out `rasaudit collect`.
@@ -50,10 +50,15 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
         report_error("standard input (-) is given twice");
         return Ok(Exit::CannotDo);
     }
-    let to = Destination::of(&arguments.to);
-    match merge(&from, &to, arguments.max_memory, &progress) {
+    let request = MergeRequest {
+        from,
+        to: Destination::of(&arguments.to),
+        complete: arguments.complete,
+        max_memory: arguments.max_memory,
+    };
+    match merge(&request, &progress) {
         Ok(inputs) => {
-            print_summary(&to, arguments.quiet, &format!("merged captures: {inputs}"))?;
+            print_summary(&request.to, arguments.quiet, &format!("merged captures: {inputs}"))?;
             Ok(Exit::Compliant)
         }
         Err(failure) => Ok(report_store_error(failure)),

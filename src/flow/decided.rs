@@ -10,7 +10,9 @@ use super::keyed::EvidenceKey;
 use super::merged::MergedFlows;
 use super::partitions::FlowPartitions;
 use super::records::FlowRecord;
-use super::rows::{EvidenceRow, RowError, RowKind, from_record, to_key, to_record};
+use super::rows::{
+    EvidenceRow, RowError, RowFacts, RowKind, RowRef, flow_facts, from_record, to_key, to_record,
+};
 use super::side_evidence::SideEvidence;
 use super::state::Amount;
 use super::{FlowKey, HashSeed};
@@ -45,6 +47,17 @@ pub struct DecidedEvidence {
     copies: BTreeMap<FlowKey, CopiedAmounts>,
 }
 
+/// What becomes of a row of evidence when segments and packets are dropped.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// It stays as it is.
+    Keep,
+    /// It only contains segments or packets that are not needed any longer.
+    Drop,
+    /// It gets this record, with these facts.
+    Replace(Vec<u8>, Box<RowFacts>),
+}
+
 impl DecidedEvidence {
     /// Returns the amounts of duplicates as rows.
     pub fn rows(&self) -> Vec<EvidenceRow> {
@@ -59,29 +72,33 @@ impl DecidedEvidence {
         rows
     }
 
-    /// Returns a row with the names that were decided. Returns `None` if the row only contains
-    /// segments or packets that are not needed any longer.
+    /// Returns what becomes of a row.
     ///
     /// # Errors
     ///
     /// Returns an error if the row is not valid.
-    pub fn apply(&self, row: EvidenceRow) -> Result<Option<EvidenceRow>, RowError> {
+    pub fn apply(&self, row: RowRef<'_>) -> Result<Decision, RowError> {
         let is_needed = match row.kind {
             RowKind::PACKETS => false,
-            RowKind::PIECES => self.undecided.contains(&row.key),
+            RowKind::PIECES => self.undecided.contains(row.key),
             // The key ends with the side.
             RowKind::STARTS => {
                 row.key.split_last().is_some_and(|(_, flow)| self.undecided.contains(flow))
             }
+            RowKind::FLOWS => return self.with_names(row),
             _ => true,
         };
-        let names = self.names.get(&row.key).filter(|_| row.kind == RowKind::FLOWS);
-        let Some(names) = names else { return Ok(is_needed.then_some(row)) };
-        let mut flow: FlowRecord = from_record(&row.record)?;
+        Ok(if is_needed { Decision::Keep } else { Decision::Drop })
+    }
+
+    /// Adds the names in the segments of a flow to its row.
+    fn with_names(&self, row: RowRef<'_>) -> Result<Decision, RowError> {
+        let Some(names) = self.names.get(row.key) else { return Ok(Decision::Keep) };
+        let mut flow: FlowRecord = from_record(row.record)?;
         for (side, name) in flow.sides.iter_mut().zip(names) {
             name.iter().for_each(|name| side.requests.insert(name.clone()));
         }
-        Ok(Some(EvidenceRow { record: to_record(&flow), ..row }))
+        Ok(Decision::Replace(to_record(&flow), Box::new(flow_facts(&flow))))
     }
 }
 

@@ -38,7 +38,7 @@ mod worker_tables;
 
 pub use address_claims::{AddressBinding, AddressClaim};
 pub use aggregation::AggregationLevel;
-pub use decided::{CopiedAmounts, DecidedEvidence};
+pub use decided::{CopiedAmounts, DecidedEvidence, Decision};
 pub use finish::WindowCarryOver;
 pub use key::FlowKey;
 pub use keyed::{EvidenceKey, Keyed};
@@ -46,7 +46,7 @@ pub use merged::MergedFlows;
 pub use outer_flows::OuterFlow;
 pub use partitions::{FlowPartitions, PartitionFlows};
 pub use records::{DirectionRecord, Evidence, FlowRecord};
-pub use rows::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind};
+pub use rows::{BUCKETS, EvidenceRow, MergedRows, RowError, RowFacts, RowKind, RowRef};
 pub use saved::StateLayout;
 pub use server_names::ServerNameEvidence;
 pub use side_evidence::{

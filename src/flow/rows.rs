@@ -104,6 +104,28 @@ pub struct EvidenceRow {
     pub record: Vec<u8>,
 }
 
+/// A row of evidence that another value owns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RowRef<'a> {
+    /// The kind of evidence.
+    pub kind: RowKind,
+    /// See [`EvidenceRow::bucket`].
+    pub bucket: u16,
+    /// See [`EvidenceRow::key`].
+    pub key: &'a [u8],
+    /// See [`EvidenceRow::record`].
+    pub record: &'a [u8],
+}
+
+/// Rows of the same kind and key, merged.
+#[derive(Clone, Debug)]
+pub struct MergedRows {
+    /// The record; `None` if there was only one row, whose record stays the same.
+    pub record: Option<Vec<u8>>,
+    /// Facts from the merged row.
+    pub facts: RowFacts,
+}
+
 /// Facts from a row for people and query engines. The audit only uses `accounted`.
 #[derive(Clone, Default, Debug)]
 pub struct RowFacts {
@@ -213,10 +235,10 @@ pub(super) fn from_record<T: DeserializeOwned>(record: &[u8]) -> Result<T, RowEr
 impl RowEvidence {
     /// Reads the evidence of a row and checks that it has the row's key and is canonical. A row
     /// from a file may contain anything.
-    fn of(row: &EvidenceRow) -> Result<Self, RowError> {
+    fn of(row: RowRef<'_>) -> Result<Self, RowError> {
         let (evidence, place) = match row.kind {
             RowKind::FLOWS => {
-                let flow: FlowRecord = from_record(&row.record)?;
+                let flow: FlowRecord = from_record(row.record)?;
                 if !is_canonical_flow(&flow) {
                     return Err(RowError::Damaged);
                 }
@@ -224,7 +246,7 @@ impl RowEvidence {
                 (Self::Flow(Box::new(flow)), place)
             }
             RowKind::PIECES => {
-                let pieces: FlowPieces = from_record(&row.record)?;
+                let pieces: FlowPieces = from_record(row.record)?;
                 let mut again = FlowPieces { key: pieces.key, sides: Default::default() };
                 again.merge(&pieces);
                 if again != pieces || !pieces.key.is_canonical() {
@@ -235,11 +257,15 @@ impl RowEvidence {
             }
             RowKind(_) => {
                 let mut side = SideEvidence::default();
-                let place = side.take_record(row.kind.name(), &row.record)?;
+                let place = side.take_record(row.kind.name(), row.record)?;
                 (Self::Side(Box::new(side)), place)
             }
         };
-        if place == (row.bucket, row.key.clone()) { Ok(evidence) } else { Err(RowError::Key) }
+        if (place.0, &*place.1) == (row.bucket, row.key) {
+            Ok(evidence)
+        } else {
+            Err(RowError::Key)
+        }
     }
 
     fn merge(&mut self, other: Self) {
@@ -266,6 +292,17 @@ impl RowEvidence {
                 .unwrap_or_default();
                 record
             }
+        }
+    }
+
+    /// Returns the number of frames that the row accounts for.
+    fn accounted(&self) -> u64 {
+        match self {
+            Self::Flow(flow) => {
+                flow.sides.iter().fold(0, |sum, side| side.sent.packets.0.saturating_add(sum))
+            }
+            Self::Pieces(_) => 0,
+            Self::Side(side) => side.facts().accounted,
         }
     }
 
@@ -308,7 +345,8 @@ fn flow_ends(key: &FlowKey) -> RowFacts {
     }
 }
 
-fn flow_facts(flow: &FlowRecord) -> RowFacts {
+/// Returns facts from a flow.
+pub(super) fn flow_facts(flow: &FlowRecord) -> RowFacts {
     let mut facts = flow_ends(&flow.key);
     for (number, side) in flow.sides.iter().enumerate() {
         facts.packets[number] = side.sent.packets.0;
@@ -344,27 +382,37 @@ impl EvidenceRow {
         (Self { kind: RowKind::FLOWS, bucket, key, record: to_record(&flow) }, pieces)
     }
 
-    /// Returns facts from the row.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the row is not valid.
-    pub fn facts(&self) -> Result<RowFacts, RowError> {
-        Ok(RowEvidence::of(self)?.facts())
+    /// Returns the same row without copying it.
+    pub fn as_ref(&self) -> RowRef<'_> {
+        let Self { kind, bucket, key, record } = self;
+        RowRef { kind: *kind, bucket: *bucket, key, record }
     }
+}
 
-    /// Merges rows of the same kind and key into one.
+impl RowRef<'_> {
+    /// Merges rows of the same kind and key into one. Passes the index of each row, and the number of
+    /// frames that it accounts for, to `each`. Returns `None` if there are no rows.
     ///
     /// # Errors
     ///
-    /// Returns an error if a row is not valid.
-    pub fn merged(rows: &[Self]) -> Result<Option<Self>, RowError> {
-        let Some((first, others)) = rows.split_first() else { return Ok(None) };
-        let mut evidence = RowEvidence::of(first)?;
-        for other in others {
-            evidence.merge(RowEvidence::of(other)?);
+    /// Returns an error, with the index of the row, if a row is not valid.
+    pub fn merged(
+        rows: &[Self],
+        mut each: impl FnMut(usize, u64),
+    ) -> Result<Option<MergedRows>, (usize, RowError)> {
+        let mut all: Option<RowEvidence> = None;
+        for (number, row) in rows.iter().enumerate() {
+            let evidence = RowEvidence::of(*row).map_err(|error| (number, error))?;
+            each(number, evidence.accounted());
+            match &mut all {
+                Some(all) => all.merge(evidence),
+                None => all = Some(evidence),
+            }
         }
-        Ok(Some(Self { record: evidence.record(), ..first.clone() }))
+        Ok(all.map(|all| MergedRows {
+            facts: all.facts(),
+            record: (rows.len() > 1).then(|| all.record()),
+        }))
     }
 }
 
@@ -377,11 +425,11 @@ impl Evidence {
     /// Returns an error if the row is not valid.
     pub fn take_row(
         &mut self,
-        row: &EvidenceRow,
+        row: RowRef<'_>,
         wants_pieces: impl Fn(FlowKey, u8) -> bool,
     ) -> Result<u64, RowError> {
         let evidence = RowEvidence::of(row)?;
-        let accounted = evidence.facts().accounted;
+        let accounted = evidence.accounted();
         match evidence {
             RowEvidence::Flow(flow) => self.flows.push(*flow),
             RowEvidence::Side(side) => self.side.merge(*side),

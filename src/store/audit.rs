@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::StoreError;
-use super::columns::{ReadRow, check_accounted};
+use super::columns::check_accounted;
 use super::files::{GroupReader, RowFile, RowGroup};
 use super::input::{CollectOptions, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
+use super::row::StoredRow;
 use super::windows::{WindowError, WindowSelection};
 use crate::capture::{CaptureError, ReadError};
 use crate::flow::{Evidence, PrefixRetention, Retention, RowKind, SideEvidence};
@@ -65,6 +66,11 @@ pub enum StoreRequestError {
     /// The rows do not contain exactly the frames of the time range.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// The store is complete, so no capture can be added.
+    #[error(
+        "{0}: server names and duplicates of the complete store were decided without this capture; audit the store that was merged with --complete, and the capture, instead"
+    )]
+    Complete(String),
     /// The inventory lists other tunnels than the one with which the rows were collected.
     #[error(
         "the inventory lists other tunnels than the one with which the rows were collected; collect the captures again with rasaudit collect --inventory"
@@ -130,8 +136,12 @@ impl EvidenceStore {
         });
         let stored = stored.collect();
         let shared = Arc::clone(self);
-        Plan::with_stored(request, stored, shared)
-            .map_err(|wrong| wrong.into_iter().map(StoreRequestError::Plan).collect())
+        let plan = Plan::with_stored(request, stored, shared);
+        let plan = plan
+            .map_err(|wrong| wrong.into_iter().map(StoreRequestError::Plan).collect::<Vec<_>>())?;
+        let read = plan.captures().filter(|_| self.inputs.completion().is_some());
+        let wrong: Vec<_> = read.map(|name| StoreRequestError::Complete(name.to_owned())).collect();
+        if wrong.is_empty() { Ok(plan) } else { Err(wrong) }
     }
 
     /// Checks that the rows were collected with the tunnels that a plan states.
@@ -180,7 +190,13 @@ impl EvidenceStore {
             Ok(range) if range.is_empty() => wrong.push(PlanError::EmptyTimeRange.into()),
             Ok(_) => {}
         }
+        let is_decided = self.inputs.completion().is_some() && (own.pieces || own.traces);
+        let range = (request.since.or(own.since), request.until.or(own.until));
         let missing = [
+            (
+                is_decided && range != (own.since, own.until),
+                "--since and --until: server names and duplicates of the complete store were decided for the whole time; audit the store that was merged with --complete instead",
+            ),
             (
                 request.evidence.is_some(),
                 "--evidence needs the frames, and a store contains no frames; audit the captures",
@@ -237,12 +253,12 @@ impl SharedEvidence for EvidenceStore {
         let mut ahead = Evidence::default();
         for (number, file) in self.files.iter().enumerate() {
             for group in file.groups(number) {
-                let take = |ReadRow { row, .. }: ReadRow| {
+                let take = |row: StoredRow| {
                     let is_read =
                         !self.unused.contains(&row.input) && selection.includes(row.window);
                     match row.evidence().filter(|_| is_read) {
                         Some(own) => {
-                            ahead.take_row(&own, |_, _| false).map_err(|error| error.to_string())?
+                            ahead.take_row(own, |_, _| false).map_err(|error| error.to_string())?
                         }
                         None => 0,
                     };
@@ -316,7 +332,8 @@ impl StoredSource {
             PrefixRetention::Of(sides) => sides.contains(&(flow, side)),
             PrefixRetention::All | PrefixRetention::StartsAndAll => true,
         };
-        let take = |ReadRow { row, accounted: stated }: ReadRow| {
+        let take = |row: StoredRow| {
+            let stated = row.read.accounted;
             let Some(own) = row.evidence() else { return Ok(()) };
             if store.unused.contains(&row.input) {
                 return Ok(());
@@ -327,7 +344,7 @@ impl StoredSource {
                 found.add(&row, u64::try_from(stated).unwrap_or_default());
                 return Ok(());
             }
-            let accounted = evidence.take_row(&own, wants).map_err(|error| error.to_string())?;
+            let accounted = evidence.take_row(own, wants).map_err(|error| error.to_string())?;
             check_accounted(stated, accounted)?;
             found.add(&row, accounted);
             if own.kind == RowKind::STARTS {
@@ -335,7 +352,7 @@ impl StoredSource {
             }
             Ok(())
         };
-        if !group.next(|is_input| !is_input, take).map_err(|reason| (*file, reason))? {
+        if !group.next(|is_evidence| is_evidence, take).map_err(|reason| (*file, reason))? {
             *reader = None;
         }
         Ok(true)

@@ -10,11 +10,12 @@ use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 
+use super::columns::HeadContent;
 use super::files::{Destination, RowWriter};
-use super::group::{Doubles, merge_group};
+use super::group::{Doubles, GroupError, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets};
 use super::ledger::Ledger;
-use super::row::{StoredKind, StoredRow};
+use super::row::StoredRow;
 use super::sort::RowSorter;
 use super::{StoreError, output};
 use crate::capture::InputContent;
@@ -77,15 +78,16 @@ pub fn collect(
             None => collect_one(request, number, &options, &mut writer, progress)?,
         };
         contents.insert(source.name.clone(), input.content);
-        writer.write(&input.to_row())?;
+        let (id, InputRecord { name, account, error, .. }) = (input.id(), input.record.clone());
+        let head = HeadContent::Input(Box::new(input));
+        writer.write_head(&head)?;
         let path = match to {
             Destination::StandardOutput => {
                 stream = Some(writer);
                 None
             }
-            Destination::Store(_) => writer.finish(&input.id())?,
+            Destination::Store(_) => writer.finish(&id)?,
         };
-        let InputRecord { name, account, error, .. } = input.record;
         done(CollectedFile { name, path, frames: account.frames, error });
     }
     stream.map(|stream| stream.finish("")).transpose()?;
@@ -131,9 +133,7 @@ fn collect_one(
     let sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 4);
     let sorter = Mutex::new(sorter);
     let add = |window: WindowStart, row: EvidenceRow| {
-        let EvidenceRow { kind, bucket, key, record } = row;
-        let (kind, input) = (StoredKind::Evidence(kind), String::new());
-        let row = StoredRow { bucket, kind, key, window, input, parts: 1, record };
+        let row = StoredRow::of_evidence(window, row);
         sorter.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(row)
     };
     let CollectedInput { input: record, timeline, windows, evidence } =
@@ -161,14 +161,15 @@ fn collect_one(
             return Err(AuditError::Interrupted.into());
         }
         let group = group.map_err(&temporary)?;
-        let wrong = |reason: String| StoreError::rows(name, reason);
+        let (row, facts) = merge_group(group, Doubles::Merge).map_err(|error| match error {
+            GroupError::Row(_, reason) | GroupError::Group(reason) => {
+                StoreError::rows(name, reason)
+            }
+        })?;
         // However often the evidence of a key was passed on, it becomes one row.
-        let row = merge_group(group, Doubles::Merge).map_err(wrong)?;
         let row = StoredRow { parts: 1, input: id.clone(), ..row };
-        let facts = row.evidence().map(|row| row.facts()).transpose();
-        let facts = facts.map_err(|error| wrong(error.to_string()))?.unwrap_or_default();
         ledger.add(&row, facts.accounted);
-        writer.write(&row)?;
+        writer.write(&row, &facts)?;
     }
     let accounted = ledger.accounted + input.accounted();
     if accounted != input.record.account.frames {

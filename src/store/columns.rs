@@ -10,8 +10,9 @@ use arrow_array::{
 };
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
+use super::completion::Completion;
 use super::input::InputRow;
-use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use super::row::{INPUT_BUCKET, ReadPlace, StoredKind, StoredRow};
 use crate::flow::RowFacts;
 
 /// The columns that an audit needs.
@@ -93,16 +94,15 @@ impl BatchBuilder {
         self.rows == 0
     }
 
-    /// Adds a row.
+    /// Adds a row with its facts, and the number of frames that were read from its input.
     ///
     /// # Errors
     ///
-    /// Returns an error if the row is not valid.
-    pub fn add(&mut self, row: &StoredRow) -> Result<(), String> {
+    /// Returns an error if the row is too large.
+    pub fn add(&mut self, row: &StoredRow, facts: &RowFacts, frames: u64) -> Result<(), String> {
         if row.record.len() > MOST_BYTES {
             return Err(format!("a row of {} bytes is too large", row.record.len()));
         }
-        let (facts, frames) = facts(row)?;
         self.rows += 1;
         self.bytes += row.memory();
         let [a, b] = facts.addresses.map_or([None, None], |both| both.map(|a| Some(a.to_string())));
@@ -192,25 +192,6 @@ impl BatchBuilder {
     }
 }
 
-/// Returns facts from a row, and the number of frames that were read from its input.
-fn facts(row: &StoredRow) -> Result<(RowFacts, u64), String> {
-    match row.evidence() {
-        Some(evidence) => Ok((evidence.facts().map_err(|error| error.to_string())?, 0)),
-        None => {
-            let input = InputRow::of_row(row)?;
-            let account = &input.record.account;
-            let facts = RowFacts {
-                first: account.first,
-                last: account.last,
-                name: Some(input.record.name.clone()),
-                accounted: input.accounted(),
-                ..RowFacts::default()
-            };
-            Ok((facts, account.frames))
-        }
-    }
-}
-
 /// A column of text or bytes. Query engines use different types for them.
 enum Bytes<'a> {
     Text(&'a StringArray),
@@ -259,40 +240,58 @@ pub(super) struct BatchRows<'a> {
     record: Bytes<'a>,
 }
 
-/// A row as it was read, with the number of frames that its column states.
-pub(super) struct ReadRow {
-    pub row: StoredRow,
-    pub accounted: i64,
+/// What a row that is not evidence contains.
+pub(super) enum HeadContent {
+    /// An input.
+    Input(Box<InputRow>),
+    /// The statement that a store is complete.
+    Completion(Completion),
 }
 
-/// A valid row.
-pub(super) struct CheckedRow {
-    pub row: StoredRow,
-    /// The input, if it is the row of an input.
-    pub input: Option<Box<InputRow>>,
-}
-
-impl ReadRow {
-    /// Checks that the record is valid and that the columns agree with it.
+impl HeadContent {
+    /// Reads a row that is not evidence. Returns `None` if it is.
     ///
     /// # Errors
     ///
-    /// Returns an error if they do not.
-    pub fn checked(self) -> Result<CheckedRow, String> {
-        let Self { row, accounted: stated } = self;
-        let (input, accounted) = match row.evidence() {
-            Some(evidence) => {
-                let facts = evidence.facts().map_err(|error| error.to_string())?;
-                (None, facts.accounted)
-            }
-            None => {
-                let input = InputRow::of_row(&row)?;
+    /// Returns an error if the row is not valid or its columns do not agree with it.
+    pub fn of_row(row: &StoredRow) -> Result<Option<Self>, String> {
+        let (content, accounted) = match row.kind {
+            StoredKind::Evidence(_) => return Ok(None),
+            StoredKind::Input => {
+                let input = InputRow::of_row(row)?;
                 let accounted = input.accounted();
-                (Some(Box::new(input)), accounted)
+                (Self::Input(Box::new(input)), accounted)
             }
+            StoredKind::Completion => (Self::Completion(Completion::of_row(row)?), 0),
         };
-        check_accounted(stated, accounted)?;
-        Ok(CheckedRow { row, input })
+        check_accounted(row.read.accounted, accounted)?;
+        Ok(Some(content))
+    }
+
+    /// Returns the row.
+    pub fn to_row(&self) -> StoredRow {
+        match self {
+            Self::Input(input) => input.to_row(),
+            Self::Completion(completion) => completion.to_row(),
+        }
+    }
+
+    /// Returns facts for query engines, and the number of frames that were read.
+    pub fn facts(&self) -> (RowFacts, u64) {
+        match self {
+            Self::Completion(_) => Default::default(),
+            Self::Input(input) => {
+                let account = &input.record.account;
+                let facts = RowFacts {
+                    first: account.first,
+                    last: account.last,
+                    name: Some(input.record.name.clone()),
+                    accounted: input.accounted(),
+                    ..RowFacts::default()
+                };
+                (facts, account.frames)
+            }
+        }
     }
 }
 
@@ -302,17 +301,6 @@ pub(super) fn check_accounted(stated: i64, accounted: u64) -> Result<(), String>
         Ok(())
     } else {
         Err(format!("has {stated} in column accounted, but its record accounts for {accounted}"))
-    }
-}
-
-impl CheckedRow {
-    /// Returns the input.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if it is not the row of an input.
-    pub fn into_input(self) -> Result<InputRow, String> {
-        self.input.map(|input| *input).ok_or_else(|| "is not the row of an input".to_owned())
     }
 }
 
@@ -359,9 +347,10 @@ impl<'a> BatchRows<'a> {
         self.rows
     }
 
-    /// Returns whether a row is the row of an input.
-    pub fn is_input(&self, row: usize) -> bool {
-        self.kind.get(row) == StoredKind::Input.name().as_bytes()
+    /// Returns whether a row is a row of evidence.
+    pub fn is_evidence(&self, row: usize) -> bool {
+        let other = [StoredKind::Input, StoredKind::Completion];
+        other.iter().all(|kind| self.kind.get(row) != kind.name().as_bytes())
     }
 
     /// Returns a row.
@@ -369,10 +358,12 @@ impl<'a> BatchRows<'a> {
     /// # Errors
     ///
     /// Returns an error if a column has a value that no row has.
-    pub fn get(&self, row: usize) -> Result<ReadRow, String> {
+    pub fn get(&self, row: usize) -> Result<StoredRow, String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let kind = text(self.kind.get(row));
-        let kind = StoredKind::parse(&kind).ok_or_else(|| {
+        let kind = self.kind.get(row);
+        let known = std::str::from_utf8(kind).ok().and_then(StoredKind::parse);
+        let kind = known.ok_or_else(|| {
+            let kind = text(kind);
             format!("has a row of kind \"{kind}\", which this version does not know; use the version that wrote it")
         })?;
         let bucket = u16::try_from(self.bucket.value(row)).unwrap_or(u16::MAX);
@@ -381,17 +372,15 @@ impl<'a> BatchRows<'a> {
         }
         let parts = self.parts.value(row);
         let parts = u64::try_from(parts).ok().filter(|parts| *parts > 0);
-        Ok(ReadRow {
-            row: StoredRow {
-                bucket,
-                kind,
-                key: self.key.get(row).to_vec(),
-                window: self.window.filter(|w| !w.is_null(row)).map(|w| w.value(row)),
-                input: text(self.input.get(row)),
-                parts: parts.ok_or_else(|| "has a row of no parts".to_owned())?,
-                record: self.record.get(row).to_vec(),
-            },
-            accounted: self.accounted.value(row),
+        Ok(StoredRow {
+            bucket,
+            kind,
+            key: self.key.get(row).to_vec(),
+            window: self.window.filter(|w| !w.is_null(row)).map(|w| w.value(row)),
+            input: text(self.input.get(row)),
+            parts: parts.ok_or_else(|| "has a row of no parts".to_owned())?,
+            record: self.record.get(row).to_vec(),
+            read: ReadPlace { accounted: self.accounted.value(row), ..ReadPlace::default() },
         })
     }
 }

@@ -22,11 +22,11 @@ use parquet::file::statistics::Statistics;
 use tempfile::NamedTempFile;
 
 use super::columns::{
-    BATCH_ROWS, BatchBuilder, BatchRows, NEEDED, ReadRow, WINDOW, schema, text_is_one_of,
+    BATCH_ROWS, BatchBuilder, BatchRows, HeadContent, NEEDED, WINDOW, schema, text_is_one_of,
 };
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
-use crate::flow::RowKind;
+use crate::flow::{RowFacts, RowKind};
 
 /// The extension of the files of a store.
 const EXTENSION: &str = "parquet";
@@ -213,7 +213,7 @@ impl RowFile {
         (0..groups).map(move |group| RowGroup { file, group })
     }
 
-    /// Returns whether a row group may contain rows of inputs.
+    /// Returns whether a row group may contain rows that are not evidence.
     pub fn may_have_inputs(&self, RowGroup { group, .. }: RowGroup) -> bool {
         let columns = self.metadata.metadata().row_group(group).columns();
         let bucket = columns.iter().find(|column| column.column_path().string() == "bucket");
@@ -260,7 +260,7 @@ impl RowFile {
         &self,
         RowGroup { group, .. }: RowGroup,
         kinds: &[RowKind],
-        mut take: impl FnMut(ReadRow) -> Result<(), String>,
+        mut take: impl FnMut(StoredRow) -> Result<(), String>,
     ) -> Result<(), String> {
         let columns = self.metadata.metadata().file_metadata().schema_descr();
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
@@ -307,8 +307,8 @@ fn damage(error: &dyn std::fmt::Display) -> String {
 }
 
 impl GroupReader {
-    /// Passes the next rows to `take`; rows of inputs only if they are wanted. Returns false at the
-    /// end.
+    /// Passes the next rows to `take`. `wanted` gets whether a row is a row of evidence, and returns
+    /// whether it is passed on. Returns false at the end.
     ///
     /// # Errors
     ///
@@ -316,7 +316,7 @@ impl GroupReader {
     pub fn next(
         &mut self,
         wanted: impl Fn(bool) -> bool,
-        mut take: impl FnMut(ReadRow) -> Result<(), String>,
+        mut take: impl FnMut(StoredRow) -> Result<(), String>,
     ) -> Result<bool, String> {
         let Self { reader, row } = self;
         let batch = guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?;
@@ -331,13 +331,17 @@ fn take_batch(
     batch: &RecordBatch,
     before: &mut u64,
     wanted: impl Fn(bool) -> bool,
-    take: &mut impl FnMut(ReadRow) -> Result<(), String>,
+    take: &mut impl FnMut(StoredRow) -> Result<(), String>,
 ) -> Result<(), String> {
     let rows = BatchRows::of(batch)?;
     for number in 0..rows.len() {
         *before += 1;
-        if wanted(rows.is_input(number)) {
-            let taken = rows.get(number).and_then(&mut *take);
+        if wanted(rows.is_evidence(number)) {
+            let row = rows.get(number).map(|mut row| {
+                row.read.row = *before;
+                row
+            });
+            let taken = row.and_then(&mut *take);
             taken.map_err(|reason| format!("(row {before}) {reason}"))?;
         }
     }
@@ -351,7 +355,7 @@ fn take_batch(
 /// Returns the same errors as [`GroupReader::next`].
 pub(super) fn read_stream(
     input: impl Read,
-    mut take: impl FnMut(ReadRow) -> Result<(), String>,
+    mut take: impl FnMut(StoredRow) -> Result<(), String>,
 ) -> Result<(), String> {
     let invalid = |error: &dyn std::fmt::Display| format!("is not an Arrow stream: {error}");
     let mut reader = guarded(|| {
@@ -424,10 +428,26 @@ impl RowWriter {
         StoreError::Output(self.path.clone(), io::Error::other(error))
     }
 
-    /// Adds a row.
-    pub fn write(&mut self, row: &StoredRow) -> Result<(), StoreError> {
-        // The rows of inputs are in a row group of their own, so that they are found quickly.
-        if row.kind == StoredKind::Input && std::mem::take(&mut self.has_evidence) {
+    /// Adds a row that is not evidence.
+    pub fn write_head(&mut self, content: &HeadContent) -> Result<(), StoreError> {
+        let (facts, frames) = content.facts();
+        self.write_row(&content.to_row(), &facts, frames)
+    }
+
+    /// Adds a row of evidence.
+    pub fn write(&mut self, row: &StoredRow, facts: &RowFacts) -> Result<(), StoreError> {
+        self.write_row(row, facts, 0)
+    }
+
+    fn write_row(
+        &mut self,
+        row: &StoredRow,
+        facts: &RowFacts,
+        frames: u64,
+    ) -> Result<(), StoreError> {
+        let is_evidence = matches!(row.kind, StoredKind::Evidence(_));
+        // The other rows are in a row group of their own, so that they are found quickly.
+        if !is_evidence && std::mem::take(&mut self.has_evidence) {
             self.flush()?;
             if let Target::File { writer, .. } = &mut self.target {
                 writer.flush().map_err(|error| {
@@ -435,8 +455,8 @@ impl RowWriter {
                 })?;
             }
         }
-        self.has_evidence |= row.kind != StoredKind::Input;
-        self.batch.add(row).map_err(|error| self.failed(error))?;
+        self.has_evidence |= is_evidence;
+        self.batch.add(row, facts, frames).map_err(|error| self.failed(error))?;
         if self.batch.is_full() { self.flush() } else { Ok(()) }
     }
 

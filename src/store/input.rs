@@ -189,6 +189,7 @@ impl InputRow {
             input: self.id(),
             parts: 1,
             record: postcard::to_extend(&(self, windowed), vec![VERSION]).unwrap_or_default(),
+            read: Default::default(),
         }
     }
 

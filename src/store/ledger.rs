@@ -140,6 +140,7 @@ mod tests {
             input: String::new(),
             parts,
             record: Vec::new(),
+            read: Default::default(),
         }
     }
 

@@ -13,6 +13,7 @@
 mod audit;
 mod collect;
 mod columns;
+mod completion;
 mod files;
 mod group;
 mod input;
@@ -30,7 +31,7 @@ pub use audit::{EvidenceStore, StoreRequestError};
 pub use collect::{CollectRequest, CollectedFile, collect};
 pub use files::{Destination, RowOrigin, find_stores};
 pub use input::{CollectOptions, KeptPackets};
-pub use merge::merge;
+pub use merge::{MergeRequest, merge};
 pub use windows::{Time, WindowError, WindowLength};
 
 use crate::pipeline::AuditError;

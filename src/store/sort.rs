@@ -225,6 +225,7 @@ mod tests {
             input: number.to_string(),
             parts: 1,
             record: vec![7; 20],
+            read: Default::default(),
         }
     }
 

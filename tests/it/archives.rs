@@ -1,7 +1,7 @@
 //! Tests that an audit of collected rows gives the same bytes as an audit of the captures, and that
 //! lost, doubled and mixed rows are errors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -313,7 +313,8 @@ fn a_damaged_file_is_an_error_that_names_it() {
     let errors = refused(&|rows| records(rows, &cut));
     assert!(errors.contains("(row 5) has a damaged record"), "{errors}");
     let errors = refused(&|rows| {
-        let columns: Vec<usize> = (0..rows.num_columns()).filter(|n| *n != 24).collect();
+        let parts = rows.schema().index_of("parts").expect("the column");
+        let columns: Vec<usize> = (0..rows.num_columns()).filter(|n| *n != parts).collect();
         rows.project(&columns).expect("fewer columns")
     });
     assert!(errors.contains("has no column parts"), "{errors}");
@@ -352,7 +353,7 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     let two = TwoCaptures::new();
     let refused = |more: &[&str]| two.refused(&[&two.store], more);
     let errors = refused(&["--since", "2026-01-01", "--no-decap", "--dedup", "on"]);
-    assert!(errors.contains("--since differs"), "{errors}");
+    assert!(errors.contains("--since: the rows were collected without --window"), "{errors}");
     assert!(errors.contains("--no-decap differs"), "{errors}");
     assert!(errors.contains("collect the captures with --traces"), "{errors}");
     let evidence = two.at("evidence");
@@ -454,6 +455,189 @@ fn merged_first(two: &TwoCaptures) -> PathBuf {
     let first = two.at("first");
     merge(std::slice::from_ref(&two.store), &first, &[]);
     first
+}
+
+/// Returns the text values of a column in all files of a store.
+fn texts(store: &Path, name: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    for file in files_of(store) {
+        let open = fs::File::open(file).expect("the file");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(open).expect("Parquet");
+        for batch in reader.build().expect("Parquet") {
+            let batch = batch.expect("a batch");
+            let column = batch.column_by_name(name).expect("the column");
+            let column = column.as_any().downcast_ref::<StringArray>().expect("text");
+            texts.extend(column.iter().map(|text| text.unwrap_or_default().to_owned()));
+        }
+    }
+    texts
+}
+
+/// Whole minutes of the fixtures, which begin at 2026-11-21 01:46:25 UTC.
+fn minute(number: u32) -> String {
+    format!("2026-11-21T01:{:02}:00Z", 46 + number)
+}
+
+#[test]
+fn rows_of_windows_give_the_reports_of_a_time_range() {
+    let names = ["farm-faults", "services/names"];
+    for case in FIXTURES.iter().filter(|case| names.contains(&case.name)) {
+        let mut random = Random(21);
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let at = |name: &str| scratch.path().join(name);
+        let inventory = case.inventory();
+        let captures = pieces(case, scratch.path(), &mut random);
+        let times = first_and_last(&captures);
+        let (apart, merged) = (at("apart"), at("merged"));
+        let options = ["--window", "1m", "--pieces", "--traces"];
+        let (small, large) = captures.split_at(captures.len() / 2);
+        // Little memory, so that the rows of each window are written early.
+        collect(small, &inventory, &apart, &[&options[..], &["--max-memory", "1"]].concat());
+        collect(large, &inventory, &apart, &options);
+        merge(std::slice::from_ref(&apart), &merged, &["--max-memory", "1"]);
+        let [first, last] = times.map(|time| time.div_euclid(60));
+        let middle = first + 1 + random.below((last - first).max(1) as usize) as i64;
+        let range = |since: Option<i64>, until: Option<i64>| {
+            let options = [("--since", since), ("--until", until)];
+            let given = options.into_iter().filter_map(|(option, minute)| {
+                let time = jiff::Timestamp::from_second(minute? * 60).expect("a time");
+                Some([option.to_owned(), time.to_string()])
+            });
+            [given.flatten().collect(), case.more()].concat()
+        };
+        for more in [
+            range(None, None),
+            range(Some(middle), None),
+            range(None, Some(middle)),
+            range(Some(middle), Some(middle + 1)),
+            range(Some(last + 1), None),
+        ] {
+            let direct = audited(&captures, &inventory, &more, scratch.path());
+            for store in [&apart, &merged] {
+                let stored = audited(&[store.clone()], &inventory, &more, scratch.path());
+                assert_same(&direct, &stored, format!("{}: {more:?}", case.name));
+            }
+        }
+    }
+}
+
+/// Returns the times of the first and the last record of captures, in seconds.
+fn first_and_last(captures: &[PathBuf]) -> [i64; 2] {
+    let records = captures.iter().flat_map(|capture| Records::read(capture).records);
+    let second =
+        |record: Vec<u8>| i64::from(u32::from_le_bytes(record[..4].try_into().expect("4")));
+    let times: Vec<i64> = records.map(second).collect();
+    [times.iter().min(), times.iter().max()].map(|time| *time.expect("a record"))
+}
+
+#[test]
+fn a_time_range_that_is_not_whole_windows_is_refused_with_the_nearest_times() {
+    let two = TwoCaptures::new();
+    let store = two.at("windows");
+    collect(&two.captures, &two.inventory, &store, &["--window", "1m", "--until", &minute(8)]);
+    let refused = |more: &[&str]| two.refused(&[&store], more);
+    let errors = refused(&["--since", "2026-11-21T01:47:30Z"]);
+    let wanted = "--since: the rows hold whole windows of 1m; the nearest times are 2026-11-21T01:47:00Z and 2026-11-21T01:48:00Z";
+    assert!(errors.contains(wanted), "{errors}");
+    let errors = refused(&["--until", &minute(9)]);
+    let wanted = "--until: the captures were collected with --until 2026-11-21T01:54:00Z; give a time at or before it, or collect them again";
+    assert!(errors.contains(wanted), "{errors}");
+    let errors = refused(&["--since", &minute(3), "--until", &minute(2)]);
+    assert!(errors.contains("--since is not before --until"), "{errors}");
+    // The range of the collection is the default of the audit.
+    let until = ["--until".to_owned(), minute(8)];
+    let direct = audited(&two.captures, &two.inventory, &until, two.scratch.path());
+    let whole = audited(&[store.clone()], &two.inventory, &[], two.scratch.path());
+    assert_same(&direct, &whole, "the range of the collection");
+    // Rows that are divided differently are not mixed.
+    let errors = two.refused(&[&store, &two.store], &[]);
+    assert!(errors.contains("with another --until than"), "{errors}");
+    for wrong in ["7m", "90s", "0", "2d"] {
+        let arguments = ["collect", "x.pcap", "--to", "x", "--window", wrong];
+        let errors = stderr(&run(&arguments, &[2]));
+        assert!(errors.contains("give whole minutes of which a day is a multiple"), "{errors}");
+    }
+}
+
+#[test]
+fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports() {
+    let case = FIXTURES.iter().find(|case| case.name == "services/names").expect("the fixture");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name);
+    let mut random = Random(4);
+    // Each frame is there twice, so that counters are corrected.
+    let mut records = Records::read(&case.capture());
+    records.records = records.records.iter().flat_map(|r| [r.clone(), r.clone()]).collect();
+    let captures = records.cut(scratch.path(), 3, &mut random);
+    let (apart, complete) = (at("apart"), at("complete"));
+    collect(&captures, &case.inventory(), &apart, &["--pieces", "--traces"]);
+    merge(&[apart.clone()], &complete, &["--complete"]);
+    let kinds = |store: &Path| texts(store, "kind").into_iter().collect::<BTreeSet<_>>();
+    let dropped = ["pieces", "packets", "starts"].map(str::to_owned);
+    assert!(dropped.iter().all(|kind| kinds(&apart).contains(kind)), "{:?}", kinds(&apart));
+    assert!(!dropped.iter().any(|kind| kinds(&complete).contains(kind)), "{:?}", kinds(&complete));
+    assert!(kinds(&complete).contains("copies"));
+    for mode in ["auto", "on", "off"] {
+        let more = ["--dedup".to_owned(), mode.to_owned()];
+        let direct = audited(&captures, &case.inventory(), &more, scratch.path());
+        let stored = audited(&[complete.clone()], &case.inventory(), &more, scratch.path());
+        assert_same(&direct, &stored, format!("--dedup {mode}"));
+    }
+
+    // Merging it again changes nothing.
+    let (again, once_more) = (at("again"), at("once-more"));
+    merge(&[complete.clone()], &again, &[]);
+    merge(&[complete.clone()], &once_more, &["--complete"]);
+    assert!(files(&complete) == files(&again) && files(&complete) == files(&once_more));
+
+    // Nothing can be added.
+    let (capture, other) = (at("other.pcap"), at("other"));
+    records.write(&capture, &records.records[..5]);
+    collect(std::slice::from_ref(&capture), &case.inventory(), &other, &["--pieces", "--traces"]);
+    let refused = |arguments: &[&str]| stderr(&run(arguments, &[2]));
+    let more = at("more");
+    let merging = ["merge", text(&complete), text(&other), "--to", text(&more)];
+    let errors = refused(&merging);
+    let wanted =
+        format!("contains {}, which cannot be added to the complete store", text(&capture));
+    assert!(errors.contains(&wanted) && errors.contains(text(&files_of(&complete)[0])), "{errors}");
+    assert_eq!(refused(&[&merging[..], &["--complete"]].concat()), errors);
+    let inventory = case.inventory();
+    let audit = ["audit", "-i", text(&inventory), text(&complete)];
+    let errors = refused(&[&audit[..], &[text(&other)]].concat());
+    assert!(errors.contains(&wanted), "{errors}");
+    let errors = refused(&[&audit[..], &[text(&capture)]].concat());
+    assert!(errors.contains("were decided without this capture"), "{errors}");
+    // A capture that is in the store is not read again.
+    let merged = at("more");
+    run(&[&audit[..], &[text(&captures[0])]].concat(), &[0, 1]);
+    let stream = ["merge", "-", "--complete", "--to", text(&merged)];
+    assert!(refused(&stream).contains("--complete needs whole stores"));
+}
+
+#[test]
+fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
+    let two = TwoCaptures::new();
+    let since = ["--since".to_owned(), minute(3)];
+    let direct = audited(&two.captures, &two.inventory, &since, two.scratch.path());
+    for (name, options) in [("plain", &[][..]), ("pieces", &["--pieces"])] {
+        let (apart, complete) = (two.at(&format!("{name}-apart")), two.at(name));
+        collect(&two.captures, &two.inventory, &apart, &[&["--window", "1m"], options].concat());
+        merge(&[apart], &complete, &["--complete"]);
+        if options.is_empty() {
+            let stored = audited(&[complete], &two.inventory, &since, two.scratch.path());
+            assert_same(&direct, &stored, name);
+        } else {
+            let errors = two.refused(&[&complete], &["--since", &minute(3)]);
+            assert!(errors.contains("were decided for the whole time"), "{errors}");
+        }
+    }
+    // A row is missing.
+    let complete = two.at("plain");
+    let file = files_of(&complete).pop().expect("a file");
+    rewrite(&file, |rows| vec![rows.slice(1, rows.num_rows() - 1)]);
+    let errors = two.refused(&[&complete], &[]);
+    assert!(errors.contains("rows, 1 missing"), "{errors}");
 }
 
 /// `fixtures/stored` contains a store of each layout of rows. The first audit of a new layout writes
