@@ -46,7 +46,7 @@ pub use merged::MergedFlows;
 pub use outer_flows::OuterFlow;
 pub use partitions::{FlowPartitions, PartitionFlows};
 pub use records::{DirectionRecord, Evidence, FlowRecord};
-pub use rows::{BUCKETS, EvidenceRow, MergedRows, RowError, RowFacts, RowKind, RowRef};
+pub use rows::{BUCKETS, EvidenceRow, MergedRows, RowError, RowFacts, RowKind, RowRef, RowTrust};
 pub use saved::StateLayout;
 pub use server_names::ServerNameEvidence;
 pub use side_evidence::{

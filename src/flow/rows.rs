@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::key::PARTITIONS;
 use super::partitions::PartitionFlows;
-use super::records::{Evidence, FlowRecord};
+use super::records::{DirectionRecord, Evidence, FlowRecord};
 use super::side_evidence::SideEvidence;
 use super::spill::parse_pieces;
 use super::store::FlowStore;
@@ -115,6 +115,15 @@ pub struct RowRef<'a> {
     pub key: &'a [u8],
     /// See [`EvidenceRow::record`].
     pub record: &'a [u8],
+}
+
+/// Where rows come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowTrust {
+    /// The program made them in this run.
+    Own,
+    /// They were read from a file, which may contain anything.
+    File,
 }
 
 /// Rows of the same kind and key, merged.
@@ -233,17 +242,19 @@ pub(super) fn from_record<T: DeserializeOwned>(record: &[u8]) -> Result<T, RowEr
 }
 
 impl RowEvidence {
-    /// Reads the evidence of a row and checks that it has the row's key and is canonical. A row
-    /// from a file may contain anything.
-    fn of(row: RowRef<'_>) -> Result<Self, RowError> {
-        let (evidence, place) = match row.kind {
+    /// Reads the evidence of a row. Unless the row is trusted, checks that it has the row's key and is
+    /// canonical, because a row from a file may contain anything.
+    fn of(row: RowRef<'_>, trust: RowTrust) -> Result<Self, RowError> {
+        let is_trusted = trust == RowTrust::Own;
+        let in_bucket = |flow: &FlowKey| flow.bucket() == row.bucket && has_key(row.key, flow);
+        let (evidence, is_own) = match row.kind {
             RowKind::FLOWS => {
                 let flow: FlowRecord = from_record(row.record)?;
-                if !is_canonical_flow(&flow) {
+                if !is_trusted && !is_canonical_flow(&flow) {
                     return Err(RowError::Damaged);
                 }
-                let place = (flow.key.bucket(), to_key(&flow.key));
-                (Self::Flow(Box::new(flow)), place)
+                let is_own = is_trusted || in_bucket(&flow.key);
+                (Self::Flow(Box::new(flow)), is_own)
             }
             RowKind::PIECES => {
                 let pieces: FlowPieces = from_record(row.record)?;
@@ -252,20 +263,16 @@ impl RowEvidence {
                 if again != pieces || !pieces.key.is_canonical() {
                     return Err(RowError::Damaged);
                 }
-                let place = (pieces.key.bucket(), to_key(&pieces.key));
-                (Self::Pieces(Box::new(pieces)), place)
+                let is_own = in_bucket(&pieces.key);
+                (Self::Pieces(Box::new(pieces)), is_own)
             }
             RowKind(_) => {
                 let mut side = SideEvidence::default();
-                let place = side.take_record(row.kind.name(), row.record)?;
-                (Self::Side(Box::new(side)), place)
+                let (bucket, key) = side.take_record(row.kind.name(), row.record)?;
+                (Self::Side(Box::new(side)), (bucket, &*key) == (row.bucket, row.key))
             }
         };
-        if (place.0, &*place.1) == (row.bucket, row.key) {
-            Ok(evidence)
-        } else {
-            Err(RowError::Key)
-        }
+        if is_own { Ok(evidence) } else { Err(RowError::Key) }
     }
 
     fn merge(&mut self, other: Self) {
@@ -322,16 +329,32 @@ impl Merge for FlowPieces {
 }
 
 /// Returns whether the record of a flow is one that the program writes: merging it into an empty
-/// record does not change it, and its counters are plausible.
+/// record would not change it, and its counters are plausible.
 fn is_canonical_flow(flow: &FlowRecord) -> bool {
-    let mut again = FlowRecord::new(flow.key);
-    again.merge(flow);
-    let plausible = flow
-        .sides
-        .iter()
-        .all(|side| side.cut.0 <= side.sent.packets.0 && side.sent.packets.0 <= MOST_PACKETS);
+    let is_canonical_side = |side: &DirectionRecord| {
+        let is_plausible = side.cut.0 <= side.sent.packets.0 && side.sent.packets.0 <= MOST_PACKETS;
+        is_plausible
+            && side.syns.is_canonical()
+            && side.syn_acks.is_canonical()
+            && side.links.is_canonical()
+            && side.requests.is_canonical()
+            // Segments have rows of their own.
+            && side.prefix.is_empty()
+    };
     let has_sides = flow.errors.iter().all(|(error, _)| error.side < 2);
-    again == *flow && plausible && has_sides && flow.key.is_canonical()
+    flow.sides.iter().all(is_canonical_side)
+        && has_sides
+        && flow.errors.is_canonical()
+        && flow.key.is_canonical()
+}
+
+/// Returns whether a key in the form of rows is the one of this flow. Unlike with [`to_key`], no
+/// memory is allocated.
+fn has_key(key: &[u8], flow: &FlowKey) -> bool {
+    /// The maximum length of five integers of 64 bits.
+    const LONGEST: usize = 50;
+    let mut bytes = [0; LONGEST];
+    postcard::to_slice(flow, &mut bytes).is_ok_and(|own| *own == *key)
 }
 
 /// Returns the addresses, ports and transport of a flow.
@@ -382,6 +405,15 @@ impl EvidenceRow {
         (Self { kind: RowKind::FLOWS, bucket, key, record: to_record(&flow) }, pieces)
     }
 
+    /// Returns facts from the row.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the row is not valid.
+    pub fn facts(&self) -> Result<RowFacts, RowError> {
+        Ok(RowEvidence::of(self.as_ref(), RowTrust::File)?.facts())
+    }
+
     /// Returns the same row without copying it.
     pub fn as_ref(&self) -> RowRef<'_> {
         let Self { kind, bucket, key, record } = self;
@@ -398,11 +430,12 @@ impl RowRef<'_> {
     /// Returns an error, with the index of the row, if a row is not valid.
     pub fn merged(
         rows: &[Self],
+        trust: RowTrust,
         mut each: impl FnMut(usize, u64),
     ) -> Result<Option<MergedRows>, (usize, RowError)> {
         let mut all: Option<RowEvidence> = None;
         for (number, row) in rows.iter().enumerate() {
-            let evidence = RowEvidence::of(*row).map_err(|error| (number, error))?;
+            let evidence = RowEvidence::of(*row, trust).map_err(|error| (number, error))?;
             each(number, evidence.accounted());
             match &mut all {
                 Some(all) => all.merge(evidence),
@@ -428,7 +461,7 @@ impl Evidence {
         row: RowRef<'_>,
         wants_pieces: impl Fn(FlowKey, u8) -> bool,
     ) -> Result<u64, RowError> {
-        let evidence = RowEvidence::of(row)?;
+        let evidence = RowEvidence::of(row, RowTrust::File)?;
         let accounted = evidence.accounted();
         match evidence {
             RowEvidence::Flow(flow) => self.flows.push(*flow),

@@ -129,8 +129,8 @@ fn collect_one(
     let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
     let packets = if *traces { PacketRetention::Logs } else { PacketRetention::Nothing };
     let retention = Retention { packets, parts };
-    // A quarter of the memory: the tables took half of it, and are merged meanwhile.
-    let sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 4);
+    // Half of the memory: the tables take the other half, and are freed one by one.
+    let sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 2);
     let sorter = Mutex::new(sorter);
     let add = |window: WindowStart, row: EvidenceRow| {
         let row = StoredRow::of_evidence(window, row);

@@ -1,6 +1,7 @@
 //! The columns of stored rows. All types are signed integers, UTF-8 and binary, which every query
 //! engine supports.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, Int32Builder, Int64Builder, StringBuilder};
@@ -73,13 +74,27 @@ pub(super) struct BatchBuilder {
     bytes: usize,
     small: [Int32Builder; 7],
     large: [Int64Builder; 12],
-    texts: [StringBuilder; 6],
+    texts: [StringBuilder; 4],
+    addresses: [StringBuilder; 2],
     binary: [BinaryBuilder; 2],
 }
 
 /// Returns a counter as a signed integer. No capture contains more than fit.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Adds an address as text, without allocating memory for it.
+fn append_address(column: &mut StringBuilder, address: Option<IpAddr>) {
+    use std::fmt::Write;
+    match address {
+        None => column.append_null(),
+        // The text is written before the value is ended. Writing to a builder cannot fail.
+        Some(address) => {
+            let _ = write!(column, "{address}");
+            column.append_value("");
+        }
+    }
 }
 
 impl BatchBuilder {
@@ -105,20 +120,17 @@ impl BatchBuilder {
         }
         self.rows += 1;
         self.bytes += row.memory();
-        let [a, b] = facts.addresses.map_or([None, None], |both| both.map(|a| Some(a.to_string())));
+        let addresses = facts.addresses.map_or([None, None], |both| both.map(Some));
         let has_ports = facts.transport.is_some_and(|transport| transport.has_ports());
         let ports = facts.ports.map(|port| has_ports.then_some(i32::from(port)));
         let opener = facts.opener.map(|side| if side == 0 { "a" } else { "b" });
-        let texts = [
-            Some(row.kind.name()),
-            Some(row.input.as_str()),
-            a.as_deref(),
-            b.as_deref(),
-            opener,
-            facts.name.as_deref(),
-        ];
+        let texts =
+            [Some(row.kind.name()), Some(row.input.as_str()), opener, facts.name.as_deref()];
         for (column, text) in self.texts.iter_mut().zip(texts) {
             column.append_option(text);
+        }
+        for (column, address) in self.addresses.iter_mut().zip(addresses) {
+            append_address(column, address);
         }
         let small = [
             Some(i32::from(row.bucket)),
@@ -164,8 +176,10 @@ impl BatchBuilder {
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         (self.rows, self.bytes) = (0, 0);
         let array = |array: ArrayRef| array;
-        let [kind, input, a_addr, b_addr, opener, name] =
+        let [kind, input, opener, name] =
             self.texts.each_mut().map(|column| array(Arc::new(column.finish())));
+        let [a_addr, b_addr] =
+            self.addresses.each_mut().map(|column| array(Arc::new(column.finish())));
         let [bucket, a_port, b_port, port, transport, a_flags, b_flags] =
             self.small.each_mut().map(|column| array(Arc::new(column.finish())));
         let [

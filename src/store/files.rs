@@ -17,8 +17,9 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
 use super::columns::{
@@ -396,9 +397,18 @@ impl RowWriter {
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let file = builder.tempfile_in(folder).map_err(&failed)?;
-        let properties = WriterProperties::builder()
+        // Nearly all values of these columns are different, so a dictionary or the extreme values
+        // would only take time.
+        let unique = |properties: WriterPropertiesBuilder, name: &str| {
+            let column = ColumnPath::from(name);
+            let properties = properties.set_column_dictionary_enabled(column.clone(), false);
+            properties.set_column_statistics_enabled(column, EnabledStatistics::None)
+        };
+        let properties = ["key", "record"].into_iter().fold(WriterProperties::builder(), unique);
+        let properties = properties
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(format!("rasaudit {}", env!("CARGO_PKG_VERSION")))
             .build();
         let writer = ArrowWriter::try_new(file, schema(), Some(properties));

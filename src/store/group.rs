@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::columns::check_accounted;
 use super::row::{StoredKind, StoredRow};
-use crate::flow::{RowFacts, RowRef};
+use crate::flow::{RowFacts, RowRef, RowTrust};
 
 /// Whether a group may contain several rows of one input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +39,11 @@ pub(super) fn merge_group(
         if doubles == Doubles::Merge || group.len() == 1 { group } else { without_copies(group)? };
     let mut wrong = None;
     let evidence: Vec<RowRef<'_>> = rows.iter().filter_map(StoredRow::evidence).collect();
-    let merged = RowRef::merged(&evidence, |number, accounted| {
+    let trust = match doubles {
+        Doubles::Merge => RowTrust::Own,
+        Doubles::Refuse => RowTrust::File,
+    };
+    let merged = RowRef::merged(&evidence, trust, |number, accounted| {
         // Rows that are being collected have no columns yet.
         if doubles == Doubles::Refuse
             && let Err(reason) = check_accounted(rows[number].read.accounted, accounted)

@@ -100,6 +100,6 @@ impl StoredRow {
 
     /// Returns the approximate memory that the row takes, in bytes.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.key.len() + self.input.len() + self.record.len() + 48
+        size_of::<Self>() + self.key.len() + self.input.len() + self.record.len() + 96
     }
 }
