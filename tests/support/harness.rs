@@ -41,6 +41,9 @@ pub enum Need {
     Browser,
     /// The folder `RASAUDIT_CAPTURES` with captures that are not part of the project.
     Captures,
+    /// The folder `RASAUDIT_CASES` with inventories and their captures that are not part of the
+    /// project.
+    Cases,
 }
 
 impl Need {
@@ -61,6 +64,7 @@ impl Need {
                 required("BROWSER") || has("node") && has("chromium") && Path::new(modules).is_dir()
             }
             Self::Captures => std::env::var_os("RASAUDIT_CAPTURES").is_some(),
+            Self::Cases => std::env::var_os("RASAUDIT_CASES").is_some(),
         }
     }
 }
