@@ -581,6 +581,7 @@ const COLLECT_EXAMPLES: &str = "\
 Examples:
   rasaudit collect captures/ --to store/
   rasaudit collect monday.pcap -i inventory.toml --to store/   if the inventory lists tunnels
+  rasaudit collect captures/ --to store/ --window 1h           for audits with --since and --until
   rasaudit collect captures/ --to - | rasaudit merge - --to store/
 
 Exit codes: 0 done, also if a capture could not be read; 2 the rows could not be written; 3 with
@@ -590,6 +591,7 @@ Exit codes: 0 done, also if a capture could not be read; 2 the rows could not be
 const MERGE_EXAMPLES: &str = "\
 Examples:
   rasaudit merge site-a/ site-b/ --to merged/
+  rasaudit merge site-a/ site-b/ --to 2026-05/ --complete
   rasaudit audit merged/ -i inventory.toml --out report/
 
 Exit codes: 0 done; 2 rows are missing, doubled or damaged, or could not be written; 130 interrupted.";
