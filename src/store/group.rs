@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::columns::check_accounted;
-use super::row::{StoredKind, StoredRow};
+use super::row::{ReadPlace, StoredKind, StoredRow};
 use crate::flow::{RowFacts, RowRef, RowTrust};
 
 /// Whether a group may contain several rows of one input.
@@ -18,8 +18,8 @@ pub(super) enum Doubles {
 /// Why rows cannot be merged.
 #[derive(Debug)]
 pub(super) enum GroupError {
-    /// A row, with the place where it was read, is not valid.
-    Row(StoredRow, String),
+    /// The row that was read at this place is not valid.
+    Row(ReadPlace, String),
     /// The rows do not belong together.
     Group(String),
 }
@@ -56,7 +56,7 @@ pub(super) fn merge_group(
         Ok(merged) => wrong.map_or(Ok(merged), Err),
     };
     let merged = match merged {
-        Err((number, reason)) => return Err(GroupError::Row(rows.swap_remove(number), reason)),
+        Err((number, reason)) => return Err(GroupError::Row(rows[number].read, reason)),
         Ok(Some(merged)) if evidence.len() == rows.len() => merged,
         Ok(_) => return Err(GroupError::Group("contain an empty group".to_owned())),
     };

@@ -164,10 +164,10 @@ fn write_groups(
     }
     let wrong = |error| match error {
         GroupError::Group(reason) => StoreError::rows("the merged rows", reason),
-        GroupError::Row(row, reason) => {
-            let file = row.read.file.and_then(|number| files.get(number as usize));
+        GroupError::Row(read, reason) => {
+            let file = read.file.and_then(|number| files.get(number as usize));
             let name = file.map_or_else(|| STANDARD_INPUT.to_owned(), RowFile::name);
-            StoreError::rows(name, format!("(row {}) {reason}", row.read.row))
+            StoreError::rows(name, format!("(row {}) {reason}", read.row))
         }
     };
     let mut ledgers = Ledgers::default();
@@ -177,7 +177,7 @@ fn write_groups(
         if group.iter().any(|row| row.evidence().is_none()) {
             let row = single(group).map_err(wrong)?;
             let content = HeadContent::of_row(&row);
-            let content = content.map_err(|reason| wrong(GroupError::Row(row, reason)))?;
+            let content = content.map_err(|reason| wrong(GroupError::Row(row.read, reason)))?;
             content.iter().try_for_each(|content| writer.write_head(content))?;
             continue;
         }
