@@ -7,6 +7,7 @@
 //! docs/performance.md describes the traffic.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -61,7 +62,14 @@ const AT_ONCE: usize = 20_000;
 const NETWORKS: u32 = 200;
 
 fn main() -> io::Result<()> {
-    let arguments = Arguments::parse();
+    generate(std::env::args_os())
+}
+
+/// Carries out a command line. Tests call this function, too.
+pub fn generate(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> io::Result<()> {
+    let arguments = Arguments::parse_from(arguments);
     let (packets, flows) = match arguments.shape {
         Shape::Mixed => (1_900_000, 200_000),
         Shape::Small => (10_000_000, 1_000_000),

@@ -11,9 +11,9 @@ use jiff::civil::Date;
 use crate::classify::Code;
 #[cfg(feature = "live")]
 use crate::live::{Sandbox, SyslogTarget};
-#[cfg(feature = "store")]
-use crate::model::VantagePoint;
 use crate::model::{Nanos, Transport};
+#[cfg(feature = "store")]
+use crate::model::{SECOND, VantagePoint};
 use crate::pipeline::{Dedup, FailOn, JsonLayout, ReportFiles};
 use crate::policy::{MATRICES, Severity};
 use crate::report::{COMPARISON_FORMATS, FORMATS, LISTING_FORMATS, TABLE_FORMATS};
@@ -599,6 +599,7 @@ const COLLECT_EXAMPLES: &str = "\
 Examples:
   rasaudit collect captures/ --to store/
   rasaudit collect monday.pcap -i inventory.toml --to store/   # if the inventory lists tunnels
+  rasaudit collect captures/ --to store/ --window 1h           # for audits with --since and --until
   rasaudit collect captures/ --to - | rasaudit merge - --to store/
 
 Exit codes: 0 done (without --strict, even if a capture could not be read); 2 an option is wrong, a
@@ -609,6 +610,7 @@ unreadable; 130 interrupted.";
 const MERGE_EXAMPLES: &str = "\
 Examples:
   rasaudit merge site-a/ site-b/ --to merged/
+  rasaudit merge site-a/ site-b/ --to 2026-05/ --complete
   rasaudit audit merged/ -i inventory.toml --out report/
 
 Exit codes: 0 done; 2 failed, because some rows are missing, duplicate or damaged, or could not be
@@ -681,6 +683,12 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "NAME", requires = "sensor", value_parser = parse_vantage_name, help_heading = "Input")]
     pub site: Option<String>,
 
+    /// Divide the rows by windows of the clock (UTC), e.g. 5m, 1h or 1d, so that audits of the rows
+    /// can use --since and --until at the start of any window. A day must be a whole number of
+    /// windows, and a window a whole number of minutes.
+    #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
+    pub window: Option<Nanos>,
+
     /// Exit with status 3 if a capture could not be read, or not to its end.
     #[arg(long)]
     pub strict: bool,
@@ -716,6 +724,12 @@ pub(super) struct MergeArguments {
     /// Write the merged rows into this folder, or as an Arrow stream to standard output (-).
     #[arg(long, value_name = "STORE|-")]
     pub to: PathBuf,
+
+    /// Make a complete store: find the server names and duplicate packets that the rows of all stores
+    /// show together, and drop the payload and packets of collect --pieces and --traces. No more
+    /// captures can be added.
+    #[arg(long)]
+    pub complete: bool,
 
     /// Memory for rows, e.g. 512MiB or 2GiB. More rows are sorted in temporary files. Does not
     /// affect the result.
@@ -1198,6 +1212,24 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     let duration: jiff::SignedDuration =
         text.parse().map_err(|_| "give a time like 600s, 10m or 1h".to_owned())?;
     u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+/// Parses the length of windows of the clock, in nanoseconds. A day is a multiple of it, so a window
+/// begins at midnight. It is a multiple of the ten seconds in which watched time is counted.
+#[cfg(feature = "store")]
+fn parse_clock_window(text: &str) -> Result<Nanos, String> {
+    const DAY: u64 = 24 * 3600;
+    let seconds = match text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()) {
+        Some(days) => days.saturating_mul(DAY),
+        None => parse_duration(text)?,
+    };
+    if seconds == 0 || !seconds.is_multiple_of(60) || !DAY.is_multiple_of(seconds) {
+        return Err(
+            "give whole minutes of which a day is a multiple, such as 5m, 15m, 1h, 6h or 1d"
+                .to_owned(),
+        );
+    }
+    Nanos::try_from(seconds).map(|seconds| seconds * SECOND).map_err(|error| error.to_string())
 }
 
 /// Parses the length of a window, which must be at least one second.

@@ -18,8 +18,8 @@ use crate::policy::Policy;
 #[cfg(feature = "live")]
 use crate::store::SpoolOptions;
 use crate::store::{
-    CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, RowOrigin, StoreError,
-    collect, find_stores, merge,
+    CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, MergeRequest,
+    RowOrigin, StoreError, collect, find_stores, merge,
 };
 
 /// Carries out `rasaudit collect`.
@@ -54,10 +54,15 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
         report_error("standard input (-) is given twice");
         return Ok(Exit::CannotDo);
     }
-    let to = Destination::of(&arguments.to);
-    match merge(&from, &to, arguments.max_memory, &progress) {
+    let request = MergeRequest {
+        from,
+        to: Destination::of(&arguments.to),
+        complete: arguments.complete,
+        max_memory: arguments.max_memory,
+    };
+    match merge(&request, &progress) {
         Ok(inputs) => {
-            print_summary(&to, arguments.quiet, &format!("merged captures: {inputs}"))?;
+            print_summary(&request.to, arguments.quiet, &format!("merged captures: {inputs}"))?;
             Ok(Exit::Compliant)
         }
         Err(failure) => Ok(report_store_error(failure)),
@@ -111,7 +116,7 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
     let sensor = arguments.sensor.as_deref();
     let sensor = sensor.and_then(|s| VantagePoint::new(arguments.site.as_deref(), s).ok());
     let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
-    Some(CollectRequest { plan, kept, sensor })
+    Some(CollectRequest { plan, kept, sensor, window: arguments.window })
 }
 
 /// Returns where the rows of windows are written; `None` if they are not wanted.

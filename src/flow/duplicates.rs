@@ -275,9 +275,14 @@ impl DuplicateCorrection {
                 most = most.max(here);
             }
             all.subtract(&most);
-            if all.packets.0 > 0 {
-                self.0.entry(sightings[0].flow).or_default().merge(&all);
-            }
+            self.add(sightings[0].flow, &all);
+        }
+    }
+
+    /// Adds an amount to subtract from a side of a flow.
+    pub fn add(&mut self, side: (u64, u8), amount: &Amount) {
+        if amount.packets.0 > 0 {
+            self.0.entry(side).or_default().merge(amount);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Mutex;
 
+use super::copied_amounts::CopiedAmounts;
 use super::duplicates::DuplicateCorrection;
 use super::interner::InternerCache;
 use super::key::PARTITIONS;
@@ -55,7 +56,7 @@ impl MergedFlows {
 
     /// Returns the number of duplicates of each kind in a sample of the packets.
     pub fn duplicate_counts(&self) -> DuplicateCounts {
-        self.side.sample().counts()
+        self.side.duplicate_counts()
     }
 
     /// Returns a copy of all evidence as values, with the flows sorted by key.
@@ -70,6 +71,28 @@ impl MergedFlows {
         Ok(Evidence { flows, side: self.side.clone() })
     }
 
+    /// Returns the amounts of duplicates if packet records were kept, and those that were found
+    /// before. It must be called only once.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a temporary file cannot be read.
+    pub(super) fn find_duplicates(&mut self) -> io::Result<DuplicateCorrection> {
+        let mut correction = DuplicateCorrection::default();
+        for number in 0..PARTITIONS {
+            let mut traces = std::mem::take(&mut self.parts[number].side.traces);
+            traces.extend(self.load(number)?.side.traces);
+            correction.find(traces);
+        }
+        for (flow, CopiedAmounts(copies)) in self.side.copies.sorted() {
+            let flow = self.store.seed.hash_one(*flow);
+            for (side, copies) in copies.iter().enumerate() {
+                correction.add((flow, side as u8), copies);
+            }
+        }
+        Ok(correction)
+    }
+
     /// Subtracts the duplicates from all amounts if packet records were kept. It must be called
     /// only once. Returns the number of packets removed.
     ///
@@ -77,13 +100,8 @@ impl MergedFlows {
     ///
     /// Returns an error if a temporary file cannot be read or written.
     pub fn remove_duplicates(&mut self) -> io::Result<u64> {
-        let mut correction = DuplicateCorrection::default();
+        let correction = self.find_duplicates()?;
         let mut removed = 0;
-        for number in 0..PARTITIONS {
-            let mut traces = std::mem::take(&mut self.parts[number].side.traces);
-            traces.extend(self.load(number)?.side.traces);
-            correction.find(traces);
-        }
         let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
             let mut flows = self.load(number)?.flows;

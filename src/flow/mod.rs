@@ -9,6 +9,8 @@ mod address_claims;
 mod aggregation;
 mod bytes;
 mod chunked_vec;
+mod copied_amounts;
+mod decided;
 mod duplicates;
 mod finish;
 mod fragments;
@@ -41,6 +43,8 @@ mod worker_tables;
 
 pub use address_claims::{AddressBinding, AddressClaim};
 pub use aggregation::AggregationLevel;
+pub use copied_amounts::CopiedAmounts;
+pub use decided::{DecidedEvidence, Decision};
 pub use finish::WindowCarryOver;
 pub use key::FlowKey;
 pub use keyed::{EvidenceKey, Keyed};
@@ -48,7 +52,8 @@ pub use merged::MergedFlows;
 pub use outer_flows::OuterFlow;
 pub use partitions::{FlowPartitions, PartitionFlows};
 pub use records::{DirectionRecord, Evidence, FlowRecord};
-pub use row::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind};
+pub use row::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind, RowRef};
+pub use rows::{MergedRows, RowTrust};
 pub use saved::StateLayout;
 pub use server_names::ServerNameEvidence;
 pub use side_evidence::{

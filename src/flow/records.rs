@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::server_names::MOST_REQUESTS;
 use super::side_evidence::SideEvidence;
 use super::state::{Amount, IcmpErrors, Opening};
 use super::{FlowKey, StreamPrefix};
@@ -68,7 +69,7 @@ pub struct DirectionRecord {
     pub links: BoundedSet<Encapsulation, 16>,
     /// The server names that the side requested in messages that fit in one segment.
     #[serde(rename = "hellos")]
-    pub requests: BoundedSet<ServerNameRequest, 16>,
+    pub requests: BoundedSet<ServerNameRequest, MOST_REQUESTS>,
     /// Segments that may be part of a message that names the server.
     #[serde(rename = "pieces")]
     pub prefix: StreamPrefix,

@@ -44,6 +44,27 @@ pub struct EvidenceRow {
     pub record: Vec<u8>,
 }
 
+/// A row of evidence that another value owns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RowRef<'a> {
+    /// The kind of evidence.
+    pub kind: RowKind,
+    /// See [`EvidenceRow::bucket`].
+    pub bucket: u16,
+    /// See [`EvidenceRow::key`].
+    pub key: &'a [u8],
+    /// See [`EvidenceRow::record`].
+    pub record: &'a [u8],
+}
+
+impl EvidenceRow {
+    /// Returns the same row without copying it.
+    pub fn as_ref(&self) -> RowRef<'_> {
+        let Self { kind, bucket, key, record } = self;
+        RowRef { kind: *kind, bucket: *bucket, key, record }
+    }
+}
+
 /// Facts from a row for people and query engines. The audit only uses `accounted`.
 #[derive(Clone, Default, Debug)]
 pub struct RowFacts {

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::key::PARTITIONS;
 use super::partitions::PartitionFlows;
-use super::records::{Evidence, FlowRecord};
-use super::row::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_key, to_record};
+use super::records::{DirectionRecord, Evidence, FlowRecord};
+use super::row::{
+    EvidenceRow, RowError, RowFacts, RowKind, RowRef, from_record, to_key, to_record,
+};
 use super::side_evidence::SideEvidence;
 use super::spill::parse_pieces;
 use super::store::FlowStore;
@@ -24,6 +26,27 @@ use crate::model::Merge;
 const MOST_PACKETS: u64 = 1 << 48;
 
 impl RowKind {
+    /// Sides of flows that started a message that continues in another segment.
+    pub const STARTS: Self = Self::side("starts");
+    /// Logs of packets, from which duplicates can be found.
+    pub const PACKETS: Self = Self::side("packets");
+    /// A sample of packets, which shows whether there are duplicates.
+    pub const SAMPLE: Self = Self::side("sample");
+    /// The amounts of duplicates of each flow.
+    pub const COPIES: Self = Self::side("copies");
+
+    /// Returns the kind of side evidence with this name, which must be in the list of kinds.
+    const fn side(name: &str) -> Self {
+        let mut number = 0;
+        while number < SideEvidence::KINDS.len() {
+            if is_same(SideEvidence::KINDS[number].as_bytes(), name.as_bytes()) {
+                break;
+            }
+            number += 1;
+        }
+        Self::of_side_evidence(number)
+    }
+
     /// Returns all kinds, in the order in which their rows are sorted.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..2 + SideEvidence::KINDS.len() as u8).map(Self)
@@ -44,6 +67,33 @@ impl RowKind {
     }
 }
 
+/// Returns whether two byte strings are equal, in constants, too.
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut number = 0;
+    while number < a.len() && number < b.len() && a[number] == b[number] {
+        number += 1;
+    }
+    number == a.len() && number == b.len()
+}
+
+/// Where rows come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowTrust {
+    /// The program made them in this run.
+    Own,
+    /// They were read from a file, which may contain anything.
+    File,
+}
+
+/// Rows of the same kind and key, merged.
+#[derive(Clone, Debug)]
+pub struct MergedRows {
+    /// The record; `None` if there was only one row, whose record stays the same.
+    pub record: Option<Vec<u8>>,
+    /// Facts from the merged row.
+    pub facts: RowFacts,
+}
+
 /// The parts of messages from both sides of a flow.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct FlowPieces {
@@ -59,35 +109,37 @@ enum RowEvidence {
 }
 
 impl RowEvidence {
-    /// Reads the evidence of a row and checks that it has the row's key and is canonical. A row
-    /// from a file may contain anything.
-    fn of(row: &EvidenceRow) -> Result<Self, RowError> {
-        let (evidence, place) = match row.kind {
+    /// Reads the evidence of a row. Unless the row is trusted, checks that it has the row's key and is
+    /// canonical, because a row from a file may contain anything.
+    fn of(row: RowRef<'_>, trust: RowTrust) -> Result<Self, RowError> {
+        let is_trusted = trust == RowTrust::Own;
+        let in_bucket = |flow: &FlowKey| flow.bucket() == row.bucket && has_key(row.key, flow);
+        let (evidence, is_own) = match row.kind {
             RowKind::FLOWS => {
-                let flow: FlowRecord = from_record(&row.record)?;
-                if !is_canonical_flow(&flow) {
+                let flow: FlowRecord = from_record(row.record)?;
+                if !is_trusted && !is_canonical_flow(&flow) {
                     return Err(RowError::Damaged);
                 }
-                let place = (flow.key.bucket(), to_key(&flow.key));
-                (Self::Flow(Box::new(flow)), place)
+                let is_own = is_trusted || in_bucket(&flow.key);
+                (Self::Flow(Box::new(flow)), is_own)
             }
             RowKind::PIECES => {
-                let pieces: FlowPieces = from_record(&row.record)?;
+                let pieces: FlowPieces = from_record(row.record)?;
                 let mut again = FlowPieces { key: pieces.key, sides: Default::default() };
                 again.merge(&pieces);
                 if again != pieces || !pieces.key.is_canonical() {
                     return Err(RowError::Damaged);
                 }
-                let place = (pieces.key.bucket(), to_key(&pieces.key));
-                (Self::Pieces(Box::new(pieces)), place)
+                let is_own = in_bucket(&pieces.key);
+                (Self::Pieces(Box::new(pieces)), is_own)
             }
             RowKind(_) => {
                 let mut side = SideEvidence::default();
-                let place = side.take_record(row.kind.name(), &row.record)?;
-                (Self::Side(Box::new(side)), place)
+                let (bucket, key) = side.take_record(row.kind.name(), row.record)?;
+                (Self::Side(Box::new(side)), (bucket, &*key) == (row.bucket, row.key))
             }
         };
-        if place == (row.bucket, row.key.clone()) { Ok(evidence) } else { Err(RowError::Key) }
+        if is_own { Ok(evidence) } else { Err(RowError::Key) }
     }
 
     fn merge(&mut self, other: Self) {
@@ -117,6 +169,17 @@ impl RowEvidence {
         }
     }
 
+    /// Returns the number of frames that the row accounts for.
+    fn accounted(&self) -> u64 {
+        match self {
+            Self::Flow(flow) => {
+                flow.sides.iter().fold(0, |sum, side| side.sent.packets.0.saturating_add(sum))
+            }
+            Self::Pieces(_) => 0,
+            Self::Side(side) => side.facts().accounted,
+        }
+    }
+
     fn facts(&self) -> RowFacts {
         match self {
             Self::Flow(flow) => flow_facts(flow),
@@ -133,16 +196,32 @@ impl Merge for FlowPieces {
 }
 
 /// Returns whether the record of a flow is one that the program writes: merging it into an empty
-/// record does not change it, and its counters are plausible.
+/// record would not change it, and its counters are plausible.
 fn is_canonical_flow(flow: &FlowRecord) -> bool {
-    let mut again = FlowRecord::new(flow.key);
-    again.merge(flow);
-    let plausible = flow
-        .sides
-        .iter()
-        .all(|side| side.cut.0 <= side.sent.packets.0 && side.sent.packets.0 <= MOST_PACKETS);
+    let is_canonical_side = |side: &DirectionRecord| {
+        let is_plausible = side.cut.0 <= side.sent.packets.0 && side.sent.packets.0 <= MOST_PACKETS;
+        is_plausible
+            && side.syns.is_canonical()
+            && side.syn_acks.is_canonical()
+            && side.links.is_canonical()
+            && side.requests.is_canonical()
+            // Segments have rows of their own.
+            && side.prefix.is_empty()
+    };
     let has_sides = flow.errors.iter().all(|(error, _)| error.side < 2);
-    again == *flow && plausible && has_sides && flow.key.is_canonical()
+    flow.sides.iter().all(is_canonical_side)
+        && has_sides
+        && flow.errors.is_canonical()
+        && flow.key.is_canonical()
+}
+
+/// Returns whether a key in the form of rows is the one of this flow. Unlike with [`to_key`], no
+/// memory is allocated.
+fn has_key(key: &[u8], flow: &FlowKey) -> bool {
+    /// The maximum length of five integers of 64 bits.
+    const LONGEST: usize = 50;
+    let mut bytes = [0; LONGEST];
+    postcard::to_slice(flow, &mut bytes).is_ok_and(|own| *own == *key)
 }
 
 /// Returns the addresses, ports and transport of a flow.
@@ -156,7 +235,8 @@ fn flow_ends(key: &FlowKey) -> RowFacts {
     }
 }
 
-fn flow_facts(flow: &FlowRecord) -> RowFacts {
+/// Returns facts from a flow.
+pub(super) fn flow_facts(flow: &FlowRecord) -> RowFacts {
     let mut facts = flow_ends(&flow.key);
     for (number, side) in flow.sides.iter().enumerate() {
         facts.packets[number] = side.sent.packets.0;
@@ -198,21 +278,35 @@ impl EvidenceRow {
     ///
     /// Returns an error if the row is not valid.
     pub fn facts(&self) -> Result<RowFacts, RowError> {
-        Ok(RowEvidence::of(self)?.facts())
+        Ok(RowEvidence::of(self.as_ref(), RowTrust::File)?.facts())
     }
+}
 
-    /// Merges rows of the same kind and key into one.
+impl RowRef<'_> {
+    /// Merges rows of the same kind and key into one. Passes the index of each row, and the number of
+    /// frames that it accounts for, to `each`. Returns `None` if there are no rows.
     ///
     /// # Errors
     ///
-    /// Returns an error if a row is not valid.
-    pub fn merged(rows: &[Self]) -> Result<Option<Self>, RowError> {
-        let Some((first, others)) = rows.split_first() else { return Ok(None) };
-        let mut evidence = RowEvidence::of(first)?;
-        for other in others {
-            evidence.merge(RowEvidence::of(other)?);
+    /// Returns an error, with the index of the row, if a row is not valid.
+    pub fn merged(
+        rows: &[Self],
+        trust: RowTrust,
+        mut each: impl FnMut(usize, u64),
+    ) -> Result<Option<MergedRows>, (usize, RowError)> {
+        let mut all: Option<RowEvidence> = None;
+        for (number, row) in rows.iter().enumerate() {
+            let evidence = RowEvidence::of(*row, trust).map_err(|error| (number, error))?;
+            each(number, evidence.accounted());
+            match &mut all {
+                Some(all) => all.merge(evidence),
+                None => all = Some(evidence),
+            }
         }
-        Ok(Some(Self { record: evidence.record(), ..first.clone() }))
+        Ok(all.map(|all| MergedRows {
+            facts: all.facts(),
+            record: (rows.len() > 1).then(|| all.record()),
+        }))
     }
 }
 
@@ -225,11 +319,11 @@ impl Evidence {
     /// Returns an error if the row is not valid.
     pub fn take_row(
         &mut self,
-        row: &EvidenceRow,
+        row: RowRef<'_>,
         wants_pieces: impl Fn(FlowKey, u8) -> bool,
     ) -> Result<u64, RowError> {
-        let evidence = RowEvidence::of(row)?;
-        let accounted = evidence.facts().accounted;
+        let evidence = RowEvidence::of(row, RowTrust::File)?;
+        let accounted = evidence.accounted();
         match evidence {
             RowEvidence::Flow(flow) => self.flows.push(*flow),
             RowEvidence::Side(side) => self.side.merge(*side),

@@ -6,12 +6,15 @@ use super::DirectionStats;
 use crate::model::{BoundedSet, Merge, Nanos};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
+/// The maximum number of names that are kept for each side.
+pub(super) const MOST_REQUESTS: usize = 16;
+
 /// The evidence of server names in a flow. Only a few flows have any.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerNameEvidence {
     /// For each side, the names in messages that fit in one segment.
     #[serde(rename = "hellos")]
-    pub(super) requests: [BoundedSet<ServerNameRequest, 16>; 2],
+    pub(super) requests: [BoundedSet<ServerNameRequest, MOST_REQUESTS>; 2],
     /// For each side, segments that may be parts of messages that name the server.
     #[serde(rename = "pieces")]
     pub(super) prefixes: [StreamPrefix; 2],
@@ -24,9 +27,28 @@ impl ServerNameEvidence {
         number: usize,
         side: &DirectionStats,
     ) -> impl Iterator<Item = ServerNameRequest> {
-        let from_segments =
-            side.first.get().and_then(|first| self.prefixes[number].server_name(first));
+        let from_segments = self.name_in_segments(number, side);
         self.requests[number].iter().cloned().chain(from_segments)
+    }
+
+    /// Returns the name in the stored segments of a side.
+    pub(super) fn name_in_segments(
+        &self,
+        number: usize,
+        side: &DirectionStats,
+    ) -> Option<ServerNameRequest> {
+        side.first.get().and_then(|first| self.prefixes[number].server_name(first))
+    }
+
+    /// Returns whether segments of a side are stored.
+    pub(super) fn has_segments(&self) -> bool {
+        self.prefixes.iter().any(|prefix| !prefix.is_empty())
+    }
+
+    /// Returns whether a name can be added to the requests of a side without dropping any.
+    pub(super) fn has_room(&self, number: usize, name: &ServerNameRequest) -> bool {
+        let requests = &self.requests[number];
+        requests.len() < MOST_REQUESTS || requests.contains(name)
     }
 
     /// Returns whether a side requested more names than are kept.

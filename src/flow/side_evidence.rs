@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address_claims::{AddressBinding, AddressClaim};
 use super::bytes::{read_part, write_part};
+use super::copied_amounts::CopiedAmounts;
 use super::duplicates::{DuplicateSampler, PacketRecord};
 use super::fragments::FragmentTable;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
@@ -21,7 +22,7 @@ use super::state::DirectionStats;
 use super::undecoded::UndecodedCounts;
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
-use crate::model::{BoundedSet, Nanos, Sum, Transport};
+use crate::model::{BoundedSet, DuplicateCounts, Nanos, Sum, Transport};
 use crate::payload::{AnnouncedPorts, DnsExchange, DnsQuery};
 
 /// Source, destination, protocol and path of packets without ports.
@@ -211,6 +212,8 @@ kinds! {
     cuts: BTreeSet<Nanos>,
     /// The vantage points that saw flows. Only inputs whose vantage point has a name add entries.
     sightings: Keyed<FlowGroup, SightedFrom>,
+    /// The amounts of duplicates of each flow, if they were found before.
+    copies: Keyed<FlowKey, CopiedAmounts>,
 }
 
 /// A lookup takes more memory than other keys because it contains a name.
@@ -341,6 +344,11 @@ impl SideEvidence {
     /// Returns the vantage points that saw a group of flows; `None` if none of them has a name.
     pub fn sighted_from(&self, group: &FlowGroup) -> Option<&SightedFrom> {
         self.sightings.get(group)
+    }
+
+    /// Returns the number of duplicates of each kind in a sample of the packets.
+    pub fn duplicate_counts(&self) -> DuplicateCounts {
+        self.sample.counts()
     }
 
     /// Returns the sample of packets from which duplicates are estimated.

@@ -271,6 +271,12 @@ impl IcmpErrors {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Returns whether there are no more groups and members than are kept. Errors that were read
+    /// from a file may have more.
+    pub(super) fn is_canonical(&self) -> bool {
+        self.0.len() <= Self::MOST && self.0.values().all(|quotes| quotes.seqs.is_canonical())
+    }
 }
 
 impl Merge for IcmpErrors {

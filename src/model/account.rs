@@ -78,7 +78,12 @@ pub struct SkipCounts([u64; SkipReason::ALL.len()]);
 impl SkipCounts {
     /// Counts one frame that was skipped for `reason`.
     pub fn count(&mut self, reason: SkipReason) {
-        self.0[reason as usize] += 1;
+        self.add(reason, 1);
+    }
+
+    /// Counts several frames that were skipped for `reason`.
+    pub fn add(&mut self, reason: SkipReason, frames: u64) {
+        self.0[reason as usize] += frames;
     }
 
     /// Returns the number of frames that were skipped for `reason`.

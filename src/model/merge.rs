@@ -249,6 +249,12 @@ impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
     pub fn more(&self) -> bool {
         self.more
     }
+
+    /// Returns whether the set has at most `N` members in order. A set that was read from a file may
+    /// have any others.
+    pub fn is_canonical(&self) -> bool {
+        self.kept.len() <= N && self.kept.is_sorted_by(|a, b| a < b)
+    }
 }
 
 impl<T: Ord + Clone, const N: usize> Merge for BoundedSet<T, N> {

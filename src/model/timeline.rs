@@ -130,6 +130,14 @@ impl ActivityHistogram {
         })
     }
 
+    /// Returns the buckets for whose start, in nanoseconds, `is_wanted` returns true.
+    #[cfg(feature = "store")]
+    pub(crate) fn within(&self, is_wanted: impl Fn(Nanos) -> bool) -> Self {
+        let wanted =
+            self.0.iter().filter(|(number, _)| is_wanted(number.saturating_mul(BUCKET_NS)));
+        Self(wanted.map(|(number, slot)| (*number, *slot)).collect())
+    }
+
     /// Marks as watched all ten-second buckets that lie entirely between two points in time (in
     /// nanoseconds), with or without frames.
     pub fn watch(&mut self, from: Nanos, to: Nanos) {

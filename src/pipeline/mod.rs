@@ -9,6 +9,7 @@
 //! Any worker can process any batch. Packets and flows are processed without access to shared data.
 
 mod audit;
+mod decide;
 mod draft;
 mod evidence;
 mod limits;
@@ -17,6 +18,7 @@ mod read;
 mod settings;
 mod source;
 mod timings;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,11 +49,11 @@ pub use audit::{Audit, Folders};
 pub use draft::DraftedInventory;
 pub use limits::{FailOn, Limits};
 pub use plan::{Dedup, Plan, PlanError, Request, StoredInput};
-pub use read::CollectedInput;
 #[cfg(feature = "live")]
 pub(crate) use read::{ETHERNET, Worker, WorkerCounters};
 pub use source::{Chunk, Origin, SharedEvidence, Source};
 pub use timings::{Step, Timings};
+pub use windows::{CollectedInput, RowSink, WindowStart};
 
 /// The progress of reading, for progress displays.
 #[derive(Default)]
@@ -137,9 +139,10 @@ pub struct Reading {
 impl Reading {
     /// Reads all sources.
     ///
-    /// The sources are read a second time if a sample shows duplicate packets, or if a message that
+    /// Captures are read a second time if a sample shows duplicate packets, or if a message that
     /// contains a server name continues in another segment. The second pass remembers every packet
     /// until its duplicates are found, and the first bytes from each side that sent such a message.
+    /// Stored evidence is read once, because a small part of it shows what is needed.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
         // The packets behind ready-made flows are not available, so their duplicates cannot be
         // removed.
@@ -152,12 +155,24 @@ impl Reading {
             wanted => wanted,
         };
         let rereadable = plan.is_rereadable();
-        let parts = if rereadable { PrefixRetention::Starts } else { PrefixRetention::All };
+        // Stored evidence shows before it is read as a whole what would be read again.
+        let shared = plan.shared.as_ref().filter(|_| !plan.reads_captures());
+        let ahead = shared.map(|shared| shared.read_ahead());
+        let is_doubled = ahead.as_ref().map(|ahead| ahead.duplicate_counts().shows_doubling());
+        let parts = match ahead.map(|mut ahead| ahead.take_starts()) {
+            Some(sides) => PrefixRetention::Of(Arc::new(sides)),
+            None if rereadable => PrefixRetention::Starts,
+            None => PrefixRetention::All,
+        };
         let packets = |traces| match traces {
             Correction::Done => PacketRetention::Records,
             _ => PacketRetention::Nothing,
         };
-        let first = if wanted == Dedup::On { Correction::Done } else { Correction::Off };
+        let first = match wanted {
+            Dedup::On => Correction::Done,
+            Dedup::Auto if has_packets && is_doubled == Some(true) => Correction::Done,
+            Dedup::Auto | Dedup::Off => Correction::Off,
+        };
         let mut retention = Retention { packets: packets(first), parts };
         let mut reading = read::run(plan, progress, &retention)?;
         if let Some(shared) = &plan.shared {
@@ -176,9 +191,7 @@ impl Reading {
         // Each of these sides sent a message with a server name that continues in another segment.
         // The second pass reads all segments of these sides.
         let mut sides = reading.flows.side.take_starts();
-        // Reading again is of no use if no source contains the segments.
-        let has_parts = plan.shared.as_ref().is_none_or(|shared| shared.has_message_parts());
-        if !has_parts && !plan.reads_captures() {
+        if shared.is_some() {
             sides = OpenMessages::default();
         }
         let packets = packets(correction);

@@ -281,8 +281,15 @@ impl Plan {
 
     /// Returns whether any source is a capture.
     pub(crate) fn reads_captures(&self) -> bool {
-        let mut sources = self.sources.iter().enumerate();
-        sources.any(|(number, s)| s.same_as.is_none() && !self.origins.contains_key(&number))
+        self.captures().next().is_some()
+    }
+
+    /// Returns the names of the sources that are captures and are read.
+    pub fn captures(&self) -> impl Iterator<Item = &str> {
+        let is_capture = |(number, source): &(usize, &CaptureInput)| {
+            source.same_as.is_none() && !self.origins.contains_key(number)
+        };
+        self.sources.iter().enumerate().filter(is_capture).map(|(_, source)| source.name.as_str())
     }
 
     /// Returns whether all sources that are captures can be read a second time.

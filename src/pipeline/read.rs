@@ -56,13 +56,14 @@ pub(crate) fn run(
 }
 
 /// What was read from sources, before the tables are merged.
-struct Unmerged {
-    inputs: Vec<InputRecord>,
-    timeline: ActivityHistogram,
-    store: FlowStore,
+pub(super) struct Unmerged {
+    pub inputs: Vec<InputRecord>,
+    pub timeline: ActivityHistogram,
+    pub store: FlowStore,
 }
 
-fn read_tables(
+/// Reads all sources without merging the tables of the workers.
+pub(super) fn read_tables(
     plan: &Plan,
     progress: &Progress,
     retention: &Retention,
@@ -81,41 +82,6 @@ fn read_tables(
         timeline.merge(&counters.timeline);
     }
     Ok(Unmerged { inputs, timeline, store })
-}
-
-/// The evidence of one source, before any of it is joined with that of other sources.
-pub struct CollectedInput {
-    /// The record of the source. If the source cannot be read, it contains the error.
-    pub input: InputRecord,
-    /// When its frames were captured.
-    pub timeline: ActivityHistogram,
-    /// Its evidence, which [`FlowStore::into_rows`] returns.
-    pub evidence: FlowStore,
-}
-
-impl CollectedInput {
-    /// Reads the source with this index in the plan, and no other.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if the work is stopped or a temporary file cannot be written. A source that
-    /// cannot be read is not an error.
-    pub fn read(
-        plan: &Plan,
-        number: usize,
-        retention: &Retention,
-        progress: &Progress,
-    ) -> Result<Self, AuditError> {
-        let mut source = plan.sources[number].clone();
-        // The error of a source that was found in a folder is recorded and is not returned.
-        let found = std::mem::replace(&mut source.found, true);
-        let single = Plan { sources: vec![source], ..plan.clone() };
-        let Unmerged { inputs, timeline, store } = read_tables(&single, progress, retention)?;
-        let mut input = inputs.into_iter().next().unwrap_or_default();
-        // A file that the user named is expected to be a capture.
-        input.passed_over &= found;
-        Ok(Self { input, timeline, evidence: store })
-    }
 }
 
 /// The batches that a worker receives.
@@ -480,9 +446,7 @@ impl<'a> Worker<'a> {
     }
 
     fn work(mut self, batches: &Batches<'_>) -> std::io::Result<WorkerCounters> {
-        // The tables of all workers get half of the memory, because merging them needs the same
-        // amount again.
-        let budget = self.plan.request.max_memory / 2 / self.plan.jobs.max(1);
+        let budget = memory_of_worker(self.plan);
         let mut failure = None;
         batches.for_each(|chunk| {
             if failure.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
@@ -509,12 +473,17 @@ impl<'a> Worker<'a> {
 
     /// Decodes a batch into the tables.
     pub fn decode_batch(&mut self, batch: &Batch) {
+        self.decode_frames(batch, &batch.frames);
+    }
+
+    /// Decodes some frames of a batch into the tables.
+    pub fn decode_frames(&mut self, batch: &Batch, frames: &[Frame]) {
         let account = &mut self.counters.accounts[batch.source];
         let mut waiting = 0;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(LOOKUP_BATCH);
         let mut facts = Vec::new();
         let parts = parts_to_read(&self.retention.parts);
-        for frame in &batch.frames {
+        for frame in frames {
             account.frames += 1;
             account.bytes += u64::from(frame.wire_len);
             account.truncated += u64::from(frame.cap_len < frame.wire_len);
@@ -577,19 +546,16 @@ impl<'a> Worker<'a> {
         }
         read_payloads(&self.pending[..waiting], &payloads, parts, &mut facts);
         self.tables.observe(&self.pending[..waiting], facts.drain(..));
-        self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+        self.progress.frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
     }
-}
 
-/// Methods for a live audit, in which a worker is used for many windows, each with new tables.
-#[cfg(feature = "live")]
-impl Worker<'_> {
     /// Returns the tables of the current window.
     pub fn tables(&self) -> &WorkerTables {
         &self.tables
     }
 
     /// Returns the tables of the current window, so that flows can be aggregated in place.
+    #[cfg(feature = "live")]
     pub fn tables_mut(&mut self) -> &mut WorkerTables {
         &mut self.tables
     }
@@ -602,6 +568,12 @@ impl Worker<'_> {
         let tables = std::mem::replace(&mut self.tables, self.store.tables(self.retention));
         (tables, std::mem::replace(&mut self.counters, empty))
     }
+}
+
+/// Returns the bytes that the tables of one worker may take. The tables of all workers get half of
+/// the memory, because merging them needs the same amount again.
+pub(super) fn memory_of_worker(plan: &Plan) -> usize {
+    plan.request.max_memory / 2 / plan.jobs.max(1)
 }
 
 /// Counts a decoded frame by its content and by its problems.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, InputHash, ReadError};
-use crate::flow::{Evidence, Retention};
+use crate::flow::{Evidence, Retention, SideEvidence};
 use crate::model::{ActivityHistogram, InputRecord, Nanos, VantagePoint};
 
 /// An input that can be opened. A file can be opened any number of times, standard input only once.
@@ -32,8 +32,10 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
     /// Returns everything that is wrong, each with the name of the file or input.
     fn check(&self) -> Result<(), Vec<(String, String)>>;
 
-    /// Returns whether it contains the parts of messages that name a server.
-    fn has_message_parts(&self) -> bool;
+    /// Reads only the sides that started a message that continues in another segment, and the
+    /// sample that shows whether packets are doubled. If they cannot be read, the check after
+    /// reading all evidence returns the reason.
+    fn read_ahead(&self) -> SideEvidence;
 
     /// Returns whether it contains what is needed to find duplicate packets.
     fn has_packets(&self) -> bool;

@@ -7,14 +7,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::StoreError;
-use super::columns::{ReadRow, check_accounted};
+use super::columns::check_accounted;
 use super::files::{GroupReader, RowFile, RowGroup};
 use super::input::{CollectOptions, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
+use super::row::StoredRow;
 use super::sensor_inputs::{interruptions, timelines};
+use super::windows::{WindowError, WindowSelection};
 use crate::capture::{CaptureError, ReadError};
-use crate::flow::{Evidence, PrefixRetention, Retention};
+use crate::flow::{Evidence, PrefixRetention, Retention, RowKind, SideEvidence};
 use crate::model::{ActivityHistogram, InputRecord, Merge, Nanos, VantagePoint};
 use crate::pipeline::{
     Chunk, Dedup, Origin, Plan, PlanError, Request, SharedEvidence, Source, StoredInput,
@@ -33,10 +35,14 @@ pub struct EvidenceStore {
 /// The state of reading all rows once.
 #[derive(Default)]
 struct StoreReading {
+    /// The windows that are read.
+    selection: WindowSelection,
     parts: PrefixRetention,
     /// The row groups that have not been read yet.
     waiting: Vec<RowGroup>,
     found: Ledger,
+    /// The number of sides that started a message that continues in another segment.
+    open_messages: u64,
     wrong: Vec<(String, String)>,
 }
 
@@ -58,6 +64,14 @@ pub enum StoreRequestError {
     /// The rows do not contain what the option needs.
     #[error("{0}")]
     NotInRows(&'static str),
+    /// The rows do not contain exactly the frames of the time range.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    /// The store is complete, so no capture can be added.
+    #[error(
+        "{0}: server names and duplicates of the complete store were decided without this capture; audit the store that was merged with --complete, and the capture, instead"
+    )]
+    Complete(String),
     /// The inventory lists other tunnels than the one with which the rows were collected.
     #[error(
         "the inventory lists other tunnels than the one with which the rows were collected; collect the captures again with rasaudit collect --inventory"
@@ -101,23 +115,34 @@ impl EvidenceStore {
     ///
     /// Returns all reasons why the request cannot be carried out.
     pub fn plan(self: &Arc<Self>, request: Request) -> Result<Plan, Vec<StoreRequestError>> {
-        let wrong = self.refusals(&request);
-        if !wrong.is_empty() {
-            return Err(wrong);
-        }
-        let CollectOptions { filter, since, until, no_decap, vxlan_ports, .. } =
-            self.options.clone();
+        let selection = WindowSelection::new(&self.options, request.since, request.until);
+        let wrong = self.refusals(&request, selection.as_ref());
+        let selection = match selection {
+            Ok(selection) if wrong.is_empty() => selection,
+            _ => return Err(wrong),
+        };
+        self.reading().selection = selection;
+        let CollectOptions { filter, no_decap, vxlan_ports, .. } = self.options.clone();
+        let (since, until) = (selection.since(), selection.until());
         let request = Request { filter, since, until, no_decap, vxlan_ports, ..request };
-        let stored = self.inputs.iter().map(|input| StoredInput {
-            name: input.record.name.clone(),
-            size: input.record.size,
-            content: input.content,
-            origin: Arc::new(StoredOrigin { store: Arc::clone(self), input: self.used_for(input) }),
+        let stored = self.inputs.iter().map(|input| {
+            let (record, timeline) = self.used_for(input).within(&selection);
+            let store = Arc::clone(self);
+            StoredInput {
+                name: input.record.name.clone(),
+                size: input.record.size,
+                content: input.content,
+                origin: Arc::new(StoredOrigin { store, record, timeline }),
+            }
         });
         let stored = stored.collect();
         let shared = Arc::clone(self);
-        Plan::with_stored(request, stored, shared)
-            .map_err(|wrong| wrong.into_iter().map(StoreRequestError::Plan).collect())
+        let plan = Plan::with_stored(request, stored, shared);
+        let plan = plan
+            .map_err(|wrong| wrong.into_iter().map(StoreRequestError::Plan).collect::<Vec<_>>())?;
+        let read = plan.captures().filter(|_| self.inputs.completion().is_some());
+        let wrong: Vec<_> = read.map(|name| StoreRequestError::Complete(name.to_owned())).collect();
+        if wrong.is_empty() { Ok(plan) } else { Err(wrong) }
     }
 
     /// Checks that the rows were collected with the tunnels that a plan states.
@@ -141,25 +166,38 @@ impl EvidenceStore {
     /// Returns the number of sides of flows that started a message that continues in another
     /// segment.
     pub fn open_messages(&self) -> u64 {
-        self.reading().found.rows("starts")
+        self.reading().open_messages
     }
 
     /// Returns why options of a request cannot be carried out. Options that are not given are taken
     /// from the store.
-    fn refusals(&self, request: &Request) -> Vec<StoreRequestError> {
+    fn refusals(
+        &self,
+        request: &Request,
+        selection: Result<&WindowSelection, &Vec<WindowError>>,
+    ) -> Vec<StoreRequestError> {
         let own = &self.options;
         let given = CollectOptions::of(request, own.kept());
         let others = [
             ("--filter", given.filter.is_some() && given.filter != own.filter),
-            ("--since", given.since.is_some() && given.since != own.since),
-            ("--until", given.until.is_some() && given.until != own.until),
             ("--no-decap", given.no_decap && !own.no_decap),
             ("--vxlan-port", !given.vxlan_ports.is_empty() && given.vxlan_ports != own.vxlan_ports),
         ];
         let others = others.into_iter().filter(|(_, differs)| *differs);
         let mut wrong: Vec<_> =
             others.map(|(option, _)| StoreRequestError::OtherOption(option)).collect();
+        match selection {
+            Err(errors) => wrong.extend(errors.iter().map(|error| (*error).into())),
+            Ok(range) if range.is_empty() => wrong.push(PlanError::EmptyTimeRange.into()),
+            Ok(_) => {}
+        }
+        let is_decided = self.inputs.completion().is_some() && (own.pieces || own.traces);
+        let range = (request.since.or(own.since), request.until.or(own.until));
         let missing = [
+            (
+                is_decided && range != (own.since, own.until),
+                "--since and --until: server names and duplicates of the complete store were decided for the whole time; audit the store that was merged with --complete instead",
+            ),
             (
                 request.evidence.is_some(),
                 "--evidence needs the frames, and a store contains no frames; audit the captures",
@@ -175,9 +213,9 @@ impl EvidenceStore {
     }
 
     /// Returns the input with the same content whose rows count.
-    fn used_for(&self, input: &InputRow) -> InputRow {
+    fn used_for<'a>(&'a self, input: &'a InputRow) -> &'a InputRow {
         let used = self.inputs.used().find(|used| used.content == input.content);
-        used.unwrap_or(input).clone()
+        used.unwrap_or(input)
     }
 
     fn reading(&self) -> MutexGuard<'_, StoreReading> {
@@ -188,7 +226,9 @@ impl EvidenceStore {
 impl SharedEvidence for EvidenceStore {
     fn begin(&self, retention: &Retention) {
         let groups = self.files.iter().enumerate().flat_map(|(number, file)| file.groups(number));
-        *self.reading() = StoreReading {
+        let mut reading = self.reading();
+        *reading = StoreReading {
+            selection: reading.selection,
             parts: retention.parts.clone(),
             waiting: groups.collect(),
             ..StoreReading::default()
@@ -209,8 +249,27 @@ impl SharedEvidence for EvidenceStore {
         }
     }
 
-    fn has_message_parts(&self) -> bool {
-        self.options.pieces
+    fn read_ahead(&self) -> SideEvidence {
+        let selection = self.reading().selection;
+        let mut ahead = Evidence::default();
+        for (number, file) in self.files.iter().enumerate() {
+            for group in file.groups(number) {
+                let take = |row: StoredRow| {
+                    let is_read =
+                        !self.unused.contains(&row.input) && selection.includes(row.window);
+                    match row.evidence().filter(|_| is_read) {
+                        Some(own) => {
+                            ahead.take_row(own, |_, _| false).map_err(|error| error.to_string())?
+                        }
+                        None => 0,
+                    };
+                    Ok(())
+                };
+                // The check after reading all rows reports the error.
+                let _ = file.read_kinds(group, &[RowKind::STARTS, RowKind::SAMPLE], take);
+            }
+        }
+        ahead.side
     }
 
     fn has_packets(&self) -> bool {
@@ -230,19 +289,23 @@ impl SharedEvidence for EvidenceStore {
 #[derive(Debug)]
 struct StoredOrigin {
     store: Arc<EvidenceStore>,
-    input: InputRow,
+    record: InputRecord,
+    timeline: ActivityHistogram,
 }
 
 impl Origin for StoredOrigin {
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError> {
-        let sha256 = self.input.record.sha256.clone().filter(|_| hash);
+        let sha256 = self.record.sha256.clone().filter(|_| hash);
+        let StoreReading { selection, parts, .. } = &*self.store.reading();
         Ok(Box::new(StoredSource {
             store: Arc::clone(&self.store),
-            parts: self.store.reading().parts.clone(),
-            record: InputRecord { sha256, ..self.input.record.clone() },
-            timeline: self.input.timeline.clone(),
+            selection: *selection,
+            parts: parts.clone(),
+            record: InputRecord { sha256, ..self.record.clone() },
+            timeline: self.timeline.clone(),
             reader: None,
             found: Ledger::default(),
+            open_messages: 0,
             read: 0,
         }))
     }
@@ -251,12 +314,14 @@ impl Origin for StoredOrigin {
 /// An input that is being read. All inputs of a store share the work of reading its rows.
 struct StoredSource {
     store: Arc<EvidenceStore>,
+    selection: WindowSelection,
     parts: PrefixRetention,
     record: InputRecord,
     timeline: ActivityHistogram,
     /// The row group that is being read, with the index of its file.
     reader: Option<(usize, GroupReader)>,
     found: Ledger,
+    open_messages: u64,
     /// The number of bytes of records that were read.
     read: u64,
 }
@@ -264,7 +329,7 @@ struct StoredSource {
 impl StoredSource {
     /// Reads the next rows into `evidence`. Returns false if there are no more.
     fn read_rows(&mut self, evidence: &mut Evidence) -> Result<bool, (usize, String)> {
-        let Self { store, parts, reader, found, read, .. } = self;
+        let Self { store, selection, parts, reader, found, open_messages, read, .. } = self;
         if reader.is_none() {
             let Some(group) = store.reading().waiting.pop() else { return Ok(false) };
             let opened = store.files[group.file].read(group);
@@ -276,18 +341,27 @@ impl StoredSource {
             PrefixRetention::Of(sides) => sides.contains(&(flow, side)),
             PrefixRetention::All | PrefixRetention::StartsAndAll => true,
         };
-        let take = |ReadRow { row, accounted: stated }: ReadRow| {
+        let take = |row: StoredRow| {
+            let stated = row.read.accounted;
             let Some(own) = row.evidence() else { return Ok(()) };
             if store.unused.contains(&row.input) {
                 return Ok(());
             }
-            let accounted = evidence.take_row(&own, wants).map_err(|error| error.to_string())?;
+            *read += row.record.len() as u64;
+            // The rows of other windows are only counted.
+            if !selection.includes(row.window) {
+                found.add(&row, u64::try_from(stated).unwrap_or_default());
+                return Ok(());
+            }
+            let accounted = evidence.take_row(own, wants).map_err(|error| error.to_string())?;
             check_accounted(stated, accounted)?;
             found.add(&row, accounted);
-            *read += row.record.len() as u64;
+            if own.kind == RowKind::STARTS {
+                *open_messages = open_messages.saturating_add(row.parts);
+            }
             Ok(())
         };
-        if !group.next(|is_input| !is_input, take).map_err(|reason| (*file, reason))? {
+        if !group.next(|is_evidence| is_evidence, take).map_err(|reason| (*file, reason))? {
             *reader = None;
         }
         Ok(true)
@@ -321,7 +395,10 @@ impl Source for StoredSource {
         record: &mut InputRecord,
         timeline: &mut ActivityHistogram,
     ) -> io::Result<()> {
-        self.store.reading().found.merge(&self.found);
+        let mut reading = self.store.reading();
+        reading.found.merge(&self.found);
+        reading.open_messages += self.open_messages;
+        drop(reading);
         timeline.merge(&self.timeline);
         *record = self.record;
         Ok(())

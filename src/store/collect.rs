@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use sha2::{Digest, Sha256};
 
+use super::columns::HeadContent;
 use super::files::{Destination, RowWriter};
-use super::group::{Doubles, merge_group};
+use super::group::{Doubles, GroupError, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets};
 use super::ledger::Ledger;
 use super::row::StoredRow;
@@ -20,8 +22,8 @@ use super::sort::RowSorter;
 use super::{StoreError, output};
 use crate::capture::InputContent;
 use crate::flow::{EvidenceRow, PacketRetention, PrefixRetention, Retention};
-use crate::model::{InputRecord, VantagePoint};
-use crate::pipeline::{AuditError, CollectedInput, Plan, Progress};
+use crate::model::{InputRecord, Nanos, VantagePoint};
+use crate::pipeline::{AuditError, CollectedInput, Plan, Progress, WindowStart};
 
 /// What is collected.
 #[derive(Clone, Debug)]
@@ -32,6 +34,9 @@ pub struct CollectRequest {
     pub kept: KeptPackets,
     /// The vantage point of the captures, if it has a name.
     pub sensor: Option<VantagePoint>,
+    /// The length of the windows that divide the rows, in nanoseconds: a multiple of 10 s. `None` if
+    /// rows are not divided.
+    pub window: Option<Nanos>,
 }
 
 /// A capture whose rows were written.
@@ -59,8 +64,8 @@ pub fn collect(
     progress: &Progress,
     mut done: impl FnMut(CollectedFile),
 ) -> Result<(), StoreError> {
-    let CollectRequest { plan, kept, sensor } = request;
-    let options = CollectOptions::of(&plan.request, *kept);
+    let CollectRequest { plan, kept, sensor, window } = request;
+    let options = CollectOptions { window: *window, ..CollectOptions::of(&plan.request, *kept) };
     let mut stream = match to {
         Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
         Destination::Store(_) => None,
@@ -77,15 +82,16 @@ pub fn collect(
             None => collect_one(request, number, &options, &mut writer, progress)?,
         };
         contents.insert(source.name.clone(), input.content);
-        writer.write(&input.to_row())?;
+        let (id, InputRecord { name, account, error, .. }) = (input.id(), input.record.clone());
+        let head = HeadContent::Input(Box::new(input));
+        writer.write_head(&head)?;
         let path = match to {
             Destination::StandardOutput => {
                 stream = Some(writer);
                 None
             }
-            Destination::Store(_) => writer.finish(&input.id())?,
+            Destination::Store(_) => writer.finish(&id)?,
         };
-        let InputRecord { name, account, error, .. } = input.record;
         done(CollectedFile { name, path, frames: account.frames, error });
     }
     stream.map(|stream| stream.finish("")).transpose()?;
@@ -113,6 +119,7 @@ fn copy_of(
         timeline: Default::default(),
         manifest: Vec::new(),
         sensor: sensor.map(Sensor::of_capture),
+        windows: Vec::new(),
     }
 }
 
@@ -124,12 +131,22 @@ fn collect_one(
     writer: &mut RowWriter,
     progress: &Progress,
 ) -> Result<InputRow, StoreError> {
-    let CollectRequest { plan, kept: KeptPackets { pieces, traces }, sensor } = request;
+    let CollectRequest { plan, kept: KeptPackets { pieces, traces }, sensor, window } = request;
     let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
     let packets = if *traces { PacketRetention::Logs } else { PacketRetention::Nothing };
     let retention = Retention { packets, parts };
-    let CollectedInput { input: record, timeline, evidence } =
-        CollectedInput::read(plan, number, &retention, progress)?;
+    // Half of the memory: the tables take the other half, and are freed one by one.
+    let sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 2);
+    let sorter = Mutex::new((sorter, SensorRows::new(sensor.as_ref())));
+    let add = |window: WindowStart, row: EvidenceRow| {
+        let mut locked = sorter.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (sorter, rows) = &mut *locked;
+        let (row, added) = rows.of(window, row);
+        let mut rows = [row].into_iter().chain(added);
+        rows.try_for_each(|row| sorter.add(StoredRow::of_evidence(window, row)))
+    };
+    let CollectedInput { input: record, timeline, windows, evidence } =
+        CollectedInput::read(plan, number, &retention, *window, &add, progress)?;
     let content = content_of(&record, plan.sources[number].path.as_deref());
     let mut input = InputRow {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -139,21 +156,14 @@ fn collect_one(
         timeline,
         manifest: Vec::new(),
         sensor: sensor.as_ref().map(Sensor::of_capture),
+        windows: windows.into_iter().collect(),
     };
     let temporary = output(&plan.temp);
-    // A quarter of the memory: the tables took half of it, and are merged meanwhile.
-    let mut sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 4);
-    let id = input.id();
-    let mut rows = SensorRows::new(sensor.as_ref());
-    let add = &mut |row: EvidenceRow| {
-        let (row, added) = rows.of(row);
-        for row in [row].into_iter().chain(added) {
-            sorter.add(StoredRow::of_evidence(row, &id))?;
-        }
-        Ok(())
-    };
-    evidence.into_rows(plan.jobs, add).map_err(&temporary)?;
-    let ledger = write_rows(&input.record.name, sorter, writer, &temporary, progress)?;
+    for (window, own) in evidence {
+        own.into_rows(plan.jobs, &mut |row| add(window, row)).map_err(&temporary)?;
+    }
+    let (sorter, _) = sorter.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let ledger = write_rows(&input, sorter, writer, &temporary, progress)?;
     let accounted = ledger.accounted + input.accounted();
     if accounted != input.record.account.frames {
         let InputRecord { name, account, .. } = &input.record;
@@ -171,25 +181,29 @@ fn collect_one(
 
 /// Merges and writes the sorted rows of an input. Returns what was written.
 pub(super) fn write_rows(
-    name: &str,
+    input: &InputRow,
     sorter: RowSorter,
     writer: &mut RowWriter,
     temporary: impl Fn(io::Error) -> StoreError,
     progress: &Progress,
 ) -> Result<Ledger, StoreError> {
+    let name = &input.record.name;
+    let id = input.id();
     let mut ledger = Ledger::default();
     for group in sorter.finish().map_err(&temporary)? {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted.into());
         }
         let group = group.map_err(&temporary)?;
-        let wrong = |reason: String| StoreError::rows(name, reason);
-        // All rows with the same key are from one table, so that a row is one part.
-        let row = StoredRow { parts: 1, ..merge_group(group, Doubles::Merge).map_err(wrong)? };
-        let facts = row.evidence().map(|row| row.facts()).transpose();
-        let facts = facts.map_err(|error| wrong(error.to_string()))?.unwrap_or_default();
+        let (row, facts) = merge_group(group, Doubles::Merge).map_err(|error| match error {
+            GroupError::Row(_, reason) | GroupError::Group(reason) => {
+                StoreError::rows(name, reason)
+            }
+        })?;
+        // However often the evidence of a key was passed on, it becomes one row.
+        let row = StoredRow { parts: 1, input: id.clone(), ..row };
         ledger.add(&row, facts.accounted);
-        writer.write(&row)?;
+        writer.write(&row, &facts)?;
     }
     Ok(ledger)
 }

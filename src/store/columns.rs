@@ -1,22 +1,27 @@
 //! The columns of stored rows. All types are signed integers, UTF-8 and binary, which every query
 //! engine supports.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, Int32Builder, Int64Builder, StringBuilder};
 use arrow_array::{
-    Array, ArrayRef, BinaryArray, Int32Array, Int64Array, LargeBinaryArray, LargeStringArray,
-    RecordBatch, StringArray,
+    Array, ArrayRef, BinaryArray, BooleanArray, Int32Array, Int64Array, LargeBinaryArray,
+    LargeStringArray, RecordBatch, StringArray,
 };
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
+use super::completion::Completion;
 use super::input::InputRow;
-use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use super::row::{INPUT_BUCKET, ReadPlace, StoredKind, StoredRow};
 use crate::flow::RowFacts;
 
-/// The columns that an audit reads. The others are for query engines.
-pub(super) const READ: [&str; 7] =
+/// The columns that an audit needs.
+pub(super) const NEEDED: [&str; 7] =
     ["bucket", "kind", "key", "input", "parts", "accounted", "record"];
+
+/// The column with the start of the window. Stores of the first layout do not have it.
+pub(super) const WINDOW: &str = "window_ns";
 
 /// The number of rows of a record batch.
 pub(super) const BATCH_ROWS: usize = 8192;
@@ -36,6 +41,7 @@ pub(super) fn schema() -> SchemaRef {
         column("kind", Utf8, false),
         column("key", Binary, false),
         column("input", Utf8, false),
+        column(WINDOW, Int64, true),
         column("a_addr", Utf8, true),
         column("b_addr", Utf8, true),
         column("a_port", Int32, true),
@@ -68,14 +74,28 @@ pub(super) struct BatchBuilder {
     rows: usize,
     bytes: usize,
     small: [Int32Builder; 7],
-    large: [Int64Builder; 11],
-    texts: [StringBuilder; 7],
+    large: [Int64Builder; 12],
+    texts: [StringBuilder; 5],
+    addresses: [StringBuilder; 2],
     binary: [BinaryBuilder; 2],
 }
 
 /// Returns a counter as a signed integer. No capture contains more than fit.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Adds an address as text, without allocating memory for it.
+fn append_address(column: &mut StringBuilder, address: Option<IpAddr>) {
+    use std::fmt::Write;
+    match address {
+        None => column.append_null(),
+        // The text is written before the value is ended. Writing to a builder cannot fail.
+        Some(address) => {
+            let _ = write!(column, "{address}");
+            column.append_value("");
+        }
+    }
 }
 
 impl BatchBuilder {
@@ -90,33 +110,38 @@ impl BatchBuilder {
         self.rows == 0
     }
 
-    /// Adds a row.
+    /// Adds a row with its facts, and with those that only the row of an input states.
     ///
     /// # Errors
     ///
-    /// Returns an error if the row is not valid.
-    pub fn add(&mut self, row: &StoredRow) -> Result<(), String> {
+    /// Returns an error if the row is too large.
+    pub fn add(
+        &mut self,
+        row: &StoredRow,
+        facts: &RowFacts,
+        input: &InputFacts,
+    ) -> Result<(), String> {
         if row.record.len() > MOST_BYTES {
             return Err(format!("a row of {} bytes is too large", row.record.len()));
         }
-        let (facts, InputFacts { frames, error }) = facts(row)?;
         self.rows += 1;
         self.bytes += row.memory();
-        let [a, b] = facts.addresses.map_or([None, None], |both| both.map(|a| Some(a.to_string())));
+        let addresses = facts.addresses.map_or([None, None], |both| both.map(Some));
         let has_ports = facts.transport.is_some_and(|transport| transport.has_ports());
         let ports = facts.ports.map(|port| has_ports.then_some(i32::from(port)));
         let opener = facts.opener.map(|side| if side == 0 { "a" } else { "b" });
         let texts = [
             Some(row.kind.name()),
             Some(row.input.as_str()),
-            a.as_deref(),
-            b.as_deref(),
             opener,
             facts.name.as_deref(),
-            error.as_deref(),
+            input.error.as_deref(),
         ];
         for (column, text) in self.texts.iter_mut().zip(texts) {
             column.append_option(text);
+        }
+        for (column, address) in self.addresses.iter_mut().zip(addresses) {
+            append_address(column, address);
         }
         let small = [
             Some(i32::from(row.bucket)),
@@ -142,8 +167,9 @@ impl BatchBuilder {
             facts.first.get(),
             facts.last.get(),
             Some(signed(facts.accounted)),
-            Some(signed(frames)),
+            Some(signed(input.frames)),
             Some(signed(row.parts)),
+            row.window,
         ];
         for (column, number) in self.large.iter_mut().zip(large) {
             column.append_option(number);
@@ -161,8 +187,10 @@ impl BatchBuilder {
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         (self.rows, self.bytes) = (0, 0);
         let array = |array: ArrayRef| array;
-        let [kind, input, a_addr, b_addr, opener, name, error] =
+        let [kind, input, opener, name, error] =
             self.texts.each_mut().map(|column| array(Arc::new(column.finish())));
+        let [a_addr, b_addr] =
+            self.addresses.each_mut().map(|column| array(Arc::new(column.finish())));
         let [bucket, a_port, b_port, port, transport, a_flags, b_flags] =
             self.small.each_mut().map(|column| array(Arc::new(column.finish())));
         let [
@@ -177,12 +205,13 @@ impl BatchBuilder {
             accounted,
             frames,
             parts,
+            window,
         ] = self.large.each_mut().map(|column| array(Arc::new(column.finish())));
         let [key, record] = self.binary.each_mut().map(|column| array(Arc::new(column.finish())));
         let columns = vec![
-            bucket, kind, key, input, a_addr, b_addr, a_port, b_port, port, transport, opener,
-            a_packets, b_packets, a_bytes, b_bytes, a_payload, b_payload, a_flags, b_flags, first,
-            last, name, error, accounted, frames, parts, record,
+            bucket, kind, key, input, window, a_addr, b_addr, a_port, b_port, port, transport,
+            opener, a_packets, b_packets, a_bytes, b_bytes, a_payload, b_payload, a_flags, b_flags,
+            first, last, name, error, accounted, frames, parts, record,
         ];
         RecordBatch::try_new(schema(), columns)
     }
@@ -190,34 +219,11 @@ impl BatchBuilder {
 
 /// What only the row of an input states.
 #[derive(Default)]
-struct InputFacts {
+pub(super) struct InputFacts {
     /// The number of frames that were read.
-    frames: u64,
+    pub frames: u64,
     /// Why the input could not be read at all, or not to its end.
-    error: Option<String>,
-}
-
-/// Returns facts from a row.
-fn facts(row: &StoredRow) -> Result<(RowFacts, InputFacts), String> {
-    match row.evidence() {
-        Some(evidence) => {
-            let facts = evidence.facts().map_err(|error| error.to_string())?;
-            Ok((facts, InputFacts::default()))
-        }
-        None => {
-            let input = InputRow::of_row(row)?;
-            let account = &input.record.account;
-            let facts = RowFacts {
-                first: account.first,
-                last: account.last,
-                name: Some(input.record.name.clone()),
-                accounted: input.accounted(),
-                ..RowFacts::default()
-            };
-            let error = input.record.error.clone();
-            Ok((facts, InputFacts { frames: account.frames, error }))
-        }
-    }
+    pub error: Option<String>,
 }
 
 /// A column of text or bytes. Query engines use different types for them.
@@ -247,6 +253,14 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// Returns for each row whether a column of text contains one of these values; `None` if it is not a
+/// column of text.
+pub(super) fn text_is_one_of(column: &dyn Array, values: &[&str]) -> Option<BooleanArray> {
+    let column_values = Bytes::of(column)?;
+    let is_one = |row| values.iter().any(|value| value.as_bytes() == column_values.get(row));
+    Some((0..column.len()).map(is_one).map(Some).collect())
+}
+
 /// The columns of a record batch that an audit reads.
 pub(super) struct BatchRows<'a> {
     rows: usize,
@@ -254,45 +268,65 @@ pub(super) struct BatchRows<'a> {
     kind: Bytes<'a>,
     key: Bytes<'a>,
     input: Bytes<'a>,
+    window: Option<&'a Int64Array>,
     parts: &'a Int64Array,
     accounted: &'a Int64Array,
     record: Bytes<'a>,
 }
 
-/// A row as it was read, with the number of frames that its column states.
-pub(super) struct ReadRow {
-    pub row: StoredRow,
-    pub accounted: i64,
+/// What a row that is not evidence contains.
+pub(super) enum HeadContent {
+    /// An input.
+    Input(Box<InputRow>),
+    /// The statement that a store is complete.
+    Completion(Completion),
 }
 
-/// A valid row.
-pub(super) struct CheckedRow {
-    pub row: StoredRow,
-    /// The input, if it is the row of an input.
-    pub input: Option<Box<InputRow>>,
-}
-
-impl ReadRow {
-    /// Checks that the record is valid and that the columns agree with it.
+impl HeadContent {
+    /// Reads a row that is not evidence. Returns `None` if it is.
     ///
     /// # Errors
     ///
-    /// Returns an error if they do not.
-    pub fn checked(self) -> Result<CheckedRow, String> {
-        let Self { row, accounted: stated } = self;
-        let (input, accounted) = match row.evidence() {
-            Some(evidence) => {
-                let facts = evidence.facts().map_err(|error| error.to_string())?;
-                (None, facts.accounted)
-            }
-            None => {
-                let input = InputRow::of_row(&row)?;
+    /// Returns an error if the row is not valid or its columns do not agree with it.
+    pub fn of_row(row: &StoredRow) -> Result<Option<Self>, String> {
+        let (content, accounted) = match row.kind {
+            StoredKind::Evidence(_) => return Ok(None),
+            StoredKind::Input => {
+                let input = InputRow::of_row(row)?;
                 let accounted = input.accounted();
-                (Some(Box::new(input)), accounted)
+                (Self::Input(Box::new(input)), accounted)
             }
+            StoredKind::Completion => (Self::Completion(Completion::of_row(row)?), 0),
         };
-        check_accounted(stated, accounted)?;
-        Ok(CheckedRow { row, input })
+        check_accounted(row.read.accounted, accounted)?;
+        Ok(Some(content))
+    }
+
+    /// Returns the row.
+    pub fn to_row(&self) -> StoredRow {
+        match self {
+            Self::Input(input) => input.to_row(),
+            Self::Completion(completion) => completion.to_row(),
+        }
+    }
+
+    /// Returns facts for query engines.
+    pub fn facts(&self) -> (RowFacts, InputFacts) {
+        match self {
+            Self::Completion(_) => Default::default(),
+            Self::Input(input) => {
+                let account = &input.record.account;
+                let facts = RowFacts {
+                    first: account.first,
+                    last: account.last,
+                    name: Some(input.record.name.clone()),
+                    accounted: input.accounted(),
+                    ..RowFacts::default()
+                };
+                let error = input.record.error.clone();
+                (facts, InputFacts { frames: account.frames, error })
+            }
+        }
     }
 }
 
@@ -302,17 +336,6 @@ pub(super) fn check_accounted(stated: i64, accounted: u64) -> Result<(), String>
         Ok(())
     } else {
         Err(format!("has {stated} in column accounted, but its record accounts for {accounted}"))
-    }
-}
-
-impl CheckedRow {
-    /// Returns the input.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error if it is not the row of an input.
-    pub fn into_input(self) -> Result<InputRow, String> {
-        self.input.map(|input| *input).ok_or_else(|| "is not the row of an input".to_owned())
     }
 }
 
@@ -347,6 +370,7 @@ impl<'a> BatchRows<'a> {
             kind: bytes("kind")?,
             key: bytes("key")?,
             input: bytes("input")?,
+            window: batch.column_by_name(WINDOW).map(|_| number(WINDOW)).transpose()?,
             parts: number("parts")?,
             accounted: number("accounted")?,
             record: bytes("record")?,
@@ -358,9 +382,10 @@ impl<'a> BatchRows<'a> {
         self.rows
     }
 
-    /// Returns whether a row is the row of an input.
-    pub fn is_input(&self, row: usize) -> bool {
-        self.kind.get(row) == StoredKind::Input.name().as_bytes()
+    /// Returns whether a row is a row of evidence.
+    pub fn is_evidence(&self, row: usize) -> bool {
+        let other = [StoredKind::Input, StoredKind::Completion];
+        other.iter().all(|kind| self.kind.get(row) != kind.name().as_bytes())
     }
 
     /// Returns a row.
@@ -368,10 +393,12 @@ impl<'a> BatchRows<'a> {
     /// # Errors
     ///
     /// Returns an error if a column has a value that no row has.
-    pub fn get(&self, row: usize) -> Result<ReadRow, String> {
+    pub fn get(&self, row: usize) -> Result<StoredRow, String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let kind = text(self.kind.get(row));
-        let kind = StoredKind::parse(&kind).ok_or_else(|| {
+        let kind = self.kind.get(row);
+        let known = std::str::from_utf8(kind).ok().and_then(StoredKind::parse);
+        let kind = known.ok_or_else(|| {
+            let kind = text(kind);
             format!("has a row of kind \"{kind}\", which this version does not know; use the version that wrote it")
         })?;
         let bucket = u16::try_from(self.bucket.value(row)).unwrap_or(u16::MAX);
@@ -383,17 +410,16 @@ impl<'a> BatchRows<'a> {
         }
         let parts = self.parts.value(row);
         let parts = u64::try_from(parts).ok().filter(|parts| *parts > 0);
-        Ok(ReadRow {
-            row: StoredRow {
-                bucket,
-                kind,
-                key: self.key.get(row).to_vec(),
-                input: text(self.input.get(row)),
-                parts: parts
-                    .ok_or_else(|| "has a row whose number of parts is not positive".to_owned())?,
-                record: self.record.get(row).to_vec(),
-            },
-            accounted: self.accounted.value(row),
+        Ok(StoredRow {
+            bucket,
+            kind,
+            key: self.key.get(row).to_vec(),
+            window: self.window.filter(|w| !w.is_null(row)).map(|w| w.value(row)),
+            input: text(self.input.get(row)),
+            parts: parts
+                .ok_or_else(|| "has a row whose number of parts is not positive".to_owned())?,
+            record: self.record.get(row).to_vec(),
+            read: ReadPlace { accounted: self.accounted.value(row), ..ReadPlace::default() },
         })
     }
 }

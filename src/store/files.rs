@@ -9,20 +9,26 @@ use std::path::{Path, PathBuf};
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
+use arrow_schema::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowFilter,
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
-use super::columns::{BATCH_ROWS, BatchBuilder, BatchRows, READ, ReadRow, schema};
+use super::columns::{
+    BATCH_ROWS, BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, schema,
+    text_is_one_of,
+};
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
+use crate::flow::{RowFacts, RowKind};
 
 /// The extension of the files of a store.
 const EXTENSION: &str = "parquet";
@@ -189,7 +195,7 @@ impl RowFile {
             let metadata = ArrowReaderMetadata::load(&file, options)
                 .map_err(|error| format!("cannot be read as Parquet: {error}"))?;
             let schema = metadata.schema();
-            match READ.iter().find(|name| schema.field_with_name(name).is_err()) {
+            match NEEDED.iter().find(|name| schema.field_with_name(name).is_err()) {
                 Some(name) => Err(format!(
                     "has no column {name}, so neither rasaudit nor an engine that keeps all columns wrote it"
                 )),
@@ -209,7 +215,7 @@ impl RowFile {
         (0..groups).map(move |group| RowGroup { file, group })
     }
 
-    /// Returns whether a row group may contain rows of inputs.
+    /// Returns whether a row group may contain rows that are not evidence.
     pub fn may_have_inputs(&self, RowGroup { group, .. }: RowGroup) -> bool {
         let columns = self.metadata.metadata().row_group(group).columns();
         let bucket = columns.iter().find(|column| column.column_path().string() == "bucket");
@@ -228,7 +234,7 @@ impl RowFile {
                 File::open(&self.path).map_err(|error| format!("cannot be read: {error}"))?;
             let columns = ProjectionMask::columns(
                 self.metadata.metadata().file_metadata().schema_descr(),
-                READ.iter().copied(),
+                NEEDED.into_iter().chain([WINDOW]),
             );
             let reader =
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
@@ -245,6 +251,52 @@ impl RowFile {
     }
 }
 
+impl RowFile {
+    /// Passes the rows of some kinds in a row group to `take`. The other columns of other rows are
+    /// not decoded.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the rows cannot be read or `take` rejects one.
+    pub fn read_kinds(
+        &self,
+        RowGroup { group, .. }: RowGroup,
+        kinds: &[RowKind],
+        mut take: impl FnMut(StoredRow) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let columns = self.metadata.metadata().file_metadata().schema_descr();
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+        let kind = ProjectionMask::columns(columns, ["kind"]);
+        let is_wanted = move |batch: RecordBatch| {
+            let wanted = batch.columns().first().and_then(|kind| text_is_one_of(kind, &names));
+            wanted.ok_or_else(|| ArrowError::SchemaError("column kind is not text".to_owned()))
+        };
+        let mut reader = guarded(|| {
+            let file =
+                File::open(&self.path).map_err(|error| format!("cannot be read: {error}"))?;
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_row_groups(vec![group])
+                .with_projection(ProjectionMask::columns(
+                    columns,
+                    NEEDED.into_iter().chain([WINDOW]),
+                ))
+                .with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(
+                    kind, is_wanted,
+                ))]))
+                .with_batch_size(BATCH_ROWS)
+                .build()
+                .map_err(|error| damage(&error))
+        })?;
+        let mut row = 0;
+        while let Some(batch) =
+            guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
+        {
+            take_batch(&batch, &mut row, |_| true, &mut take)?;
+        }
+        Ok(())
+    }
+}
+
 /// The rows of a row group.
 pub(super) struct GroupReader {
     reader: ParquetRecordBatchReader,
@@ -257,8 +309,8 @@ fn damage(error: &dyn std::fmt::Display) -> String {
 }
 
 impl GroupReader {
-    /// Passes the next rows to `take`; rows of inputs only if they are wanted. Returns false at the
-    /// end.
+    /// Passes the next rows to `take`. `wanted` gets whether a row is a row of evidence, and returns
+    /// whether it is passed on. Returns false at the end.
     ///
     /// # Errors
     ///
@@ -266,7 +318,7 @@ impl GroupReader {
     pub fn next(
         &mut self,
         wanted: impl Fn(bool) -> bool,
-        mut take: impl FnMut(ReadRow) -> Result<(), String>,
+        mut take: impl FnMut(StoredRow) -> Result<(), String>,
     ) -> Result<bool, String> {
         let Self { reader, row } = self;
         let batch = guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?;
@@ -281,13 +333,17 @@ fn take_batch(
     batch: &RecordBatch,
     before: &mut u64,
     wanted: impl Fn(bool) -> bool,
-    take: &mut impl FnMut(ReadRow) -> Result<(), String>,
+    take: &mut impl FnMut(StoredRow) -> Result<(), String>,
 ) -> Result<(), String> {
     let rows = BatchRows::of(batch)?;
     for number in 0..rows.len() {
         *before += 1;
-        if wanted(rows.is_input(number)) {
-            let taken = rows.get(number).and_then(&mut *take);
+        if wanted(rows.is_evidence(number)) {
+            let row = rows.get(number).map(|mut row| {
+                row.read.row = *before;
+                row
+            });
+            let taken = row.and_then(&mut *take);
             taken.map_err(|reason| format!("(row {before}) {reason}"))?;
         }
     }
@@ -301,7 +357,7 @@ fn take_batch(
 /// Returns the same errors as [`GroupReader::next`].
 pub(super) fn read_stream(
     input: impl Read,
-    mut take: impl FnMut(ReadRow) -> Result<(), String>,
+    mut take: impl FnMut(StoredRow) -> Result<(), String>,
 ) -> Result<(), String> {
     let invalid = |error: &dyn std::fmt::Display| format!("is not an Arrow stream: {error}");
     let mut reader = guarded(|| {
@@ -342,9 +398,18 @@ impl RowWriter {
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let file = builder.tempfile_in(folder).map_err(&failed)?;
-        let properties = WriterProperties::builder()
+        // Nearly all values of these columns are different, so a dictionary or the extreme values
+        // would only take time.
+        let unique = |properties: WriterPropertiesBuilder, name: &str| {
+            let column = ColumnPath::from(name);
+            let properties = properties.set_column_dictionary_enabled(column.clone(), false);
+            properties.set_column_statistics_enabled(column, EnabledStatistics::None)
+        };
+        let properties = ["key", "record"].into_iter().fold(WriterProperties::builder(), unique);
+        let properties = properties
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(format!("rasaudit {}", env!("CARGO_PKG_VERSION")))
             .build();
         let writer = ArrowWriter::try_new(file, schema(), Some(properties));
@@ -374,10 +439,26 @@ impl RowWriter {
         StoreError::Output(self.path.clone(), io::Error::other(error))
     }
 
-    /// Adds a row.
-    pub fn write(&mut self, row: &StoredRow) -> Result<(), StoreError> {
-        // The rows of inputs are in a row group of their own, so that they are found quickly.
-        if row.kind == StoredKind::Input && std::mem::take(&mut self.has_evidence) {
+    /// Adds a row that is not evidence.
+    pub fn write_head(&mut self, content: &HeadContent) -> Result<(), StoreError> {
+        let (facts, input) = content.facts();
+        self.write_row(&content.to_row(), &facts, &input)
+    }
+
+    /// Adds a row of evidence.
+    pub fn write(&mut self, row: &StoredRow, facts: &RowFacts) -> Result<(), StoreError> {
+        self.write_row(row, facts, &InputFacts::default())
+    }
+
+    fn write_row(
+        &mut self,
+        row: &StoredRow,
+        facts: &RowFacts,
+        input: &InputFacts,
+    ) -> Result<(), StoreError> {
+        let is_evidence = matches!(row.kind, StoredKind::Evidence(_));
+        // The other rows are in a row group of their own, so that they are found quickly.
+        if !is_evidence && std::mem::take(&mut self.has_evidence) {
             self.flush()?;
             if let Target::File { writer, .. } = &mut self.target {
                 writer.flush().map_err(|error| {
@@ -385,8 +466,8 @@ impl RowWriter {
                 })?;
             }
         }
-        self.has_evidence |= row.kind != StoredKind::Input;
-        self.batch.add(row).map_err(|error| self.failed(error))?;
+        self.has_evidence |= is_evidence;
+        self.batch.add(row, facts, input).map_err(|error| self.failed(error))?;
         if self.batch.is_full() { self.flush() } else { Ok(()) }
     }
 

@@ -1,9 +1,10 @@
-//! Merges a group of rows with the same bucket, kind and key.
+//! Merges a group of rows with the same bucket, kind, key and window.
 
 use std::collections::BTreeMap;
 
-use super::row::{StoredKind, StoredRow};
-use crate::flow::EvidenceRow;
+use super::columns::check_accounted;
+use super::row::{ReadPlace, StoredKind, StoredRow};
+use crate::flow::{RowFacts, RowRef, RowTrust};
 
 /// Whether a group may contain several rows of one input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,30 +15,66 @@ pub(super) enum Doubles {
     Refuse,
 }
 
-/// Merges rows with the same bucket, kind and key. The rows of inputs with the same content are
-/// equal, so only those of one of them count.
+/// Why rows cannot be merged.
+#[derive(Debug)]
+pub(super) enum GroupError {
+    /// The row that was read at this place is not valid.
+    Row(ReadPlace, String),
+    /// The rows do not belong together.
+    Group(String),
+}
+
+/// Merges rows of evidence with the same bucket, kind, key and window. The rows of inputs with the
+/// same content are equal, so only those of one of them count. Returns facts from the merged row,
+/// too.
 ///
 /// # Errors
 ///
 /// Returns an error if the group contains two rows of one input, or a row that is not valid.
-pub(super) fn merge_group(group: Vec<StoredRow>, doubles: Doubles) -> Result<StoredRow, String> {
-    let rows = if doubles == Doubles::Merge { group } else { without_copies(group)? };
-    let Some(first) = rows.first() else { return Err("contain an empty group".to_owned()) };
-    if rows.len() == 1 {
-        return Ok(first.clone());
-    }
-    let is_same = rows.iter().all(|row| row.input == first.input);
-    let input = if is_same { first.input.clone() } else { String::new() };
+pub(super) fn merge_group(
+    group: Vec<StoredRow>,
+    doubles: Doubles,
+) -> Result<(StoredRow, RowFacts), GroupError> {
+    let mut rows =
+        if doubles == Doubles::Merge || group.len() == 1 { group } else { without_copies(group)? };
+    let mut wrong = None;
+    let evidence: Vec<RowRef<'_>> = rows.iter().filter_map(StoredRow::evidence).collect();
+    let trust = match doubles {
+        Doubles::Merge => RowTrust::Own,
+        Doubles::Refuse => RowTrust::File,
+    };
+    let merged = RowRef::merged(&evidence, trust, |number, accounted| {
+        // Rows that are being collected have no columns yet.
+        if doubles == Doubles::Refuse
+            && let Err(reason) = check_accounted(rows[number].read.accounted, accounted)
+        {
+            wrong = Some((number, reason));
+        }
+    });
+    let merged = match merged {
+        Err((number, error)) => Err((number, error.to_string())),
+        Ok(merged) => wrong.map_or(Ok(merged), Err),
+    };
+    let merged = match merged {
+        Err((number, reason)) => return Err(GroupError::Row(rows[number].read, reason)),
+        Ok(Some(merged)) if evidence.len() == rows.len() => merged,
+        Ok(_) => return Err(GroupError::Group("contain an empty group".to_owned())),
+    };
+    let is_same = rows.iter().all(|row| row.input == rows[0].input);
     let parts = rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.parts));
-    let evidence: Vec<EvidenceRow> = rows.iter().filter_map(StoredRow::evidence).collect();
-    match EvidenceRow::merged(&evidence).map_err(|error| error.to_string())? {
-        Some(EvidenceRow { record, .. }) => Ok(StoredRow { input, parts, record, ..first.clone() }),
-        None => Err(twice(first)),
+    let mut row = rows.swap_remove(0);
+    row.parts = parts;
+    if !is_same {
+        row.input.clear();
     }
+    if let Some(record) = merged.record {
+        row.record = record;
+    }
+    Ok((row, merged.facts))
 }
 
 /// Keeps one row for each content. Rows that come from several inputs are kept, too.
-fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, String> {
+fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
     let mut by_content: BTreeMap<String, StoredRow> = BTreeMap::new();
     let mut rows = Vec::new();
     for row in group {
@@ -45,10 +82,7 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, String> {
             rows.push(row);
             continue;
         }
-        let content = match row.kind {
-            StoredKind::Input => row.input.as_str(),
-            StoredKind::Evidence(_) => content_part(&row.input),
-        };
+        let content = content_part(&row.input);
         match by_content.get_mut(content) {
             Some(known) if known.input == row.input => return Err(twice(&row)),
             Some(known) if row.input < known.input => *known = row,
@@ -60,9 +94,26 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, String> {
     Ok(rows)
 }
 
-fn twice(row: &StoredRow) -> String {
-    let (kind, bucket, input) = (row.kind.name(), row.bucket, &row.input);
-    format!("contain a row of kind {kind} in bucket {bucket} of input {input} twice")
+/// Returns the only row of a group that is not evidence.
+///
+/// # Errors
+///
+/// Returns an error if the group contains several rows.
+pub(super) fn single(mut group: Vec<StoredRow>) -> Result<StoredRow, GroupError> {
+    match (group.pop(), group.is_empty()) {
+        (Some(row), true) => Ok(row),
+        (Some(row), false) => Err(twice(&row)),
+        (None, _) => Err(GroupError::Group("contain an empty group".to_owned())),
+    }
+}
+
+fn twice(row: &StoredRow) -> GroupError {
+    let StoredRow { kind, bucket, input, .. } = row;
+    let what = match kind {
+        StoredKind::Completion => "the statement of a complete store".to_owned(),
+        kind => format!("a row of kind {} in bucket {bucket} of input {input}", kind.name()),
+    };
+    GroupError::Group(format!("contain {what} twice"))
 }
 
 /// Returns the part of an input's identity that depends on its content.

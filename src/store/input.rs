@@ -9,12 +9,14 @@ use sha2::{Digest, Sha256};
 use super::ledger::Manifest;
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::sensor::Sensor;
+use super::windows::WindowSelection;
 use crate::capture::InputContent;
-use crate::model::{ActivityHistogram, FrameCounters, InputRecord, Nanos};
-use crate::pipeline::Request;
+use crate::model::{ActivityHistogram, FrameCounters, InputRecord, Merge, Nanos, SkipReason};
+use crate::pipeline::{Request, WindowStart};
 
-/// The first byte of the record of an input: the version of its layout.
-const VERSION: u8 = 1;
+/// The first byte of the record of an input: the version of its layout. In layout 1, the record ends
+/// before [`WindowedPart`].
+const VERSION: u8 = 2;
 
 /// The largest value of a counter that is plausible. It keeps sums from overflowing.
 const MOST: u64 = 1 << 48;
@@ -38,6 +40,9 @@ pub struct CollectOptions {
     pub pieces: bool,
     /// Whether packets are kept, so that duplicates can be found.
     pub traces: bool,
+    /// The length of the windows that divide the rows, in nanoseconds.
+    #[serde(skip)]
+    pub window: Option<Nanos>,
 }
 
 /// What is kept in addition to flows.
@@ -51,7 +56,7 @@ pub struct KeptPackets {
 }
 
 impl CollectOptions {
-    /// Returns the options of a request.
+    /// Returns the options of a request that does not divide rows by windows.
     pub fn of(request: &Request, KeptPackets { pieces, traces }: KeptPackets) -> Self {
         let mut vxlan_ports = request.vxlan_ports.clone();
         vxlan_ports.sort_unstable();
@@ -65,6 +70,7 @@ impl CollectOptions {
             tunnels: tunnel_texts(request),
             pieces,
             traces,
+            window: None,
         }
     }
 
@@ -84,13 +90,16 @@ impl CollectOptions {
             (self.tunnels != other.tunnels, "with other tunnels of --inventory than"),
             (self.pieces != other.pieces, "with another --pieces than"),
             (self.traces != other.traces, "with another --traces than"),
+            (self.window != other.window, "with another --window than"),
         ];
         differences.into_iter().find(|(differs, _)| *differs).map_or("like", |(_, words)| words)
     }
 
     /// Returns a short hash of the options, for file names.
     pub fn hash(&self) -> String {
-        let bytes = postcard::to_stdvec(self).unwrap_or_default();
+        let mut bytes = postcard::to_stdvec(self).unwrap_or_default();
+        // Without windows, the hash is the one of earlier versions.
+        bytes.extend(self.window.iter().flat_map(|window| window.to_le_bytes()));
         hex(&Sha256::digest(bytes)[..4])
     }
 }
@@ -117,9 +126,19 @@ pub(super) struct InputRow {
     pub timeline: ActivityHistogram,
     /// The rows of evidence that were written for it.
     pub manifest: Manifest,
+    /// The counters of the frames of each window, in order; empty if the rows are not divided.
+    #[serde(skip)]
+    pub windows: Vec<(WindowStart, FrameCounters)>,
     /// The sensor that captured the input, if it has a name. The record of the input ends with it.
     #[serde(skip)]
     pub sensor: Option<Sensor>,
+}
+
+/// The part of the record of an input that layout 1 does not have.
+#[derive(Serialize, Deserialize)]
+struct WindowedPart {
+    window: Option<Nanos>,
+    windows: Vec<(WindowStart, FrameCounters)>,
 }
 
 impl InputRow {
@@ -144,9 +163,32 @@ impl InputRow {
         skipped.total() + non_ip.values().sum::<u64>() + dropped
     }
 
+    /// Returns the record and the timeline that the input has if the frames of other windows than
+    /// the selected ones are skipped.
+    pub fn within(&self, selection: &WindowSelection) -> (InputRecord, ActivityHistogram) {
+        let mut record = self.record.clone();
+        if self.windows.is_empty() {
+            return (record, self.timeline.clone());
+        }
+        record.account = FrameCounters::default();
+        for (window, own) in &self.windows {
+            if selection.includes(*window) {
+                record.account.merge(own);
+                continue;
+            }
+            let FrameCounters { frames, bytes, truncated, .. } = *own;
+            let mut outside = FrameCounters { frames, bytes, truncated, ..Default::default() };
+            outside.skipped.add(SkipReason::OutsideWindow, frames);
+            record.account.merge(&outside);
+        }
+        (record, self.timeline.within(|time| selection.includes_time(time)))
+    }
+
     /// Returns the input as a row.
     pub fn to_row(&self) -> StoredRow {
-        let mut record = postcard::to_extend(self, vec![VERSION]).unwrap_or_default();
+        let windowed = WindowedPart { window: self.options.window, windows: self.windows.clone() };
+        let record = postcard::to_extend(&(self, windowed), vec![VERSION]);
+        let mut record = record.unwrap_or_default();
         if let Some(sensor) = &self.sensor {
             record.extend(postcard::to_stdvec(sensor).unwrap_or_default());
         }
@@ -154,9 +196,11 @@ impl InputRow {
             bucket: INPUT_BUCKET,
             kind: StoredKind::Input,
             key: self.id().into_bytes(),
+            window: None,
             input: self.id(),
             parts: 1,
             record,
+            read: Default::default(),
         }
     }
 
@@ -168,50 +212,74 @@ impl InputRow {
     pub fn of_row(row: &StoredRow) -> Result<Self, String> {
         let damaged = || "has a damaged record of an input".to_owned();
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
-        if *version != VERSION {
+        if !(1..=VERSION).contains(version) {
             return Err(format!(
-                "has a record of an input in layout {version}; this version reads layout {VERSION} only"
+                "has a record of an input in layout {version}; this version reads layouts 1 to {VERSION}"
             ));
         }
         let (mut input, rest): (Self, _) =
             postcard::take_from_bytes(rest).map_err(|_| damaged())?;
-        if !rest.is_empty() {
-            input.sensor = match postcard::take_from_bytes(rest) {
-                Ok((sensor, [])) => Some(sensor),
-                _ => return Err(damaged()),
-            };
+        let mut rest = rest;
+        if *version > 1 {
+            let (windowed, after): (WindowedPart, _) =
+                postcard::take_from_bytes(rest).map_err(|_| damaged())?;
+            input.options.window = windowed.window;
+            input.windows = windowed.windows;
+            rest = after;
+            if !rest.is_empty() {
+                let (sensor, after) = postcard::take_from_bytes(rest).map_err(|_| damaged())?;
+                input.sensor = Some(sensor);
+                rest = after;
+            }
+        }
+        if !rest.is_empty() || row.window.is_some() {
+            return Err(damaged());
         }
         let id = input.id();
         let is_own = row.key == id.as_bytes() && row.input == id && row.bucket == INPUT_BUCKET;
         if is_own && row.parts == 1 && input.is_plausible() { Ok(input) } else { Err(damaged()) }
     }
 
-    /// Returns whether the counters are plausible, so that their sums cannot overflow.
+    /// Returns whether the counters are plausible, so that their sums cannot overflow, and whether
+    /// those of the windows add up.
     fn is_plausible(&self) -> bool {
         let InputRecord { account, loss, size, .. } = &self.record;
-        let of_map = |counts: &BTreeMap<u16, u64>| counts.values().copied().collect::<Vec<_>>();
-        let counters = [
-            account.frames,
-            account.observations,
-            account.truncated,
-            account.bad_checksums,
-            account.portless,
-            account.fragments,
-            account.bytes,
-            self.sensor.as_ref().and_then(|s| s.window.as_ref()).map_or(0, |w| w.dropped),
-            loss.received,
-            loss.dropped,
-            *size,
-        ];
-        let skipped = account.skipped.iter().map(|(_, count)| count);
-        let mut all = counters
-            .into_iter()
-            .chain(skipped)
-            .chain(of_map(&account.non_ip))
-            .chain(of_map(&account.unknown_links))
-            .chain(account.opaque.values().copied());
-        all.all(|count| count <= MOST) && self.timeline.is_plausible(MOST)
+        let windows = self.windows.iter().map(|(_, own)| own);
+        if !std::iter::once(account).chain(windows.clone()).all(has_plausible_counters) {
+            return false;
+        }
+        let mut all = FrameCounters::default();
+        windows.for_each(|own| all.merge(own));
+        let has_windows = self.options.window.is_none_or(|length| length > 0 && all == *account);
+        let is_divided = self.options.window.is_some() || self.windows.is_empty();
+        let window = self.sensor.as_ref().and_then(|sensor| sensor.window.as_ref());
+        let dropped = window.map_or(0, |window| window.dropped);
+        let own = [loss.received, loss.dropped, *size, dropped];
+        let is_plausible = own.iter().all(|count| *count <= MOST);
+        is_plausible && has_windows && is_divided && self.timeline.is_plausible(MOST)
     }
+}
+
+/// Returns whether counters are plausible.
+fn has_plausible_counters(account: &FrameCounters) -> bool {
+    let of_map = |counts: &BTreeMap<u16, u64>| counts.values().copied().collect::<Vec<_>>();
+    let counters = [
+        account.frames,
+        account.observations,
+        account.truncated,
+        account.bad_checksums,
+        account.portless,
+        account.fragments,
+        account.bytes,
+    ];
+    let skipped = account.skipped.iter().map(|(_, count)| count);
+    let mut all = counters
+        .into_iter()
+        .chain(skipped)
+        .chain(of_map(&account.non_ip))
+        .chain(of_map(&account.unknown_links))
+        .chain(account.opaque.values().copied());
+    all.all(|count| count <= MOST)
 }
 
 /// Returns bytes in lower-case hexadecimal.

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
+use super::columns::HeadContent;
+use super::completion::Completion;
 use super::files::RowFile;
 use super::input::{CollectOptions, InputRow, hex};
 use super::ledger::Ledger;
+use super::row::StoredRow;
 use super::sensor_inputs::overlaps;
 use crate::capture::InputContent;
 
@@ -15,6 +18,8 @@ use crate::capture::InputContent;
 #[derive(Default, Debug)]
 pub(super) struct StoredInputs {
     all: BTreeMap<String, (InputRow, String)>,
+    /// The statements that a store is complete, each with the name of its file.
+    completions: Vec<(Completion, String)>,
 }
 
 impl StoredInputs {
@@ -29,11 +34,8 @@ impl StoredInputs {
         for (number, file) in files.iter().enumerate() {
             for group in file.groups(number).filter(|group| file.may_have_inputs(*group)) {
                 let read = file.read(group).and_then(|mut reader| {
-                    let is_input = |is_input| is_input;
-                    let mut take = |read: super::columns::ReadRow| {
-                        inputs.add(read.checked()?.into_input()?, &file.name())
-                    };
-                    while reader.next(is_input, &mut take)? {}
+                    let mut take = |row: StoredRow| inputs.add(&row, &file.name());
+                    while reader.next(|is_evidence| !is_evidence, &mut take)? {}
                     Ok(())
                 });
                 wrong.extend(read.err().map(|reason| (file.name(), reason)));
@@ -42,12 +44,23 @@ impl StoredInputs {
         if wrong.is_empty() { Ok(inputs) } else { Err(StoreError::Rows(wrong)) }
     }
 
-    /// Adds an input from a file.
+    /// Adds the content of a row of a file, unless it is evidence.
     ///
     /// # Errors
     ///
-    /// Returns an error if it is there already.
-    pub fn add(&mut self, input: InputRow, file: &str) -> Result<(), String> {
+    /// Returns an error if the row is not valid, or if it is an input that is there already.
+    pub fn add(&mut self, row: &StoredRow, file: &str) -> Result<(), String> {
+        match HeadContent::of_row(row)? {
+            None => Ok(()),
+            Some(HeadContent::Input(input)) => self.add_input(*input, file),
+            Some(HeadContent::Completion(completion)) => {
+                self.completions.push((completion, file.to_owned()));
+                Ok(())
+            }
+        }
+    }
+
+    fn add_input(&mut self, input: InputRow, file: &str) -> Result<(), String> {
         let id = input.id();
         match self.all.get(&id) {
             Some((known, other)) => Err(format!(
@@ -65,10 +78,11 @@ impl StoredInputs {
     ///
     /// # Errors
     ///
-    /// Returns each input that differs from the first one.
+    /// Returns each input that differs from the first one, and each input that is missing in a
+    /// complete store or was added to it.
     pub fn check(&self) -> Result<(), StoreError> {
         let Some((first, _)) = self.all.values().next() else { return Ok(()) };
-        let mut wrong = Vec::new();
+        let mut wrong = self.completion_errors();
         let used: BTreeSet<InputContent> = self.used().map(|input| input.content).collect();
         for (input, file) in self.all.values() {
             let other = &first.record.name;
@@ -94,6 +108,44 @@ impl StoredInputs {
             wrong.extend(overlaps(self.used()));
         }
         if wrong.is_empty() { Ok(()) } else { Err(StoreError::Rows(wrong)) }
+    }
+
+    /// Returns the statement that the store is complete; `None` if it is not.
+    pub fn completion(&self) -> Option<&Completion> {
+        self.completions.first().map(|(completion, _)| completion)
+    }
+
+    /// Returns the differences between the inputs and those of complete stores, each with its file.
+    fn completion_errors(&self) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        for (completion, complete) in &self.completions {
+            let inputs: BTreeSet<&String> = completion.inputs.iter().collect();
+            for (_, (input, file)) in self.all.iter().filter(|(id, _)| !inputs.contains(id)) {
+                let name = &input.record.name;
+                wrong.push((file.clone(), format!(
+                    "contains {name}, which cannot be added to the complete store {complete}, because server names and duplicates were decided without it; use the store that was merged with --complete instead"
+                )));
+            }
+            let missing = inputs.iter().filter(|id| !self.all.contains_key(**id)).count();
+            if missing > 0 {
+                let all = inputs.len();
+                wrong.push((complete.clone(), format!(
+                    "states a complete store of {all} inputs, but the rows of {missing} of them are missing; merge it again with --complete"
+                )));
+            }
+        }
+        if let [(_, first), (_, other), ..] = self.completions.as_slice() {
+            wrong.push((
+                other.clone(),
+                format!("states a complete store, and so does {first}; use only one of them"),
+            ));
+        }
+        wrong
+    }
+
+    /// Returns the statement that a store with these inputs is complete and contains these rows.
+    pub fn complete(&self, written: &Ledger) -> Completion {
+        Completion { inputs: self.all.keys().cloned().collect(), manifest: written.manifest() }
     }
 
     /// Returns the options with which the inputs were read.
@@ -152,11 +204,18 @@ impl StoredInputs {
         let mut frames = 0_u64;
         let mut accounted = found.accounted;
         for input in self.used() {
-            if !expected.add_manifest(&input.manifest) {
+            // A complete store contains fewer rows, and states which.
+            let is_valid = self.completion().is_some() || expected.add_manifest(&input.manifest);
+            if !is_valid {
                 wrong.push(format!("the manifest of {} is damaged", input.record.name));
             }
             frames = frames.saturating_add(input.record.account.frames);
             accounted = accounted.saturating_add(input.accounted());
+        }
+        if let Some(completion) = self.completion()
+            && !expected.add_manifest(&completion.manifest)
+        {
+            wrong.push("the manifest of the complete store is damaged".to_owned());
         }
         wrong.extend(found.differences(&expected));
         if accounted != frames {
@@ -181,13 +240,13 @@ impl StoredInputs {
         ))
     }
 
-    /// Returns the name of the file with the merged rows of the inputs.
-    pub fn merged_name(&self) -> String {
+    /// Returns the name of the file with the merged rows of the inputs, which begins with `kind`.
+    pub fn merged_name(&self, kind: &str) -> String {
         let mut digest = Sha256::new();
         for id in self.all.keys() {
             digest.update(id.as_bytes());
             digest.update([0]);
         }
-        format!("merged-{}-{}", hex(&digest.finalize()[..8]), self.options().hash())
+        format!("{kind}-{}-{}", hex(&digest.finalize()[..8]), self.options().hash())
     }
 }

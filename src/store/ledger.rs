@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::row::{StoredKind, StoredRow};
 use crate::flow::{BUCKETS, RowKind};
+use crate::model::Nanos;
+use crate::pipeline::WindowStart;
 
 /// Rows, by kind and bucket.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -36,15 +38,9 @@ impl Ledger {
         let StoredKind::Evidence(kind) = row.kind else { return };
         let tally = self.tallies.entry((kind, row.bucket)).or_default();
         tally.rows = tally.rows.saturating_add(row.parts);
-        let hash = key_hash(kind, &row.key).wrapping_mul(row.parts);
+        let hash = key_hash(kind, &row.key, row.window).wrapping_mul(row.parts);
         tally.checksum = tally.checksum.wrapping_add(hash);
         self.accounted = self.accounted.saturating_add(accounted);
-    }
-
-    /// Returns the number of rows of this kind.
-    pub fn rows(&self, kind: &str) -> u64 {
-        let own = self.tallies.iter().filter(|((other, _), _)| other.name() == kind);
-        own.map(|(_, tally)| tally.rows).sum()
     }
 
     /// Merges another ledger.
@@ -118,10 +114,12 @@ impl RowTally {
     }
 }
 
-/// Returns a hash of a key that is the same in every run and version (FNV-1a, then the finalizer of
-/// SplitMix64).
-fn key_hash(kind: RowKind, key: &[u8]) -> u64 {
-    let bytes = kind.name().bytes().chain([0]).chain(key.iter().copied());
+/// Returns a hash of a key and a window that is the same in every run and version (FNV-1a, then the
+/// finalizer of SplitMix64).
+fn key_hash(kind: RowKind, key: &[u8], window: WindowStart) -> u64 {
+    let window = window.map(Nanos::to_le_bytes);
+    let key = key.iter().chain(window.iter().flatten());
+    let bytes = kind.name().bytes().chain([0]).chain(key.copied());
     let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -139,9 +137,11 @@ mod tests {
             bucket: 3,
             kind: StoredKind::Evidence(RowKind::FLOWS),
             key: vec![key],
+            window: None,
             input: String::new(),
             parts,
             record: Vec::new(),
+            read: Default::default(),
         }
     }
 

@@ -5,29 +5,40 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::columns::ReadRow;
+use super::audit::EvidenceStore;
+use super::columns::HeadContent;
 use super::files::{Destination, RowFile, RowOrigin, RowWriter, other_files, read_stream};
-use super::group::{Doubles, merge_group};
+use super::group::{Doubles, GroupError, merge_group, single};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
-use super::row::StoredKind;
+use super::row::{StoredKind, StoredRow};
 use super::sort::RowSorter;
 use super::{StoreError, output};
-use crate::pipeline::{AuditError, Progress};
+use crate::flow::{DecidedEvidence, Decision, RowKind};
+use crate::pipeline::{AuditError, Progress, Request};
 
-/// Merges the rows of `from` and writes them to `to`. At most about `max_memory` bytes of rows are
-/// in memory. Returns the number of inputs.
+/// What is merged.
+#[derive(Clone, Debug)]
+pub struct MergeRequest {
+    /// The rows to merge.
+    pub from: Vec<RowOrigin>,
+    /// Where the merged rows are written.
+    pub to: Destination,
+    /// Whether the rows become a complete store: server names and duplicates are decided, segments
+    /// and packets are dropped, and no further inputs can be added.
+    pub complete: bool,
+    /// The approximate number of bytes of rows that may be in memory.
+    pub max_memory: usize,
+}
+
+/// Merges rows. Returns the number of inputs.
 ///
 /// # Errors
 ///
 /// Returns an error if rows cannot be read or written, if rows are there twice, or if whole stores
 /// are merged and rows are missing.
-pub fn merge(
-    from: &[RowOrigin],
-    to: &Destination,
-    max_memory: usize,
-    progress: &Progress,
-) -> Result<usize, StoreError> {
+pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, StoreError> {
+    let MergeRequest { from, to, complete, max_memory } = request;
     let stores: Vec<PathBuf> = from.iter().filter_map(RowOrigin::store).collect();
     if let Destination::Store(folder) = to
         && let Some(same) = stores.iter().find(|store| is_same(store, folder))
@@ -35,55 +46,43 @@ pub fn merge(
         let what = "is also read; write the merged rows to another folder";
         return Err(StoreError::rows(same.display().to_string(), what));
     }
-    let temp = std::env::temp_dir();
-    let temporary = output(&temp);
+    let is_stream = from.contains(&RowOrigin::StandardInput);
+    if is_stream && *complete {
+        let what = "may be a part of a store; --complete needs whole stores";
+        return Err(StoreError::rows("standard input", what));
+    }
     let files = RowFile::open_all(&stores)?;
     // Finds inputs that are there twice before anything is written.
     let mut inputs = StoredInputs::read(&files)?;
-    let labels = inputs.labels();
-    let mut sorter = RowSorter::new(temp.clone(), max_memory / 2);
-    for (number, file) in files.iter().enumerate() {
-        for group in file.groups(number) {
-            let wrong = |reason| StoreError::rows(file.name(), reason);
-            let mut reader = file.read(group).map_err(wrong)?;
-            while reader.next(|_| true, |read| add(&mut sorter, read, &labels)).map_err(wrong)? {
-                stop_if_asked(progress)?;
-            }
-        }
-    }
-    let is_stream = from.contains(&RowOrigin::StandardInput);
+    let mut rows = RowSorter::new(std::env::temp_dir(), max_memory / 2);
+    // A complete store stays as it is.
+    let decided = (*complete && inputs.completion().is_none())
+        .then(|| decide(&stores, *max_memory, progress))
+        .transpose()?;
+    sort_files(&files, &inputs.labels(), &mut rows, progress)?;
     if is_stream {
-        let taken = read_stream(io::stdin().lock(), |read| {
-            let checked = read.checked()?;
-            if let Some(input) = checked.input {
-                inputs.add(*input, "standard input")?;
-            }
-            sorter.add(checked.row).map_err(|error| format!("cannot be sorted: {error}"))
+        let taken = read_stream(io::stdin().lock(), |row| {
+            inputs.add(&row, STANDARD_INPUT)?;
+            rows.add(row).map_err(cannot_be_sorted)
         });
-        taken.map_err(|reason| StoreError::rows("standard input", reason))?;
+        taken.map_err(|reason| StoreError::rows(STANDARD_INPUT, reason))?;
     }
     inputs.check()?;
     let mut writer = match to {
         Destination::Store(folder) => RowWriter::file(folder)?,
         Destination::StandardOutput => RowWriter::stream(Box::new(io::stdout()))?,
     };
-    let mut ledger = Ledger::default();
-    for group in sorter.finish().map_err(&temporary)? {
-        stop_if_asked(progress)?;
-        let group = group.map_err(&temporary)?;
-        let wrong = |reason| StoreError::rows("the merged rows", reason);
-        let row = merge_group(group, Doubles::Refuse).map_err(wrong)?;
-        if let Some(evidence) = row.evidence() {
-            let facts = evidence.facts().map_err(|error| wrong(error.to_string()))?;
-            ledger.add(&row, facts.accounted);
-        }
-        writer.write(&row)?;
-    }
+    let Ledgers { found, written } =
+        write_groups(rows, &files, decided.as_ref(), &mut writer, progress)?;
     // A stream may be a part of a store.
     if !is_stream {
-        inputs.compare(&ledger)?;
+        inputs.compare(&found)?;
     }
-    let name = inputs.merged_name();
+    if decided.is_some() {
+        writer.write_head(&HeadContent::Completion(inputs.complete(&written)))?;
+    }
+    let is_complete = decided.is_some() || inputs.completion().is_some();
+    let name = inputs.merged_name(if is_complete { "complete" } else { "merged" });
     if let Destination::Store(folder) = to {
         refuse_other_files(folder, &name)?;
     }
@@ -91,23 +90,115 @@ pub fn merge(
     Ok(inputs.iter().count())
 }
 
-/// Adds a row to a sorter after checking that it is valid. The rows of inputs that do not count are
-/// left out.
-fn add(
-    sorter: &mut RowSorter,
-    read: ReadRow,
+/// The name of standard input in messages.
+const STANDARD_INPUT: &str = "standard input";
+
+/// Decides which server names the segments in stores contain, and which packets are duplicates.
+fn decide(
+    stores: &[PathBuf],
+    max_memory: usize,
+    progress: &Progress,
+) -> Result<DecidedEvidence, StoreError> {
+    let store = EvidenceStore::open(stores)?;
+    let plan = store.plan(Request { max_memory, ..Request::default() }).map_err(|wrong| {
+        let name = stores.first().map(|store| store.display().to_string()).unwrap_or_default();
+        StoreError::Rows(wrong.iter().map(|error| (name.clone(), error.to_string())).collect())
+    })?;
+    Ok(plan.decide(progress)?)
+}
+
+/// Adds the rows of files to a sorter. The rows of inputs that do not count are left out.
+fn sort_files(
+    files: &[RowFile],
     labels: &BTreeMap<String, Option<String>>,
-) -> Result<(), String> {
-    let mut row = read.checked()?.row;
-    if let StoredKind::Evidence(_) = row.kind {
-        match labels.get(&row.input) {
-            Some(Some(label)) => row.input.clone_from(label),
-            Some(None) => return Ok(()),
-            // The row comes from several inputs.
-            None => {}
+    rows: &mut RowSorter,
+    progress: &Progress,
+) -> Result<(), StoreError> {
+    for (number, file) in files.iter().enumerate() {
+        let mut add = |mut row: StoredRow| {
+            row.read.file = Some(number as u32);
+            if let StoredKind::Evidence(_) = row.kind {
+                match labels.get(&row.input) {
+                    Some(Some(label)) => row.input.clone_from(label),
+                    Some(None) => return Ok(()),
+                    // The row comes from several inputs.
+                    None => {}
+                }
+            }
+            rows.add(row).map_err(cannot_be_sorted)
+        };
+        for group in file.groups(number) {
+            let wrong = |reason| StoreError::rows(file.name(), reason);
+            let mut reader = file.read(group).map_err(wrong)?;
+            while reader.next(|_| true, &mut add).map_err(wrong)? {
+                stop_if_asked(progress)?;
+            }
         }
     }
-    sorter.add(row).map_err(|error| format!("cannot be sorted: {error}"))
+    Ok(())
+}
+
+fn cannot_be_sorted(error: io::Error) -> String {
+    format!("cannot be sorted: {error}")
+}
+
+/// The rows that were read, and the rows that were written.
+#[derive(Default)]
+struct Ledgers {
+    found: Ledger,
+    written: Ledger,
+}
+
+/// Merges and writes sorted rows. If `decided` is given, applies it to them.
+fn write_groups(
+    mut rows: RowSorter,
+    files: &[RowFile],
+    decided: Option<&DecidedEvidence>,
+    writer: &mut RowWriter,
+    progress: &Progress,
+) -> Result<Ledgers, StoreError> {
+    let temp = std::env::temp_dir();
+    let temporary = output(&temp);
+    for copies in decided.map(DecidedEvidence::rows).unwrap_or_default() {
+        rows.add(StoredRow::of_evidence(None, copies)).map_err(&temporary)?;
+    }
+    let wrong = |error| match error {
+        GroupError::Group(reason) => StoreError::rows("the merged rows", reason),
+        GroupError::Row(read, reason) => {
+            let file = read.file.and_then(|number| files.get(number as usize));
+            let name = file.map_or_else(|| STANDARD_INPUT.to_owned(), RowFile::name);
+            StoreError::rows(name, format!("(row {}) {reason}", read.row))
+        }
+    };
+    let mut ledgers = Ledgers::default();
+    for group in rows.finish().map_err(&temporary)? {
+        stop_if_asked(progress)?;
+        let group = group.map_err(&temporary)?;
+        if group.iter().any(|row| row.evidence().is_none()) {
+            let row = single(group).map_err(wrong)?;
+            let content = HeadContent::of_row(&row);
+            let content = content.map_err(|reason| wrong(GroupError::Row(row.read, reason)))?;
+            content.iter().try_for_each(|content| writer.write_head(content))?;
+            continue;
+        }
+        let (mut row, mut facts) = merge_group(group, Doubles::Refuse).map_err(wrong)?;
+        let is_own = decided.is_some() && row.kind == StoredKind::Evidence(RowKind::COPIES);
+        if !is_own {
+            ledgers.found.add(&row, facts.accounted);
+        }
+        let decision = decided.zip(row.evidence()).map(|(decided, row)| decided.apply(row));
+        let decision = decision
+            .transpose()
+            .map_err(|error| StoreError::rows("the merged rows", error.to_string()))?;
+        match decision {
+            Some(Decision::Drop) => continue,
+            Some(Decision::Replace(record, own)) => (row.record, facts) = (record, *own),
+            Some(Decision::Keep) | None => {}
+        }
+        ledgers.written.add(&row, facts.accounted);
+        writer.write(&row, &facts)?;
+    }
+    Ok(ledgers)
 }
 
 fn stop_if_asked(progress: &Progress) -> Result<(), StoreError> {

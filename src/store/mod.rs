@@ -13,6 +13,7 @@
 mod audit;
 mod collect;
 mod columns;
+mod completion;
 mod files;
 mod group;
 mod input;
@@ -25,6 +26,7 @@ mod sensor_inputs;
 mod sensor_rows;
 mod sort;
 mod spool;
+mod windows;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,8 +35,9 @@ pub use audit::{EvidenceStore, StoreRequestError};
 pub use collect::{CollectRequest, CollectedFile, collect};
 pub use files::{Destination, RowOrigin, find_stores};
 pub use input::{CollectOptions, KeptPackets};
-pub use merge::merge;
+pub use merge::{MergeRequest, merge};
 pub use spool::{LostWindows, Spool, SpoolOptions, SpooledWindow, WindowEvidence};
+pub use windows::{Time, WindowError, WindowLength};
 
 use crate::pipeline::AuditError;
 

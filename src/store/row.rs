@@ -1,10 +1,13 @@
-//! A stored row: a row of evidence, or the row of an input, with what is needed to account for it.
+//! A stored row: a row of evidence, of an input or of a complete store, with what is needed to account
+//! for it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{BUCKETS, EvidenceRow, RowKind};
+use crate::flow::{BUCKETS, EvidenceRow, RowKind, RowRef};
+use crate::pipeline::WindowStart;
 
-/// The bucket of the rows of inputs, which follow all rows of evidence.
+/// The bucket of the rows that are not evidence: those of inputs, and the one of a complete store.
+/// They follow all rows of evidence.
 pub(super) const INPUT_BUCKET: u16 = BUCKETS;
 
 /// The kind of a stored row.
@@ -14,16 +17,20 @@ pub(super) enum StoredKind {
     Evidence(RowKind),
     /// An input.
     Input,
+    /// The statement that a store is complete.
+    Completion,
 }
 
 impl StoredKind {
     const INPUT: &str = "input";
+    const COMPLETION: &str = "complete";
 
     /// Returns the name of the kind in stored rows.
     pub fn name(self) -> &'static str {
         match self {
             Self::Evidence(kind) => kind.name(),
             Self::Input => Self::INPUT,
+            Self::Completion => Self::COMPLETION,
         }
     }
 
@@ -31,6 +38,7 @@ impl StoredKind {
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             Self::INPUT => Some(Self::Input),
+            Self::COMPLETION => Some(Self::Completion),
             name => RowKind::parse(name).map(Self::Evidence),
         }
     }
@@ -43,38 +51,55 @@ pub(super) struct StoredRow {
     pub bucket: u16,
     /// The kind.
     pub kind: StoredKind,
-    /// The key. Rows of evidence with the same kind and key can be merged.
+    /// The key. Rows of evidence with the same kind, key and window can be merged.
     pub key: Vec<u8>,
+    /// The start of the window that contains the evidence; `None` if the rows are not divided by
+    /// windows, and for frames without a timestamp.
+    pub window: WindowStart,
     /// The input that the row comes from; empty if it comes from several.
     pub input: String,
     /// The number of rows that were written when the inputs were read and that this row contains.
     pub parts: u64,
-    /// The exact evidence, or the record of the input.
+    /// The exact evidence, or the record of the input or of the complete store.
     pub record: Vec<u8>,
+    /// Where the row was read, and what its columns state.
+    pub read: ReadPlace,
+}
+
+/// Where a row was read.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct ReadPlace {
+    /// The index of the file; `None` for standard input.
+    pub file: Option<u32>,
+    /// The number of the row in the file, from 1.
+    pub row: u64,
+    /// The number of frames that the row accounts for according to its column.
+    pub accounted: i64,
 }
 
 impl StoredRow {
-    /// Returns a row of evidence of an input.
-    pub fn of_evidence(row: EvidenceRow, input: &str) -> Self {
-        let EvidenceRow { kind, bucket, key, record } = row;
-        let kind = StoredKind::Evidence(kind);
-        Self { bucket, kind, key, input: input.to_owned(), parts: 1, record }
-    }
-
     /// Returns the order in which rows are stored.
-    pub fn order(&self) -> (u16, StoredKind, &[u8]) {
-        (self.bucket, self.kind, &self.key)
+    pub fn order(&self) -> (u16, StoredKind, &[u8], WindowStart) {
+        (self.bucket, self.kind, &self.key, self.window)
     }
 
-    /// Returns the row of evidence; `None` if this is the row of an input.
-    pub fn evidence(&self) -> Option<EvidenceRow> {
+    /// Returns the row of evidence; `None` if this is another row.
+    pub fn evidence(&self) -> Option<RowRef<'_>> {
         let StoredKind::Evidence(kind) = self.kind else { return None };
         let Self { bucket, key, record, .. } = self;
-        Some(EvidenceRow { kind, bucket: *bucket, key: key.clone(), record: record.clone() })
+        Some(RowRef { kind, bucket: *bucket, key, record })
+    }
+
+    /// Returns a row of evidence as it is stored before it is known where it comes from.
+    pub fn of_evidence(window: WindowStart, row: EvidenceRow) -> Self {
+        let EvidenceRow { kind, bucket, key, record } = row;
+        let kind = StoredKind::Evidence(kind);
+        let (input, read) = (String::new(), ReadPlace::default());
+        Self { bucket, kind, key, window, input, parts: 1, record, read }
     }
 
     /// Returns the approximate memory that the row takes, in bytes.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.key.len() + self.input.len() + self.record.len() + 48
+        size_of::<Self>() + self.key.len() + self.input.len() + self.record.len() + 96
     }
 }

@@ -93,6 +93,7 @@ mod tests {
             record: InputRecord { name: name.to_owned(), ..InputRecord::default() },
             timeline: ActivityHistogram::default(),
             manifest: Vec::new(),
+            windows: Vec::new(),
             sensor: Some(Sensor { point, window }),
         }
     }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::PathBuf;
 
-use super::row::StoredRow;
+use super::row::{StoredKind, StoredRow};
 
 /// The number of runs that are merged at once. More would need too many open files.
 const MOST_RUNS: usize = 64;
@@ -37,7 +37,8 @@ impl RowSorter {
     pub fn add(&mut self, row: StoredRow) -> io::Result<()> {
         self.memory += row.memory();
         self.rows.push(row);
-        if self.memory > self.limit {
+        // The position of a row in memory has 32 bits.
+        if self.memory > self.limit || self.rows.len() == u32::MAX as usize {
             self.memory = 0;
             let rows = sorted(std::mem::take(&mut self.rows));
             let run = self.write_run(rows.map(Ok))?;
@@ -74,7 +75,7 @@ impl RowSorter {
         Ok(())
     }
 
-    /// Returns all rows in order, in groups of the same bucket, kind and key.
+    /// Returns all rows in order, in groups of the same bucket, kind, key and window.
     ///
     /// # Errors
     ///
@@ -86,9 +87,25 @@ impl RowSorter {
     }
 }
 
-fn sorted(mut rows: Vec<StoredRow>) -> std::vec::IntoIter<StoredRow> {
-    rows.sort_unstable_by(compare);
-    rows.into_iter()
+/// The part of a row that nearly always determines its place, and the position of the row. It is
+/// much smaller than the row and next to those of other rows, so it is compared and moved faster.
+type SortKey = (u16, StoredKind, u128, u32);
+
+fn sorted(rows: Vec<StoredRow>) -> impl Iterator<Item = StoredRow> {
+    let key = |(position, row): (usize, &StoredRow)| -> SortKey {
+        let mut start = [0; 16];
+        let length = row.key.len().min(start.len());
+        start[..length].copy_from_slice(&row.key[..length]);
+        (row.bucket, row.kind, u128::from_be_bytes(start), position as u32)
+    };
+    let mut order: Vec<SortKey> = rows.iter().enumerate().map(key).collect();
+    // Files of rows are sorted, and a stable sort makes use of it.
+    order.sort_by(|a, b| {
+        let start = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2));
+        start.then_with(|| compare(&rows[a.3 as usize], &rows[b.3 as usize]))
+    });
+    let mut rows: Vec<Option<StoredRow>> = rows.into_iter().map(Some).collect();
+    order.into_iter().filter_map(move |(.., position)| rows[position as usize].take())
 }
 
 /// Compares rows. Rows with the same key are ordered by input, so that the order is always the
@@ -176,7 +193,7 @@ impl Iterator for MergedRuns {
     }
 }
 
-/// Sorted rows in groups of the same bucket, kind and key.
+/// Sorted rows in groups of the same bucket, kind, key and window.
 pub(super) struct SortedGroups {
     rows: MergedRuns,
     /// The first row of the next group.
@@ -212,7 +229,6 @@ impl Iterator for SortedGroups {
 
 #[cfg(test)]
 mod tests {
-    use super::super::row::StoredKind;
     use super::*;
     use crate::flow::RowKind;
 
@@ -221,9 +237,11 @@ mod tests {
             bucket: (number % 3) as u16,
             kind: StoredKind::Evidence(RowKind::FLOWS),
             key: (number % 500).to_be_bytes().to_vec(),
+            window: None,
             input: number.to_string(),
             parts: 1,
             record: vec![7; 20],
+            read: Default::default(),
         }
     }
 

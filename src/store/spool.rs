@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::collect::write_rows;
+use super::columns::HeadContent;
 use super::files::{RowFile, RowWriter};
 use super::input::{CollectOptions, InputRow, KeptPackets};
 use super::inputs::StoredInputs;
@@ -246,17 +247,14 @@ impl Spool {
         let mut sorter = RowSorter::new(self.own.clone(), window.max_memory);
         let mut rows = SensorRows::new(Some(&self.options.point));
         let mut add = |row: EvidenceRow| {
-            let (row, added) = rows.of(row);
-            for row in [row].into_iter().chain(added) {
-                sorter.add(StoredRow::of_evidence(row, &id))?;
-            }
-            Ok(())
+            let (row, added) = rows.of(None, row);
+            let mut rows = [row].into_iter().chain(added);
+            rows.try_for_each(|row| sorter.add(StoredRow::of_evidence(None, row)))
         };
         window.flows.copy_rows(window.jobs, RowPieces::LeftOut, &mut add).map_err(&temporary)?;
         EvidenceRow::of_cuts(window.cuts).map_or(Ok(()), &mut add).map_err(&temporary)?;
         let mut writer = RowWriter::file(&self.own)?;
-        let ledger =
-            write_rows(&input.record.name, sorter, &mut writer, &temporary, &Progress::default())?;
+        let ledger = write_rows(&input, sorter, &mut writer, &temporary, &Progress::default())?;
         let mut notes: Vec<String> = input.record.error.take().into_iter().collect();
         let accounted = ledger.accounted + input.accounted();
         let dropped = input.record.account.frames.saturating_sub(accounted);
@@ -278,7 +276,7 @@ impl Spool {
         input.record.error = (!notes.is_empty()).then(|| notes.join("; "));
         // The rows are valid, and the timeline shows what is missing.
         input.record.is_cut = input.record.error.is_some();
-        writer.write(&input.to_row())?;
+        writer.write_head(&HeadContent::Input(Box::new(input)))?;
         let name = format!("{}-{}-{id}", self.options.label(), compact_time(window.period.0));
         let Some(path) = writer.finish(&name)? else { return Ok(SpooledWindow::default()) };
         let to = self.options.folder.join(path.file_name().unwrap_or_default());
@@ -331,6 +329,7 @@ impl Spool {
             record,
             timeline: if is_complete { timeline } else { timeline.unwatched() },
             manifest: Vec::new(),
+            windows: Vec::new(),
             sensor: Some(Sensor { point: point.clone(), window: Some(window_row) }),
         }
     }

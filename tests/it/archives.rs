@@ -1,7 +1,7 @@
 //! Tests that an audit of collected rows gives the same bytes as an audit of the captures, and that
 //! lost, doubled and mixed rows are errors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,6 +13,17 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::support::{FIXTURES, Fixture, Random, Records, fixture, rasaudit, stderr, stdout};
+
+#[allow(dead_code, reason = "the function `main` of the example is not used")]
+#[path = "../../benches/generate.rs"]
+mod generate;
+
+lab_tests! {
+    every_fixture_in_any_order_and_grouping: [],
+    generated_captures_in_any_order_and_grouping: [],
+    foreign_captures_in_any_order_and_grouping: [Captures],
+    shared_cases_in_any_order_and_grouping: [Cases],
+}
 
 /// Runs `rasaudit` and panics if it does not end with one of these exit codes.
 fn run(arguments: &[&str], codes: &[i32]) -> Output {
@@ -41,10 +52,20 @@ fn audited(
     more: &[String],
     scratch: &Path,
 ) -> (BTreeMap<String, Vec<u8>>, String, i32) {
+    let inventory = ["-i".to_owned(), text(inventory).to_owned()];
+    audited_with(inputs, &[&inventory[..], more].concat(), scratch)
+}
+
+/// Does the same as [`audited`] with any arguments.
+fn audited_with(
+    inputs: &[PathBuf],
+    more: &[String],
+    scratch: &Path,
+) -> (BTreeMap<String, Vec<u8>>, String, i32) {
     let out = &scratch.join("report");
     let mut arguments = vec!["audit"];
     arguments.extend(inputs.iter().map(|input| text(input)));
-    arguments.extend(["-i", text(inventory), "--out", text(out)]);
+    arguments.extend(["--out", text(out)]);
     arguments.extend(more.iter().map(String::as_str));
     let output = run(&arguments, &[0, 1, 3]);
     let reports = files(out);
@@ -93,57 +114,241 @@ fn pieces(case: &Fixture, folder: &Path, random: &mut Random) -> Vec<PathBuf> {
     Records::read(&case.capture()).cut(folder, count, random)
 }
 
-#[test]
-fn rows_give_the_reports_of_the_captures() {
-    for (number, case) in FIXTURES.iter().enumerate() {
-        let mut random = Random(number as u64 + 11);
-        let scratch = tempfile::tempdir().expect("a scratch folder");
-        let at = |name: &str| scratch.path().join(name);
-        let inventory = case.inventory();
-        let more = case.more();
-        let captures = pieces(case, scratch.path(), &mut random);
-        let direct = audited(&captures, &inventory, &more, scratch.path());
+/// An audit that must not depend on how its captures are collected and merged.
+struct Division<'a> {
+    /// The name of the captures in messages.
+    name: String,
+    captures: Vec<PathBuf>,
+    /// The arguments of the audit other than its inputs.
+    arguments: Vec<String>,
+    /// The arguments of each collection other than its captures.
+    collecting: Vec<String>,
+    scratch: &'a Path,
+}
 
-        // Each capture is collected into one of several stores, with different resources.
-        let mut stores = Vec::new();
+impl Division<'_> {
+    /// Distributes the captures among stores at random, merges some of the stores in random groups
+    /// and steps, and compares the audit of the rest with the audit of the captures.
+    fn check(&self, random: &mut Random) {
+        let Self { name, captures, arguments, scratch, .. } = self;
+        let direct = audited_with(captures, arguments, scratch);
+        let at = |name: String| scratch.join(name);
+        let mut shares = vec![Vec::new(); 1 + random.below(captures.len().min(4))];
         let mut shuffled = captures.clone();
         random.shuffle(&mut shuffled);
-        for (number, capture) in shuffled.iter().enumerate() {
-            let store = at(&format!("store{}", random.below(3)));
-            let memory = if number % 2 == 0 { "1" } else { "1GiB" };
-            let options = ["--pieces", "--traces", "--jobs", "2", "--max-memory", memory];
-            collect(std::slice::from_ref(capture), &inventory, &store, &options);
+        for capture in shuffled {
+            let share = random.below(shares.len());
+            shares[share].push(capture);
+        }
+        let mut stores = Vec::new();
+        for (number, share) in shares.iter().filter(|share| !share.is_empty()).enumerate() {
+            let store = at(format!("store{number}"));
+            self.collect(share, &store, random);
             stores.push(store);
         }
-        stores.sort();
-        stores.dedup();
-        let parts = audited(&stores, &inventory, &more, scratch.path());
-        assert_same(&direct, &parts, case.name);
-
-        if number % 2 == 0 {
-            // Half of the captures are read directly.
-            let half = at("half");
-            let (stored, read) = captures.split_at(captures.len() / 2 + 1);
-            collect(stored, &inventory, &half, &["--pieces", "--traces"]);
-            let mixed = audited(&[&[half], read].concat(), &inventory, &more, scratch.path());
-            assert_same(&direct, &mixed, case.name);
-            continue;
+        for step in 0..random.below(4) {
+            random.shuffle(&mut stores);
+            let group = stores.split_off(random.below(stores.len()));
+            let merged = at(format!("merged{step}"));
+            let memory = ["1", "1GiB"][random.below(2)];
+            merge(&group, &merged, &["--max-memory", memory]);
+            stores.push(merged);
         }
-        // The stores are merged in one step, and in several steps in another order.
-        merge(&stores, &at("merged"), &[]);
-        let merged = audited(&[at("merged")], &inventory, &more, scratch.path());
-        assert_same(&direct, &merged, case.name);
-        stores.reverse();
-        let mut all = stores[0].clone();
-        for (number, store) in stores[1..].iter().enumerate() {
-            let next = at(&format!("step{number}"));
-            merge(&[all, store.clone()], &next, &["--max-memory", "1"]);
-            all = next;
+        assert_same(&direct, &audited_with(&stores, arguments, scratch), name);
+        if random.below(2) == 0 {
+            let complete = at("complete".to_owned());
+            merge(&stores, &complete, &["--complete"]);
+            let completed = audited_with(&[complete], arguments, scratch);
+            assert_same(&direct, &completed, format!("{name}, complete"));
         }
-        let last = at("last");
-        merge(&[all], &last, &[]);
-        assert!(files(&last) == files(&at("merged")), "{}: merging in steps", case.name);
     }
+
+    /// Collects captures with random resources, sometimes divided by time.
+    fn collect(&self, captures: &[PathBuf], store: &Path, random: &mut Random) {
+        let mut arguments = vec!["collect"];
+        arguments.extend(captures.iter().map(|capture| text(capture)));
+        arguments.extend(["--to", text(store), "--quiet", "--pieces", "--traces"]);
+        arguments.extend(["--jobs", ["1", "2", "5"][random.below(3)]]);
+        arguments.extend(["--max-memory", ["1", "1GiB"][random.below(2)]]);
+        arguments.extend(self.collecting.iter().map(String::as_str));
+        run(&arguments, &[0]);
+    }
+
+    /// Checks a division of the captures of a fixture, cut at random.
+    fn check_fixture(case: &Fixture, random: &mut Random) {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let inventory = ["-i".to_owned(), text(&case.inventory()).to_owned()];
+        Division {
+            name: case.name.to_owned(),
+            captures: pieces(case, scratch.path(), random),
+            arguments: [inventory.to_vec(), case.more()].concat(),
+            collecting: [&inventory[..], &window(random)].concat(),
+            scratch: scratch.path(),
+        }
+        .check(random);
+    }
+}
+
+/// Returns options that divide rows by time in one of two cases.
+fn window(random: &mut Random) -> Vec<String> {
+    match random.below(2) {
+        0 => Vec::new(),
+        _ => vec!["--window".to_owned(), "1m".to_owned()],
+    }
+}
+
+#[test]
+fn rows_give_the_reports_of_the_captures() {
+    let names = ["farm-codes", "decode-mix", "services/names"];
+    let cases = FIXTURES.iter().filter(|case| names.contains(&case.name));
+    let mut random = Random(11);
+    cases.for_each(|case| Division::check_fixture(case, &mut random));
+}
+
+fn every_fixture_in_any_order_and_grouping() {
+    let mut random = Random(12);
+    for case in FIXTURES.iter().cycle().take(3 * FIXTURES.len()) {
+        Division::check_fixture(case, &mut random);
+    }
+}
+
+/// Checks a division of a generated capture.
+fn check_generated(shape: &str, packets: u32, flows: u32, random: &mut Random) {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name);
+    let (capture, inventory) = (at("all.pcap"), at("farm.toml"));
+    let (packets, flows) = (packets.to_string(), flows.to_string());
+    let arguments = ["generate", shape, text(&capture), "--inventory", text(&inventory)];
+    let amounts = ["--packets", &packets, "--flows", &flows];
+    generate::generate(arguments.iter().chain(&amounts)).expect("writable");
+    let inventory = ["-i".to_owned(), text(&inventory).to_owned()];
+    let parts = 2 + random.below(8);
+    Division {
+        name: format!("{shape} traffic"),
+        captures: Records::read(&capture).cut(scratch.path(), parts, random),
+        arguments: inventory.to_vec(),
+        collecting: [&inventory[..], &window(random)].concat(),
+        scratch: scratch.path(),
+    }
+    .check(random);
+}
+
+#[test]
+fn generated_traffic_gives_the_same_reports() {
+    check_generated("mixed", 4000, 400, &mut Random(13));
+}
+
+fn generated_captures_in_any_order_and_grouping() {
+    let mut random = Random(14);
+    check_generated("mixed", 30_000, 3_000, &mut random);
+    check_generated("small", 20_000, 7_000, &mut random);
+    check_generated("hostile", 5_000, 800, &mut random);
+}
+
+fn foreign_captures_in_any_order_and_grouping() {
+    let folder = std::env::var_os("RASAUDIT_CAPTURES").expect("the folder of foreign captures");
+    let all = files_below(Path::new(&folder));
+    assert!(!all.is_empty(), "{}", Path::new(&folder).display());
+    let mut random = Random(15);
+    for round in 0..4 {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        // Files in folders may be no captures. Each folder is collected on its own.
+        let parts: Vec<PathBuf> = (0..9).map(|n| scratch.path().join(format!("part{n}"))).collect();
+        parts.iter().for_each(|part| fs::create_dir(part).expect("writable"));
+        for (number, file) in all.iter().enumerate() {
+            let name = file.file_name().expect("a name").to_string_lossy();
+            // Equal names are possible in different folders.
+            let copy = parts[random.below(parts.len())].join(format!("{number}-{name}"));
+            fs::copy(file, copy).expect("writable");
+        }
+        Division {
+            name: format!("foreign captures, round {round}"),
+            captures: parts,
+            arguments: Vec::new(),
+            collecting: window(&mut random),
+            scratch: scratch.path(),
+        }
+        .check(&mut random);
+    }
+}
+
+fn shared_cases_in_any_order_and_grouping() {
+    let folder = std::env::var_os("RASAUDIT_CASES").expect("the folder of cases");
+    let all = files_below(Path::new(&folder));
+    let mut random = Random(16);
+    let mut checked = 0;
+    for inventory in all.iter().filter(|file| file.ends_with("inventory.toml")) {
+        let is_beside = |file: &&PathBuf| file.parent() == inventory.parent();
+        let is_capture = |file: &&PathBuf| file.extension().is_some_and(|e| e == "pcap");
+        for capture in all.iter().filter(is_beside).filter(is_capture) {
+            let scratch = tempfile::tempdir().expect("a scratch folder");
+            let is_little_endian = fs::read(capture).expect("a file").starts_with(&LITTLE_ENDIAN);
+            let captures = if is_little_endian {
+                Records::read(capture).cut(scratch.path(), 2 + random.below(5), &mut random)
+            } else {
+                vec![capture.clone()]
+            };
+            let inventory = ["-i".to_owned(), text(inventory).to_owned()];
+            Division {
+                name: text(capture).to_owned(),
+                captures,
+                arguments: inventory.to_vec(),
+                collecting: [&inventory[..], &window(&mut random)].concat(),
+                scratch: scratch.path(),
+            }
+            .check(&mut random);
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "{}", Path::new(&folder).display());
+}
+
+/// The first bytes of a little-endian pcap file with microseconds.
+const LITTLE_ENDIAN: [u8; 4] = [0xd4, 0xc3, 0xb2, 0xa1];
+
+/// Returns all files in a folder and in the folders below it, sorted.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let mut found: Vec<PathBuf> = Vec::new();
+    for path in entries.map(|entry| entry.path()) {
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn captures_and_stores_are_audited_together() {
+    let case = FIXTURES.iter().find(|case| case.name == "farm-healthy").expect("the fixture");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let captures = Records::read(&case.capture()).cut(scratch.path(), 3, &mut Random(17));
+    let direct = audited(&captures, &case.inventory(), &[], scratch.path());
+    let store = scratch.path().join("store");
+    let (stored, read) = captures.split_at(2);
+    collect(stored, &case.inventory(), &store, &["--pieces", "--traces"]);
+    let mixed = audited(&[&[store], read].concat(), &case.inventory(), &[], scratch.path());
+    assert_same(&direct, &mixed, case.name);
+}
+
+#[test]
+fn merging_in_one_step_or_in_several_gives_the_same_file() {
+    let case = FIXTURES.iter().find(|case| case.name == "farm-faults").expect("the fixture");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name);
+    let captures = Records::read(&case.capture()).cut(scratch.path(), 4, &mut Random(18));
+    let stores: Vec<PathBuf> = (0..4).map(|number| at(&format!("store{number}"))).collect();
+    for (capture, store) in captures.iter().zip(&stores) {
+        collect(std::slice::from_ref(capture), &case.inventory(), store, &["--traces"]);
+    }
+    merge(&stores, &at("once"), &[]);
+    merge(&[stores[3].clone(), stores[0].clone()], &at("first"), &["--max-memory", "1"]);
+    merge(&[at("first"), stores[2].clone()], &at("second"), &[]);
+    merge(&[stores[1].clone(), at("second")], &at("third"), &["--max-memory", "1"]);
+    assert!(files(&at("third")) == files(&at("once")));
 }
 
 /// A store of two captures of the healthy farm, in one file each.
@@ -291,7 +496,10 @@ fn a_damaged_file_is_an_error_that_names_it() {
     let refused = |change: &dyn Fn(&RecordBatch) -> RecordBatch| {
         rewrite(file, |rows| vec![change(rows)]);
         let errors = two.refused(&[&two.store], &[]);
+        let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
         fs::write(file, &whole).expect("writable");
+        // Merging finds the error, too.
+        assert!(stderr(&merged).contains(text(file)), "{}", stderr(&merged));
         assert!(errors.contains(text(file)), "{errors}");
         errors
     };
@@ -331,7 +539,7 @@ fn a_damaged_file_is_an_error_that_names_it() {
 
     // Any other damage is an error, too, or changes nothing that matters.
     let mut random = Random(5);
-    for _ in 0..60 {
+    for _ in 0..25 {
         let mut bytes = whole.clone();
         match random.below(3) {
             0 => bytes.truncate(random.below(whole.len())),
@@ -353,7 +561,7 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     let two = TwoCaptures::new();
     let refused = |more: &[&str]| two.refused(&[&two.store], more);
     let errors = refused(&["--since", "2026-01-01", "--no-decap", "--dedup", "on"]);
-    assert!(errors.contains("--since differs"), "{errors}");
+    assert!(errors.contains("--since: the rows were collected without --window"), "{errors}");
     assert!(errors.contains("--no-decap differs"), "{errors}");
     assert!(errors.contains("collect the captures with --traces"), "{errors}");
     let evidence = two.at("evidence");
@@ -477,21 +685,206 @@ fn merged_first(two: &TwoCaptures) -> PathBuf {
     first
 }
 
-/// `fixtures/stored` contains a store of each layout of rows. The first audit of a new layout writes
-/// it with `UPDATE_GOLDEN=1`.
+/// Returns the text values of a column in all files of a store.
+fn texts(store: &Path, name: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    for file in files_of(store) {
+        let open = fs::File::open(file).expect("the file");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(open).expect("Parquet");
+        for batch in reader.build().expect("Parquet") {
+            let batch = batch.expect("a batch");
+            let column = batch.column_by_name(name).expect("the column");
+            let column = column.as_any().downcast_ref::<StringArray>().expect("text");
+            texts.extend(column.iter().map(|text| text.unwrap_or_default().to_owned()));
+        }
+    }
+    texts
+}
+
+/// Whole minutes of the fixtures, which begin at 2026-11-21 01:46:25 UTC.
+fn minute(number: u32) -> String {
+    format!("2026-11-21T01:{:02}:00Z", 46 + number)
+}
+
+#[test]
+fn rows_of_windows_give_the_reports_of_a_time_range() {
+    let names = ["farm-domain", "services/names"];
+    for case in FIXTURES.iter().filter(|case| names.contains(&case.name)) {
+        let mut random = Random(21);
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let at = |name: &str| scratch.path().join(name);
+        let inventory = case.inventory();
+        let captures = pieces(case, scratch.path(), &mut random);
+        let times = first_and_last(&captures);
+        let (apart, merged) = (at("apart"), at("merged"));
+        let options = ["--window", "1m", "--pieces", "--traces"];
+        let (small, large) = captures.split_at(captures.len() / 2);
+        // Little memory, so that the rows of each window are written early.
+        collect(small, &inventory, &apart, &[&options[..], &["--max-memory", "1"]].concat());
+        collect(large, &inventory, &apart, &options);
+        merge(std::slice::from_ref(&apart), &merged, &["--max-memory", "1"]);
+        let [first, last] = times.map(|time| time.div_euclid(60));
+        let middle = first + 1 + random.below((last - first).max(1) as usize) as i64;
+        let range = |since: Option<i64>, until: Option<i64>| {
+            let options = [("--since", since), ("--until", until)];
+            let given = options.into_iter().filter_map(|(option, minute)| {
+                let time = jiff::Timestamp::from_second(minute? * 60).expect("a time");
+                Some([option.to_owned(), time.to_string()])
+            });
+            [given.flatten().collect(), case.more()].concat()
+        };
+        for more in [
+            range(None, None),
+            range(Some(middle), None),
+            range(Some(middle), Some(middle + 1)),
+            range(None, Some(first)),
+        ] {
+            let direct = audited(&captures, &inventory, &more, scratch.path());
+            for store in [&apart, &merged] {
+                let stored = audited(&[store.clone()], &inventory, &more, scratch.path());
+                assert_same(&direct, &stored, format!("{}: {more:?}", case.name));
+            }
+        }
+    }
+}
+
+/// Returns the times of the first and the last record of captures, in seconds.
+fn first_and_last(captures: &[PathBuf]) -> [i64; 2] {
+    let records = captures.iter().flat_map(|capture| Records::read(capture).records);
+    let second =
+        |record: Vec<u8>| i64::from(u32::from_le_bytes(record[..4].try_into().expect("4")));
+    let times: Vec<i64> = records.map(second).collect();
+    [times.iter().min(), times.iter().max()].map(|time| *time.expect("a record"))
+}
+
+#[test]
+fn a_time_range_that_is_not_whole_windows_is_refused_with_the_nearest_times() {
+    let two = TwoCaptures::new();
+    let store = two.at("windows");
+    collect(&two.captures, &two.inventory, &store, &["--window", "1m", "--until", &minute(8)]);
+    let refused = |more: &[&str]| two.refused(&[&store], more);
+    let errors = refused(&["--since", "2026-11-21T01:47:30Z"]);
+    let wanted = "--since: the rows hold whole windows of 1m; the nearest times are 2026-11-21T01:47:00Z and 2026-11-21T01:48:00Z";
+    assert!(errors.contains(wanted), "{errors}");
+    let errors = refused(&["--until", &minute(9)]);
+    let wanted = "--until: the captures were collected with --until 2026-11-21T01:54:00Z; give a time at or before it, or collect them again";
+    assert!(errors.contains(wanted), "{errors}");
+    let errors = refused(&["--since", &minute(3), "--until", &minute(2)]);
+    assert!(errors.contains("--since is not before --until"), "{errors}");
+    // The range of the collection is the default of the audit.
+    let until = ["--until".to_owned(), minute(8)];
+    let direct = audited(&two.captures, &two.inventory, &until, two.scratch.path());
+    let whole = audited(&[store.clone()], &two.inventory, &[], two.scratch.path());
+    assert_same(&direct, &whole, "the range of the collection");
+    // Rows that are divided differently are not mixed.
+    let errors = two.refused(&[&store, &two.store], &[]);
+    assert!(errors.contains("with another --until than"), "{errors}");
+    for wrong in ["7m", "90s", "0", "2d"] {
+        let arguments = ["collect", "x.pcap", "--to", "x", "--window", wrong];
+        let errors = stderr(&run(&arguments, &[2]));
+        assert!(errors.contains("give whole minutes of which a day is a multiple"), "{errors}");
+    }
+}
+
+#[test]
+fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports() {
+    let case = FIXTURES.iter().find(|case| case.name == "services/names").expect("the fixture");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name);
+    let mut random = Random(4);
+    // Each frame is there twice, so that counters are corrected.
+    let mut records = Records::read(&case.capture());
+    records.records = records.records.iter().flat_map(|r| [r.clone(), r.clone()]).collect();
+    let captures = records.cut(scratch.path(), 3, &mut random);
+    let (apart, complete) = (at("apart"), at("complete"));
+    collect(&captures, &case.inventory(), &apart, &["--pieces", "--traces"]);
+    merge(&[apart.clone()], &complete, &["--complete"]);
+    let kinds = |store: &Path| texts(store, "kind").into_iter().collect::<BTreeSet<_>>();
+    let dropped = ["pieces", "packets", "starts"].map(str::to_owned);
+    assert!(dropped.iter().all(|kind| kinds(&apart).contains(kind)), "{:?}", kinds(&apart));
+    assert!(!dropped.iter().any(|kind| kinds(&complete).contains(kind)), "{:?}", kinds(&complete));
+    assert!(kinds(&complete).contains("copies"));
+    for mode in ["auto", "on", "off"] {
+        let more = ["--dedup".to_owned(), mode.to_owned()];
+        let direct = audited(&captures, &case.inventory(), &more, scratch.path());
+        let stored = audited(&[complete.clone()], &case.inventory(), &more, scratch.path());
+        assert_same(&direct, &stored, format!("--dedup {mode}"));
+    }
+
+    // Merging it again changes nothing.
+    let (again, once_more) = (at("again"), at("once-more"));
+    merge(&[complete.clone()], &again, &[]);
+    merge(&[complete.clone()], &once_more, &["--complete"]);
+    assert!(files(&complete) == files(&again) && files(&complete) == files(&once_more));
+
+    // Nothing can be added.
+    let (capture, other) = (at("other.pcap"), at("other"));
+    records.write(&capture, &records.records[..5]);
+    collect(std::slice::from_ref(&capture), &case.inventory(), &other, &["--pieces", "--traces"]);
+    let refused = |arguments: &[&str]| stderr(&run(arguments, &[2]));
+    let more = at("more");
+    let merging = ["merge", text(&complete), text(&other), "--to", text(&more)];
+    let errors = refused(&merging);
+    let wanted =
+        format!("contains {}, which cannot be added to the complete store", text(&capture));
+    assert!(errors.contains(&wanted) && errors.contains(text(&files_of(&complete)[0])), "{errors}");
+    assert_eq!(refused(&[&merging[..], &["--complete"]].concat()), errors);
+    let inventory = case.inventory();
+    let audit = ["audit", "-i", text(&inventory), text(&complete)];
+    let errors = refused(&[&audit[..], &[text(&other)]].concat());
+    assert!(errors.contains(&wanted), "{errors}");
+    let errors = refused(&[&audit[..], &[text(&capture)]].concat());
+    assert!(errors.contains("were decided without this capture"), "{errors}");
+    // A capture that is in the store is not read again.
+    let merged = at("more");
+    run(&[&audit[..], &[text(&captures[0])]].concat(), &[0, 1]);
+    let stream = ["merge", "-", "--complete", "--to", text(&merged)];
+    assert!(refused(&stream).contains("--complete needs whole stores"));
+}
+
+#[test]
+fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
+    let two = TwoCaptures::new();
+    let since = ["--since".to_owned(), minute(3)];
+    let direct = audited(&two.captures, &two.inventory, &since, two.scratch.path());
+    for (name, options) in [("plain", &[][..]), ("pieces", &["--pieces"])] {
+        let (apart, complete) = (two.at(&format!("{name}-apart")), two.at(name));
+        collect(&two.captures, &two.inventory, &apart, &[&["--window", "1m"], options].concat());
+        merge(&[apart], &complete, &["--complete"]);
+        if options.is_empty() {
+            let stored = audited(&[complete], &two.inventory, &since, two.scratch.path());
+            assert_same(&direct, &stored, name);
+        } else {
+            let errors = two.refused(&[&complete], &["--since", &minute(3)]);
+            assert!(errors.contains("were decided for the whole time"), "{errors}");
+        }
+    }
+    // A row is missing.
+    let complete = two.at("plain");
+    let file = files_of(&complete).pop().expect("a file");
+    rewrite(&file, |rows| vec![rows.slice(1, rows.num_rows() - 1)]);
+    let errors = two.refused(&[&complete], &[]);
+    assert!(errors.contains("rows, 1 missing"), "{errors}");
+}
+
+/// `fixtures/stored` contains a store of each layout of rows: the first one without windows, the second
+/// one with windows of a minute. The first audit of a new layout writes it with `UPDATE_GOLDEN=1`.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    let stored = fixture("stored/rows-1.parquet");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() && !stored.exists() {
-        let store = scratch.path().join("store");
-        let capture = Path::new("fixtures/services/rpc.pcap").to_owned();
-        collect(&[capture], &case.inventory(), &store, &["--pieces"]);
-        fs::copy(&files_of(&store)[0], &stored).expect("writable");
+    let capture = [PathBuf::from("fixtures/services/rpc.pcap")];
+    let direct = audited(&capture, &case.inventory(), &[], scratch.path());
+    let layouts: [(&str, &[&str]); 2] =
+        [("rows-1", &["--pieces"]), ("rows-2", &["--pieces", "--window", "1m"])];
+    for (name, options) in layouts {
+        let stored = fixture(&format!("stored/{name}.parquet"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() && !stored.exists() {
+            let store = scratch.path().join(name);
+            collect(&capture, &case.inventory(), &store, options);
+            fs::copy(&files_of(&store)[0], &stored).expect("writable");
+        }
+        let rows = audited(&[stored], &case.inventory(), &[], scratch.path());
+        assert_same(&direct, &rows, name);
     }
-    let capture = Path::new("fixtures/services/rpc.pcap").to_owned();
-    let direct = audited(&[capture], &case.inventory(), &[], scratch.path());
-    let rows = audited(&[stored], &case.inventory(), &[], scratch.path());
-    assert_same(&direct, &rows, "the stored rows");
 }

@@ -7,8 +7,9 @@ use rasaudit::decode::{
     flag,
 };
 use rasaudit::flow::{
-    Amount, DirectionStats, Evidence, FlowPartitions, FlowRecord, FlowStore, HashSeed, MergedFlows,
-    PacketRetention, PartitionFlows, PrefixRetention, Retention, SideEvidence,
+    Amount, CopiedAmounts, DirectionStats, Evidence, FlowPartitions, FlowRecord, FlowStore,
+    HashSeed, MergedFlows, PacketRetention, PartitionFlows, PrefixRetention, Retention,
+    SideEvidence,
 };
 use rasaudit::model::{
     BoundedSet, FlagSet, FrameCounters, Mac, Max, Merge, Min, NumberRange, SkipReason, Sum,
@@ -117,6 +118,8 @@ proptest! {
 
     #[test]
     fn sides_merge(a in sides(), b in sides(), c in sides()) {
+        laws(&a, &b, &c);
+        let [a, b, c] = [[&a, &b], [&b, &c], [&c, &a]].map(|both| CopiedAmounts(both.map(|s| s.sent)));
         laws(&a, &b, &c);
     }
 

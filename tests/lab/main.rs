@@ -22,6 +22,10 @@ mod tshark;
 mod watch;
 
 // These files belong to `it`. Only their tests that are slow or need other programs run here.
+#[cfg(feature = "store")]
+#[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
+#[path = "../it/archives.rs"]
+mod archives;
 #[allow(dead_code, unused_imports, reason = "the other tests run in `it`")]
 #[path = "../it/damage.rs"]
 mod damage;
@@ -52,6 +56,8 @@ fn main() -> std::process::ExitCode {
         services::TESTS,
         tshark::TESTS,
         watch::TESTS,
+        #[cfg(feature = "store")]
+        archives::TESTS,
         damage::TESTS,
         evidence::TESTS,
         links::TESTS,

@@ -47,6 +47,9 @@ pub enum Need {
     Spark,
     /// The folder `RASAUDIT_CAPTURES` with captures that are not part of the project.
     Captures,
+    /// The folder `RASAUDIT_CASES` with inventories and their captures that are not part of the
+    /// project.
+    Cases,
 }
 
 impl Need {
@@ -69,6 +72,7 @@ impl Need {
             Self::Engines => required("SPARK") || engines::are_installed(),
             Self::Spark => required("SPARK") || engines::are_installed() && has("java"),
             Self::Captures => std::env::var_os("RASAUDIT_CAPTURES").is_some(),
+            Self::Cases => std::env::var_os("RASAUDIT_CASES").is_some(),
         }
     }
 }

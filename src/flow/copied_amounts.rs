@@ -1,0 +1,26 @@
+//! Amounts of duplicates that were found before, as evidence about flows.
+
+use serde::{Deserialize, Serialize};
+
+use super::FlowKey;
+use super::keyed::EvidenceKey;
+use super::state::Amount;
+use crate::model::Merge;
+
+/// The packets of each side of a flow that the captures contain more than once, and that are
+/// subtracted if counters are corrected.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CopiedAmounts(pub [Amount; 2]);
+
+impl Merge for CopiedAmounts {
+    fn merge(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| mine.merge(theirs));
+    }
+}
+
+/// A flow, as the key of evidence about it.
+impl EvidenceKey for FlowKey {
+    fn bucket(&self, _bytes: &[u8]) -> u16 {
+        Self::bucket(self)
+    }
+}

@@ -1,0 +1,127 @@
+//! Decides what the segments and the packets of all inputs show, so that rows need not contain them
+//! any longer.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+
+use super::copied_amounts::CopiedAmounts;
+use super::merged::MergedFlows;
+use super::partitions::FlowPartitions;
+use super::records::FlowRecord;
+use super::row::{
+    EvidenceRow, RowError, RowFacts, RowKind, RowRef, from_record, to_key, to_record,
+};
+use super::rows::flow_facts;
+use super::side_evidence::SideEvidence;
+use super::{FlowKey, HashSeed};
+use crate::payload::ServerNameRequest;
+
+/// What the segments and the packets of all inputs show: server names, and the amounts of
+/// duplicates. Flows have their keys in the form of rows.
+#[derive(Default, Debug)]
+pub struct DecidedEvidence {
+    names: HashMap<Vec<u8>, [Option<ServerNameRequest>; 2], HashSeed>,
+    /// The flows whose segments are still needed.
+    undecided: BTreeSet<Vec<u8>>,
+    copies: BTreeMap<FlowKey, CopiedAmounts>,
+}
+
+/// What becomes of a row of evidence when segments and packets are dropped.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// It stays as it is.
+    Keep,
+    /// It only contains segments or packets that are not needed any longer.
+    Drop,
+    /// It gets this record, with these facts.
+    Replace(Vec<u8>, Box<RowFacts>),
+}
+
+impl DecidedEvidence {
+    /// Returns the amounts of duplicates as rows.
+    pub fn rows(&self) -> Vec<EvidenceRow> {
+        let mut side = SideEvidence::default();
+        self.copies.iter().for_each(|(flow, copies)| side.copies.add(*flow, *copies));
+        let mut rows = Vec::new();
+        // Adding to a list cannot fail.
+        let _ = side.each_row(&mut |row| {
+            rows.push(row);
+            Ok(())
+        });
+        rows
+    }
+
+    /// Returns what becomes of a row.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the row is not valid.
+    pub fn apply(&self, row: RowRef<'_>) -> Result<Decision, RowError> {
+        let is_needed = match row.kind {
+            RowKind::PACKETS => false,
+            RowKind::PIECES => self.undecided.contains(row.key),
+            // The key ends with the side.
+            RowKind::STARTS => {
+                row.key.split_last().is_some_and(|(_, flow)| self.undecided.contains(flow))
+            }
+            RowKind::FLOWS => return self.with_names(row),
+            _ => true,
+        };
+        Ok(if is_needed { Decision::Keep } else { Decision::Drop })
+    }
+
+    /// Adds the names in the segments of a flow to its row.
+    fn with_names(&self, row: RowRef<'_>) -> Result<Decision, RowError> {
+        let Some(names) = self.names.get(row.key) else { return Ok(Decision::Keep) };
+        let mut flow: FlowRecord = from_record(row.record)?;
+        for (side, name) in flow.sides.iter_mut().zip(names) {
+            name.iter().for_each(|name| side.requests.insert(name.clone()));
+        }
+        Ok(Decision::Replace(to_record(&flow), Box::new(flow_facts(&flow))))
+    }
+}
+
+impl MergedFlows {
+    /// Decides what the segments and the packets of all flows show. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a temporary file cannot be read.
+    pub fn decide(&mut self) -> io::Result<DecidedEvidence> {
+        let correction = self.find_duplicates()?;
+        let mut decided = DecidedEvidence::default();
+        // The flows with segments, by their key on the plain path.
+        let mut paths: BTreeMap<FlowKey, Vec<FlowKey>> = BTreeMap::new();
+        self.visit(|partition| {
+            for flow in partition.iter() {
+                let hash = self.store.seed.hash_one(*flow.key);
+                let copies = [0, 1].map(|side| correction.of(hash, side).copied());
+                if copies.iter().any(Option::is_some) {
+                    let copies = CopiedAmounts(copies.map(Option::unwrap_or_default));
+                    decided.copies.insert(*flow.key, copies);
+                }
+                let Some(evidence) = flow.server_names.filter(|own| own.has_segments()) else {
+                    continue;
+                };
+                paths.entry(flow.key.plain()).or_default().push(*flow.key);
+                let names = [0, 1].map(|side| evidence.name_in_segments(side, &flow.sides[side]));
+                let fits = |side: usize| {
+                    names[side].as_ref().is_none_or(|name| evidence.has_room(side, name))
+                };
+                let key = to_key(flow.key);
+                if fits(0) && fits(1) {
+                    decided.names.insert(key, names);
+                } else {
+                    decided.undecided.insert(key);
+                }
+            }
+        })?;
+        // If a mirror is found later, such flows become one, and so do their segments.
+        for flow in paths.into_values().filter(|flows| flows.len() > 1).flatten() {
+            let key = to_key(&flow);
+            decided.names.remove(&key);
+            decided.undecided.insert(key);
+        }
+        Ok(decided)
+    }
+}

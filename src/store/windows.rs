@@ -1,0 +1,199 @@
+//! Selects whole windows of rows.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::input::CollectOptions;
+use crate::model::{Nanos, SECOND};
+use crate::pipeline::WindowStart;
+
+/// The windows that an audit reads.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct WindowSelection {
+    /// The length of the windows; `None` if the rows are not divided.
+    length: Option<Nanos>,
+    since: Option<Nanos>,
+    until: Option<Nanos>,
+}
+
+/// Why rows do not contain exactly the frames of a time range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WindowError {
+    /// The rows are not divided by windows.
+    #[error(
+        "{0}: the rows were collected without --window, so frames before and after a time are not separate; collect the captures again with --window (e.g. 1h), or with {0}"
+    )]
+    NotDivided(&'static str),
+    /// The time is inside a window.
+    #[error(
+        "{option}: the rows hold whole windows of {length}; the nearest times are {before} and {after}"
+    )]
+    InsideWindow {
+        /// The option.
+        option: &'static str,
+        /// The length of the windows.
+        length: WindowLength,
+        /// The start of the window.
+        before: Time,
+        /// The end of the window.
+        after: Time,
+    },
+    /// The captures were collected only from or up to another time.
+    #[error(
+        "{option}: the captures were collected with {option} {own}; give a time {direction}, or collect them again"
+    )]
+    NotCollected {
+        /// The option.
+        option: &'static str,
+        /// The time with which the captures were collected.
+        own: Time,
+        /// Which times the rows contain.
+        direction: &'static str,
+    },
+}
+
+/// A point in time, which is shown as the options accept it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Time(Nanos);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
+        write!(f, "{time}")
+    }
+}
+
+/// The length of a window, which is shown in its largest unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WindowLength(Nanos);
+
+impl fmt::Display for WindowLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 / SECOND {
+            seconds if seconds % 3600 == 0 => write!(f, "{}h", seconds / 3600),
+            seconds if seconds % 60 == 0 => write!(f, "{}m", seconds / 60),
+            seconds => write!(f, "{seconds}s"),
+        }
+    }
+}
+
+impl WindowSelection {
+    /// Selects the windows of a time range. Without a time, the range is the one with which the
+    /// captures were collected.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reasons why the rows do not contain exactly the frames of the range.
+    pub fn new(
+        own: &CollectOptions,
+        since: Option<Nanos>,
+        until: Option<Nanos>,
+    ) -> Result<Self, Vec<WindowError>> {
+        let is_before = |a: Nanos, b: Nanos| a < b;
+        let is_after = |a: Nanos, b: Nanos| a > b;
+        let wrong = [
+            time_error("--since", (since, own.since), own.window, is_before, "at or after it"),
+            time_error("--until", (until, own.until), own.window, is_after, "at or before it"),
+        ];
+        let wrong: Vec<_> = wrong.into_iter().flatten().collect();
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        Ok(Self { length: own.window, since: since.or(own.since), until: until.or(own.until) })
+    }
+
+    /// Returns whether no time is in the time range.
+    pub fn is_empty(&self) -> bool {
+        matches!((self.since, self.until), (Some(since), Some(until)) if since >= until)
+    }
+
+    /// Returns the start of the time range.
+    pub fn since(&self) -> Option<Nanos> {
+        self.since
+    }
+
+    /// Returns the end of the time range, which is exclusive.
+    pub fn until(&self) -> Option<Nanos> {
+        self.until
+    }
+
+    /// Returns whether a window belongs to the time range. Frames without a timestamp always do.
+    pub fn includes(&self, window: WindowStart) -> bool {
+        let (Some(length), Some(start)) = (self.length, window) else { return true };
+        let ends_later = |since| start.saturating_add(length) > since;
+        self.since.is_none_or(ends_later) && self.until.is_none_or(|until| start < until)
+    }
+
+    /// Returns whether the window that contains a time belongs to the time range.
+    pub fn includes_time(&self, time: Nanos) -> bool {
+        self.includes(self.length.map(|length| time.div_euclid(length).saturating_mul(length)))
+    }
+}
+
+/// Returns why the rows do not begin or end exactly at a time; `None` if they do. `is_outside`
+/// returns whether a time is outside of the range with which the captures were collected.
+fn time_error(
+    option: &'static str,
+    (given, own): (Option<Nanos>, Option<Nanos>),
+    window: Option<Nanos>,
+    is_outside: impl Fn(Nanos, Nanos) -> bool,
+    direction: &'static str,
+) -> Option<WindowError> {
+    let given = given.filter(|_| given != own)?;
+    if let Some(own) = own.filter(|own| is_outside(given, *own)) {
+        return Some(WindowError::NotCollected { option, own: Time(own), direction });
+    }
+    let Some(length) = window else { return Some(WindowError::NotDivided(option)) };
+    let before = given.div_euclid(length).saturating_mul(length);
+    let after = Time(before.saturating_add(length));
+    let (length, before) = (WindowLength(length), Time(before));
+    (given != before.0).then_some(WindowError::InsideWindow { option, length, before, after })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Nanos = 3600 * SECOND;
+
+    fn errors(own: &CollectOptions, since: Option<Nanos>, until: Option<Nanos>) -> Vec<String> {
+        let wrong = WindowSelection::new(own, since, until).unwrap_err();
+        wrong.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_time_range_consists_of_whole_windows() {
+        let own = CollectOptions { window: Some(HOUR), ..CollectOptions::default() };
+        let range = WindowSelection::new(&own, Some(HOUR), Some(3 * HOUR)).unwrap();
+        let included = |hour: Nanos| range.includes(Some(hour * HOUR));
+        assert_eq!([0, 1, 2, 3].map(included), [false, true, true, false]);
+        assert!(range.includes(None));
+        assert!(range.includes_time(3 * HOUR - 1) && !range.includes_time(3 * HOUR));
+        assert_eq!(
+            errors(&own, Some(HOUR + 1), None),
+            [
+                "--since: the rows hold whole windows of 1h; the nearest times are 1970-01-01T01:00:00Z and 1970-01-01T02:00:00Z"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_range_of_the_collection_limits_the_range_of_the_audit() {
+        let since = Some(HOUR / 2);
+        let own = CollectOptions { window: Some(HOUR), since, ..CollectOptions::default() };
+        let whole = WindowSelection::new(&own, None, None).unwrap();
+        assert_eq!(whole, WindowSelection::new(&own, since, None).unwrap());
+        // The first window contains only frames from the start of the range.
+        assert!(whole.includes(Some(0)) && !whole.includes(Some(-HOUR)));
+        assert_eq!(
+            errors(&own, Some(0), None),
+            [
+                "--since: the captures were collected with --since 1970-01-01T00:30:00Z; give a time at or after it, or collect them again"
+            ]
+        );
+        let own = CollectOptions { window: None, ..own };
+        let wrong = errors(&own, Some(HOUR), None);
+        assert!(wrong[0].contains("collected without --window"), "{wrong:?}");
+    }
+}
