@@ -95,7 +95,7 @@ fn main() -> io::Result<()> {
 }
 
 /// Writes sessions, most of which are short. At most [`AT_ONCE`] are open at a time. With the
-/// default arguments, a session has 3 to 108 packets.
+/// default arguments, a session has 3 to 108 packets, and a DNS lookup has 2.
 fn mixed(
     out: &mut Capture,
     packets: u64,
