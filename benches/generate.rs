@@ -103,7 +103,7 @@ pub fn generate(
 }
 
 /// Writes sessions, most of which are short. At most [`AT_ONCE`] are open at a time. With the
-/// default arguments, a session has 3 to 108 packets.
+/// default arguments, a session has 3 to 108 packets, and a DNS lookup has 2.
 fn mixed(
     out: &mut Capture,
     packets: u64,

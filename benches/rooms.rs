@@ -198,8 +198,8 @@ fn audits(c: &mut Criterion) {
     group.finish();
 }
 
-/// Returns observations of `flows` flows in random order. `end` maps the index of a flow to its
-/// source address and port.
+/// Returns `packets` observations of `flows` flows: the first of each flow, and then others in
+/// random order. `end` maps the index of a flow to its source address and port.
 fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<Observation> {
     let mut state = 1u64;
     let mut observations = Vec::with_capacity(packets as usize);

@@ -52,8 +52,8 @@
 //!
 //! The interface of the library is not stable yet and may change in any version.
 
-// Tests may panic. The other targets are tests, benches, examples and the build script, so these
-// lints are set here and not for the whole package.
+// Only the library must not panic. In `Cargo.toml`, these lints would also apply to tests, benches,
+// examples and the build script, which may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod capture;

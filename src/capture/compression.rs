@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lz4_flex::frame::FrameDecoder;
 use sha2::{Digest, Sha256};
 
-/// The maximum size of a decompressor's window in bytes. The presets of these formats do not use
-/// larger ones.
+/// The maximum window of the zstd decompressor and the maximum memory of the xz decompressor, in
+/// bytes. The presets of these formats do not need more.
 const MAX_WINDOW: u64 = 128 << 20;
 
 /// Whether the SHA-256 hash of a source is computed while the source is read.
@@ -127,8 +127,9 @@ impl Read for Legacy {
     }
 }
 
-/// Returns a decompressed stream of a source that begins with the bytes `start`, and the name of
-/// the format; `None` if the source is not compressed in one of these formats.
+/// Returns a decompressed stream of a source, and the name of its compression format; `None` if the
+/// source is not compressed in one of these formats. `start` contains the first bytes, which have
+/// already been read from `source`.
 pub(super) fn decoder_for(
     start: &[u8],
     source: &HashingReader,

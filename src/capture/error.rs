@@ -36,11 +36,11 @@ pub enum CaptureError {
     /// The crate was built without the feature `bpf`, so it cannot filter frames.
     #[error("this build cannot filter frames, because it lacks the feature bpf")]
     NoFilters,
-    /// libpcap cannot compile a filter expression.
+    /// libpcap cannot compile a filter expression, or cannot list the interfaces.
     #[cfg(feature = "bpf")]
     #[error("{0}")]
     Filter(#[source] pcap::Error),
-    /// libpcap cannot open an interface, or can no longer read from it.
+    /// libpcap cannot open an interface, set its filter, or read from it any longer.
     #[cfg(feature = "bpf")]
     #[error("{}", without_prefix(&.0.to_string()))]
     Interface(#[source] pcap::Error),

@@ -28,7 +28,7 @@ pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
     KINDS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
 }
 
-/// Returns a description of a file that is based on its first bytes.
+/// Describes a file that is not a capture, judging by its first bytes.
 pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
         (b"\x0a\x0d\x0d\x0a", "the beginning of a damaged pcapng file"),

@@ -18,7 +18,8 @@ pub struct Filter {
 
 impl Filter {
     /// Compiles `expression` for Ethernet, to check it. Returns [`CaptureError::EmptyFilter`] if it
-    /// is empty, or libpcap's error if it is not valid.
+    /// is empty, libpcap's error if it is not valid, and [`CaptureError::NoFilters`] in a build
+    /// without the feature `bpf`.
     pub fn new(expression: &str) -> Result<Self, CaptureError> {
         if expression.trim().is_empty() {
             return Err(CaptureError::EmptyFilter);

@@ -10,19 +10,22 @@ use sha2::{Digest, Sha256};
 
 use super::CaptureError;
 
-/// A file or standard input.
+/// A source of frames or evidence: a file, standard input, an interface, or an input whose evidence
+/// is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CaptureInput {
-    /// The path of the file; `None` for standard input.
+    /// The path of the file; `None` if the input is not a file.
     pub path: Option<PathBuf>,
-    /// The file as the user named it, or `-` for standard input.
+    /// The file as the user named it, `-` for standard input, or the name of the interface or of
+    /// the stored input.
     pub name: String,
     /// Size in bytes; 0 if unknown before reading.
     pub size: u64,
-    /// Whether the file was found in a directory. If such a file is not a capture, it is skipped.
-    /// This is an error only if the file has the name of a capture.
+    /// Whether the file was found in a directory. If such a file is not a capture, it is skipped,
+    /// which counts as an error only if the file has the extension of a capture.
     pub found: bool,
-    /// Name of the earlier input with the same content, which is read instead.
+    /// Name of the earlier input with the same content, which is read instead; `None` if there is
+    /// no such input.
     pub same_as: Option<String>,
     /// The SHA-256 of the content, if it is known before the input is read.
     pub content: Option<InputContent>,
@@ -36,8 +39,8 @@ const CAPTURE_EXTENSIONS: [&str; 3] = ["pcap", "cap", "ntar"];
 const COMPRESSED_EXTENSIONS: [&str; 5] = ["gz", "zst", "xz", "lz4", "bz2"];
 
 impl CaptureInput {
-    /// Returns whether the name of the file says that it is a capture. If a folder contains such a
-    /// file that is none, a capture was probably lost.
+    /// Returns whether the file has the extension of a capture. If a folder contains such a file
+    /// that is not a capture, a capture was probably damaged.
     pub fn is_named_as_capture(&self) -> bool {
         let name = self.name.rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
         let is_suffix = |part: &&str| {
@@ -151,8 +154,9 @@ impl CaptureInput {
     }
 }
 
-/// Marks files whose bytes equal those of an earlier file. Only files of the same size are hashed.
-/// If one of them has known content, all of them have it afterwards.
+/// Marks inputs whose bytes equal those of an earlier input. Only files of the same size are
+/// hashed. If the content of any of these inputs was known, it is also known for the first one
+/// afterwards.
 fn mark_same(sources: &mut [CaptureInput]) {
     let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
     let has_content = |s: &CaptureInput| s.path.is_some() || s.content.is_some();
@@ -183,7 +187,8 @@ fn mark_same(sources: &mut [CaptureInput]) {
     }
 }
 
-/// Marks inputs that are not files and whose content equals that of an earlier one.
+/// Marks inputs whose known content equals that of an earlier input, even if their sizes differ or
+/// are unknown.
 fn mark_same_content(sources: &mut [CaptureInput]) {
     let empty: InputContent = Sha256::digest([]).into();
     let mut first = HashMap::new();

@@ -36,7 +36,7 @@ pub struct CaptureOptions {
     pub buffer: u32,
     /// Whether to use promiscuous mode, which also captures frames to other hosts.
     pub promiscuous: bool,
-    /// A BPF expression that the kernel applies.
+    /// A BPF expression that the kernel applies; `None` to capture all frames.
     pub filter: Option<String>,
 }
 
@@ -66,7 +66,8 @@ pub struct LiveCapture {
 
 impl LiveCapture {
     /// Opens an interface. Captures with the same `group` share its frames, and all frames of one
-    /// flow go to the same capture. No frames are delivered until the capture is
+    /// flow except IP fragments go to the same capture. A capture without a group receives all
+    /// frames. No frames are delivered until the capture is
     /// [started](LiveCapture::start_capture).
     pub fn open(
         name: &str,
@@ -135,7 +136,8 @@ impl LiveCapture {
         set.map_err(CaptureError::Interface)
     }
 
-    /// Returns whether the interface that was opened still exists, even if it is down.
+    /// Returns whether the interface that was opened still exists, even if it is down. False after
+    /// a read error, and for a device that the system does not list as an interface, such as `any`.
     pub fn is_there(&self) -> bool {
         self.is_known && is_up(&self.name).is_some() && !self.lost
     }
@@ -152,7 +154,8 @@ impl LiveCapture {
     }
 
     /// Fills `batch` with the frames that have arrived, up to 1,024. The batch stays empty if none
-    /// arrives within the wait time.
+    /// arrives within the wait time. Returns [`CaptureError::Down`] if the interface is down, and
+    /// [`CaptureError::Interface`] if it can no longer be read.
     pub fn next(&mut self, batch: &mut Batch) -> Result<(), CaptureError> {
         batch.clear();
         let mut waited = false;
@@ -195,8 +198,8 @@ impl LiveCapture {
         Ok(())
     }
 
-    /// Returns how many frames the kernel saw since the last call, and how many it or the interface
-    /// dropped.
+    /// Returns how many frames arrived since the last call, and how many of them the kernel or the
+    /// interface dropped; zeros if libpcap cannot read the counters.
     pub fn loss(&mut self) -> Loss {
         let Ok(now) = self.capture.stats() else { return Loss::default() };
         let before = std::mem::replace(&mut self.last_stats, now);
@@ -228,7 +231,7 @@ fn is_up(name: &str) -> Option<bool> {
 /// Returns whether an interface with this name does not exist now, but could be created later.
 #[cfg(feature = "live")]
 pub fn may_appear(name: &str) -> bool {
-    // Linux limits names to 15 bytes and excludes slashes and whitespace.
+    // Linux limits names to 15 bytes and excludes slashes, colons and whitespace.
     let is_valid =
         name.len() < 16 && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
     let is_listed = || {
@@ -262,10 +265,10 @@ fn join_fanout_group(capture: &Capture<Active>, group: u16) -> Result<(), Captur
         /// frames are distributed.
         FanoutGroup, SetOnly, libc::SOL_PACKET, libc::PACKET_FANOUT, u32
     );
-    // Frames are distributed by the hash of their flow. A later fragment may reach a different
-    // thread than the first fragment of its datagram; the two are matched when the tables merge. If
-    // the kernel reassembled datagrams (`PACKET_FANOUT_FLAG_DEFRAG`), those with a missing fragment
-    // would be lost without being counted.
+    // Frames are distributed by the hash of their flow. The fragments of a datagram may reach
+    // different threads; they are matched when the tables merge. If the kernel reassembled
+    // datagrams (`PACKET_FANOUT_FLAG_DEFRAG`), those with a missing fragment would be lost without
+    // being counted.
     const SHARED: u32 = libc::PACKET_FANOUT_HASH;
     nix::sys::socket::setsockopt(capture, FanoutGroup, &(SHARED << 16 | u32::from(group)))
         .map_err(|error| CaptureError::FanOut(error.into()))

@@ -183,7 +183,7 @@ struct ParsedRecords {
     consumed: usize,
     /// Number of bytes that the next record needs to be complete, as far as known.
     need: usize,
-    /// Why the rest of the file cannot be read.
+    /// Why the rest of the file cannot be read; `None` if it can.
     damage: Option<String>,
 }
 

@@ -62,7 +62,8 @@ impl LengthOrder {
 }
 
 impl Pcap {
-    /// Returns whether a file with only these bytes is a pcap file that ends inside its file header.
+    /// Returns whether a file that consists of these bytes is a pcap file that ends inside its file
+    /// header.
     pub fn is_cut(start: &[u8]) -> bool {
         let mut header = [0; FILE_HEADER];
         match header.get_mut(..start.len()) {
@@ -107,7 +108,8 @@ impl Pcap {
     }
 
     /// Parses a file header that is found in place of a record, as in concatenated files. Read as a
-    /// record, it would be empty and date from the year 2055.
+    /// record, it would be empty and date from the year 2055. Returns `None` if `bytes` does not
+    /// start with a header of version 2.4 with the same magic number.
     fn appended_file(&self, bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..FILE_HEADER).filter(|b| b.starts_with(&self.magic))?;
         let version = [4, 6].map(|at| self.order.u16(field(header, at).unwrap_or_default()));

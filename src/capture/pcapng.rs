@@ -117,7 +117,7 @@ enum BlockError {
 }
 
 impl PcapNg {
-    /// Creates a parser if `start` begins with a Section Header Block.
+    /// Creates a parser; `None` if `start` does not begin with a Section Header Block.
     pub fn new(start: &[u8]) -> Option<Self> {
         let kind: [u8; 4] = field(start, 0)?;
         let magic: [u8; 4] = field(start, 8)?;
@@ -307,8 +307,8 @@ fn describe_filter(form: u8, filter: &[u8]) -> String {
     }
 }
 
-/// Returns a count of lost packets if it is plausible. All ones mean that nothing was counted, and
-/// no interface loses 2^48 packets during a capture.
+/// Returns a count of lost packets; `None` if it is not plausible. All ones, in 32 or 64 bits, mean
+/// that nothing was counted, and no interface loses 2^48 packets during a capture.
 fn plausible_drops(count: u64) -> Option<u64> {
     const MAX: u64 = 1 << 48;
     (count < MAX && count != u64::from(u32::MAX)).then_some(count)

@@ -46,7 +46,7 @@ pub(super) struct DestinationCoverage {
     pub len: usize,
     /// Whether at least one of them was seen sending unicast traffic.
     pub sends: bool,
-    /// Whether the capture covers the traffic that each of them sends.
+    /// Whether the capture covers all traffic of each of them.
     pub all_covered: bool,
     /// The vantage points with names that saw one of them.
     pub seen_from: VantageSet,
@@ -80,7 +80,7 @@ pub(super) const BEFORE: &[Condition] = &[
 /// examines the attempts checks it, so `holds` is always true.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
-    words: "no connection attempt is visible in only one direction",
+    words: "no connection attempt was seen in one direction only",
     holds: |_| true,
 };
 
@@ -105,7 +105,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::LoopbackOnly,
-        words: "there is another host to connect to",
+        words: "there is a destination other than the source host itself",
         holds: |silent| silent.towards.len > 0,
     },
     Condition {
@@ -142,7 +142,7 @@ pub(super) fn fails(silent: &Silent<'_>, conditions: &[Condition]) -> Option<Cod
 }
 
 /// Returns whether the condition with this code is checked only after the capture is known to cover
-/// the pair.
+/// the pair of hosts.
 pub(super) fn is_late(code: Code) -> bool {
     matches!(code, Code::CaptureFiltered | Code::LossTooHigh | Code::WindowTooShort)
 }

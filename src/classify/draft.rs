@@ -235,11 +235,11 @@ impl<'a> Drafter<'a> {
         &self.policy.matrix
     }
 
-    /// Groups addresses into hosts. An IPv4 address and up to two IPv6 addresses are one host if
-    /// they all show the same, single hardware address, this hardware address has no other IPv4
-    /// address, and none of their packets has passed a router. An IPv4 and an IPv6 address are also
-    /// one host if both have only one name, and only these two addresses have it. All other
-    /// addresses become separate hosts.
+    /// Groups addresses into hosts. The addresses of one hardware address are one host if they are
+    /// at most one IPv4 and two IPv6 addresses, none of them shows another hardware address, and
+    /// none of their packets has passed a router. An IPv4 and an IPv6 address are also one host if
+    /// both have only one name, and only these two addresses have it. All other addresses become
+    /// separate hosts.
     fn join(&mut self) {
         let presences = self.conversations.index.presences();
         let has_sent =
@@ -307,8 +307,8 @@ impl<'a> Drafter<'a> {
         self.entities.push(entity);
     }
 
-    /// Returns the host that an address belongs to. A link-local address is matched by its hardware
-    /// address.
+    /// Returns the host that an address belongs to. An address that is not assigned to a host, such
+    /// as a link-local one, is matched by its hardware addresses.
     fn owner(
         &self,
         address: IpAddr,
@@ -335,7 +335,8 @@ impl<'a> Drafter<'a> {
         })
     }
 
-    /// Returns the roles that the inventory gives to an entity.
+    /// Returns the roles that the inventory to extend gives to an entity; `None` if it does not
+    /// list the entity.
     fn known_roles(&self, entity: usize) -> Option<RoleSet> {
         let listed = self.listed?;
         let host = self.entities[entity].addresses.iter().find_map(|a| listed.host_of(*a))?;
@@ -641,12 +642,12 @@ impl<'a> Drafter<'a> {
         const SHOWN: usize = 3;
         let titles = self.matrix().role_titles(item.fits);
         match titles.len() {
-            1 => format!("{}, which only this role does", item.words),
+            1 => format!("{}; only this role does so", item.words),
             n if n <= SHOWN => {
                 let (rest, last) = titles.split_at(n.saturating_sub(1));
-                format!("{}, which {} and {} do", item.words, rest.join(", "), last.join(""))
+                format!("{}; {} and {} do so", item.words, rest.join(", "), last.join(""))
             }
-            n => format!("{}, which {n} roles do", item.words),
+            n => format!("{}; {n} roles do so", item.words),
         }
     }
 
@@ -762,10 +763,9 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the client networks, each with the entities that are not listed individually, and
-    /// the evidence that they are clients. A network does not qualify if it contains a virtual address
-    /// or a host that has roles but no client role. The evidence must show that some of the hosts
-    /// are clients. A host that provides a service of its
-    /// own is also listed individually.
+    /// the evidence that they are clients. A network does not qualify if it contains a virtual
+    /// address or a host that has roles but no client role. The evidence must show that some of the
+    /// hosts are clients. A host that provides a service of its own is also listed individually.
     fn client_networks(
         &self,
         serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],

@@ -24,7 +24,7 @@ pub enum EndKey {
     Address(IpAddr),
     /// Any host that has one of these roles.
     Roles(RoleSet),
-    /// A name or an address, as written in the matrix or in an exception.
+    /// The text of a destination that is not a role in the matrix, or of a side of an exception.
     Words(Box<str>),
     /// Many clients of one network.
     Many(NetworkGroup),

@@ -416,7 +416,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns whether one of the destinations that a source should have contacted was active for
-    /// `due_s` seconds.
+    /// `due_s` seconds. A service only has to be seen sending.
     fn any_was_there(&self, to: To, source: usize, due_s: u64) -> bool {
         match to {
             To::Host(host) => self.seen.was_there_for(Peer::Host(host as usize), due_s),

@@ -188,7 +188,7 @@ impl<'a> JudgedCapture<'a> {
         Self::is_long_enough(self.seconds_of(host), seconds)
     }
 
-    /// Returns whether the capture covers all traffic from a host: `Some(true)` if the inventory
+    /// Returns whether the capture covers all traffic of a host: `Some(true)` if the inventory
     /// declares this, `Some(false)` if it is inferred from traffic, and `None` if the host is not
     /// covered.
     pub fn watches(&self, host: usize) -> Option<bool> {
@@ -296,7 +296,8 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns how a conversation failed, either in all of its flows or in the latest ones. If the
-    /// latest flows got no answer, they count only if packet loss is an unlikely cause.
+    /// latest flows got no answer, they count only if packet loss is an unlikely cause. Returns
+    /// `None` if it did not fail.
     pub fn failing(&self, c: &Conversation) -> Option<Code> {
         let at_last = c.fails_at_last().and_then(|failed| {
             let code = Code::parse(failed.state.name())?;

@@ -111,9 +111,9 @@ pub enum Reason {
     Failed(GroupId),
     /// Traffic of a group of rows is missing or could not be assessed.
     Claim(ClaimId),
-    /// A host serves a port that only one role uses, but does not have that role.
+    /// A host serves a port that only one role serves, but does not have that role.
     Serves,
-    /// An unlisted address serves a port that only this role uses, and at least one listed host
+    /// An unlisted address serves a port that only this role serves, and at least one listed host
     /// with the role was never seen.
     LooksAlike(u16),
     /// The capture shows no traffic of this role of the host.
@@ -122,7 +122,7 @@ pub enum Reason {
     Conflict(u32),
     /// Loopback addresses were seen on a network.
     Loopback,
-    /// The exception with this index matched no traffic.
+    /// The exception with this index matched no traffic that requires it.
     Unused(u32),
 }
 
@@ -242,7 +242,7 @@ pub struct Conflict {
 /// All findings of an audit, and the tables that they refer to.
 #[derive(Default)]
 pub(super) struct FindingBook {
-    /// The findings, worst first.
+    /// The findings; [`Judgement::sort`] puts the worst first.
     pub findings: Vec<Finding>,
     /// The ends that findings are about.
     pub ends: EndInterner,
@@ -267,7 +267,8 @@ impl Judgement {
         self.book.pool.get(finding.members)
     }
 
-    /// Returns the transport of a finding as reports show it, or `*` for any.
+    /// Returns the transport of a finding as reports show it. `*` stands for several, and the
+    /// string is empty if the finding is not about traffic.
     pub fn transport_of(&self, finding: &Finding) -> String {
         match (finding.key.transport, finding.reason) {
             (Some(transport), _) => transport.to_string(),

@@ -158,7 +158,8 @@ fn group_of(entries: &[u128], ports: PortScope, pool: &mut MemberPool) -> Conver
 }
 
 /// Merges the groups of many clients of one network into one group. The network is a network of the
-/// inventory, or else the /24 or /64 of the clients.
+/// inventory, or else the /24 or /64 of the clients. In a flood ([`FLOOD`]), the clients of all
+/// unlisted networks become one group.
 pub(super) fn merge_clients(
     policy: &Policy,
     groups: Vec<ConversationGroup>,

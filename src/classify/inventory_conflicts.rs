@@ -40,7 +40,7 @@ impl Assessor<'_> {
     }
 
     /// Adds a finding for each host whose handshakes show that it serves a port that only one role
-    /// uses, if the host does not have that role.
+    /// serves, if the host does not have that role.
     fn mismatches(&mut self) {
         let policy = self.policy;
         let list = &self.conversations.list;
@@ -174,7 +174,8 @@ impl Assessor<'_> {
     }
 
     /// Adds a finding for each host address that two hardware addresses claim within the same ten
-    /// seconds, at least twice, in one VLAN.
+    /// seconds, at least twice, in one VLAN. Other changes of the hardware address are only
+    /// described.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.index.claims;
         let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
@@ -353,7 +354,8 @@ impl Assessor<'_> {
     }
 }
 
-/// The maximum number of claimants of one address that are compared with each other.
+/// The maximum number of claimants of one address that are compared with each other. If there are
+/// more, all of them are reported.
 const MANY_CLAIMANTS: usize = 64;
 
 /// An address and the VLANs in which it was claimed.

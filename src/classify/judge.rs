@@ -387,7 +387,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns the port that represents all ports that are judged alike, whatever host serves them.
-    /// All ports that nothing refers to are represented by the same one.
+    /// One port represents all ports that nothing refers to.
     fn port_class(&self, transport: Transport, port: u16) -> u16 {
         /// Represents every port that no row, moved port or background traffic refers to, if there
         /// are no exceptions.
@@ -708,8 +708,9 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// Returns the roles that may serve a conversation's port according to some row. Rows for any
-    /// host or for the host itself do not count.
+    /// Returns the roles that may serve a conversation's port according to some row. Only rows for
+    /// traffic between two roles count, not those of overlays, of broadcasts, of internet or
+    /// loopback traffic, or with any host as destination.
     pub fn serving(&self, c: &Conversation) -> RoleSet {
         let matrix = &self.policy.matrix;
         let rows =

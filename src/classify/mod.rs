@@ -203,7 +203,8 @@ pub struct Judgement {
     pub hosts: Vec<HostReport>,
     /// The facts behind absence claims; `None` if nothing was judged.
     facts: Option<CaptureFacts>,
-    /// The number of conversations that each exception permitted, in the order of the exceptions.
+    /// The number of conversations that each exception permitted, or would have permitted if it had
+    /// not expired, in the order of the exceptions.
     pub excepted: Vec<u64>,
     /// The number of findings that each overlay would explain if the inventory named it.
     pub by_overlay: BTreeMap<String, usize>,
@@ -321,7 +322,7 @@ impl Judgement {
             || self.findings().iter().any(|f| f.verdict() == Verdict::Missing)
     }
 
-    /// Returns the worst severity of the findings.
+    /// Returns the worst severity of the findings; `None` if there are none.
     pub fn worst(&self) -> Option<Severity> {
         self.findings().iter().map(|f| f.severity).max()
     }

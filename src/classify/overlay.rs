@@ -8,8 +8,9 @@ use crate::conversation::{Conversation, ServiceKey};
 use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};
 
-/// Returns the number of findings that each built-in overlay would explain if the inventory named
-/// it. An overlay explains a finding if its rows document all conversations of the finding.
+/// Returns the number of findings about unpermitted traffic that each built-in overlay would
+/// explain if the inventory named it. Such overlays have to document all conversations of a
+/// finding; it counts for the one that documents the first.
 pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String, usize> {
     let matrix = &policy.matrix;
     let list = &outcome.conversations.list;

@@ -455,8 +455,8 @@ impl Assessor<'_> {
         pairs
     }
 
-    /// Adds a finding about a group of rows for which one source is enough, if no source sent the
-    /// traffic.
+    /// Adds a finding about a group of rows for which one source is enough, unless a source sent
+    /// the traffic or tried to.
     fn settle_one(&mut self, group: GroupId, silences: &[AbsenceCheck]) {
         if silences.iter().any(|s| matches!(s, AbsenceCheck::Fine | AbsenceCheck::Failed)) {
             return;

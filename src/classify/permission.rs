@@ -43,8 +43,9 @@ fn background(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Opti
     judge.is_background(query).then(|| Ruling::without_row(Code::Background))
 }
 
-/// Applies if the only matching row needs a feature that is off, and its destination is a name or
-/// an address. Such a destination has no role, so the checks of roles do not find the row.
+/// Applies if every matching row needs a feature that is off, and the destination of the first one
+/// is a name or an address. Such a destination has no role, so the checks of roles do not find the
+/// row.
 fn endpoint_with_feature_off(
     judge: &Judge<'_>,
     _: &Query<'_>,

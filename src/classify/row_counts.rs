@@ -29,7 +29,8 @@ pub struct RowReport {
     pub status: Status,
     /// The reason why the row could not be assessed.
     pub reason: Option<Code>,
-    /// The number of conversations that the row documents.
+    /// The number of conversations that the row documents. Traffic that could be forged does not
+    /// count.
     pub conversations: u64,
     /// The number of those conversations that are not one-sided.
     pub visible: u64,

@@ -15,7 +15,7 @@ use crate::policy::{Inventory, Policy, RuleFiles};
 /// The time at which all samples start, in seconds since 1970.
 const START: Nanos = 1_780_000_000;
 
-/// A farm with five hosts, a host without a role, and clients.
+/// A farm with five hosts that have roles, a host without a role, and a network of clients.
 pub(super) const FARM: &str = r#"
 [farm]
 matrix = "ras-19"

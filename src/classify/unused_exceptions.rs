@@ -1,4 +1,5 @@
-//! Exceptions that matched no traffic, or that were created after the traffic had ended.
+//! Exceptions that matched no traffic that requires them, or that were created after the traffic
+//! had ended.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ pub(super) fn predated(
 }
 
 impl Judgement {
-    /// Adds a finding for each exception that matched no traffic.
+    /// Adds a finding for each exception that matched no traffic that requires it.
     pub(super) fn add_unused_exceptions(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
         let words = |side: &ExceptionParty| match side {

@@ -11,15 +11,17 @@ named_enum!(
         Documented = "documented",
         /// The traffic is background traffic, which occurs in every network.
         Background = "background",
-        /// The matrix allows the two roles to communicate, but not on this port.
+        /// The matrix allows the two roles to communicate, but not on this port or not in this way,
+        /// or an exception for the traffic has expired.
         UnexpectedPort = "unexpected-port",
         /// No row allows the two ends to communicate.
         Undocumented = "undocumented",
-        /// The matrix requires the traffic on this farm, but it failed or was not attempted.
+        /// Documented traffic failed, or traffic that the matrix requires on this farm was not
+        /// attempted.
         Missing = "missing",
         /// The capture could not have shown the traffic.
         NotAssessable = "not-assessable",
-        /// Inventory and capture contradict each other.
+        /// The inventory, the exceptions or the addresses of hosts do not agree with the capture.
         Inventory = "inventory",
     }
 );
@@ -32,8 +34,8 @@ impl Verdict {
 }
 
 named_enum!(
-    /// The reason for a verdict. Codes are in the order in which they are checked, and a later code
-    /// is worse.
+    /// The reason for a verdict. Codes are ordered by verdict. Up to [`Self::UnknownHost`], a later
+    /// code is worse.
     Code {
         /// A site exception permits the traffic.
         Exception = "exception",
@@ -61,7 +63,7 @@ named_enum!(
         WrongSource = "wrong-source",
         /// No row allows traffic from the client's roles to the server's.
         NoRelation = "no-relation",
-        /// At least one end of the conversation has no role in the inventory.
+        /// An end of the conversation is in the inventory, but has no role there.
         NoRole = "no-role",
         /// An end is not in the inventory.
         UnknownHost = "unknown-host",
@@ -78,9 +80,10 @@ named_enum!(
         HalfOpen = "half-open",
         /// No attempt was made, although the capture could have shown it.
         NeverAttempted = "never-attempted",
-        /// The capture shows no unicast packets from a host.
+        /// The capture shows no unicast packets from a host, or not the name or address of a
+        /// destination.
         HostNotSeen = "host-not-seen",
-        /// Nothing shows that the capture covers the pair.
+        /// Nothing shows that the capture covers the pair of hosts.
         PairNotCovered = "pair-not-covered",
         /// Only one direction is visible.
         OneSidedView = "one-sided-view",
@@ -104,10 +107,10 @@ named_enum!(
         AddressConflict = "address-conflict",
         /// Loopback addresses were seen on a network.
         LoopbackOnWire = "loopback-on-wire",
-        /// Only a feature that is usually off, and that the inventory does not mention, permits the
-        /// traffic.
+        /// The traffic is permitted only by a feature that is usually off and that the inventory
+        /// does not mention.
         FeatureUnstated = "feature-unstated",
-        /// An exception matched no traffic.
+        /// An exception matched no traffic that requires it.
         UnusedException = "unused-exception",
     }
 );
@@ -136,7 +139,8 @@ named_enum!(
         /// The capture may not cover the traffic, for example because its coverage is only
         /// inferred.
         Coverage = "coverage",
-        /// The row that the ruling is based on is doubtful.
+        /// The row that the ruling is based on is doubtful, or the capture does not show that the
+        /// endpoint mapper announced the port.
         Row = "row",
         /// The ruling depends on the server's name, and the capture shows no name or only a weak
         /// one.
@@ -154,7 +158,8 @@ named_enum!(
         Quoted = "quoted",
         /// The clocks of the capture contradict each other.
         Clock = "clock",
-        /// Frames that could not be decoded may contain the traffic that seems to be missing.
+        /// Frames or packets that could not be read may contain the traffic that seems to be
+        /// missing.
         Unread = "unread",
     }
 );

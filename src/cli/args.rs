@@ -41,7 +41,7 @@ Examples:
   rasaudit inventory check inventory.toml                   check it and list all problems
   rasaudit audit farm.pcapng -i inventory.toml              print the summary of an audit
   rasaudit audit captures/ -i inventory.toml --out report/  write all reports
-  rasaudit matrix show --from gateway-normal                show the connections that it opens
+  rasaudit matrix show --from gateway-normal                show what this role connects to
 
 Exit codes of an audit: 0 no finding at or above --fail-on (default: low), 1 at least one such
 finding, 2 the command failed, 3 part of the input was unreadable, 4 nothing was checked (only with
@@ -61,8 +61,8 @@ Examples:
   rasaudit diff monday/ tuesday/
   rasaudit diff monday/audit.json tuesday/audit.json --format markdown > changes.md
 
-Exit codes: 0 no finding above info is new, gone, worse, better or grown (only unlisted clients have
-joined it); 1 at least one is; 2 the audits could not be compared.";
+Exit codes: 0 no finding above info has changed; 1 at least one is new, gone, worse, better or grown
+(\"grown\": only unlisted clients were added); 2 the audits could not be compared.";
 
 const ADD_EXAMPLES: &str = "\
 Example:
@@ -87,7 +87,7 @@ Examples:
 Filters: a row must match every option, and at least one of the values of each option (separated by
 commas). --not leaves out the rows that match all of its filters: --not code=refused,port=443 leaves
 out the rows that match both. A finding about many ports or hosts does not name all of them, so it
-is also listed if it only might match.
+is listed even if it is not certain that it matches.
 
 Exit codes: 0 done, even if no row matches; 2 the result cannot be read, or an option is wrong.";
 
@@ -171,7 +171,7 @@ pub(super) struct ReportArguments {
 /// Options for the files of --out.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ReportFileArgs {
-    /// Write only these reports into the folder of --out, separated by commas.
+    /// Write only these reports (separated by commas) into the folder of --out.
     #[arg(
         long, value_name = "LIST", requires = "out", value_delimiter = ',',
         value_parser = PossibleValuesParser::new(ReportFiles::names()), help_heading = "Reports",
@@ -223,8 +223,8 @@ pub(super) struct ListArguments {
 
     /// Show these columns, separated by commas: those of the table's CSV file, and also from and to
     /// (findings and conversations) and service (all tables but hosts). With --group-by, these are
-    /// the columns of the groups, such as group and count. Default: some of the columns in text, all
-    /// columns of the CSV file or of the groups in csv and jsonl.
+    /// the columns of the groups, such as group and count. Default: some of the columns in text,
+    /// all columns of the CSV file or of the groups in csv and jsonl.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', help_heading = "Output")]
     pub columns: Vec<String>,
 
@@ -348,11 +348,10 @@ pub(super) struct AuditArguments {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
-    /// In the summary, list the findings that match these filters instead of the worst ones, e.g.
-    /// severity=high,from=gw1. The keys are the filters of `rasaudit show` except cause and not,
-    /// and also group-by, sort, columns and limit (a number or all). KEY!=VALUE leaves findings out.
-    /// Repeatable. With --quiet, only this list is printed. Reports and the exit code do not
-    /// change.
+    /// Select the findings that the summary lists, e.g. severity=high,from=gw1 (default: the worst
+    /// ones). The keys are group-by, sort, columns, limit (a number or all), and the filters of
+    /// `rasaudit show` other than cause and not. KEY!=VALUE leaves findings out. Repeatable. With
+    /// --quiet, only this list is printed. Reports and the exit code do not change.
     #[arg(
         long,
         value_name = "KEY=VALUE,...",
@@ -400,8 +399,8 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Audit only frames that match this BPF expression. Traffic that was not seen, or not
-    /// answered, is then not reported as missing.
+    /// Audit only frames that match this BPF expression. Missing replies and traffic that was never
+    /// attempted are then not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -418,7 +417,7 @@ pub(super) struct AuditArguments {
     pub policy_args: PolicyArgs,
 
     /// Compare with an earlier audit (its folder of reports, its audit.json or its findings.csv):
-    /// which findings are new, worse, gone or unchanged and, unless it is a findings.csv, why.
+    /// which findings are new, worse, gone or unchanged and, unless PATH is a findings.csv, why.
     #[arg(
         long,
         alias = "known",
@@ -455,8 +454,9 @@ Examples:
   rasaudit live eth1 -i inventory.toml --out reports/ --windows 1 --every 10m
 
 Signals:
-  INT, TERM   close the window, write the last report and exit with the exit code of an audit;
-              the second INT or TERM ends the program at once with status 130
+  INT, TERM   close the window, write the last report and exit with the exit code of an audit (3
+              also if an interface was missing for some time or part of the output could not be
+              written); a second INT or TERM ends the program at once with status 130
   HUP         reload the inventory, the rules and the exceptions
   USR1        close the window now";
 
@@ -556,8 +556,8 @@ pub(super) struct LiveArguments {
     pub sandbox: Sandbox,
 
     /// Capture only frames that match this BPF expression. Unless it tests for VLAN tags itself, it
-    /// is also applied behind one or two tags. Traffic that was not seen, or not answered, is then
-    /// not reported as missing.
+    /// is also applied behind one or two tags. Missing replies and traffic that was never attempted
+    /// are then not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -731,8 +731,8 @@ pub(super) struct MergeArguments {
     #[arg(long)]
     pub complete: bool,
 
-    /// Memory for rows, e.g. 512MiB or 2GiB. More rows are sorted in temporary files. Does not
-    /// affect the result.
+    /// Memory for rows, e.g. 512MiB or 2GiB. Rows that exceed it are sorted in temporary files.
+    /// Does not affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 
@@ -792,8 +792,8 @@ pub(super) struct TunnelArgs {
     #[arg(long, help_heading = "Input")]
     pub no_decap: bool,
 
-    /// Also decode VXLAN on this UDP port, in addition to 4789 and 8472. Repeatable; several ports
-    /// can be separated by commas.
+    /// Decode VXLAN on this UDP port, in addition to 4789 and 8472. Repeatable; several ports can
+    /// be separated by commas.
     #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Input")]
     pub vxlan_ports: Vec<u16>,
 }
@@ -824,13 +824,13 @@ pub(super) struct PolicyArgs {
     #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "Policy")]
     pub severities: Vec<(Code, Severity)>,
 
-    /// Time to watch before traffic that was not seen is reported as missing, e.g. 600s or 10m.
-    /// Replaces the watch times of the matrix rows.
+    /// Time to watch before unseen traffic is reported as missing, e.g. 600s or 10m. Replaces the
+    /// watch times of the matrix rows.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Policy")]
     pub min_watch: Option<u64>,
 
-    /// Do not report traffic that was not seen as missing if more than this share of frames was
-    /// lost, e.g. 1% or 0.01.
+    /// If more than this share of frames was lost, e.g. 1% or 0.01, do not report unseen traffic as
+    /// missing.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "Policy")]
     pub max_loss: f64,
 }
@@ -888,8 +888,8 @@ pub(super) struct ExplainArguments {
     /// Inventory of hosts, roles and features in use.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// The matrix if there is no inventory (default: ras-19), or for a CSV inventory: ras-19,
-    /// ras-legacy, or the folder of another matrix. A TOML inventory names its own matrix.
+    /// The matrix: ras-19 (default without an inventory), ras-legacy, or the folder of another
+    /// matrix. A CSV inventory requires this option; a TOML inventory names its own matrix.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
     /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
@@ -967,7 +967,8 @@ pub(super) struct DraftArguments {
     /// not affect the result.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub max_memory: usize,
-    /// Print neither progress nor which external networks were left out. Errors are still printed.
+    /// Print neither progress nor the external networks that were left out. Errors are still
+    /// printed.
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -1042,7 +1043,7 @@ pub(super) struct AddExceptionArguments {
     /// The last day on which the exception is valid, e.g. 2027-01-31.
     #[arg(long, value_name = "DATE", value_parser = parse_day)]
     pub expires: Date,
-    /// The day on which the exception was approved (default: today, UTC).
+    /// The day on which the exception was created (default: today, UTC).
     #[arg(long, value_name = "DATE", value_parser = parse_day)]
     pub created: Option<Date>,
     /// The ticket of the approval; the list needs a column for it.
@@ -1074,7 +1075,8 @@ fn color_named(when: &str) -> ColorChoice {
     }
 }
 
-/// Returns the value of `--color` among arguments that could not be parsed.
+/// Returns the value of `--color` among arguments that could not be parsed; `auto` if it is missing
+/// or not valid.
 pub(super) fn color_among(arguments: impl Iterator<Item = OsString>) -> ColorChoice {
     let mut words = arguments.map(|word| word.to_string_lossy().into_owned());
     while let Some(word) = words.next() {
@@ -1155,8 +1157,8 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
     Ok((code, level))
 }
 
-/// Parses a port and a protocol, such as `20003/tcp` or `tcp/20003`. In `112/ip`, the number is the
-/// protocol number.
+/// Parses a port and a protocol, such as `20003/tcp` or `tcp/20003`. In `8/icmp`, the number is the
+/// ICMP type, and in `112/ip`, it is the protocol number.
 fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     let wrong = || {
         "give a port and a protocol like 20003/tcp, an ICMP type like 8/icmp, or a protocol number like 112/ip".to_owned()

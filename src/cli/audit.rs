@@ -181,7 +181,8 @@ fn prepare(
     Some(Prepared { plan, store, policy, baseline: baseline.ok()?, listing: listing.ok()? })
 }
 
-/// Rows are read only by builds with the feature `store`.
+/// Replaces the functions for stores in a build without the feature `store`, which cannot read
+/// stores.
 #[cfg(not(feature = "store"))]
 mod without_store {
     use super::{Audit, Plan, Policy, Request, report_error};
@@ -202,7 +203,8 @@ mod without_store {
     pub fn warn_about_rows(_: Option<&NoStore>, _: &Audit) {}
 }
 
-/// Checks the filters of `--show` against the inventory. The error lists all problems.
+/// Checks the filters of `--show` against the inventory. Returns `None` if `texts` is empty. The
+/// error lists all problems.
 fn parse_show(texts: &[String], policy: &Policy) -> Result<Option<RowListing>, Vec<String>> {
     if texts.is_empty() {
         return Ok(None);

@@ -112,8 +112,8 @@ struct TypedCommand {
 }
 
 impl TypedCommand {
-    /// Returns the request; `None` if the command has no configuration. Errors are ignored,
-    /// because the file may supply what is missing.
+    /// Returns the command that the user typed; `None` if it does not read configuration files.
+    /// Errors are ignored, because the file may supply what is missing.
     fn of(root: &Command, typed: &[OsString]) -> Option<Self> {
         let mut matches = lenient().try_get_matches_from(typed).ok()?;
         let mut command = root;
@@ -152,7 +152,8 @@ impl TypedCommand {
     }
 
     /// Returns the configuration file: the one that `--config` names, or `rasaudit.toml` next to
-    /// the inventory or, if no inventory is given, in the current folder.
+    /// the inventory or, if no inventory is given, in the current folder. `None` with
+    /// `--no-config`, or if there is no such `rasaudit.toml`.
     fn file(&self) -> Option<PathBuf> {
         if self.has_typed("no_config") {
             return None;

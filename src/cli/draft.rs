@@ -168,7 +168,8 @@ fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnost
     Ok(DraftContext { matrix: policy.matrix.clone(), merged: Some((policy, text)), given })
 }
 
-/// Replaces a file atomically: if this fails, the old content remains.
+/// Replaces a file atomically: if this fails, the old content remains. The owner, the permissions
+/// and a byte order mark are kept. A file that is not UTF-8 text is an error.
 pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     // If the path is a symbolic link, its target is replaced, not the link itself.
     let path = &path.canonicalize()?;

@@ -63,7 +63,7 @@ fn empty_list() -> String {
     format!("{ABOUT}{},{TICKET_COLUMN}\n", EXCEPTION_COLUMNS.join(","))
 }
 
-/// Adds an exception for a finding to a list. If this fails, the list remains unchanged.
+/// Adds the exceptions for a finding to a list. If this fails, the list remains unchanged.
 fn add(arguments: &AddExceptionArguments) -> io::Result<Exit> {
     let added = plan_addition(arguments).and_then(|addition| {
         let Addition { file, text, is_new, .. } = &addition;
@@ -192,8 +192,8 @@ fn new_exceptions(
 }
 
 /// Returns a message for each new exception whose traffic an earlier line already permits. Lines
-/// for fewer directions and lines that are valid at other times do not count. `before` is the number of
-/// earlier lines.
+/// for fewer directions and lines that are valid at other times do not count. `before` is the
+/// number of earlier lines.
 fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
     let (old, new) = all.list.split_at(before);
     let mut messages = Vec::new();

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 /// The status with which the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Exit {
-    /// 0: done, without findings at or above `--fail-on`.
+    /// 0: done, without findings at or above `--fail-on`. For `diff`: no finding changed; for
+    /// `explain`: the traffic is documented.
     Compliant,
-    /// 1: done, with findings at or above `--fail-on`.
+    /// 1: done, with findings at or above `--fail-on`. For `diff`: a finding changed; for
+    /// `explain`: the traffic is not documented.
     Findings,
     /// 2: the work could not be done. No partially written file is left.
     CannotDo,

@@ -236,8 +236,8 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
 }
 
-/// Collects the files at and below a path that users other than root and the current user could
-/// change.
+/// Collects the files and folders at a path, and up to four levels below it, that users other than
+/// root and the current user could change.
 #[cfg(unix)]
 fn find_writable_by_others(path: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -266,8 +266,8 @@ fn written_folders(arguments: &LiveArguments) -> Vec<PathBuf> {
 /// Returns the files and folders that a reload reads.
 fn reloaded_paths(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
-    // Editors replace files, so the folder of each file must be readable. A matrix or an overlay
-    // may be a folder next to the inventory.
+    // Editors replace files, so the folder of each file must be readable. `--matrix` and
+    // `--overlay` may also contain paths.
     let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder_of).collect();
     paths.extend(policy_args.rules.clone());
     paths.extend(policy_args.overlays.iter().chain(&policy_args.matrix).map(PathBuf::from));

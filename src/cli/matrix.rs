@@ -238,7 +238,7 @@ fn feature_table(matrix: &Matrix) -> TextTable {
 enum MatrixColumns {
     /// The columns that fit on a terminal.
     Main,
-    /// All columns, including the scope, certainty and provenance of a row.
+    /// All columns. Those of a row include its scope, certainty and provenance.
     All,
 }
 

@@ -41,7 +41,7 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagn
     }
 }
 
-/// Reads a file of an earlier report, and checks it against the manifest of the report.
+/// Reads the `findings.csv` of an earlier audit, and checks it against the manifest in its folder.
 pub(super) fn read_report(file: &Path) -> Result<TextFile, String> {
     let read = read_text(file, "the findings.csv of an audit").map_err(|problems| {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -134,8 +134,9 @@ pub(super) fn load_policy(
     }
 }
 
-/// Finds a matrix by its name, or by the path of a folder of rules. If `from` (the folder of the
-/// inventory) is given, a relative path is resolved against it.
+/// Finds a matrix by its name, in the folder `rules` or, without one, among the built-in matrices;
+/// or by the path of its own folder. If `from` (the folder of the inventory) is given, a relative
+/// path is resolved against it.
 pub(super) fn find_matrix(
     name: &str,
     rules: Option<&Path>,

@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let files = arguments.files.files();
     if let Some(out) = arguments.out.as_deref().filter(|out| would_remove(out, &path, &files)) {
         report_error(&format!(
-            "--reports without json would remove {}, from which the reports are made; add json, or choose another folder than {}",
+            "--reports without json would remove {}, from which the reports are made; add json, or choose a folder other than {}",
             path.display(),
             out.display()
         ));

@@ -215,7 +215,8 @@ impl<'a> SelectionParser<'a> {
         items
     }
 
-    /// Parses the value of a filter that text names.
+    /// Parses a filter and its value. If either is not known or cannot be used, adds a problem and
+    /// returns `None`.
     fn named_value(
         &mut self,
         option: &str,
@@ -240,8 +241,9 @@ impl<'a> SelectionParser<'a> {
             let others = FilterKey::ALL.iter().filter(|other| other.applies_to(table));
             let others: Vec<&str> = others.map(|other| other.name()).collect();
             let others = others.join(", ");
-            self.problems
-                .push(format!("{option}: {table} have no {key}; their filters are {others}"));
+            self.problems.push(format!(
+                "{option}: {table} have no filter {key}; their filters are {others}"
+            ));
             return false;
         }
         let needs_judgement = matches!(
@@ -249,8 +251,9 @@ impl<'a> SelectionParser<'a> {
             FilterKey::Verdict | FilterKey::Code | FilterKey::Severity | FilterKey::Certain
         ) || key == FilterKey::Role;
         if needs_judgement && !self.vocabulary.is_judged {
-            let message = format!("{option}: the audit had no inventory, so there is no {key}");
-            self.problems.push(message);
+            self.problems.push(format!(
+                "{option}: the audit had no inventory, so the filter {key} cannot be used"
+            ));
             return false;
         }
         true
@@ -304,7 +307,8 @@ impl<'a> SelectionParser<'a> {
         }
     }
 
-    /// Parses a word. A result of a later version may contain further ones.
+    /// Parses a word. Words that this version does not know are accepted if the result contains
+    /// them, because a later version may have written it.
     fn word(&mut self, option: &str, key: FilterKey, text: &str) -> Option<FilterValue> {
         let table = self.query.table;
         let words = key.words(table);

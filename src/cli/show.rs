@@ -11,7 +11,7 @@ use crate::pipeline::fits_manifest;
 use crate::report::RowListing;
 use crate::result::{AuditResult, FilterKey, ListedTable};
 
-/// Lists the rows that fit.
+/// Lists the rows that match the filters.
 pub(super) fn run(arguments: &ListArguments) -> io::Result<Exit> {
     let read = read(arguments).map_err(|problem| vec![problem]);
     let listing = read.and_then(|result| Ok((parse(arguments, &result)?, result)));
@@ -42,7 +42,8 @@ fn table_of(arguments: &ListArguments) -> ListedTable {
     ListedTable::parse(&arguments.table).unwrap_or(ListedTable::Findings)
 }
 
-/// Reads the stored result.
+/// Reads the stored result. An audit without an inventory is an error for all tables except
+/// conversations.
 fn read(arguments: &ListArguments) -> Result<AuditResult<'static>, String> {
     let path = stored_result(&arguments.result)?;
     fits_manifest(&path).map_err(|problem| format!("{} {problem}", path.display()))?;

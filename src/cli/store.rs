@@ -69,7 +69,7 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
     }
 }
 
-/// Installs the interrupt handler.
+/// Installs the interrupt handler, and returns the progress that it stops.
 fn start() -> Arc<Progress> {
     let progress = Arc::new(Progress::default());
     stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
@@ -215,7 +215,7 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
     }
     if audit.reading.duplicates.correction == Correction::Impossible {
         warn(
-            "a sample shows duplicate packets, but the rows do not contain single packets, so --dedup auto cannot correct the counters; collect the captures with --traces to correct them",
+            "a sample shows duplicate packets, but the rows do not contain individual packets, so --dedup auto cannot correct the counters; collect the captures with --traces to correct them",
         );
     }
 }

@@ -23,7 +23,7 @@ type EtherDecoder =
 
 /// An EtherType other than IP that rasaudit decodes.
 pub struct EtherType {
-    /// The EtherTypes of the protocol in the IEEE registry.
+    /// The EtherTypes of the protocol. Some are in use without being in the IEEE registry.
     pub numbers: &'static [u16],
     /// The name of the protocol, for example `ARP`.
     pub name: &'static str,

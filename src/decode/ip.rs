@@ -95,9 +95,9 @@ pub(super) fn decode<'p>(
     Ok(if layers.decoder.decapsulates { tunnel::enter(&header, inner, layers) } else { Next::Done })
 }
 
-/// Returns a hash that is equal for all sightings of one packet. Time to live, traffic class and
-/// header checksum are left out because they may change on the way. Only the start of the packet is
-/// hashed, because it is present even if the capture truncated the packet.
+/// Returns a hash that is equal for all sightings of one packet. TTL or hop limit, DSCP and ECN,
+/// and the header checksum are left out because routers may change them. Only the start of the
+/// packet is hashed, because it is present even if the capture truncated the packet.
 fn fingerprint(ip: &Ip<'_>) -> u64 {
     let addresses = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -546,7 +546,7 @@ mod tests {
         let of = |bytes: &[u8]| read(bytes).fingerprint;
         let bytes = ipv4(UDP, &datagram());
         let mut routed = bytes.clone();
-        // The traffic class, the TTL and therefore the checksum change on the way.
+        // Routers may change the DSCP and decrement the TTL, so the header checksum changes too.
         (routed[1], routed[8]) = (0x10, 63);
         fix_checksum(&mut routed[..20]);
         assert_eq!(of(&bytes), of(&routed));

@@ -16,7 +16,7 @@ pub mod flag {
     pub const SYN_ACK: u16 = 1 << 1;
     /// TCP: an ACK without SYN or RST.
     pub const ACK: u16 = 1 << 2;
-    /// Transport payload of at least one byte.
+    /// Transport payload of at least one byte, in a TCP segment only without SYN and RST.
     pub const DATA: u16 = 1 << 3;
     /// TCP: a FIN.
     pub const FIN: u16 = 1 << 4;
@@ -56,12 +56,12 @@ pub const KEPT_TAGS: usize = 4;
 /// The maximum number of tunnels per frame whose endpoints are kept as evidence.
 pub const KEPT_TUNNELS: usize = 2;
 
-/// The kind of a wrapper around a packet.
+/// The kind of an encapsulation tag.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub enum EncapTagKind {
-    /// No wrapper: an unused place in the list of tags.
+    /// No tag: an unused place in the list of tags.
     #[default]
     None,
     /// IEEE 802.1Q or 802.1ad. The number is the VLAN identifier.
@@ -90,14 +90,14 @@ impl EncapTagKind {
     }
 }
 
-/// A wrapper around a packet, and the number in it.
+/// A tag or tunnel that encapsulates a packet, with its number.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct EncapTag {
-    /// The kind of the wrapper, for example a VLAN tag.
+    /// The kind, for example a VLAN tag.
     pub kind: EncapTagKind,
-    /// The number, if the wrapper contains one.
+    /// The number, such as a VLAN identifier, if the encapsulation has one.
     pub id: Option<u32>,
 }
 
@@ -113,13 +113,13 @@ pub enum TunnelUse {
     Mirror,
 }
 
-/// The ends of a tunnel: the host that wrapped the packet, and the host that unwraps it. In the
-/// tunnel of a mirror, the second one is the sensor.
+/// The endpoints of a tunnel: the host that encapsulates packets, and the host that decapsulates
+/// them. In the tunnel of a mirror, the latter is the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct TunnelEndpoints {
-    /// The host that wrapped the packet.
+    /// The source address of the outer packet: the host that encapsulated the inner one.
     pub src: IpAddr,
-    /// The host to which the wrapped packet is sent.
+    /// The destination address of the outer packet: the host that decapsulates it.
     pub dst: IpAddr,
     /// The protocol that carries the tunnel.
     pub transport: Transport,
@@ -340,7 +340,8 @@ pub struct Observation {
     pub interface: u16,
     /// Whether the frame was sent to the broadcast address of the link layer.
     pub broadcast: bool,
-    /// How much of the frame the capture kept: [`flag::CUT_SHORT`], [`flag::KEPT_LONG`] or zero.
+    /// How much of the frame the capture kept: [`flag::CUT_SHORT`], [`flag::KEPT_LONG`], or zero
+    /// for all of a short frame.
     pub kept: u16,
     /// Whether the capture truncated the frame.
     pub cut: bool,

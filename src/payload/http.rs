@@ -20,7 +20,7 @@ pub(super) fn may_be_request(payload: &[u8]) -> bool {
 }
 
 /// Returns the host of a request; `None` if the header is invalid, ends before the host, or
-/// contains several hosts.
+/// contains several hosts. The name is empty if the request has no host name or goes to a proxy.
 pub(super) fn host(payload: &[u8]) -> Option<ServerNameRequest> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);

@@ -19,10 +19,10 @@ const MAX_DURATION: Nanos = 3 * SECOND;
 /// a few retransmissions of the SYN.
 const MAX_DELAY: Nanos = 60 * SECOND;
 
-/// The earliest data segments of a side, until they contain 4 KiB. The selection depends neither on
-/// the order of arrival nor on how the segments are distributed among workers. A segment that one
-/// worker drops, because it comes too late or after too many bytes, would also be dropped if that
-/// worker had all segments.
+/// The earliest data segments of a side: at most 64, within three seconds, until they contain 4
+/// KiB. The selection depends neither on the order of arrival nor on how the segments are
+/// distributed among workers. A segment that one worker drops, because it comes too late or after
+/// too many bytes, would also be dropped if that worker had all segments.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamPrefix {
     /// The segments, sorted by time.

@@ -10,7 +10,8 @@ use crate::model::Transport;
 /// The IP protocol number of VRRP.
 pub(super) const PROTOCOL: Transport = Transport(112);
 
-/// Returns the virtual addresses of a VRRP advertisement; `None` if it is not one or is truncated.
+/// Returns the virtual addresses of a VRRP advertisement; `None` if it is not one, is truncated, or
+/// announces that the router resigns.
 pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
     let &[version @ (0x21 | 0x31), _, priority, count, _, _, _, _, ref addresses @ ..] = payload
     else {

@@ -306,8 +306,8 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Returns the evidence files that the reports can link to; `None` if only one of the two
-    /// folders is written, or if no link would lead from one to the other.
+    /// Returns the evidence files that the reports can link to; `None` if either of the two folders
+    /// is not written, or if no link would lead from the reports to the evidence.
     fn evidence(&self, gathered: &GatheredEvidence) -> Option<EvidenceFiles> {
         let folder = self.reports.as_ref()?.url_to(self.evidence.as_ref()?)?;
         Some(EvidenceFiles { folder, findings: gathered.with_frames() })
@@ -432,7 +432,8 @@ fn judge(
     Ok(Judgement::of(policy, conversations, &conditions, plan.jobs))
 }
 
-/// Returns the watch times, in seconds, that rows and roles require.
+/// Returns the watch times, in seconds, that rows and roles require, and zero. If `min_watch` is
+/// given, it replaces all of them.
 fn watch_times(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = u64> {
     let rows = policy.matrix.rows.iter().map(|row| row.watch_s);
     let all = rows.chain([crate::classify::ROLE_WATCH_S, 0]);

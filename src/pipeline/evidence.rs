@@ -19,9 +19,10 @@ use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::payload::{PayloadFact, read};
 use crate::report::{EvidenceFrame, FindingEvidence};
 
-/// The maximum number of flows chosen for one finding.
+/// The maximum number of flows that are chosen from the conversations of one finding. The flows of
+/// other parts, such as the trigger, are not included.
 const FLOWS: usize = 8;
-/// The maximum number of flows chosen for all findings together.
+/// The maximum number of such flows for all findings together.
 const ALL_FLOWS: usize = 1024;
 /// The maximum number of findings for which frames are gathered. The most severe findings come
 /// first.
@@ -348,14 +349,15 @@ fn best_conversations(outcome: &Judgement, members: &[u32], most: usize) -> Vec<
 struct EvidenceSelector<'a> {
     judge: &'a Judge<'a>,
     outcome: &'a Judgement,
-    /// The maximum number of flows of one finding.
+    /// The maximum number of flows from the conversations of one finding, at most [`FLOWS`].
     most: usize,
     samples: SampleFlows,
     targets: EvidenceTargets,
 }
 
 impl EvidenceSelector<'_> {
-    /// Selects the evidence of a finding. `members` are its conversations with the best state.
+    /// Selects the evidence of a finding. `members` contains the indexes of its conversations with
+    /// the best state.
     fn select(&mut self, finding: &Finding, members: &[usize]) -> ChosenEvidence {
         let list = &self.outcome.conversations.list;
         let flows = self.first_flows(members);

@@ -41,6 +41,7 @@ pub enum FailOn {
     /// Findings of this severity or above.
     From(Severity),
     /// Findings above severity info that the baseline does not contain, or that have become worse.
+    /// Without a baseline, the audit fails.
     New,
 }
 

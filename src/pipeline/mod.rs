@@ -55,12 +55,13 @@ pub use source::{Chunk, Origin, SharedEvidence, Source};
 pub use timings::{Step, Timings};
 pub use windows::{CollectedInput, RowSink, WindowStart};
 
-/// The progress of reading, for progress displays.
+/// The progress of reading, for progress displays. If the sources are read again, the counters of
+/// bytes and frames start again from zero.
 #[derive(Default)]
 pub struct Progress {
-    /// The number of bytes read from all sources.
+    /// The number of bytes read from all sources, before decompression.
     pub bytes: AtomicU64,
-    /// The number of decoded frames.
+    /// The number of processed frames, including those that were skipped.
     pub frames: AtomicU64,
     /// The number of frames known to be dropped by the kernel or an interface. A live audit updates
     /// it every second.
@@ -139,9 +140,11 @@ pub struct Reading {
 impl Reading {
     /// Reads all sources.
     ///
-    /// Captures are read a second time if a sample shows duplicate packets, or if a message that
-    /// contains a server name continues in another segment. The second pass remembers every packet
-    /// until its duplicates are found, and the first bytes from each side that sent such a message.
+    /// Sources that can be read again are read a second time if a sample shows duplicate packets
+    /// ([`Dedup::Auto`]), or if a message that contains a server name continues in another segment.
+    /// In the first case, the second pass remembers every packet, so that duplicates can be
+    /// removed. In the second case, it remembers the first bytes from each side that sent such a
+    /// message.
     /// Stored evidence is read once, because a small part of it shows what is needed.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
         // The packets behind ready-made flows are not available, so their duplicates cannot be
@@ -273,7 +276,8 @@ impl Reading {
 ///
 /// # Errors
 ///
-/// Returns an error if libpcap rejects the expression, or if this build has no libpcap.
+/// Returns an error if the expression is empty, if libpcap rejects it, or if this build has no
+/// libpcap.
 pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
     Filter::new(expression).map(drop)
 }

@@ -25,7 +25,7 @@ pub struct Request {
     pub filter: Option<String>,
     /// Frames before this time are counted and skipped, in ns since the epoch.
     pub since: Option<Nanos>,
-    /// Frames at or after this time are counted and skipped.
+    /// Frames at or after this time are counted and skipped, in ns since the epoch.
     pub until: Option<Nanos>,
     /// Whether to compute the SHA-256 of each source.
     pub hash: bool,
@@ -37,7 +37,7 @@ pub struct Request {
     pub tunnels: Vec<StatedTunnel>,
     /// Whether to exclude duplicate packets from counters.
     pub dedup: Dedup,
-    /// The folder for the frames that findings are based on.
+    /// The folder for the frames that findings are based on; `None` to write no frames.
     pub evidence: Option<PathBuf>,
     /// The configuration file that options were read from, if there was one.
     pub configuration: Option<ConfigurationFile>,
@@ -89,24 +89,24 @@ pub enum PlanError {
     /// A named file or folder cannot be read.
     #[error("{}", unreadable_input(.0))]
     Input(#[source] CaptureError),
-    /// Standard input can be read only once.
+    /// Standard input, which can be read only once, is given more than once.
     #[error("standard input (-) is given twice")]
     StandardInputTwice,
     /// The named folders contain no files.
     #[error("there is nothing to read: the folders contain no files")]
     NoFiles,
-    /// libpcap rejects the filter expression, or this build has no libpcap.
+    /// The filter expression is empty, libpcap rejects it, or this build has no libpcap.
     #[error("--filter \"{expression}\": {source}")]
     Filter {
         /// The expression as the user wrote it.
         expression: String,
-        /// The error of libpcap, or an error that states that this build has no libpcap.
+        /// The error of libpcap, or the reason why libpcap was not called.
         source: CaptureError,
     },
     /// The end of the time range is not after its start.
     #[error("--since is not before --until, so no frame can match")]
     EmptyTimeRange,
-    /// This input cannot be read a second time.
+    /// The frames of findings were requested, but this input cannot be read a second time.
     #[error(
         "--evidence reads the captures a second time, which is not possible with {0}; write it to a file first"
     )]
@@ -193,12 +193,13 @@ impl Plan {
         Ok(Self { sources, origins, shared: None, jobs, temp, request })
     }
 
-    /// Checks a request to read inputs whose evidence is stored, in addition to its captures. An
-    /// input whose content is stored is not read again, whatever its name.
+    /// Creates a plan to read inputs whose evidence is stored, in addition to the captures of the
+    /// request. A file whose content is stored is not read again, whatever its name.
     ///
     /// # Errors
     ///
-    /// Returns all problems of the request at once.
+    /// Returns an error for each capture that cannot be read. The filter, the time range and the
+    /// evidence folder are not checked.
     pub fn with_stored(
         request: Request,
         stored: Vec<StoredInput>,
@@ -310,7 +311,7 @@ pub struct StoredInput {
     pub size: u64,
     /// The SHA-256 of its content.
     pub content: InputContent,
-    /// Returns the record of the input and, with the other stored inputs, the evidence.
+    /// Provides the record of the input and, together with the other stored inputs, the evidence.
     pub origin: Arc<dyn Origin>,
 }
 

@@ -230,8 +230,9 @@ impl Sources<'_> {
         }
     }
 
-    /// Opens a source. Returns an error if a source that the user named cannot be opened. A damaged
-    /// source, or an unusable file in a folder, is recorded and skipped instead.
+    /// Opens a source. Returns an error if a source that the user named cannot be opened. Returns
+    /// `None` for a damaged source or an unusable file in a folder, whose error is recorded, and
+    /// for a source with the content of an earlier one.
     fn open(&self, number: usize) -> Result<Option<OpenSource>, String> {
         let source = &self.plan.sources[number];
         if source.same_as.is_some() {

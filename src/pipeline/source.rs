@@ -19,7 +19,7 @@ pub trait Origin: fmt::Debug + Send + Sync {
 }
 
 /// Evidence that several sources have in common, such as the rows of a store, which are merged over
-/// many captures. The sources return it in any division. It can be read again.
+/// many captures. Any of these sources may return any part of it. It can be read again.
 pub trait SharedEvidence: fmt::Debug + Send + Sync {
     /// Prepares for reading all evidence, from the start. `retention` states which evidence of
     /// single packets is wanted.

@@ -84,7 +84,8 @@ fn unambiguous(text: &str) -> Option<Date> {
     full_date(day, month, year)
 }
 
-/// Returns both readings of a date with slashes or hyphens and the year at the end.
+/// Returns both readings of a date with slashes or hyphens and the year at the end; `None` if the
+/// text does not have this form.
 fn readings(text: &str) -> Option<Readings> {
     let [first, second, year] = numbers(text, '/').or_else(|| numbers(text, '-'))?;
     Some([full_date(first, second, year), full_date(second, first, year)])

@@ -77,9 +77,9 @@ pub struct Exception {
     pub created: Date,
     /// The last day on which the exception is valid.
     pub expires: Date,
-    /// The start of the day of creation (UTC).
+    /// The start of the day of creation (UTC), in ns since the epoch.
     pub begins: Nanos,
-    /// The start of the day after the last valid day (UTC).
+    /// The start of the day after the last valid day (UTC), in ns since the epoch.
     pub ends: Nanos,
     /// The ticket of the approval, or an empty string.
     pub ticket: String,
@@ -158,9 +158,10 @@ impl Exception {
 }
 
 impl Exceptions {
-    /// Returns the exception that matches traffic whose last packet arrived at `last`. A valid
-    /// exception takes precedence over an expired one. Among valid ones, and among expired ones,
-    /// the first in the list applies.
+    /// Returns the exception that matches traffic from `ends[0]` (the client) to `ends[1]`, whose
+    /// last packet arrived at `last`; `None` if no exception matches. A valid exception takes
+    /// precedence over an expired one. Among valid ones, and among expired ones, the first in the
+    /// list applies.
     pub fn find(
         &self,
         ends: [(&Party, IpAddr); 2],
@@ -399,7 +400,7 @@ impl ExceptionReader<'_, '_> {
     }
 }
 
-/// Returns the start of a day (UTC).
+/// Returns the start of a day (UTC) in ns since the epoch; `None` if it is out of range.
 fn start_of(day: Date) -> Option<Nanos> {
     let start = day.to_zoned(TimeZone::UTC).ok()?;
     Nanos::try_from(start.timestamp().as_nanosecond()).ok()

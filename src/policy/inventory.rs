@@ -97,7 +97,7 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     /// The hardware addresses that the inventory lists.
     pub macs: Vec<Mac>,
-    /// The roles of the host.
+    /// The roles of the host. A virtual address also has the roles of its holders.
     pub roles: RoleSet,
     /// The indexes of the hosts that can hold the addresses of this entry, if they are virtual.
     /// Otherwise, the list is empty.
@@ -272,7 +272,7 @@ struct InventoryLoader<'a> {
     lines: Vec<usize>,
     /// The index of the line that was looked up last. Most lookups are in this line or soon after.
     last_line: Cell<usize>,
-    /// The byte offset of the section that is being read. Spans start there.
+    /// The byte offset of the section that is being read. Spans are relative to it.
     section_start: usize,
     matrix: &'a Matrix,
     problems: Diagnostics,
@@ -363,8 +363,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Reads a document section by section, so that the parsed hosts need no memory all at once.
-    /// Returns `None` if the sections may not mean the same as the whole document.
+    /// Reads a document section by section, so that the parsed hosts are never all in memory at
+    /// once. Returns `None` if the sections may not mean the same as the whole document.
     fn sections(&mut self, sections: &[Section<'_>]) -> Option<()> {
         let mut rest = Vec::new();
         let mut keys = BTreeSet::new();
@@ -382,7 +382,8 @@ impl<'a> InventoryLoader<'a> {
             for table in self.tables(&document, "host") {
                 self.toml_host(table);
             }
-            // Hosts in another form, such as an inline array, belong to a single section.
+            // Hosts in another form, such as an inline array, are accepted only if the document is
+            // a single section.
             if section.begins_with_host() {
                 document.remove("host");
             }
@@ -435,7 +436,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the table that contains a key, and continues in its section.
+    /// Returns the table that contains a key, and makes its section the one that is being read;
+    /// `None` if no table contains the key.
     fn part<'d, 't>(
         &mut self,
         parts: &[(usize, &'d DeTable<'t>)],
@@ -621,8 +623,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the networks that a key lists, or `None` if the key is missing. Reports each item
-    /// that is not a network.
+    /// Returns the networks that a key lists, or `None` if the key is missing or is not a list.
+    /// Reports a value that is not a list, and each item that is not a network.
     fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
         let mut networks = Vec::new();
         for (text, line) in self.texts(table, key)? {
@@ -671,7 +673,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the value of a key that must be one of `words`.
+    /// Returns the value of a key that must be one of `words`. If it is not, reports a problem and
+    /// returns `None`.
     fn word(
         &mut self,
         table: &DeTable<'_>,
@@ -883,7 +886,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns a port of a moved port. The error contains its line and a message.
+    /// Returns the port number that a key of the table `[[moved-port]]` contains. The error
+    /// consists of a line and a message.
     fn port_of_moved(
         &self,
         table: &DeTable<'_>,

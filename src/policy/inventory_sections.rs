@@ -1,7 +1,7 @@
 //! Divides a TOML inventory into sections that are parsed separately.
 //!
-//! A parsed document needs about 1.5 KiB for each host, which costs more time for memory than for
-//! parsing if there are many hosts.
+//! A parsed document needs about 1.5 KiB for each host. If there are many hosts, it takes longer to
+//! obtain this memory than to parse the document.
 
 /// A section of a text.
 pub(super) struct Section<'t> {
@@ -25,8 +25,8 @@ const HOST: &str = "[[host]]";
 const HOSTS: usize = 64;
 
 /// Divides a text before the first line that begins with `[[host]]` and then before every 64th
-/// such line. Returns at least one section. If all sections are valid, none of these lines is inside
-/// a string or an array, because either would be incomplete in the section before the line.
+/// such line. Returns at least one section. If all sections are valid, none of these lines is
+/// inside a string or an array, because either would be incomplete in the section before the line.
 pub(super) fn sections(text: &str) -> Vec<Section<'_>> {
     let mut starts = vec![0];
     let (mut count, mut offset) = (0, 0);
@@ -115,13 +115,15 @@ pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
     Some(hosts)
 }
 
-/// Returns a string without escapes, and the rest of the line.
+/// Returns the string at the start of `text`, and the rest of the line; `None` if there is no
+/// string, or if it contains escapes.
 fn plain_string(text: &str) -> Option<(&str, &str)> {
     let (string, rest) = text.strip_prefix('"')?.split_once('"')?;
     (!string.contains('\\')).then_some((string, rest))
 }
 
-/// Returns the strings of a list that ends at the end of the line, each with the line.
+/// Returns the strings of a list that ends at the end of the line, each with the number of the
+/// line; `None` if `text` is anything else.
 fn plain_list(text: &str, line: usize) -> Option<Vec<(&str, usize)>> {
     let spaces = [' ', '\t'];
     let mut list = Vec::new();

@@ -26,8 +26,9 @@ impl Matrix {
         problems
     }
 
-    /// Returns the number of pairs of roles that a row covers. If two rows document the same
-    /// traffic, the narrower one determines the ruling.
+    /// Returns the number of pairs of roles that a row covers. Of two rows that document the same
+    /// traffic, the narrower one determines the ruling, unless an overlay or a doubt distinguishes
+    /// them ([`Matrix::precedence`]).
     pub fn breadth(&self, row: &Row) -> usize {
         let side = |role: usize| match &self.roles[role] {
             role if role.is_any => RoleSet::MAX,
@@ -184,7 +185,10 @@ impl Lint<'_> {
             } else if features_of(other) == features_of(row) {
                 self.add(row, format!("duplicates {}", other.id));
             } else {
-                self.add(row, format!("contradicts {}, which requires other features", other.id));
+                self.add(
+                    row,
+                    format!("contradicts {}, which requires different features", other.id),
+                );
             }
         }
     }

@@ -101,8 +101,8 @@ impl FileContext<'_> {
         self.problems.add(record.line, message);
     }
 
-    /// Returns the parsed value of a cell. If it is `None`, reports the cell and suggests the most
-    /// similar `known` word.
+    /// Returns `value`, the parsed value of a cell. If it is `None`, reports the cell and suggests
+    /// the most similar `known` word.
     fn word<T>(
         &mut self,
         record: &CsvRecord<'_>,
@@ -118,8 +118,8 @@ impl FileContext<'_> {
         value
     }
 
-    /// Returns the number in a cell, or the default if the cell is empty. If the cell is not a
-    /// number, reports it with `what`, for example "not a number of seconds".
+    /// Returns the number in a cell, or zero if the cell is empty. If the cell does not contain a
+    /// number, returns `None` and reports the cell with `what`, such as "not a number of seconds".
     fn number<T: std::str::FromStr + Default>(
         &mut self,
         record: &CsvRecord<'_>,
@@ -210,7 +210,8 @@ struct MatrixLoader<'m> {
 }
 
 impl MatrixLoader<'_> {
-    /// Reads the title of the matrix and the prefix of its role names. Both are optional.
+    /// Reads the title of the matrix, the prefix of its role names, and the list of its documents.
+    /// All of them are optional.
     fn meta(&mut self, (file, text): (&str, &str)) {
         let mut problems = Diagnostics::of(file);
         match toml::from_str::<RulesMeta>(text) {

@@ -58,7 +58,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Indexes a matrix and an inventory.
+    /// Indexes a matrix and an inventory. The list of exceptions is empty.
     pub fn new(matrix: Matrix, inventory: Inventory) -> Self {
         let mut addresses = HashMap::default();
         for (number, service) in inventory.services.iter().enumerate() {
@@ -378,7 +378,8 @@ impl Policy {
         rows.find(|row| row.transport == transport && row.ports.contains(&port))
     }
 
-    /// Returns the roles that serve a port according to the matrix without its overlays.
+    /// Returns the roles that serve a port according to the matrix without its overlays. Only rows
+    /// for traffic from host to host count ([`Scope::Network`]).
     pub fn serving(&self, transport: Transport, port: u16) -> RoleSet {
         let rows = self.rows_at(transport, port).map(|number| &self.matrix.rows[number]);
         let rows = rows.filter(|row| row.scope == Scope::Network && row.overlay.is_none());
@@ -446,7 +447,8 @@ impl Policy {
         all.filter(|(_, address)| !self.is_internal(*address))
     }
 
-    /// Returns the kind of background traffic that uses a server port.
+    /// Returns the kind of background traffic that uses a server port; `None` if there is none.
+    /// Whether the destination qualifies ([`Background::anywhere`]) is not checked here.
     pub fn background(&self, transport: Transport, port: u16) -> Option<&Background> {
         self.matrix
             .background

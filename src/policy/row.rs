@@ -111,9 +111,10 @@ pub struct Row {
     pub scope: Scope,
     /// The hosts that may connect to the port, if the document states them.
     pub exposure: Option<Exposure>,
-    /// The multicast addresses that the traffic is sent to, or empty if it is broadcast.
+    /// The multicast addresses that the traffic is sent to; empty if it is not multicast.
     pub multicast: Vec<IpAddr>,
-    /// The port of the service that announces which of the ports is in use.
+    /// The port of the service that announces which of the ports is in use; `None` if no service
+    /// announces it.
     pub announced_by: Option<u16>,
     /// The meaning of missing traffic.
     pub expectation: Expectation,

@@ -44,7 +44,8 @@ impl RuleFile {
     }
 }
 
-/// The files that make up a matrix.
+/// The files that make up a matrix, and its overlays. The overlay of background traffic is included
+/// until it is removed.
 #[derive(Debug)]
 pub struct RuleFiles {
     /// The name of the matrix, or the path of its folder.
@@ -103,7 +104,7 @@ impl RuleFiles {
     }
 
     /// Replaces the text of one file, or of the overlay with this name. Messages then refer to it
-    /// as `shown`.
+    /// as `shown`. Without such a file, nothing changes.
     #[must_use]
     pub fn with(mut self, name: &str, shown: String, text: String) -> Self {
         let mut files = self.files.iter_mut().chain(&mut self.overlays);
@@ -113,8 +114,9 @@ impl RuleFiles {
         self
     }
 
-    /// Adds an overlay. `name` is either the name of an overlay in the folder of rules or among the
-    /// built-in ones, or the path of a CSV file relative to the folder `from`.
+    /// Adds an overlay, unless it has been added before. `name` is either the name of an overlay in
+    /// the folder of rules or among the built-in ones, or the path of a CSV file relative to the
+    /// folder `from` (by default, the current folder).
     pub fn add_overlay(&mut self, name: &str, from: Option<&Path>) -> Result<(), PolicyError> {
         if self.overlays.iter().any(|o| o.name == name) {
             return Ok(());
@@ -189,7 +191,7 @@ impl RuleFiles {
         file.map_or(("", ""), |file| (&file.shown, &file.text))
     }
 
-    /// Returns the SHA-256 over the names and texts of all files.
+    /// Returns the SHA-256 over the names and texts of all files, in hex.
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
         for file in self.files.iter().chain(&self.overlays) {

@@ -12,7 +12,7 @@ use textwrap::{WordSeparator, WordSplitter};
 
 use crate::model::escape_control;
 
-/// The width of a table, in columns, if the output does not go to a terminal.
+/// The width of a table, in characters, if the output does not go to a terminal.
 pub(super) const DEFAULT_WIDTH: usize = 100;
 
 /// The number of spaces between two columns.
@@ -27,8 +27,8 @@ const MIN_LAST: usize = 30;
 /// Returns the style of a cell, given its column and its text.
 pub(super) type CellStyle<'s> = &'s dyn Fn(usize, &str) -> Style;
 
-/// Writes a header and rows in columns. The lines have at most `width` columns, unless a single
-/// word is wider. Control characters are escaped.
+/// Writes a header and rows in columns. No line is wider than `width` characters, unless a single
+/// word is. Control characters are escaped.
 pub(super) fn write_rows(
     header: &[&str],
     rows: &[Vec<String>],
@@ -154,7 +154,8 @@ impl ColumnLayout {
     }
 }
 
-/// Narrows the widest column to its next shorter word until the columns fit.
+/// Narrows the widest column to the width of its next shorter word, until the columns fit or none
+/// can be narrowed.
 fn shrink(
     widths: &mut [usize],
     words: &mut [BTreeSet<usize>],

@@ -33,15 +33,15 @@ pub struct ComparedAudit {
     pub farm: Option<String>,
     /// The version of rasaudit that wrote the result.
     pub version: String,
-    /// The time of the earliest frame.
+    /// The time of the earliest frame; `None` if no frame has a timestamp.
     pub first: Option<Time>,
-    /// The time of the latest frame.
+    /// The time of the latest frame; `None` if no frame has a timestamp.
     pub last: Option<Time>,
     /// The length in seconds of the longest period that the capture watched without a break.
     pub watched_seconds: u64,
-    /// The name and the SHA-256 of the matrix.
+    /// The name and the SHA-256 of the matrix; `None` without an inventory.
     pub matrix: Option<[String; 2]>,
-    /// The name and the SHA-256 of the inventory.
+    /// The file and the SHA-256 of the inventory; `None` without an inventory.
     pub inventory: Option<[String; 2]>,
     /// The number of findings above info, which are those that are compared.
     pub findings: u64,
@@ -176,7 +176,7 @@ fn text(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the comparison for a ticket.
+/// Writes the comparison as Markdown, for example for a ticket.
 fn markdown(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
     let text = markdown::text;
     writeln!(out, "# {}\n", report.headline())?;

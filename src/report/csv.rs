@@ -102,7 +102,7 @@ pub(super) fn exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::R
     table.end()
 }
 
-/// Writes selected rows.
+/// Writes the names of the columns and then the rows of a listing.
 pub(super) fn rows(
     columns: &[&str],
     rows: impl Iterator<Item = Vec<String>>,

@@ -121,7 +121,8 @@ fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Res
     }
 }
 
-/// Describes the external networks that sent traffic; `None` if there are none.
+/// Describes the external networks that the draft leaves out although they sent traffic; `None` if
+/// there are none.
 pub fn left_out(draft: &Draft) -> Option<String> {
     let total: usize = draft.left_out.iter().map(|(_, count)| count).sum();
     let networks = draft.left_out.iter().map(|(net, count)| format!("{net} ({count})"));
@@ -138,7 +139,8 @@ pub fn left_out(draft: &Draft) -> Option<String> {
 }
 
 /// Writes the hosts and networks that an inventory does not list, as text to append to it. Returns
-/// their number.
+/// their number. Hints about listed hosts, features and the overlay follow as comments, which do
+/// not count.
 pub fn draft_more(
     draft: &Draft,
     matrix: &Matrix,

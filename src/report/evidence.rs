@@ -196,7 +196,8 @@ fn evidence_file(
     Ok(file.into_inner())
 }
 
-/// Escapes control characters, and truncates the text after at most [`MAX_COMMENT`] bytes.
+/// Escapes control characters. If the text is then longer than [`MAX_COMMENT`], truncates it and
+/// appends an ellipsis.
 fn comment(text: &str) -> String {
     let mut text = text.split('\n').map(escape_control).collect::<Vec<_>>().join("\n");
     if text.len() > MAX_COMMENT {

@@ -38,7 +38,7 @@ pub struct ExceptedTraffic {
     pub port: String,
 }
 
-/// Returns the traffic of a finding, one item per client and server.
+/// Returns the traffic of a finding: one item for each pair of a client and a server.
 ///
 /// # Errors
 ///
@@ -73,10 +73,10 @@ pub fn excepted_traffic(finding: &FindingRow<'_>) -> Result<Vec<ExceptedTraffic>
     Ok(traffic.collect())
 }
 
-/// Returns CSV lines for the findings that an exception can cover: one line per client and server.
-/// The user only has to add facts such as the owner and the reason. A line identifies a listed host
-/// by its name and any other host by its address. Hosts that `findings.csv` does not list get no
-/// line.
+/// Returns CSV lines for the findings that an exception can cover: one line for each pair of a
+/// client and a server. The user only has to add facts such as the owner and the reason. A line
+/// identifies a listed host by its name and any other host by its address. If a finding has hosts
+/// that `findings.csv` omits, a comment says so at the start.
 ///
 /// # Errors
 ///

@@ -151,7 +151,9 @@ impl Folder {
         })
     }
 
-    /// Creates a folder for reports.
+    /// Creates a folder for reports. Returns an error if the folder cannot be written, if it
+    /// contains a folder with the name of a report, or if a report would replace the user's list of
+    /// exceptions.
     pub fn for_reports(target: &Path, files: &ReportFiles) -> Result<Self, FolderError> {
         let mut folder = Self::prepare(target)?;
         // If one report cannot be written, none may be written.
@@ -192,7 +194,7 @@ impl Folder {
         self.stage(MANIFEST, |out| out.write_all(manifest.as_bytes()))
     }
 
-    /// Returns the URL of another folder relative to this one. The URL ends with `/`. Returns `None`
+    /// Returns the URL of another folder relative to this one, with `/` at the end. Returns `None`
     /// if a symbolic link or `..` in a path could make a browser resolve the URL to another folder.
     pub fn url_to(&self, other: &Self) -> Option<String> {
         let both = [&self.target, &other.target];
@@ -204,7 +206,7 @@ impl Folder {
     }
 
     /// Writes `audit.json` and the files that have the same rows to the staging folder. Returns the
-    /// SHA-256 of each.
+    /// name and the SHA-256 of each; an empty list if `formats` does not contain `audit.json`.
     fn stage_shared(
         &self,
         report: &AuditResult<'_>,
@@ -471,7 +473,7 @@ fn relative_url(from: &Path, to: &Path) -> Option<String> {
     if common == 0 {
         return None;
     }
-    // The dot prevents that a browser reads the name of a folder as the scheme of a URL.
+    // The dot prevents a browser from reading the name of a folder as the scheme of a URL.
     let mut url = "./".to_owned();
     url.push_str(&"../".repeat(from.len() - common));
     for part in &to[common..] {
@@ -594,7 +596,8 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns the SHA-256 of a regular file.
+/// Returns the SHA-256 of a regular file, in hex. Anything else, such as a symbolic link, is an
+/// error.
 pub fn digest_of(path: &Path) -> io::Result<String> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("is not a regular file"));

@@ -15,8 +15,9 @@ pub(super) fn pretty<W: Write>(
     Serializer::with_formatter(out, EscapingFormatter(PrettyFormatter::new()))
 }
 
-/// Returns a serializer that writes each member of the outer object on a line of its own, and each
-/// item of their arrays and objects, too, but everything inside an item without white space.
+/// Returns a serializer that puts each member of the outer object on a line of its own. If a member
+/// is an array or an object, each of its items also has its own line. Everything inside an item is
+/// written without white space.
 pub(super) fn compact<W: Write>(out: W) -> Serializer<W, EscapingFormatter<LineFormatter>> {
     Serializer::with_formatter(out, EscapingFormatter(LineFormatter::default()))
 }

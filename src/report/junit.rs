@@ -39,7 +39,7 @@ struct Case {
 /// A function that calls another function with each test of a suite, in order.
 type Suite = fn(&Tests<'_>, &mut dyn FnMut(Case) -> io::Result<()>) -> io::Result<()>;
 
-/// The suites, in order.
+/// The name of each suite and the function that generates its tests, in the order of the report.
 const SUITES: [(&str, Suite); 4] = [
     ("audit", audit_cases),
     ("matrix", matrix_cases),
@@ -152,7 +152,8 @@ enum Threshold {
 }
 
 impl Threshold {
-    /// Returns the threshold of an audit. Results of earlier versions do not contain it.
+    /// Returns the threshold of an audit. Results of earlier versions do not contain it, so the
+    /// default (severity low) is used for them.
     fn of(result: &AuditResult<'_>) -> Self {
         match result.head.fail_on.as_deref() {
             Some("never") => Self::Never,
@@ -180,7 +181,7 @@ struct GroupFinding {
     severity: Severity,
     is_failure: bool,
     clients: HashSet<String>,
-    /// Whether the finding has clients that are not listed.
+    /// Whether the finding has clients that the result does not list.
     has_more: bool,
     transport: String,
     ports: Vec<u16>,
@@ -261,7 +262,7 @@ impl<'r> Tests<'r> {
     }
 
     /// Returns the source hosts of a group, each with its index in the inventory: first the hosts
-    /// of the inventory, in order, then other hosts that were seen.
+    /// of the inventory, in order, then other hosts by name, with `None` instead of an index.
     fn sources(&self, group: &Group) -> BTreeMap<(usize, String), Option<usize>> {
         let hosts = self.result.site().map_or(&[][..], |site| &site.hosts);
         let places: HashMap<&str, usize> =
@@ -324,7 +325,7 @@ impl<'r> Tests<'r> {
             });
             findings.extend(same);
         }
-        // The sort is stable, so the worst finding of each kind comes first.
+        // Failures come first, and the most severe finding comes first among them.
         findings.sort_by_key(|finding| (!finding.is_failure, Reverse(finding.severity)));
         if let Some((first, others)) = findings.split_first()
             && let Some(mut outcome) = self.outcome(first.number)

@@ -50,7 +50,7 @@ impl Limit {
     }
 }
 
-/// Returns a number of rows of the matrix.
+/// Returns a number of matrix rows as text, such as `3 rows of the matrix`.
 pub(super) fn rows_of_matrix(rows: u64) -> String {
     format!("{} of the matrix", plural(rows, "row"))
 }
@@ -137,9 +137,11 @@ fn capture(result: &AuditResult<'_>) -> Vec<String> {
         items.push(format!("The end of {frames}, which the snaplen truncated"));
     }
     if conditions.loss > 0.0 {
-        items.push(format!("{} of the traffic, which the capture lost", percent(conditions.loss)));
+        items
+            .push(format!("The {} of the traffic that the capture lost", percent(conditions.loss)));
     } else if accounting.loss.received == 0 && accounting.loss.dropped == 0 {
-        let unmeasured = "Loss of frames, which the capture does not report";
+        let unmeasured =
+            "Unknown loss of frames: the capture does not state whether frames were lost";
         items.push(unmeasured.to_owned());
     }
     items
@@ -166,7 +168,7 @@ fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
     words.collect()
 }
 
-/// Joins the first names of a list, and adds how many more there are.
+/// Joins the names of a list, up to [`NAMES`] of them, and adds how many more there are.
 pub(super) fn first_names<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     let more = names.len().saturating_sub(NAMES);
     let shown: Vec<_> = names.take(NAMES).map(escape_control).collect();

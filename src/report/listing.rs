@@ -19,17 +19,17 @@ pub const LISTING_FORMATS: &[&str] = &["text", "csv", "jsonl"];
 /// A listing of rows.
 #[derive(Clone, Debug)]
 pub struct RowListing {
-    /// The rows.
+    /// The query that selects the rows.
     pub query: RowQuery,
     /// The columns. Without any, a format shows its own choice of columns.
     pub columns: Vec<&'static str>,
-    /// The option that lists all rows, for the hint below a text that the limit cuts.
+    /// The option that lists all rows. Text output names it if the limit leaves out rows.
     pub all_option: &'static str,
 }
 
 impl RowListing {
-    /// Writes the listing in one of [`LISTING_FORMATS`]. Text has ANSI styles, and lines of `width`
-    /// columns (default: 100).
+    /// Writes the listing in one of [`LISTING_FORMATS`]. Text has ANSI styles, and lines of at most
+    /// `width` characters (default: 100) unless a single word is wider.
     pub fn write(
         &self,
         result: &AuditResult<'_>,
@@ -109,7 +109,8 @@ impl RowListing {
     }
 }
 
-/// Shortens a cell for a reader: times to seconds, and lists with a space after each item.
+/// Formats a cell for a reader: times without fractions of a second, and lists with a space after
+/// each semicolon.
 fn for_reader(column: &str, text: String) -> String {
     if column.starts_with("first_") || column.starts_with("last_") {
         return text.get(..19).map_or(text.clone(), |seconds| format!("{seconds}Z"));

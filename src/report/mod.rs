@@ -76,7 +76,8 @@ pub struct Format {
     pub write: Writer,
     /// The function that writes the report indented, if it has two layouts.
     pub write_indented: Option<Writer>,
-    /// The table of `audit.json` that the report consists of.
+    /// The table that the report consists of, if `audit.json` contains the same rows and both files
+    /// can be written in one pass.
     pub table: Option<SharedTable>,
 }
 
@@ -130,13 +131,13 @@ pub const FORMATS: &[Format] = &[
     Format::new("junit", None, Needs::Judgement, junit::write),
     Format::new("sarif", None, Needs::Judgement, sarif::write),
     Format::new("jsonl", None, Needs::Tables, json_lines::write),
-    // `audit.json` is written last, so that a program that waits for it finds all other files
-    // complete.
+    // `audit.json` is moved into place after all other reports, so that a program that waits for it
+    // finds them complete.
     Format::new("json", Some("audit.json"), Needs::Result, json::write)
         .or_indented(json::write_indented),
 ];
 
-/// The folders that were written.
+/// The folders that were written; `None` for a folder that was not requested.
 #[derive(Clone, Default, Debug)]
 pub struct OutputPaths<'a> {
     /// The folder of all reports.

@@ -117,7 +117,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
             "Find the device that sends these packets.",
         ),
         Code::FeatureUnstated => text(
-            "Only a feature that the inventory does not mention permits the traffic.",
+            "The traffic is permitted only by a feature that the inventory does not mention.",
             "State in the inventory whether the feature is in use.",
         ),
         Code::UnusedException => text(

@@ -102,8 +102,8 @@ fn usual_level(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Returns the invocation object, with notifications about inputs that could not be read, results
-/// that are left out, and an audit in which nothing was assessed.
+/// Returns the invocation object, with notifications about inputs that were not read completely,
+/// results that are left out, and an audit in which nothing was assessed.
 fn invocation(head: &Head, total: usize) -> Value {
     let mut notifications = Vec::new();
     for input in &head.inputs {
@@ -272,8 +272,9 @@ impl<'r> Locations<'r> {
         Self { head: &result.head, site: result.site(), rows: rows.collect() }
     }
 
-    /// Returns the line of the matrix row or of the exception that decided; otherwise the line of
-    /// the inventory that lists an end, or the inventory as a whole.
+    /// Returns the line of the matrix row or of the exception that the finding is based on;
+    /// otherwise the line of the inventory that lists an end, or the inventory as a whole. `None`
+    /// without an inventory.
     fn of_finding(&self, row: &FindingRow<'_>) -> Option<Value> {
         let named = [&row.rule, &row.group];
         let exception = named.iter().find_map(|name| name.strip_prefix("exception:"));

@@ -32,7 +32,8 @@ impl ReportFiles {
         Self { formats, layout }
     }
 
-    /// Returns the selected formats with their files, in the order in which they are written.
+    /// Returns the selected formats with their files, in the order in which the files are moved
+    /// into place.
     pub fn selected(&self) -> impl Iterator<Item = (&'static Format, &'static str)> {
         self.divided(Selection::Selected)
     }

@@ -13,7 +13,8 @@ use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Headline, Note, Tone};
 
-/// The maximum number of findings that are shown. The others are only counted.
+/// The maximum number of causes that are shown, each with one of its findings. All other findings
+/// are only counted.
 const SHOWN: usize = 5;
 
 /// Writes the report of `--format text`.
@@ -87,7 +88,8 @@ pub(super) fn summary(
     }
 }
 
-/// Lists the files of the reports, except the page, whose path has a line of its own.
+/// Lists the selected files of the reports. If all are selected, the page is not listed, because
+/// its path has a line of its own.
 fn written_files(files: &ReportFiles) -> String {
     let has_all = ReportFiles::names().all(|name| files.contains(name));
     if has_all {

@@ -26,8 +26,8 @@ impl TextTable {
         Self { columns, rows: Vec::new() }
     }
 
-    /// Writes the table in one of [`TABLE_FORMATS`]. The format `table` has ANSI styles, and lines of
-    /// `width` columns (default: 100).
+    /// Writes the table in one of [`TABLE_FORMATS`]. The format `table` has ANSI styles, and lines
+    /// of at most `width` characters (default: 100) unless a single word is wider.
     pub fn write(&self, format: &str, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
         match format {
             "csv" => self.write_csv(out),

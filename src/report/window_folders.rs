@@ -64,7 +64,8 @@ impl WindowFolders {
         .map_err(|error| FolderError { path: self.root.clone(), error })
     }
 
-    /// Creates a folder with the output of `write`, and makes `latest` point to it.
+    /// Creates a folder with the output of `write`, makes `latest` point to it, and removes the
+    /// oldest folders. Returns the path of the new folder.
     fn publish(
         &self,
         name: &str,
@@ -103,8 +104,8 @@ impl WindowFolders {
         fs::rename(&link, self.root.join(LATEST))
     }
 
-    /// Removes the oldest dated folders if there are more than `keep`. The newest one is always
-    /// kept.
+    /// Removes the dated folders with the oldest dates if there are more than `keep`. The folder
+    /// `newest`, which was just written, is always kept, whatever its date.
     fn prune(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.root) else { return };
         let is_ours = |name: &str| {

@@ -13,7 +13,7 @@ use crate::classify::{Finding, Judgement, Severity, State, id_of};
 /// Findings that were reported before: in an earlier audit, or in earlier windows.
 #[derive(Clone, Default)]
 pub struct Baseline {
-    /// The file as the user named it.
+    /// The file as the user named it. Empty for the findings of earlier windows.
     pub file: String,
     /// The complete result of the earlier audit, if it was given. Without it, the audit cannot
     /// explain why findings differ.
@@ -122,7 +122,7 @@ impl FindingFacts {
 }
 
 impl Baseline {
-    /// Returns the findings that are not among those with the ids in `now`.
+    /// Returns the findings of the baseline whose ids are not in `now`.
     pub(super) fn gone(&self, now: &BTreeSet<String>) -> Vec<Gone> {
         let gone = self.findings.iter().filter(|(id, _)| !now.contains(*id));
         gone.map(|(id, before)| before.gone(id)).collect()
@@ -208,7 +208,7 @@ impl Baseline {
         Ok(known)
     }
 
-    /// Adds the findings of an audit, so that they are not reported as new again.
+    /// Adds the findings above info of an audit, so that they are not reported as new again.
     pub fn learn(&mut self, explainer: &Explainer<'_>) {
         let outcome = explainer.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
@@ -259,8 +259,8 @@ impl Baseline {
         self.findings.is_empty()
     }
 
-    /// Compares a finding with the earlier audit. A further server or listed host makes it worse,
-    /// and so does a second client. Further unlisted clients only make it grow.
+    /// Compares a finding with the earlier audit or the earlier windows ([`Change`]). A finding
+    /// about a pair that was part of one finding about many pairs is not new.
     pub fn change(&self, teller: &Explainer<'_>, finding: &Finding) -> Change {
         if let Some(before) = self.findings.get(&teller.id(finding)) {
             return before.change(&FindingFacts::of(teller, finding));
@@ -296,7 +296,8 @@ impl Baseline {
 }
 
 impl BaselineFinding {
-    /// Returns a finding of a stored result. `name` translates the names of hosts.
+    /// Returns a finding of a stored result. `name` translates the names of its hosts to those of
+    /// the new audit.
     pub(super) fn of_row(row: &FindingRow<'_>, name: impl Fn(&str) -> String) -> Self {
         let words = |list: &[String]| list.iter().map(|word| name(word)).collect();
         Self {

@@ -12,7 +12,7 @@ named_enum!(
         /// The finding is known, but its severity is lower, or its connections no longer reach the
         /// server.
         Better = "better",
-        /// The finding is known and has not changed.
+        /// The finding is known and has not changed, as far as both audits show its outcome.
         Same = "same",
         /// The finding is known, and only unlisted clients have joined it.
         Grown = "grown",

@@ -19,7 +19,8 @@ pub enum Directionality {
     OneWay,
 }
 
-/// Returns the Community ID of a five-tuple.
+/// Returns the Community ID of a five-tuple. The ports of an ICMP message are its type and, as the
+/// specification defines, the type of the reply or the code.
 pub fn community_id(
     seed: u16,
     source: Endpoint,

@@ -8,9 +8,10 @@ use crate::classify::{EndKey, NetworkGroup, Party, PartyKind, Policy, RoleSet};
 /// One end of a finding.
 #[derive(Clone, Default, Debug)]
 pub struct EndIdentity {
-    /// Address; `*` for several.
+    /// Address; `*` for several. Empty if any host with the roles is meant, or if no address is
+    /// known.
     pub address: String,
-    /// Name of the host or network.
+    /// Name of the host or network; empty if the inventory has none.
     pub name: String,
     /// Role slugs joined by `;`.
     pub roles: String,
@@ -96,7 +97,7 @@ impl EndIdentity {
         self.in_network = true;
     }
 
-    /// Returns one end of a row of the findings table.
+    /// Returns one end of a row of the findings or of the conversations.
     pub(super) fn of_row(site: Option<&Site>, address: &str, name: &str, roles: &[String]) -> Self {
         let titles = site.map_or_else(Vec::new, |site| site.titles(site.roles_of(roles)));
         let is_host = site.is_some_and(|site| site.hosts.iter().any(|host| host.name == name));

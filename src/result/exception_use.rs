@@ -90,7 +90,8 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
 
 impl ExceptionUse<'_> {
     /// Describes the traffic that the exception permits, whether there was any or not: `gw1 ->
-    /// broker1 tcp/443, both directions`. Returns an empty string for results that do not have it.
+    /// broker1 tcp/443, both directions`. Returns an empty string for results of earlier versions,
+    /// which do not contain it.
     pub fn scope_words(&self) -> String {
         if self.from.is_empty() && self.to.is_empty() {
             return String::new();

@@ -43,21 +43,22 @@ pub struct Layout<F, C, M, H> {
     pub exit_reasons: Vec<String>,
     /// The inputs, ordered by name.
     pub inputs: Vec<Input>,
-    /// The numbers of frames that were read, observed and skipped.
+    /// The numbers of frames that were read, that became observations, and that were skipped.
     pub accounting: Accounting,
     /// The time range of the capture.
     pub window: CaptureWindow,
-    /// The matrix that the capture was judged against.
+    /// The matrix that the capture was judged against. Null without an inventory.
     pub matrix: Option<JudgedBy>,
-    /// The inventory that the capture was judged against.
+    /// The inventory that the capture was judged against. Null if there was none.
     pub inventory: Option<InventoryFile>,
-    /// The site's exceptions, each with the number of conversations that it allowed.
+    /// The site's exceptions, each with the conversations that it covers. Null without a list of
+    /// exceptions.
     pub exceptions: Option<ExceptionList>,
-    /// The changes since an earlier audit.
+    /// The changes since an earlier audit. Null without a baseline.
     pub known: Option<Since>,
-    /// The filter expression that the user gave.
+    /// The filter expression that the user gave. Null if there was none.
     pub filter: Option<String>,
-    /// The coverage that the inventory declares.
+    /// The coverage that the inventory declares. Null without an inventory.
     pub coverage: Option<StatedCoverage>,
     /// The overall verdict in a sentence.
     #[serde(default)]
@@ -79,8 +80,8 @@ pub struct Layout<F, C, M, H> {
     /// What limits the claims that the capture supports.
     #[serde(default)]
     pub conditions: Conditions,
-    /// The findings that fail the audit (`--fail-on`): a severity, `new` or `never`. Null in results
-    /// of earlier versions.
+    /// The findings that fail the audit (`--fail-on`): a severity, `new` or `never`. Null in
+    /// results of earlier versions.
     #[serde(default)]
     pub fail_on: Option<String>,
     /// The options that differ from their defaults and affect the judgement.
@@ -192,11 +193,12 @@ pub struct FindingCounts {
 pub struct Input {
     /// The file as the user named it, or `-` for standard input.
     pub file: String,
-    /// The SHA-256 of the input, in hexadecimal.
+    /// The SHA-256 of the input, in hexadecimal. Null if it was not computed.
     pub sha256: Option<String>,
-    /// The size of the input in bytes, if known.
+    /// The size of the input in bytes; 0 if unknown.
     pub size: u64,
-    /// The format: `pcap`, `pcapng`, or the format that the input seems to have.
+    /// The format: `pcap` or `pcapng`, with the compression if there is one (`pcap, gzip`); `live`
+    /// for an interface; otherwise the format that the input seems to have.
     pub format: String,
     /// The link types of the frames, by registry number.
     pub link_types: Vec<u16>,
@@ -214,9 +216,10 @@ pub struct Input {
     pub last: Option<Time>,
     /// The loss that the input reports.
     pub loss: LostFrames,
-    /// The reason why the input could not be read completely, or at all.
+    /// The reason why the input could not be read completely, or at all. Null if there was no
+    /// error.
     pub error: Option<String>,
-    /// The input with the same content that was read instead.
+    /// The input with the same content that was read instead. Null if this input was read.
     pub same_as: Option<String>,
 }
 
@@ -229,8 +232,8 @@ pub struct LostFrames {
     pub dropped: u64,
 }
 
-/// The numbers of frames that were read, observed and skipped. `frames_read` is the sum of
-/// `observations` and all counts in `skipped`.
+/// The numbers of frames that were read, that became observations, and that were skipped.
+/// `frames_read` is the sum of `observations` and all counts in `skipped`.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Accounting {
     /// The number of frames that were read.
@@ -253,9 +256,11 @@ pub struct Accounting {
     pub bytes: u64,
     /// The number of packets with a wrong IPv4 header checksum. They are used nevertheless.
     pub bad_checksums: u64,
-    /// The number of frames without IP, by EtherType.
+    /// The number of frames without IP, by EtherType; `802.3` for frames that have a length
+    /// instead.
     pub non_ip: Counts,
-    /// The number of IP packets that were truncated before their ports.
+    /// The number of IP packets whose ports are unknown, because they are truncated or are
+    /// unreadable ICMP errors.
     pub portless: u64,
     /// The number of packets of tunnels whose content cannot be decoded.
     pub opaque_tunnels: u64,
@@ -377,9 +382,11 @@ pub struct CaptureWindow {
     pub watched_seconds: u64,
     /// The number of frames whose timestamps are not trusted.
     pub doubted_stamps: u64,
-    /// The start of the requested time range: earlier frames were left out.
+    /// The start of the requested time range: earlier frames were left out. Null if none was
+    /// requested.
     pub since: Option<Time>,
-    /// The end of the requested time range: frames at or after this time were left out.
+    /// The end of the requested time range: frames at or after this time were left out. Null if
+    /// none was requested.
     pub until: Option<Time>,
     /// The time that the expiry dates of exceptions were compared with, if the user gave one.
     pub as_of: Option<Time>,
@@ -390,7 +397,7 @@ pub struct CaptureWindow {
 pub struct JudgedBy {
     /// The name of the matrix.
     pub name: String,
-    /// The version of the product, as text.
+    /// The name and the version of the product that the matrix is for.
     pub version: String,
     /// The SHA-256 over the files of the matrix and its overlays, in hexadecimal.
     pub sha256: String,
@@ -491,7 +498,7 @@ pub struct Since {
     pub still_there: u64,
     /// The number of these findings that have further members.
     pub grown: u64,
-    /// The number of these findings that are less severe, or reached less.
+    /// The number of these findings that are less severe, or no longer reach the server.
     #[serde(default)]
     pub better: u64,
     /// The findings that no longer appear, with the reasons.
@@ -524,8 +531,8 @@ impl BaselineFile {
     }
 }
 
-/// A finding of an earlier audit that no longer appears. Values that the baseline does not contain
-/// are empty.
+/// A finding of an earlier audit that no longer appears. Verdict, code and reason are empty if the
+/// baseline is only a CSV file.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema, Debug)]
 pub struct Gone {
     /// The id of the finding.

@@ -109,7 +109,7 @@ pub struct Brief {
     pub code: Option<Code>,
     /// Roles of the client and of the server. A side is empty if its members have different roles.
     pub roles: [RoleSet; 2],
-    /// Index of the finding that explains this one.
+    /// Index of the finding that explains this one; `None` if there is none.
     pub explained_by: Option<usize>,
     /// Time of the earliest packet.
     pub first: Option<Nanos>,
@@ -124,11 +124,11 @@ pub struct ConversationBrief {
     pub parties: Option<[Party; 2]>,
     /// Protocol above IP.
     pub transport: Transport,
-    /// Port of the server.
+    /// Port of the server, or type of an ICMP message; 0 if there is neither.
     pub port: u16,
-    /// Verdict on the conversation.
+    /// Verdict on the conversation; `None` if nothing was judged or only a newer version knows it.
     pub verdict: Option<Verdict>,
-    /// Index of the row that the ruling is based on.
+    /// Index of the row that the ruling is based on; `None` if it is not based on a row.
     pub row: Option<usize>,
     /// Number of packets from the client, and from the server.
     pub packets: [u64; 2],
@@ -155,7 +155,7 @@ impl<'a> AuditResult<'a> {
     }
 
     /// Returns whether the result has only its tables and lacks the other data that reports show,
-    /// as results of version 2.0 do.
+    /// as results with minor version 0 of the layout do.
     pub fn has_only_tables(&self) -> bool {
         stored::is_early(&self.head)
     }

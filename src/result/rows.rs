@@ -141,7 +141,7 @@ record!(
         server_roles: Vec<Cow<'a, str>>,
         /// The protocol above IP.
         transport: String,
-        /// The port of the server, or the type of an ICMP message.
+        /// The port of the server, or the type of an ICMP message. Null for other protocols.
         port: Option<u16>,
         /// The verdict on the conversation. Empty without an inventory.
         verdict: Cow<'a, str>,
@@ -238,7 +238,8 @@ record!(
         rule: String,
         /// The group of matrix rows that the finding is about.
         group: String,
-        /// The number of conversations, or of pairs of hosts, that the finding stands for.
+        /// The number of conversations, or of pairs of hosts, that the finding stands for; 0 if it
+        /// is about a single pair without traffic, or not about traffic.
         count: u64,
         /// The time of the earliest packet.
         first_seen: Option<Time>,
@@ -365,7 +366,7 @@ record!(
         reason: Cow<'a, str>,
         /// The number of conversations that the row documents.
         conversations: u64,
-        /// The source hosts that opened such a connection, by name or address.
+        /// The clients that opened such a connection or tried to, by name or address.
         source_hosts_seen: Vec<String>,
         /// The source hosts that should have opened such a connection, but did not try or failed.
         source_hosts_missing: Vec<String>,

@@ -13,7 +13,7 @@ use crate::model::{
 pub struct AuditRun<'a> {
     /// The inputs, ordered by name.
     pub inputs: &'a [InputRecord],
-    /// Numbers of frames that were read, observed and skipped.
+    /// Numbers of frames that were read, that became observations, and that were skipped.
     pub account: &'a FrameCounters,
     /// The loss that the captures report.
     pub loss: Loss,

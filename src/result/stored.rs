@@ -41,8 +41,8 @@ impl AuditResult<'static> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file cannot be read, is not the `audit.json` of an audit, or has a
-    /// different layout.
+    /// Returns an error if the file cannot be read, is not the `audit.json` of an audit, has a
+    /// different layout, or contradicts itself.
     pub fn read(path: &Path) -> Result<Self, StoredError> {
         let failed = |kind| StoredError { path: path.to_owned(), kind };
         let mut file = File::open(path).map_err(|error| failed(StoredProblem::Read(error)))?;

@@ -312,7 +312,7 @@ fn loss(run: &AuditRun<'_>) -> String {
 fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
     if let Some(filter) = &run.selection.filter {
         let text = format!(
-            "{} was used: traffic that was never attempted and missing replies are not reported",
+            "{} was used: missing replies and traffic that was never attempted are not reported",
             escape_control(filter)
         );
         notes.add(Tone::Warning, "Filter", text);
@@ -647,7 +647,8 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Returns how many frames were observed and skipped. Every frame is counted once.
+/// Describes how many frames were read, and how many of them were audited and skipped. Every frame
+/// is either audited or skipped.
 fn count_frames(account: &FrameCounters) -> String {
     let mut text = format!(
         "{} read: {} audited, {} skipped",

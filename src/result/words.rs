@@ -8,7 +8,7 @@ pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// Formats a time with a precision of one second.
+/// Formats a time in UTC with a precision of one second.
 pub fn short(time: crate::model::Nanos) -> String {
     let text = Time(time).to_string();
     text.get(..19).unwrap_or(&text).replace('T', " ")

@@ -55,10 +55,10 @@ impl fmt::Debug for EvidenceStore {
 /// Why a request cannot be carried out with a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreRequestError {
-    /// An option determines which rows are collected, and the store was collected with another
+    /// An option determines which rows are collected, and the store was collected with a different
     /// value of it.
     #[error(
-        "{0} differs from the option with which the rows were collected; collect the captures again with it"
+        "{0} differs from the setting with which the rows were collected; collect the captures again with the new setting"
     )]
     OtherOption(&'static str),
     /// The rows do not contain what the option needs.
@@ -72,9 +72,9 @@ pub enum StoreRequestError {
         "{0}: server names and duplicates of the complete store were decided without this capture; audit the store that was merged with --complete, and the capture, instead"
     )]
     Complete(String),
-    /// The inventory lists other tunnels than the one with which the rows were collected.
+    /// The tunnels in the inventory differ from those with which the rows were collected.
     #[error(
-        "the inventory lists other tunnels than the one with which the rows were collected; collect the captures again with rasaudit collect --inventory"
+        "the tunnels in the inventory differ from those with which the rows were collected; collect the captures again with rasaudit collect --inventory"
     )]
     OtherTunnels,
     /// The captures that are read in addition to the store cannot be used.
@@ -96,7 +96,7 @@ impl EvidenceStore {
             let name = stores.first().map(|store| store.display().to_string()).unwrap_or_default();
             return Err(StoreError::rows(
                 name,
-                "contains no row of an input; the collection of its captures did not finish",
+                "contains no row of an input, because rasaudit collect did not finish",
             ));
         }
         Ok(Arc::new(Self {

@@ -98,7 +98,7 @@ pub fn collect(
     Ok(())
 }
 
-/// Returns the row of an input with the same content as an earlier one of this collection.
+/// Returns the row of an input whose content equals that of an earlier input of the same run.
 fn copy_of(
     source: &crate::capture::CaptureInput,
     content: InputContent,

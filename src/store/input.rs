@@ -79,18 +79,19 @@ impl CollectOptions {
         KeptPackets { pieces: self.pieces, traces: self.traces }
     }
 
-    /// Returns how the options differ from others, as the part of a sentence.
+    /// Returns the first difference from other options, as the part of a sentence between "was
+    /// collected" and the name of the input with those options.
     pub fn difference(&self, other: &Self) -> &'static str {
         let differences = [
-            (self.filter != other.filter, "with another --filter than"),
-            (self.since != other.since, "with another --since than"),
-            (self.until != other.until, "with another --until than"),
-            (self.no_decap != other.no_decap, "with another --no-decap than"),
-            (self.vxlan_ports != other.vxlan_ports, "with another --vxlan-port than"),
-            (self.tunnels != other.tunnels, "with other tunnels of --inventory than"),
-            (self.pieces != other.pieces, "with another --pieces than"),
-            (self.traces != other.traces, "with another --traces than"),
-            (self.window != other.window, "with another --window than"),
+            (self.filter != other.filter, "with a different --filter than"),
+            (self.since != other.since, "with a different --since than"),
+            (self.until != other.until, "with a different --until than"),
+            (self.no_decap != other.no_decap, "with a different setting of --no-decap than"),
+            (self.vxlan_ports != other.vxlan_ports, "with a different --vxlan-port than"),
+            (self.tunnels != other.tunnels, "with different tunnels in --inventory than"),
+            (self.pieces != other.pieces, "with a different setting of --pieces than"),
+            (self.traces != other.traces, "with a different setting of --traces than"),
+            (self.window != other.window, "with a different --window than"),
         ];
         differences.into_iter().find(|(differs, _)| *differs).map_or("like", |(_, words)| words)
     }
@@ -148,8 +149,8 @@ impl InputRow {
         format!("{}-{}-{}", hex(&self.content[..16]), hex(&name[..4]), self.options.hash())
     }
 
-    /// Returns whether evidence was written for the input. An input with the same content as
-    /// another one of the same collection has none.
+    /// Returns whether evidence was written for the input. If inputs of one `rasaudit collect` have
+    /// the same content, only the first of them has evidence.
     pub fn has_evidence(&self) -> bool {
         self.record.same_as.is_none()
     }

@@ -234,7 +234,7 @@ impl StoredInputs {
         Err(StoreError::rows(
             files,
             format!(
-                "contains other rows than were written ({}); collect or merge it again",
+                "contains rows that differ from those that were written ({}); collect or merge it again",
                 wrong.join("; ")
             ),
         ))

@@ -87,7 +87,7 @@ impl Ledger {
             } else if found_rows < wanted_rows {
                 format!("{} missing", wanted_rows - found_rows)
             } else if found != wanted {
-                "but with other content".to_owned()
+                "but with different content".to_owned()
             } else {
                 continue;
             };
@@ -166,7 +166,7 @@ mod tests {
         // One row is missing and another one is there twice.
         assert_eq!(
             differences(&[(1, 1), (2, 2)]),
-            ["kind flows, bucket 3: 3 of 3 rows, but with other content"]
+            ["kind flows, bucket 3: 3 of 3 rows, but with different content"]
         );
     }
 }

@@ -210,7 +210,7 @@ fn is_same(a: &Path, b: &Path) -> bool {
     a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
-/// Returns an error if a folder contains rows in other files than the one that will be written.
+/// Returns an error if a folder contains a file of rows other than the one that will be written.
 fn refuse_other_files(folder: &Path, name: &str) -> Result<(), StoreError> {
     match other_files(folder, name).first() {
         Some(other) => Err(StoreError::rows(

@@ -4,7 +4,7 @@
 //! [`collect()`] turns each capture into rows, [`merge()`] merges rows with the same key, and
 //! [`EvidenceStore`] returns the rows of a store to an audit. The rows are exact, and merging obeys
 //! the merge law, so the result of an audit does not depend on how the captures were divided among
-//! collections and merges.
+//! stores, or on the order in which these were merged.
 //!
 //! Every input has a row that states which rows were written for it. Before rows are judged, their
 //! number and content are compared with these statements, because an engine that moved the rows may

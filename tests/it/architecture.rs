@@ -406,8 +406,8 @@ fn rooms_import_only_what_the_table_lets_them() {
     }
 }
 
-/// Returns the file that a path from the crate root leads to, after names that a `mod.rs` re-exports
-/// are replaced with the paths that they stand for.
+/// Returns the file that a path from the crate root leads to, after names that a `mod.rs`
+/// re-exports are replaced with the paths that they stand for.
 fn file_of(path: &[String], reexports: &BTreeMap<Vec<String>, Vec<String>>) -> Option<PathBuf> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut path = path.to_vec();

@@ -44,8 +44,8 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.map(|e| (name(&e.path()), fs::read(e.path()).expect("a file"))).collect()
 }
 
-/// Audits captures or stores and returns the reports, standard output and the exit code. The reports
-/// are written to the same folder each time, because standard output names it.
+/// Audits captures or stores and returns the reports, standard output and the exit code. The
+/// reports are written to the same folder each time, because standard output names it.
 fn audited(
     inputs: &[PathBuf],
     inventory: &Path,
@@ -432,7 +432,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
         fs::write(file, &whole).expect("writable");
         errors
     };
-    // The position of the second flow, and of the row behind it.
+    // The position of the second flow, and the rows behind a position.
     let flow = |rows: &RecordBatch| {
         let kinds = rows.column_by_name("kind").expect("kind");
         let kinds = kinds.as_any().downcast_ref::<StringArray>().expect("text");
@@ -477,7 +477,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     // Other options.
     collect(&two.captures[..1], &two.inventory, &two.at("other"), &["--no-decap"]);
     let errors = two.refused(&[&two.at("other"), &files_of(&two.store)[1]], &[]);
-    assert!(errors.contains("another --no-decap"), "{errors}");
+    assert!(errors.contains("a different setting of --no-decap"), "{errors}");
 }
 
 fn is_written(folder: &Path) -> bool {
@@ -651,7 +651,7 @@ fn the_same_content_under_two_names_counts_once() {
     fs::copy(&two.captures[0], &copy).expect("a copy");
     let all = [&two.captures[..], std::slice::from_ref(&copy)].concat();
     let direct = audited(&all, &two.inventory, &[], two.scratch.path());
-    // The copy is in its own collection, in the same one, or read directly.
+    // The copy is in a store of its own, in one store with the original, or read directly.
     let apart = two.at("apart");
     collect(std::slice::from_ref(&copy), &two.inventory, &apart, &[]);
     let together = two.at("together");
@@ -778,7 +778,7 @@ fn a_time_range_that_is_not_whole_windows_is_refused_with_the_nearest_times() {
     assert_same(&direct, &whole, "the range of the collection");
     // Rows that are divided differently are not mixed.
     let errors = two.refused(&[&store, &two.store], &[]);
-    assert!(errors.contains("with another --until than"), "{errors}");
+    assert!(errors.contains("with a different --until than"), "{errors}");
     for wrong in ["7m", "90s", "0", "2d"] {
         let arguments = ["collect", "x.pcap", "--to", "x", "--window", wrong];
         let errors = stderr(&run(&arguments, &[2]));

@@ -1,4 +1,5 @@
-//! Tests the configuration file: where it is found, what it sets, and how its mistakes are reported.
+//! Tests the configuration file: where it is found, what it sets, and how its mistakes are
+//! reported.
 
 use std::fs;
 use std::path::Path;

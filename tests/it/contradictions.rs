@@ -34,7 +34,7 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
     wire.connect(10, (BROKER, 50_001), (RDSH, 30_006));
-    // A port that other roles also use does not indicate a role.
+    // A port that other roles also serve does not indicate a role.
     wire.connect(15, (BROKER, 50_001), (GW, 8080));
     wire.connect(20, (BROKER, 50_002), (RDSH, 9999));
     // An unanswered attempt does not show that a host serves the port.

@@ -1,5 +1,6 @@
-//! Tests a lab farm that shows every code, captured at several ports of its switch. Audits report
-//! exactly what was done there, and make no claims about traffic that a sensor could not see.
+//! Tests a lab farm that shows nearly every code, captured at several ports of its switch. Audits
+//! report exactly what was done there, and make no claims about traffic that a sensor could not
+//! see.
 
 use std::collections::BTreeSet;
 use std::fs;

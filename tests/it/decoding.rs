@@ -16,7 +16,7 @@ const HEAD: &str = "\
 Generated from the lists in the code by `tests/it/decoding.rs`; do not edit.
 
 Every frame is counted once, either as an observation or as skipped for one of the reasons at the end of
-this page. If a packet carries another packet, the innermost one is audited. The column `tags` of
+this page. If a packet encapsulates another packet, the innermost one is audited. The column `tags` of
 `conversations.csv` then shows its encapsulation, and the column `outer` shows the endpoints of its tunnels
 (for a mirror, the switch and the sensor). `--no-decap` audits the tunnels themselves. If the inner packet cannot
 be decoded, for example because a mirror truncated it, the outer packet is the observation

@@ -485,7 +485,7 @@ fn a_reversed_order_is_a_warning_and_nothing_has_stopped() {
     assert_eq!(json["warnings"], serde_json::json!([]), "{json:#}");
 }
 
-/// Audits the whole capture of the farm with all codes, and its first two minutes.
+/// Audits the capture of `farm-codes` twice: all of it, and only its first two minutes.
 fn long_and_short(scratch: &Path) -> [PathBuf; 2] {
     let exceptions = fixture("farm-codes/exceptions.csv").display().to_string();
     let at = |name: &str, more: &[&str]| {

@@ -166,7 +166,7 @@ fn guesses_are_marked_and_carry_their_evidence() {
     let broker = of("10.1.0.10");
     assert!(broker.contains("roles = [\"broker\"]    # a guess"), "{broker}");
     assert!(
-        broker.contains("serves TCP 20002 to host-10-1-0-30, which only this role does"),
+        broker.contains("serves TCP 20002 to host-10-1-0-30; only this role does so"),
         "{broker}"
     );
     assert!(broker.contains("# Not explained by its roles: serves TCP 8443"), "{broker}");

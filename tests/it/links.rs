@@ -1,6 +1,6 @@
 //! Tests that the same packets yield the same conversations under every link type and in every
-//! tunnel, except for evidence that a wrapper cannot carry. Also compares each wrapped frame with
-//! tshark's result.
+//! tunnel, except for evidence that the encapsulation cannot carry. Also compares each encapsulated
+//! frame with tshark's result.
 
 use crate::support;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ lab_tests! {
     tshark_sees_the_same_inside_every_wrapper: [Tshark],
 }
 
-/// The columns that identify conversations, and those that a wrapper must not change.
+/// The columns that identify conversations, and those that an encapsulation must not change.
 const CONVERSATION: &[&str] = &[
     "client",
     "server",
@@ -35,8 +35,8 @@ const CONVERSATION: &[&str] = &[
     "packets_to_client",
 ];
 
-/// Maps client, server, transport and port to verdict, code, state, direction evidence, flows,
-/// attempts, and packets in each direction.
+/// Maps client, server, transport and port to verdict, code, state, direction evidence, rule, the
+/// numbers of flows, of attempts and of established connections, and packets in each direction.
 fn conversations(capture: &Path, inventory: &Path) -> BTreeMap<Vec<String>, Vec<String>> {
     let text = support::conversations(capture, inventory);
     let rows = support::columns(&text, CONVERSATION).into_iter();
@@ -53,7 +53,7 @@ fn stating() -> String {
     format!("[capture]\ntunnels = [{}]\n", tunnels.join(", "))
 }
 
-/// Wraps the frames of a fixture that carry a packet, and compares the conversations. Frames
+/// Encapsulates the frames of a fixture that carry a packet, and compares the conversations. Frames
 /// without a packet are left out, because only the tunnel itself would be reported for them.
 fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -80,7 +80,7 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
         };
         let numbers: Vec<usize> =
             (0..records.records.len()).filter(|n| carried(*n, &records.records[*n])).collect();
-        // Frames that the wrapper cannot carry are also removed from the plain capture.
+        // Frames that the encapsulation cannot carry are also removed from the plain capture.
         if numbers != kept {
             let frames: Vec<_> = numbers.iter().map(|n| records.records[*n].clone()).collect();
             records.write(&plain_path, &frames);
@@ -114,8 +114,8 @@ fn every_wrapper_gives_the_same_conversations_of_every_kind_of_packet() {
     same_conversations("decode-mix/mix.pcap", "decode-mix/inventory.toml", 20);
 }
 
-/// Nested tunnels: wraps a capture of the kernel's own overlay, and frames that are already
-/// wrapped.
+/// Nested tunnels: encapsulates a capture of the kernel's own overlay, and frames that are already
+/// encapsulated.
 fn wrapped_frames_may_be_wrapped_again() {
     same_conversations("overlay/vxlan.pcap", "decode-mix/inventory.toml", 5);
     for wrapper in WRAPPERS.iter().filter(|w| w.link == 1) {
@@ -151,8 +151,7 @@ fn the_fixtures_are_what_their_recipe_makes() {
     assert_eq!(files, WRAPPERS.len(), "{} contains an unexpected file", folder.display());
 }
 
-/// Teredo only carries IPv6, which the farm's capture hardly contains, so another capture is
-/// wrapped.
+/// Teredo carries only IPv6. The farm's capture contains hardly any, so a different one is used.
 #[test]
 fn tshark_sees_the_same_inside_teredo() {
     let records = Records::read(&fixture("decode-mix/mix.pcap"));

@@ -493,7 +493,8 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     }
 }
 
-/// If the snaplen truncates payloads, a name is unknown. The report states this and shows no name.
+/// If the snaplen truncates payloads, the name is unknown: the report shows none, and the verdict
+/// is in doubt.
 #[test]
 fn a_short_snaplen_leaves_no_name() {
     let mut wire = Wire::default();

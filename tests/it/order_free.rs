@@ -87,7 +87,7 @@ fn cut_at_random_records_in_any_order() {
     }
 }
 
-/// Packets may be stored in another order than they were captured, with their original timestamps.
+/// Packets may be stored in an order other than that in which they were captured.
 #[test]
 fn shuffled_packets_keep_verdicts_and_states() {
     let wanted = [

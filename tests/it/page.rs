@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::support::{columns, fixture, rasaudit, stderr, stdout};
 
-/// Audits the faulty farm in the root of the package, and returns the report in this format.
+/// Audits the faulty farm from the root of the package, and returns the report in this format.
 fn report(format: &str) -> String {
     let run = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -173,11 +173,12 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     for part in ["could not be decoded", "outside-window"] {
         assert!(!cover.contains(part), "{part} in {cover}");
     }
-    let note = "Filter</dt><dd>tcp was used: traffic that was never attempted and missing replies are not reported";
+    let note = "Filter</dt><dd>tcp was used: missing replies and traffic that was never attempted are not reported";
     assert!(page.contains(note), "{page}");
 }
 
-/// The state since the baseline is stated with each finding, and what is gone is listed once.
+/// The ticket states how each finding compares with the baseline, and the page lists what is gone
+/// once.
 #[test]
 fn changes_since_the_baseline_are_in_the_ticket_and_once_on_the_page() {
     let scratch = tempfile::tempdir().expect("a folder");
@@ -238,7 +239,7 @@ fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
         "(feature-off)",
         "(not-expected)",
         "which the snaplen truncated",
-        "Loss of frames, which the capture does not report",
+        "Unknown loss of frames: the capture does not state whether frames were lost",
         "52 conversations of background traffic",
         "1 host of which no packets were seen: halb2",
         "(loopback-only)",
@@ -247,7 +248,7 @@ fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
     }
 }
 
-/// A host of the drawing without a number must have no finding at all.
+/// The drawing shows a number at each host with findings, and at no other host.
 #[test]
 fn the_drawing_counts_all_findings_about_a_host_and_marks_hosts_that_were_not_seen() {
     let [capture, inventory] = ["farm-codes/span.pcap", "farm-codes/inventory.toml"]

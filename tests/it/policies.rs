@@ -81,8 +81,8 @@ fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
     assert!(told.contains("Parallels RAS before 19"), "{told}");
 }
 
-/// A port that the document calls internal is exposed to every outside host, even if the inventory
-/// accepts clients at any address.
+/// A port that the document calls internal counts as exposed if any outside host reaches it, even
+/// if the inventory accepts clients at any address.
 #[test]
 fn an_internal_port_is_exposed_whoever_comes_from_outside() {
     let listed = farm("ras-legacy", "clients = \"any\"", "");
@@ -591,7 +591,8 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
     }
 }
 
-/// Writes the rules of a fictitious product as data only: its roles, ports and special properties.
+/// Writes the rules of a fictitious product as data only: its roles with their traits, its rows and
+/// its services.
 fn vendor(folder: &std::path::Path) {
     fs::create_dir_all(folder).expect("writable");
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("writable");
@@ -632,8 +633,8 @@ fn a_product_is_data_alone() {
     wire.connect(1_000, (OUTSIDE, 50_000), ("10.1.0.1", 7443));
     wire.connect(1_100, (OUTSIDE, 50_001), ("10.1.0.2", 7100));
     wire.connect(1_200, ("10.1.0.1", 50_002), ("10.1.0.2", 7100));
-    // The directory is a trusted resolver. Its answer and the client's ClientHello make the name
-    // certain.
+    // The name service has the trait `directory`, so it is a trusted resolver. Its answer and the
+    // client's ClientHello make the name certain.
     wire.lookup(1_300, "10.1.0.1", "10.1.0.3", &["licence.acme.example"], cloud);
     let hello = client_hello("licence.acme.example", false, 9);
     wire.start(1_400, ("10.1.0.1", 50_003), (cloud, 443), &hello, 1400);

@@ -123,7 +123,7 @@ fn reports_never_remove_the_result_from_which_they_are_made() {
     let path = folder.display().to_string();
     let output = rasaudit(["report", &path, "--out", &path, "--reports", "csv"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("add json, or choose another folder"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("add json, or choose a folder other"), "{}", stderr(&output));
     assert_eq!(fs::read(folder.join("audit.json")).expect("a result"), before);
     let output = rasaudit(["report", &path, "--out", &path, "--reports", "csv,json", "--quiet"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

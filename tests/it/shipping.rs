@@ -13,7 +13,7 @@ use std::process::Command;
 use clap::CommandFactory;
 use rasaudit::cli::CommandLine;
 
-/// Returns whether a text is an abbreviated commit hash, followed by a date.
+/// Returns whether a text is an abbreviated commit hash, which a date may follow.
 fn is_commit(text: &str) -> bool {
     let (hash, date) = text.split_once(", ").unwrap_or((text, "2026-01-01"));
     let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();

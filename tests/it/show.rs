@@ -54,7 +54,7 @@ impl Reports {
         out
     }
 
-    /// Returns one column of the rows that fit.
+    /// Returns one column of the rows that match the options.
     fn column(&self, table: &str, column: &str, options: &[&str]) -> Vec<String> {
         let csv = self.show(table, &[options, &["--format", "csv"]].concat());
         columns(&csv, &[column]).into_iter().map(|mut row| row.remove(0)).collect()
@@ -157,8 +157,8 @@ fn a_filter_keeps_the_rows_that_fit() {
     assert_eq!(reports.column("exceptions", "id", &["--state", "unused"]), ["unused"]);
 }
 
-/// A finding about many ports, or about any host of a role, does not name all of them. A filter must
-/// not hide it, whether the filter selects or leaves out.
+/// A finding about many ports, or about any host of a role, does not name all of them. No filter
+/// may hide it, whether the filter keeps rows or leaves them out.
 #[test]
 fn a_row_that_may_fit_is_kept() {
     let gateways = [("gw1", "10.1.0.1", "gateway-normal"), ("broker1", "10.1.0.2", "broker")];
@@ -182,8 +182,8 @@ fn a_row_that_may_fit_is_kept() {
     assert!(any(&["--to", "gw1"]).is_empty());
 }
 
-/// The findings of the baseline that are gone belong to this audit only if they are asked for. The
-/// result does not state their ends, so no filter of ends hides them.
+/// The findings of the baseline that are gone are listed only if they are asked for. The result
+/// does not state their ends, so no filter of ends hides them.
 #[test]
 fn gone_findings_are_listed_if_they_are_asked_for() {
     let before = Reports::of("farm-faults");
@@ -265,10 +265,10 @@ fn every_problem_of_the_options_is_told_at_once() {
         (
             "hosts",
             &["--port", "443"][..],
-            "--port: hosts have no port; their filters are host, role, state",
+            "--port: hosts have no filter port; their filters are host, role, state",
         ),
         ("matrix", &["--group-by", "code"], "only findings and conversations can be grouped"),
-        ("conversations", &["--cause", "f-0"], "conversations have no cause"),
+        ("conversations", &["--cause", "f-0"], "conversations have no filter cause"),
     ] {
         let (code, _, err) = reports.run(table, options);
         assert_eq!(code, 2);
@@ -442,7 +442,7 @@ fn matrices_and_their_differences_fit_a_hundred_columns() {
     };
     for matrix in MATRICES {
         let text = fits(&["matrix", "show", "--matrix", matrix]);
-        // No name is broken, not even the longest one.
+        // No word is split across lines.
         let csv = stdout(&rasaudit(["matrix", "show", "--matrix", matrix, "--format", "csv"]));
         let words: Vec<&str> = text.split_whitespace().collect();
         for row in columns(&csv, &["from", "to", "purpose"]) {
@@ -512,8 +512,8 @@ fn stored(site: &Site) -> Reports {
     Reports { _scratch: scratch, folder }
 }
 
-/// A broker reaches 300 session hosts on an undocumented port, and 20 refuse others. The summary has
-/// one line for each cause, and never hides a finding of another severity or certainty.
+/// A broker reaches 300 session hosts on an undocumented port, and 20 refuse others. The summary
+/// has one line for each cause, and never hides a finding of another severity or certainty.
 #[test]
 fn findings_of_one_cause_are_one_line_of_the_summary() {
     let broker = |number: u64| format!("10.1.0.{}", number + 1);

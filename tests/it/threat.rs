@@ -37,7 +37,7 @@ fn plain() -> String {
     farm("", "")
 }
 
-/// Returns a capture that shows every host for two minutes, with all steady connections except
+/// Returns a capture that shows every host for 110 seconds, with all steady connections except
 /// those of `rdsh1` and `gw1` to the broker.
 fn quiet() -> Wire {
     let mut wire = Wire::default();

@@ -565,7 +565,7 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
     let told = |audit: &Audit| -> Vec<String> {
         findings(audit).into_iter().filter(|f| f.starts_with("silent-role")).collect()
     };
-    // The domain controller sends no traffic of its role but is pinged.
+    // The domain controller sends no traffic of its role but answers pings.
     let dc = DC.parse::<Ipv4Addr>().expect("an address").octets();
     let mut wire = steady();
     wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == dc || f[30..34] == dc));

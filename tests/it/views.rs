@@ -339,8 +339,8 @@ fn one_direction_cut_short_changes_nothing() {
     let scratch = Scratch::new();
     let frames = frames();
     let plain = scratch.file("plain.pcap", &frames);
-    // One direction is truncated to 76 bytes, which end after the TCP flags. Over IPv6, they end
-    // before the end of the TCP header.
+    // One direction is truncated to 76 bytes, which contain the TCP flags. Over IPv6, they do not
+    // contain all TCP options.
     let short = |f: &Frame| {
         let keep = if is_forth(f) { f.bytes.len() } else { f.bytes.len().min(76) };
         Frame { bytes: f.bytes[..keep].to_vec(), ..f.clone() }

@@ -1,5 +1,5 @@
-//! Tests that `docs/verdicts.md` lists every code, state and direction evidence, with its severity
-//! or meaning and the tests that show it.
+//! Tests that `docs/verdicts.md` lists every code, state and direction evidence, with its meaning,
+//! the severity of codes, and the captures and tests that show it.
 
 use std::collections::BTreeSet;
 use std::fs;

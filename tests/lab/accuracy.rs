@@ -244,8 +244,8 @@ capture is audited as a whole and in eight pieces of 80 seconds (`--min-watch 60
 two or three times.
 
 - A claim is the verdict and code of a conversation, or a finding other than `not-assessable`.
-- A claim is false if the complete frames give another verdict or code for the same client, server, transport and port, or do
-  not give the finding.
+- A claim is false if the complete frames give a different verdict or code for the same client, server, transport and port,
+  or do not give the finding.
 - Recall is the share of findings that do not change, whether they are certain or not.
 
 `UPDATE_GOLDEN=1 cargo test --test lab accuracy` writes this page. The test fails if more than 1% of the certain claims, or of the

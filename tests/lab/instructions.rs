@@ -44,7 +44,7 @@ fn record(like: &[u8], frame: &[u8]) -> Vec<u8> {
     [&like[..8], &length, &length, frame].concat()
 }
 
-/// Wraps the frames in VXLAN, in one direction to one destination, like those of a mirror.
+/// Encapsulates the frames in VXLAN, in one direction to one destination, like those of a mirror.
 fn in_vxlan(records: &Frames) -> Frames {
     let wrapped = |(number, inner): (usize, &Vec<u8>)| {
         let mut wire = Wire::default();

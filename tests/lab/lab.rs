@@ -1,6 +1,6 @@
 //! Tests the lab farm itself (network namespaces, real sockets, a span port) and that audits find
-//! the injected faults. Needs root, iproute2, iptables, tcpdump and python3. Without network
-//! namespaces, the test is ignored. If `RASAUDIT_REQUIRE_LAB` is set, as in CI, it fails if
+//! the injected faults. Needs root, iproute2, iptables, procps, tcpdump and python3. Without
+//! network namespaces, the test is ignored. If `RASAUDIT_REQUIRE_LAB` is set, as in CI, it fails if
 //! anything is missing.
 
 use crate::support;

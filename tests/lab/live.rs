@@ -1,7 +1,7 @@
-//! Tests live audits of captures that are replayed over a pair of interfaces in a network
-//! namespace. Needs root, iproute2, nftables, tcpdump, python3 and tcpreplay. Without network
-//! namespaces, nftables or tcpreplay, the tests are ignored. If `RASAUDIT_REQUIRE_LAB` is set, as
-//! in CI, they fail if anything is missing.
+//! Tests live audits in network namespaces. Most of their traffic is replayed from captures over a
+//! pair of interfaces. Needs root, iproute2, nftables, tcpdump, python3 and tcpreplay. Without
+//! network namespaces, nftables or tcpreplay, the tests are ignored. If `RASAUDIT_REQUIRE_LAB` is
+//! set, as in CI, they fail if anything is missing.
 
 use std::collections::BTreeSet;
 use std::fs;

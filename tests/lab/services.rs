@@ -1,8 +1,8 @@
 //! Tests real services on a few hosts (fixtures/lab/services.py): DNS and TLS to named servers, an
 //! RPC endpoint mapper and its dynamic ports, broadcast lookups, VRRP. One test uses the stored
 //! captures. The other one records new captures, which needs root and the programs that the script
-//! lists. Without network namespaces, both are ignored, unless `RASAUDIT_REQUIRE_LAB` is set, as in
-//! CI.
+//! lists. Without network namespaces, that test is ignored, unless `RASAUDIT_REQUIRE_LAB` is set,
+//! as in CI.
 
 use std::collections::BTreeSet;
 use std::path::Path;

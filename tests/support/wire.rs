@@ -79,7 +79,7 @@ impl Wire {
         }
     }
 
-    /// Wraps all frames from index `first` in VXLAN between two addresses.
+    /// Encapsulates all frames from index `first` in VXLAN between two addresses.
     pub fn tunnel(&mut self, first: usize, from: &str, to: &str) {
         for (ms, inner) in self.0.split_off(first) {
             let body = [

@@ -1,4 +1,4 @@
-//! Wraps Ethernet frames in every link type and every tunnel.
+//! Encapsulates Ethernet frames in every link type and every tunnel.
 
 /// An Ethernet frame split into its parts.
 #[derive(Clone, Copy)]
@@ -48,13 +48,13 @@ impl<'a> FrameParts<'a> {
     }
 }
 
-/// A link type or tunnel, with the function that wraps frames in it.
+/// A link type or tunnel, with the function that encapsulates frames in it.
 pub struct Wrapper {
     pub name: &'static str,
     pub link: u16,
-    /// Returns the wrapped frame, or `None` if the wrapper cannot carry the frame.
+    /// Returns the encapsulated frame, or `None` if the encapsulation cannot carry it.
     pub wrap: fn(FrameParts<'_>) -> Option<Vec<u8>>,
-    /// Describes the evidence that is lost in wrapping.
+    /// Describes the evidence that the encapsulation loses.
     pub loses: &'static str,
 }
 
@@ -415,7 +415,8 @@ fn teredo(frame: FrameParts<'_>, header: &[u8], trailer: &[u8]) -> Option<Vec<u8
     Some(over_ipv4(17, &header, &inner, inner.len()))
 }
 
-/// Wraps the records that `keep` selects (by index and bytes) and returns them as a pcap file.
+/// Encapsulates the records that `keep` selects (by index and bytes) and returns them as a pcap
+/// file.
 pub fn capture(
     records: &super::Records,
     wrapper: &Wrapper,

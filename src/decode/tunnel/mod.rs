@@ -104,7 +104,7 @@ pub(super) fn udp_ports() -> impl Iterator<Item = (u16, Tunnel)> {
 /// The user's declaration about the tunnels between some addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatedTunnel {
-    /// Networks that contain both ends of such a tunnel.
+    /// Networks that together contain both ends of such a tunnel.
     pub ends: Vec<IpNet>,
     /// The kind of tunnel that the declaration applies to.
     pub kind: Tunnel,

@@ -116,7 +116,8 @@ fn settings(result: &AuditResult<'_>) -> String {
     first_names(settings.iter().map(String::as_str))
 }
 
-/// Returns the number of frames that were audited, and of how many if the user left some out.
+/// Returns the number of frames that were audited and, if the user left some out, the number of all
+/// frames that were read.
 fn audited(accounting: &Accounting) -> String {
     match accounting.frames_audited() {
         audited if audited == accounting.frames_read => plural(audited, "frame"),

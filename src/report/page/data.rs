@@ -12,7 +12,7 @@ use crate::classify::Verdict;
 use crate::report::json_text::EscapingFormatter;
 use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
 
-/// The maximum number of rows that are named as the source of a finding.
+/// The maximum number of matrix rows that the page names as those that a finding is about.
 const ABOUT: usize = 4;
 
 /// The maximum number of rows of the matrix that are shown with a finding.
@@ -106,9 +106,10 @@ pub(super) fn write(
 /// The rank of rows that a finding is about.
 const ABOUT_IT: u8 = 0;
 
-/// Returns the ranks and the indexes of the nearest rows: first those that the finding is about, then those that
-/// allow its client to reach its server, then those that allow other clients to reach the server on
-/// the same port. For missing or unassessable traffic, only the first kind applies.
+/// Returns the ranks and the indexes of the nearest rows: first those that the finding is about,
+/// then those that allow its client to reach its server, then those that allow other clients to
+/// reach the server on the same port. For missing or unassessable traffic, only the first kind
+/// applies.
 fn nearest_rows(
     farm: &Farm<'_>,
     matrix: &[MatrixRow<'_>],

@@ -75,7 +75,7 @@ fn row(exception: &ExceptionUse<'_>) -> Markup {
     }
 }
 
-/// Returns the first members of a list, and how many more there are.
+/// Returns the members of a list, up to [`MEMBERS`] of them, and a hint if there are more.
 fn members(members: &[String]) -> Markup {
     html! {
         @for (number, member) in members.iter().take(MEMBERS).enumerate() {

@@ -17,7 +17,7 @@ const OPEN: usize = 60;
 const OPEN_BOX: usize = 8;
 /// The maximum number of hosts that a box lists, those with findings first.
 const HOSTS: usize = 20;
-/// The maximum number of other groups for which a box lists findings, worst first.
+/// The maximum number of links that a box lists, worst first ([`FindingLink`]).
 const LINKS: usize = 4;
 
 pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>, groups: &FarmGroups) -> Markup {
@@ -117,7 +117,8 @@ fn draw_group(site: &Site, farm: &FarmGroups, number: GroupNumber, is_small: boo
     }
 }
 
-/// Returns the name of a member, and the number of findings about it.
+/// Returns the name of a member, and the number of findings about it. A service has the name of its
+/// role, and no findings are counted for it.
 fn named<'s>(site: &'s Site, farm: &FarmGroups, member: GroupMember) -> (&'s str, u64) {
     let name = match member {
         GroupMember::Host(host) => site.hosts[host].name.as_str(),

@@ -29,8 +29,8 @@ pub(super) enum GroupMember {
 /// The members of the farm that have the same roles.
 #[derive(Default)]
 pub(super) struct HostGroup {
-    /// The roles of all members. `None` for the group of everything that the inventory does not
-    /// list.
+    /// The roles of all members, or only their first role if there are too many sets of roles.
+    /// `None` for the group of everything that the inventory does not list.
     pub roles: Option<RoleSet>,
     pub members: Vec<GroupMember>,
 }
@@ -42,7 +42,7 @@ pub(super) enum LinkKind {
     Missing,
 }
 
-/// The findings between two groups.
+/// The findings of one kind from one group to another, or inside a group.
 pub(super) struct FindingLink {
     pub from: GroupNumber,
     pub to: GroupNumber,

@@ -9,8 +9,8 @@ use crate::report::findings_summary::{self, NotAssessed};
 use crate::report::limits::{Limit, limits, rows_of_matrix};
 use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, LostFrames, Note, plural};
 
-/// The maximum number of findings that the overview shows, and of findings that are gone since the
-/// baseline in a list that is open.
+/// The maximum number of findings that the overview shows. The list of the findings that are gone
+/// since the baseline is folded if it is longer than this.
 const WORST: usize = 5;
 
 /// The maximum number of inputs that are shown. `audit.json` lists all of them.
@@ -207,7 +207,8 @@ fn gone_list(result: &AuditResult<'_>, names: &FolderNames<'_>) -> Markup {
     }
 }
 
-/// Returns the matrix and the inventory that the traffic was judged against.
+/// Returns the matrix and the inventory that the traffic was judged against; `None` if it was not
+/// judged.
 pub(super) fn judged_by<'r>(
     result: &'r AuditResult<'_>,
 ) -> Option<(&'r JudgedBy, &'r InventoryFile)> {

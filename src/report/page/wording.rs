@@ -21,8 +21,8 @@ pub(super) fn time_utc(Time(time): Time) -> String {
     format!("{} UTC", short(time))
 }
 
-/// Returns text in which no line ends inside a date of the form `2026-11-21`. Control characters are
-/// already escaped.
+/// Returns text in which no line ends inside a date of the form `2026-11-21`. Control characters
+/// must have been escaped before.
 pub(super) fn dated(text: &str) -> Markup {
     const FORM: &[u8] = b"0000-00-00";
     let bytes = text.as_bytes();
@@ -95,8 +95,8 @@ pub(super) fn file_name(path: &str) -> &str {
 }
 
 /// Names of files with folders, grouped by folder: a text that does not contain a folder contains
-/// none of its files, of which there may be thousands. In each folder, the longest name comes first,
-/// so that no name replaces a part of another.
+/// none of its files, of which there may be thousands. In each folder, the longest name comes
+/// first, so that no name replaces a part of another.
 pub(super) struct FolderNames<'r>(BTreeMap<&'r str, Vec<&'r str>>);
 
 impl<'r> FolderNames<'r> {

@@ -15,7 +15,7 @@ named_enum!(
         Row = "row",
         /// An exception was added, removed or changed, or it expired.
         Exception = "exception",
-        /// A feature was switched on or off.
+        /// A feature was switched on or off, or only one of the inventories states it.
         Feature = "feature",
         /// The inventory lists an end of the traffic differently.
         Inventory = "inventory",
@@ -61,7 +61,8 @@ impl ChangeCauses<'_, '_> {
         before.map_or_else(|| name.to_owned(), |(before, _)| before.clone())
     }
 
-    /// Returns whether a finding that the new audit does not have is gone or excepted, and why.
+    /// Returns whether a finding that the new audit does not have is gone or excepted, and why. If
+    /// its traffic is still there, but too little of it is visible, the finding counts as the same.
     pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, CauseText) {
         if let Some(why) = self.new.why_nothing_assessed() {
             let words = format!("nothing was assessed in the new capture: {why}");
@@ -168,9 +169,11 @@ impl ChangeCauses<'_, '_> {
         joined.cloned().collect()
     }
 
-    /// Compares conversations that both audits show, and returns the first difference in how they
-    /// were judged. `age` says which audit has the finding, `own` contains its conversations of the
-    /// finding, and `all` contains the conversations of either audit.
+    /// Compares conversations that both audits show, and returns the first known cause of a
+    /// difference in how they were judged. If no cause is known, the result is
+    /// [`ChangeCause::Unknown`]; `None` means that the other audit has no corresponding
+    /// conversation. `age` says which audit has the finding, and `own` contains the conversations
+    /// of the finding. `all` contains the conversations of that audit and of the other one.
     fn judged_differently(
         &self,
         own: &[&Seen],
@@ -365,9 +368,9 @@ impl ChangeCauses<'_, '_> {
         }
     }
 
-    /// Describes the absence of traffic in the new audit. `now` contains other conversations between
-    /// the same ends. Packets could be part of one of them that were not in the old audit, so the
-    /// traffic has not stopped.
+    /// Describes the absence of traffic in the new audit. `now` contains conversations of the new
+    /// audit. If one of them has the same ends, transport and port, the traffic may be part of it,
+    /// so it does not count as stopped.
     fn absent(&self, finding: &FindingRow<'_>, own: &[&Seen], now: &[Seen]) -> CauseText {
         let explained = self.stopped(finding, own);
         let other = own.iter().find_map(|seen| now.iter().find(|other| seen.has_ends_of(other)));
@@ -408,9 +411,9 @@ impl ChangeCauses<'_, '_> {
         (ChangeCause::Stopped, words)
     }
 
-    /// Describes why the conversations of the old audit do not show that their traffic recurs; `None`
-    /// if they do: a connection lasted half of the watch time, or at least [`MIN_RECURRENCES`]
-    /// connections extend over half of it.
+    /// Describes why the conversations of the old audit do not show that their traffic recurs;
+    /// `None` if they do: a connection lasted half of the watch time, or at least
+    /// [`MIN_RECURRENCES`] connections extend over half of it.
     fn too_few(&self, own: &[&Seen]) -> Option<String> {
         let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
         let lasted_s = |first: Option<Time>, last: Option<Time>| {
@@ -492,7 +495,9 @@ fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
 
 /// Returns the conversation of the other audit that corresponds to `seen`. `own` contains the
 /// conversations of the audit with `seen`, and `others` those of the other audit. The same ends can
-/// have several conversations on a port; one that both audits judged alike corresponds to itself.
+/// have several conversations on a port, so one that was judged like `seen` is preferred.
+/// Otherwise, the first one counts that is not judged like any conversation in `own`. Returns
+/// `None` if there is none.
 pub(super) fn counterpart<'s>(
     seen: &Seen,
     (own, others): (&[Seen], &'s [Seen]),

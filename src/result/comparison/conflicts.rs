@@ -8,8 +8,8 @@ use crate::classify::Code;
 use crate::result::{ExceptionUse, FindingRow};
 
 impl ChangeCauses<'_, '_> {
-    /// Returns why a finding about the inventory appears in only one of the audits. `age` says which
-    /// one has it. `seen` contains the conversations of that audit and of the other one.
+    /// Returns why a finding about the inventory appears in only one of the audits. `age` says
+    /// which one has it. `seen` contains the conversations of that audit and of the other one.
     pub fn of_inventory(
         &self,
         finding: &FindingRow<'_>,
@@ -94,7 +94,8 @@ impl ChangeCauses<'_, '_> {
         None
     }
 
-    /// Returns a cause if the other audit contains a conversation of the finding, too.
+    /// Returns a cause if the other audit contains a conversation of the finding, too, and its
+    /// state, its ruling or the statement about its feature differs.
     fn still_there(
         &self,
         finding: &FindingRow<'_>,

@@ -172,8 +172,8 @@ impl<'a, 's> ChangeCauses<'a, 's> {
     }
 }
 
-/// Describes the reason why an audit could not assess a row. `ends` contains the ends of the finding
-/// that another audit has.
+/// Describes the reason why an audit could not assess a row. `ends` contains the ends of the
+/// finding that another audit has.
 fn why_not_assessable(side: &Side<'_>, reason: &str, ends: &[String]) -> String {
     let Some(code) = Code::parse(reason) else { return reason.to_owned() };
     match code {

@@ -41,7 +41,7 @@ pub struct FindingChange {
     /// Why the finding differs; `None` if it does not. A finding that is the same has a cause if
     /// only one of the audits shows the outcome of the traffic.
     pub cause: Option<ChangeCause>,
-    /// The cause in words. Empty if the finding does not differ.
+    /// The cause in words, or the finding that this one is now part of. Empty if nothing differs.
     pub reason: String,
 }
 
@@ -57,8 +57,8 @@ pub struct Comparison {
     /// Descriptions of other differences between the audits: matrix, inventory, exceptions,
     /// options.
     pub differences: Vec<String>,
-    /// All findings with their changes, in this order: new, worse, grown, gone, better, excepted,
-    /// same.
+    /// All findings above info with their changes, in this order: new, worse, grown, gone, better,
+    /// excepted, same.
     pub findings: Vec<FindingChange>,
     /// The index of each finding in `findings`, by id.
     #[serde(skip)]

@@ -18,8 +18,9 @@ pub struct HostRename {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Returns the hosts that were renamed: same addresses, same roles, another name, and no hardware
-/// address that contradicts it. A host whose name occurs in both inventories was not renamed.
+/// Returns the hosts that were renamed: exactly one host of the new inventory has the same
+/// addresses and roles, but another name, and their hardware addresses do not contradict each
+/// other. A host whose name occurs in both inventories was not renamed.
 pub(super) fn between(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<HostRename> {
     let names = |result: &AuditResult<'_>| -> BTreeSet<String> {
         result.hosts().map(|host| host.name.to_string()).collect()

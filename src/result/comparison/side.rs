@@ -138,7 +138,8 @@ pub(super) struct Side<'a> {
     pairs: HashMap<(u32, u32), Vec<u32>>,
     /// The conversations by verdict and code.
     by_code: HashMap<(String, String), Vec<u32>>,
-    /// The clients whose connections succeeded, by the row that documents them.
+    /// The clients whose connections succeeded, by the row or exception that the ruling is based
+    /// on.
     succeeded: HashMap<String, HashSet<u32>>,
 }
 
@@ -197,8 +198,9 @@ impl<'a> Side<'a> {
         *self.words.entry(word).or_insert(next)
     }
 
-    /// Returns the conversations between the members of a finding on its ports. `name` translates
-    /// the name of a host in the other audit to its name in this one.
+    /// Returns the conversations between the members of a finding on its ports, at most
+    /// [`MAX_CONVERSATIONS`]. `name` translates the name of a host in the other audit to its name
+    /// in this one.
     pub fn conversations_of(
         &self,
         finding: &FindingRow<'_>,
@@ -222,7 +224,7 @@ impl<'a> Side<'a> {
         } else if let Some(same) =
             self.by_code.get(&(finding.verdict.to_string(), finding.code.to_string()))
         {
-            // If the lists of members are truncated or too long, all conversations with the
+            // If the lists of members are empty, truncated or too long, all conversations with the
             // finding's verdict and code are compared.
             found.extend(same);
         }
@@ -266,8 +268,9 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Returns whether this capture begins before another one. A capture that a filter makes a few
-    /// seconds shorter at both ends does not count.
+    /// Returns whether this capture begins before another one. A difference of up to [`MARGIN`]
+    /// counts only if this capture also ends earlier: a filter may have made the other one shorter
+    /// at both ends.
     pub fn begins_before(&self, other: &Self) -> bool {
         let begins = |side: &Self| side.result.head.window.first.map(|time| time.0);
         let ends = |side: &Self| side.result.head.window.last.map(|time| time.0);
@@ -278,14 +281,15 @@ impl<'a> Side<'a> {
         })
     }
 
-    /// Returns the seconds that the capture watched without a break.
+    /// Returns the time for which the capture watched without a break, in seconds.
     pub fn watched_s(&self) -> u64 {
         self.result.head.window.watched_seconds
     }
 
-    /// Returns why this audit could not have shown traffic that the other one showed between some
-    /// parties: the first condition that does not hold. Returns `None` if this audit could have
-    /// shown the traffic.
+    /// Returns why this audit could not have shown traffic that the other one showed between `ends`
+    /// (names or addresses): the first condition that does not hold. `needs_s` is the watch time of
+    /// the other audit in seconds; 0 means that any watch time is enough. Returns `None` if this
+    /// audit could have shown the traffic.
     pub fn why_unseen(&self, ends: &[String], needs_s: u64) -> Option<String> {
         let head = &self.result.head;
         for end in ends {
@@ -333,7 +337,8 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The time by which captures with the same end may begin apart.
+/// The time, in ns, by which a capture may begin earlier than another without counting as the
+/// earlier one, unless it also ends earlier.
 const MARGIN: crate::model::Nanos = 60 * crate::model::SECOND;
 
 /// Maximum number of pairs of members whose conversations are looked up one by one.

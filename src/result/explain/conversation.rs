@@ -142,7 +142,8 @@ fn flags(c: &Conversation) -> Option<String> {
         .then(|| format!("seen from the client: {}; from the server: {}", sent(0), sent(1)))
 }
 
-/// Returns when a service stopped or started, for a conversation that both reached it and failed.
+/// Returns when a service stopped or started, for a conversation that both reached it and failed;
+/// `None` for others.
 pub fn state_changes(c: &Conversation) -> Option<String> {
     let failed = c.last_failures()?;
     let time = |time: Option<Nanos>| time.map_or_else(String::new, clock_words);

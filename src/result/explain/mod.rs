@@ -52,7 +52,8 @@ pub struct ReportedFinding {
     pub rule: String,
     /// Group of matrix rows that the finding is about.
     pub group: String,
-    /// Number of conversations, or of pairs of hosts, that the finding stands for.
+    /// Number of conversations, or of pairs of hosts, that the finding stands for; 0 if it is about
+    /// a single pair without traffic, or not about traffic.
     pub count: u64,
     /// Time of the earliest packet.
     pub first_seen: Option<Nanos>,
@@ -165,7 +166,8 @@ impl<'a> Explainer<'a> {
         is_of_pairs && matches!(self.outcome.end(finding.key.client), EndKey::Everybody)
     }
 
-    /// Returns the number of conversations, or of pairs of hosts, that a finding stands for.
+    /// Returns the number of conversations, or of pairs of hosts, that a finding stands for. It is
+    /// 0 for a single pair without traffic, and for findings that are not about traffic.
     pub(super) fn count(&self, finding: &Finding) -> u64 {
         match finding.reason {
             Reason::Claim(claim) => {

@@ -24,7 +24,7 @@ fn measured_loss(view: &CaptureConditions) -> String {
     let limit = percent(view.max_loss);
     let basis = view.miss();
     let assumed = if basis > view.loss {
-        format!("; whether the absence is certain was calculated for a loss of {}", percent(basis))
+        format!("; the certainty of the absence was calculated for a loss of {}", percent(basis))
     } else {
         String::new()
     };
@@ -272,7 +272,8 @@ impl Explainer<'_> {
         sides.map(|side| roles_on(self.policy, rows, side))
     }
 
-    /// Returns the ends of merged claims: all hosts with the roles of their rows.
+    /// Returns the ends of merged claims, described by the number of their hosts and by the roles
+    /// in the rows of the claims.
     pub(super) fn ends_of_claims(&self, id: ClaimId) -> [EndIdentity; 2] {
         let merged = self.outcome.claims().merged_pairs(id);
         let counts = merged.map_or([0; 2], |merged| [merged.sources.len(), merged.to.len()]);

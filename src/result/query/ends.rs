@@ -46,7 +46,8 @@ pub(super) enum RowSide {
 impl EndFilter {
     /// Returns the filter for a host name, network name, address, network in CIDR notation or role.
     /// `role:NAME` always means a role. Returns `None` if neither the inventory nor the result
-    /// contains it. `result` is `None` before the audit; every address is then accepted.
+    /// contains it. Networks in CIDR notation are always accepted, and so is every address before
+    /// the audit, when `result` is `None`.
     pub fn of(text: &str, site: Option<&Site>, result: Option<&AuditResult<'_>>) -> Option<Self> {
         if let Some(role) = text.strip_prefix("role:") {
             return Self::of_role(role, site, result);
@@ -252,7 +253,8 @@ impl EndFilter {
     }
 }
 
-/// Returns the ends that a user can name, for the nearest right word.
+/// Returns the names of hosts, networks and roles that a user can give as an end. If a user gives
+/// an unknown name, the most similar one is suggested.
 pub fn known_ends(site: Option<&Site>, result: Option<&AuditResult<'_>>) -> BTreeSet<String> {
     let mut known = result.map_or_else(BTreeSet::new, names_in);
     if let Some(site) = site {
@@ -287,7 +289,7 @@ fn meet(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
-/// Returns whether the inventory or the traffic contains an address.
+/// Returns whether the inventory or the traffic contains an address, which is given as a network.
 fn knows(site: Option<&Site>, result: &AuditResult<'_>, network: &IpNet) -> bool {
     let is_it = |address: &IpAddr| network.contains(address);
     let listed = site.is_some_and(|site| {

@@ -21,12 +21,13 @@ named_enum!(
         Port = "port",
         /// The verdict and the code.
         Code = "code",
-        /// Severity, certainty, code, roles, port and the row of the matrix that decided.
+        /// Severity, certainty, code, roles, transport, port and the row or exception that the
+        /// ruling is based on.
         Cause = "cause",
     }
 );
 
-/// Groups rows.
+/// Collects rows into groups.
 pub(super) struct RowGroups<'a> {
     by_cause: BTreeMap<SharedCause, ListedRow<'a>>,
     by_text: BTreeMap<String, ListedRow<'a>>,
@@ -35,7 +36,7 @@ pub(super) struct RowGroups<'a> {
 }
 
 impl<'a> RowGroups<'a> {
-    /// Returns no groups yet.
+    /// Creates an empty set of groups.
     pub fn new(result: &AuditResult<'_>) -> Self {
         let hosts = result.hosts().map(|host| host.name.into_owned()).collect();
         Self { by_cause: BTreeMap::new(), by_text: BTreeMap::new(), hosts }
@@ -59,7 +60,7 @@ impl<'a> RowGroups<'a> {
         }
     }
 
-    /// Returns the groups, those with the most rows first.
+    /// Returns the groups: those with the most rows first and, among these, the most severe first.
     pub fn finish(self) -> Vec<ListedRow<'a>> {
         let mut groups: Vec<ListedRow<'a>> =
             self.by_cause.into_values().chain(self.by_text.into_values()).collect();
@@ -68,7 +69,7 @@ impl<'a> RowGroups<'a> {
         groups
     }
 
-    /// Returns the groups of a row.
+    /// Returns the names of the groups that a row belongs to.
     fn keys(&self, row: &ListedRow<'_>, by: GroupBy) -> Vec<String> {
         match (row, by) {
             (ListedRow::Finding(row), GroupBy::RolePair) => {

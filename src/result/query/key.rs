@@ -58,7 +58,8 @@ impl FilterKey {
         matches!(self, Self::Verdict | Self::Code | Self::Severity | Self::State | Self::Certain)
     }
 
-    /// Returns the words that rows of a table may have as this property.
+    /// Returns the words that rows of a table may have as this property; empty if its values are
+    /// not from a closed list.
     pub fn words(self, table: ListedTable) -> Vec<&'static str> {
         match (self, table) {
             (Self::Verdict, _) => Verdict::NAMES.to_vec(),

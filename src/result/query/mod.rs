@@ -51,7 +51,7 @@ pub struct RowQuery {
     /// The columns by which rows or groups are sorted. Without any, rows are in the order of their
     /// table, and the largest group comes first.
     pub sort: Vec<SortColumn>,
-    /// The greatest number of rows or groups.
+    /// The maximum number of rows or groups; `None` for no limit.
     pub limit: Option<usize>,
 }
 
@@ -77,7 +77,7 @@ impl RowQuery {
         }
     }
 
-    /// Returns the further columns that are derived from these.
+    /// Returns the further columns that are derived from those of [`Self::columns`].
     pub fn derived_columns(&self) -> &'static [&'static str] {
         if self.group_by.is_some() { &[] } else { self.table.derived_columns() }
     }
@@ -112,7 +112,7 @@ pub struct RowSelection<'r> {
     rows: RowSource<'r>,
     /// The indices of the selected rows, in order.
     selected: Vec<usize>,
-    /// The number of rows of the table.
+    /// The number of rows of the table. Findings that are gone count if the filter asks for them.
     pub total: usize,
     /// The number of rows that fit.
     pub fitting: usize,
