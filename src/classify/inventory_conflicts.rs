@@ -97,6 +97,8 @@ impl Assessor<'_> {
         let policy = self.policy;
         let matrix = &self.policy.matrix;
         let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
+        // The servers of an aggregated conversation may be any hosts with the destination role.
+        let mut possible = RoleSet::default();
         let conversations = self.conversations.list.iter().zip(self.judged);
         for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
             // Traffic that any host could have forged is not evidence of a role.
@@ -105,6 +107,9 @@ impl Assessor<'_> {
             }
             for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
                 let row = &matrix.rows[*row];
+                if j.server.kind == PartyKind::RolesOnly {
+                    possible = possible.with(matrix.roles[row.destination].members);
+                }
                 for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
                     if let PartyKind::Host(host) = party.kind {
                         for holder in policy.holders(host) {
@@ -141,7 +146,7 @@ impl Assessor<'_> {
                 }
                 None => continue,
             };
-            let seen = shown.get(&host).copied().unwrap_or_default();
+            let seen = shown.get(&host).copied().unwrap_or_default().with(possible);
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
                 // Traffic of a role is expected only if an expected row whose features are on
                 // contains the role.

@@ -8,8 +8,8 @@ use dashmap::DashMap;
 use super::parallel::map_ranges;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
-    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, KnownName, RulingKind, ServerNames, ServiceKey,
-    State,
+    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, KnownName, RulingKind,
+    ServerNames, ServiceKey, State,
 };
 use crate::model::{Endpoint, Mac, Nanos, Transport};
 use crate::policy::{
@@ -270,9 +270,19 @@ impl<'a> Judge<'a> {
             let column = SeverityColumn::reached_if(conversation.state.reached());
             self.severity(ruling.code, column, doubts)
         };
-        // Several servers are none of the hosts of the inventory.
-        let several = conversation.stands_for().is_some_and(|all| all.has_several_servers());
-        let kind = if several { PartyKind::RolesOnly } else { query.server.kind };
+        let kind = match query.server.kind {
+            // Several hosts are none of the hosts of the inventory.
+            PartyKind::Host(_) | PartyKind::Service(_)
+                if conversation.stands_for().is_some_and(|all| all.has_several_servers()) =>
+            {
+                PartyKind::RolesOnly
+            }
+            // So are hosts in several networks.
+            PartyKind::Network(_) if conversation.subject.server.is_unspecified() => {
+                PartyKind::RolesOnly
+            }
+            kind => kind,
+        };
         Judged {
             ruling,
             client: query.client,
@@ -855,8 +865,8 @@ impl DirectionHints for Judge<'_> {
         !differs(self.rule_once(&turned, &self.rulings).code, ruling.code)
     }
 
-    fn owner(&self, address: IpAddr) -> AddressOwner {
-        match self.policy.party(address, []).kind {
+    fn owner(&self, address: IpAddr, macs: &[Mac]) -> AddressOwner {
+        match self.policy.party(address, macs).kind {
             PartyKind::Host(_) | PartyKind::Service(_) => AddressOwner::Host,
             PartyKind::Network(network) => {
                 let cidr = self.policy.inventory.networks[network].cidr;

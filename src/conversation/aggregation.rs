@@ -9,10 +9,10 @@ use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::capture_index::only_resets;
+use super::capture_index::{is_loopback_on_wire, only_resets};
 use super::{Conversation, DirectionHints, DoubtSources, ServiceKey, State};
 use crate::flow::{Flow, FlowPartitions, HashSeed, PartitionFlows};
-use crate::model::{Merge, Transport, is_link_local, named_enum};
+use crate::model::{BoundedSet, Mac, Merge, Transport, is_link_local, named_enum};
 
 /// The memory that a conversation takes until all reports are written, in bytes, together with its
 /// judgement and its share of the findings. A flood takes up to 1.3 KiB for each conversation.
@@ -256,13 +256,11 @@ impl AggregationPlan {
     /// flow that belong to no listed host.
     pub fn forgets(&self, flow: &Flow<'_>, hints: &dyn DirectionHints) -> [bool; 2] {
         let Some(client) = initiator_of_unanswered(flow) else { return [false; 2] };
-        let owners = [0, 1].map(|side| hints.owner(flow.key.endpoint(side).addr));
-        if self.steps[owners[client].kind()].is_none() {
+        let owners = [0, 1].map(|side| owner_in_flow(flow, side, hints));
+        if self.steps[owners[client].kind()].is_none() || is_local(flow) {
             return [false; 2];
         }
-        [0, 1].map(|side| {
-            owners[side] != AddressOwner::Host && !is_special(flow.key.endpoint(side).addr)
-        })
+        owners.map(|owner| owner != AddressOwner::Host)
     }
 
     /// Returns the key of the aggregated conversation that a conversation becomes part of, or
@@ -271,16 +269,16 @@ impl AggregationPlan {
         let subject = c.subject;
         let is_unanswered = matches!(
             c.state,
-            State::Refused
-                | State::Rejected
-                | State::Unanswered
-                | State::OneWay
-                | State::OneSided
+            State::Refused | State::Rejected | State::Unanswered | State::OneWay | State::OneSided
         );
-        if !is_unanswered || is_special(subject.client) || is_special(subject.server) {
+        let rare = c.rare();
+        let has_loopback = subject.client.is_loopback() || subject.server.is_loopback();
+        if !is_unanswered || (has_loopback && !rare.on_wire) {
             return None;
         }
-        let owners = [subject.client, subject.server].map(|address| hints.owner(address));
+        let ends = [(subject.client, &rare.macs[0]), (subject.server, &rare.macs[1])];
+        let owners =
+            ends.map(|(address, macs)| owner(address, hints, || macs.iter().copied().collect()));
         let step = self.steps[owners[0].kind()]?;
         let kind = hints.ruling_kind(&subject, c.broadcast);
         let keeps_port = kind.is_permitted || !step.drops_ports();
@@ -290,7 +288,7 @@ impl AggregationPlan {
             doubts: c.doubts,
             state: c.state,
             broadcast: c.broadcast,
-            on_wire: c.rare().on_wire,
+            on_wire: rare.on_wire,
             kind,
             server: owners[1].kind(),
             step,
@@ -331,7 +329,15 @@ impl Conversation {
     /// Turns the conversation into a part of an aggregated conversation.
     pub(super) fn become_part_of(&mut self, key: &AggregateKey) {
         let aggregated = AggregatedConversations::of(self.subject, key.step);
-        self.rare.get_or_insert_default().stands_for = Some(aggregated);
+        let rare = self.rare.get_or_insert_default();
+        rare.stands_for = Some(aggregated);
+        // The hardware addresses of some hosts show nothing about the others.
+        if key.subject.client != self.subject.client {
+            rare.macs[0] = BoundedSet::new();
+        }
+        if key.subject.server != self.subject.server {
+            rare.macs[1] = BoundedSet::new();
+        }
         self.subject = key.subject;
     }
 
@@ -341,6 +347,19 @@ impl Conversation {
         let Some(rare) = &mut self.rare else { return false };
         if let Some(single) = rare.stands_for.take_if(|parts| parts.conversations == 1) {
             self.subject = single.example;
+        }
+        if let Some(parts) = &rare.stands_for {
+            // What all parts have in common is shown as it is.
+            let ServiceKey { client, server, port, .. } = &mut self.subject;
+            if !parts.has_several_clients() {
+                *client = parts.example.client;
+            }
+            if !parts.has_several_servers() {
+                *server = parts.example.server;
+            }
+            if !parts.has_several_ports() {
+                *port = parts.example.port;
+            }
         }
         rare.stands_for.is_some()
     }
@@ -375,7 +394,7 @@ impl StepCounts {
                 continue;
             };
             let ends = [flow.key.endpoint(side), flow.key.endpoint(1 - side)];
-            let owners = ends.map(|end| hints.owner(end.addr));
+            let owners = [side, 1 - side].map(|side| owner_in_flow(&flow, side, hints));
             let kind = owners[0].kind();
             unanswered[kind].insert(hash);
             let transport = flow.key.transport();
@@ -488,10 +507,33 @@ fn conversation_hash(flow: &Flow<'_>, seed: &HashSeed) -> u64 {
     seed.hash_one((a, b, flow.key.transport(), lower_port(flow)))
 }
 
-/// Returns whether an address has a meaning only on its link or inside its host. Such addresses are
-/// never aggregated.
-fn is_special(address: IpAddr) -> bool {
-    address.is_loopback() || is_link_local(address)
+/// Returns whether a flow has a loopback address and was seen inside a host. Such flows are never
+/// aggregated.
+fn is_local(flow: &Flow<'_>) -> bool {
+    let has_loopback = (0..2).any(|side| flow.key.endpoint(side).addr.is_loopback());
+    has_loopback && !is_loopback_on_wire(flow)
+}
+
+/// Returns the owner of an address of a flow.
+fn owner_in_flow(flow: &Flow<'_>, side: usize, hints: &dyn DirectionHints) -> AddressOwner {
+    let macs = || flow.links(side).map(|link| link.source).filter(|mac| *mac != Mac::NONE);
+    owner(flow.key.endpoint(side).addr, hints, || macs().collect())
+}
+
+/// Returns the owner of an address. Link-local addresses may belong to a host by their hardware
+/// addresses. Loopback addresses on a wire belong to nobody.
+fn owner(
+    address: IpAddr,
+    hints: &dyn DirectionHints,
+    macs: impl FnOnce() -> Vec<Mac>,
+) -> AddressOwner {
+    if address.is_loopback() {
+        AddressOwner::Unlisted
+    } else if is_link_local(address) {
+        hints.owner(address, &macs())
+    } else {
+        hints.owner(address, &[])
+    }
 }
 
 /// Returns how many threads may build conversations at the same time.
@@ -512,9 +554,11 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns the unspecified address of the same IP version.
+/// Returns the address that stands for all addresses of the same IP version, or for all loopback
+/// addresses.
 fn unspecified(address: IpAddr) -> IpAddr {
     match address {
+        IpAddr::V4(v4) if v4.is_loopback() => Ipv4Addr::new(127, 0, 0, 0).into(),
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }

@@ -388,7 +388,7 @@ impl CaptureIndex {
             let sender = flow.key.endpoint(side).addr;
             let is_broadcast = broadcast == Some(side);
             self.note_hidden(flow, side);
-            if sender.is_loopback() && is_loopback_on_wire(flow) {
+            if sender.is_loopback() && is_loopback_on_wire(flow) && !forgets[side] {
                 self.presences.of(sender).on_wire = true;
             }
             if !sends[side] {

@@ -87,8 +87,8 @@ pub trait DirectionHints: Sync {
         true
     }
 
-    /// Returns what the inventory says about an address.
-    fn owner(&self, _: IpAddr) -> AddressOwner {
+    /// Returns what the inventory says about an address that was seen with these hardware addresses.
+    fn owner(&self, _: IpAddr, _macs: &[Mac]) -> AddressOwner {
         AddressOwner::Unlisted
     }
 

@@ -19,6 +19,20 @@ pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
+/// Returns a number of bytes in the largest binary unit that gives at least 1, rounded up, as
+/// options take it: `512MiB`, `2GiB`.
+pub(super) fn binary_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (0..UNITS.len()).rev().find(|unit| bytes >> (10 * unit) > 0).unwrap_or(0);
+    // Below ten, rounding up to a whole number would be too coarse.
+    let unit = if unit > 0 && bytes >> (10 * unit) < 10 && bytes % (1 << (10 * unit)) > 0 {
+        unit - 1
+    } else {
+        unit
+    };
+    format!("{}{}", bytes.div_ceil(1 << (10 * unit)), UNITS[unit])
+}
+
 /// Describes a reason why something could not be assessed. Empty for other codes.
 pub fn meaning(code: Code) -> &'static str {
     match code {
