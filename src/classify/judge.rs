@@ -799,13 +799,10 @@ impl<'a> Judge<'a> {
         shown: Code,
         known: &Rulings,
     ) -> Option<Code> {
+        let ruled = c.ruled_subject();
         let ports = c.client_ports.iter().map(|port| {
-            let subject = ServiceKey {
-                client: c.subject.server,
-                server: c.subject.client,
-                port: *port,
-                ..c.subject
-            };
+            let subject =
+                ServiceKey { client: ruled.server, server: ruled.client, port: *port, ..ruled };
             let turned = self.plain_query(query.server, query.client, subject);
             let turned = self.with_broadcast(turned, c.broadcast);
             self.rule_once(&Query { answer: query.answer, ..turned }, known).code

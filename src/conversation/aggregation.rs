@@ -563,3 +563,94 @@ fn unspecified(address: IpAddr) -> IpAddr {
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(answered: usize, unanswered: [usize; 3], remaining: [[u64; 3]; 3]) -> StepCounts {
+        let set = |count: u64| (0..count).collect();
+        StepCounts { answered, unanswered, remaining: remaining.map(|kind| kind.map(set)) }
+    }
+
+    #[test]
+    fn the_least_steps_are_taken_and_unlisted_clients_come_first() {
+        use AggregationStep::{
+            HostPorts, HostServers, MemberNetworks, MemberPorts, UnlistedAsOne, UnlistedNetworks,
+            UnlistedPorts,
+        };
+        let remaining = [[50, 10, 2], [30, 5, 0], [20, 4, 0]];
+        let steps = |answered, unanswered| {
+            let steps = counts(answered, unanswered, remaining).steps(100);
+            steps.map(|step| step.map(AggregationStep::name))
+        };
+        let names = |steps: [Option<AggregationStep>; 3]| steps.map(|step| step.map(|s| s.name()));
+        assert_eq!(steps(10, [60, 20, 10]), names([None; 3]));
+        assert_eq!(steps(10, [200, 20, 10]), names([Some(UnlistedNetworks), None, None]));
+        assert_eq!(steps(50, [200, 20, 10]), names([Some(UnlistedAsOne), None, None]));
+        assert_eq!(steps(69, [200, 20, 10]), names([Some(UnlistedPorts), Some(MemberPorts), None]));
+        let all = [Some(UnlistedPorts), Some(MemberNetworks), None];
+        assert_eq!(steps(10, [200, 200, 40]), names(all));
+        let all = [Some(UnlistedPorts), Some(MemberPorts), Some(HostPorts)];
+        assert_eq!(steps(10, [200, 200, 200]), names(all));
+        // Answered conversations are never aggregated, even if they do not fit.
+        let all = [Some(UnlistedPorts), Some(MemberPorts), Some(HostServers)];
+        assert_eq!(steps(1000, [200, 200, 200]), names(all));
+    }
+
+    #[test]
+    fn a_coarser_subject_keeps_what_the_step_does_not_mention() {
+        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let subject = ServiceKey {
+            client: ip("203.0.113.7"),
+            server: ip("10.0.0.1"),
+            transport: Transport::TCP,
+            port: 443,
+        };
+        let shown = |step: AggregationStep, owners| {
+            let ServiceKey { client, server, port, .. } =
+                coarser(subject, owners, step, !step.drops_ports());
+            format!("{client} {server} {port}")
+        };
+        let network = AddressOwner::Network(ip("203.0.112.0"), 20);
+        let cases = [
+            (AddressOwner::Unlisted, "203.0.113.0 10.0.0.1 443"),
+            (AddressOwner::Unlisted, "0.0.0.0 10.0.0.1 443"),
+            (AddressOwner::Unlisted, "0.0.0.0 10.0.0.1 0"),
+            (network, "203.0.112.0 10.0.0.1 443"),
+            (network, "203.0.112.0 10.0.0.1 0"),
+            (AddressOwner::Host, "203.0.113.7 10.0.0.1 0"),
+            (AddressOwner::Host, "203.0.113.7 0.0.0.0 0"),
+        ];
+        for ((owner, text), step) in cases.into_iter().zip(AggregationStep::ALL) {
+            assert_eq!(shown(*step, [owner, AddressOwner::Host]), text, "{step}");
+        }
+        let of_unlisted = |step| shown(step, [AddressOwner::Unlisted; 2]);
+        assert_eq!(of_unlisted(AggregationStep::UnlistedAsOne), "0.0.0.0 10.0.0.0 443");
+        assert_eq!(of_unlisted(AggregationStep::UnlistedPorts), "0.0.0.0 0.0.0.0 0");
+        assert_eq!(unspecified(ip("127.4.5.6")), ip("127.0.0.0"));
+        assert_eq!(unspecified(ip("2001:db8::1")), ip("::"));
+    }
+
+    #[test]
+    fn the_parts_of_an_aggregated_conversation_merge_in_any_order() {
+        let subject = |client: &str, port| ServiceKey {
+            client: client.parse().expect("an address"),
+            server: "10.0.0.1".parse().expect("an address"),
+            transport: Transport::TCP,
+            port,
+        };
+        let part = |client, port| {
+            AggregatedConversations::of(subject(client, port), AggregationStep::UnlistedPorts)
+        };
+        let mut forth = part("203.0.113.7", 80);
+        forth.merge(&part("198.51.100.1", 443));
+        let mut back = part("198.51.100.1", 443);
+        back.merge(&part("203.0.113.7", 80));
+        assert_eq!(forth, back);
+        assert_eq!((forth.conversations, forth.ports), (2, [80, 443]));
+        assert_eq!(forth.example, subject("198.51.100.1", 443));
+        assert!(forth.has_several_clients() && forth.has_several_ports());
+        assert!(!forth.has_several_servers() && !forth.is_of_host());
+    }
+}
