@@ -878,11 +878,13 @@ impl DirectionHints for Judge<'_> {
         let server = self.policy.party(subject.server, []);
         let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
         let ruling = self.rule_once(&query, &self.rulings);
+        let is_permitted = !ruling.code.verdict().is_unpermitted();
         RulingKind {
             code: ruling.code as u8,
-            basis: ruling.exception.or(ruling.row),
+            // A row that does not permit the traffic only explains the code.
+            basis: ruling.exception.or(ruling.row.filter(|_| is_permitted)),
             server_roles: server.roles.bits(),
-            is_permitted: !ruling.code.verdict().is_unpermitted(),
+            is_permitted,
         }
     }
 

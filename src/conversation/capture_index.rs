@@ -126,7 +126,7 @@ const MOST_FORGOTTEN: usize = 1 << 14;
 
 /// The target of traffic.
 #[derive(Clone, Copy)]
-enum Target {
+enum TrafficTarget {
     /// All hosts.
     Group,
     /// An address whose activity is not recorded, because it takes part in too many conversations.
@@ -141,7 +141,7 @@ struct SentTraffic<'a, M> {
     target: IpAddr,
     /// The position of the sender, unless its activity is not recorded.
     from: Option<u32>,
-    to: Target,
+    to: TrafficTarget,
     stats: &'a DirectionStats,
     /// Whether the flow contains no packet from the target.
     is_target_silent: bool,
@@ -396,9 +396,9 @@ impl CaptureIndex {
             }
             let from = ends[side];
             let to = match ends[1 - side] {
-                _ if is_broadcast => Target::Group,
-                None => Target::Forgotten,
-                Some(position) => Target::At(position),
+                _ if is_broadcast => TrafficTarget::Group,
+                None => TrafficTarget::Forgotten,
+                Some(position) => TrafficTarget::At(position),
             };
             self.count(SentTraffic {
                 sender,
@@ -409,7 +409,7 @@ impl CaptureIndex {
                 is_target_silent: !sends[1 - side],
                 macs: flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE),
             });
-            if let (true, Target::At(to)) = (flow.cut[side] > 0, to) {
+            if let (true, TrafficTarget::At(to)) = (flow.cut[side] > 0, to) {
                 self.presences.at(to).cut[1].add(flow.cut[side]);
             }
             let Some(from) = from else { continue };
@@ -475,9 +475,9 @@ impl CaptureIndex {
                 side.has(flag::BROADCAST) || is_group(*dst) || hints.is_broadcast(*dst);
             let from = Some(self.presences.position(*src));
             let to = if is_broadcast {
-                Target::Group
+                TrafficTarget::Group
             } else {
-                Target::At(self.presences.position(*dst))
+                TrafficTarget::At(self.presences.position(*dst))
             };
             self.count(SentTraffic {
                 sender: *src,
@@ -509,7 +509,7 @@ impl CaptureIndex {
     fn count(&mut self, traffic: SentTraffic<'_, impl Iterator<Item = Mac>>) {
         let SentTraffic { sender, target, from, to, stats, is_target_silent, macs } = traffic;
         let span = TimeSpan { first: stats.first, last: stats.last };
-        let is_unicast = !matches!(to, Target::Group);
+        let is_unicast = !matches!(to, TrafficTarget::Group);
         match from {
             Some(from) => {
                 let from = self.presences.at(from);
@@ -529,10 +529,10 @@ impl CaptureIndex {
             }
         }
         let acknowledges_unseen = is_unicast && is_target_silent && stats.has(flag::ACK);
-        if acknowledges_unseen && (from.is_none() || matches!(to, Target::Forgotten)) {
+        if acknowledges_unseen && (from.is_none() || matches!(to, TrafficTarget::Forgotten)) {
             self.forgot_unseen_reply = true;
         }
-        let Target::At(to) = to else { return };
+        let TrafficTarget::At(to) = to else { return };
         let to = self.presences.at(to);
         to.received.merge(&stats.sent);
         to.received_in.merge(&span);
