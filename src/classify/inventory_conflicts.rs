@@ -84,16 +84,9 @@ impl Assessor<'_> {
         }
     }
 
-    /// Adds a finding for each role of a host that shows no traffic, although the host was watched
-    /// for long enough.
-    fn silent_roles(&mut self) {
-        let view = self.seen.view();
-        let watch_s = view.watch(WATCH_S);
-        let lost = view.loss > view.max_loss;
-        let watched_s = view.watched.seconds_for(watch_s);
-        if view.filtered || lost || watched_s < watch_s {
-            return;
-        }
+    /// Returns the roles that the traffic of each host shows, and the roles that any host may have
+    /// shown.
+    fn shown_roles(&self) -> (BTreeMap<usize, RoleSet>, RoleSet) {
         let policy = self.policy;
         let matrix = &self.policy.matrix;
         let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
@@ -120,6 +113,22 @@ impl Assessor<'_> {
                 }
             }
         }
+        (shown, possible)
+    }
+
+    /// Adds a finding for each role of a host that shows no traffic, although the host was watched
+    /// for long enough.
+    fn silent_roles(&mut self) {
+        let view = self.seen.view();
+        let watch_s = view.watch(WATCH_S);
+        let lost = view.loss > view.max_loss;
+        let watched_s = view.watched.seconds_for(watch_s);
+        if view.filtered || lost || watched_s < watch_s {
+            return;
+        }
+        let policy = self.policy;
+        let matrix = &self.policy.matrix;
+        let (shown, possible) = self.shown_roles();
         let is_due = |role: usize| {
             let one = RoleSet::one(role);
             matrix.rows.iter().any(|row: &Row| {

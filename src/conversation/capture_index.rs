@@ -252,8 +252,8 @@ impl CaptureIndex {
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
             && !self.hidden_services.contains_key(&(silent, transport))
             && !self.is_hidden_from(peer)
-            && !(self.forgot_unseen_reply
-                && [silent.addr, peer].into_iter().any(|end| self.presence(end).is_none()))
+            && (!self.forgot_unseen_reply
+                || [silent.addr, peer].into_iter().all(|end| self.presence(end).is_some()))
             && (self.presence(silent.addr).is_some_and(|p| p.unicast_sent.0 > 0)
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
     }
