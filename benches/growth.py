@@ -185,11 +185,19 @@ class Inputs:
 
     def spoofed(self, n):
         """SYNs from random addresses."""
-        write(self.farm, FARM + "".join(host(k, "gateway-normal") for k in range(3)))
+        return self.syns(n, 0, 32)
+
+    def members(self, n):
+        """SYNs from random addresses of a listed network."""
+        return self.syns(n, 0x64000000, 22)
+
+    def syns(self, n, prefix, bits):
+        network = '\n[[network]]\nname = "clients"\ncidr = "100.0.0.0/10"\nroles = ["parallels-client"]\n'
+        write(self.farm, FARM + "".join(host(k, "gateway-normal") for k in range(3)) + network)
         numbers = random.Random(7)
         out = Capture(self.capture)
         for _ in range(n):
-            source = numbers.getrandbits(32)
+            source = prefix | numbers.getrandbits(bits)
             out.tcp(source, 0x0A140001 + numbers.randrange(3), numbers.randrange(1024, 65536), numbers.choice([443, 80, 20003]))
         out.close()
         return [self.capture, "-i", self.farm]
@@ -243,7 +251,7 @@ def floods(program, inputs):
     """Prints the table of floods. Returns whether any of them takes too much memory."""
     print("\n| flood | size | --max-memory MiB | peak MiB | processor time in s |\n| --- | --- | --- | --- | --- |")
     is_bad = False
-    for name, n in (("spoofed", 1000000), ("failing", 1000000), ("scan", 65535 * 200)):
+    for name, n in (("spoofed", 1000000), ("members", 1000000), ("failing", 1000000), ("scan", 65535 * 200)):
         if ONLY and ONLY != name:
             continue
         out = f"{inputs.scratch}/out"

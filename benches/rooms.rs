@@ -153,7 +153,7 @@ fn judgement(c: &mut Criterion) {
             &mut flows,
             &judge,
             CaptureLimits::default(),
-            ReadOptions { jobs: 1, keep: false },
+            ReadOptions { jobs: 1, keep: false, max_memory: usize::MAX },
         )
         .expect("in memory")
     };

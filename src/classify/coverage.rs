@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::{Conversations, HostActivity, ServiceKey, TimeSpan};
+use crate::conversation::{Conversation, Conversations, HostActivity, ServiceKey, TimeSpan};
 use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
 use crate::policy::{PartyKind, Policy};
 
@@ -135,7 +135,11 @@ pub(super) struct Unlisted {
     pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
 }
 
-pub(super) fn unlisted_services(conversations: &Conversations, judged: &[Judged]) -> Unlisted {
+pub(super) fn unlisted_services(
+    policy: &Policy,
+    conversations: &Conversations,
+    judged: &[Judged],
+) -> Unlisted {
     let mut unlisted = Unlisted::default();
     let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
     let is_host = |kind| matches!(kind, PartyKind::Host(_) | PartyKind::Service(_));
@@ -146,22 +150,37 @@ pub(super) fn unlisted_services(conversations: &Conversations, judged: &[Judged]
         if in_vain || j.verdict() == Verdict::Documented || c.broadcast {
             continue;
         }
-        let ServiceKey { client, server, transport, port } = c.subject;
-        if !is_host(j.server.kind) {
-            let address = unlisted.servers.entry((transport, port)).or_insert(server);
-            *address = server.min(*address);
-        }
-        if let PartyKind::Host(host) = j.server.kind
-            && !is_host(j.client.kind)
-        {
-            let address = clients.entry((host, transport, port)).or_insert(client);
-            *address = client.min(*address);
+        let ServiceKey { client, server, transport, .. } = c.subject;
+        for port in possible_ports(policy, c) {
+            if !is_host(j.server.kind) {
+                let address = unlisted.servers.entry((transport, port)).or_insert(server);
+                *address = server.min(*address);
+            }
+            if let PartyKind::Host(host) = j.server.kind
+                && !is_host(j.client.kind)
+            {
+                let address = clients.entry((host, transport, port)).or_insert(client);
+                *address = client.min(*address);
+            }
         }
     }
     for ((host, transport, port), address) in clients {
         unlisted.clients.entry(host).or_default().push((transport, port, address));
     }
     unlisted
+}
+
+/// Returns the server's port. If the conversation stands for several ports, returns a port of each
+/// row that has one between them.
+fn possible_ports(policy: &Policy, c: &Conversation) -> BTreeSet<u16> {
+    let Some([low, high]) =
+        c.stands_for().filter(|all| all.has_several_ports()).map(|all| all.ports)
+    else {
+        return BTreeSet::from([c.subject.port]);
+    };
+    let rows = policy.matrix.rows.iter().filter(|row| row.transport == c.subject.transport);
+    let lowest = rows.map(|row| (*row.ports.start()).max(low)..=*row.ports.end());
+    lowest.filter(|ports| !ports.is_empty() && *ports.start() <= high).map(|p| *p.start()).collect()
 }
 
 /// IP protocols with an encrypted payload: ESP.
@@ -320,6 +339,13 @@ pub(super) fn undecoded_by_host(
 /// Returns the hosts that have at least two peers which communicate with no other host. Such peers
 /// show that the capture covers the switch port of the host.
 pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
+    // If a host has conversations with several servers that were aggregated, any peer of another
+    // host may be among them.
+    let has_several =
+        |c: &Conversation| c.stands_for().is_some_and(|all| all.has_several_servers());
+    if conversations.list.iter().any(has_several) {
+        return HashSet::new();
+    }
     let mut hosts: Vec<BoundedSet<Peer, 2>> = Vec::new();
     let mut others = HashMap::<Peer, BoundedSet<Peer, 2>, ahash::RandomState>::default();
     let mut add_peer = |end: Peer, peer: Peer| match end {
@@ -496,7 +522,7 @@ mod tests {
         packets.connect(3, (STRANGER, 50_000), (BROKER, 4446));
         packets.connect(4, (DC, 50_000), (BROKER, 4447));
         let (conversations, judged) = packets.judged(&policy);
-        let unlisted = unlisted_services(&conversations, &judged);
+        let unlisted = unlisted_services(&policy, &conversations, &judged);
         let service = (Transport::TCP, 4444);
         let lowest = STRANGER.parse::<IpAddr>().expect("an address");
         assert_eq!(unlisted.servers.get(&service), Some(&lowest));

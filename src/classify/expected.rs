@@ -223,12 +223,16 @@ impl<'a> Assessor<'a> {
             Tried::AsSeen => self.attempts(group, source, only.and_then(To::peer)),
             Tried::Nothing => &[],
         };
+        // Attempts to several servers may have been attempts to this one.
+        let to_several = only.map_or(&[][..], |_| self.attempts(group, source, None));
+        let to_several = to_several.iter().filter(|attempt| attempt.to_several);
+        let attempts: Vec<&Attempt> = attempts.iter().chain(to_several).collect();
         // Traffic that any host could have forged is not an attempt, but it makes the absence
         // uncertain.
         let is_tunnelled = |attempt: &&Attempt| attempt.tunnelled;
-        let tunnelled = attempts.iter().any(|attempt| is_tunnelled(&attempt));
+        let tunnelled = attempts.iter().any(is_tunnelled);
         let attempts: Vec<&Attempt> =
-            attempts.iter().filter(|attempt| !is_tunnelled(attempt)).collect();
+            attempts.into_iter().filter(|attempt| !is_tunnelled(attempt)).collect();
         if attempts.iter().any(|a| a.answered || a.state == State::AnswerOnly) {
             return AbsenceCheck::Fine;
         }
@@ -364,6 +368,9 @@ impl<'a> Assessor<'a> {
         }
         if silent.tunnelled {
             doubts.add(Doubt::Tunnel);
+        }
+        if self.seen.has_aggregated(source) {
+            doubts.add(Doubt::Aggregated);
         }
         if rows.iter().all(|row| self.policy.matrix.rows[*row].is_doubtful()) {
             doubts.add(Doubt::Row);

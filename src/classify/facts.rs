@@ -15,7 +15,7 @@ use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement};
 use crate::conversation::{Conversation, Conversations, HostActivity, VantageSet};
 use crate::model::{Nanos, SECOND, Transport};
-use crate::policy::{Policy, Row};
+use crate::policy::{PartyKind, Policy, Row};
 
 /// The reason why an absence is not certain if the clocks contradict each other.
 pub(super) const CLOCKS: &str =
@@ -51,6 +51,8 @@ pub struct CaptureFacts {
     undecoded: UndecodedByHost,
     /// The vantage points that saw each host.
     pub(super) vantages: VantageWatch,
+    /// The hosts whose conversations with servers were aggregated.
+    aggregated: HashSet<usize>,
 }
 
 impl CaptureFacts {
@@ -62,8 +64,9 @@ impl CaptureFacts {
         view: &CaptureConditions,
         jobs: usize,
     ) -> Self {
-        let find_addresses =
-            || (watched_hosts(conversations, judged), unlisted_services(conversations, judged));
+        let find_addresses = || {
+            (watched_hosts(conversations, judged), unlisted_services(policy, conversations, judged))
+        };
         let find_hidden = || {
             (
                 unreadable_pairs(policy, conversations, view),
@@ -72,8 +75,23 @@ impl CaptureFacts {
         };
         let ((watched, unlisted), (unreadable_pairs, undecoded)) =
             run_both(jobs, find_addresses, find_hidden);
+        let aggregated = conversations.list.iter().zip(judged);
+        let aggregated = aggregated.filter(|(c, _)| c.stands_for().is_some());
+        let aggregated = aggregated.filter_map(|(_, j)| match j.client.kind {
+            PartyKind::Host(host) => Some(policy.holders(host)),
+            _ => None,
+        });
+        let aggregated = aggregated.flatten().copied().collect();
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
-        Self { view: view.clone(), watched, unlisted, unreadable_pairs, undecoded, vantages }
+        Self {
+            view: view.clone(),
+            watched,
+            unlisted,
+            unreadable_pairs,
+            undecoded,
+            vantages,
+            aggregated,
+        }
     }
 }
 
@@ -238,6 +256,12 @@ impl<'a> JudgedCapture<'a> {
         self.facts.unreadable_pairs.has_unlisted_peer(host)
     }
 
+    /// Returns whether conversations of a host with servers were aggregated. They may contain
+    /// traffic that seems to be missing, if a server's name would have documented it.
+    pub(super) fn has_aggregated(&self, host: usize) -> bool {
+        self.facts.aggregated.contains(&host)
+    }
+
     /// Returns whether frames that could not be decoded may belong to a host.
     pub(super) fn has_undecoded(&self, host: usize) -> bool {
         self.facts.undecoded.of([host]).is_some()
@@ -289,6 +313,12 @@ impl<'a> JudgedCapture<'a> {
             ));
         }
         ways.extend(self.unread_between(claim.source as usize, &hosts));
+        if self.has_aggregated(claim.source as usize) {
+            let name = &self.policy.inventory.hosts[claim.source as usize].name;
+            ways.push(format!(
+                "conversations of {name} were aggregated to stay within --max-memory, and may contain the missing traffic"
+            ));
+        }
         if self.conversations.index.has_doubtful_clocks() {
             ways.push(CLOCKS.to_owned());
         }

@@ -40,7 +40,7 @@ impl Assessor<'_> {
             let Some(group) = group(j) else { continue };
             let Some(code) = self.seen.failing(c) else { continue };
             failed.insert((group, c.subject.client));
-            let ends = pair(&mut book.ends, j, &c.subject);
+            let ends = pair(&mut book.ends, j, c);
             entries.add(code, ends, c.subject.transport, group, number as u32);
         }
         if failed.is_empty() {

@@ -170,7 +170,7 @@ pub(super) fn merge_clients(
     let first_of = |group: &ConversationGroup| pool.get(group.members)[0] as usize;
     let network_of = |group: &ConversationGroup| {
         let party = &judged[first_of(group)].client;
-        let address = list[first_of(group)].subject.client;
+        let address = list[first_of(group)].ruled_subject().client;
         // All clients in a listed network already count as one client.
         let listed = matches!(party.kind, PartyKind::Network(_));
         (!listed).then(|| NetworkGroup::of(policy, address))
@@ -332,7 +332,7 @@ mod tests {
         let (mut ends, mut pool) = (EndInterner::default(), MemberPool::default());
         let mut entries = GroupEntries::default();
         for (number, (c, j)) in list.iter().zip(&judged).enumerate() {
-            let pair = crate::classify::violations::pair(&mut ends, j, &c.subject);
+            let pair = crate::classify::violations::pair(&mut ends, j, c);
             entries.add(j.ruling.code, pair, TCP, 4444, number as u32);
         }
         let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut pool);

@@ -84,6 +84,38 @@ impl Assessor<'_> {
         }
     }
 
+    /// Returns the roles that the traffic of each host shows, and the roles that any host may have
+    /// shown.
+    fn shown_roles(&self) -> (BTreeMap<usize, RoleSet>, RoleSet) {
+        let policy = self.policy;
+        let matrix = &self.policy.matrix;
+        let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
+        // The servers of an aggregated conversation may be any hosts with the destination role.
+        let mut possible = RoleSet::default();
+        let conversations = self.conversations.list.iter().zip(self.judged);
+        for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
+            // Traffic that any host could have forged is not evidence of a role.
+            if c.is_made_up() {
+                continue;
+            }
+            for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
+                let row = &matrix.rows[*row];
+                if j.server.kind == PartyKind::RolesOnly {
+                    possible = possible.with(matrix.roles[row.destination].members);
+                }
+                for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
+                    if let PartyKind::Host(host) = party.kind {
+                        for holder in policy.holders(host) {
+                            let roles = shown.entry(*holder).or_default();
+                            *roles = roles.with(matrix.roles[role].members);
+                        }
+                    }
+                }
+            }
+        }
+        (shown, possible)
+    }
+
     /// Adds a finding for each role of a host that shows no traffic, although the host was watched
     /// for long enough.
     fn silent_roles(&mut self) {
@@ -95,25 +127,7 @@ impl Assessor<'_> {
         }
         let policy = self.policy;
         let matrix = &self.policy.matrix;
-        let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
-        let conversations = self.conversations.list.iter().zip(self.judged);
-        for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
-            // Traffic that any host could have forged is not evidence of a role.
-            if c.is_made_up() {
-                continue;
-            }
-            for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
-                let row = &matrix.rows[*row];
-                for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
-                    if let PartyKind::Host(host) = party.kind {
-                        for holder in policy.holders(host) {
-                            let roles = shown.entry(*holder).or_default();
-                            *roles = roles.with(matrix.roles[role].members);
-                        }
-                    }
-                }
-            }
-        }
+        let (shown, possible) = self.shown_roles();
         let is_due = |role: usize| {
             let one = RoleSet::one(role);
             matrix.rows.iter().any(|row: &Row| {
@@ -144,7 +158,7 @@ impl Assessor<'_> {
                 }
                 None => continue,
             };
-            let seen = shown.get(&host).copied().unwrap_or_default();
+            let seen = shown.get(&host).copied().unwrap_or_default().with(possible);
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
                 // Traffic of a role is expected only if an expected row whose features are on
                 // contains the role.

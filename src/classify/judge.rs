@@ -8,8 +8,8 @@ use dashmap::DashMap;
 use super::parallel::map_ranges;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
-    Conversation, Conversations, DirectionHints, DoubtSource, KnownName, ServerNames, ServiceKey,
-    State,
+    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, KnownName, RulingKind,
+    ServerNames, ServiceKey, State,
 };
 use crate::model::{Endpoint, Mac, Nanos, Transport};
 use crate::policy::{
@@ -259,7 +259,7 @@ impl<'a> Judge<'a> {
         if ruling.row.is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
             doubts.add(Doubt::Row);
         }
-        if conversation.rare().aggregated > 0 {
+        if conversation.is_aggregated() {
             doubts.add(Doubt::Aggregated);
         }
         let strangers =
@@ -270,10 +270,23 @@ impl<'a> Judge<'a> {
             let column = SeverityColumn::reached_if(conversation.state.reached());
             self.severity(ruling.code, column, doubts)
         };
+        let kind = match query.server.kind {
+            // Several hosts are none of the hosts of the inventory.
+            PartyKind::Host(_) | PartyKind::Service(_)
+                if conversation.stands_for().is_some_and(|all| all.has_several_servers()) =>
+            {
+                PartyKind::RolesOnly
+            }
+            // So are hosts in several networks.
+            PartyKind::Network(_) if conversation.subject.server.is_unspecified() => {
+                PartyKind::RolesOnly
+            }
+            kind => kind,
+        };
         Judged {
             ruling,
             client: query.client,
-            server: query.server,
+            server: Party { kind, ..query.server },
             doubts,
             named,
             other,
@@ -466,7 +479,8 @@ impl<'a> Judge<'a> {
                 self.policy.party(address, c.rare().macs[side].iter())
             }
         };
-        self.query_between(c, party(c.subject.client, 0), party(c.subject.server, 1))
+        let ServiceKey { client, server, .. } = c.ruled_subject();
+        self.query_between(c, party(client, 0), party(server, 1))
     }
 
     /// Returns the code that a conversation would have between the given ends.
@@ -475,7 +489,7 @@ impl<'a> Judge<'a> {
     }
 
     fn query_between(&self, c: &Conversation, client: Party, server: Party) -> Query<'static> {
-        let plain = self.plain_query(client, server, c.subject);
+        let plain = self.plain_query(client, server, c.ruled_subject());
         Query {
             answer: c.state == State::AnswerOnly,
             announced: c.announced,
@@ -786,13 +800,10 @@ impl<'a> Judge<'a> {
         shown: Code,
         known: &Rulings,
     ) -> Option<Code> {
+        let ruled = c.ruled_subject();
         let ports = c.client_ports.iter().map(|port| {
-            let subject = ServiceKey {
-                client: c.subject.server,
-                server: c.subject.client,
-                port: *port,
-                ..c.subject
-            };
+            let subject =
+                ServiceKey { client: ruled.server, server: ruled.client, port: *port, ..ruled };
             let turned = self.plain_query(query.server, query.client, subject);
             let turned = self.with_broadcast(turned, c.broadcast);
             self.rule_once(&Query { answer: query.answer, ..turned }, known).code
@@ -850,6 +861,32 @@ impl DirectionHints for Judge<'_> {
         };
         let turned = self.with_broadcast(self.plain_query(server, client, turned), broadcast);
         !differs(self.rule_once(&turned, &self.rulings).code, ruling.code)
+    }
+
+    fn owner(&self, address: IpAddr, macs: &[Mac]) -> AddressOwner {
+        match self.policy.party(address, macs).kind {
+            PartyKind::Host(_) | PartyKind::Service(_) => AddressOwner::Host,
+            PartyKind::Network(network) => {
+                let cidr = self.policy.inventory.networks[network].cidr;
+                AddressOwner::Network(cidr.network(), cidr.prefix_len())
+            }
+            PartyKind::Stranger | PartyKind::RolesOnly => AddressOwner::Unlisted,
+        }
+    }
+
+    fn ruling_kind(&self, subject: &ServiceKey, broadcast: bool) -> RulingKind {
+        let client = self.policy.party(subject.client, []);
+        let server = self.policy.party(subject.server, []);
+        let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
+        let ruling = self.rule_once(&query, &self.rulings);
+        let is_permitted = !ruling.code.verdict().is_unpermitted();
+        RulingKind {
+            code: ruling.code as u8,
+            // A row that does not permit the traffic only explains the code.
+            basis: ruling.exception.or(ruling.row.filter(|_| is_permitted)),
+            server_roles: server.roles.bits(),
+            is_permitted,
+        }
     }
 
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {

@@ -63,8 +63,8 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 
 // Types of other modules that occur in the judgement, re-exported for the modules that report it.
 pub(crate) use crate::conversation::{
-    Conversation, Conversations, DirectionEvidence, EncapTag, HostActivity, ServiceKey, State,
-    StateEvidence, TimeSpan, flag,
+    AggregatedConversations, AggregationReport, AggregationStep, Conversation, Conversations,
+    DirectionEvidence, EncapTag, HostActivity, ServiceKey, State, StateEvidence, TimeSpan, flag,
 };
 pub(crate) use crate::policy::{
     BACKGROUND, CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy,

@@ -32,6 +32,9 @@ struct Traits {
     limits: Vec<bool>,
     has_unreadable_with_unlisted: bool,
     has_undecoded: bool,
+    has_aggregated: bool,
+    /// The host itself if it made aggregated attempts, so that no other host is in its class.
+    tried_several: Option<usize>,
     /// For each row, whether the host was active for as long as the row needs.
     there: Vec<bool>,
     /// For each row, whether unlisted addresses used this service of the host.
@@ -173,6 +176,7 @@ impl PairBatches {
 /// Groups hosts by their decisive traits.
 struct HostClassifier<'c, 'a> {
     assessor: &'c Assessor<'a>,
+    group: GroupId,
     rows: Vec<&'c Row>,
     /// For each row, the time for which a host has to be active, in seconds.
     due: Vec<u64>,
@@ -185,6 +189,7 @@ struct HostClassifier<'c, 'a> {
 impl<'c, 'a> HostClassifier<'c, 'a> {
     fn new(
         assessor: &'c Assessor<'a>,
+        group: GroupId,
         expected: &[usize],
         sources: &[usize],
         direction: PairDirection,
@@ -195,6 +200,7 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
         let due = watch.iter().map(|watch_s| view.watched.seconds_for(*watch_s).min(*watch_s));
         Self {
             assessor,
+            group,
             due: due.collect(),
             watch,
             rows: rows.collect(),
@@ -221,6 +227,10 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
         let there_s = seen.seconds_of(host);
         let has_unlisted_client =
             |row: &&Row| row.transport.has_ports() && seen.has_unlisted_client(host, &[*row]);
+        let tried_several = || {
+            seen.has_aggregated(host)
+                && assessor.attempts(self.group, host, None).iter().any(|tried| tried.to_several)
+        };
         let is_triggered = self.rows.iter().any(|row| assessor.is_triggered(row, host));
         Traits {
             roles: if may_open {
@@ -235,6 +245,8 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
             limits: seen.facts.vantages.limits(&seen.hosts[host].presence.unicast_in, &self.watch),
             has_unreadable_with_unlisted: seen.has_unreadable_with_unlisted(host),
             has_undecoded: seen.has_undecoded(host),
+            has_aggregated: may_open && seen.has_aggregated(host),
+            tried_several: (may_open && tried_several()).then_some(host),
             there: self
                 .due
                 .iter()
@@ -308,7 +320,7 @@ impl Assessor<'_> {
                 silence.claim().into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
             }
         }
-        let classifier = HostClassifier::new(self, expected, sources, direction);
+        let classifier = HostClassifier::new(self, group, expected, sources, direction);
         let source_classes = classifier.classes(sources, PairEnd::Source);
         let destination_classes = classifier.classes(&hosts, PairEnd::Destination);
         batches.particular = self.particular(group, sources, direction);

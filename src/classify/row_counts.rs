@@ -80,6 +80,9 @@ pub(super) struct Attempt {
     pub failed: bool,
     /// Whether the attempt was inside a tunnel that the inventory does not declare.
     pub tunnelled: bool,
+    /// Whether the attempt stands for attempts to several servers, which may be any hosts with the
+    /// destination role.
+    pub to_several: bool,
     /// The rows that document the attempt.
     pub rows: Arc<[usize]>,
 }
@@ -259,6 +262,7 @@ impl<'a> RowCounter<'a> {
                     answered: c.is_answered(),
                     failed: c.has_failed(),
                     tunnelled: c.doubts.has(DoubtSource::Tunnel),
+                    to_several: c.stands_for().is_some_and(|all| all.has_several_servers()),
                     rows: Arc::clone(rows),
                 };
                 attempts.extend(hosts.chain(other).filter(|_| is_attempt).map(attempt));

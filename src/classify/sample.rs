@@ -254,7 +254,7 @@ impl Packets {
             start: self.list.iter().map(|seen| seen.time).min(),
             end: self.list.iter().map(|seen| seen.time).max(),
         };
-        let options = ReadOptions { jobs: 1, keep: true };
+        let options = ReadOptions { jobs: 1, keep: true, max_memory: usize::MAX };
         Conversations::read(&mut flows, &Judge::new(policy), limits, options)
             .expect("nothing is read")
     }

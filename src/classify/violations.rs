@@ -2,12 +2,12 @@
 
 use std::cmp::Reverse;
 
-use super::ends::{EndInterner, EndKey};
+use super::ends::{EndId, EndInterner, EndKey, NetworkGroup, prefix_of};
 use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
 use super::grouping::{ConversationGroup, GroupEntries, PortMerge, merge_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
-use crate::conversation::{Conversation, DoubtSource};
+use crate::conversation::{AggregatedConversations, Conversation, DoubtSource, ServiceKey};
 use crate::policy::{PartyKind, SeverityColumn};
 
 /// The input for findings about conversations, and the book that they are added to.
@@ -47,7 +47,7 @@ impl Grouping<'_> {
                 strangers.push(number as u32);
                 continue;
             }
-            let ends = pair(&mut self.book.ends, j, &c.subject);
+            let ends = pair(&mut self.book.ends, j, c);
             entries.add(code, ends, c.subject.transport, c.subject.port, number as u32);
         }
         let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut self.book.pool);
@@ -73,7 +73,7 @@ impl Grouping<'_> {
             client: group.client,
             server: target.server,
             transport: Some(target.transport),
-            about: target.ports.about(),
+            about: if self.has_several_ports(group) { About::Ports } else { target.ports.about() },
         };
         let mut finding = Finding::new(key, Reason::Permission);
         finding = finding.with_members(list, &self.book.pool, group.members);
@@ -96,6 +96,13 @@ impl Grouping<'_> {
         finding
     }
 
+    /// Returns whether a conversation of a group stands for conversations with several ports.
+    fn has_several_ports(&self, group: &ConversationGroup) -> bool {
+        let members = self.book.pool.get(group.members).iter();
+        let mut aggregated = members.filter_map(|number| self.list[*number as usize].stands_for());
+        aggregated.any(AggregatedConversations::has_several_ports)
+    }
+
     fn add_strangers(&mut self, strangers: Vec<u32>) {
         let is_any = self.book.ends.id(EndKey::Everybody);
         let client = is_any;
@@ -114,14 +121,28 @@ impl Grouping<'_> {
     }
 }
 
-/// Returns the ends of a conversation, client first.
-pub(super) fn pair(
-    ends: &mut EndInterner,
-    j: &Judged,
-    subject: &crate::conversation::ServiceKey,
-) -> [super::ends::EndId; 2] {
-    [(&j.client, subject.client), (&j.server, subject.server)]
-        .map(|(party, address)| ends.id_of(party, address))
+/// Returns the ends of a conversation, client first. A conversation that stands for several clients
+/// or servers has a group of hosts as its end, and all conversations of a listed host whose ports
+/// were aggregated have the same end, so that a scan by this host becomes one finding.
+pub(super) fn pair(ends: &mut EndInterner, j: &Judged, c: &Conversation) -> [EndId; 2] {
+    let ServiceKey { client, server, .. } = c.subject;
+    let aggregated = c.stands_for();
+    let has_several_clients = aggregated.is_some_and(|all| all.has_several_clients());
+    let client = match j.client.kind {
+        PartyKind::Stranger if has_several_clients && client.is_unspecified() => {
+            ends.id(EndKey::Many(NetworkGroup::Flood))
+        }
+        PartyKind::Stranger if has_several_clients => {
+            ends.id(EndKey::Many(NetworkGroup::Prefix(prefix_of(client))))
+        }
+        _ => ends.id_of(&j.client, client),
+    };
+    let is_any_server = aggregated.is_some_and(|all| {
+        all.is_of_host() || (all.has_several_servers() && server.is_unspecified())
+    });
+    let server =
+        if is_any_server { ends.id(EndKey::Everybody) } else { ends.id_of(&j.server, server) };
+    [client, server]
 }
 
 #[cfg(test)]

@@ -436,8 +436,9 @@ pub(super) struct AuditArguments {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
-    /// Memory for flow tables, e.g. 512MiB or 2GiB. Larger tables spill to temporary files. Does
-    /// not affect the result.
+    /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. If there are
+    /// more conversations than one per 2 KiB, unanswered ones are aggregated, and the reports state
+    /// this.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::flow_facts::{broadcast_sender, is_group, is_simultaneous, proved};
+use super::flow_facts::{
+    broadcast_sender, is_group, is_loopback_on_wire, is_simultaneous, only_resets, proved,
+};
 use super::host_activity::HostActivities;
 use super::vantage_set::Sightings;
 use super::{CaptureLimits, DirectionHints, HostActivity, TimeSpan, VisibilityStats};
@@ -20,22 +22,6 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 /// The time that a reply may take, in nanoseconds. If the capture ends or is interrupted sooner
 /// after a request, a missing reply proves nothing.
 const TIME_TO_ANSWER: Nanos = SECOND;
-
-/// Returns whether the flow has a loopback address and was seen on a link with hardware addresses
-/// or in a tunnel.
-pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
-    let loopback = (0..2).any(|side| flow.key.endpoint(side).addr.is_loopback());
-    loopback
-        && (0..2).any(|side| {
-            flow.links(side).any(|link| link.source != Mac::NONE || link.is_tunnelled())
-        })
-}
-
-/// Returns whether one side of a TCP flow sent only resets.
-fn only_resets(side: &DirectionStats) -> bool {
-    let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
-    side.has(flag::RST) && !side.has(others)
-}
 
 /// Facts about the whole capture that are needed to interpret individual flows.
 #[derive(Default)]
@@ -69,14 +55,38 @@ pub struct CaptureIndex {
     cuts: BTreeSet<Nanos>,
     /// The vantage points that saw each group of flows.
     pub(super) sightings: Sightings,
+    /// The addresses behind each hardware address whose activity is not recorded. If there are too
+    /// many hardware addresses, the lowest are kept.
+    forgotten: BTreeMap<Mac, BoundedSet<IpAddr, SEVERAL_BEHIND>>,
+    /// Whether packets from or to an address whose activity is not recorded acknowledge packets
+    /// that the capture never shows.
+    forgot_unseen_reply: bool,
+}
+
+/// The number of addresses behind a hardware address from which on it belongs to a router.
+const SEVERAL_BEHIND: usize = 3;
+
+/// The maximum number of hardware addresses of senders whose activity is not recorded.
+const MOST_FORGOTTEN: usize = 1 << 14;
+
+/// The target of traffic.
+#[derive(Clone, Copy)]
+enum TrafficTarget {
+    /// All hosts.
+    Group,
+    /// An address whose activity is not recorded, because it takes part in too many conversations.
+    Forgotten,
+    /// The position of the address.
+    At(u32),
 }
 
 /// Traffic that one host sent to another.
 struct SentTraffic<'a, M> {
     sender: IpAddr,
     target: IpAddr,
-    /// The positions of the sender and, unless the traffic is a broadcast, of the target.
-    positions: (u32, Option<u32>),
+    /// The position of the sender, unless its activity is not recorded.
+    from: Option<u32>,
+    to: TrafficTarget,
     stats: &'a DirectionStats,
     /// Whether the flow contains no packet from the target.
     is_target_silent: bool,
@@ -171,6 +181,8 @@ impl CaptureIndex {
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
             && !self.hidden_services.contains_key(&(silent, transport))
             && !self.is_hidden_from(peer)
+            && (!self.forgot_unseen_reply
+                || [silent.addr, peer].into_iter().all(|end| self.presence(end).is_some()))
             && (self.presence(silent.addr).is_some_and(|p| p.unicast_sent.0 > 0)
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
     }
@@ -241,26 +253,39 @@ impl CaptureIndex {
             self.hidden_services.entry(service).or_default().merge(&clients);
         }
         self.clocks = (self.clocks.0 + other.clocks.0, self.clocks.1 + other.clocks.1);
+        for (mac, behind) in other.forgotten {
+            self.forgotten.entry(mac).or_default().merge(&behind);
+        }
+        self.trim_forgotten();
+        self.forgot_unseen_reply |= other.forgot_unseen_reply;
+    }
+
+    fn trim_forgotten(&mut self) {
+        while self.forgotten.len() > MOST_FORGOTTEN {
+            self.forgotten.pop_last();
+        }
     }
 
     /// Determines which hardware addresses belong to routers. This requires the facts from all
     /// flows.
     pub(super) fn conclude(&mut self) {
-        const SEVERAL: usize = 3;
-        let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, HashSeed>::default();
+        let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL_BEHIND>, HashSeed>::default();
+        behind.extend(std::mem::take(&mut self.forgotten));
         for (address, presence) in self.presences.iter() {
             let macs = presence.macs.iter().filter(|_| !crate::model::is_link_local(address));
             macs.for_each(|mac| behind.entry(*mac).or_default().insert(address));
         }
-        let routers = behind.into_iter().filter(|(_, behind)| behind.len() >= SEVERAL);
+        let routers = behind.into_iter().filter(|(_, behind)| behind.len() >= SEVERAL_BEHIND);
         self.routers = routers.map(|(mac, _)| mac).collect();
     }
 
+    /// Adds the facts from a flow. `forgets` states which ends keep no record of their activity.
     pub(super) fn add(
         &mut self,
         flow: &Flow<'_>,
         hints: &dyn DirectionHints,
         limits: CaptureLimits,
+        forgets: [bool; 2],
     ) {
         // Any host can forge the content of an undeclared tunnel, so it proves nothing about the
         // farm.
@@ -284,7 +309,7 @@ impl CaptureIndex {
         let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
         let ends = [0, 1].map(|end: usize| {
             let receives = sends[1 - end] && broadcast != Some(1 - end);
-            let is_seen = sends[end] || receives;
+            let is_seen = (sends[end] || receives) && !forgets[end];
             is_seen.then(|| self.presences.position(flow.key.endpoint(end).addr))
         });
         for side in 0..2 {
@@ -292,25 +317,32 @@ impl CaptureIndex {
             let sender = flow.key.endpoint(side).addr;
             let is_broadcast = broadcast == Some(side);
             self.note_hidden(flow, side);
-            if sender.is_loopback() && is_loopback_on_wire(flow) {
+            if sender.is_loopback() && is_loopback_on_wire(flow) && !forgets[side] {
                 self.presences.of(sender).on_wire = true;
             }
-            let Some(from) = ends[side].filter(|_| sends[side]) else { continue };
-            let to = ends[1 - side].filter(|_| !is_broadcast);
+            if !sends[side] {
+                continue;
+            }
+            let from = ends[side];
+            let to = match ends[1 - side] {
+                _ if is_broadcast => TrafficTarget::Group,
+                None => TrafficTarget::Forgotten,
+                Some(position) => TrafficTarget::At(position),
+            };
             self.count(SentTraffic {
                 sender,
                 target: flow.key.endpoint(1 - side).addr,
-                positions: (from, to),
+                from,
+                to,
                 stats: sent,
                 is_target_silent: !sends[1 - side],
                 macs: flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE),
             });
-            if flow.cut[side] > 0 {
-                self.presences.at(from).cut[0].add(flow.cut[side]);
-                if let Some(to) = to {
-                    self.presences.at(to).cut[1].add(flow.cut[side]);
-                }
+            if let (true, TrafficTarget::At(to)) = (flow.cut[side] > 0, to) {
+                self.presences.at(to).cut[1].add(flow.cut[side]);
             }
+            let Some(from) = from else { continue };
+            self.presences.at(from).cut[0].add(flow.cut[side]);
             if !is_broadcast && flow.links(side).any(|l| !INITIAL_TTLS.contains(&l.ttl)) {
                 self.presences.at(from).routed = true;
             }
@@ -370,12 +402,17 @@ impl CaptureIndex {
             }
             let is_broadcast =
                 side.has(flag::BROADCAST) || is_group(*dst) || hints.is_broadcast(*dst);
-            let from = self.presences.position(*src);
-            let to = (!is_broadcast).then(|| self.presences.position(*dst));
+            let from = Some(self.presences.position(*src));
+            let to = if is_broadcast {
+                TrafficTarget::Group
+            } else {
+                TrafficTarget::At(self.presences.position(*dst))
+            };
             self.count(SentTraffic {
                 sender: *src,
                 target: *dst,
-                positions: (from, to),
+                from,
+                to,
                 stats: side,
                 is_target_silent: false,
                 macs: [].into_iter(),
@@ -400,23 +437,43 @@ impl CaptureIndex {
 
     /// Adds traffic to the activity of its sender and, unless it is a broadcast, of its target.
     fn count(&mut self, traffic: SentTraffic<'_, impl Iterator<Item = Mac>>) {
-        let SentTraffic { sender, target, positions: (from, to), stats, is_target_silent, macs } =
-            traffic;
+        let SentTraffic { sender, target, from, to, stats, is_target_silent, macs } = traffic;
         let span = TimeSpan { first: stats.first, last: stats.last };
-        let from = self.presences.at(from);
-        from.sent.merge(&stats.sent);
-        from.sent_in.merge(&span);
-        macs.for_each(|mac| from.macs.insert(mac));
-        let Some(to) = to else { return };
-        from.unicast_sent.merge(&stats.sent.packets);
-        from.unicast_in.merge(&span);
+        let is_unicast = !matches!(to, TrafficTarget::Group);
+        match from {
+            Some(from) => {
+                let from = self.presences.at(from);
+                from.sent.merge(&stats.sent);
+                from.sent_in.merge(&span);
+                macs.for_each(|mac| from.macs.insert(mac));
+                if is_unicast {
+                    from.unicast_sent.merge(&stats.sent.packets);
+                    from.unicast_in.merge(&span);
+                }
+            }
+            None => {
+                for mac in macs {
+                    self.forgotten.entry(mac).or_default().insert(sender);
+                }
+                self.trim_forgotten();
+            }
+        }
+        let acknowledges_unseen = is_unicast && is_target_silent && stats.has(flag::ACK);
+        if acknowledges_unseen && (from.is_none() || matches!(to, TrafficTarget::Forgotten)) {
+            self.forgot_unseen_reply = true;
+        }
+        let TrafficTarget::At(to) = to else { return };
         let to = self.presences.at(to);
         to.received.merge(&stats.sent);
         to.received_in.merge(&span);
         // The sender acknowledges packets from the target, so the target did reply, on a path that
         // the capture does not show.
-        if is_target_silent && stats.has(flag::ACK) {
+        if acknowledges_unseen {
             to.answered_unseen = true;
+            // The pairs of a flood would take as much memory as its addresses.
+            if from.is_none() {
+                return;
+            }
             self.unseen_reply_pairs.insert((target, sender));
             self.unseen_repliers.insert(sender);
         }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::DirectionHints;
-use crate::flow::{Flow, IcmpError, flag};
-use crate::model::Transport;
+use crate::flow::{DirectionStats, Flow, IcmpError, flag};
+use crate::model::{Mac, Transport};
 
 /// Returns which sides are proved to have initiated a connection: a SYN-ACK from the other side
 /// acknowledges the sequence number of a SYN. A host that received no SYN cannot be made to send
@@ -81,4 +81,20 @@ pub(super) fn is_group(address: IpAddr) -> bool {
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_multicast(),
     }
+}
+
+/// Returns whether the flow has a loopback address and was seen on a link with hardware addresses
+/// or in a tunnel.
+pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
+    let loopback = (0..2).any(|side| flow.key.endpoint(side).addr.is_loopback());
+    loopback
+        && (0..2).any(|side| {
+            flow.links(side).any(|link| link.source != Mac::NONE || link.is_tunnelled())
+        })
+}
+
+/// Returns whether one side of a TCP flow sent only resets.
+pub(super) fn only_resets(side: &DirectionStats) -> bool {
+    let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
+    side.has(flag::RST) && !side.has(others)
 }

@@ -5,6 +5,7 @@
 //! arrival. This module knows neither the roles of hosts nor the port matrix. [`DirectionHints`]
 //! supplies the parts of the policy that the direction of a flow depends on.
 
+mod aggregation;
 mod capture_index;
 mod capture_limits;
 mod direction;
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
+use aggregation::{AggregateKey, AggregationPlan};
 use direction::Orientation;
 use name_table::{NameTable, RequestedNames};
 
@@ -34,6 +36,9 @@ use crate::model::{
 };
 
 pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, flag};
+pub use aggregation::{
+    AddressOwner, AggregatedConversations, AggregationReport, AggregationStep, RulingKind,
+};
 pub use capture_index::CaptureIndex;
 pub use capture_limits::{CaptureLimits, TimeSpan};
 pub use direction::DirectionEvidence;
@@ -85,6 +90,17 @@ pub trait DirectionHints: Sync {
     /// not known here, so the result is `false` if only a name determines the ruling.
     fn reads_the_same(&self, _: &ServiceKey, _client_port: u16, _broadcast: bool) -> bool {
         true
+    }
+
+    /// Returns what the inventory says about an address that was seen with these hardware addresses.
+    fn owner(&self, _: IpAddr, _macs: &[Mac]) -> AddressOwner {
+        AddressOwner::Unlisted
+    }
+
+    /// Returns the ruling on traffic, as far as aggregation has to preserve it. Server names are
+    /// not known here.
+    fn ruling_kind(&self, _: &ServiceKey, _broadcast: bool) -> RulingKind {
+        RulingKind::default()
     }
 }
 
@@ -184,6 +200,8 @@ pub struct ConversationExtras {
     pub errors: BoundedSet<IcmpError, 16>,
     /// Number of flows that were aggregated because memory ran short.
     pub aggregated: u64,
+    /// The conversations that were aggregated into this one because there were too many.
+    pub stands_for: Option<AggregatedConversations>,
     /// Whether a loopback address was seen on a wire or in a tunnel.
     pub on_wire: bool,
     /// ICMP errors that do not count as evidence, for example because the capture does not show the
@@ -232,6 +250,11 @@ impl Merge for ConversationExtras {
         }
         self.errors.merge(&other.errors);
         self.aggregated += other.aggregated;
+        match (&mut self.stands_for, &other.stands_for) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (None, Some(theirs)) => self.stands_for = Some(theirs.clone()),
+            (_, None) => {}
+        }
         self.on_wire |= other.on_wire;
         self.unseen_errors.merge(&other.unseen_errors);
     }
@@ -246,11 +269,29 @@ impl Conversation {
             macs: [BoundedSet::new(), BoundedSet::new()],
             errors: BoundedSet::new(),
             aggregated: 0,
+            stands_for: None,
             on_wire: false,
             unseen_errors: BoundedSet::new(),
             failures: Vec::new(),
         };
         self.rare.as_deref().unwrap_or(&NONE)
+    }
+
+    /// Returns the conversations that were aggregated into this one because there were too many.
+    pub fn stands_for(&self) -> Option<&AggregatedConversations> {
+        self.rare.as_ref()?.stands_for.as_ref()
+    }
+
+    /// Returns the subject that the ruling is based on: the lowest one if the conversation stands
+    /// for several.
+    pub fn ruled_subject(&self) -> ServiceKey {
+        self.stands_for().map_or(self.subject, |aggregated| aggregated.example)
+    }
+
+    /// Returns whether flows were aggregated into the conversation.
+    pub fn is_aggregated(&self) -> bool {
+        let rare = self.rare();
+        rare.aggregated > 0 || rare.stands_for.is_some()
     }
 
     /// Returns the client's and the server's endpoint in the first flow.
@@ -310,6 +351,9 @@ pub struct ReadOptions {
     pub jobs: usize,
     /// Whether the flows are still needed after the conversations have been read.
     pub keep: bool,
+    /// The memory limit in bytes. If there are more conversations than it has room for, those that
+    /// nobody answered are aggregated.
+    pub max_memory: usize,
 }
 
 /// The conversations of a capture, with the evidence of what the capture can show.
@@ -332,6 +376,8 @@ pub struct Conversations {
     pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
     /// The vantage points with names that saw flows.
     pub vantage_points: VantagePoints,
+    /// What was aggregated because there were too many conversations; `None` if nothing was.
+    pub aggregation: Option<AggregationReport>,
     /// The distinct sets of server names.
     names: Vec<ServerNames>,
 }
@@ -343,7 +389,7 @@ impl Conversations {
         flows: &mut impl FlowPartitions,
         hints: &dyn DirectionHints,
         limits: CaptureLimits,
-        ReadOptions { jobs, keep }: ReadOptions,
+        ReadOptions { jobs, keep, max_memory }: ReadOptions,
     ) -> io::Result<Self> {
         let mirrors = find_mirrors(flows, hints)?;
         flows.trust_mirrors(&mirrors)?;
@@ -352,21 +398,31 @@ impl Conversations {
             let path = flow.key.path();
             !(path.is_around() && path.interface().is_some_and(|at| mirrors.contains(&at)))
         };
+        let jobs = aggregation::jobs_within(max_memory, flows, jobs);
+        let plan = AggregationPlan::decide(flows, hints, max_memory, jobs)?;
+        let plan = plan.as_ref();
         let mut index = CaptureIndex::new(limits);
         index.add_side(flows.side(), hints);
         let indexes = flows.fold(jobs, |index: &mut CaptureIndex, part| {
-            part.iter().filter(is_farm_traffic).for_each(|flow| index.add(&flow, hints, limits));
+            for flow in part.iter().filter(is_farm_traffic) {
+                let forgets = plan.map_or([false; 2], |plan| plan.forgets(&flow, hints));
+                index.add(&flow, hints, limits, forgets);
+            }
         })?;
         indexes.into_iter().for_each(|part| index.merge(part));
         index.conclude();
         let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {
-            partial.read(part.iter().filter(is_farm_traffic), &index, hints);
+            let flows = part.iter().filter(is_farm_traffic);
+            match plan {
+                Some(plan) => partial.read_aggregating(flows, &index, hints, plan),
+                None => partial.read(flows, &index, hints),
+            }
         };
         // Without `keep`, the flows are needed again only if loopback traffic reveals the host on
         // which the capture was taken.
         let again = keep || index.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
-        let PartialConversations { mut list, requested, one_sided } =
+        let PartialConversations { mut list, requested, one_sided, .. } =
             PartialConversations::merge(parts);
         index.visibility.one_sided = one_sided;
         let side = flows.side();
@@ -383,6 +439,7 @@ impl Conversations {
                 .map(|((address, _), masters)| (*address, masters.clone()))
                 .collect(),
             vantage_points: std::mem::take(&mut index.sightings).points,
+            aggregation: plan.and_then(|plan| plan.report(&list)),
             list,
             index,
             names,
@@ -417,6 +474,10 @@ fn name_servers(
     let nothing = RequestedNames::default();
     for c in list {
         let ServiceKey { client, server, transport, port } = c.subject;
+        // A conversation that stands for several servers has no name.
+        if c.stands_for().is_some_and(AggregatedConversations::has_several_servers) {
+            continue;
+        }
         c.names = table.number(client, server, requested.get(&c.key()).unwrap_or(&nothing));
         c.announced = transport == Transport::TCP && table.is_announced(client, server, port);
     }
@@ -488,6 +549,8 @@ struct PartialConversations {
     list: Vec<Conversation>,
     requested: RequestsByConversation,
     one_sided: u64,
+    /// Conversations that stand for others, because there were too many.
+    aggregated: HashMap<AggregateKey, Conversation, HashSeed>,
 }
 
 /// The names that the clients of conversations requested.
@@ -499,6 +562,9 @@ impl PartialConversations {
         let mut merged = Self::default();
         for part in parts {
             merged.one_sided += part.one_sided;
+            for (key, theirs) in part.aggregated {
+                merged.aggregate(key, theirs);
+            }
             if merged.list.is_empty() {
                 merged.list = part.list;
             } else {
@@ -515,6 +581,13 @@ impl PartialConversations {
                 }
             }
         }
+        let mut aggregated: Vec<_> = std::mem::take(&mut merged.aggregated).into_iter().collect();
+        aggregated.sort_unstable_by_key(|(key, _)| *key);
+        let aggregated = aggregated.into_iter().map(|(_, conversation)| conversation);
+        let (aggregated, single): (Vec<_>, Vec<_>) = aggregated
+            .map(|mut conversation| (conversation.is_still_aggregated(), conversation))
+            .partition(|(is_aggregated, _)| *is_aggregated);
+        merged.list.extend(single.into_iter().map(|(_, conversation)| conversation));
         merged.list.sort_by_cached_key(Conversation::key);
         // A conversation is nearly always complete in one partition, because its flows share the
         // lower port, which selects the partition. Otherwise its parts merge here.
@@ -525,7 +598,64 @@ impl PartialConversations {
             }
             is_same
         });
+        // Aggregated conversations with equal keys differ in their rulings or states.
+        if !aggregated.is_empty() {
+            merged.list.extend(aggregated.into_iter().map(|(_, conversation)| conversation));
+            merged.list.sort_by_cached_key(Conversation::key);
+        }
         merged
+    }
+
+    /// Adds a part of an aggregated conversation.
+    fn aggregate(&mut self, key: AggregateKey, part: Conversation) {
+        match self.aggregated.entry(key) {
+            Entry::Occupied(mut entry) => entry.get_mut().merge(&part),
+            Entry::Vacant(entry) => drop(entry.insert(part)),
+        }
+    }
+
+    /// Reads flows and aggregates the conversations that nobody answered. Flows of one conversation
+    /// with different lower ports may be in different partitions, so they form separate
+    /// conversations until all partitions have been read.
+    fn read_aggregating<'a>(
+        &mut self,
+        flows: impl Iterator<Item = Flow<'a>>,
+        index: &CaptureIndex,
+        hints: &dyn DirectionHints,
+        plan: &AggregationPlan,
+    ) {
+        let mut found = HashMap::<(ServiceKey, bool, u16), u32, HashSeed>::default();
+        let mut units: Vec<(Conversation, bool)> = Vec::new();
+        for flow in flows {
+            let is_unanswered = aggregation::is_unanswered(&flow);
+            let lower_port = aggregation::lower_port(&flow);
+            let (first, second) = direction::read(&flow, index, hints);
+            for orientation in [Some(first), second].into_iter().flatten() {
+                let part = self.part_of(&flow, &orientation, index, hints);
+                let (subject, is_doubted) = part.key();
+                match found.entry((subject, is_doubted, lower_port)) {
+                    Entry::Occupied(entry) => {
+                        let (unit, all_unanswered) = &mut units[*entry.get() as usize];
+                        unit.merge(&part);
+                        *all_unanswered &= is_unanswered;
+                    }
+                    Entry::Vacant(entry) => {
+                        entry.insert(units.len() as u32);
+                        units.push((part, is_unanswered));
+                    }
+                }
+            }
+        }
+        drop(found);
+        for (mut unit, is_unanswered) in units {
+            match plan.target(&unit, hints).filter(|_| is_unanswered) {
+                Some(key) => {
+                    unit.become_part_of(&key);
+                    self.aggregate(key, unit);
+                }
+                None => self.list.push(unit),
+            }
+        }
     }
 
     fn read<'a>(
@@ -554,6 +684,25 @@ impl PartialConversations {
         hints: &dyn DirectionHints,
         found: &mut HashMap<(ServiceKey, bool), u32, HashSeed>,
     ) {
+        let part = self.part_of(flow, orientation, index, hints);
+        match found.entry(part.key()) {
+            Entry::Occupied(entry) => self.list[*entry.get() as usize].merge(&part),
+            Entry::Vacant(entry) => {
+                entry.insert(self.list.len() as u32);
+                self.list.push(part);
+            }
+        }
+    }
+
+    /// Converts a flow, read in one orientation, into a part of its conversation, and records the
+    /// names that its client requested.
+    fn part_of(
+        &mut self,
+        flow: &Flow<'_>,
+        orientation: &Orientation,
+        index: &CaptureIndex,
+        hints: &dyn DirectionHints,
+    ) -> Conversation {
         let part = read_flow(flow, orientation, index, hints);
         let client = orientation.client;
         if let Some(names) = flow.server_names {
@@ -565,13 +714,7 @@ impl PartialConversations {
         if part.state == State::OneSided && !flow.key.path().is_inside() {
             self.one_sided += part.to_server.packets.0 + part.to_client.packets.0;
         }
-        match found.entry(part.key()) {
-            Entry::Occupied(entry) => self.list[*entry.get() as usize].merge(&part),
-            Entry::Vacant(entry) => {
-                entry.insert(self.list.len() as u32);
-                self.list.push(part);
-            }
-        }
+        part
     }
 }
 
@@ -625,7 +768,7 @@ fn read_flow(
             }
         }
     }
-    rare.on_wire = capture_index::is_loopback_on_wire(flow);
+    rare.on_wire = flow_facts::is_loopback_on_wire(flow);
     let is_rare = rare.aggregated > 0
         || rare.on_wire
         || !(rare.tags.is_empty()

@@ -5,7 +5,8 @@ use std::io;
 use std::net::IpAddr;
 
 use super::{
-    Conversations, DirectionEvidence, DirectionHints, ServiceKey, State, direction, read_flow,
+    Conversation, Conversations, DirectionEvidence, DirectionHints, ServiceKey, State, direction,
+    read_flow,
 };
 use crate::flow::{FlowKey, FlowPartitions};
 use crate::model::{Endpoint, Nanos, Transport};
@@ -28,8 +29,7 @@ pub struct SampleFlow {
 /// on.
 #[derive(Default, Debug)]
 pub struct SampleFlows {
-    /// The sample flows of each conversation, best first. The key is the subject of the
-    /// conversation and whether it is doubted.
+    /// The sample flows of each conversation, best first. The key is [`Conversation::sample_key`].
     pub flows: HashMap<(ServiceKey, bool), Vec<SampleFlow>>,
     /// For each service that determines the direction of a conversation, a flow whose handshake
     /// proves that the endpoint accepts connections.
@@ -37,6 +37,14 @@ pub struct SampleFlows {
     /// Broadcasts from a client to a port, for conversations whose direction may be based on such a
     /// broadcast.
     pub broadcasts: BTreeMap<(IpAddr, u16), Vec<(SampleFlow, ServiceKey)>>,
+}
+
+impl Conversation {
+    /// Returns the key of the conversation's sample flows: its subject and whether it is doubted.
+    /// If it stands for several conversations, the lowest one provides the samples.
+    pub fn sample_key(&self) -> (ServiceKey, bool) {
+        (self.ruled_subject(), self.is_doubted())
+    }
 }
 
 impl Conversations {
@@ -53,7 +61,7 @@ impl Conversations {
         let mut unproved = BTreeSet::new();
         for number in wanted {
             let c = &self.list[*number];
-            picked.flows.insert(c.key(), Vec::with_capacity(most));
+            picked.flows.insert(c.sample_key(), Vec::with_capacity(most));
             if c.grade == DirectionEvidence::Service {
                 unproved.insert((c.subject.endpoint(), c.subject.transport));
             }

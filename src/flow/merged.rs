@@ -187,6 +187,10 @@ impl FlowPartitions for MergedFlows {
         self.store.spill.written()
     }
 
+    fn flow_count(&self) -> Option<usize> {
+        (self.spilled() == 0).then(|| self.len())
+    }
+
     fn drain<T: Default + Send>(
         &mut self,
         jobs: usize,

@@ -84,6 +84,11 @@ pub trait FlowPartitions: Sync {
         0
     }
 
+    /// Returns the number of flows, or `None` if it is not known without reading them.
+    fn flow_count(&self) -> Option<usize> {
+        None
+    }
+
     /// Passes all flows to a visitor, one part at a time, in unspecified order.
     ///
     /// # Errors

@@ -389,7 +389,11 @@ fn judge(
     retention: FlowRetention,
 ) -> io::Result<Judgement> {
     let capture = capture_limits(plan, reading);
-    let options = ReadOptions { jobs: plan.jobs, keep: retention == FlowRetention::Keep };
+    let options = ReadOptions {
+        jobs: plan.jobs,
+        keep: retention == FlowRetention::Keep,
+        max_memory: plan.request.max_memory,
+    };
     let flows = &mut reading.flows;
     let Some(policy) = policy else {
         let conversations = Conversations::read(flows, &NoPolicy, capture, options)?;

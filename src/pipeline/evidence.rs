@@ -385,7 +385,7 @@ impl EvidenceSelector<'_> {
     }
 
     fn flows_of(&self, c: &Conversation) -> impl Iterator<Item = &SampleFlow> {
-        self.samples.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten()
+        self.samples.flows.get(&c.sample_key()).into_iter().flatten()
     }
 
     /// Returns at most `most` flows, each with the index of its conversation. The first flow of

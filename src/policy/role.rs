@@ -15,6 +15,11 @@ impl RoleSet {
         Self(1 << role)
     }
 
+    /// Returns the set as bits.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
     /// Returns the union of both sets.
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)

@@ -120,6 +120,10 @@ fn flow_id(c: &Conversation) -> String {
     } else {
         Directionality::TwoWay
     };
+    // An aggregated conversation has no single flow.
+    if c.stands_for().is_some() {
+        return String::new();
+    }
     let [client, server] = c.first_flow();
     community_id(0, client, server, c.subject.transport, directionality)
 }

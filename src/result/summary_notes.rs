@@ -1,14 +1,18 @@
 //! The notes that every report begins with: the verdict in a sentence, what was read, what was
 //! found, and what could not be assessed. The terminal, the page and Markdown show the same notes.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::OptionSetting;
 use super::head::{BaselineFile, Headline, JudgedBy, Note, Tone};
 use super::run::AuditRun;
 use super::since::changes;
-use super::words::{percent, plural, short};
-use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
+use super::words::{binary_size, percent, plural, short};
+use crate::classify::{
+    AggregationReport, AggregationStep, Code, Coverage, CoverageStatement, Policy, Severity,
+    Verdict,
+};
 use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
 
 impl From<Severity> for Tone {
@@ -163,6 +167,9 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
         );
         notes.add(Tone::Warning, "Memory", text);
     }
+    if let Some(report) = &run.outcome.conversations.aggregation {
+        notes.add(Tone::Warning, "Memory", aggregated(report));
+    }
     add_clocks(run, &mut notes);
     add_sensors(run, &mut notes);
     notes.add(Tone::Plain, "Loss", loss(run));
@@ -200,6 +207,49 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     let text = format!("{name}{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
     notes.add(Tone::Plain, "Matrix", text);
     notes.0
+}
+
+/// Says which conversations were aggregated because there were too many, and why.
+fn aggregated(report: &AggregationReport) -> String {
+    let [low, high] = report.ports;
+    let ports = match low.cmp(&high) {
+        Ordering::Less => format!(" to ports from {low} to {high}"),
+        Ordering::Equal => format!(" to port {low}"),
+        Ordering::Greater => String::new(),
+    };
+    let steps: Vec<&str> = report.steps.iter().map(|step| step_words(*step)).collect();
+    format!(
+        "the capture has {}, and --max-memory {} has room for {}. {} without an answer ({}{ports}) became {}: {}. All their packets are counted, but no ruling on them is certain (doubt: fold). With --max-memory {} or more, each of them would be reported",
+        plural(report.found, "conversation"),
+        binary_size(report.max_memory as u64),
+        report.room,
+        plural(report.conversations, "conversation"),
+        plural(report.flows, "flow"),
+        report.into,
+        steps.join("; "),
+        binary_size(report.sufficient_memory()),
+    )
+}
+
+/// Says which conversations a step aggregates, and by what.
+fn step_words(step: AggregationStep) -> &'static str {
+    match step {
+        AggregationStep::UnlistedNetworks => "those of unlisted clients, by network",
+        AggregationStep::UnlistedAsOne => {
+            "those of unlisted clients, with all unlisted clients as one"
+        }
+        AggregationStep::UnlistedPorts => {
+            "those of unlisted clients, with all unlisted clients as one and without ports"
+        }
+        AggregationStep::MemberNetworks => "those of clients in listed networks, by network",
+        AggregationStep::MemberPorts => {
+            "those of clients in listed networks, by network and without ports"
+        }
+        AggregationStep::HostPorts => {
+            "those of listed hosts, by client and server and without ports"
+        }
+        AggregationStep::HostServers => "those of listed hosts, by client and without ports",
+    }
 }
 
 /// Adds notes about the frames that were read, and those that were not decoded.

@@ -19,6 +19,15 @@ pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
+/// Returns a number of bytes in the largest binary unit that loses little when it is rounded up, as
+/// options take it: `512MiB`, `2GiB`.
+pub(super) fn binary_size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let fits = |size: u64| bytes >= 10 * size || (bytes > 0 && bytes.is_multiple_of(size));
+    let (size, unit) = UNITS.into_iter().find(|(size, _)| fits(*size)).unwrap_or((1, ""));
+    format!("{}{unit}", bytes.div_ceil(size))
+}
+
 /// Describes a reason why something could not be assessed. Empty for other codes.
 pub fn meaning(code: Code) -> &'static str {
     match code {
@@ -32,5 +41,27 @@ pub fn meaning(code: Code) -> &'static str {
         Code::FeatureUnknown => "the inventory does not mention a required feature",
         Code::TriggerNotSeen => "the trigger of the traffic was not seen",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_written_as_options_take_it_and_never_rounded_down() {
+        let cases = [
+            (0, "0"),
+            (1, "1"),
+            (1 << 30, "1GiB"),
+            (512 << 20, "512MiB"),
+            ((2 << 30) + 1, "2049MiB"),
+            ((26 << 30) - 1, "26GiB"),
+            (102 << 20, "102MiB"),
+            (9000, "9000"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(binary_size(bytes), text);
+        }
     }
 }

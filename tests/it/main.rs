@@ -27,6 +27,7 @@ mod draft;
 mod evidence;
 mod exceptions;
 mod first_hour;
+mod floods;
 mod formats;
 mod golden;
 mod hostile;

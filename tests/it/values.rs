@@ -177,7 +177,7 @@ fn whichever_part_of_the_flows_is_read_first() {
             let names: Vec<String> = names.map(|names| format!("{names:?}")).collect();
             (format!("{:?}", conversations.list), names)
         };
-        let work = || ReadOptions { jobs: 1, keep: false };
+        let work = || ReadOptions { jobs: 1, keep: false, max_memory: usize::MAX };
         let there = Conversations::read(&mut read(), &judge, CaptureLimits::default(), work());
         let back =
             Conversations::read(&mut Backwards(read()), &judge, CaptureLimits::default(), work());

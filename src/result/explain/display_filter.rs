@@ -64,7 +64,15 @@ pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: 
         );
         format!("({}) || ({})", direction(client, server, &forth), direction(server, client, &back))
     };
-    if pairs.len() <= PAIRS {
+    let aggregated = members.iter().filter_map(|number| list[*number as usize].stands_for());
+    let several = aggregated.fold([false; 3], |[clients, servers, ports], all| {
+        [
+            clients || all.has_several_clients(),
+            servers || all.has_several_servers(),
+            ports || all.has_several_ports(),
+        ]
+    });
+    if several == [false; 3] && pairs.len() <= PAIRS {
         let each = pairs.iter().map(|((c, s), ports)| {
             of(&[*c], &[*s], ports, &turned(list, index, (*c, *s), transport, ports).join(", "))
         });
@@ -73,9 +81,13 @@ pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: 
     let some = |addresses: BTreeSet<IpAddr>| -> Vec<IpAddr> {
         if addresses.len() > ADDRESSES { Vec::new() } else { addresses.into_iter().collect() }
     };
-    let clients = some(pairs.keys().map(|(client, _)| *client).collect());
-    let servers = some(pairs.keys().map(|(_, server)| *server).collect());
-    of(&clients, &servers, &pairs.into_values().flatten().collect(), "")
+    // An aggregated conversation does not say which addresses and ports it stands for.
+    let [any_client, any_server, any_port] = several;
+    let clients = pairs.keys().map(|(client, _)| *client).filter(|_| !any_client);
+    let servers = pairs.keys().map(|(_, server)| *server).filter(|_| !any_server);
+    let [clients, servers] = [some(clients.collect()), some(servers.collect())];
+    let ports = pairs.into_values().flatten().filter(|_| !any_port).collect();
+    of(&clients, &servers, &ports, "")
 }
 
 /// Returns the ports of the client to which the server connected from one of its service ports. A

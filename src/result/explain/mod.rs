@@ -15,10 +15,12 @@ use display_filter::PairIndex;
 use super::{EndIdentity, Members};
 use crate::classify::DirectionEvidence;
 use crate::classify::{
-    About, Code, Conversation, Doubts, EndKey, Finding, Judge, Judged, JudgedCapture, Judgement,
-    Party, Policy, Reason, RoleSet, Severity, State, Verdict, exception_rule,
+    About, AggregatedConversations, Code, Conversation, Doubts, EndKey, Finding, Judge, Judged,
+    JudgedCapture, Judgement, Party, Policy, Reason, RoleSet, Severity, State, Verdict,
+    exception_rule,
 };
 use crate::model::Nanos;
+use crate::result::plural;
 
 pub use conversation::state_changes;
 
@@ -169,6 +171,10 @@ impl<'a> Explainer<'a> {
     /// Returns the number of conversations, or of pairs of hosts, that a finding stands for. It is
     /// 0 for a single pair without traffic, and for findings that are not about traffic.
     pub(super) fn count(&self, finding: &Finding) -> u64 {
+        if self.outcome.conversations.aggregation.is_some() && !finding.members.is_empty() {
+            let all = self.conversations(finding).map(|(c, _)| c.stands_for());
+            return all.map(|all| all.map_or(1, |all| all.conversations)).sum();
+        }
         match finding.reason {
             Reason::Claim(claim) => {
                 self.outcome.claims().merged_pairs(claim).map_or(0, |merged| merged.pairs)
@@ -204,7 +210,57 @@ impl<'a> Explainer<'a> {
         };
         (reported.message, reported.action, reported.display_filter) =
             (message, action, display_filter);
+        if let Some(words) = self.aggregated(finding) {
+            reported.message.push_str(&format!("; {words}"));
+        }
         reported
+    }
+
+    /// Returns the lowest and the highest port of a finding, if at least one of its conversations
+    /// stands for several ports.
+    fn aggregated_ports(&self, finding: &Finding) -> Option<[u16; 2]> {
+        let mut several = false;
+        let mut range = [u16::MAX, 0];
+        for (c, _) in self.conversations(finding) {
+            let port = c.subject.port;
+            let [low, high] = c.stands_for().map_or([port; 2], |all| all.ports);
+            several |= low != high;
+            range = [range[0].min(low), range[1].max(high)];
+        }
+        several.then_some(range)
+    }
+
+    /// Says how many conversations were aggregated into those of a finding; `None` if none were.
+    fn aggregated(&self, finding: &Finding) -> Option<String> {
+        if !matches!(finding.reason, Reason::Permission | Reason::Strangers | Reason::Failed(_)) {
+            return None;
+        }
+        let mut conversations = 0;
+        let mut flows = 0;
+        let mut ends: [Option<[IpAddr; 2]>; 2] = [None; 2];
+        for (c, _) in self.conversations(finding) {
+            let Some(all) = c.stands_for() else { continue };
+            conversations += all.conversations;
+            flows += c.flows;
+            for (mine, theirs) in ends.iter_mut().zip([all.clients, all.servers]) {
+                let [low, high] = mine.unwrap_or(theirs);
+                *mine = Some([low.min(theirs[0]), high.max(theirs[1])]);
+            }
+        }
+        if conversations == 0 {
+            return None;
+        }
+        let range = |noun: &str, end: Option<[IpAddr; 2]>| match end {
+            Some([low, high]) if low != high => format!(", {noun} from {low} to {high}"),
+            _ => String::new(),
+        };
+        Some(format!(
+            "{} ({}{}{}) were aggregated to stay within --max-memory",
+            plural(conversations, "conversation"),
+            plural(flows, "flow"),
+            range("clients", ends[0]),
+            range("servers", ends[1]),
+        ))
     }
 
     /// Returns the facts that were considered for a finding, in order.
@@ -313,6 +369,16 @@ impl<'a> Explainer<'a> {
             let all = self.conversations(finding).take(most).map(|(c, j)| side(c, j));
             EndIdentity::of_all(policy, all)
         });
+        let several: [fn(&AggregatedConversations) -> bool; 2] = [
+            AggregatedConversations::has_several_clients,
+            AggregatedConversations::has_several_servers,
+        ];
+        for (end, several) in ends.iter_mut().zip(several) {
+            let mut all = self.conversations(finding).take(most);
+            if all.any(|(c, _)| c.stands_for().is_some_and(several)) {
+                "*".clone_into(&mut end.address);
+            }
+        }
         match keys[0] {
             EndKey::Many(network) => ends[0].become_network(policy, *network),
             EndKey::Everybody => {

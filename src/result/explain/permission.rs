@@ -47,10 +47,14 @@ impl Explainer<'_> {
     }
 
     fn many_ports(&self, finding: &Finding) -> String {
+        let transport = || self.outcome.transport_of(finding).to_uppercase();
         let ports: BTreeSet<u16> =
             self.conversations(finding).map(|(c, _)| c.subject.port).collect();
         let reached = self.conversations(finding).filter(|(c, _)| c.state.reached());
         let reached: BTreeSet<u16> = reached.map(|(c, _)| c.subject.port).collect();
+        if let Some([low, high]) = self.aggregated_ports(finding) {
+            return format!("{} ports from {low} to {high} (none reached)", transport());
+        }
         let low = ports.first().unwrap_or(&0);
         let high = ports.last().unwrap_or(&0);
         let list = if reached.is_empty() {
@@ -58,8 +62,7 @@ impl Explainer<'_> {
         } else {
             format!("reached: {}", some(&reached))
         };
-        let transport = self.outcome.transport_of(finding).to_uppercase();
-        format!("{} {transport} ports from {low} to {high} ({list})", ports.len())
+        format!("{} {} ports from {low} to {high} ({list})", ports.len(), transport())
     }
 
     /// Returns the server name that the ruling is based on, as a phrase that follows the address.
