@@ -250,6 +250,6 @@ mod tests {
         assert_eq!(window_of(60, 60), Some(60));
         assert_eq!(window_of(-1, 60), Some(-60));
         assert_eq!(window_of(NO_TIME, 60), None);
-        assert_eq!(window_of(NO_TIME + 1, 7), Some(Nanos::MIN));
+        assert_eq!(window_of(NO_TIME + 1, 10), Some(Nanos::MIN));
     }
 }

@@ -115,7 +115,7 @@ impl EvidenceStore {
     ///
     /// Returns all reasons why the request cannot be carried out.
     pub fn plan(self: &Arc<Self>, request: Request) -> Result<Plan, Vec<StoreRequestError>> {
-        let selection = WindowSelection::new(&self.options, request.since, request.until);
+        let selection = self.options.windows().within(request.since, request.until);
         let wrong = self.refusals(&request, selection.as_ref());
         let selection = match selection {
             Ok(selection) if wrong.is_empty() => selection,

@@ -74,6 +74,11 @@ impl CollectOptions {
         }
     }
 
+    /// Returns the windows that the options select.
+    pub(super) fn windows(&self) -> WindowSelection {
+        WindowSelection::collected(self.window, self.since, self.until)
+    }
+
     /// Returns what is kept in addition to flows.
     pub fn kept(&self) -> KeptPackets {
         KeptPackets { pieces: self.pieces, traces: self.traces }

@@ -37,7 +37,7 @@ pub use files::{Destination, RowOrigin, find_stores};
 pub use input::{CollectOptions, KeptPackets};
 pub use merge::{MergeRequest, merge};
 pub use spool::{LostWindows, Spool, SpoolOptions, SpooledWindow, WindowEvidence};
-pub use windows::{Time, WindowError, WindowLength};
+pub use windows::{WindowError, WindowLength, WindowTime};
 
 use crate::pipeline::AuditError;
 

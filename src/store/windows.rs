@@ -4,7 +4,6 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::input::CollectOptions;
 use crate::model::{Nanos, SECOND};
 use crate::pipeline::WindowStart;
 
@@ -35,9 +34,9 @@ pub enum WindowError {
         /// The length of the windows.
         length: WindowLength,
         /// The start of the window.
-        before: Time,
+        before: WindowTime,
         /// The end of the window.
-        after: Time,
+        after: WindowTime,
     },
     /// The captures were collected only from or up to another time.
     #[error(
@@ -47,7 +46,7 @@ pub enum WindowError {
         /// The option.
         option: &'static str,
         /// The time with which the captures were collected.
-        own: Time,
+        own: WindowTime,
         /// Which times the rows contain.
         direction: &'static str,
     },
@@ -55,9 +54,9 @@ pub enum WindowError {
 
 /// A point in time, which is shown as the options accept it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Time(Nanos);
+pub struct WindowTime(Nanos);
 
-impl fmt::Display for Time {
+impl fmt::Display for WindowTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
         write!(f, "{time}")
@@ -79,28 +78,33 @@ impl fmt::Display for WindowLength {
 }
 
 impl WindowSelection {
-    /// Selects the windows of a time range. Without a time, the range is the one with which the
-    /// captures were collected.
+    /// Returns the windows of this length that were collected for a time range.
+    pub fn collected(length: Option<Nanos>, since: Option<Nanos>, until: Option<Nanos>) -> Self {
+        Self { length, since, until }
+    }
+
+    /// Selects the windows of a time range among those that were collected. Without a time, the
+    /// range is the one with which the captures were collected.
     ///
     /// # Errors
     ///
     /// Returns the reasons why the rows do not contain exactly the frames of the range.
-    pub fn new(
-        own: &CollectOptions,
+    pub fn within(
+        self,
         since: Option<Nanos>,
         until: Option<Nanos>,
     ) -> Result<Self, Vec<WindowError>> {
         let is_before = |a: Nanos, b: Nanos| a < b;
         let is_after = |a: Nanos, b: Nanos| a > b;
         let wrong = [
-            time_error("--since", (since, own.since), own.window, is_before, "at or after it"),
-            time_error("--until", (until, own.until), own.window, is_after, "at or before it"),
+            time_error("--since", (since, self.since), self.length, is_before, "at or after it"),
+            time_error("--until", (until, self.until), self.length, is_after, "at or before it"),
         ];
         let wrong: Vec<_> = wrong.into_iter().flatten().collect();
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        Ok(Self { length: own.window, since: since.or(own.since), until: until.or(own.until) })
+        Ok(Self { since: since.or(self.since), until: until.or(self.until), ..self })
     }
 
     /// Returns whether no time is in the time range.
@@ -142,12 +146,12 @@ fn time_error(
 ) -> Option<WindowError> {
     let given = given.filter(|_| given != own)?;
     if let Some(own) = own.filter(|own| is_outside(given, *own)) {
-        return Some(WindowError::NotCollected { option, own: Time(own), direction });
+        return Some(WindowError::NotCollected { option, own: WindowTime(own), direction });
     }
     let Some(length) = window else { return Some(WindowError::NotDivided(option)) };
     let before = given.div_euclid(length).saturating_mul(length);
-    let after = Time(before.saturating_add(length));
-    let (length, before) = (WindowLength(length), Time(before));
+    let after = WindowTime(before.saturating_add(length));
+    let (length, before) = (WindowLength(length), WindowTime(before));
     (given != before.0).then_some(WindowError::InsideWindow { option, length, before, after })
 }
 
@@ -157,21 +161,21 @@ mod tests {
 
     const HOUR: Nanos = 3600 * SECOND;
 
-    fn errors(own: &CollectOptions, since: Option<Nanos>, until: Option<Nanos>) -> Vec<String> {
-        let wrong = WindowSelection::new(own, since, until).unwrap_err();
+    fn errors(own: WindowSelection, since: Option<Nanos>, until: Option<Nanos>) -> Vec<String> {
+        let wrong = own.within(since, until).unwrap_err();
         wrong.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_time_range_consists_of_whole_windows() {
-        let own = CollectOptions { window: Some(HOUR), ..CollectOptions::default() };
-        let range = WindowSelection::new(&own, Some(HOUR), Some(3 * HOUR)).unwrap();
+        let own = WindowSelection::collected(Some(HOUR), None, None);
+        let range = own.within(Some(HOUR), Some(3 * HOUR)).unwrap();
         let included = |hour: Nanos| range.includes(Some(hour * HOUR));
         assert_eq!([0, 1, 2, 3].map(included), [false, true, true, false]);
         assert!(range.includes(None));
         assert!(range.includes_time(3 * HOUR - 1) && !range.includes_time(3 * HOUR));
         assert_eq!(
-            errors(&own, Some(HOUR + 1), None),
+            errors(own, Some(HOUR + 1), None),
             [
                 "--since: the rows hold whole windows of 1h; the nearest times are 1970-01-01T01:00:00Z and 1970-01-01T02:00:00Z"
             ]
@@ -181,19 +185,19 @@ mod tests {
     #[test]
     fn the_range_of_the_collection_limits_the_range_of_the_audit() {
         let since = Some(HOUR / 2);
-        let own = CollectOptions { window: Some(HOUR), since, ..CollectOptions::default() };
-        let whole = WindowSelection::new(&own, None, None).unwrap();
-        assert_eq!(whole, WindowSelection::new(&own, since, None).unwrap());
+        let own = WindowSelection::collected(Some(HOUR), since, None);
+        let whole = own.within(None, None).unwrap();
+        assert_eq!(whole, own.within(since, None).unwrap());
         // The first window contains only frames from the start of the range.
         assert!(whole.includes(Some(0)) && !whole.includes(Some(-HOUR)));
         assert_eq!(
-            errors(&own, Some(0), None),
+            errors(own, Some(0), None),
             [
                 "--since: the captures were collected with --since 1970-01-01T00:30:00Z; give a time at or after it, or collect them again"
             ]
         );
-        let own = CollectOptions { window: None, ..own };
-        let wrong = errors(&own, Some(HOUR), None);
+        let own = WindowSelection::collected(None, since, None);
+        let wrong = errors(own, Some(HOUR), None);
         assert!(wrong[0].contains("collected without --window"), "{wrong:?}");
     }
 }

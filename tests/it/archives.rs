@@ -575,7 +575,7 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     assert_ne!(with, inventory);
     fs::write(&other, with).expect("writable");
     let output = run(&["audit", text(&two.store), "-i", text(&other)], &[2]);
-    assert!(stderr(&output).contains("other tunnels"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the tunnels in the inventory differ"), "{}", stderr(&output));
 }
 
 #[test]
