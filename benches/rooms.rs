@@ -143,6 +143,7 @@ fn judgement(c: &mut Criterion) {
         no_decap: false,
         max_loss: 0.01,
         min_watch: None,
+        vantages: Default::default(),
     };
     let conversations = || {
         let store = FlowStore::new(&seed, std::env::temp_dir());

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anstream::ColorChoice;
-use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
 
@@ -642,7 +642,7 @@ pub(super) struct CollectArguments {
     /// single capture. A job that copies captures to a temporary file states the original name. The
     /// file is treated as if it was found in a folder: it is passed over if neither its content nor
     /// its name is that of a capture.
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 
     /// Inventory. Only the tunnels that it lists are used, because they determine how frames are

@@ -741,7 +741,8 @@ fn rows_of_windows_give_the_reports_of_a_time_range() {
         ] {
             let direct = audited(&captures, &inventory, &more, scratch.path());
             for store in [&apart, &merged] {
-                let stored = audited(&[store.clone()], &inventory, &more, scratch.path());
+                let stored =
+                    audited(std::slice::from_ref(store), &inventory, &more, scratch.path());
                 assert_same(&direct, &stored, format!("{}: {more:?}", case.name));
             }
         }
@@ -774,7 +775,7 @@ fn a_time_range_that_is_not_whole_windows_is_refused_with_the_nearest_times() {
     // The range of the collection is the default of the audit.
     let until = ["--until".to_owned(), minute(8)];
     let direct = audited(&two.captures, &two.inventory, &until, two.scratch.path());
-    let whole = audited(&[store.clone()], &two.inventory, &[], two.scratch.path());
+    let whole = audited(std::slice::from_ref(&store), &two.inventory, &[], two.scratch.path());
     assert_same(&direct, &whole, "the range of the collection");
     // Rows that are divided differently are not mixed.
     let errors = two.refused(&[&store, &two.store], &[]);
@@ -798,7 +799,7 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
     let captures = records.cut(scratch.path(), 3, &mut random);
     let (apart, complete) = (at("apart"), at("complete"));
     collect(&captures, &case.inventory(), &apart, &["--pieces", "--traces"]);
-    merge(&[apart.clone()], &complete, &["--complete"]);
+    merge(std::slice::from_ref(&apart), &complete, &["--complete"]);
     let kinds = |store: &Path| texts(store, "kind").into_iter().collect::<BTreeSet<_>>();
     let dropped = ["pieces", "packets", "starts"].map(str::to_owned);
     assert!(dropped.iter().all(|kind| kinds(&apart).contains(kind)), "{:?}", kinds(&apart));
@@ -807,14 +808,15 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
     for mode in ["auto", "on", "off"] {
         let more = ["--dedup".to_owned(), mode.to_owned()];
         let direct = audited(&captures, &case.inventory(), &more, scratch.path());
-        let stored = audited(&[complete.clone()], &case.inventory(), &more, scratch.path());
+        let stored =
+            audited(std::slice::from_ref(&complete), &case.inventory(), &more, scratch.path());
         assert_same(&direct, &stored, format!("--dedup {mode}"));
     }
 
     // Merging it again changes nothing.
     let (again, once_more) = (at("again"), at("once-more"));
-    merge(&[complete.clone()], &again, &[]);
-    merge(&[complete.clone()], &once_more, &["--complete"]);
+    merge(std::slice::from_ref(&complete), &again, &[]);
+    merge(std::slice::from_ref(&complete), &once_more, &["--complete"]);
     assert!(files(&complete) == files(&again) && files(&complete) == files(&once_more));
 
     // Nothing can be added.
