@@ -1,7 +1,7 @@
 //! Selects what summaries show: the worst findings, the number of others that each one explains,
 //! and what could not be assessed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::classify::{Code, Severity, Status, Verdict};
 use crate::result::{AuditResult, Brief, FindingRow, SharedCause, meaning, plural};
@@ -79,7 +79,7 @@ pub(super) struct SummaryCause {
 /// Groups the shown findings by cause, worst first. Findings of one cause have the same severity
 /// and certainty.
 pub(super) fn shown_causes(result: &AuditResult<'_>) -> Vec<SummaryCause> {
-    let mut places: BTreeMap<SharedCause, usize> = BTreeMap::new();
+    let mut places: HashMap<SharedCause, usize> = HashMap::new();
     let mut causes: Vec<SummaryCause> = Vec::new();
     for finding in shown_findings(result) {
         let known = result.cause(finding.number).map(|cause| {

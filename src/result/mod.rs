@@ -224,7 +224,7 @@ impl<'a> AuditResult<'a> {
         match &self.source {
             TableSource::Run(run) => {
                 let finding = run.outcome.findings().get(number)?;
-                Some(SharedCause::of_reported(run.explainer.as_ref()?.without_words(finding)))
+                Some(SharedCause::of_reported(run.explainer.as_ref()?.without_id(finding)))
             }
             TableSource::Stored(stored) => {
                 stored.findings.get(number).map(|entry| SharedCause::of_finding(&entry.row))

@@ -279,13 +279,19 @@ impl<'a> Explainer<'a> {
     }
 
     /// Returns a finding without its texts.
-    pub(super) fn without_words(&self, finding: &Finding) -> ReportedFinding {
+    fn without_words(&self, finding: &Finding) -> ReportedFinding {
+        let id = |finding| self.outcome.id_of(self.policy, finding);
+        let cause = finding.explained_by().map(|cause| &self.outcome.findings()[cause]);
+        ReportedFinding { id: id(finding), explained_by: cause.map(id), ..self.without_id(finding) }
+    }
+
+    /// Returns a finding without its texts and ids, which take much time to compute.
+    pub(super) fn without_id(&self, finding: &Finding) -> ReportedFinding {
         let policy = self.policy;
         let outcome = self.outcome;
         let [client, server] = self.ends(finding);
-        let cause = finding.explained_by().map(|cause| &outcome.findings()[cause]);
         ReportedFinding {
-            id: outcome.id_of(policy, finding),
+            id: String::new(),
             severity: finding.severity,
             verdict: finding.verdict(),
             code: finding.code(),
@@ -305,7 +311,7 @@ impl<'a> Explainer<'a> {
             action: String::new(),
             display_filter: String::new(),
             doubts: finding.doubts,
-            explained_by: cause.map(|cause| outcome.id_of(policy, cause)),
+            explained_by: None,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::result::{ConversationRow, FindingRow, ReportedFinding};
 
 /// What findings of one cause have in common. Findings that differ in severity or certainty never
 /// share a cause, so that none of them is hidden behind another.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SharedCause {
     severity: String,
     verdict: String,
