@@ -126,6 +126,9 @@ pub(super) struct VantageWatch {
     times: Arc<VantageTimes>,
     points: VantagePoints,
     peers: HashMap<Peer, VantageSet, ahash::RandomState>,
+    /// Those that saw conversations which were aggregated without their servers. Any host may have
+    /// been one of these servers.
+    of_any_host: VantageSet,
     /// The results for the sets that were needed so far.
     known: Mutex<HashMap<VantageSet, Option<Arc<CommonWatch>>, ahash::RandomState>>,
 }
@@ -142,6 +145,9 @@ impl VantageWatch {
             if c.sensors.is_empty() || c.is_made_up() {
                 continue;
             }
+            if c.stands_for().is_some_and(|all| all.has_several_servers()) {
+                watch.of_any_host = watch.of_any_host.with(c.sensors);
+            }
             let ends = [(&j.client, c.subject.client), (&j.server, c.subject.server)];
             for (party, address) in ends {
                 let peer = Peer::of(party.kind, address);
@@ -156,7 +162,7 @@ impl VantageWatch {
 
     /// Returns the vantage points that saw a host or a service.
     pub fn seen_from(&self, peer: Peer) -> VantageSet {
-        self.peers.get(&peer).copied().unwrap_or_default()
+        self.peers.get(&peer).copied().unwrap_or_default().with(self.of_any_host)
     }
 
     /// Returns the names of the vantage points in a set, in order.
@@ -169,7 +175,7 @@ impl VantageWatch {
         let has_breaks = |point: &&VantagePoint| {
             self.times.points.get(*point).is_some_and(|times| !times.breaks.is_empty())
         };
-        self.points.members(set).filter(has_breaks).map(ToString::to_string).collect()
+        self.points.possible_members(set).filter(has_breaks).map(ToString::to_string).collect()
     }
 
     /// Returns the time for which all vantage points of a set watched; `None` if none of them ever
@@ -179,7 +185,7 @@ impl VantageWatch {
             return None;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let common = || self.times.common(self.points.members(set)).map(Arc::new);
+        let common = || self.times.common(self.points.possible_members(set)).map(Arc::new);
         known.entry(set).or_insert_with(common).clone()
     }
 

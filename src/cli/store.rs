@@ -15,11 +15,12 @@ use super::{report_error, warn};
 use crate::model::{Correction, VantagePoint};
 use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
+use crate::result::plural;
 #[cfg(feature = "live")]
 use crate::store::SpoolOptions;
 use crate::store::{
     CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, MergeRequest,
-    RowOrigin, StoreError, collect, find_stores, merge,
+    RowOrigin, StoreError, captures_in, collect, find_stores, merge,
 };
 
 /// Carries out `rasaudit collect`.
@@ -185,10 +186,26 @@ pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)
         let plan = plan.map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
         return Some((plan.ok()?, None));
     }
+    warn_of_captures(&stores);
     let store = EvidenceStore::open(&stores).map_err(report_store_error).ok()?;
     let plan = store.plan(Request { captures, ..request });
     let plan = plan.map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     Some((plan.ok()?, Some(store)))
+}
+
+/// Warns of captures in stores, which are not read.
+fn warn_of_captures(stores: &[PathBuf]) {
+    for store in stores {
+        let captures = captures_in(store);
+        if let Some(first) = captures.first() {
+            let count = plural(captures.len() as u64, "capture");
+            warn(&format!(
+                "{}: the folder contains stored rows, so its {count} will not be read (first: {}); name the captures, or move them to another folder",
+                store.display(),
+                first.display()
+            ));
+        }
+    }
 }
 
 /// Checks that the rows of a store can be judged with this policy. Reports the problem and returns

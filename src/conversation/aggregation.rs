@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::flow_facts::{is_loopback_on_wire, only_resets};
 use super::{Conversation, DirectionHints, DoubtSources, ServiceKey, State};
-use crate::flow::{Flow, FlowPartitions, HashSeed, PartitionFlows};
+use crate::flow::{Flow, FlowPartitions, HashSeed, PartitionFlows, flag};
 use crate::model::{BoundedSet, Mac, Merge, Transport, is_link_local, named_enum};
 
 /// The memory that a conversation takes until all reports are written, in bytes, together with its
@@ -471,11 +471,16 @@ fn coarser(
 }
 
 /// Returns the side that initiated a flow that got no answer: the other side sent nothing or, in
-/// TCP, only resets. Returns `None` if there was an answer.
+/// TCP, only resets. Returns `None` if there was an answer, or if a side that is not answered in
+/// the capture acknowledges one.
 fn initiator_of_unanswered(flow: &Flow<'_>) -> Option<usize> {
     let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
     let is_tcp = flow.key.transport() == Transport::TCP;
     let speaks = [0, 1].map(|side| sends[side] && !(is_tcp && only_resets(&flow.sides[side])));
+    let acknowledges = |side: usize| speaks[side] && flow.sides[side].has(flag::ACK);
+    if is_tcp && (acknowledges(0) || acknowledges(1)) {
+        return None;
+    }
     match (speaks, sends) {
         ([true, true], _) => None,
         ([true, false], _) | ([false, false], [true, false]) => Some(0),

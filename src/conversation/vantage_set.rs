@@ -73,6 +73,14 @@ impl VantagePoints {
         all.filter(move |(position, _)| set.has(*position)).map(|(_, point)| point)
     }
 
+    /// Returns all vantage points that may be members of a set, in order. If the set does not list
+    /// all of its members, any vantage point may be one.
+    pub fn possible_members(&self, set: VantageSet) -> impl Iterator<Item = &VantagePoint> {
+        let all = self.names.iter().enumerate();
+        let may_be = move |position| set.has(OWN_BITS) || set.has(position);
+        all.filter(move |(position, _)| may_be(*position)).map(|(_, point)| point)
+    }
+
     /// Returns the members of a set as reports show them. If it does not list all of its members,
     /// the last item says so.
     pub fn words(&self, set: VantageSet) -> Vec<String> {
@@ -111,6 +119,17 @@ impl Sightings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_vantage_point_may_be_a_member_of_a_set_that_does_not_list_all() {
+        let points = points(20);
+        let mut set = VantageSet::default();
+        set.add(3);
+        assert_eq!(points.possible_members(set).count(), 1);
+        set.add(OWN_BITS);
+        assert_eq!(points.possible_members(set).count(), 20);
+        assert_eq!(points.members(set).count(), 1);
+    }
 
     fn points(count: usize) -> VantagePoints {
         let name = |number| VantagePoint::new(None, &format!("s{number:03}")).expect("a name");

@@ -424,7 +424,11 @@ fn judge(
         )),
         filtered: capture.filtered,
         one_sided: visibility.share(visibility.one_sided),
-        loss: reading.loss.share().max(reading.estimated(visibility.loss())),
+        loss: reading
+            .loss
+            .share()
+            .max(reading.vantage_loss)
+            .max(reading.estimated(visibility.loss())),
         suspected_loss: reading.estimated(visibility.suspected_loss()),
         // An input that merely ends early comes from an interrupted capture and does not count as
         // damaged.

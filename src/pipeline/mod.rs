@@ -131,6 +131,8 @@ pub struct Reading {
     pub end: Option<Nanos>,
     /// Statistics of the packets that were captured more than once.
     pub duplicates: Duplicates,
+    /// The greatest share of frames, from 0 to 1, that a vantage point with a name lost.
+    pub vantage_loss: f64,
     /// When each vantage point with a name watched.
     pub vantages: BTreeMap<VantagePoint, ActivityHistogram>,
     /// All flows.
@@ -201,11 +203,17 @@ impl Reading {
         if !sides.is_empty() || packets != retention.packets {
             drop(reading);
             progress.reset();
-            retention = Retention { packets, parts: PrefixRetention::Of(Arc::new(sides)) };
+            // Stored evidence was already asked for these sides.
+            let parts = match shared {
+                Some(_) => retention.parts,
+                None => PrefixRetention::Of(Arc::new(sides)),
+            };
+            retention = Retention { packets, parts };
             reading = read::run(plan, progress, &retention)?;
         }
         if let Some(shared) = &plan.shared {
             reading.vantages = shared.vantage_points();
+            reading.vantage_loss = shared.vantage_loss();
             reading.note_breaks();
             reading.flows.side.note_cuts(shared.interruptions());
         }
@@ -268,7 +276,8 @@ impl Reading {
         let duplicates = Duplicates { sample: flows.duplicate_counts(), correction, removed: 0 };
         let end = account.last.get();
         let vantages = BTreeMap::new();
-        Self { inputs, account, loss, timeline, end, duplicates, vantages, flows }
+        let vantage_loss = 0.0;
+        Self { inputs, account, loss, timeline, end, duplicates, vantage_loss, vantages, flows }
     }
 }
 

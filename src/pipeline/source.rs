@@ -50,6 +50,12 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
     fn vantage_points(&self) -> BTreeMap<VantagePoint, ActivityHistogram> {
         BTreeMap::new()
     }
+
+    /// Returns the greatest share of frames, from 0 to 1, that a vantage point with a name lost
+    /// according to its counters. The loss of one is not smaller because others saw more frames.
+    fn vantage_loss(&self) -> f64 {
+        0.0
+    }
 }
 
 /// A source that is being read.

@@ -621,7 +621,7 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
             Correction::Off => "all of them are counted (--dedup off)",
             Correction::NotNeeded => "all of them are counted",
             Correction::Impossible => {
-                "all of them are counted, because this input cannot be read twice (try --dedup on)"
+                "all of them are counted, because the input cannot be read twice (for a stream, use --dedup on; for stored rows, collect with --traces)"
             }
         };
         let share = percent(sample.share(sample.total()));

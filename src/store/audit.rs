@@ -13,7 +13,7 @@ use super::input::{CollectOptions, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
 use super::row::StoredRow;
-use super::sensor_inputs::{interruptions, timelines};
+use super::sensor_inputs::{greatest_loss, interruptions, timelines};
 use super::windows::{WindowError, WindowSelection};
 use crate::capture::{CaptureError, ReadError};
 use crate::flow::{Evidence, PrefixRetention, Retention, RowKind, SideEvidence};
@@ -282,6 +282,10 @@ impl SharedEvidence for EvidenceStore {
 
     fn vantage_points(&self) -> BTreeMap<VantagePoint, ActivityHistogram> {
         timelines(self.inputs.used())
+    }
+
+    fn vantage_loss(&self) -> f64 {
+        greatest_loss(self.inputs.used())
     }
 }
 

@@ -28,6 +28,7 @@ use super::columns::{
 };
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
+use crate::capture::capture_kind;
 use crate::flow::{RowFacts, RowKind};
 
 /// The extension of the files of a store.
@@ -111,6 +112,27 @@ fn is_store(path: &Path) -> bool {
     path.is_file()
         && File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
         && start == MAGIC
+}
+
+/// Returns the captures in the folder of a store, and in its subfolders, sorted. An audit of the
+/// store does not read them.
+pub fn captures_in(store: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(store).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_capture = || {
+            let mut start = [0; 4];
+            let read = File::open(&path).and_then(|mut file| file.read_exact(&mut start));
+            read.is_ok() && matches!(capture_kind(&start), Some("pcap" | "pcapng"))
+        };
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(captures_in(&path)),
+            Ok(kind) if kind.is_file() && is_capture() => found.push(path),
+            _ => {}
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Returns the Parquet files of a store, sorted. Query engines also write other files there.

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 pub use audit::{EvidenceStore, StoreRequestError};
 pub use collect::{CollectRequest, CollectedFile, collect};
-pub use files::{Destination, RowOrigin, find_stores};
+pub use files::{Destination, RowOrigin, captures_in, find_stores};
 pub use input::{CollectOptions, KeptPackets};
 pub use merge::{MergeRequest, merge};
 pub use spool::{LostWindows, Spool, SpoolOptions, SpooledWindow, WindowEvidence};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::input::InputRow;
 use super::sensor::{Sensor, SensorWindow};
-use crate::model::{ActivityHistogram, Merge, Nanos, SECOND, VantagePoint};
+use crate::model::{ActivityHistogram, Loss, Merge, Nanos, SECOND, VantagePoint};
 
 /// The time by which windows of one sensor may overlap, in nanoseconds. The clock of a computer is
 /// sometimes set back.
@@ -21,6 +21,17 @@ pub(super) fn timelines<'i>(
         }
     }
     points
+}
+
+/// Returns the greatest share of frames that a sensor lost, from 0 to 1.
+pub(super) fn greatest_loss<'i>(inputs: impl Iterator<Item = &'i InputRow>) -> f64 {
+    let mut points: BTreeMap<&VantagePoint, Loss> = BTreeMap::new();
+    for input in inputs {
+        if let Some(sensor) = &input.sensor {
+            points.entry(&sensor.point).or_default().merge(&input.record.loss);
+        }
+    }
+    points.into_values().map(Loss::share).fold(0.0, f64::max)
 }
 
 /// Returns the windows of each sensor, in order of time, each with its input.

@@ -125,7 +125,9 @@ impl WindowSelection {
     /// Returns whether a window belongs to the time range. Frames without a timestamp always do.
     pub fn includes(&self, window: WindowStart) -> bool {
         let (Some(length), Some(start)) = (self.length, window) else { return true };
-        let ends_later = |since| start.saturating_add(length) > since;
+        // The first window may start later than at a multiple of the length.
+        let end = start.div_euclid(length).saturating_add(1).saturating_mul(length);
+        let ends_later = |since| end > since;
         self.since.is_none_or(ends_later) && self.until.is_none_or(|until| start < until)
     }
 
@@ -150,7 +152,8 @@ fn time_error(
     }
     let Some(length) = window else { return Some(WindowError::NotDivided(option)) };
     let before = given.div_euclid(length).saturating_mul(length);
-    let after = WindowTime(before.saturating_add(length));
+    let after = given.div_euclid(length).saturating_add(1).saturating_mul(length);
+    let after = WindowTime(after);
     let (length, before) = (WindowLength(length), WindowTime(before));
     (given != before.0).then_some(WindowError::InsideWindow { option, length, before, after })
 }
@@ -173,6 +176,10 @@ mod tests {
         let included = |hour: Nanos| range.includes(Some(hour * HOUR));
         assert_eq!([0, 1, 2, 3].map(included), [false, true, true, false]);
         assert!(range.includes(None));
+        // The first window starts at the earliest possible time.
+        let end = (Nanos::MIN.div_euclid(HOUR) + 1) * HOUR;
+        let late = own.within(Some(end), None).unwrap();
+        assert!(!late.includes(Some(Nanos::MIN)) && late.includes(Some(end)));
         assert!(range.includes_time(3 * HOUR - 1) && !range.includes_time(3 * HOUR));
         assert_eq!(
             errors(own, Some(HOUR + 1), None),

@@ -578,6 +578,17 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     assert!(stderr(&output).contains("the tunnels in the inventory differ"), "{}", stderr(&output));
 }
 
+/// An audit reads only the rows of a store, so it says that captures in its folder do not count.
+#[test]
+fn captures_in_the_folder_of_a_store_are_not_left_out_without_a_word() {
+    let two = TwoCaptures::new();
+    fs::copy(&two.captures[0], two.store.join("late.pcap")).expect("writable");
+    let audit = ["audit", text(&two.store), "-i", text(&two.inventory), "--fail-on", "never"];
+    let errors = stderr(&run(&audit, &[0, 3]));
+    assert!(errors.contains("its 1 capture will not be read"), "{errors}");
+    assert!(errors.contains("late.pcap"), "{errors}");
+}
+
 #[test]
 fn collecting_again_overwrites_and_the_stream_contains_the_same_rows() {
     let two = TwoCaptures::new();

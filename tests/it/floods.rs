@@ -132,6 +132,20 @@ fn a_flood_from_outside_is_one_row_for_each_service_and_hides_nothing_that_was_a
     assert!(findings.iter().any(|row| row[0] == "203.0.113.7" && row[2] == "yes"), "{findings:?}");
 }
 
+/// An acknowledgement shows that there was an answer, even if the capture does not contain it.
+#[test]
+fn a_connection_whose_answers_were_not_captured_is_not_part_of_a_flood() {
+    let mut wire = ordinary();
+    wire.segment(250, ("198.51.100.9", 50_000), (GW, 4444), SYN, (5, 0), 0);
+    wire.segment(251, ("198.51.100.9", 50_000), (GW, 4444), ACK, (6, 100), 40);
+    spoofed(&mut wire, ROOM + 2_000, &[]);
+    let site = Site::new(&farm(), &wire);
+    let (all, _) = run(&site, std::slice::from_ref(&site.capture), "1");
+    let rows = columns(report(&all, "conversations.csv"), &["client", "doubt"]);
+    assert!(rows.iter().any(|row| row[0] == "0.0.0.0"), "{rows:?}");
+    assert!(rows.iter().any(|row| row[0] == "198.51.100.9"), "{rows:?}");
+}
+
 #[test]
 fn a_flood_from_a_listed_network_is_a_row_of_the_network() {
     let mut wire = ordinary();

@@ -186,6 +186,27 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     assert_eq!(merged.findings, central.findings);
 }
 
+/// Correcting what two sensors captured twice needs all rows a second time, with the parts of
+/// messages that name servers.
+#[test]
+fn two_sensors_that_see_the_same_show_the_names_of_one() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let (capture, inventory) = (fixture("services/names.pcap"), fixture("services/inventory.toml"));
+    let all = Records::read(&capture);
+    let mut stores = Vec::new();
+    for (sensor, late) in [("a", 0), ("b", 3)] {
+        let own = span(&all, &scratch.path().join(format!("{sensor}.pcap")), late, |_| true);
+        let store = scratch.path().join(sensor);
+        collect(&own, sensor, &store, &["--traces", "--pieces", "-i", text(&inventory)]);
+        stores.push(store);
+    }
+    let direct = Reports::of(&[capture], &inventory, &[]);
+    let central = Reports::of(&stores, &inventory, &[]);
+    let names = direct.conversations(&["names", "packets_to_server"]);
+    assert!(names.values().any(|row| !row[0].is_empty()), "{names:?}");
+    assert_eq!(central.conversations(&["names", "packets_to_server"]), names);
+}
+
 /// Traffic between two hosts, once in ten seconds, from one time to another in seconds.
 fn chat(wire: &mut Wire, from: (&str, u16), to: (&str, u16), seconds: std::ops::Range<u64>) {
     for second in seconds.step_by(10) {
