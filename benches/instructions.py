@@ -22,7 +22,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # About 10 % above the measured counts. Raise them only for a deliberate reason, which the commit states.
-CEILINGS = {"IPv4": 0, "IPv6": 0, "VLAN": 0, "flow": 0}
+CEILINGS = {"IPv4": 1540, "IPv6": 1750, "VLAN": 1810, "flow": 13300}
 
 INVENTORY = """\
 [farm]

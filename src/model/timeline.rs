@@ -120,13 +120,14 @@ impl ActivityHistogram {
         self.0.entry(number).or_default().merge(slot);
     }
 
-    /// Returns whether all counters are at most `most`, and all buckets have times that can be
+    /// Returns whether all counters are at most `most`, and all buckets contain times that can be
     /// expressed in nanoseconds. A timeline from a stored row may contain anything.
     #[cfg(feature = "store")]
     pub(crate) fn is_plausible(&self, most: u64) -> bool {
+        let [first, last] = [Nanos::MIN, Nanos::MAX].map(|time| time.div_euclid(BUCKET_NS));
         self.0.iter().all(|(number, slot)| {
             let counters = [slot.frames, slot.bytes, slot.watched];
-            number.checked_mul(BUCKET_NS).is_some() && counters.iter().all(|count| *count <= most)
+            (first..=last).contains(number) && counters.iter().all(|count| *count <= most)
         })
     }
 
@@ -356,8 +357,8 @@ impl ActivityHistogram {
         // its frames show. A stretch that reaches the start or the end of the hour is counted up to
         // there, because it may continue in the adjacent hour.
         let tens = |from: Nanos, to: Nanos| (to.saturating_sub(from) / BUCKET_NS).max(0) as u64;
-        let starts = hour * BUCKET_NS;
-        let ends = (hour + HOUR) * BUCKET_NS;
+        let starts = hour.saturating_mul(BUCKET_NS);
+        let ends = (hour + HOUR).saturating_mul(BUCKET_NS);
         let from =
             |piece: &WatchedStretch| if piece.from == hour { starts } else { piece.start_ns() };
         let to =
@@ -392,6 +393,22 @@ mod tests {
             slot.see(number * BUCKET_NS + 5 * SECOND, 100);
         }
         slot
+    }
+
+    /// A frame may have any time, so a row with any of them is valid.
+    #[cfg(feature = "store")]
+    #[test]
+    fn the_first_and_the_last_possible_times_are_plausible() {
+        for time in [Nanos::MIN, Nanos::MAX] {
+            let mut timeline = ActivityHistogram::default();
+            let bucket = time.div_euclid(BUCKET_NS);
+            timeline.add(bucket, &ActivityBucket { frames: 1, ..ActivityBucket::default() });
+            assert!(timeline.is_plausible(1), "{time}");
+            assert!(!timeline.is_plausible(0), "{time}");
+            let beyond = bucket + time.signum();
+            timeline.add(beyond, &ActivityBucket::default());
+            assert!(!timeline.is_plausible(1), "{beyond}");
+        }
     }
 
     fn timeline(numbers: impl IntoIterator<Item = Nanos>) -> ActivityHistogram {
