@@ -509,14 +509,12 @@ impl RowWriter {
         written.map_err(|error| StoreError::Output(self.path.clone(), error))
     }
 
-    /// Returns the approximate number of bytes of the file so far; 0 for a stream.
-    pub fn size(&self) -> u64 {
-        match &self.target {
-            Target::File { writer, .. } => {
-                (writer.bytes_written() + writer.in_progress_size()) as u64
-            }
-            Target::Stream(_) => 0,
-        }
+    /// Ends the row group, and returns the number of bytes of the file so far; 0 for a stream.
+    pub fn size(&mut self) -> Result<u64, StoreError> {
+        self.flush()?;
+        let Self { target: Target::File { writer, .. }, path, .. } = self else { return Ok(0) };
+        writer.flush().map_err(|error| output(path)(io::Error::other(error)))?;
+        Ok(writer.bytes_written() as u64)
     }
 
     /// Writes the end. A file gets the name `name` and replaces an earlier file with this name.

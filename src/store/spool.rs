@@ -266,11 +266,11 @@ impl Spool {
             notes.push(format!("the evidence of {dropped} frames was dropped at the memory limit"));
         }
         input.manifest = ledger.manifest();
-        if writer.size() + FILE_OVERHEAD > self.options.size {
+        if writer.size()? + FILE_OVERHEAD > self.options.size {
             writer = RowWriter::file(&self.own)?;
             notes.push(leave_out_evidence(&mut input));
         }
-        let (remove, removed) = self.oldest_beyond(writer.size() + FILE_OVERHEAD)?;
+        let (remove, removed) = self.oldest_beyond(writer.size()? + FILE_OVERHEAD)?;
         notes.extend(state.untold.words("could not be written"));
         notes.extend(removed.words("were removed because --collect-size was reached"));
         input.record.error = (!notes.is_empty()).then(|| notes.join("; "));
