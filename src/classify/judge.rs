@@ -271,7 +271,7 @@ impl<'a> Judge<'a> {
             self.severity(ruling.code, column, doubts)
         };
         let kind = match query.server.kind {
-            // Several hosts are none of the hosts of the inventory.
+            // Several hosts together are not a host of the inventory.
             PartyKind::Host(_) | PartyKind::Service(_)
                 if conversation.stands_for().is_some_and(|all| all.has_several_servers()) =>
             {

@@ -1228,7 +1228,7 @@ fn parse_clock_window(text: &str) -> Result<Nanos, String> {
     };
     if seconds == 0 || !seconds.is_multiple_of(60) || !DAY.is_multiple_of(seconds) {
         return Err(
-            "give whole minutes of which a day is a multiple, such as 5m, 15m, 1h, 6h or 1d"
+            "give whole minutes that divide a day evenly, such as 5m, 15m, 1h, 6h or 1d"
                 .to_owned(),
         );
     }
