@@ -1228,8 +1228,7 @@ fn parse_clock_window(text: &str) -> Result<Nanos, String> {
     };
     if seconds == 0 || !seconds.is_multiple_of(60) || !DAY.is_multiple_of(seconds) {
         return Err(
-            "give whole minutes that divide a day evenly, such as 5m, 15m, 1h, 6h or 1d"
-                .to_owned(),
+            "give whole minutes that divide a day evenly, such as 5m, 15m, 1h, 6h or 1d".to_owned()
         );
     }
     Nanos::try_from(seconds).map(|seconds| seconds * SECOND).map_err(|error| error.to_string())

@@ -794,7 +794,7 @@ fn a_time_range_that_is_not_whole_windows_is_refused_with_the_nearest_times() {
     for wrong in ["7m", "90s", "0", "2d"] {
         let arguments = ["collect", "x.pcap", "--to", "x", "--window", wrong];
         let errors = stderr(&run(&arguments, &[2]));
-        assert!(errors.contains("give whole minutes of which a day is a multiple"), "{errors}");
+        assert!(errors.contains("give whole minutes that divide a day evenly"), "{errors}");
     }
 }
 
