@@ -363,7 +363,11 @@ impl<'a> Assessor<'a> {
         let due_s = silent.watched_s().min(watch_s);
         let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
-        if self.policy.inventory.covers.is_none() || !in_time || view.misses_a_direction() {
+        if self.policy.inventory.covers.is_none()
+            || !in_time
+            || view.misses_a_direction()
+            || view.has_short_series(watch_s)
+        {
             doubts.add(Doubt::Coverage);
         }
         if silent.tunnelled {

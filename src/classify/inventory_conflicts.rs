@@ -154,7 +154,7 @@ impl Assessor<'_> {
                 Some(stated) => {
                     let due_s = watched_s.min(watch_s);
                     let there = self.seen.was_there_for(Peer::Host(host), due_s);
-                    stated && there && !view.misses_a_direction()
+                    stated && there && !view.misses_a_direction() && !view.has_short_series(watch_s)
                 }
                 None => continue,
             };

@@ -82,6 +82,9 @@ pub struct CaptureConditions {
     pub watched: Watched,
     /// When each vantage point with a name watched.
     pub vantages: Arc<VantageTimes>,
+    /// The time for which each series of captures without the name of a sensor watched. It is not
+    /// known which hosts each of them could show.
+    pub series: Vec<Watched>,
     /// Whether a capture filter was active, set by the user or by the capture itself.
     pub filtered: bool,
     /// The share of frames in flows for which only one direction was captured, 0 to 1.
@@ -167,6 +170,14 @@ impl CaptureConditions {
         /// applies this test to hundreds of rows.
         const UNLIKELY: f64 = 0.0002;
         self.miss().powi(chances.min(1000) as i32) < UNLIKELY
+    }
+
+    /// Returns whether some series of captures without the name of a sensor watched for less than
+    /// `watch_s` seconds, although all inputs together watched long enough. A host that only this
+    /// series could show was not watched long enough.
+    pub fn has_short_series(&self, watch_s: u64) -> bool {
+        let needed = self.watched.seconds_for(watch_s).min(watch_s);
+        self.series.iter().any(|series| series.seconds_for(watch_s) < needed)
     }
 
     /// Returns whether at least a tenth of the frames belong to flows for which only one direction

@@ -88,6 +88,7 @@ pub(super) fn view(watched_s: u64) -> CaptureConditions {
         end: Some((START + watched_s as Nanos) * SECOND),
         watched: Watched { longest_s: watched_s, ..Watched::default() },
         vantages: Default::default(),
+        series: Vec::new(),
         filtered: false,
         one_sided: 0.0,
         loss: 0.0,

@@ -422,6 +422,14 @@ fn judge(
             reading.flows.clock_offset(),
             watch_times(policy, limits.min_watch),
         )),
+        series: reading
+            .series
+            .iter()
+            .map(|timeline| {
+                let watch_times = watch_times(policy, limits.min_watch);
+                Watched::new(timeline, reading.flows.clock_offset(), watch_times)
+            })
+            .collect(),
         filtered: capture.filtered,
         one_sided: visibility.share(visibility.one_sided),
         loss: reading

@@ -9,6 +9,7 @@
 //! Any worker can process any batch. Packets and flows are processed without access to shared data.
 
 mod audit;
+mod capture_series;
 mod decide;
 mod draft;
 mod evidence;
@@ -135,6 +136,9 @@ pub struct Reading {
     pub vantage_loss: f64,
     /// When each vantage point with a name watched.
     pub vantages: BTreeMap<VantagePoint, ActivityHistogram>,
+    /// When each series of captures without the name of a sensor was captured, if there are several
+    /// series, or inputs with the name of a sensor.
+    pub(crate) series: Vec<ActivityHistogram>,
     /// All flows.
     pub flows: MergedFlows,
 }
@@ -217,6 +221,7 @@ impl Reading {
             reading.note_breaks();
             reading.flows.side.note_cuts(shared.interruptions());
         }
+        reading.note_series(plan);
         reading.duplicates.correction = correction;
         if reading.duplicates.correction == Correction::Done {
             reading.duplicates.removed =
@@ -244,6 +249,18 @@ impl Reading {
         let stops = self.vantages.values().flat_map(|timeline| timeline.breaks_in(&all));
         let stops: Vec<Nanos> = stops.map(|(from, _)| from).collect();
         self.flows.side.note_cuts(stops);
+    }
+
+    /// Notes when captures without the name of a sensor were made, in case that they come from
+    /// several places.
+    fn note_series(&mut self, plan: &Plan) {
+        let (all, _) = self.believed();
+        let inputs = self.inputs.iter().enumerate().filter(|(number, _)| {
+            !plan.origins.get(number).is_some_and(|origin| origin.has_vantage_point())
+        });
+        let spans = inputs
+            .filter_map(|(_, input)| Some((input.account.first.get()?, input.account.last.get()?)));
+        self.series = capture_series::timelines(&all, spans, !self.vantages.is_empty());
     }
 
     /// Returns `share`, an estimated share of lost frames. Returns 0 if the counters include
@@ -277,7 +294,18 @@ impl Reading {
         let end = account.last.get();
         let vantages = BTreeMap::new();
         let vantage_loss = 0.0;
-        Self { inputs, account, loss, timeline, end, duplicates, vantage_loss, vantages, flows }
+        Self {
+            inputs,
+            account,
+            loss,
+            timeline,
+            end,
+            duplicates,
+            vantage_loss,
+            vantages,
+            series: Vec::new(),
+            flows,
+        }
     }
 }
 

@@ -16,6 +16,11 @@ pub trait Origin: fmt::Debug + Send + Sync {
     ///
     /// Returns an error if the input cannot be opened or has the wrong format.
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError>;
+
+    /// Returns whether the input has the name of a sensor. By default, it has none.
+    fn has_vantage_point(&self) -> bool {
+        false
+    }
 }
 
 /// Evidence that several sources have in common, such as the rows of a store, which are merged over

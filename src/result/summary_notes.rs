@@ -326,6 +326,10 @@ fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Warning, "Sensor", format!("{others} did not watch all the time"));
     }
     let mut sets = run.outcome.conversations.list.iter().map(|c| c.sensors);
+    if seen.is_some_and(|seen| seen.view().has_short_series(u64::MAX)) {
+        let text = "inputs without the name of a sensor overlap in time, and some of them cover only a part of it; a host that only these show was not watched all the time, so missing traffic is not certain if a row requires a longer watch time; name the place of each with rasaudit collect --sensor";
+        notes.add(Tone::Warning, "Sensor", text);
+    }
     if run.duplicates.correction != Correction::Done && sets.any(|set| set.has_several()) {
         let text = "several sensors saw the same conversations; a packet that several of them captured counts once in verdicts, but several times in the numbers of packets and bytes";
         notes.add(Tone::Plain, "Sensor", text);

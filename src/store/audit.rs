@@ -132,7 +132,12 @@ impl EvidenceStore {
                 name: input.record.name.clone(),
                 size: input.record.size,
                 content: input.content,
-                origin: Arc::new(StoredOrigin { store, record, timeline }),
+                origin: Arc::new(StoredOrigin {
+                    store,
+                    record,
+                    timeline,
+                    has_vantage_point: input.sensor.is_some(),
+                }),
             }
         });
         let stored = stored.collect();
@@ -295,9 +300,14 @@ struct StoredOrigin {
     store: Arc<EvidenceStore>,
     record: InputRecord,
     timeline: ActivityHistogram,
+    has_vantage_point: bool,
 }
 
 impl Origin for StoredOrigin {
+    fn has_vantage_point(&self) -> bool {
+        self.has_vantage_point
+    }
+
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError> {
         let sha256 = self.record.sha256.clone().filter(|_| hash);
         let StoreReading { selection, parts, .. } = &*self.store.reading();

@@ -2,7 +2,7 @@
 //! so a store never contains a part of a file.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -372,7 +372,8 @@ fn take_batch(
     Ok(())
 }
 
-/// Passes all rows of an Arrow stream to `take`.
+/// Passes all rows of one or several Arrow streams to `take`. A pipe may contain the streams of
+/// several programs, one after the other.
 ///
 /// # Errors
 ///
@@ -382,14 +383,21 @@ pub(super) fn read_stream(
     mut take: impl FnMut(StoredRow) -> Result<(), String>,
 ) -> Result<(), String> {
     let invalid = |error: &dyn std::fmt::Display| format!("is not an Arrow stream: {error}");
-    let mut reader = guarded(|| {
-        StreamReader::try_new(BufReader::new(input), None).map_err(|error| invalid(&error))
-    })?;
+    let mut input = BufReader::new(input);
     let mut row = 0;
-    while let Some(batch) = guarded(|| reader.next().transpose().map_err(|error| damage(&error)))? {
-        take_batch(&batch, &mut row, |_| true, &mut take)?;
+    loop {
+        let mut reader =
+            guarded(|| StreamReader::try_new(&mut input, None).map_err(|error| invalid(&error)))?;
+        while let Some(batch) =
+            guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
+        {
+            take_batch(&batch, &mut row, |_| true, &mut take)?;
+        }
+        drop(reader);
+        if input.fill_buf().map_err(|error| format!("cannot be read: {error}"))?.is_empty() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Writes rows to a destination. Nothing is at its destination before [`RowWriter::finish`], except

@@ -11,7 +11,9 @@ use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::sensor::Sensor;
 use super::windows::WindowSelection;
 use crate::capture::InputContent;
-use crate::model::{ActivityHistogram, FrameCounters, InputRecord, Merge, Nanos, SkipReason};
+use crate::model::{
+    ActivityHistogram, FrameCounters, InputRecord, Merge, Nanos, SkipReason, VantagePoint,
+};
 use crate::pipeline::{Request, WindowStart};
 
 /// The first byte of the record of an input: the version of its layout. In layout 1, the record ends
@@ -167,6 +169,11 @@ impl InputRow {
         let window = self.sensor.as_ref().and_then(|sensor| sensor.window.as_ref());
         let dropped = window.map_or(0, |window| window.dropped);
         skipped.total() + non_ip.values().sum::<u64>() + dropped
+    }
+
+    /// Returns the name of the sensor that captured the input; `None` if it has none.
+    pub fn point(&self) -> Option<&VantagePoint> {
+        self.sensor.as_ref().map(|sensor| &sensor.point)
     }
 
     /// Returns the record and the timeline that the input has if the frames of other windows than

@@ -105,9 +105,54 @@ impl StoredInputs {
             }
         }
         if wrong.is_empty() {
+            wrong.extend(self.copy_errors());
             wrong.extend(overlaps(self.used()));
         }
         if wrong.is_empty() { Ok(()) } else { Err(StoreError::Rows(wrong)) }
+    }
+
+    /// Returns the inputs with the content of another input whose rows cannot be left out, because
+    /// they were merged with those of other inputs, or because another sensor captured them. Each
+    /// item has the name of a file and the reason.
+    fn copy_errors(&self) -> Vec<(String, String)> {
+        let alone = self.alone_in_file();
+        let mut wrong = Vec::new();
+        let mut first: BTreeMap<InputContent, (&InputRow, &str)> = BTreeMap::new();
+        let mut merged: BTreeMap<InputContent, (&InputRow, &str)> = BTreeMap::new();
+        for (input, file) in self.all.values().filter(|(input, _)| input.has_evidence()) {
+            let name = &input.record.name;
+            let (known, other_file) = *first.entry(input.content).or_insert((input, file));
+            let other = &known.record.name;
+            if known.point() != input.point() {
+                let sensor = |input: &InputRow| match input.point() {
+                    Some(point) => format!("of the sensor {point}"),
+                    None => "without a sensor".to_owned(),
+                };
+                let (own, theirs) = (sensor(input), sensor(known));
+                wrong.push((file.clone(), format!(
+                    "contains {name} {own}, which has the same content as {other} {theirs} in {other_file}; leave one of them out"
+                )));
+            } else if !alone.contains(file.as_str()) {
+                let (known, other_file) = *merged.entry(input.content).or_insert((input, file));
+                let other = &known.record.name;
+                // In one file, rows of the same content were counted once.
+                if other_file != file {
+                    wrong.push((file.clone(), format!(
+                        "contains {name}, which has the same content as {other} in {other_file}; both were merged with other captures and would count twice, so collect or merge again without one of them"
+                    )));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Returns the files that contain the evidence of only one input.
+    fn alone_in_file(&self) -> BTreeSet<&str> {
+        let mut in_file: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, file) in self.all.values().filter(|(input, _)| input.has_evidence()) {
+            *in_file.entry(file).or_default() += 1;
+        }
+        in_file.into_iter().filter(|(_, count)| *count == 1).map(|(file, _)| file).collect()
     }
 
     /// Returns the statement that the store is complete; `None` if it is not.
@@ -162,12 +207,10 @@ impl StoredInputs {
     /// merged with those of other inputs cannot be left out, so an input that shares its file with
     /// others is preferred.
     pub fn used(&self) -> impl Iterator<Item = &InputRow> {
-        let with_evidence = || self.all.values().filter(|(input, _)| input.has_evidence());
-        let mut in_file: BTreeMap<&str, usize> = BTreeMap::new();
-        with_evidence().for_each(|(_, file)| *in_file.entry(file).or_default() += 1);
+        let alone = self.alone_in_file();
         let mut by_content: BTreeMap<InputContent, (bool, &InputRow)> = BTreeMap::new();
-        for (input, file) in with_evidence() {
-            let is_alone = in_file.get(file.as_str()) == Some(&1);
+        for (input, file) in self.all.values().filter(|(input, _)| input.has_evidence()) {
+            let is_alone = alone.contains(file.as_str());
             let known = by_content.entry(input.content).or_insert((is_alone, input));
             if known.0 && !is_alone {
                 *known = (is_alone, input);

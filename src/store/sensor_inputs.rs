@@ -6,8 +6,8 @@ use super::input::InputRow;
 use super::sensor::{Sensor, SensorWindow};
 use crate::model::{ActivityHistogram, Loss, Merge, Nanos, SECOND, VantagePoint};
 
-/// The time by which windows of one sensor may overlap, in nanoseconds. The clock of a computer is
-/// sometimes set back.
+/// The time by which the runs and captures of one sensor may overlap, in nanoseconds. The clock of a
+/// computer is sometimes set back.
 const TOLERANCE: Nanos = 60 * SECOND;
 
 /// Returns when each sensor watched.
@@ -66,23 +66,74 @@ pub(super) fn interruptions<'i>(inputs: impl Iterator<Item = &'i InputRow>) -> V
     times
 }
 
-/// Returns the windows of each sensor that overlap those of another run. Two sensors that use one
-/// name hide each other's gaps. Each item names the second input and gives the reason.
+/// What one sensor captured without a break by its own account: a run of a live audit, or a capture.
+struct SensorSpan<'i> {
+    from: Nanos,
+    to: Nanos,
+    /// The name of an input.
+    name: &'i str,
+}
+
+/// Returns the runs and captures of each sensor.
+fn spans<'i>(
+    inputs: impl Iterator<Item = &'i InputRow>,
+) -> BTreeMap<&'i VantagePoint, Vec<SensorSpan<'i>>> {
+    let mut runs: BTreeMap<(&VantagePoint, u64), SensorSpan<'i>> = BTreeMap::new();
+    let mut spans: BTreeMap<&VantagePoint, Vec<SensorSpan<'i>>> = BTreeMap::new();
+    for input in inputs {
+        let name = input.record.name.as_str();
+        match &input.sensor {
+            Some(Sensor { point, window: Some(SensorWindow { from, to, run, .. }) }) => {
+                let (from, to) = (*from, *to);
+                let known = runs.entry((point, *run)).or_insert(SensorSpan { from, to, name });
+                // The error names the first window of a run.
+                if (from, name) < (known.from, known.name) {
+                    (known.from, known.name) = (from, name);
+                }
+                known.to = known.to.max(to);
+            }
+            Some(Sensor { point, window: None }) => {
+                // Implausible timestamps do not show when a capture was made.
+                let (plausible, _) = input.timeline.without_outliers();
+                if let (Some(from), Some(to)) = (plausible.first(), plausible.last()) {
+                    spans.entry(point).or_default().push(SensorSpan { from, to, name });
+                }
+            }
+            None => {}
+        }
+    }
+    for ((point, _), span) in runs {
+        spans.entry(point).or_default().push(span);
+    }
+    for own in spans.values_mut() {
+        own.sort_by_key(|span| (span.from, span.to, span.name));
+    }
+    spans
+}
+
+/// Returns the inputs of each sensor that were captured at the same time as another run or capture
+/// of this sensor. Two sensors that use one name hide each other's breaks. Each item names the later
+/// input and gives the reason.
 pub(super) fn overlaps<'i>(inputs: impl Iterator<Item = &'i InputRow>) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
-    for (point, windows) in windows(inputs) {
-        let overlap = windows.windows(2).find(|pair| {
-            let [(first, _), (second, _)] = pair else { return false };
-            first.run != second.run && first.to.saturating_sub(second.from) > TOLERANCE
-        });
-        if let Some([(_, first), (_, second)]) = overlap {
-            let first = &first.record.name;
-            wrong.push((
-                second.record.name.clone(),
-                format!(
-                    "was captured at the same time as {first}, but both are of the sensor {point}; give each sensor a name of its own with --site and --sensor"
-                ),
-            ));
+    for (point, spans) in spans(inputs) {
+        let mut spans = spans.into_iter();
+        let Some(mut last) = spans.next() else { continue };
+        for span in spans {
+            if last.to.saturating_sub(span.from).min(span.to.saturating_sub(span.from)) > TOLERANCE
+            {
+                let first = last.name;
+                wrong.push((
+                    span.name.to_owned(),
+                    format!(
+                        "was captured at the same time as {first}, but both are of the sensor {point}; give each sensor a name of its own with --site and --sensor"
+                    ),
+                ));
+                break;
+            }
+            if span.to > last.to {
+                last = span;
+            }
         }
     }
     wrong
@@ -119,6 +170,19 @@ mod tests {
         }
         // The first window is followed by another one of its run; the other two are not.
         assert_eq!(interruptions(stopped.iter()), [1, 2]);
+        // Windows of a minute overlap by at most a minute each, but two runs at once do not.
+        let short = [1, 2].map(|run| {
+            let minutes = (0..5).map(move |minute| (run, minute * 60, minute * 60 + 60));
+            minutes
+                .map(|(run, from, to)| window(&format!("{run}-{from}"), run, from + run as i64, to))
+        });
+        let short: Vec<InputRow> = short.into_iter().flatten().collect();
+        let found = overlaps(short.iter());
+        assert!(
+            matches!(&found[..], [(name, reason)] if name == "2-0"
+            && reason.contains("same time as 1-0")),
+            "{found:?}"
+        );
         let two = [window("a", 1, 0, 300), window("b", 2, 120, 420)];
         let found = overlaps(two.iter());
         assert!(matches!(&found[..], [(name, reason)] if name == "b"

@@ -612,6 +612,26 @@ fn collecting_again_overwrites_and_the_stream_contains_the_same_rows() {
 }
 
 #[test]
+fn the_streams_of_several_collections_in_one_pipe_are_all_read() {
+    let two = TwoCaptures::new();
+    let stream = |capture: &PathBuf| {
+        let inventory = text(&two.inventory);
+        run(&["collect", text(capture), "-i", inventory, "--quiet", "--to", "-"], &[0]).stdout
+    };
+    let both = two.captures.iter().flat_map(stream).collect::<Vec<u8>>();
+    let piped = two.at("both.arrow");
+    fs::write(&piped, both).expect("writable");
+    let streamed = two.at("streamed");
+    let mut merger = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+    merger.args(["merge", "-", "--to"]).arg(&streamed);
+    let merger = merger.stdin(fs::File::open(&piped).expect("the file")).output();
+    assert!(merger.expect("the program runs").status.success());
+    let merged = two.at("merged");
+    merge(std::slice::from_ref(&two.store), &merged, &[]);
+    assert!(files(&merged) == files(&streamed));
+}
+
+#[test]
 fn what_cannot_be_read_is_a_row_with_its_error() {
     let two = TwoCaptures::new();
     let captures = two.at("captures");
@@ -687,6 +707,41 @@ fn the_same_content_under_two_names_counts_once() {
     let again = two.at("again");
     merge(&[merged_first(&two), copied], &again, &[]);
     assert!(files(&again) == files(&merged));
+}
+
+/// Rows of a copy that were merged with those of other captures cannot be left out.
+#[test]
+fn two_copies_that_were_merged_with_other_captures_are_refused() {
+    let two = TwoCaptures::new();
+    let [copy, other] = ["zz-copy.pcap", "zz-other.pcap"].map(|name| two.at(name));
+    fs::copy(&two.captures[0], &copy).expect("a copy");
+    fs::copy(fixture("services/names.pcap"), &other).expect("another capture");
+    let [store, merged] = ["copied", "merged-copy"].map(|name| two.at(name));
+    collect(&[copy, other], &two.inventory, &store, &[]);
+    merge(&[store], &merged, &[]);
+    let first = merged_first(&two);
+    let inventory = text(&two.inventory);
+    let refused = run(&["audit", text(&first), text(&merged), "-i", inventory], &[2]);
+    let errors = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(errors.contains(", which has the same content as "), "{errors}");
+    assert!(errors.contains("zz-copy.pcap"), "{errors}");
+    assert!(errors.contains("collect or merge again without one of them"), "{errors}");
+}
+
+#[test]
+fn the_same_content_from_two_sensors_is_refused() {
+    let two = TwoCaptures::new();
+    let copy = two.at("zz-copy.pcap");
+    fs::copy(&two.captures[0], &copy).expect("a copy");
+    let stores = ["a", "b"].map(|name| two.at(name));
+    let inventory = text(&two.inventory);
+    for (capture, store) in [&two.captures[0], &copy].into_iter().zip(&stores) {
+        let sensor = store.file_name().and_then(|name| name.to_str()).expect("a name");
+        collect(std::slice::from_ref(capture), &two.inventory, store, &["--sensor", sensor]);
+    }
+    let refused = run(&["audit", text(&stores[0]), text(&stores[1]), "-i", inventory], &[2]);
+    let errors = String::from_utf8(refused.stderr).expect("UTF-8");
+    assert!(errors.contains("of the sensor a") && errors.contains("of the sensor b"), "{errors}");
 }
 
 /// Merges the rows of the two captures and returns the store.

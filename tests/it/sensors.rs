@@ -270,6 +270,63 @@ fn nothing_is_missing_because_the_only_sensor_that_could_see_it_was_down() {
     );
 }
 
+/// The session host that only the second capture shows may be missing because this capture stopped.
+#[test]
+fn missing_traffic_is_not_certain_if_one_of_several_captures_stopped() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let inventory = scratch.path().join("farm.toml");
+    fs::write(&inventory, FARM).expect("writable");
+    let hour = 3600;
+    let mut first = Wire::default();
+    chat(&mut first, (GW, 40_000), (RDSH1, 3389), 0..hour);
+    chat(&mut first, (RDSH1, 40_000), (GW, 12_345), 0..hour);
+    let doubts = |until: u64| {
+        let mut second = Wire::default();
+        chat(&mut second, (RDSH2, 40_000), (BROKER, 12_345), 0..until);
+        chat(&mut second, (BROKER, 40_000), (RDSH2, 12_345), 0..until);
+        let captures = [("first", &first), ("second", &second)].map(|(name, wire)| {
+            let capture = scratch.path().join(format!("{name}-{until}.pcap"));
+            fs::write(&capture, wire.file()).expect("writable");
+            capture
+        });
+        let reports = Reports::of(&captures, &inventory, &["--min-watch", "600s"]);
+        let columns = ["client_name", "server_name", "certain", "doubt"];
+        let found = reports.findings("never-attempted", &columns);
+        // The same rows give the same answer.
+        let store = scratch.path().join(format!("rows-{until}"));
+        let mut arguments =
+            vec!["collect", "--quiet", "--to", text(&store), "-i", text(&inventory)];
+        arguments.extend(captures.iter().map(|capture| text(capture)));
+        assert_eq!(rasaudit(&arguments).status.code(), Some(0));
+        let stored = Reports::of(&[store], &inventory, &["--min-watch", "600s"]);
+        assert_eq!(stored.findings, reports.findings);
+        (found, reports.told)
+    };
+    let (up, told) = doubts(hour);
+    assert!(!told.contains("overlap in time"), "{told}");
+    assert!(up.iter().any(|row| row[0] == "rdsh2" && row[2] == "yes"), "{up:?}");
+    let (down, told) = doubts(300);
+    assert!(told.contains("overlap in time"), "{told}");
+    assert!(!down.is_empty() && down.iter().all(|row| row[3].contains("coverage")), "{down:?}");
+}
+
+#[test]
+fn two_captures_of_one_sensor_at_the_same_time_are_refused() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let store = scratch.path().join("rows");
+    for (name, port) in [("first", 3389), ("second", 3390)] {
+        let mut wire = Wire::default();
+        chat(&mut wire, (GW, 40_000), (RDSH1, port), 0..600);
+        let capture = scratch.path().join(format!("{name}.pcap"));
+        fs::write(&capture, wire.file()).expect("writable");
+        collect(&capture, "span", &store, &[]);
+    }
+    let refused = rasaudit(&["audit", text(&store)]);
+    assert_eq!(refused.status.code(), Some(2));
+    let errors = stderr(&refused);
+    assert!(errors.contains("at the same time as") && errors.contains("sensor span"), "{errors}");
+}
+
 #[test]
 fn a_name_that_a_report_would_have_to_escape_is_refused() {
     let scratch = tempfile::tempdir().expect("a folder");

@@ -1,0 +1,101 @@
+//! Captures without the name of a sensor. Those that follow one another may come from one place,
+//! and those that overlap may come from several places, each of which shows other hosts.
+
+use crate::model::{ActivityHistogram, Nanos, SECOND};
+
+/// The time by which two captures of one place may overlap, in nanoseconds.
+const TOLERANCE: Nanos = 60 * SECOND;
+
+/// The times of the first and the last frame of a capture.
+pub(crate) type CaptureSpan = (Nanos, Nanos);
+
+/// Divides captures into series, in each of which no capture overlaps another one by more than a
+/// minute. Each capture continues the series that ended last before it. The result does not depend
+/// on the order of the captures.
+fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
+    captures.sort_unstable();
+    let mut all: Vec<Vec<CaptureSpan>> = Vec::new();
+    for capture in captures {
+        let end_of = |series: &[CaptureSpan]| series.iter().map(|(_, end)| *end).max();
+        let continued = all
+            .iter_mut()
+            .filter(|series| {
+                end_of(series).is_some_and(|end| end.saturating_sub(capture.0) <= TOLERANCE)
+            })
+            .max_by_key(|series| end_of(series));
+        match continued {
+            Some(series) => series.push(capture),
+            None => all.push(vec![capture]),
+        }
+    }
+    all
+}
+
+/// Returns, for each series of captures, the part of the timeline of all inputs in which this
+/// series was captured. `has_others` states whether there are other inputs than these captures.
+/// Returns nothing if the captures are one series and there are no other inputs, because all inputs
+/// then have one timeline.
+pub(crate) fn timelines(
+    all: &ActivityHistogram,
+    captures: impl Iterator<Item = CaptureSpan>,
+    has_others: bool,
+) -> Vec<ActivityHistogram> {
+    let (Some(first), Some(last)) = (all.first(), all.last()) else { return Vec::new() };
+    // Implausible timestamps are not part of the timeline.
+    let plausible = captures.map(|(start, end)| (start.max(first), end.min(last)));
+    let series = series(plausible.filter(|(start, end)| start <= end).collect());
+    if series.len() < 2 && !has_others {
+        return Vec::new();
+    }
+    let timeline_of = |series: Vec<CaptureSpan>| {
+        let mut gaps = Vec::new();
+        let mut captured_to = first;
+        for (start, end) in series.into_iter().chain([(last, last)]) {
+            if start.saturating_sub(captured_to) > TOLERANCE {
+                gaps.push((captured_to, start));
+            }
+            captured_to = captured_to.max(end);
+        }
+        all.without(&gaps)
+    };
+    series.into_iter().map(timeline_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ActivityBucket;
+
+    fn watched_s(captures: &[(Nanos, Nanos)], has_others: bool) -> Vec<u64> {
+        let mut all = ActivityHistogram::default();
+        for second in (0..=3000).step_by(5) {
+            let mut slot = ActivityBucket::WATCHED;
+            slot.see(second * SECOND, 60);
+            all.add(second / 10, &slot);
+        }
+        let captures = captures.iter().map(|(start, end)| (start * SECOND, end * SECOND));
+        let found = timelines(&all, captures, has_others);
+        found.iter().map(ActivityHistogram::watched_s).collect()
+    }
+
+    #[test]
+    fn captures_that_follow_one_another_are_one_series() {
+        assert!(watched_s(&[(0, 1000), (990, 2000), (2000, 3000)], false).is_empty());
+        // Two series of two files each, in any order.
+        let four = [(1000, 2990), (0, 1500), (1500, 3000), (0, 1000)];
+        assert!(watched_s(&four, false).iter().all(|seconds| *seconds >= 2980));
+    }
+
+    #[test]
+    fn a_gap_in_a_series_is_a_time_in_which_it_was_not_captured() {
+        let found = watched_s(&[(0, 3000), (0, 1000), (1900, 3000)], false);
+        assert_eq!(found.len(), 2);
+        let shortest = found.iter().min().copied().unwrap_or_default();
+        assert!((1080..=1100).contains(&shortest), "{found:?}");
+        // A single capture is compared with inputs of other places.
+        let found = watched_s(&[(0, 500)], true);
+        assert!(matches!(found[..], [480..=510]), "{found:?}");
+        // Timestamps outside of the timeline are ignored.
+        assert!(watched_s(&[(-5000, 9000), (5000, 6000)], false).is_empty());
+    }
+}
