@@ -123,6 +123,20 @@ fn copy_of(
     }
 }
 
+/// Returns the row of an input of which nothing was kept, for the reason `error`.
+fn unread(
+    CollectRequest { plan, sensor, .. }: &CollectRequest,
+    number: usize,
+    options: &CollectOptions,
+    error: Option<String>,
+) -> InputRow {
+    let source = &plan.sources[number];
+    let input = copy_of(source, InputContent::default(), options, sensor.as_ref());
+    let record = InputRecord { error, ..input.record };
+    let content = content_of(&record, source.path.as_deref());
+    InputRow { content, record, ..input }
+}
+
 /// Reads a capture and writes its rows of evidence. Returns the row of the input.
 fn collect_one(
     request: &CollectRequest,
@@ -145,8 +159,15 @@ fn collect_one(
         let mut rows = [row].into_iter().chain(added);
         rows.try_for_each(|row| sorter.add(StoredRow::of_evidence(window, row)))
     };
-    let CollectedInput { input: record, timeline, windows, evidence } =
-        CollectedInput::read(plan, number, &retention, *window, &add, progress)?;
+    let collected = match CollectedInput::read(plan, number, &retention, *window, &add, progress) {
+        // Nothing of this capture can be divided; the others are not affected.
+        Err(AuditError::Sources(wrong)) => {
+            let error = wrong.into_iter().next().map(|(_, reason)| reason);
+            return Ok(unread(request, number, options, error));
+        }
+        collected => collected?,
+    };
+    let CollectedInput { input: record, timeline, windows, evidence } = collected;
     let content = content_of(&record, plan.sources[number].path.as_deref());
     let mut input = InputRow {
         tool: env!("CARGO_PKG_VERSION").to_owned(),

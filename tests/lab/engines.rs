@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::engines::Engines;
-use crate::support::{Random, Records, audit, fixture, reports, stderr, stdout};
+use crate::support::{Random, Records, audit, fixture, rasaudit, reports, stderr, stdout};
 
 lab_tests! {
     a_spark_job_gives_the_reports_of_a_single_run: [Spark],
     a_spark_job_reads_other_file_systems: [Spark],
     duckdb_and_pyarrow_read_the_documented_columns: [Engines],
     the_program_for_object_stores_queries_and_copies_a_store: [Engines],
+    a_capture_with_too_many_windows_is_a_row_with_its_error: [],
     the_batch_jobs_give_the_store_of_one_command: [],
 }
 
@@ -269,6 +270,34 @@ fn script_of_manifest() -> String {
     let indent = script.len() - script.trim_start().len();
     let own = script.lines().take_while(|line| line.len() - line.trim_start().len() >= indent);
     own.map(|line| format!("{}\n", &line[indent..])).collect()
+}
+
+/// More than 100,000 frames, one in each minute, come from damaged or forged timestamps.
+fn a_capture_with_too_many_windows_is_a_row_with_its_error() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let mut bytes = fs::read(fixture("farm-healthy/span.pcap")).expect("a capture")[..24].to_vec();
+    for minute in 0..100_100_u32 {
+        for number in [minute * 60, 0, 14, 14] {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend([1; 14]);
+    }
+    let (forged, store) = (scratch.path().join("forged.pcap"), scratch.path().join("rows"));
+    fs::write(&forged, bytes).expect("writable");
+    let whole = fixture("farm-healthy/span.pcap");
+    let collect = |more: &[&str]| {
+        let mut collector = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        collector.arg("collect").args([&forged, &whole]).args(["--window", "1m", "--to"]);
+        collector.arg(&store).args(more).output().expect("the program runs")
+    };
+    let collected = collect(&[]);
+    assert!(collected.status.success());
+    let told = stderr(&collected);
+    assert!(told.contains("forged.pcap: has timestamps in more than 100000 windows"), "{told}");
+    // The rows of the other capture are there.
+    let audited = rasaudit(["audit", store.to_str().expect("UTF-8")]);
+    assert_eq!(audited.status.code(), Some(3), "{}", stderr(&audited));
+    assert!(stdout(&audited).contains("10956 frames in "), "{}", stdout(&audited));
 }
 
 fn the_batch_jobs_give_the_store_of_one_command() {

@@ -12,6 +12,7 @@ use crate::support::{Records, columns, fixture, rasaudit, stderr, stdout};
 
 lab_tests! {
     three_sensors_write_rows_that_a_central_audit_judges_as_one_farm: [Namespaces],
+    a_sensor_that_stopped_is_named_and_two_with_one_name_are_refused: [Namespaces],
     a_full_spool_loses_the_oldest_windows_and_says_so: [Namespaces],
 }
 
@@ -120,6 +121,46 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
     for (code, sensors) in [("refused", "lab/a;lab/b"), ("wrong-source", "lab/a;lab/b;lab/c")] {
         assert!(found.iter().any(|row| row[0] == code && row[1] == sensors), "{code}: {found:?}");
     }
+}
+
+/// Sensor `b` stops for more than a minute. Meanwhile, a second sensor with the name of `a` runs.
+fn a_sensor_that_stopped_is_named_and_two_with_one_name_are_refused() {
+    let wires = [Wire::new(), Wire::new()];
+    let [Some(a), Some(b)] = wires else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| scratch.path().join(name);
+    let capture = fixture("farm-faults/span.pcap");
+    let end = |live: Live| {
+        live.signal("TERM");
+        let ended = live.end();
+        assert!(matches!(ended.status.code(), Some(0 | 1 | 4)), "{}", text(&ended.stderr));
+    };
+    let (first, rows_a) = start(&a, &at("a"), "a", &[]);
+    let (second, rows_b) = start(&b, &at("b"), "b", &[]);
+    [&a, &b].map(|wire| replay(wire, &capture));
+    end(second);
+    let (same, rows_same) = start(&b, &at("same"), "a", &[]);
+    for _ in 0..9 {
+        sleep(Duration::from_secs(10));
+        [&a, &b].map(|wire| replay(wire, &capture));
+    }
+    end(same);
+    let (second, _) = start(&b, &at("b"), "b", &[]);
+    [&a, &b].map(|wire| replay(wire, &capture));
+    [first, second].map(end);
+
+    let file = inventory(scratch.path());
+    let audit = |stores: [&Path; 2]| {
+        let [one, other] = stores.map(|store| store.to_str().expect("UTF-8"));
+        let audit = rasaudit(["audit", one, other, "-i", file.to_str().expect("UTF-8")]);
+        (audit.status.code(), stdout(&audit) + &stderr(&audit))
+    };
+    let (code, told) = audit([&rows_a, &rows_b]);
+    assert!(matches!(code, Some(0 | 1)), "{told}");
+    assert!(told.contains("lab/b did not watch from "), "{told}");
+    let (code, told) = audit([&rows_a, &rows_same]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("at the same time as") && told.contains("sensor lab/a"), "{told}");
 }
 
 fn a_full_spool_loses_the_oldest_windows_and_says_so() {
