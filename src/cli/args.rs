@@ -519,7 +519,7 @@ pub(super) struct LiveArguments {
 
     /// Exit with status 1 at the end if any finding has at least this severity: info, low
     /// (default), medium, high or critical; or never.
-    #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
+    #[arg(long, value_name = "SEVERITY", value_parser = live_fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
     /// Exit with status 4 if nothing was checked. Implied by --fail-on, unless its value is never.
@@ -1109,13 +1109,27 @@ fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
 }
 
 fn fail_on(text: &str) -> Result<FailOn, String> {
+    parse_fail_on(text, &["never", "new"])
+}
+
+/// Parses the value of `--fail-on` for a live audit. `new` is parsed too, so that the command can
+/// say why it needs an audit of captures.
+#[cfg(feature = "live")]
+fn live_fail_on(text: &str) -> Result<FailOn, String> {
+    parse_fail_on(text, &["never"])
+}
+
+/// Parses a severity, `never` or `new`. An error names the severities and `others`.
+fn parse_fail_on(text: &str, others: &[&str]) -> Result<FailOn, String> {
     match text {
         "never" => Ok(FailOn::Never),
         "new" => Ok(FailOn::New),
         text => Severity::parse(text).map(FailOn::From).ok_or_else(|| {
-            let names = Severity::NAMES.iter().copied().chain(["never", "new"]);
+            let names = Severity::NAMES.iter().chain(others).copied();
             let near = crate::policy::nearest(text, names);
-            format!("give a severity ({}), never or new{near}", Severity::NAMES.join(", "))
+            let before = if others.len() > 1 { "," } else { " or" };
+            let (names, others) = (Severity::NAMES.join(", "), others.join(" or "));
+            format!("give a severity ({names}){before} {others}{near}")
         }),
     }
 }
@@ -1328,5 +1342,8 @@ mod tests {
         assert!(parse_size("MiB").is_err());
         assert_eq!(fail_on("never"), Ok(FailOn::Never));
         assert!(fail_on("hgh").unwrap_err().contains("did you mean \"high\"?"));
+        assert!(fail_on("nw").unwrap_err().contains("), never or new"));
+        #[cfg(feature = "live")]
+        assert!(!live_fail_on("nw").unwrap_err().contains("new"));
     }
 }

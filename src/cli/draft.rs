@@ -143,6 +143,7 @@ fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnost
     internal.extend(arguments.internal.iter().map(IpNet::trunc));
     let Some(file) = arguments.merge.as_deref() else {
         let matrix = load_matrix(
+            "--matrix",
             arguments.matrix.as_deref().unwrap_or(DEFAULT_MATRIX),
             &arguments.overlays,
         )?;

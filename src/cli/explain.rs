@@ -32,8 +32,12 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
             let matrix = arguments.matrix.as_deref();
             load_policy(file, &RulesWanted { matrix, overlays: &arguments.overlays, rules: None })
         }
-        None => load_matrix(arguments.matrix.as_deref().unwrap_or(crate::policy::MATRICES[0]), &[])
-            .map(|matrix| Policy::new(matrix, Inventory::default())),
+        None => load_matrix(
+            "--matrix",
+            arguments.matrix.as_deref().unwrap_or(crate::policy::MATRICES[0]),
+            &[],
+        )
+        .map(|matrix| Policy::new(matrix, Inventory::default())),
     };
     let policy = match policy {
         Ok(policy) => policy,

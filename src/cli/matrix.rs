@@ -133,7 +133,9 @@ fn print_table(table: &TextTable, format: &str, empty: &str) -> io::Result<Exit>
 }
 
 pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
-    let (old, new) = match (load_matrix(&arguments.old, &[]), load_matrix(&arguments.new, &[])) {
+    let [old, new] = [("OLD", &arguments.old), ("NEW", &arguments.new)]
+        .map(|(argument, name)| load_matrix(argument, name, &[]));
+    let (old, new) = match (old, new) {
         (Ok(old), Ok(new)) => (old, new),
         (old, new) => {
             for problems in [old.err(), new.err()].into_iter().flatten() {

@@ -200,10 +200,15 @@ fn guesses_left(file: &Path) -> String {
     }
 }
 
-/// Loads a matrix by name or folder, without an inventory. The error lists all its problems.
-pub(super) fn load_matrix(name: &str, overlays: &[String]) -> Result<Matrix, Vec<Diagnostic>> {
+/// Loads a matrix by name or folder, without an inventory. `argument` is what the user calls the
+/// argument with the name. The error lists all problems of the matrix.
+pub(super) fn load_matrix(
+    argument: &str,
+    name: &str,
+    overlays: &[String],
+) -> Result<Matrix, Vec<Diagnostic>> {
     let mut files =
-        find_matrix(name, None, None).map_err(|message| file_problem("--matrix", message))?;
+        find_matrix(name, None, None).map_err(|message| file_problem(argument, message))?;
     for overlay in overlays {
         files.add_overlay(overlay, None).map_err(|message| file_problem("--overlay", message))?;
     }

@@ -563,6 +563,17 @@ fn every_feature_is_described_and_every_one_described_is_needed() {
 
 /// Tests that a diff lists the rows that a new version opens, narrows and closes.
 #[test]
+fn a_diff_names_the_argument_that_is_no_matrix() {
+    let diff = rasaudit(["matrix", "diff", "ras-19", "ras-99"]);
+    assert_eq!(diff.status.code(), Some(2));
+    assert!(
+        stderr(&diff).contains("NEW: ") && !stderr(&diff).contains("--matrix: "),
+        "{}",
+        stderr(&diff)
+    );
+}
+
+#[test]
 fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     let diff = rasaudit(["matrix", "diff", "ras-legacy", "ras-19", "--format", "csv"]);
     assert!(diff.status.success(), "{}", stderr(&diff));
