@@ -39,7 +39,7 @@ fn stated() -> Option<Commit> {
 }
 
 /// Returns the commit of an archive (`git archive`, a download from the hosting platform, or the
-/// source package of `make dist`). Git writes it into this file.
+/// source package of `make dist`). Git writes it into `packaging/commit`.
 fn exported() -> Option<Commit> {
     println!("cargo:rerun-if-changed=packaging/commit");
     commit(&fs::read_to_string("packaging/commit").ok()?)
@@ -60,7 +60,8 @@ fn checked_out() -> Option<Commit> {
     if fs::canonicalize(root).ok()? != env::current_dir().ok()?.canonicalize().ok()? {
         return None;
     }
-    // Both files change when another branch is checked out, and `logs/HEAD` also with each commit.
+    // Both files change when another branch is checked out. `logs/HEAD` also changes with each
+    // commit.
     for file in ["HEAD", "logs/HEAD"] {
         let path = git(&["rev-parse", "--git-path", file])?;
         if Path::new(&path).exists() {
@@ -76,8 +77,8 @@ fn git(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim().to_owned())
 }
 
-/// Returns the date (UTC) of a time in seconds since 1970, by the method of Howard Hinnant's
-/// `civil_from_days`: years that begin in March have their leap day at the end.
+/// Returns the date (UTC) of a time in seconds since 1970, with Howard Hinnant's algorithm
+/// `civil_from_days`, whose years begin in March, so that a leap day is the last day of its year.
 fn date(time: i64) -> String {
     let days = time.div_euclid(86_400) + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -1,5 +1,5 @@
 //! Writes a capture with the traffic of a large farm for measurements. The generator is seeded, so
-//! that the bytes are always the same. Optionally writes the inventory of that farm. Prints the
+//! that the bytes are always the same. Optionally writes the inventory of the farm, too. Prints the
 //! numbers that an audit must find: `frames=… flows=… conversations=…`.
 //!
 //! `cargo run --release --example generate -- mixed OUT.pcap [--inventory OUT.toml]`
@@ -34,8 +34,8 @@ struct Arguments {
     /// Write the inventory of the farm to this file.
     #[arg(long)]
     inventory: Option<PathBuf>,
-    /// List this many additional hosts in the inventory, with eight roles in turn. The capture does
-    /// not contain them.
+    /// List this many additional hosts in the inventory, with the eight roles of the farm in turn.
+    /// The capture does not contain them.
     #[arg(long, default_value_t = 0)]
     more_hosts: u32,
 }
@@ -340,8 +340,8 @@ impl MergedFlows {
         Self { list }
     }
 
-    /// Returns flows between random hosts of the farm at random ports. One end in five is an
-    /// address in a listed network instead.
+    /// Returns flows between random hosts of the farm at random ports. One end in five is a random
+    /// address in a listed network instead of a host.
     fn hostile(number: u32, random: &mut Random) -> Self {
         let hosts: u32 = FARM.iter().map(|group| group.hosts).sum();
         let any = |random: &mut Random| {
@@ -400,8 +400,8 @@ impl Capture {
         Ok(Self { out, pcapng, packets, written: 0, frame: Vec::new() })
     }
 
-    /// Writes the next packet of a flow. `size` returns the payload length in bytes, which is used
-    /// unless the protocol fixes the payload.
+    /// Writes the next packet of a flow. `size` returns the payload length in bytes, which applies
+    /// unless the packet has a fixed payload, such as a handshake or a DNS message.
     fn frame(
         &mut self,
         flows: &mut MergedFlows,
@@ -453,7 +453,7 @@ impl Capture {
 }
 
 /// Builds the Ethernet frame of a packet from `side` of a flow. `sent` is the number of bytes that
-/// each side has sent before, from which the TCP sequence numbers follow.
+/// each side has sent before, which determines the TCP sequence numbers.
 fn build(frame: &mut Vec<u8>, flow: &Flow, side: usize, flags: u8, sent: [u32; 2], payload: &[u8]) {
     let ends = [(flow.client, flow.sport), (flow.server, flow.port)];
     let (src, sport) = ends[side];

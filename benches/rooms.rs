@@ -224,8 +224,8 @@ fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<O
     observations
 }
 
-/// Measures flow tables of several sizes, flow tables whose addresses an attacker chose to collide,
-/// and the merge of two tables.
+/// Measures flow tables of several sizes, flow tables with addresses that an attacker chose so that
+/// they collide, and the merge of two tables.
 fn tables(c: &mut Criterion) {
     let seed = HashSeed::new();
     let store = || FlowStore::new(&seed, std::env::temp_dir());

@@ -42,7 +42,7 @@ def rows(arguments, batches=()):
             process.stdin.close()
             yield from pyarrow.ipc.open_stream(process.stdout)
         except (OSError, pyarrow.ArrowInvalid) as error:
-            failure = error  # Usually because the process ended; its status and errors say more.
+            failure = error  # Usually, the process ended; its status and errors give the reason.
             with contextlib.suppress(OSError):
                 process.stdin.close()
         except BaseException:
@@ -91,7 +91,7 @@ def collect(names, options, inventory, configuration):
 
 
 def merge(batches):
-    """Merges the rows of some buckets."""
+    """Merges the rows of the buckets in one Spark partition."""
     first = next(batches, None)
     if first is not None:
         yield from rows(["merge", "-", "--to", "-"], itertools.chain([first], batches))
@@ -127,7 +127,7 @@ def as_text(spark, configuration):
 
 
 def printable(text):
-    """Returns a text without control characters."""
+    """Returns a text with its control characters escaped."""
     return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
 
 
@@ -150,7 +150,7 @@ def main():
     if arguments.inventory:
         context.addFile(arguments.inventory)
 
-    # The columns, and proof that the program runs, from an input without content.
+    # An empty input gives the columns, and shows that the program runs.
     empty = rows(["collect", "-", "--name", "empty", "--to", "-"])
     columns = next(empty).schema
     schema = ", ".join(f"{column.name} {TYPES[str(column.type)]}" for column in columns)

@@ -1,5 +1,6 @@
 //! Decompresses captures while they are read: gzip, zstd, xz, lz4 and bzip2. Files are never held
-//! in memory as a whole, so a small file that decompresses without end costs time, not memory.
+//! in memory as a whole, so a small file that decompresses to an endless stream costs time, not
+//! memory.
 
 use std::io::{self, BufRead as _, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -31,7 +31,7 @@ pub struct CaptureInput {
     pub content: Option<InputContent>,
 }
 
-/// The beginnings of file name extensions that captures have. Rotation may append a number, as in
+/// The beginnings of the file name extensions of captures. Rotation may append a number, as in
 /// `farm.pcap9`.
 const CAPTURE_EXTENSIONS: [&str; 3] = ["pcap", "cap", "ntar"];
 
@@ -57,8 +57,8 @@ pub type InputContent = [u8; 32];
 
 /// Expands arguments into inputs: a file is one input, a directory yields all files below it, and
 /// `-` is standard input. Inputs are sorted by name, and inputs with equal content are marked, so
-/// that the order of the arguments does not matter. All arguments that cannot be read are reported
-/// at once.
+/// that the order of the arguments does not matter. If arguments cannot be read, the result
+/// contains the errors of all of them.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
     expand_with(arguments, Vec::new())
 }
@@ -155,8 +155,7 @@ impl CaptureInput {
 }
 
 /// Marks inputs whose bytes equal those of an earlier input. Only files of the same size are
-/// hashed. If the content of any of these inputs was known, it is also known for the first one
-/// afterwards.
+/// hashed. If the content of a copy is already known, it is recorded for the first input, too.
 fn mark_same(sources: &mut [CaptureInput]) {
     let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
     let has_content = |s: &CaptureInput| s.path.is_some() || s.content.is_some();
@@ -179,8 +178,7 @@ fn mark_same(sources: &mut [CaptureInput]) {
             }
             if first != number {
                 sources[number].same_as = Some(sources[first].name.clone());
-                // A file that the user named counts as named, even if a copy of it was found in a
-                // directory.
+                // The first copy counts as named by the user if the user named any of the copies.
                 sources[first].found &= sources[number].found;
             }
         }

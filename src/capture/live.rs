@@ -1,9 +1,8 @@
 //! Reads frames from live interfaces with libpcap.
 //!
 //! The thread that opens a [`LiveCapture`] also reads it and decodes its frames. There is no queue
-//! between the kernel's ring and the flow tables, so the kernel's counter is the only one that is
-//! needed for lost frames. Several captures of one interface share its load through the kernel's
-//! fan-out.
+//! between the kernel's ring and the flow tables, so only the kernel's counter is needed for lost
+//! frames. Several captures of one interface share its load through the kernel's fan-out.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -89,7 +88,7 @@ impl LiveCapture {
             // Some interfaces support only microseconds.
             Err(_) => (open(Precision::Micro).map_err(CaptureError::Interface)?, 1000),
         };
-        // Until a capture joins its group, it also receives the frames of the others.
+        // Until a capture joins its group, it also receives the frames of the other captures.
         capture.filter(REJECT_ALL, false).map_err(CaptureError::Interface)?;
         if let Some(group) = group {
             join_fanout_group(&capture, group)?;
@@ -213,8 +212,8 @@ impl LiveCapture {
         Loss { received: received + missed, dropped: dropped + missed }
     }
 
-    /// Returns the loss since the last call. Must be called after reading has ended, because
-    /// delivered frames that were not read count as dropped.
+    /// Returns the loss since the last call of [`LiveCapture::loss`]. Must be called after reading
+    /// has ended, because delivered frames that were not read count as dropped.
     pub fn final_loss(&mut self) -> Loss {
         let Loss { received, dropped } = self.loss();
         Loss { received, dropped: dropped + self.delivered.saturating_sub(self.read) }

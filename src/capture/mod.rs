@@ -63,7 +63,7 @@ pub struct Frame {
 pub struct Batch {
     /// The index of the source in the list of inputs.
     pub source: usize,
-    /// The records that lie entirely in the part of the source that this batch contains.
+    /// The complete records in the part of the source that this batch contains.
     pub frames: Vec<Frame>,
     buffer: reader::ReadBuffer,
 }

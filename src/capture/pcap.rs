@@ -107,9 +107,9 @@ impl Pcap {
         })
     }
 
-    /// Parses a file header that is found in place of a record, as in concatenated files. Read as a
-    /// record, it would be empty and date from the year 2055. Returns `None` if `bytes` does not
-    /// start with a header of version 2.4 with the same magic number.
+    /// Parses a file header that is found in place of a record, as in concatenated files. If it
+    /// were read as a record header, the record would be empty and date from the year 2055. Returns
+    /// `None` if `bytes` does not start with a header of version 2.4 with the same magic number.
     fn appended_file(&self, bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..FILE_HEADER).filter(|b| b.starts_with(&self.magic))?;
         let version = [4, 6].map(|at| self.order.u16(field(header, at).unwrap_or_default()));
@@ -205,7 +205,7 @@ impl Pcap {
                     ZeroRunEnd::Record(next) => (next, false),
                     ZeroRunEnd::More(next) => (next, true),
                     ZeroRunEnd::Nothing => {
-                        let damage = "zeros that are not followed by a record".to_owned();
+                        let damage = "no record follows the zeros".to_owned();
                         return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
                     }
                 };

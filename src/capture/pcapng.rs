@@ -112,7 +112,7 @@ enum BlockError {
     NoInterface,
     #[error("a packet names interface {0}, which the section does not describe")]
     UnknownInterface(u32),
-    #[error("a packet claims {0} captured bytes, more than its block has")]
+    #[error("a packet claims {0} captured bytes, more than its block contains")]
     Length(u32),
 }
 
@@ -347,7 +347,7 @@ impl PcapNg {
                         ZeroRunEnd::Record(next) => (next, false),
                         ZeroRunEnd::More(next) => (next, true),
                         ZeroRunEnd::Nothing => {
-                            return damage(at, "zeros that are not followed by a block".into());
+                            return damage(at, "no block follows the zeros".into());
                         }
                     };
                 self.metadata.zeros.add(self.before + at as u64, (next - at) as u64);

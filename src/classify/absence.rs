@@ -25,9 +25,11 @@ pub(super) struct Silent<'s> {
     pub towards: &'s DestinationCoverage,
     /// The time for which the rows have to be watched, in seconds.
     pub watch_s: u64,
-    /// The group and the conversation that triggered the rows, if any did.
+    /// The trigger of the rows, if any: the group of rows that documents it, and the index of its
+    /// conversation.
     pub trigger: Option<(GroupId, u32)>,
-    /// Whether such traffic was seen inside a tunnel that the inventory does not declare.
+    /// Whether traffic that matches the rows was seen inside a tunnel that the inventory does not
+    /// declare.
     pub tunnelled: bool,
 }
 
@@ -44,11 +46,11 @@ impl Silent<'_> {
 pub(super) struct DestinationCoverage {
     /// The number of destinations.
     pub len: usize,
-    /// Whether at least one of them was seen sending unicast traffic.
+    /// Whether the capture shows unicast traffic from at least one destination.
     pub sends: bool,
-    /// Whether the capture covers all traffic of each of them.
+    /// Whether the capture covers all traffic of each destination.
     pub all_covered: bool,
-    /// The vantage points with names that saw one of them.
+    /// The named vantage points that saw at least one destination.
     pub seen_from: VantageSet,
 }
 
@@ -62,7 +64,7 @@ pub struct Condition {
     holds: fn(&Silent<'_>) -> bool,
 }
 
-/// Conditions that have to hold before attempts are examined.
+/// Conditions that have to hold before connection attempts are examined.
 pub(super) const BEFORE: &[Condition] = &[
     Condition {
         code: Code::FeatureUnknown,
@@ -76,15 +78,16 @@ pub(super) const BEFORE: &[Condition] = &[
     },
 ];
 
-/// The condition on attempts, which reports list between [`BEFORE`] and [`AFTER`]. The code that
-/// examines the attempts checks it, so `holds` is always true.
+/// The condition on connection attempts, which reports list between [`BEFORE`] and [`AFTER`]. The
+/// code that examines the attempts checks it, so `holds` always returns true.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
     words: "no connection attempt was seen in one direction only",
     holds: |_| true,
 };
 
-/// Conditions that have to hold if the capture shows no attempt.
+/// Conditions that have to hold before traffic without any connection attempt is reported as
+/// missing.
 pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::HostNotSeen,

@@ -25,12 +25,13 @@ pub enum To {
     Host(u32),
     /// The index of a service in the inventory.
     Service(u32),
-    /// Any other host or service with some roles, as the index of a list in [`AbsenceClaims`].
+    /// Any host or service of a list in [`AbsenceClaims`], except the source itself. The number is
+    /// the index of the list.
     AnyOf(u32),
 }
 
 impl To {
-    /// Returns the destination if there is a single one.
+    /// Returns the destination if it is a single host or service.
     pub(super) fn peer(self) -> Option<Peer> {
         match self {
             Self::Host(host) => Some(Peer::Host(host as usize)),
@@ -47,25 +48,27 @@ pub struct AbsenceClaim {
     pub source: u32,
     /// The destination that the traffic should have gone to.
     pub to: To,
-    /// The rows whose traffic was expected, or would have been.
+    /// The rows that the claim is about.
     pub rows: RowsId,
     /// The time for which the rows have to be watched, in seconds.
     pub watch_s: u64,
-    /// The group and the conversation that triggered the traffic, if any did.
+    /// The trigger of the traffic, if any: the group of rows that documents it, and the index of
+    /// its conversation.
     pub trigger: Option<(GroupId, u32)>,
     /// The reasons why the claim may be wrong.
     pub doubts: Doubts,
-    /// Whether such traffic was seen inside a tunnel that the inventory does not declare.
+    /// Whether traffic that matches the rows was seen inside a tunnel that the inventory does not
+    /// declare.
     pub tunnelled: bool,
     /// Whether the claim is that traffic is missing. If false, the claim is that the traffic could
     /// not be assessed.
     pub is_of_absence: bool,
 }
 
-/// Many claims of one group for one reason, merged.
+/// The merged claims of one group that have the same code.
 #[derive(Default)]
 pub struct MergedPairs {
-    /// The number of pairs.
+    /// The number of pairs of a source and a destination.
     pub pairs: u64,
     /// The number of pairs for which the claim is not certain.
     pub doubtful: u64,

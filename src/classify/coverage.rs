@@ -1,5 +1,6 @@
-//! Coverage of hosts by the capture: how each host was seen, whose switch ports the capture
-//! mirrors, and which services answer at unlisted addresses.
+//! Coverage of hosts by the capture: how much of each host's traffic it shows, which switch ports
+//! it covers, which services were used at unlisted addresses, and which traffic it does not show in
+//! readable form.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ named_enum!(
     }
 );
 
-/// How a host of the inventory was seen.
+/// The activity of a host of the inventory, and how much of it the capture shows.
 #[derive(Clone, Debug)]
 pub struct HostReport {
     /// The combined activity of all addresses of the host.
@@ -131,7 +132,7 @@ pub(super) fn host_reports(
 pub(super) struct Unlisted {
     /// The services that unlisted addresses provided, each with the address.
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
-    /// The services of each host that unlisted addresses used, each with the address.
+    /// For each host, its services that were used from unlisted addresses, each with the address.
     pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
 }
 
@@ -170,8 +171,8 @@ pub(super) fn unlisted_services(
     unlisted
 }
 
-/// Returns the server's port. If the conversation stands for several ports, returns a port of each
-/// row that has one between them.
+/// Returns the server's port. If the conversation stands for a range of ports, returns the lowest
+/// port in this range for each row that has one.
 fn possible_ports(policy: &Policy, c: &Conversation) -> BTreeSet<u16> {
     let Some([low, high]) =
         c.stands_for().filter(|all| all.has_several_ports()).map(|all| all.ports)
@@ -189,7 +190,7 @@ const ENCRYPTING_PROTOCOLS: [u8; 1] = [50];
 const ENCRYPTING_PORTS: [u16; 3] = [4500, 51820, 1194];
 /// IP protocols that carry other packets: IPv4 and IPv6 in IP, GRE, EtherIP, MPLS.
 const TUNNEL_PROTOCOLS: [u8; 5] = [4, 41, 47, 97, 137];
-/// UDP ports of tunnels that are decapsulated unless the user turns this off.
+/// UDP ports of tunnels that are decapsulated unless the user turns decapsulation off.
 const TUNNEL_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
 
 /// Descriptions of unreadable traffic between hosts.
@@ -339,8 +340,8 @@ pub(super) fn undecoded_by_host(
 /// Returns the hosts that have at least two peers which communicate with no other host. Such peers
 /// show that the capture covers the switch port of the host.
 pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
-    // If a host has conversations with several servers that were aggregated, any peer of another
-    // host may be among them.
+    // An aggregated conversation may include a server that otherwise seems to have only one peer,
+    // so nothing can be inferred.
     let has_several =
         |c: &Conversation| c.stands_for().is_some_and(|all| all.has_several_servers());
     if conversations.list.iter().any(has_several) {
@@ -442,7 +443,7 @@ mod tests {
         // The gateway has another peer, so it may be the host whose switch port is mirrored.
         let elsewhere = [(STRANGER, BROKER), (GW, BROKER), (GW, DC)];
         assert_eq!(watched(&elsewhere), [0usize; 0]);
-        // Traffic in both directions between two hosts still makes only one peer.
+        // Two hosts that contact each other still have only one peer each.
         assert_eq!(watched(&[(GW, BROKER), (BROKER, GW)]), [0usize; 0]);
     }
 
@@ -466,8 +467,8 @@ mod tests {
         assert!(esp.contains("IP protocol 50"), "{esp}");
         assert_eq!(between(Transport(50), 0, false, &[DC_1]), None);
         assert!(between(Transport::UDP, 4500, false, &[BROKER_1]).is_some());
-        // TCP port 4500 does not count as encrypted, only UDP port 4500 does. GRE is decapsulated
-        // unless the user turns this off.
+        // Only UDP port 4500 counts as encrypted. GRE is decapsulated unless the user turns
+        // decapsulation off.
         assert_eq!(between(Transport::TCP, 4500, false, &[BROKER_1]), None);
         assert_eq!(between(Transport(47), 0, false, &[BROKER_1]), None);
         assert!(between(Transport(47), 0, true, &[BROKER_1]).is_some());

@@ -69,7 +69,7 @@ pub struct Draft {
     /// first.
     pub left_out: Vec<(IpNet, usize)>,
     /// The overlay that documents the traffic of domain members with domain controllers, if nothing
-    /// else does, and the number of hosts with such traffic.
+    /// else documents it, and the number of hosts with such traffic.
     pub overlay: Option<(String, usize)>,
     /// External addresses that served an internal host.
     pub outside: Vec<Outside>,
@@ -765,7 +765,7 @@ impl<'a> Drafter<'a> {
     /// Returns the client networks, each with the entities that are not listed individually, and
     /// the evidence that they are clients. A network does not qualify if it contains a virtual
     /// address or a host that has roles but no client role. The evidence must show that some of the
-    /// hosts are clients. A host that provides a service of its own is also listed individually.
+    /// hosts are clients. A host that provides a service of its own is listed individually.
     fn client_networks(
         &self,
         serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],

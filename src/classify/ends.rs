@@ -17,14 +17,14 @@ pub struct EndId(u32);
 pub enum EndKey {
     /// A host of the inventory, by index.
     Host(u32),
-    /// Any address in a network of the inventory, with these roles. The number is the index of the
-    /// network.
+    /// All addresses in a network of the inventory that have the same roles. The number is the
+    /// index of the network.
     Network(u32, RoleSet),
     /// An address that the inventory does not list, or lists as a service.
     Address(IpAddr),
     /// Any host that has one of these roles.
     Roles(RoleSet),
-    /// The text of a destination that is not a role in the matrix, or of a side of an exception.
+    /// The text of a destination in the matrix that is not a role, or of one side of an exception.
     Words(Box<str>),
     /// Many clients of one network.
     Many(NetworkGroup),
@@ -37,7 +37,7 @@ pub enum EndKey {
 pub enum NetworkGroup {
     /// A network of the inventory, by index.
     Listed(u32),
-    /// The /24 or /64 of addresses that are not in any network of the inventory.
+    /// The /24 (IPv4) or /64 (IPv6) of addresses that are not in any network of the inventory.
     Prefix(IpNet),
     /// All unlisted networks together, for a server port that is flooded from many of them.
     Flood,
@@ -62,7 +62,7 @@ impl NetworkGroup {
     }
 }
 
-/// Returns the /24 or /64 of an address.
+/// Returns the /24 of an IPv4 address or the /64 of an IPv6 address.
 pub(super) fn prefix_of(address: IpAddr) -> IpNet {
     let length = if address.is_ipv4() { 24 } else { 64 };
     IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
@@ -109,7 +109,7 @@ pub struct EndInterner {
 }
 
 impl EndInterner {
-    /// Returns the id of an end. A new end is added.
+    /// Returns the id of an end. Adds the end if it is new.
     pub(super) fn id(&mut self, key: EndKey) -> EndId {
         if let Some(id) = self.known.get(&key) {
             return *id;
@@ -137,7 +137,7 @@ impl EndInterner {
         &self.list[id.0 as usize]
     }
 
-    /// Returns the rank of each end in the order of identities.
+    /// Returns the rank of each end in the order of [`EndKey::identity`].
     pub(super) fn ranks(&self, policy: &Policy) -> Vec<u32> {
         let texts = self.list.iter().map(|key| key.identity(policy));
         let mut order: Vec<(String, usize)> = texts.zip(0..).collect();
@@ -160,12 +160,12 @@ impl EndInterner {
 }
 
 impl EndId {
-    /// Returns the id as bits that sort in the same order.
+    /// Returns the id as a number. These numbers sort in the same order as the ids.
     pub(super) fn bits(self) -> u32 {
         self.0
     }
 
-    /// Returns the id with these bits.
+    /// Returns the id for a number from [`Self::bits`].
     pub(super) fn of_bits(bits: u32) -> Self {
         Self(bits)
     }

@@ -1,5 +1,5 @@
 //! Checks expected traffic: groups of rows for which a host made no attempt although the capture
-//! could have shown one, and groups that the capture could not have shown.
+//! could have shown one, and groups whose traffic the capture could not have shown.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ enum Trigger {
     /// The triggers went through a virtual address, and another holder of the address sent the
     /// traffic that follows.
     AnsweredByHolder,
-    /// The group and the conversation of the trigger.
+    /// The group of rows that documents the trigger, and the index of the trigger's conversation.
     Seen(GroupId, u32),
 }
 
@@ -33,7 +33,8 @@ struct DueRows {
     on: Vec<usize>,
     /// The rows in `on` that are expected, because they are steady or their trigger was seen.
     due: Vec<usize>,
-    /// The group and the conversation of the trigger, if a row needed one.
+    /// The trigger, if a row in `due` needed one: the group of rows that documents it, and the
+    /// index of its conversation.
     trigger: Option<(GroupId, u32)>,
     /// Whether another holder of a virtual address sent the traffic that follows a trigger.
     answered_by_holder: bool,
@@ -95,7 +96,8 @@ pub(super) struct Assessor<'a> {
     attempts: ByGroup<Attempt>,
     /// The triggers that each host served, by group.
     triggers: ByGroup<Arc<TriggerPath>>,
-    /// The summaries of the lists of hosts and services, at the same indices as in the claims.
+    /// Summaries of the lists of hosts and services that absence claims refer to, with the same
+    /// indices.
     summaries: RefCell<Vec<PeerSummary>>,
     pub(super) book: RefCell<&'a mut FindingBook>,
     /// Hosts that already have a finding about missing traffic.
@@ -111,14 +113,14 @@ struct PeerSummary {
     len: usize,
     sending: usize,
     covered: usize,
-    /// The vantage points with names that saw one of them.
+    /// The named vantage points that saw at least one of these hosts and services.
     seen_from: VantageSet,
     unreadable_with_unlisted: usize,
     undecoded: usize,
     /// The time between the first and the last unicast frame from each host, in seconds, in
     /// ascending order.
     there_s: Vec<Nanos>,
-    /// The number of services that were seen sending.
+    /// The number of services from which the capture shows unicast packets.
     services: usize,
 }
 
@@ -223,7 +225,7 @@ impl<'a> Assessor<'a> {
             Tried::AsSeen => self.attempts(group, source, only.and_then(To::peer)),
             Tried::Nothing => &[],
         };
-        // Attempts to several servers may have been attempts to this one.
+        // The servers of an aggregated attempt may include this destination.
         let to_several = only.map_or(&[][..], |_| self.attempts(group, source, None));
         let to_several = to_several.iter().filter(|attempt| attempt.to_several);
         let attempts: Vec<&Attempt> = attempts.iter().chain(to_several).collect();
@@ -311,8 +313,7 @@ impl<'a> Assessor<'a> {
         if has_state(State::OneSided) {
             return self.unknown(Code::OneSidedView, silent, rows, Doubts::default());
         }
-        // One-way traffic counts as an attempt, so the claim is only about the other rows of the
-        // group.
+        // One-way traffic counts as an attempt, so the claim excludes the rows that document it.
         let was_tried = |row: &usize| attempts.iter().any(|attempt| attempt.rows.contains(row));
         let rows: Vec<usize> = rows.iter().copied().filter(|row| !was_tried(row)).collect();
         if let Some(code) = absence::fails(silent, absence::AFTER) {
@@ -427,7 +428,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns whether one of the destinations that a source should have contacted was active for
-    /// `due_s` seconds. A service only has to be seen sending.
+    /// `due_s` seconds. For a service, one unicast frame is enough.
     fn any_was_there(&self, to: To, source: usize, due_s: u64) -> bool {
         match to {
             To::Host(host) => self.seen.was_there_for(Peer::Host(host as usize), due_s),
@@ -490,8 +491,8 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns whether an unlisted address used one of these services of a host that a source
-    /// should have contacted.
+    /// Returns whether an unlisted address used a service of `rows` on a host that a source should
+    /// have contacted.
     fn has_unlisted_client(&self, rows: &[&Row], source: usize, to: To) -> bool {
         match to {
             To::Host(host) => self.seen.has_unlisted_client(host as usize, rows),
@@ -507,7 +508,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns whether `holds` is true for any host that a source should have contacted. For a list
-    /// of hosts, `count` returns the number of hosts for which it is true.
+    /// of hosts, `count` returns the number of hosts for which `holds` is true.
     fn any_destination(
         &self,
         source: usize,
@@ -558,7 +559,7 @@ impl<'a> Assessor<'a> {
         result
     }
 
-    /// Sets the status of every row to the first that applies.
+    /// Sets the status of every row to the first status that applies.
     pub(super) fn statuses(&mut self) {
         for (number, row) in self.policy.matrix.rows.iter().enumerate() {
             let present = self.is_present(row);

@@ -101,7 +101,7 @@ struct Cause {
     /// The listed host (`Ok`) or the unlisted address (`Err`) that seems to have the role.
     culprit: Result<usize, IpAddr>,
     roles: RoleSet,
-    /// The listed hosts that the address may belong to.
+    /// The unseen listed hosts that an unlisted address may belong to.
     hosts: BTreeSet<usize>,
 }
 
@@ -127,7 +127,8 @@ impl Judgement {
         self.explain_scans();
     }
 
-    /// Explains the failed attempts of one client at many servers by the first of their findings.
+    /// Marks findings about one client's failed attempts to reach many servers as explained by the
+    /// first of these findings.
     fn explain_scans(&mut self) {
         // Attempts that were answered keep their own findings.
         let is_attempt = |f: &Finding| {

@@ -22,7 +22,7 @@ pub(super) const CLOCKS: &str =
     "the clocks of two inputs differ: some replies have earlier timestamps than their requests";
 
 /// The reason why an absence is not certain if the traffic was seen inside an undeclared tunnel.
-const TUNNELLED: &str = "such traffic was seen inside a tunnel that the inventory does not list, where anyone could have forged it";
+const TUNNELLED: &str = "matching traffic was seen inside a tunnel that the inventory does not list, where anyone could have forged it";
 
 /// The time by which a host's activity may fall short of a row's watch time, in seconds, because
 /// watched time is counted in units of ten seconds.
@@ -51,7 +51,7 @@ pub struct CaptureFacts {
     undecoded: UndecodedByHost,
     /// The vantage points that saw each host.
     pub(super) vantages: VantageWatch,
-    /// The hosts whose conversations with servers were aggregated.
+    /// The hosts that are clients of aggregated conversations.
     aggregated: HashSet<usize>,
 }
 
@@ -95,14 +95,14 @@ impl CaptureFacts {
     }
 }
 
-/// The facts, with the policy and the conversations that they are about.
+/// The facts about a capture, with the policy and the conversations that they are based on.
 #[derive(Clone, Copy)]
 pub struct JudgedCapture<'a> {
     /// The policy that the traffic was judged against.
     pub policy: &'a Policy,
     /// The conversations that were judged.
     pub conversations: &'a Conversations,
-    /// How each host was seen.
+    /// The activity of each host of the inventory, and how much of it the capture shows.
     pub hosts: &'a [HostReport],
     /// The facts about the capture.
     pub facts: &'a CaptureFacts,
@@ -114,7 +114,7 @@ impl<'a> JudgedCapture<'a> {
         &self.facts.view
     }
 
-    /// Returns the vantage points with names that saw a host or a service.
+    /// Returns the named vantage points that saw a host or a service.
     pub fn seen_from(&self, peer: Peer) -> VantageSet {
         self.facts.vantages.seen_from(peer)
     }
@@ -134,9 +134,10 @@ impl<'a> JudgedCapture<'a> {
         peers.iter().fold(VantageSet::default(), |set, peer| set.with(self.seen_from(*peer)))
     }
 
-    /// Returns the watched time, in seconds, that counts for traffic from a host to the
-    /// destinations that `set` saw. A vantage point that saw the host or a destination must have
-    /// watched. `only` is the destination if there is a single one.
+    /// Returns the watched time, in seconds, that counts for traffic from a host. `set` contains
+    /// the vantage points that saw the destinations. Time counts only while all of them, and all
+    /// vantage points that saw the host, watched. `only` is the destination if there is a single
+    /// one.
     pub(super) fn watched_s(
         &self,
         source: usize,
@@ -163,7 +164,8 @@ impl<'a> JudgedCapture<'a> {
         self.watched_s(claim.source as usize, set, only, claim.watch_s, trigger)
     }
 
-    /// Returns the watched time, in seconds, that counts for the roles of a host.
+    /// Returns the watched time, in seconds, that counts for a finding that a host shows no traffic
+    /// of a role.
     pub fn watched_for_host(&self, host: usize, watch_s: u64) -> u64 {
         self.watched_s(host, VantageSet::default(), None, watch_s, None)
     }
@@ -193,14 +195,14 @@ impl<'a> JudgedCapture<'a> {
         self.hosts[host].presence.unicast_in.length().unwrap_or_default() / SECOND
     }
 
-    /// Returns whether a host that was seen sending for `there_s` seconds was active for the
-    /// required `due_s` seconds. A shortfall of `SLACK_S` seconds is tolerated.
+    /// Returns whether `there_s` seconds of activity are enough if `due_s` seconds are required. A
+    /// shortfall of `SLACK_S` seconds is tolerated.
     pub(super) fn is_long_enough(there_s: Nanos, due_s: u64) -> bool {
         there_s >= due_s as Nanos - SLACK_S
     }
 
-    /// Returns whether a peer was seen sending for at least this time, in seconds. A service only
-    /// has to be seen sending.
+    /// Returns whether a host was active for at least this time, in seconds, with the tolerance of
+    /// [`Self::is_long_enough`]. For a service, one unicast frame is enough.
     pub(super) fn was_there_for(&self, peer: Peer, seconds: u64) -> bool {
         let Peer::Host(host) = peer else { return self.is_sending(peer) };
         Self::is_long_enough(self.seconds_of(host), seconds)
@@ -256,8 +258,9 @@ impl<'a> JudgedCapture<'a> {
         self.facts.unreadable_pairs.has_unlisted_peer(host)
     }
 
-    /// Returns whether conversations of a host with servers were aggregated. They may contain
-    /// traffic that seems to be missing, if a server's name would have documented it.
+    /// Returns whether conversations with this client host were aggregated. They may contain
+    /// traffic that seems to be missing, because aggregation drops the server names that would
+    /// document it.
     pub(super) fn has_aggregated(&self, host: usize) -> bool {
         self.facts.aggregated.contains(&host)
     }
@@ -267,9 +270,9 @@ impl<'a> JudgedCapture<'a> {
         self.facts.undecoded.of([host]).is_some()
     }
 
-    /// Describes the traffic between a host and some others that could not be read. This includes
-    /// encrypted or truncated packets that any of them exchanged with an unlisted address, and
-    /// frames that were not decoded.
+    /// Describes the unreadable traffic between a host and some others. This includes encrypted or
+    /// truncated packets that any of them exchanged with an unlisted address, and frames that were
+    /// not decoded.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view().damaged {
             let words = "part of the input could not be read and may contain the missing traffic";
@@ -337,8 +340,9 @@ impl<'a> JudgedCapture<'a> {
         at_last.or_else(|| Code::parse(c.state.name()).filter(|_| c.has_failed()))
     }
 
-    /// Returns whether a conversation shows that its connection works. One that worked once and has
-    /// failed since no longer counts, and traffic that could be forged proves nothing.
+    /// Returns whether a conversation shows that its connection works. A conversation that worked
+    /// at first but fails in its latest flows does not count, and traffic that could be forged
+    /// proves nothing.
     pub fn has_worked(&self, c: &Conversation) -> bool {
         c.is_answered()
             && !c.is_made_up()

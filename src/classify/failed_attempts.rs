@@ -77,7 +77,8 @@ impl Assessor<'_> {
         let members = findings.iter().flat_map(|f| book.pool.get(f.members).iter().copied());
         let members: BTreeSet<u32> = members.collect();
         let members = book.pool.add(members);
-        // The finding is as certain as the most certain one of the worst findings.
+        // The merged finding gets its severity and doubts from the most severe of these findings.
+        // If several are equally severe, a certain one takes precedence.
         let weight = |f: &&Finding| (f.severity, f.certain());
         let Some(worst) = findings.iter().max_by_key(weight) else { return };
         let is_any = book.ends.id(EndKey::Everybody);
@@ -181,7 +182,7 @@ mod tests {
         BROKER, DC, FARM, GW, Packets, RDSH, RDSH_2, policy, view, with_code,
     };
 
-    /// Returns a capture in which the hosts are seen sending until its end.
+    /// Returns a capture that shows packets from all hosts until its end.
     fn packets() -> Packets {
         let mut packets = Packets::default();
         for second in [0, 60, 120] {

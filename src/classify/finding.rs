@@ -25,13 +25,14 @@ const ID_DIGITS: usize = 12;
 /// The maximum number of hardware addresses that reports show for one address.
 pub const SHOWN_CLAIMANTS: usize = 8;
 
-/// Returns an id with its prefix. Earlier versions wrote ids without one.
+/// Returns an id with its prefix. Earlier versions wrote ids without a prefix.
 pub fn id_of(text: &str) -> String {
     let bare = text.len() == ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
     if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
 }
 
-/// A run of conversations in the pool; see [`Judgement::members_of`].
+/// The range of the `MemberPool` that contains the conversations of one finding. See
+/// [`Judgement::members_of`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct MemberRange {
     start: u32,
@@ -137,7 +138,7 @@ pub struct Finding {
     pub state: Option<State>,
     /// The strongest direction evidence among its conversations.
     pub direction: Option<DirectionEvidence>,
-    /// Whether the client is a single address, and whether the server is.
+    /// Whether the client is a single address, and whether the server is a single address.
     pub single: [bool; 2],
     /// The reasons why the finding is not certain.
     pub doubts: Doubts,
@@ -235,7 +236,7 @@ pub struct Conflict {
     pub address: IpAddr,
     /// The hardware addresses that claim it.
     pub macs: BTreeSet<Mac>,
-    /// The hosts of the inventory that advertised it as virtual.
+    /// The hosts of the inventory that advertised the address as virtual (VRRP).
     pub holders: BTreeSet<usize>,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct GroupTarget {
     pub ports: PortScope,
 }
 
-/// Counts by the key of a target and a network.
+/// Counts by [`GroupTarget::key`].
 type CountByKey = HashMap<u128, u32, ahash::RandomState>;
 
 impl GroupTarget {
@@ -318,8 +318,8 @@ mod tests {
         assert_eq!(HashSet::from(keys).len(), keys.len());
     }
 
-    /// Merges the clients at these addresses that use one port of the gateway. Returns each client
-    /// with the number of its conversations.
+    /// Judges a capture in which each of these addresses uses one port of the gateway, and merges
+    /// the clients. Returns each resulting client with the number of its conversations.
     fn merged(clients: &[String]) -> Vec<(EndKey, usize)> {
         let policy = policy(FARM);
         let mut packets = Packets::default();

@@ -1,5 +1,6 @@
 //! Contradictions between the inventory and the capture: hosts that serve a port of a role that
-//! they do not have, roles that show no traffic, and addresses that two hosts claim at once.
+//! they do not have, roles that show no traffic, and addresses that several hardware addresses
+//! claim at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -68,8 +69,8 @@ impl Assessor<'_> {
             if documented || roles.len() != 1 || roles.intersects(own) {
                 continue;
             }
-            // Only ports of the product's own components are evidence. Other software may use the
-            // ports of other roles, such as web servers.
+            // Only ports of the product's own components are evidence. The ports of other roles,
+            // such as web servers, are also used by other software.
             if roles.iter().any(|role| !matrix.roles[role].is_component()) {
                 continue;
             }
@@ -160,8 +161,8 @@ impl Assessor<'_> {
             };
             let seen = shown.get(&host).copied().unwrap_or_default().with(possible);
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
-                // Traffic of a role is expected only if an expected row whose features are on
-                // contains the role.
+                // A role is expected to show traffic only if it is the source or destination of an
+                // expected row whose features are on.
                 if !*due.entry(role).or_insert_with(|| is_due(role)) {
                     continue;
                 }
@@ -211,8 +212,8 @@ impl Assessor<'_> {
         }
         for ((host, address), macs) in conflicts {
             let mut doubts = Doubts::default();
-            // Listed hosts advertised the address with VRRP, but the inventory does not list it as
-            // virtual. The claimant may be another holder of it.
+            // If listed hosts advertised the address with VRRP although the inventory does not list
+            // it as virtual, the claimants may be its holders.
             let holders = self.listed_holders(host, address);
             if !holders.is_empty() {
                 doubts.add(Doubt::Coverage);
@@ -226,8 +227,8 @@ impl Assessor<'_> {
         }
     }
 
-    /// Describes how one hardware address took over a host's address from another one that stopped
-    /// claiming it. Returns `None` if none did.
+    /// Describes how a host's address moved to another hardware address after the earlier one had
+    /// stopped claiming it. Returns `None` if it did not move.
     fn takeover(
         &self,
         host: usize,

@@ -79,8 +79,8 @@ impl Judged {
     }
 }
 
-/// The properties that plain conversations with the same ruling have in common. [`Judge::kind`]
-/// defines which traffic is plain.
+/// The properties that determine the ruling on a plain conversation. [`Judge::kind`] defines which
+/// traffic is plain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct QueryKind {
     client: RoleSet,
@@ -222,7 +222,7 @@ impl<'a> Judge<'a> {
         parts.into_iter().reduce(|all, next| [all, next].concat()).unwrap_or_default()
     }
 
-    /// Judges one conversation without reusing the rulings on others of its kind.
+    /// Judges one conversation without reusing earlier rulings.
     pub fn judge_alone(&self, conversations: &Conversations, number: usize) -> Judged {
         let conversation = &conversations.list[number];
         let names = conversations.names_of(conversation);
@@ -271,13 +271,13 @@ impl<'a> Judge<'a> {
             self.severity(ruling.code, column, doubts)
         };
         let kind = match query.server.kind {
-            // Several hosts together are not a host of the inventory.
+            // Several servers together are not a single host or service of the inventory.
             PartyKind::Host(_) | PartyKind::Service(_)
                 if conversation.stands_for().is_some_and(|all| all.has_several_servers()) =>
             {
                 PartyKind::RolesOnly
             }
-            // So are hosts in several networks.
+            // Servers in several networks do not belong to a single network of the inventory.
             PartyKind::Network(_) if conversation.subject.server.is_unspecified() => {
                 PartyKind::RolesOnly
             }
@@ -353,9 +353,9 @@ impl<'a> Judge<'a> {
 
     /// Returns the kind of a query: the properties that determine which rows document it. Only
     /// plain traffic has a kind: it has no server name, is neither a broadcast nor the answer to
-    /// one, and the inventory moves no ports. The same rows document all traffic of one kind,
-    /// unless [`Judge::goes_by_kind`] returns false for it. In that case, a row may apply to a
-    /// single address or name.
+    /// one, and the inventory moves no ports. If [`Judge::goes_by_kind`] returns true for a kind,
+    /// the same rows document all its traffic. Otherwise, a row may apply to a single address or
+    /// name.
     fn kind(&self, query: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = query.subject;
         // A port may be moved for a single host, and a kind does not contain the host.
@@ -530,8 +530,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Returns the rows that allow the two ends to communicate on this port, each with whether the
-    /// port was moved. A moved port is matched at the number to which the inventory moved it.
+    /// Returns the rows that allow the two ends to communicate on this port, each with a flag that
+    /// is true if the inventory moved the port. A moved port matches only at its new number.
     pub(super) fn matching_rows<'q>(
         &'q self,
         query: &Query<'q>,
@@ -723,8 +723,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns the roles that may serve a conversation's port according to some row. Only rows for
-    /// traffic between two roles count, not those of overlays, of broadcasts, of internet or
-    /// loopback traffic, or with any host as destination.
+    /// network traffic to a role count. Rows of overlays, rows for broadcast, internet or loopback
+    /// traffic, and rows whose destination is any host or a name or address do not count.
     pub fn serving(&self, c: &Conversation) -> RoleSet {
         let matrix = &self.policy.matrix;
         let rows =
@@ -736,8 +736,8 @@ impl<'a> Judge<'a> {
         rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
     }
 
-    /// Returns whether a client is external. A listed host with a role never is: if its address is
-    /// outside the internal networks, a note says so instead.
+    /// Returns whether a client is external. A listed host with a role is never external. If its
+    /// address is outside the internal networks, reports contain a note.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
         let listed = matches!(client.kind, PartyKind::Host(_)) && !client.roles.is_empty();
         client.kind != PartyKind::RolesOnly && !listed && !self.policy.is_internal(address)

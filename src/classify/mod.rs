@@ -80,12 +80,12 @@ pub struct CaptureConditions {
     pub end: Option<Nanos>,
     /// The time for which the capture watched without a break.
     pub watched: Watched,
-    /// When each vantage point with a name watched.
+    /// The times at which each named vantage point watched.
     pub vantages: Arc<VantageTimes>,
     /// The time for which each series of captures without the name of a sensor watched. It is not
     /// known which hosts each of them could show.
     pub series: Vec<Watched>,
-    /// Whether a capture filter was active, set by the user or by the capture itself.
+    /// Whether a capture filter was active, either set by the user or recorded in a capture file.
     pub filtered: bool,
     /// The share of frames in flows for which only one direction was captured, 0 to 1.
     pub one_sided: f64,
@@ -111,8 +111,8 @@ pub struct CaptureConditions {
 pub struct Watched {
     /// The longest stretch without a break.
     pub longest_s: u64,
-    /// The longest stretch for each watch time. Its gaps without frames add up to at most a tenth
-    /// of that watch time.
+    /// For each watch time in seconds, the longest stretch whose gaps without frames add up to at
+    /// most a tenth of that watch time, in seconds.
     by_watch: BTreeMap<u64, u64>,
 }
 
@@ -163,8 +163,8 @@ impl CaptureConditions {
         2 * (self.watched.seconds_for(watch_s) / watch_s.max(1)).max(1)
     }
 
-    /// Returns whether the loss of all `chances` frames is so unlikely that their absence is
-    /// certain.
+    /// Returns whether the loss of all `chances` frames is so unlikely that traffic without any of
+    /// them is certainly missing.
     fn is_certain_after(&self, chances: u64) -> bool {
         /// The maximum acceptable probability that all frames were lost. It is low because an audit
         /// applies this test to hundreds of rows.
@@ -195,14 +195,14 @@ impl CaptureConditions {
     /// Returns the time that a row requires if no option replaces it, in seconds. `row` is its
     /// watch time in the matrix.
     pub fn watch_of_row(row: u64) -> u64 {
-        // With a watch time of 0, the traffic would be missing at once.
+        // With a watch time of 0, traffic would count as missing even in the shortest capture.
         if row == 0 { ROLE_WATCH_S } else { row }
     }
 }
 
 /// The complete judgement of a capture.
 pub struct Judgement {
-    /// The judged conversations, in the order of `judged`.
+    /// The judged conversations.
     pub conversations: Conversations,
     /// The rulings, one for each conversation, in the same order.
     pub judged: Vec<Judged>,
@@ -219,8 +219,8 @@ pub struct Judgement {
     pub excepted: Vec<u64>,
     /// The number of findings that each overlay would explain if the inventory named it.
     pub by_overlay: BTreeMap<String, usize>,
-    /// Exceptions that were created after the traffic that they permit had ended: the index of
-    /// each, and the number of such conversations.
+    /// The index of each exception that was created after conversations that it permits had ended,
+    /// and the number of these conversations.
     pub predated: Vec<(usize, u64)>,
     /// Descriptions of host addresses that one hardware address took over from another.
     pub moves: Vec<String>,

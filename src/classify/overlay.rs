@@ -9,8 +9,8 @@ use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};
 
 /// Returns the number of findings about unpermitted traffic that each built-in overlay would
-/// explain if the inventory named it. Such overlays have to document all conversations of a
-/// finding; it counts for the one that documents the first.
+/// explain if the inventory named it. A finding counts only if such overlays document all its
+/// conversations. The finding counts for the overlay that documents the first conversation.
 pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String, usize> {
     let matrix = &policy.matrix;
     let list = &outcome.conversations.list;
@@ -54,8 +54,8 @@ mod tests {
     use super::*;
     use crate::classify::sample::{DC, FARM, Packets, RDSH, policy, view};
 
-    /// Returns the overlays that would explain findings about traffic from the session host to
-    /// these ports of the directory.
+    /// Returns, for each overlay, the number of findings about traffic from the session host to
+    /// these ports of the directory that the overlay would explain.
     fn by_overlay(farm: &str, ports: &[(Transport, u16)]) -> BTreeMap<String, usize> {
         let policy = policy(farm);
         let mut packets = Packets::default();

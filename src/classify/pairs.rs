@@ -14,11 +14,11 @@ use super::verdict::{Code, Doubts, Status};
 use crate::conversation::VantageSet;
 use crate::policy::{Quantifier, RoleSet, Row, SeverityColumn};
 
-/// The minimum number of pairs with the same group and reason that become one finding.
+/// The minimum number of pairs with the same group and code that become one finding.
 pub(super) const MANY_PAIRS: u64 = 50;
 
 /// The properties of a host that determine the result for pairs with this host. Properties that do
-/// not matter keep their default values.
+/// not matter at the host's end of the pair keep their default values.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 struct Traits {
     roles: RoleSet,
@@ -27,8 +27,8 @@ struct Traits {
     is_covered: bool,
     /// The vantage points that saw the host.
     seen_from: VantageSet,
-    /// Whether a vantage point did not watch for part of the time in which the host was active, for
-    /// each vantage point and each row.
+    /// For each vantage point with breaks and each row, whether the breaks leave less of the host's
+    /// activity than the row's watch time.
     limits: Vec<bool>,
     has_unreadable_with_unlisted: bool,
     has_undecoded: bool,
@@ -37,7 +37,7 @@ struct Traits {
     tried_several: Option<usize>,
     /// For each row, whether the host was active for as long as the row needs.
     there: Vec<bool>,
-    /// For each row, whether unlisted addresses used this service of the host.
+    /// For each row, whether unlisted addresses used the row's service on the host.
     unlisted: Vec<bool>,
     /// The host itself if it served a trigger, so that no other host is in its class.
     triggered: Option<usize>,
@@ -160,7 +160,7 @@ impl PairBatches {
         }
     }
 
-    /// Returns the claims of a batch, one by one.
+    /// Returns the claims of a batch, one for each pair.
     fn each<'b>(&'b self, batch: &'b PairBatch) -> Box<dyn Iterator<Item = AbsenceClaim> + 'b> {
         let of = |source: u32| AbsenceClaim { source, ..batch.claim };
         let Some((class, order)) = &batch.to else {
@@ -515,7 +515,7 @@ impl Assessor<'_> {
         }
     }
 
-    /// Reports many claims of one group for one reason as one finding.
+    /// Reports many claims of one group with the same code as one finding.
     fn settle_many(
         &mut self,
         code: Code,
@@ -609,7 +609,8 @@ impl Assessor<'_> {
         finding.weighing(severity, doubts)
     }
 
-    /// Adds a finding about a claim. `client` is the source host, or any host with some roles.
+    /// Adds a finding about a claim. `client` is the source host, or stands for any host with one
+    /// of the source roles.
     fn add_claim(&self, code: Code, group: GroupId, claim: AbsenceClaim, client: EndKey) {
         let policy = self.policy;
         let matrix = &self.policy.matrix;
@@ -646,7 +647,7 @@ impl Assessor<'_> {
         book.findings.push(finding);
     }
 
-    /// Counts a claim about `pairs` pairs for its rows and its source host.
+    /// Counts a claim about `pairs` pairs in the reports of its rows and its source host.
     fn count(&mut self, code: Code, claim: &AbsenceClaim, pairs: u64) {
         let rows = self.book.borrow().claims.rows(claim.rows).to_vec();
         let name = &self.policy.inventory.hosts[claim.source as usize].name;

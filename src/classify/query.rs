@@ -17,7 +17,7 @@ pub struct Question {
     pub from: Party,
     /// The party that the client contacts.
     pub to: Party,
-    /// The client's address; any address if it is not known.
+    /// The client's address, or an arbitrary address if it is not known.
     pub client: IpAddr,
     /// The server's address.
     pub server: IpAddr,
@@ -106,7 +106,7 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
             let by =
                 ruling.row.map_or_else(String::new, |row| format!(" by {}", matrix.rows[row].id));
             let message = format!(
-                "{}: one of its examples is not documented by this row: its ruling is {}/{}{by}",
+                "{}: the row does not document one of its examples, whose ruling is {}/{}{by}",
                 row.id,
                 ruling.code.verdict(),
                 ruling.code
@@ -230,7 +230,7 @@ mod tests {
         let problems = check_examples(&matrix);
         assert_eq!(problems.len(), 1);
         let start = format!(
-            "{}: one of its examples is not documented by this row: its ruling is ",
+            "{}: the row does not document one of its examples, whose ruling is ",
             matrix.rows[row].id
         );
         assert!(problems[0].message.starts_with(&start), "{}", problems[0].message);

@@ -207,9 +207,9 @@ impl Packets {
         self.undecoded.push(frames);
     }
 
-    /// Puts all packets from index `first` into an undeclared tunnel. The packets alternate between
-    /// its two directions, because a tunnel that is used in only one direction may come from a
-    /// mirror port.
+    /// Puts the packet with the index `first` and all later packets into an undeclared tunnel. The
+    /// packets alternate between its two directions, because a tunnel that is used in only one
+    /// direction may come from a mirror port.
     pub fn tunnel(&mut self, first: usize) {
         let [mut src, mut dst] = [ip("192.0.2.1"), ip("192.0.2.2")];
         let transport = Transport(47);
@@ -222,7 +222,8 @@ impl Packets {
         }
     }
 
-    /// Sets the source hardware address of all packets from index `first`.
+    /// Sets the source hardware address of the packet with the index `first` and of all later
+    /// packets.
     pub fn sent_by(&mut self, first: usize, mac: Mac) {
         for seen in &mut self.list[first..] {
             seen.link.source = mac;
@@ -277,7 +278,7 @@ fn tuple(transport: Transport, from: (&str, u16), to: (&str, u16)) -> FiveTuple 
     FiveTuple { src: ip(from.0), dst: ip(to.0), sport: from.1, dport: to.1, transport }
 }
 
-/// Returns the findings with a code.
+/// Returns the findings with this code.
 pub(super) fn with_code(judgement: &Judgement, code: Code) -> Vec<Finding> {
     judgement.findings().iter().filter(|finding| finding.code() == code).copied().collect()
 }

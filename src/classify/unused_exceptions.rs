@@ -1,5 +1,5 @@
-//! Exceptions that matched no traffic that requires them, or that were created after the traffic
-//! had ended.
+//! Exceptions that matched no traffic that requires them, or that were created after traffic that
+//! they permit had ended.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use super::verdict::{Code, Doubts};
 use crate::conversation::Conversations;
 use crate::policy::{ExceptionParty, Policy, SeverityColumn};
 
-/// Returns the exceptions that were created after the traffic that they permit had ended: the index
-/// of each, and the number of such conversations.
+/// Returns the index of each exception that was created after conversations that it permits had
+/// ended, and the number of these conversations.
 pub(super) fn predated(
     policy: &Policy,
     conversations: &Conversations,

@@ -1,5 +1,5 @@
-//! The time for which the vantage points of hosts watched. Traffic that only one vantage point could
-//! see is not missing because of a time in which this vantage point did not watch.
+//! The time for which the vantage points of each host watched. Traffic that only one vantage point
+//! could see does not count as missing if it may have passed during a break of that vantage point.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,10 @@ use crate::policy::Policy;
 /// nanoseconds.
 const AROUND_TRIGGER: Nanos = 60 * SECOND;
 
-/// When each vantage point with a name watched.
+/// The times at which each named vantage point watched.
 #[derive(Clone, Default, Debug)]
 pub struct VantageTimes {
-    /// When any input was watched.
+    /// The times at which at least one input was watched.
     all: ActivityHistogram,
     /// How far the clocks of two inputs differ, in nanoseconds.
     apart: Option<Nanos>,
@@ -30,11 +30,11 @@ pub struct VantageTimes {
     points: BTreeMap<VantagePoint, PointTimes>,
 }
 
-/// When one vantage point watched.
+/// The times at which one vantage point watched.
 #[derive(Clone, Debug)]
 struct PointTimes {
     watched: Watched,
-    /// The periods in which it did not watch, although another input did.
+    /// The periods in which the vantage point did not watch, although another input did.
     breaks: Vec<(Nanos, Nanos)>,
 }
 
@@ -80,17 +80,17 @@ impl VantageTimes {
     }
 }
 
-/// The time for which several vantage points watched at once.
+/// The time for which several vantage points all watched.
 #[derive(Clone, Debug)]
 pub struct CommonWatch {
-    /// The longest time without a break.
+    /// The watched time without the breaks of these vantage points.
     pub watched: Watched,
-    /// For each of them that stopped, the periods in which it did not watch, in order.
+    /// For each vantage point that stopped, the periods in which it did not watch, in order.
     breaks: Vec<Vec<(Nanos, Nanos)>>,
 }
 
-/// Returns the length of the longest part of a span that lies in no break, in seconds; `None` if no
-/// break overlaps the span. The breaks are in order of time.
+/// Returns the length, in seconds, of the longest part of a span without a break; `None` if no
+/// break overlaps the span. `breaks` must be in order of time.
 fn cut_by(span: &TimeSpan, breaks: &[(Nanos, Nanos)]) -> Option<u64> {
     let (first, last) = (span.first.get()?, span.last.get()?);
     let mut overlapping = breaks.iter().filter(|(from, to)| *from < last && first < *to).peekable();
@@ -105,14 +105,14 @@ fn cut_by(span: &TimeSpan, breaks: &[(Nanos, Nanos)]) -> Option<u64> {
 }
 
 impl CommonWatch {
-    /// Returns the longest time in which a host with this activity was active and one of the
-    /// vantage points watched without a break, for the vantage point for which it is shortest;
-    /// `None` if no break overlaps the activity.
+    /// Returns the longest time, in seconds, for which a host was active while a vantage point
+    /// watched without a break. If several vantage points stopped, the shortest of their times
+    /// counts. Returns `None` if no break overlaps the activity.
     fn longest_part_s(&self, active: &TimeSpan) -> Option<u64> {
         self.breaks.iter().filter_map(|breaks| cut_by(active, breaks)).min()
     }
 
-    /// Returns whether the time around an event lies in no break.
+    /// Returns whether no break overlaps the time around an event.
     fn is_watched_around(&self, time: Nanos) -> bool {
         let from = time.saturating_sub(AROUND_TRIGGER);
         let to = time.saturating_add(AROUND_TRIGGER);
@@ -126,10 +126,10 @@ pub(super) struct VantageWatch {
     times: Arc<VantageTimes>,
     points: VantagePoints,
     peers: HashMap<Peer, VantageSet, ahash::RandomState>,
-    /// Those that saw conversations which were aggregated without their servers. Any host may have
-    /// been one of these servers.
+    /// The vantage points that saw aggregated conversations with several servers. Any host may be
+    /// one of these servers.
     of_any_host: VantageSet,
-    /// The results for the sets that were needed so far.
+    /// The results of [`Self::common`] for the sets that were needed so far.
     known: Mutex<HashMap<VantageSet, Option<Arc<CommonWatch>>, ahash::RandomState>>,
 }
 
@@ -189,9 +189,10 @@ impl VantageWatch {
         known.entry(set).or_insert_with(common).clone()
     }
 
-    /// Returns the watched time in seconds that counts for a row with this watch time. Only the
-    /// time for which all vantage points of a set watched counts. Of it, only the time counts in
-    /// which each of these hosts was active, and none if the traffic was triggered outside of it.
+    /// Returns the watched time, in seconds, that counts for a row with this watch time. Only the
+    /// time for which all vantage points of `set` watched counts. If their breaks overlap the
+    /// activity of a host in `active`, only the longest part of the activity without a break
+    /// counts. Returns 0 if a break overlaps the time around `trigger`.
     pub fn seconds_for(
         &self,
         set: VantageSet,
@@ -209,10 +210,9 @@ impl VantageWatch {
         active.iter().filter_map(|span| common.longest_part_s(span)).fold(watched, u64::min)
     }
 
-    /// Returns, for each vantage point that stopped and for each of these times in seconds, whether
-    /// its breaks leave less of the activity of a host. Hosts for which this and the set of vantage
-    /// points are the same have the same result of [`VantageWatch::seconds_for`], as far as it is
-    /// compared with these times.
+    /// Returns, for each vantage point with breaks and each time in `seconds`, whether the breaks
+    /// leave less than this time of a host's activity. If two hosts have the same vantage points
+    /// and the same result, [`VantageWatch::seconds_for`] falls short of the same times for both.
     pub fn limits(&self, active: &TimeSpan, seconds: &[u64]) -> Vec<bool> {
         let parts = self.times.breaks().map(|(_, breaks)| cut_by(active, breaks));
         parts
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(both.longest_part_s(&span(100, 2900)), Some(1000));
         assert_eq!(both.longest_part_s(&span(100, 900)), None);
         assert_eq!(both.longest_part_s(&TimeSpan::default()), None);
-        // What a trigger causes may fall into the break.
+        // The traffic that a trigger causes may fall into the break.
         for (second, is_watched) in [(500, true), (950, false), (1500, false), (2500, true)] {
             assert_eq!(both.is_watched_around(second * SECOND), is_watched, "{second}");
         }

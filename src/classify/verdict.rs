@@ -45,7 +45,7 @@ named_enum!(
         Renumbered = "renumbered",
         /// A row of an overlay documents the traffic.
         Overlay = "overlay",
-        /// Background traffic, which occurs in every network.
+        /// The traffic is background traffic, which is found in every network.
         Background = "background",
         /// An expired exception would have permitted the traffic.
         ExpiredException = "expired-exception",
@@ -80,8 +80,8 @@ named_enum!(
         HalfOpen = "half-open",
         /// No attempt was made, although the capture could have shown it.
         NeverAttempted = "never-attempted",
-        /// The capture shows no unicast packets from a host, or not the name or address of a
-        /// destination.
+        /// The capture shows no unicast packets from a host, or does not show the name or address
+        /// of a destination.
         HostNotSeen = "host-not-seen",
         /// Nothing shows that the capture covers the pair of hosts.
         PairNotCovered = "pair-not-covered",
@@ -156,7 +156,7 @@ named_enum!(
         Tunnel = "tunnel",
         /// The result is based on an ICMP error that any host could have sent.
         Quoted = "quoted",
-        /// The clocks of the capture contradict each other.
+        /// The clocks of the inputs contradict each other.
         Clock = "clock",
         /// Frames or packets that could not be read may contain the traffic that seems to be
         /// missing.

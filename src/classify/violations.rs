@@ -10,7 +10,7 @@ use super::verdict::{Code, Verdict};
 use crate::conversation::{AggregatedConversations, Conversation, DoubtSource, ServiceKey};
 use crate::policy::{PartyKind, SeverityColumn};
 
-/// The input for findings about conversations, and the book that they are added to.
+/// The input for findings about conversations, and the book that the findings are added to.
 pub(super) struct Grouping<'a> {
     pub judge: &'a Judge<'a>,
     pub list: &'a [Conversation],
@@ -121,9 +121,9 @@ impl Grouping<'_> {
     }
 }
 
-/// Returns the ends of a conversation, client first. A conversation that stands for several clients
-/// or servers has a group of hosts as its end, and all conversations of a listed host whose ports
-/// were aggregated have the same end, so that a scan by this host becomes one finding.
+/// Returns the ends of a conversation, client first. If a conversation stands for several clients
+/// or servers, that end is a group of hosts. If the ports of a listed client were aggregated, the
+/// server is [`EndKey::Everybody`], so that a scan by this client becomes one finding.
 pub(super) fn pair(ends: &mut EndInterner, j: &Judged, c: &Conversation) -> [EndId; 2] {
     let ServiceKey { client, server, .. } = c.subject;
     let aggregated = c.stands_for();
@@ -154,7 +154,7 @@ mod tests {
     use crate::model::Transport;
     use crate::policy::Policy;
 
-    /// Returns the findings about traffic as ends and code.
+    /// Returns the findings about traffic as their ends, their code, and whether they are certain.
     fn unpermitted(policy: &Policy, packets: &Packets) -> Vec<([String; 2], Code, bool)> {
         let judgement = packets.judge(policy, &view(60));
         let found = judgement.findings().iter();

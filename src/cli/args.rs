@@ -84,10 +84,10 @@ Examples:
   rasaudit show conversations report/ --to role:broker --sort -bytes_to_server --limit 10
   rasaudit show matrix report/ --state missing,not-assessable
 
-Filters: a row must match every option, and at least one of the values of each option (separated by
-commas). --not leaves out the rows that match all of its filters: --not code=refused,port=443 leaves
-out the rows that match both. A finding about many ports or hosts does not name all of them, so it
-is listed even if it is not certain that it matches.
+Filters: a row must match every given option. If an option has several values, separated by commas,
+one of them must match. --not code=refused,port=443 leaves out the rows that match both filters. A
+finding about many ports or hosts does not name all of them, so it is listed even if it is not
+certain that it matches.
 
 Exit codes: 0 done, even if no row matches; 2 the result cannot be read, or an option is wrong.";
 
@@ -102,28 +102,28 @@ pub(super) enum Command {
     /// List findings, conversations, matrix rows, hosts or exceptions of a stored result.
     #[command(after_help = SHOW_EXAMPLES)]
     Show(Box<ListArguments>),
-    /// Compare two audits: what is new, gone, worse or better, and why.
+    /// Compare two audits, and show which findings are new, gone, worse or better, and why.
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(AuditDiffArguments),
     /// Audit a span port continuously: each time window separately, and all windows together.
     #[cfg(feature = "live")]
     #[command(after_help = LIVE_EXAMPLES)]
     Live(Box<LiveArguments>),
-    /// List the network interfaces and whether rasaudit can capture on them.
+    /// List the network interfaces, and show whether rasaudit can capture on each.
     #[cfg(feature = "live")]
     Interfaces,
     /// Turn captures into rows of evidence, which can be merged and audited elsewhere.
     #[cfg(feature = "store")]
     #[command(after_help = COLLECT_EXAMPLES)]
     Collect(Box<CollectArguments>),
-    /// Merge rows of evidence.
+    /// Merge rows of evidence from several stores into one.
     #[cfg(feature = "store")]
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArguments),
     /// Show, check and compare port matrices.
     #[command(subcommand)]
     Matrix(MatrixCommand),
-    /// Show whether the matrix documents a connection, and the row that applies or comes closest.
+    /// Show whether the matrix documents a connection, with the row that applies or comes closest.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArguments),
     /// Create and check inventories.
@@ -149,8 +149,8 @@ pub(super) struct ReportArguments {
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Write one report to standard output (default: text, the summary; csv is findings.csv). Not
-    /// together with --out.
+    /// Write one report to standard output (default: text, which is the summary; csv is the content
+    /// of findings.csv). Cannot be used with --out.
     #[arg(
         long, value_name = "FORMAT", conflicts_with = "out",
         value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.name)),
@@ -178,8 +178,8 @@ pub(super) struct ReportFileArgs {
     )]
     pub reports: Vec<String>,
 
-    /// Indent audit.json and the output of --format json for people. Otherwise, each row of their
-    /// tables is one line.
+    /// Indent audit.json and the output of --format json, so that people can read them. Without
+    /// this option, each row of their tables is one line.
     #[arg(long, help_heading = "Reports")]
     pub pretty: bool,
 }
@@ -194,7 +194,7 @@ impl ReportFileArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct ListArguments {
-    /// What to list.
+    /// The table to list.
     #[arg(value_name = "TABLE", value_parser = PossibleValuesParser::new(ListedTable::NAMES))]
     pub table: String,
 
@@ -205,13 +205,15 @@ pub(super) struct ListArguments {
     #[command(flatten)]
     pub filters: FilterArguments,
 
-    /// Group findings or conversations: role-pair, host, port, code or cause (severity, certainty,
-    /// code, roles, transport, port and matrix row). With host, a row counts for each of its hosts.
+    /// Group findings or conversations by role-pair, host, port, code or cause (severity,
+    /// certainty, code, roles, transport, port and matrix row). With host, a row counts for each of
+    /// its hosts.
     #[arg(long, value_name = "PROPERTY", help_heading = "Output")]
     pub group_by: Option<String>,
 
-    /// Sort by these columns, separated by commas (default: rows as in the table's CSV file, and
-    /// groups with the largest first). A minus sign before a column puts the greatest value first.
+    /// Sort by these columns, separated by commas. A minus sign before a column puts its greatest
+    /// value first. By default, rows have the order of the table's CSV file, and the largest groups
+    /// come first.
     #[arg(
         long,
         value_name = "COLUMN",
@@ -223,8 +225,8 @@ pub(super) struct ListArguments {
 
     /// Show these columns, separated by commas: those of the table's CSV file, and also from and to
     /// (findings and conversations) and service (all tables but hosts). With --group-by, these are
-    /// the columns of the groups, such as group and count. Default: some of the columns in text,
-    /// all columns of the CSV file or of the groups in csv and jsonl.
+    /// the columns of the groups, such as group and count. By default, text shows some of the
+    /// columns, and csv and jsonl show all columns of the CSV file or of the groups.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',', help_heading = "Output")]
     pub columns: Vec<String>,
 
@@ -253,19 +255,19 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub from: Vec<String>,
 
-    /// The server, in the same forms.
+    /// The server, in the forms of --from.
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub to: Vec<String>,
 
-    /// The client or the server, in the same forms; for hosts, the host itself.
+    /// The client or the server, in the forms of --from. In the table hosts, the host itself.
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub host: Vec<String>,
 
-    /// The role of the client or of the server; for hosts, of the host itself.
+    /// The role of the client or of the server. In the table hosts, the role of the host itself.
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
     pub role: Vec<String>,
 
-    /// The port: 443, 1000-2000, tcp/443, tcp or 112/ip (a protocol without ports).
+    /// The port: 443, 1000-2000, tcp/443, tcp (all its ports) or 112/ip (a protocol without ports).
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     pub port: Vec<String>,
 
@@ -273,17 +275,17 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
     pub verdict: Vec<String>,
 
-    /// The code, e.g. refused; for matrix, the reason why a row could not be assessed.
+    /// The code, e.g. refused. In the table matrix, the reason why a row could not be assessed.
     #[arg(long, value_name = "CODE", value_delimiter = ',')]
     pub code: Vec<String>,
 
-    /// At least this severity, as with --fail-on: info, low, medium, high or critical.
+    /// At least this severity: info, low, medium, high or critical.
     #[arg(long, value_name = "SEVERITY", value_delimiter = ',')]
     pub severity: Vec<String>,
 
-    /// For findings and conversations, the state of the conversations (e.g. established); for
-    /// findings, also the change since the baseline (e.g. new); for matrix and exceptions, the
-    /// status; for hosts, the coverage.
+    /// The state of the conversations, e.g. established. In the table findings, also the change
+    /// since the baseline, e.g. new. In the tables matrix and exceptions, the status. In the table
+    /// hosts, the coverage.
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<String>,
 
@@ -324,7 +326,7 @@ pub(super) struct AuditDiffArguments {
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
-    /// Also folders of rows that `rasaudit collect` or `rasaudit merge` wrote.
+    /// Folders of rows that `rasaudit collect` or `rasaudit merge` wrote are also accepted.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
@@ -337,8 +339,8 @@ pub(super) struct AuditArguments {
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
-    /// Write one report to standard output (default: text, the summary; csv is findings.csv). Not
-    /// together with --out.
+    /// Write one report to standard output (default: text, which is the summary; csv is the content
+    /// of findings.csv). Cannot be used with --out.
     #[arg(
         long, value_name = "FORMAT", conflicts_with = "out", help_heading = "Reports",
         value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.name)),
@@ -349,9 +351,9 @@ pub(super) struct AuditArguments {
     pub files: ReportFileArgs,
 
     /// Select the findings that the summary lists, e.g. severity=high,from=gw1 (default: the worst
-    /// ones). The keys are group-by, sort, columns, limit (a number or all), and the filters of
+    /// findings). The keys are group-by, sort, columns, limit (a number or all), and the filters of
     /// `rasaudit show` other than cause and not. KEY!=VALUE leaves findings out. Repeatable. With
-    /// --quiet, only this list is printed. Reports and the exit code do not change.
+    /// --quiet, only this list is printed. Reports and the exit code are not affected.
     #[arg(
         long,
         value_name = "KEY=VALUE,...",
@@ -368,8 +370,8 @@ pub(super) struct AuditArguments {
     pub evidence: Option<PathBuf>,
 
     /// Exit with status 1 if any finding has at least this severity: info, low (default), medium,
-    /// high or critical; or new (any finding above info that --baseline does not list, or that is
-    /// worse now); or never.
+    /// high or critical. With new, findings above info count if they are not in --baseline or have
+    /// become worse. With never, no finding counts.
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
@@ -391,7 +393,8 @@ pub(super) struct AuditArguments {
     #[arg(long, help_heading = "Resources")]
     pub timings: bool,
 
-    /// Ignore frames before this time: an RFC 3339 time, or a date (its first moment, in UTC).
+    /// Ignore frames before this time: an RFC 3339 time, or a date, which means 00:00 UTC on that
+    /// day.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
@@ -399,8 +402,8 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Audit only frames that match this BPF expression. Missing replies and traffic that was never
-    /// attempted are then not reported.
+    /// Audit only frames that match this BPF expression. With a filter, missing replies and traffic
+    /// that was never attempted are not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -408,16 +411,17 @@ pub(super) struct AuditArguments {
     pub tunnels: TunnelArgs,
 
     /// Count each packet once, even if it was captured several times: auto (if a sample contains
-    /// such duplicates and the input can be read twice), on or off. Corrects only packet and byte
-    /// counters.
+    /// such duplicates and the input can be read twice), on or off. Only packet and byte counters
+    /// are corrected.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
 
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// Compare with an earlier audit (its folder of reports, its audit.json or its findings.csv):
-    /// which findings are new, worse, gone or unchanged and, unless PATH is a findings.csv, why.
+    /// Compare with an earlier audit (its folder of reports, its audit.json or its findings.csv),
+    /// and show which findings are new, worse, gone or unchanged. The reasons are shown unless PATH
+    /// is a findings.csv.
     #[arg(
         long,
         alias = "known",
@@ -427,7 +431,7 @@ pub(super) struct AuditArguments {
     )]
     pub baseline: Option<PathBuf>,
 
-    /// Check the expiry dates of exceptions against this time, in the forms of --since, instead of
+    /// Check the expiry dates of exceptions against this time (in the forms of --since) instead of
     /// the time of each conversation's last packet.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Policy")]
     pub as_of: Option<Nanos>,
@@ -436,9 +440,9 @@ pub(super) struct AuditArguments {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
-    /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. If there are
-    /// more conversations than one per 2 KiB, unanswered ones are aggregated, and the reports state
-    /// this.
+    /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. If there is
+    /// more than one conversation per 2 KiB of the limit, unanswered conversations are aggregated,
+    /// and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 
@@ -457,9 +461,9 @@ Examples:
 Signals:
   INT, TERM   close the window, write the last report and exit with the exit code of an audit (3
               also if an interface was missing for some time or part of the output could not be
-              written); a second INT or TERM ends the program at once with status 130
+              written); a second INT or TERM stops the program immediately (status 130)
   HUP         reload the inventory, the rules and the exceptions
-  USR1        close the window now";
+  USR1        close the current window immediately";
 
 #[cfg(feature = "live")]
 #[derive(Args, Debug)]
@@ -477,7 +481,7 @@ pub(super) struct LiveArguments {
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
-    /// Number of window subfolders to keep.
+    /// Number of window subfolders to keep in the folder of --out.
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Reports")]
     pub keep: u16,
 
@@ -497,7 +501,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "DIR", help_heading = "Reports")]
     pub state: Option<PathBuf>,
 
-    /// Also record the frames in rotated files: farm.pcapng becomes farm.000001.pcapng, and so on.
+    /// Also record the frames in rotated files, whose numbers are inserted into this name:
+    /// farm.pcapng becomes farm.000001.pcapng, then farm.000002.pcapng.
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     pub write: Option<PathBuf>,
 
@@ -517,8 +522,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
     pub format: String,
 
-    /// Exit with status 1 at the end if any finding has at least this severity: info, low
-    /// (default), medium, high or critical; or never.
+    /// When the audit ends, exit with status 1 if any finding has at least this severity: info, low
+    /// (default), medium, high or critical. With never, no finding counts.
     #[arg(long, value_name = "SEVERITY", value_parser = live_fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
@@ -530,8 +535,8 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Also send new findings to syslog: local, unix:PATH, udp:HOST:PORT or udp:HOST (port
-    /// 514), tcp:HOST:PORT or tcp:HOST (port 601).
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] (default port 514) or
+    /// tcp:HOST[:PORT] (default port 601).
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
 
@@ -556,9 +561,9 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = sandbox(), help_heading = "Privileges")]
     pub sandbox: Sandbox,
 
-    /// Capture only frames that match this BPF expression. Unless it tests for VLAN tags itself, it
-    /// is also applied behind one or two tags. Missing replies and traffic that was never attempted
-    /// are then not reported.
+    /// Capture only frames that match this BPF expression. Unless the expression itself tests for
+    /// VLAN tags, it also matches frames with one or two tags. With a filter, missing replies and
+    /// traffic that was never attempted are not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -586,8 +591,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Resources")]
     pub buffer: usize,
 
-    /// Memory limit. Above it, flows are aggregated, first those of hosts outside the inventory,
-    /// and the reports state this.
+    /// Memory limit. When it is reached, flows are aggregated, first those of hosts outside the
+    /// inventory, and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 
@@ -619,8 +624,8 @@ written; 130 interrupted.";
 
 #[cfg(feature = "store")]
 #[derive(Args, Debug)]
-// These options are accepted, because a script may pass the options of an audit, but they do not
-// affect the rows.
+// A script may pass the options of an audit, so these are accepted, but the help does not list
+// them, because they do not affect the rows.
 #[command(
     mut_arg("overlays", |arg| arg.hide(true)),
     mut_arg("exceptions", |arg| arg.hide(true)),
@@ -638,9 +643,9 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "STORE|-")]
     pub to: PathBuf,
 
-    /// Name of the capture in the reports (default: its path, or - for standard input). Only for a
-    /// single capture. A job that copies captures to a temporary file states the original name. The
-    /// file is treated as if it was found in a folder: it is passed over if neither its content nor
+    /// Name of the capture in the reports (default: its path, or - for standard input). Requires a
+    /// single capture. A job that copies a capture to a temporary file can state the original name
+    /// with this option. Like a file in a folder, the capture is skipped if neither its content nor
     /// its name is that of a capture.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
@@ -650,7 +655,8 @@ pub(super) struct CollectArguments {
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
-    /// Ignore frames before this time: an RFC 3339 time, or a date (its first moment, in UTC).
+    /// Ignore frames before this time: an RFC 3339 time, or a date, which means 00:00 UTC on that
+    /// day.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
@@ -675,8 +681,8 @@ pub(super) struct CollectArguments {
     #[arg(long, help_heading = "Input")]
     pub traces: bool,
 
-    /// Name of the place where the captures were made, which the reports show (column sensors). It
-    /// also tells sensors apart that did not watch at the same times.
+    /// Name of the place where the captures were made. The reports show it in the column sensors.
+    /// An audit of several sensors takes into account when each of them was watching.
     #[arg(long, value_name = "NAME", value_parser = parse_vantage_name, help_heading = "Input")]
     pub sensor: Option<String>,
 
@@ -684,13 +690,13 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "NAME", requires = "sensor", value_parser = parse_vantage_name, help_heading = "Input")]
     pub site: Option<String>,
 
-    /// Divide the rows by windows of the clock (UTC), e.g. 5m, 1h or 1d, so that audits of the rows
-    /// can use --since and --until at the start of any window. A day must be a whole number of
-    /// windows, and a window a whole number of minutes.
+    /// Divide the rows by windows of the clock (UTC), e.g. 5m, 1h or 1d, so that an audit of the
+    /// rows can begin (--since) and end (--until) at the start of any window. The length must be a
+    /// whole number of minutes and divide a day evenly.
     #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
     pub window: Option<Nanos>,
 
-    /// Exit with status 3 if a capture could not be read, or not to its end.
+    /// Exit with status 3 if a capture could not be read completely.
     #[arg(long)]
     pub strict: bool,
 
@@ -726,9 +732,9 @@ pub(super) struct MergeArguments {
     #[arg(long, value_name = "STORE|-")]
     pub to: PathBuf,
 
-    /// Make a complete store: find the server names and duplicate packets that the rows of all stores
-    /// show together, and drop the payload and packets of collect --pieces and --traces. No more
-    /// captures can be added.
+    /// Make a complete store: find the server names and duplicate packets that the rows of all
+    /// stores show together, and drop the payload and packets of collect --pieces and --traces.
+    /// Captures cannot be added to the store afterwards.
     #[arg(long)]
     pub complete: bool,
 
@@ -772,12 +778,13 @@ pub(super) struct WindowRowArgs {
     #[arg(long, value_name = "DIR", help_heading = "Reports")]
     pub collect: Option<PathBuf>,
 
-    /// Size that the files of --collect may have together. Above it, the oldest are removed, and
-    /// the next file says so.
+    /// Maximum total size of the files of --collect. If it is exceeded, the oldest files are
+    /// removed, and the next file records this.
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_size, requires = "collect", help_heading = "Reports")]
     pub collect_size: usize,
 
-    /// Name of this sensor, which central reports show (default: the name of the host).
+    /// Name of this sensor in the reports of audits that combine several sensors (default: the host
+    /// name).
     #[arg(long, value_name = "NAME", requires = "collect", value_parser = parse_vantage_name, help_heading = "Reports")]
     pub sensor: Option<String>,
 
@@ -812,7 +819,8 @@ pub(super) struct PolicyArgs {
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Policy")]
     pub rules: Option<PathBuf>,
 
-    /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
+    /// Also apply this overlay, which adds rows to the matrix: windows-domain or a CSV file.
+    /// Repeatable.
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory", help_heading = "Policy")]
     pub overlays: Vec<String>,
 
@@ -825,13 +833,13 @@ pub(super) struct PolicyArgs {
     #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "Policy")]
     pub severities: Vec<(Code, Severity)>,
 
-    /// Time to watch before unseen traffic is reported as missing, e.g. 600s or 10m. Replaces the
-    /// watch times of the matrix rows.
+    /// Minimum time to watch before expected but unseen traffic is reported as missing, e.g. 600s
+    /// or 10m. Replaces the watch times of the matrix rows.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Policy")]
     pub min_watch: Option<u64>,
 
-    /// If more than this share of frames was lost, e.g. 1% or 0.01, do not report unseen traffic as
-    /// missing.
+    /// If more than this share of frames was lost, e.g. 1% or 0.01, do not report expected but
+    /// unseen traffic as missing.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "Policy")]
     pub max_loss: f64,
 }
@@ -840,14 +848,14 @@ pub(super) struct PolicyArgs {
 pub(super) enum MatrixCommand {
     /// Show the rows of a matrix.
     Show(ShowArguments),
-    /// Check a matrix: its rows against each other and against their examples.
+    /// Check the rows of a matrix against each other and against their examples.
     Check {
         /// A built-in matrix, a built-in overlay (checked together with ras-19), the folder of a
         /// matrix, or a CSV file of rows (checked with the roles and features of ras-19).
         #[arg(value_name = "MATRIX")]
         name: String,
     },
-    /// Compare two matrices: the traffic that only one of them documents.
+    /// Compare two matrices, and show the traffic that only one of them documents.
     Diff(DiffArguments),
 }
 
@@ -893,7 +901,8 @@ pub(super) struct ExplainArguments {
     /// matrix. A CSV inventory requires this option; a TOML inventory names its own matrix.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
-    /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
+    /// Also apply this overlay, which adds rows to the matrix: windows-domain or a CSV file.
+    /// Repeatable.
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory")]
     pub overlays: Vec<String>,
 
@@ -912,13 +921,14 @@ pub(super) struct ShowArguments {
     /// List the roles, with all names that an inventory may use for them.
     #[arg(long, conflicts_with_all = ["from", "to", "features"])]
     pub roles: bool,
-    /// List the features.
+    /// List the features that rows of the matrix may depend on.
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub features: bool,
     /// The matrix: ras-19, ras-legacy, or the folder of another matrix.
     #[arg(long, value_name = "NAME", default_value = MATRICES[0])]
     pub matrix: String,
-    /// Include the rows of this overlay: windows-domain or a CSV file. Repeatable.
+    /// Include the rows that this overlay adds to the matrix: windows-domain or a CSV file.
+    /// Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
     /// Output format. All formats except table also state where each row of the matrix comes from.
@@ -949,7 +959,8 @@ pub(super) struct DraftArguments {
     /// change.
     #[arg(long, value_name = "INVENTORY")]
     pub merge: Option<PathBuf>,
-    /// Also apply this overlay: windows-domain or a CSV file. Repeatable.
+    /// Also apply this overlay, which adds rows to the matrix: windows-domain or a CSV file.
+    /// Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
     /// Treat this network as part of the farm, in addition to the private networks (10.0.0.0/8,
@@ -958,7 +969,7 @@ pub(super) struct DraftArguments {
     #[arg(long = "internal", value_name = "CIDR", value_parser = parse_network)]
     pub internal: Vec<ipnet::IpNet>,
     /// Matrix to guess roles from: ras-19 (default), ras-legacy, or the folder of another matrix.
-    /// With --merge, it is the matrix that the inventory names.
+    /// Cannot be used with --merge, because that inventory names its own matrix.
     #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub matrix: Option<String>,
     /// Number of worker threads (default: one per processor). Does not affect the result.
@@ -994,8 +1005,8 @@ pub(super) struct CheckArguments {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ExceptionsCommand {
-    /// Print a list to start from. With --from, it has a line for each pair of a client and a
-    /// server in each finding that an exception could cover.
+    /// Print a list of exceptions as a starting point. With --from, it has a line for each pair of
+    /// a client and a server in each finding that an exception could cover.
     Template {
         /// The findings.csv of an audit.
         #[arg(long, value_name = "FINDINGS")]
@@ -1038,7 +1049,7 @@ pub(super) struct AddExceptionArguments {
     /// The person who approved the exception.
     #[arg(long, value_name = "NAME")]
     pub approved_by: String,
-    /// Why the traffic is needed.
+    /// The reason why the traffic is needed.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
     /// The last day on which the exception is valid, e.g. 2027-01-31.
@@ -1047,11 +1058,11 @@ pub(super) struct AddExceptionArguments {
     /// The day on which the exception was created (default: today, UTC).
     #[arg(long, value_name = "DATE", value_parser = parse_day)]
     pub created: Option<Date>,
-    /// The ticket of the approval; the list needs a column for it.
+    /// The ticket of the approval. The list must have a column for it.
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
-    /// The id of the exception (default: the id of the finding). If the finding needs several, the
-    /// further ids end in -2, -3 and so on.
+    /// The id of the exception (default: the id of the finding). If the finding needs several
+    /// exceptions, -2, -3 etc. are appended to the id for the further ones.
     #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
 
@@ -1231,8 +1242,9 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
 }
 
-/// Parses the length of windows of the clock, in nanoseconds. A day is a multiple of it, so a window
-/// begins at midnight. It is a multiple of the ten seconds in which watched time is counted.
+/// Parses the length of clock windows and returns it in nanoseconds. A day must be a multiple of
+/// the length, so that a window begins at midnight. The length must be a multiple of a minute,
+/// because watch time is counted in units of ten seconds.
 #[cfg(feature = "store")]
 fn parse_clock_window(text: &str) -> Result<Nanos, String> {
     const DAY: u64 = 24 * 3600;
@@ -1248,11 +1260,11 @@ fn parse_clock_window(text: &str) -> Result<Nanos, String> {
     Nanos::try_from(seconds).map(|seconds| seconds * SECOND).map_err(|error| error.to_string())
 }
 
-/// Parses the length of a window, which must be at least one second.
+/// Parses the time of `--every` or `--idle` in seconds, which must be at least one second.
 #[cfg(feature = "live")]
 fn parse_window(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {
-        0 => Err("a window must last at least 1 second".to_owned()),
+        0 => Err("the time must be at least 1 second".to_owned()),
         seconds => Ok(seconds),
     }
 }
@@ -1270,8 +1282,6 @@ fn parse_share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "give a share from 0% to 100%".to_owned())
 }
 
-/// Parses a size in bytes, such as `512MiB`, `2GiB`, `64K` or `1000000`. All units are powers of
-/// 1024.
 /// Parses the name of a site or a sensor.
 #[cfg(feature = "store")]
 fn parse_vantage_name(text: &str) -> Result<String, String> {
@@ -1279,6 +1289,8 @@ fn parse_vantage_name(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// Parses a size in bytes, such as `512MiB`, `2GiB`, `64K` or `1000000`. All units are powers of
+/// 1024.
 fn parse_size(text: &str) -> Result<usize, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -119,10 +119,10 @@ pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) ->
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
 
-/// What an audit needs, after its arguments were checked.
+/// The checked input of an audit.
 struct Prepared {
     plan: Plan,
-    /// The rows that are read in addition to captures.
+    /// The store of evidence rows; `None` if all inputs are captures.
     store: Option<OpenedStore>,
     policy: Option<Policy>,
     baseline: Option<Baseline>,
@@ -187,7 +187,7 @@ fn prepare(
 mod without_store {
     use super::{Audit, Plan, Policy, Request, report_error};
 
-    /// A store, which this build cannot open.
+    /// A store. The type has no values, because this build cannot open stores.
     pub enum NoStore {}
 
     pub fn plan_audit(request: Request) -> Option<(Plan, Option<NoStore>)> {
@@ -225,7 +225,8 @@ fn print_listing(result: &AuditResult<'_>, listing: &RowListing) -> io::Result<(
     listing.write(result, "text", terminal_width(), &mut text)?;
     let mut out = anstream::stdout();
     match out.write_all(&text).and_then(|()| out.flush()) {
-        // The reader of the output may close it early. The result of the audit still counts.
+        // The program that reads the output may close it early. The result of the audit is valid
+        // even then.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }

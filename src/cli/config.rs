@@ -29,10 +29,10 @@ const FILE_NAME: &str = "rasaudit.toml";
 /// The options that a file cannot set.
 const NOT_IN_FILES: [&str; 5] = ["config", "no_config", "print_config", "help", "version"];
 
-/// The text options that may also name a file or a folder, with the values that do not.
+/// The options whose value is a name or a path, each with the values that are names.
 const NAMES_OR_PATHS: [(&str, &[&str]); 2] = [("matrix", MATRICES), ("overlays", OVERLAYS)];
 
-/// What the command line, completed by the configuration file, asks for.
+/// The request that the command line and the configuration file make together.
 pub(super) enum Parsed {
     /// Run a command, with the options of this configuration file if there is one.
     Run(Box<Arguments>, Option<ConfigurationFile>),
@@ -40,7 +40,7 @@ pub(super) enum Parsed {
     Print(String),
 }
 
-/// Why a command line was not accepted.
+/// The reason why a command line was rejected.
 pub(super) enum Rejected {
     /// The configuration file has problems.
     File(Vec<Diagnostic>),
@@ -136,7 +136,8 @@ impl TypedCommand {
         self.matches.value_source(id) == Some(ValueSource::CommandLine)
     }
 
-    /// Returns whether a typed option replaces the one of the file, or excludes it.
+    /// Returns whether the user typed this option or one that conflicts with it, so that the value
+    /// in the file does not apply.
     fn overrides(&self, arg: &Arg) -> bool {
         let excludes = |typed: &Arg| {
             let excluded = self.command.get_arg_conflicts_with(typed);
@@ -191,7 +192,8 @@ fn option<'c>(command: &'c Command, key: &str) -> Option<&'c Arg> {
     options(command).find(|(name, _)| *name == key).map(|(_, arg)| arg)
 }
 
-/// Returns the commands below a command that read a configuration file, with their sections.
+/// Returns those of a command and its subcommands that read a configuration file, each with its
+/// section.
 fn configurable<'c>(command: &'c Command, section: &str) -> Vec<(String, &'c Command)> {
     let below = command.get_subcommands().flat_map(|below| {
         let parent = if section.is_empty() { String::new() } else { format!("{section}-") };
@@ -207,7 +209,7 @@ struct Setting {
     name: String,
     /// The line of the file, counted from 1.
     line: usize,
-    /// The arguments; none for a flag that is `false`.
+    /// The arguments for the command line. There are none for a flag that is `false`.
     words: Vec<OsString>,
 }
 
@@ -275,8 +277,8 @@ impl ConfigFile<'_> {
         }
     }
 
-    /// Reads an option at the top of the file. Returns `None` if no command has the option, and no
-    /// setting if only other commands have it or the command line replaces it.
+    /// Reads an option at the top of the file. Returns `None` if no command has the option. The
+    /// setting is `None` if only other commands have the option or the command line overrides it.
     fn common(
         &self,
         name: &str,
@@ -288,7 +290,8 @@ impl ConfigFile<'_> {
             let setting = self.setting(&self.request.command, arg, value, line);
             return Some(setting.map(|s| Some(s).filter(|_| !self.request.overrides(arg))));
         }
-        // The kinds of values differ between commands, so that any of them may be meant.
+        // An option may take different values in different commands, so a value is accepted if any
+        // of them accepts it.
         let others = commands.iter().filter_map(|(_, c)| Some((*c, option(c, name)?)));
         let mut checked = others.map(|(command, arg)| self.setting(command, arg, value, line));
         let first = checked.next()?;
@@ -323,7 +326,7 @@ impl ConfigFile<'_> {
         }
     }
 
-    /// Turns a value into arguments, and checks them as the command line would.
+    /// Turns a value into arguments, and checks them as if the user had typed them.
     fn setting(
         &self,
         command: &Command,
@@ -388,7 +391,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Checks the arguments of one option. Whether it fits the other options is checked later.
+/// Checks the arguments of one option. Conflicts with other options are detected later.
 fn check(command: &Command, arg: &Arg, words: &[OsString]) -> Result<(), String> {
     let alone = command.clone().no_binary_name(true).mut_args(|arg| arg.required(false));
     let Err(error) = alone.try_get_matches_from(words) else { return Ok(()) };
@@ -413,7 +416,8 @@ fn check(command: &Command, arg: &Arg, words: &[OsString]) -> Result<(), String>
     }
 }
 
-/// Describes the options in effect as a configuration file, and where each comes from.
+/// Returns the options in effect as the text of a configuration file, with comments on where they
+/// come from.
 fn in_effect(
     request: &TypedCommand,
     matches: &ArgMatches,

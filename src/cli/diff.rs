@@ -61,11 +61,11 @@ pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
     Ok(result)
 }
 
-/// Returns the path of a stored result, unless it is the path of a table.
+/// Returns the path unchanged, unless it is that of a CSV file, which is not a complete result.
 ///
 /// # Errors
 ///
-/// Returns a message that says which file is needed if the path is that of a CSV file.
+/// Returns a message that says which file is needed instead of the CSV file.
 fn complete_result(path: PathBuf) -> Result<PathBuf, String> {
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
         return Err(format!(

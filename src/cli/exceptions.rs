@@ -95,7 +95,7 @@ struct Addition {
     text: String,
     is_new: bool,
     ids: Vec<String>,
-    /// Warnings about properties of the new exceptions that an auditor would question.
+    /// Warnings about the new exceptions, such as a validity that an auditor would question.
     warnings: Vec<String>,
 }
 
@@ -141,7 +141,7 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
         })?;
     if all.list.len() != before + new.len() {
         return Err(one(format!(
-            "\"{}\" cannot be the id of an exception, because its line would be a comment",
+            "\"{}\" cannot be the id of an exception, because a line that begins with it would be a comment",
             new[0].id
         )));
     }
@@ -191,9 +191,9 @@ fn new_exceptions(
     Ok(exceptions.collect())
 }
 
-/// Returns a message for each new exception whose traffic an earlier line already permits. Lines
-/// for fewer directions and lines that are valid at other times do not count. `before` is the
-/// number of earlier lines.
+/// Returns a message for each new exception whose traffic an earlier line already permits. A line
+/// that permits fewer directions, or that is never valid at the same time, does not count. `before`
+/// is the number of earlier lines.
 fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
     let (old, new) = all.list.split_at(before);
     let mut messages = Vec::new();

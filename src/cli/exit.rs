@@ -5,15 +5,16 @@ use std::process::ExitCode;
 /// The status with which the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Exit {
-    /// 0: done, without findings at or above `--fail-on`. For `diff`: no finding changed; for
-    /// `explain`: the traffic is documented.
+    /// 0: done, without findings at or above `--fail-on`. For `diff`: no finding above info
+    /// changed. For `explain`: the traffic is documented.
     Compliant,
-    /// 1: done, with findings at or above `--fail-on`. For `diff`: a finding changed; for
-    /// `explain`: the traffic is not documented.
+    /// 1: done, with findings at or above `--fail-on`. For `diff`: a finding above info changed.
+    /// For `explain`: the traffic is not documented.
     Findings,
     /// 2: the work could not be done. No partially written file is left.
     CannotDo,
-    /// 3: done, but part of the input could not be read.
+    /// 3: done, but part of the input could not be read or, in a live audit, part of the output
+    /// could not be written.
     Partial,
     /// 4: done, but nothing was checked although a check was required.
     Unchecked,
@@ -21,7 +22,7 @@ pub(super) enum Exit {
     Interrupted,
 }
 
-/// How an audit ended.
+/// The outcome of an audit, from which its exit code follows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AuditStatus {
     /// Whether part of the input could not be read, or part of the output could not be written.

@@ -1,5 +1,5 @@
-//! Implements `rasaudit explain`, which shows whether some traffic is documented, by which row and
-//! with which feature, or otherwise which rows come closest.
+//! Implements `rasaudit explain`, which shows whether the matrix documents some traffic, with the
+//! rows that document it or come closest.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -341,8 +341,8 @@ fn source_words(row: &Row) -> String {
     }
 }
 
-/// Returns a note without the marks of open points, such as `(U5)`, which only the `sources.md` of
-/// the rules explains.
+/// Returns a note without its references to open questions, such as `(U5)`, which are explained
+/// only in the `sources.md` of the rules.
 fn without_marks(note: &str) -> String {
     let mut pieces = note.split(" (U");
     let mut text = pieces.next().unwrap_or_default().to_owned();

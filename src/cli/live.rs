@@ -39,7 +39,7 @@ const MAX_UNSENT: usize = 1000;
 /// come first.
 const MAX_PRINTED: usize = 1000;
 
-/// Prints all interfaces, and for each whether it is possible to capture on it.
+/// Prints all interfaces, each with its state, its addresses and whether it can be captured on.
 pub(super) fn interfaces() -> io::Result<Exit> {
     let found = match crate::pipeline::interfaces() {
         Ok(found) => found,
@@ -108,7 +108,8 @@ pub(super) fn run(
         fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
         require_assessed: requires_check(arguments.fail_on, arguments.require_assessed),
     };
-    // Privileges belong to threads, so this must happen before other threads start.
+    // `ready` gives up privileges, which belong to a thread, so it must run before other threads
+    // start.
     let setup = match ready(&options) {
         Ok(setup) => setup,
         Err(failure) => return Ok(report_failure(failure)),
@@ -275,7 +276,7 @@ fn reloaded_paths(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
 }
 
 /// Handles signals: INT and TERM stop the audit, HUP reloads the policy, USR1 closes the window. A
-/// second INT or TERM ends the program at once.
+/// second INT or TERM ends the program immediately.
 fn handle_signals(control: &Arc<Control>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
     let control = Arc::clone(control);
@@ -331,8 +332,8 @@ impl ConsoleObserver<'_> {
         }
     }
 
-    /// Returns the end of a message about findings that were not shown or sent: where all findings
-    /// are listed. Empty without `--out`.
+    /// Returns the end of a message about findings that were not shown or sent, which says where
+    /// all findings are listed. It is empty without `--out`.
     fn report_place(&self) -> &'static str {
         match self.arguments.out {
             Some(_) => "; the reports contain all findings",
@@ -429,7 +430,7 @@ impl Listener for ConsoleObserver<'_> {
                 self.pages.count_unrecorded(*frames);
                 self.pages.record_failure(Duty::Frames);
                 report_error(&format!(
-                    "--write: frames of this window that are missing from the files, but not from the audit: at least {frames}"
+                    "--write: frames of this window that are missing from the files (the audit is not affected): at least {frames}"
                 ));
             }
             LiveEvent::NotCollected(error) => {

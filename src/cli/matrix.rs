@@ -118,7 +118,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     print_table(&table, &arguments.format, "No row of the matrix matches.")
 }
 
-/// Prints a table, or a sentence if a table for people would be empty.
+/// Prints a table, or the sentence `empty` if the format is `table` and there are no rows.
 fn print_table(table: &TextTable, format: &str, empty: &str) -> io::Result<Exit> {
     let mut out = anstream::stdout().lock();
     if table.rows.is_empty() && format == "table" {
@@ -157,8 +157,8 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
             table.rows.push(change_cells(change, &entry, columns));
         }
     };
-    // If the other matrix documents the service for other sources, the port is already open, so the
-    // change only widens or narrows the access.
+    // If the other matrix documents the service for other sources, the port is open with either
+    // matrix, so the change only widens or narrows the access.
     add_rows(["opens", "widens"], new.beyond(&old));
     add_rows(["closes", "narrows"], old.beyond(&new));
     let before = service_names(&old);
@@ -235,7 +235,7 @@ fn feature_table(matrix: &Matrix) -> TextTable {
     table
 }
 
-/// Which columns of a matrix are shown.
+/// The columns of a matrix that a table contains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum MatrixColumns {
     /// The columns that fit on a terminal.

@@ -134,9 +134,9 @@ pub(super) fn load_policy(
     }
 }
 
-/// Finds a matrix by its name, in the folder `rules` or, without one, among the built-in matrices;
-/// or by the path of its own folder. If `from` (the folder of the inventory) is given, a relative
-/// path is resolved against it.
+/// Finds a matrix by its name in the folder `rules` (among the built-in matrices if that is
+/// `None`), or by the path of its own folder. If `from` (the folder of the inventory) is given, a
+/// relative path is resolved against it.
 pub(super) fn find_matrix(
     name: &str,
     rules: Option<&Path>,

@@ -9,7 +9,7 @@ use crate::result::{
     RowQuery, Site, SortColumn, known_ends, known_roles,
 };
 
-/// The greatest number of rows in a text, unless the user sets another one.
+/// The default for the greatest number of rows in a listing as text.
 pub(super) const TEXT_LIMIT: usize = 50;
 
 /// The settings of `--show` that are not filters.
@@ -154,7 +154,7 @@ impl<'a> SelectionParser<'a> {
     }
 
     /// Sets the columns by which rows are sorted. A minus sign before a column puts the greatest
-    /// value first. The property by which rows are grouped has to be set before.
+    /// value first. Must be called after [`Self::group_by`], because groups have their own columns.
     pub fn sort(&mut self, option: &str, texts: &[String]) {
         for text in texts {
             let (name, is_descending) = match text.strip_prefix('-') {
@@ -167,7 +167,8 @@ impl<'a> SelectionParser<'a> {
         }
     }
 
-    /// Sets the columns. The property by which rows are grouped has to be set before.
+    /// Sets the columns. Must be called after [`Self::group_by`], because groups have their own
+    /// columns.
     pub fn columns(&mut self, option: &str, texts: &[String]) {
         for text in texts {
             if let Some(column) = self.column(option, text) {
@@ -242,7 +243,7 @@ impl<'a> SelectionParser<'a> {
             let others: Vec<&str> = others.map(|other| other.name()).collect();
             let others = others.join(", ");
             self.problems.push(format!(
-                "{option}: {table} have no filter {key}; their filters are {others}"
+                "{option}: the table {table} has no filter {key}; its filters are {others}"
             ));
             return false;
         }
@@ -259,7 +260,7 @@ impl<'a> SelectionParser<'a> {
         true
     }
 
-    /// Parses a value. Returns `None` after adding a problem.
+    /// Parses a value. If it is not valid, adds a problem and returns `None`.
     fn value(&mut self, option: &str, key: FilterKey, text: &str) -> Option<FilterValue> {
         let Vocabulary { site, result, .. } = self.vocabulary;
         match key {
@@ -308,7 +309,7 @@ impl<'a> SelectionParser<'a> {
     }
 
     /// Parses a word. Words that this version does not know are accepted if the result contains
-    /// them, because a later version may have written it.
+    /// them, because a later version may have written the result.
     fn word(&mut self, option: &str, key: FilterKey, text: &str) -> Option<FilterValue> {
         let table = self.query.table;
         let words = key.words(table);

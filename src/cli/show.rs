@@ -51,7 +51,7 @@ fn read(arguments: &ListArguments) -> Result<AuditResult<'static>, String> {
     let table = table_of(arguments);
     if !result.is_judged() && table != ListedTable::Conversations {
         return Err(format!(
-            "{}: the audit had no inventory, so there are no {table}; rasaudit show conversations lists the traffic",
+            "{}: the audit had no inventory, so its result has no table {table}; rasaudit show conversations lists the traffic",
             path.display()
         ));
     }

@@ -124,7 +124,8 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
 ///
 /// # Errors
 ///
-/// Returns an error if the sensor has no name.
+/// Returns an error if the sensor has no name, or if the host name that it gets by default is not
+/// valid.
 #[cfg(feature = "live")]
 pub(super) fn spool_options(arguments: &WindowRowArgs) -> Result<Option<SpoolOptions>, String> {
     let Some(folder) = arguments.collect.clone() else { return Ok(None) };
@@ -147,8 +148,8 @@ fn host_name() -> Option<String> {
     uname.nodename().to_str().map(str::to_owned)
 }
 
-/// Gives the only capture of a plan another name. It then counts as found in a folder. Reports a
-/// problem and returns `None` if there are several captures.
+/// Renames the only capture of a plan, and treats it as if it had been found in a folder. Reports a
+/// problem and returns `None` if the plan has several captures.
 fn renamed(mut plan: Plan, name: &str) -> Option<Plan> {
     if let [source] = plan.sources.as_mut_slice() {
         name.clone_into(&mut source.name);
@@ -177,8 +178,8 @@ fn report_store_error(failure: StoreError) -> Exit {
 /// The store of an audit.
 pub(super) type OpenedStore = Arc<EvidenceStore>;
 
-/// Plans an audit of the stores and captures of a request. Returns the store, if there is one.
-/// Reports problems and returns `None` if there are any.
+/// Plans an audit of the stores and captures of a request. Returns the plan and, if the request
+/// names stores, their combined store. Reports problems and returns `None` if there are any.
 pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)> {
     let (stores, captures) = find_stores(&request.captures);
     if stores.is_empty() {
@@ -193,7 +194,7 @@ pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)
     Some((plan.ok()?, Some(store)))
 }
 
-/// Warns of captures in stores, which are not read.
+/// Warns about captures in the folders of stores, because they are not read.
 fn warn_of_captures(stores: &[PathBuf]) {
     for store in stores {
         let captures = captures_in(store);
@@ -227,12 +228,12 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
     let open = store.open_messages();
     if open > 0 && !store.has_pieces() {
         warn(&format!(
-            "messages that may name a server but continue in a further segment, which the rows do not contain: {open}; collect the captures with --pieces to get the names"
+            "messages that may name a server, but continue in a segment that the rows do not contain: {open}; to get the names, collect the captures again with --pieces"
         ));
     }
     if audit.reading.duplicates.correction == Correction::Impossible {
         warn(
-            "a sample shows duplicate packets, but the rows do not contain individual packets, so --dedup auto cannot correct the counters; collect the captures with --traces to correct them",
+            "a sample shows duplicate packets, but the rows do not contain individual packets, so --dedup auto cannot correct the counters; to correct them, collect the captures again with --traces",
         );
     }
 }

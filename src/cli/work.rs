@@ -21,7 +21,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// If the work has already taken the folders to write into them, the handler does not end the
 /// program. The work then stops by itself or finishes.
 pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Option<Folders>>>) {
-    // If the handler cannot be installed, an interrupt ends the program at once, which is
+    // If the handler cannot be installed, an interrupt ends the program immediately, which is
     // acceptable.
     let _ = ctrlc::set_handler(move || {
         progress.stop.store(true, Ordering::Relaxed);
@@ -59,7 +59,7 @@ pub(super) fn report_failure(failure: AuditError) -> Exit {
     }
 }
 
-/// How much is printed in addition to results and errors.
+/// The output in addition to results and errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verbosity {
     /// Nothing (`--quiet`).

@@ -26,23 +26,26 @@ const MIN_CONVERSATIONS: usize = 1 << 14;
 const PARTITION_FACTOR: u64 = 8;
 
 named_enum!(
-    /// The steps by which unanswered conversations are aggregated, in the order in which they are
-    /// taken. Of the steps for the same kind of client, only the last one taken has an effect.
+    /// The steps that aggregate unanswered conversations, in the order in which they are taken. Of
+    /// the steps for the same kind of client, only the last one taken has an effect.
     AggregationStep {
-        /// Unlisted clients by their /24 or /64.
+        /// Replaces unlisted clients with their /24 or /64.
         UnlistedNetworks = "unlisted-networks",
-        /// All unlisted clients as one, 0.0.0.0 or ::. Unlisted servers by their /24 or /64.
+        /// Replaces all unlisted clients with 0.0.0.0 or ::, unlisted servers with their /24 or
+        /// /64, and servers in listed networks with their network.
         UnlistedAsOne = "unlisted-as-one",
-        /// All unlisted clients as one, without the ports that nothing permits. All unlisted
-        /// servers as one.
+        /// Replaces all unlisted clients and servers with 0.0.0.0 or ::, replaces servers in listed
+        /// networks with their network, and drops the ports that nothing permits.
         UnlistedPorts = "unlisted-ports",
-        /// Clients in listed networks by network.
+        /// Replaces clients in listed networks with their network.
         MemberNetworks = "member-networks",
-        /// Clients in listed networks by network, without the ports that nothing permits.
+        /// Replaces clients and servers in listed networks with their network and unlisted servers
+        /// with 0.0.0.0 or ::, and drops the ports that nothing permits.
         MemberPorts = "member-ports",
-        /// Each pair of a listed host and a server, without the ports that nothing permits.
+        /// Keeps listed clients and their servers, and drops the ports that nothing permits.
         HostPorts = "host-ports",
-        /// Each listed host, whatever servers it contacted, without the ports that nothing permits.
+        /// Keeps listed clients, replaces their servers with 0.0.0.0 or ::, and drops the ports
+        /// that nothing permits.
         HostServers = "host-servers",
     }
 );
@@ -67,13 +70,13 @@ impl AggregationStep {
         )
     }
 
-    /// Returns whether the step is about listed hosts.
+    /// Returns whether the step is for clients that are listed hosts.
     fn is_of_hosts(self) -> bool {
         matches!(self, Self::HostPorts | Self::HostServers)
     }
 }
 
-/// What the inventory says about an address.
+/// The kind of inventory entry that an address belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AddressOwner {
     /// Neither the address nor a network around it is listed.
@@ -85,7 +88,7 @@ pub enum AddressOwner {
 }
 
 impl AddressOwner {
-    /// Returns the place of the kind in [`STEPS`].
+    /// Returns the index of the owner's kind in [`STEPS`].
     fn kind(self) -> usize {
         match self {
             Self::Unlisted => 0,
@@ -114,15 +117,15 @@ pub struct RulingKind {
 pub struct AggregatedConversations {
     /// The number of conversations.
     pub conversations: u64,
-    /// The lowest of their subjects. The ruling on it is the ruling on all of them.
+    /// The lowest subject of these conversations. Its ruling applies to all of them.
     pub example: ServiceKey,
-    /// The lowest and the highest address of their clients.
+    /// The lowest and the highest client address of these conversations.
     pub clients: [IpAddr; 2],
-    /// The lowest and the highest address of their servers.
+    /// The lowest and the highest server address of these conversations.
     pub servers: [IpAddr; 2],
-    /// The lowest and the highest port of their servers.
+    /// The lowest and the highest server port of these conversations.
     pub ports: [u16; 2],
-    /// The step that aggregated them.
+    /// The step that aggregated these conversations.
     pub step: AggregationStep,
 }
 
@@ -173,10 +176,10 @@ impl Merge for AggregatedConversations {
     }
 }
 
-/// What was aggregated in a capture, and why.
+/// A report on the conversations that were aggregated in a capture.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AggregationReport {
-    /// The number of conversations before.
+    /// The number of conversations before aggregation.
     pub found: u64,
     /// The number of conversations that memory has room for.
     pub room: u64,
@@ -184,13 +187,13 @@ pub struct AggregationReport {
     pub max_memory: usize,
     /// The number of conversations that were aggregated.
     pub conversations: u64,
-    /// The number of their flows.
+    /// The number of flows of the conversations that were aggregated.
     pub flows: u64,
-    /// The number of aggregated conversations that they became.
+    /// The number of conversations after aggregation that stand for those that were aggregated.
     pub into: u64,
-    /// The lowest and the highest port of their servers.
+    /// The lowest and the highest server port of the conversations that were aggregated.
     pub ports: [u16; 2],
-    /// The steps by which they were aggregated.
+    /// The steps that aggregated conversations.
     pub steps: Vec<AggregationStep>,
 }
 
@@ -210,13 +213,13 @@ pub(super) struct AggregateKey {
     broadcast: bool,
     on_wire: bool,
     kind: RulingKind,
-    /// The kind of the owner of the server.
+    /// The index of the kind of the server's owner in [`STEPS`].
     server: usize,
     step: AggregationStep,
 }
 
-/// The steps that are taken for each kind of client. Conversations of kinds without a step stay as
-/// they are.
+/// The steps that are taken for each kind of client. Conversations whose kind of client has no step
+/// stay as they are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AggregationPlan {
     steps: [Option<AggregationStep>; 3],
@@ -252,8 +255,8 @@ impl AggregationPlan {
         Ok(Some(Self { steps: counts.steps(room), room, max_memory }))
     }
 
-    /// Returns the ends of a flow whose activity is not recorded: the addresses of an aggregated
-    /// flow that belong to no listed host.
+    /// Returns, for each end of a flow, whether its activity is not recorded. This is the case for
+    /// ends of aggregated flows that do not belong to a listed host.
     pub fn forgets(&self, flow: &Flow<'_>, hints: &dyn DirectionHints) -> [bool; 2] {
         let Some(client) = initiator_of_unanswered(flow) else { return [false; 2] };
         let owners = [0, 1].map(|side| owner_in_flow(flow, side, hints));
@@ -264,7 +267,7 @@ impl AggregationPlan {
     }
 
     /// Returns the key of the aggregated conversation that a conversation becomes part of, or
-    /// `None` if it stays as it is. It must consist of unanswered flows only.
+    /// `None` if it stays as it is. The conversation must consist of unanswered flows only.
     pub fn target(&self, c: &Conversation, hints: &dyn DirectionHints) -> Option<AggregateKey> {
         let subject = c.subject;
         let is_unanswered = matches!(
@@ -295,7 +298,7 @@ impl AggregationPlan {
         })
     }
 
-    /// Describes what was aggregated. `list` contains the conversations afterwards.
+    /// Describes what was aggregated. `list` contains the conversations after aggregation.
     pub fn report(&self, list: &[Conversation]) -> Option<AggregationReport> {
         let mut report = AggregationReport {
             found: list.len() as u64,
@@ -349,7 +352,7 @@ impl Conversation {
             self.subject = single.example;
         }
         if let Some(parts) = &rare.stands_for {
-            // What all parts have in common is shown as it is.
+            // Addresses and ports that all parts share keep their exact values.
             let ServiceKey { client, server, port, .. } = &mut self.subject;
             if !parts.has_several_clients() {
                 *client = parts.example.client;
@@ -441,7 +444,7 @@ impl StepCounts {
     }
 }
 
-/// Returns the subject that replaces another in a step.
+/// Returns the subject that replaces `subject` in a step.
 fn coarser(
     subject: ServiceKey,
     [client_owner, server_owner]: [AddressOwner; 2],
@@ -471,8 +474,8 @@ fn coarser(
 }
 
 /// Returns the side that initiated a flow that got no answer: the other side sent nothing or, in
-/// TCP, only resets. Returns `None` if there was an answer, or if a side that is not answered in
-/// the capture acknowledges one.
+/// TCP, only resets. Returns `None` if the other side answered, or if an acknowledgement shows that
+/// it did so outside of the capture.
 fn initiator_of_unanswered(flow: &Flow<'_>) -> Option<usize> {
     let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
     let is_tcp = flow.key.transport() == Transport::TCP;
@@ -505,8 +508,8 @@ pub(super) fn lower_port(flow: &Flow<'_>) -> u16 {
     flow.key.endpoint(0).port.min(flow.key.endpoint(1).port)
 }
 
-/// Returns a hash of the addresses, the transport and the lower port, by which conversations are
-/// counted.
+/// Returns a hash of the addresses, the transport and the lower port. Conversations are counted by
+/// this hash.
 fn conversation_hash(flow: &Flow<'_>, seed: &HashSeed) -> u64 {
     let [a, b] = [0, 1].map(|side| flow.key.endpoint(side).addr);
     seed.hash_one((a, b, flow.key.transport(), lower_port(flow)))
@@ -525,8 +528,8 @@ fn owner_in_flow(flow: &Flow<'_>, side: usize, hints: &dyn DirectionHints) -> Ad
     owner(flow.key.endpoint(side).addr, hints, || macs().collect())
 }
 
-/// Returns the owner of an address. Link-local addresses may belong to a host by their hardware
-/// addresses. Loopback addresses on a wire belong to nobody.
+/// Returns the owner of an address. A link-local address belongs to the host that has one of its
+/// hardware addresses. A loopback address on a wire belongs to nobody.
 fn owner(
     address: IpAddr,
     hints: &dyn DirectionHints,
@@ -541,7 +544,8 @@ fn owner(
     }
 }
 
-/// Returns how many threads may build conversations at the same time.
+/// Returns the number of threads, at most `jobs`, that can build conversations at the same time
+/// within half of the memory limit.
 pub(super) fn jobs_within(max_memory: usize, flows: &impl FlowPartitions, jobs: usize) -> usize {
     let one = flows.spilled() / flows.count().max(1) as u64 * PARTITION_FACTOR;
     if one == 0 {
@@ -559,8 +563,8 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns the address that stands for all addresses of the same IP version, or for all loopback
-/// addresses.
+/// Returns the address that stands for all addresses of the same IP version, or for all IPv4
+/// loopback addresses.
 fn unspecified(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) if v4.is_loopback() => Ipv4Addr::new(127, 0, 0, 0).into(),

@@ -55,15 +55,16 @@ pub struct CaptureIndex {
     cuts: BTreeSet<Nanos>,
     /// The vantage points that saw each group of flows.
     pub(super) sightings: Sightings,
-    /// The addresses behind each hardware address whose activity is not recorded. If there are too
-    /// many hardware addresses, the lowest are kept.
+    /// For each hardware address, the IP addresses that sent frames with it and whose activity is
+    /// not recorded. If there are too many hardware addresses, the lowest are kept.
     forgotten: BTreeMap<Mac, BoundedSet<IpAddr, SEVERAL_BEHIND>>,
     /// Whether packets from or to an address whose activity is not recorded acknowledge packets
     /// that the capture never shows.
     forgot_unseen_reply: bool,
 }
 
-/// The number of addresses behind a hardware address from which on it belongs to a router.
+/// The minimum number of IP addresses whose frames come from one hardware address for it to count
+/// as a router's.
 const SEVERAL_BEHIND: usize = 3;
 
 /// The maximum number of hardware addresses of senders whose activity is not recorded.
@@ -76,7 +77,7 @@ enum TrafficTarget {
     Group,
     /// An address whose activity is not recorded, because it takes part in too many conversations.
     Forgotten,
-    /// The position of the address.
+    /// The address at this position in [`HostActivities`].
     At(u32),
 }
 
@@ -84,7 +85,7 @@ enum TrafficTarget {
 struct SentTraffic<'a, M> {
     sender: IpAddr,
     target: IpAddr,
-    /// The position of the sender, unless its activity is not recorded.
+    /// The position of the sender; `None` if its activity is not recorded.
     from: Option<u32>,
     to: TrafficTarget,
     stats: &'a DirectionStats,
@@ -279,7 +280,7 @@ impl CaptureIndex {
         self.routers = routers.map(|(mac, _)| mac).collect();
     }
 
-    /// Adds the facts from a flow. `forgets` states which ends keep no record of their activity.
+    /// Adds the facts from a flow. `forgets` is true for each end whose activity is not recorded.
     pub(super) fn add(
         &mut self,
         flow: &Flow<'_>,

@@ -1,4 +1,5 @@
-//! Facts that follow from one flow alone: who initiated it for certain, and which ICMP errors count.
+//! Facts that follow from one flow alone: which side certainly initiated it, and which ICMP errors
+//! about it count as evidence.
 
 use std::net::IpAddr;
 

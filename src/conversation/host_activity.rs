@@ -16,8 +16,8 @@ pub struct HostActivity {
     pub received: Amount,
     /// Number of unicast packets sent from the address.
     pub unicast_sent: Sum,
-    /// Time span of these packets. Broadcasts and address claims do not count, because any host can
-    /// forge them with this address as the source.
+    /// Time span of the unicast packets sent from the address. Broadcasts and address claims do not
+    /// count, because any host can forge them with this address as the source.
     pub unicast_in: TimeSpan,
     /// Whether a peer acknowledges replies from this address that the capture does not contain.
     pub answered_unseen: bool,

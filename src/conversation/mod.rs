@@ -1,9 +1,9 @@
 //! Turns flows into conversations, which record the client, the server and the service, how certain
 //! the direction is, how far the conversation got, and how much it carried.
 //!
-//! Everything here is computed from merged evidence, so the result does not depend on the order of
-//! arrival. This module knows neither the roles of hosts nor the port matrix. [`DirectionHints`]
-//! supplies the parts of the policy that the direction of a flow depends on.
+//! Conversations are computed from merged evidence, so they do not depend on the order in which
+//! packets arrive. This module knows neither the roles of hosts nor the port matrix.
+//! [`DirectionHints`] supplies the parts of the policy that the direction of a flow depends on.
 
 mod aggregation;
 mod capture_index;
@@ -92,7 +92,8 @@ pub trait DirectionHints: Sync {
         true
     }
 
-    /// Returns what the inventory says about an address that was seen with these hardware addresses.
+    /// Returns the kind of inventory entry that an address with these hardware addresses belongs
+    /// to.
     fn owner(&self, _: IpAddr, _macs: &[Mac]) -> AddressOwner {
         AddressOwner::Unlisted
     }
@@ -176,7 +177,7 @@ pub struct Conversation {
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
-    /// The vantage points with names that saw the flows.
+    /// The named vantage points that saw the flows.
     pub sensors: VantageSet,
     /// The index of the set of server names in `Conversations::names`.
     names: u32,
@@ -351,8 +352,8 @@ pub struct ReadOptions {
     pub jobs: usize,
     /// Whether the flows are still needed after the conversations have been read.
     pub keep: bool,
-    /// The memory limit in bytes. If there are more conversations than it has room for, those that
-    /// nobody answered are aggregated.
+    /// The memory limit in bytes. If there are too many conversations for it, those that nobody
+    /// answered are aggregated.
     pub max_memory: usize,
 }
 
@@ -364,8 +365,8 @@ pub struct Conversations {
     pub index: CaptureIndex,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
-    /// For each address, the names that DNS queries resolved to it. The set keeps the first names
-    /// in sort order.
+    /// For each address, the names that DNS queries resolved to it. Each set keeps the first eight
+    /// names in sort order.
     pub dns_names: BTreeMap<IpAddr, BoundedSet<String, 8>>,
     /// Source, destination and protocol of later fragments whose first fragment is not in the
     /// capture.
@@ -374,9 +375,10 @@ pub struct Conversations {
     pub undecoded: UndecodedCounts,
     /// The hosts that were master of each virtual address (VRRP).
     pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
-    /// The vantage points with names that saw flows.
+    /// The named vantage points that saw flows.
     pub vantage_points: VantagePoints,
-    /// What was aggregated because there were too many conversations; `None` if nothing was.
+    /// The report on the conversations that were aggregated because there were too many; `None` if
+    /// none were aggregated.
     pub aggregation: Option<AggregationReport>,
     /// The distinct sets of server names.
     names: Vec<ServerNames>,
@@ -664,8 +666,8 @@ impl PartialConversations {
         index: &CaptureIndex,
         hints: &dyn DirectionHints,
     ) {
-        // A dense list with a small index, because a map of conversations would take one and a half
-        // times the memory.
+        // The conversations are in a dense list with a small index, because a map of conversations
+        // would take one and a half times the memory.
         let mut found = HashMap::<(ServiceKey, bool), u32, HashSeed>::default();
         for flow in flows {
             let (first, second) = direction::read(&flow, index, hints);

@@ -141,8 +141,8 @@ impl<'a> NameTable<'a> {
         !self.announced.is_empty() && self.announced.get(&pair).is_some_and(|p| p.contains(&port))
     }
 
-    /// Returns the index of the set of names by which `client` knows `server`. `requested` contains
-    /// the names that the client requested from this server.
+    /// Returns the index of the set of names under which `client` knows `server`. `requested`
+    /// contains the names that the client requested from this server.
     pub fn number(&mut self, client: IpAddr, server: IpAddr, requested: &RequestedNames) -> u32 {
         let resolved = if self.lookups.is_empty() {
             None

@@ -11,7 +11,7 @@ use super::{
 use crate::flow::{FlowKey, FlowPartitions};
 use crate::model::{Endpoint, Nanos, Transport};
 
-/// A flow that represents a conversation, and which side of it is the client. Sample flows are
+/// A flow that represents a conversation, with the client's side of the flow. Sample flows are
 /// ordered by relevance: best state first, then earliest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SampleFlow {
@@ -48,7 +48,7 @@ impl Conversation {
 }
 
 impl Conversations {
-    /// Selects at most `most` flows for each conversation in `wanted`, which contains indexes into
+    /// Selects at most `most` flows for each conversation in `wanted`, which contains indices of
     /// the list. The selection is deterministic.
     pub fn select_evidence(
         &self,

@@ -52,7 +52,7 @@ impl State {
     }
 }
 
-/// What the packets of a flow show about its state.
+/// The evidence that determines the state of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum StateEvidence {
     /// A complete three-way handshake.

@@ -8,7 +8,7 @@ use crate::model::VantagePoint;
 /// The number of vantage points that have a bit of their own. All others share the last bit.
 const OWN_BITS: usize = 63;
 
-/// A set of vantage points with names, by their position in [`VantagePoints`].
+/// A set of named vantage points, by their position in [`VantagePoints`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct VantageSet(u64);
 
@@ -41,7 +41,7 @@ impl VantageSet {
     }
 }
 
-/// The vantage points with names that saw flows.
+/// The named vantage points that saw flows.
 #[derive(Clone, Default, Debug)]
 pub struct VantagePoints {
     /// The names, in order.
@@ -66,8 +66,8 @@ impl VantagePoints {
         set
     }
 
-    /// Returns all vantage points, in order, each with whether a set contains it. A set that does
-    /// not list all of its members contains each one that has no bit of its own.
+    /// Returns the members of a set, in order. If the set contains the last bit, it contains all
+    /// vantage points without a bit of their own.
     pub fn members(&self, set: VantageSet) -> impl Iterator<Item = &VantagePoint> {
         let all = self.names.iter().enumerate();
         all.filter(move |(position, _)| set.has(*position)).map(|(_, point)| point)
@@ -81,8 +81,8 @@ impl VantagePoints {
         all.filter(move |(position, _)| may_be(*position)).map(|(_, point)| point)
     }
 
-    /// Returns the members of a set as reports show them. If it does not list all of its members,
-    /// the last item says so.
+    /// Returns the members of a set as reports show them. If the set does not list all of its
+    /// members, the last item is "and others".
     pub fn words(&self, set: VantageSet) -> Vec<String> {
         let own = self.members(set).take_while(|point| {
             self.names.binary_search(point).is_ok_and(|position| position < OWN_BITS)

@@ -21,13 +21,14 @@ pub struct VisibilityStats {
     pub cut_one_way: u64,
     /// TCP bytes that were acknowledged, in flows whose handshake was seen.
     pub acked: u64,
-    /// Those acknowledged bytes that the capture does not show.
+    /// The part of `acked` that the capture does not show, in bytes.
     pub unseen: u64,
     /// The unseen and the acknowledged bytes of the flow direction that lacks the most bytes.
     worst: (u64, u64),
     /// Number of flow directions included in `acked` and `unseen`.
     counted: u64,
-    /// Number of flow directions that lack more bytes than they show. They are not included.
+    /// Number of flow directions that lack more bytes than they show. These are not included in
+    /// `acked` and `unseen`.
     lacking: u64,
 }
 

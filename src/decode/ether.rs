@@ -21,9 +21,9 @@ const MAX_LABELS: usize = 16;
 type EtherDecoder =
     for<'p> fn(u16, Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
-/// An EtherType other than IP that rasaudit decodes.
+/// A protocol other than IP that rasaudit decodes by EtherType.
 pub struct EtherType {
-    /// The EtherTypes of the protocol. Some are in use without being in the IEEE registry.
+    /// The EtherTypes of the protocol. Some of those in use are not in the IEEE registry.
     pub numbers: &'static [u16],
     /// The name of the protocol, for example `ARP`.
     pub name: &'static str,
@@ -44,7 +44,7 @@ const fn ether(
     EtherType { numbers, name, document, since, decode }
 }
 
-/// The decoded EtherTypes other than IP.
+/// The protocols other than IP that are decoded by EtherType.
 pub const ETHERTYPES: &[EtherType] = &[
     ether(
         &[0x8100, 0x88a8, 0x9100, 0x9200, 0x9300],
@@ -120,8 +120,8 @@ pub(super) fn is_known(ethertype: u16) -> bool {
         || ETHERTYPES.iter().any(|known| known.numbers.contains(&ethertype))
 }
 
-/// Reads Cisco metadata: a version, a length in units of eight bytes that includes the EtherType
-/// before it, options, and the EtherType of the content.
+/// Reads Cisco metadata: a version, a length, options, and the EtherType of the content. The length
+/// is in units of eight bytes and includes the EtherType of the metadata itself.
 fn metadata<'p>(
     ethertype: u16,
     packet: Packet<'p>,
@@ -153,7 +153,7 @@ fn timestamp<'p>(
     Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
 }
 
-/// Names of EtherTypes that are not decoded, or not in every form (IEEE registry).
+/// Names (IEEE registry) of EtherTypes whose content is not decoded, or not in every case.
 const NAMES: &[(u16, &str)] = &[
     (0x0600, "Xerox NS IDP"),
     (0x22f0, "audio and video bridging"),
@@ -185,7 +185,8 @@ const NAMES: &[(u16, &str)] = &[
     (0xd28b, "Arista"),
 ];
 
-/// Describes an EtherType, or one of the numbers below 3 that are used in place of one.
+/// Describes an EtherType, or a number below 3 that replaces the EtherType of a frame that has
+/// none.
 pub fn ethertype_words(number: u16) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     match (number, name) {
@@ -250,8 +251,8 @@ pub(super) fn llc<'p>(
     })
 }
 
-/// The number in place of an EtherType if the capture declares an IEEE 802.11 frame as Ethernet, as
-/// the Windows tool pktmon does for frames of wireless cards.
+/// The number that replaces the EtherType of an IEEE 802.11 frame that the capture declares as
+/// Ethernet. The Windows tool pktmon writes such captures for wireless cards.
 pub(super) const WLAN_AS_ETHERNET: u16 = 2;
 
 /// Records the VLAN of a Marvell switch tag, which replaces the outermost VLAN tag. The tag of an
@@ -263,7 +264,7 @@ pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     }
 }
 
-/// The number in place of an EtherType if the kind of an IEEE 802.2 frame is unknown. The frame may
+/// The number that replaces the EtherType of an IEEE 802.2 frame of an unknown kind, which may
 /// contain anything.
 const UNKNOWN_LLC: u16 = 1;
 
@@ -291,7 +292,8 @@ fn mpls<'p>(
             }
             0 if carries_ethernet(inner.after(4)) => Ok(Next::Ethernet(inner.after(4).ok_or(CUT)?)),
             _ if carries_ethernet(Some(inner)) => Ok(Next::Ethernet(inner)),
-            // In a tunnel, what looks like a label stack above unknown content need not be MPLS.
+            // In a tunnel, bytes that look like a label stack may not be MPLS if their content is
+            // unknown.
             _ if layers.outer.is_some() => Err(SkipReason::BadLinkHeader),
             _ => Ok(layers.end_at_non_ip(0x8847)),
         };
@@ -306,8 +308,8 @@ fn fits_ip(packet: Packet<'_>, version: u8) -> bool {
         4 => packet.u16(2).map(usize::from).filter(|length| *length >= 20),
         _ => packet.u16(4).map(|payload| 40 + usize::from(payload)),
     };
-    // A short packet may have been padded to up to 60 bytes. For any other packet, the two lengths
-    // must be equal.
+    // Padding may extend a short packet to a length of up to 60 bytes. For any other packet, the
+    // two lengths must be equal.
     length.is_some_and(|length| length <= packet.wire && packet.wire <= length.max(60))
 }
 
@@ -365,7 +367,8 @@ fn service_chain<'p>(
 }
 
 /// Returns the IPv4 address and the hardware address that the sender of an ARP packet claims;
-/// `None` for a probe (RFC 5227), which does not claim an address.
+/// `None` for a probe (RFC 5227), which does not claim an address, and for a packet that is
+/// truncated or not for IPv4 over Ethernet.
 fn arp_claim(bytes: &[u8]) -> Option<(IpAddr, Mac)> {
     let arp = ArpPacketSlice::from_slice(bytes).ok()?;
     let mac = Mac(arp.sender_hw_addr().try_into().ok()?);
@@ -555,7 +558,7 @@ mod tests {
         assert_eq!(next(|p, l| mpls(0, p, l), &bytes), Ok(Next::Ethernet(packet(&frame))));
         let bytes = [&label[..], &[0; 4], &frame].concat();
         assert_eq!(next(|p, l| mpls(0, p, l), &bytes), Ok(Next::Ethernet(packet(&frame))));
-        // A hardware address that starts like the version of IPv4.
+        // A hardware address may start with the same nibble as an IPv4 header.
         let mut frame = frame;
         frame[0] = 0x46;
         let bytes = [&label[..], &frame].concat();
@@ -580,7 +583,8 @@ mod tests {
 
     #[test]
     fn macsec_in_clear_is_read_without_its_check_value() {
-        // IEEE 802.1AE, 9.3: control, short length, packet number, and 8 bytes of channel if SC.
+        // IEEE 802.1AE, 9.3: control, short length, packet number and, if the SC bit is set, 8
+        // bytes of channel identifier.
         let content = [7; 20];
         for (control, header) in [(0x00, 6), (0x20, 14)] {
             let mut bytes = vec![0; header];
@@ -594,7 +598,7 @@ mod tests {
             }
             assert_eq!(tags_of(0x88e5, &bytes), [(EncapTagKind::Macsec, None)]);
         }
-        // Encrypted (E), changed text (C), or both.
+        // The bit E (encrypted), the bit C (changed text), or both.
         for control in [0x04, 0x08, 0x0c] {
             let bytes = [control, 0, 0, 0, 0, 0, 8, 0];
             let result = next(|p, l| macsec(0, p, l), &bytes);

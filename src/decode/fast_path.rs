@@ -12,10 +12,11 @@ use super::transport::{ACK, UDP_HEADER, flags_of, udp};
 use super::{Body, Decoder, EncapTagKind, FiveTuple, Observation, Packet, flag};
 use crate::model::{Mac, Transport};
 
-/// The number of bytes above IP that a packet must have: a TCP header without options.
+/// The minimum number of bytes above IP: the length of a TCP header without options. Shorter UDP
+/// datagrams take the general path.
 const ABOVE_IP: usize = 20;
 
-/// An IP packet whose header has a fixed length.
+/// An IP packet without options or extension headers that is not a fragment.
 struct PlainIp<'p> {
     src: IpAddr,
     dst: IpAddr,
@@ -23,12 +24,15 @@ struct PlainIp<'p> {
     /// The length of the header in bytes.
     header: usize,
     ttl: u8,
-    /// The parts of the packet's fingerprint: see [`fingerprint_of`].
+    /// The addresses as a number. See [`fingerprint_of`].
     addresses: u64,
+    /// The fields that distinguish the packet from others between the same addresses. See
+    /// [`fingerprint_of`].
     ip_id: [u64; 2],
     bad_checksum: bool,
-    /// The start of the transport header, and everything from there on.
+    /// The first bytes of `above`.
     start: &'p [u8; ABOVE_IP],
+    /// The transport header and its payload.
     above: Packet<'p>,
 }
 
@@ -96,8 +100,8 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     true
 }
 
-/// Returns the flag of a packet with payload. Segments that open or reset a connection do not count
-/// as data.
+/// Returns [`flag::DATA`] for a packet with payload, or 0 if it opens or resets a connection,
+/// because such payload does not count as data.
 fn data_flag(flags: u16) -> u16 {
     if flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0 { flag::DATA } else { 0 }
 }
@@ -202,7 +206,7 @@ mod tests {
     use crate::capture::{Batch, CaptureReader, Frame, InputHash, expand};
     use crate::decode::ETHERNET;
 
-    /// Returns a frame with a VLAN tag before its EtherType.
+    /// Returns a copy of a frame with a VLAN tag inserted before its EtherType.
     fn tagged((frame, data): &(Frame, Vec<u8>)) -> Option<(Frame, Vec<u8>)> {
         let (addresses, content) = data.split_at_checked(12)?;
         let tag = [0x81, 0x00, 0xf0 | content.first()?, *content.last()?];
@@ -211,7 +215,8 @@ mod tests {
         Some((Frame { cap_len, wire_len, ..*frame }, data))
     }
 
-    /// Returns all Ethernet frames in the fixtures, without and with a further VLAN tag.
+    /// Returns each Ethernet frame in the fixtures twice: unchanged and with an additional VLAN
+    /// tag.
     fn frames() -> Vec<(Frame, Vec<u8>)> {
         let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")];
         let mut files: Vec<PathBuf> = Vec::new();

@@ -100,7 +100,8 @@ mod tests {
     const V4: Transport = Transport::ICMP;
     const V6: Transport = Transport::ICMP6;
 
-    /// Returns an ICMP message (RFC 792) about a packet: type, code, checksum, four unused bytes.
+    /// Returns an ICMP error (RFC 792): type, code, checksum and four unused bytes, followed by the
+    /// quoted packet.
     fn error(kind: u8, code: u8, quoted: &[u8]) -> Vec<u8> {
         ipv4(1, &[&[kind, code, 0, 0, 0, 0, 0, 0][..], quoted].concat())
     }
@@ -127,7 +128,7 @@ mod tests {
         };
         assert_eq!(ports(8), Some((8, 0, 2)));
         assert_eq!(ports(0), Some((0, 8, 2)));
-        // A redirect has no counterpart, so its code takes the place of one.
+        // A redirect has no counterpart, so its code replaces the type of a counterpart.
         assert_eq!(icmp_ports(V4, 5, 1), (5, 1));
         assert_eq!(icmp_ports(V6, 128, 7), (128, 129));
     }
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn each_code_of_an_error_has_its_kind() {
         use ErrorKind::{HostUnreachable, Other, PortUnreachable, Prohibited};
-        // RFC 792, RFC 1812, 5.2.7.1.
+        // The codes of type 3 (RFC 792; RFC 1812, 5.2.7.1).
         let unreachable = |code| error_kind(V4, 3, code);
         for code in 0..16 {
             let expected = match code {
@@ -166,7 +167,7 @@ mod tests {
             assert_eq!(error_kind(V4, kind, 0).is_some(), is_error, "{kind}");
             assert_eq!(error_kind(V6, kind, 0).is_some(), matches!(kind, 1..=4), "{kind}");
         }
-        // RFC 4443, 3.1.
+        // The codes of type 1 (RFC 4443, 3.1).
         let of_6 = [0, 1, 2, 3, 4, 5, 6].map(|code| error_kind(V6, 1, code));
         let host = Some(HostUnreachable);
         let no = Some(Prohibited);

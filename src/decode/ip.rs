@@ -43,7 +43,7 @@ impl Fragment {
 }
 
 /// Decodes an IP packet. `version` is the IP version according to the layer below, if that layer
-/// contains it.
+/// states it.
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     version: Option<u8>,
@@ -95,8 +95,8 @@ pub(super) fn decode<'p>(
     Ok(if layers.decoder.decapsulates { tunnel::enter(&header, inner, layers) } else { Next::Done })
 }
 
-/// Returns a hash that is equal for all sightings of one packet. TTL or hop limit, DSCP and ECN,
-/// and the header checksum are left out because routers may change them. Only the start of the
+/// Returns a hash that is equal for all copies of a packet in a capture. TTL or hop limit, DSCP and
+/// ECN, and the header checksum are left out because routers may change them. Only the start of the
 /// packet is hashed, because it is present even if the capture truncated the packet.
 fn fingerprint(ip: &Ip<'_>) -> u64 {
     let addresses = match (ip.src, ip.dst) {
@@ -119,8 +119,8 @@ pub(super) fn address_word(src: [u64; 2], dst: [u64; 2]) -> u64 {
     mix(src[0], src[1]) ^ mix(dst[0], dst[1]).rotate_left(32)
 }
 
-/// Computes the hash of [`fingerprint`] from its parts: the addresses as a number, [`Ip`]'s
-/// `ip_id`, and the bytes above IP.
+/// Computes the hash of [`fingerprint`] from its parts: the addresses as a number, the field
+/// `ip_id` of [`Ip`], the transport, and the bytes above IP.
 pub(super) fn fingerprint_of(
     addresses: u64,
     ip_id: [u64; 2],
@@ -348,7 +348,8 @@ mod tests {
         }
     }
 
-    /// Returns the datagram of a first fragment, or of a later one with the length of its payload.
+    /// Returns the datagram of a fragment and, for a later fragment, the length of its payload in
+    /// bytes.
     fn fragment(seen: &Observation) -> Option<(Datagram, Option<u32>)> {
         match seen.body {
             Body::Transport { fragment, .. } => fragment.map(|datagram| (datagram, None)),
@@ -423,7 +424,8 @@ mod tests {
 
     #[test]
     fn an_impossible_length_of_an_ipv4_header_is_bad() {
-        // RFC 791, 3.1: the header has at least five words, and the packet contains it.
+        // RFC 791, 3.1: the header has at least five words, and the packet is at least as long as
+        // its header.
         let mut bytes = ipv4(UDP, &datagram());
         bytes[0] = 0x44;
         assert_eq!(ip_packet(&bytes), Err(SkipReason::BadIpHeader));
@@ -510,8 +512,8 @@ mod tests {
 
     #[test]
     fn extension_headers_are_skipped_in_the_unit_of_each() {
-        // RFC 8200, 4.3: units of eight bytes, without the first. RFC 4302, 2.2: AH counts words of
-        // four bytes, minus two.
+        // RFC 8200, 4.3: the length is in units of eight bytes, without the first unit. RFC 4302,
+        // 2.2: the length of AH is in units of four bytes, minus two.
         let ah = [&[UDP, 4][..], &[0; 22], &datagram()].concat();
         let options = [&[51, 1][..], &[0; 14], &ah].concat();
         for kind in [HOP_BY_HOP, 43, DESTINATION, 135, 139, 140] {
@@ -560,7 +562,7 @@ mod tests {
         let mut routed = bytes.clone();
         routed[7] = 63;
         assert_eq!(of(&bytes), of(&routed));
-        // Bytes of the flow label, of both halves of both addresses, and of the datagram.
+        // These bytes are in the flow label, in both halves of both addresses, and in the datagram.
         for at in [3, 8, 23, 24, 39, 40, 51] {
             let mut other = bytes.clone();
             other[at] ^= 1;

@@ -4,8 +4,8 @@
 //! what it still contains. This module does not judge. Later modules determine which side is the
 //! client of a flow, and which role a host has.
 //!
-//! Each layer returns the next one, and a loop continues until there is none. If a packet carries
-//! another packet, the inner one is audited and the outer one is kept as evidence.
+//! The decoder of each layer returns the next layer, and a loop runs until no layer is left. If a
+//! packet carries another packet, the inner one is audited and the outer one is kept as evidence.
 
 mod ether;
 mod fast_path;
@@ -52,8 +52,8 @@ pub struct Decoder {
     decapsulates: bool,
     /// UDP ports on which tunnels are expected.
     ports: Vec<(u16, Tunnel)>,
-    /// The set of these ports modulo 64, one bit each, so that almost no other datagram has to be
-    /// compared with all of them.
+    /// One bit for each of `ports`, modulo 64. Almost no datagram on other ports matches a bit, so
+    /// it need not be compared with every entry of `ports`.
     port_bits: u64,
     /// The user's declarations about tunnels.
     stated: Vec<StatedTunnel>,
@@ -174,7 +174,7 @@ struct DecodeState<'a> {
     start: usize,
     /// Whether the packet is a quotation in an ICMP error.
     quoted: bool,
-    /// The fragmented datagram of which this packet is the first fragment.
+    /// The datagram whose first fragment is, or contains, the current packet.
     datagram: Option<Datagram>,
     /// The packet around the current one. It becomes the observation if the inner packet cannot be
     /// read.
@@ -205,7 +205,7 @@ enum Next<'p> {
     Ppp(Packet<'p>),
     /// An IEEE 802.11 frame.
     Wlan(Packet<'p>, WlanForm),
-    /// An IP packet, with its version according to the layer below, if that layer contains it.
+    /// An IP packet, with its version according to the layer below, if that layer states it.
     Ip(Option<u8>, Packet<'p>),
     /// No further content to decode.
     Done,

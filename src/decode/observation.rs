@@ -16,7 +16,7 @@ pub mod flag {
     pub const SYN_ACK: u16 = 1 << 1;
     /// TCP: an ACK without SYN or RST.
     pub const ACK: u16 = 1 << 2;
-    /// Transport payload of at least one byte, in a TCP segment only without SYN and RST.
+    /// At least one byte of transport payload. TCP segments with SYN or RST do not count.
     pub const DATA: u16 = 1 << 3;
     /// TCP: a FIN.
     pub const FIN: u16 = 1 << 4;
@@ -25,7 +25,8 @@ pub mod flag {
     /// The payload is a request: a DNS query (QR bit clear), or a request of another protocol that
     /// expects a reply.
     pub const ASKS: u16 = 1 << 6;
-    /// The payload is a reply: a DNS response (QR bit set), or a reply of one of those protocols.
+    /// The payload is a reply: a DNS response (QR bit set), or a reply of another protocol whose
+    /// requests expect one.
     pub const ANSWERS: u16 = 1 << 7;
     /// TLS (RFC 8446): a segment starts with a ClientHello.
     pub const CLIENT_HELLO: u16 = 1 << 8;
@@ -35,7 +36,7 @@ pub mod flag {
     pub const BROADCAST: u16 = 1 << 10;
     /// A frame was sent to any other address of the link layer.
     pub const UNICAST: u16 = 1 << 11;
-    /// The capture kept only a part of a frame, fewer than [`super::SHORT`] bytes.
+    /// The capture truncated a frame to fewer than [`super::SHORT`] bytes.
     pub const CUT_SHORT: u16 = 1 << 12;
     /// The capture kept at least [`super::SHORT`] bytes of a frame.
     pub const KEPT_LONG: u16 = 1 << 13;
@@ -114,7 +115,7 @@ pub enum TunnelUse {
 }
 
 /// The endpoints of a tunnel: the host that encapsulates packets, and the host that decapsulates
-/// them. In the tunnel of a mirror, the latter is the sensor.
+/// them. If the tunnel carries mirrored packets, the host that decapsulates them is the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct TunnelEndpoints {
     /// The source address of the outer packet: the host that encapsulated the inner one.
@@ -340,8 +341,8 @@ pub struct Observation {
     pub interface: u16,
     /// Whether the frame was sent to the broadcast address of the link layer.
     pub broadcast: bool,
-    /// How much of the frame the capture kept: [`flag::CUT_SHORT`], [`flag::KEPT_LONG`], or zero
-    /// for all of a short frame.
+    /// How much of the frame the capture kept: [`flag::CUT_SHORT`], [`flag::KEPT_LONG`], or zero if
+    /// it kept all of a short frame.
     pub kept: u16,
     /// Whether the capture truncated the frame.
     pub cut: bool,
@@ -354,9 +355,9 @@ pub struct Observation {
     pub path: Path,
     /// Evidence apart from the five-tuple: tags, tunnels, source address, TTL and interface.
     pub link: Encapsulation,
-    /// A hash that is equal for all sightings of one packet, regardless of hops and tags, and that
-    /// differs between packets; zero if the frame is not an IP packet. It is the same on every
-    /// machine and in every run.
+    /// A hash that is equal for all copies of a packet, regardless of hops and tags, and differs
+    /// between packets; zero if the frame is not an IP packet. It is the same on every machine and
+    /// in every run.
     pub fingerprint: u64,
     /// Offset of the transport payload in the captured bytes of the frame.
     pub payload_at: u32,

@@ -3,7 +3,7 @@
 use super::{CUT, DecodeState, EncapTagKind, Next, Packet};
 use crate::model::SkipReason;
 
-/// The EtherType of PPP. PPP control protocols are counted under it.
+/// The EtherType of PPP. Frames whose protocol is not decoded are counted under it.
 const PPP: u16 = 0x880b;
 
 /// Decodes a PPP frame that starts with its protocol field.
@@ -11,8 +11,8 @@ pub(super) fn decode<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    // The first byte of a protocol number is even. An odd first byte is a compressed protocol
-    // number (RFC 1661, 6.5).
+    // The first byte of an uncompressed protocol number is even. An odd first byte is a compressed
+    // protocol number (RFC 1661, 6.5).
     let &[first, ..] = packet.bytes else {
         return Err(CUT);
     };
@@ -31,8 +31,9 @@ pub(super) fn decode<'p>(
     })
 }
 
-/// Reads a bridged Ethernet frame (RFC 3518). A byte of flags and the MAC type of Ethernet precede
-/// it, and padding follows it, whose length is in the low four bits of the flags.
+/// Reads a bridged Ethernet frame (RFC 3518). A byte of flags and the MAC type (1 for Ethernet)
+/// precede the frame. The low four bits of the flags are the length in bytes of the padding after
+/// it.
 fn bridged(packet: Packet<'_>) -> Option<Next<'_>> {
     let &[flags, 1, ..] = packet.bytes else {
         return None;
@@ -41,7 +42,8 @@ fn bridged(packet: Packet<'_>) -> Option<Next<'_>> {
     Some(Next::Ethernet(frame.limited(frame.wire.saturating_sub(usize::from(flags & 0x0f)))))
 }
 
-/// Decodes a PPP over Ethernet session packet: version and type, code, session, length, PPP frame.
+/// Decodes a PPP over Ethernet session packet. Version and type, code, session ID and length
+/// precede the PPP frame.
 pub(super) fn session<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_protocol_field_says_what_follows() {
-        // RFC 1332, RFC 5072, RFC 3032.
+        // The numbers of IPv4 (RFC 1332), IPv6 (RFC 5072) and MPLS (RFC 3032).
         let cases = [
             ([0x00, 0x21], Next::Ip(Some(4), packet(&[9]))),
             ([0x00, 0x57], Next::Ip(Some(6), packet(&[9]))),

@@ -6,7 +6,7 @@ use super::{Body, DecodeState, Decoder, FiveTuple, Next, Observation, Packet};
 use crate::capture::Frame;
 use crate::model::{Mac, NO_TIME, SkipReason};
 
-/// The sender of all samples, and the host to which they are sent.
+/// The addresses of the sender (`SRC`, `FROM`) and of the receiver (`DST`, `TO`) of all samples.
 pub(super) const SRC: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 pub(super) const DST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 pub(super) const SRC_6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
@@ -73,7 +73,7 @@ pub(super) fn tcp(sport: u16, dport: u16, flags: u8, payload: &[u8]) -> Vec<u8> 
     [&header, payload].concat()
 }
 
-/// Decodes one layer. Returns the result and what was recorded.
+/// Decodes one layer. Returns the result and the observation.
 pub(super) fn layer<'p>(
     decode: LayerDecoder,
     packet: Packet<'p>,
@@ -133,7 +133,8 @@ pub(super) fn flags(seen: &Observation) -> Option<u16> {
 
 /// Checks how a layer treats a packet that the capture truncated at each possible place. If the
 /// truncation is inside the header, which has `header` bytes, the frame is skipped for `reason`.
-/// Otherwise, the content is what was captured, and its length on the wire is not affected.
+/// Otherwise, the layer returns the captured bytes after the header, and their length on the wire
+/// is not affected.
 #[track_caller]
 pub(super) fn assert_truncation(
     decode: LayerDecoder,

@@ -32,9 +32,8 @@ pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeStat
             let (mut flags, payload, captured) = tcp(segment);
             layers.note_payload(captured);
             let tcp_flags = segment.bytes.get(13).copied();
-            // If fragmentation hides the flags, those of this segment are unknown. If a short
-            // snaplen hides the flags, it does so in all flows of the capture, so the segment is
-            // not marked.
+            // A segment is marked if fragmentation hides its flags. It is not marked if a short
+            // snaplen hides them, because that affects all flows of the capture.
             if tcp_flags.is_none() && layers.datagram.is_some() {
                 flags |= flag::HIDDEN;
             }
@@ -134,7 +133,7 @@ mod tests {
         flow(&seen).expect("a flow").1
     }
 
-    /// Returns a UDP datagram with any value in its length field.
+    /// Returns a UDP datagram whose length field contains `length`, which may be wrong.
     fn datagram(length: u16, payload: &[u8]) -> Vec<u8> {
         let [high, low] = length.to_be_bytes();
         [&[0, 1, 0, 2, high, low, 0, 0][..], payload].concat()
@@ -248,7 +247,8 @@ mod tests {
 
     #[test]
     fn the_shorter_of_both_lengths_of_a_datagram_counts() {
-        // RFC 768: the length includes the header of eight bytes. RFC 2675: zero means all.
+        // RFC 768: the length includes the header of eight bytes. RFC 2675: zero means that the
+        // payload extends to the end of the packet.
         for (length, expected) in [(12, 4), (8, 0), (9, 1), (99, 6), (0, 6), (7, 6), (14, 6)] {
             assert_eq!(payload_of(17, &datagram(length, &[1; 6])), expected, "{length}");
         }
@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn protocols_without_these_headers_are_measured_from_their_own() {
-        // RFC 9260, 3: twelve bytes. ESP has no ports, so all of it is payload.
+        // The common header of SCTP has twelve bytes (RFC 9260, 3). ESP has no ports, so all of it
+        // is payload.
         assert_eq!(payload_of(132, &[0; 12]), 0);
         assert_eq!(payload_of(132, &[0; 13]), 1);
         assert_eq!(payload_of(132, &[0; 4]), 0);

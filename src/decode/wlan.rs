@@ -40,7 +40,7 @@ pub(super) fn decode<'p>(
     let version = control & 3;
     let kind = control >> 2 & 3;
     let subtype = control >> 4;
-    // Only data frames carry packets, unless their subtype means "no data".
+    // Only data frames carry packets. Bit 2 of the subtype means that a data frame has no data.
     if version != 0 || kind != 2 || subtype & 4 != 0 {
         return Err(SkipReason::WlanManagement);
     }

@@ -43,7 +43,7 @@ pub struct AddressClaim {
 }
 
 impl AddressClaim {
-    /// The maximum number of words, of which the earliest are kept. They cover at least a week.
+    /// The maximum number of words. The earliest are kept, and they cover at least a week.
     const MOST: usize = 1024;
 
     pub(super) fn see(&mut self, time: Nanos) {

@@ -59,7 +59,7 @@ pub(super) fn aggregate_key(
         _ if transport.has_ports() && (ends[0].port == 0) != (ends[1].port == 0) => {
             usize::from(ends[1].port == 0)
         }
-        // The side with the higher port is the client, as in the guess of directions from ports.
+        // The side with the higher port is the client, as when directions are guessed from ports.
         _ => usize::from(ends[1].port > ends[0].port),
     };
     let client = ends[opener];
@@ -110,7 +110,7 @@ pub(super) fn aggregate_key(
         transport,
     };
     let (coarser, side) = FlowKey::new(&tuple, key.path());
-    // The initiator is `side` of the coarser flow.
+    // `side` is the initiator's side of the coarser flow.
     (coarser != *key).then_some((coarser, if side == 0 { opener } else { 1 - opener }))
 }
 

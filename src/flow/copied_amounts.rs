@@ -1,4 +1,4 @@
-//! Amounts of duplicates that were found before, as evidence about flows.
+//! Amounts of duplicates that an earlier run found, as evidence about flows.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::keyed::EvidenceKey;
 use super::state::Amount;
 use crate::model::Merge;
 
-/// The packets of each side of a flow that the captures contain more than once, and that are
+/// For each side of a flow, the amounts of duplicates that the captures contain. They are
 /// subtracted if counters are corrected.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CopiedAmounts(pub [Amount; 2]);

@@ -17,7 +17,7 @@ use super::{FlowKey, HashSeed};
 use crate::payload::ServerNameRequest;
 
 /// What the segments and the packets of all inputs show: server names, and the amounts of
-/// duplicates. Flows have their keys in the form of rows.
+/// duplicates. `names` and `undecided` identify flows by the keys of their rows.
 #[derive(Default, Debug)]
 pub struct DecidedEvidence {
     names: HashMap<Vec<u8>, [Option<ServerNameRequest>; 2], HashSeed>,
@@ -26,14 +26,14 @@ pub struct DecidedEvidence {
     copies: BTreeMap<FlowKey, CopiedAmounts>,
 }
 
-/// What becomes of a row of evidence when segments and packets are dropped.
+/// The change to a row of evidence when segments and packets are dropped.
 #[derive(Clone, Debug)]
 pub enum Decision {
-    /// It stays as it is.
+    /// The row stays as it is.
     Keep,
-    /// It only contains segments or packets that are not needed any longer.
+    /// The row contains only segments or packets that are no longer needed.
     Drop,
-    /// It gets this record, with these facts.
+    /// The row gets this record and these facts.
     Replace(Vec<u8>, Box<RowFacts>),
 }
 
@@ -51,7 +51,7 @@ impl DecidedEvidence {
         rows
     }
 
-    /// Returns what becomes of a row.
+    /// Decides how a row changes.
     ///
     /// # Errors
     ///
@@ -116,7 +116,8 @@ impl MergedFlows {
                 }
             }
         })?;
-        // If a mirror is found later, such flows become one, and so do their segments.
+        // If a mirror is found later, flows that differ only in their path become one, and their
+        // segments may then form other messages.
         for flow in paths.into_values().filter(|flows| flows.len() > 1).flatten() {
             let key = to_key(&flow);
             decided.names.remove(&key);

@@ -206,7 +206,8 @@ impl PacketRecord {
 }
 
 impl PacketRecord {
-    /// Returns the same record with another encapsulation. Its interface counts, too.
+    /// Returns the same record with another encapsulation. Unlike in [`PacketRecord::new`], the
+    /// interface is part of its hash.
     pub fn with_link(self, seed: &HashSeed, link: &Encapsulation) -> Self {
         Self { link: seed.hash_one(link), ..self }
     }
@@ -255,9 +256,9 @@ impl DuplicateCorrection {
     /// fingerprint.
     ///
     /// Sightings of a fingerprint in one encapsulation within a millisecond are one packet. If a
-    /// fingerprint was seen in several encapsulations, the one with the most packets counts. The
-    /// others are further points on the packet's path. A flow that only moved from one
-    /// encapsulation to another does not show any fingerprint in both.
+    /// fingerprint was seen in several encapsulations, only the encapsulation with the most packets
+    /// counts. The other encapsulations are further points on the path of the same packets. A flow
+    /// that only moved from one encapsulation to another does not show any fingerprint in both.
     pub fn find(&mut self, mut traces: Vec<PacketRecord>) {
         traces.sort_unstable();
         for sightings in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow))

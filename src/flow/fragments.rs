@@ -140,8 +140,8 @@ impl FragmentTable {
         unfinished
     }
 
-    /// Returns facts from a table with the fragments of one key. The later fragments are accounted
-    /// for here, the first ones by their flows.
+    /// Returns facts from a table with the fragments of one key. They account for the later
+    /// fragments. The first fragments are accounted for by the rows of their flows.
     pub(super) fn facts(&self) -> Option<RowFacts> {
         let (key, datagrams) = self.datagrams.iter().next()?;
         let mut facts = RowFacts {

@@ -76,8 +76,8 @@ impl FlowKey {
         Transport((self.packed >> 8) as u8)
     }
 
-    /// Returns whether the key is one that [`FlowKey::new`] returns. A key from a stored row may be
-    /// any other.
+    /// Returns whether [`FlowKey::new`] can return this key. A key from a stored row may be
+    /// invalid.
     pub(super) fn is_canonical(&self) -> bool {
         let [src, dst] = [self.endpoint(0), self.endpoint(1)];
         let transport = self.transport();

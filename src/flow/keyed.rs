@@ -41,13 +41,13 @@ pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
     fn map_paths(&mut self, _new_path: &dyn Fn(Path) -> Path) {}
 
     /// Returns the evidence in the form in which the program writes it. Evidence that was read from
-    /// a row may have another one.
+    /// a row may have another form.
     #[must_use]
     fn canonical(self) -> Self {
         self
     }
 
-    /// Divides the evidence into rows: parts with one key each, with the bucket and the key. By
+    /// Divides the evidence into rows. Each has a bucket, a key, and the evidence with that key. By
     /// default, all of it is one row with an empty key, which suits small evidence.
     fn into_rows(self) -> Vec<(u16, Vec<u8>, Self)> {
         if self.is_empty() { Vec::new() } else { vec![(0, Vec::new(), self)] }

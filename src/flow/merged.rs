@@ -71,8 +71,8 @@ impl MergedFlows {
         Ok(Evidence { flows, side: self.side.clone() })
     }
 
-    /// Returns the amounts of duplicates if packet records were kept, and those that were found
-    /// before. It must be called only once.
+    /// Returns the amounts of duplicates that the packet records show, if records were kept, and
+    /// those that an earlier run found. It must be called only once.
     ///
     /// # Errors
     ///
@@ -93,8 +93,8 @@ impl MergedFlows {
         Ok(correction)
     }
 
-    /// Subtracts the duplicates from all amounts if packet records were kept. It must be called
-    /// only once. Returns the number of packets removed.
+    /// Subtracts the known duplicates from all amounts. It must be called only once. Returns the
+    /// number of packets removed.
     ///
     /// # Errors
     ///

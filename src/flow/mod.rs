@@ -74,7 +74,7 @@ pub type HashSeed = ahash::RandomState;
 // Types of payload facts that flows contain, re-exported for the modules that read flows.
 pub(crate) use crate::payload::{AnnouncedPorts, ENDPOINT_MAPPER, ServerNameRequest, StreamPrefix};
 
-// Items of `decode`, re-exported for the same modules.
+// Items of `decode`, re-exported for the modules that read flows.
 pub(crate) use crate::decode::{
     EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
 };

@@ -11,8 +11,8 @@ use crate::decode::{FiveTuple, Observation, Path, TunnelEndpoints, TunnelUse};
 pub struct OuterFlow {
     /// The endpoints of the tunnel.
     pub ends: TunnelEndpoints,
-    /// The path, which determines whether the packets are trusted, and on which interface they were
-    /// seen.
+    /// The path of the packets. It determines whether they are trusted, and contains the interface
+    /// on which they were seen.
     pub path: Path,
 }
 

@@ -13,8 +13,8 @@ use super::row::stable_hash;
 use crate::decode::{Encapsulation, Observation};
 use crate::model::{BUCKET_NS, Merge, NO_TIME, Nanos, VantagePoint};
 
-/// The flow of packets, and the number of ten-second periods since 1970 in which they were seen. The
-/// period limits the size of a log.
+/// The flow of the packets, and the number of the ten-second period, counted from 1970, in which
+/// they were seen. The period limits the size of a log.
 type LogKey = (FlowKey, Nanos);
 
 impl EvidenceKey for LogKey {
@@ -31,8 +31,8 @@ struct PacketLog(LogParts);
 /// The content of a log.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct LogParts {
-    /// The encapsulations of the packets. In place of the interface they have a number of the
-    /// sensor, or 0 if it has no name.
+    /// The encapsulations of the packets. The interface is replaced by a number for the sensor, or
+    /// 0 if the sensor has no name.
     links: Vec<Encapsulation>,
     packets: Vec<LoggedPacket>,
 }
@@ -49,8 +49,8 @@ struct LoggedPacket {
     payload: u32,
 }
 
-/// The number of encapsulations of a flow that are searched before one is added again. A flow
-/// normally has two.
+/// The number of encapsulations, latest first, that are searched for an equal one before another is
+/// added. A flow normally has two.
 const SEARCHED: usize = 64;
 
 impl LogParts {
@@ -147,7 +147,7 @@ impl PacketLogs {
         }
     }
 
-    /// Returns the records of all packets in this run.
+    /// Converts the logs into packet records, which contain hashes with the seed of this run.
     pub fn into_records(self, seed: &HashSeed) -> Vec<PacketRecord> {
         let mut records = Vec::with_capacity(self.count);
         for ((flow, _), log) in self.logs {
@@ -195,7 +195,7 @@ impl EvidenceKind for PacketLogs {
         parts
     }
 
-    /// Drops logs of flows that cannot exist.
+    /// Drops logs of flows that cannot exist, and logs with packets outside their period.
     fn canonical(self) -> Self {
         let fits = |((flow, period), log): &(LogKey, PacketLog)| {
             let in_period = |p: &LoggedPacket| p.time.div_euclid(BUCKET_NS) == *period;
@@ -249,7 +249,7 @@ mod tests {
             records
         };
         assert_eq!(records(again), records(forth));
-        // An index outside of the list of encapsulations.
+        // An index beyond the end of the list of encapsulations is rejected.
         let parts = LogParts {
             links: Vec::new(),
             packets: last.logs.sorted().next().unwrap().1.0.packets.clone(),

@@ -102,7 +102,7 @@ pub enum RowError {
     Version(u8),
     /// The record is not valid, or is not in canonical form.
     Damaged,
-    /// The key, or the bucket, is not the one of the record.
+    /// The key or the bucket does not match the record.
     Key,
 }
 
@@ -135,7 +135,7 @@ pub(super) fn bucket(hash: u64) -> u16 {
 }
 
 /// Returns a value in the layout of rows. Serialization into memory fails only if a type cannot be
-/// serialized at all, which the tests would show; the result is then rejected when it is read.
+/// serialized at all, which the tests would show. The empty result is rejected when it is read.
 pub(super) fn to_record(value: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
 }

@@ -26,7 +26,7 @@ use crate::model::Merge;
 const MOST_PACKETS: u64 = 1 << 48;
 
 impl RowKind {
-    /// Sides of flows that started a message that continues in another segment.
+    /// Sides of flows that sent the start of a message that spans several segments.
     pub const STARTS: Self = Self::side("starts");
     /// Logs of packets, from which duplicates can be found.
     pub const PACKETS: Self = Self::side("packets");
@@ -67,7 +67,7 @@ impl RowKind {
     }
 }
 
-/// Returns whether two byte strings are equal, in constants, too.
+/// Returns whether two byte strings are equal. Unlike `==`, it can be used in constants.
 const fn is_same(a: &[u8], b: &[u8]) -> bool {
     let mut number = 0;
     while number < a.len() && number < b.len() && a[number] == b[number] {
@@ -79,9 +79,9 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
 /// Where rows come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RowTrust {
-    /// The program made them in this run.
+    /// The program created the rows in this run.
     Own,
-    /// They were read from a file, which may contain anything.
+    /// The rows were read from a file, which may contain anything.
     File,
 }
 
@@ -109,8 +109,9 @@ enum RowEvidence {
 }
 
 impl RowEvidence {
-    /// Reads the evidence of a row. Unless the row is trusted, checks that it has the row's key and is
-    /// canonical, because a row from a file may contain anything.
+    /// Reads the evidence of a row. Checks that it is canonical and matches the row's key and
+    /// bucket, because a row from a file may contain anything. Trusted rows of flows are not
+    /// checked.
     fn of(row: RowRef<'_>, trust: RowTrust) -> Result<Self, RowError> {
         let is_trusted = trust == RowTrust::Own;
         let in_bucket = |flow: &FlowKey| flow.bucket() == row.bucket && has_key(row.key, flow);
@@ -215,10 +216,10 @@ fn is_canonical_flow(flow: &FlowRecord) -> bool {
         && flow.key.is_canonical()
 }
 
-/// Returns whether a key in the form of rows is the one of this flow. Unlike with [`to_key`], no
-/// memory is allocated.
+/// Returns whether `key` is the key of this flow in rows. Unlike [`to_key`], it allocates no
+/// memory.
 fn has_key(key: &[u8], flow: &FlowKey) -> bool {
-    /// The maximum length of five integers of 64 bits.
+    /// The maximum length of five serialized 64-bit integers, in bytes.
     const LONGEST: usize = 50;
     let mut bytes = [0; LONGEST];
     postcard::to_slice(flow, &mut bytes).is_ok_and(|own| *own == *key)
@@ -283,8 +284,8 @@ impl EvidenceRow {
 }
 
 impl RowRef<'_> {
-    /// Merges rows of the same kind and key into one. Passes the index of each row, and the number of
-    /// frames that it accounts for, to `each`. Returns `None` if there are no rows.
+    /// Merges rows of the same kind and key into one. Passes the index of each row, and the number
+    /// of frames that it accounts for, to `each`. Returns `None` if `rows` is empty.
     ///
     /// # Errors
     ///

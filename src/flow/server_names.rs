@@ -40,7 +40,7 @@ impl ServerNameEvidence {
         side.first.get().and_then(|first| self.prefixes[number].server_name(first))
     }
 
-    /// Returns whether segments of a side are stored.
+    /// Returns whether segments of either side are stored.
     pub(super) fn has_segments(&self) -> bool {
         self.prefixes.iter().any(|prefix| !prefix.is_empty())
     }

@@ -54,11 +54,11 @@ pub type ResolverClients = BoundedSet<IpAddr, 256>;
 /// The addresses that advertised themselves as master of a virtual address (VRRP).
 pub type VirtualAddressMasters = BoundedSet<IpAddr, 8>;
 
-/// The sides of flows that started a message that continues in another segment.
+/// The sides of flows that sent the start of a message that spans several segments.
 pub type OpenMessages = Keyed<(FlowKey, u8), ()>;
 
 /// The kinds of evidence from which entries were dropped because there were too many. Each has its
-/// index in the list of kinds and its label.
+/// index among the kinds with a label, and its label.
 pub type TrimmedKinds = BTreeSet<(usize, &'static str)>;
 
 macro_rules! kinds {
@@ -116,8 +116,8 @@ macro_rules! kinds {
             /// The names of the kinds, in the order of the list.
             pub(super) const KINDS: &[&'static str] = &[$(stringify!($name)),+];
 
-            /// Passes the evidence to `take` as rows. Records of single packets are not evidence
-            /// that rows contain, because they depend on the hash seed of the run.
+            /// Passes the evidence to `take` as rows. Rows do not contain the records of single
+            /// packets, because these depend on the hash seed of the run.
             pub(super) fn each_row(
                 self,
                 take: &mut dyn FnMut(EvidenceRow) -> io::Result<()>,
@@ -199,20 +199,21 @@ kinds! {
     tunnels: Keyed<u16, BoundedSet<IpAddr, 1>>,
     /// Frames that could not be decoded.
     unread: UndecodedCounts,
-    /// Sides that started a message that continues in another segment, if only the starts are kept.
+    /// Sides that sent the start of a message that spans several segments, if such sides are
+    /// recorded.
     starts: OpenMessages,
     /// A record of each packet, if duplicates must be found.
     traces: Vec<PacketRecord>,
-    /// A log of each packet, if duplicates must be found after rows were merged.
+    /// Logs of all packets, if duplicates must be found after rows are merged.
     packets: PacketLogs,
     /// A sample of the packets, which shows whether there are duplicates among them.
     sample: DuplicateSampler,
-    /// Times at which the capture was interrupted. Replies to requests shortly before them may be
-    /// missing.
+    /// Times at which the capture was interrupted. Replies to requests from shortly before such a
+    /// time may be missing.
     cuts: BTreeSet<Nanos>,
     /// The vantage points that saw flows. Only inputs whose vantage point has a name add entries.
     sightings: Keyed<FlowGroup, SightedFrom>,
-    /// The amounts of duplicates of each flow, if they were found before.
+    /// The amounts of duplicates of each flow, if an earlier run found them.
     copies: Keyed<FlowKey, CopiedAmounts>,
 }
 
@@ -325,7 +326,7 @@ impl SideEvidence {
         self.cuts.extend(cuts);
     }
 
-    /// Removes and returns the sides that started a message that continues in another segment.
+    /// Removes and returns the sides that sent the start of a message that spans several segments.
     pub fn take_starts(&mut self) -> OpenMessages {
         std::mem::take(&mut self.starts)
     }

@@ -8,7 +8,8 @@ use super::row::{EvidenceRow, RowKind, from_record, to_key, to_record};
 use super::sightings::{FlowGroup, SightedFrom};
 use crate::model::VantagePoint;
 
-/// The name of the kind of evidence in rows. See [`super::SideEvidence`].
+/// The name of the kind of the rows that state which vantage points saw flows. See
+/// [`super::SideEvidence`].
 const KIND: &str = "sightings";
 
 /// The name of the kind of single packets.
@@ -18,8 +19,8 @@ const PACKETS: &str = "packets";
 const OUTER: &str = "carriers";
 
 impl EvidenceRow {
-    /// Returns the row which states that this vantage point saw the flow of this row; `None` if the
-    /// row is not about a flow. All flows of a group have the same row.
+    /// Returns a row that states that the vantage point `from` saw the flow of this row; `None` if
+    /// this row is not about a flow. The result is the same for all flows of a group.
     pub fn sighting(&self, from: &VantagePoint) -> Option<Self> {
         let flow = match self.kind {
             RowKind::FLOWS => postcard::from_bytes::<FlowKey>(&self.key).ok()?,
@@ -40,7 +41,7 @@ impl EvidenceRow {
         })
     }
 
-    /// Returns the row as one of this vantage point: single packets are marked with it.
+    /// Returns the row as evidence from a vantage point. The packets in a log are marked with it.
     #[must_use]
     pub fn from_point(self, point: &VantagePoint) -> Self {
         if self.kind.name() != PACKETS {

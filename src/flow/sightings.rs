@@ -62,7 +62,8 @@ mod tests {
         assert_eq!(group, FlowGroup::of(&key("10.0.0.1", 443, "10.0.0.2", 50_002)));
         assert_ne!(group, FlowGroup::of(&key("10.0.0.2", 50_000, "10.0.0.1", 80)));
         assert_eq!(group.bucket(&[]), flow.bucket());
-        // Tunnelled flows belong to the plain ones after their tunnel is found to be a mirror.
+        // Flows in a tunnel belong to the plain group once the tunnel is found to carry mirrored
+        // packets.
         let tuple = FiveTuple {
             src: "10.0.0.2".parse().unwrap(),
             dst: "10.0.0.1".parse().unwrap(),

@@ -272,8 +272,8 @@ impl IcmpErrors {
         self.0.is_empty()
     }
 
-    /// Returns whether there are no more groups and members than are kept. Errors that were read
-    /// from a file may have more.
+    /// Returns whether the numbers of groups and sequence numbers are within their limits. Errors
+    /// that were read from a file may exceed them.
     pub(super) fn is_canonical(&self) -> bool {
         self.0.len() <= Self::MOST && self.0.values().all(|quotes| quotes.seqs.is_canonical())
     }

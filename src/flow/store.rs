@@ -1,5 +1,5 @@
 //! The store where the workers' tables merge. It keeps hash partitions in memory or, when memory is
-//! short, in temporary files. The result is the same.
+//! short, in temporary files. The result is the same in both cases.
 
 use std::io;
 use std::path::PathBuf;

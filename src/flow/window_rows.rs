@@ -1,4 +1,4 @@
-//! Returns the evidence of a window as rows, while the window is still needed.
+//! Copies the evidence of a window into rows, while the window is still needed.
 
 use std::io;
 
@@ -45,9 +45,9 @@ impl FlowStore {
 /// Whether rows include pieces of messages that name a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RowPieces {
-    /// They are included.
+    /// The pieces are included.
     Included,
-    /// They are left out.
+    /// The pieces are left out.
     LeftOut,
 }
 

@@ -43,16 +43,16 @@ pub enum PacketRetention {
 /// for all sides would take much memory.
 #[derive(Clone, Default, Debug)]
 pub enum PrefixRetention {
-    /// Only the fact that a side started such a message, which shows which sides must be read
-    /// again.
+    /// Only the fact that a side sent the start of such a message. It shows which sides must be
+    /// read again.
     #[default]
     Starts,
     /// All parts, but only from these sides.
     Of(Arc<OpenMessages>),
     /// All parts from all sides, for input that cannot be read again.
     All,
-    /// All parts from all sides, and the fact that a side started such a message, for evidence that
-    /// is merged with that of other inputs later.
+    /// All parts from all sides, and the fact that a side sent the start of such a message, for
+    /// evidence that is merged later with evidence from other inputs.
     StartsAndAll,
 }
 
@@ -75,7 +75,7 @@ impl WorkerTables {
         }
     }
 
-    /// Records a batch of observations, ideally [`LOOKUP_BATCH`](super::LOOKUP_BATCH) at once.
+    /// Records a batch of observations, ideally of [`LOOKUP_BATCH`](super::LOOKUP_BATCH) packets.
     /// `facts` contains the facts from the payloads, each with the index of its packet in the
     /// batch.
     pub fn observe<'a>(

@@ -49,7 +49,8 @@ impl SkipReason {
     /// The reasons of frames that the user asked to leave out.
     pub const REQUESTED: [Self; 2] = [Self::Filtered, Self::OutsideWindow];
 
-    /// Returns advice on what the user can do about such frames; `None` if there is nothing to do.
+    /// Returns advice on what the user can do about frames that were skipped for this reason;
+    /// `None` if there is nothing to do.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::TruncatedLinkHeader | Self::TruncatedVlanTag | Self::TruncatedIpHeader => {
@@ -145,7 +146,7 @@ pub struct FrameCounters {
     pub observations: u64,
     /// Frames that did not become observations, counted by reason.
     pub skipped: SkipCounts,
-    /// Truncated frames, of which the capture kept fewer bytes than were on the wire.
+    /// Truncated frames. The capture kept fewer bytes than were on the wire.
     pub truncated: u64,
     /// Observations whose IPv4 header checksum is wrong. They are used anyway.
     pub bad_checksums: u64,
@@ -153,8 +154,8 @@ pub struct FrameCounters {
     /// EtherTypes: 0 means content without one, as in most IEEE 802.2 frames, 1 an unknown kind of
     /// IEEE 802.2, and 2 IEEE 802.11 in a capture that declares it as Ethernet.
     pub non_ip: BTreeMap<u16, u64>,
-    /// IP packets whose ports are unknown, because they are truncated or are unreadable ICMP
-    /// errors.
+    /// IP packets whose ports are unknown, because the packet is truncated, or is an ICMP error
+    /// without a readable quotation.
     pub portless: u64,
     /// Later IP fragments. They do not contain ports.
     pub fragments: u64,

@@ -60,8 +60,8 @@ impl fmt::Display for Transport {
 /// The DNS port (RFC 1035).
 pub const DNS_PORT: u16 = 53;
 
-/// The lowest port that operating systems assign to clients. Linux starts here; RFC 6335 starts at
-/// 49152.
+/// The lowest port that operating systems assign to clients. This is the default of Linux. The
+/// range in RFC 6335 starts at 49152.
 pub const EPHEMERAL_PORTS: u16 = 32_768;
 
 /// An address and a port. The port is zero for protocols without ports. For ICMP, it is the type of

@@ -250,8 +250,8 @@ impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
         self.more
     }
 
-    /// Returns whether the set has at most `N` members in order. A set that was read from a file may
-    /// have any others.
+    /// Returns whether the set has at most `N` members, in ascending order and without duplicates.
+    /// A set that was read from a file may violate this.
     pub fn is_canonical(&self) -> bool {
         self.kept.len() <= N && self.kept.is_sorted_by(|a, b| a < b)
     }

@@ -46,8 +46,8 @@ const HOUR: Nanos = 3600 * SECOND / BUCKET_NS;
 /// The longest time without a frame that does not break a stretch of watched time, in nanoseconds.
 const GAP: Nanos = 60 * SECOND;
 
-/// Timestamps of a few frames are doubted if they are farther than this from every other frame, in
-/// nanoseconds.
+/// The distance from every other frame, in nanoseconds, above which the timestamps of a few frames
+/// are doubted.
 const DAY: Nanos = 24 * 3600 * SECOND;
 
 /// Timestamps are doubted only in groups of fewer frames than this.
@@ -139,7 +139,7 @@ impl ActivityHistogram {
         Self(wanted.map(|(number, slot)| (*number, *slot)).collect())
     }
 
-    /// Marks as watched all ten-second buckets that lie entirely between two points in time (in
+    /// Marks as watched all ten-second buckets that are entirely between two points in time (in
     /// nanoseconds), with or without frames.
     pub fn watch(&mut self, from: Nanos, to: Nanos) {
         let first = from.saturating_add(BUCKET_NS - 1).div_euclid(BUCKET_NS);
@@ -166,8 +166,8 @@ impl ActivityHistogram {
 
     /// Returns the timeline without frames whose timestamps are doubted, and the number of those
     /// frames. A group of frames is doubted if it is more than a day from every other frame and
-    /// consists of one frame among more than ten, or of fewer than ten frames that are less than
-    /// one in a thousand.
+    /// consists of one frame among more than ten, or of fewer than ten frames that make up less
+    /// than 0.1% of all frames.
     pub fn without_outliers(&self) -> (Self, u64) {
         let total: u64 = self.0.values().map(|slot| slot.frames).sum();
         let mut groups: Vec<(u64, Vec<Nanos>)> = Vec::new();
@@ -268,8 +268,8 @@ impl ActivityHistogram {
         self.stretch_s(u64::MAX)
     }
 
-    /// Returns the parts of a period that were not watched, in order, in nanoseconds. Up to a minute
-    /// without a frame counts as watched.
+    /// Returns the parts of a period that were not watched, in order of time, in nanoseconds. Up to
+    /// a minute without a frame counts as watched.
     fn breaks(&self, start: Nanos, end: Nanos) -> Vec<(Nanos, Nanos)> {
         let mut breaks = Vec::new();
         let mut watched_to = start;
@@ -287,7 +287,8 @@ impl ActivityHistogram {
         breaks
     }
 
-    /// Returns whether some part of a period, given in nanoseconds, was watched.
+    /// Returns whether at least one watched bucket is entirely within a period, given in
+    /// nanoseconds.
     pub fn is_watched_within(&self, (start, end): (Nanos, Nanos)) -> bool {
         self.0.iter().filter(|(_, slot)| slot.watched > 0).any(|(number, slot)| {
             let buckets = if slot.hour.is_some() { HOUR } else { 1 };
@@ -304,8 +305,8 @@ impl ActivityHistogram {
         breaks
     }
 
-    /// Returns the same timeline, in which all buckets that overlap one of these periods, given in
-    /// nanoseconds, are marked as unwatched.
+    /// Returns a copy of the timeline in which all buckets that overlap one of these periods, given
+    /// in nanoseconds, are marked as unwatched.
     #[must_use]
     pub fn without(&self, breaks: &[(Nanos, Nanos)]) -> Self {
         let overlaps = |number: Nanos, slot: &ActivityBucket| {
@@ -395,7 +396,7 @@ mod tests {
         slot
     }
 
-    /// A frame may have any time, so a row with any of them is valid.
+    /// A frame may have any time, so a row with the first or the last possible time is valid.
     #[cfg(feature = "store")]
     #[test]
     fn the_first_and_the_last_possible_times_are_plausible() {
@@ -454,8 +455,8 @@ mod tests {
         assert_eq!(up.watched_s(), 300);
     }
 
-    /// Checks that nine minutes and 41 seconds do not count as ten minutes. An absence claim about
-    /// a row that requires ten watched minutes would otherwise be made too early.
+    /// Checks that nine minutes and 41 seconds do not count as ten minutes. Otherwise, an absence
+    /// claim that requires ten watched minutes would be made too early.
     #[test]
     fn a_stretch_ends_with_its_last_frame() {
         let mut almost = ActivityHistogram::default();

@@ -10,13 +10,14 @@ const MOST_CHARACTERS: usize = 64;
 /// The name of a vantage point: `SITE/SENSOR`, or `SENSOR` without a site.
 ///
 /// Each part consists of ASCII letters and digits, `-`, `_` and `.`, and starts with a letter or
-/// digit. A name comes from a stored row, which anyone may have written, so the program rejects any other
-/// name when it reads the row. Reports, file names and terminals therefore need not escape it.
+/// digit. A name may come from a stored row, which anyone may have written, so the program rejects
+/// any other name when it reads a row. Reports, file names and terminals therefore need not escape
+/// names.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct VantagePoint(String);
 
-/// Why a name cannot be that of a site or a sensor.
+/// The error for a text that cannot be the name of a site or a sensor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InvalidVantageName;
 

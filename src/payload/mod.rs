@@ -2,9 +2,8 @@
 //! endpoint mapper announced, virtual addresses that routers hold (VRRP), and hardware addresses of
 //! IPv6 neighbours. Also recognizes requests and replies in UDP.
 //!
-//! Like decoding, this is total: a payload that is damaged or not such a message yields no fact.
-//! This module does not judge. Later modules determine which host a name belongs to and how far it
-//! can be trusted.
+//! Like decoding, this is total: a damaged or unknown payload yields no fact. This module does not
+//! judge. Later modules determine which host a name belongs to and how far it can be trusted.
 
 mod dns;
 mod http;
@@ -36,7 +35,7 @@ pub enum PayloadFact<'a> {
     ServerNameRequest(ServerNameRequest),
     /// The start of a message that names a server and continues in another packet.
     Start(&'a [u8]),
-    /// A payload that may continue such a message.
+    /// A payload that may continue a message that names a server.
     Part(&'a [u8]),
     /// TCP ports that an endpoint mapper announced for its host.
     Announced(AnnouncedPorts),
@@ -98,7 +97,8 @@ impl Merge for DnsExchange {
 pub struct ServerNameRequest {
     /// The name, in lower case and without a final dot; empty if the client did not name a server.
     pub name: String,
-    /// Whether the true name may be another one, in an encrypted ClientHello inside this one.
+    /// Whether the true name may be a different one, which an encrypted ClientHello inside this
+    /// ClientHello contains.
     pub hidden: bool,
 }
 
@@ -158,8 +158,9 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
             http::host(payload).map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
         ),
         Transport::TCP if starts_message(payload) => Some(PayloadFact::Start(payload)),
-        // Only the client sends continuations. Its port is almost always the higher one, unless
-        // both ports are ephemeral. A payload that starts a new TLS record is not a continuation.
+        // Only the client sends continuations. Its port is almost always the higher one. If both
+        // ports are ephemeral, either side may be the client. A payload that starts a new TLS
+        // record is not a continuation.
         Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL_PORTS => {
             let is_record = matches!(
                 payload,

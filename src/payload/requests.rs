@@ -15,7 +15,7 @@ const AT_PORTS: &[(u16, RequestKind)] = &[(88, kerberos), (123, ntp), (443, quic
 /// Protocols whose messages are distinctive enough to be recognized on any port.
 const ANYWHERE: &[RequestKind] = &[radius, rdp];
 
-/// Returns whether a datagram may be a message of one of these protocols.
+/// Returns whether a datagram may be a message of one of the listed protocols.
 pub(super) fn may_match(tuple: &FiveTuple, payload: &[u8]) -> bool {
     AT_PORTS.iter().any(|(port, _)| *port == tuple.dport || *port == tuple.sport)
         || ANYWHERE.iter().any(|recognize| recognize(payload).is_some())

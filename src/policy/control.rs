@@ -25,7 +25,7 @@ fn load() -> BTreeSet<u16> {
             Err(_) => problems.add(record.line, "an EtherType must be written in the form 0x88cc"),
         }
     });
-    debug_assert!(problems.or(()).is_ok(), "the file that is built in is valid");
+    debug_assert!(problems.or(()).is_ok(), "the built-in file has problems");
     known
 }
 

@@ -71,8 +71,8 @@ impl DateOrder {
     }
 }
 
-/// Parses a date that can be read in only one way: one that starts with the year, or one with
-/// dots, which always starts with the day.
+/// Parses a date that has only one reading, because it starts with the year, or is written with
+/// dots and therefore starts with the day.
 fn unambiguous(text: &str) -> Option<Date> {
     if let Ok(date) = text.parse() {
         return Some(date);

@@ -10,7 +10,7 @@ pub struct Diagnostic {
     pub file: String,
     /// The line, counted from 1, or 0 if the problem concerns the whole file.
     pub line: usize,
-    /// What is wrong, and what would be right.
+    /// The description of the problem, with a suggestion if there is one.
     pub message: String,
 }
 

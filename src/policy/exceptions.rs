@@ -2,7 +2,7 @@
 //! responsibility.
 //!
 //! Exceptions are rows of a CSV file. Owner, reason, approval, creation and expiry are mandatory.
-//! All problems are reported at once.
+//! All problems of a file are reported together.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

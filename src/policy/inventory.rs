@@ -2,7 +2,7 @@
 //! capture.
 //!
 //! An inventory is a TOML file, or a CSV file that lists only hosts. In both cases, all problems
-//! are reported at once.
+//! are reported together.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -184,7 +184,7 @@ impl Inventory {
     pub fn rules_named(text: &str) -> NamedRules {
         let first = sections(text)[0].text;
         let (start, errors) = DeTable::parse_recoverable(first);
-        // A table is defined at one place, so the rest of the file cannot add keys to a `[farm]`
+        // A table can be defined only once, so the rest of the file cannot add keys to a `[farm]`
         // with a matrix.
         let is_complete = first.len() == text.len()
             || errors.is_empty()
@@ -363,8 +363,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Reads a document section by section, so that the parsed hosts are never all in memory at
-    /// once. Returns `None` if the sections may not mean the same as the whole document.
+    /// Reads a document section by section, so that the parsed hosts are never all in memory at the
+    /// same time. Returns `None` if the sections may not mean the same as the whole document.
     fn sections(&mut self, sections: &[Section<'_>]) -> Option<()> {
         let mut rest = Vec::new();
         let mut keys = BTreeSet::new();
@@ -436,8 +436,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the table that contains a key, and makes its section the one that is being read;
-    /// `None` if no table contains the key.
+    /// Returns the table that contains a key, and makes its section the current one; `None` if no
+    /// table contains the key.
     fn part<'d, 't>(
         &mut self,
         parts: &[(usize, &'d DeTable<'t>)],
@@ -948,7 +948,8 @@ impl<'a> InventoryLoader<'a> {
                     && !self.inventory.hosts[number].roles.intersects(roles)
                 {
                     let host = &self.inventory.hosts[number].name;
-                    let message = format!("{host} has no role that the port belongs to: {slugs}");
+                    let message =
+                        format!("{host} has none of the roles that use this port: {slugs}");
                     self.problems.add(line, message);
                 }
                 if from == to {

@@ -12,7 +12,8 @@ pub(super) struct Section<'t> {
 }
 
 impl Section<'_> {
-    /// Returns whether the section consists of hosts and of what follows them.
+    /// Returns whether the section begins with a host. Other tables may follow the hosts of the
+    /// section.
     pub(super) fn begins_with_host(&self) -> bool {
         self.text.starts_with(HOST)
     }
@@ -75,7 +76,7 @@ impl<'t> PartialHost<'t> {
 
 /// Reads the hosts of a section in which each host has a name, addresses and roles, each on a line
 /// of its own, as strings without escapes. Returns `None` if the section contains anything else,
-/// which only a parser of TOML can read.
+/// which then needs a TOML parser.
 pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
     let mut hosts = Vec::new();
     let mut host: Option<PartialHost<'_>> = None;

@@ -1,4 +1,4 @@
-//! Loads rule files into a matrix. All problems of a file are reported at once.
+//! Loads rule files into a matrix. The problems of all files are reported together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -229,8 +229,8 @@ impl MatrixLoader<'_> {
         self.problems.extend(problems.or(()).err().into_iter().flatten());
     }
 
-    /// Reads a whole file and collects its problems, so that those of all files are reported at
-    /// once.
+    /// Reads a whole file and collects its problems, so that those of all files are reported
+    /// together.
     fn read(
         &mut self,
         file: (&str, &str),

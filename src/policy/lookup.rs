@@ -49,7 +49,7 @@ pub struct Policy {
     port_ranges: Vec<usize>,
     /// The roles that unlisted addresses have if clients may have any address.
     clients: RoleSet,
-    /// The roles through which clients enter the farm.
+    /// The roles of the hosts through which clients enter the farm.
     entrances: RoleSet,
     /// The roles whose DNS answers are trusted.
     directories: RoleSet,
@@ -67,7 +67,8 @@ impl Policy {
         for (number, host) in inventory.hosts.iter().enumerate() {
             addresses.extend(host.addresses.iter().map(|a| (*a, PartyKind::Host(number))));
         }
-        // One map per prefix length, longest first, so that a lookup needs one probe per length.
+        // There is one map per prefix length, longest first, so that a lookup needs one probe per
+        // length.
         let mut networks: BTreeMap<u8, HashMap<IpAddr, usize, LookupHash>> = BTreeMap::new();
         for (number, network) in inventory.networks.iter().enumerate() {
             let length = network.cidr.prefix_len();
@@ -253,8 +254,8 @@ impl Policy {
     }
 
     /// Infers the host on which a capture with loopback traffic was taken, if the inventory does
-    /// not name it, and returns its index. The host must be the only listed one that takes part in
-    /// every conversation except loopback traffic.
+    /// not name it, and returns its index. Apart from loopback traffic, exactly one listed host
+    /// must take part in every conversation.
     pub fn loopback_host(&self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> Option<usize> {
         let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
         for (a, b) in ends {

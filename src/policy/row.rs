@@ -11,13 +11,13 @@ use crate::model::{Transport, named_enum};
 named_enum!(
     /// The scope of a row's traffic.
     Scope {
-        /// From host to host.
+        /// The traffic goes from one host to another.
         Network = "network",
-        /// To or from the internet.
+        /// The traffic goes to or comes from the internet.
         Internet = "internet",
-        /// To a broadcast or multicast address.
+        /// The traffic goes to a broadcast or multicast address.
         Broadcast = "broadcast",
-        /// Inside one host.
+        /// The traffic stays inside one host.
         Localhost = "localhost",
     }
 );
@@ -51,7 +51,7 @@ named_enum!(
 );
 
 named_enum!(
-    /// What a row is based on, from the most certain to the least.
+    /// The basis of a row, most certain first.
     Certainty {
         /// The lines of the document that the row names.
         Document = "document",
@@ -71,7 +71,7 @@ named_enum!(
         External = "external",
         /// Only hosts of the farm.
         Internal = "internal",
-        /// A port outside the farm, to which hosts of the farm connect.
+        /// Hosts of the farm connect to this port of a host outside the farm.
         Outbound = "outbound",
         /// Only the host itself.
         Localhost = "localhost",

@@ -103,8 +103,8 @@ impl RuleFiles {
         Ok(rules.with("matrix.csv", read.shown, read.text))
     }
 
-    /// Replaces the text of one file, or of the overlay with this name. Messages then refer to it
-    /// as `shown`. Without such a file, nothing changes.
+    /// Replaces the text of the file or overlay with this name. Messages then refer to it as
+    /// `shown`. If there is no such file or overlay, nothing changes.
     #[must_use]
     pub fn with(mut self, name: &str, shown: String, text: String) -> Self {
         let mut files = self.files.iter_mut().chain(&mut self.overlays);

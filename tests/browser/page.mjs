@@ -70,7 +70,7 @@ const brokenWords = (page) => page.evaluate(() => {
     const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
       const node = walker.currentNode;
-      // A digest is no word.
+      // A digest is not a word.
       if (node.parentElement.closest(".hash, .filter")) continue;
       for (const match of node.data.matchAll(/\d{4}-\d\d-\d\d|[^\s\-./]+/g)) {
         range.setStart(node, match.index);

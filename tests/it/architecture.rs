@@ -453,7 +453,8 @@ fn reexports(files: &[PathBuf]) -> BTreeMap<Vec<String>, Vec<String>> {
     all
 }
 
-/// The files of a module can be read from the bottom up only if no file depends on itself.
+/// No file depends on itself through other files, so the files of a module can be read from the
+/// bottom up.
 #[test]
 fn no_file_depends_on_itself_through_others() {
     let mut arrows: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
@@ -467,12 +468,13 @@ fn no_file_depends_on_itself_through_others() {
             arrows.insert(file.clone(), used.collect());
         }
     }
-    // Makes sure that the test follows imports, and names that are re-exported.
+    // Makes sure that the test follows imports and re-exported names.
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/flow");
     for other in ["keyed.rs", "key.rs"] {
         assert!(arrows[&src.join("side_evidence.rs")].contains(&src.join(other)), "{other}");
     }
-    // Files without arrows to others are removed until only circles, and what uses them, remain.
+    // Files that do not use other files are removed repeatedly, until only cycles and the files
+    // that use them remain.
     loop {
         let ends: Vec<PathBuf> =
             arrows.iter().filter(|(_, to)| to.is_empty()).map(|(file, _)| file.clone()).collect();

@@ -1,5 +1,5 @@
 //! Tests that an audit of collected rows gives the same bytes as an audit of the captures, and that
-//! lost, doubled and mixed rows are errors.
+//! missing, duplicate and incompatible rows are errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -56,7 +56,7 @@ fn audited(
     audited_with(inputs, &[&inventory[..], more].concat(), scratch)
 }
 
-/// Does the same as [`audited`] with any arguments.
+/// Does the same as [`audited`], with `more` as the only arguments besides the inputs and `--out`.
 fn audited_with(
     inputs: &[PathBuf],
     more: &[String],
@@ -128,7 +128,7 @@ struct Division<'a> {
 
 impl Division<'_> {
     /// Distributes the captures among stores at random, merges some of the stores in random groups
-    /// and steps, and compares the audit of the rest with the audit of the captures.
+    /// and steps, and compares an audit of the resulting stores with an audit of the captures.
     fn check(&self, random: &mut Random) {
         let Self { name, captures, arguments, scratch, .. } = self;
         let direct = audited_with(captures, arguments, scratch);
@@ -163,7 +163,7 @@ impl Division<'_> {
         }
     }
 
-    /// Collects captures with random resources, sometimes divided by time.
+    /// Collects captures with random numbers of threads and memory limits.
     fn collect(&self, captures: &[PathBuf], store: &Path, random: &mut Random) {
         let mut arguments = vec!["collect"];
         arguments.extend(captures.iter().map(|capture| text(capture)));
@@ -174,7 +174,7 @@ impl Division<'_> {
         run(&arguments, &[0]);
     }
 
-    /// Checks a division of the captures of a fixture, cut at random.
+    /// Checks a random division of a fixture, whose capture is cut into pieces.
     fn check_fixture(case: &Fixture, random: &mut Random) {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let inventory = ["-i".to_owned(), text(&case.inventory()).to_owned()];
@@ -189,7 +189,7 @@ impl Division<'_> {
     }
 }
 
-/// Returns options that divide rows by time in one of two cases.
+/// Returns the option that divides rows into windows of a minute, or no option, at random.
 fn window(random: &mut Random) -> Vec<String> {
     match random.below(2) {
         0 => Vec::new(),
@@ -252,7 +252,7 @@ fn foreign_captures_in_any_order_and_grouping() {
     let mut random = Random(15);
     for round in 0..4 {
         let scratch = tempfile::tempdir().expect("a scratch folder");
-        // Files in folders may be no captures. Each folder is collected on its own.
+        // Files in folders need not be captures. Each folder is collected separately.
         let parts: Vec<PathBuf> = (0..9).map(|n| scratch.path().join(format!("part{n}"))).collect();
         parts.iter().for_each(|part| fs::create_dir(part).expect("writable"));
         for (number, file) in all.iter().enumerate() {
@@ -378,7 +378,7 @@ impl TwoCaptures {
         files(&self.store).keys().map(|name| self.store.join(name)).collect()
     }
 
-    /// Audits stores, which must fail. Returns the errors.
+    /// Runs an audit of stores that must fail, and returns its errors.
     fn refused(&self, inputs: &[&Path], more: &[&str]) -> String {
         let mut arguments = vec!["audit", "-i", text(&self.inventory)];
         arguments.extend(inputs.iter().map(|input| text(input)));
@@ -403,7 +403,7 @@ fn rewrite(file: &Path, change: impl Fn(&RecordBatch) -> Vec<RecordBatch>) {
     writer.close().expect("written");
 }
 
-/// Replaces a column.
+/// Returns the batch with one column replaced.
 fn with_column(batch: &RecordBatch, name: &str, column: Arc<dyn Array>) -> RecordBatch {
     let before = batch.schema();
     let fields = before.fields().iter().map(|field| {
@@ -425,14 +425,14 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     let refused = |change: &dyn Fn(&RecordBatch) -> Vec<RecordBatch>| {
         rewrite(file, change);
         let errors = two.refused(&[&two.store], &[]);
-        // Merging does not hide it.
+        // Merging reports the damage, too.
         let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
         assert!(stderr(&merged).starts_with("error: "), "{}", stderr(&merged));
         assert!(!is_written(&two.at("merged")));
         fs::write(file, &whole).expect("writable");
         errors
     };
-    // The position of the second flow, and the rows behind a position.
+    // `flow` returns the position of the second flow, and `after` the rows after a position.
     let flow = |rows: &RecordBatch| {
         let kinds = rows.column_by_name("kind").expect("kind");
         let kinds = kinds.as_any().downcast_ref::<StringArray>().expect("text");
@@ -445,7 +445,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     assert!(lost.contains("frames read: 10956, accounted for: "), "{lost}");
     let doubled = refused(&|rows| vec![rows.clone(), rows.slice(flow(rows), 1)]);
     assert!(doubled.contains("rows, 1 too many") || doubled.contains("twice"), "{doubled}");
-    // The number of rows is right, but one is missing and another one is there twice.
+    // The number of rows is right, but one row is missing and another occurs twice.
     let both = refused(&|rows| {
         let at = flow(rows);
         vec![rows.slice(0, at), rows.slice(at - 1, 1), after(rows, at)]
@@ -454,7 +454,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     let uncommitted = refused(&|rows| vec![rows.slice(0, rows.num_rows() - 1)]);
     assert!(uncommitted.contains("too many"), "{uncommitted}");
 
-    // An engine that adds up wrongly.
+    // The sums are wrong, as if an engine had changed a counter.
     let sums = refused(&|rows| {
         let column = rows.column_by_name("parts").expect("parts");
         let parts = column.as_any().downcast_ref::<Int64Array>().expect("int64");
@@ -465,7 +465,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     });
     assert!(sums.contains("too many"), "{sums}");
 
-    // The same file under another name, and the same store twice.
+    // The same file occurs under another name, or the same store is named twice.
     let copy = two.store.join("copy.parquet");
     fs::copy(file, &copy).expect("a copy");
     let errors = two.refused(&[&two.store], &[]);
@@ -474,7 +474,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     let errors = two.refused(&[&two.store, file], &[]);
     assert!(errors.contains(name), "{errors}");
 
-    // Other options.
+    // Stores that were collected with different options cannot be combined.
     collect(&two.captures[..1], &two.inventory, &two.at("other"), &["--no-decap"]);
     let errors = two.refused(&[&two.at("other"), &files_of(&two.store)[1]], &[]);
     assert!(errors.contains("a different setting of --no-decap"), "{errors}");
@@ -498,7 +498,7 @@ fn a_damaged_file_is_an_error_that_names_it() {
         let errors = two.refused(&[&two.store], &[]);
         let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
         fs::write(file, &whole).expect("writable");
-        // Merging finds the error, too.
+        // Merging reports the error, too.
         assert!(stderr(&merged).contains(text(file)), "{}", stderr(&merged));
         assert!(errors.contains(text(file)), "{errors}");
         errors
@@ -537,7 +537,7 @@ fn a_damaged_file_is_an_error_that_names_it() {
     });
     assert!(errors.contains("kind \"weather\", which this version does not know"), "{errors}");
 
-    // Any other damage is an error, too, or changes nothing that matters.
+    // Any other damage is also an error, unless it does not affect the result.
     let mut random = Random(5);
     for _ in 0..25 {
         let mut bytes = whole.clone();
@@ -578,7 +578,7 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     assert!(stderr(&output).contains("the tunnels in the inventory differ"), "{}", stderr(&output));
 }
 
-/// An audit reads only the rows of a store, so it says that captures in its folder do not count.
+/// An audit reads only the rows of a store, so it warns about captures in the folder of the store.
 #[test]
 fn captures_in_the_folder_of_a_store_are_not_left_out_without_a_word() {
     let two = TwoCaptures::new();
@@ -698,7 +698,7 @@ fn the_same_content_under_two_names_counts_once() {
         let stored = audited(&inputs, &two.inventory, &[], two.scratch.path());
         assert_same(&direct, &stored, text(&inputs[0]));
     }
-    // The rows of the first name were merged before the copy is added.
+    // The rows of the original are merged before those of the copy are added.
     let copied = two.at("copied");
     collect(&[copy], &two.inventory, &copied, &[]);
     let stored =
@@ -767,7 +767,7 @@ fn texts(store: &Path, name: &str) -> Vec<String> {
     texts
 }
 
-/// Whole minutes of the fixtures, which begin at 2026-11-21 01:46:25 UTC.
+/// Returns the start of a minute of the fixtures, which begin at 2026-11-21 01:46:25 UTC.
 fn minute(number: u32) -> String {
     format!("2026-11-21T01:{:02}:00Z", 46 + number)
 }
@@ -785,7 +785,7 @@ fn rows_of_windows_give_the_reports_of_a_time_range() {
         let (apart, merged) = (at("apart"), at("merged"));
         let options = ["--window", "1m", "--pieces", "--traces"];
         let (small, large) = captures.split_at(captures.len() / 2);
-        // Little memory, so that the rows of each window are written early.
+        // With little memory, the rows of each window are written early.
         collect(small, &inventory, &apart, &[&options[..], &["--max-memory", "1"]].concat());
         collect(large, &inventory, &apart, &options);
         merge(std::slice::from_ref(&apart), &merged, &["--max-memory", "1"]);
@@ -838,12 +838,12 @@ fn a_time_range_that_is_not_whole_windows_is_refused_with_the_nearest_times() {
     assert!(errors.contains(wanted), "{errors}");
     let errors = refused(&["--since", &minute(3), "--until", &minute(2)]);
     assert!(errors.contains("--since is not before --until"), "{errors}");
-    // The range of the collection is the default of the audit.
+    // By default, an audit covers the time range of the collection.
     let until = ["--until".to_owned(), minute(8)];
     let direct = audited(&two.captures, &two.inventory, &until, two.scratch.path());
     let whole = audited(std::slice::from_ref(&store), &two.inventory, &[], two.scratch.path());
     assert_same(&direct, &whole, "the range of the collection");
-    // Rows that are divided differently are not mixed.
+    // Rows of different time ranges cannot be combined.
     let errors = two.refused(&[&store, &two.store], &[]);
     assert!(errors.contains("with a different --until than"), "{errors}");
     for wrong in ["7m", "90s", "0", "2d"] {
@@ -859,7 +859,7 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let at = |name: &str| scratch.path().join(name);
     let mut random = Random(4);
-    // Each frame is there twice, so that counters are corrected.
+    // Each frame occurs twice, so that counters are corrected.
     let mut records = Records::read(&case.capture());
     records.records = records.records.iter().flat_map(|r| [r.clone(), r.clone()]).collect();
     let captures = records.cut(scratch.path(), 3, &mut random);
@@ -879,13 +879,13 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
         assert_same(&direct, &stored, format!("--dedup {mode}"));
     }
 
-    // Merging it again changes nothing.
+    // Merging a complete store again changes nothing.
     let (again, once_more) = (at("again"), at("once-more"));
     merge(std::slice::from_ref(&complete), &again, &[]);
     merge(std::slice::from_ref(&complete), &once_more, &["--complete"]);
     assert!(files(&complete) == files(&again) && files(&complete) == files(&once_more));
 
-    // Nothing can be added.
+    // Nothing can be added to a complete store.
     let (capture, other) = (at("other.pcap"), at("other"));
     records.write(&capture, &records.records[..5]);
     collect(std::slice::from_ref(&capture), &case.inventory(), &other, &["--pieces", "--traces"]);
@@ -927,7 +927,7 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
             assert!(errors.contains("were decided for the whole time"), "{errors}");
         }
     }
-    // A row is missing.
+    // A complete store from which a row is missing is an error.
     let complete = two.at("plain");
     let file = files_of(&complete).pop().expect("a file");
     rewrite(&file, |rows| vec![rows.slice(1, rows.num_rows() - 1)]);

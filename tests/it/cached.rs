@@ -23,7 +23,7 @@ const ROLES: [&str; 8] = [
     "ras-reporting",
 ];
 
-/// Ports with rows, moved ports, ports of broadcasts and background traffic, and other ports.
+/// Ports of matrix rows, moved ports, ports of broadcasts and background traffic, and other ports.
 const PORTS: [u16; 16] =
     [53, 80, 88, 135, 389, 443, 1434, 1812, 3389, 4444, 5353, 8443, 20_002, 20_003, 30_004, 49_700];
 
@@ -123,7 +123,7 @@ fn capture(talks: &[(u8, u8, u16, u16, u8)]) -> Wire {
                 wire.udp(ms, from, to);
                 wire.udp(ms + 1, to, from);
             }
-            // A connection that is older than the capture.
+            // A connection that began before the capture.
             4 => {
                 wire.tcp(ms, from, to, 0x10, 9);
                 wire.tcp(ms + 1, to, from, 0x10, 9);
@@ -237,7 +237,8 @@ fn a_farm_of_thousands_is_judged_by_kinds_of_hosts() {
 }
 
 /// Audits a farm in which the first `pairs` pairs of brokers get no reply and the others connect.
-/// Returns the exit code and the findings as CSV. The reports are in the folder `name` of the site.
+/// Returns the exit code and the findings as CSV. The reports are written to the folder `name` of
+/// the site.
 fn refused(
     site: &tempfile::TempDir,
     brokers: usize,
@@ -257,8 +258,8 @@ fn refused(
         let to = (to.as_str(), 20_001);
         if number < pairs { wire.knock(ms, from, to) } else { wire.connect(ms, from, to) }
     }
-    // Later traffic, so that the attempts are not in the last second of the capture and count as
-    // failed.
+    // Because of this later traffic, the attempts are not in the last second of the capture, so
+    // they count as failed.
     wire.udp(60_000, ("10.9.0.1", 50_000), ("10.9.0.2", 4444));
     fs::write(&capture, wire.file()).expect("writable");
     let words = |path: &std::path::Path| path.display().to_string();

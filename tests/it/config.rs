@@ -63,7 +63,7 @@ fn without_an_inventory_the_file_of_the_current_folder_may_name_it() {
     let (code, out, err) = run_in(&folder.path().join("farm"), &["audit", "../span.pcap"]);
     assert_eq!(code, 1, "{err}");
     assert!(out.contains("refused"), "{out}");
-    // The same file, named from elsewhere: its paths do not depend on the current folder.
+    // If the same file is used from another folder, its paths do not depend on the current folder.
     let arguments = ["audit", "span.pcap", "--config", "farm/rasaudit.toml"];
     assert_eq!(run_in(folder.path(), &arguments).0, 1);
     let (code, out, _) =
@@ -114,7 +114,7 @@ internal = [\"10.0.0.1/8\"]
         "10: jobs: 999 is not in 1..=256",
         "11: format must be a string or a number",
         "13: unknown option \"evry\" in [live]; did you mean \"every\"?",
-        "14: every: a window must last at least 1 second",
+        "14: every: the time must be at least 1 second",
         "16: internal: the address has bits set beyond the prefix; did you mean \"10.0.0.0/8\"?",
         "17: unknown option \"inventory-darft\"; did you mean \"inventory-draft\"?",
     ];

@@ -1,6 +1,6 @@
 //! Tests a lab farm that shows nearly every code, captured at several ports of its switch. Audits
-//! report exactly what was done there, and make no claims about traffic that a sensor could not
-//! see.
+//! report exactly what was done in the farm, and make no claims about traffic that a sensor could
+//! not see.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -115,8 +115,8 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
             assert_eq!(false_ones, [] as [Vec<String>; 0], "{name}");
             for told in told.iter().filter(|t| t.keys[0] == "missing") {
                 assert!(touches(&told.keys, hosts), "{name}: {told:?}");
-                // Attempts are visible. That there was no attempt is certain only if the inventory
-                // declares the coverage.
+                // Attempts are visible. Their absence is certain only if the inventory declares the
+                // coverage.
                 let silence = told.keys[1] == "never-attempted";
                 assert!(!silence || told.certain == certain, "{name}: {told:?}");
             }
@@ -144,7 +144,8 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
     assert!(!sent.is_empty() && sent.iter().all(|t| t.keys[0] != "missing"), "{sent:?}");
 }
 
-/// Every finding explains its state and names the packets of each side that show it.
+/// Every finding explains its state and counts the packets of each side from which the state
+/// follows.
 #[test]
 fn a_state_is_told_with_what_it_rests_on() {
     let inventory = fixture("farm-codes/inventory.toml");

@@ -197,8 +197,8 @@ fn a_named_pipe_is_read() {
     writer.join().expect("all was written");
 }
 
-/// A note in a folder of captures is not an error. A file with the name of a capture is one,
-/// because its traffic is missing.
+/// A note in a folder of captures is not an error. An unreadable file with the name of a capture is
+/// an error, because its traffic is missing.
 #[test]
 fn an_unusable_capture_in_a_folder_is_an_error_and_a_note_is_none() {
     let folder = tempfile::tempdir().expect("a scratch folder");

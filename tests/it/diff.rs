@@ -171,7 +171,8 @@ fn assert_one(old: &Audited, new: &Audited, change: &str, cause: &str, part: &st
     assert_eq!(code, Some(expected), "{json:#}");
 }
 
-/// Returns an audit of a farm with undocumented traffic between two listed hosts for ten minutes.
+/// Returns the input of an audit of a farm with undocumented traffic between two listed hosts for
+/// ten minutes.
 fn monitored() -> Audited {
     Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 600)
 }
@@ -271,7 +272,7 @@ fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
     let once = Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 0);
     let words = "the old capture shows only 1 connection";
     assert_one(&once, &Audited::healthy(600), "gone", "not-seen", words);
-    // So may traffic that was seen several times within a moment.
+    // Traffic that was seen several times within a moment may also occur again.
     let mut burst = Audited::healthy(600);
     for port in 50_000..50_005 {
         burst.wire.connect(300_000, ("10.1.0.1", port), ("10.1.0.3", 9100));
@@ -480,7 +481,7 @@ fn a_reversed_order_is_a_warning_and_nothing_has_stopped() {
     }
     let json = json_of(&old, &new);
     assert_eq!(json["findings"][0]["cause"], "not-seen", "{json:#}");
-    // The right order has no warning.
+    // If the older audit comes first, there is no warning.
     let json = json_of(&new, &old);
     assert_eq!(json["warnings"], serde_json::json!([]), "{json:#}");
 }
@@ -497,8 +498,8 @@ fn long_and_short(scratch: &Path) -> [PathBuf; 2] {
 
 #[test]
 fn a_conversation_that_both_audits_document_is_not_the_counterpart_of_another() {
-    // Broadcasts and their answers are documented in both audits. In the long one, two further
-    // conversations between the same ends have an uncertain direction.
+    // Broadcasts and their answers are documented in both audits. In the audit of the long capture,
+    // two further conversations between the same ends have an uncertain direction.
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let [long, short] = long_and_short(scratch.path());
     let [change, cause, reason] = change_of(&json_of(&long, &short), "f-bc7143586df6");
@@ -518,7 +519,7 @@ fn a_claim_about_any_server_names_the_reason_and_no_empty_end() {
 
 #[test]
 fn findings_about_the_inventory_and_the_exceptions_have_a_cause() {
-    // The two captures differ in their watch time, and one of the lists is shorter.
+    // The two captures differ in their watch time. Two audits with different exceptions follow.
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let [long, short] = long_and_short(scratch.path());
     let json = json_of(&long, &short);
@@ -586,7 +587,7 @@ fn different_farms_are_a_difference_and_no_name_is_empty() {
     let other = monitored().inventory("Desk farm", "Shelf farm");
     let (_, json) = compared(&monitored(), &other);
     assert_eq!(json["differences"][0], "farm: Shelf farm instead of Desk farm", "{json:#}");
-    // The result of an early version has no name of the inventory.
+    // The result of an early version does not contain the name of the inventory.
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let folders = [("old", monitored()), ("new", other)]
         .map(|(name, audited)| audited.run(&scratch.path().join(name)));

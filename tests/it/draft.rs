@@ -201,7 +201,7 @@ fn hosts_are_joined_only_where_that_is_sure() {
     assert!(joined.values().all(|(addresses, _)| addresses.len() <= 2), "{drafted}");
     let mut wire = Wire::default();
     wire.connect(0, ("10.1.0.30", 50_000), ("10.1.0.10", 20_002));
-    // All packets have the same MAC address, and a TTL that no system starts with.
+    // All packets have the same MAC address, and a TTL that no system uses as its initial value.
     for (_, frame) in &mut wire.0 {
         frame[22] = 61;
     }

@@ -114,7 +114,7 @@ fn audited(capture: &[PathBuf], inventory: &Path, evidence: &Path, more: &[&str]
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").args(capture).arg("-i").arg(inventory).arg("--evidence").arg(evidence);
     let run = command.arg("-q").args(more).output().expect("the program runs");
-    // Exit code 3: the last record of the capture is truncated.
+    // The exit code may be 3, because the last record of the capture is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", stderr(&run));
 }
 
@@ -277,8 +277,8 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     assert!(checked > 15, "{checked}");
 }
 
-/// Uses tshark to check display filters for traffic of which a simple filter would select too many
-/// or too few frames.
+/// Uses tshark to check display filters for traffic from which a simple filter would select too
+/// many or too few frames.
 #[test]
 fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
     if Command::new("tshark").arg("--version").output().is_err() {
@@ -303,7 +303,8 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
         range.map(|number| number.to_string()).collect()
     };
     assert_eq!(shown(&Site::new(&farm(""), &wire), ["tcp", "445"]), numbers(1..=own));
-    // Many clients of one server, one of which also connects to another port and to another server.
+    // Many clients use one server. One of the clients also connects to another port and to another
+    // server.
     let mut wire = Wire::default();
     for client in 100..120u8 {
         wire.connect(u64::from(client) * 100, (&format!("10.1.0.{client}"), 50_000), (DC, 4444));
@@ -312,7 +313,7 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
     wire.connect(20_000, ("10.1.0.100", 50_001), (DC, 4445));
     wire.connect(20_100, ("10.1.0.100", 50_002), (BROKER, 4444));
     assert_eq!(shown(&Site::new(&farm(""), &wire), ["tcp", "4444"]), numbers(1..=own));
-    // A protocol without ports, plain and after an authentication header.
+    // Packets of a protocol without ports occur plain and after an authentication header.
     let mut wire = Wire::default();
     wire.udp(0, (RDSH, 50_000), (DC, 53));
     wire.ip(10, PC, DC, 103, &[0; 20]);
@@ -323,7 +324,7 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
 
 #[test]
 fn each_kind_of_ground_is_shown() {
-    // Refused and rejected attempts: the evidence contains the replies and shows which host sent
+    // The evidence for refused and rejected attempts contains the replies and shows which host sent
     // them.
     let mut wire = Wire::default();
     for ms in [0, 500] {
@@ -343,7 +344,7 @@ fn each_kind_of_ground_is_shown() {
     let error = format!("ICMP error from 10.1.0.254 about a packet from the client {GW}");
     assert_eq!(rejected, [format!("SYN from the client {GW}"), error]);
 
-    // The handshake of another flow, on which the guess of the direction is based.
+    // The guess of the direction is based on the handshake of another flow, which is evidence, too.
     let mut wire = Wire::default();
     wire.tcp(0, (PC, 50_000), (BROKER, 9100), ACK, 10);
     wire.tcp(1, (BROKER, 9100), (PC, 50_000), ACK, 10);
@@ -355,8 +356,8 @@ fn each_kind_of_ground_is_shown() {
     let proof = format!("shows which host serves the port: SYN-ACK from the server {BROKER}");
     assert!(proved.frames.iter().any(|f| f.3.contains(&proof)), "{proved:?}");
 
-    // A server name: the client's ClientHello and the resolver's answer to that client. An answer
-    // to another client is not included.
+    // The evidence for a server name is the client's ClientHello and the resolver's answer to that
+    // client. An answer to another client is not included.
     let mut wire = Wire::default();
     let outside = "203.0.113.9";
     let name = "files.example.net";
@@ -369,7 +370,7 @@ fn each_kind_of_ground_is_shown() {
     let names = named.iter().filter(|c| *c == "DNS reply to the client with the server's address");
     assert_eq!(names.count(), 1, "{named:?}");
 
-    // An address conflict: the claims of both MAC addresses.
+    // The evidence for an address conflict is the claims of both MAC addresses.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
     for (ms, mac) in [(10, 7), (20, 8), (20_030, 7), (20_040, 8)] {
@@ -402,8 +403,8 @@ fn an_answer_is_shown_with_the_broadcast_that_it_answers() {
     assert_eq!(answered.frames.len(), 2, "{answered:?}");
 }
 
-/// If there are more findings than the limit, the most severe ones have frames. A note to each of
-/// the others states that its frames were omitted.
+/// If there are more findings than the limit, only the most severe ones have frames. For each other
+/// finding, a note states that its frames were omitted.
 #[test]
 fn a_flood_of_findings_leaves_the_evidence_bounded() {
     let mut wire = Wire::default();

@@ -341,8 +341,8 @@ fn reports_say_what_each_exception_let_through() {
     assert_eq!(counts, [["used;expired", "2", "2"]]);
 }
 
-/// Whoever signs must see beside each exception what is questionable about it, and must not confuse
-/// the exceptions in force with those that match traffic.
+/// The person who signs a report must see what is questionable about each exception, and must not
+/// confuse the exceptions in force with those that match traffic.
 #[test]
 fn reports_mark_retroactive_and_self_approved_exceptions() {
     let site = Listed::new();

@@ -73,7 +73,7 @@ fn findings(site: &Site, more: &[&str]) -> Vec<Vec<String>> {
     rows.into_iter().filter(|row| row[0] != "info").collect()
 }
 
-// Features that the inventory does not mention.
+// Tests of features that the inventory does not mention.
 
 #[test]
 fn a_feature_that_is_usually_off_and_that_nobody_named_is_a_finding() {
@@ -110,7 +110,7 @@ fn a_feature_that_is_usually_on_and_that_nobody_named_is_told_and_no_finding() {
     assert!(!text.contains("Features"), "{text}");
 }
 
-// Exceptions.
+// Tests of exceptions.
 
 const HEADER: &str = "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires";
 
@@ -259,7 +259,7 @@ fn growth_is_new_where_it_matters() {
     assert_eq!(run.status.code(), Some(0), "{}", stderr(&run));
 }
 
-// Audits that did not check anything.
+// Tests of audits that did not check anything.
 
 #[test]
 fn an_audit_that_checked_nothing_can_fail() {
@@ -300,7 +300,7 @@ fn an_audit_that_checked_nothing_can_fail() {
     assert!(stdout(&run).contains("rasaudit inventory draft"), "{}", stdout(&run));
 }
 
-// Numbers and IDs.
+// Tests of numbers and IDs.
 
 #[test]
 fn the_headline_counts_what_the_file_holds() {
@@ -320,7 +320,7 @@ fn the_headline_counts_what_the_file_holds() {
     }
 }
 
-// Findings that explain others.
+// Tests of findings that explain others.
 
 #[test]
 fn an_address_that_does_what_an_unseen_host_should_do_explains_what_follows() {
@@ -401,7 +401,7 @@ fn a_listed_client_from_outside_is_a_warning() {
     assert_eq!(codes, ["exposed-internal"]);
 }
 
-// An overlay that the inventory does not mention.
+// Tests of an overlay that the inventory does not mention.
 
 #[test]
 fn an_overlay_that_would_explain_findings_is_named_with_their_number() {
@@ -431,7 +431,7 @@ fn an_overlay_that_would_explain_findings_is_named_with_their_number() {
     assert_eq!(count(&without) - count(&with), explained, "{without}\n{with}");
 }
 
-// Frames that were not decoded.
+// Tests of frames that were not decoded.
 
 #[test]
 fn frames_of_an_unknown_kind_are_told_by_number_name_and_count() {
@@ -440,7 +440,7 @@ fn frames_of_an_unknown_kind_are_told_by_number_name_and_count() {
         wire.ether(1_000 + frame, 1, 2, 0x8915, &[0; 64]);
     }
     wire.ether(2_000, 1, 2, 0x1234, &[0; 64]);
-    // A tunnel whose contents are not a valid packet.
+    // The tunnel does not contain a valid packet.
     wire.ip(3_000, "10.1.0.10", "10.1.0.20", 47, &[0, 0, 0x08, 0x00, 0xff, 0xff, 0xff, 0xff]);
     let (_, text) = summary(&Site::new(FARM, &wire), &[]);
     for part in [
@@ -471,7 +471,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
     let (_, plain) = summary(&site, &[]);
     let frames = format!("{whole} frames in 1 input");
     assert!(plain.contains(&frames));
-    // Any number of zero bytes at the end, as file systems leave them after a crash.
+    // After a crash, file systems may leave any number of zero bytes at the end of a file.
     for zeros in [16, 17, 100, 4096, 1 << 20] {
         let run = damaged(&site, |bytes| bytes.extend(vec![0; zeros]));
         let text = stdout(&run);
@@ -483,7 +483,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
             stderr(&run)
         );
     }
-    // Zero bytes between two records. The records after the gap are read.
+    // If zero bytes separate two records, the records after the gap are read.
     let start: usize = 24 + records.records[..whole / 2].iter().map(Vec::len).sum::<usize>();
     for zeros in [512, 1000, 300_001] {
         let run = damaged(&site, |bytes| {
@@ -497,14 +497,14 @@ fn zeros_in_the_place_of_records_are_zeros() {
         );
         assert_eq!(run.status.code(), Some(3));
     }
-    // Zero bytes, followed by data that is not a record.
+    // Data that is not a record follows the zero bytes.
     let run = damaged(&site, |bytes| {
         bytes.truncate(start);
         bytes.extend(vec![0; 512]);
         bytes.extend(vec![0xee; 4096]);
     });
     assert_eq!(run.status.code(), Some(3));
-    assert!(stderr(&run).contains("not followed by a record"), "{}", stderr(&run));
+    assert!(stderr(&run).contains("no record follows the zeros"), "{}", stderr(&run));
 }
 
 #[test]
@@ -617,7 +617,7 @@ fn wlan_frames_that_a_capture_calls_ethernet_are_told_as_that() {
     );
 }
 
-// Reports that replace earlier ones.
+// Tests of reports that replace earlier ones.
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
@@ -635,8 +635,8 @@ fn is_whole(folder: &Path) -> bool {
     check.status().expect("sha256sum runs").success()
 }
 
-/// If a run is killed while its report replaces an older one, either the old or the new report
-/// remains complete.
+/// If a run is killed while its report replaces an older one, the folder contains either the
+/// complete old report or the complete new one.
 #[test]
 fn a_killed_run_leaves_the_old_report_or_the_new_one() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -695,7 +695,7 @@ fn files_of_others_stay_and_a_torn_report_is_refused() {
     assert_eq!(template.status.code(), Some(2));
 }
 
-// Encodings and wording.
+// Tests of encodings and wording.
 
 #[test]
 fn files_are_read_as_windows_writes_them() {
@@ -813,7 +813,7 @@ fn an_explanation_needs_no_key() {
     assert!(!completed.contains("completed-from-public-page"), "{completed}");
 }
 
-// Memory limits.
+// Tests of memory limits.
 
 /// Side evidence stays within its memory limit, and a reached limit is reported. The result does
 /// not depend on the number of workers or on how the capture is split.
@@ -879,8 +879,8 @@ fn nothing_folds_under_what_weighs_less() {
         let cause = rows.iter().find(|cause| cause[0] == row[2]).expect("a cause");
         assert!(weight(&row[1]) <= weight(&cause[1]), "{row:?} under {cause:?}");
     }
-    // A ticket contains every finding above info, either separately or under the one that explains
-    // it.
+    // A ticket contains every finding above info, either separately or under the finding that
+    // explains it.
     let ticket =
         stdout(&rasaudit([case.arguments(), vec!["--format".into(), "markdown".into()]].concat()));
     for row in rows.iter().filter(|row| row[1] != "info") {

@@ -12,7 +12,7 @@ const SCANNER: &str = "10.1.0.30";
 const BROKER: &str = "10.1.0.10";
 const GW: &str = "10.1.0.1";
 
-/// The number of conversations for which the program has room however little memory there is.
+/// The number of conversations that the program keeps even with the smallest memory limit.
 const ROOM: usize = 16_384;
 
 fn farm() -> String {
@@ -48,7 +48,7 @@ fn ordinary() -> Wire {
 fn spoofed(wire: &mut Wire, count: usize, network: &[u8]) {
     let mut random = Random(3);
     for number in 0..count as u64 {
-        // Loopback addresses would be a row of their own.
+        // Loopback addresses would be aggregated into a separate row.
         let mut address = (random.next() as u32 & 0xbfff_ffff).to_be_bytes();
         address[..network.len()].copy_from_slice(network);
         let client = std::net::Ipv4Addr::from(address).to_string();
@@ -98,7 +98,7 @@ fn is_free_of_order(site: &Site) -> (Vec<(String, String)>, String) {
     whole
 }
 
-/// The sum of a column of `conversations.csv`.
+/// Returns the sum of a column of `conversations.csv`.
 fn sum(reports: &[(String, String)], column: &str) -> u64 {
     let rows = columns(report(reports, "conversations.csv"), &[column]);
     rows.iter().map(|row| row[0].parse::<u64>().expect("a number")).sum()
@@ -179,13 +179,14 @@ fn a_scan_by_a_listed_host_is_one_finding_with_count_range_and_severity() {
     found.retain(|row| row[7].contains("aggregated to stay within --max-memory"));
     let codes: Vec<&String> = found.iter().map(|row| &row[3]).collect();
     let whole = of_scan(&run(&few, std::slice::from_ref(&few.capture), "1").0);
-    // A code is a finding of its own, and each has the severity that an aggregated finding may have.
+    // Each code has one aggregated finding, with the severity that findings with this code have in
+    // a small scan.
     for row in &found {
         let mut alone = whole.iter().filter(|other| other[3] == row[3]);
         assert!(alone.all(|alone| alone[4] == row[4]), "{row:?}: {whole:?}");
         assert_eq!((&row[2][..], &row[5][..]), ("*", "no"), "{row:?}");
     }
-    // All but a few of the ports of both servers.
+    // The findings count all but a few of the ports of both servers.
     let counts = found.iter().map(|row| row[6].parse::<u64>().expect("a number"));
     assert!((23_000..=24_000).contains(&counts.sum::<u64>()), "{found:?}");
     let range = "TCP ports from 1 to 12000 (none reached)";
@@ -193,7 +194,7 @@ fn a_scan_by_a_listed_host_is_one_finding_with_count_range_and_severity() {
     let unique = codes.iter().collect::<std::collections::BTreeSet<_>>();
     assert!(!found.is_empty() && unique.len() == codes.len(), "{found:?}");
     assert!(printed.contains("those of listed hosts, by client and server"), "{printed}");
-    // Documented connections keep their rows: one worked, and another failed.
+    // The two documented connections, one of which worked, keep their rows.
     let kept = columns(
         report(&all, "conversations.csv"),
         &["client", "server", "port", "verdict", "state", "certain"],
@@ -204,8 +205,8 @@ fn a_scan_by_a_listed_host_is_one_finding_with_count_range_and_severity() {
     }
 }
 
-/// Hosts whose documented connections all failed, too many to list each pair, are not accused of
-/// never having tried, and no row is missing for certain.
+/// If the documented connections of very many hosts all failed, so that they were aggregated, no
+/// finding claims that these hosts never tried to connect, and no row is certainly missing.
 #[test]
 fn what_was_aggregated_is_not_called_absent() {
     let agents = 2_000;
@@ -242,8 +243,8 @@ fn what_was_aggregated_is_not_called_absent() {
     assert!(failed[0][6].contains("2500 conversations (2500 flows, clients from"), "{failed:?}");
     let group = &failed[0][2];
     let denied = found.iter().filter(|row| row[1] == "never-attempted");
-    // What the hosts whose conversations were aggregated did not do is not certain. The brokers are
-    // not among these hosts.
+    // Claims that a host never attempted a connection are uncertain if its conversations were
+    // aggregated, which does not apply to the brokers.
     let of_agents = |row: &&Vec<String>| row[4].starts_with("10.2.") && row[3] != "no";
     let denied: Vec<_> = denied.filter(|row| row[2] == *group || of_agents(row)).collect();
     assert!(denied.is_empty(), "{denied:?}");

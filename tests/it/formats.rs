@@ -464,8 +464,8 @@ fn hostile_strings_stay_text() {
     }
 }
 
-/// Runs a Python script with a text on its standard input. The script is a reader that shares no
-/// code with the program.
+/// Runs a Python script with a text on its standard input. The script reads the text with parsers
+/// that share no code with the program.
 fn python(script: &str, text: &str) {
     let mut command = Command::new("python3");
     let child = command.args(["-c", script]).stdin(Stdio::piped()).spawn();

@@ -76,8 +76,8 @@ fn every_format_gives_the_same_answer() {
 }
 
 /// Exceptions, known findings and tickets refer to findings by their IDs, so an ID never changes.
-/// `tests/data/ids.tsv` contains the IDs assigned before the threat model applied. If an ID has to
-/// change, `CHANGED` lists it with the reason.
+/// `tests/data/ids.tsv` contains the IDs that were assigned before the threat model was introduced.
+/// If an ID has to change, `CHANGED` lists it with the reason.
 #[test]
 fn findings_keep_their_ids() {
     const CHANGED: [(&str, &str); 0] = [];

@@ -212,7 +212,8 @@ fn shouted(mut wire: Wire, address: &str) -> Wire {
 
 #[test]
 fn a_broadcast_of_the_link_layer_hides_no_violation() {
-    // A datagram and a SYN to one host, in broadcast frames, alone and with an answer.
+    // A datagram and a SYN, each to a single host, are sent in broadcast frames, with and without
+    // answers.
     for answered in [false, true] {
         let mut wire = Wire::default();
         wire.udp(0, (EVIL, 20_009), (RDSH, 9999));
@@ -272,7 +273,7 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
     wire.tcp(1, (BROKER, 445), (RDSH, 30_004), support::wire::RST, 0);
     wire.tcp(2, (RDSH, 30_004), (BROKER, 445), ACK, 100);
     is_a_violation(&wire, RDSH);
-    // A connection that is older than the capture, from a documented port.
+    // The connection began before the capture, and its client port is documented.
     let before = |wire: &mut Wire| {
         wire.tcp(100, (RDSH, 30_004), (BROKER, 445), ACK, 100);
         wire.tcp(101, (BROKER, 445), (RDSH, 30_004), ACK, 100);
@@ -294,7 +295,7 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
         let told = rows.iter().any(|row| abuse(row) || of_broker(row));
         assert!(told, "{rows:?}");
     }
-    // A handshake in the opposite direction, forged before the real one.
+    // A forged handshake in the opposite direction precedes the real one.
     let mut wire = Wire::default();
     wire.tcp(0, (BROKER, 445), (RDSH, 30_004), SYN, 0);
     wire.tcp(1, (RDSH, 30_004), (BROKER, 445), SYN | ACK, 0);

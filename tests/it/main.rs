@@ -1,5 +1,5 @@
 //! Tests that any user can run: the program and the library with captures from `fixtures/` or from
-//! code. The slow ones, and those that need other programs, run in `tests/lab`.
+//! code. Tests that are slow or need other programs run in `tests/lab`.
 
 #[path = "../support/mod.rs"]
 mod support;

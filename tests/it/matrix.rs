@@ -1,5 +1,5 @@
 //! Tests that the shipped matrices are complete and valid: they contain every port of the vendor's
-//! documents with its pair of roles, as many rows as the transcription counts, and for each row an
+//! documents with its pair of roles, as many rows per section as the documents, and for each row an
 //! example that the row allows.
 
 use crate::support;
@@ -53,7 +53,7 @@ fn facts(document: &str) -> BTreeSet<Fact> {
     facts
 }
 
-/// Returns a row of the matrix in the same form.
+/// Returns a row of the matrix in the form of the transcribed facts.
 fn fact(matrix: &Matrix, row: &Row) -> Fact {
     let (transport, ports) = if row.transport.has_ports() {
         (row.transport.to_string(), row.ports_text())
@@ -66,7 +66,7 @@ fn fact(matrix: &Matrix, row: &Row) -> Fact {
 
 #[test]
 fn every_number_of_both_documents_stands_in_the_matrix_with_its_pair_of_roles() {
-    // Rows that do not come from a Ports cell, for reasons that sources.md gives.
+    // These rows do not come from a Ports cell. `sources.md` gives the reasons.
     let argued = |row: &Row| {
         [
             "ras19.console.performance-monitor.tcp.3000",
@@ -148,8 +148,8 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_two_more() {
         ("console", 11),
         ("guest-agent", 5),
         ("halb", 7),
-        // The document has two rows. Performance counters are also accepted over TCP, for the
-        // reasons in sources.md.
+        // The document has two rows. A third row also accepts performance counters over TCP (see
+        // `sources.md`).
         ("performance-monitor", 3),
         ("publishing-agent", 16),
         ("rdsh-agent", 6),
@@ -309,8 +309,8 @@ impl<'m> Farm<'m> {
             let [rule, verdict, certain] = &decided[key][..] else { panic!("three cells") };
             assert_eq!((rule, verdict.as_str()), (id, "documented"), "{key:?}");
             let row = self.matrix.rows.iter().find(|row| row.id == *id).expect("the row");
-            // Rulings from a doubtful row are uncertain, and so are those about ports that were not
-            // announced.
+            // Rulings from a doubtful row are uncertain, and so are rulings about ports that were
+            // not announced.
             let guess = row.transport.has_ports() && row.transport.to_string() == "udp";
             if !guess && row.transport.has_ports() {
                 let doubtful = row.is_doubtful() || row.announced_by.is_some();
@@ -359,7 +359,7 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
 const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5001",
-        "one of its examples is not documented by this row: its ruling is unexpected-port/port-not-in-matrix",
+        "the row does not document one of its examples, whose ruling is unexpected-port/port-not-in-matrix",
     ),
     ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,", "has no example"),
     (

@@ -213,8 +213,8 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
     let mut flows: Vec<String> = shard
         .iter()
         .map(|flow| {
-            // The index of an encapsulation is valid only within its run, so the encapsulations
-            // themselves are compared.
+            // The index of an encapsulation is valid only within one run of the program, so the
+            // encapsulations themselves are compared.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.syns, s.flags));
             let openings = [0, 1].map(|side| {
@@ -231,7 +231,7 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
 }
 
 /// Returns the merged flows and side evidence of several workers, each of which observed one part.
-/// If `spill` is set, their tables are written to disk first.
+/// If `spill` is set, the tables of the workers are written to disk first.
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, std::env::temp_dir());

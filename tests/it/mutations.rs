@@ -1,5 +1,6 @@
-//! Tests individual changes to the healthy farm: an added forbidden flow causes exactly one
-//! finding, about that flow, and exactly the removed required services are reported as missing.
+//! Tests individual changes to the healthy farm: each forbidden flow that is added causes exactly
+//! one finding, about that flow, and exactly the required services that are removed are reported as
+//! missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -159,7 +160,8 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
             unclaimed.push(*group);
             continue;
         }
-        // Either of two brokers may contact the other. The pair is reported under the first one.
+        // Either broker of a pair may contact the other. The finding names the first broker as the
+        // client.
         let as_seen = claimed == *sources || group.starts_with("ras19.broker.broker.");
         assert!(as_seen, "{group}: {claimed:?}, not {sources:?}");
     }

@@ -1,4 +1,4 @@
-//! Tests what `report.html` contains, as far as a browser is not needed: the order of its parts,
+//! Tests the parts of `report.html` that can be tested without a browser: the order of its parts,
 //! which rows of the matrix are folded, names of roles, the cover of the printed page, and links to
 //! evidence. `tests/browser` tests the rest.
 
@@ -99,7 +99,7 @@ fn roles_have_short_names_and_their_complete_names_as_tooltips() {
     assert!(graph.contains("<summary title=\"RAS Reporting + SSRS\"><b>Reporting + SSRS</b>"));
 }
 
-/// Short names are only useful if they are shorter, and if no two roles have the same.
+/// Short names are useful only if they are shorter than the full names and differ between roles.
 #[test]
 fn short_names_of_roles_are_short_and_differ() {
     for matrix in ["ras-19", "ras-legacy"] {
@@ -169,7 +169,7 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     ] {
         assert!(cover.contains(part), "{part} in {cover}");
     }
-    // These frames were left out on request.
+    // The user left these frames out with a filter.
     for part in ["could not be decoded", "outside-window"] {
         assert!(!cover.contains(part), "{part} in {cover}");
     }
@@ -321,7 +321,7 @@ fn findings_link_to_evidence_only_if_the_page_knows_where_it_is() {
         assert!(file.is_empty() || evidence.join(file).exists());
     }
     assert!(files.values().any(|file| !file.is_empty()));
-    // The page that is written again later does not know the folder.
+    // A page that is written from the stored result does not link to the evidence folder.
     let again =
         rasaudit(["report".as_ref(), out.as_os_str(), "--format".as_ref(), "html".as_ref()]);
     let found = data(&stdout(&again));

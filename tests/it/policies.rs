@@ -65,7 +65,7 @@ fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
     assert_eq!(code(OUTSIDE, GW, 80), "matrix");
     assert_eq!(code(PC, GW, 80), "matrix");
     assert_eq!(code(RDSH, BROKER, 20_003), "matrix");
-    // Internal ports, reached from the farm, from an inside client, and from outside.
+    // Internal ports are reached from the farm, from an inside client, and from outside.
     assert_eq!(code(BROKER, GW, 49_179), "matrix");
     assert_eq!(code(PC, BROKER, 20_002), "wrong-source");
     assert_eq!(code(OUTSIDE, GW, 49_179), "exposed-internal");
@@ -174,8 +174,8 @@ fn a_dynamic_port_is_certain_where_it_was_announced() {
     };
     let words = |certain: &str, doubt: &str| ["matrix", certain, doubt, RANGE].map(str::to_owned);
     assert_eq!(opened(Some((PA, HV, 49_700))), words("yes", ""));
-    // Without an announcement, or with one of another port or to another client, the port range of
-    // the row applies. None of these is a violation.
+    // Without an announcement, or with an announcement of another port or to another client, the
+    // port range of the row applies, so the connection is not a violation.
     assert_eq!(opened(None), words("no", "row"));
     assert_eq!(opened(Some((PA, HV, 49_701))), words("no", "row"));
     assert_eq!(opened(Some((BROKER, HV, 49_700))), words("no", "row"));
@@ -196,7 +196,7 @@ fn every_reading_of_49179_comes_out_right() {
     assert_eq!(push(BROKER, RDSH), ["matrix", "yes", "", "ras19.broker.rdsh-agent.tcp.49179"]);
     assert_eq!(push(PA, HV)[..3], ["matrix", "no", "row"]);
     assert_eq!(push(PA, RDSH)[0], "wrong-source");
-    // The port is a source port, and a handshake proves it.
+    // A handshake proves that the port is a source port.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 49_179), (BROKER, 20_003));
     assert_eq!(judged(&inventory, &wire, BROKER, 20_003)[..2], ["matrix", "yes"]);
@@ -309,7 +309,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
         stderr(&wrong)
     );
     assert_eq!(wrong.status.code(), Some(2));
-    // A custom matrix of the site, in a folder next to the inventory.
+    // A custom matrix may be in a folder next to the inventory.
     fs::create_dir(scratch.path().join("own")).expect("writable");
     write(
         "own/roles.csv",
@@ -508,7 +508,8 @@ fn ports_of_the_host_itself() {
         wire
     };
     assert_eq!(judged(&legacy, &lookup, GW, 20_000)[0], "exposed-internal");
-    // A capture on the loopback interface covers such rows, even if their traffic does not occur.
+    // A capture on the loopback interface covers rows about traffic inside a host, even if the
+    // traffic does not occur.
     let on = farm("ras-19", "", "[capture]\non = \"rdsh1\"\n");
     let status = |wire: &Wire, inventory: &str| {
         let rows = columns(&audit(inventory, wire, "matrix"), &["rule", "status", "reason"]);

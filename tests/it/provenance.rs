@@ -145,7 +145,7 @@ fn the_baseline_is_named_with_its_window_and_its_digest() {
     }
     let all = report(&site, &["--format", "markdown", "--baseline", &old]);
     assert!(has_line(&all, &["**Since**", "(audit of 20", " UTC)"]), "{all}");
-    // A findings.csv has a digest, but no window.
+    // A baseline that is a findings.csv has a digest, but no capture times.
     let file = format!("{old}/findings.csv");
     let json = report(&site, &["--format", "json", "--baseline", &file]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");

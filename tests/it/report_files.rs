@@ -40,7 +40,7 @@ fn only_the_selected_files_are_written_and_listed() {
     let summary = stdout(&written);
     assert!(summary.contains("(findings.csv, report.html)"), "{summary}");
     assert!(summary.contains("open it in a browser"), "{summary}");
-    // The files are those of a complete report.
+    // The files are identical to those of a complete report.
     let all = scratch.path().join("all");
     run(&["--out", &all.display().to_string()]);
     for name in ["findings.csv", "report.html"] {
@@ -56,12 +56,13 @@ fn files_of_an_earlier_report_do_not_stay_beside_a_newer_one() {
     let out = scratch.path().join("report");
     run(&["--out", &out.display().to_string()]);
     assert_eq!(names(&out).len(), 8);
-    // A file that the user changed is not part of the earlier report any more.
+    // A file that the user changed no longer counts as part of the earlier report, so it is kept.
     fs::write(out.join("hosts.csv"), "mine").expect("writable");
     write(&out, "csv,json");
     assert_eq!(names(&out), ["audit.json", "findings.csv", "hosts.csv", "manifest.sha256"]);
     assert_eq!(fs::read_to_string(out.join("hosts.csv")).expect("a file"), "mine");
-    // The list of exceptions of a user is in danger only if the report has this file.
+    // The user's own list of exceptions would be overwritten only if the report included
+    // `exceptions.csv`.
     let kept = scratch.path().join("kept");
     fs::create_dir(&kept).expect("a folder");
     fs::write(kept.join("exceptions.csv"), "mine").expect("writable");

@@ -1,7 +1,7 @@
-//! Tests a farm that was running before the capture began, with everything else that its switch
-//! shows: connections older than the capture, non-IP frames, teamed network cards, a failover,
-//! health checks, IPsec, a minute without a frame. The farm is healthy, so no fault may be reported
-//! as certain.
+//! Tests a farm that was running before the capture began. The capture also contains what else a
+//! switch shows: connections from before the capture, non-IP frames, teamed network cards, a
+//! failover, health checks, IPsec, and a minute without frames. The farm is healthy, so no fault
+//! may be reported as certain.
 
 use crate::support;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn report(captures: &[PathBuf], format: &str, wanted: &[&str]) -> Vec<Vec<String
     let all = ["audit".to_owned()];
     let rest = ["-i", &inventory, "--format", format].map(str::to_owned);
     let run = rasaudit(all.into_iter().chain(captures).chain(rest));
-    // Exit code 3: the last record of the capture is truncated.
+    // The exit code may be 3, because the last record of the capture is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", support::stderr(&run));
     columns(&stdout(&run), wanted)
 }
@@ -78,7 +78,7 @@ fn two_links_with_clocks_of_their_own_say_the_same() {
         let rows = report(captures, "csv", &["certain", "verdict", "code", "client", "server"]);
         rows.into_iter().filter(|row| row[0] == "yes").collect::<Vec<_>>()
     };
-    // Each link carries one direction. Then both links carry every frame.
+    // First, each link carries one direction. Then, both links carry every frame.
     let up = |frame: &[u8]| frame[6..12] < frame[..6];
     for late in [3, 3600] {
         for (one, other) in [(late, 0), (0, late)] {

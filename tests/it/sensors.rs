@@ -1,5 +1,6 @@
-//! Tests of audits of several sensors: their coverage adds up, halves of a connection join, clocks
-//! that differ do not turn a connection around, and nothing is missing because one sensor stopped.
+//! Tests audits of several sensors: their coverage is combined, the two directions of a connection
+//! are joined, clock differences do not reverse the direction of a connection, and nothing is
+//! reported as missing only because one sensor stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -102,7 +103,7 @@ fn ends(record: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Writes the records that a sensor saw, with its clock `late` seconds ahead.
+/// Writes the records that a sensor saw. Its clock is `late` seconds ahead.
 fn span(all: &Records, to: &Path, late: i32, sees: impl Fn((&[u8], &[u8])) -> bool) -> PathBuf {
     let seen = all.records.iter().filter(|record| sees(ends(record))).map(|record| {
         let time: [u8; 4] = record[..4].try_into().expect("four bytes");
@@ -138,7 +139,8 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     let (capture, inventory) =
         (fixture("farm-faults/span.pcap"), fixture("farm-healthy/inventory.toml"));
     let all = Records::read(&capture);
-    // Each of the first two sees one direction of every connection, the third all of the broker.
+    // Each of the first two sensors sees one direction of every connection. The third one sees all
+    // traffic of the broker.
     let broker: &[u8] = &[10, 20, 1, 31];
     let spans = [
         span(&all, &at("a.pcap"), 0, |(from, to)| from <= to),
@@ -153,7 +155,8 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     }
     let direct = Reports::of(&[capture], &inventory, &[]);
     let central = Reports::of(&stores, &inventory, &[]);
-    // The same clients and servers, states and verdicts; each packet counts once.
+    // Clients, servers, states and verdicts are those of the direct audit, and each packet counts
+    // once.
     let same = ["direction", "state", "verdict", "packets_to_server", "bytes_to_client"];
     assert_eq!(central.conversations(&same), direct.conversations(&same));
     let sensors = central.conversations(&["sensors"]);
@@ -163,7 +166,7 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     };
     assert_eq!(row("10.20.1.84", "10.20.1.85", "1433"), "a;b");
     assert_eq!(row("10.20.1.21", "10.20.1.31", "20002"), "a;b;c");
-    // A reply may only seem to be missing, because its clock differs.
+    // A reply may seem to be missing because the clock of its sensor differs.
     let codes = ["refused", "wrong-source", "unanswered"];
     for code in codes {
         assert_eq!(
@@ -176,7 +179,7 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     assert_eq!(central.findings("unanswered", &["certain", "sensors"]), [["no", "b;c"]]);
     assert!(central.told.contains("Clock"), "{}", central.told);
 
-    // The order of the stores, and merging them, change nothing.
+    // Neither the order of the stores nor merging them changes the result.
     let merged = at("merged");
     let mut arguments = vec!["merge", text(&stores[2]), text(&stores[0]), text(&stores[1])];
     arguments.extend(["--to", text(&merged), "--quiet"]);
@@ -186,8 +189,8 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     assert_eq!(merged.findings, central.findings);
 }
 
-/// Correcting what two sensors captured twice needs all rows a second time, with the parts of
-/// messages that name servers.
+/// To correct the counters of packets that two sensors captured, all rows are read a second time,
+/// including the pieces of messages that name servers.
 #[test]
 fn two_sensors_that_see_the_same_show_the_names_of_one() {
     let scratch = tempfile::tempdir().expect("a folder");
@@ -207,7 +210,7 @@ fn two_sensors_that_see_the_same_show_the_names_of_one() {
     assert_eq!(central.conversations(&["names", "packets_to_server"]), names);
 }
 
-/// Traffic between two hosts, once in ten seconds, from one time to another in seconds.
+/// Appends a connection between two hosts every ten seconds. `seconds` is the period in seconds.
 fn chat(wire: &mut Wire, from: (&str, u16), to: (&str, u16), seconds: std::ops::Range<u64>) {
     for second in seconds.step_by(10) {
         wire.connect(second * 1000, (from.0, from.1 + second as u16), to);

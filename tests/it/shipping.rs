@@ -91,7 +91,7 @@ fn the_source_package_is_small_and_has_what_it_needs() {
     let list = String::from_utf8(output.stdout).expect("names");
     let files: BTreeSet<&str> = list.lines().collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // The uncompressed size. The registry limits the compressed package to 10 MB.
+    // This is the uncompressed size. The registry limits the compressed package to 10 MB.
     let size: u64 = files
         .iter()
         .filter_map(|file| fs::metadata(root.join(file)).ok())

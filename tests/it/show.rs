@@ -108,7 +108,7 @@ fn a_filter_keeps_the_rows_that_fit() {
     };
     let has = |list: &str, item: &str| list.split(';').any(|word| word == item);
     let severe = |row: &[String]| ["high", "critical"].contains(&&*row[1]);
-    // A finding about any host of the role may be about this one.
+    // A finding about any host of the role may also concern `broker1`.
     let to_broker =
         |row: &[String]| has(&row[6], "broker1") || (row[8].is_empty() && has(&row[9], "broker"));
     type Case<'a> = (&'a [&'a str], &'a dyn Fn(&[String]) -> bool);
@@ -182,8 +182,8 @@ fn a_row_that_may_fit_is_kept() {
     assert!(any(&["--to", "gw1"]).is_empty());
 }
 
-/// The findings of the baseline that are gone are listed only if they are asked for. The result
-/// does not state their ends, so no filter of ends hides them.
+/// Baseline findings that are gone are listed only on request. The result does not contain their
+/// ends, so filters for ends do not hide them.
 #[test]
 fn gone_findings_are_listed_if_they_are_asked_for() {
     let before = Reports::of("farm-faults");
@@ -265,10 +265,10 @@ fn every_problem_of_the_options_is_told_at_once() {
         (
             "hosts",
             &["--port", "443"][..],
-            "--port: hosts have no filter port; their filters are host, role, state",
+            "--port: the table hosts has no filter port; its filters are host, role, state",
         ),
         ("matrix", &["--group-by", "code"], "only findings and conversations can be grouped"),
-        ("conversations", &["--cause", "f-0"], "conversations have no filter cause"),
+        ("conversations", &["--cause", "f-0"], "the table conversations has no filter cause"),
     ] {
         let (code, _, err) = reports.run(table, options);
         assert_eq!(code, 2);
@@ -349,7 +349,7 @@ fn the_last_line_says_what_is_not_shown() {
     );
     let healthy = Reports::of("farm-healthy");
     assert_eq!(healthy.show("exceptions", &[]), "The result has no exceptions.\n");
-    // Only text has a limit of its own.
+    // Only the text format limits the number of rows by default.
     let conversations = reports.column("conversations", "client", &[]).len();
     assert!(conversations > 50);
     let text = reports.show("conversations", &[]);
@@ -394,7 +394,7 @@ fn groups_add_up() {
     for name in ["app1", "dc1"] {
         assert_eq!(of(name), reports.column("findings", "id", &["--host", name]).len().to_string());
     }
-    // Packets of conversations add up, too.
+    // The packets of conversations are added up, too.
     let sum = |csv: &str, column: &str| -> u64 {
         columns(csv, &[column]).iter().map(|row| row[0].parse::<u64>().expect("a number")).sum()
     };
@@ -513,7 +513,7 @@ fn stored(site: &Site) -> Reports {
 }
 
 /// A broker reaches 300 session hosts on an undocumented port, and 20 refuse others. The summary
-/// has one line for each cause, and never hides a finding of another severity or certainty.
+/// has one line for each cause, and never combines findings of different severity or certainty.
 #[test]
 fn findings_of_one_cause_are_one_line_of_the_summary() {
     let broker = |number: u64| format!("10.1.0.{}", number + 1);
@@ -526,7 +526,8 @@ fn findings_of_one_cause_are_one_line_of_the_summary() {
         if number < 300 {
             wire.connect(number, (&broker(0), 40_000), to);
         } else {
-            // Failed attempts of one client at ten or more servers would be explained by the first.
+            // If one client failed at ten or more servers, the first finding would explain the
+            // others.
             let client = broker(number % 3 + 1);
             wire.tcp(number, (&client, 40_000), to, 0x02, 0);
             wire.tcp(number + 1, to, (&client, 40_000), 0x14, 0);
@@ -563,7 +564,7 @@ fn findings_of_one_cause_are_one_line_of_the_summary() {
         assert_eq!(listed, *ids);
     }
     assert_eq!(text.matches(code).count(), 4, "{text}");
-    // Without a folder, the hint names none, and a stored result gives the same summary.
+    // Without `--out`, the hint does not name a folder. A stored result yields the same summary.
     assert!(stdout(&site.run::<&str>(&[])).contains("rasaudit show findings RESULT --code"));
     let summary = stdout(&rasaudit(["report", &folder]));
     assert!(site.report("text").lines().skip(3).eq(summary.lines().skip(3)), "{summary}");
@@ -663,6 +664,6 @@ fn completions_and_help_include_the_listing() {
     let script = stdout(&rasaudit(["completions", "bash"]));
     assert!(script.contains("--group-by") && script.contains("conversations"), "bash");
     let help = stdout(&rasaudit(["show", "--help"]));
-    assert!(help.contains("At least this severity, as with --fail-on"), "{help}");
+    assert!(help.contains("At least this severity: info"), "{help}");
     assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
 }

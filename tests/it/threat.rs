@@ -157,7 +157,7 @@ impl Said {
     }
 }
 
-// Single flows.
+// Tests of single flows.
 
 #[test]
 fn a_guess_changes_nothing_of_what_proven_flows_say() {
@@ -183,7 +183,7 @@ fn a_guess_changes_nothing_of_what_proven_flows_say() {
     assert_eq!(said.found("no-relation", RDSH, GW), ["yes high"]);
 }
 
-// Handshakes.
+// Tests of handshakes.
 
 #[test]
 fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
@@ -295,7 +295,7 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     assert_eq!(audit(&wire).rows(RDSH, MFA, 60_111), ["no-relation yes established handshake"]);
 }
 
-// States.
+// Tests of states.
 
 #[test]
 fn states_go_by_numbers_and_not_by_clocks() {
@@ -362,7 +362,7 @@ fn an_attempt_that_is_challenged_has_failed() {
     assert!(audit(&wire).rows(GW, BROKER, 20_002)[0].contains(" established "));
 }
 
-// Services.
+// Tests of services.
 
 #[test]
 fn a_proven_service_is_a_guess_about_other_flows() {
@@ -386,7 +386,7 @@ fn a_proven_service_is_a_guess_about_other_flows() {
     assert_eq!(said.certain(), [""; 0]);
 }
 
-// Tunnels.
+// Tests of tunnels.
 
 #[test]
 fn what_is_in_a_tunnel_that_nobody_stated_accuses_nobody_for_certain() {
@@ -474,7 +474,7 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
     assert_eq!(said.rows(GW, BROKER, 20_002), ["matrix yes established handshake"]);
 }
 
-// ICMP errors.
+// Tests of ICMP errors.
 
 /// Appends an ICMP error about the last packet, and removes that packet from the capture if
 /// `unseen`.
@@ -597,7 +597,7 @@ fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
     assert_eq!(audit(&wire).rows(BROKER, RDSH, 30_004), silent);
 }
 
-// Names and announcements.
+// Tests of names and announcements.
 
 #[test]
 fn a_name_needs_a_resolver_that_is_a_witness() {
@@ -635,7 +635,7 @@ fn a_name_needs_a_resolver_that_is_a_witness() {
     assert!(!certain(&wire, &plain()));
 }
 
-// Address conflicts and loopback addresses.
+// Tests of address conflicts and loopback addresses.
 
 #[test]
 fn an_address_conflict_needs_both_at_once_and_again() {
@@ -716,7 +716,7 @@ fn loopback_addresses_on_a_wire_accuse_nobody() {
     assert_eq!(audit(&wire).found("loopback-on-wire", "*", "*"), ["no medium tunnel"]);
 }
 
-// Spoofing on the segment.
+// Tests of spoofing on the segment.
 
 #[test]
 fn packets_that_contradict_each_other_are_not_certain() {
@@ -795,7 +795,7 @@ fn resets_of_another_device_are_told_as_that() {
     assert_eq!(audit(&wire).rows(BROKER, RDSH, 30_004), ["matrix yes refused syn"]);
 }
 
-// Absence.
+// Tests of absence claims.
 
 /// Returns the certainty, severity and doubt of the finding that the gateway never attempted to
 /// connect to the broker; empty if the audit does not report it.
@@ -837,7 +837,8 @@ fn only_a_frame_that_could_be_the_flow_doubts_a_silence() {
         let seen = with(&|wire| wire.ether(9_000, from, to, 0x8909, &payload));
         assert_eq!(seen, ["no medium unread"], "{from} {to}");
     }
-    // Frames between two other hosts, short frames and control protocols cannot contain it.
+    // Frames between two other hosts, short frames and control protocols cannot contain the
+    // connection.
     assert_eq!(with(&|wire| wire.ether(9_000, rdsh, dc, 0x8909, &payload)), ["yes medium"]);
     assert_eq!(with(&|wire| wire.ether(9_000, gw, broker, 0x8909, &payload[..20])), ["yes medium"]);
     for control in [0x88cc, 0x8809, 0x886f] {
@@ -873,7 +874,7 @@ fn a_cut_last_record_doubts_nothing_and_a_cut_packet_does() {
     assert_eq!(silence(&wire), ["no medium unread"]);
 }
 
-// Watched time and clocks.
+// Tests of watched time and clocks.
 
 #[test]
 fn watched_time_is_one_stretch() {
@@ -1000,7 +1001,7 @@ fn datagrams_one_way_are_asked_by_their_sender_and_nobody_serves_port_zero() {
     }
 }
 
-// Behaviour of healthy networks.
+// Tests of the behaviour of healthy networks.
 
 #[test]
 fn a_probe_is_no_failure() {

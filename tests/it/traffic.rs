@@ -98,8 +98,8 @@ fn a_syn_sent_again_is_one_attempt_at_one_connection() {
 
 #[test]
 fn both_open_at_once() {
-    // RFC 9293, figure 7. A forged SYN in the opposite direction looks the same, so the direction
-    // is a guess.
+    // This is figure 7 of RFC 9293. A forged SYN in the opposite direction looks the same, so the
+    // direction is a guess.
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
     wire.tcp(5_001, SERVER, CLIENT, SYN, 0);
@@ -149,7 +149,7 @@ fn one_side_goes_on_after_the_other_has_ended() {
 
 #[test]
 fn nothing_but_keepalives() {
-    // RFC 9293, 3.8.4: keep-alives with one garbage byte, and their acknowledgements.
+    // Keep-alives contain one garbage byte (RFC 9293, 3.8.4). The peer acknowledges them.
     let mut wire = others();
     for second in 0..10 {
         wire.tcp(5_000 + second * 1000, CLIENT, SERVER, ACK, 1);
@@ -281,7 +281,7 @@ fn nobody_but_the_server_refuses() {
 
 #[test]
 fn what_only_comes_to_the_port_of_a_tunnel_is_none() {
-    // DNS answers to clients whose source ports equal the ports of tunnels.
+    // The source ports of the DNS clients equal the ports of tunnels.
     for port in [4789, 8472, 4790, 6635, 2152, 37008] {
         let mut wire = others();
         for id in 0..200u8 {
@@ -459,7 +459,8 @@ fn an_icmpv6_error_belongs_to_the_flow_in_a_tunnel() {
     let mut wire = others();
     ipv6(&mut wire, 5_000, false, 17, &UDP);
     let inner = wire.0.pop().expect("a frame").1[14..].to_vec();
-    // IPv6 in IPv6. An ICMPv6 error (administratively prohibited) quotes the outer packet.
+    // An IPv6 packet is tunnelled in IPv6. An ICMPv6 error (administratively prohibited) quotes the
+    // outer packet.
     ipv6(&mut wire, 5_000, false, 41, &inner);
     let outer = wire.0.last().expect("a frame").1[14..].to_vec();
     let error = [&[1, 1, 0, 0, 0, 0, 0, 0][..], &outer].concat();
@@ -513,7 +514,7 @@ fn a_generic_vxlan_is_known_at_any_port_of_the_users() {
     let length = (8 + tunnel.len() as u16).to_be_bytes();
     let body = [&[0xc0, 0, 0x17, 0xc1, length[0], length[1], 0, 0][..], &tunnel].concat();
     wire.ip(5_000, "192.0.2.1", "192.0.2.2", 17, &body);
-    // The user assigns the Geneve port to VXLAN.
+    // `--vxlan-port` assigns the Geneve port to VXLAN.
     let audit = read(&[wire], |request| request.vxlan_ports = vec![6081]);
     assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 unanswered syn 1 1 1/0"]);
 }

@@ -295,7 +295,8 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
 
 #[test]
 fn silence_is_claimed_only_where_it_could_have_been_broken() {
-    // The steady traffic without the connections of the session host, which is still pinged.
+    // Returns the steady traffic without the connections of the session host, which still answers
+    // pings.
     let silent = || {
         let mut wire = steady();
         let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
@@ -334,7 +335,7 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     assert!(found.contains(&line("loss-too-high")), "{found:?}");
     let found = of_file(pcapng(&silent(), 9, ""), None);
     assert!(found.contains(&line("never-attempted")), "{found:?}");
-    // A filter was active: the user's, or one in the capture file.
+    // A filter was active, either `--filter` or one in the capture file.
     let found = of_file(silent().file(), Some("ip"));
     assert!(found.contains(&line("capture-filtered")), "{found:?}");
     let found = of_file(pcapng(&silent(), 0, "not port 53"), None);
@@ -484,11 +485,11 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     };
     assert_eq!(missed(&silent()).0, ["never-attempted rdsh1>broker1 tcp/20003"]);
     let mut cases: Vec<(Wire, &str)> = Vec::new();
-    // IPsec between the two hosts.
+    // The two hosts use IPsec.
     let mut wire = silent();
     wire.ip(20_000, RDSH, BROKER, 50, &[0; 40]);
     cases.push((wire, "shows encrypted packets (IP protocol 50)"));
-    // A later fragment of a datagram whose first fragment is missing.
+    // The capture contains a later fragment of a datagram, but not the first one.
     let mut wire = silent();
     wire.ip(20_000, RDSH, BROKER, 6, &[0; 40]);
     let last = wire.0.len() - 1;
@@ -580,7 +581,7 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
             .any(|f| f.starts_with("silent-role dc1") && !f.ends_with('?'))
     );
     assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "lost frames may be the missing ones");
-    // A part of the capture cannot be read.
+    // If a part of the capture cannot be read, the claim is uncertain.
     let mut file = pcapng(&wire, 0, "");
     file.extend([0xff; 40]);
     let part = told(&audit_file(&farm("", ALL), &file, Some(60), None));

@@ -86,7 +86,8 @@ fn a_snaplen_is_told_by_host_and_direction() {
     };
     let frames: Vec<Frame> = frames().iter().map(cut).collect();
     let is_cut = |frame: &&Frame| frame.wire as usize > frame.bytes.len();
-    // The lab itself captured with a snaplen, so some of the other frames are truncated, too.
+    // The fixture itself was captured with a snaplen, so some frames of other hosts are truncated,
+    // too.
     let files = [0, 1].map(|half: usize| {
         let path = scratch.path().join(format!("{half}.pcap"));
         let middle = frames.len() / 2;

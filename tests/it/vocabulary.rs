@@ -93,7 +93,7 @@ fn every_state_and_every_grade_is_described_with_a_case() {
     }
 }
 
-/// Users' dashboards rely on the names of metrics.
+/// Users' dashboards rely on the names of metrics, so the documentation lists all of them.
 #[test]
 fn the_live_page_of_the_docs_lists_every_metric() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -33,7 +33,7 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
         let capture = capture.display().to_string();
         let base = ["audit", &capture, "-i", &inventory, "--format", format, "--min-watch", "60s"];
         let run = rasaudit([&base, &more[..]].concat());
-        // Exit code 3: the last record of the capture is truncated.
+        // The exit code may be 3, because the last record of the capture is truncated.
         assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{run:?}");
         columns(&stdout(&run), wanted)
     };
@@ -132,8 +132,8 @@ fn cut(snaplen: usize) -> Change {
     })
 }
 
-/// Claims that were certain before the threat model applied (`tests/data/honest.tsv`) and no longer
-/// are: fixture, claim, and the sentence of `docs/threat-model.md` that requires the doubt.
+/// Claims that were certain before the threat model was introduced (`tests/data/honest.tsv`) and no
+/// longer are: fixture, claim, and the sentence of `docs/threat-model.md` that requires the doubt.
 const LOST: [(&str, &str, &str); 7] = [
     ("farm-codes", "10.20.9.101 10.20.1.21 tcp 443 documented matrix", SERVES),
     ("farm-codes", "10.20.9.101 10.20.1.21 udp 20000 unexpected-port port-not-in-matrix", GUESSED),

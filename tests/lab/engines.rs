@@ -1,6 +1,7 @@
-//! Tests that Spark gives the store of `rasaudit collect` and `rasaudit merge`, also if executors
-//! die, and that other engines read the rows. Without the engines (`make need-engines`) and Java,
-//! the tests are ignored, or fail if `RASAUDIT_REQUIRE_SPARK` is set, as in CI.
+//! Tests that a Spark job produces the same store as `rasaudit collect` and `rasaudit merge`, even
+//! if executors die, and that other engines can read the rows. Without the engines (`make
+//! need-engines`) and Java, the tests are ignored, or fail if `RASAUDIT_REQUIRE_SPARK` is set, as
+//! in CI.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -82,7 +83,7 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     entries.map(|e| (name(&e.path()), fs::read(e.path()).expect("a file"))).collect()
 }
 
-/// Collects captures in one command. Returns what it prints.
+/// Collects captures with a single command, and returns its output.
 fn collect(captures: &Path, store: &Path, options: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("collect").args([captures, "--to".as_ref(), store]).args(options);
@@ -96,8 +97,8 @@ fn write_script(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
 }
 
-/// Returns a program that kills the executor that runs it, once while it collects and once while it
-/// merges, and is otherwise rasaudit. Each time, it makes the folder `killed-COMMAND`.
+/// Returns a program that behaves like rasaudit, but kills the executor that runs it once during
+/// `collect` and once during `merge`. It then creates the folder `killed-COMMAND`.
 fn deadly_program(folder: &Path) -> PathBuf {
     let path = folder.join("rasaudit");
     let program = env!("CARGO_BIN_EXE_rasaudit");
@@ -129,7 +130,7 @@ fn a_spark_job_gives_the_reports_of_a_single_run() {
     let engines = Engines::new();
     let program = deadly_program(archive.scratch.path());
     let captures = archive.captures.to_str().expect("UTF-8");
-    // Several tasks merge, although there are few rows.
+    // These options make several tasks merge, although there are few rows.
     let options = [
         ["--master", "local-cluster[2,1,1024]"],
         ["--conf", "spark.sql.shuffle.partitions=6"],
@@ -164,11 +165,11 @@ fn a_spark_job_gives_the_reports_of_a_single_run() {
     }
 }
 
-/// An object store is replaced by a file system of Hadoop that is not a local path: `viewfs`, which
-/// shows a local folder.
+/// Hadoop's file system `viewfs` takes the place of an object store. It shows a local folder, but
+/// its URLs are not local paths.
 fn a_spark_job_reads_other_file_systems() {
     let archive = Archive::new(3);
-    // A name that Hadoop would read as a pattern.
+    // Hadoop would interpret this name as a pattern.
     let odd = archive.captures.join("piece [2] #x*.pcap");
     let whole = ["piece1.pcap", "piece2.pcap"].into_iter().find(|name| *name != archive.truncated);
     fs::rename(archive.captures.join(whole.expect("a piece")), odd).expect("a new name");
@@ -233,7 +234,7 @@ fn duckdb_and_pyarrow_read_the_documented_columns() {
     assert_eq!(found["rows"]["pyarrow"], found["rows"]["duckdb"]);
     let counts: BTreeMap<String, [u64; 4]> =
         serde_json::from_value(found["counts"].clone()).expect("counts");
-    // One row for each input, and each frame accounted for once.
+    // There is one row for each input, and each frame is counted once.
     assert_eq!(counts["input"][..2], [4, 4]);
     let frames = counts["input"][3];
     assert!(collected.ends_with(&format!("frames: {frames}\n")), "{frames} frames");

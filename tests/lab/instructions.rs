@@ -1,5 +1,5 @@
-//! Measures the cost of a packet in instructions, because they do not depend on the speed of the
-//! machine. The test detects changes that make every packet more expensive. It runs the test build,
+//! Measures the cost of a packet in instructions, whose number does not depend on the speed of the
+//! machine, to detect changes that make every packet more expensive. The test runs the test build,
 //! which needs more instructions than a release build.
 
 use crate::support;
@@ -16,8 +16,9 @@ lab_tests! {
 /// Limits of instructions per frame, from its first byte to the summary. Measured values: 3,958 for
 /// the healthy farm, 7,148 for the same farm in VXLAN, and 10,598 for 100,000 clients with one MAC
 /// address each. The limits are 8% to 10% above them. Splitting source files changes the values,
-/// because this build inlines little across files. The last change of the limits did not change the
-/// values of a release build: 2,590 and 4,636. Measure again after a deliberate increase.
+/// because this build inlines little across files. When the limits last changed, the values of a
+/// release build did not: 2,590 (healthy farm) and 4,636 (in VXLAN). Measure again after a
+/// deliberate increase.
 const CEILINGS: [u64; 3] = [4_332, 7_720, 11_446];
 
 /// Returns the number of instructions that an audit executes.
@@ -44,7 +45,8 @@ fn record(like: &[u8], frame: &[u8]) -> Vec<u8> {
     [&like[..8], &length, &length, frame].concat()
 }
 
-/// Encapsulates the frames in VXLAN, in one direction to one destination, like those of a mirror.
+/// Encapsulates the frames in VXLAN. Like a mirror, the tunnel has one direction and one
+/// destination.
 fn in_vxlan(records: &Frames) -> Frames {
     let wrapped = |(number, inner): (usize, &Vec<u8>)| {
         let mut wire = Wire::default();

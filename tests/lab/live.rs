@@ -115,7 +115,7 @@ const WHO: [&str; 8] =
     ["client", "server", "transport", "port", "verdict", "code", "direction", "state"];
 
 /// Audits the same capture offline and returns the folder of the reports, which may differ from the
-/// live reports in times only.
+/// live reports only in times.
 fn offline(capture: &Path, folder: &Path) -> PathBuf {
     offline_with(capture, folder, 1)
 }
@@ -527,8 +527,8 @@ fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
 fn a_wire_that_is_down_proves_nothing_missing() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
-    // The traffic of the healthy farm without one kind of connection, as if that traffic took the
-    // other cable.
+    // The replayed traffic of the healthy farm lacks one kind of connection, as if those packets
+    // took the other cable.
     let ns = &wire.0;
     let rest = scratch.path().join("rest.pcap");
     let ip = format!("ip -n {ns}");
@@ -593,7 +593,7 @@ fn an_answer_may_have_come_while_the_wire_was_away() {
 fn fragments_are_counted_the_same_with_any_number_of_threads() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
-    // Datagrams with both fragments, and fragments whose other half never arrives.
+    // Some datagrams have both fragments, and others only one.
     let mut frames = Vec::new();
     for id in 0..90u16 {
         for first in [true, false] {

@@ -15,8 +15,8 @@ lab_tests! {
 
 const FOLDER: &str = "RASAUDIT_TEST_CONFINED";
 
-/// Runs the confined part of the test below, which starts it in a separate process. Does nothing
-/// when run directly.
+/// Runs the confined part of the other test in this file, which starts this one in a separate
+/// process. Does nothing when run directly.
 fn inside() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     // The harness runs this in a thread. The confinement applies to this thread and to those that

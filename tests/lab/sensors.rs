@@ -1,6 +1,6 @@
-//! Three live audits in namespaces of their own write rows, and a central audit judges them. The
-//! clocks of the sensors seem to differ by three seconds, because the traffic is replayed with this
-//! delay.
+//! Tests a central audit of the rows of three live audits, each of which runs in its own namespace.
+//! The clocks of the sensors seem to differ by three seconds, because the traffic is replayed with
+//! this delay.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ lab_tests! {
     a_full_spool_loses_the_oldest_windows_and_says_so: [Namespaces],
 }
 
-/// Whether a sensor sees a packet from one address to another.
+/// A function that returns whether a sensor sees packets from one address to another.
 type Sees<'a> = &'a dyn Fn(&[u8], &[u8]) -> bool;
 
 /// Returns the files of rows in a folder, oldest first.
@@ -48,7 +48,8 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
     let [Some(a), Some(b), Some(c)] = wires else { return };
     let scratch = tempfile::tempdir().expect("a folder");
     let at = |name: &str| scratch.path().join(name);
-    // Each of the first two sees one direction, the third all traffic of the broker.
+    // Each of the first two sensors sees one direction. The third one sees all traffic of the
+    // broker.
     let all = Records::read(&fixture("farm-faults/span.pcap"));
     let broker: &[u8] = &[10, 20, 1, 31];
     let spans: [Sees; 3] =
@@ -68,7 +69,7 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
         .zip(["a", "b", "c"])
         .map(|(wire, name)| start(wire, &at(name), name, &[]))
         .collect();
-    // A second audit with the same name is refused.
+    // A second audit with the same sensor name is refused.
     let (second, _) = start(&a, &at("a"), "a", &[]);
     let refused = second.end();
     assert_eq!(refused.status.code(), Some(2));
@@ -88,7 +89,7 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
         assert_eq!(rows(&to).len(), 1, "{}", text(&ended.stderr));
         stores.push(to);
     }
-    // After a restart, the next window is another file.
+    // After a restart, the rows of the next window are written to a new file.
     let (again, to) = start(&a, &at("a"), "a", &[]);
     again.signal("TERM");
     again.end();
@@ -113,7 +114,8 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
             own.next().unwrap_or_else(|| panic!("{client} {server} {port}: {conversations}"));
         found[3..].to_vec()
     };
-    // The halves join, and the delay of the replies does not turn a connection around.
+    // The two directions are joined, and the delay of the replies does not reverse the direction of
+    // a connection.
     assert_eq!(row("10.20.1.84", "10.20.1.85", "1433")[1], "lab/a;lab/b");
     assert_eq!(row("10.20.1.21", "10.20.1.31", "20002"), ["handshake", "lab/a;lab/b;lab/c"]);
     let findings = fs::read_to_string(report.join("findings.csv")).expect("a report");
@@ -191,7 +193,7 @@ fn a_full_spool_loses_the_oldest_windows_and_says_so() {
     }
     let first = first.expect("a first window");
     wait_for("the oldest is removed", &|| !first.exists());
-    // Meanwhile, the files may be larger by the window that was written.
+    // The files may exceed the limit for a short time, until the oldest ones are removed.
     let size = |path: &PathBuf| path.metadata().map_or(0, |data| data.len());
     wait_for("the limit is kept", &|| rows(&to).iter().map(size).sum::<u64>() <= 300 << 10);
     wait_for("metrics", &|| {

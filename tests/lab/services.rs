@@ -1,6 +1,6 @@
 //! Tests real services on a few hosts (fixtures/lab/services.py): DNS and TLS to named servers, an
 //! RPC endpoint mapper and its dynamic ports, broadcast lookups, VRRP. One test uses the stored
-//! captures. The other one records new captures, which needs root and the programs that the script
+//! captures. The other test records new captures, which needs root and the programs that the script
 //! lists. Without network namespaces, that test is ignored, unless `RASAUDIT_REQUIRE_LAB` is set,
 //! as in CI.
 
@@ -29,7 +29,7 @@ fn expected(scenario: &str) -> &'static [&'static str] {
             "avd1 203.0.113.12 tcp/443 matrix yes avd.optional.login.windows.net",
             // Without TLS, DNS is the only evidence.
             "avd1 203.0.113.13 tcp/1688 matrix no avd.required.kms.core.windows.net",
-            // An undocumented name, an alias, and no name.
+            // The next three rows have an undocumented name, an alias, and no name.
             "avd1 203.0.113.14 tcp/443 unknown-host yes ",
             "avd1 203.0.113.15 tcp/443 matrix yes avd.optional.www.msftconnecttest.com",
             "avd1 203.0.113.16 tcp/443 unknown-host no ",

@@ -15,7 +15,7 @@ lab_tests! {
     five_tuples_agree_with_tshark: [Tshark],
 }
 
-/// Packets and bytes, by source, destination and protocol.
+/// The numbers of packets and bytes, by source, destination and protocol.
 type Directions = BTreeMap<(String, String, u8), (u64, u64)>;
 
 fn theirs(capture: &Path) -> Option<Directions> {

@@ -153,7 +153,7 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
     live.end();
 }
 
-/// Hundreds of incomplete requests do not prevent other requests from being answered.
+/// Tests that the server answers requests while hundreds of other requests are incomplete.
 fn health_is_told_while_hundreds_of_half_open_requests_wait() {
     let Some(wire) = Wire::new() else { return };
     wire.ip("link set lo up");

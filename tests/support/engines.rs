@@ -27,8 +27,8 @@ impl Engines {
     pub fn new() -> Self {
         assert!(are_installed(), "there is no {}; run make need-engines", folder().display());
         let scratch = tempfile::tempdir().expect("a scratch folder");
-        // A cluster of local processes writes into the folder of Spark, which is outside of the
-        // tests' folders. It gets a folder of links instead.
+        // A local Spark cluster writes into `SPARK_HOME`. A folder of links to the installation
+        // keeps these files in the scratch folder.
         let spark = scratch.path().join("spark");
         fs::create_dir(&spark).expect("a folder");
         let libraries = fs::read_dir(folder().join("lib")).expect("the Python environment");
@@ -64,7 +64,8 @@ impl Engines {
         command
     }
 
-    /// Returns a command that submits a job with these options to Spark. `program` is shipped.
+    /// Returns a command that submits a job with these options to Spark, which copies the file
+    /// `program` to its workers.
     pub fn submit(&self, job: &Path, program: &Path, options: &[&str]) -> Command {
         let mut command = self.command("spark-submit");
         command.arg("--files").arg(program).args(["--conf", "spark.ui.enabled=false"]);

@@ -8,7 +8,7 @@ use libtest_mimic::{Arguments, Trial};
 
 use crate::support::engines;
 
-/// A test, and what it needs.
+/// A test with its needs.
 #[derive(Clone, Copy)]
 pub struct LabTest {
     /// The full path of the module that contains the test, beginning with the crate name.
@@ -41,7 +41,7 @@ pub enum Need {
     Faketime,
     /// node, Chromium and the node modules of `tests/browser`.
     Browser,
-    /// DuckDB, pyarrow and Spark, without Java.
+    /// The installed engines (DuckDB, pyarrow and Spark). Java is not needed.
     Engines,
     /// Spark and Java.
     Spark,

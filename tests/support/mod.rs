@@ -35,14 +35,14 @@ impl Fixture {
         fixture(self.inventory)
     }
 
-    /// Returns the arguments of its audit other than the capture and the inventory.
+    /// Returns the arguments for an audit of the fixture, except the capture and the inventory.
     pub fn more(&self) -> Vec<String> {
         // The path is relative to the package root, because reports show it as it was given.
         let exceptions = self.exceptions.map(|file| format!("fixtures/{file}"));
         exceptions.map_or_else(Vec::new, |file| vec!["--exceptions".to_owned(), file])
     }
 
-    /// Returns the complete command line of its audit.
+    /// Returns all arguments for an audit of the fixture.
     pub fn arguments(&self) -> Vec<String> {
         let capture = self.capture();
         let inventory = self.inventory();

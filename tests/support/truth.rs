@@ -1,4 +1,4 @@
-//! Reads what was done in the lab farm `farm-codes` and what an audit reports about it.
+//! Reads the record of what was done in the lab farm `farm-codes`, and the findings of its audits.
 
 use std::collections::BTreeSet;
 use std::fs;

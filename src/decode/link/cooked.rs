@@ -65,8 +65,8 @@ mod tests {
     use crate::decode::WlanForm;
     use crate::decode::sample::{LayerDecoder, assert_truncation, layer, next, packet};
 
-    /// Returns a version 1 header (LINKTYPE_LINUX_SLL): packet type, device type, length of the
-    /// address, address, protocol.
+    /// Returns a version 1 header (LINKTYPE_LINUX_SLL) and two bytes of content. The header
+    /// consists of packet type, device type, address length, address and protocol.
     fn first(kind: u8, device: u16, length: u8, protocol: u16) -> Vec<u8> {
         let mut bytes = vec![0, kind];
         bytes.extend(device.to_be_bytes());
@@ -76,8 +76,9 @@ mod tests {
         bytes
     }
 
-    /// Returns a version 2 header (LINKTYPE_LINUX_SLL2): protocol, reserved, interface, device
-    /// type, packet type, length of the address, address.
+    /// Returns a version 2 header (LINKTYPE_LINUX_SLL2) and two bytes of content. The header
+    /// consists of protocol, reserved bytes, interface, device type, packet type, address length
+    /// and address.
     fn second(kind: u8, device: u16, length: u8, protocol: u16) -> Vec<u8> {
         let mut bytes = protocol.to_be_bytes().to_vec();
         bytes.extend([0, 0, 0, 0, 0, 3]);

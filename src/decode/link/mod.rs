@@ -10,7 +10,7 @@ mod wireless;
 use super::{DecodeState, Next, Packet};
 use crate::model::SkipReason;
 
-/// A function that reads the header of a link type and returns what it carries.
+/// A function that reads the header of a link type and returns the content after it.
 type LinkDecoder = for<'p> fn(Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
 /// A link type that rasaudit decodes.

@@ -20,9 +20,9 @@ pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next
     Ok(Next::Ip(Some(6), packet))
 }
 
-/// Reads an address family, which is in the byte order of the capturing machine or, from OpenBSD,
-/// in network byte order. The number of the IPv6 family depends on the system, but is always below
-/// 256.
+/// Reads an address family, which is in the byte order of the capturing machine or, on OpenBSD
+/// loopback links, in network byte order. The number of the IPv6 family depends on the system, but
+/// is always below 256.
 pub(super) fn family<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -64,7 +64,7 @@ mod tests {
                 _ => None,
             }
         };
-        // LINKTYPE_NULL and LINKTYPE_LOOP.
+        // LINKTYPE_NULL has either byte order, LINKTYPE_LOOP always network byte order.
         for (number, version) in [(2, 4), (10, 6), (23, 6), (24, 6), (28, 6), (30, 6)] {
             assert_eq!(version_of([number, 0, 0, 0]), Some(version), "{number}");
             assert_eq!(version_of([0, 0, 0, number]), Some(version), "{number}");

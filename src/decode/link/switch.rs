@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_broadcom_tag_is_skipped_in_the_frame_or_before_it() {
-        // Linux, net/dsa/tag_brcm.c: four bytes.
+        // The tag has four bytes (Linux, net/dsa/tag_brcm.c).
         let bytes = tagged(&[0xff; 4]);
         let (result, seen) = layer(broadcom, packet(&bytes));
         assert_eq!(result, Ok(Next::Ether(0x0800, packet(&[0x45, 0]))));
@@ -79,8 +79,8 @@ mod tests {
 
     #[test]
     fn a_marvell_tag_names_the_vlan_of_a_tagged_frame() {
-        // Linux, net/dsa/tag_dsa.c: bit 29 says that the frame was tagged; the identifier has
-        // twelve bits.
+        // Linux, net/dsa/tag_dsa.c: bit 29 is set if the frame was tagged, and the VLAN identifier
+        // has twelve bits.
         let bytes = tagged(&[0x20, 0, 0xf0, 0x07]);
         assert_eq!(next(dsa, &bytes), Ok(Next::Ether(0x0800, packet(&[0x45, 0]))));
         assert_eq!(vlans(dsa, &bytes), [7]);

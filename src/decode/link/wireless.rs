@@ -1,5 +1,5 @@
-//! Headers that wireless cards in monitor mode add before an IEEE 802.11 frame: none
-//! (LINKTYPE_IEEE802_11, 105), radiotap (127), Prism (119) or AVS (163).
+//! IEEE 802.11 frames from wireless cards in monitor mode, without a capture header
+//! (LINKTYPE_IEEE802_11, 105) or after a radiotap (127), Prism (119) or AVS (163) header.
 
 use crate::decode::{CUT, DecodeState, Next, Packet, WlanForm};
 use crate::model::SkipReason;
@@ -82,7 +82,8 @@ mod tests {
 
     const FRAME: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
-    /// Returns a radiotap header (radiotap.org): version, padding, length, bitmaps, fields.
+    /// Returns a frame after a radiotap header (radiotap.org), which consists of version, padding,
+    /// length, bitmaps and fields.
     fn tap(maps: &[u32], fields: &[u8]) -> Vec<u8> {
         let length = 4 + maps.len() * 4 + fields.len();
         let mut bytes = vec![0, 0];
@@ -93,7 +94,7 @@ mod tests {
         bytes
     }
 
-    /// Returns the length of the frame and how it was recorded.
+    /// Returns the length of the frame on the wire in bytes, and how the frame was recorded.
     fn read(bytes: &[u8]) -> Option<(usize, WlanForm)> {
         match next(radiotap, bytes) {
             Ok(Next::Wlan(frame, form)) if FRAME.starts_with(frame.bytes) => {

@@ -12,8 +12,8 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     /// The wireless binding identifier of IEEE 802.11.
     const WLAN: u32 = 1;
     let head = packet.u32(0)?;
-    // Only version 0 with an unencrypted header is read. DTLS hides the content, and keep-alives
-    // carry no frames.
+    // Only version 0 without DTLS is read, because DTLS hides the content. Keep-alives carry no
+    // frames.
     if head >> 24 != 0 || head & KEEP_ALIVE != 0 {
         return None;
     }
@@ -58,8 +58,9 @@ mod tests {
     use super::*;
     use crate::decode::sample::packet;
 
-    /// Returns a header (RFC 5415, 4.3): preamble, length in words (5 bits), radio (5 bits),
-    /// wireless binding (5 bits), flags T F L W M K and three reserved ones, fragment.
+    /// Returns a CAPWAP header (RFC 5415, 4.3), followed by `frame`. The header consists of
+    /// preamble, length in words (5 bits), radio (5 bits), wireless binding (5 bits), flags T, F,
+    /// L, W, M and K, three reserved flags, fragment ID and fragment offset.
     fn header(words: u32, binding: u32, flags: u32, fragment: u16, frame: &[u8]) -> Vec<u8> {
         let head = words << 19 | binding << 9 | flags << 3;
         let mut bytes = head.to_be_bytes().to_vec();
@@ -119,8 +120,8 @@ mod tests {
         assert_eq!(form_of(0x08, 0x01), Some(WlanForm::Plain));
         assert_eq!(form_of(0x01, 0x08), Some(WlanForm::Swapped));
         assert_eq!(form_of(0x02, 0x88), Some(WlanForm::Swapped));
-        // The order is kept if neither order is a data frame, if both are, or if the swapped frame
-        // has no direction.
+        // The order is kept if neither order yields a data frame, if both do, or if the swapped
+        // frame has no direction.
         assert_eq!(form_of(0x80, 0x00), Some(WlanForm::Plain));
         assert_eq!(form_of(0x08, 0x08), Some(WlanForm::Plain));
         assert_eq!(form_of(0x40, 0x08), Some(WlanForm::Plain));

@@ -118,7 +118,7 @@ mod tests {
     use crate::decode::sample::{DST, SRC, ethernet, ipv4, packet};
     use crate::model::Transport;
 
-    /// Returns a GRE header (RFC 2784, 2.1; RFC 2890, 2): flags and version, protocol, fields.
+    /// Returns a GRE packet (RFC 2784, 2.1; RFC 2890, 2): flags and version, protocol, then `rest`.
     fn gre(flags: u16, protocol: u16, rest: &[u8]) -> Vec<u8> {
         [&flags.to_be_bytes()[..], &protocol.to_be_bytes(), rest].concat()
     }

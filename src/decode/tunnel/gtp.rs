@@ -49,8 +49,8 @@ mod tests {
     use super::*;
     use crate::decode::sample::packet;
 
-    /// Returns a message (3GPP TS 29.281, 5.1): flags, type, length, tunnel endpoint identifier;
-    /// then `rest`.
+    /// Returns a message: the header (3GPP TS 29.281, 5.1) with flags, type, length and tunnel
+    /// endpoint identifier, followed by `rest`.
     fn message(flags: u8, kind: u8, rest: &[u8]) -> Vec<u8> {
         [&[flags, kind, 0, 0, 0, 0, 0, 9][..], rest].concat()
     }
@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn one_flag_brings_all_optional_fields() {
-        // 5.1: sequence number, N-PDU number and the type of the next extension header.
+        // 3GPP TS 29.281, 5.1: the optional fields are the sequence number, the N-PDU number and
+        // the type of the next extension header.
         for flags in [0x31, 0x32, 0x33] {
             // Without the flag E, the type has no meaning.
             let bytes = message(flags, 255, &[0, 1, 0, 0x85, 0x45]);
@@ -98,7 +99,8 @@ mod tests {
 
     #[test]
     fn extension_headers_are_followed_up_to_the_limit() {
-        // 5.2.1: length in words, content, type of the next one.
+        // 3GPP TS 29.281, 5.2.1: an extension header consists of its length in units of four bytes,
+        // its content and the type of the next header.
         let chain = |headers: usize| {
             let mut rest = vec![0, 1, 0, 0x85];
             rest.extend([1, 0, 0, 0x85].repeat(headers - 1));

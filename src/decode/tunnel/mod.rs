@@ -17,7 +17,8 @@ use super::transport::UDP_HEADER;
 use super::{DecodeState, IpHeader, Next, Packet, TunnelEndpoints, TunnelUse};
 use crate::model::Transport;
 
-/// A kind of tunnel. Saved states contain the position of a variant, so new ones go last.
+/// A kind of tunnel. Saved states contain the position of a variant in this list, so new variants
+/// must be added at the end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Tunnel {
     /// IPv4 or IPv6 in IP.
@@ -104,7 +105,8 @@ pub(super) fn udp_ports() -> impl Iterator<Item = (u16, Tunnel)> {
 /// The user's declaration about the tunnels between some addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatedTunnel {
-    /// Networks that together contain both ends of such a tunnel.
+    /// Networks that together contain both endpoints of each tunnel to which the declaration
+    /// applies.
     pub ends: Vec<IpNet>,
     /// The kind of tunnel that the declaration applies to.
     pub kind: Tunnel,
@@ -351,7 +353,8 @@ mod tests {
     #[test]
     fn a_truncated_tunnel_never_shows_more_than_was_captured() {
         let bytes = vxlan(&inner());
-        // IP, UDP, VXLAN and Ethernet, then the addresses and the ports of the inner packet.
+        // The headers of IP, UDP, VXLAN and Ethernet. The inner IP header follows with 20 bytes,
+        // and then the inner ports.
         let header = 20 + 8 + 8 + 14;
         for kept in 24..=bytes.len() {
             let seen = frame(101, &bytes, kept).expect("an outer packet");

@@ -60,8 +60,7 @@ mod tests {
 
     #[test]
     fn other_versions_types_and_protocols_are_not_read() {
-        // Types other than received and to be transmitted, such as keepalives, and versions other
-        // than 1.
+        // Types that carry no frame, such as keepalives, and other versions.
         for head in [[1, 4], [1, 3], [1, 2], [2, 0], [0, 0]] {
             assert_eq!(read(&[&head[..], &[0, 1, 1, 7]].concat()), None, "{head:?}");
         }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::decode::sample::{ipv6, packet};
 
-    /// Returns the IPv6 packet that a datagram carries.
+    /// Returns the IPv6 packet after a tunnel header.
     fn inner_of(header: Option<TunnelHeader<'_>>) -> Option<Packet<'_>> {
         match header?.next {
             Next::Ip(Some(6), inner) => Some(inner),

@@ -77,7 +77,8 @@ mod tests {
     use super::*;
     use crate::decode::sample::packet;
 
-    /// Returns the header of VXLAN (RFC 7348, 5): flags, reserved, network, reserved.
+    /// Returns a VXLAN header (RFC 7348, 5) and one byte of content. The header consists of flags,
+    /// reserved bytes, network identifier and a reserved byte.
     fn header(flags: u8, reserved: [u8; 3], last: u8) -> Vec<u8> {
         [&[flags][..], &reserved, &[0x12, 0x34, 0x56, last, 7]].concat()
     }
@@ -152,10 +153,11 @@ mod tests {
 
     #[test]
     fn other_versions_and_messages_of_the_generic_form_are_not_read() {
-        // Versions 1 and 2, no valid VNI, an OAM message; below, a reserved byte that is set.
+        // Versions 1 and 2, no valid VNI, and an OAM message.
         for flags in [0x1c, 0x2c, 0x04, 0x0d] {
             assert_eq!(generic(packet(&header(flags, [0, 0, 3], 0))), None, "{flags:#04x}");
         }
+        // A reserved byte is not zero.
         assert_eq!(generic(packet(&header(0x0c, [0, 0, 3], 1))), None);
         let bytes = header(0x0c, [0, 0, 3], 0);
         for kept in 0..8 {
