@@ -144,6 +144,7 @@ fn judgement(c: &mut Criterion) {
         max_loss: 0.01,
         min_watch: None,
         vantages: Default::default(),
+        series: Vec::new(),
     };
     let conversations = || {
         let store = FlowStore::new(&seed, std::env::temp_dir());
