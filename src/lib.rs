@@ -8,7 +8,7 @@
 //! use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 //! use rasaudit::policy::{Inventory, Policy, RuleFiles};
 //!
-//! // The matrix states who may connect to whom, the inventory which host has which role.
+//! // The matrix states which roles may connect to which, and the inventory assigns roles to hosts.
 //! let matrix = RuleFiles::named("ras-19", None).unwrap().load().unwrap();
 //! let text = std::fs::read_to_string("fixtures/farm-healthy/inventory.toml").unwrap();
 //! let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).unwrap();
@@ -34,8 +34,8 @@
 //! the port matrix and the inventory, [`classify`] judges the conversations against them,
 //! [`result`] holds what an audit found, and [`report`] writes it. [`pipeline`] runs these stages
 //! over files. [`model`] has the types that all of them share. `live` runs the stages continuously
-//! on interfaces, `store` keeps evidence as rows in files, and `cli` is the command line. `tests/it/architecture.rs` lists which module may
-//! import which.
+//! on interfaces, `store` keeps evidence as rows in files, and `cli` is the command line.
+//! `tests/it/architecture.rs` lists the modules that each module may import.
 //!
 //! # Features
 //!
@@ -53,7 +53,7 @@
 //! The interface of the library is not stable yet and may change in any version.
 
 // Only the library must not panic. In `Cargo.toml`, these lints would also apply to tests, benches,
-// examples and the build script, which may.
+// examples and the build script, where a panic is acceptable.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod capture;

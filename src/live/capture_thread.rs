@@ -57,7 +57,7 @@ fn not_captured(error: &CaptureError) -> String {
 }
 
 /// Opens all interfaces. An interface that does not exist yet is opened when it appears. The error
-/// lists each one that cannot be opened, with the reason.
+/// lists each interface that cannot be opened, with the reason.
 pub(super) fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditError> {
     let mut captures = Vec::new();
     let mut failures = Vec::new();
@@ -264,7 +264,7 @@ impl<'a> CaptureThread<'a> {
         }
     }
 
-    /// Returns this thread's part of the window, and begins the next one with empty tables.
+    /// Returns this thread's part of the window, and begins the next window with empty tables.
     fn end_window(&mut self, after: AfterWindow) -> WindowPart {
         if let Some(capture) = &mut self.capture {
             let loss = match after {

@@ -33,7 +33,7 @@ use super::options::Control;
 use super::snapshot::LiveSnapshot;
 
 /// The maximum number of concurrent connections. A further connection replaces the oldest one that
-/// has not sent a request. If there is none, the further connection is closed.
+/// has not sent a request. If all have sent one, the further connection is closed.
 const MAX_CONNECTIONS: usize = 128;
 
 /// The maximum number of pages that may subscribe to events. Further pages are refused.
@@ -63,7 +63,7 @@ type ResponseBody = Either<Full<Bytes>, Channel<Bytes>>;
 /// The minimum length of a token in bytes.
 const MIN_TOKEN_LENGTH: usize = 16;
 
-/// Why the server cannot start.
+/// The reason why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The token is too short, or contains whitespace, which is not allowed in a bearer token (RFC
@@ -221,7 +221,7 @@ impl HttpState {
     }
 
     /// Sends server-sent events until the page disconnects. The event `window` contains the number
-    /// of the last window. It is sent at once, and again whenever a window is closed. The event
+    /// of the last window. It is sent immediately, and again whenever a window is closed. The event
     /// `now` contains the current rate and loss, and the interfaces that are down.
     async fn send_events(&self, mut sender: Sender<Bytes>, _subscriber: EventSubscriber) {
         let read_counters = || {
@@ -352,8 +352,7 @@ async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // For example, no file descriptors are left. Some become free when other connections
-            // end.
+            // For example, the process has no file descriptors left until other connections end.
             Err(_) => {
                 sleep(Duration::from_millis(200)).await;
                 continue;

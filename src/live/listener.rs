@@ -43,20 +43,21 @@ pub enum LiveEvent {
     /// This many frames of the window are missing from the recorded files, because the disk did not
     /// keep up with the traffic or could not be written to. The audit itself contains them.
     RecordingGap(u64),
-    /// The rows of the window could not be written (reason). The next rows tell of them.
+    /// The rows of the window could not be written (reason). The next rows that are written state
+    /// that these rows are missing.
     NotCollected(String),
     /// The rows of the window were written.
     Collected(CollectedWindow),
 }
 
-/// What was written and removed when the rows of a window were written.
+/// The outcome of writing the rows of a window.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CollectedWindow {
     /// The number of bytes of all files of rows.
     pub bytes: u64,
     /// The number of older windows whose rows were removed because the files exceeded their limit.
     pub removed_windows: u64,
-    /// The number of frames in these windows.
+    /// The number of frames in the windows whose rows were removed.
     pub removed_frames: u64,
 }
 
@@ -84,7 +85,7 @@ pub trait Listener: Sync {
     fn on_window_closed(&self, closed: &WindowClosed<'_>);
 }
 
-/// The outcome of a live audit, from which the exit status follows.
+/// The outcome of a live audit, which determines the exit status.
 pub struct LiveOutcome {
     /// Whether the findings of all windows together fail the audit.
     pub failed: bool,

@@ -21,8 +21,8 @@ const DISK_DIVISOR: usize = 4;
 /// findings.
 const JUDGED_CONVERSATION_BYTES: usize = 2048;
 
-/// The estimated size in bytes of one entry of each kind of side evidence (address claims, DNS
-/// queries and so on) together.
+/// The estimated total size in bytes of one entry of each kind of side evidence, such as address
+/// claims and DNS queries.
 const SIDE_EVIDENCE_BYTES: usize = 2048;
 
 /// Drops side evidence beyond its limit, and aggregates flows until the tables, the judgement of
@@ -59,7 +59,7 @@ pub(super) fn stay_bounded(
     Ok(())
 }
 
-/// What one capture thread did to stay within its share of memory.
+/// The memory management of one capture thread, which keeps its tables within its share.
 #[derive(Default)]
 pub(super) struct ThreadMemory {
     /// The number of flows that were aggregated, by level.

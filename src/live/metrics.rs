@@ -61,7 +61,7 @@ impl Metrics {
     pub fn add_failures(&self, failures: &BTreeMap<Duty, u64>) {
         let count = |duty: &Duty| failures.get(duty).copied().unwrap_or_default();
         let samples = Duty::ALL.iter().map(|duty| (vec![duty.name()], count(duty))).collect();
-        let help = "Failures to write reports, the state, syslog messages or frames.";
+        let help = "Failures to write reports, the state, syslog messages, frames or rows.";
         self.counter("failures_total", help, &["what"], samples);
     }
 

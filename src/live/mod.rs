@@ -152,7 +152,7 @@ pub fn watch(
     let plan = plan(watch).with_stated_tunnels(&policy);
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
-    // Rows without pieces state at least which messages continue in another segment.
+    // Even rows without pieces must state which messages continue in another segment.
     #[cfg(feature = "store")]
     let parts = match setup.spool {
         Some(_) => PrefixRetention::StartsAndAll,

@@ -31,7 +31,7 @@ pub struct LiveOptions {
     pub state: Option<PathBuf>,
     /// The time after which flows without traffic are moved to disk, if there is a state folder.
     pub idle: Duration,
-    /// The number of windows after which the audit stops.
+    /// The number of windows after which the audit stops; `None` for no limit.
     pub windows: Option<u64>,
     /// The privileges to give up once the interfaces are open.
     pub confinement: Confinement,

@@ -1,6 +1,6 @@
 //! Records the frames of a live audit in rotated pcapng files.
 //!
-//! A thread of its own writes the files. Capture threads copy their frames into a queue of limited
+//! A separate thread writes the files. Capture threads copy their frames into a queue of limited
 //! size. If the disk does not keep up, frames are missing from the files, but never from the audit.
 
 use std::borrow::Cow;
@@ -186,7 +186,7 @@ fn write_queue(files: &mut RotatedFiles, waiting: &Receiver<QueueItem>, state: &
     }
 }
 
-/// Writes frames to rotated files. For `farm.pcapng`, they are `farm.000001.pcapng` and so on.
+/// Writes frames to rotated files. For `farm.pcapng`, the first file is `farm.000001.pcapng`.
 pub(super) struct RotatedFiles {
     folder: PathBuf,
     stem: String,

@@ -9,7 +9,7 @@ use crate::model::{ActivityHistogram, InputRecord, Nanos};
 use crate::pipeline::AuditError;
 use crate::store::{Spool, SpoolOptions, StoreError, WindowEvidence};
 
-/// The share of memory that the rows of a window may take while they are sorted: one in this many.
+/// While the rows of a window are sorted, they may take the memory limit divided by this number.
 const MEMORY_SHARES: usize = 10;
 
 /// Opens the folder of the rows.
@@ -20,7 +20,7 @@ pub(super) fn open(options: &SpoolOptions) -> Result<Spool, AuditError> {
     })
 }
 
-/// A window that was closed, before its evidence is joined with that of the window before it.
+/// A closed window whose evidence has not been merged with that of the previous window.
 pub(super) struct ClosedWindow<'a> {
     pub flows: &'a FlowStore,
     pub inputs: &'a [InputRecord],
@@ -30,7 +30,7 @@ pub(super) struct ClosedWindow<'a> {
     pub period: (Nanos, Nanos),
 }
 
-/// Writes the rows of a window, and reports whether it succeeded.
+/// Writes the rows of a window, and reports the outcome to the listener.
 pub(super) fn write(shared: &LiveContext<'_>, spool: &Spool, closed: &ClosedWindow<'_>) {
     let written = spool.write(WindowEvidence {
         flows: closed.flows,

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use crate::model::named_enum;
 
 named_enum!(
-    /// How far a live audit confines itself.
+    /// The extent to which a live audit confines itself.
     Sandbox {
-        /// As far as the system allows. Steps that failed are reported.
+        /// It confines itself as far as the system allows, and reports the steps that failed.
         Auto = "auto",
-        /// Completely, or the audit does not run.
+        /// It confines itself completely. If a step fails, the audit does not run.
         Strict = "strict",
-        /// Not at all.
+        /// It does not confine itself. `--user` still applies.
         Off = "off",
     }
 );
@@ -21,7 +21,7 @@ named_enum!(
 /// The privileges that are still needed after the start.
 #[derive(Clone, Debug)]
 pub struct Confinement {
-    /// How far the process confines itself.
+    /// The extent to which the process confines itself.
     pub sandbox: Sandbox,
     /// The user to switch to if the process was started as root.
     pub user: Option<String>,
@@ -29,11 +29,11 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// Folders that are written to.
     pub write: Vec<PathBuf>,
-    /// The folders in `write` that are given to `user`, who becomes their owner.
+    /// The folders in `write` whose owner becomes `user`.
     pub give: Vec<PathBuf>,
 }
 
-/// Why privileges cannot be given up.
+/// The reason why privileges cannot be given up.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
     /// Confinement is required, but these steps failed.
@@ -44,7 +44,7 @@ pub enum ConfineError {
     User {
         /// The user named by `--user`.
         name: String,
-        /// Why the process cannot switch.
+        /// The reason why the process cannot switch.
         source: Box<Self>,
     },
     /// There is no user with this name.
@@ -53,7 +53,7 @@ pub enum ConfineError {
     /// A step of the confinement failed.
     #[error("{what}: {source}")]
     Step {
-        /// What failed, as the start of the message.
+        /// The step that failed, as the start of the message.
         what: &'static str,
         /// The error that the system returned.
         source: io::Error,

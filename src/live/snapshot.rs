@@ -75,8 +75,9 @@ impl LiveSnapshot {
         lock(&self.failing).0.remove(&duty);
     }
 
-    /// Returns whether output is missing: the last reports, the last state, or recorded frames of
-    /// any window. Findings that syslog did not accept are in the reports.
+    /// Returns whether output is missing: the last reports, state or rows, or recorded frames of
+    /// any window. Findings that syslog did not accept are not missing, because the reports contain
+    /// them.
     pub fn is_output_incomplete(&self) -> bool {
         let (failing, _) = &*lock(&self.failing);
         failing.iter().any(|duty| *duty != Duty::Syslog)

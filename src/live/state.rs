@@ -3,7 +3,7 @@
 //!
 //! A file consists of a mark, a header with the records of the inputs and the timeline, the flows,
 //! and the SHA-256 of everything before it. A new file is written next to the old one, which is
-//! kept as the previous state. A file that was damaged by a crash therefore costs one window.
+//! kept as the previous state. If a crash damages a file, only one window is therefore lost.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -30,7 +30,7 @@ const CURRENT: &str = "evidence.state";
 const PREVIOUS: &str = "evidence.state.previous";
 const NEW: &str = "evidence.state.new";
 
-/// Why a state cannot be read or written.
+/// The reason why a state cannot be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}: {error}", .path.display())]
 pub struct StateError {
@@ -43,7 +43,7 @@ pub struct StateError {
 /// A folder with the state of a live audit.
 pub(super) struct StateFolder {
     folder: PathBuf,
-    /// Whether the current file is not known to be damaged, so that it may become the previous one.
+    /// Whether the current file may become the previous one. It must not if it is damaged.
     is_current_complete: AtomicBool,
     /// The lock on the folder. It is held while the audit runs, because two audits would overwrite
     /// each other's state.
@@ -56,7 +56,7 @@ struct StateHeader {
     timeline: ActivityHistogram,
 }
 
-/// Why a folder cannot be used for a state, or why an existing state cannot be read.
+/// The reason why a folder cannot be used for a state, or why an existing state cannot be read.
 #[derive(Debug)]
 pub(super) struct StateFolderError {
     pub path: PathBuf,
@@ -118,7 +118,7 @@ impl StateFolder {
         Ok((None, broken))
     }
 
-    /// Writes a state and keeps the one before as the previous state.
+    /// Writes a state as the current one, and keeps the old one as the previous state.
     pub fn save(&self, all: &Reading) -> Result<(), StateError> {
         let new = self.folder.join(NEW);
         let failed = |path: &Path, error: io::Error| StateError {

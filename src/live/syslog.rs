@@ -16,11 +16,11 @@ const FACILITY: u8 = 13;
 /// number, so it uses 32473, which is reserved for examples (RFC 5612).
 const STRUCTURED_DATA_ID: &str = "finding@32473";
 
-/// The timeout for a TCP connection and for sending, so that a slow daemon does not delay the
-/// audit.
+/// The timeout for connecting over TCP and for sending, so that a slow daemon delays the audit only
+/// briefly.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where messages are sent.
+/// The destination of the messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SyslogTarget {
     /// The path of a local datagram socket.
@@ -31,7 +31,7 @@ pub enum SyslogTarget {
     Tcp(String),
 }
 
-/// A string is not a valid target.
+/// The error for a string that is not a valid target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]")]
 pub struct UnknownTarget;
@@ -111,8 +111,8 @@ impl Syslog {
     }
 }
 
-/// Returns whether the daemon has not closed the connection yet. Data written to a closed
-/// connection is lost.
+/// Returns whether the daemon still keeps the connection open. Data written to a closed connection
+/// is lost.
 fn is_open(stream: &TcpStream) -> bool {
     let is_open = stream.set_nonblocking(true).is_ok()
         && match stream.peek(&mut [0]) {

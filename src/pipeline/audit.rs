@@ -30,12 +30,12 @@ use crate::result::{
     EvidenceFiles, Explainer, OptionSetting, ReportedFinding,
 };
 
-/// What happens to the flows after they are judged.
+/// Whether the flows are kept after they are judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FlowRetention {
-    /// They stay available, for evidence or for the next window.
+    /// The flows stay available, for evidence or for the next window.
     Keep,
-    /// Their memory is released.
+    /// The memory of the flows is released.
     Discard,
 }
 
@@ -307,7 +307,7 @@ pub struct Folders {
 
 impl Folders {
     /// Returns the evidence files that the reports can link to; `None` if either of the two folders
-    /// is not written, or if no link would lead from the reports to the evidence.
+    /// is not written, or if no URL leads from the reports to the evidence.
     fn evidence(&self, gathered: &GatheredEvidence) -> Option<EvidenceFiles> {
         let folder = self.reports.as_ref()?.url_to(self.evidence.as_ref()?)?;
         Some(EvidenceFiles { folder, findings: gathered.with_frames() })
@@ -335,8 +335,7 @@ impl Folders {
         Folder::publish(folders.into_iter().flatten().collect()).map_err(output_error)
     }
 
-    /// Creates the folders before the long work starts, so that an unusable path is reported at
-    /// once.
+    /// Creates the folders before the long work starts, so that an unusable path is reported early.
     pub fn prepare(
         reports: Option<&Path>,
         files: &ReportFiles,

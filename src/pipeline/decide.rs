@@ -1,4 +1,5 @@
-//! Decides what the segments and the packets of stored evidence show, without judging it.
+//! Decides which server names and duplicates stored evidence contains, without judging the
+//! evidence.
 
 use std::sync::Arc;
 

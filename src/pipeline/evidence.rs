@@ -22,7 +22,7 @@ use crate::report::{EvidenceFrame, FindingEvidence};
 /// The maximum number of flows that are chosen from the conversations of one finding. The flows of
 /// other parts, such as the trigger, are not included.
 const FLOWS: usize = 8;
-/// The maximum number of such flows for all findings together.
+/// The maximum number of flows that are chosen from the conversations of all findings together.
 const ALL_FLOWS: usize = 1024;
 /// The maximum number of findings for which frames are gathered. The most severe findings come
 /// first.
@@ -103,8 +103,8 @@ impl EvidenceTargets {
     }
 }
 
-/// The frames found so far. Of each kind, the first ones by time are kept. Equal times are ordered
-/// by content, so that the result does not depend on which worker found a frame or when.
+/// The frames found so far. The earliest frames of each kind are kept. Equal times are ordered by
+/// content, so that the result does not depend on which worker found a frame or when.
 #[derive(Default)]
 struct EvidenceSearch {
     frames: BTreeMap<(usize, usize, FrameKind), BoundedSet<KeptFrame, FRAMES>>,

@@ -1,20 +1,20 @@
-//! The limits of a judgement, and which findings fail an audit.
+//! The limits of a judgement, and the findings that fail an audit.
 
 use crate::model::Nanos;
 use crate::policy::Severity;
 use crate::result::AuditResult;
 
-/// Limits on what the judgement may claim, and which findings fail the audit.
+/// The limits on what the judgement may claim, and the findings that fail the audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The share of lost frames, from 0 to 1, above which no traffic is reported as missing.
     pub max_loss: f64,
-    /// The watch time in seconds that replaces the watch time of every row, if given.
+    /// The watch time in seconds that replaces the watch time of every row and role, if given.
     pub min_watch: Option<u64>,
     /// The time that the expiry dates of exceptions are compared with. If `None`, this is the time
     /// of the last packet of each conversation.
     pub as_of: Option<Nanos>,
-    /// Which findings fail the audit.
+    /// The findings that fail the audit.
     pub fail_on: FailOn,
     /// Whether an audit that checked nothing counts as failed.
     pub require_assessed: bool,
@@ -33,7 +33,7 @@ impl Default for Limits {
     }
 }
 
-/// Which findings fail an audit.
+/// The findings that fail an audit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailOn {
     /// No findings.

@@ -81,7 +81,7 @@ impl Progress {
     }
 }
 
-/// Why an audit failed.
+/// The reason why an audit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
     /// [`Progress::stop`] was set.
@@ -91,7 +91,7 @@ pub enum AuditError {
     #[error("{}", join_reasons(.0))]
     Sources(Vec<(String, String)>),
     /// Temporary files in this folder cannot be written or read.
-    #[error("temporary files in {}: {error}", .0.display(), error = .1)]
+    #[error("temporary files in {} cannot be written or read: {error}", .0.display(), error = .1)]
     Temporary(PathBuf, #[source] io::Error),
     /// A capture thread does not respond.
     #[error("a capture thread does not respond; the audit ends")]
@@ -146,12 +146,13 @@ pub struct Reading {
 impl Reading {
     /// Reads all sources.
     ///
-    /// Sources that can be read again are read a second time if a sample shows duplicate packets
-    /// ([`Dedup::Auto`]), or if a message that contains a server name continues in another segment.
-    /// In the first case, the second pass remembers every packet, so that duplicates can be
-    /// removed. In the second case, it remembers the first bytes from each side that sent such a
-    /// message.
-    /// Stored evidence is read once, because a small part of it shows what is needed.
+    /// With [`Dedup::Auto`], sources that can be read again are read a second time if a sample
+    /// shows duplicate packets, or if several sensors saw the same conversation. The second pass
+    /// remembers every packet, so that duplicates can be removed.
+    ///
+    /// Such sources are also read a second time if a message that contains a server name continues
+    /// in another segment. The second pass then remembers the first bytes from each side that sent
+    /// such a message. For stored evidence, a small part that is read in advance shows these sides.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
         // The packets behind ready-made flows are not available, so their duplicates cannot be
         // removed.
@@ -164,7 +165,7 @@ impl Reading {
             wanted => wanted,
         };
         let rereadable = plan.is_rereadable();
-        // Stored evidence shows before it is read as a whole what would be read again.
+        // A small part of stored evidence shows in advance what a second pass would have to read.
         let shared = plan.shared.as_ref().filter(|_| !plan.reads_captures());
         let ahead = shared.map(|shared| shared.read_ahead());
         let is_doubled = ahead.as_ref().map(|ahead| ahead.duplicate_counts().shows_doubling());
@@ -207,7 +208,7 @@ impl Reading {
         if !sides.is_empty() || packets != retention.packets {
             drop(reading);
             progress.reset();
-            // Stored evidence was already asked for these sides.
+            // With stored evidence, the first pass already read all parts from these sides.
             let parts = match shared {
                 Some(_) => retention.parts,
                 None => PrefixRetention::Of(Arc::new(sides)),
@@ -230,8 +231,8 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Returns whether packets were captured twice: by two ports, or by two sensors whose clocks may
-    /// differ.
+    /// Returns whether packets were captured twice: by two ports, or by two sensors whose clocks
+    /// may differ.
     pub(crate) fn shows_doubling(&self) -> bool {
         let by_sensors = self.vantages.len() > 1 && self.flows.clock_offset().is_some();
         self.duplicates.sample.shows_doubling() || by_sensors
@@ -242,8 +243,8 @@ impl Reading {
         self.flows.side.sightings().any(|(_, points)| points.len() > 1)
     }
 
-    /// Notes the times at which vantage points stopped watching. Replies to requests shortly before
-    /// may be missing.
+    /// Notes the times at which vantage points stopped watching. Replies to requests that were sent
+    /// shortly before may be missing.
     fn note_breaks(&mut self) {
         let (all, _) = self.believed();
         let stops = self.vantages.values().flat_map(|timeline| timeline.breaks_in(&all));

@@ -11,7 +11,7 @@ use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
 use crate::result::ConfigurationFile;
 
-/// What the user wants to read, and how.
+/// A request to read captures, with the options of the user.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Files, folders, or `-` for standard input.
@@ -21,7 +21,7 @@ pub struct Request {
     /// Bytes that the flow tables may take before they spill to disk.
     pub max_memory: usize,
     /// A BPF expression. Frames that do not match are counted and skipped. Without the feature
-    /// `bpf`, every expression is an error of the plan.
+    /// `bpf`, [`Plan::new`] rejects every expression.
     pub filter: Option<String>,
     /// Frames before this time are counted and skipped, in ns since the epoch.
     pub since: Option<Nanos>,
@@ -67,7 +67,7 @@ impl Default for Request {
 named_enum!(
     /// Whether duplicate packets are excluded from counters.
     Dedup {
-        /// If a sample shows duplicates.
+        /// If a sample shows duplicates, or if several sensors saw the same conversation.
         Auto = "auto",
         /// Always.
         On = "on",
@@ -83,7 +83,7 @@ impl Default for Dedup {
     }
 }
 
-/// Why a request cannot be carried out.
+/// The reason why a request cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A named file or folder cannot be read.
@@ -154,7 +154,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// Returns all problems of the request at once.
+    /// Returns all problems of the request, not only the first one.
     pub fn new(request: Request) -> Result<Self, Vec<PlanError>> {
         let mut problems = Vec::new();
         let sources = match expand(&request.captures) {
@@ -307,9 +307,9 @@ impl Plan {
 pub struct StoredInput {
     /// The name of the capture.
     pub name: String,
-    /// Its size in bytes.
+    /// The size of the capture in bytes.
     pub size: u64,
-    /// The SHA-256 of its content.
+    /// The SHA-256 of the content of the capture.
     pub content: InputContent,
     /// Provides the record of the input and, together with the other stored inputs, the evidence.
     pub origin: Arc<dyn Origin>,

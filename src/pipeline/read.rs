@@ -22,7 +22,7 @@ use crate::model::{
 use crate::payload::{MessageParts, read_payloads};
 use crate::policy::is_control;
 
-/// Each kind of side evidence (address claims, DNS queries and so on) may have one entry for this
+/// Each kind of side evidence, such as address claims or DNS queries, may have one entry for this
 /// many bytes of memory. An entry takes about 256 bytes, so all kinds together take about a quarter
 /// of the memory.
 const MEMORY_PER_ENTRY: usize = 8192;
@@ -55,7 +55,7 @@ pub(crate) fn run(
     Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }
 
-/// What was read from sources, before the tables are merged.
+/// The data that was read from sources, before the tables of the workers are merged.
 pub(super) struct Unmerged {
     pub inputs: Vec<InputRecord>,
     pub timeline: ActivityHistogram,

@@ -52,7 +52,7 @@ pub(super) fn settings(
     found.into_iter().map(setting).collect()
 }
 
-/// Says which severities an override replaced.
+/// Describes the severities that an override replaced.
 fn replaced(changed: &SeverityOverride) -> String {
     match changed.replaced {
         [reached, attempted] if reached == attempted => format!("instead of {reached}"),

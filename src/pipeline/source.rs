@@ -24,7 +24,8 @@ pub trait Origin: fmt::Debug + Send + Sync {
 }
 
 /// Evidence that several sources have in common, such as the rows of a store, which are merged over
-/// many captures. Any of these sources may return any part of it. It can be read again.
+/// many captures. Any of these sources may return any part of the evidence. The evidence can be
+/// read again.
 pub trait SharedEvidence: fmt::Debug + Send + Sync {
     /// Prepares for reading all evidence, from the start. `retention` states which evidence of
     /// single packets is wanted.
@@ -34,7 +35,7 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// Returns everything that is wrong, each with the name of the file or input.
+    /// Returns all problems, each with the name of the file or input.
     fn check(&self) -> Result<(), Vec<(String, String)>>;
 
     /// Reads only the sides that started a message that continues in another segment, and the
@@ -42,7 +43,7 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
     /// reading all evidence returns the reason.
     fn read_ahead(&self) -> SideEvidence;
 
-    /// Returns whether it contains what is needed to find duplicate packets.
+    /// Returns whether the evidence contains what is needed to find duplicate packets.
     fn has_packets(&self) -> bool;
 
     /// Returns the times of the last frames before a capture stopped. By default, no capture is
@@ -57,7 +58,7 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
     }
 
     /// Returns the greatest share of frames, from 0 to 1, that a vantage point with a name lost
-    /// according to its counters. The loss of one is not smaller because others saw more frames.
+    /// according to its counters. Frames that other vantage points saw do not reduce this share.
     fn vantage_loss(&self) -> f64 {
         0.0
     }

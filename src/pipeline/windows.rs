@@ -1,7 +1,8 @@
 //! Reads one source for its rows, and divides its evidence by windows of the clock.
 //!
-//! Each worker has tables for each window that it is reading. A capture is nearly always in order of
-//! time, so few windows are open at once. The evidence of the others is passed on as rows.
+//! Each worker has tables for each window that it is reading. A capture is nearly always in order
+//! of time, so few windows are open at the same time. The evidence of other windows is passed on as
+//! rows.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,10 +28,10 @@ pub type RowSink<'a> = &'a (dyn Fn(WindowStart, EvidenceRow) -> io::Result<()> +
 const MOST_OPEN: usize = 4;
 
 /// The maximum number of windows of one source. Damaged timestamps could otherwise require any
-/// amount of memory. It suffices for 69 days of windows of a minute.
+/// amount of memory. This limit suffices for 69 days with windows of one minute.
 const MOST_WINDOWS: usize = 100_000;
 
-/// The evidence of one source, before any of it is joined with that of other sources.
+/// The evidence of one source, before it is merged with evidence from other sources.
 pub struct CollectedInput {
     /// The record of the source. If the source cannot be read, it contains the error.
     pub input: InputRecord,
@@ -124,7 +125,8 @@ impl CollectedInput {
     }
 }
 
-/// Returns the start of the window that contains a time. Windows start at multiples of their length.
+/// Returns the start of the window that contains a time. Windows start at multiples of their
+/// length.
 fn window_of(time: Nanos, length: Nanos) -> WindowStart {
     // A window that starts before the earliest possible time starts at that time.
     (time != NO_TIME).then(|| time.div_euclid(length).saturating_mul(length))
@@ -216,7 +218,7 @@ impl<'a, 'w> WindowTables<'a, 'w> {
         Ok(())
     }
 
-    /// Passes on the evidence of the window that was not used for the longest time.
+    /// Passes on the evidence of the least recently used window.
     fn close_oldest(&mut self) -> io::Result<()> {
         let (window, mut worker) = self.open.remove(0);
         let (tables, counters) = worker.take_tables();

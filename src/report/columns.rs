@@ -139,7 +139,7 @@ impl ColumnLayout {
                 let wide = display_width(&text);
                 let mut offset = self.offsets[column];
                 if offset + wide > self.width && column > 0 {
-                    // A line of its own, as far to the right as the word fits.
+                    // The word gets a line of its own, and starts as far to the right as it fits.
                     offset = self.width.saturating_sub(wide).min(offset);
                     line = line.max(used);
                 }

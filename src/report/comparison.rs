@@ -43,7 +43,7 @@ pub struct ComparedAudit {
     pub matrix: Option<[String; 2]>,
     /// The file and the SHA-256 of the inventory; `None` without an inventory.
     pub inventory: Option<[String; 2]>,
-    /// The number of findings above info, which are those that are compared.
+    /// The number of findings above info. Only these are compared.
     pub findings: u64,
 }
 
@@ -226,7 +226,8 @@ fn json(report: &ComparisonReport<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// The style of the page: readable in light and dark, on paper and on a narrow screen.
+/// The style sheet of the page, which is readable in light and dark mode, on paper and on a narrow
+/// screen.
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}\
 h1{font-size:1.4rem}h2{font-size:1.15rem;margin-top:2rem;text-transform:capitalize}\

@@ -52,7 +52,7 @@ impl<W: Write> CsvTable<W> {
         self.writer.write_record(&self.record).map_err(as_io)
     }
 
-    /// Writes the findings of the baseline that no longer appear, which end `findings.csv`.
+    /// Writes the findings of the baseline that no longer appear, and ends `findings.csv`.
     pub fn end_findings(mut self, result: &AuditResult<'_>) -> io::Result<()> {
         let gone = result.head.known.iter().flat_map(|known| &known.gone).map(Gone::row);
         for row in gone {

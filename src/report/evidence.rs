@@ -49,14 +49,14 @@ pub struct EvidenceFrame {
     pub wire_len: u32,
     /// The bytes of the frame, possibly truncated.
     pub data: Vec<u8>,
-    /// What the frame shows, as text.
+    /// A description of what the frame shows.
     pub shows: String,
 }
 
 impl Folder {
     /// Creates a folder for evidence. Once the new evidence is in place, the evidence of an earlier
-    /// audit is removed: the files that its index lists. A folder that contains any other file, or
-    /// a file that has changed since, is refused.
+    /// audit is removed: the files that its index lists. Returns an error if the folder contains
+    /// any other file, or a listed file that was changed.
     pub fn for_evidence(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         let mut earlier = Vec::new();

@@ -4,7 +4,7 @@ use crate::classify::{UNFILLED, Verdict, id_of};
 use crate::model::escape_csv_formula;
 use crate::result::FindingRow;
 
-/// Why exceptions cannot be created from a file.
+/// The reason why exceptions cannot be created from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFindings {
     /// The file is not CSV.

@@ -66,13 +66,13 @@ pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
     findings.collect()
 }
 
-/// Findings of one cause as the summary shows them: by one of them, and their number.
+/// Findings of one cause as the summary shows them: an example and the number of findings.
 pub(super) struct SummaryCause {
     /// The first finding.
     pub example: SummaryFinding,
     /// The number of findings.
     pub count: usize,
-    /// The number of other findings that these explain.
+    /// The number of other findings that the findings of this cause explain.
     pub explains: usize,
 }
 

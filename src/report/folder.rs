@@ -13,7 +13,7 @@ use super::{Format, ReportFiles, url_encoded};
 use crate::model::hex;
 use crate::result::{AuditResult, ExceptionUse};
 
-/// Why files cannot be written.
+/// An error that prevents files from being written.
 #[derive(Debug)]
 pub struct FolderError {
     /// The file or folder that could not be written.
@@ -51,7 +51,7 @@ const OLD_COLUMNS: usize = 7;
 /// The content of the manifest until all files are in place.
 const INCOMPLETE: &str = "incomplete\n";
 
-/// The number of bytes that are written to a file at once.
+/// The size of the buffer for writing a file, in bytes.
 const FILE_BUFFER: usize = 1 << 18;
 
 /// A new file in a staging folder.
@@ -114,8 +114,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Creates the folder before the long work starts, so that an unusable path is reported at
-    /// once.
+    /// Creates the folder before the long work starts, so that an unusable path is reported early.
     pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {
@@ -540,8 +539,8 @@ fn copy_owner(model: &Path, folder: &Path) -> bool {
     fs::set_permissions(folder, data.permissions()).is_ok()
 }
 
-/// A report does not match its manifest. The value is the file that differs, or `None` if the
-/// report is incomplete.
+/// The error for a report that does not match its manifest. The value is the file that differs, or
+/// `None` if the report is incomplete.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "does not match {MANIFEST} in its folder: {}; write the report again, and keep changes in a copy elsewhere",

@@ -14,12 +14,12 @@ pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     write_rows(result, JsonLayout::Compact, |_| {}, |_| {}, out)
 }
 
-/// Writes the same report indented, for people (`--pretty`).
+/// Writes the report of `--format json` indented, for people (`--pretty`).
 pub fn write_indented(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     write_rows(result, JsonLayout::Indented, |_| {}, |_| {}, out)
 }
 
-/// Writes the report, and passes each finding and each conversation to a function, too.
+/// Writes the report, and also passes each finding and each conversation to a function.
 pub(super) fn write_rows(
     result: &AuditResult<'_>,
     layout: JsonLayout,

@@ -22,8 +22,8 @@ pub(super) fn compact<W: Write>(out: W) -> Serializer<W, EscapingFormatter<LineF
     Serializer::with_formatter(out, EscapingFormatter(LineFormatter::default()))
 }
 
-/// A layout with the two outer levels on separate lines, so that programs that work by lines, such
-/// as `grep`, find the rows of tables.
+/// A layout with the two outer levels on separate lines, so that line-based programs such as `grep`
+/// find the rows of tables.
 #[derive(Default)]
 pub(super) struct LineFormatter {
     /// The number of arrays and objects that are open.

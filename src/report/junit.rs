@@ -1,5 +1,5 @@
 //! Writes the audit as tests in the XML format of JUnit, which CI systems show: a test for each
-//! group of matrix rows and source host, and a test for every other finding.
+//! source host of each group of matrix rows, and a test for every other finding.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -143,7 +143,7 @@ fn xml_text(text: &str) -> String {
     escape_control(text).replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
 }
 
-/// Which findings fail the audit.
+/// The findings that fail the audit (`--fail-on`).
 #[derive(Clone, Copy)]
 enum Threshold {
     Never,
@@ -350,7 +350,7 @@ impl<'r> Tests<'r> {
     }
 
     /// Returns the outcome for a host that has neither traffic nor a finding. The reason comes from
-    /// the row whose status is closest to a result.
+    /// the row whose status comes first in `ORDER`; rows with this host as a source are preferred.
     fn skip_reason(&self, group: &Group, place: Option<usize>) -> Outcome {
         const ORDER: [Status; 6] = [
             Status::NotAssessable,
@@ -427,7 +427,7 @@ fn audit_cases(tests: &Tests<'_>, each: &mut dyn FnMut(Case) -> io::Result<()>) 
     each(case("something was checked", outcome))
 }
 
-/// Calls `each` with a test for each group of matrix rows and source host.
+/// Calls `each` with a test for each source host of each group of matrix rows.
 fn matrix_cases(tests: &Tests<'_>, each: &mut dyn FnMut(Case) -> io::Result<()>) -> io::Result<()> {
     for (name, group) in tests.order.iter().filter_map(|name| tests.groups.get_key_value(name)) {
         for ((_, host), place) in tests.sources(group) {

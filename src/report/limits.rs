@@ -1,5 +1,5 @@
-//! Lists what an audit did not look at or could not assess. The cover and the overview of the page
-//! and the ticket show the same list.
+//! Lists what an audit did not look at or could not assess. The page (on its cover and in its
+//! overview) and the Markdown report show the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub(super) enum Limit {
         status: Status,
         /// The number of rows.
         rows: u64,
-        /// What the status means.
+        /// The meaning of the status.
         meaning: &'static str,
     },
 }
@@ -107,7 +107,7 @@ fn selection(result: &AuditResult<'_>) -> Vec<String> {
     if window.since.is_some() || window.until.is_some() {
         let utc = |Time(time)| format!("{} UTC", short(time));
         let since = window.since.map(|time| format!("before {}", utc(time)));
-        let until = window.until.map(|time| format!("from {} on", utc(time)));
+        let until = window.until.map(|time| format!("at or after {}", utc(time)));
         let both: Vec<String> = since.into_iter().chain(until).collect();
         let frames = in_brackets(SkipReason::OutsideWindow);
         items.push(format!("Frames {}{frames}", both.join(" and ")));
@@ -156,11 +156,11 @@ fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
     let words = hosts.into_iter().map(|(coverage, names)| {
         let count = plural(names.len() as u64, "host");
         let seen = match Coverage::parse(&coverage) {
-            Some(Coverage::SentOnly) => "of which only sent packets were seen".to_owned(),
+            Some(Coverage::SentOnly) => "whose incoming packets were not seen".to_owned(),
             Some(Coverage::ReceivedOnly) => "whose replies were not seen".to_owned(),
-            Some(Coverage::BroadcastOnly) => "of which only broadcasts were seen".to_owned(),
+            Some(Coverage::BroadcastOnly) => "that sent only broadcasts in the capture".to_owned(),
             Some(Coverage::TargetOnly) => "that sent no packets in the capture".to_owned(),
-            Some(Coverage::NotSeen) => "of which no packets were seen".to_owned(),
+            Some(Coverage::NotSeen) => "without any packets in the capture".to_owned(),
             _ => format!("with the coverage {}", escape_control(&coverage)),
         };
         format!("{count} {seen}: {}", first_names(names.iter().map(String::as_str)))
@@ -168,7 +168,7 @@ fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
     words.collect()
 }
 
-/// Joins the names of a list, up to [`NAMES`] of them, and adds how many more there are.
+/// Joins the first [`NAMES`] names of a list, and adds the number of the remaining ones.
 pub(super) fn first_names<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     let more = names.len().saturating_sub(NAMES);
     let shown: Vec<_> = names.take(NAMES).map(escape_control).collect();

@@ -150,8 +150,8 @@ pub struct OutputPaths<'a> {
     pub links: Option<&'a str>,
 }
 
-/// Percent-encodes text for a part of a path, or for a value in a query or a fragment, of a URL
-/// (RFC 3986: all characters that are not unreserved).
+/// Percent-encodes text for use in the path, the query or the fragment of a URL. Only unreserved
+/// characters remain (RFC 3986, section 2.3).
 fn url_encoded(text: &str) -> String {
     let mut url = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -8,7 +8,7 @@ use super::csv::CsvTable;
 use super::json::write_rows;
 use crate::result::AuditResult;
 
-/// A table of a result that has both a CSV file and a part of `audit.json`.
+/// A table of a result that is written both to a CSV file and to `audit.json`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SharedTable {
     /// The findings.
@@ -24,7 +24,7 @@ pub(super) struct Outputs<'o> {
     pub conversations: Option<&'o mut dyn Write>,
 }
 
-/// Why a pass failed.
+/// The error of a failed pass.
 pub(super) struct PassError {
     /// The table whose file could not be written; `None` for `audit.json`.
     pub table: Option<SharedTable>,

@@ -6,7 +6,7 @@ use crate::classify::Code;
 pub(super) struct RuleText {
     /// The meaning of the code, as a sentence.
     pub short: &'static str,
-    /// What to do about such a finding.
+    /// The recommended action for a finding with the code.
     pub help: &'static str,
 }
 
@@ -28,8 +28,8 @@ fn permission_text(code: Code) -> Option<RuleText> {
         ),
         Code::FeatureOff => text(
             "The traffic needs a feature that is off in the inventory.",
-            "Set the feature to true in the inventory if it is in use; otherwise find out why the \
-             hosts use it.",
+            "Set the feature to true in the inventory if the farm uses it; otherwise find out which \
+             program causes the traffic.",
         ),
         Code::WrongTransport => text(
             "The port is documented for these roles over another transport.",
@@ -157,7 +157,7 @@ fn absence_text(code: Code) -> Option<RuleText> {
         ),
         Code::LossTooHigh => (
             "Traffic could not be assessed because the capture lost too many frames.",
-            "Capture with less loss.",
+            "Capture again with a larger buffer or a shorter snaplen.",
         ),
         Code::FeatureUnknown => (
             "Traffic could not be assessed because the inventory does not mention a required feature.",

@@ -92,8 +92,8 @@ fn rules() -> impl Iterator<Item = (Code, RuleText)> {
     Code::ALL.iter().filter_map(|code| Some((*code, rule_text(*code)?)))
 }
 
-/// Returns the default level of the rules with a verdict. The level of a result depends on the
-/// severity of its finding instead.
+/// Returns the default level of the rules whose codes have a verdict. The level of a result depends
+/// on the severity of its finding instead.
 fn usual_level(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::UnexpectedPort | Verdict::Undocumented | Verdict::Missing => "error",
@@ -258,7 +258,7 @@ fn message_text(text: &str) -> String {
     escaped
 }
 
-/// Finds the lines that findings are based on.
+/// Finds the lines of the rules, the inventory and the exceptions that findings are based on.
 struct Locations<'r> {
     head: &'r Head,
     site: Option<&'r Site>,

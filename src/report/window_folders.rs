@@ -43,7 +43,7 @@ impl WindowFolders {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        // A folder that is not writable must be reported at once.
+        // A folder that is not writable must be reported before the capture starts.
         drop(staging_folder(root).map_err(|error| failed(root, error))?);
         Ok(Self { root: root.to_owned(), keep })
     }

@@ -10,7 +10,7 @@ use super::head::{BaselineFile, Gone};
 use super::{AuditResult, Explainer, FindingRow, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 
-/// Findings that were reported before: in an earlier audit, or in earlier windows.
+/// Findings that an earlier audit, or earlier windows of a live audit, reported.
 #[derive(Clone, Default)]
 pub struct Baseline {
     /// The file as the user named it. Empty for the findings of earlier windows.
@@ -24,13 +24,14 @@ pub struct Baseline {
     findings: BTreeMap<String, BaselineFinding>,
 }
 
-/// A server address, and the port that was reached there.
+/// The address of a server, and the port that was reached on it.
 type Reached = (IpAddr, u16);
 
 /// Maximum number of reached services that are stored for one finding.
 const REACHED: usize = 1000;
 
-/// Returns the services that a finding reached. Only the lowest [`REACHED`] are kept.
+/// Returns the services that the connections of a finding reached: the first [`REACHED`] by address
+/// and port.
 fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
     let list = &outcome.conversations.list;
     let all = outcome.members_of(finding).iter().map(|number| &list[*number as usize]);
@@ -43,27 +44,27 @@ fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
     reached
 }
 
-/// Returns whether a state proves neither success nor failure, because too little is visible.
-/// Returns `None` if the text is not a state.
+/// Returns whether a state is `one-sided`, which proves neither success nor failure, because too
+/// little is visible. Returns `None` if the text is not a state.
 fn is_one_sided(state: &str) -> Option<bool> {
     State::parse(state).map(|state| state == State::OneSided)
 }
 
-/// A finding as it was reported before.
+/// A finding as an earlier audit or earlier windows reported it.
 #[derive(Clone, Debug)]
 pub(super) struct BaselineFinding {
     message: String,
     severity: Severity,
     is_certain: bool,
     was_reached: bool,
-    /// Whether the best state was `one-sided`; `None` without a state, and for the sum of earlier
-    /// windows.
+    /// Whether the best state was `one-sided`; `None` if the finding has no state or comes from
+    /// earlier windows.
     was_one_sided: Option<bool>,
     /// Services that were reached, at most [`REACHED`]; `None` if the file does not list them.
     reached: Option<BTreeSet<Reached>>,
     /// Clients and servers by name or address; `None` if the file does not list them.
     members: Option<[BTreeSet<String>; 2]>,
-    /// Number of pairs, for a finding that stands for many.
+    /// Number of pairs of hosts or of conversations that the finding stands for.
     pairs: u64,
 }
 
@@ -77,7 +78,7 @@ pub(super) struct FindingFacts {
     reached: Option<BTreeSet<Reached>>,
     /// The clients and the servers of the finding.
     members: [Members; 2],
-    /// Number of pairs, if the finding stands for many.
+    /// Number of pairs of hosts, if the finding stands for many pairs.
     pairs: Option<u64>,
 }
 
@@ -139,7 +140,7 @@ impl Baseline {
         }
     }
 
-    /// Returns the findings of a stored result, which was read from `file`.
+    /// Returns the findings above info of a stored result that was read from `file`.
     pub fn of_result(file: String, result: AuditResult<'static>) -> Self {
         let rows = result
             .findings()
@@ -208,7 +209,8 @@ impl Baseline {
         Ok(known)
     }
 
-    /// Adds the findings above info of an audit, so that they are not reported as new again.
+    /// Adds the findings of an audit that are above info, so that they are not reported as new
+    /// again.
     pub fn learn(&mut self, explainer: &Explainer<'_>) {
         let outcome = explainer.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
@@ -259,13 +261,13 @@ impl Baseline {
         self.findings.is_empty()
     }
 
-    /// Compares a finding with the earlier audit or the earlier windows ([`Change`]). A finding
-    /// about a pair that was part of one finding about many pairs is not new.
+    /// Compares a finding with the earlier audit or the earlier windows. A finding is not new if
+    /// its pair of hosts was part of an earlier finding about many pairs.
     pub fn change(&self, teller: &Explainer<'_>, finding: &Finding) -> Change {
         if let Some(before) = self.findings.get(&teller.id(finding)) {
             return before.change(&FindingFacts::of(teller, finding));
         }
-        // The pair may have been part of one finding for many pairs.
+        // An earlier finding may have combined this pair with many others.
         let many = teller.id_as_many(finding).and_then(|id| self.findings.get(&id));
         let was_in = |before: &&BaselineFinding| {
             let [client, server] = teller.members(finding).map(|side| side.words());

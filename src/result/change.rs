@@ -1,9 +1,9 @@
-//! How a finding compares with an earlier audit.
+//! The result of comparing a finding with an earlier audit.
 
 use crate::model::named_enum;
 
 named_enum!(
-    /// How a finding compares with an earlier audit.
+    /// The result of comparing a finding with an earlier audit.
     Change {
         /// An exception now allows the traffic that the finding was about.
         Excepted = "excepted",
@@ -12,12 +12,13 @@ named_enum!(
         /// The finding is known, but its severity is lower, or its connections no longer reach the
         /// server.
         Better = "better",
-        /// The finding is known and has not changed, as far as both audits show its outcome.
+        /// The finding is known, and no change was found. Severity and outcome are not compared if
+        /// only one of the audits shows the outcome.
         Same = "same",
-        /// The finding is known, and only unlisted clients have joined it.
+        /// The finding is known, but has more clients, none of which the inventory lists.
         Grown = "grown",
         /// The finding is known, but its severity is higher, it is about more pairs, it reached
-        /// more services, or servers, listed hosts or a second client have joined it.
+        /// more services, or it has new servers, new hosts of the inventory or a second client.
         Worse = "worse",
         /// The earlier audit does not have the finding.
         New = "new",

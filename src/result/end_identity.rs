@@ -34,8 +34,8 @@ impl EndIdentity {
         }
     }
 
-    /// Returns an end that stands for several parties. Where the parties differ, the address is
-    /// `*`, and the name and the roles are empty.
+    /// Returns an end that stands for several parties. If their addresses differ, the address is
+    /// `*`. A name or roles that differ are left empty.
     pub(super) fn of_all<'p>(
         policy: &Policy,
         mut all: impl Iterator<Item = (&'p Party, IpAddr)>,
@@ -111,7 +111,7 @@ impl EndIdentity {
         }
     }
 
-    /// Makes the end stand for `count` hosts of its roles, or for any of them if `count` is 0.
+    /// Makes the end stand for `count` hosts with its roles, or for any such host if `count` is 0.
     pub(super) fn many(self, count: usize) -> Self {
         let address = if count == 0 { String::new() } else { "*".to_owned() };
         Self { address, count, ..self }

@@ -1,11 +1,11 @@
-//! Errors when reading the files of an earlier audit.
+//! Errors that occur when the files of an earlier audit are read.
 
 use std::path::PathBuf;
 use std::{fmt, io};
 
 use super::head::SCHEMA;
 
-/// An error when reading a file that an earlier audit should have written.
+/// An error that occurred when a file of an earlier audit was read.
 #[derive(Debug)]
 pub struct StoredError {
     /// The path of the file.

@@ -8,14 +8,14 @@ use crate::model::{Max, Merge as _, Min, Nanos, SECOND};
 /// The remaining validity below which reports show an exception as `expiring`, in nanoseconds.
 const SOON: Nanos = 30 * 24 * 3600 * SECOND;
 
-/// The status of an exception that was created after the end of traffic that it allows.
+/// The status of an exception that was created after some of the traffic that it allows had ended.
 const RETROACTIVE: &str = "retroactive";
 
 /// The status of an exception with the same owner and approver.
 const SELF_APPROVED: &str = "self-approved";
 
-/// Returns the exceptions, each with the conversations that it covers. Returns `None` if the audit
-/// had no list of exceptions.
+/// Describes each exception and the conversations that it covers. Returns `None` if the audit had
+/// no list of exceptions.
 pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<ExceptionList> {
     let exceptions = &policy.exceptions;
     if exceptions.file.is_empty() {
@@ -89,9 +89,9 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
 }
 
 impl ExceptionUse<'_> {
-    /// Describes the traffic that the exception permits, whether there was any or not: `gw1 ->
+    /// Describes the traffic that the exception permits, whether or not there was any: `gw1 ->
     /// broker1 tcp/443, both directions`. Returns an empty string for results of earlier versions,
-    /// which do not contain it.
+    /// which do not contain the permitted traffic.
     pub fn scope_words(&self) -> String {
         if self.from.is_empty() && self.to.is_empty() {
             return String::new();
@@ -113,7 +113,7 @@ impl ExceptionUse<'_> {
         self.status.iter().any(|word| word == status)
     }
 
-    /// Returns what an auditor would question about the exception.
+    /// Returns descriptions of everything that an auditor would question about the exception.
     pub fn questions(&self) -> Vec<&'static str> {
         let questions = [
             (RETROACTIVE, "retroactive: created after the end of traffic that it allows"),
@@ -123,8 +123,8 @@ impl ExceptionUse<'_> {
         asked.map(|(_, question)| question).collect()
     }
 
-    /// Describes the traffic that the exception covered: conversations, members and the last
-    /// packet.
+    /// Describes the traffic that the exception covered: the number of conversations, their clients
+    /// and servers, and the time of the last packet.
     pub fn use_words(&self) -> String {
         if self.conversations == 0 {
             return "no conversation needed it".to_owned();
@@ -143,7 +143,7 @@ impl ExceptionUse<'_> {
     }
 }
 
-/// Joins the first members of a list, and adds how many more there are.
+/// Joins the first members of a list, and adds the number of the remaining ones.
 fn shown(members: &[String]) -> String {
     const SHOWN: usize = 5;
     if members.len() <= SHOWN {

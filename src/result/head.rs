@@ -77,7 +77,7 @@ pub struct Layout<F, C, M, H> {
     /// The roles, matrix rows and inventory, as far as reports show them.
     #[serde(default)]
     pub site: Option<Site>,
-    /// What limits the claims that the capture supports.
+    /// The conditions that limit the claims that the capture supports.
     #[serde(default)]
     pub conditions: Conditions,
     /// The findings that fail the audit (`--fail-on`): a severity, `new` or `never`. Null in
@@ -92,7 +92,7 @@ pub struct Layout<F, C, M, H> {
     pub configuration: Option<ConfigurationFile>,
     /// The findings, worst first.
     pub findings: F,
-    /// The conversations, in order.
+    /// The conversations, ordered by client, server, transport and port.
     pub conversations: C,
     /// The rows of the matrix, in the order of the matrix.
     pub matrix_rows: M,
@@ -350,15 +350,15 @@ pub struct SourceLoss {
 /// IP fragments.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Fragments {
-    /// The number of fragments other than first fragments.
+    /// The number of later fragments, that is, all except first fragments.
     pub later: u64,
-    /// The number of these fragments whose first fragment is not in the capture.
+    /// The number of later fragments whose first fragment is not in the capture.
     pub orphaned: u64,
     /// The pairs of hosts between which orphaned fragments were sent, at most 100.
     pub orphans: Vec<Orphans>,
 }
 
-/// Fragments between two hosts whose first fragment is not in the capture.
+/// Fragments that one address sent to another, and whose first fragment is not in the capture.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Orphans {
     /// The address that sent the fragments.
@@ -410,7 +410,7 @@ pub struct JudgedBy {
 }
 
 impl JudgedBy {
-    /// Returns what the capture was judged against.
+    /// Describes the matrix of a policy.
     pub(super) fn of(policy: &Policy) -> Self {
         let matrix = &policy.matrix;
         let documents = matrix.documents.iter().map(|document| SourceReference {
@@ -427,7 +427,7 @@ impl JudgedBy {
         }
     }
 
-    /// Returns the name of the matrix and how its overlays differ from the usual ones.
+    /// Returns the name of the matrix, with the overlays that differ from the default.
     pub fn words(&self) -> String {
         let Some(overlays) = &self.overlays else { return self.name.clone() };
         let added = overlays.iter().filter(|name| *name != BACKGROUND);
@@ -449,7 +449,7 @@ impl JudgedBy {
 /// A document that rows of the matrix come from.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SourceReference {
-    /// The name that the provenance of rows begins with.
+    /// The short name of the document, with which the provenance of its rows begins.
     pub id: String,
     /// The title of the document.
     pub title: String,
@@ -492,13 +492,13 @@ pub struct ExceptionList {
 pub struct Since {
     /// The number of findings that are new or have become worse.
     pub new: u64,
-    /// The number of these findings that were known but have become worse.
+    /// The number of known findings that have become worse. They are part of `new`.
     pub worse: u64,
     /// The number of known findings that have not become worse.
     pub still_there: u64,
-    /// The number of these findings that have further members.
+    /// The number of findings in `still_there` that have more members.
     pub grown: u64,
-    /// The number of these findings that are less severe, or no longer reach the server.
+    /// The number of findings in `still_there` that are less severe, or no longer reach the server.
     #[serde(default)]
     pub better: u64,
     /// The findings that no longer appear, with the reasons.
@@ -597,7 +597,7 @@ pub struct StatedCoverage {
     pub stated: Value,
 }
 
-/// What limits the claims that a capture supports.
+/// The conditions that limit the claims that a capture supports.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Conditions {
     /// Whether a capture filter was active, set by the user or by the capture itself.

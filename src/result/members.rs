@@ -12,9 +12,9 @@ const MOST: usize = 1000;
 /// The members on one side of a finding.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Members {
-    /// Names of the listed hosts, in the order of the inventory.
+    /// Names of the members that the inventory lists as hosts, in the order of the inventory.
     pub hosts: Vec<String>,
-    /// Other addresses, in order.
+    /// Addresses of the other members, in ascending order.
     pub addresses: Vec<IpAddr>,
     /// Number of members that are left out.
     pub more: usize,

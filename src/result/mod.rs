@@ -1,5 +1,5 @@
-//! Everything that an audit found, whether it has just run or was stored (`audit.json`). Reports
-//! are based only on such a result.
+//! The result of an audit that has just run, or of an earlier audit, read from `audit.json`.
+//! Reports use no other data.
 
 mod baseline;
 mod change;
@@ -130,7 +130,7 @@ pub struct ConversationBrief {
     pub verdict: Option<Verdict>,
     /// Index of the row that the ruling is based on; `None` if it is not based on a row.
     pub row: Option<usize>,
-    /// Number of packets from the client, and from the server.
+    /// Numbers of packets from the client and from the server.
     pub packets: [u64; 2],
     /// Number of bytes in both directions.
     pub bytes: u64,
@@ -390,7 +390,7 @@ impl AuditRun<'_> {
     }
 }
 
-/// Returns the transport that has this name in rows.
+/// Parses the name of a transport as it appears in rows.
 fn transport_of(name: &str) -> Option<Transport> {
     (0..=u8::MAX).map(Transport).find(|transport| transport.to_string() == name)
 }

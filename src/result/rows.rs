@@ -129,13 +129,13 @@ record!(
     ConversationRow<'a> {
         /// The address of the client.
         client: IpAddr,
-        /// The name of the client in the inventory: that of the host, or else of its network.
+        /// The name of the client's host in the inventory, or of its network if no host is listed.
         client_name: Cow<'a, str>,
         /// The roles of the client.
         client_roles: Vec<Cow<'a, str>>,
         /// The address of the server.
         server: IpAddr,
-        /// The name of the server in the inventory: that of the host, or else of its network.
+        /// The name of the server's host in the inventory, or of its network if no host is listed.
         server_name: Cow<'a, str>,
         /// The roles of the server.
         server_roles: Vec<Cow<'a, str>>,
@@ -268,16 +268,16 @@ record!(
         /// Why the finding differs from the baseline. Empty if the baseline is only a CSV file.
         #[serde(default)]
         baseline_reason: String,
-        /// The vantage points that saw the traffic of the finding, as `SITE/SENSOR` or `SENSOR`. If
-        /// the finding is about traffic that was not seen, those that saw one of the hosts.
-        /// Captures whose vantage point has no name do not count.
+        /// The vantage points that saw the traffic of the finding, or one of its hosts if the
+        /// finding is about traffic that was not seen, as `SITE/SENSOR` or `SENSOR`. Captures whose
+        /// vantage point has no name do not count.
         #[serde(default)]
         sensors: Vec<String>,
     }
 );
 
 record!(
-    /// An exception, and what it let through.
+    /// An exception, and the traffic that it covered.
     ExceptionUse<'a> {
         /// The id of the exception.
         id: String,
@@ -291,7 +291,7 @@ record!(
         created: String,
         /// The last day on which the exception is valid.
         expires: String,
-        /// The number of conversations that the exception covers, including those of
+        /// The number of conversations that the exception covers, including those in
         /// `conversations_expired`.
         conversations: u64,
         /// The ticket of the approval. Empty if the list has none.
@@ -333,7 +333,7 @@ record!(
         /// The time of the latest packet.
         #[serde(default)]
         last_seen: Option<Time>,
-        /// The line of the list; 0 if unknown.
+        /// The line of the list that contains the exception; 0 if unknown.
         #[serde(default)]
         line: u64,
     }
@@ -366,9 +366,10 @@ record!(
         reason: Cow<'a, str>,
         /// The number of conversations that the row documents.
         conversations: u64,
-        /// The clients that opened such a connection or tried to, by name or address.
+        /// The clients that opened or tried to open a connection of the row, by name or address.
         source_hosts_seen: Vec<String>,
-        /// The source hosts that should have opened such a connection, but did not try or failed.
+        /// The source hosts that should have opened a connection of the row, but did not try or
+        /// failed.
         source_hosts_missing: Vec<String>,
         /// The time of the earliest packet.
         first_seen: Option<Time>,
@@ -416,8 +417,8 @@ record!(
         truncated_sent: Option<Share>,
         /// The share of frames to the host that the capture truncated. Null if there are no frames.
         truncated_received: Option<Share>,
-        /// The source hardware addresses of the host's frames. Beyond a router they are the
-        /// router's.
+        /// The source hardware addresses of the host's frames. For a host behind a router, they are
+        /// the router's.
         #[serde(default)]
         hardware_addresses: Vec<String>,
     }

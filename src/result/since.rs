@@ -1,4 +1,4 @@
-//! What changed since an earlier audit.
+//! The changes since an earlier audit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use super::head::{Gone, Since};
 use super::{AuditRun, Change, FindingChange, FindingRow};
 use crate::classify::Severity;
 
-/// Returns what changed since an earlier audit, among findings above info. Returns `None` without
-/// an earlier audit.
+/// Returns the changes since an earlier audit in the findings above info; `None` without an earlier
+/// audit.
 pub(super) fn changes(run: &AuditRun<'_>) -> Option<Since> {
     let (known, explainer) = run.known.zip(run.explainer.as_ref())?;
     let findings = explainer.outcome().findings().iter().filter(|f| f.severity > Severity::Info);

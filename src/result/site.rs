@@ -65,13 +65,13 @@ pub struct SiteRow {
     pub purpose: String,
     /// The features that the row needs.
     pub features: Vec<String>,
-    /// Whether one of these features is off.
+    /// Whether a feature that the row needs is off.
     pub is_off: bool,
     /// The file that contains the row. Built-in rules have a path that starts with `rules/`. Empty
     /// if unknown.
     #[serde(default)]
     pub file: String,
-    /// The line in that file; 0 if unknown.
+    /// The line of the row in `file`; 0 if unknown.
     #[serde(default)]
     pub line: usize,
 }
@@ -92,8 +92,8 @@ pub struct SiteHost {
     /// The line of the inventory that lists the host; 0 if unknown.
     #[serde(default)]
     pub line: usize,
-    /// Whether the capture covers all traffic of the host, as the inventory states or as the
-    /// traffic shows.
+    /// Whether the capture covers all traffic of the host, according to the inventory or to the
+    /// traffic.
     #[serde(default)]
     pub is_watched: bool,
 }

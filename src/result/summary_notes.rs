@@ -94,8 +94,8 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         let lead = if info == 0 { "No findings:" } else { "No findings above info:" };
         let rest = match excepted {
             0 => format!(" the captured traffic of {name} agrees with the {title} matrix{but}."),
-            // Exceptions are the responsibility of their owners. They do not document traffic as
-            // the vendor does.
+            // Traffic that only an exception permits does not agree with the vendor's matrix, so
+            // the headline must not say so.
             excepted => format!(
                 " the {title} matrix documents the captured traffic of {name}, except {} that {}{but}.",
                 plural(excepted, "conversation"),
@@ -199,7 +199,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     }
     let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
     let judged_by = JudgedBy::of(policy);
-    // The usual rules need no name here, because the headline has the title of the matrix.
+    // With the default overlays, the name is left out: the headline has the title of the matrix.
     let name = match judged_by.words() {
         name if name == judged_by.name => String::new(),
         name => format!("{}, ", escape_control(&name)),
@@ -209,7 +209,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     notes.0
 }
 
-/// Says which conversations were aggregated because there were too many, and why.
+/// Describes which conversations were aggregated, and why.
 fn aggregated(report: &AggregationReport) -> String {
     let [low, high] = report.ports;
     let ports = match low.cmp(&high) {
@@ -231,7 +231,7 @@ fn aggregated(report: &AggregationReport) -> String {
     )
 }
 
-/// Says which conversations a step aggregates, and by what.
+/// Describes which conversations a step aggregates, and how it groups them.
 fn step_words(step: AggregationStep) -> &'static str {
     match step {
         AggregationStep::UnlistedNetworks => "those of unlisted clients, by network",
@@ -426,7 +426,7 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     notes.add(Tone::Plain, "Excepted", text);
 }
 
-/// Adds notes about what changed since an earlier audit, and about what no longer appears.
+/// Adds notes about the changes since an earlier audit, and about findings that no longer appear.
 fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     let (Some(known), Some(since)) = (run.known, changes(run)) else { return };
     let in_brackets = |counts: &[(u64, &str)]| {
@@ -477,8 +477,8 @@ fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about statements and omissions in the inventory and the exceptions that affect the
-/// results.
+/// Adds notes about statements and omissions that affect the results, in the inventory and in the
+/// exceptions.
 fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     let Some(policy) = run.policy else { return };
     let outside: Vec<String> = policy
@@ -561,7 +561,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Joins the first [`SHOWN`] strings, and adds how many more there are.
+/// Joins the first [`SHOWN`] strings, and adds the number of the remaining ones.
 fn list_some(texts: &[String]) -> String {
     let first = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match texts.len().saturating_sub(SHOWN) {
@@ -607,7 +607,7 @@ fn add_moves(run: &AuditRun<'_>, notes: &mut NoteList) {
 /// Adds notes about incomplete or distorted views: duplicated, one-sided, split or truncated
 /// traffic.
 fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
-    /// Shares below this value are not worth a note.
+    /// The smallest share of packets that is worth a note.
     const LEAST_SHOWN: f64 = 0.01;
     let Duplicates { sample, correction, .. } = run.duplicates;
     if sample.shows_doubling() {
@@ -650,7 +650,7 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about individual inputs, the worst first.
+/// Adds notes about individual inputs, the most serious first.
 fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     let mut lines: Vec<(u8, Tone, String)> = Vec::new();
     for input in run.inputs {
@@ -701,7 +701,7 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Describes how many frames were read, and how many of them were audited and skipped. Every frame
+/// Describes how many frames were read, and how many of them were audited or skipped. Every frame
 /// is either audited or skipped.
 fn count_frames(account: &FrameCounters) -> String {
     let mut text = format!(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::Nanos;
 
-/// A point in packet time, shown in RFC 3339 format in UTC with nine fractional digits.
+/// A capture timestamp, shown in RFC 3339 format in UTC with nine fractional digits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Time(pub Nanos);
 

@@ -19,8 +19,8 @@ pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// Returns a number of bytes in the largest binary unit that loses little when it is rounded up, as
-/// options take it: `512MiB`, `2GiB`.
+/// Formats a number of bytes as the value of an option, such as `512MiB` or `2GiB`. It is rounded
+/// up in the largest binary unit in which rounding adds at most 10 %.
 pub(super) fn binary_size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let fits = |size: u64| bytes >= 10 * size || (bytes > 0 && bytes.is_multiple_of(size));

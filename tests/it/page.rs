@@ -131,7 +131,7 @@ fn the_cover_states_what_was_audited() {
         &format!("inventory.tomlSHA-256 {inventory}"),
         concat!("Toolrasaudit ", env!("CARGO_PKG_VERSION")),
         "span.pcap, 10834 frames",
-        "1 host of which no packets were seen: halb2",
+        "1 host without any packets in the capture: halb2",
         "4 rows of the matrix: the traffic stays inside a host (loopback-only)",
         "50 rows of the matrix: the client role or the server role is not assigned in the inventory (role-absent)",
         "Exceptions in forceNone.",
@@ -241,7 +241,7 @@ fn cover_overview_and_ticket_list_the_same_as_not_assessed() {
         "which the snaplen truncated",
         "Unknown loss of frames: the capture does not state whether frames were lost",
         "52 conversations of background traffic",
-        "1 host of which no packets were seen: halb2",
+        "1 host without any packets in the capture: halb2",
         "(loopback-only)",
     ] {
         assert!(cover.iter().any(|item| item.contains(part)), "{part}: {cover:?}");

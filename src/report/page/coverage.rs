@@ -139,8 +139,8 @@ fn activity_lanes(result: &AuditResult<'_>, bins: &TimeBins, hosts: &[HostRow<'_
             }
         }
     }
-    // A host may have begun to send or receive later than its conversation began, or stopped
-    // earlier.
+    // A host may begin to send or receive after its conversation begins, or stop before the
+    // conversation ends.
     for (Lanes(lanes), host) in lanes.iter_mut().zip(hosts) {
         let windows =
             [(host.first_sent, host.last_sent), (host.first_received, host.last_received)];

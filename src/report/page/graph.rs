@@ -1,5 +1,5 @@
-//! Draws the farm: a box for each group of hosts with the same roles. A box opens to its hosts. The
-//! script adds the lines between the boxes; without it, each box still lists its findings.
+//! Draws the farm: a box for each group of hosts with the same roles. An open box shows its hosts.
+//! The script adds the lines between the boxes. Without it, each box still lists its findings.
 
 use maud::{Markup, html};
 
@@ -11,9 +11,9 @@ use crate::model::escape_control;
 use crate::report::url_encoded;
 use crate::result::{AuditResult, Site, plural};
 
-/// The maximum number of hosts and networks of a farm whose boxes are open at first.
+/// The maximum number of hosts and networks of a farm whose boxes are initially open.
 const OPEN: usize = 60;
-/// The maximum number of hosts in a box that is open at first.
+/// The maximum number of hosts in a box that is initially open.
 const OPEN_BOX: usize = 8;
 /// The maximum number of hosts that a box lists, those with findings first.
 const HOSTS: usize = 20;

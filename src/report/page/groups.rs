@@ -35,7 +35,7 @@ pub(super) struct HostGroup {
     pub members: Vec<GroupMember>,
 }
 
-/// How a finding connects two groups.
+/// The kind of a finding that connects two groups.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum LinkKind {
     Unexpected,
@@ -62,8 +62,8 @@ pub(super) struct FarmGroups {
     pub links: Vec<FindingLink>,
     /// The groups of client and server of each finding; empty if the finding is not drawn.
     pub ends: Vec<[Vec<GroupNumber>; 2]>,
-    /// The number of findings about each host or network that is named in one, by name. This
-    /// includes findings that are not drawn.
+    /// The number of findings that name each host or network, by its name. Findings that are not
+    /// drawn are included.
     pub findings_of: HashMap<String, u64>,
     /// The number of findings without a line, by verdict.
     pub undrawn: BTreeMap<String, u64>,
@@ -127,7 +127,7 @@ pub(super) fn link_kind(finding: &FindingRow<'_>) -> Option<LinkKind> {
     }
 }
 
-/// The group of each part of the inventory.
+/// The group of each host, network and service of the inventory.
 struct Membership<'a> {
     site: &'a Site,
     groups: Vec<HostGroup>,
@@ -220,9 +220,9 @@ impl<'a> Membership<'a> {
         }
     }
 
-    /// Returns the groups of one end of a finding: that of the host or network with its name, else
-    /// of its address, else those with one of its roles. An end that stands for hosts with
-    /// different roles has no group.
+    /// Returns the groups of one end of a finding. The end is looked up by its name, otherwise by
+    /// its address, and otherwise by its roles. An end that stands for hosts with different roles
+    /// has no group.
     fn end(&self, end: &EndIdentity) -> Vec<GroupNumber> {
         if let Some(group) = self.named.get(end.name.as_str()) {
             return vec![*group];
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn clients_stand_left_of_their_servers_and_every_group_stands_once() {
         let groups: Vec<HostGroup> = (0..12).map(|_| HostGroup::default()).collect();
-        // HostGroup 11 connects to 5, and 5 to 0; the others are not connected.
+        // Group 11 connects to group 5, and group 5 to group 0. The others are not connected.
         let columns = columns(&groups, &BTreeSet::from([(11, 5), (5, 0), (3, 3)]));
         let column = |group| columns.iter().position(|column| column.contains(&group));
         assert!(column(11) <= column(5) && column(5) <= column(0));

@@ -2,7 +2,7 @@
 // Draws the lines of the farm: documented traffic between groups, and findings between groups or, in an open group, hosts.
 const farmLines = (() => {
   const NS = "http://www.w3.org/2000/svg";
-  // The distance between lines that end at the same place, and the most that all of them may take.
+  // The distance between the ends of lines at the same place, and the most space for all of them, in pixels.
   const APART = 7;
   const SPREAD = 26;
   // A line inside a column bends this far to the side.
@@ -20,7 +20,7 @@ const farmLines = (() => {
 
   const kind = (f) => (f.severity === "info" ? "" : f.verdict === "missing" ? "missing" : ["unexpected-port", "undocumented"].includes(f.verdict) ? "unexpected" : "");
 
-  // Measures a group, and the hosts that it shows.
+  // Measures the positions of the groups, and of the hosts in open groups.
   const measure = (drawing) => {
     const frame = drawing.getBoundingClientRect();
     // The style sheet for paper makes the drawing smaller.

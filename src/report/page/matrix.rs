@@ -1,5 +1,5 @@
 //! Lists every row of the matrix with its status, grouped like the vendor's tables, so that a
-//! reader can tick the rows off. Rows of which nothing was expected are folded.
+//! reader can tick the rows off. Rows without expected traffic are folded.
 
 use maud::{Markup, html};
 
@@ -15,7 +15,7 @@ const NAMES: usize = 6;
 /// A row of the matrix with its index and its status.
 type NumberedRow<'r> = (usize, &'r SiteRow, MatrixRow<'r>);
 
-/// The statuses whose rows are folded, with the reason why nothing was expected of them.
+/// The statuses whose rows are folded, with the reason why their traffic was not expected.
 const FOLDED: [(Status, &str); 3] = [
     (Status::NotExpected, "the traffic was not seen, and its absence means nothing"),
     (Status::RoleAbsent, "the client role or the server role is not assigned in the inventory"),

@@ -273,7 +273,8 @@
     return row;
   };
 
-  // Returns what is printed of a finding whose evidence is not: its id, what to do, and the lines of the vendor's document.
+  // Returns the row that is printed for a finding without its evidence: its id, what to do, and the
+  // lines of the vendor's document.
   const brief = (f) => {
     const row = make("tr", null, { class: "brief" });
     const cell = make("td", null, { colspan: "7" });
@@ -366,7 +367,7 @@
     return words;
   };
 
-  // States on the cover what a print leaves out, because a signature must not stand for more than that.
+  // States on the cover which findings and rows are printed, because a signature must not cover others.
   const stateSelection = () => {
     const line = byId("printed");
     if (!line) return;
@@ -594,7 +595,7 @@
     });
   };
 
-  // When the page is printed, the worst matching findings are expanded. What is folded stays folded. The drawing has the
+  // When the page is printed, the worst matching findings are expanded. Folded parts stay folded. The drawing has the
   // same size on paper as on a wide screen, so that its lines fit.
   addEventListener("beforeprint", () => {
     document.querySelectorAll("#graph .drawing").forEach((drawing) => drawing.classList.add("wide"));
@@ -607,7 +608,7 @@
     drawLines();
     render();
   });
-  // A group that opens moves others.
+  // Opening a group moves other groups, so the lines are drawn again.
   document.addEventListener("toggle", drawLines, true);
   addEventListener("resize", drawLines);
   document.addEventListener("scroll", markScrollable, { capture: true, passive: true });

@@ -94,9 +94,9 @@ pub(super) fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or(path)
 }
 
-/// Names of files with folders, grouped by folder: a text that does not contain a folder contains
-/// none of its files, of which there may be thousands. In each folder, the longest name comes
-/// first, so that no name replaces a part of another.
+/// Paths of files, grouped by folder. A folder may have thousands of files, but a text that does
+/// not contain the folder need not be searched for them. In each folder, the longest path comes
+/// first, so that no path replaces a part of another.
 pub(super) struct FolderNames<'r>(BTreeMap<&'r str, Vec<&'r str>>);
 
 impl<'r> FolderNames<'r> {
@@ -129,7 +129,7 @@ impl<'r> FolderNames<'r> {
         Self(folders)
     }
 
-    /// Returns a text that names these files without their folders, and times with their zone.
+    /// Removes the folders of these files from a text, and adds the zone to its times.
     pub fn removed_from(&self, text: &str) -> String {
         let mut text = Cow::Borrowed(text);
         // The longest folders come first, because one may end with another.

@@ -1,4 +1,4 @@
-//! Why a finding differs between two audits.
+//! Determines why a finding differs between two audits.
 
 use std::net::IpAddr;
 
@@ -19,11 +19,11 @@ named_enum!(
         Feature = "feature",
         /// The inventory lists an end of the traffic differently.
         Inventory = "inventory",
-        /// The severity of the code was set differently.
+        /// The severity of the finding's code was set differently.
         Severity = "severity",
-        /// The new capture does not show the outcome of the traffic, and the old one does.
+        /// The new capture does not show the outcome of the traffic, but the old one does.
         LessVisible = "less-visible",
-        /// The new capture shows the outcome of the traffic, and the old one does not.
+        /// The new capture shows the outcome of the traffic, but the old one does not.
         MoreVisible = "more-visible",
         /// The traffic itself differs.
         Traffic = "traffic",
@@ -61,8 +61,9 @@ impl ChangeCauses<'_, '_> {
         before.map_or_else(|| name.to_owned(), |(before, _)| before.clone())
     }
 
-    /// Returns whether a finding that the new audit does not have is gone or excepted, and why. If
-    /// its traffic is still there, but too little of it is visible, the finding counts as the same.
+    /// Returns the change and the cause for a finding that the new audit does not have: the finding
+    /// is gone or excepted. If its traffic is still there, but too little of it is visible, the
+    /// finding counts as the same.
     pub fn of_gone(&self, finding: &FindingRow<'_>) -> (Change, CauseText) {
         if let Some(why) = self.new.why_nothing_assessed() {
             let words = format!("nothing was assessed in the new capture: {why}");
@@ -448,7 +449,7 @@ impl ChangeCauses<'_, '_> {
 /// The number of connections that are needed to show that traffic recurs.
 const MIN_RECURRENCES: u64 = 3;
 
-/// Which of the two audits has a finding.
+/// The audit that has a finding: the old or the new one.
 #[derive(Clone, Copy)]
 pub(super) enum Age {
     Old,
@@ -496,8 +497,8 @@ fn is_of(seen: &Seen, finding: &FindingRow<'_>) -> bool {
 /// Returns the conversation of the other audit that corresponds to `seen`. `own` contains the
 /// conversations of the audit with `seen`, and `others` those of the other audit. The same ends can
 /// have several conversations on a port, so one that was judged like `seen` is preferred.
-/// Otherwise, the first one counts that is not judged like any conversation in `own`. Returns
-/// `None` if there is none.
+/// Otherwise, the result is the first one that was not judged like any conversation in `own`, or
+/// `None` if there is no such conversation.
 pub(super) fn counterpart<'s>(
     seen: &Seen,
     (own, others): (&[Seen], &'s [Seen]),
@@ -530,7 +531,7 @@ pub(super) fn role_list<T: AsRef<str>>(roles: &[T]) -> String {
     }
 }
 
-/// Joins the first ten names, and adds how many more there are.
+/// Joins the first ten names, and adds the number of the remaining ones.
 fn some(names: &[String]) -> String {
     const SHOWN: usize = 10;
     let shown = names[..names.len().min(SHOWN)].join(", ");

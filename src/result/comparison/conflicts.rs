@@ -1,4 +1,5 @@
-//! Why a finding about the inventory or the exceptions appears in only one of two audits.
+//! Determines why a finding about the inventory or the exceptions appears in only one of two
+//! audits.
 
 use super::cause::{
     Age, CauseText, ChangeCause, ChangeCauses, counterpart, exception_entry, role_list, unknown,
@@ -9,7 +10,7 @@ use crate::result::{ExceptionUse, FindingRow};
 
 impl ChangeCauses<'_, '_> {
     /// Returns why a finding about the inventory appears in only one of the audits. `age` says
-    /// which one has it. `seen` contains the conversations of that audit and of the other one.
+    /// which audit has it. `seen` contains the conversations of that audit and of the other one.
     pub fn of_inventory(
         &self,
         finding: &FindingRow<'_>,
@@ -94,8 +95,9 @@ impl ChangeCauses<'_, '_> {
         None
     }
 
-    /// Returns a cause if the other audit contains a conversation of the finding, too, and its
-    /// state, its ruling or the statement about its feature differs.
+    /// Returns a cause if the audit without the finding also contains a conversation of the
+    /// finding, but the conversation has another state or ruling, or only one of the inventories
+    /// mentions its feature.
     fn still_there(
         &self,
         finding: &FindingRow<'_>,
@@ -124,7 +126,7 @@ impl ChangeCauses<'_, '_> {
         (before.state != now.state || !before.is_judged_like(now)).then(|| self.why(before, now))
     }
 
-    /// Returns a cause from what the audit without the finding shows, or could have shown.
+    /// Derives a cause from what the audit without the finding shows, or could have shown.
     fn shown_conflict(&self, finding: &FindingRow<'_>, own: &[Seen], age: Age) -> CauseText {
         let is_silence = finding.code == Code::SilentRole.name();
         if !is_silence && !own.is_empty() {

@@ -1,4 +1,4 @@
-//! Why a finding about missing traffic appears in only one of two audits.
+//! Determines why a finding about missing traffic appears in only one of two audits.
 
 use super::cause::{Age, CauseText, ChangeCause, ChangeCauses, cited, role_list, unknown};
 use super::side::{Seen, Side};
@@ -23,7 +23,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         }
     }
 
-    /// Returns the name that a host of the audit with a finding has in the other one.
+    /// Returns the name that a host of the audit with a finding has in the other audit.
     fn name_without(&self, name: &str, age: Age) -> String {
         match age {
             Age::Old => self.new_name(name),
@@ -32,7 +32,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
     }
 
     /// Returns why a claim about missing traffic appears in only one of the audits. `age` says
-    /// which one has it. `seen` contains the conversations of the other one between the same ends.
+    /// which audit has it. `seen` contains the other audit's conversations between the same ends.
     pub fn of_missing(&self, finding: &FindingRow<'_>, seen: &[Seen], age: Age) -> CauseText {
         let which = age.other();
         let has = self.with(age);
@@ -96,7 +96,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         None
     }
 
-    /// Returns a cause from what the audit without the finding shows: a connection, or the reason
+    /// Derives a cause from what the audit without the finding shows: a connection, or the reason
     /// why the audit could not make the claim.
     fn shown(&self, finding: &FindingRow<'_>, rule: &str, seen: &[Seen], age: Age) -> CauseText {
         let (lacks, which) = (self.without(age), age.other());

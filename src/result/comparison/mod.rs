@@ -48,11 +48,12 @@ pub struct FindingChange {
 /// The comparison of two audits.
 #[derive(Clone, Serialize, Debug)]
 pub struct Comparison {
-    /// The number of findings by how they changed.
+    /// The number of findings with each change.
     pub counts: BTreeMap<&'static str, u64>,
     /// The hosts that have another name in the new audit.
     pub renames: Vec<HostRename>,
-    /// Reasons why the comparison may mislead: the new capture begins before the old one.
+    /// Reasons why the comparison may mislead, such as a new capture that begins before the old
+    /// one.
     pub warnings: Vec<String>,
     /// Descriptions of other differences between the audits: matrix, inventory, exceptions,
     /// options.
@@ -111,7 +112,7 @@ impl Comparison {
         self.counts.get(change.name()).copied().unwrap_or_default()
     }
 
-    /// Returns whether anything is new, gone, worse, better or larger.
+    /// Returns whether any finding is new, gone, worse, better or larger.
     pub fn has_changes(&self) -> bool {
         ORDER.iter().filter(|change| change.is_difference()).any(|change| self.count(*change) > 0)
     }
@@ -238,7 +239,7 @@ fn is_of_many(row: &FindingRow<'_>) -> bool {
 /// A finding, and a map that translates its host names to those of the new audit.
 type NamedFinding<'f> = (&'f FindingRow<'f>, &'f BTreeMap<String, String>);
 
-/// Returns whether a finding about one pair is part of a finding about many.
+/// Returns whether a finding about one pair of hosts is part of a finding about many pairs.
 fn is_part_of((row, row_names): NamedFinding<'_>, (many, many_names): NamedFinding<'_>) -> bool {
     fn new<'n>(name: &'n String, names: &'n BTreeMap<String, String>) -> &'n String {
         names.get(name).unwrap_or(name)

@@ -18,9 +18,9 @@ pub struct HostRename {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Returns the hosts that were renamed: exactly one host of the new inventory has the same
-/// addresses and roles, but another name, and their hardware addresses do not contradict each
-/// other. A host whose name occurs in both inventories was not renamed.
+/// Returns the hosts that were renamed. A host was renamed if its name is not in the new inventory,
+/// and exactly one new name there belongs to a host with the same addresses and roles. The hardware
+/// addresses of the two hosts must not contradict this.
 pub(super) fn between(old: &AuditResult<'_>, new: &AuditResult<'_>) -> Vec<HostRename> {
     let names = |result: &AuditResult<'_>| -> BTreeSet<String> {
         result.hosts().map(|host| host.name.to_string()).collect()

@@ -183,7 +183,8 @@ impl<'a> Side<'a> {
         side
     }
 
-    /// Returns whether this audit shows that a row worked for a client, which is given by name.
+    /// Returns whether this audit shows that the traffic of a row worked for the client with this
+    /// name or address.
     pub fn has_succeeded(&self, rule: &str, client: &str) -> bool {
         let number = self.words.get(client);
         let clients = self.succeeded.get(rule);
@@ -239,8 +240,8 @@ impl<'a> Side<'a> {
         rows.map(Seen::of).filter(fits).take(MAX_CONVERSATIONS).collect()
     }
 
-    /// Returns the conversations with the addresses, transports and ports of conversations of the
-    /// other audit. The two inventories may name the addresses differently.
+    /// Returns the conversations of this audit that have the same addresses, transport and port as
+    /// those in `others`, even if the two inventories name the addresses differently.
     pub fn counterparts_of(&self, others: &[Seen]) -> Vec<Seen> {
         let find = |other: &Seen| {
             let client = *self.by_address.get(&other.client)?;

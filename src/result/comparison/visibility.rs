@@ -1,4 +1,4 @@
-//! Differences that come only from how much of the traffic a capture shows.
+//! Recognizes differences that exist only because one capture shows more of the traffic.
 
 use super::cause::{CauseText, ChangeCause, ChangeCauses};
 use super::side::Side;

@@ -70,8 +70,8 @@ impl Explainer<'_> {
         trace
     }
 
-    /// Says which rows come closest to a conversation that no row documents, after the exception
-    /// that the verdict is based on.
+    /// Names the rows that come closest to documenting a conversation that no row documents. If the
+    /// conversation matches an expired exception, the text begins with the exception.
     fn without_row(&self, finding: &Finding, j: &Judged) -> String {
         let nearest = nearest_rows(&self.judge, j);
         let rows = if nearest.is_empty() {
@@ -107,7 +107,7 @@ fn about_icmp_errors(c: &Conversation) -> impl Iterator<Item = String> + '_ {
     answers.chain(unseen)
 }
 
-/// Says which features of a row are off or not mentioned in the inventory.
+/// Names the features of a row that are off or not mentioned in the inventory.
 fn about_features(policy: &Policy, row: &Row) -> String {
     match policy.feature_state(row) {
         FeatureState::On => String::new(),
@@ -123,7 +123,7 @@ fn about_features(policy: &Policy, row: &Row) -> String {
     }
 }
 
-/// Returns which kinds of TCP packets each side sent.
+/// Describes the kinds of TCP packets that each side sent; `None` for other transports.
 fn flags(c: &Conversation) -> Option<String> {
     const NAMES: [(u16, &str); 6] = [
         (flag::SYN, "SYN"),
@@ -142,8 +142,8 @@ fn flags(c: &Conversation) -> Option<String> {
         .then(|| format!("seen from the client: {}; from the server: {}", sent(0), sent(1)))
 }
 
-/// Returns when a service stopped or started, for a conversation that both reached it and failed;
-/// `None` for others.
+/// Describes when a service stopped or started working, if some flows of a conversation reached it
+/// and others failed; `None` otherwise.
 pub fn state_changes(c: &Conversation) -> Option<String> {
     let failed = c.last_failures()?;
     let time = |time: Option<Nanos>| time.map_or_else(String::new, clock_words);
@@ -188,8 +188,8 @@ pub(super) fn hardware(
         })
 }
 
-/// Returns the roles that an end without roles would need for the matrix to document the
-/// conversation, if these roles are few.
+/// Names the roles that an end without roles would need for the matrix to document the
+/// conversation. Returns `None` if there are no such roles, or too many.
 fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
     const FEW: usize = 4;
     let matrix = &policy.matrix;

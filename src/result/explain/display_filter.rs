@@ -10,8 +10,8 @@ use crate::model::Transport;
 
 /// Maximum number of address pairs that are written one by one.
 const PAIRS: usize = 8;
-/// Maximum number of addresses in one set. If there are more clients or more servers, the filter
-/// does not name them and shows more packets.
+/// Maximum number of addresses in one set. If there are more clients, or more servers, the filter
+/// accepts any address on that side, and so shows more packets.
 const ADDRESSES: usize = 64;
 
 /// The client and the server of every 64th conversation. A search in this small list causes fewer
@@ -26,7 +26,8 @@ impl PairIndex {
         Self(list.iter().step_by(Self::STEP).map(ends).collect())
     }
 
-    /// Returns the position of the first conversation whose ends are not below these.
+    /// Returns the position of the first conversation whose client and server are not below `pair`
+    /// in sort order.
     fn first(&self, list: &[Conversation], pair: (IpAddr, IpAddr)) -> usize {
         let after = self.0.partition_point(|ends| *ends < pair) * Self::STEP;
         let from = after.saturating_sub(Self::STEP);
@@ -130,7 +131,7 @@ fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
     text + what
 }
 
-/// Writes a filter for packets whose address in `field` is one of some addresses.
+/// Writes a filter for packets whose address in `field` is one of `addresses`.
 fn write_addresses(text: &mut String, field: &str, addresses: &[IpAddr]) {
     let has = |v6: bool| addresses.iter().any(|address| address.is_ipv6() == v6);
     let has_both = has(false) && has(true);

@@ -129,8 +129,8 @@ impl Explainer<'_> {
         }
     }
 
-    /// Returns the servers and services that a client reached in the group that a failure is about,
-    /// as text.
+    /// Returns the servers and services, as text, that a client reached in the group of rows that a
+    /// failure is about.
     fn ways(&self, finding: &Finding, client: std::net::IpAddr) -> BTreeSet<(String, String)> {
         let Reason::Failed(group) = finding.reason else { return BTreeSet::new() };
         let policy = self.policy;

@@ -155,8 +155,8 @@ impl<'a> Explainer<'a> {
         self.outcome.id_of(self.policy, finding)
     }
 
-    /// Returns the id of the finding that would stand for many pairs like those of `finding`, or
-    /// `None` if such pairs are never combined.
+    /// Returns the id of the finding that would combine the pair of `finding` with many others, or
+    /// `None` if pairs are never combined for its reason.
     pub(super) fn id_as_many(&self, finding: &Finding) -> Option<String> {
         let is_of_pairs = matches!(finding.reason, Reason::Claim(_) | Reason::Failed(_));
         is_of_pairs.then(|| self.outcome.id_as_many(self.policy, finding))
@@ -285,7 +285,7 @@ impl<'a> Explainer<'a> {
         ReportedFinding { id: id(finding), explained_by: cause.map(id), ..self.without_id(finding) }
     }
 
-    /// Returns a finding without its texts and ids, which take much time to compute.
+    /// Returns a finding without its texts and ids, which take a long time to compute.
     pub(super) fn without_id(&self, finding: &Finding) -> ReportedFinding {
         let policy = self.policy;
         let outcome = self.outcome;

@@ -11,7 +11,7 @@ use crate::classify::{
 use crate::model::service_words;
 use crate::result::plural;
 
-/// Says which loss was measured, how much of it is allowed, and which loss the certainty is based
+/// Describes how much loss was measured, how much is allowed, and which loss the certainty is based
 /// on.
 fn measured_loss(view: &CaptureConditions) -> String {
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
@@ -254,7 +254,8 @@ impl Explainer<'_> {
         trace
     }
 
-    /// Says how long the rows of a claim had to be watched, and whether an option says so.
+    /// Describes how long the rows of a claim have to be watched, and whether the row or an option
+    /// requires this.
     fn required_watch(&self, claim: &AbsenceClaim, rows: &[usize]) -> String {
         if self.seen.view().min_watch.is_none() {
             return format!("required by the row: {} s", claim.watch_s);

@@ -184,7 +184,7 @@ impl Explainer<'_> {
         })
     }
 
-    /// Returns the roles that may use the port that a row documents.
+    /// Names the roles that may connect to the port that a row documents.
     fn documented_sources(&self, reported: &ReportedFinding, row: Option<&Row>) -> String {
         let matrix = &self.policy.matrix;
         let Some(row) = row else { return String::new() };

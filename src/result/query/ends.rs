@@ -1,4 +1,4 @@
-//! Matches the ends of rows with hosts, addresses, networks and roles.
+//! Matches the ends of rows against hosts, addresses, networks and roles.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::row::ListedRow;
 use crate::classify::RoleSet;
 use crate::result::{AuditResult, Site, SiteRow, address_of};
 
-/// What an end of a row has to be.
+/// A condition for an end of a row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EndFilter {
     /// A host, a network or an address.
@@ -136,8 +136,8 @@ impl EndFilter {
         matches!(self, Self::Place { networks, .. } if is_in(networks))
     }
 
-    /// Returns whether one side of a row is such an end. `number` is the index of the row in its
-    /// table.
+    /// Returns whether one side of a row fits the condition. `number` is the index of the row in
+    /// its table.
     pub(super) fn fit(
         &self,
         row: &ListedRow<'_>,
@@ -175,7 +175,7 @@ impl EndFilter {
         let shares_role = end.roles.iter().any(|role| self.roles().contains(*role));
         match self {
             Self::Role(_) if shares_role => return Fit::Yes,
-            // A row names no roles if its hosts have different ones.
+            // A row names no roles if its hosts have different roles.
             Self::Role(_) if !end.roles.is_empty() || end.address != "*" => return Fit::No,
             Self::Role(_) => {}
             Self::Place { .. } => {
@@ -183,7 +183,7 @@ impl EndFilter {
                 if is_it || self.holds_name(end.name) {
                     return Fit::Yes;
                 }
-                // Any host with the role is meant, so the finding may be about this one.
+                // Any host with the role is meant, so the finding may be about the wanted host.
                 if end.address.is_empty() && end.name.is_empty() && shares_role {
                     return Fit::Unknown;
                 }

@@ -1,4 +1,4 @@
-//! Filters of rows.
+//! Filters that select rows.
 
 use std::ops::RangeInclusive;
 
@@ -17,13 +17,13 @@ pub enum FilterValue {
     End(EndFilter),
     /// A transport, ports, or both.
     Port(PortFilter),
-    /// A word of the tables, such as a code.
+    /// The exact text of a cell, such as a code.
     Word(String),
-    /// The least severity.
+    /// The minimum severity.
     AtLeast(Severity),
     /// Whether the verdict is certain.
     Certain(bool),
-    /// A cause.
+    /// The cause of a finding.
     Cause(Box<SharedCause>),
 }
 
@@ -133,7 +133,8 @@ impl PortFilter {
 
     fn fit(&self, row: &ListedRow<'_>) -> Fit {
         let Some((transport, ports)) = row.service() else { return Fit::No };
-        // An exception for every port permits this one. A finding about many ports may be about it.
+        // An exception for every port permits the wanted port. A finding about many ports may
+        // include it.
         let any = match row {
             ListedRow::Exception(_) | ListedRow::Matrix(_) => Fit::Yes,
             _ => Fit::Unknown,
@@ -193,7 +194,7 @@ mod tests {
         }
         assert_eq!(fit("112/ip", "ip-112", ""), Fit::Yes);
         assert_eq!(fit("icmp/8", "icmp", "8"), Fit::Yes);
-        // A finding about many ports may be about this one, but not if the transport differs.
+        // A finding about many ports may include the wanted port, but not if the transport differs.
         assert_eq!(fit("443", "tcp", "*"), Fit::Unknown);
         assert_eq!(fit("443", "*", "*"), Fit::Unknown);
         assert_eq!(fit("udp/443", "tcp", "*"), Fit::No);

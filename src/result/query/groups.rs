@@ -60,11 +60,12 @@ impl<'a> RowGroups<'a> {
         }
     }
 
-    /// Returns the groups: those with the most rows first and, among these, the most severe first.
+    /// Returns the groups, sorted by the number of rows and then by severity, both descending.
     pub fn finish(self) -> Vec<ListedRow<'a>> {
         let mut groups: Vec<ListedRow<'a>> =
             self.by_cause.into_values().chain(self.by_text.into_values()).collect();
-        // The sort is stable, and the maps are sorted.
+        // The sort is stable and the maps are sorted, so equal groups stay in the order of their
+        // keys.
         groups.sort_by_key(|group| std::cmp::Reverse(weight(group)));
         groups
     }

@@ -8,9 +8,9 @@ use crate::result::Change;
 named_enum!(
     /// The property of a row that a filter tests.
     FilterKey {
-        /// The client of a connection, or the source of a permission.
+        /// The client of a connection, or the source of a matrix row or an exception.
         From = "from",
-        /// The server of a connection, or the destination of a permission.
+        /// The server of a connection, or the destination of a matrix row or an exception.
         To = "to",
         /// Either end, or the host itself.
         Host = "host",
@@ -22,14 +22,14 @@ named_enum!(
         Verdict = "verdict",
         /// The code; for a row of the matrix, the reason why it could not be assessed.
         Code = "code",
-        /// The least severity.
+        /// The minimum severity.
         Severity = "severity",
         /// The state of a conversation, the status of a row of the matrix or of an exception, the
         /// coverage of a host, or how a finding compares with the baseline.
         State = "state",
         /// Whether the verdict is certain.
         Certain = "certain",
-        /// The cause that a finding shares with the one that is named.
+        /// The cause that a finding shares with the finding that the user names.
         Cause = "cause",
     }
 );
@@ -52,14 +52,14 @@ impl FilterKey {
         }
     }
 
-    /// Returns whether a result states the property of findings that are gone. It does not state
-    /// their ends.
+    /// Returns whether a result states the property for findings that are gone. Their ends, for
+    /// example, are not stated.
     pub(super) fn is_known_of_gone(self) -> bool {
         matches!(self, Self::Verdict | Self::Code | Self::Severity | Self::State | Self::Certain)
     }
 
-    /// Returns the words that rows of a table may have as this property; empty if its values are
-    /// not from a closed list.
+    /// Returns the values that the property may have in a table; empty if the values are not from a
+    /// closed list.
     pub fn words(self, table: ListedTable) -> Vec<&'static str> {
         match (self, table) {
             (Self::Verdict, _) => Verdict::NAMES.to_vec(),

@@ -37,7 +37,7 @@ pub struct SortColumn {
     pub is_descending: bool,
 }
 
-/// Which rows of a table are wanted, and in which order.
+/// A query for rows of a table: which rows are wanted, and in which order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RowQuery {
     /// The table.
@@ -46,7 +46,7 @@ pub struct RowQuery {
     pub wanted: RowFilter,
     /// The filters that leave rows out. A row is left out if it fits one of them.
     pub unwanted: Vec<RowFilter>,
-    /// How rows are grouped, if they are.
+    /// The property by which rows are grouped; `None` if they are not grouped.
     pub group_by: Option<GroupBy>,
     /// The columns by which rows or groups are sorted. Without any, rows are in the order of their
     /// table, and the largest group comes first.
@@ -77,7 +77,7 @@ impl RowQuery {
         }
     }
 
-    /// Returns the further columns that are derived from those of [`Self::columns`].
+    /// Returns the additional columns that are derived from [`Self::columns`].
     pub fn derived_columns(&self) -> &'static [&'static str] {
         if self.group_by.is_some() { &[] } else { self.table.derived_columns() }
     }
@@ -93,7 +93,7 @@ impl RowQuery {
         }
     }
 
-    /// Returns whether the query leaves out rows that do not fit.
+    /// Returns whether the query has a filter, so that it may leave out rows.
     pub fn has_filter(&self) -> bool {
         !self.wanted.is_empty() || !self.unwanted.is_empty()
     }
@@ -120,7 +120,7 @@ pub struct RowSelection<'r> {
     pub entries: usize,
 }
 
-/// Where rows come from.
+/// The source of the rows.
 enum RowSource<'r> {
     /// The findings, followed by those of the baseline that are gone.
     Findings,
@@ -233,7 +233,7 @@ impl AuditResult<'_> {
     }
 }
 
-/// A cell as it is sorted.
+/// The value of a cell that determines its order.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum SortValue {
     Number(u64),

@@ -71,7 +71,7 @@ impl ListedRow<'_> {
         cells
     }
 
-    /// Returns the texts of these columns.
+    /// Returns the text of the row in each of these columns.
     pub fn texts(&self, columns: &[&str], result: &AuditResult<'_>) -> Vec<String> {
         let mut cells = self.cells();
         let own = self.columns();

@@ -14,16 +14,16 @@ named_enum!(
         Matrix = "matrix",
         /// The hosts of the inventory.
         Hosts = "hosts",
-        /// The site's exceptions, with what they let through.
+        /// The site's exceptions, with the traffic that they covered.
         Exceptions = "exceptions",
     }
 );
 
-/// The columns that are derived from others, for readers.
+/// The columns for human readers, which are derived from other columns.
 const DERIVED: [&str; 3] = ["from", "to", "service"];
 
 impl ListedTable {
-    /// Returns what one row is.
+    /// Returns the noun for one row of the table.
     pub fn noun(self) -> &'static str {
         match self {
             Self::Findings => "finding",

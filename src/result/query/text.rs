@@ -9,7 +9,7 @@ pub(super) fn service_of(transport: &str, port: &str) -> String {
     }
 }
 
-/// Describes the roles of client and server. Each side is joined by `;`.
+/// Describes the roles of the client and of the server, which are joined by `;` on each side.
 pub(super) fn role_pair(client: &str, server: &str) -> String {
     let words = |roles: &str| {
         if roles.is_empty() { "no role".to_owned() } else { roles.replace(';', "+") }

@@ -1,4 +1,4 @@
-//! What groups of findings and of conversations add up to.
+//! The totals of groups of findings and of conversations.
 
 use std::borrow::Cow;
 
@@ -9,9 +9,9 @@ use crate::result::rows::record;
 use crate::result::{Cell, Time};
 
 record!(
-    /// Findings that have a property in common.
+    /// The totals of findings that have a property in common.
     FindingTotals<'a> {
-        /// The value that they have in common, such as `gw1` or `no role > broker`.
+        /// The value of the common property, such as `gw1` or `no role > broker`.
         group: String,
         /// The number of findings.
         count: u64,
@@ -31,9 +31,9 @@ record!(
 );
 
 record!(
-    /// Conversations that have a property in common.
+    /// The totals of conversations that have a property in common.
     ConversationTotals<'a> {
-        /// The value that they have in common, such as `gw1` or `no role > broker`.
+        /// The value of the common property, such as `gw1` or `no role > broker`.
         group: String,
         /// The number of conversations.
         count: u64,
