@@ -855,6 +855,31 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
     assert!(refused(&stream).contains("--complete needs whole stores"));
 }
 
+/// Completing a store does not hide that server names are missing.
+#[test]
+fn a_complete_store_warns_of_what_its_rows_do_not_contain() {
+    let case = FIXTURES.iter().find(|case| case.name == "services/names").expect("the fixture");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let [apart, complete] = ["apart", "complete"].map(|name| scratch.path().join(name));
+    let mut records = Records::read(&case.capture());
+    records.records = records.records.iter().flat_map(|r| [r.clone(), r.clone()]).collect();
+    let captures = records.cut(scratch.path(), 3, &mut Random(4));
+    collect(&captures, &case.inventory(), &apart, &["--window", "1m"]);
+    merge(std::slice::from_ref(&apart), &complete, &["--complete"]);
+    let inventory = case.inventory();
+    for more in [&[][..], &["--since", &minute(1)]] {
+        let audit = |store: &Path| {
+            let arguments = ["audit", "-i", text(&inventory), text(store)];
+            let output = run(&[&arguments[..], more].concat(), &[0, 1]);
+            (stdout(&output), stderr(&output))
+        };
+        let warned = audit(&apart);
+        assert!(warned.1.contains("continue in a further segment"), "{}", warned.1);
+        assert!(warned.1.contains("a sample shows duplicate packets"), "{}", warned.1);
+        assert_eq!(audit(&complete), warned);
+    }
+}
+
 #[test]
 fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
     let two = TwoCaptures::new();
