@@ -17,11 +17,13 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
+use super::checksums::{self, FileChecksums};
 use super::columns::{
     BATCH_ROWS, BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, schema,
     text_is_one_of,
@@ -163,6 +165,7 @@ fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
 pub(super) struct RowFile {
     pub path: PathBuf,
     metadata: ArrowReaderMetadata,
+    checksums: Option<FileChecksums>,
 }
 
 /// A part of a file that is read as a whole.
@@ -221,7 +224,11 @@ impl RowFile {
                 Some(name) => Err(format!(
                     "has no column {name}, so neither rasaudit nor an engine that keeps all columns wrote it"
                 )),
-                None => Ok(Self { path: path.to_owned(), metadata: metadata.clone() }),
+                None => Ok(Self {
+                    path: path.to_owned(),
+                    checksums: FileChecksums::read(metadata.metadata())?,
+                    metadata: metadata.clone(),
+                }),
             }
         })
     }
@@ -249,11 +256,14 @@ impl RowFile {
         }
     }
 
-    /// Opens a row group.
+    /// Opens a row group, and checks its checksums.
     pub fn read(&self, RowGroup { group, .. }: RowGroup) -> Result<GroupReader, String> {
         guarded(|| {
-            let file =
+            let mut file =
                 File::open(&self.path).map_err(|error| format!("cannot be read: {error}"))?;
+            if let Some(checksums) = &self.checksums {
+                checksums.check(group, self.metadata.metadata().row_group(group), &mut file)?;
+            }
             let columns = ProjectionMask::columns(
                 self.metadata.metadata().file_metadata().schema_descr(),
                 NEEDED.into_iter().chain([WINDOW]),
@@ -524,7 +534,13 @@ impl RowWriter {
         let path = self.path;
         let failed = output(&path);
         match self.target {
-            Target::File { writer, folder } => {
+            Target::File { mut writer, folder } => {
+                writer.flush().map_err(|error| failed(io::Error::other(error)))?;
+                writer.sync().map_err(&failed)?;
+                let mut written = writer.inner().reopen().map_err(&failed)?;
+                let checksums = FileChecksums::of(writer.flushed_row_groups(), &mut written);
+                let text = checksums.map_err(&failed)?.to_text();
+                writer.append_key_value_metadata(KeyValue::new(checksums::KEY.to_owned(), text));
                 let file = writer.into_inner().map_err(|error| failed(io::Error::other(error)))?;
                 file.as_file().sync_all().map_err(&failed)?;
                 let path = folder.join(format!("{name}.{EXTENSION}"));

@@ -15,8 +15,8 @@ use crate::model::{ActivityHistogram, FrameCounters, InputRecord, Merge, Nanos, 
 use crate::pipeline::{Request, WindowStart};
 
 /// The first byte of the record of an input: the version of its layout. In layout 1, the record ends
-/// before [`WindowedPart`].
-const VERSION: u8 = 2;
+/// before [`WindowedPart`]. Layouts 1 and 2 are not sealed.
+const VERSION: u8 = 3;
 
 /// The largest value of a counter that is plausible. It keeps sums from overflowing.
 const MOST: u64 = 1 << 48;
@@ -193,8 +193,7 @@ impl InputRow {
     /// Returns the input as a row.
     pub fn to_row(&self) -> StoredRow {
         let windowed = WindowedPart { window: self.options.window, windows: self.windows.clone() };
-        let record = postcard::to_extend(&(self, windowed), vec![VERSION]);
-        let mut record = record.unwrap_or_default();
+        let mut record = postcard::to_stdvec(&(self, windowed)).unwrap_or_default();
         if let Some(sensor) = &self.sensor {
             record.extend(postcard::to_stdvec(sensor).unwrap_or_default());
         }
@@ -205,7 +204,7 @@ impl InputRow {
             window: None,
             input: self.id(),
             parts: 1,
-            record,
+            record: sealed(VERSION, &record),
             read: Default::default(),
         }
     }
@@ -223,9 +222,9 @@ impl InputRow {
                 "has a record of an input in layout {version}; this version reads layouts 1 to {VERSION}"
             ));
         }
-        let (mut input, rest): (Self, _) =
-            postcard::take_from_bytes(rest).map_err(|_| damaged())?;
-        let mut rest = rest;
+        let rest = if *version < 3 { Some(rest) } else { unsealed(rest) };
+        let (mut input, mut rest): (Self, _) =
+            rest.and_then(|rest| postcard::take_from_bytes(rest).ok()).ok_or_else(damaged)?;
         if *version > 1 {
             let (windowed, after): (WindowedPart, _) =
                 postcard::take_from_bytes(rest).map_err(|_| damaged())?;
@@ -288,6 +287,21 @@ fn has_plausible_counters(account: &FrameCounters) -> bool {
     all.all(|count| count <= MOST)
 }
 
+/// The number of bytes of the hash in a sealed record.
+const SEAL: usize = 8;
+
+/// Returns a record: the version of its layout, a hash of the content, and the content.
+pub(super) fn sealed(version: u8, content: &[u8]) -> Vec<u8> {
+    let hash = Sha256::digest(content);
+    [&[version], &hash[..SEAL], content].concat()
+}
+
+/// Returns the content of a record without its version; `None` if the hash does not match it.
+pub(super) fn unsealed(record: &[u8]) -> Option<&[u8]> {
+    let (seal, content) = record.split_at_checked(SEAL)?;
+    (Sha256::digest(content)[..SEAL] == *seal).then_some(content)
+}
+
 /// Returns bytes in lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
@@ -295,4 +309,31 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_an_error() {
+        let mut input = InputRow {
+            tool: "1.2.3".to_owned(),
+            options: CollectOptions::default(),
+            content: Default::default(),
+            record: InputRecord { name: "a.pcap".to_owned(), ..InputRecord::default() },
+            timeline: ActivityHistogram::default(),
+            manifest: Vec::new(),
+            windows: Vec::new(),
+            sensor: None,
+        };
+        input.record.loss.dropped = 7;
+        let row = input.to_row();
+        assert_eq!(InputRow::of_row(&row).map(|read| read.to_row()).as_ref(), Ok(&row));
+        for bit in 0..8 * row.record.len() {
+            let mut flipped = row.clone();
+            flipped.record[bit / 8] ^= 1 << (bit % 8);
+            assert!(InputRow::of_row(&flipped).is_err(), "bit {bit}");
+        }
+    }
 }

@@ -11,6 +11,7 @@
 //! have lost or doubled some.
 
 mod audit;
+mod checksums;
 mod collect;
 mod columns;
 mod completion;

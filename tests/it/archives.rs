@@ -556,6 +556,46 @@ fn a_damaged_file_is_an_error_that_names_it() {
     }
 }
 
+/// A flipped bit is an error that names the file, or it is in what an audit does not read.
+#[test]
+fn a_flipped_bit_never_changes_a_report() {
+    let two = TwoCaptures::new();
+    let file = &two.files()[0];
+    let whole = fs::read(file).expect("the file");
+    let direct = audited(&two.captures, &two.inventory, &[], two.scratch.path());
+    let mut random = Random(6);
+    let mut found = 0;
+    let (merged, at_end) = (two.at("merged"), 6000.min(whole.len()));
+    for round in 0..70 {
+        let mut bytes = whole.clone();
+        // Half of them in the row of the input and the footer, which few other bytes protect.
+        let at = match round % 2 {
+            0 => random.below(whole.len()),
+            _ => whole.len() - 1 - random.below(at_end),
+        };
+        bytes[at] ^= 1 << random.below(8);
+        fs::write(file, &bytes).expect("writable");
+        let audit = ["audit", "-i", text(&two.inventory), text(&two.store)];
+        let output = rasaudit(audit);
+        let errors = stderr(&output);
+        if output.status.code() == Some(2) {
+            assert!(errors.contains(text(file)), "byte {at}: {errors}");
+            found += 1;
+            continue;
+        }
+        let store = std::slice::from_ref(&two.store);
+        assert_same(&direct, &audited(store, &two.inventory, &[], two.scratch.path()), "a bit");
+        let _ = fs::remove_dir_all(&merged);
+        merge(store, &merged, &[]);
+    }
+    assert!(found > 35, "{found}");
+    // A file that another program wrote has no valid checksums.
+    fs::write(file, &whole).expect("writable");
+    rewrite(file, |rows| vec![rows.clone()]);
+    let store = std::slice::from_ref(&two.store);
+    assert_same(&direct, &audited(store, &two.inventory, &[], two.scratch.path()), "rewritten");
+}
+
 #[test]
 fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     let two = TwoCaptures::new();
@@ -906,15 +946,18 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
 }
 
 /// `fixtures/stored` contains a store of each layout of rows: the first one without windows, the second
-/// one with windows of a minute. The first audit of a new layout writes it with `UPDATE_GOLDEN=1`.
+/// one with windows of a minute, the third one with checksums. The first audit of a new layout writes it with `UPDATE_GOLDEN=1`.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let capture = [PathBuf::from("fixtures/services/rpc.pcap")];
     let direct = audited(&capture, &case.inventory(), &[], scratch.path());
-    let layouts: [(&str, &[&str]); 2] =
-        [("rows-1", &["--pieces"]), ("rows-2", &["--pieces", "--window", "1m"])];
+    let layouts: [(&str, &[&str]); 3] = [
+        ("rows-1", &["--pieces"]),
+        ("rows-2", &["--pieces", "--window", "1m"]),
+        ("rows-3", &["--pieces", "--window", "1m"]),
+    ];
     for (name, options) in layouts {
         let stored = fixture(&format!("stored/{name}.parquet"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() && !stored.exists() {
