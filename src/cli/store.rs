@@ -19,8 +19,8 @@ use crate::result::plural;
 #[cfg(feature = "live")]
 use crate::store::SpoolOptions;
 use crate::store::{
-    CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, MergeRequest,
-    RowOrigin, StoreError, captures_in, collect, find_stores, merge,
+    CollectRequest, CollectedFile, Destination, EarlierDifference, EarlierFile, EvidenceStore,
+    KeptPackets, MergeRequest, RowOrigin, StoreError, captures_in, collect, find_stores, merge,
 };
 
 /// Carries out `rasaudit collect`.
@@ -33,18 +33,65 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
         with_progress_bar(&request.plan, &progress, Verbosity::of(arguments.quiet), || {
             collect(&request, &to, &progress, |file| files.push(file))
         });
-    for file in &files {
-        if let Some(error) = &file.error {
-            report_error(&format!("{}: {error}", file.name));
-        }
-    }
+    report_collected(&files, arguments.quiet);
     if let Err(failure) = collected {
         return Ok(report_store_error(failure));
     }
     let frames: u64 = files.iter().map(|file| file.frames).sum();
     print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;
-    let is_partial = arguments.strict && files.iter().any(|file| file.error.is_some());
+    let is_partial = arguments.strict && files.iter().any(CollectedFile::has_failed);
     Ok(AuditStatus { is_partial, is_unchecked: false, has_failed: false }.into())
+}
+
+/// The number of messages of one kind that are printed.
+const LISTED: usize = 20;
+
+/// Prints the first messages of a list, and the number of the others.
+fn print_some(messages: impl Iterator<Item = String>, print: impl Fn(&str)) {
+    let mut more = 0_u64;
+    for (number, message) in messages.enumerate() {
+        if number < LISTED {
+            print(&message);
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 {
+        print(&format!("and {more} more"));
+    }
+}
+
+/// Prints what could not be read, and other rows of the captures in the store.
+fn report_collected(files: &[CollectedFile], quiet: bool) {
+    let named = |file: &CollectedFile| Some(format!("{}: {}", file.name, file.error.as_deref()?));
+    let failed = files.iter().filter(|file| file.has_failed());
+    print_some(failed.filter_map(named), report_error);
+    let earlier = files.iter().flat_map(|file| file.earlier.iter().map(move |e| (file, e)));
+    let told =
+        earlier.filter(|(_, earlier)| !quiet || earlier.difference != EarlierDifference::Removed);
+    print_some(told.map(|(file, earlier)| describe_earlier(&file.name, earlier)), warn);
+}
+
+/// Describes other rows of a capture in the folder of the store.
+fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) -> String {
+    let path = path.display();
+    match difference {
+        EarlierDifference::Removed => format!(
+            "{name}: the capture has grown since it was collected, so the earlier file {path} was removed"
+        ),
+        EarlierDifference::Grown => format!(
+            "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file, or merge its captures again without them"
+        ),
+        EarlierDifference::Content => format!(
+            "{name}: {path} contains rows of another capture with this name, and both count; delete that file if the capture was replaced"
+        ),
+        EarlierDifference::Options(words) => format!(
+            "{name}: {path} contains rows of this capture, which was collected {words} now; an audit is refused until all captures have the same options: delete that file, or the new one"
+        ),
+        EarlierDifference::Nothing => format!(
+            "{name}: {path} also contains the rows of this capture; an audit is refused until you delete one of the two files"
+        ),
+    }
 }
 
 /// Carries out `rasaudit merge`.
@@ -164,7 +211,8 @@ fn report_store_error(failure: StoreError) -> Exit {
     match failure {
         StoreError::Read(failure) => report_failure(failure),
         StoreError::Rows(rows) => {
-            rows.iter().for_each(|(name, reason)| report_error(&format!("{name} {reason}")));
+            let messages = rows.iter().map(|(name, reason)| format!("{name} {reason}"));
+            print_some(messages, report_error);
             Exit::CannotDo
         }
         failure => {

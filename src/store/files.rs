@@ -90,10 +90,15 @@ impl RowOrigin {
     }
 }
 
+/// Returns the path of the file of a store with this name.
+pub(super) fn row_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.{EXTENSION}"))
+}
+
 /// Returns the Parquet files of a folder other than the one with this name.
 pub(super) fn other_files(folder: &Path, name: &str) -> Vec<PathBuf> {
     let mut files = row_files(folder).unwrap_or_default();
-    files.retain(|path| *path != folder.join(format!("{name}.{EXTENSION}")));
+    files.retain(|path| *path != row_file(folder, name));
     files
 }
 
@@ -138,7 +143,7 @@ pub fn captures_in(store: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns the Parquet files of a store, sorted. Query engines also write other files there.
-fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
     if store.is_file() {
         return Ok(vec![store.to_owned()]);
     }
@@ -543,7 +548,7 @@ impl RowWriter {
                 writer.append_key_value_metadata(KeyValue::new(checksums::KEY.to_owned(), text));
                 let file = writer.into_inner().map_err(|error| failed(io::Error::other(error)))?;
                 file.as_file().sync_all().map_err(&failed)?;
-                let path = folder.join(format!("{name}.{EXTENSION}"));
+                let path = row_file(&folder, name);
                 file.persist(&path).map_err(|error| output(&path)(error.error))?;
                 File::open(&folder).and_then(|folder| folder.sync_all()).map_err(&failed)?;
                 Ok(Some(path))

@@ -117,6 +117,11 @@ pub(super) fn tunnel_texts(request: &Request) -> Vec<String> {
     tunnels
 }
 
+/// Returns a short hash of the name of an input, for file names.
+pub(super) fn name_hash(name: &str) -> String {
+    hex(&Sha256::digest(name.as_bytes())[..4])
+}
+
 /// What was read from an input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct InputRow {
@@ -150,8 +155,8 @@ struct WindowedPart {
 impl InputRow {
     /// Returns the identity of the input, which is the same for the same content, name and options.
     pub fn id(&self) -> String {
-        let name = Sha256::digest(self.record.name.as_bytes());
-        format!("{}-{}-{}", hex(&self.content[..16]), hex(&name[..4]), self.options.hash())
+        let name = name_hash(&self.record.name);
+        format!("{}-{name}-{}", hex(&self.content[..16]), self.options.hash())
     }
 
     /// Returns whether evidence was written for the input. If inputs of one `rasaudit collect` have

@@ -15,6 +15,7 @@ mod checksums;
 mod collect;
 mod columns;
 mod completion;
+mod earlier;
 mod files;
 mod group;
 mod input;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 
 pub use audit::{EvidenceStore, StoreRequestError};
 pub use collect::{CollectRequest, CollectedFile, collect};
+pub use earlier::{EarlierDifference, EarlierFile};
 pub use files::{Destination, RowOrigin, captures_in, find_stores};
 pub use input::{CollectOptions, KeptPackets};
 pub use merge::{MergeRequest, merge};

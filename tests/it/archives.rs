@@ -736,6 +736,82 @@ fn merged_first(two: &TwoCaptures) -> PathBuf {
     first
 }
 
+#[test]
+fn a_capture_that_grew_replaces_its_earlier_rows() {
+    let two = TwoCaptures::new();
+    let capture = two.at("growing.pcap");
+    let whole = fs::read(&two.captures[0]).expect("a capture");
+    let all = |store: &Path| files(store).into_keys().collect::<BTreeSet<_>>();
+    let collect = |store: &Path, more: &[&str]| {
+        let arguments =
+            ["collect", text(&capture), "-i", text(&two.inventory), "--to", text(store)];
+        stderr(&run(&[&arguments[..], more].concat(), &[0]))
+    };
+    let (store, early) = (two.at("growing"), two.at("early"));
+    // The first part ends inside a record.
+    fs::write(&capture, &whole[..whole.len() / 2]).expect("writable");
+    collect(&store, &[]);
+    collect(&early, &[]);
+    let first = all(&store).pop_first().expect("a file");
+    fs::write(&capture, &whole).expect("writable");
+    let audit = ["audit", "-i", text(&two.inventory), text(&store), text(&capture)];
+    let errors = stderr(&run(&audit, &[2]));
+    assert!(errors.contains("growing.pcap: the capture has grown since"), "{errors}");
+    let errors = collect(&store, &[]);
+    let wanted = format!("so the earlier file {} was removed", store.join(&first).display());
+    assert!(errors.contains(&wanted), "{errors}");
+    assert_eq!(all(&store).len(), 1);
+    let stored = audited(std::slice::from_ref(&store), &two.inventory, &[], two.scratch.path());
+    let direct = audited(std::slice::from_ref(&capture), &two.inventory, &[], two.scratch.path());
+    assert_same(&direct, &stored, "a capture that grew");
+    // Rows from other stores, or in merged files, are not removed, and do not count twice.
+    let errors = two.refused(&[&store, &early], &[]);
+    let wanted = format!(
+        "{} contains {} as it was before it grew",
+        text(&early.join(&first)),
+        text(&capture)
+    );
+    assert!(errors.contains(&wanted), "{errors}");
+    let merged = two.at("merged");
+    merge(&[early], &merged, &[]);
+    let errors = collect(&merged, &[]);
+    assert!(errors.contains("still contains its earlier rows"), "{errors}");
+    assert!(two.refused(&[&merged], &[]).contains("as it was before it grew"));
+
+    // Another capture with the same name stays, and counts.
+    fs::write(&capture, fs::read(&two.captures[1]).expect("a capture")).expect("writable");
+    let errors = collect(&store, &[]);
+    assert!(errors.contains("contains rows of another capture with this name"), "{errors}");
+    assert_eq!(all(&store).len(), 2);
+    audited(&[store], &two.inventory, &[], two.scratch.path());
+}
+
+#[test]
+fn a_capture_that_was_collected_with_other_options_names_the_files_to_delete() {
+    let two = TwoCaptures::new();
+    let before = two.files();
+    let arguments = ["collect", text(&two.captures[0]), "-i", text(&two.inventory), "--to"];
+    let again = [&arguments[..], &[text(&two.store), "--traces"]].concat();
+    let errors = stderr(&run(&again, &[0]));
+    let old = before.iter().find(|file| errors.contains(text(file))).expect("the older file");
+    assert!(errors.contains("a different setting of --traces than now"), "{errors}");
+    let new = two.files().into_iter().find(|file| !before.contains(file)).expect("the new file");
+    let errors = two.refused(&[&two.store], &[]);
+    assert!(errors.contains("so delete the file that you do not need"), "{errors}");
+    assert!(errors.contains(text(old)) && errors.contains(text(&new)), "{errors}");
+    fs::remove_file(new).expect("it is there");
+    audited(std::slice::from_ref(&two.store), &two.inventory, &[], two.scratch.path());
+    // Rows that a merged file contains, and a complete store.
+    let [merged, complete] = ["merged", "complete"].map(|name| two.at(name));
+    merge(std::slice::from_ref(&two.store), &merged, &[]);
+    let errors = stderr(&run(&[&arguments[..], &[text(&merged)]].concat(), &[0]));
+    assert!(errors.contains("also contains the rows of this capture"), "{errors}");
+    merge(std::slice::from_ref(&two.store), &complete, &["--complete"]);
+    let errors = stderr(&run(&[&arguments[..], &[text(&complete)]].concat(), &[2]));
+    assert!(errors.contains("to which no capture can be added"), "{errors}");
+    assert_eq!(files_of(&complete).len(), 1);
+}
+
 /// Returns the text values of a column in all files of a store.
 fn texts(store: &Path, name: &str) -> Vec<String> {
     let mut texts = Vec::new();
