@@ -690,7 +690,8 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
     pub window: Option<Nanos>,
 
-    /// Exit with status 3 if a capture could not be read, or not to its end.
+    /// Exit with status 3 if a capture could not be read, or not to its end. Files in a folder that
+    /// are not captures are skipped.
     #[arg(long)]
     pub strict: bool,
 

@@ -51,6 +51,9 @@ pub struct CollectedFile {
     pub frames: u64,
     /// Why the capture could not be read at all, or not to its end.
     pub error: Option<String>,
+    /// Whether the file was found in a folder and skipped, because neither its name nor its content
+    /// is that of a capture. This is not an error.
+    pub passed_over: bool,
     /// Files in the folder of the store that contain other rows of the same capture.
     pub earlier: Vec<EarlierFile>,
 }
@@ -58,7 +61,7 @@ pub struct CollectedFile {
 impl CollectedFile {
     /// Returns whether the capture could not be read at all, or not to its end.
     pub fn has_failed(&self) -> bool {
-        self.error.is_some()
+        self.error.is_some() && !self.passed_over
     }
 }
 
@@ -98,7 +101,7 @@ pub fn collect(
         };
         contents.insert(source.name.clone(), input.content);
         let (id, record) = (input.id(), input.record.clone());
-        let InputRecord { name, account, error, .. } = record;
+        let InputRecord { name, account, error, passed_over, .. } = record;
         let earlier = match to {
             Destination::StandardOutput => Vec::new(),
             Destination::Store(folder) => {
@@ -117,7 +120,7 @@ pub fn collect(
         };
         // Only now the rows of the whole capture are there.
         let earlier = earlier.into_iter().map(EarlierFile::removed).collect();
-        done(CollectedFile { name, path, frames: account.frames, error, earlier });
+        done(CollectedFile { name, path, frames: account.frames, error, passed_over, earlier });
     }
     stream.map(|stream| stream.finish("")).transpose()?;
     Ok(())

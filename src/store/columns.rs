@@ -15,6 +15,7 @@ use super::completion::Completion;
 use super::input::InputRow;
 use super::row::{INPUT_BUCKET, ReadPlace, StoredKind, StoredRow};
 use crate::flow::RowFacts;
+use crate::model::InputRecord;
 
 /// The columns that an audit needs.
 pub(super) const NEEDED: [&str; 7] =
@@ -323,7 +324,9 @@ impl HeadContent {
                     accounted: input.accounted(),
                     ..RowFacts::default()
                 };
-                let error = input.record.error.clone();
+                // A file in a folder that is not a capture is not an error.
+                let InputRecord { error, passed_over, .. } = &input.record;
+                let error = error.clone().filter(|_| !passed_over);
                 (facts, InputFacts { frames: account.frames, error })
             }
         }

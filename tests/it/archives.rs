@@ -669,6 +669,17 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
     let strict = two.at("strict");
     run(&[&collected[..], &[text(&strict), "--strict"]].concat(), &[3]);
     assert!(files(&store) == files(&strict));
+    // A file in a folder that is not a capture is not a failure, but a damaged capture is.
+    assert!(!stderr(&output).contains("notes.txt"), "{}", stderr(&output));
+    let errors = texts(&store, "error");
+    assert_eq!(errors.iter().filter(|error| !error.is_empty()).count(), 1, "{errors:?}");
+    fs::write(captures[0].join("a.pcap"), &whole).expect("writable");
+    let intact = run(&[&collected[..], &[text(&strict), "--strict"]].concat(), &[0]);
+    assert!(!stderr(&intact).contains("error"), "{}", stderr(&intact));
+    fs::write(captures[0].join("a.pcap"), "no capture").expect("writable");
+    let damaged = two.at("damaged");
+    run(&[&collected[..], &[text(&damaged), "--strict"]].concat(), &[3]);
+    fs::write(captures[0].join("a.pcap"), &whole[..whole.len() - 7]).expect("writable");
     let direct = audited(&captures, &two.inventory, &[], two.scratch.path());
     let stored = audited(&[store], &two.inventory, &[], two.scratch.path());
     assert_same(&direct, &stored, "a folder");
