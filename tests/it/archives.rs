@@ -686,6 +686,51 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
     assert_eq!(direct.2, 3);
 }
 
+/// Runs a task of the Slurm script with these variables.
+fn slurm_task(task: u32, variables: &[(&str, &Path)]) -> Output {
+    let bin = Path::new(env!("CARGO_BIN_EXE_rasaudit")).parent().expect("a folder");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("bash");
+    shell.arg("contrib/slurm/rasaudit-collect.sbatch").env("PATH", path);
+    shell.env_remove("CAPTURES").envs(variables.iter().copied());
+    shell.env("SLURM_ARRAY_TASK_COUNT", "2").env("SLURM_ARRAY_TASK_MIN", "0");
+    shell.env("SLURM_ARRAY_TASK_ID", task.to_string()).output().expect("bash runs")
+}
+
+#[test]
+fn the_slurm_script_collects_any_file_name_and_fails_without_captures() {
+    let two = TwoCaptures::new();
+    let (captures, store) = (two.at("in"), two.at("array"));
+    fs::create_dir(&captures).expect("a folder");
+    let task = |task, folder: &Path| slurm_task(task, &[("CAPTURES", folder), ("STORE", &store)]);
+    let failures = [
+        (slurm_task(0, &[("STORE", &store)]), "CAPTURES: is not set"),
+        (task(0, &two.at("nowhere")), "nowhere"),
+        (task(0, &captures), "contains no files"),
+    ];
+    for (output, wanted) in failures {
+        assert!(!output.status.success(), "{wanted}");
+        assert!(stderr(&output).contains(wanted), "{}", stderr(&output));
+    }
+    assert!(!store.exists());
+    let names = ["a b.pcap", "c\nd 'e'.pcap"].map(|name| captures.join(name));
+    for (name, capture) in names.iter().zip(&two.captures) {
+        fs::copy(capture, name).expect("writable");
+    }
+    for output in [task(0, &captures), task(1, &captures)] {
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let one = two.at("one");
+    run(&["collect", text(&captures), "--to", text(&one), "--quiet"], &[0]);
+    assert!(files(&store) == files(&one));
+    assert_eq!(files(&store).len(), 2);
+    // A file that cannot be collected fails its task.
+    let blocked = two.at("blocked");
+    fs::write(&blocked, "a file").expect("writable");
+    let output = slurm_task(1, &[("CAPTURES", &captures), ("STORE", &blocked)]);
+    assert!(!output.status.success(), "{}", stderr(&output));
+}
+
 #[test]
 fn a_copy_is_collected_under_the_name_of_the_original() {
     let two = TwoCaptures::new();
