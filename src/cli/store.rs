@@ -11,7 +11,7 @@ use super::exit::{AuditStatus, Exit};
 use super::policy::report_errors;
 use super::policy_args::load_judging;
 use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
-use super::{report_error, warn};
+use super::{print_some, report_error, warn};
 use crate::model::{Correction, VantagePoint};
 use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
@@ -41,24 +41,6 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
     print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;
     let is_partial = arguments.strict && files.iter().any(CollectedFile::has_failed);
     Ok(AuditStatus { is_partial, is_unchecked: false, has_failed: false }.into())
-}
-
-/// The number of messages of one kind that are printed.
-const LISTED: usize = 20;
-
-/// Prints the first messages of a list, and the number of the others.
-fn print_some(messages: impl Iterator<Item = String>, print: impl Fn(&str)) {
-    let mut more = 0_u64;
-    for (number, message) in messages.enumerate() {
-        if number < LISTED {
-            print(&message);
-        } else {
-            more += 1;
-        }
-    }
-    if more > 0 {
-        print(&format!("and {more} more"));
-    }
 }
 
 /// Prints what could not be read, and other rows of the captures in the store.

@@ -62,6 +62,11 @@ pub enum StoreRequestError {
         "{0} differs from the setting with which the rows were collected; collect the captures again with the new setting"
     )]
     OtherOption(&'static str),
+    /// The filter differs from the one with which the rows were collected (both, as options).
+    #[error(
+        "{0} differs from the setting with which the rows were collected, which is {1}; leave --filter out, or collect the captures again with the new setting"
+    )]
+    OtherFilter(String, String),
     /// The rows do not contain what the option needs.
     #[error("{0}")]
     NotInRows(&'static str),
@@ -187,13 +192,16 @@ impl EvidenceStore {
         let own = &self.options;
         let given = CollectOptions::of(request, own.kept());
         let others = [
-            ("--filter", given.filter.is_some() && given.filter != own.filter),
             ("--no-decap", given.no_decap && !own.no_decap),
             ("--vxlan-port", !given.vxlan_ports.is_empty() && given.vxlan_ports != own.vxlan_ports),
         ];
         let others = others.into_iter().filter(|(_, differs)| *differs);
         let mut wrong: Vec<_> =
             others.map(|(option, _)| StoreRequestError::OtherOption(option)).collect();
+        if given.filter.is_some() && given.filter != own.filter {
+            let [given, own] = [&given, own].map(|options| options.filter_words());
+            wrong.push(StoreRequestError::OtherFilter(given, own));
+        }
         match selection {
             Err(errors) => wrong.extend(errors.iter().map(|error| (*error).into())),
             Ok(range) if range.is_empty() => wrong.push(PlanError::EmptyTimeRange.into()),

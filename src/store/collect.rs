@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::columns::HeadContent;
 use super::earlier::{EarlierFile, EarlierFiles};
-use super::files::{Destination, RowWriter, row_file};
+use super::files::{Destination, RowWriter, check_destination, row_file};
 use super::group::{Doubles, GroupError, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets};
 use super::ledger::Ledger;
@@ -86,7 +86,10 @@ pub fn collect(
     };
     let before = match to {
         Destination::StandardOutput => EarlierFiles::default(),
-        Destination::Store(folder) => EarlierFiles::find(folder)?,
+        Destination::Store(folder) => {
+            check_destination(folder)?;
+            EarlierFiles::find(folder)?
+        }
     };
     let mut contents = BTreeMap::new();
     for (number, source) in plan.sources.iter().enumerate() {

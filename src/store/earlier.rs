@@ -26,7 +26,7 @@ pub struct EarlierFile {
 }
 
 /// How earlier rows of a capture differ from those that were written now.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EarlierDifference {
     /// The capture has grown since then. The earlier rows were removed.
     Removed,
@@ -37,7 +37,7 @@ pub enum EarlierDifference {
     Content,
     /// The capture was collected with other options. The words stand between "was collected" and
     /// "now".
-    Options(&'static str),
+    Options(String),
     /// There is none: the file also contains the same rows.
     Nothing,
 }

@@ -90,6 +90,20 @@ impl RowOrigin {
     }
 }
 
+/// Checks that the folder of a store is not a file.
+///
+/// # Errors
+///
+/// Returns an error if it is.
+pub(super) fn check_destination(folder: &Path) -> Result<(), StoreError> {
+    if folder.exists() && !folder.is_dir() {
+        let what =
+            "is a file, and rows are written to a folder; give the path of a folder with --to";
+        return Err(StoreError::rows(folder.display().to_string(), what));
+    }
+    Ok(())
+}
+
 /// Returns the path of the file of a store with this name.
 pub(super) fn row_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.{EXTENSION}"))
@@ -188,6 +202,21 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         .unwrap_or_else(|_| Err("is damaged: the Parquet reader failed".to_owned()))
 }
 
+/// Returns the reason why a file cannot be read as Parquet, with the remedy.
+fn not_parquet(path: &Path, error: &str) -> String {
+    let mut start = Vec::new();
+    let read = File::open(path).map(|file| file.take(8).read_to_end(&mut start));
+    match read {
+        Ok(Ok(_)) if capture_kind(&start).is_some() => {
+            "is a capture, not a store; collect its rows with rasaudit collect first".to_owned()
+        }
+        Ok(Ok(_)) if start.starts_with(MAGIC) => format!(
+            "is damaged or not complete: {error}; copy it again from where it was written, or collect it again"
+        ),
+        _ => format!("is not a Parquet file, so it contains no rows; leave it out ({error})"),
+    }
+}
+
 impl RowFile {
     /// Opens the files of stores.
     ///
@@ -201,7 +230,8 @@ impl RowFile {
             let name = |path: &Path| path.display().to_string();
             match row_files(store) {
                 Ok(paths) if paths.is_empty() => {
-                    wrong.push((name(store), "contains no Parquet files".to_owned()));
+                    let what = "contains no Parquet files; give a folder to which rasaudit collect or merge wrote rows";
+                    wrong.push((name(store), what.to_owned()));
                 }
                 Ok(paths) => {
                     for path in paths {
@@ -223,11 +253,11 @@ impl RowFile {
             // The types are those of Parquet, not those of the engine that wrote the file.
             let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
             let metadata = ArrowReaderMetadata::load(&file, options)
-                .map_err(|error| format!("cannot be read as Parquet: {error}"))?;
+                .map_err(|error| not_parquet(path, &error.to_string()))?;
             let schema = metadata.schema();
             match NEEDED.iter().find(|name| schema.field_with_name(name).is_err()) {
                 Some(name) => Err(format!(
-                    "has no column {name}, so neither rasaudit nor an engine that keeps all columns wrote it"
+                    "has no column {name}, so it does not contain rows of rasaudit, or an engine did not keep all columns; leave it out, or collect the captures again"
                 )),
                 None => Ok(Self {
                     path: path.to_owned(),

@@ -86,9 +86,12 @@ impl CollectOptions {
 
     /// Returns the first difference from other options, as the part of a sentence between "was
     /// collected" and the name of the input with those options.
-    pub fn difference(&self, other: &Self) -> &'static str {
+    pub fn difference(&self, other: &Self) -> String {
+        if self.filter != other.filter {
+            let [own, other] = [self, other].map(Self::filter_words);
+            return format!("with {own}, not with {other} like");
+        }
         let differences = [
-            (self.filter != other.filter, "with a different --filter than"),
             (self.since != other.since, "with a different --since than"),
             (self.until != other.until, "with a different --until than"),
             (self.no_decap != other.no_decap, "with a different setting of --no-decap than"),
@@ -98,7 +101,16 @@ impl CollectOptions {
             (self.traces != other.traces, "with a different setting of --traces than"),
             (self.window != other.window, "with a different --window than"),
         ];
-        differences.into_iter().find(|(differs, _)| *differs).map_or("like", |(_, words)| words)
+        let first = differences.into_iter().find(|(differs, _)| *differs);
+        first.map_or("like", |(_, words)| words).to_owned()
+    }
+
+    /// Returns the filter as an option.
+    pub(super) fn filter_words(&self) -> String {
+        match &self.filter {
+            Some(filter) => format!("--filter \"{filter}\""),
+            None => "no --filter".to_owned(),
+        }
     }
 
     /// Returns a short hash of the options, for file names.

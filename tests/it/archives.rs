@@ -686,6 +686,80 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
     assert_eq!(direct.2, 3);
 }
 
+/// Every message says what happened, to which file, and what to do.
+#[test]
+fn paths_that_cannot_be_read_or_written_are_refused_with_a_remedy() {
+    let two = TwoCaptures::new();
+    let store = text(&two.store);
+    let refused = |arguments: &[&str]| stderr(&run(arguments, &[2]));
+    let (to, inside) = (two.at("to"), two.store.join("more/merged"));
+    let to = text(&to);
+    for folder in [&inside, &two.store] {
+        let errors = refused(&["merge", store, "--to", text(folder)]);
+        assert!(errors.contains("is also read, and contains"), "{errors}");
+    }
+    assert!(!two.store.join("more").exists());
+    let capture = text(&two.captures[0]);
+    let errors = refused(&["merge", capture, "--to", to]);
+    assert!(errors.contains("is a capture, not a store; collect its rows"), "{errors}");
+    for arguments in [["collect", capture, "--to", capture], ["merge", store, "--to", capture]] {
+        let errors = refused(&arguments);
+        assert!(errors.contains("is a file, and rows are written to a folder"), "{errors}");
+    }
+    let empty = two.at("empty");
+    fs::create_dir(&empty).expect("a folder");
+    let errors = refused(&["merge", text(&empty), "--to", to]);
+    assert!(errors.contains("contains no Parquet files; give a folder"), "{errors}");
+    let cut = two.at("cut.parquet");
+    let whole = fs::read(&two.files()[0]).expect("a file");
+    fs::write(&cut, &whole[..whole.len() / 2]).expect("writable");
+    let errors = refused(&["audit", text(&cut)]);
+    assert!(errors.contains("is damaged or not complete") && errors.contains("copy it again"));
+    let foreign = empty.join("foreign.parquet");
+    fs::copy(&two.files()[0], &foreign).expect("writable");
+    rewrite(&foreign, |rows| vec![rows.project(&[5, 6]).expect("two columns")]);
+    let errors = refused(&["audit", text(&empty)]);
+    assert!(errors.contains("does not contain rows of rasaudit"), "{errors}");
+    fs::write(&foreign, "text").expect("writable");
+    let errors = refused(&["audit", text(&empty)]);
+    assert!(errors.contains("is not a Parquet file, so it contains no rows"), "{errors}");
+    let stream = two.at("rows.arrow");
+    let rows = run(&["collect", capture, "--to", "-"], &[0]).stdout;
+    fs::write(&stream, rows).expect("writable");
+    let errors = refused(&["audit", text(&stream)]);
+    assert!(errors.contains("rasaudit merge - --to STORE"), "{errors}");
+}
+
+#[test]
+fn filters_that_differ_are_both_shown() {
+    let two = TwoCaptures::new();
+    let filtered = two.at("filtered");
+    collect(&two.captures[..1], &two.inventory, &filtered, &["--filter", "tcp"]);
+    let errors = two.refused(&[&filtered], &["--filter", "udp"]);
+    let wanted = "--filter \"udp\" differs from the setting with which the rows were collected, which is --filter \"tcp\"";
+    assert!(errors.contains(wanted), "{errors}");
+    let errors = two.refused(&[&filtered, &two.files()[1]], &[]);
+    assert!(errors.contains("--filter \"tcp\"") && errors.contains("no --filter"), "{errors}");
+}
+
+#[test]
+fn many_errors_of_one_kind_are_counted() {
+    let two = TwoCaptures::new();
+    let captures = two.at("many");
+    fs::create_dir(&captures).expect("a folder");
+    let whole = fs::read(&two.captures[0]).expect("a capture");
+    for number in 0..23 {
+        let cut = &whole[..whole.len() / 2 - 97 * number];
+        fs::write(captures.join(format!("{number:02}.pcap")), cut).expect("writable");
+    }
+    let store = two.at("cut");
+    let collected = stderr(&run(&["collect", text(&captures), "--to", text(&store)], &[0]));
+    for errors in [collected, stderr(&run(&["audit", text(&captures)], &[3]))] {
+        assert_eq!(errors.matches(".pcap").count(), 20, "{errors}");
+        assert!(errors.ends_with("and 3 more\n"), "{errors}");
+    }
+}
+
 /// Runs a task of the Slurm script with these variables.
 fn slurm_task(task: u32, variables: &[(&str, &Path)]) -> Output {
     let bin = Path::new(env!("CARGO_BIN_EXE_rasaudit")).parent().expect("a folder");
