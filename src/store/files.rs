@@ -25,7 +25,7 @@ use tempfile::NamedTempFile;
 
 use super::checksums::{self, FileChecksums};
 use super::columns::{
-    BATCH_ROWS, BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, schema,
+    BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, batch_rows, schema,
     text_is_one_of,
 };
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
@@ -291,6 +291,17 @@ impl RowFile {
         }
     }
 
+    /// Returns the number of rows of a row group to read at once.
+    fn batch_rows(&self, group: usize) -> usize {
+        let group = self.metadata.metadata().row_group(group);
+        let used = group.columns().iter().filter(|column| {
+            let path = column.column_path().string();
+            NEEDED.into_iter().chain([WINDOW]).any(|name| name == path)
+        });
+        let bytes = used.fold(0_i64, |sum, own| sum.saturating_add(own.uncompressed_size()));
+        batch_rows(group.num_rows(), bytes)
+    }
+
     /// Opens a row group, and checks its checksums.
     pub fn read(&self, RowGroup { group, .. }: RowGroup) -> Result<GroupReader, String> {
         guarded(|| {
@@ -307,7 +318,7 @@ impl RowFile {
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                     .with_row_groups(vec![group])
                     .with_projection(columns)
-                    .with_batch_size(BATCH_ROWS)
+                    .with_batch_size(self.batch_rows(group))
                     .build();
             let first = self.metadata.metadata().row_groups()[..group]
                 .iter()
@@ -350,7 +361,7 @@ impl RowFile {
                 .with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(
                     kind, is_wanted,
                 ))]))
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size(self.batch_rows(group))
                 .build()
                 .map_err(|error| damage(&error))
         })?;

@@ -532,6 +532,12 @@ fn a_damaged_file_is_an_error_that_names_it() {
     });
     assert!(errors.contains("has column bucket of type Int64; expected int32"), "{errors}");
     let errors = refused(&|rows| {
+        let key = vec![0; (1 << 16) + 1];
+        let wrong = BinaryArray::from(vec![key.as_slice(); rows.num_rows()]);
+        with_column(rows, "key", Arc::new(wrong))
+    });
+    assert!(errors.contains("has 65537 bytes in column key, where rasaudit writes"), "{errors}");
+    let errors = refused(&|rows| {
         let wrong = StringArray::from(vec!["weather"; rows.num_rows()]);
         with_column(rows, "kind", Arc::new(wrong))
     });
