@@ -1,5 +1,6 @@
 //! Implements `rasaudit collect` and `rasaudit merge`, and audits of stores.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -218,9 +219,23 @@ pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)
     }
     warn_of_captures(&stores);
     let store = EvidenceStore::open(&stores).map_err(report_store_error).ok()?;
+    if let Some(warning) = version_warning(&store.versions(), env!("CARGO_PKG_VERSION")) {
+        warn(&warning);
+    }
     let plan = store.plan(Request { captures, ..request });
     let plan = plan.map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     Some((plan.ok()?, Some(store)))
+}
+
+/// Returns a warning if other versions of the program than this one collected rows.
+fn version_warning(versions: &BTreeSet<String>, own: &str) -> Option<String> {
+    let others: Vec<&str> = versions.iter().map(String::as_str).filter(|v| *v != own).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "rasaudit {} collected rows of the store, and this is rasaudit {own}; if these versions read frames differently, the reports differ from those of the captures; to be sure, collect the captures again with this version",
+            others.join(" and ")
+        )
+    })
 }
 
 /// Warns of captures in stores, which are not read.
@@ -264,5 +279,19 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
         warn(
             "a sample shows duplicate packets, but the rows do not contain individual packets, so --dedup auto cannot correct the counters; collect the captures with --traces to correct them",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_a_warning_that_names_both() {
+        let versions = |all: &[&str]| all.iter().map(|v| (*v).to_owned()).collect();
+        assert_eq!(version_warning(&versions(&["1.2.0"]), "1.2.0"), None);
+        let warning = version_warning(&versions(&["1.1.0", "1.2.0"]), "1.2.0").expect("a warning");
+        assert!(warning.starts_with("rasaudit 1.1.0 collected rows of the store"), "{warning}");
+        assert!(warning.contains("this is rasaudit 1.2.0"), "{warning}");
     }
 }

@@ -171,6 +171,11 @@ impl EvidenceStore {
         }
     }
 
+    /// Returns the versions of the program that read the inputs.
+    pub fn versions(&self) -> BTreeSet<String> {
+        self.inputs.versions()
+    }
+
     /// Returns whether the rows contain the parts of messages that name a server.
     pub fn has_pieces(&self) -> bool {
         self.options.pieces

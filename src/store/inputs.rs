@@ -75,7 +75,13 @@ impl StoredInputs {
         }
     }
 
-    /// Checks that all inputs were read by the same version with the same options.
+    /// Returns the versions of the program that read the inputs. Different versions may be mixed if
+    /// they write the same layouts.
+    pub fn versions(&self) -> BTreeSet<String> {
+        self.all.values().map(|(input, _)| input.tool.clone()).collect()
+    }
+
+    /// Checks that all inputs were read with the same options.
     ///
     /// # Errors
     ///
@@ -98,12 +104,7 @@ impl StoredInputs {
         for (input, file) in self.all.values() {
             let other = &first.record.name;
             let name = &input.record.name;
-            if input.tool != first.tool {
-                let (own, theirs) = (&input.tool, &first.tool);
-                wrong.push((file.clone(), format!(
-                    "contains {name}, which rasaudit {own} collected, but {other} was collected by rasaudit {theirs}; collect both with the same version"
-                )));
-            } else if input.options != first.options {
+            if input.options != first.options {
                 let difference = input.options.difference(&first.options);
                 wrong.push((
                     file.clone(),
@@ -303,5 +304,37 @@ fn remedy(input: &InputRow, same: &[&(InputRow, String)]) -> String {
             "{other} contains the same capture with the other options, so delete the file that you do not need"
         ),
         None => "collect both with the same options".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(name: &str, tool: &str) -> InputRow {
+        InputRow {
+            tool: tool.to_owned(),
+            options: CollectOptions::default(),
+            content: Sha256::digest(name).into(),
+            record: InputRecord { name: name.to_owned(), ..InputRecord::default() },
+            timeline: Default::default(),
+            manifest: Vec::new(),
+            windows: Vec::new(),
+            sensor: None,
+        }
+    }
+
+    #[test]
+    fn inputs_of_several_versions_are_read_and_other_options_are_refused() {
+        let mut inputs = StoredInputs::default();
+        inputs.add_input(input("a.pcap", "1.1.0"), "a.parquet").expect("new");
+        inputs.add_input(input("b.pcap", "1.2.0"), "b.parquet").expect("new");
+        inputs.check().expect("the versions write the same layouts");
+        assert_eq!(inputs.versions().into_iter().collect::<Vec<_>>(), ["1.1.0", "1.2.0"]);
+        let mut other = input("c.pcap", "1.2.0");
+        other.options.pieces = true;
+        inputs.add_input(other, "c.parquet").expect("new");
+        let errors = inputs.check().expect_err("other options").to_string();
+        assert!(errors.contains("a different setting of --pieces"), "{errors}");
     }
 }
