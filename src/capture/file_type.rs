@@ -8,6 +8,10 @@ const PARQUET: &str = if cfg!(feature = "store") {
     "a Parquet file, which this build of rasaudit cannot read, because it lacks the feature \"store\""
 };
 
+/// The description of an Arrow file or stream, which may contain rows of evidence.
+const ARROW: &str =
+    "an Arrow stream or file: rasaudit merge - --to STORE turns a stream of rows into a store";
+
 /// Returns the format of a file that starts like a capture or like compressed data; `None` for any
 /// other file.
 pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
@@ -41,6 +45,8 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
         (b"\x04\x22\x4d\x18", "lz4 data: decompress it once more first"),
         (b"\x02\x21\x4c\x18", "lz4 data: decompress it once more first"),
         (b"PAR1", PARQUET),
+        (b"\xff\xff\xff\xff", ARROW),
+        (b"ARROW1", ARROW),
         (b"PK\x03\x04", "a zip archive: unpack it first"),
         (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
         (b"Rar!", "a rar archive: unpack it first"),

@@ -443,7 +443,7 @@ pub(super) struct AuditArguments {
     /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. If there is
     /// more than one conversation per 2 KiB of the limit, unanswered conversations are aggregated,
     /// and the reports state this.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     #[command(flatten)]
@@ -593,7 +593,7 @@ pub(super) struct LiveArguments {
 
     /// Memory limit. When it is reached, flows are aggregated, first those of hosts outside the
     /// inventory, and the reports state this.
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     #[command(flatten)]
@@ -696,7 +696,8 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
     pub window: Option<Nanos>,
 
-    /// Exit with status 3 if a capture could not be read completely.
+    /// Exit with status 3 if a capture could not be read completely. Files in a folder that are not
+    /// captures are skipped.
     #[arg(long)]
     pub strict: bool,
 
@@ -713,7 +714,7 @@ pub(super) struct CollectArguments {
 
     /// Memory for flow tables and rows, e.g. 512MiB or 2GiB. What exceeds it spills to temporary
     /// files. Does not affect the result.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     #[command(flatten)]
@@ -740,7 +741,7 @@ pub(super) struct MergeArguments {
 
     /// Memory for rows, e.g. 512MiB or 2GiB. Rows that exceed it are sorted in temporary files.
     /// Does not affect the result.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     /// Do not print the summary. Errors are still printed.
@@ -780,7 +781,7 @@ pub(super) struct WindowRowArgs {
 
     /// Maximum total size of the files of --collect. If it is exceeded, the oldest files are
     /// removed, and the next file records this.
-    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_size, requires = "collect", help_heading = "Reports")]
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_rows_size, requires = "collect", help_heading = "Reports")]
     pub collect_size: usize,
 
     /// Name of this sensor in the reports of audits that combine several sensors (default: the host
@@ -977,7 +978,7 @@ pub(super) struct DraftArguments {
     pub jobs: Option<u16>,
     /// Memory for flow tables, e.g. 512MiB or 2GiB. Larger tables spill to temporary files. Does
     /// not affect the result.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory)]
     pub max_memory: usize,
     /// Print neither progress nor the external networks that were left out. Errors are still
     /// printed.
@@ -1289,9 +1290,31 @@ fn parse_vantage_name(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// Parses a limit of memory, which cannot be zero.
+fn parse_memory(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("some memory is needed; give at least 16MiB".to_owned()),
+        size => Ok(size),
+    }
+}
+
+/// Parses the size of the files of rows, which cannot be zero.
+#[cfg(all(feature = "live", feature = "store"))]
+fn parse_rows_size(text: &str) -> Result<usize, String> {
+    match parse_size(text)? {
+        0 => Err("the rows of every window would be removed; give at least 1MiB".to_owned()),
+        size => Ok(size),
+    }
+}
+
 /// Parses a size in bytes, such as `512MiB`, `2GiB`, `64K` or `1000000`. All units are powers of
 /// 1024.
 fn parse_size(text: &str) -> Result<usize, String> {
+    if text.contains(['.', ',']) {
+        return Err(
+            "a size is a whole number; give a smaller unit, such as 1536MiB for 1.5GiB".to_owned()
+        );
+    }
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_lowercase().as_str() {
@@ -1300,10 +1323,17 @@ fn parse_size(text: &str) -> Result<usize, String> {
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
-        _ => return Err("give a size like 512MiB or 2GiB".to_owned()),
+        _ if number.is_empty() => return Err("give a size like 512MiB or 2GiB".to_owned()),
+        _ => {
+            let unit = unit.trim();
+            return Err(format!("\"{unit}\" is not a known unit; give KiB, MiB, GiB or TiB"));
+        }
     };
+    if number.is_empty() {
+        return Err("give a size like 512MiB or 2GiB".to_owned());
+    }
     let size = number.parse::<usize>().ok().and_then(|n| n.checked_mul(1 << shift));
-    size.ok_or_else(|| "give a size like 512MiB or 2GiB".to_owned())
+    size.ok_or_else(|| "the size is too large for this computer".to_owned())
 }
 
 #[cfg(test)]
@@ -1352,6 +1382,15 @@ mod tests {
         assert_eq!(parse_size("0"), Ok(0));
         assert!(parse_size("99999999999999999999G").is_err());
         assert!(parse_size("MiB").is_err());
+        let error = |text: &str| parse_size(text).unwrap_err();
+        assert!(error("1.5GiB").contains("1536MiB for 1.5GiB"));
+        assert!(error("100PiB").contains("\"PiB\" is not a known unit"));
+        assert!(error("99999999TiB").contains("too large"));
+        assert!(error("much").contains("like 512MiB"));
+        assert!(parse_memory("0").unwrap_err().contains("at least 16MiB"));
+        #[cfg(all(feature = "live", feature = "store"))]
+        assert!(parse_rows_size("0").unwrap_err().contains("at least 1MiB"));
+        assert!(parse_memory("0GiB").is_err() && parse_memory("1") == Ok(1));
         assert_eq!(fail_on("never"), Ok(FailOn::Never));
         assert!(fail_on("hgh").unwrap_err().contains("did you mean \"high\"?"));
         assert!(fail_on("nw").unwrap_err().contains("), never or new"));

@@ -18,7 +18,7 @@ use super::store::{OpenedStore, check_policy, plan_audit, warn_about_rows};
 use super::work::{
     Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
 };
-use super::{report_error, terminal_width};
+use super::{print_some, report_error, terminal_width};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
     Step, digest_of,
@@ -80,9 +80,7 @@ pub(super) fn run(
             conversations.spilled,
         );
     }
-    for problem in &audit.damaged {
-        report_error(problem);
-    }
+    print_some(audit.damaged.iter().cloned(), report_error);
     warn_about_rows(store.as_ref(), &audit);
     // If the interrupt handler has already taken the folders, nothing is written.
     let Some(folders) = take_folders(&folders) else { return Ok(Exit::Interrupted) };

@@ -433,6 +433,11 @@ fn in_effect(
     for (key, arg) in options(&request.command) {
         let id = arg.get_id().as_str();
         let Some(raw) = of_command.get_raw(id) else { continue };
+        // A command may accept options of an audit that do not affect it.
+        let is_given = of_command.value_source(id) == Some(ValueSource::CommandLine);
+        if arg.is_hide_set() && !is_given {
+            continue;
+        }
         let values: Vec<String> = raw.map(|value| toml_value(&value.to_string_lossy())).collect();
         let value = match arg.get_action() {
             ArgAction::SetTrue => of_command.get_flag(id).to_string(),

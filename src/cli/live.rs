@@ -22,7 +22,7 @@ use crate::live::{
     CollectedWindow, Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome,
     LiveSnapshot, Syslog, WindowClosed, ready, watch,
 };
-use crate::model::{Loss, escape_control};
+use crate::model::escape_control;
 use crate::pipeline::{
     AggregationLevel, CaptureOptions, FailOn, Limits, LineFormat, Message, WindowFolders, folder_of,
 };
@@ -500,9 +500,10 @@ impl Listener for ConsoleObserver<'_> {
         } else if checked {
             self.unchecked.store(false, Ordering::Relaxed);
         }
-        let Loss { received, dropped } = window.reading.loss;
-        if dropped > 0 {
-            self.print(&format!("this window lost {dropped} of {received} frames"));
+        let loss = window.reading.loss;
+        if loss.dropped > 0 {
+            let lost = plural(loss.dropped, "frame");
+            self.print(&format!("this window lost {lost} {}", loss.of_all()));
         }
         self.send(all.new_messages(before));
         match self.folders.as_ref().map(|folders| all.write_window_reports(window, folders)) {

@@ -131,3 +131,21 @@ fn report_error(problem: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     anstream::eprintln!("{style}error:{style:#} {}", crate::model::escape_control(problem));
 }
+
+/// The number of messages of one kind that are printed.
+const LISTED: usize = 20;
+
+/// Prints the first messages of a list, and the number of the others.
+fn print_some(messages: impl Iterator<Item = String>, print: impl Fn(&str)) {
+    let mut more = 0_u64;
+    for (number, message) in messages.enumerate() {
+        if number < LISTED {
+            print(&message);
+        } else {
+            more += 1;
+        }
+    }
+    if more > 0 {
+        print(&format!("and {more} more"));
+    }
+}

@@ -1,5 +1,6 @@
 //! Implements `rasaudit collect` and `rasaudit merge`, and audits of stores.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use super::exit::{AuditStatus, Exit};
 use super::policy::report_errors;
 use super::policy_args::load_judging;
 use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
-use super::{report_error, warn};
+use super::{print_some, report_error, warn};
 use crate::model::{Correction, VantagePoint};
 use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
@@ -19,8 +20,8 @@ use crate::result::plural;
 #[cfg(feature = "live")]
 use crate::store::SpoolOptions;
 use crate::store::{
-    CollectRequest, CollectedFile, Destination, EvidenceStore, KeptPackets, MergeRequest,
-    RowOrigin, StoreError, captures_in, collect, find_stores, merge,
+    CollectRequest, CollectedFile, Destination, EarlierDifference, EarlierFile, EvidenceStore,
+    KeptPackets, MergeRequest, RowOrigin, StoreError, captures_in, collect, find_stores, merge,
 };
 
 /// Carries out `rasaudit collect`.
@@ -33,18 +34,47 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
         with_progress_bar(&request.plan, &progress, Verbosity::of(arguments.quiet), || {
             collect(&request, &to, &progress, |file| files.push(file))
         });
-    for file in &files {
-        if let Some(error) = &file.error {
-            report_error(&format!("{}: {error}", file.name));
-        }
-    }
+    report_collected(&files, arguments.quiet);
     if let Err(failure) = collected {
         return Ok(report_store_error(failure));
     }
     let frames: u64 = files.iter().map(|file| file.frames).sum();
     print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;
-    let is_partial = arguments.strict && files.iter().any(|file| file.error.is_some());
+    let is_partial = arguments.strict && files.iter().any(CollectedFile::has_failed);
     Ok(AuditStatus { is_partial, is_unchecked: false, has_failed: false }.into())
+}
+
+/// Prints what could not be read, and other rows of the captures in the store.
+fn report_collected(files: &[CollectedFile], quiet: bool) {
+    let named = |file: &CollectedFile| Some(format!("{}: {}", file.name, file.error.as_deref()?));
+    let failed = files.iter().filter(|file| file.has_failed());
+    print_some(failed.filter_map(named), report_error);
+    let earlier = files.iter().flat_map(|file| file.earlier.iter().map(move |e| (file, e)));
+    let told =
+        earlier.filter(|(_, earlier)| !quiet || earlier.difference != EarlierDifference::Removed);
+    print_some(told.map(|(file, earlier)| describe_earlier(&file.name, earlier)), warn);
+}
+
+/// Describes other rows of a capture in the folder of the store.
+fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) -> String {
+    let path = path.display();
+    match difference {
+        EarlierDifference::Removed => format!(
+            "{name}: the capture has grown since it was collected, so the earlier file {path} was removed"
+        ),
+        EarlierDifference::Grown => format!(
+            "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file, or merge its captures again without them"
+        ),
+        EarlierDifference::Content => format!(
+            "{name}: {path} contains rows of another capture with this name, and both count; delete that file if the capture was replaced"
+        ),
+        EarlierDifference::Options(words) => format!(
+            "{name}: {path} contains rows of this capture, which was collected {words} now; an audit is refused until all captures have the same options: delete that file, or the new one"
+        ),
+        EarlierDifference::Nothing => format!(
+            "{name}: {path} also contains the rows of this capture; an audit is refused until you delete one of the two files"
+        ),
+    }
 }
 
 /// Carries out `rasaudit merge`.
@@ -165,7 +195,8 @@ fn report_store_error(failure: StoreError) -> Exit {
     match failure {
         StoreError::Read(failure) => report_failure(failure),
         StoreError::Rows(rows) => {
-            rows.iter().for_each(|(name, reason)| report_error(&format!("{name} {reason}")));
+            let messages = rows.iter().map(|(name, reason)| format!("{name} {reason}"));
+            print_some(messages, report_error);
             Exit::CannotDo
         }
         failure => {
@@ -189,9 +220,23 @@ pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)
     }
     warn_of_captures(&stores);
     let store = EvidenceStore::open(&stores).map_err(report_store_error).ok()?;
+    if let Some(warning) = version_warning(&store.versions(), env!("CARGO_PKG_VERSION")) {
+        warn(&warning);
+    }
     let plan = store.plan(Request { captures, ..request });
     let plan = plan.map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     Some((plan.ok()?, Some(store)))
+}
+
+/// Returns a warning if other versions of the program than this one collected rows.
+fn version_warning(versions: &BTreeSet<String>, own: &str) -> Option<String> {
+    let others: Vec<&str> = versions.iter().map(String::as_str).filter(|v| *v != own).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "rasaudit {} collected rows of the store, and this is rasaudit {own}; if these versions read frames differently, the reports differ from those of the captures; to be sure, collect the captures again with this version",
+            others.join(" and ")
+        )
+    })
 }
 
 /// Warns about captures in the folders of stores, because they are not read.
@@ -235,5 +280,19 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
         warn(
             "a sample shows duplicate packets, but the rows do not contain individual packets, so --dedup auto cannot correct the counters; to correct them, collect the captures again with --traces",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_a_warning_that_names_both() {
+        let versions = |all: &[&str]| all.iter().map(|v| (*v).to_owned()).collect();
+        assert_eq!(version_warning(&versions(&["1.2.0"]), "1.2.0"), None);
+        let warning = version_warning(&versions(&["1.1.0", "1.2.0"]), "1.2.0").expect("a warning");
+        assert!(warning.starts_with("rasaudit 1.1.0 collected rows of the store"), "{warning}");
+        assert!(warning.contains("this is rasaudit 1.2.0"), "{warning}");
     }
 }

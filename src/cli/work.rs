@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::Exit;
-use super::report_error;
+use super::{print_some, report_error};
 use crate::pipeline::{AuditError, Folders, Plan, Progress};
 
 /// The time that the work has to stop by itself after an interrupt. Work that waits for standard
@@ -47,9 +47,8 @@ pub(super) fn take_folders(folders: &Mutex<Option<Folders>>) -> Option<Folders> 
 pub(super) fn report_failure(failure: AuditError) -> Exit {
     match &failure {
         AuditError::Sources(sources) => {
-            for (name, reason) in sources {
-                report_error(&format!("{name} {reason}"));
-            }
+            let messages = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
+            print_some(messages, report_error);
         }
         failure => report_error(&failure.to_string()),
     }

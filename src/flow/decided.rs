@@ -60,9 +60,10 @@ impl DecidedEvidence {
         let is_needed = match row.kind {
             RowKind::PACKETS => false,
             RowKind::PIECES => self.undecided.contains(row.key),
-            // The key ends with the side.
+            // The key ends with the side. If there are no segments, the row still states that a name
+            // may be missing.
             RowKind::STARTS => {
-                row.key.split_last().is_some_and(|(_, flow)| self.undecided.contains(flow))
+                row.key.split_last().is_some_and(|(_, flow)| !self.names.contains_key(flow))
             }
             RowKind::FLOWS => return self.with_names(row),
             _ => true,

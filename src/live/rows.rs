@@ -28,6 +28,8 @@ pub(super) struct ClosedWindow<'a> {
     pub cuts: &'a BTreeSet<Nanos>,
     /// When the window was opened and closed.
     pub period: (Nanos, Nanos),
+    /// The number of entries of evidence that were dropped because memory was short.
+    pub dropped: u64,
 }
 
 /// Writes the rows of a window, and reports the outcome to the listener.
@@ -39,6 +41,7 @@ pub(super) fn write(shared: &LiveContext<'_>, spool: &Spool, closed: &ClosedWind
         timeline: closed.timeline.clone(),
         cuts: closed.cuts.iter().copied().collect(),
         period: closed.period,
+        dropped: closed.dropped,
         jobs: shared.plan.jobs,
         max_memory: shared.watch.max_memory / MEMORY_SHARES,
     });

@@ -166,6 +166,8 @@ impl WindowLoop<'_> {
         let mut inputs = inputs(shared.watch);
         let mut timeline = ActivityHistogram::default();
         let mut cuts = BTreeSet::new();
+        #[cfg(feature = "store")]
+        let mut dropped = 0;
         let requested = Instant::now();
         for _ in 0..self.threads {
             let part = self.receive_part(after, requested)?;
@@ -185,13 +187,18 @@ impl WindowLoop<'_> {
             if part.dropped > 0 {
                 shared.listener.on_event(&LiveEvent::EvidenceDropped(part.dropped));
             }
+            #[cfg(feature = "store")]
+            {
+                dropped += part.dropped;
+            }
             cuts.extend(part.cuts);
         }
         #[cfg(feature = "store")]
         if let Some(spool) = &shared.spool {
             let period = (since, now());
             let (flows, inputs) = (&store, &inputs[..]);
-            let closed = ClosedWindow { flows, inputs, timeline: &timeline, cuts: &cuts, period };
+            let (timeline, cuts) = (&timeline, &cuts);
+            let closed = ClosedWindow { flows, inputs, timeline, cuts, period, dropped };
             super::rows::write(shared, spool, &closed);
         }
         let end = match after {

@@ -275,6 +275,16 @@ impl Loss {
         let all = self.received.max(self.dropped);
         if all == 0 { 0.0 } else { self.dropped as f64 / all as f64 }
     }
+
+    /// Returns of how many frames some were lost, as the end of a phrase. Some systems count only
+    /// the lost frames.
+    pub fn of_all(self) -> String {
+        if self.received < self.dropped {
+            "of an unknown number".to_owned()
+        } else {
+            format!("of {}", self.received)
+        }
+    }
 }
 
 impl Merge for Loss {
@@ -321,4 +331,15 @@ pub struct InputRecord {
     pub passed_over: bool,
     /// Name of the input with the same content that was read instead.
     pub same_as: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_frames_are_never_more_than_all_frames() {
+        assert_eq!(Loss { received: 10, dropped: 3 }.of_all(), "of 10");
+        assert_eq!(Loss { received: 0, dropped: 1616 }.of_all(), "of an unknown number");
+    }
 }

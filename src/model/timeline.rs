@@ -126,8 +126,13 @@ impl ActivityHistogram {
     pub(crate) fn is_plausible(&self, most: u64) -> bool {
         let [first, last] = [Nanos::MIN, Nanos::MAX].map(|time| time.div_euclid(BUCKET_NS));
         self.0.iter().all(|(number, slot)| {
-            let counters = [slot.frames, slot.bytes, slot.watched];
-            (first..=last).contains(number) && counters.iter().all(|count| *count <= most)
+            let counters = [slot.frames, slot.bytes];
+            let hour = slot.hour.unwrap_or_default();
+            let watched = [slot.watched, hour.leading, hour.trailing, hour.longest];
+            (first..=last).contains(number)
+                && counters.iter().all(|count| *count <= most)
+                // An hour may contain buckets that were merged before, and later ones.
+                && watched.iter().all(|count| *count <= 2 * HOUR as u64)
         })
     }
 
@@ -466,6 +471,25 @@ mod tests {
             almost.add(number, &slot);
         }
         assert_eq!(almost.stretch_s(60), 581);
+    }
+
+    #[cfg(feature = "store")]
+    #[test]
+    fn an_hour_of_a_stored_row_contains_no_more_than_an_hour() {
+        let mut timeline = ActivityHistogram::default();
+        timeline.watch(0, 4 * HOUR * BUCKET_NS);
+        timeline.coarsen(2 * HOUR * BUCKET_NS);
+        assert!(timeline.is_plausible(1 << 48));
+        let with = |change: &dyn Fn(&mut ActivityBucket)| {
+            let mut changed = timeline.clone();
+            changed.0.values_mut().take(1).for_each(change);
+            changed.is_plausible(1 << 48)
+        };
+        let hour = |leading, trailing, longest| Some(Stretches { leading, trailing, longest });
+        assert!(!with(&|slot| slot.hour = hour(1 << 40, 0, 0)));
+        assert!(!with(&|slot| slot.hour = hour(0, 1 << 40, 0)));
+        assert!(!with(&|slot| slot.hour = hour(0, 0, u64::MAX)));
+        assert!(!with(&|slot| slot.watched = 1 << 40));
     }
 
     #[test]

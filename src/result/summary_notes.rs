@@ -341,9 +341,9 @@ fn loss(run: &AuditRun<'_>) -> String {
     let mut loss = match run.loss.received {
         0 if run.loss.dropped == 0 => "not reported by the capture".to_owned(),
         _ => format!(
-            "{} dropped of {} ({:.2} %)",
+            "{} dropped {} ({:.2} %)",
             run.loss.dropped,
-            run.loss.received,
+            run.loss.of_all(),
             run.loss.share() * 100.0
         ),
     };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::StoreError;
 use super::columns::check_accounted;
+use super::earlier::has_grown;
 use super::files::{GroupReader, RowFile, RowGroup};
 use super::input::{CollectOptions, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
@@ -15,7 +16,7 @@ use super::ledger::Ledger;
 use super::row::StoredRow;
 use super::sensor_inputs::{greatest_loss, interruptions, timelines};
 use super::windows::{WindowError, WindowSelection};
-use crate::capture::{CaptureError, ReadError};
+use crate::capture::{CaptureError, CaptureInput, ReadError};
 use crate::flow::{Evidence, PrefixRetention, Retention, RowKind, SideEvidence};
 use crate::model::{ActivityHistogram, InputRecord, Merge, Nanos, VantagePoint};
 use crate::pipeline::{
@@ -61,6 +62,11 @@ pub enum StoreRequestError {
         "{0} differs from the setting with which the rows were collected; collect the captures again with the new setting"
     )]
     OtherOption(&'static str),
+    /// The filter differs from the one with which the rows were collected (both, as options).
+    #[error(
+        "{0} differs from the setting with which the rows were collected, which is {1}; leave --filter out, or collect the captures again with the new setting"
+    )]
+    OtherFilter(String, String),
     /// The rows do not contain what the option needs.
     #[error("{0}")]
     NotInRows(&'static str),
@@ -72,6 +78,11 @@ pub enum StoreRequestError {
         "{0}: server names and duplicates of the complete store were decided without this capture; audit the store that was merged with --complete, and the capture, instead"
     )]
     Complete(String),
+    /// A capture that is read in addition to the store has grown since its rows were collected.
+    #[error(
+        "{0}: the capture has grown since its rows were collected, so its frames would count twice; collect it into the store again (rasaudit collect then removes the earlier rows), or leave it out"
+    )]
+    Grown(String),
     /// The tunnels in the inventory differ from those with which the rows were collected.
     #[error(
         "the tunnels in the inventory differ from those with which the rows were collected; collect the captures again with rasaudit collect --inventory"
@@ -146,7 +157,9 @@ impl EvidenceStore {
         let plan = plan
             .map_err(|wrong| wrong.into_iter().map(StoreRequestError::Plan).collect::<Vec<_>>())?;
         let read = plan.captures().filter(|_| self.inputs.completion().is_some());
-        let wrong: Vec<_> = read.map(|name| StoreRequestError::Complete(name.to_owned())).collect();
+        let mut wrong: Vec<_> =
+            read.map(|name| StoreRequestError::Complete(name.to_owned())).collect();
+        wrong.extend(self.grown(&plan).map(StoreRequestError::Grown));
         if wrong.is_empty() { Ok(plan) } else { Err(wrong) }
     }
 
@@ -161,6 +174,11 @@ impl EvidenceStore {
         } else {
             Err(StoreRequestError::OtherTunnels)
         }
+    }
+
+    /// Returns the versions of the program that read the inputs.
+    pub fn versions(&self) -> BTreeSet<String> {
+        self.inputs.versions()
     }
 
     /// Returns whether the rows contain the parts of messages that name a server.
@@ -184,13 +202,16 @@ impl EvidenceStore {
         let own = &self.options;
         let given = CollectOptions::of(request, own.kept());
         let others = [
-            ("--filter", given.filter.is_some() && given.filter != own.filter),
             ("--no-decap", given.no_decap && !own.no_decap),
             ("--vxlan-port", !given.vxlan_ports.is_empty() && given.vxlan_ports != own.vxlan_ports),
         ];
         let others = others.into_iter().filter(|(_, differs)| *differs);
         let mut wrong: Vec<_> =
             others.map(|(option, _)| StoreRequestError::OtherOption(option)).collect();
+        if given.filter.is_some() && given.filter != own.filter {
+            let [given, own] = [&given, own].map(|options| options.filter_words());
+            wrong.push(StoreRequestError::OtherFilter(given, own));
+        }
         match selection {
             Err(errors) => wrong.extend(errors.iter().map(|error| (*error).into())),
             Ok(range) if range.is_empty() => wrong.push(PlanError::EmptyTimeRange.into()),
@@ -215,6 +236,21 @@ impl EvidenceStore {
         let missing = missing.into_iter().filter(|(is_missing, _)| *is_missing);
         wrong.extend(missing.map(|(_, reason)| StoreRequestError::NotInRows(reason)));
         wrong
+    }
+
+    /// Returns the names of the captures of a plan whose earlier rows are in the store.
+    fn grown<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = String> + use<'p, '_> {
+        let read: BTreeSet<&str> = plan.captures().collect();
+        let known = self.inputs.iter().filter(|input| read.contains(input.record.name.as_str()));
+        let known: Vec<&InputRow> = known.collect();
+        let is_read = move |source: &&CaptureInput| read.contains(source.name.as_str());
+        let has_grown = move |source: &&CaptureInput| {
+            let path = source.path.as_deref();
+            let mut known = known.iter().filter(|input| input.record.name == source.name);
+            path.is_some_and(|path| known.any(|input| has_grown(input, path)))
+        };
+        let grown = plan.sources.iter().filter(is_read).filter(has_grown);
+        grown.map(|source| source.name.clone())
     }
 
     /// Returns the input with the same content whose rows count.

@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 
 use super::columns::HeadContent;
-use super::files::{Destination, RowWriter};
+use super::earlier::{EarlierFile, EarlierFiles};
+use super::files::{Destination, RowWriter, check_destination, row_file};
 use super::group::{Doubles, GroupError, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets};
 use super::ledger::Ledger;
@@ -50,9 +51,22 @@ pub struct CollectedFile {
     pub frames: u64,
     /// Why the capture could not be read at all, or not to its end.
     pub error: Option<String>,
+    /// Whether the file was found in a folder and skipped, because neither its name nor its content
+    /// is that of a capture. This is not an error.
+    pub passed_over: bool,
+    /// Files in the folder of the store that contain other rows of the same capture.
+    pub earlier: Vec<EarlierFile>,
 }
 
-/// Reads captures and writes their rows. Calls `done` for each capture whose rows are complete.
+impl CollectedFile {
+    /// Returns whether the capture could not be read at all, or not to its end.
+    pub fn has_failed(&self) -> bool {
+        self.error.is_some() && !self.passed_over
+    }
+}
+
+/// Reads captures and writes their rows. Calls `done` for each capture whose rows are complete. If a
+/// capture has grown since it was collected into the same store, its earlier file is removed.
 ///
 /// # Errors
 ///
@@ -70,6 +84,13 @@ pub fn collect(
         Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
         Destination::Store(_) => None,
     };
+    let before = match to {
+        Destination::StandardOutput => EarlierFiles::default(),
+        Destination::Store(folder) => {
+            check_destination(folder)?;
+            EarlierFiles::find(folder)?
+        }
+    };
     let mut contents = BTreeMap::new();
     for (number, source) in plan.sources.iter().enumerate() {
         let mut writer = match (stream.take(), to) {
@@ -82,7 +103,15 @@ pub fn collect(
             None => collect_one(request, number, &options, &mut writer, progress)?,
         };
         contents.insert(source.name.clone(), input.content);
-        let (id, InputRecord { name, account, error, .. }) = (input.id(), input.record.clone());
+        let (id, record) = (input.id(), input.record.clone());
+        let InputRecord { name, account, error, passed_over, .. } = record;
+        let earlier = match to {
+            Destination::StandardOutput => Vec::new(),
+            Destination::Store(folder) => {
+                let own = row_file(folder, &id);
+                before.of(&input, source.path.as_deref(), &own)
+            }
+        };
         let head = HeadContent::Input(Box::new(input));
         writer.write_head(&head)?;
         let path = match to {
@@ -92,7 +121,9 @@ pub fn collect(
             }
             Destination::Store(_) => writer.finish(&id)?,
         };
-        done(CollectedFile { name, path, frames: account.frames, error });
+        // Only now the rows of the whole capture are there.
+        let earlier = earlier.into_iter().map(EarlierFile::removed).collect();
+        done(CollectedFile { name, path, frames: account.frames, error, passed_over, earlier });
     }
     stream.map(|stream| stream.finish("")).transpose()?;
     Ok(())

@@ -15,6 +15,7 @@ use super::completion::Completion;
 use super::input::InputRow;
 use super::row::{INPUT_BUCKET, ReadPlace, StoredKind, StoredRow};
 use crate::flow::RowFacts;
+use crate::model::InputRecord;
 
 /// The columns that an audit needs.
 pub(super) const NEEDED: [&str; 7] =
@@ -24,13 +25,29 @@ pub(super) const NEEDED: [&str; 7] =
 pub(super) const WINDOW: &str = "window_ns";
 
 /// The number of rows of a record batch.
-pub(super) const BATCH_ROWS: usize = 8192;
+const BATCH_ROWS: usize = 8192;
 
 /// The number of bytes after which a record batch ends. A column must be smaller than 2 GiB.
 const BATCH_BYTES: usize = 64 << 20;
 
 /// The largest record of a row in bytes.
 const MOST_BYTES: usize = 1 << 30;
+
+/// The largest key of a row, and the longest identity of an input, in bytes. They are much shorter.
+const MOST_KEY_BYTES: usize = 1 << 16;
+
+/// The number of bytes that the rows which are read at once may take.
+const MOST_BATCH_BYTES: usize = 2 * MOST_BYTES;
+
+/// The number of bytes of an unknown kind that a message shows. All kinds are shorter.
+const LONGEST_KIND: usize = 64;
+
+/// Returns the number of rows to read at once from a row group with this number of rows, whose
+/// columns have this number of bytes.
+pub(super) fn batch_rows(rows: i64, bytes: i64) -> usize {
+    let average = usize::try_from(bytes / rows.max(1)).unwrap_or_default().max(1);
+    (BATCH_BYTES / average).clamp(1, BATCH_ROWS)
+}
 
 /// Returns the columns. The sides `a` and `b` of a flow are in the order of their addresses.
 pub(super) fn schema() -> SchemaRef {
@@ -323,7 +340,9 @@ impl HeadContent {
                     accounted: input.accounted(),
                     ..RowFacts::default()
                 };
-                let error = input.record.error.clone();
+                // A file in a folder that is not a capture is not an error.
+                let InputRecord { error, passed_over, .. } = &input.record;
+                let error = error.clone().filter(|_| !passed_over);
                 (facts, InputFacts { frames: account.frames, error })
             }
         }
@@ -360,6 +379,13 @@ impl<'a> BatchRows<'a> {
             let array = found.as_any().downcast_ref::<Int64Array>();
             array.ok_or_else(|| wrong(name, "int64", found))
         };
+        let taken = batch.get_array_memory_size();
+        if taken > MOST_BATCH_BYTES {
+            return Err(format!(
+                "has {} rows of {taken} bytes together; at most {MOST_BATCH_BYTES} can be read at once, and rasaudit writes no such rows; collect the captures again",
+                batch.num_rows()
+            ));
+        }
         let bucket = column("bucket")?;
         Ok(Self {
             rows: batch.num_rows(),
@@ -396,6 +422,7 @@ impl<'a> BatchRows<'a> {
     pub fn get(&self, row: usize) -> Result<StoredRow, String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let kind = self.kind.get(row);
+        let kind = kind.get(..LONGEST_KIND).unwrap_or(kind);
         let known = std::str::from_utf8(kind).ok().and_then(StoredKind::parse);
         let kind = known.ok_or_else(|| {
             let kind = text(kind);
@@ -406,6 +433,17 @@ impl<'a> BatchRows<'a> {
             return Err(format!(
                 "has a row in bucket {}, which does not exist",
                 self.bucket.value(row)
+            ));
+        }
+        let sizes = [
+            ("key", self.key.get(row), MOST_KEY_BYTES),
+            ("input", self.input.get(row), MOST_KEY_BYTES),
+            ("record", self.record.get(row), MOST_BYTES),
+        ];
+        if let Some((column, bytes, most)) = sizes.iter().find(|(_, own, most)| own.len() > *most) {
+            return Err(format!(
+                "has {} bytes in column {column}, where rasaudit writes at most {most}; collect the captures again",
+                bytes.len()
             ));
         }
         let parts = self.parts.value(row);
@@ -421,5 +459,18 @@ impl<'a> BatchRows<'a> {
             record: self.record.get(row).to_vec(),
             read: ReadPlace { accounted: self.accounted.value(row), ..ReadPlace::default() },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_rows_are_read_at_once_if_they_are_large() {
+        assert_eq!(batch_rows(131_072, 131_072 * 100), BATCH_ROWS);
+        assert_eq!(batch_rows(1000, 1000 << 20), 64);
+        assert_eq!(batch_rows(2, i64::MAX), 1);
+        assert_eq!(batch_rows(-1, -7), BATCH_ROWS);
     }
 }

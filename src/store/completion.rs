@@ -3,11 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::input::{sealed, unsealed};
 use super::ledger::Manifest;
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 
-/// The first byte of the record: the version of its layout.
-const VERSION: u8 = 1;
+/// The first byte of the record: the version of its layout. Layout 1 is not sealed.
+const VERSION: u8 = 2;
 
 /// The key of the row.
 const KEY: &[u8] = b"complete";
@@ -31,7 +32,7 @@ impl Completion {
             window: None,
             input: String::new(),
             parts: 1,
-            record: postcard::to_extend(self, vec![VERSION]).unwrap_or_default(),
+            record: sealed(VERSION, &postcard::to_stdvec(self).unwrap_or_default()),
             read: Default::default(),
         }
     }
@@ -44,13 +45,14 @@ impl Completion {
     pub fn of_row(row: &StoredRow) -> Result<Self, String> {
         let damaged = || "has a damaged record of a complete store".to_owned();
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
-        if *version != VERSION {
+        if !(1..=VERSION).contains(version) {
             return Err(format!(
-                "has a record of a complete store in layout {version}; this version reads layout {VERSION} only"
+                "has a record of a complete store in layout {version}; this version reads layouts 1 to {VERSION}"
             ));
         }
+        let rest = if *version < 2 { Some(rest) } else { unsealed(rest) };
         let (completion, rest): (Self, _) =
-            postcard::take_from_bytes(rest).map_err(|_| damaged())?;
+            rest.and_then(|rest| postcard::take_from_bytes(rest).ok()).ok_or_else(damaged)?;
         let own = completion.to_row();
         let is_own = (row.order(), &row.input, row.parts) == (own.order(), &own.input, own.parts);
         if is_own && rest.is_empty() { Ok(completion) } else { Err(damaged()) }

@@ -17,13 +17,15 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
+use super::checksums::{self, FileChecksums};
 use super::columns::{
-    BATCH_ROWS, BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, schema,
+    BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, batch_rows, schema,
     text_is_one_of,
 };
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
@@ -88,10 +90,29 @@ impl RowOrigin {
     }
 }
 
+/// Checks that the folder of a store is not a file.
+///
+/// # Errors
+///
+/// Returns an error if it is.
+pub(super) fn check_destination(folder: &Path) -> Result<(), StoreError> {
+    if folder.exists() && !folder.is_dir() {
+        let what =
+            "is a file, and rows are written to a folder; give the path of a folder with --to";
+        return Err(StoreError::rows(folder.display().to_string(), what));
+    }
+    Ok(())
+}
+
+/// Returns the path of the file of a store with this name.
+pub(super) fn row_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.{EXTENSION}"))
+}
+
 /// Returns the Parquet files of a folder other than the one with this name.
 pub(super) fn other_files(folder: &Path, name: &str) -> Vec<PathBuf> {
     let mut files = row_files(folder).unwrap_or_default();
-    files.retain(|path| *path != folder.join(format!("{name}.{EXTENSION}")));
+    files.retain(|path| *path != row_file(folder, name));
     files
 }
 
@@ -136,7 +157,7 @@ pub fn captures_in(store: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns the Parquet files of a store, sorted. Query engines also write other files there.
-fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
     if store.is_file() {
         return Ok(vec![store.to_owned()]);
     }
@@ -163,6 +184,7 @@ fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
 pub(super) struct RowFile {
     pub path: PathBuf,
     metadata: ArrowReaderMetadata,
+    checksums: Option<FileChecksums>,
 }
 
 /// A part of a file that is read as a whole.
@@ -180,6 +202,21 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         .unwrap_or_else(|_| Err("is damaged: the Parquet reader failed".to_owned()))
 }
 
+/// Returns the reason why a file cannot be read as Parquet, with the remedy.
+fn not_parquet(path: &Path, error: &str) -> String {
+    let mut start = Vec::new();
+    let read = File::open(path).map(|file| file.take(8).read_to_end(&mut start));
+    match read {
+        Ok(Ok(_)) if capture_kind(&start).is_some() => {
+            "is a capture, not a store; collect its rows with rasaudit collect first".to_owned()
+        }
+        Ok(Ok(_)) if start.starts_with(MAGIC) => format!(
+            "is damaged or not complete: {error}; copy it again from where it was written, or collect it again"
+        ),
+        _ => format!("is not a Parquet file, so it contains no rows; leave it out ({error})"),
+    }
+}
+
 impl RowFile {
     /// Opens the files of stores.
     ///
@@ -193,7 +230,8 @@ impl RowFile {
             let name = |path: &Path| path.display().to_string();
             match row_files(store) {
                 Ok(paths) if paths.is_empty() => {
-                    wrong.push((name(store), "contains no Parquet files".to_owned()));
+                    let what = "contains no Parquet files; give a folder to which rasaudit collect or merge wrote rows";
+                    wrong.push((name(store), what.to_owned()));
                 }
                 Ok(paths) => {
                     for path in paths {
@@ -215,13 +253,17 @@ impl RowFile {
             // The types are those of Parquet, not those of the engine that wrote the file.
             let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
             let metadata = ArrowReaderMetadata::load(&file, options)
-                .map_err(|error| format!("cannot be read as Parquet: {error}"))?;
+                .map_err(|error| not_parquet(path, &error.to_string()))?;
             let schema = metadata.schema();
             match NEEDED.iter().find(|name| schema.field_with_name(name).is_err()) {
                 Some(name) => Err(format!(
-                    "has no column {name}, so neither rasaudit nor an engine that keeps all columns wrote it"
+                    "has no column {name}, so it does not contain rows of rasaudit, or an engine did not keep all columns; leave it out, or collect the captures again"
                 )),
-                None => Ok(Self { path: path.to_owned(), metadata: metadata.clone() }),
+                None => Ok(Self {
+                    path: path.to_owned(),
+                    checksums: FileChecksums::read(metadata.metadata())?,
+                    metadata: metadata.clone(),
+                }),
             }
         })
     }
@@ -249,11 +291,25 @@ impl RowFile {
         }
     }
 
-    /// Opens a row group.
+    /// Returns the number of rows of a row group to read at once.
+    fn batch_rows(&self, group: usize) -> usize {
+        let group = self.metadata.metadata().row_group(group);
+        let used = group.columns().iter().filter(|column| {
+            let path = column.column_path().string();
+            NEEDED.into_iter().chain([WINDOW]).any(|name| name == path)
+        });
+        let bytes = used.fold(0_i64, |sum, own| sum.saturating_add(own.uncompressed_size()));
+        batch_rows(group.num_rows(), bytes)
+    }
+
+    /// Opens a row group, and checks its checksums.
     pub fn read(&self, RowGroup { group, .. }: RowGroup) -> Result<GroupReader, String> {
         guarded(|| {
-            let file =
+            let mut file =
                 File::open(&self.path).map_err(|error| format!("cannot be read: {error}"))?;
+            if let Some(checksums) = &self.checksums {
+                checksums.check(group, self.metadata.metadata().row_group(group), &mut file)?;
+            }
             let columns = ProjectionMask::columns(
                 self.metadata.metadata().file_metadata().schema_descr(),
                 NEEDED.into_iter().chain([WINDOW]),
@@ -262,7 +318,7 @@ impl RowFile {
                 ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                     .with_row_groups(vec![group])
                     .with_projection(columns)
-                    .with_batch_size(BATCH_ROWS)
+                    .with_batch_size(self.batch_rows(group))
                     .build();
             let first = self.metadata.metadata().row_groups()[..group]
                 .iter()
@@ -305,7 +361,7 @@ impl RowFile {
                 .with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(
                     kind, is_wanted,
                 ))]))
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size(self.batch_rows(group))
                 .build()
                 .map_err(|error| damage(&error))
         })?;
@@ -532,10 +588,16 @@ impl RowWriter {
         let path = self.path;
         let failed = output(&path);
         match self.target {
-            Target::File { writer, folder } => {
+            Target::File { mut writer, folder } => {
+                writer.flush().map_err(|error| failed(io::Error::other(error)))?;
+                writer.sync().map_err(&failed)?;
+                let mut written = writer.inner().reopen().map_err(&failed)?;
+                let checksums = FileChecksums::of(writer.flushed_row_groups(), &mut written);
+                let text = checksums.map_err(&failed)?.to_text();
+                writer.append_key_value_metadata(KeyValue::new(checksums::KEY.to_owned(), text));
                 let file = writer.into_inner().map_err(|error| failed(io::Error::other(error)))?;
                 file.as_file().sync_all().map_err(&failed)?;
-                let path = folder.join(format!("{name}.{EXTENSION}"));
+                let path = row_file(&folder, name);
                 file.persist(&path).map_err(|error| output(&path)(error.error))?;
                 File::open(&folder).and_then(|folder| folder.sync_all()).map_err(&failed)?;
                 Ok(Some(path))

@@ -17,8 +17,8 @@ use crate::model::{
 use crate::pipeline::{Request, WindowStart};
 
 /// The first byte of the record of an input: the version of its layout. In layout 1, the record ends
-/// before [`WindowedPart`].
-const VERSION: u8 = 2;
+/// before [`WindowedPart`]. Layouts 1 and 2 are not sealed.
+const VERSION: u8 = 3;
 
 /// The largest value of a counter that is plausible. It keeps sums from overflowing.
 const MOST: u64 = 1 << 48;
@@ -88,9 +88,12 @@ impl CollectOptions {
 
     /// Returns the first difference from other options, as the part of a sentence between "was
     /// collected" and the name of the input with those options.
-    pub fn difference(&self, other: &Self) -> &'static str {
+    pub fn difference(&self, other: &Self) -> String {
+        if self.filter != other.filter {
+            let [own, other] = [self, other].map(Self::filter_words);
+            return format!("with {own}, not with {other} like");
+        }
         let differences = [
-            (self.filter != other.filter, "with a different --filter than"),
             (self.since != other.since, "with a different --since than"),
             (self.until != other.until, "with a different --until than"),
             (self.no_decap != other.no_decap, "with a different setting of --no-decap than"),
@@ -100,7 +103,16 @@ impl CollectOptions {
             (self.traces != other.traces, "with a different setting of --traces than"),
             (self.window != other.window, "with a different --window than"),
         ];
-        differences.into_iter().find(|(differs, _)| *differs).map_or("like", |(_, words)| words)
+        let first = differences.into_iter().find(|(differs, _)| *differs);
+        first.map_or("like", |(_, words)| words).to_owned()
+    }
+
+    /// Returns the filter as an option.
+    pub(super) fn filter_words(&self) -> String {
+        match &self.filter {
+            Some(filter) => format!("--filter \"{filter}\""),
+            None => "no --filter".to_owned(),
+        }
     }
 
     /// Returns a short hash of the options, for file names.
@@ -117,6 +129,11 @@ pub(super) fn tunnel_texts(request: &Request) -> Vec<String> {
     let mut tunnels: Vec<_> = request.tunnels.iter().map(|tunnel| format!("{tunnel:?}")).collect();
     tunnels.sort_unstable();
     tunnels
+}
+
+/// Returns a short hash of the name of an input, for file names.
+pub(super) fn name_hash(name: &str) -> String {
+    hex(&Sha256::digest(name.as_bytes())[..4])
 }
 
 /// What was read from an input.
@@ -152,8 +169,8 @@ struct WindowedPart {
 impl InputRow {
     /// Returns the identity of the input, which is the same for the same content, name and options.
     pub fn id(&self) -> String {
-        let name = Sha256::digest(self.record.name.as_bytes());
-        format!("{}-{}-{}", hex(&self.content[..16]), hex(&name[..4]), self.options.hash())
+        let name = name_hash(&self.record.name);
+        format!("{}-{name}-{}", hex(&self.content[..16]), self.options.hash())
     }
 
     /// Returns whether evidence was written for the input. If inputs of one `rasaudit collect` have
@@ -200,8 +217,7 @@ impl InputRow {
     /// Returns the input as a row.
     pub fn to_row(&self) -> StoredRow {
         let windowed = WindowedPart { window: self.options.window, windows: self.windows.clone() };
-        let record = postcard::to_extend(&(self, windowed), vec![VERSION]);
-        let mut record = record.unwrap_or_default();
+        let mut record = postcard::to_stdvec(&(self, windowed)).unwrap_or_default();
         if let Some(sensor) = &self.sensor {
             record.extend(postcard::to_stdvec(sensor).unwrap_or_default());
         }
@@ -212,7 +228,7 @@ impl InputRow {
             window: None,
             input: self.id(),
             parts: 1,
-            record,
+            record: sealed(VERSION, &record),
             read: Default::default(),
         }
     }
@@ -230,9 +246,9 @@ impl InputRow {
                 "has a record of an input in layout {version}; this version reads layouts 1 to {VERSION}"
             ));
         }
-        let (mut input, rest): (Self, _) =
-            postcard::take_from_bytes(rest).map_err(|_| damaged())?;
-        let mut rest = rest;
+        let rest = if *version < 3 { Some(rest) } else { unsealed(rest) };
+        let (mut input, mut rest): (Self, _) =
+            rest.and_then(|rest| postcard::take_from_bytes(rest).ok()).ok_or_else(damaged)?;
         if *version > 1 {
             let (windowed, after): (WindowedPart, _) =
                 postcard::take_from_bytes(rest).map_err(|_| damaged())?;
@@ -295,6 +311,21 @@ fn has_plausible_counters(account: &FrameCounters) -> bool {
     all.all(|count| count <= MOST)
 }
 
+/// The number of bytes of the hash in a sealed record.
+const SEAL: usize = 8;
+
+/// Returns a record: the version of its layout, a hash of the content, and the content.
+pub(super) fn sealed(version: u8, content: &[u8]) -> Vec<u8> {
+    let hash = Sha256::digest(content);
+    [&[version], &hash[..SEAL], content].concat()
+}
+
+/// Returns the content of a record without its version; `None` if the hash does not match it.
+pub(super) fn unsealed(record: &[u8]) -> Option<&[u8]> {
+    let (seal, content) = record.split_at_checked(SEAL)?;
+    (Sha256::digest(content)[..SEAL] == *seal).then_some(content)
+}
+
 /// Returns bytes in lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
@@ -302,4 +333,31 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_a_record_is_an_error() {
+        let mut input = InputRow {
+            tool: "1.2.3".to_owned(),
+            options: CollectOptions::default(),
+            content: Default::default(),
+            record: InputRecord { name: "a.pcap".to_owned(), ..InputRecord::default() },
+            timeline: ActivityHistogram::default(),
+            manifest: Vec::new(),
+            windows: Vec::new(),
+            sensor: None,
+        };
+        input.record.loss.dropped = 7;
+        let row = input.to_row();
+        assert_eq!(InputRow::of_row(&row).map(|read| read.to_row()).as_ref(), Ok(&row));
+        for bit in 0..8 * row.record.len() {
+            let mut flipped = row.clone();
+            flipped.record[bit / 8] ^= 1 << (bit % 8);
+            assert!(InputRow::of_row(&flipped).is_err(), "bit {bit}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ use super::ledger::Ledger;
 use super::row::StoredRow;
 use super::sensor_inputs::overlaps;
 use crate::capture::InputContent;
+use crate::model::InputRecord;
 
 /// The inputs of stores, by identity, each with the name of its file.
 #[derive(Default, Debug)]
@@ -74,7 +75,13 @@ impl StoredInputs {
         }
     }
 
-    /// Checks that all inputs were read by the same version with the same options.
+    /// Returns the versions of the program that read the inputs. Different versions may be mixed if
+    /// they write the same layouts.
+    pub fn versions(&self) -> BTreeSet<String> {
+        self.all.values().map(|(input, _)| input.tool.clone()).collect()
+    }
+
+    /// Checks that all inputs were read with the same options.
     ///
     /// # Errors
     ///
@@ -84,19 +91,28 @@ impl StoredInputs {
         let Some((first, _)) = self.all.values().next() else { return Ok(()) };
         let mut wrong = self.completion_errors();
         let used: BTreeSet<InputContent> = self.used().map(|input| input.content).collect();
+        // Usually, all inputs were read with the same options.
+        let mut by_name: BTreeMap<&str, Vec<&(InputRow, String)>> = BTreeMap::new();
+        for input in self.all.values().filter(|(input, _)| input.options != first.options) {
+            by_name.entry(&input.0.record.name).or_default().push(input);
+        }
+        for input in self.all.values().filter(|(input, _)| input.options == first.options) {
+            if let Some(same) = by_name.get_mut(input.0.record.name.as_str()) {
+                same.push(input);
+            }
+        }
         for (input, file) in self.all.values() {
             let other = &first.record.name;
             let name = &input.record.name;
-            if input.tool != first.tool {
-                let (own, theirs) = (&input.tool, &first.tool);
-                wrong.push((file.clone(), format!(
-                    "contains {name}, which rasaudit {own} collected, but {other} was collected by rasaudit {theirs}; collect both with the same version"
-                )));
-            } else if input.options != first.options {
+            if input.options != first.options {
                 let difference = input.options.difference(&first.options);
-                wrong.push((file.clone(), format!(
-                    "contains {name}, which was collected {difference} {other}; collect both with the same options"
-                )));
+                wrong.push((
+                    file.clone(),
+                    format!(
+                        "contains {name}, which was collected {difference} {other}; {}",
+                        remedy(input, by_name.get(name.as_str()).map_or(&[], Vec::as_slice))
+                    ),
+                ));
             } else if !used.contains(&input.content) {
                 let same = input.record.same_as.as_deref().unwrap_or_default();
                 wrong.push((file.clone(), format!(
@@ -106,6 +122,7 @@ impl StoredInputs {
         }
         if wrong.is_empty() {
             wrong.extend(self.copy_errors());
+            wrong.extend(self.grown());
             wrong.extend(overlaps(self.used()));
         }
         if wrong.is_empty() { Ok(()) } else { Err(StoreError::Rows(wrong)) }
@@ -139,6 +156,33 @@ impl StoredInputs {
                 if other_file != file {
                     wrong.push((file.clone(), format!(
                         "contains {name}, which has the same content as {other} in {other_file}; both were merged with other captures and would count twice, so collect or merge again without one of them"
+                    )));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// Returns the captures that are there twice because they have grown: each file with the earlier
+    /// rows, and the reason. The first frame of a capture does not change when it grows.
+    fn grown(&self) -> Vec<(String, String)> {
+        let mut by_name: BTreeMap<_, Vec<(&InputRow, &String)>> = BTreeMap::new();
+        for (input, file) in self.all.values().filter(|(input, _)| input.has_evidence()) {
+            let InputRecord { name, account, .. } = &input.record;
+            let is_window = input.sensor.as_ref().is_some_and(|sensor| sensor.window.is_some());
+            if let Some(first) = account.first.get().filter(|_| !is_window && name != "-") {
+                let point = input.sensor.as_ref().map(|sensor| &sensor.point);
+                by_name.entry((name, point, first)).or_default().push((input, file));
+            }
+        }
+        let mut wrong = Vec::new();
+        for ((name, _, _), mut inputs) in by_name {
+            inputs.sort_by_key(|(input, _)| input.record.size);
+            for pair in inputs.windows(2) {
+                let [(earlier, file), (later, other)] = pair else { continue };
+                if earlier.content != later.content && earlier.record.size < later.record.size {
+                    wrong.push(((*file).clone(), format!(
+                        "contains {name} as it was before it grew, and {other} contains it as it was later, so its frames would count twice; delete the first file, or merge its captures again without the earlier rows"
                     )));
                 }
             }
@@ -291,5 +335,49 @@ impl StoredInputs {
             digest.update([0]);
         }
         format!("{kind}-{}-{}", hex(&digest.finalize()[..8]), self.options().hash())
+    }
+}
+
+/// Returns what to do about an input that was collected with other options. `same` are the inputs
+/// with the same name, each with its file.
+fn remedy(input: &InputRow, same: &[&(InputRow, String)]) -> String {
+    let other = same.iter().find(|(other, _)| other.options != input.options);
+    match other {
+        Some((_, other)) => format!(
+            "{other} contains the same capture with the other options, so delete the file that you do not need"
+        ),
+        None => "collect both with the same options".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(name: &str, tool: &str) -> InputRow {
+        InputRow {
+            tool: tool.to_owned(),
+            options: CollectOptions::default(),
+            content: Sha256::digest(name).into(),
+            record: InputRecord { name: name.to_owned(), ..InputRecord::default() },
+            timeline: Default::default(),
+            manifest: Vec::new(),
+            windows: Vec::new(),
+            sensor: None,
+        }
+    }
+
+    #[test]
+    fn inputs_of_several_versions_are_read_and_other_options_are_refused() {
+        let mut inputs = StoredInputs::default();
+        inputs.add_input(input("a.pcap", "1.1.0"), "a.parquet").expect("new");
+        inputs.add_input(input("b.pcap", "1.2.0"), "b.parquet").expect("new");
+        inputs.check().expect("the versions write the same layouts");
+        assert_eq!(inputs.versions().into_iter().collect::<Vec<_>>(), ["1.1.0", "1.2.0"]);
+        let mut other = input("c.pcap", "1.2.0");
+        other.options.pieces = true;
+        inputs.add_input(other, "c.parquet").expect("new");
+        let errors = inputs.check().expect_err("other options").to_string();
+        assert!(errors.contains("a different setting of --pieces"), "{errors}");
     }
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 
 use super::audit::EvidenceStore;
 use super::columns::HeadContent;
-use super::files::{Destination, RowFile, RowOrigin, RowWriter, other_files, read_stream};
+use super::files::{
+    Destination, RowFile, RowOrigin, RowWriter, check_destination, other_files, read_stream,
+};
 use super::group::{Doubles, GroupError, merge_group, single};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
@@ -40,11 +42,15 @@ pub struct MergeRequest {
 pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, StoreError> {
     let MergeRequest { from, to, complete, max_memory } = request;
     let stores: Vec<PathBuf> = from.iter().filter_map(RowOrigin::store).collect();
-    if let Destination::Store(folder) = to
-        && let Some(same) = stores.iter().find(|store| is_same(store, folder))
-    {
-        let what = "is also read; write the merged rows to another folder";
-        return Err(StoreError::rows(same.display().to_string(), what));
+    if let Destination::Store(folder) = to {
+        check_destination(folder)?;
+        if let Some(store) = stores.iter().find(|store| is_inside(folder, store)) {
+            let what = format!(
+                "is also read, and contains {}; write the merged rows to another folder",
+                folder.display()
+            );
+            return Err(StoreError::rows(store.display().to_string(), what));
+        }
     }
     let is_stream = from.contains(&RowOrigin::StandardInput);
     if is_stream && *complete {
@@ -205,9 +211,12 @@ fn stop_if_asked(progress: &Progress) -> Result<(), StoreError> {
     if progress.stop.load(Ordering::Relaxed) { Err(AuditError::Interrupted.into()) } else { Ok(()) }
 }
 
-/// Returns whether two paths are the same folder.
-fn is_same(a: &Path, b: &Path) -> bool {
-    a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+/// Returns whether a path is a folder or is below it. The path need not exist.
+fn is_inside(path: &Path, folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let Ok(path) = std::path::absolute(path) else { return false };
+    let existing = path.ancestors().find_map(|parent| parent.canonicalize().ok());
+    existing.is_some_and(|existing| existing.starts_with(&folder))
 }
 
 /// Returns an error if a folder contains a file of rows other than the one that will be written.

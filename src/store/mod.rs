@@ -11,9 +11,11 @@
 //! have lost or doubled some.
 
 mod audit;
+mod checksums;
 mod collect;
 mod columns;
 mod completion;
+mod earlier;
 mod files;
 mod group;
 mod input;
@@ -33,6 +35,7 @@ use std::path::{Path, PathBuf};
 
 pub use audit::{EvidenceStore, StoreRequestError};
 pub use collect::{CollectRequest, CollectedFile, collect};
+pub use earlier::{EarlierDifference, EarlierFile};
 pub use files::{Destination, RowOrigin, captures_in, find_stores};
 pub use input::{CollectOptions, KeptPackets};
 pub use merge::{MergeRequest, merge};

@@ -76,6 +76,8 @@ pub struct WindowEvidence<'a> {
     pub cuts: Vec<Nanos>,
     /// When the window was opened and closed.
     pub period: (Nanos, Nanos),
+    /// The number of entries of evidence that were dropped because memory was short.
+    pub dropped: u64,
     /// The number of threads.
     pub jobs: usize,
     /// The bytes of rows that may be in memory.
@@ -243,6 +245,7 @@ impl Spool {
     ) -> Result<SpooledWindow, StoreError> {
         let temporary = output(&self.own);
         let mut input = self.input_of(&window, state);
+        let entries = window.dropped;
         let id = input.id();
         let mut sorter = RowSorter::new(self.own.clone(), window.max_memory);
         let mut rows = SensorRows::new(Some(&self.options.point));
@@ -257,13 +260,13 @@ impl Spool {
         let ledger = write_rows(&input, sorter, &mut writer, &temporary, &Progress::default())?;
         let mut notes: Vec<String> = input.record.error.take().into_iter().collect();
         let accounted = ledger.accounted + input.accounted();
-        let dropped = input.record.account.frames.saturating_sub(accounted);
+        let unaccounted = input.record.account.frames.saturating_sub(accounted);
         if let Some(window) = input.sensor.as_mut().and_then(|sensor| sensor.window.as_mut())
-            && dropped > 0
+            && let Some(missing) = describe_missing(unaccounted, entries)
         {
-            window.dropped = dropped;
+            window.dropped = unaccounted;
             input.timeline = input.timeline.unwatched();
-            notes.push(format!("the evidence of {dropped} frames was dropped at the memory limit"));
+            notes.push(missing);
         }
         input.manifest = ledger.manifest();
         if writer.size()? + FILE_OVERHEAD > self.options.size {
@@ -391,6 +394,20 @@ fn is_window_of(label: &str, name: &str) -> bool {
         && is_id(content, 32) && is_id(name, 8) && is_id(options, 8))
 }
 
+/// Describes which evidence of a window is missing; `None` if none is. An entry may be the evidence
+/// of no frame of its own, such as a name that was looked up.
+fn describe_missing(unaccounted: u64, entries: u64) -> Option<String> {
+    match (unaccounted, entries) {
+        (0, 0) => None,
+        (frames, 0) => Some(format!(
+            "{frames} frames are missing from the rows although no evidence was dropped; this is a defect of rasaudit"
+        )),
+        (frames, entries) => Some(format!(
+            "evidence was dropped at the memory limit (entries: {entries}, frames: {frames})"
+        )),
+    }
+}
+
 /// Leaves only what states that the rows of a window are missing. Returns the reason.
 fn leave_out_evidence(input: &mut InputRow) -> String {
     let frames = input.record.account.frames;
@@ -437,6 +454,7 @@ mod tests {
             timeline: ActivityHistogram::default(),
             cuts: Vec::new(),
             period: (from * SECOND, (from + 60) * SECOND),
+            dropped: 2,
             jobs: 1,
             max_memory: 1 << 20,
         })
@@ -482,7 +500,18 @@ mod tests {
         assert!(all.iter().all(|name| is_window_of("span-1@lab", name)), "{all:?}");
         assert!(!all.iter().any(|name| is_window_of("span-1", name) || is_window_of("span", name)));
         assert!(!folder.join(".span-1@lab/.rasaudit-x.tmp").exists());
-        assert!(told(&folder).contains("the evidence of 7 frames was dropped"));
+        let dropped = "evidence was dropped at the memory limit (entries: 2, frames: 7)";
+        assert!(told(&folder).contains(dropped), "{}", told(&folder));
+    }
+
+    #[test]
+    fn only_evidence_that_was_dropped_counts_as_dropped() {
+        assert_eq!(describe_missing(0, 0), None);
+        let defect = describe_missing(3, 0).expect("frames are missing");
+        assert!(defect.contains("3 frames") && defect.contains("defect"), "{defect}");
+        assert!(!defect.contains("memory limit"), "{defect}");
+        let names = describe_missing(0, 5).expect("entries are missing");
+        assert!(names.contains("entries: 5, frames: 0"), "{names}");
     }
 
     #[test]

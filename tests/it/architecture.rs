@@ -95,6 +95,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "arrow_array",
             "arrow_ipc",
             "arrow_schema",
+            "crc32fast",
             "jiff",
             "parquet",
             "postcard",

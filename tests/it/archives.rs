@@ -532,6 +532,12 @@ fn a_damaged_file_is_an_error_that_names_it() {
     });
     assert!(errors.contains("has column bucket of type Int64; expected int32"), "{errors}");
     let errors = refused(&|rows| {
+        let key = vec![0; (1 << 16) + 1];
+        let wrong = BinaryArray::from(vec![key.as_slice(); rows.num_rows()]);
+        with_column(rows, "key", Arc::new(wrong))
+    });
+    assert!(errors.contains("has 65537 bytes in column key, where rasaudit writes"), "{errors}");
+    let errors = refused(&|rows| {
         let wrong = StringArray::from(vec!["weather"; rows.num_rows()]);
         with_column(rows, "kind", Arc::new(wrong))
     });
@@ -554,6 +560,46 @@ fn a_damaged_file_is_an_error_that_names_it() {
         assert!(output.status.code().is_some_and(|code| code <= 3), "{errors}");
         assert!(!errors.contains("panicked"), "{errors}");
     }
+}
+
+/// A flipped bit is an error that names the file, or it is in what an audit does not read.
+#[test]
+fn a_flipped_bit_never_changes_a_report() {
+    let two = TwoCaptures::new();
+    let file = &two.files()[0];
+    let whole = fs::read(file).expect("the file");
+    let direct = audited(&two.captures, &two.inventory, &[], two.scratch.path());
+    let mut random = Random(6);
+    let mut found = 0;
+    let (merged, at_end) = (two.at("merged"), 6000.min(whole.len()));
+    for round in 0..70 {
+        let mut bytes = whole.clone();
+        // Half of them in the row of the input and the footer, which few other bytes protect.
+        let at = match round % 2 {
+            0 => random.below(whole.len()),
+            _ => whole.len() - 1 - random.below(at_end),
+        };
+        bytes[at] ^= 1 << random.below(8);
+        fs::write(file, &bytes).expect("writable");
+        let audit = ["audit", "-i", text(&two.inventory), text(&two.store)];
+        let output = rasaudit(audit);
+        let errors = stderr(&output);
+        if output.status.code() == Some(2) {
+            assert!(errors.contains(text(file)), "byte {at}: {errors}");
+            found += 1;
+            continue;
+        }
+        let store = std::slice::from_ref(&two.store);
+        assert_same(&direct, &audited(store, &two.inventory, &[], two.scratch.path()), "a bit");
+        let _ = fs::remove_dir_all(&merged);
+        merge(store, &merged, &[]);
+    }
+    assert!(found > 35, "{found}");
+    // A file that another program wrote has no valid checksums.
+    fs::write(file, &whole).expect("writable");
+    rewrite(file, |rows| vec![rows.clone()]);
+    let store = std::slice::from_ref(&two.store);
+    assert_same(&direct, &audited(store, &two.inventory, &[], two.scratch.path()), "rewritten");
 }
 
 #[test]
@@ -649,10 +695,140 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
     let strict = two.at("strict");
     run(&[&collected[..], &[text(&strict), "--strict"]].concat(), &[3]);
     assert!(files(&store) == files(&strict));
+    // A file in a folder that is not a capture is not a failure, but a damaged capture is.
+    assert!(!stderr(&output).contains("notes.txt"), "{}", stderr(&output));
+    let errors = texts(&store, "error");
+    assert_eq!(errors.iter().filter(|error| !error.is_empty()).count(), 1, "{errors:?}");
+    fs::write(captures[0].join("a.pcap"), &whole).expect("writable");
+    let intact = run(&[&collected[..], &[text(&strict), "--strict"]].concat(), &[0]);
+    assert!(!stderr(&intact).contains("error"), "{}", stderr(&intact));
+    fs::write(captures[0].join("a.pcap"), "no capture").expect("writable");
+    let damaged = two.at("damaged");
+    run(&[&collected[..], &[text(&damaged), "--strict"]].concat(), &[3]);
+    fs::write(captures[0].join("a.pcap"), &whole[..whole.len() - 7]).expect("writable");
     let direct = audited(&captures, &two.inventory, &[], two.scratch.path());
     let stored = audited(&[store], &two.inventory, &[], two.scratch.path());
     assert_same(&direct, &stored, "a folder");
     assert_eq!(direct.2, 3);
+}
+
+/// Every message says what happened, to which file, and what to do.
+#[test]
+fn paths_that_cannot_be_read_or_written_are_refused_with_a_remedy() {
+    let two = TwoCaptures::new();
+    let store = text(&two.store);
+    let refused = |arguments: &[&str]| stderr(&run(arguments, &[2]));
+    let (to, inside) = (two.at("to"), two.store.join("more/merged"));
+    let to = text(&to);
+    for folder in [&inside, &two.store] {
+        let errors = refused(&["merge", store, "--to", text(folder)]);
+        assert!(errors.contains("is also read, and contains"), "{errors}");
+    }
+    assert!(!two.store.join("more").exists());
+    let capture = text(&two.captures[0]);
+    let errors = refused(&["merge", capture, "--to", to]);
+    assert!(errors.contains("is a capture, not a store; collect its rows"), "{errors}");
+    for arguments in [["collect", capture, "--to", capture], ["merge", store, "--to", capture]] {
+        let errors = refused(&arguments);
+        assert!(errors.contains("is a file, and rows are written to a folder"), "{errors}");
+    }
+    let empty = two.at("empty");
+    fs::create_dir(&empty).expect("a folder");
+    let errors = refused(&["merge", text(&empty), "--to", to]);
+    assert!(errors.contains("contains no Parquet files; give a folder"), "{errors}");
+    let cut = two.at("cut.parquet");
+    let whole = fs::read(&two.files()[0]).expect("a file");
+    fs::write(&cut, &whole[..whole.len() / 2]).expect("writable");
+    let errors = refused(&["audit", text(&cut)]);
+    assert!(errors.contains("is damaged or not complete") && errors.contains("copy it again"));
+    let foreign = empty.join("foreign.parquet");
+    fs::copy(&two.files()[0], &foreign).expect("writable");
+    rewrite(&foreign, |rows| vec![rows.project(&[5, 6]).expect("two columns")]);
+    let errors = refused(&["audit", text(&empty)]);
+    assert!(errors.contains("does not contain rows of rasaudit"), "{errors}");
+    fs::write(&foreign, "text").expect("writable");
+    let errors = refused(&["audit", text(&empty)]);
+    assert!(errors.contains("is not a Parquet file, so it contains no rows"), "{errors}");
+    let stream = two.at("rows.arrow");
+    let rows = run(&["collect", capture, "--to", "-"], &[0]).stdout;
+    fs::write(&stream, rows).expect("writable");
+    let errors = refused(&["audit", text(&stream)]);
+    assert!(errors.contains("rasaudit merge - --to STORE"), "{errors}");
+}
+
+#[test]
+fn filters_that_differ_are_both_shown() {
+    let two = TwoCaptures::new();
+    let filtered = two.at("filtered");
+    collect(&two.captures[..1], &two.inventory, &filtered, &["--filter", "tcp"]);
+    let errors = two.refused(&[&filtered], &["--filter", "udp"]);
+    let wanted = "--filter \"udp\" differs from the setting with which the rows were collected, which is --filter \"tcp\"";
+    assert!(errors.contains(wanted), "{errors}");
+    let errors = two.refused(&[&filtered, &two.files()[1]], &[]);
+    assert!(errors.contains("--filter \"tcp\"") && errors.contains("no --filter"), "{errors}");
+}
+
+#[test]
+fn many_errors_of_one_kind_are_counted() {
+    let two = TwoCaptures::new();
+    let captures = two.at("many");
+    fs::create_dir(&captures).expect("a folder");
+    let whole = fs::read(&two.captures[0]).expect("a capture");
+    for number in 0..23 {
+        let cut = &whole[..whole.len() / 2 - 97 * number];
+        fs::write(captures.join(format!("{number:02}.pcap")), cut).expect("writable");
+    }
+    let store = two.at("cut");
+    let collected = stderr(&run(&["collect", text(&captures), "--to", text(&store)], &[0]));
+    for errors in [collected, stderr(&run(&["audit", text(&captures)], &[3]))] {
+        assert_eq!(errors.matches(".pcap").count(), 20, "{errors}");
+        assert!(errors.ends_with("and 3 more\n"), "{errors}");
+    }
+}
+
+/// Runs a task of the Slurm script with these variables.
+fn slurm_task(task: u32, variables: &[(&str, &Path)]) -> Output {
+    let bin = Path::new(env!("CARGO_BIN_EXE_rasaudit")).parent().expect("a folder");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("bash");
+    shell.arg("contrib/slurm/rasaudit-collect.sbatch").env("PATH", path);
+    shell.env_remove("CAPTURES").envs(variables.iter().copied());
+    shell.env("SLURM_ARRAY_TASK_COUNT", "2").env("SLURM_ARRAY_TASK_MIN", "0");
+    shell.env("SLURM_ARRAY_TASK_ID", task.to_string()).output().expect("bash runs")
+}
+
+#[test]
+fn the_slurm_script_collects_any_file_name_and_fails_without_captures() {
+    let two = TwoCaptures::new();
+    let (captures, store) = (two.at("in"), two.at("array"));
+    fs::create_dir(&captures).expect("a folder");
+    let task = |task, folder: &Path| slurm_task(task, &[("CAPTURES", folder), ("STORE", &store)]);
+    let failures = [
+        (slurm_task(0, &[("STORE", &store)]), "CAPTURES: is not set"),
+        (task(0, &two.at("nowhere")), "nowhere"),
+        (task(0, &captures), "contains no files"),
+    ];
+    for (output, wanted) in failures {
+        assert!(!output.status.success(), "{wanted}");
+        assert!(stderr(&output).contains(wanted), "{}", stderr(&output));
+    }
+    assert!(!store.exists());
+    let names = ["a b.pcap", "c\nd 'e'.pcap"].map(|name| captures.join(name));
+    for (name, capture) in names.iter().zip(&two.captures) {
+        fs::copy(capture, name).expect("writable");
+    }
+    for output in [task(0, &captures), task(1, &captures)] {
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    let one = two.at("one");
+    run(&["collect", text(&captures), "--to", text(&one), "--quiet"], &[0]);
+    assert!(files(&store) == files(&one));
+    assert_eq!(files(&store).len(), 2);
+    // A file that cannot be collected fails its task.
+    let blocked = two.at("blocked");
+    fs::write(&blocked, "a file").expect("writable");
+    let output = slurm_task(1, &[("CAPTURES", &captures), ("STORE", &blocked)]);
+    assert!(!output.status.success(), "{}", stderr(&output));
 }
 
 #[test]
@@ -749,6 +925,82 @@ fn merged_first(two: &TwoCaptures) -> PathBuf {
     let first = two.at("first");
     merge(std::slice::from_ref(&two.store), &first, &[]);
     first
+}
+
+#[test]
+fn a_capture_that_grew_replaces_its_earlier_rows() {
+    let two = TwoCaptures::new();
+    let capture = two.at("growing.pcap");
+    let whole = fs::read(&two.captures[0]).expect("a capture");
+    let all = |store: &Path| files(store).into_keys().collect::<BTreeSet<_>>();
+    let collect = |store: &Path, more: &[&str]| {
+        let arguments =
+            ["collect", text(&capture), "-i", text(&two.inventory), "--to", text(store)];
+        stderr(&run(&[&arguments[..], more].concat(), &[0]))
+    };
+    let (store, early) = (two.at("growing"), two.at("early"));
+    // The first part ends inside a record.
+    fs::write(&capture, &whole[..whole.len() / 2]).expect("writable");
+    collect(&store, &[]);
+    collect(&early, &[]);
+    let first = all(&store).pop_first().expect("a file");
+    fs::write(&capture, &whole).expect("writable");
+    let audit = ["audit", "-i", text(&two.inventory), text(&store), text(&capture)];
+    let errors = stderr(&run(&audit, &[2]));
+    assert!(errors.contains("growing.pcap: the capture has grown since"), "{errors}");
+    let errors = collect(&store, &[]);
+    let wanted = format!("so the earlier file {} was removed", store.join(&first).display());
+    assert!(errors.contains(&wanted), "{errors}");
+    assert_eq!(all(&store).len(), 1);
+    let stored = audited(std::slice::from_ref(&store), &two.inventory, &[], two.scratch.path());
+    let direct = audited(std::slice::from_ref(&capture), &two.inventory, &[], two.scratch.path());
+    assert_same(&direct, &stored, "a capture that grew");
+    // Rows from other stores, or in merged files, are not removed, and do not count twice.
+    let errors = two.refused(&[&store, &early], &[]);
+    let wanted = format!(
+        "{} contains {} as it was before it grew",
+        text(&early.join(&first)),
+        text(&capture)
+    );
+    assert!(errors.contains(&wanted), "{errors}");
+    let merged = two.at("merged");
+    merge(&[early], &merged, &[]);
+    let errors = collect(&merged, &[]);
+    assert!(errors.contains("still contains its earlier rows"), "{errors}");
+    assert!(two.refused(&[&merged], &[]).contains("as it was before it grew"));
+
+    // Another capture with the same name stays, and counts.
+    fs::write(&capture, fs::read(&two.captures[1]).expect("a capture")).expect("writable");
+    let errors = collect(&store, &[]);
+    assert!(errors.contains("contains rows of another capture with this name"), "{errors}");
+    assert_eq!(all(&store).len(), 2);
+    audited(&[store], &two.inventory, &[], two.scratch.path());
+}
+
+#[test]
+fn a_capture_that_was_collected_with_other_options_names_the_files_to_delete() {
+    let two = TwoCaptures::new();
+    let before = two.files();
+    let arguments = ["collect", text(&two.captures[0]), "-i", text(&two.inventory), "--to"];
+    let again = [&arguments[..], &[text(&two.store), "--traces"]].concat();
+    let errors = stderr(&run(&again, &[0]));
+    let old = before.iter().find(|file| errors.contains(text(file))).expect("the older file");
+    assert!(errors.contains("a different setting of --traces than now"), "{errors}");
+    let new = two.files().into_iter().find(|file| !before.contains(file)).expect("the new file");
+    let errors = two.refused(&[&two.store], &[]);
+    assert!(errors.contains("so delete the file that you do not need"), "{errors}");
+    assert!(errors.contains(text(old)) && errors.contains(text(&new)), "{errors}");
+    fs::remove_file(new).expect("it is there");
+    audited(std::slice::from_ref(&two.store), &two.inventory, &[], two.scratch.path());
+    // Rows that a merged file contains, and a complete store.
+    let [merged, complete] = ["merged", "complete"].map(|name| two.at(name));
+    merge(std::slice::from_ref(&two.store), &merged, &[]);
+    let errors = stderr(&run(&[&arguments[..], &[text(&merged)]].concat(), &[0]));
+    assert!(errors.contains("also contains the rows of this capture"), "{errors}");
+    merge(std::slice::from_ref(&two.store), &complete, &["--complete"]);
+    let errors = stderr(&run(&[&arguments[..], &[text(&complete)]].concat(), &[2]));
+    assert!(errors.contains("to which no capture can be added"), "{errors}");
+    assert_eq!(files_of(&complete).len(), 1);
 }
 
 /// Returns the text values of a column in all files of a store.
@@ -910,6 +1162,31 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
     assert!(refused(&stream).contains("--complete needs whole stores"));
 }
 
+/// Completing a store does not hide that server names are missing.
+#[test]
+fn a_complete_store_warns_of_what_its_rows_do_not_contain() {
+    let case = FIXTURES.iter().find(|case| case.name == "services/names").expect("the fixture");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let [apart, complete] = ["apart", "complete"].map(|name| scratch.path().join(name));
+    let mut records = Records::read(&case.capture());
+    records.records = records.records.iter().flat_map(|r| [r.clone(), r.clone()]).collect();
+    let captures = records.cut(scratch.path(), 3, &mut Random(4));
+    collect(&captures, &case.inventory(), &apart, &["--window", "1m"]);
+    merge(std::slice::from_ref(&apart), &complete, &["--complete"]);
+    let inventory = case.inventory();
+    for more in [&[][..], &["--since", &minute(1)]] {
+        let audit = |store: &Path| {
+            let arguments = ["audit", "-i", text(&inventory), text(store)];
+            let output = run(&[&arguments[..], more].concat(), &[0, 1]);
+            (stdout(&output), stderr(&output))
+        };
+        let warned = audit(&apart);
+        assert!(warned.1.contains("continue in a further segment"), "{}", warned.1);
+        assert!(warned.1.contains("a sample shows duplicate packets"), "{}", warned.1);
+        assert_eq!(audit(&complete), warned);
+    }
+}
+
 #[test]
 fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
     let two = TwoCaptures::new();
@@ -936,15 +1213,18 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
 }
 
 /// `fixtures/stored` contains a store of each layout of rows: the first one without windows, the second
-/// one with windows of a minute. The first audit of a new layout writes it with `UPDATE_GOLDEN=1`.
+/// one with windows of a minute, the third one with checksums. The first audit of a new layout writes it with `UPDATE_GOLDEN=1`.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let capture = [PathBuf::from("fixtures/services/rpc.pcap")];
     let direct = audited(&capture, &case.inventory(), &[], scratch.path());
-    let layouts: [(&str, &[&str]); 2] =
-        [("rows-1", &["--pieces"]), ("rows-2", &["--pieces", "--window", "1m"])];
+    let layouts: [(&str, &[&str]); 3] = [
+        ("rows-1", &["--pieces"]),
+        ("rows-2", &["--pieces", "--window", "1m"]),
+        ("rows-3", &["--pieces", "--window", "1m"]),
+    ];
     for (name, options) in layouts {
         let stored = fixture(&format!("stored/{name}.parquet"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() && !stored.exists() {

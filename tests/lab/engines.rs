@@ -313,7 +313,7 @@ fn the_batch_jobs_give_the_store_of_one_command() {
         let store = archive.at(engine);
         // One of the tasks is repeated.
         for task in [0, 2, 1, 2] {
-            let mut shell = Command::new("sh");
+            let mut shell = Command::new("bash");
             shell.args(["-euc", &script]).env("PATH", &path);
             shell.env("CAPTURES", &archive.captures).env("STORE", &store);
             match engine {

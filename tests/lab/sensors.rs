@@ -139,17 +139,18 @@ fn a_sensor_that_stopped_is_named_and_two_with_one_name_are_refused() {
     };
     let (first, rows_a) = start(&a, &at("a"), "a", &[]);
     let (second, rows_b) = start(&b, &at("b"), "b", &[]);
-    [&a, &b].map(|wire| replay(wire, &capture));
+    let replay_both = || [&a, &b].into_iter().for_each(|wire| replay(wire, &capture));
+    replay_both();
     end(second);
     let (same, rows_same) = start(&b, &at("same"), "a", &[]);
     for _ in 0..9 {
         sleep(Duration::from_secs(10));
-        [&a, &b].map(|wire| replay(wire, &capture));
+        replay_both();
     }
     end(same);
     let (second, _) = start(&b, &at("b"), "b", &[]);
-    [&a, &b].map(|wire| replay(wire, &capture));
-    [first, second].map(end);
+    replay_both();
+    [first, second].into_iter().for_each(end);
 
     let file = inventory(scratch.path());
     let audit = |stores: [&Path; 2]| {

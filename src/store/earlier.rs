@@ -1,0 +1,176 @@
+//! What the folder of a store already contains of a capture that is collected.
+//!
+//! The name of a file of rows depends on the content of the capture. If a capture has grown, or was
+//! collected with other options, its earlier rows stay in a file with another name.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::StoreError;
+use super::files::{RowFile, row_files};
+use super::input::{InputRow, name_hash};
+use super::inputs::StoredInputs;
+use crate::capture::InputContent;
+
+/// A file with rows of a capture that was collected earlier, beside the file that was written now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EarlierFile {
+    /// The file.
+    pub path: PathBuf,
+    /// How its rows differ from those that were written now.
+    pub difference: EarlierDifference,
+}
+
+/// How earlier rows of a capture differ from those that were written now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EarlierDifference {
+    /// The capture has grown since then. The earlier rows were removed.
+    Removed,
+    /// The capture has grown since then. The earlier rows are still there, because the file contains
+    /// other rows, too, or cannot be removed.
+    Grown,
+    /// The capture had another content.
+    Content,
+    /// The capture was collected with other options. The words stand between "was collected" and
+    /// "now".
+    Options(String),
+    /// There is none: the file also contains the same rows.
+    Nothing,
+}
+
+/// The files that were in the folder of a store before captures were collected.
+#[derive(Default, Debug)]
+pub(super) struct EarlierFiles {
+    /// The files with the rows of one capture, by the hash of its name.
+    single: BTreeMap<String, Vec<PathBuf>>,
+    /// The inputs of all other files.
+    others: Vec<(PathBuf, Vec<InputRow>)>,
+}
+
+impl EarlierFiles {
+    /// Lists the files in a folder.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder contains a complete store, to which nothing can be added.
+    pub fn find(folder: &Path) -> Result<Self, StoreError> {
+        let mut files = Self::default();
+        for path in row_files(folder).unwrap_or_default() {
+            if let Some(hash) = hash_in_name(&path) {
+                files.single.entry(hash).or_default().push(path);
+                continue;
+            }
+            // An audit reports files that cannot be read.
+            let Some(inputs) = inputs_of(&path) else { continue };
+            if inputs.completion().is_some() {
+                return Err(StoreError::rows(
+                    folder.display().to_string(),
+                    format!(
+                        "contains a complete store ({}), to which no capture can be added; collect into another folder",
+                        path.display()
+                    ),
+                ));
+            }
+            files.others.push((path, inputs.iter().cloned().collect()));
+        }
+        Ok(files)
+    }
+
+    /// Returns the files with rows of the same capture, other than the file `own`. `capture` is the
+    /// path of the capture, if it is a file.
+    pub fn of(&self, input: &InputRow, capture: Option<&Path>, own: &Path) -> Vec<EarlierFile> {
+        let mut found = Vec::new();
+        let single = self.single.get(&name_hash(&input.record.name));
+        for path in single.into_iter().flatten().filter(|path| *path != own) {
+            let inputs = inputs_of(path);
+            let inputs: Vec<_> = inputs.iter().flat_map(StoredInputs::iter).collect();
+            if let [earlier] = inputs[..] {
+                found.extend(compare(path, earlier, input, capture, true));
+            }
+        }
+        for (path, inputs) in &self.others {
+            found.extend(inputs.iter().filter_map(|e| compare(path, e, input, capture, false)));
+        }
+        found
+    }
+}
+
+impl EarlierFile {
+    /// Removes the file if its rows are those of a capture that has grown.
+    pub fn removed(mut self) -> Self {
+        if self.difference == EarlierDifference::Removed && fs::remove_file(&self.path).is_err() {
+            self.difference = EarlierDifference::Grown;
+        }
+        self
+    }
+}
+
+/// Returns how an earlier input differs from one that is collected now; `None` if it is another
+/// capture. `is_alone` is whether the file contains no other rows.
+fn compare(
+    path: &Path,
+    earlier: &InputRow,
+    now: &InputRow,
+    capture: Option<&Path>,
+    is_alone: bool,
+) -> Option<EarlierFile> {
+    let is_same = earlier.record.name == now.record.name && earlier.sensor == now.sensor;
+    // Standard input has no name of its own.
+    if !is_same || now.record.name == "-" {
+        return None;
+    }
+    let has_grown = || capture.is_some_and(|capture| has_grown(earlier, capture));
+    let difference = if earlier.options != now.options {
+        EarlierDifference::Options(earlier.options.difference(&now.options))
+    } else if earlier.content == now.content {
+        EarlierDifference::Nothing
+    } else if !has_grown() {
+        EarlierDifference::Content
+    } else if is_alone {
+        EarlierDifference::Removed
+    } else {
+        EarlierDifference::Grown
+    };
+    Some(EarlierFile { path: path.to_owned(), difference })
+}
+
+/// Returns whether a capture begins with the content of an input and is longer.
+pub(super) fn has_grown(earlier: &InputRow, capture: &Path) -> bool {
+    let size = earlier.record.size;
+    let is_longer = fs::metadata(capture).is_ok_and(|data| data.is_file() && data.len() > size);
+    is_longer && size > 0 && hash_start(capture, size).is_ok_and(|hash| hash == earlier.content)
+}
+
+/// Returns the hash of the first bytes of a file.
+fn hash_start(path: &Path, size: u64) -> io::Result<InputContent> {
+    let mut file = File::open(path)?.take(size);
+    let mut digest = Sha256::new();
+    let mut block = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(digest.finalize().into()),
+            read => digest.update(&block[..read]),
+        }
+    }
+}
+
+/// Returns the inputs of a file; `None` if it cannot be read.
+fn inputs_of(path: &Path) -> Option<StoredInputs> {
+    StoredInputs::read(&RowFile::open_all(&[path.to_owned()]).ok()?).ok()
+}
+
+/// Returns the hash of the name of a capture in the name of its file; `None` if the file does not
+/// have the name of a file with one capture.
+fn hash_in_name(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_str()?;
+    let mut parts = stem.rsplit('-');
+    let [options, name, content] = [parts.next()?, parts.next()?, parts.next()?];
+    let is_hash = |text: &str, length| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    (is_hash(options, 8) && is_hash(name, 8) && is_hash(content, 32)).then(|| name.to_owned())
+}
