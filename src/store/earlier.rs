@@ -47,8 +47,8 @@ pub enum EarlierDifference {
 pub(super) struct EarlierFiles {
     /// The files with the rows of one capture, by the hash of its name.
     single: BTreeMap<String, Vec<PathBuf>>,
-    /// The inputs of all other files.
-    others: Vec<(PathBuf, Vec<InputRow>)>,
+    /// The inputs of all other files, by name.
+    others: BTreeMap<String, Vec<(PathBuf, InputRow)>>,
 }
 
 impl EarlierFiles {
@@ -75,7 +75,10 @@ impl EarlierFiles {
                     ),
                 ));
             }
-            files.others.push((path, inputs.iter().cloned().collect()));
+            for input in inputs.iter() {
+                let same = files.others.entry(input.record.name.clone()).or_default();
+                same.push((path.clone(), input.clone()));
+            }
         }
         Ok(files)
     }
@@ -92,9 +95,8 @@ impl EarlierFiles {
                 found.extend(compare(path, earlier, input, capture, true));
             }
         }
-        for (path, inputs) in &self.others {
-            found.extend(inputs.iter().filter_map(|e| compare(path, e, input, capture, false)));
-        }
+        let others = self.others.get(&input.record.name).into_iter().flatten();
+        found.extend(others.filter_map(|(path, e)| compare(path, e, input, capture, false)));
         found
     }
 }
