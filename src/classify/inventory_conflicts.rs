@@ -188,9 +188,9 @@ impl Assessor<'_> {
         }
     }
 
-    /// Adds a finding for each host address that two hardware addresses claim within the same ten
-    /// seconds, at least twice, in one VLAN. Other changes of the hardware address are only
-    /// described.
+    /// Adds a finding for each non-virtual host address that several hardware addresses claim in the
+    /// same ten-second slot, if this happens in at least two slots in one VLAN. If the address merely
+    /// moved to another hardware address, the move is only described.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.index.claims;
         let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();

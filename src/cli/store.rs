@@ -1,6 +1,5 @@
 //! Implements `rasaudit collect` and `rasaudit merge`, and audits of stores.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -220,7 +219,7 @@ pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)
     }
     warn_of_captures(&stores);
     let store = EvidenceStore::open(&stores).map_err(report_store_error).ok()?;
-    if let Some(warning) = version_warning(&store.versions(), env!("CARGO_PKG_VERSION")) {
+    if let Some(warning) = version_warning(store.version(), env!("CARGO_PKG_VERSION")) {
         warn(&warning);
     }
     let plan = store.plan(Request { captures, ..request });
@@ -228,15 +227,12 @@ pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)
     Some((plan.ok()?, Some(store)))
 }
 
-/// Returns a warning if other versions of the program than this one collected rows.
-fn version_warning(versions: &BTreeSet<String>, own: &str) -> Option<String> {
-    let others: Vec<&str> = versions.iter().map(String::as_str).filter(|v| *v != own).collect();
-    (!others.is_empty()).then(|| {
-        format!(
-            "rasaudit {} collected rows of the store, and this is rasaudit {own}; if these versions read frames differently, the reports differ from those of the captures; to be sure, collect the captures again with this version",
-            others.join(" and ")
-        )
-    })
+/// Returns a warning if another version of the program than this one collected the rows.
+fn version_warning(version: Option<&str>, own: &str) -> Option<String> {
+    let other = version.filter(|version| *version != own)?;
+    Some(format!(
+        "rasaudit {other} collected the rows of the store, and this is rasaudit {own}; if these versions read frames differently, the reports differ from those of the captures; to be sure, collect the captures again with this version"
+    ))
 }
 
 /// Warns about captures in the folders of stores, because they are not read.
@@ -289,10 +285,10 @@ mod tests {
 
     #[test]
     fn another_version_is_a_warning_that_names_both() {
-        let versions = |all: &[&str]| all.iter().map(|v| (*v).to_owned()).collect();
-        assert_eq!(version_warning(&versions(&["1.2.0"]), "1.2.0"), None);
-        let warning = version_warning(&versions(&["1.1.0", "1.2.0"]), "1.2.0").expect("a warning");
-        assert!(warning.starts_with("rasaudit 1.1.0 collected rows of the store"), "{warning}");
+        assert_eq!(version_warning(Some("1.2.0"), "1.2.0"), None);
+        assert_eq!(version_warning(None, "1.2.0"), None);
+        let warning = version_warning(Some("1.1.0"), "1.2.0").expect("a warning");
+        assert!(warning.starts_with("rasaudit 1.1.0 collected the rows of the store"), "{warning}");
         assert!(warning.contains("this is rasaudit 1.2.0"), "{warning}");
     }
 }

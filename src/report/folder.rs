@@ -42,7 +42,7 @@ pub(super) const STAGING: &str = ".rasaudit-";
 /// It is moved into place last, so a folder that does not match it is incomplete or was changed.
 const MANIFEST: &str = "manifest.sha256";
 
-/// The report of the exceptions. A file of the user may have the same name.
+/// The report on exceptions. The user may have a file of the same name.
 const EXCEPTIONS: &str = "exceptions.csv";
 
 /// The number of leading columns that `exceptions.csv` has in every version.

@@ -176,9 +176,9 @@ impl EvidenceStore {
         }
     }
 
-    /// Returns the versions of the program that read the inputs.
-    pub fn versions(&self) -> BTreeSet<String> {
-        self.inputs.versions()
+    /// Returns the version of the program that collected the rows.
+    pub fn version(&self) -> Option<&str> {
+        self.inputs.version()
     }
 
     /// Returns whether the rows contain the parts of messages that name a server.

@@ -222,7 +222,7 @@ fn collect_one(
         return Err(StoreError::rows(
             name,
             format!(
-                "has {} frames, but its rows account for {accounted}; this is a defect of rasaudit",
+                "has {} frames, but its rows account for {accounted}; this is a bug in rasaudit; please report it",
                 account.frames
             ),
         ));

@@ -139,7 +139,10 @@ impl BatchBuilder {
         input: &InputFacts,
     ) -> Result<(), String> {
         if row.record.len() > MOST_BYTES {
-            return Err(format!("a row of {} bytes is too large", row.record.len()));
+            return Err(format!(
+                "a row has {} bytes; the maximum is {MOST_BYTES}",
+                row.record.len()
+            ));
         }
         self.rows += 1;
         self.bytes += row.memory();

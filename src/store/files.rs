@@ -1,5 +1,5 @@
-//! Files and streams of rows. A file is written under another name and renamed when it is complete,
-//! so a store never contains a part of a file.
+//! Files and streams of rows. A file is written under a temporary name and renamed when it is
+//! complete, so a store never contains an incomplete file.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -406,7 +406,8 @@ impl GroupReader {
     }
 }
 
-/// Passes the rows of a batch to `take`. `before` is the number of rows before the batch.
+/// Passes the wanted rows of a batch to `take`. `before` is the number of rows before the batch; it
+/// is increased by the number of rows in the batch.
 fn take_batch(
     batch: &RecordBatch,
     before: &mut u64,

@@ -15,7 +15,7 @@ use super::sensor_inputs::overlaps;
 use crate::capture::InputContent;
 use crate::model::InputRecord;
 
-/// The inputs of stores, by identity, each with the name of its file.
+/// The inputs of stores, by identity, each with the name of the store file that contains its row.
 #[derive(Default, Debug)]
 pub(super) struct StoredInputs {
     all: BTreeMap<String, (InputRow, String)>,
@@ -75,13 +75,12 @@ impl StoredInputs {
         }
     }
 
-    /// Returns the versions of the program that read the inputs. Different versions may be mixed if
-    /// they write the same layouts.
-    pub fn versions(&self) -> BTreeSet<String> {
-        self.all.values().map(|(input, _)| input.tool.clone()).collect()
+    /// Returns the version of the program that read the inputs; `None` if there are no inputs.
+    pub fn version(&self) -> Option<&str> {
+        self.all.values().next().map(|(input, _)| input.tool.as_str())
     }
 
-    /// Checks that all inputs were read with the same options.
+    /// Checks that all inputs were read by the same version with the same options.
     ///
     /// # Errors
     ///
@@ -104,7 +103,12 @@ impl StoredInputs {
         for (input, file) in self.all.values() {
             let other = &first.record.name;
             let name = &input.record.name;
-            if input.options != first.options {
+            if input.tool != first.tool {
+                let (own, theirs) = (&input.tool, &first.tool);
+                wrong.push((file.clone(), format!(
+                    "contains {name}, which rasaudit {own} collected, but {other} was collected by rasaudit {theirs}; collect both with the same version"
+                )));
+            } else if input.options != first.options {
                 let difference = input.options.difference(&first.options);
                 wrong.push((
                     file.clone(),
@@ -368,16 +372,17 @@ mod tests {
     }
 
     #[test]
-    fn inputs_of_several_versions_are_read_and_other_options_are_refused() {
+    fn inputs_of_other_versions_or_options_are_refused() {
         let mut inputs = StoredInputs::default();
         inputs.add_input(input("a.pcap", "1.1.0"), "a.parquet").expect("new");
+        inputs.check().expect("one version");
+        assert_eq!(inputs.version(), Some("1.1.0"));
         inputs.add_input(input("b.pcap", "1.2.0"), "b.parquet").expect("new");
-        inputs.check().expect("the versions write the same layouts");
-        assert_eq!(inputs.versions().into_iter().collect::<Vec<_>>(), ["1.1.0", "1.2.0"]);
-        let mut other = input("c.pcap", "1.2.0");
+        let mut other = input("c.pcap", "1.1.0");
         other.options.pieces = true;
         inputs.add_input(other, "c.parquet").expect("new");
-        let errors = inputs.check().expect_err("other options").to_string();
+        let errors = inputs.check().expect_err("another version and other options").to_string();
+        assert!(errors.contains("rasaudit 1.2.0 collected, but a.pcap"), "{errors}");
         assert!(errors.contains("a different setting of --pieces"), "{errors}");
     }
 }

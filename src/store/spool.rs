@@ -400,7 +400,7 @@ fn describe_missing(unaccounted: u64, entries: u64) -> Option<String> {
     match (unaccounted, entries) {
         (0, 0) => None,
         (frames, 0) => Some(format!(
-            "{frames} frames are missing from the rows although no evidence was dropped; this is a defect of rasaudit"
+            "{frames} frames are missing from the rows although no evidence was dropped; this is a bug in rasaudit; please report it"
         )),
         (frames, entries) => Some(format!(
             "evidence was dropped at the memory limit (entries: {entries}, frames: {frames})"

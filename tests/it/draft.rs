@@ -239,7 +239,7 @@ fn a_draft_stays_readable() {
     assert_eq!(hosts(&drafted).len(), 2002);
 }
 
-/// A word with a special meaning in the inventory is not used as a host name.
+/// A label that is a keyword or a role name, or that needs escapes, is not used as a host name.
 #[test]
 fn no_host_is_called_like_a_word_of_the_program() {
     let mut wire = Wire::default();

@@ -720,8 +720,8 @@ fn loopback_addresses_on_a_wire_accuse_nobody() {
 
 #[test]
 fn packets_that_contradict_each_other_are_not_certain() {
-    // Another machine uses the session host's address. The session host resets the connection, to
-    // which it sent no SYN.
+    // Another machine uses the session host's address. The session host resets the connection,
+    // because it did not send the SYN.
     let mut wire = steady();
     wire.segment(9_001, (BROKER, 4444), (RDSH, 50_100), SYN | ACK, (9, 6), 0);
     wire.segment(9_002, (RDSH, 50_100), (BROKER, 4444), RST, (6, 0), 0);

@@ -171,7 +171,7 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
                 }
             }
             @if result.head.inputs.len() > INPUTS {
-                p { "and " (result.head.inputs.len() - INPUTS) " more inputs, in audit.json" }
+                p { "and " (plural((result.head.inputs.len() - INPUTS) as u64, "more input")) " in audit.json" }
             }
         }
     }

@@ -23,7 +23,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         }
     }
 
-    /// Returns the name that a host of the audit with a finding has in the other audit.
+    /// Translates a host name from the audit that has the finding (`age`) to the other audit.
     fn name_without(&self, name: &str, age: Age) -> String {
         match age {
             Age::Old => self.new_name(name),

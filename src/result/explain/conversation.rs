@@ -268,7 +268,7 @@ fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
 /// The names of some features, with the verb and the pronoun for their number.
 pub(super) type FeatureWords = (String, &'static str, &'static str);
 
-/// Names some features.
+/// Returns the names of features as text, with the verb and the pronoun for their number.
 pub(super) fn feature_words(names: &[&str]) -> FeatureWords {
     match names {
         [name] => (format!("the feature {name}"), "is", "it"),

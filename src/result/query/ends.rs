@@ -17,7 +17,7 @@ pub enum EndFilter {
     Place {
         /// The names in the inventory.
         names: BTreeSet<String>,
-        /// The addresses.
+        /// The addresses, as networks. A single address is a network with one address.
         networks: Vec<IpNet>,
         /// The roles that the inventory gives these hosts and networks.
         roles: BTreeSet<String>,
