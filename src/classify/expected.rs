@@ -58,7 +58,7 @@ pub(super) enum AbsenceCheck {
     Failed,
     /// The source should have initiated the traffic, and the capture could have shown it.
     Missing(AbsenceClaim),
-    /// The source may have initiated the traffic without being seen.
+    /// Whether the traffic is missing could not be assessed, for the reason that the code gives.
     Unknown(Code, AbsenceClaim),
 }
 

@@ -650,8 +650,7 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 
-    /// Inventory. Only the tunnels that it lists are used, because they determine how frames are
-    /// decoded.
+    /// Inventory. Only its list of tunnels is used, because it determines how frames are decoded.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 

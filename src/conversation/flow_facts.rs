@@ -14,7 +14,8 @@ use crate::model::{Mac, Transport};
 /// TCP header.
 pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     [0, 1].map(|client: usize| {
-        // Nearly all flows have no SYN and no SYN-ACK, or one of each.
+        // The flags are checked first because they rule out most flows. The comparison of all pairs
+        // is cheap, because nearly all other flows have one SYN and one SYN-ACK.
         flow.sides[client].has(flag::SYN | flag::HIDDEN)
             && flow.sides[1 - client].has(flag::SYN_ACK)
             && flow

@@ -338,7 +338,8 @@ impl Conversation {
         !self.doubts.is_empty()
     }
 
-    /// Returns whether the conversation consists of an ICMP request and its reply.
+    /// Returns whether the conversation's ICMP type is one of a pair of request and reply, such as
+    /// echo. The reply need not have been seen.
     pub fn is_paired_icmp(&self) -> bool {
         let ServiceKey { transport, port, .. } = self.subject;
         transport.is_icmp() && crate::flow::icmp_paired(transport, port as u8)

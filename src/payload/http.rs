@@ -54,10 +54,11 @@ mod tests {
         assert_eq!(name("GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.0\r\n\r\n").as_deref(), Some(""));
-        // A proxied request yields no name, because its host is a different server.
+        // A request to a proxy yields an empty name, because its host field names the origin
+        // server, not the proxy.
         let proxied = "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
         assert_eq!(name(proxied).as_deref(), Some(""));
-        // An incomplete header and a duplicate host field yield no name.
+        // An incomplete header and a duplicate host field yield `None`.
         assert_eq!(name("GET / HTTP/1.1\r\nAccept: */*\r\n"), None);
         assert_eq!(name("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), None);
     }

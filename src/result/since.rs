@@ -6,8 +6,7 @@ use super::head::{Gone, Since};
 use super::{AuditRun, Change, FindingChange, FindingRow};
 use crate::classify::Severity;
 
-/// Returns the changes since an earlier audit in the findings above info; `None` without an earlier
-/// audit.
+/// Returns how the findings above info have changed since an earlier audit; `None` if there is none.
 pub(super) fn changes(run: &AuditRun<'_>) -> Option<Since> {
     let (known, explainer) = run.known.zip(run.explainer.as_ref())?;
     let findings = explainer.outcome().findings().iter().filter(|f| f.severity > Severity::Info);

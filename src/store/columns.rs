@@ -97,7 +97,8 @@ pub(super) struct BatchBuilder {
     binary: [BinaryBuilder; 2],
 }
 
-/// Returns a counter as a signed integer. No capture contains more than fit.
+/// Returns a counter as a signed integer. No capture is large enough for a counter to exceed
+/// `i64::MAX`.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

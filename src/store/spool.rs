@@ -508,7 +508,7 @@ mod tests {
     fn only_evidence_that_was_dropped_counts_as_dropped() {
         assert_eq!(describe_missing(0, 0), None);
         let defect = describe_missing(3, 0).expect("frames are missing");
-        assert!(defect.contains("3 frames") && defect.contains("defect"), "{defect}");
+        assert!(defect.contains("3 frames") && defect.contains("bug in rasaudit"), "{defect}");
         assert!(!defect.contains("memory limit"), "{defect}");
         let names = describe_missing(0, 5).expect("entries are missing");
         assert!(names.contains("entries: 5, frames: 0"), "{names}");

@@ -177,8 +177,8 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     assert!(page.contains(note), "{page}");
 }
 
-/// The ticket states how each finding compares with the baseline, and the page lists what is gone
-/// once.
+/// The ticket states how each current finding compares with the baseline. The overview of the page
+/// lists each finding that is gone or excepted exactly once.
 #[test]
 fn changes_since_the_baseline_are_in_the_ticket_and_once_on_the_page() {
     let scratch = tempfile::tempdir().expect("a folder");
