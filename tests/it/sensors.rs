@@ -324,7 +324,7 @@ fn two_captures_of_one_sensor_at_the_same_time_are_refused() {
         fs::write(&capture, wire.file()).expect("writable");
         collect(&capture, "span", &store, &[]);
     }
-    let refused = rasaudit(&["audit", text(&store)]);
+    let refused = rasaudit(["audit", text(&store)]);
     assert_eq!(refused.status.code(), Some(2));
     let errors = stderr(&refused);
     assert!(errors.contains("at the same time as") && errors.contains("sensor span"), "{errors}");
