@@ -535,8 +535,8 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] (default port 514) or
-    /// tcp:HOST[:PORT] (default port 601).
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST, udp:HOST:PORT, tcp:HOST or
+    /// tcp:HOST:PORT. The default port is 514 for udp and 601 for tcp.
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
 
