@@ -242,12 +242,13 @@ pub(super) fn write_rows(
     let name = &input.record.name;
     let id = input.id();
     let mut ledger = Ledger::default();
-    for group in sorter.finish().map_err(&temporary)? {
+    // A part is a whole group, because the rows do not yet have an input by which to divide them.
+    for part in sorter.finish().map_err(&temporary)? {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted.into());
         }
-        let group = group.map_err(&temporary)?;
-        let (row, facts) = merge_group(group, Doubles::Merge).map_err(|error| match error {
+        let part = part.map_err(&temporary)?;
+        let (row, facts) = merge_group(part.rows, Doubles::Merge).map_err(|error| match error {
             GroupError::Row(_, reason) | GroupError::Group(reason) => {
                 StoreError::rows(name, reason)
             }

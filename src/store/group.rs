@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::columns::check_accounted;
 use super::row::{ReadPlace, StoredKind, StoredRow};
+use super::sort::GroupPart;
 use crate::flow::{RowFacts, RowRef, RowTrust};
 
 /// Whether a group may contain several rows of one input.
@@ -73,6 +74,32 @@ pub(super) fn merge_group(
     Ok((row, merged.facts))
 }
 
+/// The part of a group that was read so far.
+#[derive(Default)]
+pub(super) struct PartialGroup(Option<StoredRow>);
+
+impl PartialGroup {
+    /// Adds a part. Returns the rows of the group if it was the last part. Otherwise, merges the
+    /// rows, so that the group takes little memory.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors as [`merge_group`].
+    pub fn add(&mut self, part: GroupPart) -> Result<Option<Vec<StoredRow>>, GroupError> {
+        let mut rows = part.rows;
+        rows.extend(self.0.take());
+        if part.is_last {
+            return Ok(Some(rows));
+        }
+        let (mut row, facts) = merge_group(rows, Doubles::Refuse)?;
+        // Rows of other inputs follow, even if all rows so far come from one.
+        row.input.clear();
+        row.read.accounted = i64::try_from(facts.accounted).unwrap_or(i64::MAX);
+        self.0 = Some(row);
+        Ok(None)
+    }
+}
+
 /// Keeps one row for each content. Rows that come from several inputs are kept, too.
 fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
     let mut by_content: BTreeMap<String, StoredRow> = BTreeMap::new();
@@ -82,7 +109,7 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
             rows.push(row);
             continue;
         }
-        let content = content_part(&row.input);
+        let content = row.content();
         match by_content.get_mut(content) {
             Some(known) if known.input == row.input => return Err(twice(&row)),
             Some(known) if row.input < known.input => *known = row,
@@ -114,9 +141,4 @@ fn twice(row: &StoredRow) -> GroupError {
         kind => format!("a row of kind {} in bucket {bucket} of input {input}", kind.name()),
     };
     GroupError::Group(format!("contain {what} twice"))
-}
-
-/// Returns the part of an input's identity that depends on its content.
-pub(super) fn content_part(input: &str) -> &str {
-    input.split_once('-').map_or(input, |(content, _)| content)
 }

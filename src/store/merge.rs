@@ -10,7 +10,7 @@ use super::columns::HeadContent;
 use super::files::{
     Destination, RowFile, RowOrigin, RowWriter, check_destination, other_files, read_stream,
 };
-use super::group::{Doubles, GroupError, merge_group, single};
+use super::group::{Doubles, GroupError, PartialGroup, merge_group, single};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
 use super::row::{StoredKind, StoredRow};
@@ -177,9 +177,11 @@ fn write_groups(
         }
     };
     let mut ledgers = Ledgers::default();
-    for group in rows.finish().map_err(&temporary)? {
+    let mut partial = PartialGroup::default();
+    for part in rows.finish().map_err(&temporary)? {
         stop_if_asked(progress)?;
-        let group = group.map_err(&temporary)?;
+        let part = part.map_err(&temporary)?;
+        let Some(group) = partial.add(part).map_err(wrong)? else { continue };
         if group.iter().any(|row| row.evidence().is_none()) {
             let row = single(group).map_err(wrong)?;
             let content = HeadContent::of_row(&row);

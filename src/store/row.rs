@@ -83,6 +83,11 @@ impl StoredRow {
         (self.bucket, self.kind, &self.key, self.window)
     }
 
+    /// Returns the part of the input's identity that depends on its content.
+    pub fn content(&self) -> &str {
+        self.input.split_once('-').map_or(&self.input, |(content, _)| content)
+    }
+
     /// Returns the row of evidence; `None` if this is another row.
     pub fn evidence(&self) -> Option<RowRef<'_>> {
         let StoredKind::Evidence(kind) = self.kind else { return None };

@@ -75,7 +75,8 @@ impl RowSorter {
         Ok(())
     }
 
-    /// Returns all rows in order, in groups of the same bucket, kind, key and window.
+    /// Returns all rows in order, in groups of the same bucket, kind, key and window. Groups that
+    /// exceed the memory of the sorter are returned in parts.
     ///
     /// # Errors
     ///
@@ -83,7 +84,8 @@ impl RowSorter {
     pub fn finish(self) -> io::Result<SortedGroups> {
         let last = SortedRun { rows: Box::new(sorted(self.rows).map(Ok)) };
         let runs = self.levels.into_iter().flatten().map(SortedRun::of_file);
-        Ok(SortedGroups { rows: MergedRuns::new(runs.chain([last]))?, next: None })
+        let rows = MergedRuns::new(runs.chain([last]))?;
+        Ok(SortedGroups { rows, next: None, limit: self.limit })
     }
 }
 
@@ -196,33 +198,51 @@ impl Iterator for MergedRuns {
 /// Sorted rows in groups of the same bucket, kind, key and window.
 pub(super) struct SortedGroups {
     rows: MergedRuns,
-    /// The first row of the next group.
+    /// The first row of the next part.
     next: Option<StoredRow>,
+    /// The bytes of memory above which a group is divided into parts.
+    limit: usize,
+}
+
+/// Rows of a group. All rows of inputs with the same content are in the same part.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) struct GroupPart {
+    pub rows: Vec<StoredRow>,
+    /// Whether no further part of the group follows.
+    pub is_last: bool,
 }
 
 impl SortedGroups {
-    fn read_group(&mut self) -> io::Result<Vec<StoredRow>> {
-        let mut group = Vec::new();
-        group.extend(self.next.take());
+    fn read_part(&mut self) -> io::Result<GroupPart> {
+        let mut rows = Vec::new();
+        rows.extend(self.next.take());
+        let mut memory: usize = rows.iter().map(StoredRow::memory).sum();
         for row in self.rows.by_ref() {
             let row = row?;
-            if group.first().is_some_and(|first: &StoredRow| first.order() != row.order()) {
-                self.next = Some(row);
-                break;
+            if let Some(last) = rows.last() {
+                let is_last = last.order() != row.order();
+                let is_full = memory > self.limit
+                    && row.evidence().is_some()
+                    && last.content() != row.content();
+                if is_last || is_full {
+                    self.next = Some(row);
+                    return Ok(GroupPart { rows, is_last });
+                }
             }
-            group.push(row);
+            memory += row.memory();
+            rows.push(row);
         }
-        Ok(group)
+        Ok(GroupPart { rows, is_last: true })
     }
 }
 
 impl Iterator for SortedGroups {
-    type Item = io::Result<Vec<StoredRow>>;
+    type Item = io::Result<GroupPart>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.read_group() {
-            Ok(group) if group.is_empty() => None,
-            group => Some(group),
+        match self.read_part() {
+            Ok(part) if part.rows.is_empty() => None,
+            part => Some(part),
         }
     }
 }
@@ -251,7 +271,16 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let mut sorter = RowSorter::new(folder.path().to_owned(), limit);
             (0..3000).for_each(|number| sorter.add(row(number * 7919 % 3000)).unwrap());
-            sorter.finish().unwrap().map(Result::unwrap).collect::<Vec<_>>()
+            let mut groups: Vec<Vec<StoredRow>> = Vec::new();
+            let mut continues = false;
+            for part in sorter.finish().unwrap().map(Result::unwrap) {
+                match groups.last_mut().filter(|_| continues) {
+                    Some(group) => group.extend(part.rows),
+                    None => groups.push(part.rows),
+                }
+                continues = !part.is_last;
+            }
+            groups
         };
         let all = sorted(usize::MAX);
         assert_eq!(all.len(), 1500);
@@ -259,5 +288,7 @@ mod tests {
         assert!(all.is_sorted_by_key(|group| (group[0].bucket, group[0].key.clone())));
         // With this limit, there are more runs than are merged at once.
         assert_eq!(sorted(4000), all);
+        // With this one, each row is a part.
+        assert_eq!(sorted(1), all);
     }
 }
