@@ -401,7 +401,8 @@ impl Capture {
     }
 
     /// Writes the next packet of a flow. `size` returns the payload length in bytes, which applies
-    /// unless the packet has a fixed payload, such as a handshake or a DNS message.
+    /// unless the packet has a fixed payload, such as a handshake or a DNS message. Other UDP
+    /// payloads have at least 4 and at most 1,200 bytes.
     fn frame(
         &mut self,
         flows: &mut MergedFlows,

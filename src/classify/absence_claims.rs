@@ -128,8 +128,8 @@ impl AbsenceClaims {
         ports.join(";")
     }
 
-    /// Returns the hosts and services that the traffic should have gone to, without the source
-    /// itself.
+    /// Returns the hosts and services that the traffic should have gone to. If they are a list, the
+    /// source itself is left out.
     pub fn to(&self, claim: &AbsenceClaim) -> Vec<Peer> {
         match claim.to {
             To::Host(host) => vec![Peer::Host(host as usize)],

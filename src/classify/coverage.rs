@@ -285,7 +285,7 @@ pub(super) fn unreadable_pairs(
 pub(super) struct UndecodedByHost {
     /// The description of frames that may belong to any host.
     anybody: Option<String>,
-    /// The descriptions of the frames that may belong to each host.
+    /// For each host, one description of frames that may belong to it.
     hosts: BTreeMap<usize, String>,
 }
 

@@ -69,7 +69,7 @@ pub struct Draft {
     /// first.
     pub left_out: Vec<(IpNet, usize)>,
     /// The overlay that documents the traffic of domain members with domain controllers, if nothing
-    /// else documents it, and the number of hosts with such traffic.
+    /// else documents it, and the number of addresses of members with such traffic.
     pub overlay: Option<(String, usize)>,
     /// External addresses that served an internal host.
     pub outside: Vec<Outside>,
@@ -347,7 +347,8 @@ impl<'a> Drafter<'a> {
 
     /// Finds the domain controllers: hosts with at least [`CONTROLS`] services that the matrix
     /// allows only controllers to provide, or with [`MANY_CONTROLS`] services for domain members.
-    /// Other services do not matter. Returns the role of each, and the evidence as text.
+    /// Services that the matrix allows other roles to provide do not count. Returns the role of
+    /// each controller, and the evidence as text.
     fn controllers(&self) -> BTreeMap<usize, (RoleSet, String)> {
         let mut found = BTreeMap::new();
         for (entity, services) in self.serves().iter().enumerate() {
@@ -651,7 +652,7 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Returns the name from the inventory, or the host name from DNS if there is exactly one, or
+    /// Returns the name from the inventory, or the host name from DNS if exactly one is usable, or
     /// else a name made from the address.
     fn name(&self, entity: usize) -> String {
         let addresses = &self.entities[entity].addresses;
@@ -704,7 +705,7 @@ impl<'a> Drafter<'a> {
             *names.entry(self.name(entity)).or_default() += 1;
         }
         let name = |entity: usize| match self.name(entity) {
-            // Two hosts cannot share a name.
+            // Two hosts cannot share a name, so the address is appended.
             name if names[&name] == 1 => name,
             name => {
                 let address = self.entities[entity].addresses.first();
@@ -839,8 +840,8 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the overlay without which the traffic of members of a domain would not be
-    /// documented, and the number of members with such traffic. `None` if there are fewer than
-    /// [`CLIENTS`] of them.
+    /// documented, and the number of addresses of members with such traffic. `None` if there are
+    /// fewer than [`CLIENTS`] of them.
     fn overlay(&self) -> Option<(String, usize)> {
         let matrix = self.matrix();
         let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -1016,7 +1017,7 @@ mod tests {
         };
         assert_eq!(joined("fd00::30", [1, 1]), 2);
         assert_eq!(joined("fd00::30", [1, 2]), 1);
-        // The hardware address of two IPv4 addresses may be that of a router.
+        // Two IPv4 addresses are not joined: their hardware address may be that of a router.
         assert_eq!(joined("10.1.0.31", [1, 1]), 1);
         assert!(is_own(&mac(1)) && !is_own(&Mac([0, 0, 0x5e, 0, 1, 1])));
         assert!(!is_own(&Mac([0, 0, 0x5e, 0, 2, 1])) && is_own(&Mac([0, 0, 0x5e, 0, 3, 1])));

@@ -1,5 +1,5 @@
 //! Checks expected traffic: groups of rows for which a host made no attempt although the capture
-//! could have shown one, and groups whose traffic the capture could not have shown.
+//! could have shown one, and groups for which this could not be assessed.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -166,7 +166,8 @@ impl<'a> Assessor<'a> {
         &all[from..from + len]
     }
 
-    /// Returns whether both roles of a row occur in the inventory.
+    /// Returns whether both roles of a row occur in the inventory. The destination role does not
+    /// matter if the row is for traffic inside a host or for a particular name or address.
     fn is_present(&self, row: &Row) -> bool {
         let roles = &self.policy.matrix.roles;
         let present = self.judge.present();
@@ -565,7 +566,8 @@ impl<'a> Assessor<'a> {
             let present = self.is_present(row);
             let off = self.policy.feature_state(row) == FeatureState::Off;
             let report = &mut self.rows[number];
-            // A loopback capture shows the traffic inside the host that it was taken on.
+            // Traffic inside a host is watched only if a loopback capture was taken on a host with
+            // the row's source role.
             let on = self.policy.inventory.on.filter(|_| self.conversations.index.saw_loopback());
             let watched = on.is_some_and(|host| {
                 self.policy.matrix.is_source(row, self.policy.inventory.hosts[host].roles)
@@ -634,8 +636,8 @@ mod tests {
         }
     }
 
-    /// Returns whether a check found nothing to report, and the code and the source of its claim if
-    /// it made one.
+    /// Returns whether the result is [`AbsenceCheck::Fine`], and the code and the source of its
+    /// claim if it contains one.
     fn outcome(check: AbsenceCheck) -> (bool, Option<(Code, u32)>) {
         let is_fine = matches!(check, AbsenceCheck::Fine);
         (is_fine, check.claim().map(|(code, claim)| (code, claim.source)))

@@ -16,10 +16,10 @@ use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity, SeverityColumn}
 const TARGETS: usize = 10;
 
 impl Judgement {
-    /// Adds a finding for each unlisted address that may be a listed host: handshakes show that the
-    /// address serves a listed host on a port that only one role of the product serves, and at
-    /// least one listed host with that role was never seen. Any host can listen on such a port, but
-    /// a listed host connects only to an address that it believes to be the server's.
+    /// Adds a finding for each unlisted internal address that may be a listed host: handshakes show
+    /// that the address serves a listed host on a port that only one role of the product serves,
+    /// and at least one listed host with that role was never seen. Any host can listen on such a
+    /// port, but a listed host connects only to an address that it believes to be the server's.
     pub(super) fn add_look_alikes(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
         let mut doing: BTreeMap<(IpAddr, usize), Vec<u32>> = BTreeMap::new();

@@ -47,9 +47,9 @@ pub struct CaptureFacts {
     unlisted: Unlisted,
     /// Pairs of hosts that exchanged traffic that could not be read.
     unreadable_pairs: UnreadablePairs,
-    /// Frames that could not be decoded.
+    /// The frames that could not be decoded, by host.
     undecoded: UndecodedByHost,
-    /// The vantage points that saw each host.
+    /// The vantage points that saw each host or service, and the time for which they watched.
     pub(super) vantages: VantageWatch,
     /// The hosts that are clients of aggregated conversations.
     aggregated: HashSet<usize>,
@@ -270,9 +270,9 @@ impl<'a> JudgedCapture<'a> {
         self.facts.undecoded.of([host]).is_some()
     }
 
-    /// Describes the unreadable traffic between a host and some others. This includes encrypted or
-    /// truncated packets that any of them exchanged with an unlisted address, and frames that were
-    /// not decoded.
+    /// Describes the first of these that applies: damage to the input, unreadable traffic between a
+    /// host and some others or between any of them and an unlisted address, and frames of these
+    /// hosts that were not decoded.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view().damaged {
             let words = "part of the input could not be read and may contain the missing traffic";

@@ -40,8 +40,8 @@ impl Assessor<'_> {
         Finding::new(key, reason).weighing(severity, doubts)
     }
 
-    /// Adds a finding for each host whose handshakes show that it serves a port that only one role
-    /// serves, if the host does not have that role.
+    /// Adds a finding for each port that a host serves according to handshakes, although only one
+    /// role serves it, which is a component of the product and not a role of the host.
     fn mismatches(&mut self) {
         let policy = self.policy;
         let list = &self.conversations.list;
@@ -188,9 +188,9 @@ impl Assessor<'_> {
         }
     }
 
-    /// Adds a finding for each non-virtual host address that several hardware addresses claim in the
-    /// same ten-second slot, if this happens in at least two slots in one VLAN. If the address merely
-    /// moved to another hardware address, the move is only described.
+    /// Adds a finding for each non-virtual host address that several hardware addresses claim in
+    /// the same ten-second slot, if this happens in at least two slots in one VLAN. If the address
+    /// merely moved to another hardware address, the move is only described.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.index.claims;
         let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
@@ -332,8 +332,8 @@ impl Assessor<'_> {
             *seen |= slots;
         }
         let slots = twice.values().map(|slots| slots.count_ones()).sum::<u32>();
-        // A single slot with two claimants may be a takeover. Two slots begin at least ten seconds
-        // apart.
+        // A single slot with two claimants may be a takeover. Two slots show a conflict, because
+        // they begin at least ten seconds apart.
         if slots < 2 {
             return BTreeSet::new();
         }

@@ -423,8 +423,8 @@ impl<'a> Judge<'a> {
         !self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]))
     }
 
-    /// Returns the ruling on a query. The ruling on a kind is made once, but exceptions are checked
-    /// each time.
+    /// Returns the ruling on a query. Where possible, a ruling is reused for queries of the same
+    /// kind, but exceptions are checked each time unless a row documents the traffic.
     fn rule_once(&self, query: &Query<'_>, known: &Rulings) -> Ruling {
         let Some(kind) = self.kind(query) else { return self.rule(query) };
         if let Some(ruling) = known.get(kind) {

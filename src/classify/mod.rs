@@ -173,8 +173,8 @@ impl CaptureConditions {
     }
 
     /// Returns whether some series of captures without the name of a sensor watched for less than
-    /// `watch_s` seconds, although all inputs together watched long enough. A host that only this
-    /// series could show was not watched long enough.
+    /// `watch_s` seconds, and for less time than all inputs together. A host that only this series
+    /// could show was not watched long enough.
     pub fn has_short_series(&self, watch_s: u64) -> bool {
         let needed = self.watched.seconds_for(watch_s).min(watch_s);
         self.series.iter().any(|series| series.seconds_for(watch_s) < needed)

@@ -473,8 +473,8 @@ impl Assessor<'_> {
         if silences.iter().any(|s| matches!(s, AbsenceCheck::Fine | AbsenceCheck::Failed)) {
             return;
         }
-        // If the capture could have missed the traffic of even one source, the traffic is not
-        // reported as missing.
+        // If the traffic of even one source could not be assessed, the traffic is not reported as
+        // missing.
         let unknown = silences.iter().find(|s| matches!(s, AbsenceCheck::Unknown(..)));
         let Some((code, claim)) = unknown.or(silences.first()).and_then(|s| s.claim()) else {
             return;

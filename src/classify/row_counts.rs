@@ -299,7 +299,8 @@ impl<'a> RowCounter<'a> {
     }
 }
 
-/// Returns the hosts that served a conversation: its server, or the holders of a virtual address.
+/// Returns the listed hosts that served a conversation: its server, or the holders of a virtual
+/// address.
 fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
     match j.server.kind {
         PartyKind::Host(host) => policy.holders(host),

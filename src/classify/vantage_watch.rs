@@ -21,7 +21,7 @@ const AROUND_TRIGGER: Nanos = 60 * SECOND;
 /// The times at which each named vantage point watched.
 #[derive(Clone, Default, Debug)]
 pub struct VantageTimes {
-    /// The times at which at least one input was watched.
+    /// The times at which at least one input watched.
     all: ActivityHistogram,
     /// How far the clocks of two inputs differ, in nanoseconds.
     apart: Option<Nanos>,
@@ -120,7 +120,7 @@ impl CommonWatch {
     }
 }
 
-/// The vantage points that saw each host, and the time for which they watched.
+/// The vantage points that saw each host or service, and the time for which they watched.
 #[derive(Default)]
 pub(super) struct VantageWatch {
     times: Arc<VantageTimes>,
@@ -206,7 +206,7 @@ impl VantageWatch {
             return 0;
         }
         let watched = common.watched.seconds_for(watch_s).min(all.seconds_for(watch_s));
-        // A host that is not active cannot send, so only breaks during its activity limit it.
+        // A host that is not active cannot send, so only breaks during its activity count.
         active.iter().filter_map(|span| common.longest_part_s(span)).fold(watched, u64::min)
     }
 

@@ -19,7 +19,7 @@ named_enum!(
         /// Documented traffic failed, or traffic that the matrix requires on this farm was not
         /// attempted.
         Missing = "missing",
-        /// The capture could not have shown the traffic.
+        /// Whether the traffic is missing could not be assessed.
         NotAssessable = "not-assessable",
         /// The inventory, the exceptions or the addresses of hosts do not agree with the capture.
         Inventory = "inventory",
@@ -99,7 +99,8 @@ named_enum!(
         FeatureUnknown = "feature-unknown",
         /// The row is expected only after a trigger, which was not seen.
         TriggerNotSeen = "trigger-not-seen",
-        /// A handshake shows that a host serves a port of a role that it does not have.
+        /// A handshake shows that a host or an unlisted address serves a port of a role that it does
+        /// not have.
         RoleMismatch = "role-mismatch",
         /// A host showed no traffic of one of its roles.
         SilentRole = "silent-role",
@@ -201,7 +202,7 @@ named_enum!(
         Missing = "missing",
         /// The traffic was seen.
         Seen = "seen",
-        /// The traffic was expected, but the capture could not have shown it.
+        /// Whether the traffic is missing could not be assessed.
         NotAssessable = "not-assessable",
         /// The traffic was neither seen nor expected.
         NotExpected = "not-expected",

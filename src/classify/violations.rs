@@ -1,4 +1,5 @@
-//! Findings for conversations that are not documented.
+//! Findings for conversations that are not permitted, or that are permitted only by an unusual
+//! feature.
 
 use std::cmp::Reverse;
 

@@ -16,7 +16,7 @@ pub struct AddressBinding {
     pub address: IpAddr,
     /// The hardware address that is claimed to have the IP address.
     pub mac: Mac,
-    /// The VLAN identifiers, outermost first. Zero means none.
+    /// The two outermost VLAN identifiers, outermost first. Zero means none.
     pub vlans: [u16; 2],
     /// The path, which determines whether the binding is trusted.
     pub path: Path,

@@ -53,7 +53,7 @@ impl PartitionCarryOver {
 impl FlowStore {
     /// Merges all tables, which were created with `keep`, on `jobs` threads. If `keep` requires
     /// packet records, each fragment that joins a flow also adds one. At most `most` entries of
-    /// each kind of side evidence are kept.
+    /// each bounded kind of side evidence are kept.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl FlowStore {
 
     /// Does the same as [`FlowStore::finish`] for one of several windows. `pending` contains the
     /// incomplete evidence of the previous window and receives that of this window. `end` is the
-    /// time of the window's last packet.
+    /// time of the window's last packet. The number of entries of side evidence is not limited.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! A hash index of flow positions with open addressing. A slot has four bytes of hash and four
 //! bytes of position.
 //!
-//! A lookup causes one cache miss, and growing never reads a key.
+//! A lookup in the index nearly always causes one cache miss, and growing never reads a key.
 
 use super::memory::prefetch;
 

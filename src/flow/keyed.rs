@@ -28,7 +28,8 @@ pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
     fn memory(&self) -> usize;
 
     /// Keeps at most `most` entries, those with the lowest keys, so that an entry that is dropped
-    /// from a part would also be dropped from the whole. Returns the number of entries dropped.
+    /// from a part would also be dropped from the whole. A kind that is not bounded keeps all
+    /// entries. Returns the number of entries dropped.
     fn keep_least(&mut self, most: usize) -> u64;
 
     /// Divides the evidence among the partitions. By default, all of it goes to the first

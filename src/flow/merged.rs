@@ -16,7 +16,8 @@ use super::store::FlowStore;
 use crate::decode::{Encapsulation, Path};
 use crate::model::{DuplicateCounts, Nanos};
 
-/// All flows of a run, merged. If they were spilled, only one partition at a time is in memory.
+/// All flows of a run, merged. If they were spilled, each thread has only one partition at a time
+/// in memory.
 pub struct MergedFlows {
     pub(super) store: FlowStore,
     /// The part of each partition that is in memory.

@@ -1,6 +1,5 @@
 //! Logs of packets, from which duplicates can be found after the rows of several captures were
-//! merged. Unlike a `PacketRecord`, a log does not depend on the
-//! hash seed of the run.
+//! merged. Unlike a `PacketRecord`, a log does not depend on the hash seed of the run.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +36,7 @@ struct LogParts {
     packets: Vec<LoggedPacket>,
 }
 
-/// A packet in a log. It has a fingerprint and a timestamp.
+/// A packet in a log. Only packets with a fingerprint and a timestamp are logged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct LoggedPacket {
     fingerprint: u64,

@@ -67,7 +67,7 @@ pub struct DirectionRecord {
     pub acked: NumberRange,
     /// The encapsulations of the side's packets.
     pub links: BoundedSet<Encapsulation, 16>,
-    /// The server names that the side requested in messages that fit in one segment.
+    /// The server names that the side requested, except a name that is only in `prefix`.
     #[serde(rename = "hellos")]
     pub requests: BoundedSet<ServerNameRequest, MOST_REQUESTS>,
     /// Segments that may be part of a message that names the server.

@@ -65,7 +65,7 @@ impl EvidenceRow {
     }
 }
 
-/// Facts from a row for people and query engines. The audit only uses `accounted`.
+/// Facts from a row for people and query engines. The audit uses only `accounted`.
 #[derive(Clone, Default, Debug)]
 pub struct RowFacts {
     /// The addresses, side 0 first.

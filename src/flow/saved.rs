@@ -34,8 +34,8 @@ pub enum StateLayout {
 }
 
 impl MergedFlows {
-    /// Writes all flows, partition by partition, in the layout [`StateLayout::Named`]. The output
-    /// contains only evidence.
+    /// Writes the side evidence, and all flows partition by partition, in the layout
+    /// [`StateLayout::Named`].
     ///
     /// # Errors
     ///

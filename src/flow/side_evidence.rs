@@ -116,8 +116,8 @@ macro_rules! kinds {
             /// The names of the kinds, in the order of the list.
             pub(super) const KINDS: &[&'static str] = &[$(stringify!($name)),+];
 
-            /// Passes the evidence to `take` as rows. Rows do not contain the records of single
-            /// packets, because these depend on the hash seed of the run.
+            /// Passes the evidence to `take` as rows. A [`PacketRecord`] is not passed, because it
+            /// depends on the hash seed of the run.
             pub(super) fn each_row(
                 self,
                 take: &mut dyn FnMut(EvidenceRow) -> io::Result<()>,

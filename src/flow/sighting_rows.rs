@@ -12,7 +12,7 @@ use crate::model::VantagePoint;
 /// [`super::SideEvidence`].
 const KIND: &str = "sightings";
 
-/// The name of the kind of single packets.
+/// The name of the kind of the logs of packets.
 const PACKETS: &str = "packets";
 
 /// The name of the kind of the outer packets of tunnels.

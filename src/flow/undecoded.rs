@@ -23,7 +23,7 @@ pub enum UndecodedReason {
 pub struct UndecodedFrames {
     /// The source hardware address, or [`Mac::NONE`] if it is not known.
     pub from: Mac,
-    /// The destination hardware address.
+    /// The destination hardware address, or [`Mac::NONE`] if it is not known.
     pub to: Mac,
     /// The reason why the frames could not be decoded.
     pub why: UndecodedReason,

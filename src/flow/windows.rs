@@ -71,8 +71,8 @@ impl MergedFlows {
         self.len() == 0
     }
 
-    /// Keeps at most `most` entries of each kind of side evidence, those with the lowest keys.
-    /// Returns the number of entries dropped.
+    /// Keeps at most `most` entries of each bounded kind of side evidence, those with the lowest
+    /// keys. Returns the number of entries dropped.
     pub fn keep_at_most(&mut self, most: usize) -> u64 {
         self.side.keep_least(most, &mut TrimmedKinds::new())
     }

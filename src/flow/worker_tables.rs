@@ -261,8 +261,8 @@ impl WorkerTables {
         }
     }
 
-    /// Keeps at most `most` entries of each kind of side evidence. Returns the number of entries
-    /// dropped.
+    /// Keeps at most `most` entries of each bounded kind of side evidence. Returns the number of
+    /// entries dropped.
     pub fn keep_at_most(&mut self, most: usize) -> u64 {
         self.side.keep_least(most, &mut TrimmedKinds::new())
     }
@@ -276,7 +276,7 @@ impl WorkerTables {
         parts.map(|(flows, side)| PartitionEvidence { flows, side }).enumerate()
     }
 
-    /// Records a packet whose ports were not seen.
+    /// Records a packet whose ports were not seen, or an ICMP error.
     fn record_portless(
         &mut self,
         src: IpAddr,

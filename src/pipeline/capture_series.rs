@@ -3,15 +3,16 @@
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 
-/// The time by which two captures of one place may overlap, in nanoseconds.
+/// The time by which two captures of one place may overlap, and the longest gap between them that
+/// is ignored, in nanoseconds.
 const TOLERANCE: Nanos = 60 * SECOND;
 
 /// The times of the first and the last frame of a capture.
 pub(crate) type CaptureSpan = (Nanos, Nanos);
 
 /// Divides captures into series, in each of which no capture overlaps another one by more than a
-/// minute. Each capture continues the series that ended last before it. The result does not depend
-/// on the order of the captures.
+/// minute. Of the series that a capture can continue, it continues the one with the latest end. The
+/// result does not depend on the order of the captures.
 fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
     captures.sort_unstable();
     let mut all: Vec<Vec<CaptureSpan>> = Vec::new();

@@ -20,7 +20,7 @@ use crate::payload::{PayloadFact, read};
 use crate::report::{EvidenceFrame, FindingEvidence};
 
 /// The maximum number of flows that are chosen from the conversations of one finding. The flows of
-/// other parts, such as the trigger, are not included.
+/// other parts, such as the trigger, do not count.
 const FLOWS: usize = 8;
 /// The maximum number of flows that are chosen from the conversations of all findings together.
 const ALL_FLOWS: usize = 1024;
@@ -234,7 +234,7 @@ impl ChosenEvidence {
     }
 
     fn evidence(&self, found: &EvidenceSearch) -> FindingEvidence {
-        // A frame may belong to several parts, but is written once.
+        // A frame that belongs to several parts is written only once.
         let mut frames: BTreeMap<&KeptFrame, Vec<String>> = BTreeMap::new();
         for (target, part) in &self.parts {
             let least =

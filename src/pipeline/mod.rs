@@ -136,8 +136,8 @@ pub struct Reading {
     pub vantage_loss: f64,
     /// When each vantage point with a name watched.
     pub vantages: BTreeMap<VantagePoint, ActivityHistogram>,
-    /// When each series of captures without the name of a sensor was captured, if there are several
-    /// series, or inputs with the name of a sensor.
+    /// When each series of captures without the name of a sensor was captured. Empty if there is
+    /// only one series and no vantage point has a name.
     pub(crate) series: Vec<ActivityHistogram>,
     /// All flows.
     pub flows: MergedFlows,
@@ -231,8 +231,8 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Returns whether packets were captured twice: by two ports, or by two sensors whose clocks
-    /// may differ.
+    /// Returns whether packets were captured more than once, as the sample of packets shows, or by
+    /// sensors whose clocks differ.
     pub(crate) fn shows_doubling(&self) -> bool {
         let by_sensors = self.vantages.len() > 1 && self.flows.clock_offset().is_some();
         self.duplicates.sample.shows_doubling() || by_sensors
@@ -252,7 +252,7 @@ impl Reading {
         self.flows.side.note_cuts(stops);
     }
 
-    /// Notes when captures without the name of a sensor were made, in case that they come from
+    /// Notes when captures without the name of a sensor were made, because they may come from
     /// several places.
     fn note_series(&mut self, plan: &Plan) {
         let (all, _) = self.believed();

@@ -320,7 +320,7 @@ pub(crate) struct WorkerCounters {
     pub timeline: ActivityHistogram,
 }
 
-/// The empty slot, before the first frame with a timestamp and after [`end_slot`].
+/// The value of an empty slot, before the first frame with a timestamp and after [`end_slot`].
 const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
 
 /// Returns whether frames with a non-IP EtherType may still carry IP packets.

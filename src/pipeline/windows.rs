@@ -200,7 +200,8 @@ impl<'a, 'w> WindowTables<'a, 'w> {
         Ok(())
     }
 
-    /// Moves the tables of a window to the end of the list of open windows.
+    /// Moves the tables of a window to the end of the list of open windows. If the window is not
+    /// open, adds empty tables, and first closes another window if too many are open.
     fn open(&mut self, window: WindowStart) -> io::Result<()> {
         match self.open.iter().position(|(known, _)| *known == window) {
             Some(place) if place + 1 == self.open.len() => {}

@@ -114,7 +114,8 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Creates the folder before the long work starts, so that an unusable path is reported early.
+    /// Creates the target and its staging folder before the long work starts, so that an unusable
+    /// path is reported early.
     pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {

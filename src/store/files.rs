@@ -39,7 +39,7 @@ const EXTENSION: &str = "parquet";
 /// The first bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
 
-/// The number of rows of a row group. Row groups are read in parallel.
+/// The maximum number of rows of a row group. Row groups are read in parallel.
 const GROUP_ROWS: usize = 1 << 17;
 
 /// Where rows come from.
@@ -156,7 +156,8 @@ pub fn captures_in(store: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the Parquet files of a store, sorted. Query engines also write other files there.
+/// Returns the Parquet files of a store, sorted. Skips other and hidden files, which query engines
+/// write there.
 pub(super) fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
     if store.is_file() {
         return Ok(vec![store.to_owned()]);
@@ -196,7 +197,8 @@ pub(super) struct RowGroup {
     group: usize,
 }
 
-/// Runs code of the Parquet reader. It does not promise to return an error for every damaged file.
+/// Runs code of the Parquet reader and returns a panic as an error. The reader may panic if a file
+/// is damaged.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err("is damaged: the Parquet reader failed".to_owned()))
@@ -222,7 +224,7 @@ impl RowFile {
     ///
     /// # Errors
     ///
-    /// Returns all files that cannot be read, each with the reason.
+    /// Returns all stores and files that cannot be read, each with the reason.
     pub fn open_all(stores: &[PathBuf]) -> Result<Vec<Self>, StoreError> {
         let mut files = Vec::new();
         let mut wrong = Vec::new();
@@ -302,7 +304,7 @@ impl RowFile {
         batch_rows(group.num_rows(), bytes)
     }
 
-    /// Opens a row group, and checks its checksums.
+    /// Opens a row group, and verifies its checksums if the file contains them.
     pub fn read(&self, RowGroup { group, .. }: RowGroup) -> Result<GroupReader, String> {
         guarded(|| {
             let mut file =
@@ -387,8 +389,8 @@ fn damage(error: &dyn std::fmt::Display) -> String {
 }
 
 impl GroupReader {
-    /// Passes the next rows to `take`. `wanted` gets whether a row is a row of evidence, and returns
-    /// whether it is passed on. Returns false at the end.
+    /// Passes the wanted rows of the next batch to `take`. `wanted` gets whether a row is a row of
+    /// evidence, and returns whether it is passed on. Returns false at the end.
     ///
     /// # Errors
     ///
@@ -544,7 +546,7 @@ impl RowWriter {
         input: &InputFacts,
     ) -> Result<(), StoreError> {
         let is_evidence = matches!(row.kind, StoredKind::Evidence(_));
-        // The other rows are in a row group of their own, so that they are found quickly.
+        // Rows that are not evidence get a row group of their own, so that they are found quickly.
         if !is_evidence && std::mem::take(&mut self.has_evidence) {
             self.flush()?;
             if let Target::File { writer, .. } = &mut self.target {

@@ -1,9 +1,9 @@
-//! The rows of the windows of a live audit. They lie in a folder until something moves them away, for
-//! example `rsync --remove-source-files`.
+//! The rows of the windows of a live audit. They stay in a folder until something moves them away,
+//! for example `rsync --remove-source-files`.
 //!
-//! Each window becomes one file, with a name of its own. A file is written in a hidden folder and is
-//! moved to its place when it is complete. If the files exceed their limit, the oldest are removed.
-//! Rows that were lost are told in the row of the next window that is written.
+//! Each window becomes one file with its own name. A file is written in a hidden folder and is moved
+//! to its place when it is complete. If the files exceed their limit, the oldest are removed.
+//! The input row of the next window that is written reports rows that were lost.
 
 use std::fs::{self, File};
 use std::io;
@@ -143,10 +143,10 @@ pub struct Spool {
     _lock: File,
 }
 
-/// What is known of the windows before.
+/// What is known about earlier windows.
 #[derive(Default)]
 struct SpoolState {
-    /// The windows that could not be written and that no row tells of yet.
+    /// The windows that could not be written and that no input row reports yet.
     untold: LostWindows,
     /// Since when all interfaces were watched, and until when, as far as rows were written.
     watched: Option<(Nanos, Nanos)>,
@@ -195,7 +195,7 @@ impl Spool {
                 options.point
             )))
         })?;
-        // Files that were being written when an earlier run ended.
+        // An earlier run may have left incomplete files.
         for entry in fs::read_dir(&own).map_err(&failed)?.flatten() {
             if entry.file_name() != "lock" {
                 let _ = fs::remove_file(entry.path());
@@ -214,7 +214,8 @@ impl Spool {
     ///
     /// # Errors
     ///
-    /// Returns an error if the rows cannot be written. The row of the next window tells of them.
+    /// Returns an error if the rows cannot be written. The input row of the next window reports the
+    /// loss.
     pub fn write(&self, window: WindowEvidence<'_>) -> Result<SpooledWindow, StoreError> {
         let period = window.period;
         let frames = window.inputs.iter().map(|input| input.account.frames).sum();
@@ -337,8 +338,8 @@ impl Spool {
         }
     }
 
-    /// Returns the oldest files that have to be removed before a file of this size fits, and what is
-    /// lost with them.
+    /// Returns the oldest files that must be removed so that a file of this size fits, and the
+    /// windows that are lost with them.
     fn oldest_beyond(&self, size: u64) -> Result<(Vec<PathBuf>, LostWindows), StoreError> {
         let files = self.files()?;
         let mut total = files.iter().fold(size, |sum, (_, bytes)| sum.saturating_add(*bytes));
@@ -381,8 +382,8 @@ fn compact_time(at: Nanos) -> String {
     time(at).replace(['-', ':'], "")
 }
 
-/// Returns whether a file name is that of a window of the vantage point with this label. A label may
-/// contain a dash.
+/// Returns whether a file name belongs to a window of the vantage point with this label. A label
+/// may contain a dash.
 fn is_window_of(label: &str, name: &str) -> bool {
     let rest = name.strip_suffix(".parquet").and_then(|name| name.strip_prefix(label));
     let Some(rest) = rest.and_then(|rest| rest.strip_prefix('-')) else { return false };
@@ -408,7 +409,7 @@ fn describe_missing(unaccounted: u64, entries: u64) -> Option<String> {
     }
 }
 
-/// Leaves only what states that the rows of a window are missing. Returns the reason.
+/// Removes the counters, timeline and manifest of evidence that is not written. Returns the reason.
 fn leave_out_evidence(input: &mut InputRow) -> String {
     let frames = input.record.account.frames;
     input.record.account = FrameCounters::default();
@@ -442,7 +443,7 @@ mod tests {
         SpoolOptions { folder: folder.to_owned(), point, size }
     }
 
-    /// Writes a window of frames without rows, which began at `from` seconds.
+    /// Writes a window that begins at `from` seconds and has frames, but no rows.
     fn write(spool: &Spool, from: Nanos) -> Result<SpooledWindow, StoreError> {
         let flows = FlowStore::new(&HashSeed::new(), std::env::temp_dir());
         let mut input = InputRecord { name: "eth0".to_owned(), ..InputRecord::default() };

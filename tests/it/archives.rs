@@ -163,7 +163,7 @@ impl Division<'_> {
         }
     }
 
-    /// Collects captures with random numbers of threads and memory limits.
+    /// Collects captures with a random number of threads and a random memory limit.
     fn collect(&self, captures: &[PathBuf], store: &Path, random: &mut Random) {
         let mut arguments = vec!["collect"];
         arguments.extend(captures.iter().map(|capture| text(capture)));
@@ -252,7 +252,8 @@ fn foreign_captures_in_any_order_and_grouping() {
     let mut random = Random(15);
     for round in 0..4 {
         let scratch = tempfile::tempdir().expect("a scratch folder");
-        // Files in folders need not be captures. Each folder is collected separately.
+        // Files that are named directly must be captures, so the files are distributed among
+        // folders.
         let parts: Vec<PathBuf> = (0..9).map(|n| scratch.path().join(format!("part{n}"))).collect();
         parts.iter().for_each(|part| fs::create_dir(part).expect("writable"));
         for (number, file) in all.iter().enumerate() {
@@ -351,7 +352,7 @@ fn merging_in_one_step_or_in_several_gives_the_same_file() {
     assert!(files(&at("third")) == files(&at("once")));
 }
 
-/// A store of two captures of the healthy farm, in one file each.
+/// A store with one file for each of two parts of the capture of the healthy farm.
 struct TwoCaptures {
     scratch: tempfile::TempDir,
     captures: Vec<PathBuf>,
@@ -378,7 +379,7 @@ impl TwoCaptures {
         files(&self.store).keys().map(|name| self.store.join(name)).collect()
     }
 
-    /// Runs an audit of stores that must fail, and returns its errors.
+    /// Runs an audit, which must fail, and returns its errors.
     fn refused(&self, inputs: &[&Path], more: &[&str]) -> String {
         let mut arguments = vec!["audit", "-i", text(&self.inventory)];
         arguments.extend(inputs.iter().map(|input| text(input)));
@@ -543,7 +544,7 @@ fn a_damaged_file_is_an_error_that_names_it() {
     });
     assert!(errors.contains("kind \"weather\", which this version does not know"), "{errors}");
 
-    // Any other damage is also an error, unless it does not affect the result.
+    // No other damage makes the audit panic.
     let mut random = Random(5);
     for _ in 0..25 {
         let mut bytes = whole.clone();
@@ -562,7 +563,7 @@ fn a_damaged_file_is_an_error_that_names_it() {
     }
 }
 
-/// A flipped bit is an error that names the file, or it is in what an audit does not read.
+/// A flipped bit either is an error that names the file or does not change the report.
 #[test]
 fn a_flipped_bit_never_changes_a_report() {
     let two = TwoCaptures::new();
@@ -574,7 +575,8 @@ fn a_flipped_bit_never_changes_a_report() {
     let (merged, at_end) = (two.at("merged"), 6000.min(whole.len()));
     for round in 0..70 {
         let mut bytes = whole.clone();
-        // Half of them in the row of the input and the footer, which few other bytes protect.
+        // Half of the bits are in the last 6000 bytes, which contain the row of the input and the
+        // footer, because few other bytes protect these.
         let at = match round % 2 {
             0 => random.below(whole.len()),
             _ => whole.len() - 1 - random.below(at_end),
@@ -595,7 +597,7 @@ fn a_flipped_bit_never_changes_a_report() {
         merge(store, &merged, &[]);
     }
     assert!(found > 35, "{found}");
-    // A file that another program wrote has no valid checksums.
+    // A file that another program wrote has no valid checksums but is accepted.
     fs::write(file, &whole).expect("writable");
     rewrite(file, |rows| vec![rows.clone()]);
     let store = std::slice::from_ref(&two.store);
@@ -695,7 +697,7 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
     let strict = two.at("strict");
     run(&[&collected[..], &[text(&strict), "--strict"]].concat(), &[3]);
     assert!(files(&store) == files(&strict));
-    // A file in a folder that is not a capture is not a failure, but a damaged capture is.
+    // In a folder, a file that is not a capture is not a failure, but a damaged capture is.
     assert!(!stderr(&output).contains("notes.txt"), "{}", stderr(&output));
     let errors = texts(&store, "error");
     assert_eq!(errors.iter().filter(|error| !error.is_empty()).count(), 1, "{errors:?}");
@@ -858,7 +860,8 @@ fn the_same_content_under_two_names_counts_once() {
     fs::copy(&two.captures[0], &copy).expect("a copy");
     let all = [&two.captures[..], std::slice::from_ref(&copy)].concat();
     let direct = audited(&all, &two.inventory, &[], two.scratch.path());
-    // The copy is in a store of its own, in one store with the original, or read directly.
+    // The copy is in a store of its own, is collected or merged with the original, or is read
+    // directly.
     let apart = two.at("apart");
     collect(std::slice::from_ref(&copy), &two.inventory, &apart, &[]);
     let together = two.at("together");
@@ -955,7 +958,7 @@ fn a_capture_that_grew_replaces_its_earlier_rows() {
     let stored = audited(std::slice::from_ref(&store), &two.inventory, &[], two.scratch.path());
     let direct = audited(std::slice::from_ref(&capture), &two.inventory, &[], two.scratch.path());
     assert_same(&direct, &stored, "a capture that grew");
-    // Rows from other stores, or in merged files, are not removed, and do not count twice.
+    // Earlier rows in other stores or in merged files are not removed, and an audit refuses them.
     let errors = two.refused(&[&store, &early], &[]);
     let wanted = format!(
         "{} contains {} as it was before it grew",
@@ -992,7 +995,8 @@ fn a_capture_that_was_collected_with_other_options_names_the_files_to_delete() {
     assert!(errors.contains(text(old)) && errors.contains(text(&new)), "{errors}");
     fs::remove_file(new).expect("it is there");
     audited(std::slice::from_ref(&two.store), &two.inventory, &[], two.scratch.path());
-    // Rows that a merged file contains, and a complete store.
+    // A merged file with rows of the capture causes a warning. A complete store refuses the
+    // capture.
     let [merged, complete] = ["merged", "complete"].map(|name| two.at(name));
     merge(std::slice::from_ref(&two.store), &merged, &[]);
     let errors = stderr(&run(&[&arguments[..], &[text(&merged)]].concat(), &[0]));
@@ -1162,7 +1166,7 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
     assert!(refused(&stream).contains("--complete needs whole stores"));
 }
 
-/// Completing a store does not hide that server names are missing.
+/// Completing a store does not hide that server names may be missing or packets duplicate.
 #[test]
 fn a_complete_store_warns_of_what_its_rows_do_not_contain() {
     let case = FIXTURES.iter().find(|case| case.name == "services/names").expect("the fixture");
@@ -1216,8 +1220,9 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
     assert!(errors.contains("rows, 1 missing"), "{errors}");
 }
 
-/// `fixtures/stored` contains a store of each layout of rows: the first one without windows, the second
-/// one with windows of a minute, the third one with checksums. The first audit of a new layout writes it with `UPDATE_GOLDEN=1`.
+/// `fixtures/stored` contains a store of each layout of rows: the first without windows, the second
+/// with windows of a minute, the third with such windows and checksums. If the store of the current
+/// layout is missing and `UPDATE_GOLDEN` is set, the test writes it.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");

@@ -427,7 +427,7 @@ fn audited(capture: &str, inventory: &str, out: PathBuf, more: &[&str]) -> PathB
     out
 }
 
-/// Compares two folders of reports.
+/// Compares two stored results and returns the comparison.
 fn json_of(old: &Path, new: &Path) -> Value {
     let words = ["diff".as_ref(), old.as_os_str(), new.as_os_str()];
     let run = rasaudit(words.into_iter().chain(["--format".as_ref(), "json".as_ref()]));
@@ -519,7 +519,8 @@ fn a_claim_about_any_server_names_the_reason_and_no_empty_end() {
 
 #[test]
 fn findings_about_the_inventory_and_the_exceptions_have_a_cause() {
-    // The two captures differ in their watch time. Two audits with different exceptions follow.
+    // The first audits differ in their watch time, the next ones in their exceptions, and the last
+    // ones in whether their traffic matches the exception.
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let [long, short] = long_and_short(scratch.path());
     let json = json_of(&long, &short);
@@ -587,7 +588,7 @@ fn different_farms_are_a_difference_and_no_name_is_empty() {
     let other = monitored().inventory("Desk farm", "Shelf farm");
     let (_, json) = compared(&monitored(), &other);
     assert_eq!(json["differences"][0], "farm: Shelf farm instead of Desk farm", "{json:#}");
-    // The result of an early version does not contain the name of the inventory.
+    // The result of an early version does not contain the file name of the inventory.
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let folders = [("old", monitored()), ("new", other)]
         .map(|(name, audited)| audited.run(&scratch.path().join(name)));

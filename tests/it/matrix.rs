@@ -1,6 +1,6 @@
 //! Tests that the shipped matrices are complete and valid: they contain every port of the vendor's
 //! documents with its pair of roles, as many rows per section as the documents, and for each row an
-//! example that the row allows.
+//! example that the row allows. Also tests the subcommands of `rasaudit matrix`.
 
 use crate::support;
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,7 +203,7 @@ fn the_shipped_matrices_pass_the_lint_and_decide_their_examples() {
 }
 
 /// A farm for one matrix: an inventory with two hosts of each role and all features on, and the
-/// packets of all examples.
+/// packets of the examples that were added.
 struct Farm<'m> {
     matrix: &'m Matrix,
     inventory: String,
@@ -310,7 +310,7 @@ impl<'m> Farm<'m> {
             assert_eq!((rule, verdict.as_str()), (id, "documented"), "{key:?}");
             let row = self.matrix.rows.iter().find(|row| row.id == *id).expect("the row");
             // Rulings from a doubtful row are uncertain, and so are rulings about ports that were
-            // not announced.
+            // not announced. The certainty of rulings about UDP is not checked.
             let guess = row.transport.has_ports() && row.transport.to_string() == "udp";
             if !guess && row.transport.has_ports() {
                 let doubtful = row.is_doubtful() || row.announced_by.is_some();
@@ -561,7 +561,6 @@ fn every_feature_is_described_and_every_one_described_is_needed() {
     assert_eq!(usual, ["rdp-udp", "ssl", "web-client"]);
 }
 
-/// Tests that a diff lists the rows that a new version opens, narrows and closes.
 #[test]
 fn a_diff_names_the_argument_that_is_no_matrix() {
     let diff = rasaudit(["matrix", "diff", "ras-19", "ras-99"]);
@@ -573,6 +572,7 @@ fn a_diff_names_the_argument_that_is_no_matrix() {
     );
 }
 
+/// Tests that a diff lists the rows that a new version opens, narrows and closes.
 #[test]
 fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     let diff = rasaudit(["matrix", "diff", "ras-legacy", "ras-19", "--format", "csv"]);

@@ -493,8 +493,8 @@ fn moved_ports_follow_broadcasts_and_names() {
     assert_eq!(judged(&licences, &wire, OUTSIDE, 8443)[0], "renumbered");
 }
 
-/// Traffic of a host to its own address stays inside the host. Ports that the older document lists
-/// under the host itself are exposed if an outside host reaches them.
+/// Traffic of a host to its own address is judged by the rows about traffic inside a host. Ports
+/// that the older document lists under the host itself are exposed if an outside host reaches them.
 #[test]
 fn ports_of_the_host_itself() {
     let rdsh = connection(RDSH, RDSH, 30_005);
@@ -544,7 +544,7 @@ fn an_address_outside_that_ends_in_255_is_no_broadcast() {
     assert_eq!(judged(&farm("ras-19", "", ""), &wire, "203.0.113.255", 3390)[0], "unknown-host");
 }
 
-/// Contradictory `[[moved-port]]` tables are reported.
+/// A `[[moved-port]]` table that moves a port to itself or for a second time is reported.
 #[test]
 fn a_port_is_moved_once() {
     let moved = |role: &str, from: u16, to: u16, more: &str| {

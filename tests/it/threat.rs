@@ -852,8 +852,8 @@ fn only_a_frame_that_could_be_the_flow_doubts_a_silence() {
     assert_eq!(esp(GW, BROKER), ["no medium unread"]);
     assert_eq!(esp(GW, EVIL), ["no medium unread"]);
     assert_eq!(esp(GW, DC), ["yes medium"]);
-    // The broker answers an unlisted address on that port, inside or outside the site. The gateway
-    // may use that address.
+    // From port 20002, the broker answers an unlisted address inside or outside the site. The
+    // gateway may use that address.
     for (client, state) in [("10.1.0.99", ACK), ("2.2.2.2", ACK), ("198.51.100.9", SYN | ACK)] {
         let seen = with(&|wire| wire.tcp(9_000, (BROKER, 20_002), (client, 50_100), state, 10));
         assert_eq!(seen, ["no medium coverage"], "{client}");
@@ -1075,7 +1075,8 @@ fn a_port_that_answers_another_way_is_not_silent() {
     wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
     wire.knock(20_000, (GW, 50_100), (BROKER, 20_002));
     assert_eq!(audit(&wire).found("unanswered", GW, BROKER), ["yes high"]);
-    // Another client acknowledges data from that port that is not in the capture.
+    // Acknowledgements by another client show that port 20002 sent data, although the capture does
+    // not contain the data.
     for (later, acked) in [(0, 1_000), (1_000, 9_000)] {
         wire.segment(30_000 + later, ("10.9.0.5", 50_100), (BROKER, 20_002), ACK, (5, acked), 0);
     }

@@ -321,7 +321,7 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     }
     let found = findings(&audit(&farm("", ""), &wire));
     assert!(found.contains(&format!("{} ?", line("never-attempted"))), "{found:?}");
-    // The host does not send anything.
+    // The session host does not send anything.
     let found = findings(&audit(&farm("", ALL), &without(silent(), RDSH)));
     assert!(found.contains(&line("host-not-seen")), "{found:?}");
     // The capture was too short.
@@ -620,7 +620,7 @@ fn a_virtual_address_counts_for_its_holders() {
         silent(&wire),
         ["never-attempted halb1>gw1 tcp/80", "never-attempted halb2>gw1 tcp/80"]
     );
-    // It is enough that one of the holders forwards it.
+    // It is enough that one of the holders forwards the session.
     wire.session(11_000, ("10.1.0.41", 50_101), (GW, 80), 20);
     assert_eq!(silent(&wire), Vec::<String>::new());
 }

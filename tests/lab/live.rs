@@ -114,8 +114,7 @@ fn stranger(number: u32) -> Vec<u8> {
 const WHO: [&str; 8] =
     ["client", "server", "transport", "port", "verdict", "code", "direction", "state"];
 
-/// Audits the same capture offline and returns the folder of the reports, which may differ from the
-/// live reports only in times.
+/// Audits a capture or a folder of captures offline and returns the folder of the reports.
 fn offline(capture: &Path, folder: &Path) -> PathBuf {
     offline_with(capture, folder, 1)
 }
@@ -150,7 +149,7 @@ fn live_says_what_an_audit_of_the_same_traffic_says_with_any_number_of_threads()
         let latest = folder.join("out/latest");
         assert_eq!(columns(&latest.join("conversations.csv"), WHO), expected, "{jobs}");
         assert_eq!(above_info(&latest), above_info(&offline), "{jobs}");
-        // Each finding above info is reported once, when it appears.
+        // Each finding above info is reported exactly once.
         let told = text(&ended.stdout);
         assert_eq!(told.lines().count(), 3, "{told}");
         for [id, _] in above_info(&latest) {
@@ -528,7 +527,7 @@ fn a_wire_that_is_down_proves_nothing_missing() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
     // The replayed traffic of the healthy farm lacks one kind of connection, as if those packets
-    // took the other cable.
+    // took the cable of `span2`.
     let ns = &wire.0;
     let rest = scratch.path().join("rest.pcap");
     let ip = format!("ip -n {ns}");

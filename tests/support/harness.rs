@@ -88,7 +88,7 @@ fn namespaces() -> bool {
     sh("n=ras-need-$$; ip netns add $n && ip netns del $n")
 }
 
-/// Lists the tests of a file, each with its needs. The compiler reports a test that is not listed
+/// Lists the tests of a file, each with its needs. If a test is not listed, the compiler reports it
 /// as dead code.
 macro_rules! lab_tests {
     ($($name:ident: [$($need:ident),*],)*) => {

@@ -159,9 +159,9 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Returns the reports in a folder by file name. Lists of inputs and notes on individual inputs are
-/// removed from `audit.json` and the page, because they are the only parts that may depend on how a
-/// capture is split into files.
+/// Returns the reports in a folder by file name. All parts that may depend on how a capture is
+/// split into files are removed from `audit.json` and the page: the list and the number of inputs,
+/// and notes and exit reasons about individual inputs.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
     let mut reports = Vec::new();
     for name in [
