@@ -144,8 +144,8 @@ pub(super) fn decoder_for(
 /// The maximum number of decompressed blocks that wait for the reader.
 const MAX_WAITING: usize = 4;
 
-/// A decompressor that works ahead in its own thread. The thread ends at the end of its input, or
-/// when this value is dropped.
+/// A decompressor that works ahead in its own thread. The thread ends at the end of its input,
+/// after an error, or when this value is dropped.
 struct DecompressThread {
     blocks: Receiver<io::Result<Vec<u8>>>,
     /// The channel that returns used blocks to the thread, which fills them again.

@@ -1,5 +1,5 @@
-//! Identifies files by their first bytes. The description of a file that is not pcap or pcapng also
-//! tells the user what to do, for example which program converts it.
+//! Identifies files by their first bytes. The descriptions of some files that are not pcap or
+//! pcapng also tell the user what to do, for example which program converts them.
 
 /// The description of a Parquet file, which may contain rows of evidence.
 const PARQUET: &str = if cfg!(feature = "store") {

@@ -154,8 +154,9 @@ impl CaptureInput {
     }
 }
 
-/// Marks inputs whose bytes equal those of an earlier input. Only files of the same size are
-/// hashed. If the content of a copy is already known, it is recorded for the first input, too.
+/// Marks inputs whose bytes equal those of an earlier input, unless they are empty. Only files of
+/// the same size are hashed. If the content of a copy is already known, it is recorded for the
+/// first input, too.
 fn mark_same(sources: &mut [CaptureInput]) {
     let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
     let has_content = |s: &CaptureInput| s.path.is_some() || s.content.is_some();
@@ -185,8 +186,8 @@ fn mark_same(sources: &mut [CaptureInput]) {
     }
 }
 
-/// Marks inputs whose known content equals that of an earlier input, even if their sizes differ or
-/// are unknown.
+/// Marks inputs whose known content is not empty and equals that of an earlier input, even if their
+/// sizes differ or are unknown.
 fn mark_same_content(sources: &mut [CaptureInput]) {
     let empty: InputContent = Sha256::digest([]).into();
     let mut first = HashMap::new();

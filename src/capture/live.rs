@@ -114,8 +114,8 @@ impl LiveCapture {
     }
 
     /// Sets whether this capture reports frames that the interface itself dropped. If several
-    /// captures share an interface, only one of them may report these, so that they are counted
-    /// once.
+    /// captures share an interface, only one of them may report these, so that no frame is counted
+    /// twice.
     #[must_use]
     pub fn with_interface_drops(self, counts_interface_drops: bool) -> Self {
         Self { counts_interface_drops, ..self }

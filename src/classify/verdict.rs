@@ -99,7 +99,8 @@ named_enum!(
         FeatureUnknown = "feature-unknown",
         /// The row is expected only after a trigger, which was not seen.
         TriggerNotSeen = "trigger-not-seen",
-        /// A handshake shows that a host or an unlisted address serves a port of a role that it does
+        /// A handshake shows that a host or an unlisted address serves a port of a role that it
+        /// does not have.
         /// not have.
         RoleMismatch = "role-mismatch",
         /// A host showed no traffic of one of its roles.

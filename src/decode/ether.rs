@@ -9,8 +9,8 @@ use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 use super::{Body, CUT, DecodeState, EncapTagKind, Next, Packet, ppp};
 use crate::model::{Mac, SkipReason};
 
-/// The largest length in an IEEE 802.3 length field. Values of 0x0600 and above are EtherTypes
-/// (IEEE 802.3, 3.2.6).
+/// The largest length in an IEEE 802.3 length field. All larger values are read as EtherTypes,
+/// although these start at 0x0600 (IEEE 802.3, 3.2.6).
 const MAX_LENGTH: u16 = 1500;
 
 /// The maximum number of labels in an MPLS stack. Frames with deeper stacks are skipped.
@@ -292,8 +292,8 @@ fn mpls<'p>(
             }
             0 if carries_ethernet(inner.after(4)) => Ok(Next::Ethernet(inner.after(4).ok_or(CUT)?)),
             _ if carries_ethernet(Some(inner)) => Ok(Next::Ethernet(inner)),
-            // In a tunnel, bytes that look like a label stack may not be MPLS if their content is
-            // unknown.
+            // In a tunnel, such bytes may not be a label stack at all, so the packet around the
+            // tunnel becomes the observation.
             _ if layers.outer.is_some() => Err(SkipReason::BadLinkHeader),
             _ => Ok(layers.end_at_non_ip(0x8847)),
         };
@@ -535,7 +535,8 @@ mod tests {
         assert_eq!(result, Err(SkipReason::TooManyEncapsulations));
     }
 
-    /// Checks a truncated label stack of `header` bytes. The first nibble after it is needed too.
+    /// Checks every truncation of a packet whose label stack has `header` bytes. The first byte
+    /// after the stack is needed, too.
     fn assert_truncation_of_ip(bytes: &[u8], header: usize) {
         for kept in 0..bytes.len() {
             let cut = Packet { bytes: &bytes[..kept], wire: bytes.len() };

@@ -52,8 +52,8 @@ pub struct Decoder {
     decapsulates: bool,
     /// UDP ports on which tunnels are expected.
     ports: Vec<(u16, Tunnel)>,
-    /// One bit for each of `ports`, modulo 64. Almost no datagram on other ports matches a bit, so
-    /// it need not be compared with every entry of `ports`.
+    /// One bit for each of `ports`, modulo 64. Most datagrams on other ports match no bit, so they
+    /// need not be compared with every entry of `ports`.
     port_bits: u64,
     /// The user's declarations about tunnels.
     stated: Vec<StatedTunnel>,

@@ -16,7 +16,8 @@ pub mod flag {
     pub const SYN_ACK: u16 = 1 << 1;
     /// TCP: an ACK without SYN or RST.
     pub const ACK: u16 = 1 << 2;
-    /// At least one byte of transport payload. TCP segments with SYN or RST do not count.
+    /// At least one byte of transport payload. TCP segments with SYN or RST and ICMP messages do
+    /// not count.
     pub const DATA: u16 = 1 << 3;
     /// TCP: a FIN.
     pub const FIN: u16 = 1 << 4;
@@ -34,7 +35,8 @@ pub mod flag {
     pub const SERVER_HELLO: u16 = 1 << 9;
     /// A frame was sent to the broadcast address of the link layer.
     pub const BROADCAST: u16 = 1 << 10;
-    /// A frame was sent to any other address of the link layer.
+    /// A frame was not sent to the broadcast address of the link layer, or its link has no
+    /// addresses.
     pub const UNICAST: u16 = 1 << 11;
     /// The capture truncated a frame to fewer than [`super::SHORT`] bytes.
     pub const CUT_SHORT: u16 = 1 << 12;
@@ -192,8 +194,8 @@ impl Path {
     }
 }
 
-/// Evidence about a packet apart from its five-tuple: tags, tunnels, source address, TTL and
-/// interface.
+/// Evidence about a packet apart from its five-tuple: tags, tunnels, source hardware address, TTL
+/// and interface.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Encapsulation {
     /// Tags, outermost first. Unused places contain [`EncapTagKind::None`].
@@ -206,7 +208,7 @@ pub struct Encapsulation {
     /// The time to live or hop limit of the packet. It may differ between sightings of the same
     /// packet.
     pub ttl: u8,
-    /// The interface that saw the packet, as its index in the capture.
+    /// The interface that saw the packet, as its index in the section of the file.
     pub interface: u16,
 }
 
@@ -279,8 +281,9 @@ impl Encapsulation {
         self.outer.iter().copied().flatten()
     }
 
-    /// Adds an innermost tunnel. The source address of the frame is removed, because it belongs to
-    /// the endpoint of the tunnel, not to the sender of the inner packet.
+    /// Adds an innermost tunnel, as far as places for its tag and its ends are free. The source
+    /// address of the frame is removed, because it belongs to the endpoint of the tunnel, not to
+    /// the sender of the inner packet.
     #[must_use]
     pub fn with_tunnel(self, tunnel: Tunnel, id: Option<u32>, ends: TunnelEndpoints) -> Self {
         let mut inside = self.with_tag(EncapTagKind::Tunnel(tunnel), id);
@@ -337,7 +340,7 @@ pub struct Observation {
     pub time: Nanos,
     /// Length on the wire in bytes.
     pub wire_len: u32,
-    /// The interface that saw the frame, as its index in the file.
+    /// The interface that saw the frame, as its index in the section of the file.
     pub interface: u16,
     /// Whether the frame was sent to the broadcast address of the link layer.
     pub broadcast: bool,
@@ -353,7 +356,8 @@ pub struct Observation {
     pub undecoded_tunnel: Option<Tunnel>,
     /// How far the packet can be trusted, given the tunnels that carried it.
     pub path: Path,
-    /// Evidence apart from the five-tuple: tags, tunnels, source address, TTL and interface.
+    /// Evidence apart from the five-tuple: tags, tunnels, source hardware address, TTL and
+    /// interface.
     pub link: Encapsulation,
     /// A hash that is equal for all copies of a packet, regardless of hops and tags, and differs
     /// between packets; zero if the frame is not an IP packet. It is the same on every machine and
@@ -406,8 +410,8 @@ pub enum ErrorKind {
     Prohibited,
     /// The host or its network cannot be reached.
     HostUnreachable,
-    /// An error that does not show whether the packet is allowed: time exceeded, packet too big,
-    /// bad parameter.
+    /// An error that does not show whether the packet is allowed, such as time exceeded, packet too
+    /// big or a redirect.
     Other,
 }
 
@@ -492,7 +496,7 @@ pub enum Quoted {
         path: Path,
         /// TCP: the sequence number; otherwise zero.
         seq: u32,
-        /// Whether the payload of the quoted packet is a reply.
+        /// Whether the quoted packet is a DNS response.
         answers: bool,
     },
     /// A later fragment, which belongs to the flow of its datagram.

@@ -1,5 +1,5 @@
-//! IEEE 802.11 frames. Unencrypted data frames that carry one complete packet are decoded; all
-//! others are counted by skip reason.
+//! IEEE 802.11 frames. Unencrypted data frames that carry one packet, or its first fragment, are
+//! decoded; all others are counted by skip reason.
 
 use super::{CUT, DecodeState, Next, Packet, WlanForm};
 use crate::model::{Mac, SkipReason};

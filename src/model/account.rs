@@ -276,8 +276,8 @@ impl Loss {
         if all == 0 { 0.0 } else { self.dropped as f64 / all as f64 }
     }
 
-    /// Returns of how many frames some were lost, as the end of a phrase. Some systems count only
-    /// the lost frames.
+    /// Returns the total that the number of lost frames refers to, as the end of a phrase, for
+    /// example `of 10`. The total is unknown if the system counts only the lost frames.
     pub fn of_all(self) -> String {
         if self.received < self.dropped {
             "of an unknown number".to_owned()
@@ -297,7 +297,7 @@ impl Merge for Loss {
 /// The record of one input: its identity and what was read from it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct InputRecord {
-    /// The file name as the user gave it, or `-` for standard input.
+    /// The file as the user named it, `-` for standard input, or the name of an interface.
     pub name: String,
     /// Size in bytes; 0 if unknown.
     pub size: u64,

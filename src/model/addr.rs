@@ -64,13 +64,13 @@ pub const DNS_PORT: u16 = 53;
 /// range in RFC 6335 starts at 49152.
 pub const EPHEMERAL_PORTS: u16 = 32_768;
 
-/// An address and a port. The port is zero for protocols without ports. For ICMP, it is the type of
-/// the message that this end sends (see `flow::FlowKey`).
+/// An address and a port. The port is zero for protocols without ports. For ICMP, it is a message
+/// type or code (see `flow::FlowKey`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The IP address.
     pub addr: IpAddr,
-    /// The port number; for ICMP the message type, and for protocols without ports zero.
+    /// The port number; for ICMP a message type or code, and for protocols without ports zero.
     pub port: u16,
 }
 

@@ -33,9 +33,10 @@ pub fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x5f))
 }
 
-/// Escapes a cell so that no spreadsheet treats it as a formula. Text that starts like a formula is
-/// prefixed with an apostrophe, which marks plain text in spreadsheets. Each piece after a
-/// semicolon is treated the same way, because spreadsheets in some locales split cells there.
+/// Escapes control characters in a cell, and ensures that no spreadsheet treats it as a formula.
+/// Text that starts like a formula is prefixed with an apostrophe, which marks plain text in
+/// spreadsheets. Each piece after a semicolon is treated the same way, because spreadsheets in some
+/// locales split cells there.
 pub fn escape_csv_formula(text: &str) -> Cow<'_, str> {
     let starts_plainly = text.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
     if starts_plainly && is_plain(text) && !text.contains(';') {

@@ -120,8 +120,9 @@ impl ActivityHistogram {
         self.0.entry(number).or_default().merge(slot);
     }
 
-    /// Returns whether all counters are at most `most`, and all buckets contain times that can be
-    /// expressed in nanoseconds. A timeline from a stored row may contain anything.
+    /// Returns whether all counts of frames and bytes are at most `most`, the watched time of each
+    /// bucket is at most two hours, and all buckets contain times that can be expressed in
+    /// nanoseconds. A timeline from a stored row may contain anything.
     #[cfg(feature = "store")]
     pub(crate) fn is_plausible(&self, most: u64) -> bool {
         let [first, last] = [Nanos::MIN, Nanos::MAX].map(|time| time.div_euclid(BUCKET_NS));
@@ -206,7 +207,8 @@ impl ActivityHistogram {
         (timeline, doubted)
     }
 
-    /// Returns the watched stretches of each bucket, in order of time.
+    /// Returns the watched stretches of all buckets, in order of time. Of an hour, these are only
+    /// the stretches at its start and its end.
     fn pieces(&self) -> Vec<WatchedStretch> {
         let mut pieces = Vec::with_capacity(self.0.len());
         for (number, slot) in &self.0 {

@@ -25,7 +25,7 @@ pub(super) fn host(payload: &[u8]) -> Option<ServerNameRequest> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let complete = request.parse(payload).ok()?.is_complete();
-    // A request with an absolute target goes to a proxy, and its host is a different server (RFC
+    // A request with an absolute target goes to a proxy, and its host is the origin server (RFC
     // 9112, 3.2.2).
     if !request.path.is_none_or(|path| path.starts_with(['/', '*'])) {
         return Some(ServerNameRequest { name: String::new(), hidden: false });

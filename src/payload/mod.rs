@@ -33,7 +33,7 @@ pub enum PayloadFact<'a> {
     DnsQuery(DnsQuery, DnsExchange),
     /// The name of the server that a client requested.
     ServerNameRequest(ServerNameRequest),
-    /// The start of a message that names a server and continues in another packet.
+    /// The possible start of a message that names a server and continues in another packet.
     Start(&'a [u8]),
     /// A payload that may continue a message that names a server.
     Part(&'a [u8]),
@@ -95,7 +95,8 @@ impl Merge for DnsExchange {
 /// The server that a client named in a TLS server name (RFC 6066) or an HTTP host field (RFC 9112).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct ServerNameRequest {
-    /// The name, in lower case and without a final dot; empty if the client did not name a server.
+    /// The name, in lower case and without a final dot; empty if the message contains no host name,
+    /// or is an HTTP request to a proxy.
     pub name: String,
     /// Whether the true name may be a different one, which an encrypted ClientHello inside this
     /// ClientHello contains.

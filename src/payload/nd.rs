@@ -28,9 +28,10 @@ pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr
     let overrides = flags[0] & OVERRIDE != 0;
     let (address, wanted) = match tuple.sport {
         // An advertisement without the override flag is for an anycast address or is sent by a
-        // proxy (4.4).
+        // proxy (4.4), so it is ignored.
         ADVERTISEMENT if overrides && !target.is_multicast() => (IpAddr::from(target), TARGET),
-        // A host that checks whether an address is in use does not have that address yet.
+        // A host that checks whether an address is in use does not have that address yet, so its
+        // solicitation claims nothing.
         SOLICITATION if !tuple.src.is_unspecified() => (tuple.src, SOURCE),
         _ => return None,
     };

@@ -75,7 +75,7 @@ mod tests {
         }
         let other = [0x0f, 0x01, 0x08, 0x00, 0x45];
         assert_eq!(next(ppp, &other), Ok(Next::Ppp(packet(&other))));
-        // In Cisco HDLC, the framing is mandatory.
+        // In Cisco HDLC, the framing is always there, so its bytes are not checked.
         assert_truncation(cisco, &[0x55, 0x55, 0x86, 0xdd, 0x60, 0], 4, CUT);
     }
 

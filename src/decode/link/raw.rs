@@ -21,8 +21,8 @@ pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next
 }
 
 /// Reads an address family, which is in the byte order of the capturing machine or, on OpenBSD
-/// loopback links, in network byte order. The number of the IPv6 family depends on the system, but
-/// is always below 256.
+/// loopback links, in network byte order. All families are below 256, which shows the byte order.
+/// The number of the IPv6 family depends on the system.
 pub(super) fn family<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,

@@ -102,7 +102,7 @@ pub(super) fn udp_ports() -> impl Iterator<Item = (u16, Tunnel)> {
     OVER_UDP.iter().flat_map(|(tunnel, ports, _)| ports.iter().map(|port| (*port, *tunnel)))
 }
 
-/// The user's declaration about the tunnels between some addresses.
+/// The user's declaration about the tunnels of one kind between some networks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatedTunnel {
     /// Networks that together contain both endpoints of each tunnel to which the declaration

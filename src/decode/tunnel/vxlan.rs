@@ -39,7 +39,8 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
 pub(super) fn generic(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let flags = packet.bytes.first()?;
     let id = network(packet)?;
-    // Require version 0 and a valid identifier, and reject OAM messages.
+    // Require version 0, a valid identifier and a last reserved byte of zero, and reject OAM
+    // messages.
     if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 || packet.bytes[7] != 0 {
         return None;
     }
