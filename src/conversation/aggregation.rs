@@ -104,7 +104,8 @@ impl AddressOwner {
 pub struct RulingKind {
     /// The number of the code.
     pub code: u8,
-    /// The number of the row or exception that the code is based on.
+    /// The number of the exception that the code is based on or of the row that permits the
+    /// traffic.
     pub basis: Option<usize>,
     /// The roles of the server, as bits.
     pub server_roles: u128,
@@ -191,7 +192,8 @@ pub struct AggregationReport {
     pub flows: u64,
     /// The number of conversations after aggregation that stand for those that were aggregated.
     pub into: u64,
-    /// The lowest and the highest server port of the conversations that were aggregated.
+    /// The lowest and the highest server port of the conversations that were aggregated. If none of
+    /// them has a port, the first value is higher than the second.
     pub ports: [u16; 2],
     /// The steps that aggregated conversations.
     pub steps: Vec<AggregationStep>,
@@ -474,8 +476,8 @@ fn coarser(
 }
 
 /// Returns the side that initiated a flow that got no answer: the other side sent nothing or, in
-/// TCP, only resets. Returns `None` if the other side answered, or if an acknowledgement shows that
-/// it did so outside of the capture.
+/// TCP, only resets. Returns `None` if the other side answered, if an acknowledgement shows that it
+/// did so outside of the capture, or if both sides sent only resets.
 fn initiator_of_unanswered(flow: &Flow<'_>) -> Option<usize> {
     let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
     let is_tcp = flow.key.transport() == Transport::TCP;

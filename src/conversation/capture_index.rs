@@ -37,8 +37,8 @@ pub struct CaptureIndex {
     unseen_reply_pairs: HashSet<(IpAddr, IpAddr), HashSeed>,
     /// Addresses that acknowledge packets that the capture never shows, whichever host sent them.
     unseen_repliers: HashSet<IpAddr, HashSeed>,
-    /// Services whose data is acknowledged but never captured, with the clients that acknowledge
-    /// it.
+    /// Services whose data is acknowledged but never captured, with up to two of the clients that
+    /// acknowledge it.
     hidden_services: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
     /// Address claims (ARP, neighbour discovery) per binding of an IP address to a hardware
     /// address.
@@ -73,15 +73,15 @@ const MOST_FORGOTTEN: usize = 1 << 14;
 /// The target of traffic.
 #[derive(Clone, Copy)]
 enum TrafficTarget {
-    /// All hosts.
+    /// A broadcast or multicast address.
     Group,
-    /// An address whose activity is not recorded, because it takes part in too many conversations.
+    /// An address whose activity is not recorded, because its conversations are aggregated.
     Forgotten,
     /// The address at this position in [`HostActivities`].
     At(u32),
 }
 
-/// Traffic that one host sent to another.
+/// Traffic from one address to another address or to a group.
 struct SentTraffic<'a, M> {
     sender: IpAddr,
     target: IpAddr,
@@ -156,10 +156,12 @@ impl CaptureIndex {
     /// Returns whether the capture could have shown a reply from `silent` to the request that
     /// `peer` sent at `requested`.
     ///
-    /// The capture must show unicast packets from `silent` or to `peer`, and must continue long
-    /// enough for a reply. It could not have shown the reply if a filter was active, or if
-    /// acknowledgements show that it misses the packets from `silent` to `peer`, replies from that
-    /// port, or everything sent to `peer`.
+    /// The capture must show unicast packets from `silent` or to `peer`, and must continue without
+    /// interruption long enough for a reply. It could not have shown the reply if a filter was
+    /// active, or if acknowledgements show that it misses the packets from `silent` to `peer`,
+    /// replies from that port, or everything sent to `peer`. If unseen packets were acknowledged
+    /// from or to any address whose activity is not recorded, the activity of both addresses must
+    /// be recorded.
     pub(super) fn could_see(
         &self,
         silent: Endpoint,
@@ -347,10 +349,12 @@ impl CaptureIndex {
             if !is_broadcast && flow.links(side).any(|l| !INITIAL_TTLS.contains(&l.ttl)) {
                 self.presences.at(from).routed = true;
             }
-            // Multicast and neighbour discovery use TTLs and hop limits of their own.
+            // Multicast and neighbour discovery use TTLs and hop limits of their own, which do not
+            // show the path of other packets.
             let is_ordinary =
                 !is_broadcast && (transport.has_ports() || transport == Transport::ICMP);
-            // Resets alone may come from a firewall that uses the address of the host.
+            // Resets alone do not count, because a firewall may have sent them with the address of
+            // the host.
             if is_ordinary && !(transport == Transport::TCP && only_resets(sent)) {
                 let presence = self.presences.at(from);
                 flow.links(side).for_each(|link| presence.ttl.insert(link.ttl));
@@ -471,7 +475,8 @@ impl CaptureIndex {
         // the capture does not show.
         if acknowledges_unseen {
             to.answered_unseen = true;
-            // The pairs of a flood would take as much memory as its addresses.
+            // The pairs of a flood are not recorded, because they would take as much memory as its
+            // addresses.
             if from.is_none() {
                 return;
             }

@@ -12,7 +12,7 @@ named_enum!(
         Handshake = "handshake",
         /// A SYN-ACK without its SYN.
         SynAck = "syn-ack",
-        /// A SYN alone.
+        /// A SYN from one side only, without a SYN-ACK that acknowledges it.
         Syn = "syn",
         /// The protocol shows which side is the client: an ICMP error that quotes a captured packet
         /// other than a reply, a self-identifying request, a TLS ClientHello, a broadcast or
@@ -25,7 +25,8 @@ named_enum!(
         Matrix = "matrix",
         /// The port numbers belong to different classes, such as well-known and dynamic.
         Ports = "ports",
-        /// The sender of the earliest packet is assumed to be the client.
+        /// The sender of the earliest packet is assumed to be the client, or the only side that
+        /// sent replies is assumed to be the server.
         First = "first",
         /// No evidence.
         Unknown = "unknown",

@@ -144,8 +144,8 @@ pub struct Conversation {
     pub state: State,
     /// The best evidence for that state among the flows.
     pub basis: StateEvidence,
-    /// Whether the client sent to a broadcast or multicast address, or to the link-layer broadcast
-    /// address.
+    /// Whether the client sent all flows to a broadcast or multicast address, or to the link-layer
+    /// broadcast address.
     pub broadcast: bool,
     /// Number of five-tuples.
     pub flows: u64,
@@ -154,7 +154,7 @@ pub struct Conversation {
     /// Number of established five-tuples.
     pub established: u64,
     /// Number of independent chances to see a reply: one per five-tuple, plus one for each later
-    /// repetition of a failed attempt.
+    /// repetition of a failed attempt. Only flows with the conversation's state count.
     pub chances: u64,
     /// Kinds of packets seen from the client and from the server. See [`flag`].
     pub flags: [FlagSet; 2],
@@ -170,10 +170,10 @@ pub struct Conversation {
     /// count, and if none failed either, all flows. A flow that reached the service counts until
     /// its last packet.
     pub opened: TimeSpan,
-    /// The client's ports, needed to read the conversation in the other direction.
+    /// The client's 16 lowest ports, needed to read the conversation in the other direction.
     pub client_ports: InlineBoundedSet<u16, 16>,
-    /// The server's port in the first flow. For ICMP, the type of the reply, or the code if the
-    /// type has no reply.
+    /// The server's port in the flow with the lowest client port. For ICMP, the type of the reply,
+    /// or the code if the type has no reply.
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
@@ -196,8 +196,8 @@ pub struct ConversationExtras {
     /// Source hardware addresses of the client's and the server's frames, kept only if the IP
     /// address is link-local or loopback.
     pub macs: [BoundedSet<Mac, 4>; 2],
-    /// ICMP errors. Side 0 means that the error quotes a packet from the client, side 1 from the
-    /// server.
+    /// ICMP errors that count as evidence. Side 0 means that the error quotes a packet from the
+    /// client, side 1 from the server.
     pub errors: BoundedSet<IcmpError, 16>,
     /// Number of flows that were aggregated because memory ran short.
     pub aggregated: u64,
@@ -289,13 +289,13 @@ impl Conversation {
         self.stands_for().map_or(self.subject, |aggregated| aggregated.example)
     }
 
-    /// Returns whether flows were aggregated into the conversation.
+    /// Returns whether flows or other conversations were aggregated into the conversation.
     pub fn is_aggregated(&self) -> bool {
         let rare = self.rare();
         rare.aggregated > 0 || rare.stands_for.is_some()
     }
 
-    /// Returns the client's and the server's endpoint in the first flow.
+    /// Returns the client's and the server's endpoint in the flow with the lowest client port.
     pub fn first_flow(&self) -> [Endpoint; 2] {
         let port = self.client_ports.iter().next().copied().unwrap_or_default();
         let ServiceKey { client, server, .. } = self.subject;
@@ -387,7 +387,8 @@ pub struct Conversations {
 
 impl Conversations {
     /// Reads all flows twice: first to find the endpoints that accept connections and the hosts
-    /// that were seen, then to determine directions and states.
+    /// that were seen, then to determine directions and states. Before that, flows may also be read
+    /// to find mirrored traffic and to plan the aggregation.
     pub fn read(
         flows: &mut impl FlowPartitions,
         hints: &dyn DirectionHints,
@@ -601,7 +602,8 @@ impl PartialConversations {
             }
             is_same
         });
-        // Aggregated conversations with equal keys differ in their rulings or states.
+        // Aggregated conversations are added last, because those with equal keys must not merge:
+        // they differ, for example, in their rulings or states.
         if !aggregated.is_empty() {
             merged.list.extend(aggregated.into_iter().map(|(_, conversation)| conversation));
             merged.list.sort_by_cached_key(Conversation::key);
@@ -697,8 +699,8 @@ impl PartialConversations {
         }
     }
 
-    /// Converts a flow, read in one orientation, into a part of its conversation, and records the
-    /// names that its client requested.
+    /// Converts a flow, read in one orientation, into a part of its conversation. Records the names
+    /// that its client requested and, if the flow is one-sided, its packets.
     fn part_of(
         &mut self,
         flow: &Flow<'_>,
@@ -842,7 +844,7 @@ impl Conversation {
 
     /// Merges all evidence of another part of the conversation.
     fn merge_all(&mut self, other: &Self) {
-        // Nearly all parts have the same outcome.
+        // Nearly all parts have the same outcome, so the list of failures is rarely needed.
         let same = self.state == other.state
             && self.rank() == other.rank()
             && self.rare().failures.is_empty()

@@ -66,7 +66,7 @@ pub(super) struct RequestedNames {
     pub more: bool,
 }
 
-/// All requested names. There is nearly always only one.
+/// All requested names. Their number is not limited, because there is nearly always only one.
 pub(super) type ServerNameRequests = BoundedSet<ServerNameRequest, { usize::MAX }>;
 
 impl RequestedNames {

@@ -10,8 +10,8 @@ named_enum!(
     /// How far a flow or conversation got, best state first: proof of success, then proof of
     /// failure, then missing replies.
     State {
-        /// TCP: SYN, SYN-ACK and the client's bare ACK or data. Other protocols: both sides sent
-        /// packets.
+        /// TCP: a SYN-ACK and either the client's acknowledgement of it or data from both sides, or
+        /// a simultaneous open. Other protocols: both sides sent packets.
         Established = "established",
         /// Both sides send, but no handshake was seen.
         Midstream = "midstream",
@@ -22,7 +22,8 @@ named_enum!(
         /// An RST from the server that answers a SYN, or ICMP port unreachable from the server.
         Refused = "refused",
         /// ICMP administratively prohibited or host unreachable, ICMP port unreachable from a
-        /// device other than the server, or an RST from a device on the path.
+        /// device other than the server, or RSTs that come from a device on the path or do not
+        /// acknowledge the SYN.
         Rejected = "rejected",
         /// A bare ACK that does not acknowledge the SYN (RFC 5961, 4): the server still holds an
         /// older connection.
@@ -55,7 +56,7 @@ impl State {
 /// The evidence that determines the state of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum StateEvidence {
-    /// A complete three-way handshake.
+    /// A SYN, a SYN-ACK, and the client's acknowledgement of it or data from both sides.
     Handshake,
     /// A handshake without its SYN.
     Accepted,

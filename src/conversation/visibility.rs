@@ -13,7 +13,7 @@ const TOO_FEW_BYTES: u64 = 64 << 10;
 pub struct VisibilityStats {
     /// Packets of all flows.
     pub packets: u64,
-    /// Packets of flows with only one direction in the capture.
+    /// Packets of flows with the state `one-sided`, except those in undeclared tunnels.
     pub one_sided: u64,
     /// Packets of flows whose directions carry different VLAN identifiers.
     pub split: u64,

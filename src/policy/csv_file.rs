@@ -1,4 +1,5 @@
-//! Reads CSV files of rules and hosts. Each row keeps its line number for error messages.
+//! Reads CSV files of rules, hosts and exceptions. Each row keeps its line number for error
+//! messages.
 
 use super::Diagnostics;
 

@@ -12,9 +12,9 @@ const DATE_COLUMNS: [&str; 2] = ["created", "expires"];
 /// only one order, because a spreadsheet writes all dates of a file alike.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct DateOrder {
-    /// The line of the first date that has the day first.
+    /// The line of the first date that is valid only with the day first.
     day_first: Option<usize>,
-    /// The line of the first date that has the month first.
+    /// The line of the first date that is valid only with the month first.
     month_first: Option<usize>,
 }
 
@@ -40,8 +40,8 @@ impl DateOrder {
         order
     }
 
-    /// Parses a date: `2027-01-31`, `31.01.2027`, or a date with slashes or hyphens, whose day and
-    /// month are in the order of the file.
+    /// Parses a date: `2027-01-31`, `2027/1/31`, `31.01.2027`, or a date with slashes or hyphens
+    /// and the year at the end, whose day and month are in the order of the file.
     ///
     /// # Errors
     ///

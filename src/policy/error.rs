@@ -39,7 +39,7 @@ pub enum PolicyError {
     /// A role that no host can have.
     #[error("\"{0}\" is not a role that a host can have")]
     NotPlayable(String),
-    /// A host has a role that the matrix does not define.
+    /// A role name that the matrix does not define.
     #[error(
         "unknown role \"{name}\" (rasaudit matrix show --roles lists all roles; for a host without a role, write roles = []){near}"
     )]

@@ -21,7 +21,8 @@ use crate::model::{Mac, Transport, hex};
 /// A commented inventory that users can start from.
 pub const TEMPLATE: &str = include_str!("template.toml");
 
-/// The content of an inventory: a farm, and the hosts and networks around it.
+/// The content of an inventory: a farm with its hosts, networks and external services, and the
+/// coverage of the capture.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     /// The file as the user named it.
@@ -39,7 +40,7 @@ pub struct Inventory {
     pub features: BTreeMap<String, bool>,
     /// The hosts, sorted by name.
     pub hosts: Vec<Host>,
-    /// The networks whose addresses all have the same roles.
+    /// The networks, each of which gives its roles to all of its addresses.
     pub networks: Vec<Network>,
     /// The external destinations that are known by name or address.
     pub services: Vec<Service>,
@@ -51,7 +52,7 @@ pub struct Inventory {
     pub on: Option<usize>,
     /// The prefixes that count as internal.
     pub internal: Vec<IpNet>,
-    /// The resolvers whose answers are trusted.
+    /// The resolvers that the inventory lists. Their answers are trusted.
     pub resolvers: Vec<IpAddr>,
     /// The tunnels that the inventory declares.
     pub tunnels: Vec<Tunnels>,
@@ -259,7 +260,8 @@ pub struct NamedRules {
     pub no_background: bool,
 }
 
-/// Returns whether the address can belong to a single host.
+/// Returns whether an inventory may list the address for a single host. Broadcast, multicast,
+/// unspecified and IPv4-mapped addresses are rejected.
 fn is_somebody(address: IpAddr) -> bool {
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let is_any = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
@@ -282,7 +284,7 @@ struct InventoryLoader<'a> {
     addresses: HashMap<IpAddr, usize, LookupHash>,
     networks: HashMap<IpNet, usize, LookupHash>,
     network_names: BTreeSet<String>,
-    /// The roles that were looked up, because many hosts have the same role.
+    /// The results of looking up role names, cached because many hosts have the same role.
     roles: HashMap<String, Result<usize, String>, LookupHash>,
     /// The virtual addresses: host name, line of the host, and names of the holders.
     held: Vec<(String, usize, Vec<AtLine>)>,
@@ -801,7 +803,8 @@ impl<'a> InventoryLoader<'a> {
         None
     }
 
-    /// Finds the holders of the virtual addresses. They may be listed after these addresses.
+    /// Sets the holders and the roles of the virtual addresses. This requires all hosts, because a
+    /// holder may be listed after its virtual address.
     fn holders(&mut self) {
         for (name, line, holders) in std::mem::take(&mut self.held) {
             let after = self.inventory.hosts.partition_point(|host| host.name <= name);

@@ -26,9 +26,10 @@ impl Matrix {
         problems
     }
 
-    /// Returns the number of pairs of roles that a row covers. Of two rows that document the same
-    /// traffic, the narrower one determines the ruling, unless an overlay or a doubt distinguishes
-    /// them ([`Matrix::precedence`]).
+    /// Returns the number of pairs of roles that a row covers. A side that includes any address
+    /// counts as [`RoleSet::MAX`] roles. Of two rows that document the same traffic, the narrower
+    /// one determines the ruling, unless an overlay or a doubt distinguishes them
+    /// ([`Matrix::precedence`]).
     pub fn breadth(&self, row: &Row) -> usize {
         let side = |role: usize| match &self.roles[role] {
             role if role.is_any => RoleSet::MAX,

@@ -229,8 +229,8 @@ impl MatrixLoader<'_> {
         self.problems.extend(problems.or(()).err().into_iter().flatten());
     }
 
-    /// Reads a whole file and collects its problems, so that those of all files are reported
-    /// together.
+    /// Reads a CSV file and passes each row to `each`. Collects the problems, so that those of all
+    /// files are reported together.
     fn read(
         &mut self,
         file: (&str, &str),

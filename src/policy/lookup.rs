@@ -17,7 +17,7 @@ use crate::model::{Mac, Transport, is_link_local};
 pub enum FeatureState {
     /// All features are on, or the row does not need any.
     On,
-    /// No feature is off, but the inventory does not list at least one of them.
+    /// No feature is off, but at least one of them is not listed in the inventory.
     Unknown,
     /// At least one feature is off.
     Off,
@@ -150,7 +150,7 @@ impl Policy {
         let all = macs.into_iter().copied().chain(of_eui);
         let mut hosts = all.filter_map(|mac| self.host_of_mac(mac));
         let first = hosts.next()?;
-        // An address that two hosts use belongs to neither of them.
+        // An address that several hosts use belongs to none of them.
         hosts.all(|other| other == first).then_some(first)
     }
 
@@ -391,8 +391,8 @@ impl Policy {
 
     /// Returns whether a port is specific to the product: only components of the product serve it
     /// and neither clients nor arbitrary addresses connect to it, or a single role serves it and
-    /// that role is a component. A port that an overlay documents is not specific, because other
-    /// software uses it, too.
+    /// that role is a component. Rows for traffic inside a host may have any roles. A port that an
+    /// overlay documents is not specific, because other software uses it, too.
     pub fn is_own_port(&self, transport: Transport, port: u16) -> bool {
         let matrix = &self.matrix;
         let of_product = |roles: RoleSet| {

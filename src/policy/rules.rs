@@ -1,4 +1,4 @@
-//! The rule files: those that are built into the program, and those in a folder of the user.
+//! The rule files: those that are built into the program, and those in a user's folder.
 
 use std::path::{Path, PathBuf};
 

@@ -23,9 +23,9 @@ named_enum!(
 /// The columns of the table of severities.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SeverityColumn {
-    /// For traffic that did not reach its destination.
+    /// The severity for traffic that did not reach its destination.
     Attempted,
-    /// For traffic that reached its destination, and for findings without traffic.
+    /// The severity for traffic that reached its destination, and for findings without traffic.
     Reached,
 }
 
@@ -82,7 +82,8 @@ impl SeverityTable {
         }
     }
 
-    /// Returns the severities that the user set, in order, each code once.
+    /// Returns the severities that the user set, one for each code, in the order in which the codes
+    /// were first set.
     pub fn overrides(&self) -> &[SeverityOverride] {
         &self.overrides
     }

@@ -51,8 +51,8 @@ impl TextFile {
     }
 }
 
-/// Decodes the bytes of a file. The error contains the line that cannot be decoded and a message
-/// for the user.
+/// Decodes the bytes of a file. The error contains the line that cannot be decoded, which is always
+/// 1 for UTF-16, and a message for the user.
 fn decode(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
     let decode_utf16 = |bytes: &[u8], read_unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
