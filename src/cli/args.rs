@@ -645,8 +645,8 @@ pub(super) struct CollectArguments {
 
     /// Name of the capture in the reports (default: its path, or - for standard input). Requires a
     /// single capture. A job that copies a capture to a temporary file can state the original name
-    /// with this option. Like a file in a folder, the capture is skipped if neither its content nor
-    /// its name is that of a capture.
+    /// with this option. If the input is not a capture, and NAME does not have the extension of one,
+    /// the input is skipped, as a file in a folder would be.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 
@@ -733,7 +733,7 @@ pub(super) struct MergeArguments {
     pub to: PathBuf,
 
     /// Make a complete store: find the server names and duplicate packets that the rows of all
-    /// stores show together, and drop the payload and packets of collect --pieces and --traces.
+    /// stores show together, and drop what collect --pieces and --traces stored for this purpose.
     /// Captures cannot be added to the store afterwards.
     #[arg(long)]
     pub complete: bool,
@@ -1062,7 +1062,7 @@ pub(super) struct AddExceptionArguments {
     #[arg(long, value_name = "TICKET")]
     pub ticket: Option<String>,
     /// The id of the exception (default: the id of the finding). If the finding needs several
-    /// exceptions, -2, -3 etc. are appended to the id for the further ones.
+    /// exceptions, the second gets the suffix -2, the third -3, and so on.
     #[arg(long, value_name = "NAME")]
     pub id: Option<String>,
 

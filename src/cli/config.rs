@@ -209,7 +209,7 @@ struct Setting {
     name: String,
     /// The line of the file, counted from 1.
     line: usize,
-    /// The arguments for the command line. There are none for a flag that is `false`.
+    /// The command-line arguments that the setting stands for; empty for a flag set to `false`.
     words: Vec<OsString>,
 }
 

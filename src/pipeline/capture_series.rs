@@ -1,5 +1,5 @@
-//! Captures without the name of a sensor. Those that follow one another may come from one place,
-//! and those that overlap may come from several places, each of which shows other hosts.
+//! Captures without the name of a sensor. Captures that follow one another may come from one place.
+//! Captures that overlap in time may come from different places, where different hosts are visible.
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 
@@ -10,9 +10,9 @@ const TOLERANCE: Nanos = 60 * SECOND;
 /// The times of the first and the last frame of a capture.
 pub(crate) type CaptureSpan = (Nanos, Nanos);
 
-/// Divides captures into series, in each of which no capture overlaps another one by more than a
-/// minute. Of the series that a capture can continue, it continues the one with the latest end. The
-/// result does not depend on the order of the captures.
+/// Divides captures into series. Captures of the same series overlap by at most a minute. If a
+/// capture can continue several series, it continues the one that ends last. The result does not
+/// depend on the order of the captures.
 fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
     captures.sort_unstable();
     let mut all: Vec<Vec<CaptureSpan>> = Vec::new();

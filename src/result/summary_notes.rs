@@ -518,7 +518,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     for (overlay, count) in &run.outcome.by_overlay {
         let text = format!(
-            "the overlay {overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or use --overlay {overlay}",
+            "the overlay {overlay} would explain {}: if it applies to the farm, add overlays = [\"{overlay}\"] to [farm], or use --overlay {overlay}",
             plural(*count as u64, "finding")
         );
         notes.add(Tone::Warning, "Overlay", text);

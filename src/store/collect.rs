@@ -2,8 +2,7 @@
 //! input.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -14,7 +13,7 @@ use super::columns::HeadContent;
 use super::earlier::{EarlierFile, EarlierFiles};
 use super::files::{Destination, RowWriter, check_destination, row_file};
 use super::group::{Doubles, GroupError, merge_group};
-use super::input::{CollectOptions, InputRow, KeptPackets};
+use super::input::{CollectOptions, InputRow, KeptPackets, hash_start};
 use super::ledger::Ledger;
 use super::row::StoredRow;
 use super::sensor::Sensor;
@@ -264,21 +263,9 @@ pub(super) fn write_rows(
 /// Returns the hash of the content of an input.
 fn content_of(record: &InputRecord, path: Option<&Path>) -> InputContent {
     let read = record.sha256.as_deref().and_then(parse_hex);
-    let hashed = || hash_file(path?).ok();
+    let hashed = || hash_start(path?, u64::MAX).ok();
     let unreadable = || Sha256::digest(format!("unreadable {}", record.name)).into();
     read.or_else(hashed).unwrap_or_else(unreadable)
-}
-
-fn hash_file(path: &Path) -> io::Result<InputContent> {
-    let mut file = File::open(path)?;
-    let mut digest = Sha256::new();
-    let mut block = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(digest.finalize().into()),
-            read => digest.update(&block[..read]),
-        }
-    }
 }
 
 fn parse_hex(text: &str) -> Option<InputContent> {

@@ -4,17 +4,13 @@
 //! collected with other options, its earlier rows stay in a file with another name.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use super::StoreError;
 use super::files::{RowFile, row_files};
-use super::input::{InputRow, name_hash};
+use super::input::{InputRow, hash_start, name_hash};
 use super::inputs::StoredInputs;
-use crate::capture::InputContent;
 
 /// A file with rows of a capture that was collected earlier, beside the file that was written now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -145,19 +141,6 @@ pub(super) fn has_grown(earlier: &InputRow, capture: &Path) -> bool {
     let size = earlier.record.size;
     let is_longer = fs::metadata(capture).is_ok_and(|data| data.is_file() && data.len() > size);
     is_longer && size > 0 && hash_start(capture, size).is_ok_and(|hash| hash == earlier.content)
-}
-
-/// Returns the hash of the first bytes of a file.
-fn hash_start(path: &Path, size: u64) -> io::Result<InputContent> {
-    let mut file = File::open(path)?.take(size);
-    let mut digest = Sha256::new();
-    let mut block = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(digest.finalize().into()),
-            read => digest.update(&block[..read]),
-        }
-    }
 }
 
 /// Returns the inputs of a file; `None` if it cannot be read.

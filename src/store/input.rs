@@ -2,6 +2,9 @@
 //! evidence were written for it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -333,6 +336,23 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// Returns the hash of the first `size` bytes of a file, or of all of them if it is shorter.
+///
+/// # Errors
+///
+/// Returns an error if the file cannot be read.
+pub(super) fn hash_start(path: &Path, size: u64) -> io::Result<InputContent> {
+    let mut file = File::open(path)?.take(size);
+    let mut digest = Sha256::new();
+    let mut block = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(digest.finalize().into()),
+            read => digest.update(&block[..read]),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -197,7 +197,8 @@ fn evidence_about_an_expired_exception_starts_with_the_exception() {
     fs::write(&list, format!("{header}\n{line}\n")).expect("writable");
     let list = list.display().to_string();
     let ticket = report(&site, &["--format", "markdown", "--exceptions", &list]);
-    let words = "- the exception mon (monitoring, owner ops) allowed this traffic until 2026-01-02; apart from exceptions, ";
+    let words =
+        "- the exception mon (monitoring, owner ops) allowed this traffic until 2026-01-02; ";
     assert!(ticket.contains(words), "{ticket}");
 }
 

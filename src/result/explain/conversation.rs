@@ -82,7 +82,7 @@ impl Explainer<'_> {
         let exception = j.ruling.exception.and_then(|n| self.policy.exceptions.list.get(n));
         match exception.filter(|_| finding.code() == Code::ExpiredException) {
             Some(e) => format!(
-                "the exception {} ({}, owner {}) allowed this traffic until {}; apart from exceptions, {rows}",
+                "the exception {} ({}, owner {}) allowed this traffic until {}; {rows}",
                 e.id, e.reason, e.owner, e.expires
             ),
             None => rows,
