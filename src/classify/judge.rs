@@ -1,6 +1,6 @@
 //! Determines the code of each conversation, and the row or exception that it is based on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use dashmap::DashMap;
@@ -65,7 +65,8 @@ pub struct Judged {
     /// The name that determined the ruling: its index among the server's names, and the index among
     /// its aliases.
     pub named: Option<(usize, usize)>,
-    /// The code of the other orientation, if it differs and the direction is a guess.
+    /// The code of the other orientation, if the direction is a guess and this code is worse or has
+    /// another verdict.
     pub other: Option<Code>,
     /// The severity of the code. With doubts, it is at most medium; between unlisted addresses, it
     /// is info.
@@ -79,7 +80,7 @@ impl Judged {
     }
 }
 
-/// The properties that determine the ruling on a plain conversation. [`Judge::kind`] defines which
+/// The properties that determine which rows document plain traffic. [`Judge::kind`] defines which
 /// traffic is plain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct QueryKind {
@@ -165,6 +166,8 @@ pub struct Judge<'a> {
     present: RoleSet,
     /// The rows whose destination is a name or an address.
     endpoints: Vec<usize>,
+    /// The addresses that rows name. Traffic from or to them is ruled on separately.
+    named_addresses: HashSet<IpAddr, ahash::RandomState>,
     /// For each code, its severity in each [`SeverityColumn`].
     severities: Vec<[Severity; 2]>,
     /// The rulings made so far.
@@ -186,6 +189,14 @@ impl<'a> Judge<'a> {
         });
         let rows = matrix.rows.iter().enumerate();
         let endpoints = rows.filter(|(_, row)| row.only.is_some()).map(|(number, _)| number);
+        let named_addresses = matrix.rows.iter().flat_map(|row| {
+            let own = match &row.only {
+                Some(EndpointTarget::Address(address)) => Some(*address),
+                Some(EndpointTarget::Name(_)) | None => None,
+            };
+            own.into_iter().chain(row.multicast.iter().copied())
+        });
+        let named_addresses = named_addresses.collect();
         let reachable = reachable.collect();
         let endpoints = endpoints.collect();
         let table = &matrix.severities;
@@ -196,7 +207,7 @@ impl<'a> Judge<'a> {
         let severities = severities.collect();
         let present = policy.present_roles();
         let rulings = Rulings::default();
-        Self { policy, reachable, present, endpoints, severities, rulings }
+        Self { policy, reachable, present, endpoints, named_addresses, severities, rulings }
     }
 
     /// Returns a judge for which every role is present, for queries without an inventory.
@@ -206,7 +217,7 @@ impl<'a> Judge<'a> {
         Self { present, ..Self::new(policy) }
     }
 
-    /// Returns the roles that occur in the inventory.
+    /// Returns the roles that occur in the inventory, or all roles for [`Self::of_any_farm`].
     pub fn present(&self) -> RoleSet {
         self.present
     }
@@ -310,7 +321,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns the ruling based on the server's names: the best one among the aliases of a name,
-    /// and the worst one among several names.
+    /// and the worst one among several names. Also returns the index of the name and of its alias.
+    /// Returns `None` if no name counts.
     fn rule_by_names(
         &self,
         query: &Query<'_>,
@@ -353,14 +365,14 @@ impl<'a> Judge<'a> {
 
     /// Returns the kind of a query: the properties that determine which rows document it. Only
     /// plain traffic has a kind: it has no server name, is neither a broadcast nor the answer to
-    /// one, and the inventory moves no ports. If [`Judge::goes_by_kind`] returns true for a kind,
-    /// the same rows document all its traffic. Otherwise, a row may apply to a single address or
-    /// name.
+    /// one, no row names one of its addresses, and the inventory moves no ports.
     fn kind(&self, query: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = query.subject;
         // A port may be moved for a single host, and a kind does not contain the host.
         let moved = !self.policy.inventory.moved.is_empty();
-        let plain = query.name.is_none() && !query.broadcast && !query.answer && !moved;
+        let is_named = || [client, server].iter().any(|end| self.named_addresses.contains(end));
+        let plain =
+            query.name.is_none() && !query.broadcast && !query.answer && !moved && !is_named();
         plain.then(|| QueryKind {
             client: query.client_roles,
             server: query.server_roles,
@@ -373,20 +385,9 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Returns the kind that determines the ruling on plain traffic that no row documents, or
-    /// `None` if its addresses may matter.
-    fn undocumented_kind(&self, kind: QueryKind, query: &Query<'_>) -> Option<QueryKind> {
+    /// Returns the kind that determines the ruling on plain traffic that no row documents.
+    fn undocumented_kind(&self, kind: QueryKind, query: &Query<'_>) -> QueryKind {
         let ServiceKey { client, server, transport, port } = query.subject;
-        let policy = self.policy;
-        let mut transports = WITH_PORTS.into_iter().chain([transport]);
-        let by_kind =
-            |transport| self.goes_by_kind(QueryKind { service: (transport, port), ..kind });
-        let named = self.endpoints.iter().any(|row| {
-            matches!(&policy.matrix.rows[*row].only, Some(EndpointTarget::Address(own)) if *own == server)
-        });
-        if named || !transports.all(by_kind) {
-            return None;
-        }
         // All ports that nothing refers to are judged alike.
         let port = self.port_class(transport, port);
         let undocumented = Undocumented {
@@ -396,7 +397,7 @@ impl<'a> Judge<'a> {
             is_link_local: crate::model::is_link_local(server),
             service: (transport, port),
         };
-        Some(QueryKind { service: (transport, port), undocumented: Some(undocumented), ..kind })
+        QueryKind { service: (transport, port), undocumented: Some(undocumented), ..kind }
     }
 
     /// Returns the port that represents all ports that are judged alike, whatever host serves them.
@@ -416,13 +417,6 @@ impl<'a> Judge<'a> {
         if is_mentioned { port } else { ANY }
     }
 
-    /// Returns whether all rows for the service of a kind depend on roles only, and not on a
-    /// particular address or name.
-    fn goes_by_kind(&self, QueryKind { service: (transport, port), .. }: QueryKind) -> bool {
-        let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
-        !self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]))
-    }
-
     /// Returns the ruling on a query. Where possible, a ruling is reused for queries of the same
     /// kind, but exceptions are checked each time unless a row documents the traffic.
     fn rule_once(&self, query: &Query<'_>, known: &Rulings) -> Ruling {
@@ -431,18 +425,12 @@ impl<'a> Judge<'a> {
             return ruling;
         }
         let undocumented = self.undocumented_kind(kind, query);
-        if let Some(ruling) = undocumented.and_then(|kind| known.get(kind)) {
+        if let Some(ruling) = known.get(undocumented) {
             return self.with_exceptions(query, ruling);
         }
         let ruling = self.rule_without_exceptions(query);
         let by_row = ruling.row.is_some() && ruling.code.verdict() == Verdict::Documented;
-        if by_row {
-            if self.goes_by_kind(kind) {
-                known.insert(kind, ruling);
-            }
-        } else if let Some(kind) = undocumented {
-            known.insert(kind, ruling);
-        }
+        known.insert(if by_row { kind } else { undocumented }, ruling);
         self.with_exceptions(query, ruling)
     }
 
@@ -465,7 +453,7 @@ impl<'a> Judge<'a> {
             return made.clone();
         }
         let made = make(self.matching_rows(&query).map(|(row, _)| row).collect());
-        if let Some(kind) = kind.filter(|kind| self.goes_by_kind(*kind)) {
+        if let Some(kind) = kind {
             known.insert(kind, made.clone());
         }
         made
@@ -736,8 +724,9 @@ impl<'a> Judge<'a> {
         rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
     }
 
-    /// Returns whether a client is external. A listed host with a role is never external. If its
-    /// address is outside the internal networks, reports contain a note.
+    /// Returns whether a client is external. A party without a known address is never external, and
+    /// neither is a listed host with a role. If the address of such a host is outside the internal
+    /// networks, reports contain a note.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
         let listed = matches!(client.kind, PartyKind::Host(_)) && !client.roles.is_empty();
         client.kind != PartyKind::RolesOnly && !listed && !self.policy.is_internal(address)
@@ -779,8 +768,8 @@ impl<'a> Judge<'a> {
         (!rows.any(|row| outside(&matrix.rows[row]))).then_some(first)
     }
 
-    /// Returns whether the client may reach an internet service on this port, so that the ruling
-    /// depends on the server's name.
+    /// Returns whether the server is external and the client may reach an internet service on this
+    /// port, so that the ruling depends on the server's name.
     fn only_a_name_decides(&self, query: &Query<'_>) -> bool {
         let matrix = &self.policy.matrix;
         let ServiceKey { server, transport, port, .. } = query.subject;
@@ -893,7 +882,8 @@ impl DirectionHints for Judge<'_> {
         let subject = ServiceKey { client, server: server.addr, transport, port: server.port };
         let client = self.policy.party(client, []);
         let server = self.policy.party(server.addr, []);
-        self.rule(&self.plain_query(client, server, subject)).code.verdict() == Verdict::Documented
+        let query = self.plain_query(client, server, subject);
+        self.rule_once(&query, &self.rulings).code.verdict() == Verdict::Documented
     }
 }
 

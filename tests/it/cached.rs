@@ -12,7 +12,7 @@ use rasaudit::classify::Judge;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Exceptions, Inventory, Policy, RuleFiles};
 
-const ROLES: [&str; 8] = [
+const ROLES: [&str; 9] = [
     "gateway-normal",
     "broker",
     "rdsh-agent",
@@ -21,6 +21,7 @@ const ROLES: [&str; 8] = [
     "mfa-server",
     "console",
     "ras-reporting",
+    "avd-session-host",
 ];
 
 /// Ports of matrix rows, moved ports, ports of broadcasts and background traffic, and other ports.
@@ -40,7 +41,8 @@ fn host(number: u8) -> String {
 }
 
 /// Maps a number to the address of a listed host, a virtual address, a client in a network, an
-/// unlisted host inside or outside, or a broadcast address.
+/// unlisted host inside or outside, a destination that rows name by its address, or a broadcast
+/// address.
 fn address(number: u8) -> String {
     match number {
         0..8 => host(number),
@@ -48,26 +50,31 @@ fn address(number: u8) -> String {
         9..12 => format!("10.9.0.{number}"),
         12..14 => format!("10.1.7.{number}"),
         14..16 => format!("203.0.113.{number}"),
+        16 => "169.254.169.254".to_owned(),
+        17 => "168.63.129.16".to_owned(),
+        18 => "224.0.0.18".to_owned(),
         _ => "10.1.0.255".to_owned(),
     }
 }
 
 fn inventory() -> impl Strategy<Value = String> {
-    let roles = prop::collection::vec(prop::sample::subsequence(&ROLES[..], 1..=2), 7);
+    let roles = prop::collection::vec(prop::sample::subsequence(&ROLES[..], 1..=2), 6);
     (roles, any::<[bool; 4]>(), 0..8u8).prop_map(|(roles, [any, mfa, moved, of_host], by)| {
         let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
         if any {
             text += "clients = \"any\"\n";
         }
-        text += &format!("[farm.features]\nmfa = {mfa}\n");
+        text += &format!("[farm.features]\nmfa = {mfa}\navd = {any}\n");
         if moved {
             let host = if of_host { "host = \"h0\"\n" } else { "" };
             text += &format!(
                 "[[moved-port]]\nrole = \"broker\"\n{host}transport = \"tcp\"\nfrom = 20002\nto = 8443\n"
             );
         }
-        // The first host is always a broker, whose port may be moved.
-        for (number, roles) in [vec!["broker"]].iter().chain(&roles).enumerate() {
+        // The first host is always a broker, whose port may be moved. The second one may reach
+        // addresses that rows name.
+        let fixed = [vec!["broker"], vec!["avd-session-host"]];
+        for (number, roles) in fixed.iter().chain(&roles).enumerate() {
             let address = host(number as u8);
             text += &format!(
                 "[[host]]\nname = \"h{number}\"\naddresses = [\"{address}\"]\nroles = {roles:?}\n"
@@ -100,7 +107,9 @@ fn exceptions() -> impl Strategy<Value = String> {
 
 fn cases() -> impl Strategy<Value = Case> {
     let port = prop::sample::select(&PORTS[..]);
-    let talk = (0..17u8, 0..17u8, prop_oneof![Just(50_000u16), port.clone()], port, 0..6u8);
+    let any = (0..20u8, 0..20u8, prop_oneof![Just(50_000u16), port.clone()], port, 0..6u8);
+    let to_named = (Just(1), 14..18u8, Just(50_000), Just(80), 0..2u8);
+    let talk = prop_oneof![9 => any, 1 => to_named];
     (inventory(), exceptions(), prop::collection::vec(talk, 1..60))
         .prop_map(|(inventory, exceptions, wire)| Case { inventory, exceptions, wire })
 }
@@ -160,7 +169,7 @@ fn audited(case: &Case) -> Audit {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 150,
+        cases: 200,
         rng_seed: RngSeed::Fixed(19),
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -180,8 +189,7 @@ proptest! {
     }
 }
 
-/// Returns the inventory of a farm with the given numbers of brokers and gateways. The captures
-/// contain none of these hosts.
+/// Returns the inventory of a farm with the given numbers of brokers and gateways.
 fn large(brokers: usize, gateways: usize) -> String {
     let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
     let mut add = |name: &str, net: u8, count: usize, role: &str| {
@@ -220,7 +228,8 @@ fn fifty_pairs_of_one_group_and_reason_are_one_finding() {
         panic!("{above:?}")
     };
     assert_eq!((client.as_str(), count.as_str()), ("*", "55"));
-    // One broker is never the client of a pair, and another one never the server.
+    // Of the eleven brokers, one is never the client of a pair, and another one is never the
+    // server.
     assert_eq!(clients.split(';').count(), 10);
     assert_eq!(servers.split(';').count(), 10);
     assert!(message.contains("10 hosts (RAS Connection Broker) to 10 hosts"), "{message}");
@@ -304,7 +313,8 @@ fn more_pairs_are_news_and_fewer_are_none() {
 
 #[test]
 fn of_brokers_that_never_spoke_none_is_accused_twice() {
-    // Each broker pings an unused address for 130 seconds, which is long enough for absence claims.
+    // Each broker pings an unlisted host, which replies, for 130 seconds. This is long enough for
+    // absence claims.
     for brokers in [3, 12] {
         let inventory = large(brokers, 0) + "[capture]\ncovers = \"all\"\n";
         let mut wire = Wire::default();
