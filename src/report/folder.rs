@@ -48,7 +48,7 @@ const EXCEPTIONS: &str = "exceptions.csv";
 /// The number of leading columns that `exceptions.csv` has in every version.
 const OLD_COLUMNS: usize = 7;
 
-/// The content of the manifest until all files are in place.
+/// The content of the manifest while new files are moved into a folder that has no manifest.
 const INCOMPLETE: &str = "incomplete\n";
 
 /// The size of the buffer for writing a file, in bytes.
@@ -90,8 +90,9 @@ impl Write for DigestWriter {
 /// An output folder, with a staging folder for the new files.
 pub struct Folder {
     target: PathBuf,
-    /// The folder for the new files. It is next to the target if the two can be exchanged in one
-    /// step, and inside the target otherwise.
+    /// The folder for the new files. It is next to the target, so that the two can be exchanged in
+    /// one step. If the target cannot be exchanged ([`is_swappable`]), or if no folder can be
+    /// created next to it, the folder is inside the target.
     staging: TempDir,
     is_beside: bool,
     /// Whether the target and the staging folder have been exchanged.
@@ -102,7 +103,7 @@ pub struct Folder {
     /// The names of the new files, in the order in which they are moved into place.
     staged: Vec<String>,
     /// The old files to remove when the new ones are moved into place, with their expected SHA-256.
-    /// `None` means that only old files with the name of a new one are replaced.
+    /// `None` means that only `outdated` files and those with the name of a new one are removed.
     replaced: Option<Vec<(String, String)>>,
     /// The files of an earlier report that the new report leaves out. They are removed, because the
     /// remaining files would not belong together.
@@ -151,9 +152,9 @@ impl Folder {
         })
     }
 
-    /// Creates a folder for reports. Returns an error if the folder cannot be written, if it
-    /// contains a folder with the name of a report, or if a report would replace the user's list of
-    /// exceptions.
+    /// Creates a folder for the selected reports. Returns an error if the folder cannot be created
+    /// or written, if it contains a folder with the name of a report, or if a report would replace
+    /// the user's list of exceptions.
     pub fn for_reports(target: &Path, files: &ReportFiles) -> Result<Self, FolderError> {
         let mut folder = Self::prepare(target)?;
         // If one report cannot be written, none may be written.
@@ -195,7 +196,8 @@ impl Folder {
     }
 
     /// Returns the URL of another folder relative to this one, with `/` at the end. Returns `None`
-    /// if a symbolic link or `..` in a path could make a browser resolve the URL to another folder.
+    /// if a symbolic link or `..` in a path could make a browser resolve the URL to another folder,
+    /// if the folders have no common root, or if a name in the URL would not be UTF-8.
     pub fn url_to(&self, other: &Self) -> Option<String> {
         let both = [&self.target, &other.target];
         let [from, to] = both.map(|path| std::path::absolute(path).ok());
@@ -352,8 +354,8 @@ impl Folder {
     }
 
     /// Exchanges the target and the staging folder in one step, so that a killed run leaves either
-    /// all old files or all new ones. Returns false if that is not possible, because the target
-    /// contains other files or the system does not support the exchange.
+    /// all old files or all new ones. Returns false if that is not possible, for example because
+    /// the target contains other files or the system does not support the exchange.
     fn swap(&mut self) -> bool {
         let old = self.old_names();
         let entries = fs::read_dir(&self.target).map(|entries| entries.collect::<Vec<_>>());
@@ -376,20 +378,25 @@ impl Folder {
         let new = self.staging.path();
         let old = self.target.as_path();
         let exchanged = renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE);
+        if exchanged.is_err() {
+            return false;
+        }
         self.move_late_files();
         // The exchange must survive a power failure.
         let _ = File::open(folder_of(old)).and_then(|folder| folder.sync_all());
-        exchanged.is_ok()
+        true
     }
 
     /// Moves to the new folder the files that other programs added to the old one just before the
     /// exchange.
     #[cfg(target_os = "linux")]
     fn move_late_files(&self) {
-        let old = self.old_names();
+        // When an exchange is undone, the staging folder contains the new files.
+        let mut ours = self.old_names();
+        ours.extend_from_slice(&self.staged);
         for entry in fs::read_dir(self.staging.path()).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            if !old.iter().any(|known| name == **known)
+            if !ours.iter().any(|known| name == **known)
                 && !self.place(&name.to_string_lossy()).exists()
             {
                 let _ = fs::rename(entry.path(), self.target.join(&name));
@@ -402,8 +409,9 @@ impl Folder {
         false
     }
 
-    /// Sets the old files aside, so that they can be restored. A file that a new one replaces stays
-    /// in place and gets a hard link in the staging folder, if possible.
+    /// Sets the old files aside, so that they can be restored. If possible, a file that a new one
+    /// replaces stays in place and gets a hard link in the staging folder. The others are moved
+    /// there.
     fn move_aside(&mut self) -> Result<(), FolderError> {
         let old = self.old_names();
         let old_folder = self.old_folder();
@@ -463,7 +471,8 @@ impl Folder {
 }
 
 /// Returns the URL of the folder `to` relative to the folder `from`, both absolute paths. `None` if
-/// a path contains `..` or is not UTF-8, or if the paths have no common root.
+/// a path contains `..`, if the paths have no common root, or if the URL would contain a name that
+/// is not UTF-8.
 fn relative_url(from: &Path, to: &Path) -> Option<String> {
     let [from, to] = [from, to].map(|path| path.components().collect::<Vec<_>>());
     if from.iter().chain(&to).any(|part| *part == Component::ParentDir) {
@@ -496,7 +505,8 @@ pub(super) fn staging_folder(root: &Path) -> io::Result<TempDir> {
     tempfile::Builder::new().prefix(STAGING).tempdir_in(root)
 }
 
-/// Removes the staging folders of killed runs, once they are too old to be in use.
+/// Removes the staging folders of killed runs from a folder, once they have not changed for 24
+/// hours and are therefore unlikely to be in use.
 fn clear_stale(folder: &Path) {
     const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -509,8 +519,8 @@ fn clear_stale(folder: &Path) {
     }
 }
 
-/// Returns whether a folder can be exchanged with another. It must not be a symbolic link or a
-/// mount point.
+/// Returns whether a folder may be exchanged with another. It must not be a symbolic link or a
+/// mount point. Returns false on systems other than Unix.
 fn is_swappable(folder: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -525,7 +535,8 @@ fn is_swappable(folder: &Path) -> bool {
     false
 }
 
-/// Copies the owner and the permissions of `model` to `folder`. Returns false if that fails.
+/// Copies the owner, the group and the permissions of `model` to `folder`. Returns false if that
+/// fails.
 fn copy_owner(model: &Path, folder: &Path) -> bool {
     let Ok(data) = fs::metadata(model) else { return false };
     #[cfg(unix)]
@@ -557,8 +568,8 @@ fn difference(file: Option<&str>) -> String {
     }
 }
 
-/// Checks that the files of a report match the manifest in their folder, if there is one. A
-/// manifest that does not list `file` does not apply to it.
+/// Checks that the files of a report match the manifest in their folder, if there is one. `file` is
+/// one of them. A complete manifest that does not list it is ignored.
 ///
 /// # Errors
 ///
@@ -659,6 +670,22 @@ mod tests {
             folder.stage(name, |out| out.write_all(b"new")).unwrap();
         }
         folder
+    }
+
+    /// If the system cannot exchange the folders, the new files must stay in the staging folder.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_failed_exchange_moves_nothing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut folder = own(&scratch.path().join("own"));
+        let before = names(folder.staging.path());
+        // A folder cannot be exchanged with one inside it.
+        folder.target = folder.staging.path().join("inside");
+        fs::create_dir(&folder.target).unwrap();
+        assert!(!folder.exchange());
+        assert_eq!(names(&folder.target), [""; 0]);
+        fs::remove_dir(&folder.target).unwrap();
+        assert_eq!(names(folder.staging.path()), before);
     }
 
     #[test]
