@@ -1,10 +1,10 @@
 //! Selects what summaries show: the worst findings, the number of others that each one explains,
 //! and what could not be assessed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::classify::{Code, Severity, Status, Verdict};
-use crate::result::{AuditResult, Brief, FindingRow, SharedCause, meaning, plural};
+use crate::result::{AuditResult, Brief, CauseNumbers, FindingRow, meaning, plural};
 
 /// A finding as summaries show it.
 pub(super) struct SummaryFinding {
@@ -36,8 +36,8 @@ impl SummaryFinding {
     }
 }
 
-/// Returns the findings above severity info, worst first, without those that another shown finding
-/// explains.
+/// Returns the findings above severity info, worst first, without those that another finding above
+/// severity info explains.
 pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
     let briefs: Vec<Brief> = result.briefs().collect();
     let mut explains: BTreeMap<usize, (usize, BTreeSet<String>)> = BTreeMap::new();
@@ -79,13 +79,10 @@ pub(super) struct SummaryCause {
 /// Groups the shown findings by cause, worst first. Findings of one cause have the same severity
 /// and certainty.
 pub(super) fn shown_causes(result: &AuditResult<'_>) -> Vec<SummaryCause> {
-    let mut places: HashMap<SharedCause, usize> = HashMap::new();
+    let mut numbers = CauseNumbers::default();
     let mut causes: Vec<SummaryCause> = Vec::new();
     for finding in shown_findings(result) {
-        let known = result.cause(finding.number).map(|cause| {
-            let next = causes.len();
-            *places.entry(cause).or_insert(next)
-        });
+        let known = numbers.number(result, finding.number);
         match known.and_then(|place| causes.get_mut(place)) {
             Some(cause) => {
                 cause.count += 1;

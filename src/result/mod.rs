@@ -44,8 +44,8 @@ pub use head::{
 };
 pub use members::Members;
 pub use query::{
-    EndFilter, FilterKey, FilterValue, GroupBy, ListedRow, ListedTable, PortFilter, RowFilter,
-    RowQuery, RowSelection, SharedCause, SortColumn, known_ends, known_roles,
+    CauseNumbers, EndFilter, FilterKey, FilterValue, GroupBy, ListedRow, ListedTable, PortFilter,
+    RowFilter, RowQuery, RowSelection, SharedCause, SortColumn, known_ends, known_roles,
 };
 pub use rows::{Cell, ConversationRow, ExceptionUse, FindingRow, HostRow, MatrixRow};
 pub use run::{AuditRun, CaptureSelection};
@@ -107,7 +107,8 @@ pub struct Brief {
     pub verdict: Option<Verdict>,
     /// Reason for the verdict; `None` if only a newer version knows it.
     pub code: Option<Code>,
-    /// Roles of the client and of the server. A side is empty if its members have different roles.
+    /// Roles of the client and of the server. A side is empty if its members have no roles or
+    /// different roles.
     pub roles: [RoleSet; 2],
     /// Index of the finding that explains this one; `None` if there is none.
     pub explained_by: Option<usize>,
@@ -232,6 +233,13 @@ impl<'a> AuditResult<'a> {
         }
     }
 
+    /// Returns the facts that determine the cause of a finding, if they are enough and the audit
+    /// has just run.
+    fn cause_facts(&self, number: usize) -> Option<explain::CauseFacts> {
+        let TableSource::Run(run) = &self.source else { return None };
+        run.explainer.as_ref()?.cause_facts(run.outcome.findings().get(number)?)
+    }
+
     /// Returns the facts that were considered for a finding.
     pub fn trace(&self, number: usize) -> Vec<String> {
         match &self.source {
@@ -265,7 +273,8 @@ impl<'a> AuditResult<'a> {
         })
     }
 
-    /// Returns the address of the server of a finding; `*` for several.
+    /// Returns the address of the server of a finding; `*` for several. The string is empty if the
+    /// finding does not exist or does not state an address.
     pub fn server_address(&self, number: usize) -> String {
         match &self.source {
             TableSource::Run(run) => {
@@ -351,7 +360,7 @@ impl<'a> AuditResult<'a> {
     }
 }
 
-/// Returns the [`TALKERS`] conversations with the most bytes, largest first.
+/// Returns the conversations with the most bytes, largest first; at most [`TALKERS`].
 fn largest(mut numbers: Vec<usize>, bytes: impl Fn(usize) -> u64) -> Vec<usize> {
     let order = |number: &usize| (std::cmp::Reverse(bytes(*number)), *number);
     if numbers.len() > TALKERS {
@@ -395,7 +404,8 @@ fn transport_of(name: &str) -> Option<Transport> {
     (0..=u8::MAX).map(Transport).find(|transport| transport.to_string() == name)
 }
 
-/// Parses the address of a row. Returns `None` if the row stands for several addresses.
+/// Parses an address in a row. Returns `None` if the text is not an address, such as `*` for
+/// several.
 pub(crate) fn address_of(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }

@@ -107,7 +107,8 @@ fn about_icmp_errors(c: &Conversation) -> impl Iterator<Item = String> + '_ {
     answers.chain(unseen)
 }
 
-/// Names the features of a row that are off or not mentioned in the inventory.
+/// Names the features of a row that are off or, if none are, those that the inventory does not
+/// mention. The text is empty if all are on.
 fn about_features(policy: &Policy, row: &Row) -> String {
     match policy.feature_state(row) {
         FeatureState::On => String::new(),
@@ -142,8 +143,8 @@ fn flags(c: &Conversation) -> Option<String> {
         .then(|| format!("seen from the client: {}; from the server: {}", sent(0), sent(1)))
 }
 
-/// Describes when a service stopped or started working, if some flows of a conversation reached it
-/// and others failed; `None` otherwise.
+/// Describes when a service worked and when it failed last, if it answered some flows of a
+/// conversation and others failed; `None` otherwise.
 pub fn state_changes(c: &Conversation) -> Option<String> {
     let failed = c.last_failures()?;
     let time = |time: Option<Nanos>| time.map_or_else(String::new, clock_words);
@@ -167,8 +168,8 @@ pub fn state_changes(c: &Conversation) -> Option<String> {
     })
 }
 
-/// Names the host that has the hardware address of an unlisted end, because the end may be another
-/// address of that host.
+/// Names the host that has the hardware address of an end, because the end may be another address
+/// of that host. Ends that are listed as hosts or services do not count.
 pub(super) fn hardware(
     policy: &Policy,
     conversations: &Conversations,
@@ -189,7 +190,8 @@ pub(super) fn hardware(
 }
 
 /// Names the roles that an end without roles would need for the matrix to document the
-/// conversation. Returns `None` if there are no such roles, or too many.
+/// conversation. Returns `None` if both ends or neither of them have roles, or if there are no such
+/// roles or too many.
 fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
     const FEW: usize = 4;
     let matrix = &policy.matrix;

@@ -39,8 +39,9 @@ fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
     (c.subject.client, c.subject.server)
 }
 
-/// Returns the filter for conversations of one transport. ICMP errors that quote their packets pass
-/// the filter, too, because Wireshark looks into the quoted packets.
+/// Returns the filter for conversations of one transport, or an empty string if there are none.
+/// ICMP errors that quote their packets pass the filter, too, because Wireshark looks into the
+/// quoted packets.
 pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
     let Some(first) = members.first() else { return String::new() };
     let transport = list[*first as usize].subject.transport;
@@ -82,7 +83,8 @@ pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: 
     let some = |addresses: BTreeSet<IpAddr>| -> Vec<IpAddr> {
         if addresses.len() > ADDRESSES { Vec::new() } else { addresses.into_iter().collect() }
     };
-    // An aggregated conversation does not say which addresses and ports it stands for.
+    // An aggregated conversation does not list the addresses and ports that it stands for, so the
+    // filter accepts every address or port in their place.
     let [any_client, any_server, any_port] = several;
     let clients = pairs.keys().map(|(client, _)| *client).filter(|_| !any_client);
     let servers = pairs.keys().map(|(_, server)| *server).filter(|_| !any_server);
@@ -107,7 +109,8 @@ fn turned(
     let others = list[from..]
         .iter()
         .take_while(|c| c.subject.client == server && c.subject.server == client);
-    // If there are many client ports, only the lowest are stored.
+    // If there are many client ports, only the lowest are stored, so a higher port may be one of
+    // them.
     let from_here = |c: &&Conversation, port: u16| {
         let beyond = c.client_ports.iter().last().is_some_and(|last| *last < port);
         c.client_ports.contains(&port) || (c.client_ports.more() && beyond)
@@ -157,7 +160,8 @@ fn write_addresses(text: &mut String, field: &str, addresses: &[IpAddr]) {
     }
 }
 
-/// Returns the filter for a service in packets of one direction.
+/// Returns the filter for a service in packets of one direction. Without `numbers`, the filter
+/// accepts every port or ICMP type.
 fn service(
     transport: Transport,
     families: [bool; 2],

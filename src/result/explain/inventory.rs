@@ -1,4 +1,5 @@
-//! Explains contradictions between the inventory and the capture.
+//! Explains contradictions between the inventory and the capture, loopback addresses on a network,
+//! and unused exceptions.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,7 +20,8 @@ const SERVICES: usize = 3;
 const PAIRS: usize = 8;
 
 impl Explainer<'_> {
-    /// Describes the host that a finding is about, as the inventory lists it.
+    /// Describes the host that a finding is about, as the inventory lists it. The list is empty if
+    /// the finding is not about a host.
     pub(super) fn host_trace(&self, finding: &Finding) -> Vec<String> {
         let host = self.host(finding);
         let described = host.map(|host| {

@@ -1,12 +1,15 @@
 //! Explains missing traffic: documented conversations that failed, and connections that were never
 //! attempted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use super::not_assessable::pairs_text;
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::StateEvidence;
-use crate::classify::{ClaimId, Code, Finding, Judged, PartyKind, Reason, Verdict, clock_words};
+use crate::classify::{
+    ClaimId, Code, Conversation, Finding, Judged, PartyKind, Reason, Verdict, clock_words,
+};
 use crate::model::service_words;
 use crate::result::plural;
 
@@ -101,24 +104,32 @@ impl Explainer<'_> {
         trace
     }
 
-    /// Describes which other servers and services of the group the clients of a failure reached.
+    /// Describes the other servers and services of the group that the clients of a failure reached.
+    /// If only some conversations have such an alternative, the text states how many. Otherwise, it
+    /// names one alternative of the first conversation and counts the others. Without alternatives,
+    /// the text is empty.
     fn alternative(&self, finding: &Finding) -> String {
         let members = finding.members.len();
-        let mut succeeded = 0;
-        let mut first = BTreeSet::new();
-        for (number, (c, _)) in self.conversations(finding).enumerate() {
-            let ways = self.ways(finding, c.subject.client);
-            succeeded += usize::from(!ways.is_empty());
-            if number == 0 {
-                first = ways;
-            }
-        }
+        // A client may have many failed conversations, and many others to search.
+        let mut searched = HashMap::<IpAddr, bool>::new();
+        let clients = self.conversations(finding).map(|(c, _)| c.subject.client);
+        let has_way = clients.filter(|client| {
+            *searched.entry(*client).or_insert_with(|| self.ways(finding, *client).next().is_some())
+        });
+        let succeeded = has_way.count();
         if succeeded > 0 && succeeded < members {
             return format!(
                 "; for {succeeded} of {members} conversations, an alternative (another server or service) worked"
             );
         }
-        let mut ways = first.into_iter();
+        let first = self.first(finding).map(|(_, c, _)| c.subject.client);
+        let words =
+            first.into_iter().flat_map(|client| self.ways(finding, client)).map(|(c, j)| {
+                let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
+                let server = super::EndIdentity::of(self.policy, &j.server, c.subject.server);
+                (server.words(), service_words(c.subject.transport, &port))
+            });
+        let mut ways = words.collect::<BTreeSet<_>>().into_iter();
         match (ways.next(), ways.count()) {
             (Some((server, service)), 0) => format!("; {service} to {server} worked"),
             (Some((server, service)), n) => {
@@ -129,28 +140,27 @@ impl Explainer<'_> {
         }
     }
 
-    /// Returns the servers and services, as text, that a client reached in the group of rows that a
+    /// Returns the conversations in which a client reached a server in the group of rows that a
     /// failure is about.
-    fn ways(&self, finding: &Finding, client: std::net::IpAddr) -> BTreeSet<(String, String)> {
-        let Reason::Failed(group) = finding.reason else { return BTreeSet::new() };
-        let policy = self.policy;
-        let outcome = self.outcome;
-        let rows = policy.matrix.groups.values().nth(group.into());
-        let is_of_group = |j: &Judged| {
+    fn ways(
+        &self,
+        finding: &Finding,
+        client: IpAddr,
+    ) -> impl Iterator<Item = (&Conversation, &Judged)> {
+        let rows = match finding.reason {
+            Reason::Failed(group) => self.policy.matrix.groups.values().nth(group.into()),
+            _ => None,
+        };
+        let is_of_group = move |j: &Judged| {
             let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
             row.is_some_and(|row| rows.is_some_and(|rows| rows.contains(&row)))
         };
+        let outcome = self.outcome;
         let list = &outcome.conversations.list;
         let from = list.partition_point(|c| c.subject.client < client);
         let own = list[from..].iter().zip(&outcome.judged[from..]);
-        let own = own.take_while(|(c, _)| c.subject.client == client);
-        let worked = own.filter(|(c, j)| is_of_group(j) && self.seen.has_worked(c));
-        let words = worked.map(|(c, j)| {
-            let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
-            let server = super::EndIdentity::of(policy, &j.server, c.subject.server);
-            (server.words(), service_words(c.subject.transport, &port))
-        });
-        words.collect()
+        let own = own.take_while(move |(c, _)| c.subject.client == client);
+        own.filter(move |(c, j)| is_of_group(j) && self.seen.has_worked(c))
     }
 
     pub(super) fn never_attempted(&self, claim: ClaimId, reported: &ReportedFinding) -> Words {

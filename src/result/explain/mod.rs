@@ -1,5 +1,6 @@
-//! Explains findings as text: what was found, what to do about it, and what was considered. Each
-//! submodule explains one kind of finding.
+//! Explains findings as text: what was found, what to do about it, and what was considered. The
+//! submodules `inventory`, `missing`, `not_assessable` and `permission` explain one kind of finding
+//! each.
 
 mod conversation;
 mod display_filter;
@@ -19,7 +20,7 @@ use crate::classify::{
     JudgedCapture, Judgement, Party, Policy, Reason, RoleSet, Severity, State, Verdict,
     exception_rule,
 };
-use crate::model::Nanos;
+use crate::model::{Nanos, Transport};
 use crate::result::plural;
 
 pub use conversation::state_changes;
@@ -81,6 +82,22 @@ struct Words {
     display_filter: String,
 }
 
+/// The facts that determine the cause of a finding about conversations. Findings with equal facts
+/// have the same cause.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct CauseFacts {
+    severity: Severity,
+    code: Code,
+    certain: bool,
+    /// The indices of the row and of the exception that the finding is based on.
+    rule: [Option<usize>; 2],
+    /// The group of rows that failed.
+    group: Option<u16>,
+    roles: [RoleSet; 2],
+    transport: Option<Transport>,
+    about: About,
+}
+
 /// Explains the findings of an audit as text.
 pub struct Explainer<'a> {
     policy: &'a Policy,
@@ -113,14 +130,15 @@ impl<'a> Explainer<'a> {
         Members::of(self.policy, self.outcome, finding)
     }
 
-    /// Returns the address of the server of a finding; `*` for several.
+    /// Returns the address of the server of a finding; `*` for several. The string is empty if the
+    /// finding does not state an address.
     pub fn server_address(&self, finding: &Finding) -> String {
         let [_, server] = self.ends(finding);
         server.address
     }
 
     /// Returns the roles of the client and of the server of a finding. A side is empty if its
-    /// members have different roles.
+    /// members have no roles or different roles.
     pub fn roles(&self, finding: &Finding) -> [RoleSet; 2] {
         if let Reason::Claim(claim) = finding.reason
             && self.outcome.claims().merged_pairs(claim).is_some()
@@ -230,7 +248,9 @@ impl<'a> Explainer<'a> {
         several.then_some(range)
     }
 
-    /// Says how many conversations were aggregated into those of a finding; `None` if none were.
+    /// Says how many conversations were aggregated into those of a finding about permission,
+    /// unlisted addresses or failed connections. Returns `None` if none were, and for other
+    /// findings.
     fn aggregated(&self, finding: &Finding) -> Option<String> {
         if !matches!(finding.reason, Reason::Permission | Reason::Strangers | Reason::Failed(_)) {
             return None;
@@ -315,7 +335,30 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// Returns the row or the exception that a finding is based on.
+    /// Returns the facts that determine the cause of a finding. Returns `None` if these facts are
+    /// not enough: for findings that are not about conversations, or whose ports only their
+    /// conversations show.
+    pub(super) fn cause_facts(&self, finding: &Finding) -> Option<CauseFacts> {
+        let group = match finding.reason {
+            Reason::Permission => None,
+            Reason::Failed(group) => Some(group),
+            _ => return None,
+        };
+        let ruling = self.first(finding)?.2.ruling;
+        (finding.key.about != About::Group).then(|| CauseFacts {
+            severity: finding.severity,
+            code: finding.code(),
+            certain: finding.certain(),
+            rule: [ruling.row, ruling.exception],
+            group,
+            roles: self.roles(finding),
+            transport: finding.key.transport,
+            about: finding.key.about,
+        })
+    }
+
+    /// Returns the row or the exception that a finding is based on, or an empty string if there is
+    /// none.
     fn rule(&self, finding: &Finding) -> String {
         let rows = &self.policy.matrix.rows;
         let first = || Some(self.first(finding)?.2.ruling);

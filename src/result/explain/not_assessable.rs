@@ -34,14 +34,15 @@ fn measured_loss(view: &CaptureConditions) -> String {
 /// Maximum number of hosts that the trace of a claim describes.
 const SHOWN: usize = 5;
 
-/// Returns the number of pairs that merged claims are about, as text. The string is empty if there
-/// are no pairs.
+/// Returns the number of pairs that merged claims are about, as text. The string is empty if no
+/// claims were merged, or if any host with the role would be enough as the destination.
 pub(super) fn pairs_text(merged: Option<&MergedPairs>) -> String {
     let merged = merged.filter(|merged| !merged.to.is_empty());
     merged.map_or_else(String::new, |merged| format!(" ({} pairs of hosts)", merged.pairs))
 }
 
-/// Returns the time for which the rows of a claim have to be watched, in minutes.
+/// Returns the time for which the rows of a claim have to be watched, in minutes: rounded up, and
+/// at least 1.
 fn minutes_to_watch(claim: &AbsenceClaim) -> u64 {
     claim.watch_s.div_ceil(60).max(1)
 }

@@ -65,7 +65,8 @@ impl Explainer<'_> {
         format!("{} {} ports from {low} to {high} ({list})", ports.len(), transport())
     }
 
-    /// Returns the server name that the ruling is based on, as a phrase that follows the address.
+    /// Returns the server name that the ruling is based on, as a phrase that follows the server.
+    /// The text is empty if the ruling is not based on a name.
     fn called(&self, number: usize, j: &Judged) -> String {
         let conversations = &self.outcome.conversations;
         let names = conversations.names_of(&conversations.list[number]);
@@ -184,7 +185,8 @@ impl Explainer<'_> {
         })
     }
 
-    /// Names the roles that may connect to the port that a row documents.
+    /// Names the roles that may connect to the first port of a row on hosts with the roles of the
+    /// server. Without a row, the text is empty.
     fn documented_sources(&self, reported: &ReportedFinding, row: Option<&Row>) -> String {
         let matrix = &self.policy.matrix;
         let Some(row) = row else { return String::new() };
@@ -261,7 +263,8 @@ fn some(ports: &BTreeSet<u16>) -> String {
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// Returns what the client did, and the outcome as a phrase that follows the service.
+/// Returns what the client did, and a phrase that follows the service: the number of conversations,
+/// if there are several, and the outcome.
 fn how_far(state: Option<State>, transport: Transport, count: usize) -> (&'static str, String) {
     let (did, state) = match state {
         Some(State::Established) if transport == Transport::TCP => ("connected to", ""),

@@ -1,7 +1,10 @@
 //! The cause that findings share.
 
+use std::collections::HashMap;
+
 use super::text::{role_pair, service_of};
-use crate::result::{ConversationRow, FindingRow, ReportedFinding};
+use crate::result::explain::CauseFacts;
+use crate::result::{AuditResult, ConversationRow, FindingRow, ReportedFinding};
 
 /// What findings of one cause have in common. Findings that differ in severity or certainty never
 /// share a cause, so that none of them is hidden behind another.
@@ -65,7 +68,7 @@ impl SharedCause {
         }
     }
 
-    /// Describes the cause.
+    /// Describes the cause without its severity and certainty.
     pub(super) fn words(&self) -> String {
         let roles = role_pair(&self.roles[0], &self.roles[1]);
         let service = service_of(&self.transport, &self.port);
@@ -74,5 +77,29 @@ impl SharedCause {
         let rule = if rule.is_empty() { String::new() } else { format!("({rule})") };
         let words = [code, roles, service, rule];
         words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Numbers the causes of findings, in the order in which they are met.
+#[derive(Default)]
+pub struct CauseNumbers {
+    numbers: HashMap<SharedCause, usize>,
+    /// The same numbers. Most findings are looked up here, because texts take much longer.
+    by_facts: HashMap<CauseFacts, usize>,
+}
+
+impl CauseNumbers {
+    /// Returns the number of a finding's cause; `None` if there is no finding with this index.
+    pub fn number(&mut self, result: &AuditResult<'_>, finding: usize) -> Option<usize> {
+        let facts = result.cause_facts(finding);
+        if let Some(number) = facts.and_then(|facts| self.by_facts.get(&facts)) {
+            return Some(*number);
+        }
+        let next = self.numbers.len();
+        let number = *self.numbers.entry(result.cause(finding)?).or_insert(next);
+        if let Some(facts) = facts {
+            self.by_facts.insert(facts, number);
+        }
+        Some(number)
     }
 }

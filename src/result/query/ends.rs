@@ -15,7 +15,7 @@ use crate::result::{AuditResult, Site, SiteRow, address_of};
 pub enum EndFilter {
     /// A host, a network or an address.
     Place {
-        /// The names in the inventory.
+        /// The name of the host or network; empty if the user gave an address or a prefix.
         names: BTreeSet<String>,
         /// The addresses, as networks. A single address is a network with one address.
         networks: Vec<IpNet>,
@@ -46,8 +46,8 @@ pub(super) enum RowSide {
 impl EndFilter {
     /// Returns the filter for a host name, network name, address, network in CIDR notation or role.
     /// `role:NAME` always means a role. Returns `None` if neither the inventory nor the result
-    /// contains it. Networks in CIDR notation are always accepted, and so is every address before
-    /// the audit, when `result` is `None`.
+    /// contains what `text` names. Networks in CIDR notation are always accepted. Before the audit,
+    /// when `result` is `None`, every address is accepted, too.
     pub fn of(text: &str, site: Option<&Site>, result: Option<&AuditResult<'_>>) -> Option<Self> {
         if let Some(role) = text.strip_prefix("role:") {
             return Self::of_role(role, site, result);
@@ -86,7 +86,9 @@ impl EndFilter {
         })
     }
 
-    /// Returns the filter for a role, by its stable name or its name in the product.
+    /// Returns the filter for a role, by its stable name or its name in the product; `None` if
+    /// there is no such role. Without `site`, only the stable names in the rows of the result are
+    /// known.
     pub fn of_role(
         text: &str,
         site: Option<&Site>,

@@ -109,8 +109,9 @@ pub struct PortFilter {
 }
 
 impl PortFilter {
-    /// Parses `443`, `1000-2000`, `tcp/443`, `443/tcp`, `tcp` or `112/ip`. Returns `None` for other
-    /// text.
+    /// Parses a transport, a port, a range of ports, or a transport with one of these: `443`,
+    /// `1000-2000`, `tcp/443`, `443/tcp`, `tcp`, or `112/ip` for a protocol number. Returns `None`
+    /// for other text.
     pub fn parse(text: &str) -> Option<Self> {
         let transport = |text: &str| Transport::parse(text).map(|transport| transport.to_string());
         let both = |name: &str, ports: &str| {
@@ -133,8 +134,8 @@ impl PortFilter {
 
     fn fit(&self, row: &ListedRow<'_>) -> Fit {
         let Some((transport, ports)) = row.service() else { return Fit::No };
-        // An exception for every port permits the wanted port. A finding about many ports may
-        // include it.
+        // An exception or a row of the matrix for every port includes the wanted port. A finding
+        // about many ports may include it.
         let any = match row {
             ListedRow::Exception(_) | ListedRow::Matrix(_) => Fit::Yes,
             _ => Fit::Unknown,

@@ -21,8 +21,8 @@ named_enum!(
         Port = "port",
         /// The verdict and the code.
         Code = "code",
-        /// Severity, certainty, code, roles, transport, port and the row or exception that the
-        /// ruling is based on.
+        /// Severity, certainty, code, roles, transport, port, group of matrix rows, and the row or
+        /// exception that the ruling is based on.
         Cause = "cause",
     }
 );
@@ -124,7 +124,8 @@ fn weight(group: &ListedRow<'_>) -> (u64, Option<Severity>) {
     }
 }
 
-/// Returns an empty group for rows of this kind.
+/// Returns an empty group for rows of this kind. A group of findings begins with the severity and
+/// the id of `row`.
 fn empty<'a>(row: &ListedRow<'a>, group: String) -> ListedRow<'a> {
     match row {
         ListedRow::Finding(row) => ListedRow::FindingGroup(Box::new(FindingTotals {
@@ -190,7 +191,8 @@ fn widen(
     *last = [*last, row_last].into_iter().flatten().max_by_key(|time| time.0);
 }
 
-/// Returns the hosts at both ends of a finding, each once.
+/// Returns the hosts at both ends of a finding, each once. Hosts that the finding does not list are
+/// `others`, and any host with a role is `any ROLE`.
 fn hosts_of_finding(row: &FindingRow<'_>) -> Vec<String> {
     let end = |members: &[String], address: &str, roles: &[String]| -> Vec<String> {
         if !members.is_empty() {

@@ -24,8 +24,8 @@ named_enum!(
         Code = "code",
         /// The minimum severity.
         Severity = "severity",
-        /// The state of a conversation, the status of a row of the matrix or of an exception, the
-        /// coverage of a host, or how a finding compares with the baseline.
+        /// The state of a conversation or of a finding, the status of a row of the matrix or of an
+        /// exception, the coverage of a host, or how a finding compares with the baseline.
         State = "state",
         /// Whether the verdict is certain.
         Certain = "certain",

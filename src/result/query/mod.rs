@@ -13,7 +13,7 @@ mod totals;
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-pub use cause::SharedCause;
+pub use cause::{CauseNumbers, SharedCause};
 pub use ends::{EndFilter, known_ends, known_roles};
 pub use filter::{FilterValue, PortFilter, RowFilter};
 pub use groups::GroupBy;

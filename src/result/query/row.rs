@@ -1,4 +1,4 @@
-//! The rows of the tables of a result.
+//! The rows of listings: rows of the tables of a result, and groups of them.
 
 use std::borrow::Cow;
 
@@ -76,7 +76,7 @@ impl ListedRow<'_> {
         let mut cells = self.cells();
         let own = self.columns();
         let text = |name: &&str| match own.iter().position(|column| column == name) {
-            // A column may be listed twice.
+            // A column may be listed twice, so its text is moved only if it is listed once.
             Some(at) if columns.iter().filter(|c| *c == name).count() == 1 => {
                 std::mem::take(&mut cells[at])
             }
@@ -109,7 +109,8 @@ impl ListedRow<'_> {
         }
     }
 
-    /// Returns the transport and the port of the row; `*` stands for several.
+    /// Returns the transport and the port of the row; `*` stands for several or all. Returns `None`
+    /// for hosts and groups.
     pub(super) fn service(&self) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
         fn pair<'c>(transport: &'c str, port: &'c str) -> Option<(Cow<'c, str>, Cow<'c, str>)> {
             Some((transport.into(), port.into()))

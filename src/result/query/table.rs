@@ -46,7 +46,8 @@ impl ListedTable {
     }
 
     /// Returns the columns that are derived from those of the CSV file: the two ends and the
-    /// service, each in one cell.
+    /// service, each in one cell. Matrix rows and exceptions have only the service, and hosts have
+    /// none.
     pub fn derived_columns(self) -> &'static [&'static str] {
         match self {
             Self::Findings | Self::Conversations => &DERIVED,
