@@ -1,8 +1,9 @@
 //! Passes the commit and its date to the program, for `rasaudit --version` only. Reports state just
 //! the version, so they do not change with every commit.
 //!
-//! The date is the commit's, not the build's, so two builds of one commit are identical byte for
-//! byte. If the commit is unknown, `--version` prints the version only.
+//! The date is that of `SOURCE_DATE_EPOCH` if this variable is set, otherwise that of the commit.
+//! It is not the date of the build, so two builds of one commit are identical byte for byte. If the
+//! commit is unknown, `--version` prints the version only.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +25,8 @@ fn main() {
     println!("cargo:rustc-env=RASAUDIT_VERSION={version}");
 }
 
-/// Parses a commit hash, optionally followed by the time of the commit.
+/// Parses a commit hash, optionally followed by the time of the commit. Returns `None` if the text
+/// does not begin with a hash of at least seven hex digits.
 fn commit(words: &str) -> Option<Commit> {
     let mut words = words.split_whitespace();
     let hash = words
@@ -33,7 +35,8 @@ fn commit(words: &str) -> Option<Commit> {
     Some((hash.to_owned(), words.next().and_then(|time| time.parse().ok())))
 }
 
-/// Returns the commit that the environment variable `RASAUDIT_COMMIT` states, if it is set.
+/// Returns the commit that the environment variable `RASAUDIT_COMMIT` states; `None` if the
+/// variable is not set or does not contain a commit hash.
 fn stated() -> Option<Commit> {
     commit(&env::var("RASAUDIT_COMMIT").ok()?)
 }
@@ -53,8 +56,8 @@ fn packaged() -> Option<Commit> {
     commit(hash.split('"').nth(1)?)
 }
 
-/// Returns the commit that is checked out, unless this folder is only a part of another project's
-/// repository.
+/// Returns the commit that is checked out. Returns `None` if Git fails, or if this folder is only a
+/// part of another project's repository.
 fn checked_out() -> Option<Commit> {
     let root = git(&["rev-parse", "--show-toplevel"])?;
     if fs::canonicalize(root).ok()? != env::current_dir().ok()?.canonicalize().ok()? {

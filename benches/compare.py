@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Runs rasaudit and other programs on the same files in turn, and prints tables of medians and ratios.
+"""Runs rasaudit and other programs on the same files in turn. Prints tables of medians and ratios.
 
-Called by benches/compare.sh. Each program runs once to warm up. Then RUNS rounds of all programs follow, so that other
-load on the machine affects all programs equally. CPU time includes that of child processes.
+Called by benches/compare.sh. Each program runs once to warm up. Then RUNS rounds of all programs
+follow, so that other load on the machine affects all programs equally. A program that takes more
+than 20 s does not run again, and this run counts. CPU time includes that of child processes.
 """
 
 import csv
@@ -19,8 +20,9 @@ PEERS = os.environ.get("PEERS", "1") != "0"
 
 
 def measured(command, allowed):
-    """Returns CPU seconds, wall-clock seconds, peak MiB and standard error. Each command has its own parent process, so
-    that the usage of that process's children is the usage of the command. Returns None after LIMIT seconds."""
+    """Returns CPU seconds, wall-clock seconds, peak MiB and standard error. Returns None after LIMIT
+    seconds. Ends the script if the exit status is not in `allowed`. Each command has its own parent
+    process, so that the usage of that process's children is the usage of the command."""
     code = (
         "import os,resource,subprocess,sys,time\n"
         "t=time.monotonic();p=subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,stderr=subprocess.PIPE,text=True)\n"
@@ -41,7 +43,7 @@ def measured(command, allowed):
 
 
 def packet_path(errors):
-    """Returns the CPU seconds that rasaudit needs to read all packets, from the output of --timings."""
+    """Returns the CPU seconds that rasaudit needs for all packets, from the output of --timings."""
     steps = dict(re.findall(r"^(\w+) +[\d.]+ ms +([\d.]+) ms", errors, re.M))
     return float(steps["packets"]) / 1000
 
@@ -82,7 +84,7 @@ def main(program, loop, scratch):
         slow = set()
         for number in range(RUNS + 1):
             for name, command in programs.items():
-                # Programs that take more than 20 s run only once.
+                # A program that took more than 20 s does not run again.
                 if name in slow:
                     continue
                 allowed = (0,) if name.startswith(("rasaudit", "libpcap")) else range(256)
@@ -95,7 +97,8 @@ def main(program, loop, scratch):
 
 
 def check(program, capture, inventory, truth):
-    """Ends the script unless the audit counts the frames, flows and conversations that the generator wrote."""
+    """Ends the script unless the audit counts the frames, flows and conversations that the generator
+    wrote."""
     wanted = dict(part.split("=") for part in truth.split())
     audit = [program, "audit", "-i", inventory, "--fail-on", "never", capture]
     text = subprocess.run(audit, capture_output=True, text=True, check=True).stdout

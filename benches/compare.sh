@@ -1,11 +1,13 @@
 #!/bin/sh
-# Compares rasaudit with a bare libpcap loop and with the flow tools in Debian, on generated captures.
+# Compares rasaudit with a bare libpcap loop and with the capture and flow tools in Debian, on
+# generated captures.
 #
-#     benches/compare.sh              five rounds; RUNS=3: three; LIMIT=60: stops a program after 60 s; PEERS=0: only
-#                                     the loop and rasaudit
+#     benches/compare.sh      five rounds
 #
-# Prints the tables of docs/performance.md. Programs that are not installed are named and left out
-# (apt-get install tcpdump softflowd nfdump argus-server tshark suricata). Needs about 4 GiB in TMPDIR.
+# RUNS=3 makes three rounds, LIMIT=60 stops a program after 60 s, and PEERS=0 runs only the loop and
+# rasaudit. Prints the tables of docs/performance.md. Programs that are not installed are named and
+# left out (apt-get install tcpdump softflowd nfdump argus-server tshark suricata). Needs about
+# 4 GiB in TMPDIR.
 set -eu
 cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)

@@ -1,4 +1,7 @@
-"""Writes a pcap file with frames from random addresses to a farm, always the same bytes: flood.py FILE FRAMES"""
+"""Writes a pcap file with frames from random addresses to a farm: flood.py FILE FRAMES
+
+The random numbers have a fixed seed, so the bytes are always the same.
+"""
 import random
 import struct
 import sys

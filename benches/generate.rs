@@ -56,7 +56,7 @@ enum Shape {
 /// The duration of the capture in seconds, regardless of the number of frames.
 const LASTS: u64 = 600;
 
-/// The number of concurrent sessions in mixed traffic.
+/// The largest number of concurrent sessions in mixed traffic.
 const AT_ONCE: usize = 20_000;
 
 const NETWORKS: u32 = 200;
@@ -206,7 +206,7 @@ const TRAFFIC: [(u32, usize, usize, u8, u16, Says); 14] = [
     (2, ENROLLMENT, DC, TCP, 389, Says::Nothing),
     (1, BROKER, MFA, UDP, 1_812, Says::Nothing),
     (1, CONSOLE, BROKER, TCP, 20_002, Says::Nothing),
-    // Traffic that is not documented.
+    // Direct connections, which need the feature `direct-mode`. It is off by default.
     (2, CLIENT, SESSION_HOST, TCP, 3_389, Says::Nothing),
 ];
 

@@ -4,12 +4,14 @@
     cargo build --release --locked && cargo build --release --locked --example generate
     benches/growth.py target/release/rasaudit target/release/examples/generate
 
-Prints a table with the processor time for four sizes of each kind of input, and the exponent of the growth: the slope of
-the logarithms, without the time that an audit of almost nothing takes. 1 is linear; n log n is at most 1.15 at these sizes.
-A second table shows the peak memory of floods, with --out, next to the limit of --max-memory.
+Prints a table with the processor time for four sizes of each kind of input, and the exponent of the
+growth: the slope of the logarithms, without the time that an audit of almost nothing takes. The
+exponent of linear growth is 1, and that of n log n is at most 1.15 at these sizes. A second table
+shows the peak memory of floods, with --out, next to the limit of --max-memory.
 
-Ends with status 1 if an exponent is above 1.25 or a flood exceeds its limit by more than 64 MiB. RUNS sets the number of
-runs of each audit (3), of which the fastest counts. SCALE divides all sizes (1). ONLY names one kind of input. LIMIT is
+Ends with status 1 if an exponent is above 1.25 or a flood exceeds its limit by more than 64 MiB. RUNS
+sets the number of runs of each audit in the first table (3), of which the fastest counts. Each flood
+is audited once. SCALE divides all sizes (1). ONLY names one kind of input or one flood. LIMIT is
 --max-memory for the floods in MiB (1024).
 """
 
@@ -31,7 +33,7 @@ FARM = '[farm]\nname = "Growth"\nmatrix = "ras-19"\n'
 
 
 def measured(command):
-    """Returns processor seconds and peak MiB of a command."""
+    """Returns processor seconds and peak MiB of a command. Ends the script if the command fails."""
     child = os.fork()
     if child == 0:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -134,7 +136,7 @@ class Inputs:
         return [*arguments, "--exceptions", f"{self.scratch}/exceptions.csv"]
 
     def link_local(self, n):
-        """Hosts that talk by their link-local addresses, which are derived from listed hardware addresses."""
+        """Hosts that use link-local addresses, which are derived from listed hardware addresses."""
         write(self.farm, FARM + "".join(host(k, mac=True) for k in range(n)))
         out = Capture(self.capture)
         for k in range(n):
@@ -150,7 +152,7 @@ class Inputs:
         return [self.capture, "-i", self.farm]
 
     def claims(self, n):
-        """ARP replies with which two hardware addresses claim each of 100 addresses, again and again."""
+        """ARP replies in which up to 100 hardware addresses in turn claim each of 100 IP addresses."""
         write(self.farm, FARM + "".join(host(k) for k in range(100)))
         out = Capture(self.capture)
         for k in range(n):
@@ -203,7 +205,7 @@ class Inputs:
         return [self.capture, "-i", self.farm]
 
     def failing(self, n):
-        """Documented connections between listed hosts, all of which are refused."""
+        """Documented connections between listed hosts. The servers refuse all of them."""
         agents = max(n // 16, 1)
         write(self.farm, FARM + "".join(host(k) for k in range(agents)) + "".join(host(agents + k, "broker") for k in range(16)))
         out = Capture(self.capture)
@@ -216,7 +218,7 @@ class Inputs:
 
 
 def exponent(sizes, times, base):
-    """Returns the slope of the line through the logarithms of sizes and times."""
+    """Returns the slope of the line through the logarithms of the sizes and of the times less `base`."""
     points = [(math.log(n), math.log(max(time - base, 1e-3))) for n, time in zip(sizes, times)]
     mean = [sum(values) / len(points) for values in zip(*points)]
     over = sum((x - mean[0]) * (y - mean[1]) for x, y in points)

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Measures the highest frame rate at which a live audit loses no frame, compared with tcpdump on the same cable, or its
-# memory under a flood of frames from random addresses.
+# Measures the highest frame rate at which a live audit loses no frame, compared with tcpdump on the
+# same cable, or the memory of a live audit under a flood of frames from random addresses.
 #
-#     benches/live.sh                 rates of 64-byte and mixed frames, 1 and 2 threads
+#     benches/live.sh                 rates of small and mixed frames, 1 and 2 threads
 #     benches/live.sh flood 600       memory every 10 s for 600 s
 #
-# Needs root, iproute2, tcpreplay, tcpdump, python3. Uses a network namespace, which is deleted at the end.
+# PPS sets the rate of the flood in frames per second (50000). Needs root, iproute2, tcpreplay,
+# tcpdump and python3. Uses a network namespace, which is deleted at the end.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet
@@ -22,7 +23,7 @@ inside() { ip netns exec "$space" "$@"; }
 live() { inside "$program" live span -i fixtures/farm-healthy/inventory.toml --out "$scratch/out" "$@"; }
 chmod -R go-w fixtures/farm-healthy
 
-# Prints the ID of the process with this name in the network namespace of this script.
+# Prints the ID of the first process with this name in the network namespace of this script.
 pid_of() {
     for pid in $(ip netns pids "$space"); do
         [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = "$1" ] && echo "$pid"
@@ -58,8 +59,9 @@ for shape in small mixed; do
         --flows 40000 > /dev/null
 done
 
-# lost NAME SHAPE RATE: prints how many of the frames that were sent within eight seconds the program lost. The buffers
-# of all programs have the same size and hold a fraction of a second.
+# lost NAME SHAPE RATE: prints how many of the frames that were sent within eight seconds the
+# program lost. RATE is in frames per second. The buffers of all programs have the same size and
+# hold a fraction of a second.
 lost() {
     case $1 in
         tcpdump)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Measures the HTML report of a large audit: the CPU time to write it, its size, and how soon a browser can use it.
+# Measures the HTML report of a large audit: the CPU time to write it (and the CSV report, for
+# comparison), its size, and how soon a browser can use it.
 # Needs node, Chromium and the packages that `make need-test` installs.
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares the processor time of two builds of rasaudit, for example the static and the dynamic one.
+"""Compares the processor time of two builds of rasaudit, for example a static and a dynamic one.
 
     make dist-build
     cargo run --release --example generate -- small small.pcap --packets 3000000 --flows 300000 --inventory farm.toml
     benches/pairs.py target/dist-work/static/rasaudit target/dist-work/dynamic/rasaudit small.pcap farm.toml
 
-Each pair runs both programs with one worker, in alternating order, so that other work on the machine affects both alike.
-The ratio is the median over the pairs. RUNS sets the number of pairs (9).
+Each pair runs both programs with one worker, in alternating order, so that other work on the machine
+affects both alike. The ratio is the median over the pairs. RUNS sets the number of pairs (9).
 """
 
 import os

@@ -55,8 +55,8 @@ fn policy() -> Policy {
     Policy::new(matrix, inventory)
 }
 
-/// Measures decoding for each link type and tunnel, with the fixtures in `wrapped/`. Asserts that
-/// decoding does not allocate.
+/// Measures decoding for each link type and tunnel, with the fixtures in `wrapped/` and two others.
+/// Asserts that decoding does not allocate.
 fn families(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     let wrapped = std::fs::read_dir(fixture("wrapped")).expect("the fixtures");

@@ -1,4 +1,4 @@
-//! Audits a capture against an inventory and prints the findings, worst first.
+//! Audits a capture against an inventory and prints the headline and the findings, worst first.
 //!
 //! `cargo run --no-default-features --example audit_file -- CAPTURE INVENTORY`, for example with
 //! `fixtures/farm-faults/span.pcap` and `fixtures/farm-healthy/inventory.toml`
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let progress = Progress::default();
     let audit = Audit::of(&plan, Some(policy), None, &Limits::default(), &progress)?;
 
-    // Every report is made from this result. `rasaudit::report::FORMATS` lists them.
+    // Every report is made from this result. `rasaudit::report::FORMATS` lists the formats.
     let result = audit.result();
     println!("{}{}", result.head.headline.lead, result.head.headline.rest);
     for finding in result.findings() {

@@ -2,8 +2,8 @@
 //!
 //! `cargo run --example man -- DIR`
 //!
-//! They are generated from the same definitions as `--help`. The generator is an example, so that
-//! the program itself does not contain it.
+//! The pages are generated from the same definitions as `--help`. The generator is an example, so
+//! that the program itself does not contain it.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -25,7 +25,7 @@ pub fn write_pages(folder: &Path) -> io::Result<()> {
     write_page(&command, &version, folder)
 }
 
-/// Writes the pages of a command and of the commands below it.
+/// Writes the pages of a command and of the commands below it, except hidden ones.
 fn write_page(command: &Command, version: &str, folder: &Path) -> io::Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         write_page(below, version, folder)?;

@@ -1,6 +1,6 @@
 //! Fuzzes payloads: DNS, TLS, HTTP, RPC, VRRP, neighbour discovery. The first byte chooses the
-//! packet that carries the payload. The second one chooses where a ClientHello is split. The merge
-//! of the two parts must yield the same name in both orders.
+//! packet that carries the payload. The second byte chooses where the payload is split into two
+//! parts of a TCP stream. The merge of the parts must yield the same name in both orders.
 #![no_main]
 
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,5 +1,5 @@
-//! Fuzzes flow tables. If two workers each observe half of a capture, the merged result must not
-//! depend on their order or on whether tables were spilled.
+//! Fuzzes flow tables. If two workers each observe half of the first frames of a capture (at most
+//! 512), the merged result must not depend on their order or on whether tables were spilled.
 #![no_main]
 
 use std::io::Cursor;
@@ -15,7 +15,8 @@ use rasaudit::payload::{MessageParts, read_payloads};
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
 
-/// Returns the merged flows and side evidence of two workers, each of which observed one part.
+/// Returns the merged flows of two workers, each of which observed one part, as sorted text. Also
+/// returns their side evidence with the number of duplicates that were removed.
 fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let store = FlowStore::new(seed, std::env::temp_dir());
     let keep = Retention { packets: PacketRetention::Records, parts: PrefixRetention::All };

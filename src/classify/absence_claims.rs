@@ -101,7 +101,7 @@ impl AbsenceClaims {
         &self.list[id.0 as usize].claim
     }
 
-    /// Returns the merged pairs that a claim stands for; `None` if it stands for a single pair.
+    /// Returns the pairs whose claims were merged into this one; `None` if nothing was merged.
     pub fn merged_pairs(&self, id: ClaimId) -> Option<&MergedPairs> {
         self.list[id.0 as usize].merged.as_deref()
     }

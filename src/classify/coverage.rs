@@ -80,8 +80,8 @@ impl Peer {
     }
 }
 
-/// Reports how completely the capture shows each host. The activity of link-local addresses with a
-/// host's hardware addresses counts as activity of the host.
+/// Reports how completely the capture shows each host. The activity of unlisted link-local
+/// addresses with a host's hardware addresses counts as activity of the host.
 pub(super) fn host_reports(
     policy: &Policy,
     conversations: &Conversations,
@@ -230,8 +230,8 @@ impl UnreadablePairs {
         self.hosts.get(&host).is_some_and(|(_, unlisted)| unlisted.is_some())
     }
 
-    /// Describes the unreadable packets that a host exchanged with one of `others`, or that any of
-    /// these hosts exchanged with an unlisted address.
+    /// Describes the unreadable packets that a host exchanged with one of `others`. If there are
+    /// none, describes those that the host or one of `others` exchanged with an unlisted address.
     pub fn between(&self, source: usize, others: &[usize]) -> Option<&str> {
         let own = self.hosts.get(&source);
         let listed = own.and_then(|(listed, _)| others.iter().find_map(|other| listed.get(other)));

@@ -23,12 +23,13 @@ const MOST_ROLES: usize = 4;
 /// The minimum number of clients for which a client network or an overlay is proposed.
 const CLIENTS: usize = 2;
 
-/// The number of services specific to domain controllers that a host must provide to count as a
-/// controller.
+/// The minimum number of services specific to domain controllers that a host must provide to count
+/// as a controller.
 const CONTROLS: usize = 2;
 
-/// The number of services for domain members that a host must provide to count as a controller,
-/// even if the matrix reserves none of them for controllers. A file server provides fewer.
+/// The minimum number of ports of services for domain members that a host must provide to count as
+/// a controller, even if the matrix reserves none of them for controllers. A file server provides
+/// fewer.
 const MANY_CONTROLS: usize = 6;
 
 /// The services of one host that are evidence of a domain controller.
@@ -104,7 +105,8 @@ pub struct Outside {
 
 /// A host, as inferred from its traffic.
 pub struct DraftHost {
-    /// The name, taken from DNS if possible, otherwise made from the address.
+    /// The name, taken from the inventory to extend or from DNS if possible, otherwise made from
+    /// the address.
     pub name: String,
     /// The addresses of the host.
     pub addresses: Vec<IpAddr>,
@@ -610,7 +612,7 @@ impl<'a> Drafter<'a> {
             let shown =
                 !of_product || count >= 2 || items.iter().any(|i| is_explained(i) && i.is_own);
             // The evidence is sufficient if only a few roles are tied, and either one item fits no
-            // other roles or several items fit these roles.
+            // other roles or several items fit these roles and weigh enough together.
             let few = tied.len() <= ALIKE && (least <= tied.len() || (count >= 2 && best > 0.6));
             let sure = few && shown;
             let evidence: Vec<String> =
@@ -765,8 +767,9 @@ impl<'a> Drafter<'a> {
 
     /// Returns the client networks, each with the entities that are not listed individually, and
     /// the evidence that they are clients. A network does not qualify if it contains a virtual
-    /// address or a host that has roles but no client role. The evidence must show that some of the
-    /// hosts are clients. A host that provides a service of its own is listed individually.
+    /// address or a host that has roles but no client role, or if fewer than [`CLIENTS`] entities
+    /// remain. The evidence must show that some of the hosts are clients. A host that provides a
+    /// service of its own is listed individually.
     fn client_networks(
         &self,
         serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],

@@ -176,7 +176,8 @@ impl<'a> JudgedCapture<'a> {
         self.policy.inventory.networks.iter().any(|n| n.roles.intersects(members))
     }
 
-    /// Returns whether the capture shows a unicast frame from a peer.
+    /// Returns whether the capture shows a unicast frame from a host or a service. Returns false
+    /// for any other peer.
     pub fn is_sending(&self, peer: Peer) -> bool {
         match peer {
             Peer::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,

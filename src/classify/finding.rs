@@ -25,7 +25,8 @@ const ID_DIGITS: usize = 12;
 /// The maximum number of hardware addresses that reports show for one address.
 pub const SHOWN_CLAIMANTS: usize = 8;
 
-/// Returns an id with its prefix. Earlier versions wrote ids without a prefix.
+/// Adds the prefix to an id without one, as earlier versions wrote it. Returns any other text
+/// unchanged.
 pub fn id_of(text: &str) -> String {
     let bare = text.len() == ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
     if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
@@ -40,35 +41,35 @@ pub struct MemberRange {
 }
 
 impl MemberRange {
-    /// Returns the indices of the run in the pool.
+    /// Returns the range as indices into the pool.
     pub(super) fn range(self) -> Range<usize> {
         self.start as usize..(self.start + self.len) as usize
     }
 
-    /// Returns whether the run is empty.
+    /// Returns whether the range is empty.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// Returns the number of conversations in the run.
+    /// Returns the number of conversations in the range.
     pub fn len(self) -> usize {
         self.len as usize
     }
 }
 
-/// The indices of the conversations that findings are based on. Each finding has one run of them.
+/// The indices of the conversations that findings are based on. Those of one finding are adjacent.
 #[derive(Default)]
 pub(super) struct MemberPool(pub Vec<u32>);
 
 impl MemberPool {
-    /// Adds a run of conversations and returns its range in the pool.
+    /// Adds the conversations of a finding and returns their range in the pool.
     pub fn add(&mut self, members: impl IntoIterator<Item = u32>) -> MemberRange {
         let start = self.0.len() as u32;
         self.0.extend(members);
         MemberRange { start, len: self.0.len() as u32 - start }
     }
 
-    /// Returns the indices of the conversations of a run.
+    /// Returns the indices of the conversations in a range of the pool.
     pub fn get(&self, run: MemberRange) -> &[u32] {
         &self.0[run.range()]
     }
@@ -220,7 +221,7 @@ impl Finding {
         self.doubts.certain()
     }
 
-    /// Returns the index of the finding that explains this one.
+    /// Returns the index of the finding that explains this one; `None` if there is none.
     pub fn explained_by(&self) -> Option<usize> {
         (self.explained_by as usize).checked_sub(1)
     }
@@ -282,7 +283,7 @@ impl Judgement {
     }
 
     /// Returns the port of a finding as reports show it. Several ports are joined by `;`, and `*`
-    /// stands for many.
+    /// stands for many. The string is empty if the finding is not about a port.
     pub fn port_of(&self, policy: &Policy, finding: &Finding) -> String {
         match (finding.key.about, finding.reason) {
             (_, Reason::Strangers | Reason::Loopback) | (About::Ports, _) => "*".to_owned(),
@@ -396,7 +397,8 @@ impl Judgement {
         (a.transport, a.port, a.group).cmp(&(b.transport, b.port, b.group))
     }
 
-    /// Returns the index of the conversation that triggered the missing traffic.
+    /// Returns the index of the conversation that triggered the missing traffic; `None` if the
+    /// finding is not about triggered traffic.
     pub fn trigger_of(&self, finding: &Finding) -> Option<usize> {
         match finding.reason {
             Reason::Claim(claim) => {
@@ -408,7 +410,7 @@ impl Judgement {
     }
 
     /// Returns the conflicting address claims (ARP, neighbour discovery) of a finding, at most
-    /// `SHOWN_CLAIMANTS`.
+    /// `SHOWN_CLAIMANTS`; none if the finding is not about an address conflict.
     pub fn address_claims_of(&self, finding: &Finding) -> Vec<(IpAddr, Mac)> {
         let Reason::Conflict(number) = finding.reason else { return Vec::new() };
         let conflict = self.conflict(number);
@@ -424,7 +426,8 @@ impl Judgement {
         })
     }
 
-    /// Returns whether a finding is about one client and one server.
+    /// Returns whether all conversations of a finding have the same client and the same server, and
+    /// neither end stands for any host.
     pub(super) fn is_of_a_pair(&self, finding: &Finding) -> bool {
         let known = |end: EndId| !matches!(self.book.ends.get(end), EndKey::Everybody);
         finding.single == [true; 2] && known(finding.key.client) && known(finding.key.server)

@@ -15,7 +15,8 @@ use crate::conversation::{AddressBinding, DirectionEvidence, State};
 use crate::model::{Mac, Nanos, Transport};
 use crate::policy::{FeatureState, PartyKind, RoleSet, Row, SeverityColumn};
 
-/// The minimum watched time before a role without traffic is reported, in seconds.
+/// The minimum watched time before a role without traffic is reported, in seconds, unless the user
+/// sets another watch time.
 pub const WATCH_S: u64 = 600;
 
 impl Assessor<'_> {
@@ -41,7 +42,8 @@ impl Assessor<'_> {
     }
 
     /// Adds a finding for each port that a host serves according to handshakes, although only one
-    /// role serves it, which is a component of the product and not a role of the host.
+    /// role serves it, which is a component of the product and not a role of the host. Hosts
+    /// without roles are skipped.
     fn mismatches(&mut self) {
         let policy = self.policy;
         let list = &self.conversations.list;
@@ -228,7 +230,8 @@ impl Assessor<'_> {
     }
 
     /// Describes how a host's address moved to another hardware address after the earlier one had
-    /// stopped claiming it. Returns `None` if it did not move.
+    /// stopped claiming it. Returns `None` if it did not move, or moved only between hardware
+    /// addresses that the inventory lists for the host.
     fn takeover(
         &self,
         host: usize,

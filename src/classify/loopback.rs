@@ -18,7 +18,7 @@ impl Judgement {
         if members.is_empty() {
             return;
         }
-        // Traffic seen directly is certain. Traffic inside a tunnel could be forged.
+        // One conversation without a doubt is enough. Traffic inside a tunnel could be forged.
         let sure = members.iter().any(|n| !list[*n as usize].is_doubted());
         let mut doubts = Doubts::default();
         if !sure {

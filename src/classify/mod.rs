@@ -76,7 +76,7 @@ pub(crate) use crate::policy::{
 pub struct CaptureConditions {
     /// Time of the earliest frame.
     pub start: Option<Nanos>,
-    /// Time of the latest frame.
+    /// Time of the latest frame. In a live audit, the latest frame of the last window counts.
     pub end: Option<Nanos>,
     /// The time for which the capture watched without a break.
     pub watched: Watched,
@@ -89,8 +89,9 @@ pub struct CaptureConditions {
     pub filtered: bool,
     /// The share of frames in flows for which only one direction was captured, 0 to 1.
     pub one_sided: f64,
-    /// The share of lost frames, 0 to 1: as the capture reports it, or as estimated from
-    /// acknowledged TCP bytes that it does not contain, whichever is higher.
+    /// The share of lost frames, 0 to 1. The highest of these shares counts: that of the whole
+    /// capture according to its counters, that of each named vantage point, and the one that is
+    /// estimated from acknowledged TCP bytes that the capture does not contain.
     pub loss: f64,
     /// The share of frames that may have been lost, 0 to 1, according to evidence that is too weak
     /// to report as loss.
@@ -119,7 +120,7 @@ pub struct Watched {
 impl Watched {
     /// Measures the stretches in a timeline for rows with these watch times. If the same packets
     /// were captured twice, with timestamps `apart` nanoseconds apart, each stretch looks longer by
-    /// this amount, which is subtracted.
+    /// this amount, which is subtracted unless the stretch is not longer than it.
     pub fn new(
         timeline: &ActivityHistogram,
         apart: Option<Nanos>,
@@ -135,7 +136,7 @@ impl Watched {
     }
 
     /// Returns the watched time, in seconds, that counts for a row with a watch time of `watch_s`
-    /// seconds.
+    /// seconds. For a watch time that was not measured, the longest stretch counts.
     pub fn seconds_for(&self, watch_s: u64) -> u64 {
         self.by_watch.get(&watch_s).copied().unwrap_or(self.longest_s)
     }
@@ -158,7 +159,7 @@ impl CaptureConditions {
     }
 
     /// Returns the minimum number of frames that an expected exchange would have shown: two per
-    /// watch time of `watch_s` seconds.
+    /// watch time of `watch_s` seconds, and at least two.
     fn chances(&self, watch_s: u64) -> u64 {
         2 * (self.watched.seconds_for(watch_s) / watch_s.max(1)).max(1)
     }
@@ -318,8 +319,8 @@ impl Judgement {
     }
 
     /// Returns whether the audit checked any traffic of the farm: either a listed host with a role
-    /// sent unicast frames and has a conversation that is not background traffic, or traffic is
-    /// missing.
+    /// sent unicast frames and has a conversation that is not background traffic, or documented
+    /// traffic is missing or failed.
     pub fn checked_anything(&self) -> bool {
         let sent = |party: &Party| match party.kind {
             PartyKind::Host(host) => {

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::thread;
 
-/// The minimum number of members in a range. A smaller range takes less time than starting a
-/// thread.
+/// The minimum number of members in a range other than the last one. A smaller range takes less
+/// time than starting a thread.
 const LEAST: usize = 4096;
 
 /// Divides a list of `len` members into ranges for `jobs` threads. Returns the results of `work`,

@@ -56,8 +56,8 @@ fn endpoint_with_feature_off(
     Some(Ruling::by_row(Code::FeatureOff, row))
 }
 
-/// Applies if the vendor's document says that the port is internal. This check precedes the checks
-/// of roles.
+/// Applies if an external client contacts a port that is internal according to the vendor's
+/// document. This check precedes the checks of roles.
 fn stated_as_internal(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     let rows = &judge.policy.matrix.rows;
     let row = judge.exposed(query).filter(|row| rows[*row].exposure.is_some())?;

@@ -19,7 +19,7 @@ pub struct Question {
     pub to: Party,
     /// The client's address, or an arbitrary address if it is not known.
     pub client: IpAddr,
-    /// The server's address.
+    /// The server's address, or an arbitrary address if it is not known.
     pub server: IpAddr,
     /// The protocol above IP.
     pub transport: Transport,
@@ -80,8 +80,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Checks the examples of a matrix. Returns a diagnostic for each example whose ruling is not based
-/// on its own row.
+/// Checks the examples of a matrix. Returns a diagnostic for each example that its own row does not
+/// document according to the ruling.
 pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     let policy = Policy::new(matrix.clone(), farm(matrix, |_| true));
     let judge = Judge::new(&policy);
@@ -117,7 +117,8 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     problems
 }
 
-/// Returns a farm with two hosts for each role that `takes` accepts, and with every feature on.
+/// Returns a farm with every feature on, and with two hosts for each role that a host can have and
+/// that `takes` accepts.
 fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
     let playable = matrix.roles.iter().enumerate().filter(|(_, role)| role.is_playable());
     let playable = playable.filter(|(number, _)| takes(RoleSet::one(*number)));

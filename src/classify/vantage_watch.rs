@@ -190,7 +190,8 @@ impl VantageWatch {
     }
 
     /// Returns the watched time, in seconds, that counts for a row with this watch time. Only the
-    /// time for which all vantage points of `set` watched counts. If their breaks overlap the
+    /// time for which all vantage points of `set` watched counts. If none of them ever stopped, the
+    /// result is that of `all`, the watched time of all inputs. If their breaks overlap the
     /// activity of a host in `active`, only the longest part of the activity without a break
     /// counts. Returns 0 if a break overlaps the time around `trigger`.
     pub fn seconds_for(

@@ -3,7 +3,7 @@
 use crate::model::named_enum;
 
 named_enum!(
-    /// The verdict on a conversation, a matrix row or a finding.
+    /// The verdict on a conversation or a finding.
     Verdict {
         /// A site exception permits the traffic.
         Excepted = "excepted",
@@ -101,7 +101,6 @@ named_enum!(
         TriggerNotSeen = "trigger-not-seen",
         /// A handshake shows that a host or an unlisted address serves a port of a role that it
         /// does not have.
-        /// not have.
         RoleMismatch = "role-mismatch",
         /// A host showed no traffic of one of its roles.
         SilentRole = "silent-role",
@@ -195,7 +194,7 @@ impl Doubts {
 named_enum!(
     /// The status of a row of the matrix: the first that applies.
     Status {
-        /// A role of the row does not occur in the inventory.
+        /// A role of the row does not occur in the inventory, and the row has no conversations.
         RoleAbsent = "role-absent",
         /// The row needs a feature that is off.
         FeatureOff = "feature-off",

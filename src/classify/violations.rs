@@ -1,5 +1,5 @@
-//! Findings for conversations that are not permitted, or that are permitted only by an unusual
-//! feature.
+//! Findings for conversations that are not permitted, or that are permitted only by a feature that
+//! is usually off and that the inventory does not mention.
 
 use std::cmp::Reverse;
 
@@ -20,8 +20,8 @@ pub(super) struct Grouping<'a> {
 }
 
 impl Grouping<'_> {
-    /// Adds the findings for conversations that are not permitted, or that are permitted only by an
-    /// unusual feature. Returns the book.
+    /// Adds the findings for conversations that are not permitted, or that are permitted only by a
+    /// feature that is usually off and that the inventory does not mention. Returns the book.
     pub(super) fn unpermitted(mut self) -> FindingBook {
         let policy = self.judge.policy;
         let unusual: Vec<bool> =
@@ -79,7 +79,8 @@ impl Grouping<'_> {
         let mut finding = Finding::new(key, Reason::Permission);
         finding = finding.with_members(list, &self.book.pool, group.members);
         let members = self.book.pool.get(group.members);
-        // The severity and doubts shown are those of the worst conversation.
+        // The doubts are those of the worst conversation. So is the severity, unless the code of
+        // the finding is not that of its conversations.
         let weight = |n: &&u32| {
             let judgement = &judged[**n as usize];
             (judgement.severity, judgement.doubts.certain(), Reverse(**n))
@@ -122,9 +123,11 @@ impl Grouping<'_> {
     }
 }
 
-/// Returns the ends of a conversation, client first. If a conversation stands for several clients
-/// or servers, that end is a group of hosts. If the ports of a listed client were aggregated, the
-/// server is [`EndKey::Everybody`], so that a scan by this client becomes one finding.
+/// Returns the ends of a conversation, client first. If the conversation stands for several
+/// unlisted clients, the client is their network, or all unlisted networks together. If it stands
+/// for servers in several networks, the server is [`EndKey::Everybody`]. The same applies if
+/// conversations of a listed client were aggregated, so that a scan by this client becomes one
+/// finding.
 pub(super) fn pair(ends: &mut EndInterner, j: &Judged, c: &Conversation) -> [EndId; 2] {
     let ServiceKey { client, server, .. } = c.subject;
     let aggregated = c.stands_for();

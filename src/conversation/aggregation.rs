@@ -104,8 +104,8 @@ impl AddressOwner {
 pub struct RulingKind {
     /// The number of the code.
     pub code: u8,
-    /// The number of the exception that the code is based on or of the row that permits the
-    /// traffic.
+    /// The number of the exception that the code is based on or, without an exception, of the row
+    /// that permits the traffic; `None` if there is neither.
     pub basis: Option<usize>,
     /// The roles of the server, as bits.
     pub server_roles: u128,
@@ -257,8 +257,8 @@ impl AggregationPlan {
         Ok(Some(Self { steps: counts.steps(room), room, max_memory }))
     }
 
-    /// Returns, for each end of a flow, whether its activity is not recorded. This is the case for
-    /// ends of aggregated flows that do not belong to a listed host.
+    /// Returns, for each end of a flow, whether its activity is not recorded. If the flow is to be
+    /// aggregated, this is true for each end that does not belong to a listed host.
     pub fn forgets(&self, flow: &Flow<'_>, hints: &dyn DirectionHints) -> [bool; 2] {
         let Some(client) = initiator_of_unanswered(flow) else { return [false; 2] };
         let owners = [0, 1].map(|side| owner_in_flow(flow, side, hints));
@@ -300,7 +300,8 @@ impl AggregationPlan {
         })
     }
 
-    /// Describes what was aggregated. `list` contains the conversations after aggregation.
+    /// Describes what was aggregated; `None` if nothing was. `list` contains the conversations
+    /// after aggregation.
     pub fn report(&self, list: &[Conversation]) -> Option<AggregationReport> {
         let mut report = AggregationReport {
             found: list.len() as u64,

@@ -218,9 +218,10 @@ fn asks(flow: &Flow<'_>, side: usize) -> bool {
     }
 }
 
-/// Returns the side whose port number has the higher class, which is assumed to be the client. In
-/// ascending order, the classes are well-known ports, registered ports, the lower ephemeral range
-/// that some systems use, and the dynamic range (RFC 6335). Port 0 ranks highest.
+/// Returns the side whose port number has the higher class; `None` if both classes are equal. This
+/// side is assumed to be the client. In ascending order, the classes are well-known ports,
+/// registered ports, the lower ephemeral range that some systems use, and the dynamic range (RFC
+/// 6335). Port 0 ranks highest.
 fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
     match port_class(ports[0]).cmp(&port_class(ports[1])) {
         std::cmp::Ordering::Less => Some(1),

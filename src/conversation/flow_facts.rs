@@ -62,9 +62,10 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
     .map(|(error, _)| *error)
 }
 
-/// Returns the side that sent to a broadcast or multicast address. An address that sends packets is
-/// neither, and a single frame to the link-layer broadcast address does not turn a flow between two
-/// hosts into a broadcast.
+/// Returns the side that sent to a broadcast or multicast address, or sent all of its frames to the
+/// link-layer broadcast address. An address that sends packets is neither a broadcast nor a
+/// multicast address. A single frame to the link-layer broadcast address does not turn a flow
+/// between two hosts into a broadcast.
 pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
         let sender = &flow.sides[side];

@@ -61,7 +61,7 @@ impl Merge for HostActivity {
 const _: () = assert!(size_of::<HostActivity>() <= 160);
 
 /// The activity of all addresses. A flood may have a million of them, so the map contains only
-/// positions: while it grows, it exists twice, and a quarter or more of it is unused.
+/// positions: while it grows, it exists twice, and an eighth or more of it is unused.
 #[derive(Default)]
 pub(super) struct HostActivities {
     positions: HashMap<IpAddr, u32, HashSeed>,

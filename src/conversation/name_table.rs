@@ -13,8 +13,8 @@ pub struct ServerNames {
     /// The names that the server may be judged against. If there are several, the worst ruling
     /// counts.
     pub known: Vec<KnownName>,
-    /// Whether a client may have requested another name, in an encrypted ClientHello or beyond the
-    /// requests that are kept.
+    /// Whether the client may have requested another name, in an encrypted ClientHello or beyond
+    /// the requests that are kept.
     pub hidden: bool,
     /// The names for reports, up to a maximum: first those that the client requested from the
     /// server, then those from DNS.

@@ -48,8 +48,9 @@ impl Conversation {
 }
 
 impl Conversations {
-    /// Selects at most `most` flows for each conversation in `wanted`, which contains indices of
-    /// the list. The selection is deterministic.
+    /// Selects at most `most` flows for each conversation in `wanted`, which contains indexes of
+    /// the list. Also selects the flows that the directions of these conversations are based on.
+    /// The selection is deterministic.
     pub fn select_evidence(
         &self,
         flows: &impl FlowPartitions,

@@ -366,9 +366,10 @@ fn asks(flow: &Flow<'_>, client: &DirectionStats, client_side: usize) -> bool {
     client.has(flag::ASKS) || icmp_request
 }
 
-/// Returns the number of independent chances to see the missing reply of a failed flow: one, plus
-/// one for each later repetition, assuming that the interval between repetitions starts at one
-/// second and doubles each time.
+/// Returns the number of independent chances to see the missing reply of a flow. For the states
+/// [`State::Unanswered`] and [`State::HalfOpen`], the number is one, plus one for each later
+/// repetition, assuming that the interval between repetitions starts at one second and doubles each
+/// time. For all other states, it is one.
 ///
 /// Uses only the times of the earliest and the latest packet, so a frame seen twice does not count
 /// as a second chance. Packets after `end` do not count.

@@ -24,7 +24,8 @@ impl VantageSet {
         self.0 == 0
     }
 
-    /// Returns whether the set contains more than one vantage point.
+    /// Returns whether the set contains more than one vantage point. All vantage points without a
+    /// bit of their own count as one.
     pub fn has_several(self) -> bool {
         self.0.count_ones() > 1
     }

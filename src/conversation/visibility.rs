@@ -11,11 +11,12 @@ const TOO_FEW_BYTES: u64 = 64 << 10;
 /// How much of the traffic the capture shows, in packets and bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct VisibilityStats {
-    /// Packets of all flows.
+    /// Packets of all flows, except those in undeclared tunnels.
     pub packets: u64,
     /// Packets of flows with the state `one-sided`, except those in undeclared tunnels.
     pub one_sided: u64,
-    /// Packets of flows whose directions carry different VLAN identifiers.
+    /// Packets of flows in which at least one direction has VLAN identifiers, and both directions
+    /// have none in common.
     pub split: u64,
     /// Packets of flows in which only one direction was truncated.
     pub cut_one_way: u64,

@@ -40,7 +40,7 @@ pub struct Inventory {
     pub features: BTreeMap<String, bool>,
     /// The hosts, sorted by name.
     pub hosts: Vec<Host>,
-    /// The networks, each of which gives its roles to all of its addresses.
+    /// The networks, which give roles to addresses that no host or service lists.
     pub networks: Vec<Network>,
     /// The external destinations that are known by name or address.
     pub services: Vec<Service>,
@@ -116,14 +116,15 @@ impl Host {
     }
 }
 
-/// A network whose addresses all have the same roles.
+/// A network, which gives its roles to all of its addresses that no host, service or smaller
+/// network covers.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// The name of the network.
     pub name: String,
     /// The prefix of the network. The longest prefix that contains an address applies to it.
     pub cidr: IpNet,
-    /// The roles of all addresses in the network.
+    /// The roles that the network gives.
     pub roles: RoleSet,
     /// The line of the entry, counted from 1.
     pub line: usize,
@@ -136,7 +137,7 @@ pub struct Service {
     pub role: usize,
     /// The names of the service, as DNS, TLS or HTTP may show them.
     pub names: Vec<Pattern>,
-    /// The addresses of the service, for a destination that is given by address instead of by name.
+    /// The addresses of the service, if it is known by address.
     pub addresses: Vec<IpAddr>,
     /// The line of the entry, counted from 1.
     pub line: usize,
@@ -474,8 +475,8 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// Returns the tables of an array such as `[[host]]`, which is empty if the key is missing.
-    /// Reports a problem if the value is not an array of tables.
+    /// Returns the tables of an array such as `[[host]]`; an empty list if the key is missing. If
+    /// the value is not an array of tables, reports a problem and returns an empty list.
     fn tables<'d>(
         &mut self,
         document: &'d DeTable<'_>,

@@ -22,7 +22,7 @@ impl Section<'_> {
 /// The header that begins a host.
 const HOST: &str = "[[host]]";
 
-/// The number of hosts in a section.
+/// The maximum number of hosts in a section.
 const HOSTS: usize = 64;
 
 /// Divides a text before the first line that begins with `[[host]]` and then before every 64th

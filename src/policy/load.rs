@@ -139,7 +139,8 @@ impl FileContext<'_> {
     }
 }
 
-/// The columns of all rule files. Other columns are ignored, so a site can add its own.
+/// The columns of all rule files. A site can add other columns. They are ignored unless their names
+/// look like misspellings.
 const COLUMNS: &[&str] = &[
     "aliases",
     "announced_by",

@@ -154,7 +154,7 @@ impl Policy {
         hosts.all(|other| other == first).then_some(first)
     }
 
-    /// Returns the index of the host that has a hardware address.
+    /// Returns the index of the host that has a hardware address; `None` if none is listed with it.
     pub fn host_of_mac(&self, mac: Mac) -> Option<usize> {
         self.macs.get(&mac).copied()
     }
@@ -490,8 +490,8 @@ impl Policy {
         }
     }
 
-    /// Returns a description of a party for reports, with the line of the inventory that defines
-    /// it.
+    /// Returns a description of a party for reports: its kind, name and roles, and the line of the
+    /// inventory that defines it. A party without an entry is described as not in the inventory.
     pub fn describe(&self, party: &Party) -> String {
         let roles = match self.matrix.role_titles(party.roles) {
             names if names.is_empty() => "no role".to_owned(),

@@ -1,7 +1,8 @@
 //! Lays out the rows of a table for a terminal.
 //!
 //! Words are never broken, so that a name can be copied. A cell wraps between words. If a single
-//! word is wider than its column, it extends to the right, and the next cells continue below it.
+//! word is wider than its column, it extends to the right, or starts farther to the left if there
+//! is no room, and the next cells continue below it.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -24,7 +25,7 @@ const INDENT: usize = 4;
 /// The minimum width of a long last cell. If less space remains for it, it moves below its row.
 const MIN_LAST: usize = 30;
 
-/// Returns the style of a cell, given its column and its text.
+/// A function that returns the style of a cell, given the index of its column and its text.
 pub(super) type CellStyle<'s> = &'s dyn Fn(usize, &str) -> Style;
 
 /// Writes a header and rows in columns. No line is wider than `width` characters, unless a single
@@ -154,8 +155,8 @@ impl ColumnLayout {
     }
 }
 
-/// Narrows the widest column to the width of its next shorter word, until the columns fit or none
-/// can be narrowed.
+/// Narrows columns until they fit or none can be narrowed. In each step, the widest column that can
+/// be narrowed gets the width of its next shorter word.
 fn shrink(
     widths: &mut [usize],
     words: &mut [BTreeSet<usize>],

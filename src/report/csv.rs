@@ -117,7 +117,8 @@ pub(super) fn rows(
     writer.flush()
 }
 
-/// Returns the underlying I/O error unchanged, so that callers can still recognize a closed pipe.
+/// Returns the underlying I/O error unchanged, so that callers can still recognize a closed pipe,
+/// and any other error as an I/O error.
 fn as_io(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,

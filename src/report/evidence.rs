@@ -1,5 +1,5 @@
-//! Writes the frames that findings are based on: one pcapng file per finding, and an index of all
-//! findings.
+//! Writes the frames that findings are based on: a pcapng file for each finding that has frames,
+//! and an index of all findings.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,7 +26,8 @@ const COLUMNS: [&str; 9] =
 const FILE: usize = 4;
 const DIGEST: usize = 6;
 
-/// The maximum length of a comment in bytes. The format allows 65,535 (pcapng, section 3.5).
+/// The maximum length of a comment in bytes, without the ellipsis. The format allows 65,535 bytes
+/// (pcapng, section 3.5).
 const MAX_COMMENT: usize = 16 << 10;
 
 /// The frames that a finding is based on.
@@ -196,8 +197,8 @@ fn evidence_file(
     Ok(file.into_inner())
 }
 
-/// Escapes control characters. If the text is then longer than [`MAX_COMMENT`], truncates it and
-/// appends an ellipsis.
+/// Escapes control characters other than line feeds. If the text is then longer than
+/// [`MAX_COMMENT`], truncates it and appends an ellipsis.
 fn comment(text: &str) -> String {
     let mut text = text.split('\n').map(escape_control).collect::<Vec<_>>().join("\n");
     if text.len() > MAX_COMMENT {

@@ -53,7 +53,8 @@ fn serialize<S: Serializer>(
     complete.serialize(serializer)
 }
 
-/// An array that is generated while it is serialized, so that it is never in memory as a whole.
+/// An array that is generated while it is serialized, so that it is never in memory as a whole. It
+/// can be serialized only once; after that, it is empty.
 pub(super) struct StreamedList<I>(RefCell<Option<I>>);
 
 impl<I> StreamedList<I> {

@@ -1,5 +1,6 @@
-//! Writes JSON, indented or on one line. Control characters and characters that change the text
-//! direction are escaped, which does not change the values.
+//! Writes JSON in three layouts: indented, one line for each row of a table, or everything on one
+//! line. Control characters, invisible characters, and characters that change the text direction
+//! are escaped, which does not change the values.
 
 use std::io::{self, Write};
 

@@ -1,5 +1,6 @@
-//! Writes the audit as tests in the XML format of JUnit, which CI systems show: a test for each
-//! source host of each group of matrix rows, and a test for every other finding.
+//! Writes the audit as tests in the XML format of JUnit, which CI systems show: two tests of the
+//! audit itself, a test for each source host of each group of matrix rows, a test for every other
+//! finding, and a skipped test for each exception that allowed traffic.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -47,7 +48,7 @@ const SUITES: [(&str, Suite); 4] = [
     ("exceptions", exception_cases),
 ];
 
-/// The numbers of tests with each outcome.
+/// The number of tests of a suite, in total and with each outcome other than success.
 #[derive(Clone, Copy, Default)]
 struct TestCounts {
     tests: u64,
@@ -188,7 +189,8 @@ struct GroupFinding {
 }
 
 impl GroupFinding {
-    /// Returns whether the finding is about a port of a row.
+    /// Returns whether a row has the transport of the finding and, if the row has ports, one of the
+    /// finding's ports.
     fn is_about(&self, row: &MatrixRow<'_>) -> bool {
         let (low, high) = row.ports.split_once('-').unwrap_or((&row.ports, &row.ports));
         let range = low.parse::<u16>().ok().zip(high.parse::<u16>().ok());

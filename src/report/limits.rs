@@ -13,7 +13,8 @@ const NAMES: usize = 6;
 
 /// Something that the audit did not look at or could not assess.
 pub(super) enum Limit {
-    /// A limit of the capture, or of the part that the user selected.
+    /// Frames or hosts that the capture or the selected part of it does not show, or traffic that
+    /// is not compared with the matrix.
     Capture(String),
     /// Matrix rows and findings that could not be assessed for one reason.
     Reason(Code, NotAssessed),
@@ -115,7 +116,7 @@ fn selection(result: &AuditResult<'_>) -> Vec<String> {
     items
 }
 
-/// Describes the frames that the capture does not contain, or that could not be decoded.
+/// Describes the frames that could not be decoded, were truncated, or were lost.
 fn capture(result: &AuditResult<'_>) -> Vec<String> {
     let Head { accounting, conditions, .. } = &result.head;
     let is_requested =

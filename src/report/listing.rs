@@ -21,7 +21,7 @@ pub const LISTING_FORMATS: &[&str] = &["text", "csv", "jsonl"];
 pub struct RowListing {
     /// The query that selects the rows.
     pub query: RowQuery,
-    /// The columns. Without any, a format shows its own choice of columns.
+    /// The columns. If none are given, text shows the main columns, and the other formats show all.
     pub columns: Vec<&'static str>,
     /// The option that lists all rows. Text output names it if the limit leaves out rows.
     pub all_option: &'static str,
@@ -75,7 +75,8 @@ impl RowListing {
         writeln!(out, "{}", self.closing_line(selection))
     }
 
-    /// Says how many rows there are, how many are shown and how many do not match the filter.
+    /// Says how many rows or groups there are, how many of them are shown if some are not, and how
+    /// many rows do not match the filter.
     fn closing_line(&self, selection: &RowSelection<'_>) -> String {
         let noun = self.query.table.noun();
         let RowSelection { total, fitting, entries, .. } = *selection;
@@ -110,7 +111,7 @@ impl RowListing {
 }
 
 /// Formats a cell for a reader: times without fractions of a second, and lists with a space after
-/// each semicolon.
+/// each semicolon. A text that already contains a space is not a list and stays as it is.
 fn for_reader(column: &str, text: String) -> String {
     if column.starts_with("first_") || column.starts_with("last_") {
         return text.get(..19).map_or(text.clone(), |seconds| format!("{seconds}Z"));

@@ -8,7 +8,8 @@ use crate::model::escape_control;
 use crate::result::{AuditResult, ConfigurationFile, ExceptionUse, FindingRow, Headline, plural};
 
 /// The maximum number of findings that are reported in full, worst first, so that the report fits
-/// into a ticket.
+/// into a ticket. The list of the findings that a finding explains, and that of the findings that
+/// no longer appear, have the same maximum.
 const SHOWN: usize = 25;
 
 /// The maximum number of exceptions that are listed.
@@ -194,8 +195,9 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
     }
 }
 
-/// Escapes markup (by CommonMark, section 2.4, any ASCII punctuation may be escaped) and everything
-/// that GitHub would turn into a link.
+/// Escapes markup (by CommonMark, section 2.4, any ASCII punctuation may be escaped). Also breaks
+/// up URLs, host names that begin with `www`, and mentions, so that GitHub does not turn them into
+/// links.
 pub(super) fn text(text: &str) -> String {
     let text = escape_control(text);
     let mut plain = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! Reports for people and programs. Each format has a module and an entry in [`FORMATS`].
+//! Reports for people and programs. Each report format of an audit has an entry in [`FORMATS`].
 //!
 //! The same result always gives the same bytes. Strings from traffic and from the user's files are
 //! untrusted: they are written as text, never as formulas, markup or terminal control sequences.
@@ -131,13 +131,14 @@ pub const FORMATS: &[Format] = &[
     Format::new("junit", None, Needs::Judgement, junit::write),
     Format::new("sarif", None, Needs::Judgement, sarif::write),
     Format::new("jsonl", None, Needs::Tables, json_lines::write),
-    // `audit.json` is moved into place after all other reports, so that a program that waits for it
-    // finds them complete.
+    // `audit.json` is moved into place after all other reports, so that a program that waits for
+    // this file finds the others complete.
     Format::new("json", Some("audit.json"), Needs::Result, json::write)
         .or_indented(json::write_indented),
 ];
 
-/// The folders that were written; `None` for a folder that was not requested.
+/// The output that the summary refers to: folders, each `None` if it was not requested, and the
+/// files in the folder of reports.
 #[derive(Clone, Default, Debug)]
 pub struct OutputPaths<'a> {
     /// The folder of all reports.
@@ -146,7 +147,8 @@ pub struct OutputPaths<'a> {
     pub files: ReportFiles,
     /// The folder of the frames that findings are based on.
     pub evidence: Option<&'a Path>,
-    /// The name of this host, if the terminal supports hyperlinks (OSC 8).
+    /// The name of this host, for hyperlinks; `None` if the terminal does not support hyperlinks
+    /// (OSC 8).
     pub links: Option<&'a str>,
 }
 
@@ -164,8 +166,9 @@ fn url_encoded(text: &str) -> String {
     url
 }
 
-/// Writes the summary, with the paths of the written files, for a terminal of `width` columns. If
-/// `listing` is given, it replaces the worst findings.
+/// Writes the summary, with the paths of the written files. `width` is the width of the terminal in
+/// columns; `None` if the output does not go to a terminal. If `listing` is given, it replaces the
+/// worst findings.
 pub fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,

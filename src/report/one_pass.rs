@@ -31,7 +31,7 @@ pub(super) struct PassError {
     pub error: io::Error,
 }
 
-/// Writes the files. Their contents are the same as if each was written alone.
+/// Writes the files. Their contents are the same as if each file were written alone.
 pub(super) fn write(
     result: &AuditResult<'_>,
     layout: JsonLayout,

@@ -14,7 +14,8 @@ const fn text(short: &'static str, help: &'static str) -> RuleText {
     RuleText { short, help }
 }
 
-/// Returns the description of a code that a finding can have; `None` for codes that permit traffic.
+/// Returns the description of a code that a finding can have; `None` for the codes of traffic that
+/// is permitted or is background traffic.
 pub(super) fn rule_text(code: Code) -> Option<RuleText> {
     permission_text(code).or_else(|| failure_text(code)).or_else(|| absence_text(code))
 }

@@ -87,12 +87,12 @@ fn tool(head: &Head) -> Value {
     } })
 }
 
-/// Returns the codes that a finding can have, in order.
+/// Returns the codes that a finding can have, in order, with their descriptions.
 fn rules() -> impl Iterator<Item = (Code, RuleText)> {
     Code::ALL.iter().filter_map(|code| Some((*code, rule_text(*code)?)))
 }
 
-/// Returns the default level of the rules whose codes have a verdict. The level of a result depends
+/// Returns the default level of the rules for the codes of a verdict. The level of a result depends
 /// on the severity of its finding instead.
 fn usual_level(verdict: Verdict) -> &'static str {
     match verdict {
@@ -211,7 +211,7 @@ fn add_identity(value: &mut Value, row: &FindingRow<'_>) {
     if !row.code.is_empty() {
         value["ruleId"] = escape_control(&row.code).into();
     }
-    // A newer version may know more codes.
+    // A stored result of a newer version may contain a code that has no rule here.
     if let Some(index) = rules().position(|(code, _)| code.name() == row.code) {
         value["ruleIndex"] = index.into();
     }
@@ -306,7 +306,8 @@ impl<'r> Locations<'r> {
         lines.collect()
     }
 
-    /// Returns the line of the inventory that lists an end; `None` if it is not listed.
+    /// Returns the line of the inventory that lists an end; `None` if the end is not listed or its
+    /// line is unknown.
     fn inventory_line(&self, address: &str, name: &str) -> Option<usize> {
         let site = self.site?;
         let listed = address.parse::<IpAddr>().ok().and_then(|address| site.listing(address));

@@ -43,7 +43,7 @@ impl ReportFiles {
         self.divided(Selection::LeftOut).map(|(_, file)| file)
     }
 
-    /// Returns whether the files include that of a format.
+    /// Returns whether the files include that of `format`, the name of a format that has a file.
     pub fn contains(&self, format: &str) -> bool {
         self.formats.is_empty() || self.formats.iter().any(|name| name == format)
     }

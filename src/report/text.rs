@@ -1,5 +1,5 @@
-//! Writes the summary for a terminal: the verdict, the worst findings, what could not be assessed
-//! and why, and where the reports are.
+//! Writes the summary for a terminal: the headline, the notes, the worst findings, what could not
+//! be assessed and why, and where the reports are.
 //!
 //! The output contains ANSI styles. The caller strips them if the output does not go to a terminal.
 
@@ -23,7 +23,8 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
 }
 
 /// Writes the summary. `places` contains the paths of the written files. `listing` replaces the
-/// worst findings. If `width` is given, text is wrapped to this number of columns.
+/// worst findings. If `width` is given, the notes and the findings are wrapped to this number of
+/// columns.
 pub(super) fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
@@ -88,8 +89,8 @@ pub(super) fn summary(
     }
 }
 
-/// Lists the selected files of the reports. If all are selected, the page is not listed, because
-/// its path has a line of its own.
+/// Lists the selected files of the reports. If all are selected, the list is abbreviated and omits
+/// the page, whose path has a line of its own.
 fn written_files(files: &ReportFiles) -> String {
     let has_all = ReportFiles::names().all(|name| files.contains(name));
     if has_all {
@@ -99,7 +100,8 @@ fn written_files(files: &ReportFiles) -> String {
     names.join(", ")
 }
 
-/// Writes the path of the page, as a hyperlink if the terminal supports hyperlinks (OSC 8).
+/// Writes the path of the page. `host` is the name of this host; if it is given, the path is a
+/// hyperlink (OSC 8).
 fn write_page_link(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let name = path.display().to_string();
     let name = escape_control(&name);
@@ -192,7 +194,8 @@ fn shell_word(path: &Path) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// Writes what could not be assessed: one line per reason, with an example.
+/// Writes what could not be assessed: one entry for each reason that a finding has, with an
+/// example.
 fn write_not_assessed(
     result: &AuditResult<'_>,
     width: Width,
@@ -220,8 +223,8 @@ fn write_not_assessed(
 /// The width of the terminal in columns; `None` if the output does not go to a terminal.
 type Width = Option<usize>;
 
-/// Wraps a string after a label to the width of the terminal. Further lines are indented by the
-/// width of the label.
+/// Wraps a string after a label to the width of the terminal, or does not wrap it if `width` is
+/// `None`. Further lines are indented by the width of the label.
 fn wrapped(first: &str, text: &str, width: Width) -> String {
     /// The minimum width of the text in columns, even if the terminal is narrower.
     const MIN_WIDTH: usize = 40;

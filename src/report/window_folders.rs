@@ -28,7 +28,9 @@ pub struct WindowFolders {
 }
 
 impl WindowFolders {
-    /// Creates the folder. `keep` is the number of dated folders to keep in it.
+    /// Creates the folder, and removes what a killed run left in it. `keep` is the number of dated
+    /// folders to keep. Returns an error if the folder cannot be written, or if it contains a file
+    /// or a folder named `latest` that is not a link.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
         let failed = |path: &Path, error| FolderError { path: path.to_owned(), error };
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;
@@ -82,7 +84,8 @@ impl WindowFolders {
         Ok(place)
     }
 
-    /// Returns an unused path. The name may be taken already if the clock was set back.
+    /// Returns an unused path. If the name is taken already, for example because the clock was set
+    /// back, a number is appended.
     fn free_path(&self, name: &str) -> PathBuf {
         let names = (1..).map(|number| match number {
             1 => name.to_owned(),

@@ -60,9 +60,11 @@ pub(super) struct BaselineFinding {
     /// Whether the best state was `one-sided`; `None` if the finding has no state or comes from
     /// earlier windows.
     was_one_sided: Option<bool>,
-    /// Services that were reached, at most [`REACHED`]; `None` if the file does not list them.
+    /// Services that were reached; `None` if the earlier audit was read from a file, which does not
+    /// list them. Each audit that is learned adds at most [`REACHED`].
     reached: Option<BTreeSet<Reached>>,
-    /// Clients and servers by name or address; `None` if the file does not list them.
+    /// Clients and servers by name or address; `None` if the file does not list them. An item that
+    /// starts with `+` stands for members that the file leaves out.
     members: Option<[BTreeSet<String>; 2]>,
     /// Number of pairs of hosts or of conversations that the finding stands for.
     pairs: u64,
@@ -149,7 +151,7 @@ impl Baseline {
         Self { file, findings, result: Some(Arc::new(result)), sha256: None }
     }
 
-    /// Reads the findings of an earlier audit.
+    /// Reads the findings of an earlier audit that are above info.
     ///
     /// # Errors
     ///
@@ -162,7 +164,7 @@ impl Baseline {
         let place = |name: &str| header.iter().position(|column| column == name);
         let column = |name| place(name).ok_or_else(|| failed(StoredProblem::Column(name)));
         // `evidence.csv` also has an id, a severity and a message, but it is not a list of findings
-        // to compare with.
+        // to compare with. Only `findings.csv` has this column.
         column("display_filter")?;
         let id = column("id")?;
         let severity = column("severity")?;

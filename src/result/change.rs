@@ -7,7 +7,7 @@ named_enum!(
     Change {
         /// An exception now allows the traffic that the finding was about.
         Excepted = "excepted",
-        /// The new audit does not have the finding.
+        /// The new audit does not have the finding, or only with severity info.
         Gone = "gone",
         /// The finding is known, but its severity is lower, or its connections no longer reach the
         /// server.
@@ -15,10 +15,11 @@ named_enum!(
         /// The finding is known, and no change was found. Severity and outcome are not compared if
         /// only one of the audits shows the outcome.
         Same = "same",
-        /// The finding is known, but has more clients, none of which the inventory lists.
+        /// The finding is known, but has new clients, none of which the inventory lists.
         Grown = "grown",
-        /// The finding is known, but its severity is higher, it is about more pairs, it reached
-        /// more services, or it has new servers, new hosts of the inventory or a second client.
+        /// The finding is known, but its severity is higher, its connections now reach the server,
+        /// it is about more pairs, it reached more services, or it has new servers, new hosts of
+        /// the inventory or a second client.
         Worse = "worse",
         /// The earlier audit does not have the finding.
         New = "new",

@@ -35,7 +35,7 @@ impl EndIdentity {
     }
 
     /// Returns an end that stands for several parties. If their addresses differ, the address is
-    /// `*`. A name or roles that differ are left empty.
+    /// `*`. A name or roles that differ are left empty. Without parties, all fields are empty.
     pub(super) fn of_all<'p>(
         policy: &Policy,
         mut all: impl Iterator<Item = (&'p Party, IpAddr)>,

@@ -25,11 +25,11 @@ pub enum StoredProblem {
     Layout(String),
     /// Parts of the file contradict each other.
     Unsound(&'static str),
-    /// The file is not CSV.
+    /// The file is not valid CSV.
     Csv(csv::Error),
     /// The file has no column of this name.
     Column(&'static str),
-    /// The severity on this line is not valid.
+    /// The text on this line is not a severity.
     Severity(u64, String),
 }
 

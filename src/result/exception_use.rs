@@ -5,7 +5,7 @@ use super::{AuditRun, ExceptionUse, Members, Time, plural};
 use crate::classify::{Code, Policy};
 use crate::model::{Max, Merge as _, Min, Nanos, SECOND};
 
-/// The remaining validity below which reports show an exception as `expiring`, in nanoseconds.
+/// The remaining validity, in nanoseconds, up to which reports show an exception as `expiring`.
 const SOON: Nanos = 30 * 24 * 3600 * SECOND;
 
 /// The status of an exception that was created after some of the traffic that it allows had ended.
@@ -113,7 +113,8 @@ impl ExceptionUse<'_> {
         self.status.iter().any(|word| word == status)
     }
 
-    /// Returns descriptions of everything that an auditor would question about the exception.
+    /// Returns descriptions of the statuses that an auditor would question: `retroactive` and
+    /// `self-approved`.
     pub fn questions(&self) -> Vec<&'static str> {
         let questions = [
             (RETROACTIVE, "retroactive: created after the end of traffic that it allows"),
@@ -124,7 +125,8 @@ impl ExceptionUse<'_> {
     }
 
     /// Describes the traffic that the exception covered: the number of conversations, their clients
-    /// and servers, and the time of the last packet.
+    /// and servers, the number of conversations for which it had expired, and the time of the last
+    /// packet.
     pub fn use_words(&self) -> String {
         if self.conversations == 0 {
             return "no conversation needed it".to_owned();

@@ -23,8 +23,9 @@ type Counts = BTreeMap<String, u64>;
 /// An audit result without its tables.
 pub type Head = Layout<(), (), (), ()>;
 
-/// `audit.json`: everything that an audit found. New keys are added at the end of their objects.
-/// Keys are never renamed, moved or reused. Readers must ignore keys that they do not know.
+/// `audit.json`: everything that an audit found. As long as the number in `schema` stays the same,
+/// keys may be added, but none is renamed, moved, removed or reused. Readers must ignore keys that
+/// they do not know.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Layout<F, C, M, H> {
     /// The name of the layout. Its number changes when a key is renamed or removed.
@@ -191,7 +192,7 @@ pub struct FindingCounts {
 /// An input of the audit: a file, standard input or an interface.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
-    /// The file as the user named it, or `-` for standard input.
+    /// The file as the user named it, the name of the interface, or `-` for standard input.
     pub file: String,
     /// The SHA-256 of the input, in hexadecimal. Null if it was not computed.
     pub sha256: Option<String>,
@@ -200,7 +201,7 @@ pub struct Input {
     /// The format: `pcap` or `pcapng`, with the compression if there is one (`pcap, gzip`); `live`
     /// for an interface; otherwise the format that the input seems to have.
     pub format: String,
-    /// The link types of the frames, by registry number.
+    /// The link types that the input declares, as registry numbers (LINKTYPE).
     pub link_types: Vec<u16>,
     /// The capture filters that were active according to the input.
     pub capture_filters: Vec<String>,
@@ -210,16 +211,16 @@ pub struct Input {
     pub observations: u64,
     /// The number of frames that did not become observations, by reason.
     pub skipped: Counts,
-    /// The time of the earliest frame.
+    /// The time of the earliest frame in the requested time range. Null if there is none.
     pub first: Option<Time>,
-    /// The time of the latest frame.
+    /// The time of the latest frame in the requested time range. Null if there is none.
     pub last: Option<Time>,
     /// The loss that the input reports.
     pub loss: LostFrames,
     /// The reason why the input could not be read completely, or at all. Null if there was no
     /// error.
     pub error: Option<String>,
-    /// The input with the same content that was read instead. Null if this input was read.
+    /// The input with the same content that was read instead. Null if there is none.
     pub same_as: Option<String>,
 }
 
@@ -256,8 +257,10 @@ pub struct Accounting {
     pub bytes: u64,
     /// The number of packets with a wrong IPv4 header checksum. They are used nevertheless.
     pub bad_checksums: u64,
-    /// The number of frames without IP, by EtherType; `802.3` for frames that have a length
-    /// instead.
+    /// The number of frames without IP, by EtherType, such as `0x0806`. Three keys are not
+    /// EtherTypes: `802.3` for content without an EtherType, as in most frames of IEEE 802.2,
+    /// `0x0001` for an unknown kind of IEEE 802.2, and `0x0002` for IEEE 802.11 in a capture that
+    /// declares Ethernet.
     pub non_ip: Counts,
     /// The number of IP packets whose ports are unknown, because they are truncated or are
     /// unreadable ICMP errors.
@@ -273,7 +276,7 @@ pub struct Accounting {
 }
 
 impl Accounting {
-    /// Returns the number of frames that were left out for this reason.
+    /// Returns the number of frames that were skipped for this reason.
     pub fn skipped_for(&self, reason: SkipReason) -> u64 {
         self.skipped.get(reason.name()).copied().unwrap_or(0)
     }
@@ -330,7 +333,7 @@ pub struct LossCounts {
     pub received: u64,
     /// The number of frames dropped, as reported by the captures.
     pub dropped: u64,
-    /// The number of TCP bytes that were acknowledged.
+    /// The number of TCP bytes that were acknowledged, in flows whose handshake was seen.
     pub acknowledged_bytes: u64,
     /// The number of acknowledged TCP bytes that the capture does not show.
     pub unseen_bytes: u64,
@@ -354,11 +357,12 @@ pub struct Fragments {
     pub later: u64,
     /// The number of later fragments whose first fragment is not in the capture.
     pub orphaned: u64,
-    /// The pairs of hosts between which orphaned fragments were sent, at most 100.
+    /// The orphaned fragments by source, destination and protocol; at most 100 entries.
     pub orphans: Vec<Orphans>,
 }
 
-/// Fragments that one address sent to another, and whose first fragment is not in the capture.
+/// Later fragments that one address sent to another with one protocol, and whose first fragment is
+/// not in the capture.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Orphans {
     /// The address that sent the fragments.
@@ -374,9 +378,11 @@ pub struct Orphans {
 /// The time range of the capture.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CaptureWindow {
-    /// The time of the earliest frame.
+    /// The time of the earliest frame in the requested time range whose timestamp is trusted. Null
+    /// if there is none.
     pub first: Option<Time>,
-    /// The time of the latest frame.
+    /// The time of the latest frame in the requested time range whose timestamp is trusted. Null if
+    /// there is none.
     pub last: Option<Time>,
     /// The length in seconds of the longest period in which no gap between frames exceeds 60 s.
     pub watched_seconds: u64,
@@ -427,7 +433,9 @@ impl JudgedBy {
         }
     }
 
-    /// Returns the name of the matrix, with the overlays that differ from the default.
+    /// Describes the matrix by its name and by the difference between its overlays and the default,
+    /// which is [`BACKGROUND`] alone. Results of earlier versions do not list the overlays, so only
+    /// the name is returned.
     pub fn words(&self) -> String {
         let Some(overlays) = &self.overlays else { return self.name.clone() };
         let added = overlays.iter().filter(|name| *name != BACKGROUND);
@@ -496,7 +504,7 @@ pub struct Since {
     pub worse: u64,
     /// The number of known findings that have not become worse.
     pub still_there: u64,
-    /// The number of findings in `still_there` that have more members.
+    /// The number of findings in `still_there` with new clients, none of which the inventory lists.
     pub grown: u64,
     /// The number of findings in `still_there` that are less severe, or no longer reach the server.
     #[serde(default)]
@@ -513,7 +521,7 @@ pub struct Since {
 pub struct BaselineFile {
     /// The file or folder as the user named it.
     pub file: String,
-    /// The SHA-256 of the file that was read, in hexadecimal.
+    /// The SHA-256 of the file that was read, in hexadecimal. Null if it was not computed.
     pub sha256: Option<String>,
     /// The time of the earliest frame of the earlier audit, unless only its findings were given.
     pub first: Option<Time>,

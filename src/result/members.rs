@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::classify::{EndKey, Finding, Judgement, Party, PartyKind, Peer, Policy, Reason};
 
-/// Maximum number of members that are listed for one side. A cell of a spreadsheet holds at most
-/// 32,767 characters.
+/// Maximum number of members that are listed for one side. The list should fit into a cell of a
+/// spreadsheet, which holds at most 32,767 characters.
 const MOST: usize = 1000;
 
 /// The members on one side of a finding.

@@ -180,7 +180,8 @@ record!(
         names: Vec<String>,
         /// The encapsulations of the packets, such as `vlan:20` or `vxlan:7`.
         tags: Vec<String>,
-        /// The Community ID (version 1, seed 0) of the first flow.
+        /// The Community ID (version 1, seed 0) of the first flow. Empty if the conversation is
+        /// aggregated.
         community_id: String,
         /// The reasons why the verdict is not certain.
         doubt: Vec<Cow<'a, str>>,
@@ -214,15 +215,20 @@ record!(
         code: Cow<'a, str>,
         /// Whether the finding is certain; if not, `doubt` has the reasons.
         certain: bool,
-        /// The client: the end that opened the connection, or should have; `*` for several.
+        /// The address of the client: the end that opened the connection, or should have. `*`
+        /// stands for several. Empty if any host with the roles is meant, or if no address is
+        /// known.
         client: String,
-        /// The name of the client in the inventory.
+        /// The name of the client's host or network in the inventory; the prefix of the network for
+        /// many clients of an unlisted network; `many networks` for clients of many networks.
         client_name: String,
         /// The roles of the client.
         client_roles: Vec<String>,
-        /// The server: the end that the client connected to, or should have; `*` for several.
+        /// The address of the server: the end that the client connected to, or should have. `*`
+        /// stands for several. Empty if any host with the roles is meant, or if no address is
+        /// known.
         server: String,
-        /// The name of the server in the inventory.
+        /// The name of the server's host or network in the inventory.
         server_name: String,
         /// The roles of the server.
         server_roles: Vec<String>,
@@ -253,7 +259,8 @@ record!(
         display_filter: String,
         /// The reasons why the finding is not certain.
         doubt: Vec<Cow<'a, str>>,
-        /// `new` or `known`, compared with an earlier audit. Empty without one.
+        /// `new` if an earlier audit does not have the finding or if the finding is worse now,
+        /// otherwise `known`. Empty without an earlier audit.
         since: Cow<'a, str>,
         /// The clients of the finding, one by one.
         clients: Vec<String>,
@@ -265,7 +272,8 @@ record!(
         /// excepted. Empty without a baseline, and for severity info.
         #[serde(default)]
         baseline_state: Cow<'a, str>,
-        /// Why the finding differs from the baseline. Empty if the baseline is only a CSV file.
+        /// Why the finding differs from the baseline. Empty if it does not, or if the baseline is
+        /// only a CSV file.
         #[serde(default)]
         baseline_reason: String,
         /// The vantage points that saw the traffic of the finding, or one of its hosts if the
@@ -318,7 +326,7 @@ record!(
         #[serde(default)]
         status: Vec<Cow<'a, str>>,
         /// The number of conversations that the exception no longer allows, because it expired
-        /// before their last packet.
+        /// before their last packet or, with `--as-of`, before the given time.
         #[serde(default)]
         conversations_expired: u64,
         /// The clients of the conversations: listed hosts by name, others by address.
@@ -352,7 +360,7 @@ record!(
         destination_role: Cow<'a, str>,
         /// The protocol above IP.
         transport: String,
-        /// The port, or the first and the last port of a range.
+        /// The port, or the first and the last port of a range. Empty for a protocol without ports.
         ports: String,
         /// The features that the row needs, joined by `+`.
         feature: String,
@@ -364,7 +372,8 @@ record!(
         status: Cow<'a, str>,
         /// The reason why the row could not be assessed.
         reason: Cow<'a, str>,
-        /// The number of conversations that the row documents.
+        /// The number of conversations that the row documents. Traffic that could be forged does
+        /// not count.
         conversations: u64,
         /// The clients that opened or tried to open a connection of the row, by name or address.
         source_hosts_seen: Vec<String>,

@@ -56,8 +56,9 @@ pub struct AuditRun<'a> {
 }
 
 impl AuditRun<'_> {
-    /// Returns how a finding compares with the earlier audit, and why it differs. `None` without an
-    /// earlier audit.
+    /// Returns how a finding compares with the earlier audit, and why it differs. The reason is
+    /// empty if the finding does not differ, or if the complete result of the earlier audit was not
+    /// given. Returns `None` if there is no earlier audit or if nothing was judged.
     pub(super) fn change(&self, finding: &Finding) -> Option<(Change, String)> {
         let (known, explainer) = self.known.zip(self.explainer.as_ref())?;
         let compared = self.comparison.and_then(|all| all.of_finding(&explainer.id(finding)));
@@ -77,6 +78,7 @@ pub struct CaptureSelection {
     pub since: Option<Nanos>,
     /// End of the time range. Frames at or after this time were left out.
     pub until: Option<Nanos>,
-    /// The time that expiry dates are compared with.
+    /// The time that expiry dates are compared with. By default, a ruling uses the time of the
+    /// conversation's last packet, and reports use the end of the capture.
     pub as_of: Option<Nanos>,
 }

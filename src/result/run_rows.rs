@@ -141,7 +141,7 @@ fn doubts<'a>(doubts: Doubts) -> Vec<Cow<'a, str>> {
     doubts.iter().map(|doubt| doubt.name().into()).collect()
 }
 
-/// Returns the row of one finding.
+/// Returns the row of one finding; `None` if nothing was judged.
 pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<FindingRow<'a>> {
     let policy = run.policy?;
     let reported = run.explainer.as_ref()?.explain(finding);

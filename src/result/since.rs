@@ -6,7 +6,8 @@ use super::head::{Gone, Since};
 use super::{AuditRun, Change, FindingChange, FindingRow};
 use crate::classify::Severity;
 
-/// Returns how the findings above info have changed since an earlier audit; `None` if there is none.
+/// Returns how the findings above info have changed since an earlier audit; `None` if there is no
+/// earlier audit or if nothing was judged.
 pub(super) fn changes(run: &AuditRun<'_>) -> Option<Since> {
     let (known, explainer) = run.known.zip(run.explainer.as_ref())?;
     let findings = explainer.outcome().findings().iter().filter(|f| f.severity > Severity::Info);

@@ -230,7 +230,7 @@ impl Site {
         role.everybody || role.members.intersects(roles)
     }
 
-    /// Returns the entry of the inventory that lists an address.
+    /// Returns the entry of the inventory that lists an address; `None` if there is none.
     pub fn listing(&self, address: IpAddr) -> Option<Listing<'_>> {
         let listing = |name, line| Some(Listing { name, line });
         match self.party_kind(address) {
@@ -262,7 +262,8 @@ impl Site {
         longest.map_or(PartyKind::Stranger, |(number, _)| PartyKind::Network(number))
     }
 
-    /// Returns whether all role indices are valid. A stored result may contain invalid ones.
+    /// Returns whether the number of roles and all role indices are valid. A stored result may
+    /// contain invalid ones.
     pub(super) fn is_sound(&self) -> bool {
         let all = self.roles.len();
         let known = |roles: RoleSet| roles.iter().all(|role| role < all);

@@ -64,7 +64,7 @@ pub(super) fn is_early(head: &Head) -> bool {
     head.schema_minor == 0
 }
 
-/// Returns the layout that a file names.
+/// Returns the layout that a file names; `None` if the file is not JSON or does not name a layout.
 fn layout_of(file: &mut File) -> Option<String> {
     #[derive(Deserialize)]
     struct SchemaOnly {

@@ -15,8 +15,8 @@ use super::{Site, Time, exception_use, summary_notes};
 use crate::classify::{CoverageStatement, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
-/// Maximum number of address pairs that are listed with their orphaned fragments. In a flood, the
-/// fragments of further pairs are only counted.
+/// Maximum number of entries in the list of orphaned fragments, one for each source, destination
+/// and protocol. In a flood, further fragments are only counted.
 const MAX_ORPHANS: usize = 100;
 
 type Tally = BTreeMap<String, u64>;

@@ -26,7 +26,7 @@ impl From<Severity> for Tone {
     }
 }
 
-/// The maximum number of notes of one kind, and of items in one note.
+/// Maximum number of notes of most kinds, and of items in most lists within a note.
 const SHOWN: usize = 4;
 
 /// Notes, in the order in which reports show them.
@@ -95,7 +95,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         let rest = match excepted {
             0 => format!(" the captured traffic of {name} agrees with the {title} matrix{but}."),
             // Traffic that only an exception permits does not agree with the vendor's matrix, so
-            // the headline must not say so.
+            // the headline must not say that it does.
             excepted => format!(
                 " the {title} matrix documents the captured traffic of {name}, except {} that {}{but}.",
                 plural(excepted, "conversation"),
@@ -252,7 +252,8 @@ fn step_words(step: AggregationStep) -> &'static str {
     }
 }
 
-/// Adds notes about the frames that were read, and those that were not decoded.
+/// Adds notes about the frames that were read, and about those that were skipped for a reason that
+/// the user can do something about.
 fn add_frames(run: &AuditRun<'_>, notes: &mut NoteList) {
     let account = run.account;
     let mut window = match (account.first.get(), account.last.get()) {
@@ -302,8 +303,8 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about sensors that did not watch all the time, and about packets that several sensors
-/// may have seen.
+/// Adds notes about sensors that did not watch all the time, about overlapping inputs without the
+/// name of a sensor, and about packets that several sensors may have seen.
 fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
     let seen = run.policy.and_then(|policy| run.outcome.seen(policy));
     let vantages = seen.map(|seen| &seen.view().vantages);
@@ -336,7 +337,8 @@ fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Describes the loss that the capture reports, and other known loss.
+/// Describes the loss that the capture reports, the acknowledged bytes that were not captured, and
+/// the truncated frames.
 fn loss(run: &AuditRun<'_>) -> String {
     let mut loss = match run.loss.received {
         0 if run.loss.dropped == 0 => "not reported by the capture".to_owned(),
@@ -402,7 +404,8 @@ fn add_settings(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds a note about the conversations that exceptions allow, or would allow.
+/// Adds a note about the conversations that exceptions allow, or would allow if they had not
+/// expired. Without such conversations, there is no note.
 fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     let outcome = run.outcome;
     let count_of =
@@ -461,8 +464,8 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds a note for each kind of frame that may contain packets of hosts, but whose content is
-/// unknown.
+/// Adds notes about frames that may contain packets of hosts, but whose content is unknown: one for
+/// each of the [`SHOWN`] most frequent kinds, and one for all others.
 fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (what, frames) in run.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
@@ -477,8 +480,8 @@ fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about statements and omissions that affect the results, in the inventory and in the
-/// exceptions.
+/// Adds notes about what the inventory and the exceptions state or omit, as far as this affects the
+/// results.
 fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     let Some(policy) = run.policy else { return };
     let outside: Vec<String> = policy
@@ -570,8 +573,8 @@ fn list_some(texts: &[String]) -> String {
     }
 }
 
-/// Adds a note about hosts that the capture does not show, and the rows that could not be assessed
-/// for them.
+/// Adds a note about hosts that the capture does not show, with the number of rows that could not
+/// be assessed for each of them. Virtual addresses are left out.
 fn add_unseen_hosts(run: &AuditRun<'_>, notes: &mut NoteList) {
     let Some(policy) = run.policy else { return };
     let hosts = policy.inventory.hosts.iter().zip(&run.outcome.hosts);

@@ -15,7 +15,7 @@ pub struct Time(pub Nanos);
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A 64-bit number of nanoseconds covers 1677 to 2262, well within the range of a
-        // `Timestamp`.
+        // `Timestamp`, so the conversion cannot fail.
         let time = Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
         write!(f, "{time:.9}")
     }

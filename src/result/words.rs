@@ -28,7 +28,7 @@ pub(super) fn binary_size(bytes: u64) -> String {
     format!("{}{unit}", bytes.div_ceil(size))
 }
 
-/// Describes a reason why something could not be assessed. Empty for other codes.
+/// Describes a reason why something could not be assessed. Returns an empty string for other codes.
 pub fn meaning(code: Code) -> &'static str {
     match code {
         Code::HostNotSeen => "the capture shows no unicast packets from a host",

@@ -1,4 +1,4 @@
-//! Returns the rows of stores to an audit, as the evidence of its inputs.
+//! Provides an audit with the rows of stores, as the evidence of their inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -42,7 +42,8 @@ struct StoreReading {
     /// The row groups that have not been read yet.
     waiting: Vec<RowGroup>,
     found: Ledger,
-    /// The number of sides that started a message that continues in another segment.
+    /// The number of sides that started a message that continues in another segment. A side counts
+    /// once for each input that contains it.
     open_messages: u64,
     wrong: Vec<(String, String)>,
 }
@@ -98,7 +99,8 @@ impl EvidenceStore {
     ///
     /// # Errors
     ///
-    /// Returns everything that is wrong.
+    /// Returns an error if files cannot be read, if inputs do not belong together, or if there are
+    /// none.
     pub fn open(stores: &[PathBuf]) -> Result<Arc<Self>, StoreError> {
         let files = RowFile::open_all(stores)?;
         let inputs = StoredInputs::read(&files)?;
@@ -124,7 +126,7 @@ impl EvidenceStore {
     ///
     /// # Errors
     ///
-    /// Returns all reasons why the request cannot be carried out.
+    /// Returns the reasons why the request cannot be carried out.
     pub fn plan(self: &Arc<Self>, request: Request) -> Result<Plan, Vec<StoreRequestError>> {
         let selection = self.options.windows().within(request.since, request.until);
         let wrong = self.refusals(&request, selection.as_ref());
@@ -163,7 +165,7 @@ impl EvidenceStore {
         if wrong.is_empty() { Ok(plan) } else { Err(wrong) }
     }
 
-    /// Checks that the rows were collected with the tunnels that a plan states.
+    /// Checks that the rows were collected with the tunnels that a request states.
     ///
     /// # Errors
     ///
@@ -181,19 +183,20 @@ impl EvidenceStore {
         self.inputs.version()
     }
 
-    /// Returns whether the rows contain the parts of messages that name a server.
+    /// Returns whether the rows were collected with the parts of messages that name a server. A
+    /// complete store contains only those parts that are still needed.
     pub fn has_pieces(&self) -> bool {
         self.options.pieces
     }
 
     /// Returns the number of sides of flows that started a message that continues in another
-    /// segment.
+    /// segment, in the rows that were read. A side counts once for each input that contains it.
     pub fn open_messages(&self) -> u64 {
         self.reading().open_messages
     }
 
-    /// Returns why options of a request cannot be carried out. Options that are not given are taken
-    /// from the store.
+    /// Returns why options of a request cannot be carried out. Options that are not given cause no
+    /// error, because they are taken from the store.
     fn refusals(
         &self,
         request: &Request,
@@ -238,7 +241,7 @@ impl EvidenceStore {
         wrong
     }
 
-    /// Returns the names of the captures of a plan whose earlier rows are in the store.
+    /// Returns the names of the captures of a plan that have grown since the store got their rows.
     fn grown<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = String> + use<'p, '_> {
         let read: BTreeSet<&str> = plan.captures().collect();
         let known = self.inputs.iter().filter(|input| read.contains(input.record.name.as_str()));
@@ -253,7 +256,7 @@ impl EvidenceStore {
         grown.map(|source| source.name.clone())
     }
 
-    /// Returns the input with the same content whose rows count.
+    /// Returns the input with the same content whose rows count; `input` itself if there is none.
     fn used_for<'a>(&'a self, input: &'a InputRow) -> &'a InputRow {
         let used = self.inputs.used().find(|used| used.content == input.content);
         used.unwrap_or(input)
@@ -377,7 +380,8 @@ struct StoredSource {
 }
 
 impl StoredSource {
-    /// Reads the next rows into `evidence`. Returns false if there are no more.
+    /// Reads the next rows into `evidence`. Returns false if there are no more. An error has the
+    /// index of the file.
     fn read_rows(&mut self, evidence: &mut Evidence) -> Result<bool, (usize, String)> {
         let Self { store, selection, parts, reader, found, open_messages, read, .. } = self;
         if reader.is_none() {

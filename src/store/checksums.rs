@@ -1,8 +1,8 @@
 //! Checksums of the bytes of a Parquet file. The format itself does not detect most changed bits.
 //!
-//! The footer of a file contains a CRC-32 of each column that an audit reads, in each row group, and
-//! one of what the footer states about the row group. Other programs that write rows do not add
-//! them, or copy those of another file, so they count only in files that rasaudit wrote.
+//! For each row group, the footer of a file contains a CRC-32 of each column that an audit reads,
+//! and a CRC-32 of facts in the footer. Other programs that write rows either do not add checksums
+//! or copy those of another file, so checksums count only in files that rasaudit wrote.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -16,7 +16,7 @@ use super::columns::{NEEDED, WINDOW};
 /// The key of the checksums in the footer.
 pub(super) const KEY: &str = "rasaudit.crc32";
 
-/// How the name of a writer begins whose checksums count.
+/// The start of the name of a writer whose checksums count.
 const WRITER: &str = "rasaudit ";
 
 /// The number of bytes that are read at once.
@@ -25,9 +25,9 @@ const BLOCK: usize = 1 << 18;
 /// The checksums of one row group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct GroupChecksums {
-    /// The one of the facts in the footer.
+    /// The checksum of the facts in the footer.
     facts: u32,
-    /// Those of the columns, in the order of the file.
+    /// The checksums of the columns that an audit reads, in the order of the file.
     columns: Vec<u32>,
 }
 
@@ -46,12 +46,12 @@ impl FileChecksums {
         groups.iter().map(group).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Reads the checksums in the footer of a file. Returns `None` if rasaudit did not write the file,
-    /// or an earlier version without checksums did.
+    /// Reads the checksums in the footer of a file. Returns `None` if rasaudit did not write the
+    /// file, or if an earlier version wrote it without checksums.
     ///
     /// # Errors
     ///
-    /// Returns an error if the footer does not match its checksums.
+    /// Returns an error if the checksums are not valid or the footer does not match them.
     pub fn read(metadata: &ParquetMetaData) -> Result<Option<Self>, String> {
         let file = metadata.file_metadata();
         if !file.created_by().is_some_and(|writer| writer.starts_with(WRITER)) {
@@ -75,11 +75,11 @@ impl FileChecksums {
         }
     }
 
-    /// Checks the columns of a row group, which has this index.
+    /// Checks the columns of a row group. `number` is its index in the file.
     ///
     /// # Errors
     ///
-    /// Returns an error if a column does not match its checksum.
+    /// Returns an error if a column cannot be read or does not match its checksum.
     pub fn check(
         &self,
         number: usize,
@@ -130,7 +130,8 @@ fn used_columns(group: &RowGroupMetaData) -> impl Iterator<Item = &ColumnChunkMe
     })
 }
 
-/// Returns the checksum of what the footer states about a row group.
+/// Returns the checksum of the facts about a row group in the footer that an audit uses: the number
+/// of rows, and the type, number of values, place and largest number of each column that it reads.
 fn facts_checksum(group: &RowGroupMetaData) -> u32 {
     let mut facts = format!("{}", group.num_rows());
     for column in used_columns(group) {

@@ -1,5 +1,5 @@
-//! Turns captures into rows. Each capture is one file of rows, which ends with the row of the
-//! input.
+//! Turns captures into rows. Each capture becomes one file of rows, which ends with the row of the
+//! input. On standard output, all captures become one stream.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,7 +30,7 @@ use crate::pipeline::{AuditError, CollectedInput, Plan, Progress, WindowStart};
 pub struct CollectRequest {
     /// The captures and the options with which they are read.
     pub plan: Plan,
-    /// What is kept in addition to flows.
+    /// What is kept of single packets in addition to other evidence.
     pub kept: KeptPackets,
     /// The vantage point of the captures, if it has a name.
     pub sensor: Option<VantagePoint>,
@@ -53,7 +53,8 @@ pub struct CollectedFile {
     /// Whether the file was found in a folder and skipped, because neither its name nor its content
     /// is that of a capture. This is not an error.
     pub passed_over: bool,
-    /// Files in the folder of the store that contain other rows of the same capture.
+    /// Other files in the folder of the store that contain rows of the same capture, or did until
+    /// they were removed.
     pub earlier: Vec<EarlierFile>,
 }
 
@@ -64,13 +65,15 @@ impl CollectedFile {
     }
 }
 
-/// Reads captures and writes their rows. Calls `done` for each capture whose rows are complete. If a
-/// capture has grown since it was collected into the same store, its earlier file is removed.
+/// Reads captures and writes their rows. Calls `done` for each capture whose rows are complete. If
+/// a capture has grown since it was collected into the same store, its earlier file is removed,
+/// unless the file contains rows of other captures.
 ///
 /// # Errors
 ///
-/// Returns an error if the rows cannot be written, or if the work is stopped. A capture that cannot
-/// be read is not an error: its row contains the reason.
+/// Returns an error if the rows cannot be written, if the store is complete, so that nothing can be
+/// added to it, or if the work is stopped. A capture that cannot be read is not an error: its row
+/// contains the reason.
 pub fn collect(
     request: &CollectRequest,
     to: &Destination,
@@ -120,7 +123,7 @@ pub fn collect(
             }
             Destination::Store(_) => writer.finish(&id)?,
         };
-        // Only now the rows of the whole capture are there.
+        // Earlier rows are removed only now, because all rows of the capture have been written.
         let earlier = earlier.into_iter().map(EarlierFile::removed).collect();
         done(CollectedFile { name, path, frames: account.frames, error, passed_over, earlier });
     }
@@ -179,7 +182,7 @@ fn collect_one(
     let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
     let packets = if *traces { PacketRetention::Logs } else { PacketRetention::Nothing };
     let retention = Retention { packets, parts };
-    // Half of the memory: the tables take the other half, and are freed one by one.
+    // The sorter gets half of the memory. The tables take the other half, and are freed one by one.
     let sorter = RowSorter::new(plan.temp.clone(), plan.request.max_memory / 2);
     let sorter = Mutex::new((sorter, SensorRows::new(sensor.as_ref())));
     let add = |window: WindowStart, row: EvidenceRow| {
@@ -190,7 +193,8 @@ fn collect_one(
         rows.try_for_each(|row| sorter.add(StoredRow::of_evidence(window, row)))
     };
     let collected = match CollectedInput::read(plan, number, &retention, *window, &add, progress) {
-        // Nothing of this capture can be divided; the others are not affected.
+        // This capture has timestamps in too many windows, so nothing of it is kept. The others are
+        // not affected.
         Err(AuditError::Sources(wrong)) => {
             let error = wrong.into_iter().next().map(|(_, reason)| reason);
             return Ok(unread(request, number, options, error));
@@ -260,7 +264,8 @@ pub(super) fn write_rows(
     Ok(ledger)
 }
 
-/// Returns the hash of the content of an input.
+/// Returns the SHA-256 of the content of an input, or of a text with its name if the content cannot
+/// be read.
 fn content_of(record: &InputRecord, path: Option<&Path>) -> InputContent {
     let read = record.sha256.as_deref().and_then(parse_hex);
     let hashed = || hash_start(path?, u64::MAX).ok();

@@ -21,10 +21,11 @@ use crate::model::InputRecord;
 pub(super) const NEEDED: [&str; 7] =
     ["bucket", "kind", "key", "input", "parts", "accounted", "record"];
 
-/// The column with the start of the window. Stores of the first layout do not have it.
+/// The column with the start of the window, in nanoseconds. Stores of the first layout do not have
+/// it.
 pub(super) const WINDOW: &str = "window_ns";
 
-/// The number of rows of a record batch.
+/// The maximum number of rows of a record batch.
 const BATCH_ROWS: usize = 8192;
 
 /// The number of bytes after which a record batch ends. A column must be smaller than 2 GiB.
@@ -33,13 +34,14 @@ const BATCH_BYTES: usize = 64 << 20;
 /// The largest record of a row in bytes.
 const MOST_BYTES: usize = 1 << 30;
 
-/// The largest key of a row, and the longest identity of an input, in bytes. They are much shorter.
+/// The largest key of a row, and the longest identity of an input, in bytes. Valid keys and
+/// identities are much shorter.
 const MOST_KEY_BYTES: usize = 1 << 16;
 
-/// The number of bytes that the rows which are read at once may take.
+/// The maximum number of bytes of the rows that are read at once.
 const MOST_BATCH_BYTES: usize = 2 * MOST_BYTES;
 
-/// The number of bytes of an unknown kind that a message shows. All kinds are shorter.
+/// The number of bytes of an unknown kind that a message shows. All known kinds are shorter.
 const LONGEST_KIND: usize = 64;
 
 /// Returns the number of rows to read at once from a row group with this number of rows, whose
@@ -49,7 +51,8 @@ pub(super) fn batch_rows(rows: i64, bytes: i64) -> usize {
     (BATCH_BYTES / average).clamp(1, BATCH_ROWS)
 }
 
-/// Returns the columns. The sides `a` and `b` of a flow are in the order of their addresses.
+/// Returns the columns. The sides `a` and `b` of a flow are in the order of their addresses, or of
+/// their ports if both have the same address.
 pub(super) fn schema() -> SchemaRef {
     use DataType::{Binary, Int32, Int64, Utf8};
     let column = |name, kind, nullable| Field::new(name, kind, nullable);
@@ -97,8 +100,8 @@ pub(super) struct BatchBuilder {
     binary: [BinaryBuilder; 2],
 }
 
-/// Returns a counter as a signed integer. No capture is large enough for a counter to exceed
-/// `i64::MAX`.
+/// Returns a counter as a signed integer, or `i64::MAX` if the counter is larger. No capture is
+/// large enough for that.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -204,7 +207,7 @@ impl BatchBuilder {
     ///
     /// # Errors
     ///
-    /// Returns an error if the rows take more than 2 GiB.
+    /// Returns an error if the columns do not match the schema.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         (self.rows, self.bytes) = (0, 0);
         let array = |array: ArrayRef| array;
@@ -238,12 +241,13 @@ impl BatchBuilder {
     }
 }
 
-/// What only the row of an input states.
+/// The values of the columns that only rows of inputs fill. For other rows, they are 0 and null.
 #[derive(Default)]
 pub(super) struct InputFacts {
     /// The number of frames that were read.
     pub frames: u64,
-    /// Why the input could not be read at all, or not to its end.
+    /// Why the input could not be read at all, or not to its end; `None` if it was read, or was
+    /// skipped in a folder because it is not a capture.
     pub error: Option<String>,
 }
 
@@ -274,8 +278,8 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// Returns for each row whether a column of text contains one of these values; `None` if it is not a
-/// column of text.
+/// Returns for each row whether a column of text or bytes contains one of these values; `None` if
+/// the column is of another type.
 pub(super) fn text_is_one_of(column: &dyn Array, values: &[&str]) -> Option<BooleanArray> {
     let column_values = Bytes::of(column)?;
     let is_one = |row| values.iter().any(|value| value.as_bytes() == column_values.get(row));
@@ -304,7 +308,7 @@ pub(super) enum HeadContent {
 }
 
 impl HeadContent {
-    /// Reads a row that is not evidence. Returns `None` if it is.
+    /// Reads a row that is not evidence. Returns `None` if the row is evidence.
     ///
     /// # Errors
     ///
@@ -344,7 +348,7 @@ impl HeadContent {
                     accounted: input.accounted(),
                     ..RowFacts::default()
                 };
-                // A file in a folder that is not a capture is not an error.
+                // A file that was found in a folder and is not a capture is not an error.
                 let InputRecord { error, passed_over, .. } = &input.record;
                 let error = error.clone().filter(|_| !passed_over);
                 (facts, InputFacts { frames: account.frames, error })
@@ -367,7 +371,7 @@ impl<'a> BatchRows<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error if a column is missing or has another type.
+    /// Returns an error if a column is missing or has another type, or if the rows are too large.
     pub fn of(batch: &'a RecordBatch) -> Result<Self, String> {
         let column =
             |name: &str| batch.column_by_name(name).ok_or_else(|| format!("has no column {name}"));
@@ -418,11 +422,12 @@ impl<'a> BatchRows<'a> {
         other.iter().all(|kind| self.kind.get(row) != kind.name().as_bytes())
     }
 
-    /// Returns a row.
+    /// Returns a row, without its place in the file.
     ///
     /// # Errors
     ///
-    /// Returns an error if a column has a value that no row has.
+    /// Returns an error if the kind, the bucket or the number of parts is not valid, or if a value
+    /// is too large.
     pub fn get(&self, row: usize) -> Result<StoredRow, String> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let kind = self.kind.get(row);

@@ -18,7 +18,8 @@ const KEY: &[u8] = b"complete";
 pub(super) struct Completion {
     /// The identities of all inputs, in order.
     pub inputs: Vec<String>,
-    /// The rows of evidence, which are fewer than were written for the inputs.
+    /// The rows of evidence in the store, which may differ from those that were written for the
+    /// inputs.
     pub manifest: Manifest,
 }
 

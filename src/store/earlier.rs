@@ -1,7 +1,8 @@
 //! What the folder of a store already contains of a capture that is collected.
 //!
-//! The name of a file of rows depends on the content of the capture. If a capture has grown, or was
-//! collected with other options, its earlier rows stay in a file with another name.
+//! The name of a file of rows depends on the content and the name of the capture, and on the
+//! options. If a capture has grown, or was collected with other options, its earlier rows stay in a
+//! file with another name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +35,7 @@ pub enum EarlierDifference {
     /// The capture was collected with other options. The words stand between "was collected" and
     /// "now".
     Options(String),
-    /// There is none: the file also contains the same rows.
+    /// There is no difference: the file also contains the same rows.
     Nothing,
 }
 
@@ -98,7 +99,8 @@ impl EarlierFiles {
 }
 
 impl EarlierFile {
-    /// Removes the file if its rows are those of a capture that has grown.
+    /// Removes the file if its difference is [`EarlierDifference::Removed`]. If that fails, changes
+    /// the difference to [`EarlierDifference::Grown`].
     pub fn removed(mut self) -> Self {
         if self.difference == EarlierDifference::Removed && fs::remove_file(&self.path).is_err() {
             self.difference = EarlierDifference::Grown;
@@ -108,7 +110,7 @@ impl EarlierFile {
 }
 
 /// Returns how an earlier input differs from one that is collected now; `None` if it is another
-/// capture. `is_alone` is whether the file contains no other rows.
+/// capture or standard input. `is_alone` states whether the file contains no other rows.
 fn compare(
     path: &Path,
     earlier: &InputRow,
@@ -136,14 +138,15 @@ fn compare(
     Some(EarlierFile { path: path.to_owned(), difference })
 }
 
-/// Returns whether a capture begins with the content of an input and is longer.
+/// Returns whether a capture is longer than an input and begins with the content of the input,
+/// which must not be empty.
 pub(super) fn has_grown(earlier: &InputRow, capture: &Path) -> bool {
     let size = earlier.record.size;
     let is_longer = fs::metadata(capture).is_ok_and(|data| data.is_file() && data.len() > size);
     is_longer && size > 0 && hash_start(capture, size).is_ok_and(|hash| hash == earlier.content)
 }
 
-/// Returns the inputs of a file; `None` if it cannot be read.
+/// Returns the inputs of a file; `None` if the file cannot be read.
 fn inputs_of(path: &Path) -> Option<StoredInputs> {
     StoredInputs::read(&RowFile::open_all(&[path.to_owned()]).ok()?).ok()
 }

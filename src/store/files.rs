@@ -1,5 +1,5 @@
 //! Files and streams of rows. A file is written under a temporary name and renamed when it is
-//! complete, so a store never contains an incomplete file.
+//! complete, so readers of a store never see an incomplete file.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -72,7 +72,7 @@ impl Destination {
 }
 
 impl RowOrigin {
-    /// Returns the source that an argument names: `-` is standard input.
+    /// Returns the origin that an argument names: `-` is standard input.
     pub fn of(argument: &Path) -> Self {
         if argument.as_os_str() == "-" {
             Self::StandardInput
@@ -104,20 +104,21 @@ pub(super) fn check_destination(folder: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Returns the path of the file of a store with this name.
+/// Returns the path of the file with this name, given without extension, in the folder of a store.
 pub(super) fn row_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.{EXTENSION}"))
 }
 
-/// Returns the Parquet files of a folder other than the one with this name.
+/// Returns the Parquet files of a folder and its subfolders, except the file that [`row_file`]
+/// returns for this name. If the folder cannot be read, the list is empty.
 pub(super) fn other_files(folder: &Path, name: &str) -> Vec<PathBuf> {
     let mut files = row_files(folder).unwrap_or_default();
     files.retain(|path| *path != row_file(folder, name));
     files
 }
 
-/// Divides arguments into stores and other paths. A store is a folder with Parquet files or one
-/// Parquet file.
+/// Divides arguments into stores and other paths. A store is a folder with Parquet files, also in
+/// subfolders, or one Parquet file.
 pub fn find_stores(arguments: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
     arguments.iter().cloned().partition(|path| is_store(path))
 }
@@ -135,8 +136,8 @@ fn is_store(path: &Path) -> bool {
         && start == MAGIC
 }
 
-/// Returns the captures in the folder of a store, and in its subfolders, sorted. An audit of the
-/// store does not read them.
+/// Returns the uncompressed captures in the folder of a store and in its subfolders, sorted. An
+/// audit of the store does not read them. Folders and files that cannot be read are skipped.
 pub fn captures_in(store: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(store).into_iter().flatten().flatten() {
@@ -156,8 +157,9 @@ pub fn captures_in(store: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the Parquet files of a store, sorted. Skips other and hidden files, which query engines
-/// write there.
+/// Returns the Parquet files in the folder of a store and in its subfolders, sorted. Skips other
+/// files, and names that begin with `.` or `_`, which query engines create. If the store is one
+/// file, returns its path.
 pub(super) fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
     if store.is_file() {
         return Ok(vec![store.to_owned()]);
@@ -204,7 +206,8 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         .unwrap_or_else(|_| Err("is damaged: the Parquet reader failed".to_owned()))
 }
 
-/// Returns the reason why a file cannot be read as Parquet, with the remedy.
+/// Returns the reason why a file cannot be read as Parquet, with the remedy. `error` is the error
+/// of the Parquet reader.
 fn not_parquet(path: &Path, error: &str) -> String {
     let mut start = Vec::new();
     let read = File::open(path).map(|file| file.take(8).read_to_end(&mut start));
@@ -275,7 +278,7 @@ impl RowFile {
         self.path.display().to_string()
     }
 
-    /// Returns the row groups of the file, which has this index.
+    /// Returns the row groups of the file. `file` is the index of the file.
     pub fn groups(&self, file: usize) -> impl Iterator<Item = RowGroup> + use<> {
         let groups = self.metadata.metadata().num_row_groups();
         (0..groups).map(move |group| RowGroup { file, group })
@@ -332,8 +335,8 @@ impl RowFile {
 }
 
 impl RowFile {
-    /// Passes the rows of some kinds in a row group to `take`. The other columns of other rows are
-    /// not decoded.
+    /// Passes the rows of some kinds in a row group to `take`. Of rows of other kinds, only the
+    /// column `kind` is decoded. Checksums are not verified.
     ///
     /// # Errors
     ///
@@ -394,7 +397,8 @@ impl GroupReader {
     ///
     /// # Errors
     ///
-    /// Returns an error, with the number of the row, if a row is not valid or `take` rejects it.
+    /// Returns an error if the batch cannot be read. Also returns an error, with the number of the
+    /// row, if a row is not valid or `take` rejects it.
     pub fn next(
         &mut self,
         wanted: impl Fn(bool) -> bool,
@@ -436,7 +440,8 @@ fn take_batch(
 ///
 /// # Errors
 ///
-/// Returns the same errors as [`GroupReader::next`].
+/// Returns the same errors as [`GroupReader::next`], and an error if the input is not an Arrow
+/// stream.
 pub(super) fn read_stream(
     input: impl Read,
     mut take: impl FnMut(StoredRow) -> Result<(), String>,
@@ -459,8 +464,8 @@ pub(super) fn read_stream(
     }
 }
 
-/// Writes rows to a destination. Nothing is at its destination before [`RowWriter::finish`], except
-/// on standard output.
+/// Writes rows to a destination. A file does not appear there before [`RowWriter::finish`], but a
+/// stream is written as rows are added.
 pub(super) struct RowWriter {
     target: Target,
     batch: BatchBuilder,
@@ -475,7 +480,7 @@ enum Target {
 }
 
 impl RowWriter {
-    /// Creates a writer of a file in a folder, which is created if necessary.
+    /// Creates a writer of a file in a folder. If necessary, the folder is created.
     pub fn file(folder: &Path) -> Result<Self, StoreError> {
         let failed = output(folder);
         fs::create_dir_all(folder).map_err(&failed)?;
@@ -487,8 +492,8 @@ impl RowWriter {
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let file = builder.tempfile_in(folder).map_err(&failed)?;
-        // Nearly all values of these columns are different, so a dictionary or the extreme values
-        // would only take time.
+        // Nearly all values of these columns are different, so a dictionary and statistics of the
+        // lowest and highest values would only take time.
         let unique = |properties: WriterPropertiesBuilder, name: &str| {
             let column = ColumnPath::from(name);
             let properties = properties.set_column_dictionary_enabled(column.clone(), false);
@@ -584,8 +589,8 @@ impl RowWriter {
         Ok(writer.bytes_written() as u64)
     }
 
-    /// Writes the end. A file gets the name `name` and replaces an earlier file with this name.
-    /// Returns its path.
+    /// Writes the end. A file gets the name `name`, with the extension, and replaces an earlier
+    /// file with this name. Returns the path of the file; `None` for a stream.
     pub fn finish(mut self, name: &str) -> Result<Option<PathBuf>, StoreError> {
         self.flush()?;
         let path = self.path;

@@ -21,17 +21,18 @@ pub(super) enum Doubles {
 pub(super) enum GroupError {
     /// The row that was read at this place is not valid.
     Row(ReadPlace, String),
-    /// The rows do not belong together.
+    /// The rows do not form a valid group.
     Group(String),
 }
 
-/// Merges rows of evidence with the same bucket, kind, key and window. The rows of inputs with the
-/// same content are equal, so only those of one of them count. Returns facts from the merged row,
-/// too.
+/// Merges rows of evidence with the same bucket, kind, key and window. Returns the merged row and
+/// facts from it. With [`Doubles::Refuse`], the rows of inputs with the same content are equal, so
+/// only one of them counts.
 ///
 /// # Errors
 ///
-/// Returns an error if the group contains two rows of one input, or a row that is not valid.
+/// Returns an error if the group is empty, or contains a row that is not valid or is not evidence.
+/// With [`Doubles::Refuse`], two rows of one input are an error, too.
 pub(super) fn merge_group(
     group: Vec<StoredRow>,
     doubles: Doubles,
@@ -74,13 +75,14 @@ pub(super) fn merge_group(
     Ok((row, merged.facts))
 }
 
-/// The part of a group that was read so far.
+/// The rows of a group that were read so far, merged into one.
 #[derive(Default)]
 pub(super) struct PartialGroup(Option<StoredRow>);
 
 impl PartialGroup {
-    /// Adds a part. Returns the rows of the group if it was the last part. Otherwise, merges the
-    /// rows, so that the group takes little memory.
+    /// Adds a part. If the part is the last one, returns its rows and the merged row of earlier
+    /// parts. Otherwise, merges the rows, so that the group takes little memory, and returns
+    /// `None`.
     ///
     /// # Errors
     ///
@@ -92,7 +94,7 @@ impl PartialGroup {
             return Ok(Some(rows));
         }
         let (mut row, facts) = merge_group(rows, Doubles::Refuse)?;
-        // Rows of other inputs follow, even if all rows so far come from one.
+        // Rows of other inputs follow, even if all rows so far come from one input.
         row.input.clear();
         row.read.accounted = i64::try_from(facts.accounted).unwrap_or(i64::MAX);
         self.0 = Some(row);
@@ -100,7 +102,8 @@ impl PartialGroup {
     }
 }
 
-/// Keeps one row for each content. Rows that come from several inputs are kept, too.
+/// Keeps one row for each content, and all rows that come from several inputs. Two rows of one
+/// input are an error.
 fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
     let mut by_content: BTreeMap<String, StoredRow> = BTreeMap::new();
     let mut rows = Vec::new();
@@ -125,7 +128,7 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
 ///
 /// # Errors
 ///
-/// Returns an error if the group contains several rows.
+/// Returns an error if the group contains several rows or none.
 pub(super) fn single(mut group: Vec<StoredRow>) -> Result<StoredRow, GroupError> {
     match (group.pop(), group.is_empty()) {
         (Some(row), true) => Ok(row),

@@ -1,5 +1,5 @@
-//! The row of an input: what was read from a capture, with which options, and which rows of
-//! evidence were written for it.
+//! The row of an input, which is a capture or a window of a live audit. It states what was read,
+//! with which options, and which rows of evidence were written for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,11 +19,11 @@ use crate::model::{
 };
 use crate::pipeline::{Request, WindowStart};
 
-/// The first byte of the record of an input: the version of its layout. In layout 1, the record ends
-/// before [`WindowedPart`]. Layouts 1 and 2 are not sealed.
+/// The first byte of the record of an input: the version of its layout. In layout 1, the record
+/// ends before [`WindowedPart`]. Layouts 1 and 2 are not sealed.
 const VERSION: u8 = 3;
 
-/// The largest value of a counter that is plausible. It keeps sums from overflowing.
+/// The largest plausible value of a counter. This limit keeps sums from overflowing.
 const MOST: u64 = 1 << 48;
 
 /// The options that determine which rows are written for a capture.
@@ -43,20 +43,22 @@ pub struct CollectOptions {
     pub tunnels: Vec<String>,
     /// Whether parts of messages that name a server are kept.
     pub pieces: bool,
-    /// Whether packets are kept, so that duplicates can be found.
+    /// Whether the fingerprint, time, size and encapsulation of each packet are kept, so that
+    /// duplicates can be found.
     pub traces: bool,
-    /// The length of the windows that divide the rows, in nanoseconds.
+    /// The length of the windows that divide the rows, in nanoseconds; `None` if the rows are not
+    /// divided.
     #[serde(skip)]
     pub window: Option<Nanos>,
 }
 
-/// What is kept in addition to flows.
+/// What is kept of single packets in addition to other evidence.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct KeptPackets {
     /// Whether parts of messages that name a server are kept. They contain payload.
     pub pieces: bool,
-    /// Whether the fingerprint, time and size of each packet are kept, so that duplicates can be
-    /// found.
+    /// Whether the fingerprint, time, size and encapsulation of each packet are kept, so that
+    /// duplicates can be found.
     pub traces: bool,
 }
 
@@ -84,13 +86,13 @@ impl CollectOptions {
         WindowSelection::collected(self.window, self.since, self.until)
     }
 
-    /// Returns what is kept in addition to flows.
+    /// Returns what is kept of single packets.
     pub fn kept(&self) -> KeptPackets {
         KeptPackets { pieces: self.pieces, traces: self.traces }
     }
 
     /// Returns the first difference from other options, as the part of a sentence between "was
-    /// collected" and the name of the input with those options.
+    /// collected" and the name of the input with those options; `like` if there is none.
     pub fn difference(&self, other: &Self) -> String {
         if self.filter != other.filter {
             let [own, other] = [self, other].map(Self::filter_words);
@@ -110,7 +112,7 @@ impl CollectOptions {
         first.map_or("like", |(_, words)| words).to_owned()
     }
 
-    /// Returns the filter as an option.
+    /// Returns the option `--filter` with its value, or the words `no --filter`.
     pub(super) fn filter_words(&self) -> String {
         match &self.filter {
             Some(filter) => format!("--filter \"{filter}\""),
@@ -118,10 +120,10 @@ impl CollectOptions {
         }
     }
 
-    /// Returns a short hash of the options, for file names.
+    /// Returns a short hash of the options, for identities of inputs and names of files.
     pub fn hash(&self) -> String {
         let mut bytes = postcard::to_stdvec(self).unwrap_or_default();
-        // Without windows, the hash is the one of earlier versions.
+        // Without windows, the hash is that of earlier versions, so that identities do not change.
         bytes.extend(self.window.iter().flat_map(|window| window.to_le_bytes()));
         hex(&Sha256::digest(bytes)[..4])
     }
@@ -134,7 +136,7 @@ pub(super) fn tunnel_texts(request: &Request) -> Vec<String> {
     tunnels
 }
 
-/// Returns a short hash of the name of an input, for file names.
+/// Returns a short hash of the name of an input, for identities of inputs and names of files.
 pub(super) fn name_hash(name: &str) -> String {
     hex(&Sha256::digest(name.as_bytes())[..4])
 }
@@ -146,7 +148,8 @@ pub(super) struct InputRow {
     pub tool: String,
     /// The options with which it was read.
     pub options: CollectOptions,
-    /// The SHA-256 of the input.
+    /// The SHA-256 of the capture. For a window of a live audit, or a capture that cannot be read,
+    /// it is the SHA-256 of a text that identifies the input.
     pub content: InputContent,
     /// The record of the input.
     pub record: InputRecord,
@@ -157,12 +160,13 @@ pub(super) struct InputRow {
     /// The counters of the frames of each window, in order; empty if the rows are not divided.
     #[serde(skip)]
     pub windows: Vec<(WindowStart, FrameCounters)>,
-    /// The sensor that captured the input, if it has a name. The record of the input ends with it.
+    /// The sensor that captured the input; `None` if the sensor has no name. It is the last part of
+    /// the stored record.
     #[serde(skip)]
     pub sensor: Option<Sensor>,
 }
 
-/// The part of the record of an input that layout 1 does not have.
+/// The part that follows [`InputRow`] in the record of an input. Layout 1 does not have it.
 #[derive(Serialize, Deserialize)]
 struct WindowedPart {
     window: Option<Nanos>,
@@ -176,14 +180,15 @@ impl InputRow {
         format!("{}-{name}-{}", hex(&self.content[..16]), self.options.hash())
     }
 
-    /// Returns whether evidence was written for the input. If inputs of one `rasaudit collect` have
-    /// the same content, only the first of them has evidence.
+    /// Returns whether the evidence of the input was written for the input itself. If inputs of one
+    /// `rasaudit collect` have the same content, only the first of them has evidence.
     pub fn has_evidence(&self) -> bool {
         self.record.same_as.is_none()
     }
 
-    /// Returns the number of frames that no row of evidence accounts for: skipped frames, frames
-    /// without an IP packet, and frames whose rows were dropped because memory was short.
+    /// Returns the number of frames that the row of the input accounts for, because no row of
+    /// evidence does: skipped frames, frames without an IP packet, and frames whose evidence was
+    /// dropped because memory was short.
     pub fn accounted(&self) -> u64 {
         let FrameCounters { skipped, non_ip, .. } = &self.record.account;
         let window = self.sensor.as_ref().and_then(|sensor| sensor.window.as_ref());
@@ -196,8 +201,8 @@ impl InputRow {
         self.sensor.as_ref().map(|sensor| &sensor.point)
     }
 
-    /// Returns the record and the timeline that the input has if the frames of other windows than
-    /// the selected ones are skipped.
+    /// Returns the record and the timeline that the input has if the frames of windows that are not
+    /// selected are skipped. If the rows are not divided by windows, both are unchanged.
     pub fn within(&self, selection: &WindowSelection) -> (InputRecord, ActivityHistogram) {
         let mut record = self.record.clone();
         if self.windows.is_empty() {
@@ -272,8 +277,9 @@ impl InputRow {
         if is_own && row.parts == 1 && input.is_plausible() { Ok(input) } else { Err(damaged()) }
     }
 
-    /// Returns whether the counters are plausible, so that their sums cannot overflow, and whether
-    /// those of the windows add up.
+    /// Returns whether all counters are plausible, so that their sums cannot overflow, and whether
+    /// the windows are: only divided rows have them, and their counters add up to those of the
+    /// input.
     fn is_plausible(&self) -> bool {
         let InputRecord { account, loss, size, .. } = &self.record;
         let windows = self.windows.iter().map(|(_, own)| own);
@@ -292,7 +298,7 @@ impl InputRow {
     }
 }
 
-/// Returns whether counters are plausible.
+/// Returns whether all counters are at most [`MOST`].
 fn has_plausible_counters(account: &FrameCounters) -> bool {
     let of_map = |counts: &BTreeMap<u16, u64>| counts.values().copied().collect::<Vec<_>>();
     let counters = [
@@ -317,13 +323,14 @@ fn has_plausible_counters(account: &FrameCounters) -> bool {
 /// The number of bytes of the hash in a sealed record.
 const SEAL: usize = 8;
 
-/// Returns a record: the version of its layout, a hash of the content, and the content.
+/// Returns a sealed record: the version of its layout, a hash of the content, and the content.
 pub(super) fn sealed(version: u8, content: &[u8]) -> Vec<u8> {
     let hash = Sha256::digest(content);
     [&[version], &hash[..SEAL], content].concat()
 }
 
-/// Returns the content of a record without its version; `None` if the hash does not match it.
+/// Returns the content of a sealed record from which the version was removed; `None` if the record
+/// is too short or its hash does not match the content.
 pub(super) fn unsealed(record: &[u8]) -> Option<&[u8]> {
     let (seal, content) = record.split_at_checked(SEAL)?;
     (Sha256::digest(content)[..SEAL] == *seal).then_some(content)

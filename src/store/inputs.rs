@@ -24,11 +24,11 @@ pub(super) struct StoredInputs {
 }
 
 impl StoredInputs {
-    /// Reads the rows of inputs.
+    /// Reads the rows of inputs, and the statements that a store is complete.
     ///
     /// # Errors
     ///
-    /// Returns everything that is wrong with them.
+    /// Returns what is wrong with them, at most one reason for each row group.
     pub fn read(files: &[RowFile]) -> Result<Self, StoreError> {
         let mut inputs = Self::default();
         let mut wrong = Vec::new();
@@ -80,17 +80,19 @@ impl StoredInputs {
         self.all.values().next().map(|(input, _)| input.tool.as_str())
     }
 
-    /// Checks that all inputs were read by the same version with the same options.
+    /// Checks that the inputs belong together: all were read by the same version with the same
+    /// options, the rows of none are missing, and no frame counts twice. Without inputs, nothing is
+    /// checked.
     ///
     /// # Errors
     ///
-    /// Returns each input that differs from the first one, and each input that is missing in a
-    /// complete store or was added to it.
+    /// Returns what is wrong, each reason with the name of a file or input. Frames that count twice
+    /// are looked for only if nothing else is wrong.
     pub fn check(&self) -> Result<(), StoreError> {
         let Some((first, _)) = self.all.values().next() else { return Ok(()) };
         let mut wrong = self.completion_errors();
         let used: BTreeSet<InputContent> = self.used().map(|input| input.content).collect();
-        // Usually, all inputs were read with the same options.
+        // Usually, all inputs were read with the same options, so this map is empty.
         let mut by_name: BTreeMap<&str, Vec<&(InputRow, String)>> = BTreeMap::new();
         for input in self.all.values().filter(|(input, _)| input.options != first.options) {
             by_name.entry(&input.0.record.name).or_default().push(input);
@@ -132,9 +134,9 @@ impl StoredInputs {
         if wrong.is_empty() { Ok(()) } else { Err(StoreError::Rows(wrong)) }
     }
 
-    /// Returns the inputs with the content of another input whose rows cannot be left out, because
-    /// they were merged with those of other inputs, or because another sensor captured them. Each
-    /// item has the name of a file and the reason.
+    /// Returns the inputs that have the same content as another input, but whose rows cannot be
+    /// left out: either the two inputs are from different sensors, or the rows of both were merged
+    /// with those of other inputs, in two files. Each item has the name of a file and the reason.
     fn copy_errors(&self) -> Vec<(String, String)> {
         let alone = self.alone_in_file();
         let mut wrong = Vec::new();
@@ -156,7 +158,7 @@ impl StoredInputs {
             } else if !alone.contains(file.as_str()) {
                 let (known, other_file) = *merged.entry(input.content).or_insert((input, file));
                 let other = &known.record.name;
-                // In one file, rows of the same content were counted once.
+                // Within one file, rows with the same content already count only once.
                 if other_file != file {
                     wrong.push((file.clone(), format!(
                         "contains {name}, which has the same content as {other} in {other_file}; both were merged with other captures and would count twice, so collect or merge again without one of them"
@@ -167,8 +169,9 @@ impl StoredInputs {
         wrong
     }
 
-    /// Returns the captures that are there twice because they have grown: each file with the earlier
-    /// rows, and the reason. The first frame of a capture does not change when it grows.
+    /// Returns the captures that are there twice because they have grown: each file with the
+    /// earlier rows, and the reason. The first frame of a capture does not change when it grows, so
+    /// a longer input with the same name, sensor and time of the first frame is the same capture.
     fn grown(&self) -> Vec<(String, String)> {
         let mut by_name: BTreeMap<_, Vec<(&InputRow, &String)>> = BTreeMap::new();
         for (input, file) in self.all.values().filter(|(input, _)| input.has_evidence()) {
@@ -208,7 +211,8 @@ impl StoredInputs {
         self.completions.first().map(|(completion, _)| completion)
     }
 
-    /// Returns the differences between the inputs and those of complete stores, each with its file.
+    /// Returns the differences between the inputs and those that complete stores state, and an
+    /// error if there are several complete stores. Each item has the name of a file and the reason.
     fn completion_errors(&self) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
         for (completion, complete) in &self.completions {
@@ -241,7 +245,7 @@ impl StoredInputs {
         Completion { inputs: self.all.keys().cloned().collect(), manifest: written.manifest() }
     }
 
-    /// Returns the options with which the inputs were read.
+    /// Returns the options with which the inputs were read; the default options if there are none.
     pub fn options(&self) -> CollectOptions {
         self.all.values().next().map(|(input, _)| input.options.clone()).unwrap_or_default()
     }
@@ -267,9 +271,9 @@ impl StoredInputs {
         by_content.into_values().map(|(_, input)| input)
     }
 
-    /// Returns the identity that rows of evidence of each input get when they are merged: the
-    /// lowest of the inputs with the same content, or `None` if the rows do not count because
-    /// another input has the same content.
+    /// Returns, for each input, the identity that its rows of evidence get when they are merged:
+    /// the lowest identity of the inputs with the same content, or `None` if the rows do not count
+    /// because another input has the same content.
     pub fn labels(&self) -> BTreeMap<String, Option<String>> {
         let used: BTreeSet<String> = self.used().map(InputRow::id).collect();
         let mut lowest: BTreeMap<InputContent, &String> = BTreeMap::new();
@@ -283,19 +287,20 @@ impl StoredInputs {
         self.all.iter().map(|(id, (input, _))| (id.clone(), label(id, input))).collect()
     }
 
-    /// Compares rows of evidence with those that were written for the inputs, and the frames that
-    /// they account for with the frames that were read.
+    /// Compares rows of evidence with those that were written for the inputs or for the complete
+    /// store, and the frames that they account for with the frames that were read.
     ///
     /// # Errors
     ///
-    /// Returns what is missing and what is too much.
+    /// Returns the differences, and the manifests that are damaged.
     pub fn compare(&self, found: &Ledger) -> Result<(), StoreError> {
         let mut expected = Ledger::default();
         let mut wrong = Vec::new();
         let mut frames = 0_u64;
         let mut accounted = found.accounted;
         for input in self.used() {
-            // A complete store contains fewer rows, and states which.
+            // A complete store contains other rows than were written for its inputs, and states
+            // them.
             let is_valid = self.completion().is_some() || expected.add_manifest(&input.manifest);
             if !is_valid {
                 wrong.push(format!("the manifest of {} is damaged", input.record.name));
@@ -331,7 +336,8 @@ impl StoredInputs {
         ))
     }
 
-    /// Returns the name of the file with the merged rows of the inputs, which begins with `kind`.
+    /// Returns the name of the file for the merged rows, without its extension. The name begins
+    /// with `kind` and identifies the inputs and their options.
     pub fn merged_name(&self, kind: &str) -> String {
         let mut digest = Sha256::new();
         for id in self.all.keys() {
@@ -342,7 +348,7 @@ impl StoredInputs {
     }
 }
 
-/// Returns what to do about an input that was collected with other options. `same` are the inputs
+/// Returns what to do about an input that was collected with other options. `same` lists the inputs
 /// with the same name, each with its file.
 fn remedy(input: &InputRow, same: &[&(InputRow, String)]) -> String {
     let other = same.iter().find(|(other, _)| other.options != input.options);

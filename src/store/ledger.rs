@@ -1,5 +1,5 @@
-//! Accounts for rows. The manifest of each input states the rows that were written for it, and the
-//! ledger of an audit contains the rows that it got.
+//! Accounts for rows of evidence. A manifest states the rows that were written for an input or a
+//! complete store, and a ledger counts the rows that were read or written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::flow::{BUCKETS, RowKind};
 use crate::model::Nanos;
 use crate::pipeline::WindowStart;
 
-/// Rows, by kind and bucket.
+/// Tallies of rows of evidence, by kind and bucket.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Ledger {
     tallies: BTreeMap<(RowKind, u16), RowTally>,
@@ -18,22 +18,22 @@ pub(super) struct Ledger {
     pub accounted: u64,
 }
 
-/// The number of rows, and a sum over the hashes of their keys. Neither changes when rows are
-/// merged.
+/// The number of rows, and a sum over the hashes of their kinds, keys and windows. Neither changes
+/// when rows are merged.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct RowTally {
     rows: u64,
     checksum: u64,
 }
 
-/// The tallies of an input, by the name of the kind and the bucket.
+/// The tallies of an input or a complete store, by the name of the kind and the bucket.
 pub(super) type Manifest = Vec<(String, Vec<(u16, RowTally)>)>;
 
-/// The number of differences that an error lists.
+/// The maximum number of differences that an error lists.
 const LISTED: usize = 8;
 
 impl Ledger {
-    /// Adds a row of evidence that accounts for `accounted` frames.
+    /// Adds a row of evidence that accounts for `accounted` frames. Ignores other rows.
     pub fn add(&mut self, row: &StoredRow, accounted: u64) {
         let StoredKind::Evidence(kind) = row.kind else { return };
         let tally = self.tallies.entry((kind, row.bucket)).or_default();
@@ -51,7 +51,7 @@ impl Ledger {
         self.accounted = self.accounted.saturating_add(other.accounted);
     }
 
-    /// Returns the tallies as the manifest of an input.
+    /// Returns the tallies as a manifest.
     pub fn manifest(&self) -> Manifest {
         let mut manifest: Manifest = Vec::new();
         for ((kind, bucket), tally) in &self.tallies {
@@ -74,7 +74,8 @@ impl Ledger {
         })
     }
 
-    /// Returns the differences to the rows that are expected.
+    /// Describes the differences from the expected rows: up to [`LISTED`] of them, and the number
+    /// of the others.
     pub fn differences(&self, expected: &Self) -> Vec<String> {
         let places: BTreeSet<_> = self.tallies.keys().chain(expected.tallies.keys()).collect();
         let mut wrong = Vec::new();
@@ -114,8 +115,8 @@ impl RowTally {
     }
 }
 
-/// Returns a hash of a key and a window that is the same in every run and version (FNV-1a, then the
-/// finalizer of SplitMix64).
+/// Returns a hash of a kind, a key and a window that is the same in every run and version (FNV-1a,
+/// then the finalizer of SplitMix64).
 fn key_hash(kind: RowKind, key: &[u8], window: WindowStart) -> u64 {
     let window = window.map(Nanos::to_le_bytes);
     let key = key.iter().chain(window.iter().flatten());

@@ -26,8 +26,8 @@ pub struct MergeRequest {
     pub from: Vec<RowOrigin>,
     /// Where the merged rows are written.
     pub to: Destination,
-    /// Whether the rows become a complete store: server names and duplicates are decided, segments
-    /// and packets are dropped, and no further inputs can be added.
+    /// Whether the rows become a complete store: server names and duplicates are decided, packets
+    /// and segments that are no longer needed are dropped, and no further inputs can be added.
     pub complete: bool,
     /// The approximate number of bytes of rows that may be in memory.
     pub max_memory: usize,
@@ -37,8 +37,9 @@ pub struct MergeRequest {
 ///
 /// # Errors
 ///
-/// Returns an error if rows cannot be read or written, if rows are there twice, or if whole stores
-/// are merged and rows are missing.
+/// Returns an error if the request is not valid, if rows cannot be read or written, if inputs do
+/// not belong together or are there twice, if whole stores are merged and rows are missing, or if
+/// the work is stopped.
 pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, StoreError> {
     let MergeRequest { from, to, complete, max_memory } = request;
     let stores: Vec<PathBuf> = from.iter().filter_map(RowOrigin::store).collect();
@@ -61,7 +62,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
     // Finds inputs that are there twice before anything is written.
     let mut inputs = StoredInputs::read(&files)?;
     let mut rows = RowSorter::new(std::env::temp_dir(), max_memory / 2);
-    // A complete store stays as it is.
+    // For a store that is already complete, nothing is decided again.
     let decided = (*complete && inputs.completion().is_none())
         .then(|| decide(&stores, *max_memory, progress))
         .transpose()?;
@@ -80,7 +81,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
     };
     let Ledgers { found, written } =
         write_groups(rows, &files, decided.as_ref(), &mut writer, progress)?;
-    // A stream may be a part of a store.
+    // A stream may be only a part of a store, so its rows cannot be compared.
     if !is_stream {
         inputs.compare(&found)?;
     }
@@ -113,7 +114,8 @@ fn decide(
     Ok(plan.decide(progress)?)
 }
 
-/// Adds the rows of files to a sorter. The rows of inputs that do not count are left out.
+/// Adds the rows of files to a sorter, and gives rows of evidence the identities in `labels`.
+/// Leaves out rows that do not count because another input has the same content.
 fn sort_files(
     files: &[RowFile],
     labels: &BTreeMap<String, Option<String>>,
@@ -127,7 +129,7 @@ fn sort_files(
                 match labels.get(&row.input) {
                     Some(Some(label)) => row.input.clone_from(label),
                     Some(None) => return Ok(()),
-                    // The row comes from several inputs.
+                    // The row comes from several inputs, or from an input that is missing.
                     None => {}
                 }
             }
@@ -155,7 +157,8 @@ struct Ledgers {
     written: Ledger,
 }
 
-/// Merges and writes sorted rows. If `decided` is given, applies it to them.
+/// Sorts, merges and writes rows. If `decided` is given, adds its rows, and applies it to all rows
+/// of evidence.
 fn write_groups(
     mut rows: RowSorter,
     files: &[RowFile],
@@ -213,7 +216,7 @@ fn stop_if_asked(progress: &Progress) -> Result<(), StoreError> {
     if progress.stop.load(Ordering::Relaxed) { Err(AuditError::Interrupted.into()) } else { Ok(()) }
 }
 
-/// Returns whether a path is a folder or is below it. The path need not exist.
+/// Returns whether a path is `folder` itself or is inside it. The path need not exist.
 fn is_inside(path: &Path, folder: &Path) -> bool {
     let Ok(folder) = folder.canonicalize() else { return false };
     let Ok(path) = std::path::absolute(path) else { return false };

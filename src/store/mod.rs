@@ -6,9 +6,10 @@
 //! the merge law, so the result of an audit does not depend on how the captures were divided among
 //! stores, or on the order in which these were merged.
 //!
-//! Every input has a row that states which rows were written for it. Before rows are judged, their
-//! number and content are compared with these statements, because an engine that moved the rows may
-//! have lost or doubled some.
+//! Every input has a row that states which rows of evidence were written for it. Before an audit
+//! judges the evidence, the number and the keys of its rows, and the frames that they account for,
+//! are compared with these statements, because a query engine that moved the rows may have lost or
+//! doubled some.
 
 mod audit;
 mod checksums;
@@ -47,19 +48,19 @@ use crate::pipeline::AuditError;
 /// Why rows cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Files or inputs whose rows cannot be used (name and reason).
+    /// Files, folders or inputs that cannot be used, each with its name and the reason.
     #[error("{}", .0.iter().map(|(name, reason)| format!("{name} {reason}")).collect::<Vec<_>>().join("; "))]
     Rows(Vec<(String, String)>),
     /// A file or folder cannot be written.
     #[error("{}: {error}", .0.display(), error = .1)]
     Output(PathBuf, #[source] io::Error),
-    /// The captures cannot be read.
+    /// The captures cannot be read, or the work was stopped.
     #[error(transparent)]
     Read(#[from] AuditError),
 }
 
 impl StoreError {
-    /// Returns the error of one file or input.
+    /// Returns a [`StoreError::Rows`] about one file, folder or input.
     fn rows(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Rows(vec![(name.into(), reason.into())])
     }

@@ -1,13 +1,13 @@
-//! A stored row: a row of evidence, of an input or of a complete store, with what is needed to account
-//! for it.
+//! A stored row: evidence, an input, or the statement that a store is complete. It also contains
+//! what is needed to account for the row.
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{BUCKETS, EvidenceRow, RowKind, RowRef};
 use crate::pipeline::WindowStart;
 
-/// The bucket of the rows that are not evidence: those of inputs, and the one of a complete store.
-/// They follow all rows of evidence.
+/// The bucket of the rows that are not evidence: those of inputs, and the statement that a store is
+/// complete. In a file, these rows follow all rows of evidence.
 pub(super) const INPUT_BUCKET: u16 = BUCKETS;
 
 /// The kind of a stored row.
@@ -34,7 +34,7 @@ impl StoredKind {
         }
     }
 
-    /// Returns the kind with this name.
+    /// Returns the kind with this name; `None` if this version does not know it.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             Self::INPUT => Some(Self::Input),
@@ -54,48 +54,50 @@ pub(super) struct StoredRow {
     /// The key. Rows of evidence with the same kind, key and window can be merged.
     pub key: Vec<u8>,
     /// The start of the window that contains the evidence; `None` if the rows are not divided by
-    /// windows, and for frames without a timestamp.
+    /// windows, for frames without a timestamp, and for rows that are not evidence.
     pub window: WindowStart,
-    /// The input that the row comes from; empty if it comes from several.
+    /// The identity of the input that the row comes from. It is empty if the row does not come from
+    /// exactly one input, or if the input is not known yet.
     pub input: String,
     /// The number of rows that were written when the inputs were read and that this row contains.
     pub parts: u64,
     /// The exact evidence, or the record of the input or of the complete store.
     pub record: Vec<u8>,
-    /// Where the row was read, and what its columns state.
+    /// Where the row was read, and what its column `accounted` states.
     pub read: ReadPlace,
 }
 
 /// Where a row was read.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct ReadPlace {
-    /// The index of the file; `None` for standard input.
+    /// The index of the file; `None` for standard input. Only a merge sets it.
     pub file: Option<u32>,
-    /// The number of the row in the file, from 1.
+    /// The number of the row in the file or on standard input, from 1; 0 if the row was not read.
     pub row: u64,
     /// The number of frames that the row accounts for according to its column.
     pub accounted: i64,
 }
 
 impl StoredRow {
-    /// Returns the order in which rows are stored.
+    /// Returns the key by which stored rows are sorted.
     pub fn order(&self) -> (u16, StoredKind, &[u8], WindowStart) {
         (self.bucket, self.kind, &self.key, self.window)
     }
 
-    /// Returns the part of the input's identity that depends on its content.
+    /// Returns the part of the input's identity that depends only on the content of the input;
+    /// empty if the row names no input.
     pub fn content(&self) -> &str {
         self.input.split_once('-').map_or(&self.input, |(content, _)| content)
     }
 
-    /// Returns the row of evidence; `None` if this is another row.
+    /// Returns the row of evidence; `None` if the row is not evidence.
     pub fn evidence(&self) -> Option<RowRef<'_>> {
         let StoredKind::Evidence(kind) = self.kind else { return None };
         let Self { bucket, key, record, .. } = self;
         Some(RowRef { kind, bucket: *bucket, key, record })
     }
 
-    /// Returns a row of evidence as it is stored before it is known where it comes from.
+    /// Converts a row of evidence into a stored row that does not name its input yet.
     pub fn of_evidence(window: WindowStart, row: EvidenceRow) -> Self {
         let EvidenceRow { kind, bucket, key, record } = row;
         let kind = StoredKind::Evidence(kind);

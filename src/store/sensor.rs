@@ -1,4 +1,4 @@
-//! Where and when the rows of an input were captured, if a sensor with a name captured them.
+//! Where and when the frames of an input were captured, if a sensor with a name captured them.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ pub(super) struct SensorWindow {
     pub to: Nanos,
     /// A number that all windows of one run of the program have in common.
     pub run: u64,
-    /// The number of frames whose rows were dropped because memory was short. No row accounts for
-    /// them.
+    /// The number of frames whose evidence was dropped because memory was short, so that no row
+    /// accounts for them.
     pub dropped: u64,
 }

@@ -1,4 +1,4 @@
-//! The inputs of each sensor: when it watched, and whether two sensors use one name.
+//! The inputs of each sensor: when it watched, what it lost, and whether two sensors use one name.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use super::input::InputRow;
 use super::sensor::{Sensor, SensorWindow};
 use crate::model::{ActivityHistogram, Loss, Merge, Nanos, SECOND, VantagePoint};
 
-/// The time by which the runs and captures of one sensor may overlap, in nanoseconds. The clock of a
-/// computer is sometimes set back.
+/// The time by which the runs and captures of one sensor may overlap, in nanoseconds. The clock of
+/// a computer is sometimes set back.
 const TOLERANCE: Nanos = 60 * SECOND;
 
 /// Returns when each sensor watched.
@@ -23,7 +23,7 @@ pub(super) fn timelines<'i>(
     points
 }
 
-/// Returns the greatest share of frames that a sensor lost, from 0 to 1.
+/// Returns the greatest share of frames that a sensor lost, from 0 to 1; 0 if there are no sensors.
 pub(super) fn greatest_loss<'i>(inputs: impl Iterator<Item = &'i InputRow>) -> f64 {
     let mut points: BTreeMap<&VantagePoint, Loss> = BTreeMap::new();
     for input in inputs {
@@ -66,11 +66,11 @@ pub(super) fn interruptions<'i>(inputs: impl Iterator<Item = &'i InputRow>) -> V
     times
 }
 
-/// What one sensor captured without a break by its own account: a run of a live audit, or a capture.
+/// The period of a run of a live audit, or of a capture. Breaks within the period are ignored.
 struct SensorSpan<'i> {
     from: Nanos,
     to: Nanos,
-    /// The name of an input.
+    /// The name of the capture, or of the first window of the run.
     name: &'i str,
 }
 
@@ -111,8 +111,8 @@ fn spans<'i>(
     spans
 }
 
-/// Returns the inputs of each sensor that were captured at the same time as another run or capture
-/// of this sensor. Two sensors that use one name hide each other's breaks. Each item names the later
+/// Returns, for each sensor, the first run or capture that overlaps an earlier one by more than
+/// [`TOLERANCE`]. Two sensors that use one name hide each other's breaks. Each item names the later
 /// input and gives the reason.
 pub(super) fn overlaps<'i>(inputs: impl Iterator<Item = &'i InputRow>) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
@@ -170,7 +170,8 @@ mod tests {
         }
         // The first window is followed by another one of its run; the other two are not.
         assert_eq!(interruptions(stopped.iter()), [1, 2]);
-        // Windows of a minute overlap by at most a minute each, but two runs at once do not.
+        // Two windows of a minute overlap by at most a minute, but two runs at the same time
+        // overlap by more.
         let short = [1, 2].map(|run| {
             let minutes = (0..5).map(move |minute| (run, minute * 60, minute * 60 + 60));
             minutes

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use super::row::{StoredKind, StoredRow};
 
-/// The number of runs that are merged at once. More would need too many open files.
+/// The number of runs of a level that are merged into one run. More runs would need too many open
+/// files.
 const MOST_RUNS: usize = 64;
 
 /// Rows that are being sorted.
@@ -19,7 +20,7 @@ pub(super) struct RowSorter {
     limit: usize,
     rows: Vec<StoredRow>,
     memory: usize,
-    /// The runs by level. Full levels are merged into a run of the next level.
+    /// The runs by level. A full level is merged into one run of the next level.
     levels: Vec<Vec<File>>,
 }
 
@@ -33,11 +34,11 @@ impl RowSorter {
     ///
     /// # Errors
     ///
-    /// Returns an error if a temporary file cannot be written.
+    /// Returns an error if a temporary file cannot be written or read.
     pub fn add(&mut self, row: StoredRow) -> io::Result<()> {
         self.memory += row.memory();
         self.rows.push(row);
-        // The position of a row in memory has 32 bits.
+        // [`SortKey`] contains the position of a row as 32 bits.
         if self.memory > self.limit || self.rows.len() == u32::MAX as usize {
             self.memory = 0;
             let rows = sorted(std::mem::take(&mut self.rows));
@@ -75,8 +76,8 @@ impl RowSorter {
         Ok(())
     }
 
-    /// Returns all rows in order, in groups of the same bucket, kind, key and window. Groups that
-    /// exceed the memory of the sorter are returned in parts.
+    /// Returns all rows in order, in groups of the same bucket, kind, key and window. A group of
+    /// evidence that exceeds the memory of the sorter is returned in parts (see [`GroupPart`]).
     ///
     /// # Errors
     ///
@@ -89,8 +90,9 @@ impl RowSorter {
     }
 }
 
-/// The part of a row that nearly always determines its place, and the position of the row. It is
-/// much smaller than the row and next to those of other rows, so it is compared and moved faster.
+/// The part of a row that nearly always determines its place: the bucket, the kind and the start of
+/// the key. It is followed by the position of the row. These values are much smaller than rows and
+/// adjacent in memory, so they are compared and moved faster.
 type SortKey = (u16, StoredKind, u128, u32);
 
 fn sorted(rows: Vec<StoredRow>) -> impl Iterator<Item = StoredRow> {
@@ -101,7 +103,7 @@ fn sorted(rows: Vec<StoredRow>) -> impl Iterator<Item = StoredRow> {
         (row.bucket, row.kind, u128::from_be_bytes(start), position as u32)
     };
     let mut order: Vec<SortKey> = rows.iter().enumerate().map(key).collect();
-    // Files of rows are sorted, and a stable sort makes use of it.
+    // The rows from a file are already sorted, and a stable sort is fast for sorted parts.
     order.sort_by(|a, b| {
         let start = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2));
         start.then_with(|| compare(&rows[a.3 as usize], &rows[b.3 as usize]))
@@ -110,8 +112,8 @@ fn sorted(rows: Vec<StoredRow>) -> impl Iterator<Item = StoredRow> {
     order.into_iter().filter_map(move |(.., position)| rows[position as usize].take())
 }
 
-/// Compares rows. Rows with the same key are ordered by input, so that the order is always the
-/// same.
+/// Compares rows. Rows with the same bucket, kind, key and window are ordered by input, so that the
+/// order is always the same.
 fn compare(a: &StoredRow, b: &StoredRow) -> Ordering {
     a.order().cmp(&b.order()).then_with(|| a.input.cmp(&b.input))
 }
@@ -146,7 +148,7 @@ struct MergedRuns {
     heads: BinaryHeap<FirstRow>,
 }
 
-/// The first row of a run. The lowest row is the greatest one, so that the heap returns it first.
+/// The next row of a run. The order is reversed, because the heap returns the greatest item first.
 struct FirstRow {
     row: StoredRow,
     run: usize,
@@ -198,13 +200,14 @@ impl Iterator for MergedRuns {
 /// Sorted rows in groups of the same bucket, kind, key and window.
 pub(super) struct SortedGroups {
     rows: MergedRuns,
-    /// The first row of the next part.
+    /// The first row of the next part; `None` before the first part and after the last.
     next: Option<StoredRow>,
     /// The bytes of memory above which a group is divided into parts.
     limit: usize,
 }
 
-/// Rows of a group. All rows of inputs with the same content are in the same part.
+/// Rows of a group. All rows of inputs with the same content are in the same part, so a part may
+/// exceed the limit.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct GroupPart {
     pub rows: Vec<StoredRow>,
@@ -286,7 +289,7 @@ mod tests {
         assert_eq!(all.len(), 1500);
         assert!(all.iter().all(|group| group.len() == 2));
         assert!(all.is_sorted_by_key(|group| (group[0].bucket, group[0].key.clone())));
-        // With this limit, there are more runs than are merged at once.
+        // With this limit, there are more runs than fit into one level.
         assert_eq!(sorted(4000), all);
         // With this one, each row is a part.
         assert_eq!(sorted(1), all);

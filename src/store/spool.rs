@@ -1,9 +1,10 @@
 //! The rows of the windows of a live audit. They stay in a folder until something moves them away,
 //! for example `rsync --remove-source-files`.
 //!
-//! Each window becomes one file with its own name. A file is written in a hidden folder and is moved
-//! to its place when it is complete. If the files exceed their limit, the oldest are removed.
-//! The input row of the next window that is written reports rows that were lost.
+//! Each window becomes one file with its own name. A file is written in a hidden folder and is
+//! moved to its place when it is complete. If the files exceed their limit, the oldest are removed.
+//! A window whose rows alone exceed the limit is written without its evidence. The input row of the
+//! next window that is written reports rows that were lost.
 
 use std::fs::{self, File};
 use std::io;
@@ -29,7 +30,7 @@ use crate::model::{
 };
 use crate::pipeline::{Progress, Request, lock};
 
-/// The number of bytes of a file in addition to its rows of evidence.
+/// The number of bytes that a file is assumed to take in addition to its rows of evidence.
 const FILE_OVERHEAD: u64 = 1 << 14;
 
 /// Where the rows of windows are written.
@@ -39,12 +40,13 @@ pub struct SpoolOptions {
     pub folder: PathBuf,
     /// The name of the vantage point.
     pub point: VantagePoint,
-    /// The number of bytes that the files may take. If they take more, the oldest are removed.
+    /// The number of bytes that the files of the vantage point may take. If they take more, the
+    /// oldest are removed.
     pub size: u64,
 }
 
 impl SpoolOptions {
-    /// Returns the name of the vantage point as file names contain it.
+    /// Returns the name of the vantage point as file names contain it: `SENSOR@SITE` or `SENSOR`.
     fn label(&self) -> String {
         let name = self.point.as_str();
         name.split_once('/')
@@ -62,7 +64,8 @@ impl SpoolOptions {
     }
 }
 
-/// The evidence of a window, before any of it is joined.
+/// The evidence of a window, before fragments, lookups and outer packets of tunnels are joined with
+/// other evidence.
 pub struct WindowEvidence<'a> {
     /// The flows of the window.
     pub flows: &'a FlowStore,
@@ -80,7 +83,7 @@ pub struct WindowEvidence<'a> {
     pub dropped: u64,
     /// The number of threads.
     pub jobs: usize,
-    /// The bytes of rows that may be in memory.
+    /// The number of bytes of rows that may be in memory.
     pub max_memory: usize,
 }
 
@@ -91,7 +94,8 @@ pub struct LostWindows {
     pub windows: u64,
     /// The number of frames in them, as far as it is known.
     pub frames: u64,
-    /// When the first of them was opened and the last of them was closed.
+    /// When the first of them was opened and the last of them was closed; `None` if that is not
+    /// known.
     period: Option<(Nanos, Nanos)>,
 }
 
@@ -103,7 +107,7 @@ impl LostWindows {
         *known = (known.0.min(from), known.1.max(to));
     }
 
-    /// Describes what was lost, as part of a report.
+    /// Describes what was lost, as part of a report that ends with `reason`; `None` if nothing was.
     fn words(&self, reason: &str) -> Option<String> {
         let Self { windows, frames, period } = self;
         if *windows == 0 {
@@ -127,7 +131,7 @@ impl LostWindows {
 pub struct SpooledWindow {
     /// The windows that were removed because the files exceeded their limit.
     pub removed: LostWindows,
-    /// The number of bytes of all files.
+    /// The number of bytes of all files of the vantage point.
     pub bytes: u64,
 }
 
@@ -138,8 +142,8 @@ pub struct Spool {
     /// A number that all windows of this run have in common.
     run: u64,
     state: Mutex<SpoolState>,
-    /// The lock on the hidden folder. Two audits with the same name would remove each other's
-    /// files.
+    /// The lock on the hidden folder. Without it, two audits of sensors with the same name would
+    /// remove each other's files.
     _lock: File,
 }
 
@@ -148,13 +152,15 @@ pub struct Spool {
 struct SpoolState {
     /// The windows that could not be written and that no input row reports yet.
     untold: LostWindows,
-    /// Since when all interfaces were watched, and until when, as far as rows were written.
+    /// Since when all interfaces were watched without a break, and until when; `None` if they were
+    /// not watched in the last window, or its rows were not written.
     watched: Option<(Nanos, Nanos)>,
 }
 
 impl SpoolState {
-    /// Returns since when all interfaces were watched before a window that began at `from`. The
-    /// window before may have been watched for the start of the same ten seconds.
+    /// Returns the time, at most ten seconds before `from`, since which all interfaces were watched
+    /// before a window that began at `from`. Without this time, the ten seconds in which one window
+    /// ends and the next one begins would not count as watched.
     fn watched_since(&self, from: Nanos) -> Nanos {
         match self.watched {
             Some((since, until)) if until == from => since.max(from.saturating_sub(BUCKET_NS)),
@@ -172,18 +178,20 @@ impl SpoolState {
     }
 }
 
-/// Returns a time in the format of RFC 3339, in seconds.
+/// Returns a UTC time in the format of RFC 3339, without fractions of a second.
 fn time(at: Nanos) -> String {
     let stamp = Timestamp::from_nanosecond(i128::from(at)).unwrap_or_default();
     stamp.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 impl Spool {
-    /// Creates the folder if necessary, and locks it for this process and this vantage point.
+    /// Creates the folder if necessary, locks it for this process and this vantage point, and
+    /// removes incomplete files of an earlier run.
     ///
     /// # Errors
     ///
-    /// Returns an error if the folder cannot be used.
+    /// Returns an error if the folder cannot be used, or if another live audit writes rows of a
+    /// sensor with this name to it.
     pub fn open(options: &SpoolOptions) -> Result<Self, StoreError> {
         let own = options.own_folder();
         let failed = output(&options.folder);
@@ -214,8 +222,8 @@ impl Spool {
     ///
     /// # Errors
     ///
-    /// Returns an error if the rows cannot be written. The input row of the next window reports the
-    /// loss.
+    /// Returns an error if the rows cannot be written. The input row of the next window that is
+    /// written reports the loss.
     pub fn write(&self, window: WindowEvidence<'_>) -> Result<SpooledWindow, StoreError> {
         let period = window.period;
         let frames = window.inputs.iter().map(|input| input.account.frames).sum();
@@ -278,7 +286,8 @@ impl Spool {
         notes.extend(state.untold.words("could not be written"));
         notes.extend(removed.words("were removed because --collect-size was reached"));
         input.record.error = (!notes.is_empty()).then(|| notes.join("; "));
-        // The rows are valid, and the timeline shows what is missing.
+        // The rows are valid and the timeline shows what is missing, so the input counts as cut off
+        // and not as damaged.
         input.record.is_cut = input.record.error.is_some();
         writer.write_head(&HeadContent::Input(Box::new(input)))?;
         let name = format!("{}-{}-{id}", self.options.label(), compact_time(window.period.0));
@@ -287,14 +296,14 @@ impl Spool {
         let failed = output(&self.options.folder);
         fs::rename(&path, &to).map_err(&failed)?;
         File::open(&self.options.folder).and_then(|f| f.sync_all()).map_err(&failed)?;
-        // A file that something moved away meanwhile is not there any more. One that cannot be
-        // removed is removed with the next window.
+        // Errors are ignored: something may have moved a file away meanwhile, and a file that
+        // cannot be removed is counted again with the next window.
         remove.iter().for_each(|old| drop(fs::remove_file(old)));
         let bytes = self.files()?.iter().map(|(_, bytes)| bytes).sum();
         Ok(SpooledWindow { removed, bytes })
     }
 
-    /// Returns the row of a window, without its manifest.
+    /// Returns the input row of a window, with an empty manifest and no dropped frames.
     fn input_of(&self, window: &WindowEvidence<'_>, state: &SpoolState) -> InputRow {
         let (from, to) = window.period;
         let point = &self.options.point;
@@ -371,7 +380,7 @@ impl Spool {
                 files.push((entry.path(), data.len()));
             }
         }
-        // The names contain the time.
+        // The names differ first in the time, so the oldest file comes first.
         files.sort();
         Ok(files)
     }
@@ -382,8 +391,8 @@ fn compact_time(at: Nanos) -> String {
     time(at).replace(['-', ':'], "")
 }
 
-/// Returns whether a file name belongs to a window of the vantage point with this label. A label
-/// may contain a dash.
+/// Returns whether a file name belongs to a window of the vantage point with this label. Because a
+/// label may contain a dash, the rest of the name is checked, too.
 fn is_window_of(label: &str, name: &str) -> bool {
     let rest = name.strip_suffix(".parquet").and_then(|name| name.strip_prefix(label));
     let Some(rest) = rest.and_then(|rest| rest.strip_prefix('-')) else { return false };
@@ -395,8 +404,8 @@ fn is_window_of(label: &str, name: &str) -> bool {
         && is_id(content, 32) && is_id(name, 8) && is_id(options, 8))
 }
 
-/// Describes which evidence of a window is missing; `None` if none is. An entry may be the evidence
-/// of no frame of its own, such as a name that was looked up.
+/// Describes which evidence of a window is missing; `None` if none is. Some entries, such as names
+/// that were looked up, account for no frame.
 fn describe_missing(unaccounted: u64, entries: u64) -> Option<String> {
     match (unaccounted, entries) {
         (0, 0) => None,
@@ -409,7 +418,8 @@ fn describe_missing(unaccounted: u64, entries: u64) -> Option<String> {
     }
 }
 
-/// Removes the counters, timeline and manifest of evidence that is not written. Returns the reason.
+/// Removes the counters, the timeline, the manifest and the number of dropped frames of evidence
+/// that is not written. Returns the reason.
 fn leave_out_evidence(input: &mut InputRow) -> String {
     let frames = input.record.account.frames;
     input.record.account = FrameCounters::default();
@@ -421,7 +431,8 @@ fn leave_out_evidence(input: &mut InputRow) -> String {
     format!("the rows of this window ({frames} frames) are larger than --collect-size")
 }
 
-/// Returns the number of frames in a file of a window, and its period.
+/// Returns the number of frames in the file of a window, and the period of the window; `None` if
+/// the file cannot be read.
 fn content_of(path: &Path) -> Option<(u64, (Nanos, Nanos))> {
     let files = RowFile::open_all(&[path.to_owned()]).ok()?;
     let inputs = StoredInputs::read(&files).ok()?;
@@ -443,7 +454,7 @@ mod tests {
         SpoolOptions { folder: folder.to_owned(), point, size }
     }
 
-    /// Writes a window that begins at `from` seconds and has frames, but no rows.
+    /// Writes a window of a minute that begins at `from` seconds and has frames, but no rows.
     fn write(spool: &Spool, from: Nanos) -> Result<SpooledWindow, StoreError> {
         let flows = FlowStore::new(&HashSeed::new(), std::env::temp_dir());
         let mut input = InputRecord { name: "eth0".to_owned(), ..InputRecord::default() };
@@ -567,7 +578,8 @@ mod tests {
         assert_eq!(state.watched_since(first), first);
         state.add_watched((first, second));
         assert_eq!(state.watched_since(second), second - BUCKET_NS);
-        // A window that follows later, or the first one of a short run, watched nothing before.
+        // Before a window that does not follow directly, and before the start of a run, nothing was
+        // watched.
         assert_eq!(state.watched_since(second + 1), second + 1);
         let mut state = SpoolState::default();
         state.add_watched((first, first + SECOND));

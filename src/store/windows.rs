@@ -63,7 +63,7 @@ impl fmt::Display for WindowTime {
     }
 }
 
-/// The length of a window, which is shown in its largest unit.
+/// The length of a window, which is shown in the largest unit of which it is a multiple.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WindowLength(Nanos);
 
@@ -83,8 +83,8 @@ impl WindowSelection {
         Self { length, since, until }
     }
 
-    /// Selects the windows of a time range among those that were collected. Without a time, the
-    /// range is the one with which the captures were collected.
+    /// Selects the windows of a time range among those that were collected. Where `since` or
+    /// `until` is `None`, the time with which the captures were collected applies.
     ///
     /// # Errors
     ///
@@ -112,17 +112,18 @@ impl WindowSelection {
         matches!((self.since, self.until), (Some(since), Some(until)) if since >= until)
     }
 
-    /// Returns the start of the time range.
+    /// Returns the start of the time range; `None` if the range has no start.
     pub fn since(&self) -> Option<Nanos> {
         self.since
     }
 
-    /// Returns the end of the time range, which is exclusive.
+    /// Returns the end of the time range, which is exclusive; `None` if the range has no end.
     pub fn until(&self) -> Option<Nanos> {
         self.until
     }
 
-    /// Returns whether a window belongs to the time range. Frames without a timestamp always do.
+    /// Returns whether at least a part of a window is in the time range. Rows that are not divided,
+    /// and frames without a timestamp, always belong to the range.
     pub fn includes(&self, window: WindowStart) -> bool {
         let (Some(length), Some(start)) = (self.length, window) else { return true };
         // The first window may start later than at a multiple of the length.
@@ -131,14 +132,16 @@ impl WindowSelection {
         self.since.is_none_or(ends_later) && self.until.is_none_or(|until| start < until)
     }
 
-    /// Returns whether the window that contains a time belongs to the time range.
+    /// Returns whether the window that contains a time belongs to the time range; always true if
+    /// the rows are not divided.
     pub fn includes_time(&self, time: Nanos) -> bool {
         self.includes(self.length.map(|length| time.div_euclid(length).saturating_mul(length)))
     }
 }
 
-/// Returns why the rows do not begin or end exactly at a time; `None` if they do. `is_outside`
-/// returns whether a time is outside of the range with which the captures were collected.
+/// Returns why the rows do not begin or end exactly at a time; `None` if they do, or if no time is
+/// given. `is_outside` returns whether a time is outside of the range with which the captures were
+/// collected.
 fn time_error(
     option: &'static str,
     (given, own): (Option<Nanos>, Option<Nanos>),

@@ -1,5 +1,6 @@
-// Tests the page of a running live audit: `node live.mjs ADDRESS SCREENSHOT`. Prints "ready" once filters are set, and then
-// waits for the next window. Prints problems and exits with 1 if there are any.
+// Tests the page of a running live audit: `node live.mjs ADDRESS SCREENSHOT`. Prints "ready" once
+// filters are set, and then waits for the next window. Prints problems and exits with 1 if there
+// are any.
 import assert from "node:assert/strict";
 import puppeteer from "puppeteer-core";
 
@@ -12,7 +13,7 @@ let code = 0;
 try {
   const page = await browser.newPage();
   await page.setViewport({ width: 1200, height: 700 });
-  // Scrolling is immediate.
+  // With this preference, the page scrolls immediately.
   await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "reduce" }]);
   const problems = [];
   page.on("console", (message) => problems.push("console: " + message.text()));

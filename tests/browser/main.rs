@@ -1,5 +1,5 @@
-//! Tests of the page in a real browser. Without node, Chromium and the node modules, they are
-//! ignored, unless `RASAUDIT_REQUIRE_BROWSER` is set, as in CI.
+//! Tests of the page in a real browser. If node, Chromium or the node modules are missing, the
+//! tests are ignored, or fail if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI.
 
 #[path = "../support/mod.rs"]
 mod support;

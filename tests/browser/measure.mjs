@@ -1,4 +1,5 @@
-// Measures the time until a page can be used: `node measure.mjs report.html`. Called by benches/page.sh.
+// Measures the time until a page can be used: `node measure.mjs report.html`. Called by
+// benches/page.sh.
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 

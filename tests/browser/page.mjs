@@ -1,5 +1,6 @@
-// Tests pages that audits wrote in a browser: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY FOLDED SCREENSHOTS FARM25 FARM250
-// FARM2500`. SCREENSHOTS is a folder, the others are report.html files. Prints problems and exits with 1 if there are any.
+// Tests, in a browser, pages that audits wrote: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY
+// FOLDED SCREENSHOTS FARM25 FARM250 FARM2500`. SCREENSHOTS is a folder. The other arguments are
+// report.html files. Prints problems and exits with 1 if there are any.
 import assert from "node:assert/strict";
 import { readFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,15 +14,16 @@ mkdirSync(screenshots, { recursive: true });
 
 const browser = await puppeteer.launch({
   executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  // Chromium has no sandbox when it runs as root. Only our own files are opened.
+  // As root, Chromium starts only without its sandbox. Only files of these tests are opened.
   args: process.getuid() === 0 ? ["--no-sandbox"] : [],
 });
 
-// Opens a page. Console messages, errors, and requests other than the one for the page itself count as problems.
+// Opens a page. Console messages, errors, dialogs, and requests other than the one for the page
+// itself count as problems.
 const open = async (file, hash = "") => {
   const page = await browser.newPage();
   await page.setViewport({ width: 1400, height: 1000 });
-  // A click would miss an element that is still scrolling.
+  // A click would miss an element that is still scrolling, so smooth scrolling is turned off.
   await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "reduce" }]);
   page.problems = [];
   const address = pathToFileURL(file).href;
@@ -45,23 +47,25 @@ const schemeOf = (page, scheme) => page.emulateMediaFeatures([
   { name: "prefers-reduced-motion", value: "reduce" },
   { name: "prefers-color-scheme", value: scheme },
 ]);
-// Returns serious violations of accessibility.
+// Returns the serious and critical violations of accessibility.
 const violations = async (page) => {
   await page.evaluate(axe);
   const { violations: all } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
-  // Axe itself attempts things that the policy of the page forbids.
+  // Axe itself attempts things that the policy of the page forbids. These do not count as problems.
   page.problems = page.problems.filter((problem) => !problem.includes("Trusted"));
   const serious = all.filter((violation) => ["serious", "critical"].includes(violation.impact));
   return serious.map((v) => v.id + ": " + v.nodes.map((node) => node.html + " " + node.failureSummary).slice(0, 3).join(" | "));
 };
-// Returns the number of sheets of a printed page, and checks that nothing is wider than the paper.
+// Prints a page to a PDF file and returns the number of sheets.
 const sheets = async (page, path) => {
   const paper = await page.pdf({ path, format: "A4", printBackground: true });
   return (Buffer.from(paper).toString("latin1").match(/\/Type\s*\/Page[^s]/g) || []).length;
 };
-// Opens everything, so that checks of all elements see them.
+// Opens all parts that can be folded, so that checks find the elements in them.
 const unfold = (page) => page.evaluate(() => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
-// Returns words and dates in cells that are divided between lines. Other words may be divided at a hyphen, a dot or a slash.
+// Returns up to five words or dates in table cells that are divided between lines. A word may be
+// divided at a hyphen, a dot or a slash, and a date may not be divided. Cells of the map, digests
+// and display filters are left out.
 const brokenWords = (page) => page.evaluate(() => {
   const broken = [];
   const range = document.createRange();
@@ -70,7 +74,7 @@ const brokenWords = (page) => page.evaluate(() => {
     const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
       const node = walker.currentNode;
-      // A digest is not a word.
+      // Digests and display filters may be divided anywhere.
       if (node.parentElement.closest(".hash, .filter")) continue;
       for (const match of node.data.matchAll(/\d{4}-\d\d-\d\d|[^\s\-./]+/g)) {
         range.setStart(node, match.index);
@@ -82,7 +86,8 @@ const brokenWords = (page) => page.evaluate(() => {
   }
   return broken.slice(0, 5);
 });
-// Returns elements that hide a part of their content without a way to scroll there and a sign that there is more.
+// Returns up to five elements that are narrower than their content and hide a part of it, shorten
+// it with an ellipsis, or scroll it without a sign that there is more.
 const cutOff = (page) => page.evaluate(() => {
   const wrong = [];
   for (const element of document.querySelectorAll("body *")) {
@@ -283,7 +288,7 @@ const tests = {
       told: document.body.innerText.includes("<img src=x onerror=window.ran=1>"),
       hidden: /[\u202a-\u202e\u2066-\u2069\u200b]/.test(document.body.innerText),
     }));
-    // The markup is shown as text: the name of the farm, hosts, exceptions.
+    // The markup in the names of the farm, of hosts and of exceptions is shown as text.
     const markup = "<img src=x onerror=window.ran=1>";
     for (const place of ["h1", "#coverage tbody", "#graph", "#findings"]) {
       assert.ok((await page.$eval(place, (element) => element.textContent)).includes(markup), place);
@@ -312,7 +317,7 @@ const tests = {
     await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
     assert.match(await text(page, "#count"), /the first 100 are printed; evidence is printed for the first 10$/);
     assert.equal(await count(page, ".detail"), 10);
-    // Each of the others has at least its id, what to do, and the vendor's rows.
+    // Each of the others has at least its id, what to do, and the place in the vendor's document.
     const briefs = await page.$$eval("#list .brief", (rows) => rows.map((row) => row.textContent));
     assert.equal(briefs.length, 90);
     briefs.forEach((words) => assert.match(words, /^f-[0-9a-f]{12} · What to do: .+ · Vendor's document: .+/));
@@ -367,7 +372,8 @@ const tests = {
     await page.click("#finding-" + cause + " .toggle");
     const opened = await rows();
     assert.deepEqual(opened.slice(opened.indexOf(cause) + 1).slice(0, explained.length).sort(), explained.filter((f) => f.explained_by === cause).map((f) => f.id).sort());
-    // With a filter and in print, all findings are shown separately. A link in the old form still leads to its finding.
+    // With a filter and in print, all findings are shown separately. A link in the old form, which
+    // has the id without `f-`, still leads to its finding.
     await close(page);
     const filtered = await open(folded, "#findings?code=unknown-host");
     assert.ok((await filtered.$$eval("#list .row", (list) => list.length)) >= 11);
@@ -454,7 +460,8 @@ const tests = {
         const where = name + " " + width + " " + scheme;
         await page.screenshot({ path: screenshots + "/farm-" + where.replaceAll(" ", "-") + ".png" });
         await (await page.$("#graph")).screenshot({ path: screenshots + "/graph-" + where.replaceAll(" ", "-") + ".png" });
-        // A farm of 250 hosts has the same parts as one of 2,500.
+        // The page of 250 hosts has the same parts as the one of 2,500, so its accessibility is not
+        // checked.
         if (name === "25" || name === "2500") assert.deepEqual(await violations(page), [], where);
         if (scheme === "light") {
           await page.click("#list .row .toggle");
@@ -493,7 +500,8 @@ const tests = {
       const group = "#graph .group:has(summary[title='RAS RD Session Host Agent'])";
       const isOpen = await page.$eval(group, (box) => box.open);
       assert.equal(isOpen, number === 0, "only small groups are open at first");
-      // The list of hosts is divided by coverage, with the numbers of all hosts.
+      // In all farms but the smallest, the list of hosts is divided by coverage. The headings of
+      // the parts count all hosts.
       const parts = await page.$$eval("#coverage details summary", (list) => list.map((part) => Number(part.textContent.match(/· (\d+) host/)[1])));
       assert.equal(parts.reduce((sum, part) => sum + part, 0), number === 0 ? 0 : sizes[number]);
       if (!isOpen) await page.click(group + " summary");
@@ -512,7 +520,8 @@ const tests = {
   async "a farm of 25 hosts is printed on less than 15 sheets, with a cover"() {
     for (const [file, name] of [[farms[0], "farm"], [demo, "demo"], [codes, "codes"]]) {
       const page = await open(file);
-      // The layout on paper is measured in the browser: the same width, and what is done before printing.
+      // The layout on paper is measured in the browser, whose window gets the width of the paper
+      // after the page has prepared itself for printing.
       const count = await sheets(page, screenshots + "/" + name + ".pdf");
       assert.ok(count > 2 && count < 15, name + " has " + count + " sheets");
       await page.evaluate(() => dispatchEvent(new Event("beforeprint")));

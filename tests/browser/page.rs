@@ -1,6 +1,7 @@
 //! Tests the HTML page in a real browser: `tests/browser/page.mjs` drives Chromium through pages
-//! that audits wrote. Needs node, Chromium and the node modules. Without them, the test is ignored,
-//! or fails if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI. Screenshots are kept in `target/page`.
+//! that audits wrote. Needs node, Chromium and the node modules. If one of them is missing, the
+//! test is ignored, or fails if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI. Screenshots are kept
+//! in `target/page`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,9 +16,9 @@ lab_tests! {
     a_real_browser_shows_the_page_as_it_is_meant: [Browser],
 }
 
-/// A name that runs a script if it is interpreted as markup, and one that reverses the direction of
-/// text.
+/// A name that runs a script if it is interpreted as markup.
 const MARKUP: &str = "<img src=x onerror=window.ran=1>";
+/// A name that ends a script element, runs a script, and reverses the direction of text.
 const TURNED: &str = "</script><script>window.ran=1</script>\u{202e}gnp";
 
 fn a_real_browser_shows_the_page_as_it_is_meant() {
@@ -140,7 +141,7 @@ const SHARES: [(&str, usize); 16] = [
     ("ras-reporting\", \"ssrs", 1),
 ];
 
-/// Returns a farm of this many hosts with the usual traffic, and findings of all severities.
+/// Returns a farm of this many hosts with the usual traffic and some traffic that causes findings.
 fn farm_of(size: usize) -> Site {
     let mut list = Vec::new();
     for (number, (roles, share)) in SHARES.iter().enumerate().rev() {
@@ -170,7 +171,7 @@ fn farm_of(size: usize) -> Site {
     Site::new(&inventory, &farm_traffic(&of_role))
 }
 
-/// Returns the traffic of a farm. `of_role` has the addresses of the hosts with each role.
+/// Returns the traffic of a farm. `of_role` contains the addresses of the hosts with each role.
 fn farm_traffic(of_role: &BTreeMap<&str, Vec<String>>) -> Wire {
     let mut wire = Wire::default();
     let mut ms = 0;
@@ -216,8 +217,8 @@ fn farm_traffic(of_role: &BTreeMap<&str, Vec<String>>) -> Wire {
     wire
 }
 
-/// Returns a site whose findings do not fit on one page of the list: fifty session hosts, each in
-/// its own network, connect to a wrong port of as many brokers.
+/// Returns a site whose findings do not fit on one page of the list: each of fifty session hosts,
+/// which are in different networks, connects to a wrong port of each of fifty brokers.
 fn large() -> Site {
     let named = |name: &str, second: u8| -> Vec<(String, String)> {
         (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()

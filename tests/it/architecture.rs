@@ -1,5 +1,7 @@
-//! Tests that each top-level module imports only the modules that a table allows. The table equals
-//! the one in docs/architecture.md, so that a new dependency is a deliberate decision.
+//! Tests the structure of the sources. Each top-level module imports only the modules and crates
+//! that a table allows, so that a new dependency is a deliberate decision. docs/architecture.md has
+//! the same table of modules. Also tests cycles between files, the crates of each feature, the
+//! names of types, and ports in the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -152,7 +154,8 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// Partial imports: the importing module, the imported module, and the only items that it may use.
+/// Partial imports: the importing module, the imported module, and the only items of the latter
+/// that the former may use.
 const PARTS: &[(&str, &str, &[&str])] = &[
     ("decode", "capture", &["Frame"]),
     (
@@ -253,7 +256,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        // Some crates are used only in `derive` attributes.
+        // Some crates are used only in `derive` attributes, so these are searched, too.
         if let syn::Meta::List(list) = &attribute.meta
             && list.path.is_ident("derive")
         {
@@ -269,7 +272,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        // Tests may use more modules than the code that they test.
+        // Tests may use more modules than the code that they test, so they are left out.
         let is_test = is_test(&item.attrs);
         self.modules.insert(item.ident.to_string());
         if !is_test {
@@ -408,11 +411,11 @@ fn rooms_import_only_what_the_table_lets_them() {
 }
 
 /// Returns the file that a path from the crate root leads to, after names that a `mod.rs`
-/// re-exports are replaced with the paths that they stand for.
+/// re-exports are replaced with the paths that they stand for. `None` if the path leads to no file.
 fn file_of(path: &[String], reexports: &BTreeMap<Vec<String>, Vec<String>>) -> Option<PathBuf> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut path = path.to_vec();
-    // A name may be re-exported more than once on its way up.
+    // A name may be re-exported more than once on its way up, so the replacement is repeated.
     for _ in 0..path.len() + 4 {
         let found = (1..=path.len()).find_map(|end| Some((end, reexports.get(&path[..end])?)));
         let Some((end, target)) = found else { break };
@@ -422,7 +425,8 @@ fn file_of(path: &[String], reexports: &BTreeMap<Vec<String>, Vec<String>>) -> O
     (2..=path.len()).map(file).find(|file| file.exists())
 }
 
-/// Returns the names that each `mod.rs` of a room re-exports, with the paths that they stand for.
+/// Returns the names that each `mod.rs` among the files re-exports from its submodules, with the
+/// paths that they stand for.
 fn reexports(files: &[PathBuf]) -> BTreeMap<Vec<String>, Vec<String>> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut all = BTreeMap::new();
@@ -454,8 +458,8 @@ fn reexports(files: &[PathBuf]) -> BTreeMap<Vec<String>, Vec<String>> {
     all
 }
 
-/// No file depends on itself through other files, so the files of a module can be read from the
-/// bottom up.
+/// No file depends on itself through other files of its top-level module, so the files can be read
+/// from the bottom up. Each `mod.rs` is left out.
 #[test]
 fn no_file_depends_on_itself_through_others() {
     let mut arrows: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
@@ -532,8 +536,8 @@ fn rooms_use_only_the_crates_of_their_row() {
 }
 
 /// Tests which crates each feature adds (docs/install.md, "Features"). Without features, the
-/// library depends neither on libpcap nor on the crates for the HTTP server, the sandbox and the
-/// command line.
+/// library depends neither on libpcap nor on the crates for the HTTP server, the sandbox, the store
+/// and the command line.
 #[test]
 fn each_feature_brings_its_own_crates() {
     let crates = |features: &str| -> BTreeSet<String> {

@@ -37,7 +37,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Returns the files in a folder, by name.
+/// Returns the contents of the files in a folder, by name.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
@@ -128,7 +128,8 @@ struct Division<'a> {
 
 impl Division<'_> {
     /// Distributes the captures among stores at random, merges some of the stores in random groups
-    /// and steps, and compares an audit of the resulting stores with an audit of the captures.
+    /// and steps, and compares an audit of the resulting stores with an audit of the captures. In
+    /// about half of the cases, also compares an audit of the complete store.
     fn check(&self, random: &mut Random) {
         let Self { name, captures, arguments, scratch, .. } = self;
         let direct = audited_with(captures, arguments, scratch);
@@ -258,7 +259,7 @@ fn foreign_captures_in_any_order_and_grouping() {
         parts.iter().for_each(|part| fs::create_dir(part).expect("writable"));
         for (number, file) in all.iter().enumerate() {
             let name = file.file_name().expect("a name").to_string_lossy();
-            // Equal names are possible in different folders.
+            // Files in different folders may have equal names, so each copy gets a number.
             let copy = parts[random.below(parts.len())].join(format!("{number}-{name}"));
             fs::copy(file, copy).expect("writable");
         }
@@ -466,7 +467,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     });
     assert!(sums.contains("too many"), "{sums}");
 
-    // The same file occurs under another name, or the same store is named twice.
+    // The same file occurs under another name, or a file is named in addition to its store.
     let copy = two.store.join("copy.parquet");
     fs::copy(file, &copy).expect("a copy");
     let errors = two.refused(&[&two.store], &[]);
@@ -544,7 +545,7 @@ fn a_damaged_file_is_an_error_that_names_it() {
     });
     assert!(errors.contains("kind \"weather\", which this version does not know"), "{errors}");
 
-    // No other damage makes the audit panic.
+    // Random damage does not make the audit panic.
     let mut random = Random(5);
     for _ in 0..25 {
         let mut bytes = whole.clone();
@@ -575,8 +576,8 @@ fn a_flipped_bit_never_changes_a_report() {
     let (merged, at_end) = (two.at("merged"), 6000.min(whole.len()));
     for round in 0..70 {
         let mut bytes = whole.clone();
-        // Half of the bits are in the last 6000 bytes, which contain the row of the input and the
-        // footer, because few other bytes protect these.
+        // In every second round, the bit is in the last 6000 bytes, which contain the row of the
+        // input and the footer.
         let at = match round % 2 {
             0 => random.below(whole.len()),
             _ => whole.len() - 1 - random.below(at_end),
@@ -615,7 +616,8 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     let evidence = two.at("evidence");
     let errors = refused(&["--evidence", text(&evidence)]);
     assert!(errors.contains("--evidence needs the frames"), "{errors}");
-    // The tunnels of the inventory determine how frames are decoded.
+    // The tunnels of the inventory determine how frames are decoded, so rows cannot follow a change
+    // of them.
     let inventory = fs::read_to_string(&two.inventory).expect("the inventory");
     let tunnels = "tunnels = [{ ends = [\"192.0.2.0/24\"], kind = \"vxlan\", use = \"overlay\" }]";
     let other = two.at("other.toml");
@@ -826,7 +828,7 @@ fn the_slurm_script_collects_any_file_name_and_fails_without_captures() {
     run(&["collect", text(&captures), "--to", text(&one), "--quiet"], &[0]);
     assert!(files(&store) == files(&one));
     assert_eq!(files(&store).len(), 2);
-    // A file that cannot be collected fails its task.
+    // If a capture cannot be collected, its task fails. Here, a file is in the place of the store.
     let blocked = two.at("blocked");
     fs::write(&blocked, "a file").expect("writable");
     let output = slurm_task(1, &[("CAPTURES", &captures), ("STORE", &blocked)]);
@@ -972,7 +974,7 @@ fn a_capture_that_grew_replaces_its_earlier_rows() {
     assert!(errors.contains("still contains its earlier rows"), "{errors}");
     assert!(two.refused(&[&merged], &[]).contains("as it was before it grew"));
 
-    // Another capture with the same name stays, and counts.
+    // The rows of another capture with the same name are kept, and an audit reads both.
     fs::write(&capture, fs::read(&two.captures[1]).expect("a capture")).expect("writable");
     let errors = collect(&store, &[]);
     assert!(errors.contains("contains rows of another capture with this name"), "{errors}");
@@ -1023,7 +1025,8 @@ fn texts(store: &Path, name: &str) -> Vec<String> {
     texts
 }
 
-/// Returns the start of a minute of the fixtures, which begin at 2026-11-21 01:46:25 UTC.
+/// Returns the start of a minute, counted from the one in which the capture of the healthy farm
+/// begins, 2026-11-21 01:46 UTC.
 fn minute(number: u32) -> String {
     format!("2026-11-21T01:{:02}:00Z", 46 + number)
 }
@@ -1166,7 +1169,7 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
     assert!(refused(&stream).contains("--complete needs whole stores"));
 }
 
-/// Completing a store does not hide that server names may be missing or packets duplicate.
+/// Completing a store does not hide that server names may be missing and packets may be duplicates.
 #[test]
 fn a_complete_store_warns_of_what_its_rows_do_not_contain() {
     let case = FIXTURES.iter().find(|case| case.name == "services/names").expect("the fixture");
@@ -1221,8 +1224,8 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
 }
 
 /// `fixtures/stored` contains a store of each layout of rows: the first without windows, the second
-/// with windows of a minute, the third with such windows and checksums. If the store of the current
-/// layout is missing and `UPDATE_GOLDEN` is set, the test writes it.
+/// with windows of a minute, the third with such windows and checksums. If a store is missing and
+/// `UPDATE_GOLDEN` is set, the test writes it in the current layout.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");

@@ -16,8 +16,8 @@ fn run_in(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("an exit code"), stdout(&output), stderr(&output))
 }
 
-/// Returns a folder `farm/` with an inventory and a configuration file, and a capture with three
-/// findings of severity high beside it.
+/// Returns a folder that contains a capture with three findings of severity high, and a folder
+/// `farm/` with an inventory and a configuration file.
 fn farm(config: &str) -> TempDir {
     let folder = tempfile::tempdir().expect("a scratch folder");
     fs::create_dir(folder.path().join("farm")).expect("a folder");
@@ -49,7 +49,8 @@ fn the_command_line_takes_precedence() {
     assert_eq!(code, 1);
     assert!(folder.path().join("farm/reports/findings.csv").is_file(), "paths start at the file");
     fs::remove_dir_all(folder.path().join("farm/reports")).expect("reports");
-    // --format and --out exclude each other, as do --quiet and --verbose.
+    // --format and --out exclude each other, as do --quiet and --verbose, so `out` and `quiet` of
+    // the file do not apply.
     let more = ["--format", "csv", "--verbose", "--fail-on", "high"];
     let (code, out, err) = run_in(folder.path(), &[&AUDIT[..], &more].concat());
     assert_eq!(code, 1, "{err}");
@@ -208,7 +209,7 @@ fn every_command_with_a_configuration_reads_it() {
         let words: Vec<&str> =
             command.iter().copied().take_while(|w| !w.starts_with('-')).collect();
         assert!(out.contains(&format!("[{}]", words.join("-"))), "{out}");
-        // Options that collect accepts without a use for them.
+        // `collect` accepts options that it does not use. They are not printed.
         assert!(words != ["collect"] || !out.contains("max-loss"), "{out}");
     }
 }

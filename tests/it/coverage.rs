@@ -10,7 +10,8 @@ use crate::support::truth::{KEYS, above_info, audit, findings, truth};
 use crate::support::{Records, columns, fixture};
 use rasaudit::classify::Code;
 
-/// Writes the inventory with this value of `[capture] covers`, or without the key.
+/// Writes the inventory with this value of `[capture] covers`, or without the key, and returns its
+/// path.
 fn inventory(scratch: &Path, covers: Option<&str>) -> PathBuf {
     let text = fs::read_to_string(fixture("farm-codes/inventory.toml")).expect("the inventory");
     let (before, rest) = text.split_once("covers = ").expect("a statement of the coverage");
@@ -48,8 +49,8 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     }
 }
 
-/// Each code occurs in an audit of the lab captures, some of them only with certain options, a
-/// changed inventory, or frames removed.
+/// Each code except two occurs in an audit of the lab captures. Some codes occur only with certain
+/// options, a changed inventory, or frames removed.
 #[test]
 fn every_code_is_shown_by_real_traffic() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -121,7 +122,7 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
                 assert!(!silence || told.certain == certain, "{name}: {told:?}");
             }
             // Every finding about hosts at the mirrored ports is reported, as in the capture of the
-            // whole switch.
+            // whole switch, except findings about the inventory.
             let lost: Vec<_> = truth
                 .iter()
                 .filter(|line| line[0] != "inventory")
@@ -144,8 +145,8 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
     assert!(!sent.is_empty() && sent.iter().all(|t| t.keys[0] != "missing"), "{sent:?}");
 }
 
-/// Every finding explains its state and counts the packets of each side from which the state
-/// follows.
+/// A finding about a conversation explains its state and lists the kinds of packets of each side
+/// from which the state follows. Other findings name their evidence.
 #[test]
 fn a_state_is_told_with_what_it_rests_on() {
     let inventory = fixture("farm-codes/inventory.toml");

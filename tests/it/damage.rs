@@ -61,8 +61,8 @@ fn small_fixtures() -> Vec<std::path::PathBuf> {
     files
 }
 
-/// Tests every prefix of every small fixture, and every prefix of the large ones near record
-/// boundaries.
+/// Tests every prefix of every small fixture, and 40 random prefixes of the capture of each lab
+/// farm. Each of the latter ends inside a record.
 fn every_prefix_is_read_to_its_last_whole_record() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let path = scratch.path().join("prefix");

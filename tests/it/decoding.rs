@@ -1,5 +1,5 @@
-//! Tests that `docs/decoding.md` matches the lists in the code. `UPDATE_GOLDEN=1 cargo test --test
-//! it decoding` rewrites the page.
+//! Tests that `docs/decoding.md` matches the lists in the code, and that decoding does not
+//! allocate. `UPDATE_GOLDEN=1 cargo test --test it decoding` rewrites the page.
 
 use crate::support;
 use std::collections::BTreeMap;

@@ -7,7 +7,8 @@ use crate::support::wire::Wire;
 use crate::support::{fixture, rasaudit, stderr, stdout};
 use serde_json::Value;
 
-/// A fictitious product: front doors connect to brains, and brains to a store if the feature is on.
+/// A fictitious product: viewers connect to front doors, front doors to brains, and brains to a
+/// store if the feature is on.
 const MATRIX: &str = "\
 id,source_role,destination_role,transport,port_low,port_high,condition,scope,expectation,watch_s,purpose,provenance
 acme.front.brain,front,brain,tcp,7100,7100,,network,steady,60,Who may come in,manual 2
@@ -112,7 +113,7 @@ impl Audited {
         self
     }
 
-    /// Writes the input to a folder, runs the audit there, and returns the folder of the reports.
+    /// Writes the input to a folder, audits it, and returns the folder of the reports.
     fn run(&self, folder: &Path) -> PathBuf {
         let at = |name: &str| folder.join(name);
         fs::create_dir_all(at("acme")).expect("writable");
@@ -154,7 +155,7 @@ fn compared(old: &Audited, new: &Audited) -> (Option<i32>, Value) {
 }
 
 /// Asserts that exactly one finding differs, with this change and cause, and that the reason
-/// contains `part`.
+/// contains `part`. The exit code must be 1, or 0 if the change is `excepted`.
 fn assert_one(old: &Audited, new: &Audited, change: &str, cause: &str, part: &str) {
     let (code, json) = compared(old, new);
     let list = json["findings"].as_array().expect("a list");
@@ -459,7 +460,8 @@ fn a_filter_does_not_end_an_outage() {
     };
     let filter = ["--filter", "not host 10.20.9.102"];
     let json = json_of(&at("old", &[]), &at("new", &filter));
-    // Both captures show that rdsh2 sends the same SYNs, without an answer.
+    // Both captures show that rdsh2 sends the same SYNs, without an answer, so the outage has not
+    // ended.
     let [change, cause, reason] = change_of(&json, "f-c9ebab3e9997");
     assert_eq!((&*change, &*cause), ("gone", "not-seen"), "{reason}");
     assert!(reason.contains("only one direction passed the filter not host"), "{reason}");
@@ -602,7 +604,8 @@ fn different_farms_are_a_difference_and_no_name_is_empty() {
     assert!(words.contains(" instead of unnamed ("), "{words}");
 }
 
-/// Returns the columns `message`, `baseline_state` and `baseline_reason` of a findings.csv.
+/// Returns the columns `message`, `baseline_state` and `baseline_reason` of the file `findings.csv`
+/// in a folder.
 fn states(folder: &Path) -> Vec<[String; 3]> {
     let mut reader = csv::Reader::from_path(folder.join("findings.csv")).expect("a table");
     let header = reader.headers().expect("a header").clone();

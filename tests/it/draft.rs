@@ -17,7 +17,8 @@ fn draft(captures: &[PathBuf], more: &[&str]) -> String {
     stdout(&run)
 }
 
-/// Returns the addresses and roles of the hosts of an inventory, by their first address.
+/// Returns the addresses and roles of the hosts of an inventory, by the first of their sorted
+/// addresses.
 fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let inventory: toml::Table = text.parse().expect("TOML");
     let list = |host: &toml::Value, key: &str| -> BTreeSet<String> {
@@ -34,8 +35,8 @@ fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
 }
 
 /// Returns the number of seen hosts whose drafted roles are exactly the true ones, the number of
-/// seen hosts, and a line for each host that is wrong or was not seen. Panics if the draft joins or
-/// splits hosts.
+/// seen hosts, and a line for each host that is wrong or was not seen. Hosts without a true role
+/// are left out. Panics if the draft joins or splits hosts.
 fn right(truth: &str, drafted: &str) -> (usize, usize, Vec<String>) {
     let truth = hosts(truth);
     let drafted = hosts(drafted);
@@ -64,9 +65,9 @@ fn read(path: &Path) -> String {
 }
 
 /// Measures the quality of a draft. Of the 21 hosts that the lab farm shows, 18 get exactly their
-/// roles. The others are two hosts with two roles each, one of which has no traffic, and a remote
-/// PC agent, which the matrix does not distinguish from a session host (the draft reports this).
-/// The standby balancer does not send anything.
+/// roles. The others are two hosts that have a second role without traffic, and a remote PC agent,
+/// which the matrix does not distinguish from a session host (the draft reports this). The standby
+/// balancer does not send anything.
 #[test]
 fn most_hosts_of_the_lab_farm_get_their_roles() {
     let truth = read(&fixture("farm-healthy/inventory.toml"));
@@ -77,8 +78,8 @@ fn most_hosts_of_the_lab_farm_get_their_roles() {
         let held = truth.replace("roles = [\"halb\"]\nheld-by", "roles = []\nheld-by");
         let (right, seen, wrong) = right(&held, &drafted);
         assert!(seen >= 21 && right >= expected, "{capture}: {right} of {seen}: {wrong:#?}");
-        // The draft contains the client network, if none of the clients behaves like a console, and
-        // the shared address of the balancers.
+        // The draft contains the client network only if none of the clients behaves like a console.
+        // It always contains the shared address of the balancers.
         let healthy = capture.starts_with("farm-healthy");
         assert_eq!(drafted.contains("cidr = \"10.20.9.0/24\""), healthy, "{capture}");
         let vip = drafted.split("[[host]]").find(|host| host.contains("\"10.20.1.10\""));
@@ -260,8 +261,8 @@ fn no_host_is_called_like_a_word_of_the_program() {
 }
 
 /// In a network with a real directory, PCs, servers and session hosts contact domain controllers
-/// all day, and a file server serves all hosts. This does not give any of them a role of the
-/// product.
+/// all day, and a file server serves all hosts. This traffic alone does not give any host a role of
+/// the product.
 #[test]
 fn a_domain_is_drafted_without_a_wrong_role() {
     let truth = hosts(&read(&fixture("farm-domain/inventory.toml")));
@@ -299,8 +300,8 @@ fn a_domain_is_drafted_without_a_wrong_role() {
     }
 }
 
-/// In the servers' network, PCs are listed individually as clients, and a host that only uses a
-/// file server gets no role.
+/// In the servers' network, PCs that use the gateway are listed individually as clients. A PC that
+/// does not use it, a file server and an administrator's PC get no role.
 #[test]
 fn a_flat_network_of_a_domain_has_clients_one_by_one() {
     let mut wire = Wire::default();
@@ -319,7 +320,7 @@ fn a_flat_network_of_a_domain_has_clients_one_by_one() {
             wire.connect(pc * 100 + number as u64, (&pc_address, 50_000), (dc, port));
         }
         wire.connect(pc * 100 + 10, (&pc_address, 50_010), ("10.1.0.60", 445));
-        // An administrator connects to a server.
+        // An administrator at the PC connects to the file server.
         wire.connect(pc * 100 + 11, (&pc_address, 50_011), ("10.1.0.60", 3389));
         if pc < 105 {
             wire.connect(pc * 100 + 12, (&pc_address, 50_012), (gateway, 443));

@@ -114,7 +114,7 @@ fn audited(capture: &[PathBuf], inventory: &Path, evidence: &Path, more: &[&str]
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").args(capture).arg("-i").arg(inventory).arg("--evidence").arg(evidence);
     let run = command.arg("-q").args(more).output().expect("the program runs");
-    // The exit code may be 3, because the last record of the capture is truncated.
+    // The exit code may be 3, because the last record of `farm-running` is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", stderr(&run));
 }
 
@@ -197,7 +197,7 @@ fn evidence_is_the_same_whatever_the_workers_the_order_and_the_cuts() {
         random.shuffle(&mut files);
         assert_eq!(run(&files, &["--jobs", "2"]), whole, "seed {seed}");
     }
-    // Neither a second copy of the file nor duplicate frames change the evidence.
+    // A second copy of the file does not change the evidence.
     let copy = scratch.path().join("copy.pcap");
     fs::copy(&capture, &copy).expect("a copy");
     assert_eq!(run(&[capture.clone(), copy], &[]), whole);
@@ -261,7 +261,8 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
                 .flat_map(|conversation| &conversation[4..])
                 .map(|count| count.parse::<u64>().expect("a number"))
                 .sum();
-            // Wireshark dissects all fragments of a datagram together with the last one.
+            // Wireshark dissects all fragments of a datagram together with the last one, so the
+            // filter does not select the others.
             let pair = format!("ip.addr == {} && ip.addr == {}", ends[0], ends[1]);
             let fragments = format!("{pair} && (ip.flags.mf == 1 || ip.frag_offset > 0)");
             let is_pair = ends[..2].iter().all(|end| end.parse::<std::net::Ipv4Addr>().is_ok());
@@ -546,7 +547,8 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     std::os::unix::fs::symlink(scratch.path().join("index.csv"), &index).expect("a link");
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("needs a separate folder"), "{err}");
-    // The folder contains files that are named like evidence, but no index.
+    // The folder contains a file that is named like evidence or like the index, but that no audit
+    // wrote.
     let other = scratch.path().join("other");
     fs::create_dir(&other).expect("a folder");
     for name in ["0123456789ab.pcapng", "evidence.csv"] {

@@ -30,7 +30,8 @@ struct Listed(Site);
 
 impl Listed {
     /// Creates a site with a capture from 2026-05-28: two clients use port 9100 of the broker, and
-    /// one of them port 445 of the session host. Neither port is in the matrix.
+    /// one of them port 445 of the session host. The matrix documents neither port for these
+    /// clients.
     fn new() -> Self {
         let mut wire = Wire::default();
         wire.connect(0, ("10.1.9.7", 50_000), ("10.1.0.10", 9100));

@@ -234,7 +234,8 @@ fn growth_is_new_where_it_matters() {
     let path = several.folder.path().join("known.csv").display().to_string();
     let (_, text) = summary(&Site::new(FARM, &three), &["--known", &path]);
     assert!(text.contains("1 still there (1 with more members)"), "{text}");
-    // An established connection is worse than the attempt in the known finding, and therefore new.
+    // An established connection is worse than the attempt in the known finding, so its finding is
+    // new.
     let mut tried = steady();
     tried.knock(1_000, ("10.1.9.7", 51_000), ("10.1.0.10", 9100));
     assert_eq!(known(&one, &Site::new(FARM, &tried), FARM).0, ["new"]);
@@ -859,7 +860,7 @@ fn what_everybody_does_on_a_windows_network_is_no_role() {
     for minute in 0..3 {
         wire.connect(minute * 60_000, ("10.1.0.50", 50_000), ("10.1.0.30", 445));
         wire.connect(minute * 60_000 + 10, ("10.1.0.30", 50_001), ("10.1.0.50", 445));
-        // The port belongs to the product, but any host may connect to it.
+        // The port belongs to the product, but hosts with several roles connect to it.
         wire.connect(minute * 60_000 + 20, ("10.1.0.50", 50_002), ("10.1.0.30", 30_004));
     }
     let found = findings(&Site::new(&moved, &wire), &[]);

@@ -81,7 +81,9 @@ fn report<'r>(reports: &'r [(String, String)], name: &str) -> &'r str {
     &reports.iter().find(|(known, _)| known == name).expect("the report").1
 }
 
-/// Asserts that the reports are the same for any number of workers and any order of the records.
+/// Asserts that the reports are the same for any number of workers, and if the capture is split
+/// into files that are read in another order. Returns the reports and the output of an audit with
+/// one worker.
 fn is_free_of_order(site: &Site) -> (Vec<(String, String)>, String) {
     let whole = run(site, std::slice::from_ref(&site.capture), "1");
     for jobs in ["2", "8"] {
@@ -206,7 +208,8 @@ fn a_scan_by_a_listed_host_is_one_finding_with_count_range_and_severity() {
 }
 
 /// If the documented connections of very many hosts all failed, so that they were aggregated, no
-/// finding claims that these hosts never tried to connect, and no row is certainly missing.
+/// finding claims for certain that these hosts never tried to connect, and no row is certainly
+/// missing.
 #[test]
 fn what_was_aggregated_is_not_called_absent() {
     let agents = 2_000;
@@ -243,8 +246,8 @@ fn what_was_aggregated_is_not_called_absent() {
     assert!(failed[0][6].contains("2500 conversations (2500 flows, clients from"), "{failed:?}");
     let group = &failed[0][2];
     let denied = found.iter().filter(|row| row[1] == "never-attempted");
-    // Claims that a host never attempted a connection are uncertain if its conversations were
-    // aggregated, which does not apply to the brokers.
+    // The conversations of the agents were aggregated, so claims that an agent never attempted a
+    // connection are uncertain. Those of the brokers were not.
     let of_agents = |row: &&Vec<String>| row[4].starts_with("10.2.") && row[3] != "no";
     let denied: Vec<_> = denied.filter(|row| row[2] == *group || of_agents(row)).collect();
     assert!(denied.is_empty(), "{denied:?}");

@@ -63,7 +63,7 @@ fn attributes(element: &BytesStart<'_>) -> BTreeMap<String, String> {
     found
 }
 
-/// Reads a JUnit report, after checking its structure and its counts.
+/// Reads a JUnit report, and checks its structure and its counts.
 fn junit(xml: &str) -> Vec<Test> {
     assert!(xml.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites "), "{xml}");
     let mut reader = Reader::from_str(xml);
@@ -140,7 +140,7 @@ fn junit(xml: &str) -> Vec<Test> {
 /// Returns the run of a SARIF file, after validating it against the public schema.
 fn sarif(text: &str) -> Value {
     // One pattern of the published schema has a superfluous bracket, which not every validator
-    // accepts.
+    // accepts, so the bracket is removed.
     let schema =
         include_str!("../schemas/sarif-2.1.0.json").replace("[a-zA-Z]{2}]?$", "[a-zA-Z]{2}?$");
     let schema: Value = serde_json::from_str(&schema).expect("a schema");
@@ -505,8 +505,8 @@ fn exceptions_are_skipped_tests() {
     assert!(list.lines().nth(line - 1).is_some_and(|line| line.starts_with(&name)), "{line}");
 }
 
-/// Each group that is missing in `matrix.csv` is a failed test, even if one finding represents
-/// several groups.
+/// For each group that is missing in `matrix.csv`, each source host that lacks the traffic is a
+/// failed test, even if one finding represents several groups.
 #[test]
 fn missing_rows_are_failed_tests() {
     let case = FIXTURES.iter().find(|case| case.name == "farm-codes").expect("the fixture");

@@ -1,5 +1,5 @@
-//! Tests that every fixture yields the reports in its folder `expected/`, which are reviewed like
-//! code. `UPDATE_GOLDEN=1 cargo test --test it golden` rewrites them.
+//! Tests that every fixture in the pcap format yields the reports in its folder `expected/`, which
+//! are reviewed like code. `UPDATE_GOLDEN=1 cargo test --test it golden` rewrites them.
 
 use std::fs;
 
@@ -75,9 +75,9 @@ fn every_format_gives_the_same_answer() {
     }
 }
 
-/// Exceptions, known findings and tickets refer to findings by their IDs, so an ID never changes.
-/// `tests/data/ids.tsv` contains the IDs that were assigned before the threat model was introduced.
-/// If an ID has to change, `CHANGED` lists it with the reason.
+/// Exceptions, known findings and tickets refer to findings by their IDs, so an ID should never
+/// change. `tests/data/ids.tsv` contains the IDs that were assigned before the threat model was
+/// introduced. If an ID has to change, `CHANGED` lists it with the reason.
 #[test]
 fn findings_keep_their_ids() {
     const CHANGED: [(&str, &str); 0] = [];

@@ -35,8 +35,9 @@ const NAMES: &[&str] = &[
     "%0a=1",
 ];
 
-/// Asserts that a report contains neither control characters nor cells that a spreadsheet
-/// interprets as formulas.
+/// Asserts that a report contains no control characters other than line breaks, and no characters
+/// that are invisible or change the direction of text. Tables must not contain cells that a
+/// spreadsheet interprets as formulas.
 fn is_harmless(report: &str, format: &str) {
     for c in report.chars() {
         let steers = c.is_control() && !matches!(c, '\n' | '\r')
@@ -281,8 +282,8 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
     let mut wire = Wire::default();
     before(&mut wire);
     is_a_violation(&wire, RDSH);
-    // The result is the same if connections from an unlisted host or from the broker itself show
-    // that the port is served.
+    // Connections from an unlisted host or from the broker itself may also show that the port is
+    // served.
     for client in [EVIL, BROKER] {
         let mut wire = Wire::default();
         wire.connect(0, (client, 50_000), (RDSH, 30_004));

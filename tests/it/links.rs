@@ -55,6 +55,7 @@ fn stating() -> String {
 
 /// Encapsulates the frames of a fixture that carry a packet, and compares the conversations. Frames
 /// without a packet are left out, because only the tunnel itself would be reported for them.
+/// `least` is the least number of conversations, unless the encapsulation loses evidence.
 fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let capture = fixture(captured);
@@ -127,8 +128,8 @@ fn wrapped_frames_may_be_wrapped_again() {
     }
 }
 
-/// Returns the contents of a fixture in `wrapped/`: a dozen frames, spread over ten minutes of a
-/// farm.
+/// Returns the contents of a fixture in `wrapped/`: about a dozen frames, spread over ten minutes
+/// of a farm.
 fn dozen(records: &Records, wrapper: &Wrapper) -> Vec<u8> {
     let step = records.records.len() / 12;
     wrap::capture(records, wrapper, |number, _| number % step == 0)
@@ -151,7 +152,8 @@ fn the_fixtures_are_what_their_recipe_makes() {
     assert_eq!(files, WRAPPERS.len(), "{} contains an unexpected file", folder.display());
 }
 
-/// Teredo carries only IPv6. The farm's capture contains hardly any, so a different one is used.
+/// Teredo carries only IPv6. The farm's capture contains hardly any IPv6 packets, so a different
+/// one is used.
 #[test]
 fn tshark_sees_the_same_inside_teredo() {
     let records = Records::read(&fixture("decode-mix/mix.pcap"));
@@ -203,7 +205,8 @@ fn tshark_sees_the_same_inside_every_wrapper() {
         assert!(ours.len() >= 10, "{}: {}", wrapper.name, ours.len());
         let mut flows = 0;
         for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
-            // tshark takes the value that Windows uses for IPv6 for another protocol.
+            // tshark takes the value that Windows uses for IPv6 for another protocol, so these
+            // frames are left out.
             if wrapper.name == "npcap-loopback" && theirs.protocols.starts_with("null:ipx") {
                 continue;
             }

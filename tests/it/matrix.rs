@@ -31,8 +31,8 @@ fn with_overlays(name: &str) -> Matrix {
 type Fact = (String, String, String, String);
 
 /// Returns the tables of a document, as transcribed by a person who had not seen the matrix. Each
-/// line in `tests/documents/` contains the numbers of one Ports cell, its protocols, and the two
-/// roles.
+/// line of a file in `tests/documents/` contains a line number of the document, the numbers of one
+/// Ports cell, its protocols, and the two roles.
 fn facts(document: &str) -> BTreeSet<Fact> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/documents").join(document);
     let text = fs::read_to_string(path).expect("the facts");
@@ -202,8 +202,8 @@ fn the_shipped_matrices_pass_the_lint_and_decide_their_examples() {
     }
 }
 
-/// A farm for one matrix: an inventory with two hosts of each role and all features on, and the
-/// packets of the examples that were added.
+/// A farm for one matrix: an inventory with two hosts of each role that a host can have and all
+/// features on, and the packets of the examples that were added.
 struct Farm<'m> {
     matrix: &'m Matrix,
     inventory: String,
@@ -310,7 +310,8 @@ impl<'m> Farm<'m> {
             assert_eq!((rule, verdict.as_str()), (id, "documented"), "{key:?}");
             let row = self.matrix.rows.iter().find(|row| row.id == *id).expect("the row");
             // Rulings from a doubtful row are uncertain, and so are rulings about ports that were
-            // not announced. The certainty of rulings about UDP is not checked.
+            // not announced. The certainty of rulings about UDP and about protocols without ports
+            // is not checked.
             let guess = row.transport.has_ports() && row.transport.to_string() == "udp";
             if !guess && row.transport.has_ports() {
                 let doubtful = row.is_doubtful() || row.announced_by.is_some();
@@ -337,7 +338,8 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
         }
         for row in matrix.rows.iter().filter(to_all) {
             let mut farm = Farm::new(&matrix, None);
-            // The addressees of a broadcast depend on the hosts that the inventory lists.
+            // The addressees of a broadcast depend on the hosts that the inventory lists, so only
+            // hosts with the roles of the row are kept.
             let members = matrix.roles[row.destination].members;
             let keep: Vec<&str> = matrix.role_names(members);
             let from = &matrix.roles[row.examples[0].from].slug;
@@ -355,7 +357,7 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
     }
 }
 
-/// Invalid rows of a matrix, with the message of the lint.
+/// Invalid rows of a matrix, with a part of the lint's message.
 const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5001",

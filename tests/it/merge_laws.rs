@@ -230,8 +230,9 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
     flows
 }
 
-/// Returns the merged flows and side evidence of several workers, each of which observed one part.
-/// If `spill` is set, the tables of the workers are written to disk first.
+/// Returns the merged flows of several workers, each of which observed one part, as sorted text.
+/// Also returns their side evidence with the number of duplicates that were removed. If `spill` is
+/// set, the tables of the workers are written to disk first.
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, std::env::temp_dir());
@@ -260,7 +261,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     (whole.0, format!("{} {removed}", whole.1))
 }
 
-/// Returns all flows and their side evidence.
+/// Returns all flows as sorted text, and their side evidence.
 fn known(flows: &MergedFlows) -> (Vec<String>, String) {
     let mut all = Vec::new();
     flows.visit(|shard| all.extend(content(&shard))).expect("what was spilled comes back");

@@ -465,7 +465,7 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
         let files = records.cut(cut.path(), pieces, &mut random);
         assert_eq!(audit(&files, "conversations", &["--jobs", jobs]), expected, "{pieces} {jobs}");
     }
-    // Standard input cannot be read a second time.
+    // Standard input cannot be read a second time, but yields the same names.
     let inventory = scratch.path().join("inventory.toml");
     fs::write(&inventory, INVENTORY).expect("writable");
     let piped = std::process::Command::new(env!("CARGO_BIN_EXE_rasaudit"))

@@ -99,7 +99,7 @@ fn roles_have_short_names_and_their_complete_names_as_tooltips() {
     assert!(graph.contains("<summary title=\"RAS Reporting + SSRS\"><b>Reporting + SSRS</b>"));
 }
 
-/// Short names are useful only if they are shorter than the full names and differ between roles.
+/// Short names are useful only if they are no longer than the full names and differ between roles.
 #[test]
 fn short_names_of_roles_are_short_and_differ() {
     for matrix in ["ras-19", "ras-legacy"] {
@@ -169,7 +169,8 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     ] {
         assert!(cover.contains(part), "{part} in {cover}");
     }
-    // The user left these frames out with a filter.
+    // The user left these frames out with `--filter` and `--since`, so they do not count as
+    // undecoded.
     for part in ["could not be decoded", "outside-window"] {
         assert!(!cover.contains(part), "{part} in {cover}");
     }

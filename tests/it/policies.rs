@@ -175,7 +175,8 @@ fn a_dynamic_port_is_certain_where_it_was_announced() {
     let words = |certain: &str, doubt: &str| ["matrix", certain, doubt, RANGE].map(str::to_owned);
     assert_eq!(opened(Some((PA, HV, 49_700))), words("yes", ""));
     // Without an announcement, or with an announcement of another port or to another client, the
-    // port range of the row applies, so the connection is not a violation.
+    // port range of the row applies. The connection is then not a violation, but the ruling is
+    // uncertain.
     assert_eq!(opened(None), words("no", "row"));
     assert_eq!(opened(Some((PA, HV, 49_701))), words("no", "row"));
     assert_eq!(opened(Some((BROKER, HV, 49_700))), words("no", "row"));
@@ -448,8 +449,8 @@ fn a_question_about_a_port_is_explained() {
     assert!(code == Some(2) && err.contains("20003/tcp"), "{err}");
 }
 
-/// Findings also name the feature that is off if the row's destination is a name, an address or a
-/// broadcast.
+/// Findings also name the feature that is off if the row's destination is an address outside the
+/// inventory or a broadcast.
 #[test]
 fn a_feature_that_is_off_is_named_for_endpoints_and_broadcasts_too() {
     let host = |name: &str, address: &str, role: &str| {
@@ -694,7 +695,8 @@ fn no_role_of_a_product_stands_in_the_code() {
         let text = fs::read_to_string(path).expect("a file of rules");
         slugs.extend(columns(&text, &["slug"]).into_iter().map(|row| row[0].clone()));
     }
-    // The names of pseudo-roles are common words, which the code may contain for other reasons.
+    // Slugs of one word other than these two, such as `console`, are common words, which the code
+    // may contain for other reasons.
     slugs.retain(|slug| slug.contains('-') || slug == "halb" || slug == "broker");
     assert!(slugs.len() > 40);
     let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];

@@ -48,7 +48,7 @@ fn options_that_change_the_verdict_are_in_every_report() {
     ];
     for format in ["text", "markdown", "html"] {
         let all = report(&site, &[&["--format", format], &options[..]].concat());
-        // The summary wraps long lines.
+        // The summary wraps long lines, so line breaks are replaced with spaces.
         let all = all.replace("<span class=\"date\">", "").replace("</span>", "");
         let all = all.split_whitespace().collect::<Vec<_>>().join(" ");
         for words in words {

@@ -7,7 +7,7 @@ use std::process::Output;
 use crate::support::{FIXTURES, rasaudit, stderr, stdout};
 use serde_json::Value;
 
-/// Audits a fixture with these additional arguments.
+/// Audits the fixture `farm-codes` with these additional arguments.
 fn run(more: &[&str]) -> Output {
     let case = FIXTURES.iter().find(|case| case.name == "farm-codes").expect("a fixture");
     let more = more.iter().map(|word| (*word).to_owned()).collect();

@@ -18,7 +18,7 @@ fn report(captures: &[PathBuf], format: &str, wanted: &[&str]) -> Vec<Vec<String
     let all = ["audit".to_owned()];
     let rest = ["-i", &inventory, "--format", format].map(str::to_owned);
     let run = rasaudit(all.into_iter().chain(captures).chain(rest));
-    // The exit code may be 3, because the last record of the capture is truncated.
+    // The exit code may be 3, because the last record of `farm-running` is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", support::stderr(&run));
     columns(&stdout(&run), wanted)
 }

@@ -57,6 +57,6 @@ fn audit_json_fits_its_schema_and_its_account_closes() {
             assert_eq!(account["frames_read"], frames, "{name}: the inputs add up");
         }
     }
-    // This makes sure that the validator rejects invalid documents.
+    // Makes sure that the validator rejects invalid documents.
     assert!(!validator.is_valid(&serde_json::json!({"schema": "rasaudit.audit/1"})));
 }

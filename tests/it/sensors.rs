@@ -93,7 +93,8 @@ impl Reports {
     }
 }
 
-/// Returns the source and the destination address of a frame of the fixtures.
+/// Returns the source and the destination IP address of a record of the fixtures, or the MAC
+/// addresses if its frame is neither IPv4 nor IPv6.
 fn ends(record: &[u8]) -> (&[u8], &[u8]) {
     let frame = &record[16..];
     match &frame[12..14] {
@@ -103,7 +104,8 @@ fn ends(record: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Writes the records that a sensor saw. Its clock is `late` seconds ahead.
+/// Writes the records that a sensor saw, and returns the path. The sensor's clock is `late` seconds
+/// ahead.
 fn span(all: &Records, to: &Path, late: i32, sees: impl Fn((&[u8], &[u8])) -> bool) -> PathBuf {
     let seen = all.records.iter().filter(|record| sees(ends(record))).map(|record| {
         let time: [u8; 4] = record[..4].try_into().expect("four bytes");
@@ -166,7 +168,8 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     };
     assert_eq!(row("10.20.1.84", "10.20.1.85", "1433"), "a;b");
     assert_eq!(row("10.20.1.21", "10.20.1.31", "20002"), "a;b;c");
-    // A reply may seem to be missing because the clock of its sensor differs.
+    // A reply may seem to be missing because the clock of its sensor differs, so the finding about
+    // an unanswered attempt is uncertain in the central audit.
     let codes = ["refused", "wrong-source", "unanswered"];
     for code in codes {
         assert_eq!(
@@ -210,14 +213,15 @@ fn two_sensors_that_see_the_same_show_the_names_of_one() {
     assert_eq!(central.conversations(&["names", "packets_to_server"]), names);
 }
 
-/// Appends a connection between two hosts every ten seconds. `seconds` is the period in seconds.
+/// Appends a connection between two hosts every ten seconds. `seconds` is the time in which the
+/// connections begin.
 fn chat(wire: &mut Wire, from: (&str, u16), to: (&str, u16), seconds: std::ops::Range<u64>) {
     for second in seconds.step_by(10) {
         wire.connect(second * 1000, (from.0, from.1 + second as u16), to);
     }
 }
 
-/// Writes a capture and collects it.
+/// Writes a capture, collects it under the sensor name `name`, and returns the store.
 fn sensor(folder: &Path, name: &str, wire: &Wire) -> PathBuf {
     let capture = folder.join(format!("{name}.pcap"));
     fs::write(&capture, wire.file()).expect("writable");
@@ -237,8 +241,8 @@ fn nothing_is_missing_because_the_only_sensor_that_could_see_it_was_down() {
     let scratch = tempfile::tempdir().expect("a folder");
     let inventory = scratch.path().join("farm.toml");
     fs::write(&inventory, FARM).expect("writable");
-    // Sensor `a` sees the first session host for the whole time. Sensor `b` sees the second one,
-    // but stops after two minutes.
+    // Sensor `a` sees the first session host for the whole time. Sensor `b` sees the second one. In
+    // the second audit, it stops after two minutes.
     let hour = 3600;
     let mut a = Wire::default();
     chat(&mut a, (GW, 40_000), (RDSH1, 3389), 0..hour);
@@ -273,7 +277,8 @@ fn nothing_is_missing_because_the_only_sensor_that_could_see_it_was_down() {
     );
 }
 
-/// The session host that only the second capture shows may be missing because this capture stopped.
+/// Traffic of the session host that only the second capture shows may be missing because that
+/// capture stopped.
 #[test]
 fn missing_traffic_is_not_certain_if_one_of_several_captures_stopped() {
     let scratch = tempfile::tempdir().expect("a folder");
@@ -295,7 +300,7 @@ fn missing_traffic_is_not_certain_if_one_of_several_captures_stopped() {
         let reports = Reports::of(&captures, &inventory, &["--min-watch", "600s"]);
         let columns = ["client_name", "server_name", "certain", "doubt"];
         let found = reports.findings("never-attempted", &columns);
-        // The same rows give the same answer.
+        // An audit of the collected rows gives the same findings.
         let store = scratch.path().join(format!("rows-{until}"));
         let mut arguments =
             vec!["collect", "--quiet", "--to", text(&store), "-i", text(&inventory)];

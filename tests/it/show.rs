@@ -157,8 +157,8 @@ fn a_filter_keeps_the_rows_that_fit() {
     assert_eq!(reports.column("exceptions", "id", &["--state", "unused"]), ["unused"]);
 }
 
-/// A finding about many ports, or about any host of a role, does not name all of them. No filter
-/// may hide it, whether the filter keeps rows or leaves them out.
+/// A finding about many ports, or about any host of a role, does not name all of them. A filter
+/// must not hide it if it may match, whether the filter keeps rows or leaves them out.
 #[test]
 fn a_row_that_may_fit_is_kept() {
     let gateways = [("gw1", "10.1.0.1", "gateway-normal"), ("broker1", "10.1.0.2", "broker")];
@@ -371,7 +371,7 @@ fn groups_add_up() {
         assert_eq!(counts.iter().sum::<u64>(), total, "{by}");
         assert!(counts.is_sorted_by(|a, b| a >= b), "{by}: {counts:?}");
     }
-    // A group by code has the worst severity and the first and last time of its findings.
+    // A group by code has the number and the first and last time of its findings.
     let mut expected: BTreeMap<String, (u64, String, String)> = BTreeMap::new();
     let findings = reports.file("findings.csv");
     for row in columns(&findings, &["verdict", "code", "first_seen", "last_seen"]) {
@@ -503,7 +503,7 @@ fn inventory(hosts: &str) -> String {
     )
 }
 
-/// Stores the reports of a generated capture beside it.
+/// Audits a site and returns its reports, which are in a folder of their own.
 fn stored(site: &Site) -> Reports {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let folder = scratch.path().join("report");
@@ -512,8 +512,9 @@ fn stored(site: &Site) -> Reports {
     Reports { _scratch: scratch, folder }
 }
 
-/// A broker reaches 300 session hosts on an undocumented port, and 20 refuse others. The summary
-/// has one line for each cause, and never combines findings of different severity or certainty.
+/// A broker reaches 300 session hosts on an undocumented port, and 20 session hosts refuse
+/// connections from other brokers. The summary has one line for each cause, and never combines
+/// findings of different severity or certainty.
 #[test]
 fn findings_of_one_cause_are_one_line_of_the_summary() {
     let broker = |number: u64| format!("10.1.0.{}", number + 1);
@@ -527,7 +528,7 @@ fn findings_of_one_cause_are_one_line_of_the_summary() {
             wire.connect(number, (&broker(0), 40_000), to);
         } else {
             // If one client failed at ten or more servers, the first finding would explain the
-            // others.
+            // others, so the attempts come from three brokers.
             let client = broker(number % 3 + 1);
             wire.tcp(number, (&client, 40_000), to, 0x02, 0);
             wire.tcp(number + 1, to, (&client, 40_000), 0x14, 0);

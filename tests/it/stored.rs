@@ -51,8 +51,8 @@ fn reports_of_a_stored_result_are_those_of_the_audit() {
                     assert!(stderr(&told).contains("this one had none"));
                     continue;
                 }
-                // The output is compared with the file from `--out`, because only that one contains
-                // the digests of the inputs.
+                // The output is compared with the file from `--out`, because an audit without
+                // `--out` does not state the digests of its inputs.
                 let Some(file) = format.file else { continue };
                 assert!(stdout(&told).as_bytes() == before[file], "{}: {name}", case.name);
             }

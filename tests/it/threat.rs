@@ -665,8 +665,8 @@ fn an_address_conflict_needs_both_at_once_and_again() {
     // coincide only once.
     let moves = [(1_000, 7), (2_000, 8), (11_000, 8), (12_000, 9), (21_000, 9)];
     assert_eq!(conflict(&moves, &plain(), false), [""; 0]);
-    // The inventory lists both MAC addresses for the broker, or lists a gateway that answers ARP
-    // requests for it.
+    // There is no conflict if the inventory lists both MAC addresses for the broker, or a gateway
+    // that answers ARP requests for it.
     let macs = plain().replace(
         "name = \"broker1\"\n",
         "name = \"broker1\"\nmacs = [\"02:00:00:00:00:07\", \"02:00:00:00:00:08\"]\n",
@@ -711,7 +711,7 @@ fn loopback_addresses_on_a_wire_accuse_nobody() {
     let said = audit(&wire);
     assert_eq!(said.found("loopback-on-wire", "*", "*"), ["yes medium"]);
     assert_eq!(said.certain(), ["loopback-on-wire *>* *"]);
-    // Anyone could forge these packets in a tunnel.
+    // Anyone could forge these packets in a tunnel, so the finding is then uncertain.
     wire.tunnel(first, EVIL, "10.9.0.5");
     assert_eq!(audit(&wire).found("loopback-on-wire", "*", "*"), ["no medium tunnel"]);
 }
@@ -784,7 +784,8 @@ fn resets_of_another_device_are_told_as_that() {
     assert_eq!(firewall.found("rejected", BROKER, RDSH), ["yes medium"]);
     assert!(firewall.message("rejected").contains("probably came from a firewall"));
     assert_eq!(case(64).found("refused", BROKER, RDSH), ["yes medium"]);
-    // The TTL of multicast packets is independent of the TTL that the host uses for unicast.
+    // The TTL of multicast packets is independent of the TTL that the host uses for unicast, so it
+    // does not make the resets look like those of another device.
     let mut wire = Wire::default();
     wire.udp(100, (RDSH, 5353), ("224.0.0.251", 5353));
     wire.sent_by(0, 2, 255);

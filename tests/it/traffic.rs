@@ -1,4 +1,4 @@
-//! Tests how real TCP, fragmentation and ICMP appear as conversations.
+//! Tests how TCP, fragments, ICMP errors, tunnels and duplicates appear as conversations.
 
 use std::path::PathBuf;
 
@@ -264,7 +264,8 @@ fn an_error_about_a_tunnel_belongs_to_the_flow_in_it() {
 
 #[test]
 fn nobody_but_the_server_refuses() {
-    // A firewall on the path and the endpoint of a tunnel may also report "port unreachable".
+    // A firewall on the path and the endpoint of a tunnel may also report "port unreachable". Such
+    // a report is not a refusal by the server.
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
     let (_, inner) = wire.0.last().expect("a frame").clone();
@@ -281,7 +282,7 @@ fn nobody_but_the_server_refuses() {
 
 #[test]
 fn what_only_comes_to_the_port_of_a_tunnel_is_none() {
-    // The source ports of the DNS clients equal the ports of tunnels.
+    // The source port of the DNS client equals the port of a tunnel.
     for port in [4789, 8472, 4790, 6635, 2152, 37008] {
         let mut wire = others();
         for id in 0..200u8 {

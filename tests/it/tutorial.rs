@@ -14,7 +14,8 @@ lab_tests! {
     the_guides_for_engines_show_what_their_commands_print: [Spark, Tshark],
 }
 
-/// The programs of `make need-engines` that guides use. The test program `lab` runs these guides.
+/// The programs of `make need-engines` that guides use. The test program `lab` follows the guides
+/// that use them.
 const ENGINES: [&str; 4] = ["duckdb", "python3", "spark-sql", "spark-submit"];
 
 /// A command in a page, and the output that the page shows below it.
@@ -133,8 +134,8 @@ fn the_tutorial_shows_what_its_commands_print() {
     follow("docs/tutorial.md", &steps, None);
 }
 
-/// Runs the commands of each guide in a separate folder, after the commands of the overview page
-/// (`index.md`).
+/// Runs the commands of each guide that does not need [`ENGINES`] in a separate folder, after the
+/// commands of the overview page (`index.md`).
 #[test]
 fn the_guides_show_what_their_commands_print() {
     let folder = root().join("docs/how-to");
@@ -161,7 +162,7 @@ fn the_guides_show_what_their_commands_print() {
     assert!(followed > 0, "the guides have no commands");
 }
 
-/// Returns whether a command of a page is one of [`ENGINES`].
+/// Returns whether a command of a page contains one of [`ENGINES`] as a word.
 fn needs_engines(page: &Path) -> bool {
     let uses =
         |step: &Step| ENGINES.iter().any(|e| step.command.split_whitespace().any(|w| w == *e));
@@ -213,7 +214,7 @@ fn pages(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the text of a page without its code blocks.
+/// Returns the lines of a page without its code blocks.
 fn prose(text: &str) -> Vec<&str> {
     let mut inside = false;
     let mut lines = Vec::new();
@@ -227,7 +228,7 @@ fn prose(text: &str) -> Vec<&str> {
     lines
 }
 
-/// Returns the targets of the links and images of a page.
+/// Returns the targets of the links and images of a page, except those in code.
 fn links(text: &str) -> Vec<String> {
     let text = prose(text).join("\n");
     let plain: String = text.split('`').step_by(2).collect();

@@ -15,7 +15,8 @@ const HOSTS: &[(&str, &str, &str)] = &[
     ("rdsh1", "10.1.0.30", "rdsh-agent"),
 ];
 
-/// Returns the inventory of a farm with [`HOSTS`] and additional TOML after them.
+/// Returns the inventory of a farm with [`HOSTS`], these features, and additional TOML after the
+/// hosts.
 fn farm(features: &str, more: &str) -> String {
     let mut text = format!("[farm]\nmatrix = \"ras-19\"\n[farm.features]\n{features}\n");
     text += &support::hosts(HOSTS);
@@ -495,12 +496,12 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     let last = wire.0.len() - 1;
     wire.0[last].1[20..22].copy_from_slice(&[0, 5]);
     cases.push((wire, "shows fragments whose first fragment it does not contain"));
-    // An internal host that is not listed uses the service. It may be the host under another
-    // address.
+    // An internal host that is not listed uses the service. It may be the session host under
+    // another address.
     let mut wire = silent();
     wire.connect(20_000, ("10.1.0.31", 50_100), (BROKER, 20_003));
     cases.push((wire, "10.1.0.31, which has no role in the inventory, used the same service"));
-    // The server was present only for a moment.
+    // The server was present only for 30 seconds.
     let mut wire = silent();
     let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
     wire.0.retain(|(ms, f)| *ms < 30_000 || f[26..30] != broker);
@@ -570,8 +571,8 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
     let dc = DC.parse::<Ipv4Addr>().expect("an address").octets();
     let mut wire = steady();
     wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == dc || f[30..34] == dc));
-    // All pairs are covered, so connections that a broker does not attempt are findings about the
-    // broker only.
+    // The connections that the broker does not attempt are findings about the broker only, so the
+    // domain controller gets a finding of its own.
     let audit_of = |wire: &Wire, dropped| {
         audit_file(&farm("", ALL), &pcapng(wire, dropped, ""), Some(60), None)
     };
@@ -615,7 +616,7 @@ fn a_virtual_address_counts_for_its_holders() {
         let lines = findings(&audit(&inventory, wire)).into_iter();
         lines.filter(|f| f.contains("halb") && f.contains("gw1")).collect()
     };
-    // Neither holder forwards a session to the shared address.
+    // A client opens a session to the shared address, and neither holder forwards it.
     assert_eq!(
         silent(&wire),
         ["never-attempted halb1>gw1 tcp/80", "never-attempted halb2>gw1 tcp/80"]
@@ -705,7 +706,7 @@ fn each_grade_of_direction_has_its_case() {
     assert_eq!(names, rasaudit::conversation::DirectionEvidence::NAMES);
 }
 
-/// An attacker chooses source ports. This must not make a violation count as documented for
+/// An attacker chooses source ports. The choice must not make a violation count as documented for
 /// certain.
 #[test]
 fn a_chosen_source_port_documents_nothing_for_certain() {

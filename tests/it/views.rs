@@ -76,7 +76,7 @@ fn write_two_interfaces(path: &Path, frames: &[Frame]) {
 fn a_snaplen_is_told_by_host_and_direction() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let gateway = [10, 20, 1, 21];
-    // Only frames from the gateway are truncated, after 64 bytes.
+    // The test truncates only frames from the gateway, after 64 bytes.
     let cut = |frame: &Frame| {
         let mut frame = frame.clone();
         if frame.bytes[12..14] == [8, 0] && frame.bytes[26..30] == gateway {
@@ -125,6 +125,7 @@ fn a_snaplen_is_told_by_host_and_direction() {
 }
 
 /// Returns whether a frame was sent by the end of its conversation that has the lower address.
+/// Always true for frames that are neither IPv4 nor IPv6.
 fn is_forth(frame: &Frame) -> bool {
     match frame.bytes[12..14] {
         [0x08, 0x00] => frame.bytes[26..30] < frame.bytes[30..34],
@@ -141,7 +142,7 @@ fn tagged(frame: &Frame, vlan: u8) -> Frame {
 }
 
 /// Returns the frame as the next network shows it: in another VLAN, with the router's source MAC
-/// address, and with a TTL lower by one.
+/// address, and with a TTL or hop limit lower by one.
 fn routed(frame: &Frame) -> Frame {
     let mut next = frame.clone();
     next.time += 150;

@@ -33,7 +33,7 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
         let capture = capture.display().to_string();
         let base = ["audit", &capture, "-i", &inventory, "--format", format, "--min-watch", "60s"];
         let run = rasaudit([&base, &more[..]].concat());
-        // The exit code may be 3, because the last record of the capture is truncated.
+        // The exit code may be 3, because the last record of `farm-running` is truncated.
         assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{run:?}");
         columns(&stdout(&run), wanted)
     };
@@ -53,7 +53,9 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
 }
 
 /// The numbers of certain, false and uncertain claims about changed captures, compared with the
-/// claims about the unchanged captures. `wrong` lists the false claims.
+/// claims about the unchanged captures. Only certain claims count as false, and `wrong` lists them.
+/// `known` counts the findings about the unchanged captures, and `found` those of them that the
+/// changed captures still show.
 #[derive(Default)]
 struct Count {
     certain: u32,
@@ -103,7 +105,7 @@ fn lose(percent: usize, seed: u64) -> Change {
 }
 
 /// Keeps the packets from the lower to the higher address if `rising` is set, otherwise those of
-/// the other direction.
+/// the other direction. Frames that are neither IPv4 nor IPv6 are always kept.
 fn one_way(rising: bool) -> Change {
     Box::new(move |records| {
         let passes = |record: &&Vec<u8>| {
@@ -151,8 +153,8 @@ const LOST: [(&str, &str, &str); 7] = [
 const GUESSED: &str = "A flow whose direction is a guess is judged separately.";
 const SERVES: &str = "If one flow proves that an endpoint is a server, the direction of its other flows is still only a guess.";
 
-/// Returns the section of `docs/accuracy.md` that counts the claims which are still certain, for
-/// the lab farms and for one that was running before its capture.
+/// Returns the section of `docs/accuracy.md` that counts and lists the claims that are no longer
+/// certain, for the lab farms and for one that was running before its capture.
 fn still_certain() -> String {
     let model = include_str!("../../docs/threat-model.md");
     let mut claims: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! Tests that a Spark job produces the same store as `rasaudit collect` and `rasaudit merge`, even
-//! if executors die, and that other engines can read the rows. Without the engines (`make
-//! need-engines`) and Java, the tests are ignored, or fail if `RASAUDIT_REQUIRE_SPARK` is set, as
+//! if executors die, and that other engines can read the rows. Tests that need the engines (`make
+//! need-engines`) or Java are ignored without them, or fail if `RASAUDIT_REQUIRE_SPARK` is set, as
 //! in CI.
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ impl Archive {
     }
 }
 
-/// Returns the files in a folder, by name.
+/// Returns the contents of the files in a folder, by name.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     let name = |path: &Path| path.file_name().expect("a name").to_string_lossy().into_owned();
@@ -97,8 +97,8 @@ fn write_script(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
 }
 
-/// Returns a program that behaves like rasaudit, but kills the executor that runs it once during
-/// `collect` and once during `merge`. It then creates the folder `killed-COMMAND`.
+/// Returns a program that behaves like rasaudit, but once during `collect` and once during `merge`
+/// kills the executor in which it runs. Each time, it first creates the folder `killed-COMMAND`.
 fn deadly_program(folder: &Path) -> PathBuf {
     let path = folder.join("rasaudit");
     let program = env!("CARGO_BIN_EXE_rasaudit");
@@ -183,7 +183,7 @@ fn a_spark_job_reads_other_file_systems() {
     let error = format!("error: {name}: cut off inside a record");
     assert!(stdout(&output).contains(&error), "{}", stdout(&output));
     let [single, spark] = [&archive.captures, &archive.at("store")].map(|i| archive.audited(i));
-    // The names of the inputs differ.
+    // The names of the inputs differ, so the reports are compared without them.
     assert_eq!(reports(&single), reports(&spark));
 }
 
@@ -273,7 +273,8 @@ fn script_of_manifest() -> String {
     own.map(|line| format!("{}\n", &line[indent..])).collect()
 }
 
-/// More than 100,000 frames, one in each minute, come from damaged or forged timestamps.
+/// A capture with more than 100,000 frames, each in a minute of its own, has damaged or forged
+/// timestamps.
 fn a_capture_with_too_many_windows_is_a_row_with_its_error() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let mut bytes = fs::read(fixture("farm-healthy/span.pcap")).expect("a capture")[..24].to_vec();

@@ -64,7 +64,8 @@ fn in_vxlan(records: &Frames) -> Frames {
     records.iter().enumerate().map(wrapped).collect()
 }
 
-/// Returns one connection for each of this many clients, each with its own MAC address.
+/// Returns the first four packets of a connection from each of this many clients, each with its own
+/// MAC address.
 fn of_clients(count: u32) -> Frames {
     let mut records = Vec::new();
     for number in 0..count {

@@ -264,7 +264,8 @@ fn an_interface_may_go_and_come_back() {
     sleep(Duration::from_millis(1500));
     assert!(wire.cable());
     sleep(Duration::from_millis(2500));
-    // libpcap does not distinguish an interface that is down from an idle one.
+    // libpcap does not distinguish an interface that is down from an idle one, so the audit must
+    // check the interface itself.
     wire.ip("link set span down");
     sleep(Duration::from_millis(2500));
     wire.ip("link set span up");

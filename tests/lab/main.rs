@@ -1,5 +1,7 @@
 //! Tests that are slow or need root, namespaces or other programs. Tests whose needs are not met
-//! are ignored, unless `RASAUDIT_REQUIRE_LAB` (or `_TSHARK`, `_VALGRIND`, `_SPARK`) is set, as in CI.
+//! are ignored, or fail if `RASAUDIT_REQUIRE_LAB` (or `_TSHARK`, `_VALGRIND`, `_BROWSER`, `_SPARK`)
+//! is set, as in CI. Tests of captures and cases that are not part of the project are always
+//! ignored without their folder.
 
 #[path = "../support/mod.rs"]
 mod support;

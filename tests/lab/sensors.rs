@@ -1,6 +1,6 @@
-//! Tests a central audit of the rows of three live audits, each of which runs in its own namespace.
-//! The clocks of the sensors seem to differ by three seconds, because the traffic is replayed with
-//! this delay.
+//! Tests central audits of the rows that live audits write, each in its own namespace. In the first
+//! test, the clocks of the sensors seem to differ by more than three seconds, because their traffic
+//! is replayed one after the other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,7 +187,8 @@ fn a_full_spool_loses_the_oldest_windows_and_says_so() {
         replay(&wire, &capture);
         let before = rows(&to);
         live.signal("USR1");
-        // The names of two windows of the same second are in no particular order.
+        // The names of two windows of the same second are in no particular order, so any new file
+        // counts.
         wait_for("a window", &|| rows(&to).iter().any(|path| !before.contains(path)));
         first = first.or_else(|| rows(&to).first().cloned());
         assert!(rows(&to).iter().all(|path| path.exists()), "{window}");

@@ -65,7 +65,8 @@ fn judged(capture: &Path) -> BTreeSet<String> {
     let rows = columns(&report, &wanted).into_iter().filter(|row| row[5] != "background");
     rows.map(|row| {
         let server = if row[1].is_empty() { &row[2] } else { &row[1] };
-        // The dynamic port of a service varies, because the services start in no fixed order.
+        // The dynamic port of a service varies, because the services start in no fixed order. A
+        // word takes its place.
         let port = match (row[7].ends_with("49152-65535"), row[6].as_str()) {
             (false, _) => row[4].as_str(),
             (true, "yes") => "announced",

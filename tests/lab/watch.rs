@@ -175,8 +175,8 @@ fn health_is_told_while_hundreds_of_half_open_requests_wait() {
     live.end();
 }
 
-/// Failures that no user would notice (reports, syslog, a late window) appear in health and
-/// metrics. Messages that syslog did not accept are sent once it listens.
+/// A failure of syslog, which no user would notice, appears in health and metrics. Messages that
+/// syslog did not accept are sent once it listens. A metric reports late windows.
 fn what_cannot_be_written_shows_in_health_and_metrics() {
     let Some(wire) = Wire::new() else { return };
     wire.ip("link set lo up");
@@ -194,8 +194,7 @@ fn what_cannot_be_written_shows_in_health_and_metrics() {
     until("syslog fails", 20, || health().0 == "503");
     assert!(health().1.contains("cannot be written: syslog"), "{}", health().1);
     assert!(!metrics().contains("rasaudit_failures_total{what=\"syslog\"} 0"), "{}", metrics());
-    // A daemon that starts later receives the waiting messages, with the host's name and the
-    // finding's fields.
+    // A daemon that starts later receives the waiting messages, with the fields of the findings.
     let daemon = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
     daemon.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     live.signal("USR1");

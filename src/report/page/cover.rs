@@ -1,4 +1,4 @@
-//! The first sheet of the printed page: what was audited, with digests, the verdict, what was not
+//! The first sheet of the printed page: the headline, what was audited, with digests, what was not
 //! assessed, the exceptions in force, and places for signatures. The screen does not show it.
 
 use maud::{Markup, html};
@@ -31,7 +31,8 @@ pub(super) fn sheet(result: &AuditResult<'_>) -> Markup {
                 (exceptions(result))
             }
             h2 { "Signatures" }
-            // The script fills this line if a filter of the page leaves something out.
+            // The script fills this line if the printed page omits findings or rows, for example
+            // because of a filter.
             p #printed.warning hidden {}
             table.signatures {
                 thead { tr { @for label in ["", "Name", "Date", "Signature"] { th scope="col" { (label) } } } }
@@ -110,7 +111,7 @@ fn record(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Lists the options that differ from their defaults and affect the judgement.
+/// Lists the first few options that differ from their defaults and affect the judgement.
 fn settings(result: &AuditResult<'_>) -> String {
     let settings: Vec<String> = result.head.settings.iter().map(OptionSetting::words).collect();
     first_names(settings.iter().map(String::as_str))

@@ -8,13 +8,14 @@ use crate::classify::{Coverage, PartyKind};
 use crate::model::escape_control;
 use crate::result::{AuditResult, HostRow, Site, Time, plural};
 
-/// The number of time bins, one for each bit of a lane.
+/// The maximum number of time bins. A lane has one bit for each.
 const BINS: usize = 128;
 /// The maximum number of hosts that are shown. `hosts.csv` lists all of them.
 const HOSTS: usize = 1000;
 /// The maximum number of hosts in a table that is not folded.
 const UNFOLDED: usize = 40;
-/// The width of a bin and the height of a lane, in units of the drawing.
+/// The width of a bin if there are [`BINS`] of them, and the height of a lane, in units of the
+/// drawing.
 const UNIT: usize = 3;
 const LANE: usize = 6;
 
@@ -91,7 +92,8 @@ fn parts<'h>(hosts: &[NumberedHost<'h>]) -> Vec<CoveragePart<'h>> {
     parts
 }
 
-/// Returns a table of hosts. `lanes` are the bins in which each host was active.
+/// Returns a table of hosts. `lanes` contains the bins in which each host was active; `None` if no
+/// frame has a timestamp.
 fn hosts_table(
     site: &Site,
     hosts: &[NumberedHost<'_>],
@@ -140,7 +142,7 @@ fn activity_lanes(result: &AuditResult<'_>, bins: &TimeBins, hosts: &[HostRow<'_
         }
     }
     // A host may begin to send or receive after its conversation begins, or stop before the
-    // conversation ends.
+    // conversation ends. A lane must not extend beyond the host's own first and last frame.
     for (Lanes(lanes), host) in lanes.iter_mut().zip(hosts) {
         let windows =
             [(host.first_sent, host.last_sent), (host.first_received, host.last_received)];

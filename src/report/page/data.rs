@@ -106,10 +106,10 @@ pub(super) fn write(
 /// The rank of rows that a finding is about.
 const ABOUT_IT: u8 = 0;
 
-/// Returns the ranks and the indexes of the nearest rows: first those that the finding is about,
-/// then those that allow its client to reach its server, then those that allow other clients to
-/// reach the server on the same port. For missing or unassessable traffic, only the first kind
-/// applies.
+/// Returns the ranks and the indexes of the nearest rows, at most [`ROWS`]: first those that the
+/// finding is about, then those that allow its client to reach its server (on the same port first),
+/// then those that allow other clients to reach the server on the same port. For missing or
+/// unassessable traffic, only the first kind applies.
 fn nearest_rows(
     farm: &Farm<'_>,
     matrix: &[MatrixRow<'_>],

@@ -22,7 +22,7 @@ pub(super) struct RolePair {
     not_assessable: BTreeSet<usize>,
     /// The number of conversations that an exception permits.
     pub excepted: u64,
-    /// The number of findings above severity info about undocumented traffic.
+    /// The number of findings above severity info about traffic that is not permitted.
     pub unexpected: u64,
     /// The number of all findings.
     pub findings: u64,
@@ -41,7 +41,7 @@ pub(super) enum Standing {
     NotAssessable,
     /// Expected traffic is missing.
     Missing,
-    /// Traffic was seen that is not documented.
+    /// Traffic was seen that neither a row nor an exception permits.
     Unexpected,
 }
 
@@ -71,7 +71,7 @@ impl Standing {
 
 impl RolePair {
     /// Returns the most serious result; `None` if there is no row, no excepted conversation, and no
-    /// finding above severity info about undocumented traffic.
+    /// finding above severity info about traffic that is not permitted.
     pub fn standing(&self) -> Option<Standing> {
         let cases = [
             (self.unexpected > 0, Standing::Unexpected),
@@ -124,12 +124,12 @@ impl<'a> Farm<'a> {
         role.map_or("no role", |role| self.site.roles[role].name.as_str())
     }
 
-    /// Returns the short name of a role.
+    /// Returns the short name of a role, or `no role` for `None`.
     pub fn short_title(&self, role: RoleNumber) -> &'a str {
         role.map_or("no role", |role| self.site.short_title(role))
     }
 
-    /// Returns the slug of a role.
+    /// Returns the slug of a role, or `none` for `None`.
     pub fn slug(&self, role: RoleNumber) -> &'a str {
         role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }
@@ -197,7 +197,8 @@ impl<'a> Farm<'a> {
                 continue;
             }
             role_pairs(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
-            // Returns the source roles of the named hosts, or all source roles if no host is named.
+            // Returns the source roles that the named hosts have, or all source roles if they have
+            // none of them.
             let named = |names: &[String]| {
                 let roles = names.iter().filter_map(|name| self.named.get(name.as_str()).copied());
                 let roles = roles.fold(RoleSet::default(), RoleSet::with).common(from);

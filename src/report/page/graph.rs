@@ -13,9 +13,9 @@ use crate::result::{AuditResult, Site, plural};
 
 /// The maximum number of hosts and networks of a farm whose boxes are initially open.
 const OPEN: usize = 60;
-/// The maximum number of hosts in a box that is initially open.
+/// The maximum number of members of a box that is initially open.
 const OPEN_BOX: usize = 8;
-/// The maximum number of hosts that a box lists, those with findings first.
+/// The maximum number of members that a box lists, those with findings first.
 const HOSTS: usize = 20;
 /// The maximum number of links that a box lists, worst first ([`FindingLink`]).
 const LINKS: usize = 4;

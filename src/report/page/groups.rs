@@ -7,8 +7,8 @@ use super::farm::Farm;
 use crate::classify::{Coverage, PartyKind, RoleSet, Severity, Verdict};
 use crate::result::{AuditResult, EndIdentity, FindingRow, Site, address_of};
 
-/// The maximum number of groups. If there are more sets of roles, hosts with the same first role
-/// are one group.
+/// The maximum number of groups if each set of roles has a group of its own. If there would be more
+/// groups, hosts with the same first role are one group.
 const GROUPS: usize = 36;
 /// The maximum number of groups for each end of a finding about any host of a role.
 const GROUPS_OF_ROLE: usize = 3;
@@ -145,7 +145,7 @@ impl<'a> Membership<'a> {
         let services = site.services.iter().map(|service| RoleSet::one(service.role));
         let sets: BTreeSet<RoleSet> =
             hosts.clone().chain(networks.clone()).chain(services.clone()).collect();
-        // The last group is the one outside the inventory.
+        // One more group is for everything outside the inventory.
         let is_coarse = sets.len() + 1 > GROUPS;
         let key = |roles: RoleSet| match roles.iter().next() {
             Some(first) if is_coarse => RoleSet::one(first),
@@ -222,7 +222,7 @@ impl<'a> Membership<'a> {
 
     /// Returns the groups of one end of a finding. The end is looked up by its name, otherwise by
     /// its address, and otherwise by its roles. An end that stands for hosts with different roles
-    /// has no group.
+    /// has no group. Any other end belongs to the group outside the inventory.
     fn end(&self, end: &EndIdentity) -> Vec<GroupNumber> {
         if let Some(group) = self.named.get(end.name.as_str()) {
             return vec![*group];

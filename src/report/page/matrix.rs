@@ -77,8 +77,8 @@ fn has_status((_, _, seen): &NumberedRow<'_>, status: Status) -> bool {
     seen.status == status.name()
 }
 
-/// Returns the tables of the document that contain these rows. The rows are in the order of the
-/// document, but those of one table need not be adjacent.
+/// Returns the names of the tables that contain these rows, each once. The rows are in the order of
+/// the document, but those of one table need not be adjacent.
 fn tables(rows: &[&NumberedRow<'_>]) -> Vec<String> {
     let mut tables: Vec<String> = Vec::new();
     for (_, row, _) in rows {

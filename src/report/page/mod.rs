@@ -41,7 +41,7 @@ const SCRIPT: &str = concat!(include_str!("lines.js"), include_str!("page.js"));
 /// The maximum number of findings in the page, worst first. `findings.csv` lists all of them.
 const FINDINGS: usize = 2000;
 
-/// Writes the page for a file, which does not reload itself.
+/// Writes the page for a file. This page does not reload itself.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     page(result, None, out)
 }

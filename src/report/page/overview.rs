@@ -110,7 +110,8 @@ fn limit_line(limit: &Limit, names: &FolderNames<'_>) -> Markup {
     }
 }
 
-/// Returns the table of the inputs, the matrix, the inventory and the exceptions, with digests.
+/// Returns the table of the files that the audit is based on, with digests: the matrix, the
+/// inventory, the exceptions, the baseline, the configuration and the inputs.
 fn inputs_table(result: &AuditResult<'_>) -> Markup {
     html! {
         details.read {
@@ -177,7 +178,7 @@ fn inputs_table(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Returns the number of lost frames, if the input reports it.
+/// Returns the number of lost frames as text, or `not reported` if the input does not report it.
 fn lost(loss: &LostFrames) -> String {
     match loss {
         LostFrames { received: 0, dropped: 0 } => "not reported".to_owned(),

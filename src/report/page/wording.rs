@@ -116,7 +116,8 @@ impl<'r> FolderNames<'r> {
     fn collect(paths: impl Iterator<Item = &'r str>) -> Self {
         let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for path in paths {
-            // A stored result may contain any text as a path.
+            // A stored result may contain any text as a path, even one that ends with a slash and
+            // therefore not with a file name.
             let Some(folder) = path.strip_suffix(file_name(path)) else { continue };
             if !folder.is_empty() {
                 folders.entry(folder).or_default().push(path);
@@ -145,8 +146,8 @@ impl<'r> FolderNames<'r> {
     }
 }
 
-/// Adds the zone to each time of the form `2026-11-21 01:46:25`. Texts that the terminal also shows
-/// have no zone.
+/// Adds the zone to each time of the form `2026-11-21 01:46:25` that does not have it yet. The
+/// texts that the terminal also shows have no zone.
 fn with_zone(text: &str) -> String {
     const FORM: &[u8] = b"0000-00-00 00:00:00";
     let is_time = |at: usize| {

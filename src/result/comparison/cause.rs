@@ -29,7 +29,8 @@ named_enum!(
         Traffic = "traffic",
         /// The traffic has stopped: the new capture could have shown it.
         Stopped = "stopped",
-        /// The traffic was not seen this time, and the new capture might not have shown it.
+        /// One of the captures does not show the traffic or does not allow it to be assessed, so
+        /// the traffic itself may be the same.
         NotSeen = "not-seen",
         /// Nothing could be assessed in the audit that does not have the finding.
         NotAssessed = "not-assessed",
@@ -198,8 +199,8 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Returns why one conversation was judged differently. The first cause that applies is
-    /// returned: the deciding row, an exception, a feature, the inventory, the severity or the
-    /// state.
+    /// returned: the deciding row, an exception, a feature, the inventory, the visibility, the
+    /// severity or the state. If none applies, the result is [`ChangeCause::Unknown`].
     pub(super) fn why(&self, before: &Seen, now: &Seen) -> CauseText {
         self.row(before, now)
             .or_else(|| self.exception(before, now))

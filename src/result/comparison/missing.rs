@@ -96,8 +96,8 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         None
     }
 
-    /// Derives a cause from what the audit without the finding shows: a connection, or the reason
-    /// why the audit could not make the claim.
+    /// Derives a cause from what the audit without the finding shows: a connection, an attempt, or
+    /// the reason why the audit could not make the claim.
     fn shown(&self, finding: &FindingRow<'_>, rule: &str, seen: &[Seen], age: Age) -> CauseText {
         let (lacks, which) = (self.without(age), age.other());
         let row = lacks.rows.get(rule).map(|entry| &entry.row);
@@ -133,7 +133,9 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         self.why_not_assessed(finding, lacks, age)
     }
 
-    /// Returns why the audit that lacks a claim about missing traffic could not have made it.
+    /// Returns why the audit that lacks a claim about missing traffic could not have made it. If it
+    /// could have, the cause is that failed attempts stopped or started. If the claim is that there
+    /// were no attempts, the cause is [`ChangeCause::Unknown`].
     fn why_not_assessed(&self, finding: &FindingRow<'_>, lacks: &Side<'_>, age: Age) -> CauseText {
         let which = age.other();
         let not_assessed = |why: &str| {

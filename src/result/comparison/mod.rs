@@ -55,8 +55,8 @@ pub struct Comparison {
     /// Reasons why the comparison may mislead, such as a new capture that begins before the old
     /// one.
     pub warnings: Vec<String>,
-    /// Descriptions of other differences between the audits: matrix, inventory, exceptions,
-    /// options.
+    /// Descriptions of other differences between the audits: farm, matrix, inventory, exceptions,
+    /// filter, settings and version.
     pub differences: Vec<String>,
     /// All findings above info with their changes, in this order: new, worse, grown, gone, better,
     /// excepted, same.

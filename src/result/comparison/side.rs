@@ -96,8 +96,8 @@ pub(super) struct MatrixEntry<'a> {
 }
 
 impl MatrixEntry<'_> {
-    /// Describes how the row differs from `other`, the same row in the other audit; `None` if it
-    /// does not.
+    /// Describes how the row differs from `other`, the same row in the other audit, in its ends,
+    /// transport, ports, features or need; `None` if it does not.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let parts = |entry: &Self| {
             [
@@ -200,8 +200,9 @@ impl<'a> Side<'a> {
     }
 
     /// Returns the conversations between the members of a finding on its ports, at most
-    /// [`MAX_CONVERSATIONS`]. `name` translates the name of a host in the other audit to its name
-    /// in this one.
+    /// [`MAX_CONVERSATIONS`]. If the members cannot be looked up one by one, the verdict and the
+    /// code of the finding select the conversations instead. `name` translates the name of a host
+    /// in the other audit to its name in this one.
     pub fn conversations_of(
         &self,
         finding: &FindingRow<'_>,
@@ -240,8 +241,9 @@ impl<'a> Side<'a> {
         rows.map(Seen::of).filter(fits).take(MAX_CONVERSATIONS).collect()
     }
 
-    /// Returns the conversations of this audit that have the same addresses, transport and port as
-    /// those in `others`, even if the two inventories name the addresses differently.
+    /// Returns the counterpart of each conversation in `others`: the first conversation of this
+    /// audit with the same addresses, transport and port, if there is one. The two inventories may
+    /// name the addresses differently.
     pub fn counterparts_of(&self, others: &[Seen]) -> Vec<Seen> {
         let find = |other: &Seen| {
             let client = *self.by_address.get(&other.client)?;
@@ -282,7 +284,7 @@ impl<'a> Side<'a> {
         })
     }
 
-    /// Returns the time for which the capture watched without a break, in seconds.
+    /// Returns the longest time for which the capture watched without a break, in seconds.
     pub fn watched_s(&self) -> u64 {
         self.result.head.window.watched_seconds
     }
