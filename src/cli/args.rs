@@ -1232,7 +1232,7 @@ fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
     }
 }
 
-/// Parses a duration in seconds, such as `600`, `600s`, `10m` or `1h`.
+/// Parses a duration, such as `600`, `600s`, `10m` or `1h`, and returns it in whole seconds.
 fn parse_duration(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
@@ -1243,8 +1243,8 @@ fn parse_duration(text: &str) -> Result<u64, String> {
 }
 
 /// Parses the length of clock windows and returns it in nanoseconds. A day must be a multiple of
-/// the length, so that a window begins at midnight. The length must be a multiple of a minute,
-/// because watch time is counted in units of ten seconds.
+/// the length, so that a window begins at midnight. The length must be a multiple of a minute, so
+/// that each window consists of whole units of watch time, which are ten seconds long.
 #[cfg(feature = "store")]
 fn parse_clock_window(text: &str) -> Result<Nanos, String> {
     const DAY: u64 = 24 * 3600;
@@ -1260,7 +1260,8 @@ fn parse_clock_window(text: &str) -> Result<Nanos, String> {
     Nanos::try_from(seconds).map(|seconds| seconds * SECOND).map_err(|error| error.to_string())
 }
 
-/// Parses the time of `--every` or `--idle` in seconds, which must be at least one second.
+/// Parses the time of `--every` or `--idle`, which must be at least one second, and returns it in
+/// seconds.
 #[cfg(feature = "live")]
 fn parse_window(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {

@@ -64,7 +64,8 @@ pub(super) fn run(
     let audit = match audit {
         Ok(audit) => audit,
         Err(failure) => {
-            // The interrupt handler never drops its reference, so the folders must be dropped here.
+            // The interrupt handler never drops its reference. To remove the created folders, they
+            // must therefore be dropped here.
             drop(take_folders(&folders));
             return Ok(report_failure(failure));
         }
@@ -287,7 +288,8 @@ fn print_format(result: &AuditResult<'_>, format: &str, layout: JsonLayout) -> i
     out.flush()
 }
 
-/// Returns the name of this host; `None` if a URL cannot contain it.
+/// Returns the name of this host; `None` if it cannot be read or a URL cannot contain it. On
+/// systems other than Unix, the name is empty.
 fn host_name() -> Option<String> {
     #[cfg(unix)]
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;

@@ -44,8 +44,8 @@ pub(super) enum Parsed {
 pub(super) enum Rejected {
     /// The configuration file has problems.
     File(Vec<Diagnostic>),
-    /// The arguments are wrong, or the user asked for help. The text lists the options that the
-    /// configuration file added.
+    /// The arguments are wrong, or the user asked for the help or the version. The text lists the
+    /// options that the configuration file added; `None` if it added none.
     Arguments(clap::Error, Option<String>),
 }
 
@@ -96,7 +96,8 @@ fn lenient() -> Command {
     Arguments::command().ignore_errors(true)
 }
 
-/// Describes the options that a file added, for an error that may be due to them.
+/// Describes the options that a file added, for an error that may be due to them; `None` if it
+/// added none.
 fn note(file: &str, settings: &[Setting]) -> Option<String> {
     let list: Vec<String> =
         settings.iter().map(|s| format!("{} (line {})", s.name, s.line)).collect();
@@ -105,7 +106,7 @@ fn note(file: &str, settings: &[Setting]) -> Option<String> {
 
 /// The command that the user wants to run, and the options that the user typed.
 struct TypedCommand {
-    /// The names of the command: `audit`, or `inventory` and `draft`.
+    /// The names of the command, for example `audit`, or `inventory` and `draft`.
     path: Vec<String>,
     command: Command,
     matches: ArgMatches,
@@ -126,7 +127,7 @@ impl TypedCommand {
         has_config(command).then(|| Self { path, command: command.clone(), matches })
     }
 
-    /// Returns the section of the command: `audit` or `inventory-draft`.
+    /// Returns the name of the command's section, for example `audit` or `inventory-draft`.
     fn section(&self) -> String {
         self.path.join("-")
     }
@@ -433,7 +434,8 @@ fn in_effect(
     for (key, arg) in options(&request.command) {
         let id = arg.get_id().as_str();
         let Some(raw) = of_command.get_raw(id) else { continue };
-        // A command may accept options of an audit that do not affect it.
+        // A command may accept options of an audit that do not affect it. They are listed only if
+        // they are given.
         let is_given = of_command.value_source(id) == Some(ValueSource::CommandLine);
         if arg.is_hide_set() && !is_given {
             continue;
@@ -466,6 +468,7 @@ fn toml_value(value: &str) -> String {
     if value.parse::<i64>().is_ok_and(|number| number.to_string() == value) {
         return value.to_owned();
     }
-    // The escapes of JSON are a subset of those of TOML, which also escapes DEL.
+    // The escapes that `serde_json` writes are valid in TOML, which also requires DEL to be
+    // escaped.
     serde_json::Value::from(value).to_string().replace('\u{7f}', "\\u007f")
 }

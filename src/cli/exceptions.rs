@@ -100,7 +100,7 @@ struct Addition {
 }
 
 /// Adds the new exceptions to the text of the list, and checks the result as a whole. The error
-/// lists all problems.
+/// lists all problems of the first step that fails.
 fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<String>> {
     let one = |problem: String| vec![problem];
     let shown = |problems: Vec<Diagnostic>| problems.iter().map(ToString::to_string).collect();
@@ -191,9 +191,9 @@ fn new_exceptions(
     Ok(exceptions.collect())
 }
 
-/// Returns a message for each new exception whose traffic an earlier line already permits. A line
-/// that permits fewer directions, or that is never valid at the same time, does not count. `before`
-/// is the number of earlier lines.
+/// Returns a message for each new exception for which an earlier entry has the same ends, transport
+/// and ports. An entry that permits fewer directions, or that is never valid at the same time, does
+/// not count. `before` is the number of earlier entries.
 fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
     let (old, new) = all.list.split_at(before);
     let mut messages = Vec::new();
@@ -215,7 +215,7 @@ fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
     messages
 }
 
-/// Reads a list and checks it against a policy.
+/// Reads a list of exceptions and checks it against a policy.
 pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions, Vec<Diagnostic>> {
     let TextFile { name, text, sha256 } = read_text(file, "a list of exceptions")?;
     let exceptions = Exceptions::load(&name, &text, &policy.matrix, &policy.inventory)?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Exit {
     /// 0: done, without findings at or above `--fail-on`. For `diff`: no finding above info
-    /// changed. For `explain`: the traffic is documented.
+    /// changed. For `explain`: the traffic is documented, or it is background traffic.
     Compliant,
     /// 1: done, with findings at or above `--fail-on`. For `diff`: a finding above info changed.
     /// For `explain`: the traffic is not documented.
@@ -18,7 +18,7 @@ pub(super) enum Exit {
     Partial,
     /// 4: done, but nothing was checked although a check was required.
     Unchecked,
-    /// 130: interrupted. Nothing was written.
+    /// 130: interrupted. `audit` and `report` have then written nothing.
     Interrupted,
 }
 

@@ -92,7 +92,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
 }
 
 /// If the user named a group and the answer differs between its members, returns each pair of roles
-/// and whether the traffic between them is documented. Otherwise, returns `None`.
+/// and whether the traffic between them is documented. Otherwise, returns `None`. An end that the
+/// user did not name by roles has `usize::MAX` in place of a role.
 fn answer_by_member(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
     let roles_of = |party: &Party| -> Vec<usize> {
         match party.kind {

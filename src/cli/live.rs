@@ -39,7 +39,8 @@ const MAX_UNSENT: usize = 1000;
 /// come first.
 const MAX_PRINTED: usize = 1000;
 
-/// Prints all interfaces, each with its state, its addresses and whether it can be captured on.
+/// Prints all interfaces, each with its state, its addresses and whether frames can be captured
+/// from it.
 pub(super) fn interfaces() -> io::Result<Exit> {
     let found = match crate::pipeline::interfaces() {
         Ok(found) => found,
@@ -154,7 +155,7 @@ pub(super) fn run(
 /// The outputs of a live audit: the folders of windows and the syslog daemon.
 type LiveOutputs = (Option<WindowFolders>, Option<Syslog>);
 
-/// Checks the options and opens the outputs. Reports problems and returns `None` if there are any.
+/// Checks the options and opens the outputs. If there is a problem, reports it and returns `None`.
 fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
     if arguments.fail_on == Some(FailOn::New) {
         report_error("--fail-on new is only for audit: live reports new findings as they occur");
@@ -258,7 +259,7 @@ fn find_writable_by_others(path: &Path, depth: usize, found: &mut Vec<PathBuf>) 
 #[cfg(not(unix))]
 fn find_writable_by_others(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
 
-/// Returns the folders that the audit writes to.
+/// Returns the folders that the audit writes to, except that of the rows of windows.
 fn written_folders(arguments: &LiveArguments) -> Vec<PathBuf> {
     let folders = arguments.out.iter().chain(&arguments.state).cloned();
     folders.chain(arguments.write.as_deref().map(folder_of)).collect()

@@ -240,7 +240,7 @@ fn feature_table(matrix: &Matrix) -> TextTable {
 enum MatrixColumns {
     /// The columns that fit on a terminal.
     Main,
-    /// All columns. Those of a row include its scope, certainty and provenance.
+    /// All columns. In a table of rows, they include the scope, the certainty and the provenance.
     All,
 }
 

@@ -132,7 +132,7 @@ fn report_error(problem: &str) {
     anstream::eprintln!("{style}error:{style:#} {}", crate::model::escape_control(problem));
 }
 
-/// The number of messages of one kind that are printed.
+/// The maximum number of messages of one kind that are printed.
 const LISTED: usize = 20;
 
 /// Prints the first messages of a list, and the number of the others.

@@ -58,7 +58,8 @@ pub(super) struct RulesWanted<'a> {
     pub overlays: &'a [String],
 }
 
-/// Loads an inventory and the matrix that it names. The error lists all problems.
+/// Loads an inventory, and the rules that it and the command line name. The error lists all
+/// problems. If the files of the rules are not valid, the inventory is not checked.
 pub(super) fn load_policy(
     file: &Path,
     wanted: &RulesWanted<'_>,
@@ -93,8 +94,8 @@ pub(super) fn load_policy(
             None
         }
     };
-    // If the matrix cannot be loaded, the rest of the inventory is checked against the first
-    // built-in matrix.
+    // If no matrix was found, the rest of the inventory is checked against the first built-in
+    // matrix.
     let mut files = match files {
         Some(files) => files,
         None => RuleFiles::named(MATRICES[0], None).map_err(|error| file_problem(&name, error))?,

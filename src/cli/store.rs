@@ -106,7 +106,7 @@ fn start() -> Arc<Progress> {
     progress
 }
 
-/// Prints what was written, unless standard output contains the rows.
+/// Prints what was written, unless `quiet` is set or standard output contains the rows.
 fn print_summary(to: &Destination, quiet: bool, what: &str) -> io::Result<()> {
     match to {
         Destination::Store(folder) if !quiet => {
@@ -170,7 +170,7 @@ pub(super) fn spool_options(arguments: &WindowRowArgs) -> Result<Option<SpoolOpt
     Ok(Some(SpoolOptions { folder, point, size: arguments.collect_size as u64 }))
 }
 
-/// Returns the name of this host.
+/// Returns the name of this host; `None` if it cannot be read.
 #[cfg(feature = "live")]
 fn host_name() -> Option<String> {
     let uname = nix::sys::utsname::uname().ok()?;

@@ -16,7 +16,8 @@ use crate::pipeline::{AuditError, Folders, Plan, Progress};
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Installs a handler that stops the work on an interrupt. The work stops by itself if it can.
-/// Otherwise, the handler ends the program. In both cases, no partially written file is left.
+/// Otherwise, the handler ends the program. In both cases, no partially written report is left. If
+/// the handler ends the program while a store is written, a temporary file may remain in the store.
 ///
 /// If the work has already taken the folders to write into them, the handler does not end the
 /// program. The work then stops by itself or finishes.

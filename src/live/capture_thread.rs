@@ -16,7 +16,7 @@ use crate::flow::{AggregationLevel, WorkerTables};
 use crate::model::{Loss, Merge, NO_TIME, Nanos, escape_control};
 use crate::pipeline::{AuditError, Worker, WorkerCounters};
 
-/// The interval at which a thread tries to open an interface that is down.
+/// The interval at which a thread checks whether an interface that is down or missing can be read.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The interval at which the loss counters of an interface are read.
@@ -56,8 +56,9 @@ fn not_captured(error: &CaptureError) -> String {
     format!("cannot be used for a capture: {error}; rasaudit interfaces lists all interfaces")
 }
 
-/// Opens all interfaces. An interface that does not exist yet is opened when it appears. The error
-/// lists each interface that cannot be opened, with the reason.
+/// Opens all interfaces and starts their captures. Unless confinement is strict, an interface that
+/// does not exist yet is opened when it appears. The error lists each interface that cannot be used
+/// for a capture, with the reason.
 pub(super) fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditError> {
     let mut captures = Vec::new();
     let mut failures = Vec::new();
@@ -75,8 +76,8 @@ pub(super) fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditErr
                     let capture = Some(capture);
                     captures.push(OpenCapture { interface, group, is_primary, capture });
                 }
-                // With strict confinement, the interface could not be opened later, so this is an
-                // error.
+                // With strict confinement, the interface could not be opened later, so a missing
+                // interface is an error.
                 Err(_) if watch.confinement.sandbox != Sandbox::Strict && may_appear(name) => {
                     captures.push(OpenCapture { interface, group, is_primary, capture: None });
                 }
@@ -108,10 +109,10 @@ pub(super) struct CaptureThread<'a> {
     loss: Loss,
     /// When the loss counters were last read.
     loss_read: Instant,
-    /// The time at which the interface went down, and the time of the last attempt to open it
-    /// again.
+    /// The time at which the interface went down or was found missing, and the time of the last
+    /// attempt to read it again. `None` while it is being read.
     down: Option<(Instant, Instant)>,
-    /// The link type; `None` if the interface was down for part of the window.
+    /// The link type; `None` if the interface was down or missing for part of the window.
     link: Option<u16>,
     memory: ThreadMemory,
     /// Whether this thread reports the events of the interface. Only one thread per interface does
@@ -168,7 +169,8 @@ impl<'a> CaptureThread<'a> {
         }
     }
 
-    /// Reads the frames that have arrived, or waits briefly.
+    /// Reads the frames that have arrived, or waits briefly. If the interface is down or missing,
+    /// waits and then tries to open it.
     fn read(&mut self, batch: &mut Batch) {
         batch.frames.clear();
         if self.down.is_some() {

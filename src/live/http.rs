@@ -1,6 +1,6 @@
 //! Serves a live audit over HTTP, read-only.
 //!
-//! Anyone who can reach the port may send arbitrary data before presenting a token. The server
+//! Anyone who can reach the port can send arbitrary data before presenting a token. The server
 //! therefore limits connections, the size of request headers and the time of a request, and never
 //! reads the body of a request.
 
@@ -136,7 +136,7 @@ fn is_of_this_host(host: &str) -> bool {
 }
 
 /// Returns the token in an `Authorization` header: a bearer token (RFC 6750), or the password for
-/// any user name (RFC 7617).
+/// any user name (RFC 7617). Returns `None` if the header contains neither.
 fn given_token(value: &str) -> Option<Vec<u8>> {
     let (scheme, value) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -157,7 +157,7 @@ struct HttpState {
 }
 
 impl HttpState {
-    /// Answers a request. `is_stream` is true while the response is an event stream.
+    /// Answers a request. Sets `is_stream` to true while the response is an event stream.
     fn answer(
         self: &Arc<Self>,
         request: &Request<Incoming>,
@@ -220,9 +220,10 @@ impl HttpState {
         }
     }
 
-    /// Sends server-sent events until the page disconnects. The event `window` contains the number
-    /// of the last window. It is sent immediately, and again whenever a window is closed. The event
-    /// `now` contains the current rate and loss, and the interfaces that are down.
+    /// Sends server-sent events until the page disconnects or stops reading them. The event
+    /// `window` contains the number of closed windows. It is sent immediately, and again after a
+    /// window is closed. The event `now` contains the current rates of decoded and lost frames, the
+    /// loss of the last window, and the interfaces that are down.
     async fn send_events(&self, mut sender: Sender<Bytes>, _subscriber: EventSubscriber) {
         let read_counters = || {
             let progress = &self.control.progress;

@@ -16,15 +16,15 @@ pub enum LiveEvent {
     InterfaceMissing(String),
     /// An interface can no longer be read (name and reason). The audit keeps trying.
     InterfaceDown(String, String),
-    /// An interface is being read again, after it was down for this time.
+    /// An interface is being read now, after it was down or missing for this time (name and time).
     InterfaceUp(String, Duration),
     /// Memory ran short, and this many flows were aggregated to this level.
     Aggregated(AggregationLevel, u64),
-    /// Memory ran short, and this many address claims, DNS queries, fragments and packets without
-    /// ports were dropped.
+    /// Memory ran short, and this many entries of side evidence were dropped, such as address
+    /// claims, DNS queries, fragments and packets without ports.
     EvidenceDropped(u64),
-    /// The state of an earlier run is damaged (file and reason). If an older state exists, it is
-    /// used.
+    /// The state of an earlier run is damaged (file and reason). If a complete older state exists,
+    /// it is used. Otherwise, the audit starts without a state.
     StateBroken(StateError),
     /// The state of an earlier run was restored, with this many flows.
     Restored(u64),
@@ -32,16 +32,16 @@ pub enum LiveEvent {
     NotSaved(StateError),
     /// The state was written.
     Saved,
-    /// All frames of the window were recorded.
+    /// No frame of the window is known to be missing from the recorded files.
     Recorded,
     /// A capture thread has not handed over its part of the window yet. The audit waits for it.
     Waiting,
-    /// Idle flows could not be written to disk and stay in memory.
+    /// Idle flows could not be written to disk and stay in memory (reason).
     NotSpilled(String),
-    /// Frames could not be recorded. Recording is attempted again in the next window.
+    /// Frames could not be recorded (reason). Recording is attempted again in the next window.
     NotRecorded(String),
-    /// This many frames of the window are missing from the recorded files, because the disk did not
-    /// keep up with the traffic or could not be written to. The audit itself contains them.
+    /// At least this many frames are missing from the recorded files, because the disk did not keep
+    /// up with the traffic or could not be written to. The audit itself contains them.
     RecordingGap(u64),
     /// The rows of the window could not be written (reason). The next rows that are written state
     /// that these rows are missing.

@@ -9,12 +9,12 @@ use crate::pipeline::{AuditError, Worker, lock, temporary};
 
 /// The number of shares that memory is divided into. One share each is for the tables of all
 /// threads, the tables of the window that is judged, the tables of all windows, and the judgement
-/// of all windows. While a window is closed, some tables exist twice. Buffers and reports take the
-/// rest.
+/// of all windows. While a window is closed, some tables exist twice. Buffers, reports and the
+/// sorting of rows take the rest.
 const MEMORY_SHARES: usize = 10;
 
-/// The limit for idle flows on disk is `max_memory` divided by this number. It is needed because
-/// all idle flows are read for each window and written into the state.
+/// The limit for idle flows on disk is `max_memory` divided by this number. The limit is needed
+/// because all idle flows are read for each window and written into the state.
 const DISK_DIVISOR: usize = 4;
 
 /// The estimated size in bytes of a conversation while it is judged and reported, including its
@@ -26,7 +26,8 @@ const JUDGED_CONVERSATION_BYTES: usize = 2048;
 const SIDE_EVIDENCE_BYTES: usize = 2048;
 
 /// Drops side evidence beyond its limit, and aggregates flows until the tables, the judgement of
-/// the conversations and the idle flows on disk are within their limits.
+/// the conversations and the idle flows on disk are within their limits or all levels of
+/// aggregation have been applied.
 pub(super) fn stay_bounded(
     shared: &LiveContext<'_>,
     flows: &mut MergedFlows,
@@ -44,7 +45,7 @@ pub(super) fn stay_bounded(
     };
     if !fits(flows) {
         // A flow that was spilled several times is counted several times until its file is
-        // rewritten.
+        // rewritten. Rewriting the files may therefore make aggregation unnecessary.
         flows.compact_idle().map_err(temporary(&shared.plan.temp))?;
     }
     for level in AggregationLevel::ALL {
@@ -71,7 +72,7 @@ pub(super) struct ThreadMemory {
 }
 
 impl ThreadMemory {
-    /// Aggregates flows if the tables exceed this thread's share of memory.
+    /// Drops side evidence and aggregates flows if the tables exceed this thread's share of memory.
     pub fn bound(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>) {
         let watch = shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);

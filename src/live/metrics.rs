@@ -33,7 +33,7 @@ impl Metrics {
     }
 
     fn add(&self, family: impl Collector + 'static) {
-        // Registering fails only if a name is used twice. That would be a mistake in this file,
+        // Registering fails only if a name is used twice. That would be a mistake in the code,
         // which the tests find.
         let registered = self.0.register(Box::new(family));
         debug_assert!(registered.is_ok(), "{registered:?}");
@@ -65,8 +65,8 @@ impl Metrics {
         self.counter("failures_total", help, &["what"], samples);
     }
 
-    /// Adds the state, the frames and the loss of each interface. `down` names the interfaces that
-    /// cannot be read.
+    /// Adds the state, the frames and the loss of each interface, and the share of frames that the
+    /// window lost. `down` names the interfaces that cannot be read.
     pub fn add_interfaces(&self, closed: &WindowClosed<'_>, down: &[String]) {
         let window: &Reading = closed.window.reading;
         let all: &Reading = closed.all.reading;
@@ -110,7 +110,8 @@ impl Metrics {
         self.gauge("conversations", help, &["verdict"], verdicts.collect());
     }
 
-    /// Adds the findings of all windows, by code and by the roles of their ends.
+    /// Adds the findings of all windows, once by verdict, code and severity, and once by code and
+    /// the roles of their ends.
     pub fn add_findings(&self, all: &Audit<&mut Reading>) {
         let mut by_code: BTreeMap<_, u64> = BTreeMap::new();
         let mut by_roles: BTreeMap<_, u64> = BTreeMap::new();

@@ -137,7 +137,8 @@ pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     })
 }
 
-/// Runs the live audit until `control` requests the end or the last window is closed.
+/// Runs the live audit until `control` requests the end, the last window is closed or an error
+/// occurs.
 pub fn watch(
     watch: &LiveOptions,
     setup: LiveSetup,
@@ -152,7 +153,8 @@ pub fn watch(
     let plan = plan(watch).with_stated_tunnels(&policy);
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
-    // Even rows without pieces must state which messages continue in another segment.
+    // Rows contain no pieces, but they must state which messages continue in another segment. This
+    // fact is therefore retained in addition to the messages.
     #[cfg(feature = "store")]
     let parts = match setup.spool {
         Some(_) => PrefixRetention::StartsAndAll,

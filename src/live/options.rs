@@ -33,7 +33,7 @@ pub struct LiveOptions {
     pub idle: Duration,
     /// The number of windows after which the audit stops; `None` for no limit.
     pub windows: Option<u64>,
-    /// The privileges to give up once the interfaces are open.
+    /// How the process is confined once the interfaces are open.
     pub confinement: Confinement,
     /// Where to record frames, if requested: the path, the maximum size of a file in bytes, and the
     /// number of files to keep.
@@ -54,14 +54,14 @@ pub struct Control {
     pub stop: AtomicBool,
     /// Set to close the window now.
     pub close_now: AtomicBool,
-    /// Set to read the rules, the inventory and the exceptions again.
+    /// Set to read the rules, the inventory and the exceptions again when the window is closed.
     pub reload: AtomicBool,
 }
 
 /// What happens after a window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterWindow {
-    /// The next window is already open.
+    /// The next window is opened.
     Continue,
     /// No further window is opened, because the audit ends.
     Stop,

@@ -95,14 +95,14 @@ impl LiveSnapshot {
         lock(&self.pages.rendered).metrics.clone() + &now.text()
     }
 
-    /// Returns whether the last window was closed more than three window lengths ago. Before the
-    /// first window is closed, the time is counted from the start.
+    /// Returns whether the pages of the last window were rendered more than three window lengths
+    /// ago. Before the first window is closed, the time is counted from the start.
     fn is_late(&self, every: Duration) -> bool {
         lock(&self.pages.rendered).closed.unwrap_or(self.pages.started).elapsed() > every * 3
     }
 
     /// Returns the current problems, one per line; `None` if windows are closed in time, all
-    /// interfaces are read and everything could be written.
+    /// interfaces are read and the last attempt at every duty succeeded.
     pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
         let mut problems = String::new();
         if self.is_late(every) {

@@ -29,7 +29,8 @@ const MAX_QUEUED_BYTES: usize = 32 << 20;
 /// The maximum number of batches that wait to be written.
 const MAX_QUEUED_BATCHES: usize = 4096;
 
-/// The time that the last frames may take to be written when the audit ends.
+/// The maximum time to wait at the end of the audit: once for space in the queue, and once for the
+/// last frames to be written.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The size of an Enhanced Packet Block without its frame, in bytes.
@@ -83,7 +84,8 @@ enum QueueItem {
 struct RecorderState {
     queued_bytes: AtomicUsize,
     queued_frames: AtomicU64,
-    /// The number of frames of this window that are missing from the files.
+    /// The number of frames that were found to be missing from the files since the last window
+    /// ended.
     missing: AtomicU64,
     /// Set to begin a new file after an error.
     retry: AtomicBool,
@@ -119,8 +121,8 @@ impl RecorderThread {
         Self { queue, state, ended }
     }
 
-    /// Queues the frames of a batch without waiting. If there is no room, they will be missing from
-    /// the files.
+    /// Queues the frames of a batch without waiting. If there is no room, the frames will be
+    /// missing from the files and are counted as such.
     pub fn record(&self, interface: usize, batch: &Batch) {
         let state = &*self.state;
         let bytes = batch.frames.iter().map(|frame| frame.cap_len as usize).sum();
@@ -143,16 +145,18 @@ impl RecorderThread {
         lock(&self.state.error).take()
     }
 
-    /// Returns a lower bound for the number of frames of the window that are missing from the
-    /// files, and allows writing again after an error.
+    /// Returns the number of frames that were found to be missing from the files since the last
+    /// call, and allows writing again after an error. If frames that are still queued cannot be
+    /// written later, the next window counts them.
     pub fn end_window(&self) -> u64 {
         self.state.retry.store(true, Ordering::Relaxed);
         self.state.missing.swap(0, Ordering::Relaxed)
     }
 
     /// Asks the thread to write what is queued and to end, and waits for it for a limited time.
-    /// Returns the number of frames of the last window known to be missing from the files. After a
-    /// timeout, this includes all frames that are still queued.
+    /// Returns the number of frames that were found to be missing from the files since the last
+    /// call of [`RecorderThread::end_window`]. After a timeout, this includes all frames that are
+    /// still queued.
     pub fn finish(&self) -> u64 {
         let is_asked = self.queue.send_timeout(QueueItem::Finish, FINISH_TIMEOUT).is_ok();
         let timed_out = self.ended.recv_timeout(FINISH_TIMEOUT).is_err_and(|e| e.is_timeout());

@@ -9,7 +9,8 @@ use crate::model::named_enum;
 named_enum!(
     /// The extent to which a live audit confines itself.
     Sandbox {
-        /// It confines itself as far as the system allows, and reports the steps that failed.
+        /// It confines itself as far as the system allows, and reports the steps that failed. It
+        /// keeps the capability that is needed to open an interface again.
         Auto = "auto",
         /// It confines itself completely. If a step fails, the audit does not run.
         Strict = "strict",
@@ -18,18 +19,18 @@ named_enum!(
     }
 );
 
-/// The privileges that are still needed after the start.
+/// How the process confines itself, and the files and folders that it still needs after the start.
 #[derive(Clone, Debug)]
 pub struct Confinement {
     /// The extent to which the process confines itself.
     pub sandbox: Sandbox,
-    /// The user to switch to if the process was started as root.
+    /// The user to switch to, which requires root; `None` to keep the current user.
     pub user: Option<String>,
-    /// Files and folders that a reload reads: inventory, rules and exceptions.
+    /// Files and folders that a reload reads: those of the inventory, the rules and the exceptions.
     pub read: Vec<PathBuf>,
     /// Folders that are written to.
     pub write: Vec<PathBuf>,
-    /// The folders in `write` whose owner becomes `user`.
+    /// The folders whose owner becomes `user`.
     pub give: Vec<PathBuf>,
 }
 
@@ -61,7 +62,8 @@ pub enum ConfineError {
     /// The process could become root again.
     #[error("the process could become root again")]
     RootStays,
-    /// The folder is writable by all users or is a symbolic link, so its ownership must not change.
+    /// The ownership of this path must not change: it is not a folder (for example, it is a
+    /// symbolic link), or all users can write to it and it belongs to another user.
     #[error("{}: is a link or is writable by other users; use a separate folder", .0.display())]
     Open(PathBuf),
     /// The ownership of a folder cannot be changed.
@@ -154,7 +156,8 @@ mod platform {
     };
     use nix::unistd::{Uid, User, setgid, setgroups, setuid};
 
-    /// Switches to another user, after making that user the owner of the folders.
+    /// Switches to another user, after making that user the owner of the folders. Does nothing if
+    /// the process already runs as that user.
     pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), ConfineError> {
         let failed =
             |what| move |error: nix::Error| ConfineError::Step { what, source: error.into() };
@@ -164,8 +167,8 @@ mod platform {
             return Ok(());
         }
         folders.iter().try_for_each(|folder| change_owner(folder, &user))?;
-        // All capabilities survive the switch, and `drop_capabilities` below drops those that are
-        // not needed.
+        // All permitted capabilities survive the switch, and `drop_capabilities` below drops those
+        // that are not needed.
         nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities could not be kept"))?;
         setgroups(&[user.gid]).map_err(failed("the process could not leave its groups"))?;
         setgid(user.gid).map_err(failed("the process could not switch to the user's group"))?;
@@ -177,8 +180,9 @@ mod platform {
         }
     }
 
-    /// Makes a user the owner of a folder, unless other users may write to it. A folder that all
-    /// users may write to, such as /tmp, must not change its owner.
+    /// Makes a user and the user's group the owners of a folder. Returns an error if the path is
+    /// not a folder, or if all users may write to the folder and it belongs to another user,
+    /// because the owner of a folder such as /tmp must not change.
     fn change_owner(folder: &Path, user: &User) -> Result<(), ConfineError> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let failed = |source| ConfineError::Give { folder: folder.to_owned(), source };
@@ -215,7 +219,8 @@ mod platform {
     }
 
     /// Restricts this process to these files and a few system files that are always readable
-    /// (landlock(7)). Paths in `read` can only be read. Folders in `write` can be read and written.
+    /// (landlock(7)). Paths in `read` can be read but not changed. Folders in `write` can be read
+    /// and written.
     pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), ConfineError> {
         let abi = ABI::V3;
         let reading = AccessFs::from_read(abi);

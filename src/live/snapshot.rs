@@ -1,5 +1,6 @@
-//! The health of a live audit: which of its tasks fail, which interfaces are down, and how many
-//! frames were not recorded. `pages.rs` serves it.
+//! The current state of a live audit: which of its duties fail, which interfaces are down, how many
+//! flows were aggregated, how many frames were not recorded, and the pages of the last window.
+//! `pages.rs` renders these pages and the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -40,7 +41,7 @@ pub(super) struct RenderedPage {
     pub page: Bytes,
     /// The share of the last window's frames that were lost.
     pub loss: f64,
-    /// When the last window was closed.
+    /// When these pages were rendered; `None` before the first window is closed.
     pub closed: Option<Instant>,
 }
 

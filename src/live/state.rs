@@ -79,9 +79,10 @@ impl StateFolder {
         })
     }
 
-    /// Returns the latest complete state, and the errors of newer files that are damaged and were
-    /// renamed to `*.broken`. Returns an error if a file cannot be read but may be complete,
-    /// because an audit that starts without it would overwrite it.
+    /// Returns the state in the current file or, if that is missing or damaged, in the new or the
+    /// previous one; `None` if none is complete. Also returns the errors of the damaged files that
+    /// were tried before, which were renamed to `*.broken`. Returns an error if a file cannot be
+    /// read but may be complete, because an audit that starts without it would overwrite it.
     pub fn load(
         &self,
         store: impl Fn() -> FlowStore,

@@ -85,7 +85,7 @@ impl Syslog {
         Ok(Self { route, host: host_name() })
     }
 
-    /// Sends a message to the daemon. Reconnects if the daemon has closed the TCP connection.
+    /// Sends a message to the daemon. Connects again if the TCP connection cannot be used any more.
     pub fn send(&self, message: &Message) -> io::Result<()> {
         let message = format_message(&self.host, message);
         match &self.route {
@@ -99,8 +99,8 @@ impl Syslog {
                 {
                     return Ok(());
                 }
-                // No connection is open: this is the first message, or the daemon has closed the
-                // connection, for example because it was restarted.
+                // There is no usable connection: this is the first message, the daemon has closed
+                // the connection, for example because it was restarted, or writing failed.
                 let mut new = TcpStream::connect_timeout(to, SEND_TIMEOUT)?;
                 new.set_write_timeout(Some(SEND_TIMEOUT))?;
                 new.write_all(framed.as_bytes())?;
@@ -141,7 +141,7 @@ fn resolve(to: &str) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other(format!("no address was found for {to}")))
 }
 
-/// Returns the name of this host, or `-` if RFC 5424, section 6.2.4, does not allow it.
+/// Returns the name of this host, or `-` if it has none that RFC 5424, section 6.2.4, allows.
 fn host_name() -> String {
     #[cfg(unix)]
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());

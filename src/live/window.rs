@@ -31,7 +31,8 @@ const FINE_TIMELINE: Nanos = 7 * 24 * 3600 * SECOND;
 /// The time that a thread may take to hand over its part of a window before a warning is reported.
 const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time after which a thread that has not handed over its part is considered hung.
+/// The time after which a thread that has not handed over its part is considered hung. While the
+/// audit ends, [`PART_TIMEOUT`] applies instead.
 const HUNG_AFTER: Duration = Duration::from_secs(600);
 
 /// The main thread of a live audit: closes windows, judges them and saves the state.
@@ -48,7 +49,8 @@ pub(super) struct WindowLoop<'a> {
 }
 
 impl WindowLoop<'_> {
-    /// Closes and judges windows until the audit ends. `all` is the evidence of earlier runs.
+    /// Closes and judges windows until the audit ends. `all` is the evidence of earlier runs, to
+    /// which the evidence of each window is added.
     pub fn run(mut self, mut all: Reading) -> Result<LiveOutcome, AuditError> {
         let mut partial = false;
         let mut since = now();
@@ -108,8 +110,9 @@ impl WindowLoop<'_> {
         });
     }
 
-    /// Judges a window alone and together with all windows, and passes both to the listener.
-    /// Returns whether the audit fails, and whether nothing was checked.
+    /// Judges a window alone, merges it into the evidence of all windows, and judges that evidence.
+    /// Passes both results to the listener. Returns whether the findings of all windows fail the
+    /// audit, and whether nothing was checked although a check was required.
     fn judge(
         &mut self,
         mut window: Reading,
@@ -149,7 +152,8 @@ impl WindowLoop<'_> {
         }
     }
 
-    /// Closes the window, which was opened at `since`, and collects the part of every thread.
+    /// Closes the window, which was opened at `since`, collects the part of every thread, and
+    /// writes the rows of the window if they were requested.
     #[cfg_attr(not(feature = "store"), expect(unused_variables, reason = "only rows need it"))]
     fn close(
         &mut self,
@@ -223,8 +227,8 @@ impl WindowLoop<'_> {
         loop {
             match self.parts.recv_timeout(PART_TIMEOUT) {
                 Ok(part) => return Ok(part),
-                // The thread may be blocked, for example by a write to a disk that does not
-                // respond. Meanwhile, the kernel counts the frames that are lost.
+                // The thread may be blocked, for example because standard error does not accept its
+                // message. Meanwhile, the kernel counts the frames that are lost.
                 Err(RecvTimeoutError::Timeout)
                     if after == AfterWindow::Continue
                         && requested.elapsed() < HUNG_AFTER
@@ -244,8 +248,8 @@ fn now() -> Nanos {
     since.map_or(0, |since| since.as_nanos() as Nanos)
 }
 
-/// Merges a window into the evidence of all windows, and aggregates flows if the evidence exceeds
-/// its share of memory.
+/// Merges a window into the evidence of all windows, moves idle flows to disk if there is a state
+/// folder, and drops or aggregates evidence that exceeds its share of memory.
 fn absorb(
     shared: &LiveContext<'_>,
     all: &mut Reading,

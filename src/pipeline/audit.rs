@@ -46,7 +46,7 @@ pub struct Audit<R = Reading> {
     pub reading: R,
     /// The judgement. Without a policy, it contains only conversations.
     pub outcome: Judgement,
-    /// The name and the error of each input that could be read only in part.
+    /// The name and the error of each input that could not be read completely.
     pub damaged: Vec<String>,
     /// Whether the findings fail the audit, see [`FailOn`].
     pub failed: bool,
@@ -336,6 +336,8 @@ impl Folders {
     }
 
     /// Creates the folders before the long work starts, so that an unusable path is reported early.
+    /// Returns an error if a folder cannot be used, or if the folder of the evidence contains that
+    /// of the reports or is the same.
     pub fn prepare(
         reports: Option<&Path>,
         files: &ReportFiles,
@@ -378,7 +380,8 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
 }
 
 /// Judges a reading. If the inventory does not name the host on which a loopback capture was taken,
-/// the host is inferred from the conversations and set in the policy.
+/// the host is inferred from the conversations and set in the policy. Without a policy, the
+/// judgement contains only conversations.
 fn judge(
     plan: &Plan,
     reading: &mut Reading,

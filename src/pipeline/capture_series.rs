@@ -34,15 +34,15 @@ fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
 
 /// Returns, for each series of captures, the part of the timeline of all inputs in which this
 /// series was captured. `has_others` states whether there are other inputs than these captures.
-/// Returns nothing if the captures are one series and there are no other inputs, because all inputs
-/// then have one timeline.
+/// Returns nothing if there are no frames, or if the captures are one series and there are no other
+/// inputs, because all inputs then have one timeline.
 pub(crate) fn timelines(
     all: &ActivityHistogram,
     captures: impl Iterator<Item = CaptureSpan>,
     has_others: bool,
 ) -> Vec<ActivityHistogram> {
     let (Some(first), Some(last)) = (all.first(), all.last()) else { return Vec::new() };
-    // Implausible timestamps are not part of the timeline.
+    // Implausible timestamps are not part of the timeline, so captures are limited to its range.
     let plausible = captures.map(|(start, end)| (start.max(first), end.min(last)));
     let series = series(plausible.filter(|(start, end)| start <= end).collect());
     if series.len() < 2 && !has_others {

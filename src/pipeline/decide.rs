@@ -8,7 +8,7 @@ use crate::flow::{DecidedEvidence, PacketRetention, PrefixRetention, Retention};
 
 impl Plan {
     /// Reads all stored evidence, and decides which server names its segments contain and which of
-    /// its packets are duplicates.
+    /// its packets are duplicates. Returns no decisions if the plan has no stored evidence.
     ///
     /// # Errors
     ///

@@ -11,9 +11,9 @@ use crate::policy::{Matrix, Policy};
 use crate::report;
 use crate::result::plural;
 
-/// A finished draft, and the inputs that were read only in part.
+/// A finished draft, and the inputs that could not be read completely.
 pub struct DraftedInventory {
-    /// The name and the error of each input that could be read only in part.
+    /// The name and the error of each input that could not be read completely.
     pub damaged: Vec<String>,
     draft: Draft,
     about: String,

@@ -96,7 +96,7 @@ struct EvidenceTargets {
 }
 
 impl EvidenceTargets {
-    /// Adds a subject, and returns its number.
+    /// Adds a subject unless it was added before, and returns its number.
     fn add(&mut self, subject: EvidenceSubject) -> usize {
         let next = self.numbers.len();
         *self.numbers.entry(subject).or_insert(next)
@@ -424,8 +424,8 @@ impl EvidenceSelector<'_> {
     }
 }
 
-/// Describes what was left out of the evidence, or why there are no frames. The finding has `all`
-/// flows, and `chosen` of them were chosen.
+/// Describes what was left out of the evidence, or why there are no frames. Returns an empty string
+/// if neither applies. The finding has `all` flows, and `chosen` of them were chosen.
 fn evidence_note(
     finding: &Finding,
     all: u64,

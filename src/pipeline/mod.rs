@@ -6,7 +6,8 @@
 //!                             flow store -> conversations -> judgement
 //! ```
 //!
-//! Any worker can process any batch. Packets and flows are processed without access to shared data.
+//! Any worker can process any batch. While workers process packets and flows, they share only the
+//! numbers of encapsulations and a few counters.
 
 mod audit;
 mod capture_series;
@@ -99,8 +100,8 @@ pub enum AuditError {
     /// The process cannot give up its privileges as required.
     #[error("{0}")]
     Confinement(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A report, a state or a recording cannot be written, or a state cannot be read (path and
-    /// reason).
+    /// A report, a state, a recording or the rows of windows cannot be written, or a state cannot
+    /// be read (path and reason).
     #[error("{}: {error}", .0.display(), error = .1)]
     Output(PathBuf, #[source] io::Error),
 }
@@ -128,7 +129,7 @@ pub struct Reading {
     /// When frames were captured.
     pub timeline: ActivityHistogram,
     /// The time of the latest frame. For several windows, this is the latest frame of the last
-    /// window, even if an earlier window contains a later time.
+    /// window with frames, even if an earlier window contains a later time.
     pub end: Option<Nanos>,
     /// Statistics of the packets that were captured more than once.
     pub duplicates: Duplicates,
@@ -152,7 +153,9 @@ impl Reading {
     ///
     /// Such sources are also read a second time if a message that contains a server name continues
     /// in another segment. The second pass then remembers the first bytes from each side that sent
-    /// such a message. For stored evidence, a small part that is read in advance shows these sides.
+    /// such a message. For stored evidence, a small part that is read in advance shows these sides
+    /// and whether there are duplicates, so that the first pass can already remember what is
+    /// needed.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
         // The packets behind ready-made flows are not available, so their duplicates cannot be
         // removed.
@@ -189,7 +192,7 @@ impl Reading {
             reading.vantages = shared.vantage_points();
         }
         let doubled = reading.shows_doubling();
-        // The sample does not show packets that sensors with different clocks captured.
+        // The sample does not show duplicates among the packets of sensors whose clocks differ.
         let overlaps = reading.has_overlapping_sensors();
         let correction = match wanted {
             Dedup::Off => Correction::Off,
@@ -199,7 +202,7 @@ impl Reading {
             Dedup::Auto => Correction::Done,
         };
         // Each of these sides sent a message with a server name that continues in another segment.
-        // The second pass reads all segments of these sides.
+        // The second pass remembers the segments in which the message may continue.
         let mut sides = reading.flows.side.take_starts();
         if shared.is_some() {
             sides = OpenMessages::default();
@@ -208,7 +211,7 @@ impl Reading {
         if !sides.is_empty() || packets != retention.packets {
             drop(reading);
             progress.reset();
-            // With stored evidence, the first pass already read all parts from these sides.
+            // With stored evidence, the first pass already remembered the segments of these sides.
             let parts = match shared {
                 Some(_) => retention.parts,
                 None => PrefixRetention::Of(Arc::new(sides)),
@@ -276,7 +279,8 @@ impl Reading {
         self.timeline.without_outliers()
     }
 
-    /// Returns the name and the error of each input that could be read only in part.
+    /// Returns the name and the error of each input that could not be read completely. Files in a
+    /// folder that are not captures do not count.
     pub(crate) fn damaged(&self) -> Vec<String> {
         let inputs = self.inputs.iter().filter(|input| !input.passed_over);
         inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()

@@ -18,7 +18,7 @@ pub struct Request {
     pub captures: Vec<PathBuf>,
     /// The number of worker threads; `None` for one per processor.
     pub jobs: Option<usize>,
-    /// Bytes that the flow tables may take before they spill to disk.
+    /// The memory limit in bytes. Flow tables that take more than half of it spill to disk.
     pub max_memory: usize,
     /// A BPF expression. Frames that do not match are counted and skipped. Without the feature
     /// `bpf`, [`Plan::new`] rejects every expression.
@@ -67,7 +67,8 @@ impl Default for Request {
 named_enum!(
     /// Whether duplicate packets are excluded from counters.
     Dedup {
-        /// If a sample shows duplicates, or if several sensors saw the same conversation.
+        /// If a sample shows duplicates or several sensors saw the same conversation, provided that
+        /// the sources can be read again.
         Auto = "auto",
         /// Always.
         On = "on",

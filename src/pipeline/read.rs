@@ -44,7 +44,7 @@ pub(crate) fn run(
     if let Some(shared) = &plan.shared {
         shared.check().map_err(AuditError::Sources)?;
     }
-    // If no input is a capture, there is nothing to audit.
+    // If no input is a capture, there is nothing to audit, which is an error.
     if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
         let errors = inputs.iter().map(|i| (i.name.clone(), i.error.clone().unwrap_or_default()));
         return Err(AuditError::Sources(errors.collect()));
@@ -199,7 +199,7 @@ fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
 
 impl Sources<'_> {
     /// Reads the next batch of the open source, or of the next source if none is open. Returns
-    /// `false` if all sources have been read or the work was stopped.
+    /// `false` if there is no further source to open or the work was stopped.
     fn read(&self, source: &mut Option<OpenSource>, chunk: &mut Chunk) -> bool {
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
@@ -352,7 +352,7 @@ fn is_long_enough(frame: &Frame) -> bool {
 pub(crate) const ETHERNET: u16 = 1;
 
 /// Returns the MAC addresses of a frame that cannot be decoded. They are known only if the link
-/// type is Ethernet. The caller sets the reason.
+/// type is Ethernet and the frame contains them. The caller sets the reason.
 fn undecoded_frame(frame: &Frame, data: &[u8]) -> UndecodedFrames {
     let mac = |at: usize| {
         let bytes = data.get(at..).and_then(|data| data.first_chunk::<6>());

@@ -61,7 +61,8 @@ impl CollectedInput {
         progress: &Progress,
     ) -> Result<Self, AuditError> {
         let mut source = plan.sources[number].clone();
-        // The error of a source that was found in a folder is recorded and is not returned.
+        // The error of a source that was found in a folder is recorded and is not returned, so this
+        // source is treated like one.
         let found = std::mem::replace(&mut source.found, true);
         let single = Plan { sources: vec![source], ..plan.clone() };
         let mut collected = match window {
@@ -74,7 +75,7 @@ impl CollectedInput {
                 Self { input, timeline, windows: BTreeMap::new(), evidence }
             }
         };
-        // A file that the user named is expected to be a capture.
+        // A file that the user named is expected to be a capture, so it does not count as skipped.
         collected.input.passed_over &= found;
         Ok(collected)
     }
@@ -125,8 +126,8 @@ impl CollectedInput {
     }
 }
 
-/// Returns the start of the window that contains a time. Windows start at multiples of their
-/// length.
+/// Returns the start of the window that contains a time; `None` for [`NO_TIME`]. Windows start at
+/// multiples of their length.
 fn window_of(time: Nanos, length: Nanos) -> WindowStart {
     // A window that starts before the earliest possible time starts at that time.
     (time != NO_TIME).then(|| time.div_euclid(length).saturating_mul(length))
@@ -182,7 +183,8 @@ impl<'a, 'w> WindowTables<'a, 'w> {
         Ok((self.counters, tables))
     }
 
-    /// Decodes a batch into the tables of its windows.
+    /// Decodes a batch into the tables of its windows. If the tables of all open windows then take
+    /// more than `budget` bytes, passes on the evidence of these windows.
     fn decode(&mut self, batch: &Batch, budget: usize) -> io::Result<()> {
         let length = self.length;
         let is_same = |a: &Frame, b: &Frame| window_of(a.time, length) == window_of(b.time, length);
