@@ -25,7 +25,7 @@ mod permission;
 mod query;
 mod row_counts;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod unused_exceptions;
 mod vantage_watch;
 mod verdict;

@@ -16,7 +16,7 @@ use crate::policy::{Inventory, Policy, RuleFiles};
 const START: Nanos = 1_780_000_000;
 
 /// A farm with five hosts that have roles, a host without a role, and a network of clients.
-pub(super) const FARM: &str = r#"
+pub(crate) const FARM: &str = r#"
 [farm]
 matrix = "ras-19"
 [capture]
@@ -51,27 +51,27 @@ cidr = "10.9.0.0/24"
 roles = ["parallels-client"]
 "#;
 
-pub(super) const GW: &str = "10.1.0.1";
-pub(super) const BROKER: &str = "10.1.0.10";
-pub(super) const DC: &str = "10.1.0.20";
-pub(super) const RDSH: &str = "10.1.0.30";
-pub(super) const RDSH_2: &str = "10.1.0.31";
-pub(super) const STRANGER: &str = "198.51.100.7";
+pub(crate) const GW: &str = "10.1.0.1";
+pub(crate) const BROKER: &str = "10.1.0.10";
+pub(crate) const DC: &str = "10.1.0.20";
+pub(crate) const RDSH: &str = "10.1.0.30";
+pub(crate) const RDSH_2: &str = "10.1.0.31";
+pub(crate) const STRANGER: &str = "198.51.100.7";
 
 /// The indices of the hosts, which are ordered by name.
-pub(super) const BROKER_1: usize = 0;
-pub(super) const DC_1: usize = 1;
-pub(super) const GW_1: usize = 3;
-pub(super) const RDSH_1: usize = 4;
+pub(crate) const BROKER_1: usize = 0;
+pub(crate) const DC_1: usize = 1;
+pub(crate) const GW_1: usize = 3;
+pub(crate) const RDSH_1: usize = 4;
 
 /// Parses an address.
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
 /// Returns a policy with this inventory, the built-in matrix, and the overlays that the inventory
 /// names.
-pub(super) fn policy(inventory: &str) -> Policy {
+pub(crate) fn policy(inventory: &str) -> Policy {
     let mut rules = RuleFiles::named("ras-19", None).expect("shipped");
     for (overlay, _) in Inventory::rules_named(inventory).overlays {
         rules.add_overlay(&overlay, None).expect("shipped");
@@ -82,7 +82,7 @@ pub(super) fn policy(inventory: &str) -> Policy {
 }
 
 /// Returns the conditions of a complete capture of `watched_s` seconds.
-pub(super) fn view(watched_s: u64) -> CaptureConditions {
+pub(crate) fn view(watched_s: u64) -> CaptureConditions {
     CaptureConditions {
         start: Some(START * SECOND),
         end: Some((START + watched_s as Nanos) * SECOND),
@@ -102,7 +102,7 @@ pub(super) fn view(watched_s: u64) -> CaptureConditions {
 
 /// The packets of a capture. Times are in seconds after its start.
 #[derive(Default)]
-pub(super) struct Packets {
+pub(crate) struct Packets {
     list: Vec<Observation>,
     undecoded: Vec<UndecodedFrames>,
 }
@@ -279,11 +279,11 @@ fn tuple(transport: Transport, from: (&str, u16), to: (&str, u16)) -> FiveTuple 
 }
 
 /// Returns the findings with this code.
-pub(super) fn with_code(judgement: &Judgement, code: Code) -> Vec<Finding> {
+pub(crate) fn with_code(judgement: &Judgement, code: Code) -> Vec<Finding> {
     judgement.findings().iter().filter(|finding| finding.code() == code).copied().collect()
 }
 
 /// Returns the identities of the ends of a finding.
-pub(super) fn ends_of(policy: &Policy, judgement: &Judgement, finding: &Finding) -> [String; 2] {
+pub(crate) fn ends_of(policy: &Policy, judgement: &Judgement, finding: &Finding) -> [String; 2] {
     [finding.key.client, finding.key.server].map(|end| judgement.end(end).identity(policy))
 }

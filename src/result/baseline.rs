@@ -38,10 +38,30 @@ fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
     let reached = all.filter(|c| c.state.reached());
     let mut reached: BTreeSet<Reached> =
         reached.map(|c| (c.subject.server, c.subject.port)).collect();
-    while reached.len() > REACHED {
-        reached.pop_last();
-    }
+    keep_first(&mut reached, REACHED);
     reached
+}
+
+/// Removes the last items of a set until at most `most` remain.
+fn keep_first<T: Ord>(set: &mut BTreeSet<T>, most: usize) {
+    while set.len() > most {
+        set.pop_last();
+    }
+}
+
+/// Maximum number of members that are stored for one side of a finding of earlier windows.
+const MEMBERS: usize = 10_000;
+
+/// The item that stands for members that were left out.
+const MORE: &str = "+";
+
+/// Leaves out members beyond [`MEMBERS`], whose number a sender of forged packets could increase
+/// with each window.
+fn limit_members(members: &mut BTreeSet<String>) {
+    if members.len() > MEMBERS {
+        keep_first(members, MEMBERS);
+        members.insert(MORE.to_owned());
+    }
 }
 
 /// Returns whether a state is `one-sided`, which proves neither success nor failure, because too
@@ -61,7 +81,7 @@ pub(super) struct BaselineFinding {
     /// earlier windows.
     was_one_sided: Option<bool>,
     /// Services that were reached; `None` if the earlier audit was read from a file, which does not
-    /// list them. Each audit that is learned adds at most [`REACHED`].
+    /// list them. At most [`REACHED`].
     reached: Option<BTreeSet<Reached>>,
     /// Clients and servers by name or address; `None` if the file does not list them. An item that
     /// starts with `+` stands for members that the file leaves out.
@@ -217,11 +237,10 @@ impl Baseline {
         let outcome = explainer.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
             let reported = explainer.explain(finding);
-            let members = explainer.members(finding);
-            let mut members = members.map(|side| {
-                side.words()
-                    .into_iter()
-                    .filter(|word| !word.starts_with('+'))
+            let mut members = explainer.members(finding).map(|side| {
+                let words = side.words().into_iter();
+                words
+                    .map(|word| if word.starts_with('+') { MORE.to_owned() } else { word })
                     .collect::<BTreeSet<_>>()
             });
             let before = self.findings.remove(&reported.id);
@@ -231,10 +250,12 @@ impl Baseline {
                     .zip(earlier)
                     .for_each(|(now, earlier)| now.extend(earlier.iter().cloned()));
             }
+            members.iter_mut().for_each(limit_members);
             let earlier_was = |of: fn(&BaselineFinding) -> bool| before.as_ref().is_some_and(of);
             let mut reached = reached(outcome, finding);
             if let Some(earlier) = before.as_ref().and_then(|before| before.reached.as_ref()) {
                 reached.extend(earlier.iter().copied());
+                keep_first(&mut reached, REACHED);
             }
             let now = BaselineFinding {
                 reached: Some(reached),
@@ -367,5 +388,35 @@ impl BaselineFinding {
         } else {
             fallback
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{FARM, Packets, RDSH, policy, view};
+
+    #[test]
+    fn a_finding_with_more_members_than_are_listed_does_not_grow_in_each_window() {
+        let policy = policy(FARM);
+        let window = |clients: u32| {
+            let mut packets = Packets::default();
+            for number in 0..clients {
+                let client = std::net::Ipv4Addr::from_bits(0xcb00_0000 + number * 300).to_string();
+                packets.connect(i64::from(number), (&client, 50_000), (RDSH, 4444));
+            }
+            Judgement::of(&policy, packets.conversations(&policy), &view(600), 1)
+        };
+        let change = |first: u32, second: u32| {
+            let mut known = Baseline::default();
+            let [first, second] = [first, second].map(window);
+            known.learn(&Explainer::of(&policy, &first).expect("it was judged"));
+            let explainer = Explainer::of(&policy, &second).expect("it was judged");
+            let flood = second.findings().iter().find(|f| f.members.len() > 100);
+            known.change(&explainer, flood.expect("one finding for all clients"))
+        };
+        assert_eq!(change(200, 200), Change::Same);
+        assert_eq!(change(200, 201), Change::Grown);
+        assert_eq!(change(1100, 1100), Change::Same);
     }
 }
