@@ -16,7 +16,8 @@ use super::selection::{SelectionParser, TEXT_LIMIT, Vocabulary};
 #[cfg(feature = "store")]
 use super::store::{OpenedStore, check_policy, plan_audit, warn_about_rows};
 use super::work::{
-    Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
+    NOTHING_WRITTEN, Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders,
+    with_progress_bar,
 };
 use super::{print_some, report_error, terminal_width};
 use crate::pipeline::{
@@ -37,7 +38,7 @@ pub(super) fn run(
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
     // The handler is installed first, because `prepare` reads files to find those with equal
     // content, which may take a while.
-    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
+    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders), NOTHING_WRITTEN);
     let Some(Prepared { plan, store, policy, baseline, listing }) =
         prepare(arguments, configuration)
     else {

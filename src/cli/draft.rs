@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use super::args::DraftArguments;
 use super::exit::Exit;
 use super::policy::{RulesWanted, file_problem, load_matrix, load_policy, report_errors};
-use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
+use super::work::{
+    NOTHING_WRITTEN, Verbosity, report_failure, stop_on_interrupt, with_progress_bar,
+};
 use super::{report_error, warn};
 use crate::pipeline::{DraftedInventory, Folders, Given, Plan, Progress, Request, folder_of};
 use crate::policy::{Diagnostic, Inventory, MATRICES, Matrix, Policy, TextFile, is_toml};
@@ -42,7 +44,8 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     let progress = Arc::new(Progress::default());
-    stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
+    let folders = Arc::new(Mutex::new(Some(Folders::default())));
+    stop_on_interrupt(Arc::clone(&progress), folders, NOTHING_WRITTEN);
     let drafted = with_progress_bar(&plan, &progress, Verbosity::of(arguments.quiet), || {
         DraftedInventory::of(&plan, &context.matrix, &context.given, &progress)
     });

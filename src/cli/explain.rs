@@ -85,10 +85,15 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         print_members(&policy, arguments, &members, &mut out)?;
         return Ok(if all_documented { Exit::Compliant } else { Exit::Findings });
     }
-    let verdict = answer.ruling.code.verdict();
-    let documented = matches!(verdict, Verdict::Documented | Verdict::Background);
+    let documented = is_documented(answer.ruling.code.verdict());
     print_answer(&policy, (&from, &to), arguments, &answer, &mut out)?;
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
+}
+
+/// Returns whether traffic with this verdict needs no attention. Background traffic counts as
+/// documented.
+fn is_documented(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Documented | Verdict::Background)
 }
 
 /// If the user named a group and the answer differs between its members, returns each pair of roles
@@ -117,7 +122,7 @@ fn answer_by_member(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize
                 name: question.name.clone(),
                 ..*question
             };
-            let documented = judge.answer(&question).ruling.code.verdict() == Verdict::Documented;
+            let documented = is_documented(judge.answer(&question).ruling.code.verdict());
             pairs.push((source.unwrap_or(usize::MAX), target.unwrap_or(usize::MAX), documented));
         }
     }

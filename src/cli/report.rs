@@ -9,7 +9,7 @@ use super::audit::print_report;
 use super::diff::stored_result;
 use super::exit::Exit;
 use super::report_error;
-use super::work::{put_folders, report_failure, stop_on_interrupt, take_folders};
+use super::work::{NOTHING_WRITTEN, put_folders, report_failure, stop_on_interrupt, take_folders};
 use crate::pipeline::{Folders, OutputPaths, Progress, ReportFiles, fits_manifest};
 use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
@@ -18,7 +18,7 @@ use crate::result::AuditResult;
 pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
-    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
+    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders), NOTHING_WRITTEN);
     let path = match stored_result(&arguments.result) {
         Ok(path) => path,
         Err(problem) => {

@@ -13,7 +13,7 @@ use super::policy_args::load_judging;
 use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
 use super::{print_some, report_error, warn};
 use crate::model::{Correction, VantagePoint};
-use crate::pipeline::{Audit, Folders, Plan, Progress, Request};
+use crate::pipeline::{Audit, AuditError, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
 use crate::result::plural;
 #[cfg(feature = "live")]
@@ -34,8 +34,14 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
             collect(&request, &to, &progress, |file| files.push(file))
         });
     report_collected(&files, arguments.quiet);
-    if let Err(failure) = collected {
-        return Ok(report_store_error(failure));
+    match (collected, &to) {
+        (Ok(_), _) => {}
+        (Err(StoreError::Read(AuditError::Interrupted)), Destination::Store(_)) => {
+            let complete = plural(files.len() as u64, "capture");
+            report_error(&format!("interrupted; the store contains the rows of {complete}"));
+            return Ok(Exit::Interrupted);
+        }
+        (Err(failure), _) => return Ok(report_store_error(failure)),
     }
     let frames: u64 = files.iter().map(|file| file.frames).sum();
     print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;
@@ -102,7 +108,12 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
 /// Installs the interrupt handler, and returns the progress that it stops.
 fn start() -> Arc<Progress> {
     let progress = Arc::new(Progress::default());
-    stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
+    let folders = Arc::new(Mutex::new(Some(Folders::default())));
+    stop_on_interrupt(
+        Arc::clone(&progress),
+        folders,
+        "interrupted; only complete rows were stored",
+    );
     progress
 }
 

@@ -15,13 +15,20 @@ use crate::pipeline::{AuditError, Folders, Plan, Progress};
 /// input cannot stop by itself.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// The message if an interrupt ends the program before anything was written.
+pub(super) const NOTHING_WRITTEN: &str = "interrupted; nothing was written";
+
 /// Installs a handler that stops the work on an interrupt. The work stops by itself if it can.
-/// Otherwise, the handler ends the program. In both cases, no partially written report is left. If
+/// Otherwise, the handler reports `message` and ends the program. In both cases, no partially written report is left. If
 /// the handler ends the program while a store is written, a temporary file may remain in the store.
 ///
 /// If the work has already taken the folders to write into them, the handler does not end the
 /// program. The work then stops by itself or finishes.
-pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Option<Folders>>>) {
+pub(super) fn stop_on_interrupt(
+    progress: Arc<Progress>,
+    folders: Arc<Mutex<Option<Folders>>>,
+    message: &'static str,
+) {
     // If the handler cannot be installed, an interrupt ends the program immediately, which is
     // acceptable.
     let _ = ctrlc::set_handler(move || {
@@ -29,7 +36,7 @@ pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Opti
         std::thread::sleep(GRACE);
         if let Some(folders) = take_folders(&folders) {
             drop(folders);
-            report_error("interrupted; nothing was written");
+            report_error(message);
             std::process::exit(130);
         }
     });

@@ -152,7 +152,7 @@ impl<'a> CaptureThread<'a> {
             self.notify(LiveEvent::InterfaceMissing(name));
         }
         loop {
-            let current = self.shared.window.load(Ordering::Relaxed);
+            let current = self.shared.window.load(Ordering::Acquire);
             if current != window {
                 window = current;
                 if self.shared.end.load(Ordering::Relaxed) {

@@ -209,7 +209,7 @@ pub fn watch(
         let result = windows.run(all);
         // The threads must end even if an error ended the loop.
         shared.end.store(true, Ordering::Relaxed);
-        shared.window.fetch_add(1, Ordering::Relaxed);
+        shared.window.fetch_add(1, Ordering::Release);
         result
     })
 }

@@ -165,7 +165,8 @@ impl WindowLoop<'_> {
         if after == AfterWindow::Stop {
             shared.end.store(true, Ordering::Relaxed);
         }
-        shared.window.fetch_add(1, Ordering::Relaxed);
+        // The threads must see `end` when they see the new window.
+        shared.window.fetch_add(1, Ordering::Release);
         let store = all.flows.sibling_store();
         let mut inputs = inputs(shared.watch);
         let mut timeline = ActivityHistogram::default();
