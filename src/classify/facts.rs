@@ -338,7 +338,7 @@ impl<'a> JudgedCapture<'a> {
             let sure = !is_silent(code) || self.view().is_certain_after(failed.chances);
             sure.then_some(code)
         });
-        at_last.or_else(|| Code::parse(c.state.name()).filter(|_| c.has_failed()))
+        at_last.or_else(|| c.has_failed().then(|| Code::parse(c.state.name()))?)
     }
 
     /// Returns whether a conversation shows that its connection works. A conversation that worked

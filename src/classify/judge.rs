@@ -1,6 +1,7 @@
 //! Determines the code of each conversation, and the row or exception that it is based on.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 use dashmap::DashMap;
@@ -82,26 +83,98 @@ impl Judged {
 
 /// The properties that determine which rows document plain traffic. [`Judge::kind`] defines which
 /// traffic is plain.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueryKind {
     client: RoleSet,
     server: RoleSet,
     same: bool,
     loopback: bool,
     announced: bool,
-    service: (Transport, u16),
+    service: (Transport, PortClass),
     /// The properties that determine the ruling if no row documents the traffic.
     undocumented: Option<Undocumented>,
 }
 
-/// The properties other than roles that determine the ruling on plain traffic that no row
-/// documents.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// The properties other than roles and service that determine the ruling on plain traffic that no
+/// row documents.
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Undocumented {
     is_listed: [bool; 2],
     is_outside: bool,
     is_link_local: bool,
-    service: (Transport, u16),
+}
+
+/// Hashes all flags as one number, because every conversation is looked up several times.
+impl Hash for QueryKind {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (transport, port) = self.service;
+        let (is_range, number) = match port {
+            PortClass::Single(port) => (false, port),
+            PortClass::Range(number) => (true, number),
+        };
+        let none = Undocumented { is_listed: [false; 2], is_outside: false, is_link_local: false };
+        let Undocumented { is_listed, is_outside, is_link_local } =
+            self.undocumented.unwrap_or(none);
+        let flags = [
+            self.same,
+            self.loopback,
+            self.announced,
+            is_range,
+            self.undocumented.is_some(),
+            is_listed[0],
+            is_listed[1],
+            is_outside,
+            is_link_local,
+        ];
+        let flags = flags.iter().fold(0, |all, flag| all << 1 | u64::from(*flag));
+        state.write_u128(self.client.bits());
+        state.write_u128(self.server.bits());
+        state.write_u64(flags << 24 | u64::from(transport.0) << 16 | u64::from(number));
+    }
+}
+
+/// Ports that all rows and all entries for background traffic treat alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PortClass {
+    /// A port that a row or an entry names, or the number of a protocol without ports.
+    Single(u16),
+    /// The ports between two bounds of ranges, except single ports. The number is that of the
+    /// range.
+    Range(u16),
+}
+
+/// The classes of all ports.
+struct PortClasses {
+    single: HashSet<u16, ahash::RandomState>,
+    /// The first ports of the ranges, in order. The range before the first one has number 0.
+    bounds: Vec<u16>,
+}
+
+impl PortClasses {
+    fn of(policy: &Policy) -> Self {
+        let matrix = &policy.matrix;
+        let rows = matrix.rows.iter().filter(|row| row.transport.has_ports());
+        let (single, ranges): (Vec<_>, Vec<_>) =
+            rows.map(|row| &row.ports).partition(|ports| ports.start() == ports.end());
+        let background = matrix.background.iter().filter_map(|entry| entry.port);
+        let single = single.into_iter().map(|ports| *ports.start()).chain(background).collect();
+        let mut bounds: Vec<u16> = ranges
+            .iter()
+            .flat_map(|ports| [Some(*ports.start()), ports.end().checked_add(1)])
+            .flatten()
+            .collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        Self { single, bounds }
+    }
+
+    fn class(&self, transport: Transport, port: u16) -> PortClass {
+        if !transport.has_ports() || self.single.contains(&port) {
+            PortClass::Single(port)
+        } else {
+            PortClass::Range(self.bounds.partition_point(|bound| *bound <= port) as u16)
+        }
+    }
 }
 
 /// Values by query kind. Some kinds have no entry, because each of their conversations needs a
@@ -166,6 +239,7 @@ pub struct Judge<'a> {
     present: RoleSet,
     /// The rows whose destination is a name or an address.
     endpoints: Vec<usize>,
+    ports: PortClasses,
     /// The addresses that rows name. Traffic from or to them is ruled on separately.
     named_addresses: HashSet<IpAddr, ahash::RandomState>,
     /// For each code, its severity in each [`SeverityColumn`].
@@ -207,7 +281,8 @@ impl<'a> Judge<'a> {
         let severities = severities.collect();
         let present = policy.present_roles();
         let rulings = Rulings::default();
-        Self { policy, reachable, present, endpoints, named_addresses, severities, rulings }
+        let ports = PortClasses::of(policy);
+        Self { policy, reachable, present, endpoints, ports, named_addresses, severities, rulings }
     }
 
     /// Returns a judge for which every role is present, for queries without an inventory.
@@ -380,41 +455,20 @@ impl<'a> Judge<'a> {
                 && query.client.kind == query.server.kind,
             loopback: client.is_loopback() && server.is_loopback(),
             announced: query.announced,
-            service: (transport, port),
+            service: (transport, self.ports.class(transport, port)),
             undocumented: None,
         })
     }
 
     /// Returns the kind that determines the ruling on plain traffic that no row documents.
     fn undocumented_kind(&self, kind: QueryKind, query: &Query<'_>) -> QueryKind {
-        let ServiceKey { client, server, transport, port } = query.subject;
-        // All ports that nothing refers to are judged alike.
-        let port = self.port_class(transport, port);
         let undocumented = Undocumented {
             is_listed: [query.client.kind, query.server.kind]
                 .map(|kind| kind != PartyKind::Stranger),
-            is_outside: self.is_outside(&query.client, client),
-            is_link_local: crate::model::is_link_local(server),
-            service: (transport, port),
+            is_outside: self.is_outside(&query.client, query.subject.client),
+            is_link_local: crate::model::is_link_local(query.subject.server),
         };
-        QueryKind { service: (transport, port), undocumented: Some(undocumented), ..kind }
-    }
-
-    /// Returns the port that represents all ports that are judged alike, whatever host serves them.
-    /// One port represents all ports that nothing refers to.
-    fn port_class(&self, transport: Transport, port: u16) -> u16 {
-        /// Represents every port that no row, moved port or background traffic refers to, if there
-        /// are no exceptions.
-        const ANY: u16 = 0;
-        let policy = self.policy;
-        let is_mentioned = !transport.has_ports()
-            || !policy.exceptions.list.is_empty()
-            || policy.inventory.moved.iter().any(|moved| moved.to == port)
-            || policy.background(transport, port).is_some()
-            || WITH_PORTS
-                .into_iter()
-                .any(|transport| policy.rows_at(transport, port).next().is_some());
-        if is_mentioned { port } else { ANY }
+        QueryKind { undocumented: Some(undocumented), ..kind }
     }
 
     /// Returns the ruling on a query. Where possible, a ruling is reused for queries of the same

@@ -12,7 +12,7 @@ use super::head::{
 use super::run::AuditRun;
 use super::since::changes;
 use super::{Site, Time, exception_use, summary_notes};
-use crate::classify::{CoverageStatement, Policy};
+use crate::classify::{Code, CoverageStatement, Policy, Severity};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
 /// Maximum number of entries in the list of orphaned fragments, one for each source, destination
@@ -90,14 +90,16 @@ impl AuditRun<'_> {
     fn summary(&self) -> Summary {
         let outcome = self.outcome;
         let by_verdict = outcome.by_verdict();
-        let mut by: [Tally; 3] = Default::default();
+        // There are far fewer combinations than findings.
+        let mut combinations = BTreeMap::<(Code, Severity), u64>::new();
         for finding in outcome.findings() {
-            let names = [finding.verdict().name(), finding.code().name(), finding.severity.name()];
+            *combinations.entry((finding.code(), finding.severity)).or_default() += 1;
+        }
+        let mut by: [Tally; 3] = Default::default();
+        for ((code, severity), count) in combinations {
+            let names = [code.verdict().name(), code.name(), severity.name()];
             for (counts, name) in by.iter_mut().zip(names) {
-                match counts.get_mut(name) {
-                    Some(count) => *count += 1,
-                    None => drop(counts.insert(name.to_owned(), 1)),
-                }
+                *counts.entry(name.to_owned()).or_default() += count;
             }
         }
         let mut matrix_rows = Tally::new();

@@ -495,15 +495,14 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
         );
         notes.add(Tone::Warning, "Inventory", text);
     }
+    let mut by_row = vec![0; policy.matrix.rows.len()];
+    let documented = run.outcome.judged.iter().filter(|j| j.verdict() == Verdict::Documented);
+    documented.filter_map(|j| j.ruling.row).for_each(|row| by_row[row] += 1);
     let mut unnamed: BTreeMap<&str, u64> = BTreeMap::new();
-    for j in &run.outcome.judged {
-        let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
-        let row = row.map(|row| &policy.matrix.rows[row]);
+    for (row, count) in policy.matrix.rows.iter().zip(by_row).filter(|(_, count)| *count > 0) {
         // Traffic that needs a feature that is usually off causes a finding instead of a note.
-        let usual =
-            row.into_iter().flat_map(|row| policy.unstated(row)).filter(|(_, usual)| *usual);
-        for (feature, _) in usual {
-            *unnamed.entry(feature).or_default() += 1;
+        for (feature, _) in policy.unstated(row).filter(|(_, usual)| *usual) {
+            *unnamed.entry(feature).or_default() += count;
         }
     }
     if !unnamed.is_empty() {
