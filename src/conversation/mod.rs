@@ -18,8 +18,10 @@ mod state;
 mod vantage_set;
 mod visibility;
 
+use std::cmp::Ordering;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
 
@@ -106,7 +108,7 @@ pub trait DirectionHints: Sync {
 }
 
 /// The identity of a conversation.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ServiceKey {
     /// The client's address.
     pub client: IpAddr,
@@ -127,6 +129,41 @@ impl ServiceKey {
     /// Returns the port or the ICMP type for reports, or `None` if the protocol has neither.
     pub fn shown_port(&self) -> Option<u16> {
         (self.transport.has_ports() || self.transport.is_icmp()).then_some(self.port)
+    }
+}
+
+/// Compares the fields in their order. Addresses are compared as numbers, because comparing their
+/// bytes takes a call for each.
+impl Ord for ServiceKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let address = |a: IpAddr, b: IpAddr| match (a, b) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => a.to_bits().cmp(&b.to_bits()),
+            (IpAddr::V6(a), IpAddr::V6(b)) => a.to_bits().cmp(&b.to_bits()),
+            _ => a.is_ipv6().cmp(&b.is_ipv6()),
+        };
+        let service = |key: &Self| (key.transport, key.port);
+        address(self.client, other.client)
+            .then_with(|| address(self.server, other.server))
+            .then_with(|| service(self).cmp(&service(other)))
+    }
+}
+
+impl PartialOrd for ServiceKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Hashes IPv4 addresses as numbers, because hashing their bytes takes several times as long.
+impl Hash for ServiceKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match (self.client, self.server) {
+            (IpAddr::V4(client), IpAddr::V4(server)) => {
+                state.write_u64(u64::from(client.to_bits()) << 32 | u64::from(server.to_bits()));
+            }
+            ends => ends.hash(state),
+        }
+        state.write_u32(u32::from(self.transport.0) << 16 | u32::from(self.port));
     }
 }
 
@@ -179,11 +216,16 @@ pub struct Conversation {
     pub announced: bool,
     /// The named vantage points that saw the flows.
     pub sensors: VantageSet,
-    /// The index of the set of server names in `Conversations::names`.
+    /// The index of the set of server names in `Conversations::names`. Before the names are
+    /// determined, it is [`HAS_REQUESTS`] if the client requested a name, otherwise zero.
     names: u32,
     /// Evidence that only a few conversations have.
     rare: Option<Box<ConversationExtras>>,
 }
+
+/// Marks conversations whose clients requested names. Most have none, so looking them up would be
+/// a waste of time.
+const HAS_REQUESTS: u32 = 1;
 
 /// Evidence that only a few conversations have.
 #[derive(Clone, Default, Debug)]
@@ -480,9 +522,11 @@ fn name_servers(
         let ServiceKey { client, server, transport, port } = c.subject;
         // A conversation that stands for several servers has no name.
         if c.stands_for().is_some_and(AggregatedConversations::has_several_servers) {
+            c.names = 0;
             continue;
         }
-        c.names = table.number(client, server, requested.get(&c.key()).unwrap_or(&nothing));
+        let own = if c.names == HAS_REQUESTS { requested.get(&c.key()) } else { None };
+        c.names = table.number(client, server, own.unwrap_or(&nothing));
         c.announced = transport == Transport::TCP && table.is_announced(client, server, port);
     }
     table.into_sets()
@@ -541,7 +585,7 @@ fn find_mirrors(
 impl Conversations {
     /// Returns the client and the server of each unicast conversation, except those with loopback
     /// addresses that were seen on a wire.
-    pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+    pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + Clone {
         let unicast = self.list.iter().filter(|c| !c.broadcast && !c.rare().on_wire);
         unicast.map(|c| (c.subject.client, c.subject.server))
     }
@@ -708,9 +752,10 @@ impl PartialConversations {
         index: &CaptureIndex,
         hints: &dyn DirectionHints,
     ) -> Conversation {
-        let part = read_flow(flow, orientation, index, hints);
+        let mut part = read_flow(flow, orientation, index, hints);
         let client = orientation.client;
         if let Some(names) = flow.server_names {
+            part.names = HAS_REQUESTS;
             let requested = self.requested.entry(part.key()).or_default();
             let requests = names.requests(client, &flow.sides[client]);
             requests.for_each(|request| requested.requests.insert(request));
@@ -743,43 +788,11 @@ fn read_flow(
     let mut last = flow.sides[0].last;
     first.merge(&flow.sides[1].first);
     last.merge(&flow.sides[1].last);
-    let mut rare = ConversationExtras::default();
     if let Some(extra) = flow.extra {
         first.merge(&extra.error_first);
         last.merge(&extra.error_last);
-        let countable: BTreeSet<IcmpError> = flow_facts::errors(flow).collect();
-        for (error, _) in extra.errors.iter() {
-            let seen_from_client = IcmpError { side: error.side ^ client_side as u8, ..*error };
-            if countable.contains(error) {
-                rare.errors.insert(seen_from_client)
-            } else {
-                rare.unseen_errors.insert(seen_from_client)
-            }
-        }
-        rare.aggregated = extra.aggregated.0;
     }
-    for (side, macs) in [client_side, server_side].into_iter().zip(&mut rare.macs) {
-        let address = flow.key.endpoint(side).addr;
-        let link_local = crate::model::is_link_local(address) || address.is_loopback();
-        for link in flow.links(side) {
-            let priority = EncapTag { kind: EncapTagKind::Vlan, id: Some(0) };
-            let tags: Vec<EncapTag> = link.tags().filter(|tag| *tag != priority).collect();
-            for stack in tags.chunk_by(|a, b| a.kind == b.kind) {
-                rare.tags.insert(stack.to_vec());
-            }
-            link.outer().for_each(|outer| rare.outer.insert(outer));
-            if link_local && link.source != Mac::NONE {
-                macs.insert(link.source);
-            }
-        }
-    }
-    rare.on_wire = flow_facts::is_loopback_on_wire(flow);
-    let is_rare = rare.aggregated > 0
-        || rare.on_wire
-        || !(rare.tags.is_empty()
-            && rare.errors.is_empty()
-            && rare.unseen_errors.is_empty()
-            && rare.macs.iter().all(BoundedSet::is_empty));
+    let aggregated = flow.extra.map_or(0, |extra| extra.aggregated.0);
     let mut client_ports = InlineBoundedSet::default();
     client_ports.insert(client.port);
     let began = flow.sides[client_side].first.get().or(first.get());
@@ -794,7 +807,7 @@ fn read_flow(
         state,
         basis,
         broadcast: orientation.broadcast,
-        flows: rare.aggregated.max(1),
+        flows: aggregated.max(1),
         attempts: u64::from(flow.sides[client_side].syns.0),
         established: u64::from(state == State::Established),
         chances: state::chances(flow, orientation, state, index.end()),
@@ -809,8 +822,47 @@ fn read_flow(
         announced: false,
         sensors: index.sightings.from(flow.key),
         names: 0,
-        rare: is_rare.then(|| Box::new(rare)),
+        rare: extras_of(flow, client_side),
     }
+}
+
+/// Returns the evidence that only a few conversations have; `None` if the flow has none.
+fn extras_of(flow: &Flow<'_>, client_side: usize) -> Option<Box<ConversationExtras>> {
+    let mut rare: Option<Box<ConversationExtras>> = None;
+    if let Some(extra) = flow.extra {
+        let countable: BTreeSet<IcmpError> = flow_facts::errors(flow).collect();
+        for (error, _) in extra.errors.iter() {
+            let seen_from_client = IcmpError { side: error.side ^ client_side as u8, ..*error };
+            let rare = rare.get_or_insert_default();
+            if countable.contains(error) {
+                rare.errors.insert(seen_from_client)
+            } else {
+                rare.unseen_errors.insert(seen_from_client)
+            }
+        }
+        if extra.aggregated.0 > 0 {
+            rare.get_or_insert_default().aggregated = extra.aggregated.0;
+        }
+    }
+    for (number, side) in [client_side, 1 - client_side].into_iter().enumerate() {
+        let address = flow.key.endpoint(side).addr;
+        let link_local = crate::model::is_link_local(address) || address.is_loopback();
+        for link in flow.links(side) {
+            let priority = EncapTag { kind: EncapTagKind::Vlan, id: Some(0) };
+            let tags: Vec<EncapTag> = link.tags().filter(|tag| *tag != priority).collect();
+            for stack in tags.chunk_by(|a, b| a.kind == b.kind) {
+                rare.get_or_insert_default().tags.insert(stack.to_vec());
+            }
+            link.outer().for_each(|outer| rare.get_or_insert_default().outer.insert(outer));
+            if link_local && link.source != Mac::NONE {
+                rare.get_or_insert_default().macs[number].insert(link.source);
+            }
+        }
+    }
+    if flow_facts::is_loopback_on_wire(flow) {
+        rare.get_or_insert_default().on_wire = true;
+    }
+    rare
 }
 
 impl Conversation {
@@ -852,15 +904,15 @@ impl Conversation {
         let failures =
             if same { Vec::new() } else { merge_failures(self.failures(), &other.failures()) };
         match self.rank().cmp(&other.rank()) {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Equal => self.opened.merge(&other.opened),
-            std::cmp::Ordering::Greater => self.opened = other.opened,
+            Ordering::Less => {}
+            Ordering::Equal => self.opened.merge(&other.opened),
+            Ordering::Greater => self.opened = other.opened,
         }
         // Only the chances that support the resulting state count.
         match self.state.cmp(&other.state) {
-            std::cmp::Ordering::Equal => self.chances += other.chances,
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Greater => self.chances = other.chances,
+            Ordering::Equal => self.chances += other.chances,
+            Ordering::Less => {}
+            Ordering::Greater => self.chances = other.chances,
         }
         (self.state, self.basis) = (self.state, self.basis).min((other.state, other.basis));
         self.doubts = self.doubts.with(other.doubts);
@@ -892,6 +944,7 @@ impl Conversation {
 impl Merge for Conversation {
     fn merge(&mut self, other: &Self) {
         let flows = self.flows;
+        let names = self.names.max(other.names);
         let to_server = self.to_server;
         let to_client = self.to_client;
         match (self.is_made_up(), other.is_made_up()) {
@@ -902,6 +955,7 @@ impl Merge for Conversation {
             _ => self.merge_all(other),
         }
         self.flows = flows + other.flows;
+        self.names = names;
         (self.to_server, self.to_client) = (to_server, to_client);
         self.to_server.merge(&other.to_server);
         self.to_client.merge(&other.to_client);

@@ -101,10 +101,13 @@ impl VisibilityStats {
         {
             self.cut_one_way += packets;
         }
-        let vlans = [0, 1]
-            .map(|side| flow.links(side).flat_map(Encapsulation::vlans).collect::<BTreeSet<u32>>());
-        if vlans.iter().any(|v| !v.is_empty()) && vlans[0].is_disjoint(&vlans[1]) {
-            self.split += packets;
+        let vlans = |side| flow.links(side).flat_map(Encapsulation::vlans);
+        // Most flows have no VLAN tags.
+        if [0, 1].into_iter().any(|side| vlans(side).next().is_some()) {
+            let [first, second] = [0, 1].map(|side| vlans(side).collect::<BTreeSet<u32>>());
+            if first.is_disjoint(&second) {
+                self.split += packets;
+            }
         }
         // Without the handshake, acknowledged bytes may have been sent before the capture started.
         let opened = [0, 1].map(|s: usize| sides[s].has(flag::SYN) || sides[s].has(flag::SYN_ACK));

@@ -233,14 +233,26 @@ impl Hash for Encapsulation {
 }
 
 impl Encapsulation {
-    /// Returns the whole encapsulation as a nonzero number, if it consists only of a source address
-    /// and a TTL on one of the first 255 interfaces.
-    pub fn short(&self) -> Option<u64> {
-        const FIRST: u16 = 255;
+    /// Returns the whole encapsulation as a nonzero number. Returns `None` if the packet has tags other
+    /// than a single VLAN tag.
+    #[inline]
+    pub fn short(&self) -> Option<u128> {
+        const PRESENT: u128 = 1 << 127;
+        const TAGGED: u64 = 1 << 32;
+        let tag = match self.tags[0] {
+            EncapTag { kind: EncapTagKind::None, .. } => 0,
+            EncapTag { kind: EncapTagKind::Vlan, id: Some(id) }
+                if self.tags[1].kind == EncapTagKind::None && self.outer[0].is_none() =>
+            {
+                TAGGED | u64::from(id)
+            }
+            _ => return None,
+        };
         let Mac([a, b, c, d, e, f]) = self.source;
-        let plain = self.tags[0].kind == EncapTagKind::None && self.interface < FIRST;
-        let interface = (self.interface as u8).wrapping_add(1);
-        plain.then_some(u64::from_be_bytes([interface, self.ttl, a, b, c, d, e, f]))
+        let [high, low] = self.interface.to_be_bytes();
+        // The tag takes 33 bits, the interface, the TTL and the hardware address take 72.
+        let rest = u64::from_be_bytes([low, self.ttl, a, b, c, d, e, f]);
+        Some(PRESENT | u128::from(tag) << 72 | u128::from(high) << 64 | u128::from(rest))
     }
 
     /// Returns the same encapsulation without its interface.
@@ -591,14 +603,22 @@ mod tests {
     }
 
     #[test]
-    fn the_short_form_exists_only_without_tags_on_the_first_interfaces() {
+    fn the_short_form_exists_for_no_tag_and_for_one_vlan_tag() {
         let plain = Encapsulation { source: Mac([1, 2, 3, 4, 5, 6]), ttl: 7, ..Default::default() };
-        assert_eq!(plain.short(), Some(0x0107_0102_0304_0506));
-        assert_eq!(Encapsulation::default().short(), Some(1 << 56));
-        let last = Encapsulation { interface: 254, ..plain };
-        assert_eq!(last.short(), Some(0xff07_0102_0304_0506));
-        assert_eq!(Encapsulation { interface: 255, ..plain }.short(), None);
-        assert_eq!(plain.with_tag(EncapTagKind::Macsec, None).short(), None);
+        let short = 1 << 127 | 0x0007_0102_0304_0506;
+        assert_eq!(plain.short(), Some(short));
+        let other = Encapsulation { interface: 0xabcd, ..plain };
+        assert_eq!(other.short(), Some(short | 0xab_cd00 << 48));
+        let tagged = |id| plain.with_tag(EncapTagKind::Vlan, id);
+        assert_eq!(tagged(Some(0)).short(), Some(short | 1 << 104));
+        assert_eq!(tagged(Some(5)).short(), Some(short | 0x1_0000_0005 << 72));
+        let without = [
+            tagged(None),
+            tagged(Some(5)).with_tag(EncapTagKind::Vlan, Some(5)),
+            plain.with_tag(EncapTagKind::Macsec, None),
+            plain.with_tunnel(Tunnel::Gre, None, ends(1)),
+        ];
+        assert!(without.iter().all(|link| link.short().is_none()));
     }
 
     #[test]

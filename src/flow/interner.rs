@@ -52,16 +52,22 @@ impl Interner {
 pub(super) struct InternerCache {
     interner: Arc<Interner>,
     list: Vec<Encapsulation>,
-    /// The same encapsulations in eight bytes each, or zero for those that do not fit.
-    short: Vec<u64>,
+    /// The same encapsulations as numbers, or zero for those that do not fit.
+    short: Vec<u128>,
+    short_numbers: HashMap<u128, u16, HashSeed>,
+    /// The numbers of encapsulations that do not fit.
     numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
 
 impl InternerCache {
     pub fn new(seed: &HashSeed, interner: &Arc<Interner>) -> Self {
-        let numbers = HashMap::with_hasher(seed.clone());
-        let mut links =
-            Self { interner: Arc::clone(interner), list: Vec::new(), short: Vec::new(), numbers };
+        let mut links = Self {
+            interner: Arc::clone(interner),
+            list: Vec::new(),
+            short: Vec::new(),
+            short_numbers: HashMap::with_hasher(seed.clone()),
+            numbers: HashMap::with_hasher(seed.clone()),
+        };
         links.copy(&interner.lock());
         links
     }
@@ -93,7 +99,12 @@ impl InternerCache {
 
     /// Returns the number of an encapsulation, or `None` if all numbers are in use.
     pub fn number(&mut self, link: &Encapsulation) -> Option<u16> {
-        if let Some(number) = self.numbers.get(link) {
+        let short = link.short();
+        let known = match &short {
+            Some(short) => self.short_numbers.get(short),
+            None => self.numbers.get(link),
+        };
+        if let Some(number) = known {
             return Some(*number);
         }
         let interner = Arc::clone(&self.interner);
@@ -108,7 +119,10 @@ impl InternerCache {
                 next
             }
         };
-        self.numbers.insert(*link, number);
+        match short {
+            Some(short) => self.short_numbers.insert(short, number),
+            None => self.numbers.insert(*link, number),
+        };
         self.copy(&interner);
         Some(number)
     }

@@ -256,30 +256,25 @@ impl Policy {
     /// Infers the host on which a capture with loopback traffic was taken, if the inventory does
     /// not name it, and returns its index. Apart from loopback traffic, exactly one listed host
     /// must take part in every conversation.
-    pub fn loopback_host(&self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> Option<usize> {
-        let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
-        for (a, b) in ends {
-            if a.is_loopback() || b.is_loopback() {
-                // If only one end is a loopback address, the traffic is forged and not internal to
-                // a host.
-                loopback |= a.is_loopback() && b.is_loopback();
-                continue;
-            }
-            let hosts: BTreeSet<usize> = [a, b]
-                .into_iter()
-                .filter_map(|address| match self.addresses.get(&address) {
-                    Some(PartyKind::Host(host)) => Some(*host),
-                    _ => None,
-                })
-                .collect();
-            common =
-                Some(common.map_or(hosts.clone(), |c| c.intersection(&hosts).copied().collect()));
+    pub fn loopback_host(
+        &self,
+        mut ends: impl Iterator<Item = (IpAddr, IpAddr)> + Clone,
+    ) -> Option<usize> {
+        let is_loopback = |(a, b): (IpAddr, IpAddr)| a.is_loopback() && b.is_loopback();
+        if self.inventory.on.is_some() || !ends.clone().any(is_loopback) {
+            return None;
         }
-        let mut common = common.unwrap_or_default().into_iter();
-        match (loopback && self.inventory.on.is_none(), common.next(), common.next()) {
-            (true, Some(host), None) => Some(host),
-            _ => None,
+        let hosts = |(a, b): (IpAddr, IpAddr)| -> BTreeSet<usize> {
+            [a, b].into_iter().filter_map(|address| self.host_of(address)).collect()
+        };
+        // If only one end is a loopback address, the traffic is forged and not internal to a host.
+        let mut others = ends.by_ref().filter(|(a, b)| !a.is_loopback() && !b.is_loopback());
+        let mut common = hosts(others.next()?);
+        for ends in others {
+            common = common.intersection(&hosts(ends)).copied().collect();
         }
+        let mut common = common.into_iter();
+        common.next().filter(|_| common.next().is_none())
     }
 
     /// Returns the first address of the host that an address belongs to, or the address itself if
