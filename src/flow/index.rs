@@ -39,12 +39,12 @@ impl Index {
     }
 
     /// Returns the position with this hash for which `is_it` holds. If there is none, inserts and
-    /// returns `new`.
+    /// returns the position that `new` returns.
     #[inline]
     pub fn find_or_insert(
         &mut self,
         hash: u64,
-        new: usize,
+        new: impl FnOnce() -> usize,
         is_it: impl Fn(usize) -> bool,
     ) -> usize {
         // At most three quarters of the slots are used, so that probing ends near the home slot.
@@ -57,6 +57,7 @@ impl Index {
         loop {
             let slot = self.slots[at];
             if slot.position == EMPTY {
+                let new = new();
                 self.slots[at] = IndexSlot { tag, position: new as u32 };
                 self.used += 1;
                 return new;
@@ -104,7 +105,8 @@ mod tests {
             let mut index = Index::default();
             let mut held: Vec<u64> = Vec::new();
             for key in keys.iter().chain(&keys) {
-                let position = index.find_or_insert(hash(*key), held.len(), |at| held[at] == *key);
+                let new = held.len();
+                let position = index.find_or_insert(hash(*key), || new, |at| held[at] == *key);
                 if position == held.len() {
                     held.push(*key);
                 }

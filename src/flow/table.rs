@@ -282,11 +282,16 @@ impl FlowTable {
 
     /// Returns the position of a flow, after adding the flow if it is new.
     fn position(&mut self, key: &FlowKey, hash: u64) -> usize {
-        let flows = &mut self.records.flows;
-        let new = flows.len();
+        let flows = &self.records.flows;
+        let mut is_new = false;
+        let new = || {
+            is_new = true;
+            flows.len()
+        };
         let position = self.index.find_or_insert(hash, new, |at| flows[at].key == *key);
-        if position == new {
-            flows.push(FlowEntry { key: *key, state: FlowState::default(), cut: [0; 2] });
+        if is_new {
+            let flow = FlowEntry { key: *key, state: FlowState::default(), cut: [0; 2] };
+            self.records.flows.push(flow);
         }
         position
     }
@@ -593,7 +598,7 @@ impl FlowTable {
                 if is_plain(flow.key.path()) {
                     flow.key = flow.key.plain();
                 }
-                self.index.find_or_insert(flow.key.hashes(seed).1, position, |_| false);
+                self.index.find_or_insert(flow.key.hashes(seed).1, || position, |_| false);
             }
             return self;
         }
@@ -693,7 +698,7 @@ impl FlowTable {
         let records: FlowEntries = postcard::from_bytes(bytes)?;
         let mut index = Index::default();
         for (position, flow) in records.flows.iter().enumerate() {
-            index.find_or_insert(flow.key.hashes(seed).1, position, |_| false);
+            index.find_or_insert(flow.key.hashes(seed).1, || position, |_| false);
         }
         let server_name_memory =
             records.server_names.values().map(ServerNameEvidence::memory).sum();
