@@ -254,7 +254,7 @@ impl Assessor<'_> {
             (pair[0].1 < pair[1].0 && pair[0].2 != pair[1].2 && !own).then_some((pair[0], pair[1]))
         })?;
         Some(format!(
-            "{address} of {} moved from {} to {} at {}",
+            "{address} of {} moved from {} to {} at {} UTC",
             entry.name,
             before.2,
             after.2,

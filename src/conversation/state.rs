@@ -127,7 +127,7 @@ impl StateEvidence {
                 "the server's address sent RSTs that do not acknowledge the SYN: they come from another device or belong to an older connection"
             }
             Self::ChallengeAck => {
-                "the server sent an ACK that does not acknowledge the SYN, and no SYN-ACK: it still has an older connection on these ports (RFC 5961)"
+                "the server sent an ACK that does not acknowledge the SYN, and no SYN-ACK: the server still has an older connection on the same ports (RFC 5961)"
             }
             Self::PortUnreachable => {
                 "the server itself sent an ICMP error: port or protocol unreachable"

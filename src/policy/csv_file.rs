@@ -75,13 +75,14 @@ pub(super) fn each_record_separated(
     if !missing.is_empty() {
         let found: Vec<&str> = header.iter().map(str::trim).collect();
         let separator = match found.as_slice() {
-            [only] if only.contains(';') => "; separate cells by commas, not semicolons",
-            [only] if only.contains('\t') => "; separate cells by commas, not tabs",
+            [only] if only.contains(';') => "; separate cells with commas, not semicolons",
+            [only] if only.contains('\t') => "; separate cells with commas, not tabs",
             _ => "",
         };
+        let noun = if missing.len() == 1 { "column" } else { "columns" };
         let missing = missing.join(", ");
         let found = found.join(", ");
-        let message = format!("missing columns: {missing}; the header has: {found}{separator}");
+        let message = format!("missing {noun}: {missing}; the header has: {found}{separator}");
         return problems.add(1, message);
     }
     for row in reader.records() {

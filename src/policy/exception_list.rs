@@ -72,7 +72,7 @@ pub fn add_exceptions(text: &str, new: &[ListedException]) -> Result<String, Str
     if new.iter().any(|exception| !exception.ticket.is_empty()) && !header.contains(&TICKET_COLUMN)
     {
         return Err(format!(
-            "has no column \"{TICKET_COLUMN}\"; add it to the header and to each exception, or leave out --ticket"
+            "the list has no column \"{TICKET_COLUMN}\"; add the column to the header and to each exception, or omit --ticket"
         ));
     }
     let windows = text.contains("\r\n");

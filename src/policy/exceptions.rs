@@ -206,7 +206,7 @@ impl Exceptions {
                 (true, true) => warn("allows every host to reach every host".to_owned()),
                 (true, false) | (false, true) if every_port => {
                     warn(
-                        "allows every host on one side, and every port; restrict at least one of them".to_owned(),
+                        "allows every host on one side and every port; restrict the hosts or the ports".to_owned(),
                     );
                 }
                 _ => {}
@@ -315,7 +315,9 @@ impl ExceptionReader<'_, '_> {
         if let (Some(created), Some(expires)) = (created, expires)
             && expires < created
         {
-            self.problem(format!("expires on {expires}, before it was created ({created})"));
+            self.problem(format!(
+                "the exception expires on {expires}, before it was created ({created})"
+            ));
         }
         let cell = |column: &str| self.record.get(column).to_owned();
         Some(Exception {

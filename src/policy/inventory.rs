@@ -1002,8 +1002,10 @@ impl<'a> InventoryLoader<'a> {
                 let names = self.texts(table, "covers").unwrap_or_default();
                 if names.is_empty() {
                     let line = table.get("covers").map_or(line, |value| self.place(value));
-                    self.problems
-                        .add(line, "covers does not name a host; omit it if coverage is not known");
+                    self.problems.add(
+                        line,
+                        "covers does not name a host; omit covers if the coverage is not known",
+                    );
                 }
                 let hosts = names.iter().filter_map(|name| self.named_host(name)).collect();
                 self.inventory.covers = Some(CoverageStatement::Hosts(hosts));

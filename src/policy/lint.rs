@@ -60,13 +60,16 @@ impl Lint<'_> {
 
     fn check_completeness(&mut self, row: &Row) {
         if row.purpose.is_empty() {
-            self.add(row, "does not state the purpose of the traffic");
+            self.add(row, "the row does not state the purpose of the traffic");
         }
         if row.examples.is_empty() {
-            self.add(row, "has no example of a conversation that it documents");
+            self.add(row, "the row has no example of a conversation that it documents");
         }
         if row.is_doubtful() && row.note.is_empty() {
-            self.add(row, format!("is {}, but has no note that gives the reason", row.certainty));
+            self.add(
+                row,
+                format!("the row is {}, but has no note that gives the reason", row.certainty),
+            );
         }
     }
 
@@ -75,17 +78,17 @@ impl Lint<'_> {
         if row.scope == Scope::Localhost && row.is_expected() {
             self.add(
                 row,
-                "is expected, but its traffic stays inside a host, where no span port captures it",
+                "the row is expected, but its traffic stays inside a host, where no span port captures it",
             );
         }
         if row.scope == Scope::Broadcast && row.transport == Transport::TCP {
-            self.add(row, "is TCP, which is never broadcast");
+            self.add(row, "the transport of the row is TCP, which is never broadcast");
         }
         if row.scope != Scope::Broadcast && !row.multicast.is_empty() {
-            self.add(row, "names multicast addresses, but its scope is not broadcast");
+            self.add(row, "the row names multicast addresses, but its scope is not broadcast");
         }
         if row.transport.has_ports() && *row.ports.start() == 0 {
-            self.add(row, "has port 0, on which no service can listen");
+            self.add(row, "the row has port 0, on which no service can listen");
         }
     }
 
@@ -94,7 +97,10 @@ impl Lint<'_> {
     fn check_satisfiable(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.is_expected() && row.watch_s == 0 {
-            self.add(row, "is expected, but has no watch time (watch_s), for example 600");
+            self.add(
+                row,
+                "the row is expected, but has no watch time; set watch_s, for example to 600",
+            );
         }
         for (side, role) in [("source", row.source), ("destination", row.destination)] {
             let role = &matrix.roles[role];
@@ -107,7 +113,7 @@ impl Lint<'_> {
         }
         for trigger in &row.triggers {
             if *trigger == row.group {
-                self.add(row, "has its own group as its trigger");
+                self.add(row, "the row has its own group as its trigger");
             }
             let rows = matrix.groups.get(trigger).into_iter().flatten();
             let mut rows = rows.map(|n| &matrix.rows[*n]);
@@ -117,7 +123,9 @@ impl Lint<'_> {
             if !rows.any(can_show) {
                 self.add(
                     row,
-                    format!("has the trigger {trigger}, whose traffic is never established"),
+                    format!(
+                        "the row has the trigger {trigger}, whose traffic is never established"
+                    ),
                 );
             }
         }
@@ -127,7 +135,7 @@ impl Lint<'_> {
     fn check_consistency(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.expectation == Expectation::Feature && row.features.is_empty() {
-            self.add(row, "is expected with its feature, but names no feature");
+            self.add(row, "the row is expected with its feature, but names no feature");
         }
         let localhost = [
             row.scope == Scope::Localhost,
@@ -137,16 +145,16 @@ impl Lint<'_> {
         if localhost.contains(&true) && localhost.contains(&false) {
             self.add(
                 row,
-                "scope, expectation and destination contradict each other about localhost",
+                "the scope, expectation and destination of the row contradict each other about localhost",
             );
         }
         let is_any = matrix.roles[row.source].is_any;
         match row.exposure {
             Some(Exposure::External) if !is_any => {
-                self.add(row, "is external, but not open to all hosts");
+                self.add(row, "the row is external, but not open to all hosts");
             }
             Some(Exposure::Internal) if is_any => {
-                self.add(row, "is internal, but open to all hosts");
+                self.add(row, "the row is internal, but open to all hosts");
             }
             _ => {}
         }
@@ -173,7 +181,10 @@ impl Lint<'_> {
                 && meet(r.destination, row.destination)
         };
         for other in matrix.rows[..number].iter().filter(overlaps_partly) {
-            self.add(row, format!("its ports overlap with those of {} for some roles", other.id));
+            self.add(
+                row,
+                format!("the ports of the row overlap with those of {} for some roles", other.id),
+            );
         }
         for other in matrix.rows[..number].iter().filter(has_same_relation) {
             let overlap =
@@ -182,13 +193,13 @@ impl Lint<'_> {
                 continue;
             }
             if other.ports != row.ports {
-                self.add(row, format!("its ports overlap with those of {}", other.id));
+                self.add(row, format!("the ports of the row overlap with those of {}", other.id));
             } else if features_of(other) == features_of(row) {
-                self.add(row, format!("duplicates {}", other.id));
+                self.add(row, format!("the row duplicates {}", other.id));
             } else {
                 self.add(
                     row,
-                    format!("contradicts {}, which requires different features", other.id),
+                    format!("the row contradicts {}, which requires different features", other.id),
                 );
             }
         }
@@ -239,7 +250,7 @@ impl Lint<'_> {
         }
         if let Some(other) = by {
             let message =
-                format!("never applies: {} always takes precedence", matrix.rows[other].id);
+                format!("the row never applies: {} always takes precedence", matrix.rows[other].id);
             self.add(row, message);
         }
     }
@@ -253,7 +264,7 @@ impl Lint<'_> {
                 let mine = row.quantifier;
                 let theirs = first.quantifier;
                 let message = format!(
-                    "has the quantifier {mine}, but {} of the same group {group} has {theirs}",
+                    "the row has the quantifier {mine}, but {} of the same group {group} has {theirs}",
                     first.id
                 );
                 self.add(row, message);

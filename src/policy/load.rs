@@ -50,7 +50,7 @@ impl Matrix {
         loader.triggers();
         if loader.matrix.rows.is_empty() && loader.problems.is_empty() {
             let file = files.file("matrix.csv").0.to_owned();
-            let message = "has no rows".to_owned();
+            let message = "the file has no rows".to_owned();
             loader.problems.push(Diagnostic { file, line: 0, message });
         }
         let problems = loader.problems;
@@ -113,7 +113,7 @@ impl FileContext<'_> {
         if value.is_none() {
             let text = record.get(column);
             let known = known.iter().copied();
-            self.add(record, format!("{column}: unknown \"{text}\"{}", nearest(text, known)));
+            self.add(record, format!("{column}: unknown value \"{text}\"{}", nearest(text, known)));
         }
         value
     }
@@ -298,7 +298,7 @@ impl MatrixLoader<'_> {
             reading.add(record, format!("duplicate role \"{slug}\""));
         }
         if self.matrix.roles.len() == RoleSet::MAX {
-            return reading.add(record, format!("more than {} roles", RoleSet::MAX));
+            return reading.add(record, format!("there are more than {} roles", RoleSet::MAX));
         }
         let kind = match record.get("kind") {
             // Rules that were written for earlier versions contain this word and lack the column
@@ -318,7 +318,7 @@ impl MatrixLoader<'_> {
                 Some(known) => traits.push(known),
                 None => {
                     let near = nearest(word, Trait::NAMES.iter().copied());
-                    reading.add(record, format!("traits: unknown \"{word}\"{near}"));
+                    reading.add(record, format!("traits: unknown value \"{word}\"{near}"));
                 }
             }
         }

@@ -33,7 +33,7 @@ impl TextFile {
         let problem =
             |message: String| Diagnostic { file: path.display().to_string(), line: 0, message };
         if path.is_dir() {
-            return Err(problem("is a folder; give a file".to_owned()));
+            return Err(problem("this is a folder; give a file".to_owned()));
         }
         fs::read(path).map_err(|error| problem(unreadable(path, &error)))
     }

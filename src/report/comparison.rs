@@ -69,7 +69,7 @@ impl ComparedAudit {
     fn window(&self) -> String {
         let times = self.first.zip(self.last);
         times.map_or_else(
-            || "no frames".to_owned(),
+            || "no frames with timestamps".to_owned(),
             |(first, last)| {
                 format!(
                     "{} to {} UTC, {} s watched",

@@ -61,7 +61,7 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
     }
     if let Some(words) = left_out(draft) {
         writeln!(out, "# Left out: {words}.")?;
-        writeln!(out, "# If they belong to the farm, draft again with --internal.")?;
+        writeln!(out, "# If the farm has such addresses, draft again with --internal.")?;
     }
     if draft.from_outside > 0 {
         let addresses = if draft.from_outside == 1 { "address" } else { "addresses" };
@@ -224,7 +224,7 @@ fn write_network(
     writeln!(out)?;
     writeln!(
         out,
-        "# {} addresses that provided no service of their own. The roles and the prefix are guesses, because:",
+        "# {} addresses that provided no service of their own. The roles and the prefix are guesses from this evidence:",
         network.seen
     )?;
     for line in &network.evidence {

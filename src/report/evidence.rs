@@ -73,7 +73,7 @@ impl Folder {
                 let Some(digest) = found.filter(|digest| listed.get(&name) == Some(digest)) else {
                     let name = escape_control(&name);
                     return Err(failed(io::Error::other(format!(
-                        "contains {name}, which no earlier audit wrote or which has changed since; --evidence needs a separate folder"
+                        "the folder contains {name}, which no earlier audit wrote or which has changed since; --evidence needs a separate folder"
                     ))));
                 };
                 earlier.push((name, digest));

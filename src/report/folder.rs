@@ -120,7 +120,9 @@ impl Folder {
     pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {
-            return Err(failed(io::Error::other("is a file; reports and evidence need a folder")));
+            return Err(failed(io::Error::other(
+                "this is a file; reports and evidence need a folder",
+            )));
         }
         let made =
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
@@ -128,7 +130,9 @@ impl Folder {
         // A path such as `new/../old` would also create `new`, which is not a parent of the target.
         let below = made.as_ref().and_then(|made| target.strip_prefix(made).ok());
         if below.is_some_and(|path| path.components().any(|part| part == Component::ParentDir)) {
-            return Err(failed(io::Error::other("contains .. after a folder that does not exist")));
+            return Err(failed(io::Error::other(
+                "the path contains .. after a folder that does not exist",
+            )));
         }
         fs::create_dir_all(target).map_err(failed)?;
         clear_stale(&folder_of(target));
@@ -266,7 +270,9 @@ impl Folder {
     fn is_free(&self, name: &str) -> Result<(), FolderError> {
         let path = self.place(name);
         if path.is_dir() {
-            let error = io::Error::other("is a folder, but has the name of a report file");
+            let error = io::Error::other(
+                "this is a folder with the name of a report file; rename it, or use another folder for the reports",
+            );
             Err(FolderError { path, error })
         } else {
             Ok(())
@@ -281,7 +287,7 @@ impl Folder {
         match fs::read(&path) {
             Ok(bytes) if !bytes.starts_with(own.as_bytes()) => {
                 let error = io::Error::other(
-                    "is not part of an earlier report, and would be replaced; keep the list of exceptions elsewhere, or use another folder",
+                    "this file is not part of an earlier report and would be replaced; keep the list of exceptions elsewhere, or use another folder",
                 );
                 Err(FolderError { path, error })
             }
@@ -336,7 +342,7 @@ impl Folder {
             let path = self.place(name);
             if digest_of(&path).ok().as_ref() != Some(digest) {
                 let error = io::Error::other(
-                    "was changed or removed while the audit ran; nothing was written",
+                    "this file was changed or removed while the audit ran; nothing was written, so run the audit again",
                 );
                 return Err(FolderError { path, error });
             }
@@ -611,7 +617,7 @@ fn move_new(from: &Path, to: &Path) -> io::Result<()> {
 /// error.
 pub fn digest_of(path: &Path) -> io::Result<String> {
     if !fs::symlink_metadata(path)?.is_file() {
-        return Err(io::Error::other("is not a regular file"));
+        return Err(io::Error::other("this is not a regular file"));
     }
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();

@@ -111,7 +111,7 @@ fn selection(result: &AuditResult<'_>) -> Vec<String> {
         let until = window.until.map(|time| format!("at or after {}", utc(time)));
         let both: Vec<String> = since.into_iter().chain(until).collect();
         let frames = in_brackets(SkipReason::OutsideWindow);
-        items.push(format!("Frames {}{frames}", both.join(" and ")));
+        items.push(format!("Frames {}{frames}", both.join(" and frames ")));
     }
     items
 }
@@ -135,7 +135,8 @@ fn capture(result: &AuditResult<'_>) -> Vec<String> {
     }
     if accounting.truncated > 0 {
         let frames = plural(accounting.truncated, "frame");
-        items.push(format!("The end of {frames}, which the snaplen truncated"));
+        let noun = if accounting.truncated == 1 { "end" } else { "ends" };
+        items.push(format!("The {noun} of {frames}, which the snaplen truncated"));
     }
     if conditions.loss > 0.0 {
         items

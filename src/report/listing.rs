@@ -102,7 +102,7 @@ impl RowListing {
             let shown = selection.len();
             let all = self.all_option;
             return format!(
-                "{shown} of {}{of_rows} shown; use {all}{left_out}",
+                "{shown} of {}{of_rows} shown; {all} lists all{left_out}",
                 plural(entries as u64, entries_noun)
             );
         }

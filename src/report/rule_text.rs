@@ -65,7 +65,7 @@ fn permission_text(code: Code) -> Option<RuleText> {
         ),
         Code::UnknownHost => text(
             "At least one end of the conversation is not in the inventory.",
-            "Find out which host it is. If it belongs to the farm, add it to the inventory with its \
+            "Identify each host that is not in the inventory. If it belongs to the farm, add it with its \
              roles; otherwise block its traffic.",
         ),
         _ => return None,
@@ -85,8 +85,8 @@ fn failure_text(code: Code) -> Option<RuleText> {
             "Allow the traffic on the device that rejected it.",
         ),
         Code::Challenged => text(
-            "The server answered a SYN with an ACK that does not acknowledge it.",
-            "The server still holds an older connection on these ports. Check what keeps it open.",
+            "The server answered a SYN with an ACK that does not acknowledge the SYN.",
+            "The server still holds an older connection on the same ports. Check what keeps this connection open.",
         ),
         Code::Unanswered => text(
             "Traffic that the matrix documents was not answered.",

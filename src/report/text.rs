@@ -151,7 +151,7 @@ fn write_findings(
         let FindingRow { severity, verdict, code, id, .. } = &finding;
         let many = match count {
             1 => String::new(),
-            count => format!(" and {} more of the same cause", count - 1),
+            count => format!(" and {} more with the same cause", count - 1),
         };
         writeln!(
             out,
@@ -173,13 +173,14 @@ fn write_findings(
     if more > 0 {
         let explained = match shown.iter().chain(rest).map(|cause| cause.explains).sum() {
             0 => String::new(),
-            explained => format!(", and {explained} that other findings explain,"),
+            explained => format!(", and {explained} that other findings explain"),
         };
         let place = match places.reports {
-            Some(_) => "in findings.csv",
-            None => "(--format csv lists all, --out DIR writes them to a folder)",
+            Some(_) if places.files.contains("csv") => "findings.csv lists all",
+            Some(_) => "--format csv lists all",
+            None => "--format csv lists all, --out DIR writes them to a folder",
         };
-        writeln!(out, "          and {more} more{explained} {place}")?;
+        writeln!(out, "          and {more} more{explained}; {place}")?;
     }
     Ok(())
 }

@@ -36,7 +36,8 @@ impl WindowFolders {
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;
         let latest = root.join(LATEST);
         if latest.exists() && !latest.is_symlink() {
-            let what = io::Error::other("is not a link to a report; use another folder for --out");
+            let what =
+                io::Error::other("this is not a link to a report; use another folder for --out");
             return Err(failed(&latest, what));
         }
         // A killed run may have left half-written folders.

@@ -51,7 +51,10 @@ impl fmt::Display for StoredError {
                 }
             }
             StoredProblem::Layout(layout) => {
-                write!(f, "{path} has the layout {layout}; this version reads {SCHEMA}")
+                write!(
+                    f,
+                    "{path} has the layout {layout}; this version of rasaudit reads only {SCHEMA}"
+                )
             }
             StoredProblem::Unsound(what) => write!(f, "{path} is damaged: {what}"),
             StoredProblem::Csv(error) => write!(f, "{path}: {error}"),
@@ -60,7 +63,10 @@ impl fmt::Display for StoredError {
                 "{path}: the column \"{name}\" is missing; give the findings.csv of an earlier audit"
             ),
             StoredProblem::Severity(line, word) => {
-                write!(f, "{path}:{line}: \"{word}\" is not a severity")
+                write!(
+                    f,
+                    "{path}:{line}: \"{word}\" is not a severity; give the findings.csv of an earlier audit"
+                )
             }
         }
     }

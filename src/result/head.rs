@@ -448,7 +448,8 @@ impl JudgedBy {
         let without = if overlays.iter().any(|name| name == BACKGROUND) {
             String::new()
         } else {
-            format!(" without the overlay {BACKGROUND}")
+            let but = if with.is_empty() { "" } else { " but" };
+            format!("{but} without the overlay {BACKGROUND}")
         };
         format!("{}{with}{without}", self.name)
     }

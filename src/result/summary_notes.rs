@@ -57,7 +57,9 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let name = escape_control(name);
     let title = escape_control(&policy.matrix.title);
     if !run.outcome.checked_anything() {
-        let rest = format!(" the input shows no traffic of {name} except background traffic.");
+        let rest = format!(
+            " the input shows no unicast traffic from a listed host of {name} with a role, except background traffic."
+        );
         return headline_of(Tone::Warning, "Nothing could be assessed:", rest);
     }
     let findings = run.outcome.findings();
@@ -100,9 +102,9 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
                 " the {title} matrix documents the captured traffic of {name}, except {} that {}{but}.",
                 plural(excepted, "conversation"),
                 if excepted == 1 {
-                    "is permitted only by an exception of the site"
+                    "is permitted only by a site exception"
                 } else {
-                    "are permitted only by exceptions of the site"
+                    "are permitted only by site exceptions"
                 }
             ),
         };
@@ -113,9 +115,9 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
     let but = match excepted {
         0 => but,
-        1 => format!("{but}; 1 conversation is permitted only by an exception of the site"),
+        1 => format!("{but}; 1 conversation is permitted only by a site exception"),
         excepted => {
-            format!("{but}; {excepted} conversations are permitted only by exceptions of the site")
+            format!("{but}; {excepted} conversations are permitted only by site exceptions")
         }
     };
     let rest = format!(" ({}) for {name} compared with the {title} matrix{but}.", list.join(", "));
@@ -219,7 +221,7 @@ fn aggregated(report: &AggregationReport) -> String {
     };
     let steps: Vec<&str> = report.steps.iter().map(|step| step_words(*step)).collect();
     format!(
-        "the capture has {}, and --max-memory {} has room for {}. {} without an answer ({}{ports}) became {}: {}. All their packets are counted, but no ruling on them is certain (doubt: fold). With --max-memory {} or more, each of them would be reported",
+        "the capture has {}, and --max-memory {} has room for {}. {} without an answer ({}{ports}) became {}: {}. All their packets are counted, but no ruling on them is certain (doubt: fold). With --max-memory {} or more, each of them would be reported.",
         plural(report.found, "conversation"),
         binary_size(report.max_memory as u64),
         report.room,
@@ -291,7 +293,7 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Warning, "Clock", text);
     }
     if run.outcome.conversations.index.has_doubtful_clocks() {
-        let text = "some replies have earlier timestamps than their requests: the clocks of two inputs differ, so no report of missing traffic or replies is certain";
+        let text = "some replies have earlier timestamps than their requests: the clocks of two inputs or interfaces differ, so no report of missing traffic or replies is certain";
         notes.add(Tone::Warning, "Clock", text);
     }
     if let Some(apart) = run.outcome.conversations.index.clock_offset() {
@@ -313,7 +315,7 @@ fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
         let Some((from, to)) = breaks.iter().max_by_key(|(from, to)| to - from) else { continue };
         let others = match breaks.len() - 1 {
             0 => String::new(),
-            others => format!(", nor in {}", plural(others as u64, "shorter period")),
+            others => format!(", nor in {}", plural(others as u64, "other period")),
         };
         let text = format!(
             "{point} did not watch from {} to {} UTC{others}; traffic that it could have seen then is not reported as missing",
@@ -328,7 +330,7 @@ fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     let mut sets = run.outcome.conversations.list.iter().map(|c| c.sensors);
     if seen.is_some_and(|seen| seen.view().has_short_series(u64::MAX)) {
-        let text = "inputs without the name of a sensor overlap in time, and some of them cover only a part of it; a host that only these show was not watched all the time, so missing traffic is not certain if a row requires a longer watch time; name the place of each with rasaudit collect --sensor";
+        let text = "inputs without the name of a sensor overlap in time, and some of them do not cover the whole capture time; if only these inputs show a host, its traffic is not certainly missing for rows that require a longer watch time; name the sensor of each input with rasaudit collect --sensor";
         notes.add(Tone::Warning, "Sensor", text);
     }
     if run.duplicates.correction != Correction::Done && sets.any(|set| set.has_several()) {
@@ -448,7 +450,7 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
             String::new()
         },
         since.still_there,
-        in_brackets(&[(since.grown, "with more members"), (since.better, "better")]),
+        in_brackets(&[(since.grown, "with new unlisted clients"), (since.better, "better")]),
         since.gone.len(),
         escape_control(&known.file)
     );
@@ -474,9 +476,12 @@ fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     if run.unread.len() > SHOWN {
         let rest = &run.unread[SHOWN..];
-        let kinds: Vec<String> =
-            rest.iter().map(|(what, frames)| format!("{frames} of {what}")).collect();
-        notes.add(Tone::Warning, "Unread", format!("and {}", kinds.join(", ")));
+        let kinds: Vec<String> = rest
+            .iter()
+            .map(|(what, frames)| format!("{} of {what}", plural(*frames, "frame")))
+            .collect();
+        let text = format!("the same applies to {}", kinds.join(", "));
+        notes.add(Tone::Warning, "Unread", text);
     }
 }
 
@@ -490,7 +495,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
         .collect();
     if !outside.is_empty() {
         let text = format!(
-            "outside all internal prefixes: {}; if the farm uses such addresses, add them to [capture] internal",
+            "hosts outside all internal prefixes: {}; if the farm uses such addresses, add them to [capture] internal",
             list_some(&outside)
         );
         notes.add(Tone::Warning, "Inventory", text);
@@ -513,7 +518,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
             })
             .collect();
         let text = format!(
-            "traffic is permitted by features that the inventory does not mention: {}; set them to true or false",
+            "traffic is permitted by features that the inventory does not mention: {}; set each of them to true or false in [farm.features]",
             list_some(&names)
         );
         notes.add(Tone::Plain, "Features", text);
@@ -528,12 +533,27 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (number, count) in run.outcome.predated.iter().take(SHOWN) {
         let exception = &policy.exceptions.list[*number];
         let text = format!(
-            "the exception {} was created on {}, after the end of {} that it allows",
+            "the exception {} was created on {}, after the end of {} that the exception allows",
             escape_control(&exception.id),
             exception.created,
             plural(*count, "conversation")
         );
         notes.add(Tone::Warning, "Excepted", text);
+    }
+    match run.outcome.predated.len().saturating_sub(SHOWN) {
+        0 => {}
+        1 => notes.add(
+            Tone::Warning,
+            "Excepted",
+            "1 other exception was also created after the end of traffic that it allows",
+        ),
+        others => notes.add(
+            Tone::Warning,
+            "Excepted",
+            format!(
+                "{others} other exceptions were also created after the end of traffic that they allow"
+            ),
+        ),
     }
     let questions = policy.exceptions.warnings();
     for question in questions.iter().take(SHOWN) {
@@ -545,21 +565,6 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
             plural((questions.len() - SHOWN) as u64, "more warning")
         );
         notes.add(Tone::Warning, "Excepted", text);
-    }
-    match run.outcome.predated.len().saturating_sub(SHOWN) {
-        0 => {}
-        1 => notes.add(
-            Tone::Warning,
-            "Excepted",
-            "and 1 more exception that was created after the end of the traffic that it allows",
-        ),
-        more => notes.add(
-            Tone::Warning,
-            "Excepted",
-            format!(
-                "and {more} more exceptions that were created after the end of the traffic that they allow"
-            ),
-        ),
     }
 }
 
@@ -673,7 +678,7 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
         }
         if input.impossible_drops > 0 {
             let line = format!(
-                "{name} has {} with impossible values, which were ignored: its loss is unknown",
+                "{name} has {} with impossible values, which were ignored; its loss may be higher than reported",
                 plural(input.impossible_drops, "drop counter")
             );
             lines.push((1, Tone::Warning, line));
@@ -699,7 +704,13 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(tone, "Input", line);
     }
     if more > 0 {
-        notes.add(Tone::Faint, "Input", format!("and {more} more, listed in audit.json"));
+        notes.add(
+            Tone::Faint,
+            "Input",
+            format!(
+                "and {more} more; audit.json lists the errors, copies and filters of all inputs"
+            ),
+        );
     }
 }
 

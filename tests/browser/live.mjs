@@ -21,7 +21,7 @@ try {
   page.on("request", (request) => { if (!request.url().startsWith(address)) problems.push("request: " + request.url()); });
   await page.goto(address);
   assert.match(await page.$eval("h1", (h) => h.innerText), /^No(thing| findings| frame was audited)/);
-  await page.waitForFunction(() => /^Live at [0-9:]+: \d+ frames per second, \d+ lost/.test(document.getElementById("live").textContent));
+  await page.waitForFunction(() => /^Live at [0-9:]+ UTC: \d+ frames per second, \d+ lost/.test(document.getElementById("live").textContent));
   await page.select("select[name=severity]", "high");
   await page.focus("input[name=text]");
   await page.keyboard.type("tcp");

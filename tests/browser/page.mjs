@@ -367,7 +367,7 @@ const tests = {
     assert.ok(explained.length >= 11, "twelve attempts");
     const first = await rows();
     assert.equal(first.length, all.length - explained.length);
-    assert.match(await page.$eval("#count", (p) => p.textContent), new RegExp(explained.length + " of them grouped under their explanations"));
+    assert.match(await page.$eval("#count", (p) => p.textContent), new RegExp(explained.length + " of them listed under the findings that explain them"));
     const cause = explained[0].explained_by;
     await page.click("#finding-" + cause + " .toggle");
     const opened = await rows();

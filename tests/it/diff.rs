@@ -278,7 +278,7 @@ fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
     for port in 50_000..50_005 {
         burst.wire.connect(300_000, ("10.1.0.1", port), ("10.1.0.3", 9100));
     }
-    let words = "the old capture shows 5 connections only within 0 s";
+    let words = "the old capture shows 5 connections, all within 0 s";
     assert_one(&burst, &Audited::healthy(600), "gone", "not-seen", words);
 }
 
@@ -325,8 +325,8 @@ fn further_clients_make_a_finding_larger_or_worse() {
     let one = Audited::healthy(600).with("10.1.9.7", "10.1.0.2", 7100, 600);
     let two = one.clone().with("10.1.9.8", "10.1.0.2", 7100, 600);
     let three = two.clone().with("10.1.9.9", "10.1.0.2", 7100, 600);
-    assert_one(&one, &two, "worse", "traffic", "new members: 10.1.9.8");
-    assert_one(&two, &three, "grown", "traffic", "new members: 10.1.9.9");
+    assert_one(&one, &two, "worse", "traffic", "new clients or servers: 10.1.9.8");
+    assert_one(&two, &three, "grown", "traffic", "new clients or servers: 10.1.9.9");
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn all_problems_of_a_list_are_told_at_once() {
         ":4: reason is empty",
         ":4: approved_by is empty",
         ":4: port: \"70000\"",
-        ":4: expires on 2025-12-31, before it was created",
+        ":4: the exception expires on 2025-12-31, before it was created",
     ] {
         assert!(err.contains(part), "{part}\n{err}");
     }
@@ -375,7 +375,7 @@ fn reports_mark_retroactive_and_self_approved_exceptions() {
         }
     }
     assert!(!part(&cover, "<b>idle</b>", "</li>").contains("⚠"), "{cover}");
-    let counts = "In the list: 3 exceptions, of which 2 in force and 1 expired. With captured traffic: 2, of which 1 in force and 1 expired.";
+    let counts = "In the list: 3 exceptions (2 in force, 1 expired). With captured traffic: 2 (1 in force, 1 expired).";
     assert!(cover.contains(counts), "{cover}");
     assert!(
         ticket.contains("2 of 3 exceptions, in force or expired, match captured traffic"),

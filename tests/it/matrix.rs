@@ -379,7 +379,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,maybe,,,,,,,,broker > ad-dc tcp/5000",
-        "certainty: unknown \"maybe\"",
+        "certainty: unknown value \"maybe\"",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,doubtful,,,,,,,,broker > ad-dc tcp/5000",
@@ -388,24 +388,24 @@ const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-        "b: duplicates a",
+        "b: the row duplicates a",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5000,5000,mfa,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-        "b: contradicts a",
+        "b: the row contradicts a",
     ),
     (
         "a,broker,ad-dc,tcp,5000,6000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5500,7000,,,,p,q,,,,,,,,,broker > ad-dc tcp/7000",
-        "b: its ports overlap with those of a",
+        "b: the ports of the row overlap with those of a",
     ),
     (
         "a,broker,rdsh-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > rdsh-agent tcp/5000\n\
           b,broker,guest-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > guest-agent tcp/5000\n\
           c,broker,remote-pc-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > remote-pc-agent tcp/5000\n\
           d,broker,session-host,tcp,5000,5000,,,,p,q,,,,,,,,,broker > rdsh-agent tcp/5000",
-        "d: never applies",
+        "d: the row never applies",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,broadcast,,p,q,,,,,,,,,broker > broadcast tcp/5000",
@@ -456,12 +456,12 @@ const LINT_CASES: &[(&str, &str)] = &[
     (
         "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,g,every-pair,,60,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5001,5001,,,steady,p,q,,,g,one-source,,60,,,broker > ad-dc tcp/5001",
-        "b: has the quantifier one-source",
+        "b: the row has the quantifier one-source",
     ),
     (
         "a,broker,gateway,tcp,100,200,,,,p,q,,,,,,,,,broker > gateway-forwarding tcp/100\n\
              b,broker,gateway-normal,tcp,150,250,,,,p,q,,,,,,,,,broker > gateway-normal tcp/250",
-        "b: its ports overlap with those of a for some roles",
+        "b: the ports of the row overlap with those of a for some roles",
     ),
     (
         "a,any,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,internal,broker > ad-dc tcp/5000",
@@ -677,7 +677,7 @@ fn files_of_every_kind_are_checked() {
         (run.status.code(), stdout(&run), stderr(&run))
     };
     let (code, _, err) = check("empty.csv", "");
-    assert!(code == Some(2) && err.contains("missing columns"), "{err}");
+    assert!(code == Some(2) && err.contains("missing column"), "{err}");
     let header =
         "id,source_role,destination_role,transport,port_low,port_high,purpose,provenance,example";
     let (code, _, err) = check("header.csv", header);

@@ -283,7 +283,7 @@ fn the_drawing_counts_all_findings_about_a_host_and_marks_hosts_that_were_not_se
     assert!(inventory > 0);
     let caption = part(drawing, "<figcaption>", "</figcaption>");
     assert!(
-        caption.contains("Findings that are not drawn, but counted at their hosts: "),
+        caption.contains("Findings that are not drawn but are counted for their hosts: "),
         "{caption}"
     );
     assert!(caption.contains(&format!("{inventory} inventory")), "{caption}");

@@ -380,7 +380,7 @@ fn features_are_named_where_they_decide() {
     let text = stdout(&told);
     assert!(
         text.contains("unexpected-port/feature-off")
-            && text.contains("feature mfa (a second factor is asked for), which is off"),
+            && text.contains("feature mfa (users are asked for a second factor), which is off"),
         "{text}"
     );
 }
@@ -678,8 +678,8 @@ fn a_product_is_data_alone() {
     let folder = scratch.path().join("acme").display().to_string();
     let wrong = stderr(&rasaudit(["matrix", "check", &folder]));
     for told in [
-        "roles.csv:2: kind: unknown \"clint\"; did you mean \"client\"?",
-        "roles.csv:2: traits: unknown \"anybdy\"; did you mean \"anybody\"?",
+        "roles.csv:2: kind: unknown value \"clint\"; did you mean \"client\"?",
+        "roles.csv:2: traits: unknown value \"anybdy\"; did you mean \"anybody\"?",
         "roles.csv:3: kind: \"ras-component\" is now named \"component\"",
         "meta.toml:1: unknown field `titel`",
     ] {

@@ -337,7 +337,7 @@ fn the_last_line_says_what_is_not_shown() {
         reports.show("findings", options).lines().last().expect("a line").to_owned()
     };
     assert_eq!(last(&[]), format!("{total} findings"));
-    assert_eq!(last(&["--limit", "5"]), format!("5 of {total} findings shown; use --all"));
+    assert_eq!(last(&["--limit", "5"]), format!("5 of {total} findings shown; --all lists all"));
     assert_eq!(last(&["--all"]), format!("{total} findings"));
     assert_eq!(
         last(&["--severity", "critical"]),
@@ -353,7 +353,9 @@ fn the_last_line_says_what_is_not_shown() {
     let conversations = reports.column("conversations", "client", &[]).len();
     assert!(conversations > 50);
     let text = reports.show("conversations", &[]);
-    assert!(text.ends_with(&format!("\n50 of {conversations} conversations shown; use --all\n")));
+    assert!(
+        text.ends_with(&format!("\n50 of {conversations} conversations shown; --all lists all\n"))
+    );
 }
 
 #[test]
@@ -403,7 +405,10 @@ fn groups_add_up() {
     let packets = sum(&file, "packets_to_server") + sum(&file, "packets_to_client");
     assert_eq!(sum(&grouped, "packets"), packets);
     let text = reports.show("findings", &["--group-by", "host", "--limit", "2"]);
-    assert!(text.ends_with(&format!(" groups of {total} findings shown; use --all\n")), "{text}");
+    assert!(
+        text.ends_with(&format!(" groups of {total} findings shown; --all lists all\n")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -480,7 +485,7 @@ fn an_audit_lists_what_show_selects_and_changes_nothing_else() {
     assert_eq!(audit(case, &["--quiet", "--show", filter]), (1, listing, String::new()));
     let grouped = audit(case, &["-q", "--show", "group-by=code,limit=3,sort=-count,group"]).1;
     assert!(
-        grouped.contains("3 of ") && grouped.ends_with("shown; use --show limit=all\n"),
+        grouped.contains("3 of ") && grouped.ends_with("shown; --show limit=all lists all\n"),
         "{grouped}"
     );
     // All problems are reported before the work starts.
@@ -553,7 +558,7 @@ fn findings_of_one_cause_are_one_line_of_the_summary() {
     for (severity, ids) in [("high", &reached), ("medium", &refused)] {
         let (id, more) = (&ids[0], ids.len() - 1);
         let line = format!(
-            "{severity:<9} unexpected-port/{code} {id} and {more} more of the same cause\n"
+            "{severity:<9} unexpected-port/{code} {id} and {more} more with the same cause\n"
         );
         assert_eq!(text.matches(&line).count(), 1, "{line}\n{text}");
         let hint = format!("rasaudit show findings {folder} --code {code} --cause {id}");

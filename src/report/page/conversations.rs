@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::wording::{time, unbroken};
-use crate::result::AuditResult;
+use crate::result::{AuditResult, plural};
 
 /// The maximum number of conversations that are shown, largest first. `conversations.csv` lists all
 /// of them.
@@ -28,7 +28,8 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
             h2 #conversations-title { "Conversations" }
             p {
                 @if total > CONVERSATIONS { "The " (CONVERSATIONS) " largest of " (total) "; all of them are in conversations.csv." }
-                @else { "All " (total) ", the largest first." }
+                @else if total > 1 { "All " (total) ", the largest first." }
+                @else { (plural(total as u64, "conversation")) "." }
                 @if largest.len() > ON_PAPER { span.paper { " The largest " (ON_PAPER) " are printed." } }
             }
             div.scroll tabindex="0" role="region" aria-label="Table of conversations" {

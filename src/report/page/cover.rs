@@ -171,9 +171,9 @@ fn exceptions(result: &AuditResult<'_>) -> Markup {
             @let used = all.iter().filter(|exception| exception.has_status("used")).count();
             @let used_in_force = in_force.iter().filter(|exception| exception.has_status("used")).count();
             p {
-                "In the list: " (plural(all.len() as u64, "exception")) ", of which " (in_force.len()) " in force and "
-                (all.len() - in_force.len()) " expired. With captured traffic: " (used) ", of which " (used_in_force)
-                " in force and " (used - used_in_force) " expired."
+                "In the list: " (plural(all.len() as u64, "exception")) " (" (in_force.len()) " in force, "
+                (all.len() - in_force.len()) " expired). With captured traffic: " (used) " (" (used_in_force)
+                " in force, " (used - used_in_force) " expired)."
             }
         }
         @if in_force.is_empty() {

@@ -29,7 +29,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>, groups: &FarmGroup
         section #graph aria-labelledby="graph-title" {
             h2 #graph-title { "The farm" }
             p.screen {
-                "Each box is a group of hosts with the same roles. Open a box to see its hosts, with the number of findings about each. Select a host to see its findings. "
+                "Each box is a group of hosts with the same roles or, in a farm with many combinations of roles, with the same first role. Open a box to see its hosts, with the number of findings about each. Select a host to see its findings. "
                 span.with-lines { "A line leads to a host if its box is open, otherwise to the box. Select a line to see its findings." }
             }
             ul.legend.with-lines {
@@ -55,7 +55,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>, groups: &FarmGroup
                     @if drawn < findings { (drawn) " of " }
                     (plural(findings as u64, "finding")) " drawn as lines."
                     @if !groups.undrawn.is_empty() {
-                        " Findings that are not drawn, but counted at their hosts: " (undrawn(groups)) "."
+                        " Findings that are not drawn but are counted for their hosts: " (undrawn(groups)) "."
                     }
                     @if findings > groups.ends.len() {
                         " The drawing is based on the " (groups.ends.len()) " worst findings."

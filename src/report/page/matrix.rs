@@ -17,7 +17,7 @@ type NumberedRow<'r> = (usize, &'r SiteRow, MatrixRow<'r>);
 
 /// The statuses whose rows are folded, with the reason why their traffic was not expected.
 const FOLDED: [(Status, &str); 3] = [
-    (Status::NotExpected, "the traffic was not seen, and its absence means nothing"),
+    (Status::NotExpected, "the traffic was neither seen nor expected"),
     (Status::RoleAbsent, "the client role or the server role is not assigned in the inventory"),
     (Status::FeatureOff, "the inventory states that a required feature is off"),
 ];
@@ -43,7 +43,7 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                 }
                 "."
                 @if shown.len() < rows.len() {
-                    " The rows that matter come first; the other " (rows.len() - shown.len()) " are folded below them."
+                    " The rows that matter come first; the other rows (" (rows.len() - shown.len()) ") are folded below them."
                 }
             }
             @if !documents.is_empty() {

@@ -114,7 +114,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
                     (conversations::table(result))
                 }
                 footer {
-                    p { "rasaudit " (env!("CARGO_PKG_VERSION")) ". All times are packet times in UTC." }
+                    p { "rasaudit " (env!("CARGO_PKG_VERSION")) ". Times of traffic are packet times in UTC." }
                 }
             }
         }

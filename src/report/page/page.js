@@ -251,7 +251,7 @@
       cell.append(line);
     }
     if (f.talkers.length) {
-      const heading = f.count > f.talkers.length ? "The largest of " + f.count + " conversations" : "Conversations";
+      const heading = f.count > f.talkers.length ? "The largest conversations" : "Conversations";
       const talkers = make("div", null, { class: "screen" });
       talkers.append(make("h3", heading), table(heading, ["Client", "Server", "Port", "State", "Packets", "Bytes", "First seen (UTC)", "Last seen (UTC)"], f.talkers.map((t) => {
         const line = make("tr");
@@ -354,7 +354,7 @@
     const hidden = all || state.sort || filters() ? 0 : data.findings.filter(matchesFilters).length - list.length;
     const info = list.filter((f) => f.severity === "info").length;
     let words = list.length + hidden === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
-    if (hidden) words += ", " + hidden + " of them grouped under their explanations";
+    if (hidden) words += ", " + hidden + " of them listed under the findings that explain them";
     if (info) words += ", " + info + " with severity info";
     if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
     if (all && filters()) words += ", with " + filters();
@@ -374,7 +374,7 @@
     const printed = Math.min(PRINTED, data.findings.filter(matchesFilters).length);
     const parts = [];
     if (filters()) parts.push(printed + " of " + plural(data.total, "finding") + ": " + filters());
-    else if (printed < data.total) parts.push("the " + printed + " worst of " + plural(data.total, "finding"));
+    else if (printed < data.total) parts.push(state.sort ? "the first " + printed + " of " + plural(data.total, "finding") + " in the selected order" : "the " + printed + " worst of " + plural(data.total, "finding"));
     if (state.reason || state.status) parts.push("only the rows of the matrix with the " + (state.reason ? "reason " + state.reason : "status " + state.status));
     line.hidden = parts.length === 0;
     line.textContent = parts.length ? clean("This print shows " + parts.join("; and ") + ".") : "";
@@ -452,7 +452,7 @@
     }
     const rows = link.dataset.rows.split(" ").filter(Boolean);
     if (rows.length) place.append(copyMatrixRows("Rows of the cell", rows));
-    else place.append(make("p", "No row of the matrix allows traffic between these two roles."));
+    else place.append(make("p", "No row of the matrix allows traffic from the first of these roles to the second."));
   };
 
   // Shows the rows of the matrix with the selected status or reason, or all rows.
@@ -628,7 +628,7 @@
     let loading = false;
     const clock = (time) => new Date(time).toISOString().slice(11, 19);
     const showTrouble = (text) => {
-      status.textContent = text + " Last update: " + clock(lastUpdate) + "; report loaded: " + clock(shown) + ".";
+      status.textContent = text + " Last update: " + clock(lastUpdate) + " UTC; report loaded: " + clock(shown) + " UTC.";
       status.classList.add("trouble");
     };
     const load = () => {
@@ -660,7 +660,7 @@
       lastUpdate = Date.now();
       status.classList.toggle("trouble", now.away.length > 0);
       const away = now.away.length ? "; interfaces down: " + now.away.join(", ") : "";
-      status.textContent = clean("Live at " + clock(lastUpdate) + ": " + now.rate + " frames per second, " + now.lost + " lost; loss in the last window: "
+      status.textContent = clean("Live at " + clock(lastUpdate) + " UTC: " + now.rate + " frames per second, " + now.lost + " lost per second; loss in the last window: "
         + (100 * now.loss).toFixed(2) + " %" + away + ".");
       // Retries a load that failed.
       if (newest && newest !== document.body.dataset.window) load();

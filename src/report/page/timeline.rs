@@ -81,14 +81,14 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
     let lane_y = |lane: usize| HEIGHT as usize + 10 + lane * LANE;
     let bottom = lane_y(lanes.len()) + 4;
     let label = format!(
-        "Frames in intervals of {} s, at most {most}, from {} to {}{}",
+        "Frames in each interval of {} s (maximum {most}), from {} to {}{}",
         bins.seconds(),
         time_utc(Time(first)),
         time_utc(Time(last)),
         if lanes.is_empty() {
             ""
         } else {
-            "; below them the findings, each from its first to its last packet"
+            "; below the frames, the findings, each from its first to its last packet"
         }
     );
     html! {

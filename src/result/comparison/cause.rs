@@ -135,12 +135,12 @@ impl ChangeCauses<'_, '_> {
         }
         let joined = self.joined(before, now);
         if !joined.is_empty() {
-            return (ChangeCause::Traffic, format!("new members: {}", some(&joined)));
+            return (ChangeCause::Traffic, format!("new clients or servers: {}", some(&joined)));
         }
         if visibility.is_none() && before.severity != now.severity {
             let (then, today) = (&before.severity, &now.severity);
             if before.certain != now.certain {
-                let certainty = if now.certain { "certain" } else { "no longer certain" };
+                let certainty = if now.certain { "now certain" } else { "no longer certain" };
                 let words = format!(
                     "the severity was {then} and is now {today}: the finding is {certainty}"
                 );
@@ -433,7 +433,7 @@ impl ChangeCauses<'_, '_> {
         let first = own.iter().filter_map(|seen| seen.first).min_by_key(|time| time.0);
         let last = own.iter().filter_map(|seen| seen.last).max_by_key(|time| time.0);
         let within_s = lasted_s(first, last);
-        (within_s < needed_s).then(|| format!("{times} only within {within_s} s"))
+        (within_s < needed_s).then(|| format!("{times}, all within {within_s} s"))
     }
 
     /// Describes whether the old capture could have shown traffic that only the new audit shows.

@@ -151,8 +151,9 @@ impl ChangeCauses<'_, '_> {
                 (ChangeCause::Traffic, words)
             }
             None => {
-                let words =
-                    format!("the {which} capture does not show this, although it could have");
+                let words = format!(
+                    "the {which} capture does not show the conflict, although it could have shown it"
+                );
                 (ChangeCause::Traffic, words)
             }
         }

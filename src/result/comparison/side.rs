@@ -265,7 +265,7 @@ impl<'a> Side<'a> {
         if head.accounting.frames_read == 0 {
             Some("it has no frames")
         } else if !head.summary.assessed {
-            Some("it shows no traffic of the farm that could be judged")
+            Some("it shows no traffic of the farm that could be assessed")
         } else {
             None
         }
@@ -328,7 +328,7 @@ impl<'a> Side<'a> {
             return Some("part of the input could not be read".to_owned());
         }
         if conditions.loss > conditions.max_loss {
-            return Some(format!("{:.2} % of the frames were lost", conditions.loss * 100.0));
+            return Some(format!("{:.2} % of the traffic was lost", conditions.loss * 100.0));
         }
         let watched_s = self.watched_s();
         // Captures of the same length differ slightly in watched time, so 5 % less is accepted.

@@ -99,7 +99,7 @@ fn about_icmp_errors(c: &Conversation) -> impl Iterator<Item = String> + '_ {
     });
     let unseen = c.rare().unseen_errors.iter().map(|error| {
         format!(
-            "an ICMP error from {} ({}) quotes a packet that the capture does not contain, so it does not count",
+            "an ICMP error from {} ({}) quotes a packet that the capture does not contain, so the error is ignored",
             error.by,
             error.kind.words()
         )
@@ -154,14 +154,15 @@ pub fn state_changes(c: &Conversation) -> Option<String> {
         State::HalfOpen => "half-open",
         state => state.name(),
     };
-    let failing = format!("{how} from {} to {}", time(opened.first.get()), time(opened.last.get()));
+    let failing =
+        format!("{how} from {} to {} UTC", time(opened.first.get()), time(opened.last.get()));
     Some(if opened.first.get() > worked.last.get() {
-        format!("worked until {}, {failing}", time(worked.last.get()))
+        format!("worked until {} UTC, {failing}", time(worked.last.get()))
     } else if opened.last.get() < worked.first.get() {
-        format!("{failing}, has worked since {}", time(worked.first.get()))
+        format!("{failing}, has worked since {} UTC", time(worked.first.get()))
     } else {
         format!(
-            "worked from {} to {}, {failing}",
+            "worked from {} to {} UTC, {failing}",
             time(worked.first.get()),
             time(worked.last.get())
         )

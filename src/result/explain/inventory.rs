@@ -45,14 +45,14 @@ impl Explainer<'_> {
         let roles = self.judge.serving(c);
         let name = reported.client.words_with_roles();
         let others = matrix.role_titles(roles);
-        let others = match others.as_slice() {
-            [role] => format!("the role {role} serves"),
-            roles => format!("the roles {} serve", roles.join(", ")),
+        let (others, owned) = match others.as_slice() {
+            [role] => (format!("the role {role} serves"), "this role"),
+            roles => (format!("the roles {} serve", roles.join(", ")), "one of these roles"),
         };
         Words {
             message: format!("{name} serves {service}, which only {others}"),
             action: format!(
-                "If {} has this role, add it in the inventory; otherwise find out what listens on the port",
+                "If {} has {owned}, add the role to the inventory; otherwise find out what listens on the port",
                 reported.client.words()
             ),
             display_filter: self.filter(finding),
@@ -228,7 +228,7 @@ impl Explainer<'_> {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Words {
             message: format!(
-                "Loopback addresses were seen on a network ({}{more}). They must stay inside a host, so these frames are forged or leaked",
+                "loopback addresses were seen on a network ({}{more}); they must stay inside a host, so these frames are forged or leaked",
                 shown.join(", ")
             ),
             action: "Use the MAC address to find the switch port that the frames come from, and block loopback addresses on switches and routers".to_owned(),

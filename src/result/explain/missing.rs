@@ -34,10 +34,11 @@ impl Explainer<'_> {
             Code::Challenged => "is answered by an ACK instead of a SYN-ACK",
             _ => "gets no answer",
         };
-        let by = if reporters.is_empty() {
-            String::new()
-        } else {
-            format!(", according to {}", reporters.into_iter().collect::<Vec<_>>().join(", "))
+        let reporters: Vec<String> = reporters.into_iter().collect();
+        let by = match reporters.as_slice() {
+            [] => String::new(),
+            [one] => format!("; at least one ICMP error came from {one}"),
+            several => format!("; ICMP errors came from {}", several.join(", ")),
         };
         let alternative = self.alternative(finding);
         let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
@@ -50,8 +51,9 @@ impl Explainer<'_> {
         // These services worked before, but have stopped.
         let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
         let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).max();
-        let since = worked_until
-            .map_or_else(String::new, |time| format!("; it worked until {}", clock_words(time)));
+        let since = worked_until.map_or_else(String::new, |time| {
+            format!("; it worked until {} UTC", clock_words(time))
+        });
         let service = service_words(transport, &reported.port.replace(';', ", "));
         let from = reported.client.words_with_roles();
         let to = reported.server.words_with_roles();
@@ -75,7 +77,7 @@ impl Explainer<'_> {
                 format!("Look for a broken return path, or for a port scan by {from}")
             }
             Code::Challenged => format!(
-                "Close the old connections on these ports that {to} still holds, or make {from} wait longer before it reuses client ports"
+                "Close the old connections from the same client ports that {to} still holds, or make {from} wait longer before it reuses client ports"
             ),
             Code::Rejected if reset_on_the_way => format!(
                 "Allow {service} from {from} to {to} on the firewall between them, which probably sent the resets"
@@ -172,6 +174,7 @@ impl Explainer<'_> {
             None => (reported.client.words_with_roles(), reported.server.words_with_roles()),
         };
         let because = match claim.trigger {
+            Some(_) if merged.is_some() => ", although users had sessions through the clients",
             Some(_) => ", although users had sessions through the client",
             None => "",
         };

@@ -288,8 +288,9 @@ impl<'a> Explainer<'a> {
             Some([low, high]) if low != high => format!(", {noun} from {low} to {high}"),
             _ => String::new(),
         };
+        let verb = if conversations == 1 { "was" } else { "were" };
         Some(format!(
-            "{} ({}{}{}) were aggregated to stay within --max-memory",
+            "{} ({}{}{}) {verb} aggregated to stay within --max-memory",
             plural(conversations, "conversation"),
             plural(flows, "flow"),
             range("clients", ends[0]),
@@ -487,7 +488,7 @@ impl<'a> Explainer<'a> {
         let words: Vec<&str> = all.iter().map(|doubt| doubt.name()).collect();
         let verb = if count == 1 { "is" } else { "are" };
         Some(format!(
-            "{count} of {members} conversations {verb} not certain ({}); the finding is based on the others",
+            "{count} of {members} conversations {verb} not certain ({}); the finding is based on the other conversations",
             words.join(", ")
         ))
     }

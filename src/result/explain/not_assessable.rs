@@ -96,7 +96,7 @@ impl Explainer<'_> {
                 "Capture and audit without a filter".to_owned(),
             ),
             Code::LossTooHigh => (
-                format!("the capture lost {:.1} % of its frames", self.seen.view().loss * 100.0),
+                format!("the capture lost {:.1} % of the traffic", self.seen.view().loss * 100.0),
                 "Capture again with a larger buffer or a shorter snaplen".to_owned(),
             ),
             Code::FeatureUnknown => (
@@ -245,10 +245,9 @@ impl Explainer<'_> {
         if let Some(merged) = claims.merged_pairs(id) {
             trace.push(format!("this trace describes the first of {} pairs", merged.pairs));
             if merged.doubtful > 0 && merged.doubtful < merged.pairs {
-                let verb = if merged.doubtful == 1 { "is" } else { "are" };
                 trace.push(format!(
-                    "{1} of {0} pairs {verb} not certain; the finding is based on the others",
-                    merged.pairs, merged.doubtful
+                    "the absence is not certain for {} of {} pairs of hosts; the finding is based on the other pairs",
+                    merged.doubtful, merged.pairs
                 ));
             }
         }

@@ -239,7 +239,7 @@ impl Explainer<'_> {
         Code::NoRole => {
             "Add the roles of the host to the inventory; if it has none, list its approved traffic as exceptions".to_owned()
         }
-        _ => "Find out which host it is; if it belongs to the farm, add it to the inventory with its roles, otherwise block its traffic".to_owned(),
+        _ => "Identify each host that is not in the inventory; if it belongs to the farm, add it with its roles; otherwise block its traffic".to_owned(),
     }
     }
 }
