@@ -22,7 +22,7 @@ struct Arguments {
     shape: Shape,
     /// The capture to write.
     capture: PathBuf,
-    /// The number of frames. The default depends on the shape.
+    /// The number of frames. The default depends on the shape. The capture always lasts 600 s.
     #[arg(long)]
     packets: Option<u64>,
     /// The largest number of flows. The default depends on the shape.

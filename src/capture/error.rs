@@ -48,7 +48,7 @@ pub enum CaptureError {
     #[error("it is down")]
     Down,
     /// The kernel cannot distribute the frames of an interface among several threads.
-    #[error("its frames cannot be distributed to several threads: {0}")]
+    #[error("its frames cannot be distributed among several threads: {0}")]
     FanOut(#[source] io::Error),
 }
 

@@ -9,8 +9,11 @@ const PARQUET: &str = if cfg!(feature = "store") {
 };
 
 /// The description of an Arrow file or stream, which may contain rows of evidence.
-const ARROW: &str =
-    "an Arrow stream or file: rasaudit merge - --to STORE turns a stream of rows into a store";
+const ARROW: &str = if cfg!(feature = "store") {
+    "an Arrow stream or file: rasaudit merge - --to STORE turns a stream of rows into a store"
+} else {
+    "an Arrow stream or file, which this build of rasaudit cannot read, because it lacks the feature \"store\""
+};
 
 /// Returns the format of a file that starts like a capture or like compressed data; `None` for any
 /// other file.

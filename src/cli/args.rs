@@ -326,7 +326,8 @@ pub(super) struct AuditDiffArguments {
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
-    /// Folders of rows that `rasaudit collect` or `rasaudit merge` wrote are also accepted.
+    /// Folders of rows that `rasaudit collect`, `rasaudit merge` or `rasaudit live --collect` wrote
+    /// are also accepted.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
@@ -411,8 +412,8 @@ pub(super) struct AuditArguments {
     pub tunnels: TunnelArgs,
 
     /// Count each packet once, even if it was captured several times: auto (if a sample contains
-    /// such duplicates and the input can be read twice), on or off. Only packet and byte counters
-    /// are corrected.
+    /// such duplicates or several sensors saw the same conversation, provided that the packets can
+    /// be read a second time), on or off. Only packet and byte counters are corrected.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
 
@@ -462,7 +463,8 @@ Signals:
   INT, TERM   close the window, write the last report and exit with the exit code of an audit (3
               also if an interface was missing for some time or part of the output could not be
               written); a second INT or TERM stops the program immediately (status 130)
-  HUP         reload the inventory, the rules and the exceptions
+  HUP         reload the inventory, the rules and the exceptions, which apply as of the next window
+              that is closed
   USR1        close the current window immediately";
 
 #[cfg(feature = "live")]
@@ -552,7 +554,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "FILE", requires = "listen", help_heading = "Reports")]
     pub token: Option<PathBuf>,
 
-    /// If started as root, switch to this user after opening the interfaces.
+    /// If started as root, switch to this user after opening the interfaces, and make this user the
+    /// owner of the folders of --out, --state and --collect.
     #[arg(long, value_name = "NAME", help_heading = "Privileges")]
     pub user: Option<String>,
 
@@ -723,8 +726,8 @@ pub(super) struct CollectArguments {
 #[cfg(feature = "store")]
 #[derive(Args, Debug)]
 pub(super) struct MergeArguments {
-    /// Folders of Parquet files that rasaudit collect or merge wrote, or - for an Arrow stream on
-    /// standard input.
+    /// Folders of Parquet files that `rasaudit collect`, `rasaudit merge` or `rasaudit live
+    /// --collect` wrote, or - for an Arrow stream on standard input.
     #[arg(required = true, value_name = "STORE|-")]
     pub stores: Vec<PathBuf>,
 

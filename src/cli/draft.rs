@@ -105,7 +105,11 @@ fn is_in_place(arguments: &DraftArguments) -> bool {
 fn check_output(arguments: &DraftArguments) -> Result<(), String> {
     let Some(path) = arguments.out.as_deref() else { return Ok(()) };
     if path.exists() && !is_in_place(arguments) {
-        let what = if path.is_dir() { "is a folder; name a file in it" } else { "already exists" };
+        let what = if path.is_dir() {
+            "is a folder; name a file in it"
+        } else {
+            "already exists; name another file"
+        };
         return Err(format!("{}: {what}", path.display()));
     }
     let folder = folder_of(path);

@@ -160,10 +160,9 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
 /// IDs without it.
 fn finding_named<'r>(result: &'r AuditResult<'_>, given: &str) -> Result<FindingRow<'r>, String> {
     let id = id_of(given.trim());
-    result
-        .findings()
-        .find(|finding| id_of(&finding.id) == id)
-        .ok_or_else(|| format!("the audit has no finding \"{given}\"; findings.csv lists the ids"))
+    result.findings().find(|finding| id_of(&finding.id) == id).ok_or_else(|| {
+        format!("the audit has no finding \"{given}\"; rasaudit show findings lists the ids")
+    })
 }
 
 /// Returns the exceptions for a finding, one for each pair of a client and a server.

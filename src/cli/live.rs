@@ -158,7 +158,9 @@ type LiveOutputs = (Option<WindowFolders>, Option<Syslog>);
 /// Checks the options and opens the outputs. If there is a problem, reports it and returns `None`.
 fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
     if arguments.fail_on == Some(FailOn::New) {
-        report_error("--fail-on new is only for audit: live reports new findings as they occur");
+        report_error(
+            "--fail-on new is only for rasaudit audit; rasaudit live reports new findings at the end of each window",
+        );
         return None;
     }
     if let Some(Err(error)) = arguments.filter.as_deref().map(crate::pipeline::check_filter) {
@@ -231,7 +233,7 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     }
     let problem = |file: PathBuf| {
         let message =
-            "other users can write to it and so change the reports: run chmod go-w and chown root";
+            "other users can write to it and so change the reports; run chmod go-w and chown root";
         file_problem(&file.display().to_string(), message)
     };
     let problems: Vec<Diagnostic> = writable.into_iter().flat_map(problem).collect();
@@ -369,7 +371,7 @@ impl ConsoleObserver<'_> {
             if let Err(error) = syslog.send(message) {
                 if !self.pages.record_failure(Duty::Syslog) {
                     report_error(&format!(
-                        "--syslog: {error}; retrying at the end of each window{}",
+                        "--syslog: {error}; if the audit continues, it tries again at the end of each window{}",
                         self.report_place()
                     ));
                 }
@@ -398,7 +400,7 @@ impl Listener for ConsoleObserver<'_> {
             }
             LiveEvent::InterfaceUp(name, after) => {
                 self.pages.set_interface_up(name);
-                self.print(&format!("{name} is being read again, after {} s", after.as_secs()));
+                self.print(&format!("{name} is now being read; it was unavailable for {} s", after.as_secs()));
             }
             LiveEvent::Aggregated(level, flows) => {
                 self.pages.count_aggregated(*level, *flows);
@@ -409,7 +411,7 @@ impl Listener for ConsoleObserver<'_> {
                 ));
             }
             LiveEvent::EvidenceDropped(count) => self.print(&format!(
-                "memory limit reached: dropped address claims, lookups, fragments and packets without ports: {count}"
+                "memory limit reached: dropped other evidence, such as address claims, lookups and fragments (entries: {count})"
             )),
             LiveEvent::StateBroken(error) => report_error(&format!(
                 "{error}; using an older state or, if there is none that can be read, starting without a state"
@@ -418,14 +420,14 @@ impl Listener for ConsoleObserver<'_> {
                 self.print(&format!("restored {} from the saved state", plural(*flows, "flow")));
             }
             LiveEvent::Waiting => report_error(
-                "waiting for a capture thread to hand over its window",
+                "waiting for a capture thread to hand over its part of the window",
             ),
             LiveEvent::NotSpilled(error) => {
-                report_error(&format!("idle flows stay in memory because they cannot be written ({error})"));
+                report_error(&format!("idle flows stay in memory, because they cannot be written to disk ({error})"));
             }
             LiveEvent::NotRecorded(error) => {
                 self.pages.record_failure(Duty::Frames);
-                report_error(&format!("--write: {error}; retrying in the next window"));
+                report_error(&format!("--write: {error}; if the audit continues, it tries again in the next window"));
             }
             LiveEvent::RecordingGap(frames) => {
                 self.pages.count_unrecorded(*frames);
@@ -437,7 +439,7 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::NotCollected(error) => {
                 self.pages.record_failure(Duty::Rows);
                 report_error(&format!(
-                    "--collect: {error}; the rows of this window are lost, and the next rows will say so"
+                    "--collect: {error}; the rows of this window are lost; if the audit continues, the next file of rows records this"
                 ));
             }
             LiveEvent::Collected(window) => {
@@ -511,8 +513,8 @@ impl Listener for ConsoleObserver<'_> {
             None => {}
             Some(Ok(folder)) => {
                 self.pages.record_success(Duty::Reports);
-                let frames = window.reading.account.frames;
-                self.print(&format!("{frames} frames: {}", folder.display()));
+                let frames = plural(window.reading.account.frames, "frame");
+                self.print(&format!("{frames}: {}", folder.display()));
             }
             Some(Err(failure)) => {
                 self.pages.record_failure(Duty::Reports);
@@ -529,12 +531,16 @@ impl Listener for ConsoleObserver<'_> {
 /// Describes which flows a level of aggregation affects, and how they are aggregated.
 fn level_words(level: AggregationLevel) -> &'static str {
     match level {
-        AggregationLevel::Attempts => "unanswered and one-way flows of unlisted hosts, by network",
-        AggregationLevel::Outside => "flows of unlisted hosts, by network",
+        AggregationLevel::Attempts => {
+            "unlisted clients' flows without a completed TCP handshake, by network"
+        }
+        AggregationLevel::Outside => "flows of unlisted clients, by network",
         AggregationLevel::Strangers => "flows of unlisted hosts, with all unlisted clients as one",
         AggregationLevel::Ports => "all flows, by conversation",
-        AggregationLevel::Scans => "flows that were never established, without their service ports",
-        AggregationLevel::Inside => "flows that were never established, by network",
+        AggregationLevel::Scans => {
+            "flows without a completed TCP handshake, which lose their service ports"
+        }
+        AggregationLevel::Inside => "flows without a completed TCP handshake, by network",
     }
 }
 

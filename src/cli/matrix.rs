@@ -49,7 +49,7 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     }
     writeln!(
         io::stdout(),
-        "{}: valid; {} in {}, {}, {}; every example matches its row",
+        "{}: valid; {} in {}, with {} and {}; every example matches its row",
         escape_control(name),
         plural(matrix.rows.len() as u64, "row"),
         plural(matrix.groups.len() as u64, "group"),

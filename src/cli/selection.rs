@@ -111,7 +111,7 @@ impl<'a> SelectionParser<'a> {
                 Ok(limit) if limit > 0 => self.limit(Some(limit)),
                 _ if limit == "all" => self.limit(None),
                 _ => self.problems.push(format!(
-                    "{OPTION}: \"{limit}\" is not a number of rows; give a number from 1, or all"
+                    "{OPTION}: \"{limit}\" is not a number of rows; give a number greater than 0, or all"
                 )),
             }
         }

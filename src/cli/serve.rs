@@ -63,7 +63,7 @@ fn read_token(file: &Path) -> Result<Auth, String> {
         let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
         if data.permissions().mode() & 0o077 != 0 || !ours {
             return Err(problem(
-                "other users can read or write it: run chmod 600, and chown to the user who starts rasaudit",
+                "other users can read or write it; run chmod 600, and chown to the user who starts rasaudit",
             ));
         }
     }

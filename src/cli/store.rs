@@ -10,7 +10,9 @@ use super::args::{CollectArguments, MergeArguments};
 use super::exit::{AuditStatus, Exit};
 use super::policy::report_errors;
 use super::policy_args::load_judging;
-use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
+use super::work::{
+    NOTHING_WRITTEN, Verbosity, report_failure, stop_on_interrupt, with_progress_bar,
+};
 use super::{print_some, report_error, warn};
 use crate::model::{Correction, VantagePoint};
 use crate::pipeline::{Audit, AuditError, Folders, Plan, Progress, Request};
@@ -23,25 +25,28 @@ use crate::store::{
     KeptPackets, MergeRequest, RowOrigin, StoreError, captures_in, collect, find_stores, merge,
 };
 
+/// The message about an interrupt while rows were written to standard output.
+const STREAM_INTERRUPTED: &str = "interrupted; the stream of rows is incomplete";
+
 /// Carries out `rasaudit collect`.
 pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
-    let progress = start();
-    let Some(request) = collect_request(arguments) else { return Ok(Exit::CannotDo) };
     let to = Destination::of(&arguments.to);
+    let interrupted = match to {
+        Destination::Store(_) => {
+            "interrupted; the rows of captures that were already collected are kept"
+        }
+        Destination::StandardOutput => STREAM_INTERRUPTED,
+    };
+    let progress = start(interrupted);
+    let Some(request) = collect_request(arguments) else { return Ok(Exit::CannotDo) };
     let mut files: Vec<CollectedFile> = Vec::new();
     let collected =
         with_progress_bar(&request.plan, &progress, Verbosity::of(arguments.quiet), || {
             collect(&request, &to, &progress, |file| files.push(file))
         });
     report_collected(&files, arguments.quiet);
-    match (collected, &to) {
-        (Ok(_), _) => {}
-        (Err(StoreError::Read(AuditError::Interrupted)), Destination::Store(_)) => {
-            let complete = plural(files.len() as u64, "capture");
-            report_error(&format!("interrupted; the store contains the rows of {complete}"));
-            return Ok(Exit::Interrupted);
-        }
-        (Err(failure), _) => return Ok(report_store_error(failure)),
+    if let Err(failure) = collected {
+        return Ok(report_failed_rows(failure, interrupted));
     }
     let frames: u64 = files.iter().map(|file| file.frames).sum();
     print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;
@@ -68,13 +73,13 @@ fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) 
             "{name}: the capture has grown since it was collected, so the earlier file {path} was removed"
         ),
         EarlierDifference::Grown => format!(
-            "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file, or merge its captures again without them"
+            "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file, or merge its captures again without the earlier rows"
         ),
         EarlierDifference::Content => format!(
             "{name}: {path} contains rows of another capture with this name, and both count; delete that file if the capture was replaced"
         ),
         EarlierDifference::Options(words) => format!(
-            "{name}: {path} contains rows of this capture, which was collected {words} now; an audit is refused until all captures have the same options: delete that file, or the new one"
+            "{name}: {path} contains rows of this capture, which was collected {words} now; an audit is refused until all captures have the same options, so delete that file or the new one"
         ),
         EarlierDifference::Nothing => format!(
             "{name}: {path} also contains the rows of this capture; an audit is refused until you delete one of the two files"
@@ -84,36 +89,34 @@ fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) 
 
 /// Carries out `rasaudit merge`.
 pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
-    let progress = start();
+    let to = Destination::of(&arguments.to);
+    let interrupted = match to {
+        Destination::Store(_) => NOTHING_WRITTEN,
+        Destination::StandardOutput => STREAM_INTERRUPTED,
+    };
+    let progress = start(interrupted);
     let from: Vec<RowOrigin> = arguments.stores.iter().map(|path| RowOrigin::of(path)).collect();
     if from.iter().filter(|source| **source == RowOrigin::StandardInput).count() > 1 {
-        report_error("standard input (-) is given twice");
+        report_error("standard input (-) is given more than once");
         return Ok(Exit::CannotDo);
     }
-    let request = MergeRequest {
-        from,
-        to: Destination::of(&arguments.to),
-        complete: arguments.complete,
-        max_memory: arguments.max_memory,
-    };
+    let request =
+        MergeRequest { from, to, complete: arguments.complete, max_memory: arguments.max_memory };
     match merge(&request, &progress) {
         Ok(inputs) => {
             print_summary(&request.to, arguments.quiet, &format!("merged captures: {inputs}"))?;
             Ok(Exit::Compliant)
         }
-        Err(failure) => Ok(report_store_error(failure)),
+        Err(failure) => Ok(report_failed_rows(failure, interrupted)),
     }
 }
 
-/// Installs the interrupt handler, and returns the progress that it stops.
-fn start() -> Arc<Progress> {
+/// Installs the interrupt handler, and returns the progress that it stops. The handler prints the
+/// message `interrupted`.
+fn start(interrupted: &'static str) -> Arc<Progress> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
-    stop_on_interrupt(
-        Arc::clone(&progress),
-        folders,
-        "interrupted; only complete rows were stored",
-    );
+    stop_on_interrupt(Arc::clone(&progress), folders, interrupted);
     progress
 }
 
@@ -199,6 +202,15 @@ fn renamed(mut plan: Plan, name: &str) -> Option<Plan> {
     let count = plan.sources.len();
     report_error(&format!("--name is for a single capture, but {count} captures are given"));
     None
+}
+
+/// Reports why rows were not collected or merged. `interrupted` is the message about an interrupt.
+fn report_failed_rows(failure: StoreError, interrupted: &str) -> Exit {
+    if matches!(failure, StoreError::Read(AuditError::Interrupted)) {
+        report_error(interrupted);
+        return Exit::Interrupted;
+    }
+    report_store_error(failure)
 }
 
 fn report_store_error(failure: StoreError) -> Exit {

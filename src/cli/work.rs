@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::exit::Exit;
 use super::{print_some, report_error};
 use crate::pipeline::{AuditError, Folders, Plan, Progress};
+use crate::result::plural;
 
 /// The time that the work has to stop by itself after an interrupt. Work that waits for standard
 /// input cannot stop by itself.
@@ -114,7 +115,7 @@ pub(super) fn with_progress_bar<T>(
         scope.spawn(move || {
             while is_done.recv_timeout(Duration::from_millis(100)).is_err_and(|e| e.is_timeout()) {
                 shown.set_position(progress.bytes.load(Ordering::Relaxed));
-                shown.set_message(format!("{} frames", progress.frames.load(Ordering::Relaxed)));
+                shown.set_message(plural(progress.frames.load(Ordering::Relaxed), "frame"));
             }
             shown.finish_and_clear();
         });

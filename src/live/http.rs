@@ -174,9 +174,11 @@ impl HttpState {
         const HTML: &str = "text/html; charset=utf-8";
         match (request.uri().path(), self.auth.authorize(request.headers())) {
             (_, Err((code, what))) => full_response(code, TEXT, what),
-            _ if !is_get => {
-                full_response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is supported\n")
-            }
+            _ if !is_get => full_response(
+                StatusCode::METHOD_NOT_ALLOWED,
+                TEXT,
+                "only GET and HEAD are supported\n",
+            ),
             ("/", _) => respond_with(self.pages.page(), HTML, (HTML, NO_WINDOW_YET)),
             ("/report.json", _) => respond_with(
                 self.pages.report(),

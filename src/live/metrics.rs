@@ -79,7 +79,7 @@ impl Metrics {
         let help = "Frames read, including those of earlier runs whose state was restored.";
         self.counter("frames_total", help, label, frames.collect());
         let lost = all.inputs.iter().map(|input| (vec![&*input.name], input.loss.dropped));
-        let help = "Frames dropped by the kernel or the interface.";
+        let help = "Frames dropped by the kernel or the interface, including those of earlier runs whose state was restored.";
         self.counter("frames_lost_total", help, label, lost.collect());
         let help = "Share of the last window's frames that were lost.";
         self.single("window_loss_ratio", help, window.loss.share());

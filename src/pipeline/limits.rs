@@ -72,7 +72,7 @@ impl FailOn {
                 .known
                 .as_ref()
                 .is_none_or(|known| known.new > 0)
-                .then(|| "new findings".to_owned()),
+                .then(|| "new or worse findings".to_owned()),
         }
     }
 }

@@ -91,10 +91,10 @@ pub enum PlanError {
     #[error("{}", unreadable_input(.0))]
     Input(#[source] CaptureError),
     /// Standard input, which can be read only once, is given more than once.
-    #[error("standard input (-) is given twice")]
+    #[error("standard input (-) is given more than once")]
     StandardInputTwice,
     /// The named folders contain no files.
-    #[error("there is nothing to read: the folders contain no files")]
+    #[error("there is nothing to read, because none of the given folders contains a file")]
     NoFiles,
     /// The filter expression is empty, libpcap rejects it, or this build has no libpcap.
     #[error("--filter \"{expression}\": {source}")]
@@ -117,7 +117,7 @@ pub enum PlanError {
     EvidenceAroundInput(String),
     /// The evidence folder is inside this folder of captures.
     #[error(
-        "--evidence is inside the input folder {}; the next audit would read the evidence as captures", .0.display()
+        "--evidence is inside the input folder {}, so the next audit would read the evidence as captures; use another folder", .0.display()
     )]
     EvidenceInsideInput(PathBuf),
 }

@@ -21,6 +21,7 @@ use crate::model::{
 };
 use crate::payload::{MessageParts, read_payloads};
 use crate::policy::is_control;
+use crate::result::plural;
 
 /// Each kind of side evidence, such as address claims or DNS queries, may have one entry for this
 /// many bytes of memory. An entry takes about 256 bytes, so all kinds together take about a quarter
@@ -296,7 +297,8 @@ impl Sources<'_> {
             (None, Ok(())) => match input.zeros {
                 (_, 0) => None,
                 (first, bytes) => Some(format!(
-                    "{bytes} bytes of zeros in place of records, the first at byte {first}; all other records were read"
+                    "{} of zeros in place of records, the first at byte {first}; all other records were read",
+                    plural(bytes, "byte")
                 )),
             },
         };

@@ -36,7 +36,10 @@ pub(super) fn settings(
     }
     if !request.vxlan_ports.is_empty() {
         let ports: Vec<String> = request.vxlan_ports.iter().map(u16::to_string).collect();
-        let effect = "VXLAN was also looked for on these UDP ports".to_owned();
+        let effect = match ports.len() {
+            1 => "VXLAN was also looked for on this UDP port".to_owned(),
+            _ => "VXLAN was also looked for on these UDP ports".to_owned(),
+        };
         found.push(("--vxlan-port", ports.join(", "), effect));
     }
     let file_of = |option: &str| {

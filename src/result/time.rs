@@ -45,7 +45,7 @@ impl JsonSchema for Time {
         json_schema!({
             "type": "string",
             "format": "date-time",
-            "description": "A point in packet time: RFC 3339, UTC, nine digits of a second."
+            "description": "A point in packet time: RFC 3339, UTC, with nine fractional digits of the second."
         })
     }
 }

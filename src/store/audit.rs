@@ -60,12 +60,12 @@ pub enum StoreRequestError {
     /// An option determines which rows are collected, and the store was collected with a different
     /// value of it.
     #[error(
-        "{0} differs from the setting with which the rows were collected; collect the captures again with the new setting"
+        "{0} differs from the setting with which the rows were collected; leave {0} out, or collect the captures again with the new setting"
     )]
     OtherOption(&'static str),
     /// The filter differs from the one with which the rows were collected (both, as options).
     #[error(
-        "{0} differs from the setting with which the rows were collected, which is {1}; leave --filter out, or collect the captures again with the new setting"
+        "the rows were collected with {1}, not with {0}; leave --filter out, or collect the captures again with the new setting"
     )]
     OtherFilter(String, String),
     /// The rows do not contain what the option needs.
@@ -76,17 +76,17 @@ pub enum StoreRequestError {
     Window(#[from] WindowError),
     /// The store is complete, so no capture can be added.
     #[error(
-        "{0}: server names and duplicates of the complete store were decided without this capture; audit the store that was merged with --complete, and the capture, instead"
+        "{0}: server names and duplicates of the complete store were decided without this capture; audit the capture together with the stores from which the complete store was merged"
     )]
     Complete(String),
     /// A capture that is read in addition to the store has grown since its rows were collected.
     #[error(
-        "{0}: the capture has grown since its rows were collected, so its frames would count twice; collect it into the store again (rasaudit collect then removes the earlier rows), or leave it out"
+        "{0}: the capture has grown since its rows were collected, so its frames would count twice; collect it into the store again (rasaudit collect then removes the file with the earlier rows if it contains no others), or leave it out"
     )]
     Grown(String),
     /// The tunnels in the inventory differ from those with which the rows were collected.
     #[error(
-        "the tunnels in the inventory differ from those with which the rows were collected; collect the captures again with rasaudit collect --inventory"
+        "the tunnels in the inventory differ from those with which the rows were collected (without --inventory, there are none); use the inventory with which the rows were collected, or collect the captures again with rasaudit collect --inventory"
     )]
     OtherTunnels,
     /// The captures that are read in addition to the store cannot be used.
@@ -109,7 +109,7 @@ impl EvidenceStore {
             let name = stores.first().map(|store| store.display().to_string()).unwrap_or_default();
             return Err(StoreError::rows(
                 name,
-                "contains no row of an input, because rasaudit collect did not finish",
+                "contains no row of an input, because rasaudit collect did not finish; collect the captures again",
             ));
         }
         Ok(Arc::new(Self {
@@ -225,7 +225,7 @@ impl EvidenceStore {
         let missing = [
             (
                 is_decided && range != (own.since, own.until),
-                "--since and --until: server names and duplicates of the complete store were decided for the whole time; audit the store that was merged with --complete instead",
+                "--since and --until: server names and duplicates of the complete store were decided for the whole time; audit the stores from which the complete store was merged instead",
             ),
             (
                 request.evidence.is_some(),

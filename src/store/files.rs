@@ -235,7 +235,8 @@ impl RowFile {
             let name = |path: &Path| path.display().to_string();
             match row_files(store) {
                 Ok(paths) if paths.is_empty() => {
-                    let what = "contains no Parquet files; give a folder to which rasaudit collect or merge wrote rows";
+                    let what =
+                        "contains no Parquet files; give a folder to which rasaudit wrote rows";
                     wrong.push((name(store), what.to_owned()));
                 }
                 Ok(paths) => {

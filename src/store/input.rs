@@ -95,8 +95,11 @@ impl CollectOptions {
     /// collected" and the name of the input with those options; `like` if there is none.
     pub fn difference(&self, other: &Self) -> String {
         if self.filter != other.filter {
-            let [own, other] = [self, other].map(Self::filter_words);
-            return format!("with {own}, not with {other} like");
+            let [own, other] = [self, other].map(|options| match &options.filter {
+                Some(filter) => format!("\"{filter}\""),
+                None => "none".to_owned(),
+            });
+            return format!("with a different --filter ({own} instead of {other}) than");
         }
         let differences = [
             (self.since != other.since, "with a different --since than"),

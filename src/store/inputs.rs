@@ -122,7 +122,7 @@ impl StoredInputs {
             } else if !used.contains(&input.content) {
                 let same = input.record.same_as.as_deref().unwrap_or_default();
                 wrong.push((file.clone(), format!(
-                    "contains {name}, which has the same content as {same}, but the rows of {same} are missing"
+                    "contains {name}, which has the same content as {same}, but the rows of {same} are missing; add the file that contains them, or collect the captures again"
                 )));
             }
         }
@@ -220,14 +220,14 @@ impl StoredInputs {
             for (_, (input, file)) in self.all.iter().filter(|(id, _)| !inputs.contains(id)) {
                 let name = &input.record.name;
                 wrong.push((file.clone(), format!(
-                    "contains {name}, which cannot be added to the complete store {complete}, because server names and duplicates were decided without it; use the store that was merged with --complete instead"
+                    "contains {name}, which cannot be added to the complete store {complete}, because server names and duplicates were decided without it; use the stores from which the complete store was merged instead"
                 )));
             }
             let missing = inputs.iter().filter(|id| !self.all.contains_key(**id)).count();
             if missing > 0 {
                 let all = inputs.len();
                 wrong.push((complete.clone(), format!(
-                    "states a complete store of {all} inputs, but the rows of {missing} of them are missing; merge it again with --complete"
+                    "states a complete store (inputs: {all}) in which the rows of some inputs are missing ({missing}); merge its stores again with --complete"
                 )));
             }
         }

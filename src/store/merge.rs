@@ -47,7 +47,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
         check_destination(folder)?;
         if let Some(store) = stores.iter().find(|store| is_inside(folder, store)) {
             let what = format!(
-                "is also read, and contains {}; write the merged rows to another folder",
+                "is also read, so the merged rows cannot be written to {}; write them to a folder outside it",
                 folder.display()
             );
             return Err(StoreError::rows(store.display().to_string(), what));

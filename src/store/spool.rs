@@ -410,7 +410,7 @@ fn describe_missing(unaccounted: u64, entries: u64) -> Option<String> {
     match (unaccounted, entries) {
         (0, 0) => None,
         (frames, 0) => Some(format!(
-            "{frames} frames are missing from the rows although no evidence was dropped; this is a bug in rasaudit; please report it"
+            "frames are missing from the rows ({frames}), although no evidence was dropped; this is a bug in rasaudit; please report it"
         )),
         (frames, entries) => Some(format!(
             "evidence was dropped at the memory limit (entries: {entries}, frames: {frames})"
@@ -428,7 +428,7 @@ fn leave_out_evidence(input: &mut InputRow) -> String {
     if let Some(window) = input.sensor.as_mut().and_then(|sensor| sensor.window.as_mut()) {
         window.dropped = 0;
     }
-    format!("the rows of this window ({frames} frames) are larger than --collect-size")
+    format!("the rows of this window (frames: {frames}) are larger than --collect-size")
 }
 
 /// Returns the number of frames in the file of a window, and the period of the window; `None` if
@@ -520,7 +520,7 @@ mod tests {
     fn only_evidence_that_was_dropped_counts_as_dropped() {
         assert_eq!(describe_missing(0, 0), None);
         let defect = describe_missing(3, 0).expect("frames are missing");
-        assert!(defect.contains("3 frames") && defect.contains("bug in rasaudit"), "{defect}");
+        assert!(defect.contains("(3)") && defect.contains("bug in rasaudit"), "{defect}");
         assert!(!defect.contains("memory limit"), "{defect}");
         let names = describe_missing(0, 5).expect("entries are missing");
         assert!(names.contains("entries: 5, frames: 0"), "{names}");

@@ -429,7 +429,7 @@ const LINT_CASES: &[(&str, &str)] = &[
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-        "has no watch time (watch_s)",
+        "has no watch time; set watch_s",
     ),
     (
         "a,broker,ad-dc,tcp,5000,5000,,,feature,p,q,,,,,,,,,broker > ad-dc tcp/5000",

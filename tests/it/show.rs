@@ -496,7 +496,7 @@ fn an_audit_lists_what_show_selects_and_changes_nothing_else() {
         "--show: \"sevrity\" is not a filter; did you mean \"severity\"?",
         "--show code: \"refusd\" is not a code of findings; did you mean \"refused\"?",
         "--show from: \"brokr1\" is not a host, network, address or role of the inventory; did you mean \"broker1\"?",
-        "--show: \"none\" is not a number of rows; give a number from 1, or all",
+        "--show: \"none\" is not a number of rows; give a number greater than 0, or all",
     ] {
         assert!(err.contains(told), "{told}\n{err}");
     }

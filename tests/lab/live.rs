@@ -283,7 +283,7 @@ fn an_interface_may_go_and_come_back() {
     let told = text(&ended.stderr);
     assert_eq!(told.matches("span can no longer be read").count(), 3, "{told}");
     assert!(told.contains("(it is down)"), "{told}");
-    assert_eq!(told.matches("span is being read again").count(), 3, "{told}");
+    assert_eq!(told.matches("span is now being read").count(), 3, "{told}");
     // The interface could not be read for some time. The exit code reports this, and the audit
     // continues.
     assert_eq!(ended.status.code(), Some(3), "{told}");
@@ -304,7 +304,7 @@ fn an_interface_may_appear_after_the_start() {
     let ended = live.end();
     let told = text(&ended.stderr);
     assert_eq!(told.matches("span does not exist").count(), 1, "{told}");
-    assert_eq!(told.matches("span is being read again").count(), 1, "{told}");
+    assert_eq!(told.matches("span is now being read").count(), 1, "{told}");
     assert_eq!(ended.status.code(), Some(3), "{told}");
     let report = scratch.path().join("out/latest/findings.csv");
     assert!(columns(&report, ["code"]).contains(&["refused".to_owned()]));
