@@ -145,8 +145,8 @@ impl Assessor<'_> {
         for (doubt, _) in self.seen.silence_of(code, &hosts) {
             doubts.add(doubt);
         }
-        // Any host can send an ICMP error that rejects datagrams: nothing in the error proves that
-        // the sender was on the path.
+        // Any host can send an ICMP error that rejects a packet. Unless the error quotes a TCP
+        // sequence number, nothing in it proves that the sender was on the path.
         if code == Code::Rejected && transport != Transport::TCP {
             doubts.add(Doubt::Quoted);
         }

@@ -605,8 +605,8 @@ impl<'a> Judge<'a> {
                     }
                     (Some(EndpointTarget::Address(address)), _) => *address == subject.server,
                     (None, Scope::Localhost) => true,
-                    // A row for broadcasts matches only if some host in the inventory has the
-                    // destination role.
+                    // A row for broadcasts matches only if its destination role occurs in the
+                    // inventory, whether for a host, a network or a service.
                     (None, Scope::Broadcast) if query.broadcast => {
                         matrix.is_destination(row, self.present)
                     }

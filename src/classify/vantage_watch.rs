@@ -225,8 +225,8 @@ impl VantageWatch {
 }
 
 impl Judgement {
-    /// Returns the names of the vantage points that saw the traffic of a finding, in order. If the
-    /// finding is about traffic that was not seen, returns those that saw one of its hosts.
+    /// Returns the names of the vantage points that saw the traffic of a finding, sorted by name.
+    /// If the finding has no conversations, returns those that saw one of its hosts or services.
     pub fn sensors_of(&self, policy: &Policy, finding: &Finding) -> Vec<String> {
         let members = self.members_of(finding);
         if !members.is_empty() {

@@ -145,7 +145,7 @@ pub(super) struct ReportArguments {
     #[arg(value_name = "RESULT")]
     pub result: PathBuf,
 
-    /// Write all reports into this folder.
+    /// Write the reports that --reports lists into this folder (default: all of them).
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
@@ -336,7 +336,7 @@ pub(super) struct AuditArguments {
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
-    /// Write all reports into this folder.
+    /// Write the reports that --reports lists into this folder (default: all of them).
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
@@ -366,7 +366,7 @@ pub(super) struct AuditArguments {
 
     /// Write frames that show the findings into this folder: one pcapng file for each finding that
     /// has frames, up to the 512 worst findings. This reads the captures a second time, so standard
-    /// input cannot be used.
+    /// input, pipes and folders of rows cannot be used.
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Reports")]
     pub evidence: Option<PathBuf>,
 
@@ -622,8 +622,9 @@ Examples:
   rasaudit merge site-a/ site-b/ --to 2026-05/ --complete
   rasaudit audit merged/ -i inventory.toml --out report/
 
-Exit codes: 0 done; 2 failed, because some rows are missing, duplicate or damaged, or could not be
-written; 130 interrupted.";
+Exit codes: 0 done; 2 an option is wrong, a store cannot be read, the stores do not belong together
+(other options or another version), some rows are missing, duplicate or damaged, or the rows could
+not be written; 130 interrupted.";
 
 #[cfg(feature = "store")]
 #[derive(Args, Debug)]
@@ -823,7 +824,7 @@ pub(super) struct PolicyArgs {
     pub rules: Option<PathBuf>,
 
     /// Also apply this overlay, which adds rows to the matrix: windows-domain or a CSV file.
-    /// Repeatable.
+    /// Requires --inventory. Repeatable.
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory", help_heading = "Policy")]
     pub overlays: Vec<String>,
 
@@ -905,7 +906,7 @@ pub(super) struct ExplainArguments {
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
     /// Also apply this overlay, which adds rows to the matrix: windows-domain or a CSV file.
-    /// Repeatable.
+    /// Requires --inventory. Repeatable.
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory")]
     pub overlays: Vec<String>,
 

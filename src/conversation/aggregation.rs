@@ -374,7 +374,7 @@ impl Conversation {
 /// The effect of each step: how many conversations would remain.
 #[derive(Default)]
 struct StepCounts {
-    /// The number of conversations that are never aggregated.
+    /// The number of answered conversations, which are never aggregated.
     answered: usize,
     /// The number of unanswered conversations of each kind of client.
     unanswered: [usize; 3],

@@ -23,7 +23,7 @@ pub struct WindowCarryOver {
     parts: Vec<PartitionCarryOver>,
 }
 
-/// The incomplete fragments and lookups of one partition.
+/// The fragments of incomplete datagrams, and the incomplete lookups, of one partition.
 #[derive(Default)]
 struct PartitionCarryOver {
     fragments: FragmentTable,

@@ -9,10 +9,10 @@ const MOST_CHARACTERS: usize = 64;
 
 /// The name of a vantage point: `SITE/SENSOR`, or `SENSOR` without a site.
 ///
-/// Each part consists of ASCII letters and digits, `-`, `_` and `.`, and starts with a letter or
-/// digit. A name may come from a stored row, which anyone may have written, so the program rejects
-/// any other name when it reads a row. Reports, file names and terminals therefore need not escape
-/// names.
+/// Each part has at most 64 characters: ASCII letters and digits, `-`, `_` and `.`. It starts with
+/// a letter or digit. A name may come from a stored row, which anyone may have written, so the
+/// program rejects any other name when it reads a row. The parts therefore need no escaping in
+/// reports, file names and terminals.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct VantagePoint(String);

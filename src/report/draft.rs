@@ -138,9 +138,9 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     (total > 0).then(|| format!("{total} {addresses} outside {internal}, in {shown}{more}"))
 }
 
-/// Writes the hosts and networks that an inventory does not list, as text to append to it. Returns
-/// their number. Hints about listed hosts, features and the overlay follow as comments, which do
-/// not count.
+/// Writes the hosts and networks that an inventory does not cover, as text to append to it. A
+/// listed network without roles covers nothing. Returns the number of hosts and networks. Hints
+/// about listed hosts, features and the overlay follow as comments, which do not count.
 pub fn draft_more(
     draft: &Draft,
     matrix: &Matrix,

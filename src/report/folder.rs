@@ -140,7 +140,8 @@ impl Folder {
             is_swappable(target).then(|| staging_folder(&folder_of(target)).ok()).flatten();
         let is_beside = beside.is_some();
         let staging = beside.map_or_else(|| staging_folder(target), Ok).map_err(failed)?;
-        // A folder that is not writable must be reported before the long work, too.
+        // The staging folder may be next to the target, so its creation does not show that the
+        // target is writable. An unwritable target must also be reported before the audit starts.
         drop(tempfile::tempfile_in(target).map_err(failed)?);
         Ok(Self {
             target: target.to_owned(),

@@ -198,8 +198,9 @@ pub struct Input {
     pub sha256: Option<String>,
     /// The size of the input in bytes; 0 if unknown.
     pub size: u64,
-    /// The format: `pcap` or `pcapng`, with the compression if there is one (`pcap, gzip`); `live`
-    /// for an interface; otherwise the format that the input seems to have.
+    /// The format: `pcap` or `pcapng`, followed by the compression if there is one (`pcap, gzip`),
+    /// or `live` for an interface. If compressed data cannot be unpacked, only the compression.
+    /// Empty if the format is unknown or the input was not read.
     pub format: String,
     /// The link types that the input declares, as registry numbers (LINKTYPE).
     pub link_types: Vec<u16>,

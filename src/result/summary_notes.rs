@@ -637,7 +637,9 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
         };
         let share = percent(sample.share(sample.total()));
         let kinds = kinds.join(", ");
-        let text = format!("{share} of frames are duplicates ({kinds}): {done}");
+        let text = format!(
+            "about {share} of packets are duplicates, estimated from a sample ({kinds}): {done}"
+        );
         notes.add(Tone::Plain, "View", text);
     }
     let vantage = &run.outcome.conversations.index.visibility;

@@ -80,7 +80,8 @@ fn the_summary_and_the_ticket_of_a_stored_result_are_those_of_the_audit() {
     }
 }
 
-/// Changes the result of a small audit as JSON, and returns what `rasaudit report` prints for it.
+/// Applies `change` to the JSON result of a small audit. Returns the exit status, output and errors
+/// of `rasaudit report` for it.
 fn changed(change: impl FnOnce(&mut Value)) -> (Option<i32>, String, String) {
     let case = FIXTURES.iter().find(|case| case.name == "farm-codes").expect("a fixture");
     let arguments = [&case.arguments()[..], &words(&["--format", "json"])].concat();

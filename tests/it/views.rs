@@ -263,7 +263,7 @@ fn a_frame_seen_twice_is_one_packet() {
     let text = audit(&twice, &[], "text");
     assert!(
         text.contains(
-            "50.0 % of frames are duplicates (50.0 % on the same interface): each packet is counted once"
+            "about 50.0 % of packets are duplicates, estimated from a sample (50.0 % on the same interface): each packet is counted once"
         ),
         "{text}"
     );

@@ -42,7 +42,8 @@ pub(in crate::decode) fn decode<'p>(
 }
 
 /// Returns whether a frame that the capture declares as Ethernet is an IEEE 802.11 frame: its
-/// EtherType is unknown, and its bytes match the layout of a data frame.
+/// EtherType field contains neither a known EtherType nor a length before a SNAP header, and its
+/// bytes match the layout of an unencrypted data frame.
 fn is_wlan(ethertype: u16, packet: Packet<'_>, inner: Packet<'_>) -> bool {
     let is_snap = inner.bytes.starts_with(&[0xaa, 0xaa]);
     let is_unknown = !is_known(ethertype) || (is_length(ethertype) && !is_snap);

@@ -187,7 +187,10 @@ fn why_not_assessable(side: &Side<'_>, reason: &str, ends: &[String]) -> String 
             side.why_unseen(ends, 0).unwrap_or_else(|| meaning(code).to_owned())
         }
         Code::WindowTooShort => {
-            format!("the watch time was {} s, less than the row requires", side.watched_s())
+            format!(
+                "the time in which the capture could have shown the traffic was shorter than required (total watch time: {} s)",
+                side.watched_s()
+            )
         }
         _ if meaning(code).is_empty() => reason.to_owned(),
         _ => meaning(code).to_owned(),

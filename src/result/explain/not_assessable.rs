@@ -221,14 +221,10 @@ impl Explainer<'_> {
         let source = claim.source as usize;
         let to = claims.to(claim);
         let coverage = match (&policy.inventory.covers, seen.covers(source, &to)) {
-            (Some(_), Some(_)) => "the inventory states that the capture covers this pair of hosts",
-            (Some(_), None) => {
-                "the inventory states that the capture does not cover this pair of hosts"
-            }
-            (None, Some(_)) => {
-                "other traffic of this pair of hosts shows that the capture covers it"
-            }
-            (None, None) => "no evidence shows that the capture covers this pair of hosts",
+            (Some(_), Some(_)) => "the inventory states that the capture covers this traffic",
+            (Some(_), None) => "the inventory states that the capture does not cover this traffic",
+            (None, Some(_)) => "other traffic of these hosts shows that the capture covers it",
+            (None, None) => "no evidence shows that the capture covers this traffic",
         };
         trace.push(coverage.to_owned());
         let hosts = [&[Peer::Host(source)], &to[..]].concat();

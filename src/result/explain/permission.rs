@@ -223,7 +223,10 @@ impl Explainer<'_> {
             "Find out which program uses the port on {}; close the port, or add it to the inventory if it is a moved port",
             reported.server.words()
         ),
-        Code::ExpiredException => "Renew the exception with a new approval, or close the port".to_owned(),
+        Code::ExpiredException => {
+            "Renew the exception if the traffic is still approved; otherwise block the traffic"
+                .to_owned()
+        },
         Code::Reversed => "Check the roles of both hosts in the inventory; if they are right, find out why the connection is opened in the opposite direction".to_owned(),
         Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", reported.server.words()),
         Code::WrongSource | Code::NoRelation => format!(

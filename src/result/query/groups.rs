@@ -100,7 +100,8 @@ impl<'a> RowGroups<'a> {
         }
     }
 
-    /// Returns the two hosts of a conversation: listed ones by name, others by address.
+    /// Returns the hosts of a conversation: listed ones by name, others by address. A host that is
+    /// both client and server is returned once.
     fn hosts_of_conversation(&self, row: &ConversationRow<'_>) -> Vec<String> {
         let ends = [(&row.client, &row.client_name), (&row.server, &row.server_name)];
         let mut hosts: Vec<String> = ends
