@@ -109,9 +109,9 @@ pub struct PortFilter {
 }
 
 impl PortFilter {
-    /// Parses a port, a range of ports, a transport, or a transport combined with a port or a range.
-    /// Examples: `443`, `1000-2000`, `tcp`, `tcp/443`, `443/tcp`. `112/ip` stands for the transport
-    /// with protocol number 112. Returns `None` for other text.
+    /// Parses a port, a range of ports, a transport, or a transport combined with a port or a
+    /// range. Examples: `443`, `1000-2000`, `tcp`, `tcp/443`, `443/tcp`. `112/ip` stands for the
+    /// transport with protocol number 112. Returns `None` for other text.
     pub fn parse(text: &str) -> Option<Self> {
         let transport = |text: &str| Transport::parse(text).map(|transport| transport.to_string());
         let both = |name: &str, ports: &str| {
