@@ -37,6 +37,7 @@ mod state;
 mod store;
 mod table;
 mod undecoded;
+mod usual_flow;
 mod window_rows;
 mod windows;
 mod worker_tables;
@@ -52,8 +53,8 @@ pub use merged::MergedFlows;
 pub use outer_flows::OuterFlow;
 pub use partitions::{FlowPartitions, PartitionFlows};
 pub use records::{DirectionRecord, Evidence, FlowRecord};
-pub use row::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind, RowRef};
-pub use rows::{MergedRows, RowTrust};
+pub use row::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind, RowRef, RowTrust};
+pub use rows::MergedRows;
 pub use saved::StateLayout;
 pub use server_names::ServerNameEvidence;
 pub use side_evidence::{

@@ -10,6 +10,12 @@ use crate::decode::Encapsulation;
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
 use crate::payload::ServerNameRequest;
 
+/// The maximum number of openings of a kind that are kept for a side.
+pub(super) const MOST_OPENINGS: usize = 4;
+
+/// The maximum number of encapsulations that are kept for a side.
+pub(super) const MOST_LINKS: usize = 16;
+
 /// Flows from any source, with the evidence that is kept in addition to them. Merging two values
 /// yields the evidence of an observer that saw all packets of both. Dividing evidence by time,
 /// place or hash therefore does not change the result, as long as all parts are merged.
@@ -59,14 +65,14 @@ pub struct DirectionRecord {
     pub syn_count: Sum<u32>,
     /// Initial sequence numbers from the side's SYNs, and sequence numbers of segments whose flags
     /// are hidden by fragmentation. If there are more than four, the lowest are kept.
-    pub syns: BoundedSet<Opening, 4>,
+    pub syns: BoundedSet<Opening, MOST_OPENINGS>,
     /// Initial sequence numbers from the side's SYN-ACKs. If there are more than four, the pairs
     /// with the lowest client number are kept.
-    pub syn_acks: BoundedSet<Opening, 4>,
+    pub syn_acks: BoundedSet<Opening, MOST_OPENINGS>,
     /// The range of the sequence numbers that the side acknowledged.
     pub acked: NumberRange,
     /// The encapsulations of the side's packets.
-    pub links: BoundedSet<Encapsulation, 16>,
+    pub links: BoundedSet<Encapsulation, MOST_LINKS>,
     /// The server names that the side requested, except a name that is only in `prefix`.
     #[serde(rename = "hellos")]
     pub requests: BoundedSet<ServerNameRequest, MOST_REQUESTS>,

@@ -13,7 +13,13 @@ use crate::model::{Max, Min, Transport};
 pub const BUCKETS: u16 = 64;
 
 /// The first byte of each record: the version of its layout.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
+
+/// The number of bytes within which most records of flows are.
+const USUAL_RECORD: usize = 160;
+
+/// The number of bytes within which all keys of flows are.
+const USUAL_KEY: usize = 50;
 
 /// The kind of a row: flows, parts of messages that name a server, or a kind of side evidence.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -66,7 +72,7 @@ impl EvidenceRow {
 }
 
 /// Facts from a row for people and query engines. The audit uses only `accounted`.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct RowFacts {
     /// The addresses, side 0 first.
     pub addresses: Option<[IpAddr; 2]>,
@@ -93,6 +99,15 @@ pub struct RowFacts {
     /// The number of captured frames that this row accounts for. Every frame is accounted for by
     /// one row, or by the record of its input.
     pub accounted: u64,
+}
+
+/// Where rows come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowTrust {
+    /// The program created the rows in this run.
+    Own,
+    /// The rows were read from a file, which may contain anything.
+    File,
 }
 
 /// Why a row cannot be used.
@@ -137,12 +152,14 @@ pub(super) fn bucket(hash: u64) -> u16 {
 /// Returns a value in the layout of rows. Serialization into memory fails only if a type cannot be
 /// serialized at all, which the tests would show. The empty result is rejected when it is read.
 pub(super) fn to_record(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
+    let mut record = Vec::with_capacity(USUAL_RECORD);
+    record.push(VERSION);
+    postcard::to_extend(value, record).unwrap_or_default()
 }
 
 /// Returns a value in canonical bytes, for use as a key.
 pub(super) fn to_key(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_stdvec(value).unwrap_or_default()
+    postcard::to_extend(value, Vec::with_capacity(USUAL_KEY)).unwrap_or_default()
 }
 
 /// Reads a value that [`to_record`] wrote.

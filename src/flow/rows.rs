@@ -13,17 +13,14 @@ use super::key::PARTITIONS;
 use super::partitions::PartitionFlows;
 use super::records::{DirectionRecord, Evidence, FlowRecord};
 use super::row::{
-    EvidenceRow, RowError, RowFacts, RowKind, RowRef, from_record, to_key, to_record,
+    EvidenceRow, RowError, RowFacts, RowKind, RowRef, RowTrust, from_record, to_key, to_record,
 };
 use super::side_evidence::SideEvidence;
 use super::spill::parse_pieces;
 use super::store::FlowStore;
+use super::usual_flow::{add_side, flow_ends, is_in_place, is_plausible, opener, usual_facts};
 use super::{FlowKey, StreamPrefix};
 use crate::model::Merge;
-
-/// The largest number of packets that a record may count. It is far more than any capture contains
-/// and keeps sums from overflowing.
-const MOST_PACKETS: u64 = 1 << 48;
 
 impl RowKind {
     /// Sides of flows that sent the start of a message that spans several segments.
@@ -76,15 +73,6 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
     number == a.len() && number == b.len()
 }
 
-/// Where rows come from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RowTrust {
-    /// The program created the rows in this run.
-    Own,
-    /// The rows were read from a file, which may contain anything.
-    File,
-}
-
 /// Rows of the same kind and key, merged.
 #[derive(Clone, Debug)]
 pub struct MergedRows {
@@ -114,14 +102,13 @@ impl RowEvidence {
     /// checked.
     fn of(row: RowRef<'_>, trust: RowTrust) -> Result<Self, RowError> {
         let is_trusted = trust == RowTrust::Own;
-        let in_bucket = |flow: &FlowKey| flow.bucket() == row.bucket && has_key(row.key, flow);
         let (evidence, is_own) = match row.kind {
             RowKind::FLOWS => {
                 let flow: FlowRecord = from_record(row.record)?;
                 if !is_trusted && !is_canonical_flow(&flow) {
                     return Err(RowError::Damaged);
                 }
-                let is_own = is_trusted || in_bucket(&flow.key);
+                let is_own = is_trusted || is_in_place(row, &flow.key);
                 (Self::Flow(Box::new(flow)), is_own)
             }
             RowKind::PIECES => {
@@ -131,7 +118,7 @@ impl RowEvidence {
                 if again != pieces || !pieces.key.is_canonical() {
                     return Err(RowError::Damaged);
                 }
-                let is_own = in_bucket(&pieces.key);
+                let is_own = is_in_place(row, &pieces.key);
                 (Self::Pieces(Box::new(pieces)), is_own)
             }
             RowKind(_) => {
@@ -200,8 +187,7 @@ impl Merge for FlowPieces {
 /// record would not change it, and its counters are plausible.
 fn is_canonical_flow(flow: &FlowRecord) -> bool {
     let is_canonical_side = |side: &DirectionRecord| {
-        let is_plausible = side.cut.0 <= side.sent.packets.0 && side.sent.packets.0 <= MOST_PACKETS;
-        is_plausible
+        is_plausible(&side.sent, side.cut)
             && side.syns.is_canonical()
             && side.syn_acks.is_canonical()
             && side.links.is_canonical()
@@ -216,43 +202,13 @@ fn is_canonical_flow(flow: &FlowRecord) -> bool {
         && flow.key.is_canonical()
 }
 
-/// Returns whether `key` is the key of this flow in rows. Unlike [`to_key`], it allocates no
-/// memory.
-fn has_key(key: &[u8], flow: &FlowKey) -> bool {
-    /// The maximum length of five serialized 64-bit integers, in bytes.
-    const LONGEST: usize = 50;
-    let mut bytes = [0; LONGEST];
-    postcard::to_slice(flow, &mut bytes).is_ok_and(|own| *own == *key)
-}
-
-/// Returns the addresses, ports and transport of a flow.
-fn flow_ends(key: &FlowKey) -> RowFacts {
-    let ends = [key.endpoint(0), key.endpoint(1)];
-    RowFacts {
-        addresses: Some(ends.map(|end| end.addr)),
-        ports: ends.map(|end| end.port),
-        transport: Some(key.transport()),
-        ..RowFacts::default()
-    }
-}
-
 /// Returns facts from a flow.
 pub(super) fn flow_facts(flow: &FlowRecord) -> RowFacts {
     let mut facts = flow_ends(&flow.key);
     for (number, side) in flow.sides.iter().enumerate() {
-        facts.packets[number] = side.sent.packets.0;
-        facts.bytes[number] = side.sent.bytes.0;
-        facts.payload[number] = side.sent.payload.0;
-        facts.flags[number] = side.flags.0;
-        facts.first.merge(&side.first);
-        facts.last.merge(&side.last);
-        facts.accounted = facts.accounted.saturating_add(side.sent.packets.0);
+        add_side(&mut facts, number, (&side.sent, side.flags, side.first, side.last));
     }
-    facts.opener = match flow.sides.each_ref().map(|side| side.syn_count.0 > 0) {
-        [true, false] => Some(0),
-        [false, true] => Some(1),
-        _ => None,
-    };
+    facts.opener = opener(flow.sides.each_ref().map(|side| side.syn_count.0 > 0));
     let mut requests = flow.sides.iter().flat_map(|side| side.requests.iter());
     facts.name = requests.find(|request| !request.name.is_empty()).map(|r| r.name.clone());
     facts
@@ -295,6 +251,16 @@ impl RowRef<'_> {
         trust: RowTrust,
         mut each: impl FnMut(usize, u64),
     ) -> Result<Option<MergedRows>, (usize, RowError)> {
+        if let [row] = rows
+            && let Some(facts) = usual_facts(*row, trust)
+        {
+            debug_assert_eq!(
+                RowEvidence::of(*row, trust).map(|own| own.facts()),
+                Ok(facts.clone())
+            );
+            each(0, facts.accounted);
+            return Ok(Some(MergedRows { record: None, facts }));
+        }
         let mut all: Option<RowEvidence> = None;
         for (number, row) in rows.iter().enumerate() {
             let evidence = RowEvidence::of(*row, trust).map_err(|error| (number, error))?;

@@ -190,7 +190,7 @@ fn collect_one(
         let (sorter, rows) = &mut *locked;
         let (row, added) = rows.of(window, row);
         let mut rows = [row].into_iter().chain(added);
-        rows.try_for_each(|row| sorter.add(StoredRow::of_evidence(window, row)))
+        rows.try_for_each(|row| sorter.add(&StoredRow::of_evidence(window, row)))
     };
     let collected = match CollectedInput::read(plan, number, &retention, *window, &add, progress) {
         // This capture has timestamps in too many windows, so nothing of it is kept. The others are

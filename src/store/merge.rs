@@ -70,7 +70,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
     if is_stream {
         let taken = read_stream(io::stdin().lock(), |row| {
             inputs.add(&row, STANDARD_INPUT)?;
-            rows.add(row).map_err(cannot_be_sorted)
+            rows.add(&row).map_err(cannot_be_sorted)
         });
         taken.map_err(|reason| StoreError::rows(STANDARD_INPUT, reason))?;
     }
@@ -133,7 +133,7 @@ fn sort_files(
                     None => {}
                 }
             }
-            rows.add(row).map_err(cannot_be_sorted)
+            rows.add(&row).map_err(cannot_be_sorted)
         };
         for group in file.groups(number) {
             let wrong = |reason| StoreError::rows(file.name(), reason);
@@ -150,10 +150,12 @@ fn cannot_be_sorted(error: io::Error) -> String {
     format!("cannot be sorted: {error}")
 }
 
-/// The rows that were read, and the rows that were written.
+/// Rows that were counted.
 #[derive(Default)]
 struct Ledgers {
+    /// The rows that were read.
     found: Ledger,
+    /// The rows that were written, if evidence was decided.
     written: Ledger,
 }
 
@@ -169,7 +171,7 @@ fn write_groups(
     let temp = std::env::temp_dir();
     let temporary = output(&temp);
     for copies in decided.map(DecidedEvidence::rows).unwrap_or_default() {
-        rows.add(StoredRow::of_evidence(None, copies)).map_err(&temporary)?;
+        rows.add(&StoredRow::of_evidence(None, copies)).map_err(&temporary)?;
     }
     let wrong = |error| match error {
         GroupError::Group(reason) => StoreError::rows("the merged rows", reason),
@@ -206,7 +208,9 @@ fn write_groups(
             Some(Decision::Replace(record, own)) => (row.record, facts) = (record, *own),
             Some(Decision::Keep) | None => {}
         }
-        ledgers.written.add(&row, facts.accounted);
+        if decided.is_some() {
+            ledgers.written.add(&row, facts.accounted);
+        }
         writer.write(&row, &facts)?;
     }
     Ok(ledgers)

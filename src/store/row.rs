@@ -52,6 +52,7 @@ pub(super) struct StoredRow {
     /// The kind.
     pub kind: StoredKind,
     /// The key. Rows of evidence with the same kind, key and window can be merged.
+    #[serde(with = "as_bytes")]
     pub key: Vec<u8>,
     /// The start of the window that contains the evidence; `None` if the rows are not divided by
     /// windows, for frames without a timestamp, and for rows that are not evidence.
@@ -62,9 +63,23 @@ pub(super) struct StoredRow {
     /// The number of rows that were written when the inputs were read and that this row contains.
     pub parts: u64,
     /// The exact evidence, or the record of the input or of the complete store.
+    #[serde(with = "as_bytes")]
     pub record: Vec<u8>,
     /// Where the row was read, and what its column `accounted` states.
     pub read: ReadPlace,
+}
+
+/// Serializes bytes as a whole. Without it, each byte is serialized separately.
+mod as_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
+        <&[u8]>::deserialize(from).map(<[u8]>::to_vec)
+    }
 }
 
 /// Where a row was read.

@@ -3,23 +3,29 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use super::row::{StoredKind, StoredRow};
+use crate::pipeline::WindowStart;
 
 /// The number of runs of a level that are merged into one run. More runs would need too many open
 /// files.
 const MOST_RUNS: usize = 64;
+
+/// The size of a block of packed rows in bytes. A row that is larger gets a block of its own.
+const BLOCK: usize = 1 << 20;
 
 /// Rows that are being sorted.
 pub(super) struct RowSorter {
     folder: PathBuf,
     /// The bytes of memory above which rows are written to a run.
     limit: usize,
-    rows: Vec<StoredRow>,
-    memory: usize,
+    rows: PackedRows,
     /// The runs by level. A full level is merged into one run of the next level.
     levels: Vec<Vec<File>>,
 }
@@ -27,7 +33,7 @@ pub(super) struct RowSorter {
 impl RowSorter {
     /// Creates a sorter that writes runs to `folder`.
     pub fn new(folder: PathBuf, limit: usize) -> Self {
-        Self { folder, limit, rows: Vec::new(), memory: 0, levels: Vec::new() }
+        Self { folder, limit, rows: PackedRows::default(), levels: Vec::new() }
     }
 
     /// Adds a row.
@@ -35,14 +41,11 @@ impl RowSorter {
     /// # Errors
     ///
     /// Returns an error if a temporary file cannot be written or read.
-    pub fn add(&mut self, row: StoredRow) -> io::Result<()> {
-        self.memory += row.memory();
-        self.rows.push(row);
-        // [`SortKey`] contains the position of a row as 32 bits.
-        if self.memory > self.limit || self.rows.len() == u32::MAX as usize {
-            self.memory = 0;
-            let rows = sorted(std::mem::take(&mut self.rows));
-            let run = self.write_run(rows.map(Ok))?;
+    pub fn add(&mut self, row: &StoredRow) -> io::Result<()> {
+        self.rows.add(row)?;
+        if self.rows.memory() > self.limit {
+            let rows = std::mem::take(&mut self.rows);
+            let run = self.write_run(rows.sorted())?;
             self.add_run(run)?;
         }
         Ok(())
@@ -83,7 +86,7 @@ impl RowSorter {
     ///
     /// Returns an error if a temporary file cannot be read.
     pub fn finish(self) -> io::Result<SortedGroups> {
-        let last = SortedRun { rows: Box::new(sorted(self.rows).map(Ok)) };
+        let last = SortedRun { rows: Box::new(self.rows.sorted()) };
         let runs = self.levels.into_iter().flatten().map(SortedRun::of_file);
         let rows = MergedRuns::new(runs.chain([last]))?;
         Ok(SortedGroups { rows, next: None, limit: self.limit })
@@ -91,25 +94,84 @@ impl RowSorter {
 }
 
 /// The part of a row that nearly always determines its place: the bucket, the kind and the start of
-/// the key. It is followed by the position of the row. These values are much smaller than rows and
-/// adjacent in memory, so they are compared and moved faster.
-type SortKey = (u16, StoredKind, u128, u32);
+/// the key. It is followed by the place of the packed row. These values are much smaller than rows
+/// and adjacent in memory, so they are compared and moved faster.
+type SortKey = (u16, StoredKind, u128, PackedPlace);
 
-fn sorted(rows: Vec<StoredRow>) -> impl Iterator<Item = StoredRow> {
-    let key = |(position, row): (usize, &StoredRow)| -> SortKey {
+/// The place of a packed row: the number of its block, and its first byte in the block.
+type PackedPlace = (u32, u32);
+
+/// Serialized rows. They take much less memory than other rows, and no allocations of their own.
+#[derive(Default)]
+struct PackedRows {
+    blocks: Vec<Vec<u8>>,
+    /// The number of bytes of the last block that are used.
+    used: usize,
+    /// The number of bytes of all rows.
+    bytes: usize,
+    order: Vec<SortKey>,
+}
+
+impl PackedRows {
+    fn add(&mut self, row: &StoredRow) -> io::Result<()> {
+        // A packed row is smaller than a row in memory.
+        let most = row.memory();
+        if self.blocks.last().is_none_or(|block| block.len() - self.used < most) {
+            self.blocks.push(vec![0; BLOCK.max(most)]);
+            self.used = 0;
+        }
+        let number = self.blocks.len() - 1;
+        let packed = postcard::to_slice(row, &mut self.blocks[number][self.used..]);
+        let bytes = packed.map_err(io::Error::other)?.len();
         let mut start = [0; 16];
         let length = row.key.len().min(start.len());
         start[..length].copy_from_slice(&row.key[..length]);
-        (row.bucket, row.kind, u128::from_be_bytes(start), position as u32)
-    };
-    let mut order: Vec<SortKey> = rows.iter().enumerate().map(key).collect();
-    // The rows from a file are already sorted, and a stable sort is fast for sorted parts.
-    order.sort_by(|a, b| {
-        let start = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2));
-        start.then_with(|| compare(&rows[a.3 as usize], &rows[b.3 as usize]))
-    });
-    let mut rows: Vec<Option<StoredRow>> = rows.into_iter().map(Some).collect();
-    order.into_iter().filter_map(move |(.., position)| rows[position as usize].take())
+        let place = (number as u32, self.used as u32);
+        self.order.push((row.bucket, row.kind, u128::from_be_bytes(start), place));
+        self.used += bytes;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Returns the approximate memory that the rows take, in bytes. Sorting needs a part of it.
+    fn memory(&self) -> usize {
+        self.bytes + 2 * self.order.len() * size_of::<SortKey>()
+    }
+
+    fn packed(&self, (block, start): PackedPlace) -> &[u8] {
+        &self.blocks[block as usize][start as usize..]
+    }
+
+    fn sorted(mut self) -> impl Iterator<Item = io::Result<StoredRow>> {
+        let mut order = std::mem::take(&mut self.order);
+        // The rows from a file are already sorted, and a stable sort is fast for sorted parts.
+        order.sort_by(|a, b| {
+            let start = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2));
+            start.then_with(|| RowHead::of(self.packed(a.3)).cmp(&RowHead::of(self.packed(b.3))))
+        });
+        order.into_iter().map(move |(.., place)| {
+            let row = postcard::take_from_bytes(self.packed(place)).map_err(io::Error::other)?;
+            Ok(row.0)
+        })
+    }
+}
+
+/// The start of a packed row, which determines its place: the first fields of [`StoredRow`], in the
+/// same order.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+struct RowHead<'a> {
+    bucket: u16,
+    kind: StoredKind,
+    key: &'a [u8],
+    window: WindowStart,
+    input: &'a str,
+}
+
+impl<'a> RowHead<'a> {
+    /// Returns the head of a packed row; `None` never occurs, because the program packed the row.
+    fn of(packed: &'a [u8]) -> Option<Self> {
+        postcard::take_from_bytes(packed).ok().map(|(head, _)| head)
+    }
 }
 
 /// Compares rows. Rows with the same bucket, kind, key and window are ordered by input, so that the
@@ -177,14 +239,11 @@ impl Eq for FirstRow {}
 impl MergedRuns {
     fn new(runs: impl Iterator<Item = SortedRun>) -> io::Result<Self> {
         let mut merged = Self { runs: runs.collect(), heads: BinaryHeap::new() };
-        (0..merged.runs.len()).try_for_each(|run| merged.advance(run))?;
+        for (run, SortedRun { rows }) in merged.runs.iter_mut().enumerate() {
+            let row = rows.next().transpose()?;
+            merged.heads.extend(row.map(|row| FirstRow { row, run }));
+        }
         Ok(merged)
-    }
-
-    fn advance(&mut self, run: usize) -> io::Result<()> {
-        let row = self.runs[run].rows.next().transpose()?;
-        self.heads.extend(row.map(|row| FirstRow { row, run }));
-        Ok(())
     }
 }
 
@@ -192,8 +251,12 @@ impl Iterator for MergedRuns {
     type Item = io::Result<StoredRow>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let FirstRow { row, run } = self.heads.pop()?;
-        Some(self.advance(run).map(|()| row))
+        let mut first = self.heads.peek_mut()?;
+        match self.runs[first.run].rows.next() {
+            Some(Ok(row)) => Some(Ok(std::mem::replace(&mut first.row, row))),
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Ok(PeekMut::pop(first).row)),
+        }
     }
 }
 
@@ -273,7 +336,7 @@ mod tests {
         let sorted = |limit| {
             let folder = tempfile::tempdir().unwrap();
             let mut sorter = RowSorter::new(folder.path().to_owned(), limit);
-            (0..3000).for_each(|number| sorter.add(row(number * 7919 % 3000)).unwrap());
+            (0..3000).for_each(|number| sorter.add(&row(number * 7919 % 3000)).unwrap());
             let mut groups: Vec<Vec<StoredRow>> = Vec::new();
             let mut continues = false;
             for part in sorter.finish().unwrap().map(Result::unwrap) {
