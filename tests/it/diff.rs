@@ -447,7 +447,7 @@ fn a_row_that_was_not_assessed_has_its_reason_in_words() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let [long, short] = long_and_short(scratch.path());
     let [_, _, reason] = change_of(&json_of(&long, &short), "f-2764b3991517");
-    let words = "the watch time was 116 s, less than the row requires";
+    let words = "the time in which the capture could have shown the traffic was shorter than required (total watch time: 116 s)";
     assert_eq!(reason, format!("not assessed in the new capture: {words}"));
 }
 
