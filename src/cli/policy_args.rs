@@ -9,7 +9,7 @@ use crate::model::Nanos;
 use crate::policy::{Diagnostic, Exceptions, Policy};
 
 /// Loads the policy with its exceptions and severities. The error lists all problems of the
-/// inventory and the rules or, if there are none, those of the exceptions.
+/// inventory and the rules. If these are valid, it lists all problems of the exceptions.
 pub(super) fn load_judging(
     inventory: &Path,
     policy_args: &PolicyArgs,

@@ -92,7 +92,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Returns whether a side may have sent these packets, of which `cut` were truncated.
+/// Returns whether the counters of a side are plausible. `cut` is the number of truncated packets,
+/// which must not exceed the number of packets. Both are bounded by [`MOST_PACKETS`].
 pub(super) fn is_plausible(sent: &Amount, cut: Sum) -> bool {
     cut.0 <= sent.packets.0 && sent.packets.0 <= MOST_PACKETS
 }

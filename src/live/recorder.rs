@@ -121,8 +121,8 @@ impl RecorderThread {
         Self { queue, state, ended }
     }
 
-    /// Queues the frames of a batch without waiting. If there is no room, the frames will be
-    /// missing from the files and are counted as such.
+    /// Queues the frames of a batch without waiting. If the queue is full, discards the frames and
+    /// counts them as missing from the files.
     pub fn record(&self, interface: usize, batch: &Batch) {
         let state = &*self.state;
         let bytes = batch.frames.iter().map(|frame| frame.cap_len as usize).sum();

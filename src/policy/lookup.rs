@@ -258,7 +258,7 @@ impl Policy {
     /// must take part in every conversation.
     pub fn loopback_host(
         &self,
-        mut ends: impl Iterator<Item = (IpAddr, IpAddr)> + Clone,
+        ends: impl Iterator<Item = (IpAddr, IpAddr)> + Clone,
     ) -> Option<usize> {
         let is_loopback = |(a, b): (IpAddr, IpAddr)| a.is_loopback() && b.is_loopback();
         if self.inventory.on.is_some() || !ends.clone().any(is_loopback) {
@@ -268,7 +268,7 @@ impl Policy {
             [a, b].into_iter().filter_map(|address| self.host_of(address)).collect()
         };
         // If only one end is a loopback address, the traffic is forged and not internal to a host.
-        let mut others = ends.by_ref().filter(|(a, b)| !a.is_loopback() && !b.is_loopback());
+        let mut others = ends.filter(|(a, b)| !a.is_loopback() && !b.is_loopback());
         let mut common = hosts(others.next()?);
         for ends in others {
             common = common.intersection(&hosts(ends)).copied().collect();

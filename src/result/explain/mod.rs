@@ -83,8 +83,8 @@ struct Words {
     display_filter: String,
 }
 
-/// The facts that determine the cause of a finding about conversations. Findings with equal facts
-/// have the same cause.
+/// The facts that determine the cause of a finding about permission. Findings with equal facts have
+/// the same cause.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct CauseFacts {
     severity: Severity,
@@ -92,8 +92,6 @@ pub(super) struct CauseFacts {
     certain: bool,
     /// The indices of the row and of the exception that the finding is based on.
     rule: [Option<usize>; 2],
-    /// The group of rows that failed.
-    group: Option<u16>,
     roles: [RoleSet; 2],
     transport: Option<Transport>,
     about: About,
@@ -350,22 +348,18 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// Returns the facts that determine the cause of a finding. Returns `None` if these facts are
-    /// not enough: for findings that are not about conversations, or whose ports only their
-    /// conversations show.
+    /// Returns the facts that determine the cause of a finding about permission. Returns `None` if
+    /// these facts are not enough, and for other findings, which are few.
     pub(super) fn cause_facts(&self, finding: &Finding) -> Option<CauseFacts> {
-        let group = match finding.reason {
-            Reason::Permission => None,
-            Reason::Failed(group) => Some(group),
-            _ => return None,
-        };
+        if finding.reason != Reason::Permission || finding.key.about == About::Group {
+            return None;
+        }
         let ruling = self.first(finding)?.2.ruling;
-        (finding.key.about != About::Group).then(|| CauseFacts {
+        Some(CauseFacts {
             severity: finding.severity,
             code: finding.code(),
             certain: finding.certain(),
             rule: [ruling.row, ruling.exception],
-            group,
             roles: self.roles(finding),
             transport: finding.key.transport,
             about: finding.key.about,
