@@ -117,28 +117,11 @@ impl Pcap {
     }
 }
 
-impl Pcap {
-    /// Returns whether any record in `bytes` has a fraction of at least one million, which shows
-    /// that the writer meant nanoseconds.
-    fn has_nanos(&self, bytes: &[u8]) -> bool {
-        let mut at = 0;
-        while let Some(header) = bytes.get(at..at + self.header_len) {
-            let word = |position| self.order.u32(field(header, position).unwrap_or_default());
-            let length = self.lengths.read(word(8), word(12)).0 as usize;
-            if header.starts_with(&self.magic) || length > MAX_RECORD {
-                break;
-            }
-            if (MICROSECONDS..SECOND).contains(&Nanos::from(word(4))) {
-                return true;
-            }
-            at += self.header_len + length;
-        }
-        false
-    }
-}
-
 /// Microseconds per second.
 const MICROSECONDS: Nanos = 1_000_000;
+
+/// The length in bytes of the fields that all variants of a record header start with.
+const RECORD_FIELDS: usize = 16;
 
 /// The fields of a record header.
 struct RecordHeader {
@@ -148,13 +131,27 @@ struct RecordHeader {
     wire_len: u32,
 }
 
+/// Changes timestamps that were read as microseconds into nanoseconds.
+fn divide_fractions(frames: &mut [Frame]) {
+    for frame in frames {
+        let fraction = frame.time % SECOND;
+        frame.time = frame.time - fraction + fraction / 1_000;
+    }
+}
+
 impl Pcap {
     /// Reads the record header at offset `at`, if it is complete.
     fn record_header(&self, bytes: &[u8], at: usize) -> Option<RecordHeader> {
-        let header = bytes.get(at..at + self.header_len)?;
-        let word = |position| self.order.u32(field(header, position).unwrap_or_default());
+        Some(self.parse_header(bytes.get(at..at + self.header_len)?.first_chunk()?))
+    }
+
+    #[inline]
+    fn parse_header(&self, header: &[u8; RECORD_FIELDS]) -> RecordHeader {
+        let word = |at: usize| {
+            self.order.u32([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let (cap_len, wire_len) = self.lengths.read(word(8), word(12));
-        Some(RecordHeader { seconds: word(0), fraction: word(4), cap_len, wire_len })
+        RecordHeader { seconds: word(0), fraction: word(4), cap_len, wire_len }
     }
 
     /// Returns whether the bytes that follow zeros are a record. Its time must be within a year of
@@ -181,10 +178,10 @@ impl Pcap {
 
     fn parse_part(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
         let mut at = 0;
-        if !self.nanos && self.has_nanos(bytes) {
-            (self.nanos, self.hidden_nanos) = (true, true);
-        }
+        // The first frame of the current file in `frames`.
+        let mut first = frames.len();
         while let Some(header) = bytes.get(at..at + self.header_len) {
+            let Some(fields) = header.first_chunk() else { break };
             if header.starts_with(&self.magic) {
                 if bytes.len() < at + FILE_HEADER {
                     return ParsedRecords { consumed: at, need: FILE_HEADER, damage: None };
@@ -195,10 +192,11 @@ impl Pcap {
                     (next.before, next.zeros) = (self.before, self.zeros);
                     *self = next;
                     at += FILE_HEADER;
+                    first = frames.len();
                     continue;
                 }
             }
-            if header.iter().all(|byte| *byte == 0) {
+            if *fields == [0; RECORD_FIELDS] && header.iter().all(|byte| *byte == 0) {
                 let (next, is_more) = match after_zeros(bytes, at, self.header_len, |place| {
                     self.is_record(bytes, place)
                 }) {
@@ -216,21 +214,23 @@ impl Pcap {
                 }
                 continue;
             }
-            let Some(RecordHeader { seconds, fraction, cap_len, wire_len }) =
-                self.record_header(bytes, at)
-            else {
-                break;
-            };
+            let RecordHeader { seconds, fraction, cap_len, wire_len } = self.parse_header(fields);
             if cap_len as usize > MAX_RECORD {
                 let damage = format!("a record claims an impossible length of {cap_len} bytes");
                 return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
+            }
+            let fraction = Nanos::from(fraction);
+            // A fraction of at least one million shows that the writer meant nanoseconds.
+            if !self.nanos && (MICROSECONDS..SECOND).contains(&fraction) {
+                (self.nanos, self.hidden_nanos) = (true, true);
+                divide_fractions(&mut frames[first..]);
             }
             let start = at + self.header_len;
             let end = start + cap_len as usize;
             if bytes.len() < end {
                 return ParsedRecords { consumed: at, need: end - at, damage: None };
             }
-            let fraction = Nanos::from(fraction) * if self.nanos { 1 } else { 1_000 };
+            let fraction = fraction * if self.nanos { 1 } else { 1_000 };
             frames.push(Frame {
                 time: Nanos::from(seconds) * SECOND + fraction,
                 offset: start as u32,
@@ -258,5 +258,31 @@ impl RecordParser for Pcap {
         self.links.iter().for_each(|link| metadata.add_link(*link));
         (metadata.hidden_nanos, metadata.zeros) = (self.hidden_nanos, self.zeros);
         metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_nanoseconds_apply_to_all_records_of_their_file() {
+        let header = [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65_535, 1].map(u32::to_le_bytes);
+        let record = |fraction: u32| [7, fraction, 0, 60].map(u32::to_le_bytes);
+        let mut pcap = Pcap::new(header.as_flattened()).unwrap();
+        // The first file contains microseconds. The appended one shows only in its second record
+        // that it contains nanoseconds.
+        let bytes = [
+            record(5).as_flattened(),
+            header.as_flattened(),
+            record(10).as_flattened(),
+            record(2_000_000).as_flattened(),
+        ];
+        let mut frames = Vec::new();
+        let parsed = pcap.parse_records(&bytes.concat(), &mut frames);
+        assert_eq!(parsed.damage, None);
+        let times: Vec<Nanos> = frames.iter().map(|frame| frame.time - 7 * SECOND).collect();
+        assert_eq!(times, [5_000, 10, 2_000_000]);
+        assert!(pcap.metadata().hidden_nanos);
     }
 }
