@@ -322,9 +322,6 @@ pub(crate) struct WorkerCounters {
     pub timeline: ActivityHistogram,
 }
 
-/// The value of an empty slot, before the first frame with a timestamp and after [`end_slot`].
-const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
-
 /// Returns whether frames with a non-IP EtherType may still carry IP packets.
 pub(crate) fn may_carry_ip(ethertype: u16) -> bool {
     const ARP: u16 = 0x0806;
@@ -361,14 +358,6 @@ fn undecoded_frame(frame: &Frame, data: &[u8]) -> UndecodedFrames {
         bytes.filter(|_| frame.link == ETHERNET).map_or(Mac::NONE, |bytes| Mac(*bytes))
     };
     UndecodedFrames { from: mac(6), to: mac(0), why: UndecodedReason::Tunnel }
-}
-
-/// Adds the bucket of the latest frame to a timeline, and empties the slot.
-fn end_slot(timeline: &mut ActivityHistogram, slot: &mut (Nanos, ActivityBucket)) {
-    let (number, slot) = std::mem::replace(slot, NO_SLOT);
-    if number != NO_TIME {
-        timeline.add(number, &slot);
-    }
 }
 
 /// Excludes frames outside the requested time range, and frames that do not match the filter
@@ -421,9 +410,6 @@ pub(crate) struct Worker<'a> {
     /// A reused buffer of observations, which are added to the tables together.
     pending: Vec<Observation>,
     counters: WorkerCounters,
-    /// The number of the ten-second bucket that contains the latest frame, and its counters. The
-    /// next frame nearly always belongs to the same bucket.
-    slot: (Nanos, ActivityBucket),
 }
 
 impl<'a> Worker<'a> {
@@ -444,7 +430,6 @@ impl<'a> Worker<'a> {
             tables: store.tables(retention),
             pending: vec![Observation::default(); LOOKUP_BATCH],
             counters: WorkerCounters { accounts, timeline: ActivityHistogram::default() },
-            slot: NO_SLOT,
         }
     }
 
@@ -467,7 +452,6 @@ impl<'a> Worker<'a> {
         match failure {
             Some(error) => Err(error),
             None => {
-                end_slot(&mut self.counters.timeline, &mut self.slot);
                 self.store.submit(self.tables)?;
                 Ok(self.counters)
             }
@@ -481,28 +465,16 @@ impl<'a> Worker<'a> {
 
     /// Decodes some frames of a batch into the tables.
     pub fn decode_frames(&mut self, batch: &Batch, frames: &[Frame]) {
+        self.count_frames(batch.source, frames);
         let account = &mut self.counters.accounts[batch.source];
         let mut waiting = 0;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(LOOKUP_BATCH);
         let mut facts = Vec::new();
         let parts = parts_to_read(&self.retention.parts);
         for frame in frames {
-            account.frames += 1;
-            account.bytes += u64::from(frame.wire_len);
-            account.truncated += u64::from(frame.cap_len < frame.wire_len);
             if self.filter.is_outside(frame) {
                 account.skipped.count(SkipReason::OutsideWindow);
                 continue;
-            }
-            account.first.see(frame.time);
-            account.last.see(frame.time);
-            let bucket = frame.time.div_euclid(BUCKET_NS);
-            if frame.time != NO_TIME {
-                if bucket != self.slot.0 {
-                    end_slot(&mut self.counters.timeline, &mut self.slot);
-                    self.slot.0 = bucket;
-                }
-                self.slot.1.see(frame.time, frame.wire_len);
             }
             let data = batch.data(frame);
             if !self.filter.passes(frame, data) {
@@ -512,14 +484,19 @@ impl<'a> Worker<'a> {
             let seen = &mut self.pending[waiting];
             match self.decoder.decode(frame, data, seen) {
                 Ok(()) => {
-                    count_observation(account, seen);
-                    if let Some(why) = undecoded_reason(seen)
-                        && is_long_enough(frame)
-                    {
-                        self.tables.record_undecoded(UndecodedFrames {
-                            why,
-                            ..undecoded_frame(frame, data)
-                        });
+                    account.observations += 1;
+                    account.bad_checksums += u64::from(seen.bad_checksum);
+                    let is_of_flow = matches!(seen.body, Body::Transport { .. });
+                    if !is_of_flow || seen.undecoded_tunnel.is_some() {
+                        count_content(account, seen);
+                        if let Some(why) = undecoded_reason(seen)
+                            && is_long_enough(frame)
+                        {
+                            self.tables.record_undecoded(UndecodedFrames {
+                                why,
+                                ..undecoded_frame(frame, data)
+                            });
+                        }
                     }
                     waiting += 1;
                     payloads.push(seen.payload(data));
@@ -552,6 +529,38 @@ impl<'a> Worker<'a> {
         self.progress.frames.fetch_add(frames.len() as u64, Ordering::Relaxed);
     }
 
+    /// Counts frames by what is known before they are decoded: their lengths and times. In loops of
+    /// their own, the sums stay in registers.
+    fn count_frames(&mut self, source: usize, frames: &[Frame]) {
+        let account = &mut self.counters.accounts[source];
+        account.frames += frames.len() as u64;
+        account.bytes += frames.iter().map(|frame| u64::from(frame.wire_len)).sum::<u64>();
+        account.truncated += frames.iter().filter(|f| f.cap_len < f.wire_len).count() as u64;
+        // The next frame nearly always belongs to the same ten-second bucket.
+        let mut times = NO_TIME..NO_TIME;
+        let mut bucket = ActivityBucket::WATCHED;
+        let mut end_bucket = |start: Nanos, bucket: ActivityBucket| {
+            if bucket.frames > 0 {
+                account.first.merge(&bucket.first);
+                account.last.merge(&bucket.last);
+                self.counters.timeline.add(start.div_euclid(BUCKET_NS), &bucket);
+            }
+        };
+        for frame in frames.iter().filter(|frame| !self.filter.is_outside(frame)) {
+            if !times.contains(&frame.time) {
+                if frame.time == NO_TIME {
+                    continue;
+                }
+                end_bucket(times.start, std::mem::replace(&mut bucket, ActivityBucket::WATCHED));
+                let start = frame.time.saturating_sub(frame.time.rem_euclid(BUCKET_NS));
+                let start = start.max(NO_TIME + 1);
+                times = start..start.saturating_add(BUCKET_NS);
+            }
+            bucket.see(frame.time, frame.wire_len);
+        }
+        end_bucket(times.start, bucket);
+    }
+
     /// Returns the tables of the current window.
     pub fn tables(&self) -> &WorkerTables {
         &self.tables
@@ -567,7 +576,6 @@ impl<'a> Worker<'a> {
     pub fn take_tables(&mut self) -> (WorkerTables, WorkerCounters) {
         let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
         let empty = WorkerCounters { accounts, timeline: ActivityHistogram::default() };
-        end_slot(&mut self.counters.timeline, &mut self.slot);
         let tables = std::mem::replace(&mut self.tables, self.store.tables(self.retention));
         (tables, std::mem::replace(&mut self.counters, empty))
     }
@@ -579,17 +587,14 @@ pub(super) fn memory_of_worker(plan: &Plan) -> usize {
     plan.request.max_memory / 2 / plan.jobs.max(1)
 }
 
-/// Counts a decoded frame by its content and by its problems.
-#[inline]
-fn count_observation(account: &mut FrameCounters, seen: &Observation) {
-    account.observations += 1;
+/// Counts a decoded frame by its content.
+fn count_content(account: &mut FrameCounters, seen: &Observation) {
     if let Some(tunnel) = seen.undecoded_tunnel {
         match account.opaque.get_mut(tunnel.name()) {
             Some(count) => *count += 1,
             None => drop(account.opaque.insert(tunnel.name().to_owned(), 1)),
         }
     }
-    account.bad_checksums += u64::from(seen.bad_checksum);
     match seen.body {
         Body::NoPorts { .. } => account.portless += 1,
         Body::Fragment { .. } => account.fragments += 1,
