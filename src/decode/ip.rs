@@ -131,23 +131,26 @@ pub(super) fn fingerprint_of(
     const COMPARED: usize = 20;
     /// Number of bytes hashed if the packet has no identification: a TCP header with its options.
     const MORE: usize = 60;
-    let mut start = [0; 24];
-    match bytes.first_chunk::<COMPARED>() {
-        Some(complete) => start[..COMPARED].copy_from_slice(complete),
-        None => start[..bytes.len()].copy_from_slice(bytes),
-    }
-    start[23] = transport.0;
-    let words =
-        [0, 8, 16].map(|at| start[at..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w)));
+    let complete = bytes.first_chunk::<COMPARED>();
+    let start = complete.copied().unwrap_or_else(|| {
+        let mut padded = [0; COMPARED];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        padded
+    });
+    let word = |at: usize| start[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+    let last = start.last_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+    let words = [word(0), word(8), u64::from(transport.0) << 56 | u64::from(last)];
     let more = match ip_id[1] >> 16 {
         0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
         _ => &[],
     };
-    let more = more.chunks(8).fold(0, |all, chunk| {
+    let (whole, rest) = more.as_chunks();
+    let mut more = whole.iter().fold(0, |all, word| mix(all, u64::from_le_bytes(*word)));
+    if !rest.is_empty() {
         let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        mix(all, u64::from_le_bytes(word))
-    });
+        word[..rest.len()].copy_from_slice(rest);
+        more = mix(more, u64::from_le_bytes(word));
+    }
     let header = mix(addresses, ip_id[0]) ^ ip_id[1];
     mix(header, words[0] ^ mix(words[1], words[2]) ^ more).max(1)
 }

@@ -111,49 +111,46 @@ impl Decoder {
         data: &[u8],
         seen: &mut Observation,
     ) -> Result<(), SkipReason> {
-        Self::prepare(frame, seen);
         // A record may give a length on the wire that is smaller than its data, but all of its data
         // was on the wire.
-        let wire = data.len().max(frame.wire_len as usize);
-        if frame.link == ETHERNET && fast_path::decode(self, data, wire, seen) {
+        let packet = Packet { bytes: data, wire: data.len().max(frame.wire_len as usize) };
+        if frame.link == ETHERNET && fast_path::decode(self, frame, packet, seen) {
             return Ok(());
         }
-        self.decode_layers(frame.link, Packet { bytes: data, wire }, seen)
-    }
-
-    /// Resets `seen` and records what is known before decoding. The body is not reset, because
-    /// every successful decoding writes it.
-    fn prepare(frame: &Frame, seen: &mut Observation) {
-        seen.time = frame.time;
-        seen.wire_len = frame.wire_len;
-        seen.interface = frame.interface;
-        seen.kept = match frame.cap_len {
-            SHORT.. => flag::KEPT_LONG,
-            short if short < frame.wire_len => flag::CUT_SHORT,
-            _ => 0,
-        };
-        seen.cut = frame.cap_len < frame.wire_len;
-        (seen.broadcast, seen.bad_checksum, seen.undecoded_tunnel) = (false, false, None);
-        seen.path = Path::PLAIN;
-        seen.link.clear();
-        seen.link.interface = frame.interface;
-        seen.fingerprint = 0;
-        (seen.payload_at, seen.payload_kept) = (0, 0);
+        self.decode_layers(frame, packet, seen)
     }
 
     /// Decodes a frame on the general path, layer by layer.
     fn decode_layers(
         &self,
-        link: u16,
+        frame: &Frame,
         packet: Packet<'_>,
         seen: &mut Observation,
     ) -> Result<(), SkipReason> {
+        *seen = Observation {
+            time: frame.time,
+            wire_len: frame.wire_len,
+            interface: frame.interface,
+            kept: kept(frame),
+            cut: frame.cap_len < frame.wire_len,
+            ..Observation::default()
+        };
+        seen.link.interface = frame.interface;
         let mut layers = DecodeState::new(self, seen);
         layers.start = packet.bytes.as_ptr().addr();
-        let link = LINKS.iter().find(|known| known.number == link);
+        let link = LINKS.iter().find(|known| known.number == frame.link);
         let link = link.ok_or(SkipReason::UnknownLinkType)?;
         let next = (link.decode)(packet, &mut layers)?;
         layers.run(next)
+    }
+}
+
+/// Returns how much of a frame the capture kept. See [`Observation::kept`].
+fn kept(frame: &Frame) -> u16 {
+    match frame.cap_len {
+        SHORT.. => flag::KEPT_LONG,
+        short if short < frame.wire_len => flag::CUT_SHORT,
+        _ => 0,
     }
 }
 

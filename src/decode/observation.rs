@@ -249,10 +249,12 @@ impl Encapsulation {
             _ => return None,
         };
         let Mac([a, b, c, d, e, f]) = self.source;
-        let [high, low] = self.interface.to_be_bytes();
-        // The tag takes 33 bits, the interface, the TTL and the hardware address take 72.
-        let rest = u64::from_be_bytes([low, self.ttl, a, b, c, d, e, f]);
-        Some(PRESENT | u128::from(tag) << 72 | u128::from(high) << 64 | u128::from(rest))
+        let mac = u64::from(u16::from_le_bytes([e, f])) << 32
+            | u64::from(u32::from_le_bytes([a, b, c, d]));
+        let rest = u64::from(self.interface) << 48 | mac;
+        // The tag takes 33 bits.
+        let rare = tag << 8 | u64::from(self.ttl);
+        Some(PRESENT | u128::from(rare) << 64 | u128::from(rest))
     }
 
     /// Returns the same encapsulation without its interface.
@@ -266,14 +268,21 @@ impl Encapsulation {
         self.tags[0].kind != EncapTagKind::None && self.outer[0].is_some()
     }
 
-    /// Removes what was recorded about another packet.
-    pub(super) fn clear(&mut self) {
+    /// Replaces the tags and tunnels of another packet by those of a packet outside any tunnel that
+    /// has at most a VLAN tag.
+    pub(super) fn replace(&mut self, vlan: Option<u32>) {
+        let [first, second, ..] = &self.tags;
         // Without a tag there is no tunnel either, so almost no packet incurs the cost of clearing
         // both arrays.
-        if self.tags[0].kind != EncapTagKind::None {
+        if second.kind != EncapTagKind::None
+            || !matches!(first.kind, EncapTagKind::None | EncapTagKind::Vlan)
+        {
             *self = Self::default();
         }
-        (self.source, self.ttl, self.interface) = (Mac::NONE, 0, 0);
+        self.tags[0] = match vlan {
+            Some(_) => EncapTag { kind: EncapTagKind::Vlan, id: vlan },
+            None => EncapTag::default(),
+        };
     }
 
     /// Returns the tags of the packet, outermost first.
@@ -603,15 +612,23 @@ mod tests {
     }
 
     #[test]
-    fn the_short_form_exists_for_no_tag_and_for_one_vlan_tag() {
+    fn different_encapsulations_without_tags_or_with_one_vlan_tag_have_different_short_forms() {
         let plain = Encapsulation { source: Mac([1, 2, 3, 4, 5, 6]), ttl: 7, ..Default::default() };
-        let short = 1 << 127 | 0x0007_0102_0304_0506;
-        assert_eq!(plain.short(), Some(short));
-        let other = Encapsulation { interface: 0xabcd, ..plain };
-        assert_eq!(other.short(), Some(short | 0xab_cd00 << 48));
         let tagged = |id| plain.with_tag(EncapTagKind::Vlan, id);
-        assert_eq!(tagged(Some(0)).short(), Some(short | 1 << 104));
-        assert_eq!(tagged(Some(5)).short(), Some(short | 0x1_0000_0005 << 72));
+        let with = [
+            Encapsulation::default(),
+            plain,
+            Encapsulation { source: Mac([1, 2, 3, 4, 6, 5]), ..plain },
+            Encapsulation { ttl: 8, ..plain },
+            Encapsulation { interface: 0xabcd, ..plain },
+            Encapsulation { interface: u16::MAX, ttl: u8::MAX, source: Mac([0xff; 6]), ..plain },
+            tagged(Some(0)),
+            tagged(Some(5)),
+            tagged(Some(u32::MAX)),
+        ];
+        let numbers: HashSet<u128> = with.iter().filter_map(Encapsulation::short).collect();
+        assert_eq!(numbers.len(), with.len());
+        assert!(!numbers.contains(&0));
         let without = [
             tagged(None),
             tagged(Some(5)).with_tag(EncapTagKind::Vlan, Some(5)),
@@ -649,18 +666,6 @@ mod tests {
         assert!(known.contains(&again.with_tunnel(Tunnel::Gre, None, ends(2))));
         assert!(!known.contains(&again.with_tunnel(Tunnel::Gre, None, ends(3))));
         assert_eq!(Encapsulation { interface: 1, ..plain }.anywhere(), plain);
-    }
-
-    #[test]
-    fn clearing_leaves_nothing_behind() {
-        let used =
-            Encapsulation { source: Mac([2; 6]), ttl: 64, interface: 3, ..Default::default() };
-        let tunnelled = used.with_tunnel(Tunnel::Gre, Some(1), ends(1));
-        for mut link in [used, tunnelled] {
-            link.clear();
-            assert_eq!(link, Encapsulation::default());
-            assert_eq!((link.tags().count(), link.outer().count()), (0, 0));
-        }
     }
 
     #[test]

@@ -69,20 +69,30 @@ fn tcp(segment: Packet<'_>) -> (u16, usize, &[u8]) {
     (flags_of(tcp_flags, payload), segment.wire.saturating_sub(header_len.max(20)), payload)
 }
 
+/// The packet flags of a TCP segment with each combination of TCP flags.
+const TCP_FLAGS: [u16; 256] = {
+    let mut table = [0; 256];
+    let mut tcp_flags = 0;
+    while tcp_flags < table.len() {
+        let [syn, ack, rst] = [tcp_flags & 0x02 != 0, tcp_flags & 0x10 != 0, tcp_flags & 0x04 != 0];
+        let fin = if tcp_flags & 0x01 != 0 { flag::FIN } else { 0 };
+        table[tcp_flags] = fin
+            | match (syn, ack, rst) {
+                (_, _, true) => flag::RST,
+                (true, false, _) => flag::SYN,
+                (true, true, _) => flag::SYN_ACK,
+                (false, true, _) => flag::ACK,
+                (false, false, _) => 0,
+            };
+        tcp_flags += 1;
+    }
+    table
+};
+
 /// Returns the packet flags of a TCP segment with these TCP flags and this payload, except
 /// [`flag::DATA`].
 pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
-    let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| tcp_flags & bit != 0);
-    let mut flags = match (syn, ack, rst) {
-        (_, _, true) => flag::RST,
-        (true, false, _) => flag::SYN,
-        (true, true, _) => flag::SYN_ACK,
-        (false, true, _) => flag::ACK,
-        (false, false, _) => 0,
-    };
-    if fin {
-        flags |= flag::FIN;
-    }
+    let mut flags = TCP_FLAGS[usize::from(tcp_flags)];
     // A TLS 1.x handshake record, in which the sixth byte is the message type.
     if let &[0x16, 0x03, _, _, _, message, ..] = payload {
         flags |= match message {
