@@ -244,7 +244,7 @@ impl AggregationPlan {
         }
         let seed = HashSeed::new();
         let counts = flows.fold(jobs, |count: &mut usize, part| {
-            let hashes = part.iter().map(|flow| conversation_hash(&flow, &seed));
+            let hashes = part.keys().map(|key| key.conversation_hash(&seed));
             *count += hashes.collect::<HashSet<u64, HashSeed>>().len();
         })?;
         if counts.into_iter().sum::<usize>() <= room {
@@ -394,7 +394,7 @@ impl StepCounts {
         let mut answered = HashSet::<u64, HashSeed>::default();
         let mut unanswered: [HashSet<u64, HashSeed>; 3] = Default::default();
         for flow in part.iter() {
-            let hash = conversation_hash(&flow, seed);
+            let hash = flow.key.conversation_hash(seed);
             let Some(side) = initiator_of_unanswered(&flow) else {
                 answered.insert(hash);
                 continue;
@@ -509,13 +509,6 @@ pub(super) fn is_unanswered(flow: &Flow<'_>) -> bool {
 /// same partition.
 pub(super) fn lower_port(flow: &Flow<'_>) -> u16 {
     flow.key.endpoint(0).port.min(flow.key.endpoint(1).port)
-}
-
-/// Returns a hash of the addresses, the transport and the lower port. Conversations are counted by
-/// this hash.
-fn conversation_hash(flow: &Flow<'_>, seed: &HashSeed) -> u64 {
-    let [a, b] = [0, 1].map(|side| flow.key.endpoint(side).addr);
-    seed.hash_one((a, b, flow.key.transport(), lower_port(flow)))
 }
 
 /// Returns whether a flow has a loopback address and was seen inside a host. Such flows are never

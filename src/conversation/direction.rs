@@ -170,7 +170,7 @@ fn only(facts: [bool; 2]) -> Option<usize> {
 /// Returns the side that the protocol itself identifies as the client.
 fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
     let transport = flow.key.transport();
-    let sides = flow.sides;
+    let sides = &flow.sides;
     if transport.is_icmp() {
         return only([0, 1].map(|side| {
             let paired = crate::flow::icmp_paired(transport, flow.key.endpoint(side).port as u8);

@@ -46,8 +46,7 @@ pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
 /// Returns the ICMP errors about a flow that count as evidence: those that quote a side whose
 /// packets were seen. For TCP, the quoted sequence number must be that of a SYN, which only devices
 /// on the path know (RFC 5927, 4).
-pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + use<'a> {
-    let flow = *flow;
+pub(super) fn errors(flow: &Flow<'_>) -> impl Iterator<Item = IcmpError> {
     let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
     let tcp = flow.key.transport() == Transport::TCP;
     let counts = move |side: usize, seqs: &mut std::slice::Iter<'_, u32>| {

@@ -820,7 +820,7 @@ fn read_flow(
         client_ports,
         server_number: server.port,
         announced: false,
-        sensors: index.sightings.from(flow.key),
+        sensors: index.sightings.from(&flow.key),
         names: 0,
         rare: extras_of(flow, client_side),
     }

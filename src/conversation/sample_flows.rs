@@ -78,7 +78,7 @@ impl Conversations {
                     let client = orientation.client;
                     let state = part.state;
                     let first = part.first.get();
-                    let sample = SampleFlow { state, first, flow: *flow.key, client };
+                    let sample = SampleFlow { state, first, flow: flow.key, client };
                     if let Some(best) = picked.flows.get_mut(&part.key()) {
                         let at = best.partition_point(|other| *other < sample);
                         best.insert(at, sample);

@@ -149,8 +149,8 @@ impl<'a> AggregationGain<'a> {
         level: AggregationLevel,
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) {
-        for (key, sides) in table.keys() {
-            if let Some((key, _)) = aggregate_key(key, sides, level, is_listed) {
+        for flow in table.entries() {
+            if let Some((key, _)) = aggregate_key(&flow.key, &flow.state.sides, level, is_listed) {
                 self.replaced += 1;
                 self.replacements.insert(self.seed.hash_one(key));
             }

@@ -67,17 +67,6 @@ impl<T> ChunkedVec<T> {
     pub fn into_iter(self) -> impl Iterator<Item = T> {
         self.chunks.into_iter().flatten()
     }
-
-    /// Returns the elements in order, as mutable references.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.chunks.iter_mut().flatten()
-    }
-
-    /// Returns the elements in order, `size` at a time. `size` must divide the size of a chunk.
-    pub fn chunks(&self, size: usize) -> impl Iterator<Item = &[T]> {
-        debug_assert_eq!(CHUNK % size, 0);
-        self.chunks.iter().flat_map(move |chunk| chunk.chunks(size))
-    }
 }
 
 impl<T> Index<usize> for ChunkedVec<T> {
@@ -108,8 +97,6 @@ mod tests {
             assert_eq!((dense[number], dense[number / 2]), (number, number / 2));
         }
         assert!(dense.iter().copied().eq(0..dense.len()));
-        let chunks: Vec<&[usize]> = dense.chunks(32).collect();
-        assert_eq!(chunks[17][3], 17 * 32 + 3);
-        assert!(chunks.concat().into_iter().eq(0..dense.len()));
+        assert!(dense.into_iter().eq(0..3 * CHUNK + 7));
     }
 }

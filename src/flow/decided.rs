@@ -95,21 +95,21 @@ impl MergedFlows {
         let mut paths: BTreeMap<FlowKey, Vec<FlowKey>> = BTreeMap::new();
         self.visit(|partition| {
             for flow in partition.iter() {
-                let hash = self.store.seed.hash_one(*flow.key);
+                let hash = self.store.seed.hash_one(flow.key);
                 let copies = [0, 1].map(|side| correction.of(hash, side).copied());
                 if copies.iter().any(Option::is_some) {
                     let copies = CopiedAmounts(copies.map(Option::unwrap_or_default));
-                    decided.copies.insert(*flow.key, copies);
+                    decided.copies.insert(flow.key, copies);
                 }
                 let Some(evidence) = flow.server_names.filter(|own| own.has_segments()) else {
                     continue;
                 };
-                paths.entry(flow.key.plain()).or_default().push(*flow.key);
+                paths.entry(flow.key.plain()).or_default().push(flow.key);
                 let names = [0, 1].map(|side| evidence.name_in_segments(side, &flow.sides[side]));
                 let fits = |side: usize| {
                     names[side].as_ref().is_none_or(|name| evidence.has_room(side, name))
                 };
-                let key = to_key(flow.key);
+                let key = to_key(&flow.key);
                 if fits(0) && fits(1) {
                     decided.names.insert(key, names);
                 } else {

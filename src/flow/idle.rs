@@ -133,9 +133,8 @@ impl MergedFlows {
             let mut idle = self.load(number)?.flows;
             // The idle part of a flow that continued merges with its newer part in memory, so that
             // the flow counts once.
-            let active = self.parts[number].flows.keys().map(|(key, _)| *key);
-            let active: HashSet<FlowKey, HashSeed> = active.collect();
-            let continued = idle.take_where(&seed, |flow, _| active.contains(&flow.key()));
+            let active: HashSet<FlowKey, HashSeed> = self.parts[number].flows.keys().collect();
+            let continued = idle.take_where(&seed, |flow, _| active.contains(&flow.key));
             let AggregationResult { kept, moved } =
                 idle.split(&seed, |key, sides| aggregate_key(key, sides, level, is_listed));
             // The old file stays complete until the new one replaces it.

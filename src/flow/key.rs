@@ -32,13 +32,20 @@ impl FlowKey {
     /// Returns the key of a packet's flow, and the side (0 or 1) that sent the packet. Side 0 has
     /// the lower address or, if both are equal, the lower port.
     pub fn new(tuple: &FiveTuple, path: Path) -> (Self, usize) {
-        let src = (number(tuple.src), tuple.sport);
-        let dst = (number(tuple.dst), tuple.dport);
-        let (lo, hi, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
-        let ports = u64::from(lo.1) << 16 | u64::from(hi.1);
-        let kind = u64::from(tuple.transport.0) << 8 | u64::from(tuple.src.is_ipv6());
+        let ([src, dst], is_v6) = match (tuple.src, tuple.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                ([[0, u64::from(src.to_bits())], [0, u64::from(dst.to_bits())]], false)
+            }
+            (src, dst) => ([number(src), number(dst)], src.is_ipv6()),
+        };
+        let is_first = (src, tuple.sport) <= (dst, tuple.dport);
+        let (lo, hi) = if is_first { (src, dst) } else { (dst, src) };
+        let (lower, higher) =
+            if is_first { (tuple.sport, tuple.dport) } else { (tuple.dport, tuple.sport) };
+        let ports = u64::from(lower) << 16 | u64::from(higher);
+        let kind = u64::from(tuple.transport.0) << 8 | u64::from(is_v6);
         let path = u64::from(path.number()) << 48;
-        (Self { lo: lo.0, hi: hi.0, packed: path | ports << 16 | kind }, side)
+        (Self { lo, hi, packed: path | ports << 16 | kind }, usize::from(!is_first))
     }
 
     /// Returns the path of the packets, which determines whether they are trusted.
@@ -90,7 +97,7 @@ impl FlowKey {
     /// Returns the bucket of the flow's row. It depends on the two addresses, the transport and the
     /// lower port, and is the same in every run.
     pub(super) fn bucket(&self) -> u16 {
-        let ports = [(self.packed >> 32) as u16, (self.packed >> 16) as u16];
+        let ports = self.ports();
         let lower = u64::from(ports[0].min(ports[1]));
         let kind = self.packed & 0xffff;
         let words = [self.lo[0], self.lo[1], self.hi[0], self.hi[1], lower << 16 | kind];
@@ -100,17 +107,34 @@ impl FlowKey {
     /// Returns a hash of the two addresses, the transport and the lower port, and a hash of the
     /// whole key. The service nearly always has the lower port, so the flows of one conversation
     /// share the first hash.
+    #[inline]
     pub(super) fn hashes(&self, seed: &HashSeed) -> (u64, u64) {
-        let ports = [(self.packed >> 32) as u16, (self.packed >> 16) as u16];
-        let [lower, higher] = if ports[0] <= ports[1] { ports } else { [ports[1], ports[0]] };
-        let mut hasher = seed.build_hasher();
-        self.hash_addresses(&mut hasher);
-        hasher.write_u64(u64::from(lower) << 16 | self.packed & 0xffff);
+        let mut hasher = self.conversation_hasher(seed);
         let conversation_hash = hasher.finish();
         // The first hash covers neither the path, nor the higher port and the side that has it.
-        let order = u64::from(higher) << 1 | u64::from(ports[0] <= ports[1]);
+        let ports = self.ports();
+        let order = u64::from(ports[0].max(ports[1])) << 1 | u64::from(ports[0] <= ports[1]);
         hasher.write_u64(self.packed >> 48 << 32 | order);
         (conversation_hash, hasher.finish())
+    }
+
+    /// Returns the first of [`FlowKey::hashes`].
+    pub(crate) fn conversation_hash(&self, seed: &HashSeed) -> u64 {
+        self.conversation_hasher(seed).finish()
+    }
+
+    #[inline]
+    fn conversation_hasher(&self, seed: &HashSeed) -> impl Hasher + use<> {
+        let [a, b] = self.ports();
+        let mut hasher = seed.build_hasher();
+        self.hash_addresses(&mut hasher);
+        hasher.write_u64(u64::from(a.min(b)) << 16 | self.packed & 0xffff);
+        hasher
+    }
+
+    /// Returns the port of each side.
+    fn ports(&self) -> [u16; 2] {
+        [(self.packed >> 32) as u16, (self.packed >> 16) as u16]
     }
 
     fn hash_addresses(&self, state: &mut impl Hasher) {
@@ -119,6 +143,61 @@ impl FlowKey {
         } else {
             state.write_u64(self.lo[1] << 32 | self.hi[1]);
         }
+    }
+}
+
+/// The key of a flow in a table, in 16 bytes.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct ShortKey {
+    /// For IPv4, both addresses. For IPv6, the position of the addresses in a list, and zero.
+    ends: [u32; 2],
+    /// See [`FlowKey::packed`].
+    packed: u64,
+}
+
+impl ShortKey {
+    /// Returns whether this is the short form of a key. `wide` returns the addresses at a position.
+    #[inline]
+    pub fn is<'a>(&self, key: &FlowKey, wide: impl Fn(u32) -> &'a [[u64; 2]; 2]) -> bool {
+        if self.packed != key.packed {
+            return false;
+        }
+        if key.is_v6() {
+            *wide(self.ends[0]) == [key.lo, key.hi]
+        } else {
+            self.ends.map(u64::from) == [key.lo[1], key.hi[1]]
+        }
+    }
+
+    /// Returns the complete key. `wide` returns the addresses at a position.
+    pub fn whole<'a>(&self, wide: impl Fn(u32) -> &'a [[u64; 2]; 2]) -> FlowKey {
+        let packed = self.packed;
+        let [lo, hi] = match packed & 1 {
+            0 => self.ends.map(|end| [0, u64::from(end)]),
+            _ => *wide(self.ends[0]),
+        };
+        FlowKey { lo, hi, packed }
+    }
+
+    /// Returns the short form of [`FlowKey::plain`].
+    pub fn plain(self) -> Self {
+        Self { packed: self.packed & (u64::MAX >> 16), ..self }
+    }
+}
+
+impl FlowKey {
+    /// Returns the short form of the key. `position` returns the position of the addresses in the
+    /// list, which is needed for IPv6.
+    pub(super) fn short(&self, position: impl FnOnce() -> u32) -> ShortKey {
+        let ends =
+            if self.is_v6() { [position(), 0] } else { [self.lo[1] as u32, self.hi[1] as u32] };
+        ShortKey { ends, packed: self.packed }
+    }
+
+    /// Returns both addresses if they are IPv6.
+    pub(super) fn wide_addresses(&self) -> Option<[[u64; 2]; 2]> {
+        self.is_v6().then_some([self.lo, self.hi])
     }
 }
 

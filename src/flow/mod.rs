@@ -22,6 +22,7 @@ mod keyed;
 mod memory;
 mod merged;
 mod outer_flows;
+mod packed;
 mod packet_log;
 mod partitions;
 mod records;

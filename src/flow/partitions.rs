@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::HashSeed;
 use super::interner::InternerCache;
 use super::records::FlowRecord;
 use super::side_evidence::SideEvidence;
 use super::table::{Flow, FlowTable};
+use super::{FlowKey, HashSeed};
 use crate::decode::Encapsulation;
 
 /// The flows and the side evidence of one partition.
@@ -42,6 +42,11 @@ impl<'a> PartitionFlows<'a> {
     /// Returns the flows in unspecified order.
     pub fn iter(&self) -> impl Iterator<Item = Flow<'a>> + use<'a> {
         self.table.iter(self.links)
+    }
+
+    /// Returns the keys of the flows in the same order.
+    pub fn keys(&self) -> impl Iterator<Item = FlowKey> + use<'a> {
+        self.table.keys()
     }
 
     /// Returns copies of the flows as records, which do not depend on the table.

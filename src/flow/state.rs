@@ -138,9 +138,8 @@ impl Merge for Openings {
     }
 }
 
-/// What one side of a flow sent, in one cache line.
+/// What one side of a flow sent.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-#[repr(C, align(64))]
 pub struct DirectionStats {
     /// Packets and bytes sent.
     pub sent: Amount,
@@ -160,8 +159,6 @@ pub struct DirectionStats {
     /// interner. It is valid only in the table that contains this side.
     pub(super) link: u16,
 }
-
-const _: () = assert!(size_of::<DirectionStats>() == 64);
 
 impl DirectionStats {
     /// Records one packet, except for its initial sequence numbers.
@@ -206,15 +203,13 @@ impl Merge for DirectionStats {
     }
 }
 
-/// The state of a flow: what each side sent, in two cache lines. Evidence that only a few flows
-/// have is in [`RareEvidence`].
+/// The state of a flow: what each side sent. Evidence that only a few flows have is in
+/// [`RareEvidence`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FlowState {
     /// The sides, in the order of the key's endpoints.
     pub sides: [DirectionStats; 2],
 }
-
-const _: () = assert!(size_of::<FlowState>() == 128);
 
 /// An ICMP error about a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

@@ -4,18 +4,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::chunked_vec::ChunkedVec;
 use super::duplicates::{DuplicateCorrection, PacketRecord};
 use super::index::Index;
 use super::interner::{InternerCache, MANY_LINKS, NO_LINK};
 use super::key::{PARTITIONS, partition};
-use super::memory::prefetch;
+use super::packed::{CountedPacket, FlowEntry, PackedFlows};
 use super::records::FlowRecord;
-use super::state::{
-    DirectionStats, FlowState, IcmpError, Opening, OpeningKind, QuotedPackets, RareEvidence,
-};
+use super::state::{DirectionStats, IcmpError, Opening, OpeningKind, QuotedPackets, RareEvidence};
 use super::{FlowKey, HashSeed, ServerNameEvidence};
 use crate::decode::{Body, Encapsulation, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
@@ -35,35 +31,14 @@ pub(super) struct FlowTable {
     server_name_memory: usize,
 }
 
-/// The content of a table without its index, in the form that is written to temporary files.
-#[derive(Default, Serialize, Deserialize)]
+/// The content of a table without its index.
+#[derive(Default)]
 struct FlowEntries {
-    flows: ChunkedVec<FlowEntry>,
+    flows: PackedFlows,
     /// The rare evidence of flows. The key is the position of the flow.
     extras: HashMap<u32, RareEvidence, HashSeed>,
     /// The server name evidence of flows. The key is the position of the flow.
-    #[serde(rename = "heard")]
     server_names: HashMap<u32, ServerNameEvidence, HashSeed>,
-}
-
-/// A flow, in three cache lines. Each packet needs two of them: the line of its side and the line
-/// of the key.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[repr(C)]
-pub(super) struct FlowEntry {
-    state: FlowState,
-    key: FlowKey,
-    /// The number of truncated packets from each side.
-    cut: [u64; 2],
-}
-
-const _: () = assert!(size_of::<FlowEntry>() == 192);
-
-impl FlowEntry {
-    /// Returns the key of the flow.
-    pub fn key(&self) -> FlowKey {
-        self.key
-    }
 }
 
 /// A flow that was removed from its table, with all its evidence.
@@ -111,13 +86,13 @@ pub(super) struct FlowSlot {
     pub side: u8,
 }
 
-/// A reference to a flow in its table.
+/// A flow in its table.
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
     /// The identity of the flow.
-    pub key: &'a FlowKey,
+    pub key: FlowKey,
     /// What each side sent.
-    pub sides: &'a [DirectionStats; 2],
+    pub sides: [DirectionStats; 2],
     /// The rare evidence of the flow.
     pub extra: Option<&'a RareEvidence>,
     /// The evidence of server names in the flow.
@@ -165,8 +140,8 @@ impl<'a> Flow<'a> {
 
     /// Returns a copy of the flow as a record, which does not depend on the table.
     pub fn record(&self) -> FlowRecord {
-        let mut record = FlowRecord::new(*self.key);
-        for (number, (into, side)) in record.sides.iter_mut().zip(self.sides).enumerate() {
+        let mut record = FlowRecord::new(self.key);
+        for (number, (into, side)) in record.sides.iter_mut().zip(&self.sides).enumerate() {
             (into.sent, into.first, into.last) = (side.sent, side.first, side.last);
             (into.acked, into.syn_count) = (side.acked, side.syns);
             into.cut = Sum(self.cut[number]);
@@ -200,12 +175,10 @@ impl<'a> Flow<'a> {
     }
 
     fn openings(&self, side: usize, kind: OpeningKind) -> impl Iterator<Item = Opening> + use<'a> {
-        let sides = self.sides;
-        let extra = self.extra;
-        let single = sides[side].single_opening();
-        let kept = extra.filter(|_| single.is_none());
+        let single = self.sides[side].single_opening();
+        let kept = self.extra.filter(|_| single.is_none());
         let several = kept.map(|extra| extra.openings[side].of_kind(kind).iter());
-        let is_there = sides[side].has(kind.flags());
+        let is_there = self.sides[side].has(kind.flags());
         let all = single.into_iter().chain(several.into_iter().flatten().copied());
         all.filter(move |_| is_there)
     }
@@ -241,8 +214,8 @@ impl FlowTable {
             let server_names = (!records.server_names.is_empty())
                 .then(|| records.server_names.get(&(position as u32)));
             Flow {
-                key: &flow.key,
-                sides: &flow.state.sides,
+                key: flow.key,
+                sides: flow.state.sides,
                 extra: extra.flatten(),
                 server_names: server_names.flatten(),
                 cut: flow.cut,
@@ -266,32 +239,36 @@ impl FlowTable {
     /// number of packets removed.
     pub fn remove_duplicates(&mut self, correction: &DuplicateCorrection, seed: &HashSeed) -> u64 {
         let mut removed = 0;
-        for FlowEntry { key, state, cut } in self.records.flows.iter_mut() {
-            for (number, side) in state.sides.iter_mut().enumerate() {
-                let Some(amount) = correction.of(seed.hash_one(*key), number) else { continue };
-                let before = side.sent.packets.0;
-                removed += side.sent.subtract(amount);
-                // Which of the copies were truncated is not known, so the share of truncated
-                // packets stays the same.
-                let share = u128::from(cut[number]) * u128::from(side.sent.packets.0);
-                cut[number] = (share / u128::from(before.max(1))) as u64;
+        for position in 0..self.len() {
+            let hash = seed.hash_one(self.records.flows.key(position));
+            for number in 0..2 {
+                let Some(amount) = correction.of(hash, number) else { continue };
+                self.records.flows.update(position, |flow| {
+                    let sent = &mut flow.state.sides[number].sent;
+                    let before = sent.packets.0;
+                    removed += sent.subtract(amount);
+                    // Which of the copies were truncated is not known, so the share of truncated
+                    // packets stays the same.
+                    let share = u128::from(flow.cut[number]) * u128::from(sent.packets.0);
+                    flow.cut[number] = (share / u128::from(before.max(1))) as u64;
+                });
             }
         }
         removed
     }
 
-    /// Returns the position of a flow, after adding the flow if it is new.
-    fn position(&mut self, key: &FlowKey, hash: u64) -> usize {
+    /// Returns the position of a flow, after adding the flow if it is new. `side` is the side that is
+    /// needed next.
+    fn position(&mut self, key: &FlowKey, hash: u64, side: usize) -> usize {
         let flows = &self.records.flows;
         let mut is_new = false;
         let new = || {
             is_new = true;
             flows.len()
         };
-        let position = self.index.find_or_insert(hash, new, |at| flows[at].key == *key);
+        let position = self.index.find_or_insert(hash, new, |at| flows.is(at, side, key));
         if is_new {
-            let flow = FlowEntry { key: *key, state: FlowState::default(), cut: [0; 2] };
-            self.records.flows.push(flow);
+            self.records.flows.push_empty(key);
         }
         position
     }
@@ -304,7 +281,7 @@ impl FlowTable {
         link: &Encapsulation,
         links: &InternerCache,
     ) {
-        let record = &mut self.records.flows[position].state.sides[side];
+        let record = self.records.flows.side_mut(position, side);
         match (record.link, number) {
             (NO_LINK, Some(number)) => record.link = number,
             (old, Some(number)) if old == number => {}
@@ -322,7 +299,7 @@ impl FlowTable {
     /// Records initial sequence numbers. It must be called before the flags of the packet are
     /// recorded, because they show whether the side already has such numbers.
     fn add_opening(&mut self, position: usize, side: usize, kind: OpeningKind, opening: Opening) {
-        let record = &mut self.records.flows[position].state.sides[side];
+        let record = self.records.flows.side_mut(position, side);
         if !record.has(flag::OPENS) {
             record.opening = opening;
             return;
@@ -348,7 +325,7 @@ impl FlowTable {
         if let Some(opening) = theirs.single_opening() {
             self.add_opening(position, side, OpeningKind::of(theirs.flags.0), opening);
         } else if theirs.has(flag::SEVERAL) {
-            let mine = &mut self.records.flows[position].state.sides[side];
+            let mine = self.records.flows.side_mut(position, side);
             let single = mine.single_opening();
             let kind = OpeningKind::of(mine.flags.0);
             mine.opening = Opening::default();
@@ -366,38 +343,46 @@ impl FlowTable {
 
     /// Merges all flows of `other`, as [`FlowTable::merge`] does, but leaves `other` unchanged.
     pub fn merge_all(&mut self, other: &Self, seed: &HashSeed, links: &mut InternerCache) {
-        for (number, chunk) in other.records.flows.chunks(LOOKUP_BATCH).enumerate() {
-            let mut hashes = [0; LOOKUP_BATCH];
-            for (hashed, record) in hashes.iter_mut().zip(chunk) {
-                *hashed = record.key.hashes(seed).1;
-                self.index.prefetch(*hashed);
+        let mut theirs = other.records.flows.iter().enumerate();
+        let mut chunk = Vec::with_capacity(LOOKUP_BATCH);
+        loop {
+            chunk.clear();
+            for (from, flow) in theirs.by_ref().take(LOOKUP_BATCH) {
+                let hash = flow.key.hashes(seed).1;
+                self.index.prefetch(hash);
+                chunk.push((from as u32, hash, flow));
             }
-            for hash in &hashes[..chunk.len()] {
-                let record = self.records.flows.get(self.index.guess(*hash));
-                prefetch(record.map(|record| &record.key));
+            if chunk.is_empty() {
+                return;
             }
-            for (offset, (hash, theirs)) in hashes.iter().zip(chunk).enumerate() {
-                let from = (number * LOOKUP_BATCH + offset) as u32;
+            for (_, hash, _) in &chunk {
+                let guess = self.index.guess(*hash);
+                (0..2).for_each(|side| self.records.flows.prefetch(guess, side));
+            }
+            for (from, hash, theirs) in &chunk {
                 self.merge_flow(*hash, theirs, links);
                 if !(other.records.extras.is_empty() && other.records.server_names.is_empty()) {
-                    self.merge_rare(*hash, theirs, &other.records, from, links);
+                    self.merge_rare(*hash, theirs, &other.records, *from, links);
                 }
             }
         }
     }
 
     fn merge_flow(&mut self, hash: u64, theirs: &FlowEntry, links: &InternerCache) {
-        let position = self.position(&theirs.key, hash);
+        let position = self.position(&theirs.key, hash, 0);
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
             // The sequence numbers are merged before the flags, which show how many each side has
             // so far.
             self.merge_openings(position, side, theirs);
-            self.records.flows[position].state.sides[side].merge(theirs);
         }
-        let mine = &mut self.records.flows[position];
-        mine.cut.iter_mut().zip(&theirs.cut).for_each(|(mine, theirs)| *mine += theirs);
+        self.records.flows.update(position, |mine| {
+            let sides = mine.state.sides.iter_mut().zip(&theirs.state.sides);
+            sides.for_each(|(mine, theirs)| mine.merge(theirs));
+            let cut = mine.cut.iter_mut().zip(theirs.cut);
+            cut.for_each(|(mine, theirs)| *mine = mine.saturating_add(theirs));
+        });
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
-            let mine = self.records.flows[position].state.sides[side].link;
+            let mine = self.records.flows.side(position, side).link;
             if theirs.link != NO_LINK
                 && mine != theirs.link
                 && let Some(link) = links.get(theirs.link)
@@ -422,7 +407,7 @@ impl FlowTable {
         if extra.is_none() && server_names.is_none() {
             return;
         }
-        let position = self.position(&flow.key, hash);
+        let position = self.position(&flow.key, hash, 0);
         if let Some(extra) = extra {
             self.merge_extra(position, extra, links);
         }
@@ -454,7 +439,7 @@ impl FlowTable {
 
     /// Merges a flow record into the table.
     fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut InternerCache) {
-        let position = self.position(&record.key, hash);
+        let position = self.position(&record.key, hash, 0);
         for (number, side) in record.sides.iter().enumerate() {
             // The sequence numbers are merged before the flags, which show how many each side has
             // so far.
@@ -468,22 +453,23 @@ impl FlowTable {
                         (OpeningKind::Syn, 0) => flag::SYN,
                         (OpeningKind::Syn, sent) => sent,
                     };
-                    self.records.flows[position].state.sides[number].flags.0 |= sent;
+                    self.records.flows.side_mut(position, number).flags.0 |= sent;
                 }
                 if openings.more() {
                     let kept = self.records.extras.entry(position as u32).or_default();
                     kept.openings[number].merge_kind(kind, openings);
                 }
             }
-            let flow = &mut self.records.flows[position];
-            let mine = &mut flow.state.sides[number];
-            mine.sent.merge(&side.sent);
-            mine.first.merge(&side.first);
-            mine.last.merge(&side.last);
-            mine.acked.merge(&side.acked);
-            mine.syns.merge(&side.syn_count);
-            mine.flags.merge(&side.flags);
-            flow.cut[number] += side.cut.0;
+            self.records.flows.update(position, |flow| {
+                let mine = &mut flow.state.sides[number];
+                mine.sent.merge(&side.sent);
+                mine.first.merge(&side.first);
+                mine.last.merge(&side.last);
+                mine.acked.merge(&side.acked);
+                mine.syns.merge(&side.syn_count);
+                mine.flags.merge(&side.flags);
+                flow.cut[number] = flow.cut[number].saturating_add(side.cut.0);
+            });
             for link in side.links.iter() {
                 let link_number = links.number(link);
                 self.add_link(position, number, link_number, link, links);
@@ -544,7 +530,7 @@ impl FlowTable {
         holds: impl Fn(&FlowEntry, Option<&RareEvidence>) -> bool,
     ) -> Self {
         let extra = |at: usize| self.records.extras.get(&(at as u32));
-        if !self.records.flows.iter().enumerate().any(|(at, flow)| holds(flow, extra(at))) {
+        if !self.records.flows.iter().enumerate().any(|(at, flow)| holds(&flow, extra(at))) {
             return Self::default();
         }
         let mut taken = Self::default();
@@ -560,18 +546,24 @@ impl FlowTable {
         taken
     }
 
-    /// Returns the key of each flow and what its sides sent.
-    pub fn keys(&self) -> impl Iterator<Item = (&FlowKey, &[DirectionStats; 2])> {
-        self.records.flows.iter().map(|flow| (&flow.key, &flow.state.sides))
+    /// Returns the keys of the flows in order of position.
+    pub fn keys(&self) -> impl Iterator<Item = FlowKey> + use<'_> {
+        let flows = &self.records.flows;
+        (0..flows.len()).map(|position| flows.key(position))
+    }
+
+    /// Returns the flows without rare evidence and server names.
+    pub fn entries(&self) -> impl Iterator<Item = FlowEntry> {
+        self.records.flows.iter()
     }
 
     /// Returns the estimated number of conversations: distinct combinations of two addresses, the
     /// transport and the lower port.
     pub fn estimated_conversations(&self, seed: &HashSeed) -> usize {
-        let hashes = self.records.flows.iter().map(|flow| {
-            let (conversation_hash, flow_hash) = flow.key.hashes(seed);
+        let hashes = self.keys().map(|key| {
+            let (conversation_hash, flow_hash) = key.hashes(seed);
             // The lower port of an aggregated flow is 0, which does not identify a service.
-            let is_aggregated = (0..2).any(|side| flow.key.endpoint(side).port == 0);
+            let is_aggregated = (0..2).any(|side| key.endpoint(side).port == 0);
             if is_aggregated { flow_hash } else { conversation_hash }
         });
         hashes.collect::<HashSet<u64, HashSeed>>().len()
@@ -585,7 +577,7 @@ impl FlowTable {
         links: &mut InternerCache,
         is_plain: impl Fn(Path) -> bool,
     ) -> Self {
-        let paths: HashSet<Path> = self.records.flows.iter().map(|flow| flow.key.path()).collect();
+        let paths: HashSet<Path> = self.keys().map(|key| key.path()).collect();
         let changed = paths.iter().filter(|path| is_plain(**path)).count();
         if changed == 0 {
             return self;
@@ -594,11 +586,12 @@ impl FlowTable {
         // merge.
         if changed == 1 && !paths.contains(&Path::PLAIN) {
             self.index = Index::default();
-            for (position, flow) in self.records.flows.iter_mut().enumerate() {
-                if is_plain(flow.key.path()) {
-                    flow.key = flow.key.plain();
+            for position in 0..self.len() {
+                if is_plain(self.records.flows.key(position).path()) {
+                    self.records.flows.make_plain(position);
                 }
-                self.index.find_or_insert(flow.key.hashes(seed).1, || position, |_| false);
+                let hash = self.records.flows.key(position).hashes(seed).1;
+                self.index.find_or_insert(hash, || position, |_| false);
             }
             return self;
         }
@@ -609,7 +602,7 @@ impl FlowTable {
             let record = FlowEntry { key, ..flow.record };
             let hash = key.hashes(seed).1;
             merged.merge_flow(hash, &record, links);
-            let position = merged.position(&key, hash);
+            let position = merged.position(&key, hash, 0);
             if let Some(server_names) = &flow.server_names {
                 merged.update_server_names(position as u32, |mine| mine.merge(server_names));
             }
@@ -645,8 +638,8 @@ impl FlowTable {
         DetachedFlow { record, extra, server_names }: DetachedFlow,
         seed: &HashSeed,
     ) {
-        let position = self.position(&record.key, record.key.hashes(seed).1);
-        self.records.flows[position] = record;
+        let position = self.position(&record.key, record.key.hashes(seed).1, 0);
+        self.records.flows.set(position, &record);
         if let Some(extra) = extra {
             self.records.extras.insert(position as u32, extra);
         }
@@ -663,7 +656,7 @@ impl FlowTable {
         links: &mut InternerCache,
     ) {
         let hash = flow.record.key.hashes(seed).1;
-        let position = self.position(&flow.record.key, hash) as u32;
+        let position = self.position(&flow.record.key, hash, 0) as u32;
         self.merge_flow(hash, &flow.record, links);
         if let Some(server_names) = &flow.server_names {
             self.update_server_names(position, |mine| mine.merge(server_names));
@@ -682,26 +675,32 @@ impl FlowTable {
     pub fn extract_names_before(&mut self, time: Nanos) {
         let FlowEntries { flows, server_names, .. } = &mut self.records;
         for (position, server_names) in server_names.iter_mut() {
-            server_names.extract_names(&flows[*position as usize].state.sides, time);
+            server_names.extract_names(&flows.get(*position as usize).state.sides, time);
         }
         server_names.retain(|_, server_names| *server_names != ServerNameEvidence::default());
         self.server_name_memory = server_names.values().map(ServerNameEvidence::memory).sum();
     }
 
-    /// Serializes the records without the index, which is rebuilt when they are read.
+    /// Serializes the flows without the index, which is rebuilt when they are read.
     pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_stdvec(&self.records)
+        let FlowEntries { flows, extras, server_names } = &self.records;
+        let mut entries = ChunkedVec::default();
+        flows.iter().for_each(|flow| entries.push(flow));
+        postcard::to_stdvec(&(entries, extras, server_names))
     }
 
     /// Reads a table that [`FlowTable::to_bytes`] wrote.
     pub fn from_bytes(seed: &HashSeed, bytes: &[u8]) -> Result<Self, postcard::Error> {
-        let records: FlowEntries = postcard::from_bytes(bytes)?;
+        let (entries, extras, server_names): (ChunkedVec<FlowEntry>, _, HashMap<_, _, _>) =
+            postcard::from_bytes(bytes)?;
         let mut index = Index::default();
-        for (position, flow) in records.flows.iter().enumerate() {
+        let mut flows = PackedFlows::default();
+        for (position, flow) in entries.into_iter().enumerate() {
             index.find_or_insert(flow.key.hashes(seed).1, || position, |_| false);
+            flows.push(&flow);
         }
-        let server_name_memory =
-            records.server_names.values().map(ServerNameEvidence::memory).sum();
+        let server_name_memory = server_names.values().map(ServerNameEvidence::memory).sum();
+        let records = FlowEntries { flows, extras, server_names };
         Ok(Self { index, records, server_name_memory })
     }
 }
@@ -759,9 +758,7 @@ impl FlowTables {
         for (_, hash, slot) in found.iter() {
             let table = &parts[slot.partition as usize];
             let position = table.index.guess(*hash);
-            let record = table.records.flows.get(position);
-            prefetch(record.map(|record| &record.key));
-            prefetch(record.map(|record| &record.state.sides[usize::from(slot.side)]));
+            table.records.flows.prefetch(position, usize::from(slot.side));
         }
         slots.clear();
         let mut found = found.iter();
@@ -770,7 +767,8 @@ impl FlowTables {
             if let Body::Transport { .. } = &seen.body
                 && let Some((key, hash, at)) = found.next()
             {
-                let position = parts[at.partition as usize].position(key, *hash);
+                let table = &mut parts[at.partition as usize];
+                let position = table.position(key, *hash, usize::from(at.side));
                 slot = FlowSlot { position: position as u32, ..*at };
             }
             slots.push(slot);
@@ -793,16 +791,16 @@ impl FlowTables {
             let opening = Opening::of(flags, payload, seq, acked);
             table.add_opening(position, side, OpeningKind::of(flags), opening);
         }
-        let FlowEntry { state, cut, .. } = &mut table.records.flows[position];
-        let record = &mut state.sides[side];
-        record.see(seen.time, seen.wire_len, payload, flags);
-        if let Some(acked) = acked {
-            record.acked.see(acked);
-        }
-        if seen.cut {
-            cut[side] += 1;
-        }
-        if !self.links.is(record.link, &seen.link) {
+        let packet = CountedPacket {
+            time: seen.time,
+            wire_len: seen.wire_len,
+            payload,
+            flags,
+            acked,
+            cut: seen.cut,
+        };
+        let link = table.records.flows.see(position, side, &packet);
+        if !self.links.is(link, &seen.link) {
             let number = self.links.number(&seen.link);
             table.add_link(position, side, number, &seen.link, &self.links);
         }
@@ -811,8 +809,8 @@ impl FlowTables {
     /// Records flags that follow from the payload of a packet.
     pub fn add_flags(&mut self, slot: FlowSlot, flags: u16) {
         let table = &mut self.parts[slot.partition as usize];
-        let state = &mut table.records.flows[slot.position as usize].state;
-        state.sides[usize::from(slot.side)].flags.0 |= flags;
+        let flows = &mut table.records.flows;
+        flows.side_mut(slot.position as usize, usize::from(slot.side)).flags.0 |= flags;
     }
 
     /// Merges a flow record into the tables.
@@ -825,12 +823,13 @@ impl FlowTables {
     pub fn observe_side(&mut self, key: &FlowKey, side: usize, sent: &DirectionStats) {
         let slot = self.find_slot(key, side);
         let table = &mut self.parts[slot.partition as usize];
-        table.records.flows[slot.position as usize].state.sides[side].merge(sent);
+        let flows = &mut table.records.flows;
+        flows.update(slot.position as usize, |flow| flow.state.sides[side].merge(sent));
     }
 
     /// Returns the key of the flow in a slot.
     pub fn key(&self, slot: FlowSlot) -> FlowKey {
-        self.parts[slot.partition as usize].records.flows[slot.position as usize].key
+        self.parts[slot.partition as usize].records.flows.key(slot.position as usize)
     }
 
     /// Records a server name that a side requested.
@@ -845,7 +844,7 @@ impl FlowTables {
     pub fn observe_segment(&mut self, slot: FlowSlot, time: Nanos, seq: u32, bytes: &[u8]) {
         let side = usize::from(slot.side);
         let table = &mut self.parts[slot.partition as usize];
-        let first = table.records.flows[slot.position as usize].state.sides[side].first;
+        let first = table.records.flows.side(slot.position as usize, side).first();
         // Nearly all packets of a long flow skip this.
         if first.get().is_some_and(|first| StreamPrefix::is_early(time, first)) {
             table.update_server_names(slot.position, |server_names| {
@@ -887,7 +886,7 @@ impl FlowTables {
     pub fn find_slot(&mut self, key: &FlowKey, side: usize) -> FlowSlot {
         let (conversation_hash, hash) = key.hashes(&self.seed);
         let partition = partition(conversation_hash);
-        let position = self.parts[partition].position(key, hash);
+        let position = self.parts[partition].position(key, hash, side);
         FlowSlot { partition: partition as u32, position: position as u32, side: side as u8 }
     }
 }
