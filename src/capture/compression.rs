@@ -129,8 +129,8 @@ impl Read for Legacy {
 }
 
 /// Returns a decompressed stream of a source, and the name of its compression format; `None` if the
-/// source is not compressed in one of these formats. `start` contains the first bytes, which have
-/// already been read from `source`.
+/// source is not compressed in one of the supported formats. `start` contains the first bytes,
+/// which have already been read from `source`.
 pub(super) fn decoder_for(
     start: &[u8],
     source: &HashingReader,
@@ -224,8 +224,8 @@ impl HashingReader {
         self.lock().read
     }
 
-    /// Reads the rest of the source and returns the SHA-256 hash of all its bytes in hex; `None` if
-    /// the hash was not requested.
+    /// If the hash was requested, reads the rest of the source and returns the SHA-256 hash of all
+    /// its bytes in hex; otherwise returns `None` and reads nothing.
     pub fn finish(&mut self) -> io::Result<Option<String>> {
         if self.lock().hasher.is_none() {
             return Ok(None);

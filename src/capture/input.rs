@@ -39,8 +39,8 @@ const CAPTURE_EXTENSIONS: [&str; 3] = ["pcap", "cap", "ntar"];
 const COMPRESSED_EXTENSIONS: [&str; 5] = ["gz", "zst", "xz", "lz4", "bz2"];
 
 impl CaptureInput {
-    /// Returns whether the file has the extension of a capture. If a folder contains such a file
-    /// that is not a capture, a capture was probably damaged.
+    /// Returns whether the file has the extension of a capture. If such a file in a folder is not a
+    /// capture, it is probably a damaged one.
     pub fn is_named_as_capture(&self) -> bool {
         let name = self.name.rsplit(['/', '\\']).next().unwrap_or_default().to_lowercase();
         let is_suffix = |part: &&str| {
@@ -119,9 +119,9 @@ fn add_argument(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Re
     Ok(())
 }
 
-/// Adds the files in a directory and in all directories below it. Symbolic links to directories are
-/// not followed. A file that cannot be inspected is added too, and its error is reported when the
-/// file is read.
+/// Adds the regular files in a directory and in all directories below it. Symbolic links to
+/// directories are not followed. A file that cannot be inspected is added too, and its error is
+/// reported when the file is read.
 fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -1,9 +1,9 @@
 //! Sources of frames: capture files, standard input and live interfaces, read as batches of whole
 //! records.
 //!
-//! This module reads frames but does not look inside them. One [`CaptureReader`] per source fills
-//! pooled [`Batch`]es with large reads. Record headers are parsed here, so that a batch holds whole
-//! frames and any worker can take any batch.
+//! This module reads frames but does not look inside them. One [`CaptureReader`] per file or stream
+//! fills pooled [`Batch`]es with large reads. Record headers are parsed here, so that a batch holds
+//! whole frames and any worker can take any batch.
 
 mod compression;
 mod error;

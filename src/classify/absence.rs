@@ -138,7 +138,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
 ];
 
-/// Returns the code of the first condition that does not hold.
+/// Returns the code of the first condition that does not hold; `None` if all hold.
 pub(super) fn fails(silent: &Silent<'_>, conditions: &[Condition]) -> Option<Code> {
     let failing = conditions.iter().find(|condition| !(condition.holds)(silent));
     failing.map(|condition| condition.code)

@@ -10,8 +10,8 @@ use super::row_counts::RowReport;
 /// The results of [`assess`] other than findings.
 pub(super) struct Assessed {
     pub rows: Vec<RowReport>,
-    /// For each host, the number of rows with it as a source that could not be assessed. A row
-    /// counts once for each destination.
+    /// For each host, the number of rows that have the host as a source and could not be assessed.
+    /// A row counts once for each destination.
     pub not_assessable: Vec<u64>,
     pub moves: Vec<String>,
 }

@@ -136,7 +136,8 @@ impl<'a> JudgedCapture<'a> {
     /// Returns the watched time, in seconds, that counts for traffic from a host. `set` contains
     /// the vantage points that saw the destinations. Time counts only while all of them, and all
     /// vantage points that saw the host, watched. `only` is the destination if there is a single
-    /// one.
+    /// one. `trigger` is the index of the conversation that triggers the traffic, if any. If a
+    /// vantage point did not watch around the start of this conversation, the result is 0.
     pub(super) fn watched_s(
         &self,
         source: usize,
@@ -272,7 +273,7 @@ impl<'a> JudgedCapture<'a> {
 
     /// Describes the first of these that applies: damage to the input, unreadable traffic between a
     /// host and some others or between any of them and an unlisted address, and frames of these
-    /// hosts that were not decoded.
+    /// hosts that were not decoded. Returns `None` if none of them applies.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view().damaged {
             let words = "part of the input could not be read and may contain the missing traffic";

@@ -1,5 +1,5 @@
 //! Findings about documented conversations that failed. A failed attempt is direct evidence of
-//! missing traffic, even if the row does not require any.
+//! missing traffic, even if the row does not require traffic.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -150,8 +150,8 @@ impl Assessor<'_> {
         if code == Code::Rejected && transport != Transport::TCP {
             doubts.add(Doubt::Quoted);
         }
-        // The failure is less severe if each of these clients reached the service in another way,
-        // unless a row requires traffic between every pair.
+        // The failure is less severe if each of these clients also had a connection that worked and
+        // that a row of the same group documents, unless a row requires traffic between every pair.
         let of_each_pair = rows.iter().any(|r| {
             let quantifier = policy.matrix.rows[*r].quantifier;
             matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)

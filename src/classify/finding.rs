@@ -149,9 +149,9 @@ pub struct Finding {
     pub members: MemberRange,
     /// The index of the finding that explains this one, plus one; zero if there is none.
     explained_by: u32,
-    /// The time of the earliest packet.
+    /// The time of the earliest packet or ICMP error.
     pub first: Min,
-    /// The time of the latest packet.
+    /// The time of the latest packet or ICMP error.
     pub last: Max,
 }
 
@@ -307,7 +307,7 @@ impl Judgement {
     }
 
     /// Returns the group of rows, role, service (`TRANSPORT/PORT`), address or exception that a
-    /// finding is about. The string is empty for findings about traffic that is not permitted, and
+    /// finding is about. The string is empty for findings about whether traffic is permitted, and
     /// for those about loopback addresses.
     pub fn group_of(&self, policy: &Policy, finding: &Finding) -> String {
         let matrix = &policy.matrix;

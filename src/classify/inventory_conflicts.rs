@@ -41,9 +41,10 @@ impl Assessor<'_> {
         Finding::new(key, reason).weighing(severity, doubts)
     }
 
-    /// Adds a finding for each port that a host serves according to handshakes, although only one
-    /// role serves it, which is a component of the product and not a role of the host. Hosts
-    /// without roles are skipped.
+    /// Adds a finding for each port that a host serves according to handshakes, if only one role
+    /// serves the port, this role is a component of the product, and the host does not have this
+    /// role. Hosts without roles are skipped, and so are ports on which a row documents a
+    /// conversation with the host.
     fn mismatches(&mut self) {
         let policy = self.policy;
         let list = &self.conversations.list;

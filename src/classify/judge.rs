@@ -177,8 +177,8 @@ impl PortClasses {
     }
 }
 
-/// Values by query kind. Some kinds have no entry, because each of their conversations needs a
-/// value of its own.
+/// Values by query kind. Traffic that is not plain has no kind, so each of its conversations needs
+/// a value of its own.
 pub(super) type ByQueryKind<T> = HashMap<QueryKind, T, ahash::RandomState>;
 
 /// Rulings by query kind. All workers share them with the direction hints, which are needed before
@@ -389,7 +389,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns whether the server's name may change the ruling. Names do not matter for hosts and
-    /// services that are listed by address.
+    /// services that are listed by address, for broadcasts, or for traffic that is permitted
+    /// without a name.
     fn may_depend_on_name(&self, query: &Query<'_>, ruling: Ruling) -> bool {
         let listed = matches!(query.server.kind, PartyKind::Host(_) | PartyKind::Service(_));
         !listed && !query.broadcast && ruling.code.verdict().is_unpermitted()
@@ -432,7 +433,8 @@ impl<'a> Judge<'a> {
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
     }
 
-    /// Returns the severity of a failure if every client reached the same service another way.
+    /// Returns the severity of a failure if every client also had a connection that worked and that
+    /// a row of the same group documents.
     pub(super) fn another_way_worked(&self, code: Code) -> Severity {
         let table = &self.policy.matrix.severities;
         table.get(code.verdict().name(), "another-way-worked", SeverityColumn::Reached)

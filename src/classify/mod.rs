@@ -61,7 +61,7 @@ use violations::Grouping;
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 
-// Types of other modules that occur in the judgement, re-exported for the modules that report it.
+// Items of other modules that occur in the judgement, re-exported for the modules that report it.
 pub(crate) use crate::conversation::{
     AggregatedConversations, AggregationReport, AggregationStep, Conversation, Conversations,
     DirectionEvidence, EncapTag, HostActivity, ServiceKey, State, StateEvidence, TimeSpan, flag,
@@ -82,8 +82,8 @@ pub struct CaptureConditions {
     pub watched: Watched,
     /// The times at which each named vantage point watched.
     pub vantages: Arc<VantageTimes>,
-    /// The time for which each series of captures without the name of a sensor watched. It is not
-    /// known which hosts each of them could show.
+    /// The time for which each series of captures that have no sensor name watched. It is not known
+    /// which hosts each of them could show.
     pub series: Vec<Watched>,
     /// Whether a capture filter was active, either set by the user or recorded in a capture file.
     pub filtered: bool,
@@ -97,7 +97,7 @@ pub struct CaptureConditions {
     /// to report as loss.
     pub suspected_loss: f64,
     /// Whether part of the input could not be read. That part may contain traffic that seems to be
-    /// missing.
+    /// missing. The missing end of an input that is merely cut off does not count.
     pub damaged: bool,
     /// Whether the contents of tunnels were not decoded, because decapsulation was off.
     pub no_decap: bool,
@@ -120,7 +120,7 @@ pub struct Watched {
 impl Watched {
     /// Measures the stretches in a timeline for rows with these watch times. If the same packets
     /// were captured twice, with timestamps `apart` nanoseconds apart, each stretch looks longer by
-    /// this amount, which is subtracted unless the stretch is not longer than it.
+    /// this amount, which is therefore subtracted from every stretch that exceeds it.
     pub fn new(
         timeline: &ActivityHistogram,
         apart: Option<Nanos>,
@@ -173,7 +173,7 @@ impl CaptureConditions {
         self.miss().powi(chances.min(1000) as i32) < UNLIKELY
     }
 
-    /// Returns whether some series of captures without the name of a sensor watched for less than
+    /// Returns whether some series of captures that have no sensor name watched for less than
     /// `watch_s` seconds, and for less time than all inputs together. A host that only this series
     /// could show was not watched long enough.
     pub fn has_short_series(&self, watch_s: u64) -> bool {
@@ -339,7 +339,8 @@ impl Judgement {
         self.findings().iter().map(|f| f.severity).max()
     }
 
-    /// Returns the number of conversations with each verdict.
+    /// Returns the number of conversations with each verdict. Verdicts that do not occur are left
+    /// out.
     pub fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
         let mut counts = [0; Verdict::ALL.len()];
         for judged in &self.judged {

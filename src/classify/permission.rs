@@ -26,7 +26,7 @@ const CHECKS: [Check; 13] = [
 ];
 
 impl Judge<'_> {
-    /// Returns the ruling on a query, without the exceptions of the site.
+    /// Returns the ruling on a query, without regard to exceptions.
     pub(super) fn rule_without_exceptions(&self, query: &Query<'_>) -> Ruling {
         let facts = self.permission_facts(query);
         let ruling = CHECKS.iter().find_map(|check| check(self, query, &facts));

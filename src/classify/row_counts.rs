@@ -39,9 +39,9 @@ pub struct RowReport {
     /// The hosts that should have initiated such a conversation, but did not try or failed, by
     /// name.
     pub source_hosts_missing: BTreeSet<String>,
-    /// Time of the earliest packet of these conversations.
+    /// Time of the earliest packet or ICMP error of these conversations.
     pub first: Min,
-    /// Time of the latest packet of these conversations.
+    /// Time of the latest packet or ICMP error of these conversations.
     pub last: Max,
 }
 

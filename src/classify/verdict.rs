@@ -5,7 +5,7 @@ use crate::model::named_enum;
 named_enum!(
     /// The verdict on a conversation or a finding.
     Verdict {
-        /// A site exception permits the traffic.
+        /// An exception permits the traffic.
         Excepted = "excepted",
         /// A row of the matrix documents the traffic.
         Documented = "documented",
@@ -37,7 +37,7 @@ named_enum!(
     /// The reason for a verdict. Codes are ordered by verdict. Up to [`Self::UnknownHost`], a later
     /// code is worse.
     Code {
-        /// A site exception permits the traffic.
+        /// An exception permits the traffic.
         Exception = "exception",
         /// A row of the matrix documents the traffic.
         Matrix = "matrix",
@@ -148,7 +148,7 @@ named_enum!(
         Name = "name",
         /// The capture may have lost packets that would contradict the result.
         Loss = "loss",
-        /// Memory ran short, and the flow was aggregated with others.
+        /// Memory ran short, and flows or conversations were aggregated.
         Aggregated = "fold",
         /// Packets of the flow contradict each other, so another device may have sent some of them.
         Spoof = "spoof",

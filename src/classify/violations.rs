@@ -79,8 +79,8 @@ impl Grouping<'_> {
         let mut finding = Finding::new(key, Reason::Permission);
         finding = finding.with_members(list, &self.book.pool, group.members);
         let members = self.book.pool.get(group.members);
-        // The doubts are those of the worst conversation. So is the severity, unless the code of
-        // the finding is not that of its conversations.
+        // The doubts are those of the worst conversation. The severity is also that of the worst
+        // conversation, unless the code of the finding is not that of its conversations.
         let weight = |n: &&u32| {
             let judgement = &judged[**n as usize];
             (judgement.severity, judgement.doubts.certain(), Reverse(**n))

@@ -159,9 +159,9 @@ impl CaptureIndex {
     /// The capture must show unicast packets from `silent` or to `peer`, and must continue without
     /// interruption long enough for a reply. It could not have shown the reply if a filter was
     /// active, or if acknowledgements show that it misses the packets from `silent` to `peer`,
-    /// replies from that port, or everything sent to `peer`. If unseen packets were acknowledged
-    /// from or to any address whose activity is not recorded, the activity of both addresses must
-    /// be recorded.
+    /// replies from the port of `silent`, or everything sent to `peer`. If packets from or to any
+    /// address whose activity is not recorded acknowledge packets that the capture never shows, the
+    /// activity of both `silent` and `peer` must be recorded.
     pub(super) fn could_see(
         &self,
         silent: Endpoint,

@@ -1,5 +1,5 @@
-//! Facts that follow from one flow alone: which side certainly initiated it, and which ICMP errors
-//! about it count as evidence.
+//! Facts that follow from one flow alone, such as which side certainly initiated it, and which ICMP
+//! errors about it count as evidence.
 
 use std::net::IpAddr;
 
@@ -43,9 +43,9 @@ pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
     })
 }
 
-/// Returns the ICMP errors about a flow that count as evidence: those that quote a side whose
-/// packets were seen. For TCP, the quoted sequence number must be that of a SYN, which only devices
-/// on the path know (RFC 5927, 4).
+/// Returns the ICMP errors about a flow that count as evidence. The sender of the quoted packet must
+/// have been seen, and must not be the sender of the error. For TCP, the quoted sequence number must
+/// be that of a SYN, which only devices on the path know (RFC 5927, 4).
 pub(super) fn errors(flow: &Flow<'_>) -> impl Iterator<Item = IcmpError> {
     let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
     let tcp = flow.key.transport() == Transport::TCP;
@@ -95,7 +95,7 @@ pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
         })
 }
 
-/// Returns whether one side of a TCP flow sent only resets.
+/// Returns whether a side of a TCP flow sent only resets.
 pub(super) fn only_resets(side: &DirectionStats) -> bool {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
     side.has(flag::RST) && !side.has(others)

@@ -30,8 +30,8 @@ pub struct HostActivity {
     pub cut: [Sum; 2],
     /// Source hardware addresses of the frames sent from the address.
     pub macs: InlineBoundedSet<Mac, 4>,
-    /// Whether at least one packet from the address passed a router, because its TTL or hop limit
-    /// is not a usual initial value.
+    /// Whether at least one unicast packet from the address has a TTL or hop limit that is not a
+    /// usual initial value, which shows that the packet passed a router.
     pub routed: bool,
     /// Whether the address is a loopback address that was seen on a link with hardware addresses or
     /// in a tunnel.

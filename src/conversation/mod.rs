@@ -199,7 +199,7 @@ pub struct Conversation {
     pub to_server: Amount,
     /// Packets and bytes sent by the server.
     pub to_client: Amount,
-    /// Time of the earliest packet, or of the earliest ICMP error if no packet was seen.
+    /// Time of the earliest packet or ICMP error.
     pub first: Min,
     /// Time of the latest packet or ICMP error.
     pub last: Max,
@@ -217,21 +217,21 @@ pub struct Conversation {
     /// The named vantage points that saw the flows.
     pub sensors: VantageSet,
     /// The index of the set of server names in `Conversations::names`. Before the names are
-    /// determined, it is [`HAS_REQUESTS`] if the client requested a name, otherwise zero.
+    /// determined, it is [`HAS_REQUESTS`] if a flow has evidence of server names, otherwise zero.
     names: u32,
     /// Evidence that only a few conversations have.
     rare: Option<Box<ConversationExtras>>,
 }
 
-/// Marks conversations whose clients requested names. Most have none, so looking them up would be
-/// a waste of time.
+/// Marks conversations whose flows have evidence of server names. Requested names are looked up
+/// only for marked conversations, because most conversations have none.
 const HAS_REQUESTS: u32 = 1;
 
 /// Evidence that only a few conversations have.
 #[derive(Clone, Default, Debug)]
 pub struct ConversationExtras {
-    /// The encapsulations of the packets. Several nested tags of the same kind form one stack,
-    /// outermost first.
+    /// The encapsulations of the packets, without VLAN tags that have the identifier 0. Several
+    /// nested tags of the same kind form one stack, outermost first.
     pub tags: BoundedSet<Vec<EncapTag>, 16>,
     /// The endpoints of the tunnels that carried the packets.
     pub outer: BoundedSet<TunnelEndpoints, 16>,

@@ -30,7 +30,7 @@ pub struct KnownName {
     pub by_dns: bool,
     /// Whether a resolver that returned the name is a witness, that is, a resolver of the farm.
     pub by_witness: bool,
-    /// Whether the client sent the name to the server, as TLS server name or HTTP host.
+    /// Whether the client sent the name to the server, as a TLS server name or an HTTP host.
     pub by_client: bool,
 }
 

@@ -244,7 +244,7 @@ enum SilentEnd {
 }
 
 /// Returns how far a TCP flow got, or `None` if its packets do not show it. The order of packets
-/// follows from sequence numbers and never from timestamps.
+/// follows from sequence numbers; only [`is_probe`] compares timestamps.
 fn of_tcp(
     flow: &Flow<'_>,
     client_side: usize,

@@ -65,7 +65,7 @@ impl VisibilityStats {
         unseen as f64 / acked.max(1) as f64
     }
 
-    /// Returns whether most flow directions lack more bytes than they show.
+    /// Returns whether most flow directions, and at least three, lack more bytes than they show.
     pub fn mostly_missing(&self) -> bool {
         self.lacking > self.counted.max(2)
     }
@@ -132,8 +132,8 @@ impl VisibilityStats {
                 continue;
             }
             let unseen = acked.saturating_sub(sent);
-            // A single flow direction that lacks more than it shows is not a loss: the port was
-            // reused, or the numbers were forged.
+            // A single flow direction that lacks more bytes than it shows does not prove loss: the
+            // port may have been reused, or the acknowledgement numbers may be forged.
             if unseen > sent {
                 self.lacking += 1;
                 continue;

@@ -97,7 +97,7 @@ pub(super) fn aggregate_key(
     let tuple = FiveTuple {
         src: client_address,
         dst: server_address,
-        // ICMP conversations are identified by both numbers, so these are kept.
+        // The numbers of ICMP are message types or codes, not ports, so they are kept.
         sport: if transport.has_ports() && !keeps_port { 0 } else { client.port },
         dport: match level {
             AggregationLevel::Scans | AggregationLevel::Inside
@@ -167,7 +167,8 @@ impl<'a> AggregationGain<'a> {
     }
 }
 
-/// Aggregates the flows of all partitions. Returns the number of flows merged into others.
+/// Aggregates the flows of all partitions. Returns the number of flows that were replaced with
+/// coarser ones.
 fn aggregate_tables(
     tables: &mut [&mut FlowTable],
     seed: &HashSeed,
@@ -197,7 +198,7 @@ fn aggregate_tables(
 
 impl WorkerTables {
     /// Aggregates flows. The sums of packets and bytes stay the same. Returns the number of flows
-    /// merged into others.
+    /// that were replaced with coarser ones.
     pub fn aggregate(
         &mut self,
         level: AggregationLevel,
@@ -210,7 +211,8 @@ impl WorkerTables {
 
 impl MergedFlows {
     /// Aggregates flows, and widens unlisted addresses of packets without ports to their /24 or
-    /// /64. Returns the number of entries merged into others.
+    /// /64. Returns the number of flows that were replaced with coarser ones, plus the decrease in
+    /// the number of entries without ports.
     ///
     /// # Errors
     ///

@@ -26,7 +26,7 @@ pub(super) fn read_bytes(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 8];
     from.read_exact(&mut length)?;
     let mut bytes = Vec::new();
-    // Never allocates more than the input contains, so a wrong length cannot exhaust memory.
+    // The buffer grows only as bytes are read, so a wrong length cannot exhaust memory.
     let length = u64::from_le_bytes(length);
     if from.take(length).read_to_end(&mut bytes)? as u64 == length {
         Ok(bytes)

@@ -31,7 +31,7 @@ pub struct DecidedEvidence {
 pub enum Decision {
     /// The row stays as it is.
     Keep,
-    /// The row contains only segments or packets that are no longer needed.
+    /// The row is no longer needed, because what it contains has been decided.
     Drop,
     /// The row gets this record and these facts.
     Replace(Vec<u8>, Box<RowFacts>),
@@ -60,8 +60,8 @@ impl DecidedEvidence {
         let is_needed = match row.kind {
             RowKind::PACKETS => false,
             RowKind::PIECES => self.undecided.contains(row.key),
-            // The key ends with the side. If there are no segments, the row still states that a name
-            // may be missing.
+            // The last byte of the key is the side. The row states that a name may be missing, so
+            // it is kept unless the segments of its flow have been decided.
             RowKind::STARTS => {
                 row.key.split_last().is_some_and(|(_, flow)| !self.names.contains_key(flow))
             }
@@ -83,7 +83,8 @@ impl DecidedEvidence {
 }
 
 impl MergedFlows {
-    /// Decides what the segments and the packets of all flows show. Nothing is changed.
+    /// Decides what the segments and the packets of all flows show. The flows are not changed. It
+    /// must be called only once, because it consumes the packet records.
     ///
     /// # Errors
     ///

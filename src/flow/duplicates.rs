@@ -58,7 +58,7 @@ pub(super) struct DuplicateSampler {
 }
 
 impl DuplicateSampler {
-    /// Records a packet if its fingerprint belongs to the sample.
+    /// Records a packet if it has a timestamp and its fingerprint belongs to the sample.
     pub fn see(&mut self, seen: &Observation) {
         // Most packets of a long capture take this early return.
         if seen.fingerprint == 0
@@ -86,8 +86,9 @@ impl DuplicateSampler {
         }
     }
 
-    /// Returns how far the clocks of two captured links differ, in nanoseconds. This is the time
-    /// between two sightings of a packet, if it is about the same for many packets.
+    /// Returns by how much the clocks of two captured links differ, in nanoseconds, accurate to
+    /// about one second. This is the time between the two sightings of a packet. Returns `None` if
+    /// that time is not about the same for many packets, or is less than a second.
     pub fn clock_offset(&self) -> Option<Nanos> {
         /// At least one in this many fingerprints must have a second sighting at the same distance
         /// in time.
@@ -287,7 +288,8 @@ impl DuplicateCorrection {
         }
     }
 
-    /// Returns the amount to subtract from a side of a flow.
+    /// Returns the amount to subtract from a side of a flow; `None` if the side has no duplicates.
+    /// `flow` is the hash of the flow.
     pub fn of(&self, flow: u64, side: usize) -> Option<&Amount> {
         self.0.get(&(flow, side as u8))
     }

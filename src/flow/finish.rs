@@ -62,9 +62,10 @@ impl FlowStore {
         self.merge_all(keep, jobs, &mut WindowCarryOver::default(), None, most)
     }
 
-    /// Does the same as [`FlowStore::finish`] for one of several windows. `pending` contains the
-    /// incomplete evidence of the previous window and receives that of this window. `end` is the
-    /// time of the window's last packet. The number of entries of side evidence is not limited.
+    /// Does the same as [`FlowStore::finish`] for one of several windows, without packet records.
+    /// `pending` contains the incomplete evidence of the previous window and receives that of this
+    /// window. `end` is the time of the window's last packet; if it is `None`, nothing is carried
+    /// over to the next window. The number of entries of side evidence is not limited.
     ///
     /// # Errors
     ///

@@ -21,7 +21,7 @@ pub(super) const TIMEOUT: Nanos = 60 * SECOND;
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct FragmentTable {
     datagrams: HashMap<Datagram, FragmentedDatagrams>,
-    /// The number of stored fragments, used to estimate memory.
+    /// The number of stored fragments and errors. It is used to limit them and to estimate memory.
     count: usize,
 }
 
@@ -83,7 +83,7 @@ pub(super) enum JoinedFragment {
     Flow(FlowKey, usize, Observation, u32),
     /// An ICMP error that quotes a packet from a side of a flow.
     Error(FlowKey, usize, Nanos, ErrorKind, IpAddr),
-    /// A fragment whose first fragment is not in the capture.
+    /// A fragment whose first fragment was not found.
     Orphan(Datagram, Observation),
 }
 
@@ -159,8 +159,9 @@ impl FragmentTable {
         Some(facts)
     }
 
-    /// Joins each later fragment with the first fragment nearest in time. If two are equally near,
-    /// the earlier one is used.
+    /// Joins each later fragment, and each ICMP error that quotes one, with the first fragment of
+    /// the same key that is nearest in time. If two are equally near, the earlier one is used. An
+    /// error without a first fragment is dropped.
     pub(super) fn join_all(self) -> Vec<JoinedFragment> {
         let mut joined = Vec::new();
         for (key, mut datagrams) in self.datagrams {
@@ -263,7 +264,8 @@ impl EvidenceKind for FragmentTable {
     }
 }
 
-/// Returns the first fragment nearest in time if it is within [`TIMEOUT`]. `firsts` must be sorted.
+/// Returns the element of `firsts` whose time is closest to `time`; `None` if there is none within
+/// [`TIMEOUT`] of `time`. `firsts` must be sorted.
 fn nearest(firsts: &[FirstFragment], time: Nanos) -> Option<&FirstFragment> {
     // The latest first fragment at or before `time`, and the next one.
     let after = firsts.partition_point(|first| first.0 <= time);

@@ -80,8 +80,8 @@ impl MergedFlows {
     }
 
     /// Rewrites each partition's file as one piece, so that each flow is stored and counted once.
-    /// Stops without an error if a file cannot be written, because the only consequence is that
-    /// some flows count more than once.
+    /// Returns an error if a file cannot be read. Stops without an error if a file cannot be
+    /// written, because the only consequence is that some flows count more than once.
     pub fn compact_idle(&mut self) -> io::Result<()> {
         for number in
             (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()
@@ -111,7 +111,7 @@ impl MergedFlows {
     }
 
     /// Aggregates idle flows. The coarser flows that replace them are kept in memory. Returns the
-    /// number of flows merged into others. If a file cannot be written, the remaining flows are not
+    /// number of flows that were replaced. If a file cannot be written, the remaining flows are not
     /// aggregated.
     pub(super) fn aggregate_idle(
         &mut self,

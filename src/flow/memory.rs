@@ -5,7 +5,8 @@
 //! for each other, because the processor looks only a few hundred instructions ahead, whereas a
 //! prefetch does not block. `docs/performance.md` shows the effect.
 
-/// Prefetches the first cache line of a value, if there is one.
+/// Prefetches the first cache line of `thing`. Does nothing if `thing` is `None`, or on a processor
+/// other than x86-64.
 #[inline(always)]
 pub(super) fn prefetch<T>(thing: Option<&T>) {
     #[cfg(target_arch = "x86_64")]
@@ -23,6 +24,7 @@ pub(super) fn prefetch<T>(thing: Option<&T>) {
 }
 
 /// Makes the allocator of the whole process return large blocks to the system when they are freed.
+/// Does nothing unless the program runs on Linux with the GNU C library.
 ///
 /// The GNU allocator initially maps each large block separately. Once such a block is freed, the
 /// allocator takes blocks up to that size from the heap instead, where freed tables remain between

@@ -73,7 +73,7 @@ pub use worker_tables::{PacketRetention, PrefixRetention, Retention, WorkerTable
 /// and ports that collide. No result depends on the seed.
 pub type HashSeed = ahash::RandomState;
 
-// Types of payload facts that flows contain, re-exported for the modules that read flows.
+// Items of `payload`, re-exported for the modules that read flows.
 pub(crate) use crate::payload::{AnnouncedPorts, ENDPOINT_MAPPER, ServerNameRequest, StreamPrefix};
 
 // Items of `decode`, re-exported for the modules that read flows.

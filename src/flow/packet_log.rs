@@ -1,4 +1,4 @@
-//! Logs of packets, from which duplicates can be found after the rows of several captures were
+//! Logs of packets, from which duplicates can be found after the rows of several captures have been
 //! merged. Unlike a `PacketRecord`, a log does not depend on the hash seed of the run.
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ impl EvidenceKey for LogKey {
     }
 }
 
-/// The packets of a flow. Serialized, the log is in canonical order.
+/// The packets of a flow in one ten-second period. The serialized log is in canonical order.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 #[serde(try_from = "LogParts", into = "LogParts")]
 struct PacketLog(LogParts);

@@ -15,10 +15,10 @@ pub const BUCKETS: u16 = 64;
 /// The first byte of each record: the version of its layout.
 pub(super) const VERSION: u8 = 1;
 
-/// The number of bytes within which most records of flows are.
+/// The size in bytes that most records of flows do not exceed.
 const USUAL_RECORD: usize = 160;
 
-/// The number of bytes within which all keys of flows are.
+/// The size in bytes that no key of a flow exceeds.
 const USUAL_KEY: usize = 50;
 
 /// The kind of a row: flows, parts of messages that name a server, or a kind of side evidence.
@@ -145,12 +145,14 @@ pub(super) fn stable_hash(bytes: &[u8]) -> u64 {
 
 /// Returns the bucket for a stable hash.
 pub(super) fn bucket(hash: u64) -> u16 {
-    // The upper half depends on all bytes, the lowest bits only on the lowest bits of each byte.
+    // The lowest bits of the hash depend only on the lowest bits of each byte, so higher bits
+    // select the bucket.
     ((hash >> 32 ^ hash >> 16) % u64::from(BUCKETS)) as u16
 }
 
 /// Returns a value in the layout of rows. Serialization into memory fails only if a type cannot be
-/// serialized at all, which the tests would show. The empty result is rejected when it is read.
+/// serialized at all, which the tests would show. If it fails, the record is empty, and is rejected
+/// when it is read.
 pub(super) fn to_record(value: &impl Serialize) -> Vec<u8> {
     let mut record = Vec::with_capacity(USUAL_RECORD);
     record.push(VERSION);

@@ -1,9 +1,10 @@
 //! Converts evidence into rows and back, and merges rows by key.
 //!
 //! A row is one flow, or one entry of side evidence, with its kind and its key. Rows with the same
-//! kind and key can be merged in any order and grouping. Fragments, lookups and the outer packets
-//! of tunnels are stored before they are joined with the flows that they belong to, because another
-//! row may contain the rest of them.
+//! kind and key can be merged in any order and grouping. Fragments, DNS lookups and the outer
+//! packets of tunnels are stored as captured, because other rows may contain the rest of them. Once
+//! the rows have been merged, fragments join their flows, lookups yield names, and outer packets
+//! become flows.
 
 use std::io;
 
@@ -58,7 +59,7 @@ impl RowKind {
         }
     }
 
-    /// Returns the kind with this name.
+    /// Returns the kind with this name; `None` if the name is unknown.
     pub fn parse(name: &str) -> Option<Self> {
         Self::all().find(|kind| kind.name() == name)
     }
@@ -278,8 +279,8 @@ impl RowRef<'_> {
 }
 
 impl Evidence {
-    /// Merges the evidence of a row. Parts of messages are kept if `wants_pieces` returns true for
-    /// their flow and side. Returns the number of captured frames that the row accounts for.
+    /// Adds the evidence of a row. Parts of messages are kept only if `wants_pieces` returns true
+    /// for their flow and side. Returns the number of captured frames that the row accounts for.
     ///
     /// # Errors
     ///
@@ -315,7 +316,7 @@ impl Evidence {
 
 impl FlowStore {
     /// Merges all tables on `jobs` threads and passes their evidence to `take` as rows, in
-    /// unspecified order. One partition at a time is in memory if tables were spilled.
+    /// unspecified order. Evidence that was spilled is read one partition at a time.
     ///
     /// # Errors
     ///

@@ -27,7 +27,7 @@ use crate::payload::AnnouncedPorts;
 /// A layout of saved evidence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StateLayout {
-    /// All kinds of side evidence in a fixed order.
+    /// The kinds of side evidence that earlier versions had, in a fixed order.
     Fixed,
     /// Each kind of side evidence with its name. This is the current layout.
     Named,
@@ -57,8 +57,8 @@ impl MergedFlows {
     ///
     /// # Errors
     ///
-    /// Returns an error if the input is incomplete, or [`io::ErrorKind::Unsupported`] if a later
-    /// version wrote it and it contains an unknown kind of evidence.
+    /// Returns [`io::ErrorKind::Unsupported`] if a later version wrote the input and it contains an
+    /// unknown kind of evidence, and another error if the input is incomplete or damaged.
     pub fn restore(store: FlowStore, layout: StateLayout, from: &mut dyn Read) -> io::Result<Self> {
         let links: Vec<Encapsulation> = read_part(from)?;
         store.interner.restore(&links);

@@ -12,7 +12,8 @@ pub(super) const MOST_REQUESTS: usize = 16;
 /// The evidence of server names in a flow. Only a few flows have any.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerNameEvidence {
-    /// For each side, the names in messages that fit in one segment.
+    /// For each side, the names in messages that fit in one segment, and those that were extracted
+    /// from segments that are no longer stored.
     #[serde(rename = "hellos")]
     pub(super) requests: [BoundedSet<ServerNameRequest, MOST_REQUESTS>; 2],
     /// For each side, segments that may be parts of messages that name the server.
@@ -31,7 +32,7 @@ impl ServerNameEvidence {
         self.requests[number].iter().cloned().chain(from_segments)
     }
 
-    /// Returns the name in the stored segments of a side.
+    /// Returns the name in the stored segments of a side; `None` if they contain none.
     pub(super) fn name_in_segments(
         &self,
         number: usize,

@@ -104,7 +104,8 @@ macro_rules! kinds {
                 $(EvidenceKind::map_paths(&mut self.$name, new_path);)+
             }
 
-            /// Writes each kind with its name, so that later versions can add kinds.
+            /// Writes each kind that has evidence, preceded by its name, so that later versions can
+            /// add kinds.
             pub(super) fn save(&self, out: &mut dyn Write) -> io::Result<()> {
                 $(if !EvidenceKind::is_empty(&self.$name) {
                     write_part(out, &stringify!($name))?;
@@ -132,7 +133,8 @@ macro_rules! kinds {
                 Ok(())
             }
 
-            /// Merges the record of a row of this kind. Returns the bucket and the key of the row.
+            /// Merges the record of a row of this kind. Returns the bucket and the key that the row
+            /// must have.
             pub(super) fn take_record(
                 &mut self,
                 kind: &str,
@@ -153,7 +155,7 @@ macro_rules! kinds {
             /// # Errors
             ///
             /// Returns [`io::ErrorKind::Unsupported`] if the input contains a kind that this
-            /// version does not know.
+            /// version does not know, and another error if the input cannot be read or is damaged.
             pub(super) fn restore(from: &mut dyn Read) -> io::Result<Self> {
                 let mut all = Self::default();
                 loop {
@@ -171,7 +173,7 @@ macro_rules! kinds {
     };
 }
 
-// The names of the kinds are written to saved states and must not change.
+// The names of the kinds are written to saved states and rows, and must not change.
 kinds! {
     /// Packets whose ports were not seen, and ICMP errors, by pair of addresses.
     loose: Keyed<AddressPair, DirectionStats> = "pairs of hosts that exchanged packets without ports",

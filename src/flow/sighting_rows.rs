@@ -41,7 +41,8 @@ impl EvidenceRow {
         })
     }
 
-    /// Returns the row as evidence from a vantage point. The packets in a log are marked with it.
+    /// Returns the row as evidence from a vantage point. If the row is a log of packets, its
+    /// packets are marked with the vantage point; other rows stay the same.
     #[must_use]
     pub fn from_point(self, point: &VantagePoint) -> Self {
         if self.kind.name() != PACKETS {

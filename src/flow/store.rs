@@ -117,7 +117,7 @@ impl FlowStore {
         parts.push(largest);
     }
 
-    /// Returns the merged part of a partition that is in memory; `None` if it is empty.
+    /// Returns the merged part of a partition that is in memory; `None` if there is none.
     pub(super) fn part(
         &self,
         number: usize,

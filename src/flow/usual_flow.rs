@@ -1,6 +1,6 @@
-//! Checks rows of flows, and reads facts from usual ones without allocating memory for the flows. The
-//! result is the same as that of [`FlowRecord`](super::FlowRecord), whose fields are read in the same
-//! order.
+//! Checks rows of flows, and reads facts from usual ones without allocating memory for the flows.
+//! The facts are the same as those from a [`FlowRecord`](super::FlowRecord), whose fields are read
+//! in the same order.
 
 use postcard::Deserializer;
 use postcard::de_flavors::Slice;
@@ -18,8 +18,8 @@ use crate::model::{FlagSet, Max, Merge, Min, NumberRange, Sum};
 /// and keeps sums from overflowing.
 const MOST_PACKETS: u64 = 1 << 48;
 
-/// Returns facts from the row of a flow without ICMP errors. Returns `None` if the row is any other,
-/// or is not valid.
+/// Returns facts from the row of a flow without ICMP errors. Returns `None` for any other row, and
+/// for a row that is not valid.
 pub(super) fn usual_facts(row: RowRef<'_>, trust: RowTrust) -> Option<RowFacts> {
     let (version, record) = row.record.split_first()?;
     if row.kind != RowKind::FLOWS || *version != VERSION {
@@ -70,7 +70,8 @@ impl<'a> Fields<'a> {
         self.field::<bool>().map(|_| ())
     }
 
-    /// Reads a side and adds its facts. Returns whether the side sent a SYN.
+    /// Reads a side and adds its facts. Returns whether the side sent a SYN; `None` if the side is
+    /// not valid.
     fn side(&mut self, number: usize, facts: &mut RowFacts) -> Option<bool> {
         let sent: Amount = self.field()?;
         let cut: Sum = self.field()?;
@@ -139,7 +140,8 @@ pub(super) fn add_side(
     facts.accounted = facts.accounted.saturating_add(sent.packets.0);
 }
 
-/// Returns the side that opened a flow, given which sides sent a SYN.
+/// Returns the side that opened a flow, given which sides sent a SYN; `None` unless exactly one
+/// did.
 pub(super) fn opener(syns: [bool; 2]) -> Option<u8> {
     match syns {
         [true, false] => Some(0),

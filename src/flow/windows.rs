@@ -9,7 +9,7 @@ use super::store::FlowStore;
 use crate::model::Nanos;
 
 impl MergedFlows {
-    /// Merges the flows of a window. The window must come from a store that
+    /// Merges the flows and the side evidence of a window. The window must come from a store that
     /// [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that both use the same
     /// numbers for encapsulations.
     ///
@@ -50,8 +50,8 @@ impl MergedFlows {
     }
 
     /// Returns the estimated number of conversations: distinct combinations of two addresses, the
-    /// transport and the lower port. A conversation that continues after its flows were idle counts
-    /// twice.
+    /// transport and the lower port. A conversation that continues after its flows were moved to a
+    /// file counts more than once.
     pub fn estimated_conversations(&self) -> usize {
         let own: usize = self
             .parts
@@ -61,7 +61,8 @@ impl MergedFlows {
         own + self.idle_sums().estimated_conversations
     }
 
-    /// Returns the number of flows. A flow that continues after it was idle counts twice.
+    /// Returns the number of flows. A flow that continues after it was moved to a file counts more
+    /// than once.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.flows.len()).sum::<usize>() + self.idle_sums().flows
     }

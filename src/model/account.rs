@@ -297,14 +297,17 @@ impl Merge for Loss {
 /// The record of one input: its identity and what was read from it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct InputRecord {
-    /// The file as the user named it, `-` for standard input, or the name of an interface.
+    /// The file as the user named it, `-` for standard input, or the name of an interface or of a
+    /// window of a live audit.
     pub name: String,
     /// Size in bytes; 0 if unknown.
     pub size: u64,
-    /// `pcap` or `pcapng`, with the compression format if there is one (`pcap, gzip`); otherwise
-    /// what the input looks like, or `live`.
+    /// `pcap` or `pcapng`, followed by the compression format if there is one (`pcap, gzip`), or
+    /// `live` for an interface and for a window of a live audit. If the input cannot be
+    /// decompressed, only the compression format. Empty if the format is unknown or the input was
+    /// not read.
     pub format: String,
-    /// Registry numbers (LINKTYPE) of the link types of the frames.
+    /// Registry numbers (LINKTYPE) of the link types that the input declares.
     pub link_types: Vec<u16>,
     /// Capture filters that were active according to the file.
     pub filters: Vec<String>,
@@ -314,10 +317,11 @@ pub struct InputRecord {
     pub account: FrameCounters,
     /// Frame loss that the input reports.
     pub loss: Loss,
-    /// Why the input could not be read at all, or not to its end.
+    /// Why the input, or a part of it, could not be read or is missing; `None` if the input is
+    /// complete.
     pub error: Option<String>,
-    /// Whether the input merely ends inside a record, as an interrupted capture does. All records
-    /// before that point were read.
+    /// Whether something is missing, but nothing is damaged: the input ends inside a record, as an
+    /// interrupted capture does, or rows are missing from a window of a live audit.
     pub is_cut: bool,
     /// Whether the timestamps contain nanoseconds although the file declares microseconds.
     pub hidden_nanos: bool,

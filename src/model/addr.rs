@@ -65,7 +65,7 @@ pub const DNS_PORT: u16 = 53;
 pub const EPHEMERAL_PORTS: u16 = 32_768;
 
 /// An address and a port. The port is zero for protocols without ports. For ICMP, it is a message
-/// type or code (see `flow::FlowKey`).
+/// type or code (see `decode::icmp_ports`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The IP address.

@@ -2,8 +2,9 @@
 //! endpoint mapper announced, virtual addresses that routers hold (VRRP), and hardware addresses of
 //! IPv6 neighbours. Also recognizes requests and replies in UDP.
 //!
-//! Like decoding, this is total: a damaged or unknown payload yields no fact. This module does not
-//! judge. Later modules determine which host a name belongs to and how far it can be trusted.
+//! Like decoding, reading payloads never fails: a damaged or unknown payload yields no fact. This
+//! module does not judge. Later modules determine which host a name belongs to and how far it can
+//! be trusted.
 
 mod dns;
 mod http;

@@ -20,7 +20,8 @@ pub struct DraftedInventory {
 }
 
 impl DraftedInventory {
-    /// Reads captures and drafts an inventory. Roles are guessed from the matrix.
+    /// Reads captures and drafts an inventory. The roles of a host are guessed: they are those that
+    /// explain its traffic according to the matrix.
     pub fn of(
         plan: &Plan,
         matrix: &Matrix,

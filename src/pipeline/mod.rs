@@ -137,8 +137,8 @@ pub struct Reading {
     pub vantage_loss: f64,
     /// When each vantage point with a name watched.
     pub vantages: BTreeMap<VantagePoint, ActivityHistogram>,
-    /// When each series of captures without the name of a sensor was captured. Empty if there is
-    /// only one series and no vantage point has a name.
+    /// The timeline of each series of captures that have no sensor name. Empty if there is only one
+    /// series and no vantage point has a name.
     pub(crate) series: Vec<ActivityHistogram>,
     /// All flows.
     pub flows: MergedFlows,

@@ -201,8 +201,8 @@ fn every_reading_of_49179_comes_out_right() {
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 49_179), (BROKER, 20_003));
     assert_eq!(judged(&inventory, &wire, BROKER, 20_003)[..2], ["matrix", "yes"]);
-    // Without a handshake, both orientations are documented, and the end with the lower port is
-    // shown as the server. The verdict is not in doubt.
+    // Without a handshake, either end may be the client. The matrix documents both orientations, so
+    // the verdict is not in doubt. The end with the lower port is shown as the server.
     let midstream = |from: (&str, u16), to: (&str, u16)| {
         let mut wire = Wire::default();
         for second in 0..3 {

@@ -159,9 +159,10 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Returns the reports in a folder by file name. All parts that may depend on how a capture is
-/// split into files are removed from `audit.json` and the page: the list and the number of inputs,
-/// and notes and exit reasons about individual inputs.
+/// Returns the reports in a folder, each with its file name. The parts of `audit.json` and of the
+/// page that may depend on how a capture is split into files are removed: the list and the number
+/// of inputs, the notes on individual inputs, the loss by input, and the exit reasons about inputs
+/// that are cut off inside a record.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
     let mut reports = Vec::new();
     for name in [

@@ -78,8 +78,9 @@ mod tests {
     use super::*;
     use crate::decode::sample::packet;
 
-    /// Returns a VXLAN header (RFC 7348, 5) and one byte of content. The header consists of flags,
-    /// reserved bytes, network identifier and a reserved byte.
+    /// Returns a VXLAN header (RFC 7348, 5) and one byte of content. The header consists of the
+    /// flags, three reserved bytes, the network identifier (three bytes) and one more reserved
+    /// byte.
     fn header(flags: u8, reserved: [u8; 3], last: u8) -> Vec<u8> {
         [&[flags][..], &reserved, &[0x12, 0x34, 0x56, last, 7]].concat()
     }

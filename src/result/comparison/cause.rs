@@ -91,7 +91,8 @@ impl ChangeCauses<'_, '_> {
             Some(Verdict::Inventory) => self.of_inventory(finding, (&before, &now), Age::Old),
             _ => unknown(),
         };
-        // The traffic is still there, but so little is visible that its severity is info.
+        // If the new capture shows only one direction of the traffic, nothing shows that the
+        // traffic has ended, so the finding counts as the same.
         let verdict = Verdict::parse(&finding.verdict);
         let is_unpermitted = verdict.is_some_and(Verdict::is_unpermitted);
         let is_hidden = is_unpermitted && explained.0 == ChangeCause::LessVisible;

@@ -109,8 +109,8 @@ fn turned(
     let others = list[from..]
         .iter()
         .take_while(|c| c.subject.client == server && c.subject.server == client);
-    // If there are many client ports, only the lowest are stored, so a higher port may be one of
-    // them.
+    // If there are many client ports, only the lowest are stored. A higher port may therefore also
+    // be a client port.
     let from_here = |c: &&Conversation, port: u16| {
         let beyond = c.client_ports.iter().last().is_some_and(|last| *last < port);
         c.client_ports.contains(&port) || (c.client_ports.more() && beyond)
