@@ -267,19 +267,17 @@ mod tests {
 
     #[test]
     fn hidden_nanoseconds_apply_to_all_records_of_their_file() {
-        let header = [0xa1b2_c3d4_u32, 2 | 4 << 16, 0, 0, 65_535, 1].map(u32::to_le_bytes);
-        let record = |fraction: u32| [7, fraction, 0, 60].map(u32::to_le_bytes);
-        let mut pcap = Pcap::new(header.as_flattened()).unwrap();
+        let bytes = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        let header = bytes(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1]);
+        let record = |fraction| bytes(&[7, fraction, 0, 60]);
+        let mut pcap = Pcap::new(&header).unwrap();
         // The first file contains microseconds. The appended one shows only in its second record
         // that it contains nanoseconds.
-        let bytes = [
-            record(5).as_flattened(),
-            header.as_flattened(),
-            record(10).as_flattened(),
-            record(2_000_000).as_flattened(),
-        ];
+        let records = [record(5), header, record(10), record(2_000_000)].concat();
         let mut frames = Vec::new();
-        let parsed = pcap.parse_records(&bytes.concat(), &mut frames);
+        let parsed = pcap.parse_records(&records, &mut frames);
         assert_eq!(parsed.damage, None);
         let times: Vec<Nanos> = frames.iter().map(|frame| frame.time - 7 * SECOND).collect();
         assert_eq!(times, [5_000, 10, 2_000_000]);
