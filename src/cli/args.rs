@@ -293,6 +293,11 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "YES|NO", value_delimiter = ',')]
     pub certain: Vec<String>,
 
+    /// A sensor that saw the traffic, as SENSOR or SITE/SENSOR. For traffic that was not seen, a
+    /// sensor that saw one of the hosts.
+    #[arg(long, value_name = "SENSOR", value_delimiter = ',')]
+    pub sensor: Vec<String>,
+
     /// Findings with the same cause as the finding with this id.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     pub cause: Vec<String>,

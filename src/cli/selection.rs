@@ -304,6 +304,7 @@ impl<'a> SelectionParser<'a> {
                 }
             },
             FilterKey::Cause => self.cause(option, text),
+            FilterKey::Sensor => self.sensor(option, text),
             FilterKey::Verdict | FilterKey::Code | FilterKey::State => self.word(option, key, text),
         }
     }
@@ -323,6 +324,30 @@ impl<'a> SelectionParser<'a> {
         }
         self.unknown(option, text, &format!("a {key} of {table}"), words);
         None
+    }
+
+    /// Parses the name of a sensor. Before an audit, its sensors are not known, so every name is
+    /// accepted.
+    fn sensor(&mut self, option: &str, text: &str) -> Option<FilterValue> {
+        if let Some(result) = self.vocabulary.result {
+            let rows = result.select(&RowQuery::all(self.query.table));
+            let names = rows.rows().flat_map(|row| {
+                row.words(FilterKey::Sensor).into_iter().map(str::to_owned).collect::<Vec<_>>()
+            });
+            let known: BTreeSet<String> = names.collect();
+            if known.is_empty() {
+                self.problems.push(format!(
+                    "{option}: the {} of this result name no sensors; only rows that were collected with --sensor have one",
+                    self.query.table
+                ));
+                return None;
+            }
+            if !known.contains(text) {
+                self.unknown_of(option, text, "a sensor of the result", known);
+                return None;
+            }
+        }
+        Some(FilterValue::Word(text.to_owned()))
     }
 
     fn cause(&mut self, option: &str, text: &str) -> Option<FilterValue> {

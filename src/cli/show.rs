@@ -73,6 +73,7 @@ fn parse(arguments: &ListArguments, result: &AuditResult<'_>) -> Result<RowListi
         (FilterKey::Severity, &filters.severity),
         (FilterKey::State, &filters.state),
         (FilterKey::Certain, &filters.certain),
+        (FilterKey::Sensor, &filters.sensor),
         (FilterKey::Cause, &filters.cause),
     ] {
         parser.filter(key, texts);

@@ -49,7 +49,7 @@ pub use host_activity::HostActivity;
 pub use name_table::{KnownName, ServerNames};
 pub use sample_flows::{SampleFlow, SampleFlows};
 pub use state::{State, StateEvidence};
-pub use vantage_set::{VantagePoints, VantageSet};
+pub use vantage_set::{OTHER_SENSORS, VantagePoints, VantageSet};
 pub use visibility::VisibilityStats;
 
 /// The part of the policy that the direction of a flow depends on.

@@ -8,6 +8,9 @@ use crate::model::VantagePoint;
 /// The number of vantage points that have a bit of their own. All others share the last bit.
 const OWN_BITS: usize = 63;
 
+/// Stands for the members of a set that reports do not list.
+pub const OTHER_SENSORS: &str = "and others";
+
 /// A set of named vantage points, by their position in [`VantagePoints`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct VantageSet(u64);
@@ -83,12 +86,12 @@ impl VantagePoints {
     }
 
     /// Returns the members of a set as reports show them. If the set does not list all of its
-    /// members, the last item is "and others".
+    /// members, the last item is [`OTHER_SENSORS`].
     pub fn words(&self, set: VantageSet) -> Vec<String> {
         let own = self.members(set).take_while(|point| {
             self.names.binary_search(point).is_ok_and(|position| position < OWN_BITS)
         });
-        let others = set.has(OWN_BITS).then(|| "and others".to_owned());
+        let others = set.has(OWN_BITS).then(|| OTHER_SENSORS.to_owned());
         own.map(ToString::to_string).chain(others).collect()
     }
 }

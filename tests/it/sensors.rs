@@ -182,6 +182,24 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     assert_eq!(central.findings("unanswered", &["certain", "sensors"]), [["no", "b;c"]]);
     assert!(central.told.contains("Clock"), "{}", central.told);
 
+    // Listings can be limited to one sensor.
+    let report = at("report");
+    let mut arguments = vec!["audit"];
+    arguments.extend(stores.iter().map(|store| text(store)));
+    arguments.extend(["-i", text(&inventory), "--out", text(&report), "--quiet"]);
+    assert_eq!(rasaudit(&arguments).status.code(), Some(1));
+    let show = |sensor: &str| {
+        let options = ["--sensor", sensor, "--columns", "sensors", "--format", "csv"];
+        rasaudit([&["show", "conversations", text(&report)][..], &options].concat())
+    };
+    let listed: BTreeSet<String> = stdout(&show("c")).lines().skip(1).map(str::to_owned).collect();
+    let with_c = sensors.values().map(|row| row[0].clone());
+    assert_eq!(listed, with_c.filter(|names| names.split(';').any(|name| name == "c")).collect());
+    let refused = show("d");
+    assert_eq!(refused.status.code(), Some(2));
+    let told = stderr(&refused);
+    assert!(told.contains("\"d\" is not a sensor of the result; known: a, b, c"), "{told}");
+
     // Neither the order of the stores nor merging them changes the result.
     let merged = at("merged");
     let mut arguments = vec!["merge", text(&stores[2]), text(&stores[0]), text(&stores[1])];

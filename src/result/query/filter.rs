@@ -7,6 +7,7 @@ use super::ends::{EndFilter, RowSide};
 use super::key::{FilterKey, Fit};
 use super::row::ListedRow;
 use crate::classify::Severity;
+use crate::conversation::OTHER_SENSORS;
 use crate::model::Transport;
 use crate::result::{AuditResult, Change};
 
@@ -86,6 +87,13 @@ fn value_fit(
         FilterValue::Port(filter) => filter.fit(row),
         FilterValue::Word(word) => {
             let words = row.words(key);
+            // A row does not list more than a certain number of sensors.
+            if key == FilterKey::Sensor
+                && !words.contains(&word.as_str())
+                && words.contains(&OTHER_SENSORS)
+            {
+                return Fit::Unknown;
+            }
             Fit::of(words.contains(&word.as_str()))
         }
         FilterValue::AtLeast(least) => match row.words(FilterKey::Severity).first() {

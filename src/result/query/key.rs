@@ -29,6 +29,8 @@ named_enum!(
         State = "state",
         /// Whether the verdict is certain.
         Certain = "certain",
+        /// A sensor that saw the traffic.
+        Sensor = "sensor",
         /// The cause that a finding shares with the finding that the user names.
         Cause = "cause",
     }

@@ -140,6 +140,8 @@ impl ListedRow<'_> {
             (Self::Conversation(row), FilterKey::Code) => vec![row.code.as_ref()],
             (Self::Conversation(row), FilterKey::Severity) => vec![row.severity.as_ref()],
             (Self::Conversation(row), FilterKey::State) => vec![row.state.as_ref()],
+            (Self::Finding(row), FilterKey::Sensor) => sensors(&row.sensors),
+            (Self::Conversation(row), FilterKey::Sensor) => sensors(&row.sensors),
             (Self::Matrix(row), FilterKey::Code) => vec![row.reason.as_ref()],
             (Self::Matrix(row), FilterKey::State) => vec![row.status.as_ref()],
             (Self::Host(row), FilterKey::State) => vec![row.coverage.as_ref()],
@@ -158,6 +160,12 @@ impl ListedRow<'_> {
             _ => None,
         }
     }
+}
+
+/// Returns the names of sensors, each with its site, if it has one, and without it.
+fn sensors(names: &[String]) -> Vec<&str> {
+    let without_site = names.iter().filter_map(|name| name.split_once('/')).map(|(_, own)| own);
+    names.iter().map(String::as_str).chain(without_site).collect()
 }
 
 fn owned(roles: &[Cow<'_, str>]) -> Vec<String> {
