@@ -151,8 +151,8 @@ impl StateEvidence {
     }
 }
 
-/// The longest time from a client's SYN to its RST at which the connection still counts as a probe,
-/// in nanoseconds.
+/// The longest time from the server's SYN-ACK to the client's RST at which the connection still
+/// counts as a probe, in nanoseconds.
 const MAX_PROBE: Nanos = 3 * SECOND;
 
 /// The minimum time span of a client's attempts for them to count as repeated, in nanoseconds.
@@ -334,9 +334,12 @@ fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
 }
 
 /// Returns whether a client that only opened and reset the connection reset it immediately, within
-/// [`MAX_PROBE`] of its first packet or, if it tried repeatedly from one port, of the server's last
-/// packet. If two links with different clocks captured the client, the first of these times looks
-/// longer by `clock_offset`.
+/// [`MAX_PROBE`] of the server's SYN-ACK. The server repeats a SYN-ACK that is not acknowledged, so
+/// its first packet counts. If the client tried repeatedly from one port, its last packet counts.
+///
+/// The client's own packets are sufficient proof if all of them were sent within [`MAX_PROBE`], even
+/// if the server's packets were captured with another clock. If two links with different clocks
+/// captured the client, this time looks longer by `clock_offset`.
 fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
     let longer = clock_offset.is_some_and(|clock_offset| {
         // The offset is accurate to about a second and rounded up.
@@ -346,11 +349,15 @@ fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Opti
     if longer || duration(client) <= MAX_PROBE {
         return true;
     }
-    let after_answer = match (client.last.get(), server.last.get()) {
-        (Some(reset), Some(answered)) => reset.saturating_sub(answered),
-        _ => return false,
+    let answered = match (client.has(flag::SEVERAL), clock_offset) {
+        (true, _) => server.last.get(),
+        (false, None) => server.first.get(),
+        // The packets of the two sides may have been captured with different clocks.
+        (false, Some(_)) => None,
     };
-    client.has(flag::SEVERAL) && (0..=MAX_PROBE).contains(&after_answer)
+    let after_answer =
+        client.last.get().zip(answered).map(|(reset, time)| reset.saturating_sub(time));
+    after_answer.is_some_and(|after| (0..=MAX_PROBE).contains(&after))
 }
 
 /// Returns the time from a side's first packet to its last, in nanoseconds.
