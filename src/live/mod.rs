@@ -34,6 +34,7 @@ mod syslog;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,7 +50,7 @@ use crate::pipeline::{
     Audit, AuditError, ETHERNET, FlowRetention, Limits, Plan, Reading, Request, temporary,
 };
 use crate::policy::Policy;
-use crate::report::Baseline;
+use crate::report::{Baseline, folder_of};
 #[cfg(feature = "store")]
 use crate::store::Spool;
 
@@ -104,7 +105,8 @@ impl LiveContext<'_> {
     }
 }
 
-/// The resources of a live audit that were opened before the privileges to open more were given up.
+/// The resources of a live audit. All except `files` were opened before the privileges to open more
+/// were given up.
 pub struct LiveSetup {
     captures: Vec<OpenCapture>,
     state: Option<StateFolder>,
@@ -115,18 +117,21 @@ pub struct LiveSetup {
     pub unconfined: Vec<String>,
 }
 
-/// Opens all resources and then gives up the privileges to open more. This applies to the calling
-/// thread and to the threads that it starts afterwards.
+/// Opens all resources that require privileges, gives up the privileges to open more, and then
+/// begins the files of recorded frames. This applies to the calling thread and to the threads that
+/// it starts afterwards.
 pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     let captures = open_all(watch)?;
     let state = watch.state.as_deref().map(StateFolder::open).transpose();
     let state = state.map_err(|failed| AuditError::Output(failed.path, failed.error))?;
-    let files =
-        watch.record.as_ref().map(|record| rotated_files(watch, record, &captures)).transpose()?;
     #[cfg(feature = "store")]
     let spool = watch.rows.as_ref().map(rows::open).transpose()?;
     let unconfined =
         confine(&watch.confinement).map_err(|error| AuditError::Confinement(error.into()))?;
+    // The first file of recorded frames is created with the privileges that the later ones are
+    // created with, so that a folder in which that fails is reported at the start.
+    let files =
+        watch.record.as_ref().map(|record| rotated_files(watch, record, &captures)).transpose()?;
     Ok(LiveSetup {
         captures,
         state,
@@ -260,11 +265,11 @@ fn rotated_files(
     (path, size, files): &(PathBuf, u64, usize),
     captures: &[OpenCapture],
 ) -> Result<RotatedFiles, AuditError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.exists()) {
+    let folder = folder_of(path);
+    if matches!(folder.try_exists(), Ok(false)) {
         let missing = "the folder of --write does not exist; create it first (mkdir -p)";
-        let error = std::io::Error::new(std::io::ErrorKind::NotFound, missing);
-        return Err(AuditError::Output(folder.to_owned(), error));
+        let error = io::Error::new(io::ErrorKind::NotFound, missing);
+        return Err(AuditError::Output(folder, error));
     }
     let recorded = |(number, name): (usize, &String)| {
         let open = captures.iter().find(|open| open.interface == number);
@@ -272,6 +277,18 @@ fn rotated_files(
         Recorded { name: name.clone(), link, snaplen: watch.capture.snaplen }
     };
     let interfaces = watch.interfaces.iter().enumerate().map(recorded).collect();
-    RotatedFiles::new(path, *size, *files, interfaces)
-        .map_err(|failed| AuditError::Output(failed.path, failed.error))
+    RotatedFiles::new(path, *size, *files, interfaces).map_err(|failed| {
+        if failed.error.kind() != io::ErrorKind::PermissionDenied {
+            return AuditError::Output(failed.path, failed.error);
+        }
+        let who = match &watch.confinement.user {
+            Some(user) => format!("the user {user}"),
+            None => "the audit, which has given up its other privileges,".to_owned(),
+        };
+        let what = format!(
+            "{who} cannot write to the folder of --write ({}); use a folder that belongs to that user (chown)",
+            failed.error
+        );
+        AuditError::Output(folder, io::Error::new(io::ErrorKind::PermissionDenied, what))
+    })
 }

@@ -485,6 +485,18 @@ fn another_user_goes_on_where_root_began() {
     let ended = live.end();
     assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
     assert!(scratch.path().join("out/latest/audit.json").exists());
+    // A folder in which that user could not begin a second file is refused at the start.
+    let kept = scratch.path().join("kept");
+    fs::create_dir(&kept).expect("a folder");
+    let file = kept.join("farm.pcapng");
+    let file = file.to_str().expect("a name");
+    let more = ["--windows", "1", "--every", "1s", "--user", "nobody", "--write", file];
+    let refused = wire.live(scratch.path(), &more).end();
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    assert!(
+        text(&refused.stderr).contains("the user nobody cannot write to the folder of --write")
+    );
+    assert!(fs::read_dir(&kept).expect("the folder").next().is_none());
 }
 
 fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
