@@ -5,7 +5,7 @@
 //! and the SHA-256 of everything before it. A new file is written next to the old one, which is
 //! kept as the previous state. If a crash damages a file, only one window is therefore lost.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,8 +69,14 @@ impl StateFolder {
         let failed = |error| StateFolderError { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(failed)?;
         let lock = File::create(folder.join("lock")).map_err(failed)?;
-        lock.try_lock().map_err(|_| {
-            failed(io::Error::other("is in use: another live audit keeps its state there"))
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                failed(io::Error::other("is in use: another live audit keeps its state there"))
+            }
+            TryLockError::Error(error) => failed(io::Error::new(
+                error.kind(),
+                format!("cannot be locked ({error}); use a folder on another file system"),
+            )),
         })?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -79,20 +85,29 @@ impl StateFolder {
         })
     }
 
-    /// Returns the state in the current file or, if that is missing or damaged, in the new or the
-    /// previous one; `None` if none is complete. Also returns the errors of the damaged files that
-    /// were tried before, which were renamed to `*.broken`. Returns an error if a file cannot be
-    /// read but may be complete, because an audit that starts without it would overwrite it.
+    /// Returns the state in the new file or, if that is missing or damaged, in the current or the
+    /// previous one; `None` if none is complete. A complete new file becomes the current one. Also
+    /// returns the errors of the damaged files that were tried before, which were renamed to
+    /// `*.broken`. Returns an error if a file cannot be read but may be complete, because an audit
+    /// that starts without it would overwrite it.
     pub fn load(
         &self,
         store: impl Fn() -> FlowStore,
     ) -> Result<(Option<Reading>, Vec<StateError>), StateFolderError> {
         let mut broken = Vec::new();
-        // A file that was written completely but not yet renamed is newer than the previous one.
-        for name in [CURRENT, NEW, PREVIOUS] {
+        // If a crash prevented a file that was written completely from being renamed, it is newer
+        // than the current one.
+        for name in [NEW, CURRENT, PREVIOUS] {
             let path = self.folder.join(name);
             match read(&path, store()) {
-                Ok(found) => return Ok((Some(found), broken)),
+                Ok(found) => {
+                    if name == NEW {
+                        // Otherwise, the next state would be written over the only complete one. If
+                        // renaming fails, it also fails when that state is saved.
+                        let _ = fs::rename(&path, self.folder.join(CURRENT));
+                    }
+                    return Ok((Some(found), broken));
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     self.is_current_complete.fetch_and(name != CURRENT, Ordering::Relaxed);
@@ -227,7 +242,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::HashSeed;
+    use crate::flow::{HashSeed, Retention};
     use crate::pipeline::{Plan, Progress, Request};
 
     /// Returns the reading of a small capture.
@@ -276,6 +291,35 @@ mod tests {
         assert_eq!(refused.path, current);
         assert!(refused.error.to_string().contains("another version of rasaudit"));
         assert!(current.exists());
+    }
+
+    #[test]
+    fn a_state_that_was_written_but_not_renamed_is_the_newest() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
+        let state = StateFolder::open(scratch.path()).unwrap();
+        let place = |name: &str| scratch.path().join(name);
+        let older = Reading::new(
+            Vec::new(),
+            ActivityHistogram::default(),
+            store().finish(&Retention::default(), 1, usize::MAX).unwrap(),
+            Correction::Impossible,
+        );
+        let newer = reading();
+        state.save(&older).unwrap();
+        write(&place(NEW), &newer).unwrap();
+        for _ in 0..2 {
+            let (found, broken) = state.load(store).ok().unwrap();
+            assert_eq!(found.unwrap().account.frames, newer.account.frames);
+            assert!(broken.is_empty() && !place(NEW).exists());
+        }
+        // If the crash happened while the file was written, the current state is used.
+        fs::write(place(NEW), "torn").unwrap();
+        let (found, broken) = state.load(store).ok().unwrap();
+        assert_eq!(found.unwrap().account.frames, newer.account.frames);
+        assert_eq!(broken.len(), 1);
+        state.save(&older).unwrap();
+        assert!(place(PREVIOUS).exists());
     }
 
     #[test]

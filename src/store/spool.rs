@@ -6,7 +6,7 @@
 //! A window whose rows alone exceed the limit is written without its evidence. The input row of the
 //! next window that is written reports rows that were lost.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -197,11 +197,17 @@ impl Spool {
         let failed = output(&options.folder);
         fs::create_dir_all(&own).map_err(&failed)?;
         let lock = File::create(own.join("lock")).map_err(&failed)?;
-        lock.try_lock().map_err(|_| {
-            failed(io::Error::other(format!(
-                "is in use: another live audit writes the rows of the sensor {} there; give each sensor a name of its own with --site and --sensor",
-                options.point
-            )))
+        lock.try_lock().map_err(|error| {
+            failed(match error {
+                TryLockError::WouldBlock => io::Error::other(format!(
+                    "is in use: another live audit writes the rows of the sensor {} there; give each sensor a name of its own with --site and --sensor",
+                    options.point
+                )),
+                TryLockError::Error(error) => io::Error::new(
+                    error.kind(),
+                    format!("cannot be locked ({error}); use a folder on another file system"),
+                ),
+            })
         })?;
         // An earlier run may have left incomplete files.
         for entry in fs::read_dir(&own).map_err(&failed)?.flatten() {
