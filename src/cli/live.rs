@@ -20,7 +20,7 @@ use super::report_error;
 use super::work::{Verbosity, report_failure};
 use crate::live::{
     CollectedWindow, Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome,
-    LiveSnapshot, Syslog, WindowClosed, ready, watch,
+    LiveSnapshot, Syslog, UnsentMessages, WindowClosed, ready, watch,
 };
 use crate::model::escape_control;
 use crate::pipeline::{
@@ -30,10 +30,6 @@ use crate::policy::{Diagnostic, Policy};
 use crate::result::{ConfigurationFile, plural};
 #[cfg(feature = "store")]
 use crate::store::SpoolOptions;
-
-/// The maximum number of messages that wait while the syslog daemon does not accept them. If there
-/// are more, the oldest are dropped.
-const MAX_UNSENT: usize = 1000;
 
 /// The maximum number of new findings of one window that are printed and sent to syslog. The worst
 /// come first.
@@ -307,8 +303,8 @@ struct ConsoleObserver<'a> {
     syslog: Option<Syslog>,
     /// Whether it was already reported that nothing was checked.
     unchecked: AtomicBool,
-    /// Messages that syslog has not accepted yet, oldest first.
-    unsent: Mutex<Vec<Message>>,
+    /// The messages that syslog has not accepted yet.
+    unsent: Mutex<UnsentMessages>,
 }
 
 impl ConsoleObserver<'_> {
@@ -357,7 +353,8 @@ impl ConsoleObserver<'_> {
         let Some(syslog) = &self.syslog else { return };
         let mut unsent = self.unsent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let more = new.len().saturating_sub(MAX_PRINTED);
-        unsent.extend(new.into_iter().take(MAX_PRINTED));
+        let dropped = unsent.add(new.into_iter().take(MAX_PRINTED));
+        self.pages.count_unsent(more as u64 + dropped);
         if more > 0 {
             report_error(&format!(
                 "--syslog: {} of this window not sent, because at most {MAX_PRINTED} are sent per window{}",
@@ -365,21 +362,25 @@ impl ConsoleObserver<'_> {
                 self.report_place()
             ));
         }
-        let excess = unsent.len().saturating_sub(MAX_UNSENT);
-        unsent.drain(..excess);
-        while let Some(message) = unsent.first() {
-            if let Err(error) = syslog.send(message) {
+        if dropped > 0 {
+            report_error(&format!(
+                "--syslog: {} of earlier windows will not be sent, because at most {} can wait{}",
+                plural(dropped, "finding"),
+                UnsentMessages::MAX,
+                self.report_place()
+            ));
+        }
+        match unsent.send(syslog) {
+            Ok(()) => self.pages.record_success(Duty::Syslog),
+            Err(error) => {
                 if !self.pages.record_failure(Duty::Syslog) {
                     report_error(&format!(
                         "--syslog: {error}; if the audit continues, it tries again at the end of each window{}",
                         self.report_place()
                     ));
                 }
-                return;
             }
-            unsent.remove(0);
         }
-        self.pages.record_success(Duty::Syslog);
     }
 }
 

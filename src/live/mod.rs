@@ -67,7 +67,7 @@ pub use options::{Control, LiveOptions};
 pub use sandbox::{ConfineError, Confinement, Sandbox, confine};
 pub use snapshot::LiveSnapshot;
 pub use state::StateError;
-pub use syslog::{Syslog, SyslogTarget, UnknownTarget};
+pub use syslog::{Syslog, SyslogTarget, UnknownTarget, UnsentMessages};
 
 /// The interval at which a waiting thread checks for requests.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -83,6 +83,9 @@ impl LiveSnapshot {
         let missing = self.unrecorded.load(Ordering::Relaxed);
         let help = "Frames that are missing from the files of --write; the audit contains them.";
         now.count("frames_not_recorded_total", help, missing);
+        let unsent = self.unsent.load(Ordering::Relaxed);
+        let help = "New findings that were not sent to syslog, because there were too many of them; the reports contain them.";
+        now.count("findings_not_sent_total", help, unsent);
         if let Some(rows) = *lock(&self.rows) {
             let help = "Size of the files of --collect in bytes.";
             now.single("collected_bytes", help, rows.bytes as f64);
@@ -124,4 +127,17 @@ fn resident_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_that_were_not_sent_are_a_metric() {
+        let snapshot = LiveSnapshot::default();
+        snapshot.count_unsent(3);
+        let metrics = snapshot.metrics(&Progress::default(), Duration::from_secs(60));
+        assert!(metrics.lines().any(|line| line == "rasaudit_findings_not_sent_total 3"));
+    }
 }

@@ -1,5 +1,6 @@
 //! The current state of a live audit: which of its duties fail, which interfaces are down, how many
-//! flows were aggregated, how many frames were not recorded, and the pages of the last window.
+//! flows were aggregated, how many frames were not recorded, how many findings were not sent, and
+//! the pages of the last window.
 //! `pages.rs` renders these pages and the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,8 @@ pub struct LiveSnapshot {
     pub(super) down: Mutex<Vec<String>>,
     /// The number of frames that are missing from the recorded files.
     pub(super) unrecorded: AtomicU64,
+    /// The number of findings that were not sent to syslog and will not be sent.
+    pub(super) unsent: AtomicU64,
     /// The rows of windows: the size of their files, and all that was removed since the start.
     pub(super) rows: Mutex<Option<CollectedWindow>>,
     /// The pages of the last window.
@@ -93,6 +96,11 @@ impl LiveSnapshot {
     /// Counts frames that are missing from the recorded files.
     pub fn count_unrecorded(&self, frames: u64) {
         self.unrecorded.fetch_add(frames, Ordering::Relaxed);
+    }
+
+    /// Counts findings that will not be sent to syslog.
+    pub fn count_unsent(&self, findings: u64) {
+        self.unsent.fetch_add(findings, Ordering::Relaxed);
     }
 
     /// Records that the rows of a window were written.

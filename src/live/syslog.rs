@@ -1,6 +1,7 @@
 //! Sends findings to a syslog daemon as RFC 5424 messages: to a local datagram socket, over UDP
 //! (RFC 5426), or over TCP with octet counting (RFC 6587).
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::Mutex;
@@ -111,6 +112,36 @@ impl Syslog {
     }
 }
 
+/// The messages that the daemon has not accepted yet, oldest first.
+#[derive(Default)]
+pub struct UnsentMessages(VecDeque<Message>);
+
+impl UnsentMessages {
+    /// The maximum number of messages that wait.
+    pub const MAX: usize = 1000;
+
+    /// Adds messages. If there are then too many, drops the oldest. Returns how many were dropped.
+    pub fn add(&mut self, new: impl IntoIterator<Item = Message>) -> u64 {
+        self.0.extend(new);
+        let excess = self.0.len().saturating_sub(Self::MAX);
+        self.0.drain(..excess);
+        excess as u64
+    }
+
+    /// Sends the messages, oldest first, until the daemon does not accept one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason why a message was not accepted. This message and those after it are kept.
+    pub fn send(&mut self, syslog: &Syslog) -> io::Result<()> {
+        while let Some(message) = self.0.front() {
+            syslog.send(message)?;
+            self.0.pop_front();
+        }
+        Ok(())
+    }
+}
+
 /// Returns whether the daemon still keeps the connection open. Data written to a closed connection
 /// is lost.
 fn is_open(stream: &TcpStream) -> bool {
@@ -192,6 +223,36 @@ mod tests {
         for wrong in ["", "tcp", "udp:", "http://x"] {
             assert!(SyslogTarget::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn messages_that_do_not_fit_are_counted_and_the_others_are_sent_in_order() {
+        let message = |number: usize| Message {
+            severity: Severity::High,
+            time: "2026-01-01T00:00:00Z".to_owned(),
+            fields: Vec::new(),
+            text: format!("number {number}"),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let syslog = Syslog::new(&SyslogTarget::Local(path.clone())).unwrap();
+        let mut unsent = UnsentMessages::default();
+        assert_eq!(unsent.add((0..UnsentMessages::MAX).map(message)), 0);
+        assert!(unsent.send(&syslog).is_err());
+        assert_eq!(unsent.add([message(1000), message(1001), message(1002)]), 3);
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let receiver = std::thread::spawn(move || {
+            let mut bytes = [0; 500];
+            let mut receive = || {
+                let length = socket.recv(&mut bytes).unwrap();
+                String::from_utf8_lossy(&bytes[..length]).into_owned()
+            };
+            (0..UnsentMessages::MAX).map(|_| receive()).collect::<Vec<_>>()
+        });
+        unsent.send(&syslog).unwrap();
+        let received = receiver.join().unwrap();
+        assert!(received[0].ends_with("number 3") && received[999].ends_with("number 1002"));
+        assert_eq!(unsent.add([]), 0);
     }
 
     #[test]
