@@ -135,7 +135,9 @@ impl Folder {
             )));
         }
         fs::create_dir_all(target).map_err(failed)?;
-        clear_stale(&folder_of(target));
+        // Depending on whether the target can be exchanged, a killed run has left its staging
+        // folder beside the target or in it.
+        [&folder_of(target), target].into_iter().for_each(clear_stale);
         let beside =
             is_swappable(target).then(|| staging_folder(&folder_of(target)).ok()).flatten();
         let is_beside = beside.is_some();
@@ -514,7 +516,7 @@ pub(super) fn staging_folder(root: &Path) -> io::Result<TempDir> {
 
 /// Removes the staging folders of killed runs from a folder, once they have not changed for 24
 /// hours and are therefore unlikely to be in use.
-fn clear_stale(folder: &Path) {
+pub(super) fn clear_stale(folder: &Path) {
     const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(STAGING);
@@ -644,6 +646,13 @@ impl Drop for Folder {
     }
 }
 
+/// Sets the time at which a folder last changed to two days ago.
+#[cfg(test)]
+pub(super) fn make_old(folder: &Path) {
+    let two_days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 3600);
+    File::open(folder).unwrap().set_modified(two_days_ago).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -693,6 +702,20 @@ mod tests {
         assert_eq!(names(&folder.target), [""; 0]);
         fs::remove_dir(&folder.target).unwrap();
         assert_eq!(names(folder.staging.path()), before);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_once_it_is_old() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("own");
+        let left = [scratch.path().join(".rasaudit-a"), target.join(".rasaudit-b")];
+        left.iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+        // Another run may be using folders that have changed recently.
+        drop(Folder::prepare(&target).unwrap());
+        assert!(left.iter().all(|folder| folder.exists()));
+        left.iter().for_each(|folder| make_old(folder));
+        drop(Folder::prepare(&target).unwrap());
+        assert!(!left.iter().any(|folder| folder.exists()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::ReportFiles;
-use super::folder::{FolderError, STAGING, staging_folder};
+use super::folder::{FolderError, STAGING, clear_stale, staging_folder};
 use crate::result::AuditResult;
 
 /// The name of the link to the most recent folder.
@@ -28,7 +28,7 @@ pub struct WindowFolders {
 }
 
 impl WindowFolders {
-    /// Creates the folder, and removes what a killed run left in it. `keep` is the number of dated
+    /// Creates the folder, and removes what a killed run left in it more than a day ago. `keep` is the number of dated
     /// folders to keep. Returns an error if the folder cannot be written, or if it contains a file
     /// or a folder named `latest` that is not a link.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
@@ -40,12 +40,7 @@ impl WindowFolders {
                 io::Error::other("this is not a link to a report; use another folder for --out");
             return Err(failed(&latest, what));
         }
-        // A killed run may have left half-written folders.
-        for entry in fs::read_dir(root).map_err(|error| failed(root, error))?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(STAGING) {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
+        clear_stale(root);
         // A folder that is not writable must be reported before the capture starts.
         drop(staging_folder(root).map_err(|error| failed(root, error))?);
         Ok(Self { root: root.to_owned(), keep })
@@ -144,6 +139,7 @@ fn write_all(folder: &Path, report: &AuditResult<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::folder::make_old;
 
     #[test]
     fn folders_come_whole_are_pruned_by_age_and_latest_leads_to_the_last() {
@@ -174,11 +170,15 @@ mod tests {
         names.sort();
         let kept = ["2026-01-02T00-00-00Z", "2026-01-05T00-00-00Z", "2026-01-05T00-00-00Z-2"];
         assert_eq!(names, [&kept[..], &["2026-notes", "latest", "notes.txt"]].concat());
-        // A half-written folder of a killed run is removed. A folder named `latest` was not created
-        // by rasaudit, so it is an error.
-        fs::create_dir(root.join(".rasaudit-left")).unwrap();
+        // A half-written folder is removed only if it is old, because another run may be using it.
+        // A folder named `latest` was not created by rasaudit, so it is an error.
+        let left = root.join(".rasaudit-left");
+        fs::create_dir(&left).unwrap();
         WindowFolders::prepare(&root, 3).unwrap();
-        assert!(!root.join(".rasaudit-left").exists());
+        assert!(left.exists());
+        make_old(&left);
+        WindowFolders::prepare(&root, 3).unwrap();
+        assert!(!left.exists());
         fs::remove_file(root.join(LATEST)).unwrap();
         fs::create_dir(root.join(LATEST)).unwrap();
         assert!(WindowFolders::prepare(&root, 3).is_err());
