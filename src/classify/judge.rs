@@ -221,7 +221,7 @@ pub(super) struct Query<'n> {
 const WITH_PORTS: [Transport; 3] = [Transport::TCP, Transport::UDP, Transport::SCTP];
 
 /// The doubt about a ruling that follows from each doubt about the flows.
-const DOUBTS_BY_SOURCE: [(DoubtSource, Doubt); 4] = [
+pub(super) const DOUBTS_BY_SOURCE: [(DoubtSource, Doubt); 4] = [
     (DoubtSource::Direction, Doubt::Direction),
     (DoubtSource::Spoof, Doubt::Spoof),
     (DoubtSource::Tunnel, Doubt::Tunnel),

@@ -4,8 +4,9 @@
 use super::Judgement;
 use super::ends::EndKey;
 use super::finding::{About, Finding, FindingKey, Reason};
-use super::judge::Judge;
-use super::verdict::{Code, Doubt, Doubts};
+use super::judge::{DOUBTS_BY_SOURCE, Judge};
+use super::verdict::{Code, Doubts};
+use crate::conversation::DoubtSource;
 use crate::policy::SeverityColumn;
 
 impl Judgement {
@@ -18,12 +19,20 @@ impl Judgement {
         if members.is_empty() {
             return;
         }
-        // One conversation without a doubt is enough. Traffic inside a tunnel could be forged.
-        let sure = members.iter().any(|n| !list[*n as usize].is_doubted());
-        let mut doubts = Doubts::default();
-        if !sure {
-            doubts.add(Doubt::Tunnel);
-        }
+        let doubts_of = |number: &u32| {
+            let mut doubts = Doubts::default();
+            for (source, doubt) in DOUBTS_BY_SOURCE {
+                // The finding does not say which end is the client.
+                if source != DoubtSource::Direction && list[*number as usize].doubts.has(source) {
+                    doubts.add(doubt);
+                }
+            }
+            doubts
+        };
+        // One conversation without a doubt is enough.
+        let sure = members.iter().any(|number| doubts_of(number).certain());
+        let doubts = members.iter().map(doubts_of).filter(|_| !sure);
+        let doubts = doubts.fold(Doubts::default(), Doubts::with);
         let code = Code::LoopbackOnWire;
         let is_any = self.book.ends.id(EndKey::Everybody);
         let client = is_any;
@@ -41,7 +50,8 @@ impl Judgement {
 mod tests {
     use super::*;
     use crate::classify::sample::{BROKER, FARM, GW, Packets, ends_of, policy, view, with_code};
-    use crate::model::Mac;
+    use crate::classify::verdict::Doubt;
+    use crate::model::{Mac, Transport};
 
     /// Returns a ping, and a connection from a loopback address with the source hardware address
     /// `mac`.
@@ -72,6 +82,26 @@ mod tests {
         assert_eq!(found(packets(Mac::NONE, true)), [(nobody(), false)]);
         // The loopback interface of a host has no hardware addresses.
         assert_eq!(found(packets(Mac::NONE, false)), []);
+    }
+
+    #[test]
+    fn its_doubts_are_those_of_its_conversations() {
+        let policy = policy(FARM);
+        let doubts = |packets: Packets| -> Vec<Doubt> {
+            let judgement = packets.judge(&policy, &view(60));
+            let found = with_code(&judgement, Code::LoopbackOnWire);
+            found[0].doubts.iter().collect()
+        };
+        assert_eq!(doubts(packets(Mac::NONE, true)), [Doubt::Tunnel]);
+        // Two devices sent packets with the same address and port.
+        let mut contradictory = Packets::default();
+        contradictory.ping(0, GW, BROKER);
+        for (ms, mac) in [(1, Mac([2; 6])), (2, Mac([4; 6]))] {
+            let first = contradictory.len();
+            contradictory.send(ms, Transport::UDP, ("127.0.0.1", 50_000), (BROKER, 4444));
+            contradictory.sent_by(first, mac);
+        }
+        assert_eq!(doubts(contradictory), [Doubt::Spoof]);
     }
 
     #[test]

@@ -39,12 +39,31 @@ fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
     (c.subject.client, c.subject.server)
 }
 
-/// Returns the filter for conversations of one transport, or an empty string if there are none.
-/// ICMP errors that quote their packets pass the filter, too, because Wireshark looks into the
-/// quoted packets.
+/// Returns the filter for conversations, or an empty string if there are none. ICMP errors that
+/// quote their packets pass the filter, too, because Wireshark looks into the quoted packets.
 pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
-    let Some(first) = members.first() else { return String::new() };
-    let transport = list[*first as usize].subject.transport;
+    let transport = |number: &u32| list[*number as usize].subject.transport;
+    let Some(first) = members.first().map(transport) else { return String::new() };
+    // Nearly all findings are about a single transport.
+    if members.iter().all(|number| transport(number) == first) {
+        return filter_of_transport(list, index, first, members);
+    }
+    let transports: BTreeSet<Transport> = members.iter().map(transport).collect();
+    let each = transports.into_iter().map(|one| {
+        let members: Vec<u32> =
+            members.iter().copied().filter(|number| transport(number) == one).collect();
+        filter_of_transport(list, index, one, &members)
+    });
+    each.collect::<Vec<_>>().join(" || ")
+}
+
+/// Returns the filter for conversations of one transport, of which there is at least one.
+fn filter_of_transport(
+    list: &[Conversation],
+    index: &PairIndex,
+    transport: Transport,
+    members: &[u32],
+) -> String {
     let mut pairs: BTreeMap<(IpAddr, IpAddr), BTreeSet<(u16, u16)>> = BTreeMap::new();
     for c in members.iter().map(|number| &list[*number as usize]) {
         let ports = pairs.entry((c.subject.client, c.subject.server)).or_default();
@@ -224,6 +243,7 @@ fn is_one_of(field: &str, values: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::sample::{BROKER, FARM, GW, Packets, policy};
 
     #[test]
     fn numbers_become_ranges() {
@@ -235,6 +255,19 @@ mod tests {
             "tcp.dstport in {1..3}"
         );
         assert_eq!(is_one_of("ip.src", &[]), None);
+    }
+
+    #[test]
+    fn conversations_of_several_transports_are_all_shown() {
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (BROKER, 443));
+        packets.send(1, Transport::UDP, (GW, 50_000), (BROKER, 53));
+        let list = packets.conversations(&policy(FARM)).list;
+        let members: Vec<u32> = (0..list.len() as u32).collect();
+        let text = display_filter(&list, &PairIndex::of(&list), &members);
+        assert!(text.contains("tcp.dstport == 443) || "), "{text}");
+        assert!(text.contains("udp.dstport == 53) || "), "{text}");
+        assert_eq!(display_filter(&list, &PairIndex::of(&list), &[]), "");
     }
 
     #[test]
