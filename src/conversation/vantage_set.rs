@@ -5,8 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use crate::flow::{FlowGroup, FlowKey, HashSeed, SideEvidence, SightedFrom};
 use crate::model::VantagePoint;
 
-/// The number of vantage points that have a bit of their own. All others share the last bit.
-const OWN_BITS: usize = 63;
+/// The number of vantage points that have a bit of their own. All others share the next bit.
+const OWN_BITS: usize = 62;
+
+/// A bit that is set if several vantage points without a bit of their own saw one group of flows.
+const SEVERAL_OTHERS: u64 = 1 << 63;
 
 /// Stands for the members of a set that reports do not list.
 pub const OTHER_SENSORS: &str = "and others";
@@ -27,8 +30,8 @@ impl VantageSet {
         self.0 == 0
     }
 
-    /// Returns whether the set contains more than one vantage point. All vantage points without a
-    /// bit of their own count as one.
+    /// Returns whether the set contains more than one vantage point. Vantage points without a bit of
+    /// their own count as one unless several of them saw the same group of flows.
     pub fn has_several(self) -> bool {
         self.0.count_ones() > 1
     }
@@ -63,14 +66,21 @@ impl VantagePoints {
     fn set_of(&self, points: &SightedFrom) -> VantageSet {
         let mut set = VantageSet::default();
         let positions = points.iter().filter_map(|point| self.names.binary_search(point).ok());
-        positions.for_each(|position| set.add(position));
+        let mut others = 0;
+        for position in positions {
+            set.add(position);
+            others += usize::from(position >= OWN_BITS);
+        }
         if points.more() {
             set.add(OWN_BITS);
+        }
+        if others > 1 {
+            set.0 |= SEVERAL_OTHERS;
         }
         set
     }
 
-    /// Returns the members of a set, in order. If the set contains the last bit, it contains all
+    /// Returns the members of a set, in order. If the set contains the shared bit, it contains all
     /// vantage points without a bit of their own.
     pub fn members(&self, set: VantageSet) -> impl Iterator<Item = &VantagePoint> {
         let all = self.names.iter().enumerate();
@@ -157,6 +167,22 @@ mod tests {
         let set = many.set_of(&some);
         assert_eq!(many.words(set), ["s001", "and others"]);
         // It is not known which of the others saw the flow, so all of them count.
-        assert_eq!(many.members(set).count(), 1 + 7);
+        assert_eq!(many.members(set).count(), 1 + (70 - OWN_BITS));
+    }
+
+    #[test]
+    fn two_vantage_points_are_several_even_if_they_share_a_bit() {
+        let many = points(70);
+        let set = |positions: &[usize]| {
+            let mut some = SightedFrom::new();
+            positions.iter().for_each(|position| some.insert(many.names[*position].clone()));
+            many.set_of(&some)
+        };
+        assert!(!set(&[1]).has_several() && !set(&[66]).has_several());
+        for both in [set(&[1, 2]), set(&[1, 66]), set(&[66, 67])] {
+            assert!(both.has_several() && both.with(set(&[66])).has_several());
+        }
+        assert_eq!(many.words(set(&[66, 67])), ["and others"]);
+        assert_eq!(many.members(set(&[66, 67])).count(), 70 - OWN_BITS);
     }
 }
