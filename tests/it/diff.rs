@@ -245,6 +245,29 @@ fn a_severity_is_the_cause() {
 }
 
 #[test]
+fn a_way_around_a_failure_is_no_other_severity_of_its_code() {
+    let brain = "[[host]]\nname = \"brain2\"\naddresses = [\"10.1.0.4\"]\nroles = [\"brain\"]\n";
+    let unanswered = |is_avoidable: bool| {
+        let mut wire = Wire::default();
+        for second in (0..=600).step_by(10) {
+            let port = 40_000 + second as u16;
+            if is_avoidable {
+                wire.connect(second * 1000, ("10.1.0.1", port), ("10.1.0.2", 7100));
+            }
+            wire.knock(second * 1000 + 50, ("10.1.0.1", port), ("10.1.0.4", 7100));
+            wire.connect(second * 1000 + 100, ("10.1.0.4", port), ("10.1.0.3", 5432));
+            wire.connect(second * 1000 + 100, ("10.1.0.2", port), ("10.1.0.3", 5432));
+            wire.connect(second * 1000 + 200, ("10.1.9.7", port), ("10.1.0.1", 7443));
+        }
+        let healthy = Audited::healthy(0).inventory("[[network]]", &format!("{brain}[[network]]"));
+        Audited { wire, ..healthy }
+    };
+    let (avoidable, stuck) = (unanswered(true), unanswered(false));
+    assert_one(&avoidable, &stuck, "worse", "traffic", "the severity was low and is now high");
+    assert_one(&stuck, &avoidable, "better", "traffic", "the severity was high and is now low");
+}
+
+#[test]
 fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
     let stopped = "stopped: the new capture does not";
     assert_one(&monitored(), &Audited::healthy(600), "gone", "stopped", stopped);

@@ -147,9 +147,18 @@ impl ChangeCauses<'_, '_> {
                 );
                 return (ChangeCause::Traffic, words);
             }
-            let words =
-                format!("the severity of the code {} was {then} and is now {today}", now.code);
-            return (ChangeCause::Severity, words);
+            let is_failure = Verdict::parse(&now.verdict) == Some(Verdict::Missing);
+            if self.severities_may_differ() {
+                let words =
+                    format!("the severity of the code {} was {then} and is now {today}", now.code);
+                return (ChangeCause::Severity, words);
+            }
+            if is_failure {
+                let words = format!(
+                    "the severity was {then} and is now {today}; a failure is less severe if its traffic is not expected, or if every client reached the service in another way"
+                );
+                return (ChangeCause::Traffic, words);
+            }
         }
         if before.count != now.count {
             let words = format!(
@@ -159,6 +168,18 @@ impl ChangeCauses<'_, '_> {
             return (ChangeCause::Traffic, words);
         }
         visibility.unwrap_or_else(unknown)
+    }
+
+    /// Returns whether the two audits may have assigned different severities to a code, because the
+    /// matrix, `--severity` or the version of the program differs.
+    fn severities_may_differ(&self) -> bool {
+        let [before, now] = [self.old, self.new].map(|side| {
+            let head = &side.result.head;
+            let set = head.settings.iter().filter(|setting| setting.option == "--severity");
+            let set: Vec<&str> = set.map(|setting| setting.value.as_str()).collect();
+            (&head.tool.version, head.matrix.as_ref().map(|matrix| &matrix.sha256), set)
+        });
+        before != now
     }
 
     /// Returns the members of a finding that it did not have before.
@@ -212,7 +233,8 @@ impl ChangeCauses<'_, '_> {
                 is_same.then(|| self.visibility(&before.state, &now.state)).flatten()
             })
             .or_else(|| {
-                (before.is_judged_like(now) && before.severity != now.severity).then(|| {
+                let differ = before.is_judged_like(now) && before.severity != now.severity;
+                (differ && self.severities_may_differ()).then(|| {
                     let words = format!(
                         "the severity of the code {} was {} and is now {}",
                         now.code, before.severity, now.severity
@@ -230,6 +252,11 @@ impl ChangeCauses<'_, '_> {
                 })
             })
             .unwrap_or_else(|| {
+                if before.is_judged_like(now) && before.severity != now.severity {
+                    let (then, today) = (&before.severity, &now.severity);
+                    let words = format!("the severity was {then} and is now {today}");
+                    return (ChangeCause::Unknown, words);
+                }
                 let ruling = |seen: &Seen| match seen.rule.as_str() {
                     "" => format!("{}/{}", seen.verdict, seen.code),
                     rule => format!("{}/{} by {rule}", seen.verdict, seen.code),
