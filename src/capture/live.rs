@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Device, Error, IfFlags, Precision, Stat};
 
+use super::filter::vlan_transparent;
 use super::{Batch, CaptureError, DLT_RAW, Frame, RAW_IP};
 use crate::model::{Loss, Nanos, SECOND};
 
@@ -124,7 +125,7 @@ impl LiveCapture {
     /// Starts the delivery of frames that match the filter.
     pub fn start_capture(&mut self, options: &CaptureOptions) -> Result<(), CaptureError> {
         let filter = options.filter.as_deref().unwrap_or_default();
-        let set = match vlan_transparent_filter(filter).filter(|_| !filter.is_empty()) {
+        let set = match vlan_transparent(filter).filter(|_| !filter.is_empty()) {
             // If the link type has no VLAN tags, the extended expression does not compile, and the
             // original one is used instead.
             Some(extended) => {
@@ -247,15 +248,6 @@ fn wait_for_frame(capture: &Capture<Active>) {
     let _ = poll(&mut [PollFd::new(capture.as_fd(), PollFlags::POLLIN)], WAIT_MS);
 }
 
-/// Extends an expression so that it also matches frames with one or two VLAN tags. An expression
-/// without `vlan` would silently exclude tagged frames. Returns `None` if the expression itself
-/// uses `vlan`.
-pub fn vlan_transparent_filter(filter: &str) -> Option<String> {
-    let mut words = filter.split(|c: char| !c.is_ascii_alphanumeric());
-    (!words.any(|word| word == "vlan"))
-        .then(|| format!("({filter}) or (vlan and (({filter}) or (vlan and ({filter}))))"))
-}
-
 #[cfg(target_os = "linux")]
 fn join_fanout_group(capture: &Capture<Active>, group: u16) -> Result<(), CaptureError> {
     use nix::{setsockopt_impl, sockopt_impl};
@@ -307,31 +299,4 @@ pub fn interfaces() -> Result<Vec<Interface>, CaptureError> {
         name: device.name,
     };
     Ok(devices.into_iter().map(describe).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capture::Filter;
-
-    #[test]
-    fn a_filter_lets_tagged_frames_pass_too() {
-        let tagged = |tags: usize| {
-            let mut frame = vec![2; 12];
-            (0..tags).for_each(|_| frame.extend([0x81, 0, 0, 7]));
-            frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
-            frame.extend([10, 0, 0, 1, 10, 0, 0, 2, 0xc3, 0x50, 1, 0xbb]);
-            frame.resize(80, 0);
-            frame
-        };
-        for (expression, passes) in [("port 443", true), ("udp", false), ("net 10.0.0.0/8", true)] {
-            let mut filter =
-                Filter::new(&vlan_transparent_filter(expression).expect("no tag is named"))
-                    .unwrap();
-            for tags in 0..3 {
-                assert_eq!(filter.passes(1, &tagged(tags), 80), passes, "{expression} {tags}");
-            }
-        }
-        assert_eq!(vlan_transparent_filter("vlan 7 and port 443"), None);
-    }
 }

@@ -408,7 +408,8 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Audit only frames that match this BPF expression. With a filter, missing replies and traffic
+    /// Audit only frames that match this BPF expression. Unless the expression itself tests for VLAN
+    /// tags, it also matches frames with one or two tags. With a filter, missing replies and traffic
     /// that was never attempted are not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
@@ -672,7 +673,8 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Collect only frames that match this BPF expression.
+    /// Collect only frames that match this BPF expression. Unless the expression itself tests for
+    /// VLAN tags, it also matches frames with one or two tags.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 

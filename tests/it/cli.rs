@@ -182,6 +182,19 @@ fn a_filter_hides_and_so_nothing_silent_is_claimed() {
 }
 
 #[test]
+fn a_filter_accepts_tagged_frames() {
+    let capture = fixture("wrapped/vlan.pcap").display().to_string();
+    let conversations = |filter: &str| {
+        let (_, csv, _) =
+            run(&["audit", &capture, "--format", "conversations", "--filter", filter]);
+        csv.lines().count() - 1
+    };
+    let all = conversations("greater 1");
+    let tcp = conversations("tcp");
+    assert!(tcp > 0 && tcp + conversations("not tcp") == all, "{tcp} of {all}");
+}
+
+#[test]
 fn the_wanted_time_is_kept_to() {
     let (healthy, _) = healthy();
     let (_, out, _) =
