@@ -2,7 +2,7 @@
 // FOLDED SCREENSHOTS FARM25 FARM250 FARM2500`. SCREENSHOTS is a folder. The other arguments are
 // report.html files. Prints problems and exits with 1 if there are any.
 import assert from "node:assert/strict";
-import { readFileSync, mkdirSync } from "node:fs";
+import { readFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
@@ -328,6 +328,9 @@ const tests = {
     await page.click("#pages button:last-of-type");
     await page.waitForFunction(() => location.hash.includes("page=2"));
     assert.match(await text(page, "#pages"), /Page 2 of 40/);
+    // The page does not contain all findings, so it cannot say that the report lacks one.
+    await page.evaluate(() => { location.hash = "#findings?open=f-0123456789ab"; });
+    await page.waitForFunction(() => document.getElementById("count").textContent.includes("f-0123456789ab is not among the 2000 findings of this page"));
     await page.type("input[name=text]", "no finding says this");
     assert.equal(await count(page, "#list .row"), 0);
     await page.screenshot({ path: screenshots + "/large.png" });
@@ -578,6 +581,23 @@ const tests = {
     assert.match(await printed("#findings?severity=low"), /^Signatures\s+This print shows [1-9]\d* of \d+ findings: severity low\.\s/);
     assert.match(await printed("#matrix?status=missing"), /This print shows only the rows of the matrix with the status missing\./);
     assert.doesNotMatch(await printed(""), /This print/);
+  },
+
+  async "a sorted print has the evidence of every finding above info among the first ten"() {
+    // Every second finding of this page has severity info.
+    const [before, json, after] = readFileSync(codes, "utf8").split(/(?<=id="data">)(.*?)(?=<\/script>)/s);
+    const data = JSON.parse(json);
+    data.findings.forEach((f, number) => { if (number % 2 === 0) f.severity = "info"; });
+    const mixed = screenshots + "/mixed.html";
+    writeFileSync(mixed, before + JSON.stringify(data).replaceAll("<", "\\u003c") + after);
+    const page = await open(mixed, "#findings?sort=server-up");
+    await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    const rows = await page.$$eval("#list .row", (list) => list.slice(0, 10).map((row) => [row.querySelector(".sev").textContent !== "info", row.nextElementSibling.className === "detail"]));
+    const wanted = rows.map(([isAboveInfo]) => isAboveInfo);
+    assert.ok(wanted.indexOf(false) < wanted.lastIndexOf(true), String(wanted));
+    assert.deepEqual(rows.map(([, isOpen]) => isOpen), wanted);
+    assert.ok((await text(page, "#count")).endsWith("; evidence is printed for " + wanted.filter(Boolean).length + " of the first 10"));
+    await close(page);
   },
 
   async "on paper every finding is open"() {

@@ -349,6 +349,14 @@
 
   const filters = () => FIELDS.filter((name) => state[name]).map((name) => name + " " + state[name]).join(", ");
 
+  // Describes which of the printed findings have their evidence. With a sort order, findings of
+  // severity info, which have none, may come before others.
+  const evidenceWords = (shown, evidenced) => {
+    const count = evidenced.size;
+    const areFirst = shown.slice(0, count).every((f) => evidenced.has(f));
+    return "; evidence is printed for " + (areFirst ? "the first " + count : count + " of the first " + Math.min(PRINTED_OPEN, shown.length));
+  };
+
   const countWords = (list, shown, all, evidenced) => {
     const total = data.findings.length;
     const hidden = all || state.sort || filters() ? 0 : data.findings.filter(matchesFilters).length - list.length;
@@ -358,11 +366,12 @@
     if (info) words += ", " + info + " with severity info";
     if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
     if (all && filters()) words += ", with " + filters();
-    if (all && shown < list.length) words += "; the first " + shown + " are printed";
-    if (all && evidenced && evidenced < shown) words += "; evidence is printed for the first " + evidenced;
+    if (all && shown.length < list.length) words += "; the first " + shown.length + " are printed";
+    if (all && evidenced.size && evidenced.size < shown.length) words += evidenceWords(shown, evidenced);
     state.open.filter((id) => !list.some((f) => f.id === id)).slice(0, 3).forEach((id) => {
       const exists = data.findings.some((f) => f.id === id);
-      words += "; finding " + id.slice(0, 40) + (exists ? " does not match the filters" : " is not in this report");
+      const absent = data.total > total ? " is not among the " + total + " findings of this page; look for it in findings.csv" : " is not in this report";
+      words += "; finding " + id.slice(0, 40) + (exists ? " does not match the filters" : absent);
     });
     return words;
   };
@@ -397,13 +406,13 @@
     const pages = Math.max(1, Math.ceil(list.length / PAGE));
     const page = Math.min(state.page, pages);
     const shown = all ? list.slice(0, PRINTED) : list.slice((page - 1) * PAGE, page * PAGE);
-    const evidenced = shown.slice(0, PRINTED_OPEN).filter((f) => f.severity !== "info").length;
-    const words = countWords(list, shown.length, all, evidenced);
+    const evidenced = new Set(shown.slice(0, PRINTED_OPEN).filter((f) => f.severity !== "info"));
+    const words = countWords(list, shown, all, evidenced);
     if (byId("count").textContent !== words) byId("count").textContent = words;
     const rows = [];
-    shown.forEach((f, number) => {
+    shown.forEach((f) => {
       rows.push(line(f));
-      if (all ? number < evidenced : state.open.includes(f.id)) rows.push(detail(f));
+      if (all ? evidenced.has(f) : state.open.includes(f.id)) rows.push(detail(f));
       else if (all) rows.push(brief(f));
     });
     byId("list").tBodies[0].replaceChildren(...rows);
