@@ -1221,6 +1221,9 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
             Err(_) => Err(format!("{port} is not an IP protocol; protocol numbers are 0 to 255")),
         },
         (other, port) => match Transport::parse(other) {
+            Some(transport) if transport.is_icmp() && port > 255 => {
+                Err(format!("{port} is not an ICMP type; ICMP types are 0 to 255"))
+            }
             Some(transport) if transport.is_icmp() => Ok((port, transport)),
             Some(transport) if transport.has_ports() && port > 0 => Ok((port, transport)),
             Some(transport) if transport.has_ports() => Err("a port must be at least 1".to_owned()),
@@ -1401,6 +1404,9 @@ mod tests {
         assert!(parse_memory("0").unwrap_err().contains("at least 16MiB"));
         #[cfg(all(feature = "live", feature = "store"))]
         assert!(parse_rows_size("0").unwrap_err().contains("at least 1MiB"));
+        assert_eq!(parse_service("255/icmp"), Ok((255, Transport::ICMP)));
+        assert!(parse_service("300/icmp").unwrap_err().contains("300 is not an ICMP type"));
+        assert!(parse_service("icmp6/256").is_err());
         assert!(parse_memory("0GiB").is_err() && parse_memory("1") == Ok(1));
         assert_eq!(fail_on("never"), Ok(FailOn::Never));
         assert!(fail_on("hgh").unwrap_err().contains("did you mean \"high\"?"));

@@ -185,9 +185,12 @@ fn write_findings(
     Ok(())
 }
 
-/// Returns a path as one word of a shell command.
+/// Returns a path as one word of a shell command. The program must not read the path as an option.
 fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
+    let mut text = path.display().to_string();
+    if text.starts_with('-') {
+        text.insert_str(0, "./");
+    }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return text;
@@ -247,6 +250,8 @@ mod tests {
         assert_eq!(shell_word(Path::new("reports/today")), "reports/today");
         assert_eq!(shell_word(Path::new("my report; rm")), "'my report; rm'");
         assert_eq!(shell_word(Path::new("it's")), "'it'\\''s'");
+        assert_eq!(shell_word(Path::new("-x/today")), "./-x/today");
+        assert_eq!(shell_word(Path::new("-my report")), "'./-my report'");
     }
 
     #[test]

@@ -88,6 +88,13 @@ impl EndIdentity {
         Self { roles, titles, ..Self::default() }
     }
 
+    /// Gives the end the name and the address of a host of the inventory.
+    pub(super) fn named_after(self, policy: &Policy, host: usize) -> Self {
+        let host = &policy.inventory.hosts[host];
+        let address = host.addresses.first().map_or_else(String::new, ToString::to_string);
+        Self { address, name: host.name.clone(), ..self }
+    }
+
     /// Makes the end stand for a network, or for many networks.
     pub(super) fn become_network(&mut self, policy: &Policy, network: NetworkGroup) {
         self.name = match network {
@@ -111,8 +118,13 @@ impl EndIdentity {
         }
     }
 
-    /// Makes the end stand for `count` hosts with its roles, or for any such host if `count` is 0.
+    /// Makes the end stand for `count` hosts with its roles, or for any such host if `count` is 0. If
+    /// the only host is known, it is the end.
     pub(super) fn many(self, count: usize) -> Self {
+        let is_known = !self.name.is_empty() || !matches!(self.address.as_str(), "" | "*");
+        if count == 1 && is_known {
+            return self;
+        }
         let address = if count == 0 { String::new() } else { "*".to_owned() };
         Self { address, count, ..self }
     }
@@ -145,5 +157,24 @@ impl EndIdentity {
         } else {
             format!("{} ({})", self.words(), self.titles.join(", "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_known_host_is_not_several() {
+        let known = EndIdentity {
+            address: "10.0.0.1".to_owned(),
+            name: "broker1".to_owned(),
+            ..EndIdentity::default()
+        };
+        let one = known.clone().many(1);
+        assert_eq!((one.address.as_str(), one.words()), ("10.0.0.1", "broker1".to_owned()));
+        let two = known.many(2);
+        assert_eq!((two.address.as_str(), two.words()), ("*", "2 hosts".to_owned()));
+        assert_eq!(EndIdentity::default().many(1).words(), "1 host");
     }
 }

@@ -270,12 +270,28 @@ impl Explainer<'_> {
     }
 
     /// Returns the ends of merged claims, described by the number of their hosts and by the roles
-    /// in the rows of the claims.
+    /// in the rows of the claims. The only host of an end is named.
     pub(super) fn ends_of_claims(&self, id: ClaimId) -> [EndIdentity; 2] {
         let merged = self.outcome.claims().merged_pairs(id);
         let counts = merged.map_or([0; 2], |merged| [merged.sources.len(), merged.to.len()]);
         let [client, server] =
             self.roles_of_claims(id).map(|roles| EndIdentity::playing(self.policy, roles));
+        let hosts = merged.map_or([None; 2], |merged| {
+            let source = match merged.sources[..] {
+                [source] => Some(source as usize),
+                _ => None,
+            };
+            let destination = match merged.to[..] {
+                [Peer::Host(host)] => Some(host),
+                _ => None,
+            };
+            [source, destination]
+        });
+        let [client, server] =
+            [(client, hosts[0]), (server, hosts[1])].map(|(end, host)| match host {
+                Some(host) => end.named_after(self.policy, host),
+                None => end,
+            });
         [client.many(counts[0]), server.many(counts[1])]
     }
 
