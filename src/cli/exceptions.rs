@@ -119,22 +119,25 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
     let new = new_exceptions(arguments, &finding).map_err(one)?;
     let is_new = !file.exists();
     let (text, before) = if is_new {
-        (empty_list(), 0)
+        (empty_list(), Vec::new())
     } else {
         let TextFile { text, .. } = read_text(&file, "a list of exceptions").map_err(shown)?;
         let name = file.display().to_string();
         let before = Exceptions::load(&name, &text, &policy.matrix, &policy.inventory);
-        (text, before.map_err(shown)?.list.len())
+        (text, before.map_err(shown)?.list)
     };
+    let is_used = |id: &str| before.iter().any(|exception| exception.id == id);
+    let before = before.len();
     let name = file.display().to_string();
     let text = add_exceptions(&text, &new).map_err(|problem| one(format!("{name}: {problem}")))?;
     let all =
         Exceptions::load(&name, &text, &policy.matrix, &policy.inventory).map_err(|problems| {
             let mut problems: Vec<String> = shown(problems);
-            if problems.iter().any(|problem| problem.contains("duplicate id")) {
+            // A finding with several pairs of hosts has several exceptions, each with its own id.
+            if let Some(used) = new.iter().find(|exception| is_used(&exception.id)) {
                 problems = vec![format!(
                     "{name}: the list already has an exception with the id {}; if it does not permit this traffic, choose another id with --id",
-                    new[0].id
+                    used.id
                 )];
             }
             problems

@@ -250,7 +250,8 @@ impl Exceptions {
                 if record.is_blank() {
                     return;
                 }
-                if let Some(first) = ids.insert(record.get("id").to_owned(), record.line) {
+                let first = *ids.entry(record.get("id").to_owned()).or_insert(record.line);
+                if first != record.line {
                     let message = format!(
                         "duplicate id \"{}\", first used in line {first}",
                         record.get("id")

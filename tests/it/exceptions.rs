@@ -155,6 +155,7 @@ fn all_problems_of_a_list_are_told_at_once() {
         "a,offce,broker1,tcp,9100,,ops,x,alice,2026-01-01,2026-12-31",
         "a,office,role:brokr,tpc,9100,there,,x,alice,2026-13-01,2025-12-31",
         "b,office,broker1,tcp,70000,,ops,,,2026-01-01,2025-12-31",
+        "a,office,broker1,tcp,9100,,ops,x,alice,2026-01-01,2026-12-31",
     ]);
     let (code, out, err) = site.audit("csv", &["--exceptions", &list]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
@@ -162,6 +163,7 @@ fn all_problems_of_a_list_are_told_at_once() {
         ":2: from: \"offce\" is not a host or network",
         "did you mean \"office\"?",
         ":3: duplicate id \"a\", first used in line 2",
+        ":5: duplicate id \"a\", first used in line 2",
         ":3: owner is empty",
         ":3: to: unknown role \"brokr\" (",
         "; did you mean \"broker\"?",
@@ -495,6 +497,16 @@ fn an_exception_is_added_for_a_finding() {
         assert!(code == Some(2) && err.contains(message), "{message}\n{err}");
         is_whole(&before);
     }
+    // The message names the id that is in the list already.
+    let second = site.path("second.csv");
+    fs::write(
+        &second,
+        format!("{HEADER}\nb-2,10.1.9.7,broker1,udp,1,,ops,x,alice,2026-01-01,2026-12-31\n"),
+    )
+    .expect("writable");
+    let more = ["--expires", "2026-12-31", "--id", "b"];
+    let (code, _, err) = add(&site, id("9100"), &second.display().to_string(), &more);
+    assert!(code == Some(2) && err.contains("an exception with the id b-2;"), "{err}");
     // A list that was saved by a spreadsheet keeps its separator, columns and line endings.
     let excel = HEADER.replace(',', ";").replace("id;", "note;id;");
     fs::write(&list, format!("\u{feff}{excel}")).expect("writable");
