@@ -172,6 +172,7 @@ impl HttpState {
             }
         };
         const HTML: &str = "text/html; charset=utf-8";
+        const EVENTS: &str = "text/event-stream";
         match (request.uri().path(), self.auth.authorize(request.headers())) {
             (_, Err((code, what))) => full_response(code, TEXT, what),
             _ if !is_get => full_response(
@@ -193,7 +194,10 @@ impl HttpState {
                 None => full_response(StatusCode::OK, TEXT, "ok\n"),
                 Some(what) => full_response(StatusCode::SERVICE_UNAVAILABLE, TEXT, what),
             },
-            ("/events", _) if request.method() == Method::GET => {
+            ("/events", _) if request.method() == Method::HEAD => {
+                full_response(StatusCode::OK, EVENTS, Bytes::new())
+            }
+            ("/events", _) => {
                 match EventSubscriber::new(&self.subscribers) {
                     None => full_response(
                         StatusCode::SERVICE_UNAVAILABLE,
@@ -211,7 +215,7 @@ impl HttpState {
                             // connection again.
                             is_stream.store(false, Ordering::Relaxed);
                         });
-                        respond(StatusCode::OK, "text/event-stream", Either::Right(body))
+                        respond(StatusCode::OK, EVENTS, Either::Right(body))
                     }
                 }
             }

@@ -411,6 +411,8 @@ fn metrics_health_report_and_syslog_tell_the_same_findings() {
     let line = format!("rasaudit_frames_total{{interface=\"span\"}} {frames}");
     assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
     assert_eq!(get("/inventory.toml").0, "404");
+    let head = wire.get("127.0.0.1:9475/events", "r.method = 'HEAD'");
+    assert_eq!(head, ("200".to_owned(), String::new()));
     live.signal("TERM");
     let ended = live.end();
     let told = text(&ended.stdout);
