@@ -38,6 +38,20 @@ pub enum WindowError {
         /// The end of the window.
         after: WindowTime,
     },
+    /// The captures were collected only for a time range that does not overlap the given one.
+    #[error(
+        "{option}: the captures were collected with {other} {own}; give a time {direction}, or collect them again"
+    )]
+    OutsideCollected {
+        /// The option.
+        option: &'static str,
+        /// The option that limits the time range of the collection.
+        other: &'static str,
+        /// The time with which the captures were collected.
+        own: WindowTime,
+        /// Which times the rows contain.
+        direction: &'static str,
+    },
     /// The captures were collected only from or up to another time.
     #[error(
         "{option}: the captures were collected with {option} {own}; give a time {direction}, or collect them again"
@@ -104,7 +118,20 @@ impl WindowSelection {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        Ok(Self { since: since.or(self.since), until: until.or(self.until), ..self })
+        let range = Self { since: since.or(self.since), until: until.or(self.until), ..self };
+        let outside = |option, other, own, direction| {
+            Err(vec![WindowError::OutsideCollected { option, other, own, direction }])
+        };
+        match (since, until, self.since, self.until) {
+            _ if !range.is_empty() => Ok(range),
+            (Some(_), None, _, Some(end)) => {
+                outside("--since", "--until", WindowTime(end), "before it")
+            }
+            (None, Some(_), Some(start), _) => {
+                outside("--until", "--since", WindowTime(start), "after it")
+            }
+            _ => Ok(range),
+        }
     }
 
     /// Returns whether no time is in the time range.
@@ -206,6 +233,17 @@ mod tests {
                 "--since: the captures were collected with --since 1970-01-01T00:30:00Z; give a time at or after it, or collect them again"
             ]
         );
+        // The user did not give the time that the given one contradicts.
+        assert_eq!(
+            errors(own, None, Some(0)),
+            [
+                "--until: the captures were collected with --since 1970-01-01T00:30:00Z; give a time after it, or collect them again"
+            ]
+        );
+        let ended = WindowSelection::collected(Some(HOUR), None, Some(2 * HOUR));
+        let wrong = errors(ended, Some(2 * HOUR), None);
+        assert!(wrong[0].starts_with("--since: the captures were collected with --until"));
+        assert!(ended.within(Some(2 * HOUR), Some(HOUR)).is_ok_and(|range| range.is_empty()));
         let own = WindowSelection::collected(None, since, None);
         let wrong = errors(own, Some(HOUR), None);
         assert!(wrong[0].contains("collected without --window"), "{wrong:?}");
