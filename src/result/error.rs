@@ -56,7 +56,9 @@ impl fmt::Display for StoredError {
                     "{path} has the layout {layout}; this version of rasaudit reads only {SCHEMA}"
                 )
             }
-            StoredProblem::Unsound(what) => write!(f, "{path} is damaged: {what}"),
+            StoredProblem::Unsound(what) => {
+                write!(f, "{path} is damaged: {what}; run the audit again")
+            }
             StoredProblem::Csv(error) => write!(f, "{path}: {error}"),
             StoredProblem::Column(name) => write!(
                 f,

@@ -118,7 +118,7 @@ impl FileChecksums {
 }
 
 /// Returns the reason why a file is damaged, with the remedy.
-fn damaged(what: &str) -> String {
+pub(super) fn damaged(what: &str) -> String {
     format!("is damaged: {what}; copy it again from where it was written, or collect it again")
 }
 

@@ -23,7 +23,7 @@ use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
-use super::checksums::{self, FileChecksums};
+use super::checksums::{self, FileChecksums, damaged};
 use super::columns::{
     BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, batch_rows, schema,
     text_is_one_of,
@@ -203,7 +203,7 @@ pub(super) struct RowGroup {
 /// is damaged.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("is damaged: the Parquet reader failed".to_owned()))
+        .unwrap_or_else(|_| Err(damaged("the Parquet reader failed")))
 }
 
 /// Returns the reason why a file cannot be read as Parquet, with the remedy. `error` is the error
@@ -389,7 +389,7 @@ pub(super) struct GroupReader {
 }
 
 fn damage(error: &dyn std::fmt::Display) -> String {
-    format!("is damaged: {error}")
+    damaged(&error.to_string())
 }
 
 impl GroupReader {
@@ -615,6 +615,19 @@ impl RowWriter {
                 writer.finish().map_err(|error| failed(io::Error::other(error)))?;
                 Ok(None)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_has_a_remedy() {
+        let panicked = guarded::<()>(|| panic!("the Parquet reader")).unwrap_err();
+        for reason in [panicked, damage(&"end of file")] {
+            assert!(reason.starts_with("is damaged: ") && reason.contains("; copy it again from"));
         }
     }
 }
