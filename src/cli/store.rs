@@ -291,20 +291,46 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
     let Some(store) = store else { return };
     let open = store.open_messages();
     if open > 0 && !store.has_pieces() {
+        let remedy = names_remedy(store.is_live());
         warn(&format!(
-            "messages that may name a server, but continue in a segment that the rows do not contain: {open}; to get the names, collect the captures again with --pieces"
+            "messages that may name a server, but continue in a segment that the rows do not contain: {open}; to get the names, {remedy}"
         ));
     }
     if audit.reading.duplicates.correction == Correction::Impossible {
-        warn(
-            "a sample shows duplicate packets, but the rows do not contain individual packets, so --dedup auto cannot correct the counters; to correct them, collect the captures again with --traces",
-        );
+        let remedy = counters_remedy(store.is_live());
+        warn(&format!(
+            "a sample shows duplicate packets, but the rows do not contain individual packets, so --dedup auto cannot correct the counters; to correct them, {remedy}"
+        ));
     }
 }
+
+/// Returns what to do to get the server names that rows do not contain. `is_live` states whether a
+/// live audit wrote some of the rows, which never contain single segments or packets.
+fn names_remedy(is_live: bool) -> &'static str {
+    if is_live { RECORD } else { "collect the captures again with --pieces" }
+}
+
+/// Returns what to do to correct the counters for duplicate packets. `is_live` is that of
+/// [`names_remedy`].
+fn counters_remedy(is_live: bool) -> &'static str {
+    if is_live { RECORD } else { "collect the captures again with --traces" }
+}
+
+/// What to do if the rows of a live audit lack something.
+const RECORD: &str = "record the frames with rasaudit live --write, and audit the recorded files";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_live_audit_have_no_options_of_a_collection() {
+        assert!(names_remedy(false).contains("--pieces"));
+        assert!(counters_remedy(false).contains("--traces"));
+        for remedy in [names_remedy(true), counters_remedy(true)] {
+            assert!(remedy.contains("rasaudit live --write") && !remedy.contains("collect"));
+        }
+    }
 
     #[test]
     fn another_version_is_a_warning_that_names_both() {

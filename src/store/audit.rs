@@ -183,6 +183,11 @@ impl EvidenceStore {
         self.inputs.version()
     }
 
+    /// Returns whether a live audit wrote rows of the store.
+    pub fn is_live(&self) -> bool {
+        self.inputs.iter().any(|input| input.record.format == "live")
+    }
+
     /// Returns whether the rows were collected with the parts of messages that name a server. A
     /// complete store contains only those parts that are still needed.
     pub fn has_pieces(&self) -> bool {
