@@ -331,8 +331,11 @@ pub(super) struct AuditDiffArguments {
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
-    /// Folders of rows that `rasaudit collect`, `rasaudit merge` or `rasaudit live --collect` wrote
-    /// are also accepted.
+    #[cfg_attr(
+        feature = "store",
+        doc = "Folders of rows that `rasaudit collect`, `rasaudit merge` or `rasaudit live --collect` wrote"
+    )]
+    #[cfg_attr(feature = "store", doc = "are also accepted.")]
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
@@ -370,8 +373,12 @@ pub(super) struct AuditArguments {
     pub show: Vec<String>,
 
     /// Write frames that show the findings into this folder: one pcapng file for each finding that
-    /// has frames, up to the 512 worst findings. This reads the captures a second time, so standard
-    /// input, pipes and folders of rows cannot be used.
+    /// has frames, up to the 512 worst findings. This reads the captures a second time, so
+    #[cfg_attr(
+        feature = "store",
+        doc = "standard input, pipes and folders of rows cannot be used."
+    )]
+    #[cfg_attr(not(feature = "store"), doc = "standard input and pipes cannot be used.")]
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Reports")]
     pub evidence: Option<PathBuf>,
 
@@ -1375,6 +1382,16 @@ mod tests {
             command.get_subcommands().for_each(walk);
         }
         walk(&Arguments::command());
+    }
+
+    #[test]
+    fn the_help_of_an_audit_names_rows_only_if_they_can_be_read() {
+        let mut command = Arguments::command();
+        let audit = command.find_subcommand_mut("audit").expect("the command");
+        let help = audit.render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains("or - for standard input"), "{help}");
+        assert_eq!(help.to_lowercase().contains("folders of rows"), cfg!(feature = "store"));
     }
 
     #[test]
