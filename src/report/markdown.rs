@@ -19,7 +19,8 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     let head = &result.head;
     let Headline { lead, rest, .. } = &head.headline;
     writeln!(out, "# {}{}\n", text(lead), text(rest))?;
-    for note in &head.notes {
+    // The findings that are gone have a section of their own.
+    for note in head.notes.iter().filter(|note| note.label != "Gone") {
         writeln!(out, "- **{}**: {}", note.label, text(&note.text))?;
     }
     if result.is_judged() {

@@ -462,7 +462,7 @@ fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     if since.gone.len() > SHOWN {
         let more = since.gone.len() - SHOWN;
-        notes.add(Tone::Good, "Gone", format!("{more} more; findings.csv lists all"));
+        notes.add(Tone::Good, "Gone", format!("{more} more; --format csv lists all"));
     }
 }
 

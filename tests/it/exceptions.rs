@@ -254,6 +254,15 @@ fn findings_are_told_as_new_gone_or_still_there() {
     let (_, csv, _) = audit(&["--known", &path, "--format", "csv"]);
     let since: Vec<_> = columns(&csv, &["severity", "since"]);
     assert_eq!(since.iter().filter(|row| row[1] == "new" && row[0] != "info").count(), 1);
+    // Each finding that is gone is listed once, also if there are too many to list.
+    for number in 1..=9 {
+        lines.push(lines[1].replacen("000000000000", &format!("{number:012}"), 1));
+    }
+    fs::write(&known, lines.join("\r\n") + "\r\n").expect("writable");
+    let (_, text, _) = audit(&["--known", &path]);
+    assert!(text.contains("6 more; --format csv lists all"), "{text}");
+    let (_, ticket, _) = audit(&["--known", &path, "--format", "markdown"]);
+    assert_eq!(ticket.matches(&lines[1][..14]).count(), 1, "{ticket}");
     let (code, _, err) = audit(&["--fail-on", "new"]);
     assert!(code == Some(2) && err.contains("needs --baseline"), "{err}");
     let (code, _, err) = audit(&["--known", &inventory]);
