@@ -70,7 +70,7 @@ pub struct Draft {
     /// first.
     pub left_out: Vec<(IpNet, usize)>,
     /// The overlay that documents the traffic of domain members with domain controllers, if nothing
-    /// else documents it, and the number of addresses of members with such traffic.
+    /// else documents it, and the number of members with such traffic.
     pub overlay: Option<(String, usize)>,
     /// External addresses that served an internal host.
     pub outside: Vec<Outside>,
@@ -843,11 +843,11 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the overlay without which the traffic of members of a domain would not be
-    /// documented, and the number of addresses of members with such traffic. `None` if there are
-    /// fewer than [`CLIENTS`] of them.
+    /// documented, and the number of members with such traffic. `None` if there are fewer than
+    /// [`CLIENTS`] of them.
     fn overlay(&self) -> Option<(String, usize)> {
         let matrix = self.matrix();
-        let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
+        let mut members: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
         for c in self.conclusive().filter(|c| self.is_of_a_domain(c)) {
             let client = self.entity(c.subject.client);
             let server = self.entity(c.subject.server);
@@ -862,7 +862,7 @@ impl<'a> Drafter<'a> {
             let row = self.policy.overlay_row(c.subject.transport, c.subject.port);
             if let (false, Some(overlay)) = (documented, row.and_then(|row| row.overlay.as_deref()))
             {
-                members.entry(overlay).or_default().insert(c.subject.client);
+                members.entry(overlay).or_default().insert(client);
             }
         }
         let most = members.into_iter().max_by_key(|(_, members)| members.len());
@@ -971,7 +971,7 @@ impl<'a> Drafter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::sample::{BROKER, GW, Packets, RDSH, STRANGER, ip, policy};
+    use crate::classify::sample::{BROKER, DC, GW, Packets, RDSH, STRANGER, ip, policy};
 
     const NOBODY: &str = "[farm]\nmatrix = \"ras-19\"\n";
 
@@ -1024,6 +1024,32 @@ mod tests {
         assert_eq!(joined("10.1.0.31", [1, 1]), 1);
         assert!(is_own(&mac(1)) && !is_own(&Mac([0, 0, 0x5e, 0, 1, 1])));
         assert!(!is_own(&Mac([0, 0, 0x5e, 0, 2, 1])) && is_own(&Mac([0, 0, 0x5e, 0, 3, 1])));
+    }
+
+    #[test]
+    fn a_member_with_two_addresses_counts_once() {
+        let overlay = |members: &[[&str; 2]]| {
+            let mut packets = Packets::default();
+            let hosts = [&[[DC, "fd00::20"]][..], members].concat();
+            for (addresses, last) in hosts.iter().zip(1..) {
+                for address in addresses {
+                    let first = packets.len();
+                    let peer = if address.contains(':') { "fd00::99" } else { BROKER };
+                    packets.send(0, Transport::UDP, (address, 50_000), (peer, 4444));
+                    packets.sent_by(first, mac(last));
+                }
+            }
+            for [v4, v6] in members {
+                for port in [53, 88, 135, 389, 445, 464, 636, 3268] {
+                    packets.connect(1, (v4, 50_000), (DC, port));
+                    packets.connect(1, (v6, 50_000), ("fd00::20", port));
+                }
+            }
+            draft(&packets).overlay
+        };
+        let [one, other] = [[RDSH, "fd00::30"], ["10.1.0.31", "fd00::31"]];
+        assert_eq!(overlay(&[one]), None);
+        assert_eq!(overlay(&[one, other]), Some(("windows-domain".to_owned(), 2)));
     }
 
     #[test]

@@ -271,9 +271,7 @@ fn write_host(
             }
             many => writeln!(out, "# Too little evidence; {many} roles match this traffic:")?,
         }
-        for line in guess.evidence.iter().take(SHOWN) {
-            writeln!(out, "#   {}", escape_control(line))?;
-        }
+        write_lines(&guess.evidence, out)?;
     }
     for line in &host.unexplained {
         writeln!(out, "# Not explained by its roles: {}", escape_control(line))?;
@@ -324,17 +322,39 @@ fn slugs<'m>(guess: &Guess, matrix: &'m Matrix) -> impl Iterator<Item = &'m str>
 fn write_evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     let role = &matrix.roles[guess.role];
     writeln!(out, "# Role: {} ({}), because the host", role.slug, role.name)?;
-    for line in guess.evidence.iter().take(SHOWN) {
+    write_lines(&guess.evidence, out)
+}
+
+/// Writes the first few lines of evidence, and the number of the remaining ones.
+fn write_lines(evidence: &[String], out: &mut dyn Write) -> io::Result<()> {
+    for line in evidence.iter().take(SHOWN) {
         writeln!(out, "#   {}", escape_control(line))?;
     }
-    if guess.evidence.len() > SHOWN {
-        writeln!(out, "#   and {} more", guess.evidence.len() - SHOWN)?;
+    match evidence.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => writeln!(out, "#   and {more} more"),
     }
-    Ok(())
 }
 
 /// Returns a TOML string in quotes. Control characters, quotes and backslashes are escaped.
 fn quoted(text: &str) -> String {
     let escaped = escape_control(text).replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evidence_that_is_left_out_is_counted() {
+        let written = |count: usize| {
+            let mut out = Vec::new();
+            let evidence: Vec<String> = (0..count).map(|line| format!("line {line}")).collect();
+            write_lines(&evidence, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(written(SHOWN).ends_with("#   line 3\n"));
+        assert!(written(SHOWN + 2).ends_with("#   line 3\n#   and 2 more\n"));
+    }
 }
