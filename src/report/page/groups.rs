@@ -7,8 +7,9 @@ use super::farm::Farm;
 use crate::classify::{Coverage, PartyKind, RoleSet, Severity, Verdict};
 use crate::result::{AuditResult, EndIdentity, FindingRow, Site, address_of};
 
-/// The maximum number of groups if each set of roles has a group of its own. If there would be more
-/// groups, hosts with the same first role are one group.
+/// The maximum number of groups. If there would be more with a group for each set of roles, hosts
+/// with the same first role are one group. If there would still be more, the last roles of the
+/// matrix share a group.
 const GROUPS: usize = 36;
 /// The maximum number of groups for each end of a finding about any host of a role.
 const GROUPS_OF_ROLE: usize = 3;
@@ -29,7 +30,7 @@ pub(super) enum GroupMember {
 /// The members of the farm that have the same roles.
 #[derive(Default)]
 pub(super) struct HostGroup {
-    /// The roles of all members, or only their first role if there are too many sets of roles.
+    /// The roles of all members, or only their first roles if there are too many sets of roles.
     /// `None` for the group of everything that the inventory does not list.
     pub roles: Option<RoleSet>,
     pub members: Vec<GroupMember>,
@@ -145,20 +146,15 @@ impl<'a> Membership<'a> {
         let services = site.services.iter().map(|service| RoleSet::one(service.role));
         let sets: BTreeSet<RoleSet> =
             hosts.clone().chain(networks.clone()).chain(services.clone()).collect();
-        // One more group is for everything outside the inventory.
-        let is_coarse = sets.len() + 1 > GROUPS;
-        let key = |roles: RoleSet| match roles.iter().next() {
-            Some(first) if is_coarse => RoleSet::one(first),
-            _ => roles,
-        };
-        let keys: BTreeSet<RoleSet> = sets.into_iter().map(key).collect();
-        let numbers: BTreeMap<RoleSet, GroupNumber> = keys.iter().copied().zip(0..).collect();
+        let keys = group_keys(&sets);
+        let distinct: BTreeSet<RoleSet> = keys.values().copied().collect();
+        let numbers: BTreeMap<RoleSet, GroupNumber> = distinct.iter().copied().zip(0..).collect();
         let group = |roles: &RoleSet| HostGroup { roles: Some(*roles), members: Vec::new() };
-        let mut groups: Vec<HostGroup> = keys.iter().map(group).collect();
+        let mut groups: Vec<HostGroup> = distinct.iter().map(group).collect();
         groups.push(HostGroup::default());
         let [hosts, networks, services] = [hosts.collect(), networks.collect(), services.collect()]
             .map(|sets: Vec<RoleSet>| {
-                sets.into_iter().map(|roles| numbers[&key(roles)]).collect::<Vec<GroupNumber>>()
+                sets.iter().map(|roles| numbers[&keys[roles]]).collect::<Vec<GroupNumber>>()
             });
         for (number, group) in hosts.iter().enumerate() {
             groups[*group].members.push(GroupMember::Host(number));
@@ -245,6 +241,23 @@ impl<'a> Membership<'a> {
     }
 }
 
+/// Returns the roles of the group that the members with each set of roles belong to.
+fn group_keys(sets: &BTreeSet<RoleSet>) -> BTreeMap<RoleSet, RoleSet> {
+    // One more group is for everything outside the inventory.
+    if sets.len() < GROUPS {
+        return sets.iter().map(|roles| (*roles, *roles)).collect();
+    }
+    let first = |roles: &RoleSet| roles.iter().next().map_or(*roles, RoleSet::one);
+    let firsts: BTreeSet<RoleSet> = sets.iter().map(first).collect();
+    let own = if firsts.len() < GROUPS { firsts.len() } else { GROUPS - 2 };
+    let shared = firsts.iter().skip(own).fold(RoleSet::default(), |all, one| all.with(*one));
+    let of = |roles: &RoleSet| {
+        let first = first(roles);
+        if first.intersects(shared) { shared } else { first }
+    };
+    sets.iter().map(|roles| (*roles, of(roles))).collect()
+}
+
 /// Places groups in columns: those that mostly act as clients on the left, those that mostly act as
 /// servers on the right. In each column, groups are next to those that they are connected to.
 fn columns(
@@ -297,6 +310,27 @@ fn columns(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_never_more_groups_than_the_drawing_has_room_for() {
+        let count = |sets: &BTreeSet<RoleSet>| {
+            let keys = group_keys(sets);
+            assert!(sets.iter().all(|roles| roles.is_empty() || keys[roles].intersects(*roles)));
+            keys.values().collect::<BTreeSet<_>>().len()
+        };
+        let single = |roles: usize| (0..roles).map(RoleSet::one).collect::<BTreeSet<_>>();
+        let pairs = |roles: usize| {
+            (1..roles).map(|role| RoleSet::one(0).with(RoleSet::one(role))).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(count(&single(GROUPS - 1)), GROUPS - 1);
+        assert_eq!(count(&pairs(60)), 1);
+        for roles in [GROUPS, 60] {
+            let mut sets = single(roles);
+            assert_eq!(count(&sets), GROUPS - 1);
+            sets.insert(RoleSet::default());
+            assert_eq!(count(&sets), GROUPS - 1);
+        }
+    }
 
     #[test]
     fn clients_stand_left_of_their_servers_and_every_group_stands_once() {
