@@ -113,6 +113,14 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
         one("the audit had no list of exceptions; name one with --exceptions".to_owned())
     })?;
     let named = result.head.inventory.as_ref().map(|inventory| PathBuf::from(&inventory.file));
+    if let (None, Some(used)) = (&arguments.inventory, &named)
+        && matches!(used.try_exists(), Ok(false))
+    {
+        return Err(one(format!(
+            "{}: the audit used this inventory, but there is no such file; name the inventory with -i",
+            used.display()
+        )));
+    }
     let inventory = arguments.inventory.clone().or(named).unwrap_or_default();
     let policy = load_policy(&inventory, &RulesWanted::default()).map_err(shown)?;
     let finding = finding_named(&result, &arguments.finding).map_err(one)?;

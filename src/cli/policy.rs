@@ -66,7 +66,8 @@ pub(super) fn load_policy(
 ) -> Result<Policy, Vec<Diagnostic>> {
     let RulesWanted { matrix, rules, overlays } = *wanted;
     let name = file.display().to_string();
-    let TextFile { text, sha256, .. } = read_text(file, "an inventory")?;
+    let TextFile { text, sha256, .. } =
+        read_text(file, "an inventory").map_err(|problems| with_remedy(file, problems))?;
     let problem_at = |line, message| Diagnostic { file: name.clone(), line, message };
     let toml = is_toml(&name);
     let named = if toml { Inventory::rules_named(&text) } else { NamedRules::default() };
@@ -199,6 +200,19 @@ fn guesses_left(file: &Path) -> String {
         1 => format!("; 1 line is still a guess (marked \"{GUESS_MARK}\")"),
         count => format!("; {count} lines are still guesses (marked \"{GUESS_MARK}\")"),
     }
+}
+
+/// Adds to the message about an inventory that does not exist how to make one, unless the message
+/// suggests another file.
+fn with_remedy(file: &Path, mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    if matches!(file.try_exists(), Ok(false)) {
+        for problem in problems.iter_mut().filter(|one| !one.message.contains("did you mean")) {
+            problem.message.push_str(
+                "; give the path of the inventory, or make one from a capture with rasaudit inventory draft",
+            );
+        }
+    }
+    problems
 }
 
 /// Loads a matrix by name or folder, without an inventory. `argument` is what the user calls the

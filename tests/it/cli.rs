@@ -195,6 +195,14 @@ fn a_filter_accepts_tagged_frames() {
 }
 
 #[test]
+fn an_inventory_that_is_not_there_can_be_made() {
+    let (healthy, _) = healthy();
+    let (code, _, err) = run(&["audit", &healthy, "-i", "none-at-all.toml"]);
+    assert!(code == 2 && err.contains("none-at-all.toml"), "{err}");
+    assert!(err.contains("make one from a capture with rasaudit inventory draft"), "{err}");
+}
+
+#[test]
 fn the_wanted_time_is_kept_to() {
     let (healthy, _) = healthy();
     let (_, out, _) =

@@ -516,6 +516,15 @@ fn an_exception_is_added_for_a_finding() {
     let more = ["--expires", "2026-12-31", "--id", "b"];
     let (code, _, err) = add(&site, id("9100"), &second.display().to_string(), &more);
     assert!(code == Some(2) && err.contains("an exception with the id b-2;"), "{err}");
+    // If the inventory of the audit is gone, another one must be named.
+    fs::rename(site.path("a.toml"), site.path("b.toml")).expect("a file");
+    let base = ["exceptions", "add", id("9100"), "--report", &out, "--exceptions", &path];
+    let run = rasaudit(
+        base.iter().chain(&["--owner", "o", "--approved-by", "a", "--reason", "r"]).chain(&until),
+    );
+    let err = stderr(&run);
+    assert!(err.contains("the audit used this inventory") && err.contains("with -i"), "{err}");
+    fs::rename(site.path("b.toml"), site.path("a.toml")).expect("a file");
     // A list that was saved by a spreadsheet keeps its separator, columns and line endings.
     let excel = HEADER.replace(',', ";").replace("id;", "note;id;");
     fs::write(&list, format!("\u{feff}{excel}")).expect("writable");
