@@ -277,9 +277,12 @@ fn follow_extensions<'a>(
     is_extension: fn(Transport) -> bool,
     fragment: &mut Option<Fragment>,
 ) -> Result<(Transport, Option<Packet<'a>>), SkipReason> {
-    for _ in 0..MAX_EXTENSIONS {
+    for followed in 0..=MAX_EXTENSIONS {
         if !is_extension(transport) {
             return Ok((transport, inner));
+        }
+        if followed == MAX_EXTENSIONS {
+            break;
         }
         let Some(packet) = inner else {
             return Ok((transport, None));
@@ -541,7 +544,7 @@ mod tests {
             bytes.extend([UDP, 0, 1, 4, 0, 0, 0, 0]);
             ipv6(DESTINATION, &[&bytes[..], &datagram()].concat())
         };
-        assert_eq!(port_of(&read(&chain(MAX_EXTENSIONS - 1))), Some((50_001, 4)));
+        assert_eq!(port_of(&read(&chain(MAX_EXTENSIONS))), Some((50_001, 4)));
         let result = ip_packet(&chain(MAX_EXTENSIONS + 1));
         assert_eq!(result, Err(SkipReason::TooManyExtensionHeaders));
     }
