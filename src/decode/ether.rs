@@ -194,7 +194,8 @@ pub fn ethertype_words(number: u16) -> String {
             "IEEE 802.11 in a capture that is labelled as Ethernet (editcap -T ieee-802-11 corrects this)"
                 .to_owned()
         }
-        (0..=MAX_LENGTH, _) => "IEEE 802.2 of an unknown kind".to_owned(),
+        (0, _) => "a protocol without an EtherType".to_owned(),
+        (1..=MAX_LENGTH, _) => "IEEE 802.2 of an unknown kind".to_owned(),
         (_, Some(name)) => format!("EtherType {number:#06x} ({name})"),
         (_, None) => format!("EtherType {number:#06x}"),
     }
@@ -708,6 +709,7 @@ mod tests {
         assert_eq!(ethertype_words(0x8892), "EtherType 0x8892 (PROFINET)");
         assert_eq!(ethertype_words(0x1234), "EtherType 0x1234");
         assert!(ethertype_words(WLAN_AS_ETHERNET).starts_with("IEEE 802.11 in a capture"));
+        assert_eq!(ethertype_words(0), "a protocol without an EtherType");
         assert_eq!(ethertype_words(MAX_LENGTH), "IEEE 802.2 of an unknown kind");
         assert_eq!(ethertype_words(MAX_LENGTH + 1), "EtherType 0x05dd");
     }

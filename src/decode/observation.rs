@@ -443,7 +443,9 @@ impl ErrorKind {
             Self::PortUnreachable => "port unreachable",
             Self::Prohibited => "administratively prohibited",
             Self::HostUnreachable => "host unreachable",
-            Self::Other => "time exceeded, packet too big or parameter problem",
+            Self::Other => {
+                "time exceeded, packet too big, parameter problem, redirect or source quench"
+            }
         }
     }
 }
