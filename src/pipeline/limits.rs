@@ -41,7 +41,7 @@ pub enum FailOn {
     /// Findings of this severity or above.
     From(Severity),
     /// Findings above severity info that the baseline does not contain, or that have become worse.
-    /// Without a baseline, the audit fails.
+    /// Without a baseline, all of them are new.
     New,
 }
 
@@ -67,12 +67,32 @@ impl FailOn {
                 .next()
                 .filter(|worst| worst.severity >= from)
                 .map(|_| format!("findings with severity {from} or above")),
-            Self::New => result
-                .head
-                .known
-                .as_ref()
-                .is_none_or(|known| known.new > 0)
-                .then(|| "new or worse findings".to_owned()),
+            Self::New => {
+                let has_news = match &result.head.known {
+                    Some(known) => known.new > 0,
+                    None => result.briefs().next().is_some_and(|w| w.severity > Severity::Info),
+                };
+                has_news.then(|| "new or worse findings".to_owned())
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::pipeline::{Audit, Plan, Progress, Request};
+
+    #[test]
+    fn without_a_baseline_only_findings_are_new() {
+        let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/services/rpc.pcap");
+        let captures = vec![PathBuf::from(capture)];
+        let plan = Plan::new(Request { captures, max_memory: 1 << 30, ..Request::default() });
+        let limits = Limits { fail_on: FailOn::New, ..Limits::default() };
+        let audit = Audit::of(&plan.unwrap(), None, None, &limits, &Progress::default()).unwrap();
+        assert!(audit.result().briefs().next().is_none());
+        assert!(!audit.failed);
     }
 }
