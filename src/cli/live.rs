@@ -26,7 +26,7 @@ use crate::model::escape_control;
 use crate::pipeline::{
     AggregationLevel, CaptureOptions, FailOn, Limits, LineFormat, Message, WindowFolders, folder_of,
 };
-use crate::policy::{Diagnostic, Policy};
+use crate::policy::{Diagnostic, Inventory, MATRICES, Policy, TextFile, is_toml};
 use crate::result::{ConfigurationFile, plural};
 #[cfg(feature = "store")]
 use crate::store::SpoolOptions;
@@ -223,8 +223,10 @@ fn with_rows(mut options: LiveOptions, rows: Option<SpoolOptions>) -> LiveOption
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     let names_or_paths = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
+    let by_inventory = rules_named_by(inventory);
+    let by_inventory = by_inventory.iter().map(PathBuf::as_path);
     let mut writable = Vec::new();
-    for file in named.into_iter().flatten().chain(names_or_paths) {
+    for file in named.into_iter().flatten().chain(names_or_paths).chain(by_inventory) {
         find_writable_by_others(file, 0, &mut writable);
     }
     let problem = |file: PathBuf| {
@@ -234,6 +236,23 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     };
     let problems: Vec<Diagnostic> = writable.into_iter().flat_map(problem).collect();
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
+}
+
+/// Returns the paths of the matrix and the overlays that an inventory names. If the inventory cannot
+/// be read, returns nothing, because that is reported when it is loaded.
+fn rules_named_by(inventory: &Path) -> Vec<PathBuf> {
+    // A pipe cannot be read twice.
+    let text = inventory.is_file().then(|| TextFile::read(inventory).ok()).flatten();
+    let Some(TextFile { name, text, .. }) = text.filter(|file| is_toml(&file.name)) else {
+        return Vec::new();
+    };
+    let named = Inventory::rules_named(&text);
+    let names = named.matrix.into_iter().chain(named.overlays).map(|(name, _)| name);
+    let is_built_in = |name: &String| MATRICES.contains(&name.as_str());
+    names
+        .filter(|name| !is_built_in(name))
+        .map(|rules| folder_of(Path::new(&name)).join(rules))
+        .collect()
 }
 
 /// Collects the files and folders at a path, and up to four levels below it, that users other than
@@ -271,6 +290,7 @@ fn reloaded_paths(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder_of).collect();
     paths.extend(policy_args.rules.clone());
     paths.extend(policy_args.overlays.iter().chain(&policy_args.matrix).map(PathBuf::from));
+    paths.extend(rules_named_by(inventory));
     paths
 }
 

@@ -370,6 +370,17 @@ fn wrong_words_are_told_before_anything_starts() {
     assert_eq!(run(&["lo", "--every", "0"]).0, Some(2));
     {
         use std::os::unix::fs::PermissionsExt;
+        // Rules that only the inventory names are checked, too.
+        let whole = fs::read_to_string(&file).expect("the inventory");
+        let named = whole.replacen("[farm]\n", "[farm]\noverlays = [\"extra.csv\"]\n", 1);
+        fs::write(&file, named).expect("writable");
+        let overlay = scratch.path().join("extra.csv");
+        fs::write(&overlay, "").expect("writable");
+        fs::set_permissions(&overlay, fs::Permissions::from_mode(0o666)).expect("permissions");
+        let (code, told) = run(&["lo"]);
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains("extra.csv: other users can write to it"), "{told}");
+        fs::write(&file, whole).expect("writable");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("permissions");
     }
     let (code, told) = run(&["lo"]);
