@@ -35,14 +35,15 @@ def main():
     programs, files = sys.argv[1:3], sys.argv[3:]
     for program in programs:
         measured(program, *files)
-    runs = {program: [] for program in programs}
+    # Both paths may be the same, to measure how much the ratio varies by itself.
+    runs = [[], []]
     for pair in range(int(os.environ.get("RUNS", "9"))):
-        for program in reversed(programs) if pair % 2 else programs:
-            runs[program].append(measured(program, *files))
-    for program in programs:
-        cpu, peak = (statistics.median(values) for values in zip(*runs[program]))
+        for number in (1, 0) if pair % 2 else (0, 1):
+            runs[number].append(measured(programs[number], *files))
+    for program, measurements in zip(programs, runs):
+        cpu, peak = (statistics.median(values) for values in zip(*measurements))
         print(f"{program}: {cpu:.3f} CPU s, {peak:.0f} MiB")
-    pairs = zip(*(runs[program] for program in programs))
+    pairs = zip(*runs)
     print(f"ratio: {statistics.median(first[0] / second[0] for first, second in pairs):.3f}")
 
 

@@ -92,8 +92,8 @@ const cutOff = (page) => page.evaluate(() => {
   const wrong = [];
   for (const element of document.querySelectorAll("body *")) {
     const style = getComputedStyle(element);
-    const isTaller = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0;
-    if (!isTaller || !element.getClientRects().length || style.position === "absolute" || element.matches("select, option, input")) continue;
+    const isWider = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0;
+    if (!isWider || !element.getClientRects().length || style.position === "absolute" || element.matches("select, option, input")) continue;
     const what = element.tagName + "." + element.className + " " + element.textContent.slice(0, 60);
     if (["hidden", "clip"].includes(style.overflowX)) wrong.push("hidden: " + what);
     if (["auto", "scroll"].includes(style.overflowX)) {

@@ -38,7 +38,7 @@ fn the_file_next_to_the_inventory_sets_options() {
     let (code, out, err) = run_in(folder.path(), &AUDIT);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
     let (code, out, _) = run_in(folder.path(), &[&AUDIT[..], &["--no-config"]].concat());
-    assert_eq!(code, 1, "without the file, low findings fail");
+    assert_eq!(code, 1, "without the file, findings below critical fail the audit");
     assert!(!out.is_empty());
 }
 
