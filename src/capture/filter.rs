@@ -52,9 +52,9 @@ impl Filter {
     }
 }
 
-/// Extends an expression so that it accepts a frame with one or two VLAN tags if it accepts the same
-/// frame without them. An expression without `vlan` would exclude tagged frames, and its negation
-/// would include all of them. Returns `None` if the expression itself uses `vlan`.
+/// Extends an expression so that it accepts a frame with one or two VLAN tags if it accepts the
+/// same frame without them. An expression without `vlan` would exclude tagged frames, and its
+/// negation would include all of them. Returns `None` if the expression itself uses `vlan`.
 pub(super) fn vlan_transparent(filter: &str) -> Option<String> {
     let mut words = filter.split(|c: char| !c.is_ascii_alphanumeric());
     if words.any(|word| word == "vlan") {

@@ -415,9 +415,9 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Audit only frames that match this BPF expression. Unless the expression itself tests for VLAN
-    /// tags, it also matches frames with one or two tags. With a filter, missing replies and traffic
-    /// that was never attempted are not reported.
+    /// Audit only frames that match this BPF expression. Unless the expression itself tests for
+    /// VLAN tags, it also matches frames with one or two tags. With a filter, missing replies and
+    /// traffic that was never attempted are not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
@@ -662,8 +662,8 @@ pub(super) struct CollectArguments {
 
     /// Name of the capture in the reports (default: its path, or - for standard input). Requires a
     /// single capture. A job that copies a capture to a temporary file can state the original name
-    /// with this option. If the input is not a capture, and NAME does not have the extension of one,
-    /// the input is skipped, as a file in a folder would be.
+    /// with this option. If the input is not a capture, and NAME does not have the extension of
+    /// one, the input is skipped, as a file in a folder would be.
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 

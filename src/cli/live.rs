@@ -238,8 +238,8 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
 }
 
-/// Returns the paths of the matrix and the overlays that an inventory names. If the inventory cannot
-/// be read, returns nothing, because that is reported when it is loaded.
+/// Returns the paths of the matrix and the overlays that an inventory names. If the inventory
+/// cannot be read, returns nothing, because that is reported when it is loaded.
 fn rules_named_by(inventory: &Path) -> Vec<PathBuf> {
     // A pipe cannot be read twice.
     let text = inventory.is_file().then(|| TextFile::read(inventory).ok()).flatten();

@@ -20,8 +20,9 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(super) const NOTHING_WRITTEN: &str = "interrupted; nothing was written";
 
 /// Installs a handler that stops the work on an interrupt. The work stops by itself if it can.
-/// Otherwise, the handler reports `message` and ends the program. In both cases, no partially written report is left. If
-/// the handler ends the program while a store is written, a temporary file may remain in the store.
+/// Otherwise, the handler reports `message` and ends the program. In both cases, no partially
+/// written report is left. If the handler ends the program while a store is written, a temporary
+/// file may remain in the store.
 ///
 /// If the work has already taken the folders to write into them, the handler does not end the
 /// program. The work then stops by itself or finishes.

@@ -43,9 +43,9 @@ pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
     })
 }
 
-/// Returns the ICMP errors about a flow that count as evidence. The sender of the quoted packet must
-/// have been seen, and must not be the sender of the error. For TCP, the quoted sequence number must
-/// be that of a SYN, which only devices on the path know (RFC 5927, 4).
+/// Returns the ICMP errors about a flow that count as evidence. The sender of the quoted packet
+/// must have been seen, and must not be the sender of the error. For TCP, the quoted sequence
+/// number must be that of a SYN, which only devices on the path know (RFC 5927, 4).
 pub(super) fn errors(flow: &Flow<'_>) -> impl Iterator<Item = IcmpError> {
     let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
     let tcp = flow.key.transport() == Transport::TCP;

@@ -337,9 +337,9 @@ fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
 /// [`MAX_PROBE`] of the server's SYN-ACK. The server repeats a SYN-ACK that is not acknowledged, so
 /// its first packet counts. If the client tried repeatedly from one port, its last packet counts.
 ///
-/// The client's own packets are sufficient proof if all of them were sent within [`MAX_PROBE`], even
-/// if the server's packets were captured with another clock. If two links with different clocks
-/// captured the client, this time looks longer by `clock_offset`.
+/// The client's own packets are sufficient proof if all of them were sent within [`MAX_PROBE`],
+/// even if the server's packets were captured with another clock. If two links with different
+/// clocks captured the client, this time looks longer by `clock_offset`.
 fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
     let longer = clock_offset.is_some_and(|clock_offset| {
         // The offset is accurate to about a second and rounded up.

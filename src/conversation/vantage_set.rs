@@ -30,8 +30,8 @@ impl VantageSet {
         self.0 == 0
     }
 
-    /// Returns whether the set contains more than one vantage point. Vantage points without a bit of
-    /// their own count as one unless several of them saw the same group of flows.
+    /// Returns whether the set contains more than one vantage point. Vantage points without a bit
+    /// of their own count as one unless several of them saw the same group of flows.
     pub fn has_several(self) -> bool {
         self.0.count_ones() > 1
     }

@@ -59,8 +59,8 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Decodes a frame into `seen`, replacing its content, if the fast path applies to the frame.
-/// Otherwise returns false and leaves `seen` unchanged. `wire` is the length of the frame on the wire
-/// in bytes.
+/// Otherwise returns false and leaves `seen` unchanged. `wire` is the length of the frame on the
+/// wire in bytes.
 pub(super) fn decode(
     decoder: &Decoder,
     frame: &Frame,
@@ -264,8 +264,8 @@ mod tests {
         frames
     }
 
-    /// Returns observations of other packets: one without tags, one with a VLAN tag, one with two, one
-    /// in a tunnel, and one that differs in all other fields.
+    /// Returns observations of other packets: one without tags, one with a VLAN tag, one with two,
+    /// one in a tunnel, and one that differs in all other fields.
     fn remains() -> [Observation; 5] {
         let [none, mut vlan, mut vlans, mut tunnel, mut other] = [Observation::default(); 5];
         vlan.link = none.link.with_tag(EncapTagKind::Vlan, Some(7));

@@ -233,8 +233,8 @@ impl Hash for Encapsulation {
 }
 
 impl Encapsulation {
-    /// Returns the whole encapsulation as a nonzero number. Returns `None` if the packet has tags other
-    /// than a single VLAN tag.
+    /// Returns the whole encapsulation as a nonzero number. Returns `None` if the packet has tags
+    /// other than a single VLAN tag.
     #[inline]
     pub fn short(&self) -> Option<u128> {
         const PRESENT: u128 = 1 << 127;

@@ -1,5 +1,5 @@
-//! The compact form of flows in tables. A flow takes 128 bytes in two cache lines, one for each side.
-//! Each line also contains the key, so a packet needs only the line of the side that sent it.
+//! The compact form of flows in tables. A flow takes 128 bytes in two cache lines, one for each
+//! side. Each line also contains the key, so a packet needs only the line of the side that sent it.
 //!
 //! What does not fit is kept apart: the addresses of IPv6 flows, and counters that have become too
 //! large.
@@ -65,8 +65,8 @@ struct PackedFlow([PackedSide; 2]);
 
 const _: () = assert!(size_of::<PackedFlow>() == 128);
 
-/// The duration that means that the time of the last packet is in [`LargeCounts`]. Shorter durations
-/// cover 78 hours.
+/// The duration that means that the time of the last packet is in [`LargeCounts`]. Shorter
+/// durations cover 78 hours.
 const LARGE_DURATION: u64 = (1 << 48) - 1;
 
 /// What does not fit in a [`PackedSide`]. The counters are added to those of the side.

@@ -257,8 +257,8 @@ impl FlowTable {
         removed
     }
 
-    /// Returns the position of a flow, after adding the flow if it is new. `side` is the side that is
-    /// needed next.
+    /// Returns the position of a flow, after adding the flow if it is new. `side` is the side that
+    /// is needed next.
     fn position(&mut self, key: &FlowKey, hash: u64, side: usize) -> usize {
         let flows = &self.records.flows;
         let mut is_new = false;

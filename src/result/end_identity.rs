@@ -118,8 +118,8 @@ impl EndIdentity {
         }
     }
 
-    /// Makes the end stand for `count` hosts with its roles, or for any such host if `count` is 0. If
-    /// the only host is known, it is the end.
+    /// Makes the end stand for `count` hosts with its roles, or for any such host if `count` is 0.
+    /// If the only host is known, it is the end.
     pub(super) fn many(self, count: usize) -> Self {
         let is_known = !self.name.is_empty() || !matches!(self.address.as_str(), "" | "*");
         if count == 1 && is_known {

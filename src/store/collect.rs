@@ -34,8 +34,8 @@ pub struct CollectRequest {
     pub kept: KeptPackets,
     /// The vantage point of the captures, if it has a name.
     pub sensor: Option<VantagePoint>,
-    /// The length of the windows that divide the rows, in nanoseconds: a multiple of 10 s. `None` if
-    /// rows are not divided.
+    /// The length of the windows that divide the rows, in nanoseconds: a multiple of 10 s. `None`
+    /// if rows are not divided.
     pub window: Option<Nanos>,
 }
 

@@ -27,8 +27,8 @@ pub struct EarlierFile {
 pub enum EarlierDifference {
     /// The capture has grown since then. The earlier rows were removed.
     Removed,
-    /// The capture has grown since then. The earlier rows are still there, because the file contains
-    /// other rows, too, or cannot be removed.
+    /// The capture has grown since then. The earlier rows are still there, because the file
+    /// contains other rows, too, or cannot be removed.
     Grown,
     /// The capture had another content.
     Content,
