@@ -1,7 +1,7 @@
 //! Tests the structure of the sources. Each top-level module imports only the modules and crates
 //! that a table allows, so that a new dependency is a deliberate decision. docs/architecture.md has
 //! the same table of modules. Also tests cycles between files, the crates of each feature, the
-//! names of types, and ports in the sources.
+//! names of types, the width of comments, and ports in the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -625,6 +625,24 @@ fn no_type_name_stands_twice() {
     assert!(found.len() > 400 && found.contains_key("AggregationLevel"), "{}", found.len());
     found.retain(|_, files| files.len() > 1);
     assert!(found.is_empty(), "type names that are defined twice: {found:#?}");
+}
+
+/// Comments have at most 100 columns. rustfmt does not check them.
+#[test]
+fn no_comment_is_wider_than_100_columns() {
+    let tests = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
+    let all: Vec<PathBuf> = room_files().into_values().flatten().chain(tests).collect();
+    assert!(all.len() > 300, "{}", all.len());
+    let mut wide = Vec::new();
+    for file in all {
+        let text = fs::read_to_string(&file).expect("a source");
+        for (number, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("//") && line.chars().count() > 100 {
+                wide.push(format!("{}:{}", file.display(), number + 1));
+            }
+        }
+    }
+    assert!(wide.is_empty(), "{wide:#?}");
 }
 
 /// The matrix is data, so the sources contain no port of the product.

@@ -1235,27 +1235,46 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
 }
 
 /// `fixtures/stored` contains a store of each layout of rows: the first without windows, the second
-/// with windows of a minute, the third with such windows and checksums. If a store is missing and
-/// `UPDATE_GOLDEN` is set, the test writes it in the current layout.
+/// with windows of a minute, the third with such windows and checksums, also with a sensor and the
+/// records of packets, and as a complete store. If a store is missing and `UPDATE_GOLDEN` is set, the
+/// test writes it in the current layout.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let capture = [PathBuf::from("fixtures/services/rpc.pcap")];
     let direct = audited(&capture, &case.inventory(), &[], scratch.path());
-    let layouts: [(&str, &[&str]); 3] = [
-        ("rows-1", &["--pieces"]),
-        ("rows-2", &["--pieces", "--window", "1m"]),
-        ("rows-3", &["--pieces", "--window", "1m"]),
+    let window = ["--pieces", "--window", "1m"];
+    let sensor = ["--traces", "--site", "lab", "--sensor", "span"];
+    let with_sensor = [&window[..], &sensor].concat();
+    let layouts: [(&str, &[&str], bool); 5] = [
+        ("rows-1", &window[..1], false),
+        ("rows-2", &window, false),
+        ("rows-3", &window, false),
+        ("rows-3-sensor", &with_sensor, false),
+        ("rows-3-complete", &["--pieces", "--traces"], true),
     ];
-    for (name, options) in layouts {
+    for (name, options, is_complete) in layouts {
+        let collected = scratch.path().join(name);
+        collect(&capture, &case.inventory(), &collected, options);
+        let current = if is_complete {
+            let complete = scratch.path().join("complete");
+            merge(&[collected], &complete, &["--complete"]);
+            complete
+        } else {
+            collected
+        };
         let stored = fixture(&format!("stored/{name}.parquet"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() && !stored.exists() {
-            let store = scratch.path().join(name);
-            collect(&capture, &case.inventory(), &store, options);
-            fs::copy(&files_of(&store)[0], &stored).expect("writable");
+            let files = files_of(&current);
+            assert_eq!(files.len(), 1, "{files:?}");
+            fs::copy(&files[0], &stored).expect("writable");
         }
         let rows = audited(&[stored], &case.inventory(), &[], scratch.path());
-        assert_same(&direct, &rows, name);
+        let current = audited(&[current], &case.inventory(), &[], scratch.path());
+        assert_same(&current, &rows, name);
+        if !options.contains(&"--sensor") {
+            assert_same(&direct, &rows, name);
+        }
     }
 }
