@@ -22,8 +22,8 @@ flags=
 for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
     flags="$flags--remap-path-prefix=$sources=crates"
 done
-# Each program has its own target folder, because cargo would otherwise rebuild the crates of one for
-# the other.
+# Each program has its own target folder, because cargo would otherwise rebuild the crates of one
+# for the other.
 build() {
     cargo build --release --locked --quiet --bin rasaudit --target "$triple" \
         --target-dir "$work/target-$1" &&
@@ -32,8 +32,8 @@ build() {
 separator=$(printf '\037')
 flags=$(printf %s "$flags" | sed "s/\(.\)--remap/\1$separator--remap/g")
 
-# A static program cannot ask at run time whether the C library has getrandom. Without the first flag
-# it would read /dev/urandom, which an empty folder or container does not have.
+# A static program cannot ask at run time whether the C library has getrandom. Without the first
+# flag, it would read /dev/urandom, which an empty folder or container does not have.
 static='--cfg=getrandom_backend="linux_getrandom"'$separator-Ctarget-feature=+crt-static
 
 # Most of the time goes to linking, which uses one processor, so both are built at the same time.

@@ -38,8 +38,8 @@ def cargo(*arguments):
 
 def linked():
     """Returns the name and version of every crate in the binary, except rasaudit itself."""
-    # Unlike `cargo metadata`, `cargo tree` leaves out optional crates that only tests enable. It also
-    # lists the dependencies of macro crates, which are not in the binary and are skipped here.
+    # Unlike `cargo metadata`, `cargo tree` leaves out optional crates that only tests enable. It
+    # also lists the dependencies of macro crates, which are not in the binary and are skipped here.
     lines = cargo("tree", "--edges", "normal", "--target", TRIPLE, "--prefix", "depth", "--no-dedupe",
                   "--format", " {p}").splitlines()
     found, inside = set(), None

@@ -113,8 +113,9 @@ pub(super) fn run(
     Ok(status.into())
 }
 
-/// Returns whether an audit that checked nothing counts as failed. Users who set `--fail-on` rely
-/// on the exit code.
+/// Returns whether an audit that checked nothing must exit with status 4: with
+/// `--require-assessed`, or with `--fail-on` unless its value is `never`. Users who set `--fail-on`
+/// rely on the exit code.
 pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) -> bool {
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }

@@ -113,8 +113,9 @@ struct TypedCommand {
 }
 
 impl TypedCommand {
-    /// Returns the command that the user typed; `None` if it does not read configuration files.
-    /// Errors are ignored, because the file may supply what is missing.
+    /// Returns the command that the user typed; `None` if it does not read configuration files, or
+    /// if the user asked for the help or the version. Errors are ignored, because the file may
+    /// supply what is missing.
     fn of(root: &Command, typed: &[OsString]) -> Option<Self> {
         let mut matches = lenient().try_get_matches_from(typed).ok()?;
         let mut command = root;
@@ -223,8 +224,8 @@ struct ConfigFile<'c> {
 }
 
 impl ConfigFile<'_> {
-    /// Returns the options that the file sets for the command. The error lists the problems of all
-    /// sections, including those of other commands.
+    /// Returns the options that the file sets for the command, without those that the command line
+    /// overrides. The error lists the problems of all sections, including those of other commands.
     fn settings(&self) -> Result<Vec<Setting>, Rejected> {
         let mut problems = Diagnostics::of(&self.text.name);
         let (document, errors) = DeTable::parse_recoverable(&self.text.text);

@@ -13,8 +13,8 @@ pub(super) enum Exit {
     Findings,
     /// 2: the work could not be done. No partially written file is left.
     CannotDo,
-    /// 3: done, but part of the input could not be read or, in a live audit, part of the output
-    /// could not be written.
+    /// 3: done, but part of the input could not be read (for `collect`, only with `--strict`) or,
+    /// in a live audit, part of the output could not be written.
     Partial,
     /// 4: done, but nothing was checked although a check was required.
     Unchecked,

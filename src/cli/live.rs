@@ -218,8 +218,8 @@ fn with_rows(mut options: LiveOptions, rows: Option<SpoolOptions>) -> LiveOption
     LiveOptions { rows, ..options }
 }
 
-/// Loads the policy. Returns an error if users other than root and the current user could change
-/// one of its files.
+/// Loads the policy. Returns an error if users other than root and the current user could change a
+/// file or folder that the arguments name.
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     let names_or_paths = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
@@ -282,7 +282,7 @@ fn written_folders(arguments: &LiveArguments) -> Vec<PathBuf> {
     folders.chain(arguments.write.as_deref().map(folder_of)).collect()
 }
 
-/// Returns the files and folders that a reload reads.
+/// Returns the files and folders that must stay readable for a reload.
 fn reloaded_paths(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     // Editors replace files, so the folder of each file must be readable. `--matrix` and
@@ -312,7 +312,8 @@ fn handle_signals(control: &Arc<Control>) -> io::Result<()> {
     Ok(())
 }
 
-/// A listener that reports events on the console, to syslog and on the web page.
+/// A listener that prints events and new findings, sends new findings to syslog, writes the reports
+/// of each window, and updates the web page.
 struct ConsoleObserver<'a> {
     arguments: &'a LiveArguments,
     inventory: &'a Path,

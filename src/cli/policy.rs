@@ -215,8 +215,8 @@ fn with_remedy(file: &Path, mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     problems
 }
 
-/// Loads a matrix by name or folder, without an inventory. `argument` is what the user calls the
-/// argument with the name. The error lists all problems of the matrix.
+/// Loads a matrix by name or folder, without an inventory. `argument` is the command-line argument
+/// that gives the name; error messages show it. The error lists all problems of the matrix.
 pub(super) fn load_matrix(
     argument: &str,
     name: &str,

@@ -54,7 +54,8 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
     Ok(AuditStatus { is_partial, is_unchecked: false, has_failed: false }.into())
 }
 
-/// Prints what could not be read, and other rows of the captures in the store.
+/// Reports captures that could not be read, and warns about files in the store that contain other
+/// rows of the captures. With `quiet`, files that were removed are not mentioned.
 fn report_collected(files: &[CollectedFile], quiet: bool) {
     let named = |file: &CollectedFile| Some(format!("{}: {}", file.name, file.error.as_deref()?));
     let failed = files.iter().filter(|file| file.has_failed());
@@ -167,8 +168,8 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
 ///
 /// # Errors
 ///
-/// Returns an error if the sensor has no name, or if the host name that it gets by default is not
-/// valid.
+/// Returns an error if the arguments name no sensor, and the name of this host cannot be read or is
+/// not valid for a sensor.
 #[cfg(feature = "live")]
 pub(super) fn spool_options(arguments: &WindowRowArgs) -> Result<Option<SpoolOptions>, String> {
     let Some(folder) = arguments.collect.clone() else { return Ok(None) };

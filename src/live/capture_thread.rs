@@ -170,7 +170,7 @@ impl<'a> CaptureThread<'a> {
     }
 
     /// Reads the frames that have arrived, or waits briefly. If the interface is down or missing,
-    /// waits and then tries to open it.
+    /// waits and, once per [`REOPEN_INTERVAL`], tries to read it again.
     fn read(&mut self, batch: &mut Batch) {
         batch.frames.clear();
         if self.down.is_some() {

@@ -38,7 +38,8 @@ pub enum LiveEvent {
     Waiting,
     /// Idle flows could not be written to disk and stay in memory (reason).
     NotSpilled(String),
-    /// Frames could not be recorded (reason). Recording is attempted again in the next window.
+    /// Frames could not be recorded (reason). If the audit continues, recording is attempted again
+    /// in the next window.
     NotRecorded(String),
     /// At least this many frames are missing from the recorded files, because the disk did not keep
     /// up with the traffic or could not be written to. The audit itself contains them.

@@ -118,8 +118,8 @@ pub struct LiveSetup {
 }
 
 /// Opens all resources that require privileges, gives up the privileges to open more, and then
-/// begins the files of recorded frames. This applies to the calling thread and to the threads that
-/// it starts afterwards.
+/// begins the files of recorded frames. The calling thread and the threads that it starts
+/// afterwards lose these privileges.
 pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     let captures = open_all(watch)?;
     let state = watch.state.as_deref().map(StateFolder::open).transpose();
@@ -253,7 +253,8 @@ fn plan(watch: &LiveOptions) -> Plan {
         origins: BTreeMap::new(),
         shared: None,
         jobs,
-        // When file access is confined, the folder of the state stays writable.
+        // Temporary files are in the folder of the state, because it stays writable when file
+        // access is confined.
         temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),
         request,
     }

@@ -190,7 +190,8 @@ fn write_queue(files: &mut RotatedFiles, waiting: &Receiver<QueueItem>, state: &
     }
 }
 
-/// Writes frames to rotated files. For `farm.pcapng`, the first file is `farm.000001.pcapng`.
+/// Writes frames to rotated files. For `farm.pcapng`, the first file is `farm.000001.pcapng`,
+/// unless there are files of an earlier run.
 pub(super) struct RotatedFiles {
     folder: PathBuf,
     stem: String,

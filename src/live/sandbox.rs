@@ -101,8 +101,8 @@ pub enum ConfineError {
 ///
 /// # Errors
 ///
-/// Returns an error if the process could not switch to the user, or if a step fails and
-/// [`Sandbox::Strict`] requires it.
+/// Returns an error if the process could not switch to the user or, with [`Sandbox::Strict`], if a
+/// step failed.
 pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
     let sandbox = wanted.sandbox;
     let mut failures = Vec::new();

@@ -48,7 +48,7 @@ pub struct Audit<R = Reading> {
     pub outcome: Judgement,
     /// The name and the error of each input that could not be read completely.
     pub damaged: Vec<String>,
-    /// Whether the findings fail the audit, see [`FailOn`].
+    /// Whether the findings fail the audit (see [`FailOn`]).
     pub failed: bool,
     /// Whether nothing was checked although a check was required.
     pub unchecked: bool,
@@ -336,8 +336,8 @@ impl Folders {
     }
 
     /// Creates the folders before the long work starts, so that an unusable path is reported early.
-    /// Returns an error if a folder cannot be used, or if the folder of the evidence contains that
-    /// of the reports or is the same.
+    /// Returns an error if a folder cannot be used, or if the evidence folder is or contains the
+    /// reports folder.
     pub fn prepare(
         reports: Option<&Path>,
         files: &ReportFiles,

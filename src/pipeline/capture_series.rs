@@ -1,5 +1,6 @@
-//! Captures without the name of a sensor. Captures that follow one another may come from one place.
-//! Captures that overlap in time may come from different places, where different hosts are visible.
+//! Divides captures without a sensor name into series. Captures that follow one another may come
+//! from one place. Captures that overlap in time may come from different places, where different
+//! hosts are visible.
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 

@@ -103,8 +103,9 @@ impl EvidenceTargets {
     }
 }
 
-/// The frames found so far. The earliest frames of each kind are kept. Equal times are ordered by
-/// content, so that the result does not depend on which worker found a frame or when.
+/// The frames found so far: for each target and side, the earliest frames of each kind and the last
+/// frame. Equal times are ordered by content, so that the result does not depend on which worker
+/// found a frame or when.
 #[derive(Default)]
 struct EvidenceSearch {
     frames: BTreeMap<(usize, usize, FrameKind), BoundedSet<KeptFrame, FRAMES>>,

@@ -16,7 +16,7 @@ pub struct Limits {
     pub as_of: Option<Nanos>,
     /// The findings that fail the audit.
     pub fail_on: FailOn,
-    /// Whether an audit that checked nothing counts as failed.
+    /// Whether a check is required. An audit that checked nothing then ends with status 4.
     pub require_assessed: bool,
 }
 

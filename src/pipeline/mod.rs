@@ -255,8 +255,8 @@ impl Reading {
         self.flows.side.note_cuts(stops);
     }
 
-    /// Notes when captures without the name of a sensor were made, because they may come from
-    /// several places.
+    /// Notes when captures without a sensor name were made, because they may come from several
+    /// places.
     fn note_series(&mut self, plan: &Plan) {
         let (all, _) = self.believed();
         let inputs = self.inputs.iter().enumerate().filter(|(number, _)| {

@@ -95,7 +95,7 @@ pub(super) fn hosts(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     table.end()
 }
 
-/// Writes `exceptions.csv`: the site's exceptions, each with the traffic that it allowed.
+/// Writes `exceptions.csv`: the listed exceptions, each with the traffic that it allowed.
 pub(super) fn exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut table = CsvTable::new(out, ExceptionUse::COLUMNS)?;
     result.exceptions().iter().try_for_each(|row| table.row(|each| row.cells(each)))?;

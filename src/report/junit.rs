@@ -352,7 +352,8 @@ impl<'r> Tests<'r> {
     }
 
     /// Returns the outcome for a host that has neither traffic nor a finding. The reason comes from
-    /// the row whose status comes first in `ORDER`; rows with this host as a source are preferred.
+    /// the row whose status comes first in `ORDER`. Only rows with this host as a source count, if
+    /// there are any.
     fn skip_reason(&self, group: &Group, place: Option<usize>) -> Outcome {
         const ORDER: [Status; 6] = [
             Status::NotAssessable,

@@ -79,7 +79,7 @@ fn write_gone(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the list of the site's exceptions, each with the traffic that it allowed.
+/// Writes the list of exceptions, each with the traffic that it allowed.
 fn write_exceptions(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let exceptions = result.exceptions();
     for (number, exception) in exceptions.iter().take(EXCEPTIONS).enumerate() {

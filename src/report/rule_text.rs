@@ -129,7 +129,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
     })
 }
 
-/// Describes the codes of traffic that the capture could not have shown.
+/// Describes the codes of traffic that could not be assessed.
 fn absence_text(code: Code) -> Option<RuleText> {
     let (short, help) = match code {
         Code::HostNotSeen => (

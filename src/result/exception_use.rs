@@ -1,4 +1,4 @@
-//! The traffic that each of the site's exceptions covered.
+//! The traffic that each exception covered.
 
 use super::head::ExceptionList;
 use super::{AuditRun, ExceptionUse, Members, Time, plural};

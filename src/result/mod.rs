@@ -346,7 +346,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the site's exceptions, in the order of the file.
+    /// Returns the exceptions, in the order of the file.
     pub fn exceptions(&self) -> &[ExceptionUse<'static>] {
         self.head.exceptions.as_ref().map_or(&[], |exceptions| &exceptions.list)
     }

@@ -305,8 +305,8 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about sensors that did not watch all the time, about overlapping inputs without the
-/// name of a sensor, and about packets that several sensors may have seen.
+/// Adds notes about sensors that did not watch all the time, about overlapping inputs without a
+/// sensor name, and about packets that several sensors may have seen.
 fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
     let seen = run.policy.and_then(|policy| run.outcome.seen(policy));
     let vantages = seen.map(|seen| &seen.view().vantages);

@@ -131,7 +131,8 @@ fn used_columns(group: &RowGroupMetaData) -> impl Iterator<Item = &ColumnChunkMe
 }
 
 /// Returns the checksum of the facts about a row group in the footer that an audit uses: the number
-/// of rows, and the type, number of values, place and largest number of each column that it reads.
+/// of rows, and the name, type, nullability, number of values, place and largest number of each
+/// column that it reads.
 fn facts_checksum(group: &RowGroupMetaData) -> u32 {
     let mut facts = format!("{}", group.num_rows());
     for column in used_columns(group) {

@@ -354,7 +354,7 @@ mod tests {
         assert!(all.is_sorted_by_key(|group| (group[0].bucket, group[0].key.clone())));
         // With this limit, there are more runs than fit into one level.
         assert_eq!(sorted(4000), all);
-        // With this one, each row is a part.
+        // With this limit, each row is a part of its own.
         assert_eq!(sorted(1), all);
     }
 }

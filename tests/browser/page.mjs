@@ -47,7 +47,7 @@ const schemeOf = (page, scheme) => page.emulateMediaFeatures([
   { name: "prefers-reduced-motion", value: "reduce" },
   { name: "prefers-color-scheme", value: scheme },
 ]);
-// Returns the serious and critical violations of accessibility.
+// Returns the serious and critical accessibility violations.
 const violations = async (page) => {
   await page.evaluate(axe);
   const { violations: all } = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));

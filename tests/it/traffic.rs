@@ -149,7 +149,7 @@ fn one_side_goes_on_after_the_other_has_ended() {
 
 #[test]
 fn nothing_but_keepalives() {
-    // Keep-alives contain one garbage byte (RFC 9293, 3.8.4). The peer acknowledges them.
+    // Keep-alives may contain one garbage byte (RFC 9293, 3.8.4). The peer acknowledges them.
     let mut wire = others();
     for second in 0..10 {
         wire.tcp(5_000 + second * 1000, CLIENT, SERVER, ACK, 1);

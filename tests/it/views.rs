@@ -294,7 +294,8 @@ fn a_routed_packet_seen_on_both_sides_is_one_packet() {
     let scratch = Scratch::new();
     let frames = frames();
     let plain = scratch.file("plain.pcap", &frames);
-    // A router does not forward link-local packets, broadcasts, or packets whose TTL is 1.
+    // A router does not forward broadcasts, multicasts, IPv4 packets whose TTL is 1, or neighbour
+    // discovery, whose hop limit is 255.
     let passes = |f: &Frame| match f.bytes[12..14] {
         [0x08, 0x00] => f.bytes[22] > 1 && f.bytes[0] & 1 == 0,
         [0x86, 0xdd] => f.bytes[21] != 255 && f.bytes[0] & 1 == 0,

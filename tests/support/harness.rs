@@ -25,7 +25,7 @@ pub struct LabTest {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[allow(dead_code, reason = "each test program uses a part")]
 pub enum Need {
-    /// Root, network namespaces, and programs that send frames.
+    /// Root, network namespaces, tcpreplay and nftables.
     Namespaces,
     /// Namespaces and the programs of the lab farm.
     Farm,

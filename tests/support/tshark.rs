@@ -10,7 +10,8 @@ pub enum Sees {
     Flow(String, String, u8),
     /// A fragment other than the first.
     Fragment,
-    /// A frame without an IP packet, or one whose innermost tunnel carries something else.
+    /// A packet without ports, a frame without an IP packet, or a frame whose innermost tunnel
+    /// carries something other than IP.
     Other,
 }
 

@@ -9,7 +9,7 @@ use crate::model::escape_control;
 use crate::report::limits::{first_names, limits};
 use crate::result::{Accounting, AuditResult, ExceptionUse, Head, Headline, OptionSetting, plural};
 
-/// The maximum numbers of inputs and exceptions, so that the cover is one sheet.
+/// The maximum numbers of listed inputs and exceptions, so that the cover fits on one sheet.
 const INPUTS: usize = 8;
 const EXCEPTIONS: usize = 6;
 

@@ -1,4 +1,4 @@
-//! Lists the site's exceptions, each with the traffic that it allowed.
+//! Lists the exceptions, each with the traffic that it allowed.
 
 use maud::{Markup, html};
 

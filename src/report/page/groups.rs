@@ -217,8 +217,9 @@ impl<'a> Membership<'a> {
     }
 
     /// Returns the groups of one end of a finding. The end is looked up by its name, otherwise by
-    /// its address, and otherwise by its roles. An end that stands for hosts with different roles
-    /// has no group. Any other end belongs to the group outside the inventory.
+    /// its address, and otherwise by its roles, for which at most [`GROUPS_OF_ROLE`] groups are
+    /// returned. An end that stands for hosts with different roles has no group. Any other end
+    /// belongs to the group outside the inventory.
     fn end(&self, end: &EndIdentity) -> Vec<GroupNumber> {
         if let Some(group) = self.named.get(end.name.as_str()) {
             return vec![*group];

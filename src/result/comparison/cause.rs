@@ -197,7 +197,8 @@ impl ChangeCauses<'_, '_> {
     /// difference in how they were judged. If no cause is known, the result is
     /// [`ChangeCause::Unknown`]; `None` means that the other audit has no corresponding
     /// conversation. `age` says which audit has the finding, and `own` contains the conversations
-    /// of the finding. `all` contains the conversations of that audit and of the other one.
+    /// of the finding. `all` contains the conversations of that audit, then those of the other
+    /// audit.
     fn judged_differently(
         &self,
         own: &[&Seen],

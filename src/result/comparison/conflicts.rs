@@ -10,7 +10,8 @@ use crate::result::{ExceptionUse, FindingRow};
 
 impl ChangeCauses<'_, '_> {
     /// Returns why a finding about the inventory appears in only one of the audits. `age` says
-    /// which audit has it. `seen` contains the conversations of that audit and of the other one.
+    /// which audit has it. `seen` contains the conversations of that audit, then those of the other
+    /// audit.
     pub fn of_inventory(
         &self,
         finding: &FindingRow<'_>,

@@ -257,7 +257,7 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
     })
 }
 
-/// Returns the ids of up to five rows that allow the two ends to communicate on other ports.
+/// Returns the ids of up to five rows that allow the roles of the ends to communicate on any port.
 fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     const SHOWN: usize = 5;
     let policy = judge.policy;

@@ -41,7 +41,7 @@ impl RowFilter {
         }
     }
 
-    /// Returns whether the filter has no conditions, so that every row fits.
+    /// Returns whether the filter has no conditions, so that it matches every row.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -14,7 +14,7 @@ named_enum!(
         Matrix = "matrix",
         /// The hosts of the inventory.
         Hosts = "hosts",
-        /// The site's exceptions, with the traffic that they covered.
+        /// The exceptions, with the traffic that they covered.
         Exceptions = "exceptions",
     }
 );
