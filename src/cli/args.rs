@@ -43,10 +43,10 @@ Examples:
   rasaudit audit captures/ -i inventory.toml --out report/  write all reports
   rasaudit matrix show --from gateway-normal                show what this role connects to
 
-Exit codes of an audit: 0 no finding at or above --fail-on (default: low), 1 at least one such
-finding, 2 the command failed, 3 part of the input was unreadable, 4 nothing was checked (only with
---require-assessed, or with --fail-on and a value other than never), 130 interrupted. If several
-apply, the first of 2, 3, 4 and 1 is used.";
+Exit codes of an audit: 0 no finding that --fail-on counts (default: low or higher), 1 at least one
+such finding, 2 the command failed, 3 part of the input was unreadable, 4 nothing was checked (only
+with --require-assessed, or with --fail-on and a value other than never), 130 interrupted. If
+several apply, the first of 2, 3, 4 and 1 is used.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -61,8 +61,9 @@ Examples:
   rasaudit diff monday/ tuesday/
   rasaudit diff monday/audit.json tuesday/audit.json --format markdown > changes.md
 
-Exit codes: 0 no finding above info has changed; 1 at least one is new, gone, worse, better or grown
-(\"grown\": only unlisted clients were added); 2 the audits could not be compared.";
+Exit codes: 0 no finding above info has changed, not counting findings whose traffic an exception
+now permits; 1 at least one is new, gone, worse, better or grown (it has additional clients, none of
+which the inventory lists); 2 the audits could not be compared.";
 
 const ADD_EXAMPLES: &str = "\
 Example:
@@ -145,7 +146,7 @@ pub(super) struct ReportArguments {
     #[arg(value_name = "RESULT")]
     pub result: PathBuf,
 
-    /// Write the reports that --reports lists into this folder (default: all of them).
+    /// Write reports into this folder: all of them, or only those that --reports lists.
     #[arg(short, long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
@@ -344,7 +345,7 @@ pub(super) struct AuditArguments {
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
-    /// Write the reports that --reports lists into this folder (default: all of them).
+    /// Write reports into this folder: all of them, or only those that --reports lists.
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
@@ -372,8 +373,9 @@ pub(super) struct AuditArguments {
     )]
     pub show: Vec<String>,
 
-    /// Write frames that show the findings into this folder: one pcapng file for each finding that
-    /// has frames, up to the 512 worst findings. This reads the captures a second time, so
+    /// Write frames that show the findings into this folder, one pcapng file for each finding that
+    /// has frames. Only the 512 worst findings are considered. This reads the captures a second
+    /// time, so
     #[cfg_attr(
         feature = "store",
         doc = "standard input, pipes and folders of rows cannot be used."
@@ -424,9 +426,10 @@ pub(super) struct AuditArguments {
     #[command(flatten)]
     pub tunnels: TunnelArgs,
 
-    /// Count each packet once, even if it was captured several times: auto (if a sample contains
-    /// such duplicates or several sensors saw the same conversation, provided that the packets can
-    /// be read a second time), on or off. Only packet and byte counters are corrected.
+    /// Count each packet once, even if it was captured several times: auto, on or off. With auto,
+    /// this is done if a sample contains such duplicates, or if several sensors saw the same
+    /// conversation, provided that the packets can be read a second time. Only packet and byte
+    /// counters are corrected.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "Input")]
     pub dedup: Dedup,
 
@@ -434,8 +437,8 @@ pub(super) struct AuditArguments {
     pub policy_args: PolicyArgs,
 
     /// Compare with an earlier audit (its folder of reports, its audit.json or its findings.csv),
-    /// and show which findings are new, worse, gone or unchanged. The reasons are shown unless PATH
-    /// is a findings.csv.
+    /// and show how the findings have changed, e.g. which are new, worse or gone. The reasons are
+    /// shown unless PATH is a findings.csv.
     #[arg(
         long,
         alias = "known",
@@ -607,8 +610,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Resources")]
     pub buffer: usize,
 
-    /// Memory limit. When it is reached, flows are aggregated, first those of hosts outside the
-    /// inventory, and the reports state this.
+    /// Memory limit, which is divided into shares. If a table of flows exceeds its share, its flows
+    /// are aggregated, first those of clients outside the inventory, and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
@@ -707,14 +710,14 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "NAME", requires = "sensor", value_parser = parse_vantage_name, help_heading = "Input")]
     pub site: Option<String>,
 
-    /// Divide the rows by windows of the clock (UTC), e.g. 5m, 1h or 1d, so that an audit of the
-    /// rows can begin (--since) and end (--until) at the start of any window. The length must be a
-    /// whole number of minutes and divide a day evenly.
+    /// Divide the rows into time windows of this length, aligned with midnight UTC, e.g. 5m, 1h or
+    /// 1d, so that an audit of the rows can begin (--since) and end (--until) at the start of any
+    /// window. The length must be a whole number of minutes and divide a day evenly.
     #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
     pub window: Option<Nanos>,
 
     /// Exit with status 3 if a capture could not be read completely. Files in a folder that are not
-    /// captures are skipped.
+    /// captures do not count, because they are skipped.
     #[arg(long)]
     pub strict: bool,
 
@@ -772,9 +775,9 @@ pub(super) struct MergeArguments {
 /// Options for the configuration file.
 #[derive(Args, Clone, Debug)]
 pub(super) struct ConfigArgs {
-    /// Read further options from this file (default: the file rasaudit.toml next to the inventory
-    /// or, if no inventory is given, in the current folder). Options on the command line take
-    /// precedence.
+    /// Read further options from this file (default: the file rasaudit.toml next to the file of
+    /// --inventory or, without --inventory, in the current folder). Options on the command line
+    /// take precedence.
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
 
@@ -897,8 +900,8 @@ Examples:
   rasaudit explain --from avd-session-host --to login.windows.net --port 443/tcp
   rasaudit explain --from parallels-client --to broadcast --port 20000/udp --matrix ras-legacy
 
-Exit codes: 0 documented, or background traffic; 1 not documented; 2 the question could not be
-answered.";
+Exit codes: 0 documented, or background traffic; 1 not documented, or documented only for some pairs
+of roles; 2 the question could not be answered.";
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArguments {
@@ -1215,7 +1218,7 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     }
     let port: u16 = number.parse().map_err(|_| {
         format!(
-            "{number} is too large: ports go up to 65535, ICMP types and protocol numbers up to 255"
+            "{number} is too large: ports go up to 65535, and ICMP types and protocol numbers up to 255"
         )
     })?;
     match (transport.to_lowercase().as_str(), port) {
@@ -1314,7 +1317,7 @@ fn parse_vantage_name(text: &str) -> Result<String, String> {
 /// Parses a limit of memory, which cannot be zero.
 fn parse_memory(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
-        0 => Err("some memory is needed; give at least 16MiB".to_owned()),
+        0 => Err("the memory limit cannot be 0; give at least 16MiB".to_owned()),
         size => Ok(size),
     }
 }

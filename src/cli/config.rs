@@ -155,7 +155,7 @@ impl TypedCommand {
     }
 
     /// Returns the configuration file: the one that `--config` names, or `rasaudit.toml` next to
-    /// the inventory or, if no inventory is given, in the current folder. `None` with
+    /// the file of `--inventory` or, without `--inventory`, in the current folder. `None` with
     /// `--no-config`, or if there is no such `rasaudit.toml`.
     fn file(&self) -> Option<PathBuf> {
         if self.has_typed("no_config") {

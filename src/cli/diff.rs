@@ -54,7 +54,7 @@ pub(super) fn read_judged(path: &Path) -> Result<AuditResult<'static>, String> {
     let result = AuditResult::read(path).map_err(|error| error.to_string())?;
     if !result.is_judged() {
         return Err(format!(
-            "{}: the audit had no inventory, so there are no findings",
+            "{}: the audit had no inventory, so there are no findings; audit the captures again with --inventory",
             path.display()
         ));
     }
@@ -94,7 +94,7 @@ pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
     }
     if given.join("findings.csv").is_file() {
         return Err(format!(
-            "{} contains no audit.json, because its reports were written without json; audit again with --reports csv,json (only --baseline of an audit can read the findings.csv)",
+            "{} contains findings.csv, but no audit.json, which is the complete result; audit again with --reports csv,json (rasaudit audit --baseline also accepts the path of findings.csv)",
             given.display()
         ));
     }

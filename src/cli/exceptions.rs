@@ -152,7 +152,7 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
         })?;
     if all.list.len() != before + new.len() {
         return Err(one(format!(
-            "\"{}\" cannot be the id of an exception, because a line that begins with it would be a comment",
+            "\"{}\" cannot be the id of an exception, because a line that begins with it would be a comment; choose another id with --id",
             new[0].id
         )));
     }

@@ -231,7 +231,7 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     }
     let problem = |file: PathBuf| {
         let message =
-            "other users can write to it and so change the reports; run chmod go-w and chown root";
+            "other users can write to it, and so change the reports; run chmod go-w and chown root";
         file_problem(&file.display().to_string(), message)
     };
     let problems: Vec<Diagnostic> = writable.into_iter().flat_map(problem).collect();
@@ -427,16 +427,16 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::Aggregated(level, flows) => {
                 self.pages.count_aggregated(*level, *flows);
                 self.print(&format!(
-                    "memory limit reached: aggregated {} ({})",
+                    "to stay within --max-memory, aggregated {} ({})",
                     plural(*flows, "flow"),
                     level_words(*level)
                 ));
             }
             LiveEvent::EvidenceDropped(count) => self.print(&format!(
-                "memory limit reached: dropped other evidence, such as address claims, lookups and fragments (entries: {count})"
+                "to stay within --max-memory, dropped evidence other than flows, such as address claims, lookups and fragments (entries: {count})"
             )),
             LiveEvent::StateBroken(error) => report_error(&format!(
-                "{error}; using an older state or, if there is none that can be read, starting without a state"
+                "{error}; using another saved state or, if none can be read, starting without a state"
             )),
             LiveEvent::Restored(flows) => {
                 self.print(&format!("restored {} from the saved state", plural(*flows, "flow")));
@@ -455,7 +455,8 @@ impl Listener for ConsoleObserver<'_> {
                 self.pages.count_unrecorded(*frames);
                 self.pages.record_failure(Duty::Frames);
                 report_error(&format!(
-                    "--write: frames of this window that are missing from the files (the audit is not affected): at least {frames}"
+                    "--write: the files lack at least {} of this window; the audit is not affected",
+                    plural(*frames, "frame")
                 ));
             }
             LiveEvent::NotCollected(error) => {
@@ -493,7 +494,7 @@ impl Listener for ConsoleObserver<'_> {
             }
             Err(problems) => {
                 report_errors(&problems);
-                report_error("keeping the previous configuration");
+                report_error("keeping the previous inventory, rules and exceptions");
                 None
             }
         }

@@ -74,8 +74,9 @@ pub(super) fn load_policy(
     let mut problems = Vec::new();
     let files = match (&named.matrix, matrix) {
         (Some((own, line)), Some(given)) if own != given => {
-            let message =
-                format!("the inventory names the matrix \"{own}\", but --matrix names \"{given}\"");
+            let message = format!(
+                "the inventory names the matrix \"{own}\", but --matrix names \"{given}\"; leave out --matrix"
+            );
             problems.push(problem_at(*line, message));
             None
         }

@@ -299,7 +299,7 @@ impl<'a> SelectionParser<'a> {
                 "yes" => Some(FilterValue::Certain(true)),
                 "no" => Some(FilterValue::Certain(false)),
                 _ => {
-                    self.unknown(option, text, "yes or no", ["yes", "no"]);
+                    self.unknown(option, text, "a valid value", ["yes", "no"]);
                     None
                 }
             },

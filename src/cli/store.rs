@@ -294,7 +294,8 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
     if open > 0 && !store.has_pieces() {
         let remedy = names_remedy(store.is_live());
         warn(&format!(
-            "messages that may name a server, but continue in a segment that the rows do not contain: {open}; to get the names, {remedy}"
+            "the rows do not contain the rest of {} that may name a server; to get the names, {remedy}",
+            plural(open, "message")
         ));
     }
     if audit.reading.duplicates.correction == Correction::Impossible {

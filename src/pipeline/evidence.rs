@@ -298,7 +298,7 @@ impl EvidencePart {
             Self::Broadcast(subject, client) => {
                 format!("the broadcast that was answered: {}", describe(subject, client))
             }
-            Self::Names => "DNS reply to the client with the server's address".to_owned(),
+            Self::Names => "DNS reply that gives the client the server's address".to_owned(),
             Self::Claims(mac) => format!("{mac} claims the address"),
         }
     }

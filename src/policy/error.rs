@@ -37,7 +37,9 @@ pub enum PolicyError {
         members: Vec<String>,
     },
     /// A role that no host can have.
-    #[error("\"{0}\" is not a role that a host can have")]
+    #[error(
+        "\"{0}\" is not a role that a host can have (rasaudit matrix show --roles lists those that it can)"
+    )]
     NotPlayable(String),
     /// A role name that the matrix does not define.
     #[error(

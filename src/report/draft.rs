@@ -56,7 +56,10 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
     writeln!(out, "name = \"My farm\"")?;
     writeln!(out, "matrix = {}", quoted(&matrix.name))?;
     if let Some((overlay, members)) = &draft.overlay {
-        writeln!(out, "# {members} hosts use domain controllers as domain members do.")?;
+        writeln!(
+            out,
+            "# {members} hosts communicate with domain controllers in the way that domain members do."
+        )?;
         writeln!(out, "overlays = [{}]    # a guess", quoted(overlay))?;
     }
     if let Some(words) = left_out(draft) {
@@ -224,7 +227,7 @@ fn write_network(
     writeln!(out)?;
     writeln!(
         out,
-        "# {} addresses that provided no service of their own. The roles and the prefix are guesses from this evidence:",
+        "# {} addresses provided no service of their own. The roles and the prefix are guesses from this evidence:",
         network.seen
     )?;
     for line in &network.evidence {

@@ -28,8 +28,9 @@ impl SummaryFinding {
                 format!("{message} (this would explain {others})")
             }
             (explains, targets) => format!(
-                "{} made the same attempt on {targets} servers, and all attempts failed ({} like this one): {message}",
+                "{} made the same attempt on {}, and all attempts failed ({} like this one): {message}",
                 result.client(row).words_with_roles(),
+                plural(targets as u64, "server"),
                 plural(explains as u64, "more finding")
             ),
         }

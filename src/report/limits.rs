@@ -136,14 +136,14 @@ fn capture(result: &AuditResult<'_>) -> Vec<String> {
     if accounting.truncated > 0 {
         let frames = plural(accounting.truncated, "frame");
         let noun = if accounting.truncated == 1 { "end" } else { "ends" };
-        items.push(format!("The {noun} of {frames}, which the snaplen truncated"));
+        items.push(format!("The {noun} of {frames} that the snaplen truncated"));
     }
     if conditions.loss > 0.0 {
         items
             .push(format!("The {} of the traffic that the capture lost", percent(conditions.loss)));
     } else if accounting.loss.received == 0 && accounting.loss.dropped == 0 {
         let unmeasured =
-            "Unknown loss of frames: the capture does not state whether frames were lost";
+            "Frames that may have been lost: the capture does not state whether any were";
         items.push(unmeasured.to_owned());
     }
     items

@@ -146,7 +146,7 @@ fn absence_text(code: Code) -> Option<RuleText> {
         ),
         Code::LoopbackOnly => (
             "Traffic could not be assessed because it stays inside a host.",
-            "Capture on the host itself to assess it.",
+            "Capture on the host itself to assess this traffic.",
         ),
         Code::WindowTooShort => (
             "Traffic could not be assessed because the watch time was shorter than the row requires.",

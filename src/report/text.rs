@@ -73,7 +73,7 @@ pub(super) fn summary(
         (
             "Evidence",
             evidence,
-            "the frames of each finding in ID.pcapng; evidence.csv lists all findings",
+            "frames of the findings in ID.pcapng; evidence.csv lists all findings",
         ),
     ];
     for (number, (name, folder, what)) in lines.iter().filter(|l| l.1.is_some()).enumerate() {
@@ -178,7 +178,7 @@ fn write_findings(
         let place = match places.reports {
             Some(_) if places.files.contains("csv") => "findings.csv lists all",
             Some(_) => "--format csv lists all",
-            None => "--format csv lists all, --out DIR writes them to a folder",
+            None => "--format csv lists all, and --out DIR writes them to a folder",
         };
         writeln!(out, "          and {more} more{explained}; {place}")?;
     }

@@ -53,7 +53,7 @@ impl fmt::Display for StoredError {
             StoredProblem::Layout(layout) => {
                 write!(
                     f,
-                    "{path} has the layout {layout}; this version of rasaudit reads only {SCHEMA}"
+                    "{path} has the layout {layout}; this version of rasaudit reads only {SCHEMA}; use the version that wrote it"
                 )
             }
             StoredProblem::Unsound(what) => {

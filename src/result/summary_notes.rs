@@ -102,9 +102,9 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
                 " the {title} matrix documents the captured traffic of {name}, except {} that {}{but}.",
                 plural(excepted, "conversation"),
                 if excepted == 1 {
-                    "is permitted only by a site exception"
+                    "is permitted only by an exception"
                 } else {
-                    "are permitted only by site exceptions"
+                    "are permitted only by exceptions"
                 }
             ),
         };
@@ -115,9 +115,9 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
     let but = match excepted {
         0 => but,
-        1 => format!("{but}; 1 conversation is permitted only by a site exception"),
+        1 => format!("{but}; 1 conversation is permitted only by an exception"),
         excepted => {
-            format!("{but}; {excepted} conversations are permitted only by site exceptions")
+            format!("{but}; {excepted} conversations are permitted only by exceptions")
         }
     };
     let rest = format!(" ({}) for {name} compared with the {title} matrix{but}.", list.join(", "));
@@ -632,7 +632,7 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
             Correction::Off => "all of them are counted (--dedup off)",
             Correction::NotNeeded => "all of them are counted",
             Correction::Impossible => {
-                "all of them are counted, because the input cannot be read twice (for a stream, use --dedup on; for stored rows, collect with --traces)"
+                "all of them are counted, because the packets cannot be read a second time (for a stream, use --dedup on; for stored rows, collect with --traces; in a live audit, duplicates cannot be removed)"
             }
         };
         let share = percent(sample.share(sample.total()));
@@ -649,7 +649,7 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
             "belong to flows with only one visible direction; nothing is reported as missing for these flows",
         ),
         (vantage.split, "belong to flows whose directions carry different VLAN ids"),
-        (vantage.cut_one_way, "belong to flows with only one direction truncated by the snaplen"),
+        (vantage.cut_one_way, "belong to flows of which the snaplen truncated only one direction"),
     ];
     for (frames, what) in lines {
         let share = vantage.share(frames);

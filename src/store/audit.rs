@@ -109,7 +109,7 @@ impl EvidenceStore {
             let name = stores.first().map(|store| store.display().to_string()).unwrap_or_default();
             return Err(StoreError::rows(
                 name,
-                "contains no row of an input, because rasaudit collect did not finish; collect the captures again",
+                "contains no record of an input, probably because rasaudit collect did not finish; collect the captures again",
             ));
         }
         Ok(Arc::new(Self {

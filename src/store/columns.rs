@@ -420,7 +420,7 @@ impl<'a> BatchRows<'a> {
         let taken = batch.get_array_memory_size();
         if taken > MOST_BATCH_BYTES {
             return Err(format!(
-                "has {} rows of {taken} bytes together; at most {MOST_BATCH_BYTES} can be read at once, and rasaudit writes no such rows; collect the captures again",
+                "has {} rows with a total of {taken} bytes; at most {MOST_BATCH_BYTES} bytes can be read at once, and rasaudit writes no such rows; collect the captures again",
                 batch.num_rows()
             ));
         }

@@ -48,7 +48,7 @@ impl Completion {
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
         if !(1..=VERSION).contains(version) {
             return Err(format!(
-                "has a record of a complete store in layout {version}; this version reads layouts 1 to {VERSION}"
+                "has a record of a complete store in layout {version}; this version reads layouts 1 to {VERSION}; use the version that wrote it"
             ));
         }
         let rest = if *version < 2 { Some(rest) } else { unsealed(rest) };

@@ -202,8 +202,7 @@ pub(super) struct RowGroup {
 /// Runs code of the Parquet reader and returns a panic as an error. The reader may panic if a file
 /// is damaged.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(damaged("the Parquet reader failed")))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(damaged("it could not be decoded")))
 }
 
 /// Returns the reason why a file cannot be read as Parquet, with the remedy. `error` is the error

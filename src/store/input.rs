@@ -254,7 +254,7 @@ impl InputRow {
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
         if !(1..=VERSION).contains(version) {
             return Err(format!(
-                "has a record of an input in layout {version}; this version reads layouts 1 to {VERSION}"
+                "has a record of an input in layout {version}; this version reads layouts 1 to {VERSION}; use the version that wrote it"
             ));
         }
         let rest = if *version < 3 { Some(rest) } else { unsealed(rest) };

@@ -227,14 +227,16 @@ impl StoredInputs {
             if missing > 0 {
                 let all = inputs.len();
                 wrong.push((complete.clone(), format!(
-                    "states a complete store (inputs: {all}) in which the rows of some inputs are missing ({missing}); merge its stores again with --complete"
+                    "belongs to a complete store (inputs: {all}), but the rows of some inputs are missing ({missing}); merge the original stores again with --complete"
                 )));
             }
         }
         if let [(_, first), (_, other), ..] = self.completions.as_slice() {
             wrong.push((
                 other.clone(),
-                format!("states a complete store, and so does {first}; use only one of them"),
+                format!(
+                    "belongs to a complete store, and {first} belongs to another; use only one of these stores"
+                ),
             ));
         }
         wrong

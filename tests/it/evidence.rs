@@ -241,7 +241,7 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
             assert!(all.iter().all(|comment| comment.contains(id)), "{all:?}");
             let beside = |comment: &&String| {
                 comment.contains("the broadcast that was answered")
-                    || comment.contains("DNS reply to the client with the server's address")
+                    || comment.contains("DNS reply that gives the client the server's address")
             };
             let own = all.len() - all.iter().filter(beside).count();
             // Supporting frames may also belong to the conversation itself, for example an answer
@@ -366,7 +366,8 @@ fn each_kind_of_ground_is_shown() {
     let told_of = evidence(&farm(""), &wire);
     let named = comments(&told_of, "unknown-host");
     assert!(named.contains(&format!("TLS hello from the client {RDSH}")), "{named:?}");
-    let names = named.iter().filter(|c| *c == "DNS reply to the client with the server's address");
+    let names =
+        named.iter().filter(|c| *c == "DNS reply that gives the client the server's address");
     assert_eq!(names.count(), 1, "{named:?}");
 
     // The evidence for an address conflict is the claims of both MAC addresses.

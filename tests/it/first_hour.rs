@@ -181,7 +181,7 @@ fn what_only_exceptions_allow_is_no_agreement_with_the_matrix() {
     let (_, text) = summary(&site, &["--exceptions", &early]);
     let first = text.lines().next().expect("a headline");
     assert!(!first.contains("agrees"), "{first}");
-    assert!(first.contains("1 conversation that is permitted only by a site exception"), "{first}");
+    assert!(first.contains("1 conversation that is permitted only by an exception"), "{first}");
     assert!(!text.contains("was created on"), "{text}");
     // An exception that was created after the end of the traffic is reported.
     let late = list(&site, &[&line.replace("CREATED", "2098-01-01")]);

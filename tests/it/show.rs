@@ -249,7 +249,7 @@ fn every_problem_of_the_options_is_told_at_once() {
         "--verdict: \"misssing\" is not a verdict of findings; did you mean \"missing\"?",
         "--severity: \"hgh\" is not a severity; did you mean \"high\"?",
         "--state: \"establishd\" is not a state of findings; did you mean \"established\"?",
-        "--certain: \"maybe\" is not yes or no",
+        "--certain: \"maybe\" is not a valid value",
         "--port: \"https\" is not a port; give a port like 443",
         "--cause: the result has no finding with the id \"f-0\"",
         "--group-by: \"cuase\" is not a property to group by; did you mean \"cause\"?",

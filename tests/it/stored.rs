@@ -114,7 +114,7 @@ fn a_newer_minor_version_is_read_and_another_layout_is_refused_by_name() {
     assert_eq!((code, said.as_str()), (Some(2), ""));
     assert_eq!(
         why,
-        "error: audit.json has the layout rasaudit.audit/3; this version of rasaudit reads only rasaudit.audit/2\n"
+        "error: audit.json has the layout rasaudit.audit/3; this version of rasaudit reads only rasaudit.audit/2; use the version that wrote it\n"
     );
 }
 

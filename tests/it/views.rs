@@ -351,7 +351,7 @@ fn one_direction_cut_short_changes_nothing() {
     let cut = scratch.file("cut.pcap", &frames.iter().map(short).collect::<Vec<_>>());
     same_judgement(&plain, &cut);
     let text = audit(&cut, &[], "text");
-    assert!(text.contains("only one direction truncated by the snaplen"), "{text}");
+    assert!(text.contains("the snaplen truncated only one direction"), "{text}");
 }
 
 #[test]

@@ -247,7 +247,7 @@ fn signals_close_windows_and_reload_what_is_valid() {
     for part in [
         "nowhere",
         "gatewy",
-        "keeping the previous configuration",
+        "keeping the previous inventory, rules and exceptions",
         "reloaded the inventory, the rules and the exceptions",
     ] {
         assert!(told.contains(part), "{part}: {told}");
@@ -475,7 +475,7 @@ fn no_thread_of_a_running_audit_has_rights_that_it_does_not_need() {
         let ended = live.end();
         let told = text(&ended.stderr);
         assert!(told.contains("ermission denied"), "{told}");
-        assert!(told.contains("keeping the previous configuration"), "{told}");
+        assert!(told.contains("keeping the previous inventory, rules and exceptions"), "{told}");
         assert!(!told.contains("not fully sandboxed"), "{told}");
     }
 }
@@ -682,7 +682,7 @@ fn made_up_addresses_and_inside_scans_stay_within_memory() {
     let ended = live.end();
     let told = text(&ended.stderr);
     assert!(peak < 160 << 10, "{peak} kB");
-    assert!(told.contains(": aggregated ") && told.contains(": dropped "), "{told}");
+    assert!(told.contains(", aggregated ") && told.contains(", dropped "), "{told}");
     // Every frame is either read or reported as lost.
     let json = fs::read_to_string(scratch.path().join("out/latest/audit.json")).expect("a report");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");

@@ -143,7 +143,7 @@ fn inputs(result: &AuditResult<'_>) -> Markup {
                     }
                 }
                 @if inputs.len() > INPUTS {
-                    tr { th scope="row" { "Input" } td { "and " (inputs.len() - INPUTS) " more, in audit.json" } }
+                    tr { th scope="row" { "Input" } td { "and " (inputs.len() - INPUTS) " more in audit.json" } }
                 }
                 @if !damaged.is_empty() {
                     tr {
@@ -191,7 +191,7 @@ fn exceptions(result: &AuditResult<'_>) -> Markup {
                         @for question in exception.questions() { "; " b.warning { "⚠ " (question) } }
                     }
                 }
-                @if in_force.len() > EXCEPTIONS { li { "and " (in_force.len() - EXCEPTIONS) " more, in the section Exceptions" } }
+                @if in_force.len() > EXCEPTIONS { li { "and " (in_force.len() - EXCEPTIONS) " more in the section Exceptions" } }
             }
         }
     }

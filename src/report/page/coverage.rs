@@ -54,7 +54,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
                     details open[hosts.len() <= UNFOLDED] {
                         summary { (escape_control(coverage)) span.faint { " · " (plural(hosts.len() as u64, "host")) } }
                         @if shown > 0 { (table(&hosts[..shown], &format!("Hosts with the coverage {coverage}"))) }
-                        @if shown < hosts.len() { p { "and " (plural((hosts.len() - shown) as u64, "more host")) ", in hosts.csv" } }
+                        @if shown < hosts.len() { p { "and " (plural((hosts.len() - shown) as u64, "more host")) " in hosts.csv" } }
                     }
                 }
             }

@@ -37,7 +37,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
                     }
                 }
                 @if exceptions.len() > EXCEPTIONS {
-                    p { "and " (exceptions.len() - EXCEPTIONS) " more, in exceptions.csv" }
+                    p { "and " (exceptions.len() - EXCEPTIONS) " more in exceptions.csv" }
                 }
             }
         }

@@ -37,7 +37,7 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
         section #matrix aria-labelledby="matrix-title" {
             h2 #matrix-title { "The matrix, row by row" }
             p {
-                (escape_control(version)) ", " (rows.len()) " rows: "
+                (escape_control(version)) ", " (plural(rows.len() as u64, "row")) ": "
                 @for (number, status) in Status::ALL.iter().enumerate() {
                     @if number > 0 { ", " } (folded(*status).count()) " " (status.name())
                 }

@@ -151,7 +151,7 @@ impl Explainer<'_> {
         trace.push(format!("rows whose traffic would show the role (up to 5): {}", ids.join(", ")));
         trace.push(match self.policy.inventory.covers {
             Some(_) => "the inventory states that the capture covers the host".to_owned(),
-            None => "other traffic of the host shows that the capture covers it".to_owned(),
+            None => "other traffic of the host shows that the capture covers the host".to_owned(),
         });
         if let Some(host) = self.host(finding) {
             trace.extend(self.seen.describe_activity(Peer::Host(host)));

@@ -223,7 +223,9 @@ impl Explainer<'_> {
         let coverage = match (&policy.inventory.covers, seen.covers(source, &to)) {
             (Some(_), Some(_)) => "the inventory states that the capture covers this traffic",
             (Some(_), None) => "the inventory states that the capture does not cover this traffic",
-            (None, Some(_)) => "other traffic of these hosts shows that the capture covers it",
+            (None, Some(_)) => {
+                "other traffic of these hosts shows that the capture covers this traffic"
+            }
             (None, None) => "no evidence shows that the capture covers this traffic",
         };
         trace.push(coverage.to_owned());
@@ -231,7 +233,7 @@ impl Explainer<'_> {
         trace.extend(hosts.iter().take(SHOWN).filter_map(|peer| seen.describe_activity(*peer)));
         if hosts.len() > SHOWN {
             trace.push(format!(
-                "and {}, in hosts.csv",
+                "and {} in hosts.csv",
                 plural((hosts.len() - SHOWN) as u64, "more host")
             ));
         }
