@@ -23,6 +23,16 @@ pub struct WindowCarryOver {
     parts: Vec<PartitionCarryOver>,
 }
 
+/// How a window ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WindowEnd {
+    /// No further window follows, so nothing is carried over.
+    Last,
+    /// Another window follows. The last packet of this one had this time; `None` if it had no
+    /// packets with a time. Then the evidence of earlier windows waits for the next window.
+    Continued(Option<Nanos>),
+}
+
 /// The fragments of incomplete datagrams, and the incomplete lookups, of one partition.
 #[derive(Default)]
 struct PartitionCarryOver {
@@ -63,9 +73,8 @@ impl FlowStore {
     }
 
     /// Does the same as [`FlowStore::finish`] for one of several windows, without packet records.
-    /// `pending` contains the incomplete evidence of the previous window and receives that of this
-    /// window. `end` is the time of the window's last packet; if it is `None`, nothing is carried
-    /// over to the next window. The number of entries of side evidence is not limited.
+    /// `pending` contains the incomplete evidence of earlier windows and receives that of this
+    /// window. The number of entries of side evidence is not limited.
     ///
     /// # Errors
     ///
@@ -74,10 +83,19 @@ impl FlowStore {
         self,
         jobs: usize,
         pending: &mut WindowCarryOver,
-        end: Option<Nanos>,
+        end: WindowEnd,
     ) -> io::Result<MergedFlows> {
-        let since = end.map(|end| end - TIMEOUT);
-        self.merge_all(&Retention::default(), jobs, pending, since, usize::MAX)
+        let keep = Retention::default();
+        match end {
+            WindowEnd::Last => self.merge_all(&keep, jobs, pending, None, usize::MAX),
+            WindowEnd::Continued(Some(last)) => {
+                let since = last.saturating_sub(TIMEOUT);
+                self.merge_all(&keep, jobs, pending, Some(since), usize::MAX)
+            }
+            WindowEnd::Continued(None) => {
+                self.merge_all(&keep, jobs, &mut WindowCarryOver::default(), None, usize::MAX)
+            }
+        }
     }
 
     fn merge_all(

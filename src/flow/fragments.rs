@@ -127,7 +127,7 @@ impl FragmentTable {
         let mut unfinished = Self::default();
         for (key, datagrams) in &mut self.datagrams {
             let mut recent = FragmentedDatagrams::default();
-            let may_continue = |first: &&FirstFragment| first.0 >= since - TIMEOUT;
+            let may_continue = |first: &&FirstFragment| first.0 >= since.saturating_sub(TIMEOUT);
             recent.firsts = datagrams.firsts.iter().filter(may_continue).copied().collect();
             recent.later = datagrams.later.extract_if(.., |later| later.time >= since).collect();
             recent.errors = datagrams.errors.extract_if(.., |error| error.0 >= since).collect();

@@ -47,7 +47,7 @@ pub use address_claims::{AddressBinding, AddressClaim};
 pub use aggregation::AggregationLevel;
 pub use copied_amounts::CopiedAmounts;
 pub use decided::{DecidedEvidence, Decision};
-pub use finish::WindowCarryOver;
+pub use finish::{WindowCarryOver, WindowEnd};
 pub use key::FlowKey;
 pub use keyed::{EvidenceKey, Keyed};
 pub use merged::MergedFlows;

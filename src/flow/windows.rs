@@ -85,10 +85,10 @@ mod tests {
 
     use super::super::{
         AggregationLevel, FlowPartitions, HashSeed, LOOKUP_BATCH, Retention, StateLayout,
-        WindowCarryOver,
+        WindowCarryOver, WindowEnd,
     };
     use super::*;
-    use crate::decode::{Body, FiveTuple, Observation, flag};
+    use crate::decode::{Body, Datagram, FiveTuple, Observation, Path, flag};
     use crate::model::Transport;
 
     fn listed(address: IpAddr) -> bool {
@@ -136,7 +136,7 @@ mod tests {
         let mut tables = store.tables(&Retention::default());
         seen.chunks(LOOKUP_BATCH).for_each(|some| tables.observe(some, []));
         store.submit(tables).unwrap();
-        store.finish_window(1, &mut WindowCarryOver::default(), None).unwrap()
+        store.finish_window(1, &mut WindowCarryOver::default(), WindowEnd::Last).unwrap()
     }
 
     fn new_store() -> FlowStore {
@@ -204,10 +204,36 @@ mod tests {
         }
         tables.aggregate(AggregationLevel::Ports, &listed);
         store.submit(tables).unwrap();
-        let late = store.finish_window(1, &mut WindowCarryOver::default(), None).unwrap();
+        let late =
+            store.finish_window(1, &mut WindowCarryOver::default(), WindowEnd::Last).unwrap();
         let mut early = flows(new_store(), &seen);
         early.aggregate(AggregationLevel::Ports, &listed).unwrap();
         assert_eq!((late.len(), sums(&late).0), (early.len(), sums(&early).0));
+    }
+
+    #[test]
+    fn a_fragment_waits_for_its_datagram_over_a_window_without_packets() {
+        let seed = HashSeed::new();
+        let mut carry_over = WindowCarryOver::default();
+        let mut window = |seen: &[Observation], end| {
+            let store = FlowStore::new(&seed, std::env::temp_dir());
+            let mut tables = store.tables(&Retention::default());
+            tables.observe(seen, []);
+            store.submit(tables).unwrap();
+            store.finish_window(1, &mut carry_over, end).unwrap()
+        };
+        let [src, dst]: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        let datagram = Datagram { src, dst, transport: Transport::TCP, id: 7, path: Path::PLAIN };
+        let mut first = packet(5, [10, 0, 0, 1], 50_000, [10, 0, 0, 2], 443, flag::DATA);
+        if let Body::Transport { fragment, .. } = &mut first.body {
+            *fragment = Some(datagram);
+        }
+        let body = Body::Fragment { datagram, payload: 8 };
+        let later = Observation { time: 9, wire_len: 60, body, ..Observation::default() };
+        window(&[first], WindowEnd::Continued(Some(5)));
+        window(&[], WindowEnd::Continued(None));
+        let joined = window(&[later], WindowEnd::Last);
+        assert_eq!((joined.len(), joined.side().orphans().count()), (1, 0));
     }
 
     #[test]

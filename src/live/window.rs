@@ -16,7 +16,7 @@ use super::options::{AfterWindow, LiveOptions};
 use super::rows::ClosedWindow;
 use super::state::StateFolder;
 use super::{LiveContext, POLL_INTERVAL, listing};
-use crate::flow::{FlowStore, MergedFlows, Retention, WindowCarryOver};
+use crate::flow::{FlowStore, MergedFlows, Retention, WindowCarryOver, WindowEnd};
 use crate::model::{
     ActivityHistogram, Correction, FrameCounters, InputRecord, Loss, Merge, Nanos, SECOND,
 };
@@ -207,8 +207,8 @@ impl WindowLoop<'_> {
             super::rows::write(shared, spool, &closed);
         }
         let end = match after {
-            AfterWindow::Continue => total(&inputs).0.last.get(),
-            AfterWindow::Stop => None,
+            AfterWindow::Continue => WindowEnd::Continued(total(&inputs).0.last.get()),
+            AfterWindow::Stop => WindowEnd::Last,
         };
         let mut flows = store
             .finish_window(shared.plan.jobs, &mut self.carry_over, end)
