@@ -6,8 +6,7 @@ use super::cause::SharedCause;
 use super::ends::{EndFilter, RowSide};
 use super::key::{FilterKey, Fit};
 use super::row::ListedRow;
-use crate::classify::Severity;
-use crate::conversation::OTHER_SENSORS;
+use crate::classify::{OTHER_SENSORS, Severity};
 use crate::model::Transport;
 use crate::result::{AuditResult, Change};
 
