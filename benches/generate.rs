@@ -65,7 +65,7 @@ fn main() -> io::Result<()> {
     generate(std::env::args_os())
 }
 
-/// Carries out a command line. Tests call this function, too.
+/// Generates a capture as the command-line arguments specify. Tests also call this function.
 pub fn generate(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> io::Result<()> {

@@ -189,11 +189,12 @@ impl VantageWatch {
         known.entry(set).or_insert_with(common).clone()
     }
 
-    /// Returns the watched time, in seconds, that counts for a row with this watch time. Only the
-    /// time for which all vantage points of `set` watched counts. If none of them ever stopped, the
-    /// result is that of `all`, the watched time of all inputs. If their breaks overlap the
-    /// activity of a host in `active`, only the longest part of the activity without a break
-    /// counts. Returns 0 if a break overlaps the time around `trigger`.
+    /// Returns the watched time, in seconds, that counts for a row with a watch time of `watch_s`
+    /// seconds: the time during which every vantage point in `set` watched or, if none of them ever
+    /// stopped, the watched time of all inputs (`all`). If a vantage point has breaks during the
+    /// activity of a host in `active`, the result is at most the longest part of the activity
+    /// without a break of that vantage point. Returns 0 if a break overlaps the time around
+    /// `trigger`.
     pub fn seconds_for(
         &self,
         set: VantageSet,

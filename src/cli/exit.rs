@@ -18,7 +18,7 @@ pub(super) enum Exit {
     Partial,
     /// 4: done, but nothing was checked although a check was required.
     Unchecked,
-    /// 130: interrupted. `audit` and `report` have then written nothing.
+    /// 130: interrupted. In this case, `audit` and `report` write nothing.
     Interrupted,
 }
 

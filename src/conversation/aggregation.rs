@@ -511,8 +511,8 @@ pub(super) fn lower_port(flow: &Flow<'_>) -> u16 {
     flow.key.endpoint(0).port.min(flow.key.endpoint(1).port)
 }
 
-/// Returns whether a flow has a loopback address and was seen inside a host. Such flows are never
-/// aggregated.
+/// Returns whether a flow has a loopback address and was seen inside a host. Conversations of
+/// such flows are never aggregated.
 fn is_local(flow: &Flow<'_>) -> bool {
     let has_loopback = (0..2).any(|side| flow.key.endpoint(side).addr.is_loopback());
     has_loopback && !is_loopback_on_wire(flow)

@@ -475,8 +475,8 @@ impl CaptureIndex {
         // the capture does not show.
         if acknowledges_unseen {
             to.answered_unseen = true;
-            // The pairs of a flood are not recorded, because they would take as much memory as its
-            // addresses.
+            // The addresses of a flood are not recorded, to save memory. Recording its pairs would
+            // take just as much memory.
             if from.is_none() {
                 return;
             }

@@ -54,7 +54,7 @@ pub enum LiveEvent {
 /// The outcome of writing the rows of a window.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CollectedWindow {
-    /// The number of bytes of all files of rows.
+    /// The total size, in bytes, of the row files of all windows that are kept.
     pub bytes: u64,
     /// The number of older windows whose rows were removed because the files exceeded their limit.
     pub removed_windows: u64,

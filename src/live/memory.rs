@@ -1,4 +1,5 @@
-//! Keeps a live audit within its memory: aggregates flows and drops side evidence, and counts both.
+//! Keeps a live audit within its memory limit: aggregates flows, drops side evidence, and counts how
+//! much of each was affected.
 
 use std::sync::Arc;
 

@@ -132,7 +132,8 @@ impl ActivityHistogram {
             let watched = [slot.watched, hour.leading, hour.trailing, hour.longest];
             (first..=last).contains(number)
                 && counters.iter().all(|count| *count <= most)
-                // An hour may contain buckets that were merged before, and later ones.
+                // The limit is two hours, not one: an hour that was already merged into one bucket
+                // is merged again if more of its buckets arrive, and their watched times are added.
                 && watched.iter().all(|count| *count <= 2 * HOUR as u64)
         })
     }

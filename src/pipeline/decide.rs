@@ -13,7 +13,7 @@ impl Plan {
     /// # Errors
     ///
     /// Returns an error if the work is stopped, if a temporary file cannot be written or read, or
-    /// if the evidence is not complete.
+    /// if the evidence cannot be read or is not complete.
     pub fn decide(&self, progress: &Progress) -> Result<DecidedEvidence, AuditError> {
         let Some(shared) = &self.shared else { return Ok(DecidedEvidence::default()) };
         let packets =

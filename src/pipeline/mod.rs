@@ -100,8 +100,9 @@ pub enum AuditError {
     /// The process cannot give up its privileges as required.
     #[error("{0}")]
     Confinement(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A report, a state, a recording or the rows of windows cannot be written, or a state cannot
-    /// be read (path and reason).
+    /// Output (a report, the evidence of findings, the state of a live audit, recorded frames or
+    /// evidence rows) cannot be written, or the state cannot be read. Contains the path and the
+    /// reason.
     #[error("{}: {error}", .0.display(), error = .1)]
     Output(PathBuf, #[source] io::Error),
 }

@@ -23,9 +23,11 @@ named_enum!(
 /// The columns of the table of severities.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SeverityColumn {
-    /// The severity for traffic that did not reach its destination.
+    /// The severity for traffic that did not reach its destination. For the verdict `missing`: for
+    /// failed traffic that no row expects.
     Attempted,
-    /// The severity for traffic that reached its destination, and for findings without traffic.
+    /// The severity for traffic that reached its destination, and for findings without traffic. For
+    /// the verdict `missing`: for traffic that a row expects.
     Reached,
 }
 

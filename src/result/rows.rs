@@ -172,9 +172,9 @@ record!(
         bytes_to_server: u64,
         /// The number of bytes that the server sent.
         bytes_to_client: u64,
-        /// The time of the earliest packet.
+        /// The time of the earliest packet or ICMP error.
         first_seen: Option<Time>,
-        /// The time of the latest packet.
+        /// The time of the latest packet or ICMP error.
         last_seen: Option<Time>,
         /// The names of the server that the capture shows.
         names: Vec<String>,
@@ -247,9 +247,9 @@ record!(
         /// The number of conversations, or of pairs of hosts, that the finding stands for; 0 if it
         /// is about a single pair without traffic, or not about traffic.
         count: u64,
-        /// The time of the earliest packet.
+        /// The time of the earliest packet or ICMP error.
         first_seen: Option<Time>,
-        /// The time of the latest packet.
+        /// The time of the latest packet or ICMP error.
         last_seen: Option<Time>,
         /// A sentence that describes what was found.
         message: String,
@@ -335,10 +335,10 @@ record!(
         /// The servers of the conversations: listed hosts by name, others by address.
         #[serde(default)]
         servers: Vec<String>,
-        /// The time of the earliest packet.
+        /// The time of the earliest packet or ICMP error.
         #[serde(default)]
         first_seen: Option<Time>,
-        /// The time of the latest packet.
+        /// The time of the latest packet or ICMP error.
         #[serde(default)]
         last_seen: Option<Time>,
         /// The line of the list that contains the exception; 0 if unknown.
@@ -380,9 +380,9 @@ record!(
         /// The source hosts that should have opened a connection of the row, but did not try or
         /// failed.
         source_hosts_missing: Vec<String>,
-        /// The time of the earliest packet.
+        /// The time of the earliest packet or ICMP error.
         first_seen: Option<Time>,
-        /// The time of the latest packet.
+        /// The time of the latest packet or ICMP error.
         last_seen: Option<Time>,
         /// The document and the line that the row comes from.
         provenance: Cow<'a, str>,

@@ -418,7 +418,8 @@ fn what_a_name_is_worth() {
     }
 }
 
-/// A finding about a name lists the witnesses of the name, and hostile names remain text.
+/// A finding about a name states the sources of the name, and a hostile name is escaped in CSV, so
+/// that no spreadsheet reads it as a formula.
 #[test]
 fn a_finding_tells_what_its_name_rests_on() {
     let mut wire = Wire::default();

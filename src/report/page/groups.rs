@@ -61,7 +61,8 @@ pub(super) struct FarmGroups {
     pub documented: BTreeSet<(GroupNumber, GroupNumber)>,
     /// The findings between groups, worst first.
     pub links: Vec<FindingLink>,
-    /// The groups of client and server of each finding; empty if the finding is not drawn.
+    /// For each finding, the groups of the client and those of the server. The finding is not drawn
+    /// if either list is empty.
     pub ends: Vec<[Vec<GroupNumber>; 2]>,
     /// The number of findings that name each host or network, by its name. Findings that are not
     /// drawn are included.
@@ -208,7 +209,8 @@ impl<'a> Membership<'a> {
         pairs.map(|[from, to]| (self.group(from.kind), self.group(to.kind))).collect()
     }
 
-    /// Returns the groups of client and server of a finding; empty if it is not drawn.
+    /// Returns the groups of the client and those of the server of a finding. It is not drawn if
+    /// either list is empty.
     fn ends(&self, result: &AuditResult<'_>, finding: &FindingRow<'_>) -> [Vec<GroupNumber>; 2] {
         match link_kind(finding) {
             Some(_) => [result.client(finding), result.server(finding)].map(|end| self.end(&end)),
