@@ -21,9 +21,9 @@ record!(
         certain: u64,
         /// The number of conversations, or of pairs of hosts, that the findings stand for.
         conversations: u64,
-        /// The time of the earliest packet.
+        /// The time of the earliest packet or ICMP error.
         first_seen: Option<Time>,
-        /// The time of the latest packet.
+        /// The time of the latest packet or ICMP error.
         last_seen: Option<Time>,
         /// The id of the worst finding.
         example: String,
@@ -45,9 +45,9 @@ record!(
         packets: u64,
         /// The number of bytes.
         bytes: u64,
-        /// The time of the earliest packet.
+        /// The time of the earliest packet or ICMP error.
         first_seen: Option<Time>,
-        /// The time of the latest packet.
+        /// The time of the latest packet or ICMP error.
         last_seen: Option<Time>,
     }
 );
