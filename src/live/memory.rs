@@ -1,5 +1,5 @@
-//! Keeps a live audit within its memory limit: aggregates flows, drops side evidence, and counts how
-//! much of each was affected.
+//! Keeps a live audit within its memory limit: aggregates flows, drops side evidence, and counts
+//! how much of each was affected.
 
 use std::sync::Arc;
 
