@@ -260,11 +260,11 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub to: Vec<String>,
 
-    /// The client or the server, in the forms of --from. In the table hosts, the host itself.
+    /// The client or the server, in the forms of --from. In the hosts table, the host itself.
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub host: Vec<String>,
 
-    /// The role of the client or of the server. In the table hosts, the role of the host itself.
+    /// The role of the client or of the server. In the hosts table, the role of the host itself.
     #[arg(long, value_name = "ROLE", value_delimiter = ',')]
     pub role: Vec<String>,
 
@@ -276,7 +276,7 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "VERDICT", value_delimiter = ',')]
     pub verdict: Vec<String>,
 
-    /// The code, e.g. refused. In the table matrix, the reason why a row could not be assessed.
+    /// The code, e.g. refused. In the matrix table, the reason why a row could not be assessed.
     #[arg(long, value_name = "CODE", value_delimiter = ',')]
     pub code: Vec<String>,
 
@@ -284,9 +284,9 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "SEVERITY", value_delimiter = ',')]
     pub severity: Vec<String>,
 
-    /// The state of the conversations, e.g. established. In the table findings, also the change
-    /// since the baseline, e.g. new. In the tables matrix and exceptions, the status. In the table
-    /// hosts, the coverage.
+    /// The state of the conversations, e.g. established. In the findings table, also the change
+    /// since the baseline, e.g. new. In the matrix and exceptions tables, the status. In the hosts
+    /// table, the coverage.
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     pub state: Vec<String>,
 
@@ -476,9 +476,10 @@ Examples:
   rasaudit live eth1 -i inventory.toml --out reports/ --windows 1 --every 10m
 
 Signals:
-  INT, TERM   close the window, write the last report and exit with the exit code of an audit (3
-              also if an interface was missing for some time or part of the output could not be
-              written); a second INT or TERM stops the program immediately (status 130)
+  INT, TERM   close the window, write the last report and exit with the exit code of an audit (see
+              rasaudit --help; 3 also if an interface was missing for some time or part of the
+              output could not be written); a second INT or TERM stops the program immediately
+              (status 130)
   HUP         reload the inventory, the rules and the exceptions, which apply as of the next window
               that is closed
   USR1        close the current window immediately";
@@ -639,8 +640,8 @@ Examples:
   rasaudit audit merged/ -i inventory.toml --out report/
 
 Exit codes: 0 done; 2 an option is wrong, a store cannot be read, the stores do not belong together
-(other options or another version), some rows are missing, duplicate or damaged, or the rows could
-not be written; 130 interrupted.";
+(they were collected with different options or versions), some rows are missing, duplicate or
+damaged, or the rows could not be written; 130 interrupted.";
 
 #[cfg(feature = "store")]
 #[derive(Args, Debug)]
@@ -794,8 +795,8 @@ pub(super) struct ConfigArgs {
 #[cfg(all(feature = "live", feature = "store"))]
 #[derive(Args, Clone, Debug)]
 pub(super) struct WindowRowArgs {
-    /// Write the rows of every window into this folder, one Parquet file per window, so that they
-    /// can be moved away and audited together with those of other sensors.
+    /// Write the evidence rows of every window into this folder, one Parquet file per window, so
+    /// that they can be moved away and audited together with those of other sensors.
     #[arg(long, value_name = "DIR", help_heading = "Reports")]
     pub collect: Option<PathBuf>,
 

@@ -558,7 +558,9 @@ fn level_words(level: AggregationLevel) -> &'static str {
             "unlisted clients' flows without a completed TCP handshake, by network"
         }
         AggregationLevel::Outside => "flows of unlisted clients, by network",
-        AggregationLevel::Strangers => "flows of unlisted hosts, with all unlisted clients as one",
+        AggregationLevel::Strangers => {
+            "flows of unlisted hosts: all unlisted clients become one, and unlisted servers are aggregated by network"
+        }
         AggregationLevel::Ports => "all flows, by conversation",
         AggregationLevel::Scans => {
             "flows without a completed TCP handshake, which lose their service ports"

@@ -143,7 +143,7 @@ impl Stored {
                 )
             }
             None if head.summary.judged && !is_early(head) => {
-                Err("it has verdicts, but does not name the matrix")
+                Err("it has verdicts, but no description of the farm")
             }
             _ => Ok(()),
         }

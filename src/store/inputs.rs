@@ -153,7 +153,7 @@ impl StoredInputs {
                 };
                 let (own, theirs) = (sensor(input), sensor(known));
                 wrong.push((file.clone(), format!(
-                    "contains {name} {own}, which has the same content as {other} {theirs} in {other_file}; leave one of them out"
+                    "contains {name} {own}, but {other_file} contains the same content as {other} {theirs}; audit or merge the rows of only one of these captures"
                 )));
             } else if !alone.contains(file.as_str()) {
                 let (known, other_file) = *merged.entry(input.content).or_insert((input, file));

@@ -26,7 +26,7 @@ pub enum WindowError {
     NotDivided(&'static str),
     /// The time is inside a window.
     #[error(
-        "{option}: the rows hold whole windows of {length}; the nearest times are {before} and {after}"
+        "{option}: the time is inside a window of the rows ({length} each); give the start of a window, such as {before} or {after}"
     )]
     InsideWindow {
         /// The option.
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(
             errors(own, Some(HOUR + 1), None),
             [
-                "--since: the rows hold whole windows of 1h; the nearest times are 1970-01-01T01:00:00Z and 1970-01-01T02:00:00Z"
+                "--since: the time is inside a window of the rows (1h each); give the start of a window, such as 1970-01-01T01:00:00Z or 1970-01-01T02:00:00Z"
             ]
         );
     }

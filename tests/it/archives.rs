@@ -1090,7 +1090,7 @@ fn a_time_range_that_is_not_whole_windows_is_refused_with_the_nearest_times() {
     collect(&two.captures, &two.inventory, &store, &["--window", "1m", "--until", &minute(8)]);
     let refused = |more: &[&str]| two.refused(&[&store], more);
     let errors = refused(&["--since", "2026-11-21T01:47:30Z"]);
-    let wanted = "--since: the rows hold whole windows of 1m; the nearest times are 2026-11-21T01:47:00Z and 2026-11-21T01:48:00Z";
+    let wanted = "--since: the time is inside a window of the rows (1m each); give the start of a window, such as 2026-11-21T01:47:00Z or 2026-11-21T01:48:00Z";
     assert!(errors.contains(wanted), "{errors}");
     let errors = refused(&["--until", &minute(9)]);
     let wanted = "--until: the captures were collected with --until 2026-11-21T01:54:00Z; give a time at or before it, or collect them again";

@@ -161,7 +161,7 @@ fn a_damaged_result_is_refused_and_nothing_is_written() {
     assert!(why.contains("explained by one that is itself explained"), "{why}");
     let (code, _, why) = changed(|json| json["site"] = Value::Null);
     assert_eq!(code, Some(2));
-    assert!(why.contains("does not name the matrix"), "{why}");
+    assert!(why.contains("no description of the farm"), "{why}");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let out = scratch.path().join("out").display().to_string();
     for (name, bytes) in

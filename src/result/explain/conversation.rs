@@ -159,7 +159,7 @@ pub fn state_changes(c: &Conversation) -> Option<String> {
     Some(if opened.first.get() > worked.last.get() {
         format!("worked until {} UTC, {failing}", time(worked.last.get()))
     } else if opened.last.get() < worked.first.get() {
-        format!("{failing}, has worked since {} UTC", time(worked.first.get()))
+        format!("{failing}, working since {} UTC", time(worked.first.get()))
     } else {
         format!(
             "worked from {} to {} UTC, {failing}",
