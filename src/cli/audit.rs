@@ -19,7 +19,7 @@ use super::work::{
     NOTHING_WRITTEN, Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders,
     with_progress_bar,
 };
-use super::{print_some, report_error, terminal_width};
+use super::{print_result, print_some, report_error, terminal_width};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
     Step, digest_of,
@@ -224,13 +224,7 @@ fn parse_show(texts: &[String], policy: &Policy) -> Result<Option<RowListing>, V
 fn print_listing(result: &AuditResult<'_>, listing: &RowListing) -> io::Result<()> {
     let mut text = Vec::new();
     listing.write(result, "text", terminal_width(), &mut text)?;
-    let mut out = anstream::stdout();
-    match out.write_all(&text).and_then(|()| out.flush()) {
-        // The program that reads the output may close it early. The result of the audit is valid
-        // even then.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    print_result(&text)
 }
 
 /// Prints the wall-clock time and the processor time of each step, and its processor time per

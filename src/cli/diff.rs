@@ -1,11 +1,11 @@
 //! Implements `rasaudit diff`, which compares two stored results.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::args::AuditDiffArguments;
 use super::exit::Exit;
-use super::{report_error, warn};
+use super::{print_result, report_error, warn};
 use crate::pipeline::fits_manifest;
 use crate::report::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
 use crate::result::{AuditResult, Comparison};
@@ -34,12 +34,7 @@ pub(super) fn run(arguments: &AuditDiffArguments) -> io::Result<Exit> {
         write(&report, &mut text)?;
     }
     let exit = if comparison.has_changes() { Exit::Findings } else { Exit::Compliant };
-    let mut out = anstream::stdout();
-    match out.write_all(&text).and_then(|()| out.flush()) {
-        // The program that reads the output may close it early. The exit code is valid even then.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        printed => printed?,
-    }
+    print_result(&text)?;
     Ok(exit)
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::args::ExplainArguments;
 use super::exit::Exit;
 use super::policy::{RulesWanted, load_matrix, load_policy, report_errors};
-use super::report_error;
+use super::{print_result, report_error};
 use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, conditions_of_absence};
 use crate::model::{escape_control, service_words};
 use crate::policy::{
@@ -79,14 +79,16 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         None => Judge::of_any_farm(&policy),
     };
     let answer = judge.answer(&question);
-    let mut out = io::stdout().lock();
+    let mut out = Vec::new();
     if let Some(members) = answer_by_member(&judge, &question) {
         let all_documented = members.iter().all(|(_, _, documented)| *documented);
         print_members(&policy, arguments, &members, &mut out)?;
+        print_result(&out)?;
         return Ok(if all_documented { Exit::Compliant } else { Exit::Findings });
     }
     let documented = is_documented(answer.ruling.code.verdict());
     print_answer(&policy, (&from, &to), arguments, &answer, &mut out)?;
+    print_result(&out)?;
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
 }
 

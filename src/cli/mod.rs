@@ -114,6 +114,16 @@ fn print_only(text: &str) -> ExitCode {
     }
 }
 
+/// Prints the result of a command whose exit code states what the result is. The program that reads
+/// the output may close it early. The exit code is valid even then.
+fn print_result(text: &[u8]) -> io::Result<()> {
+    let mut out = anstream::stdout();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Returns the width of the terminal that standard output goes to; `None` if it goes elsewhere.
 fn terminal_width() -> Option<usize> {
     let (terminal_size::Width(width), _) = terminal_size::terminal_size()?;

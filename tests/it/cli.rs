@@ -18,6 +18,28 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("an exit code"), stdout(&output), stderr(&output))
 }
 
+/// The exit code states the result even if the program that reads the output has closed it.
+#[test]
+fn an_output_that_is_closed_early_does_not_change_the_exit_code() {
+    let (healthy, inventory) = healthy();
+    let faults = fixture("farm-faults/span.pcap").display().to_string();
+    let explain = ["explain", "--from", "gw1", "--to", "broker1", "-i", &inventory, "--port"];
+    let cases = [
+        (["audit", &faults, "-i", &inventory].to_vec(), 1),
+        (["audit", &healthy, "-i", &inventory].to_vec(), 0),
+        ([&explain[..], &["20003/tcp"]].concat(), 1),
+        ([&explain[..], &["20002/tcp"]].concat(), 0),
+    ];
+    for (arguments, code) in cases {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        let output = command.args(&arguments).stdout(writer).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stderr(&output));
+        assert_eq!(stderr(&output), "", "{arguments:?}");
+    }
+}
+
 #[test]
 fn exit_codes_are_the_documented_ones() {
     let (healthy, inventory) = healthy();
