@@ -117,7 +117,7 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
         && matches!(used.try_exists(), Ok(false))
     {
         return Err(one(format!(
-            "{}: the audit used this inventory, but there is no such file; name the inventory with -i",
+            "{}: the audit used this inventory, but it was not found; give the inventory with -i",
             used.display()
         )));
     }

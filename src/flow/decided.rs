@@ -31,7 +31,7 @@ pub struct DecidedEvidence {
 pub enum Decision {
     /// The row stays as it is.
     Keep,
-    /// The row is no longer needed, because what it contains has been decided.
+    /// The row is no longer needed, because its evidence has been decided.
     Drop,
     /// The row gets this record and these facts.
     Replace(Vec<u8>, Box<RowFacts>),

@@ -39,8 +39,8 @@ fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
     (c.subject.client, c.subject.server)
 }
 
-/// Returns the filter for conversations, or an empty string if there are none. ICMP errors that
-/// quote their packets pass the filter, too, because Wireshark looks into the quoted packets.
+/// Returns the filter for conversations, or an empty string if there are none. An ICMP error that
+/// quotes one of their packets passes the filter, too, because Wireshark looks into the quotation.
 pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
     let transport = |number: &u32| list[*number as usize].subject.transport;
     let Some(first) = members.first().map(transport) else { return String::new() };
