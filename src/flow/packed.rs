@@ -319,12 +319,8 @@ impl PackedFlows {
 
     /// Appends a flow.
     pub fn push(&mut self, entry: &FlowEntry) {
-        let key = entry.key.short(|| self.wide.len() as u32);
-        if let Some(addresses) = entry.key.wide_addresses() {
-            self.wide.push(addresses);
-        }
-        let position = self.flows.len();
-        self.flows.push(PackedFlow([PackedSide::new(key); 2]));
+        let position = self.len();
+        self.push_empty(&entry.key);
         self.set(position, entry);
     }
 
