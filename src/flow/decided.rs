@@ -31,7 +31,7 @@ pub struct DecidedEvidence {
 pub enum Decision {
     /// The row stays as it is.
     Keep,
-    /// The row is no longer needed, because its evidence has been decided.
+    /// The row is removed, because the decisions replace its evidence.
     Drop,
     /// The row gets this record and these facts.
     Replace(Vec<u8>, Box<RowFacts>),

@@ -39,8 +39,8 @@ fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
     (c.subject.client, c.subject.server)
 }
 
-/// Returns the filter for conversations, or an empty string if there are none. An ICMP error that
-/// quotes one of their packets passes the filter, too, because Wireshark looks into the quotation.
+/// Returns the filter for conversations; empty if there are none. ICMP errors about their packets
+/// also match, because Wireshark dissects the packets that the errors quote.
 pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
     let transport = |number: &u32| list[*number as usize].subject.transport;
     let Some(first) = members.first().map(transport) else { return String::new() };
@@ -57,7 +57,7 @@ pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: 
     each.collect::<Vec<_>>().join(" || ")
 }
 
-/// Returns the filter for conversations of one transport, of which there is at least one.
+/// Returns the filter for at least one conversation; all of them use the same transport.
 fn filter_of_transport(
     list: &[Conversation],
     index: &PairIndex,
