@@ -337,7 +337,7 @@ impl<'a> SelectionParser<'a> {
             let known: BTreeSet<String> = names.collect();
             if known.is_empty() {
                 self.problems.push(format!(
-                    "{option}: the {} of this result name no sensors; only rows that were collected with --sensor have one",
+                    "{option}: the {} of this result name no sensors; only the rows of rasaudit collect --sensor and rasaudit live --collect do",
                     self.query.table
                 ));
                 return None;
