@@ -154,7 +154,7 @@ fn judgement(c: &mut Criterion) {
         Conversations::read(
             &mut flows,
             &judge,
-            CaptureLimits::default(),
+            &CaptureLimits::default(),
             ReadOptions { jobs: 1, keep: false, max_memory: usize::MAX },
         )
         .expect("in memory")

@@ -213,8 +213,8 @@ pub(super) struct Query<'n> {
     pub name: Option<&'n str>,
     /// Whether both the client and a witness confirm the name.
     pub name_is_sure: bool,
-    /// The time of the last packet.
-    pub last: Option<Nanos>,
+    /// The latest time at which the last packet may have arrived.
+    pub latest: Option<Nanos>,
 }
 
 /// The transports that have ports.
@@ -347,6 +347,14 @@ impl<'a> Judge<'a> {
         }
         if conversation.is_aggregated() {
             doubts.add(Doubt::Aggregated);
+        }
+        // The exception may have expired only after the last packet, whose time is not known.
+        let last = conversation.last.get();
+        if ruling.code == Code::ExpiredException
+            && last != query.latest
+            && matches!(self.exception_at(&query, last), Some(ExceptionMatch::Holds(_)))
+        {
+            doubts.add(Doubt::Clock);
         }
         let strangers =
             query.client.kind == PartyKind::Stranger && query.server.kind == PartyKind::Stranger;
@@ -537,7 +545,7 @@ impl<'a> Judge<'a> {
         Query {
             answer: c.state == State::AnswerOnly,
             announced: c.announced,
-            last: c.last.get(),
+            latest: c.latest(),
             ..self.with_broadcast(plain, c.broadcast)
         }
     }
@@ -570,7 +578,7 @@ impl<'a> Judge<'a> {
             announced: false,
             name: None,
             name_is_sure: false,
-            last: None,
+            latest: None,
         }
     }
 
@@ -631,9 +639,7 @@ impl<'a> Judge<'a> {
         if !ruling.code.verdict().is_unpermitted() || self.policy.exceptions.list.is_empty() {
             return ruling;
         }
-        let ServiceKey { client, server, transport, port } = query.subject;
-        let ends = [(&query.client, client), (&query.server, server)];
-        match self.policy.exceptions.find(ends, transport, port, query.last) {
+        match self.exception_at(query, query.latest) {
             Some(ExceptionMatch::Holds(number)) => {
                 Ruling { code: Code::Exception, exception: Some(number), row: None }
             }
@@ -642,6 +648,13 @@ impl<'a> Judge<'a> {
             }
             None => ruling,
         }
+    }
+
+    /// Returns the exception that matches a query if its last packet arrived at `last`.
+    fn exception_at(&self, query: &Query<'_>, last: Option<Nanos>) -> Option<ExceptionMatch> {
+        let ServiceKey { client, server, transport, port } = query.subject;
+        let ends = [(&query.client, client), (&query.server, server)];
+        self.policy.exceptions.find(ends, transport, port, last)
     }
 
     /// Finds the best of the rows that match a query, and the other facts that several checks need.

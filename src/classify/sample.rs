@@ -255,9 +255,10 @@ impl Packets {
             clock_offset: None,
             start: self.list.iter().map(|seen| seen.time).min(),
             end: self.list.iter().map(|seen| seen.time).max(),
+            doubted: Default::default(),
         };
         let options = ReadOptions { jobs: 1, keep: true, max_memory: usize::MAX };
-        Conversations::read(&mut flows, &Judge::new(policy), limits, options)
+        Conversations::read(&mut flows, &Judge::new(policy), &limits, options)
             .expect("nothing is read")
     }
 

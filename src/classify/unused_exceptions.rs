@@ -21,8 +21,7 @@ pub(super) fn predated(
     let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
     for (c, j) in conversations.list.iter().zip(judged) {
         let Some(number) = j.ruling.exception else { continue };
-        let last = c.last.get();
-        if last.is_some_and(|last| last < policy.exceptions.list[number].begins) {
+        if c.latest().is_some_and(|last| last < policy.exceptions.list[number].begins) {
             *counts.entry(number).or_default() += 1;
         }
     }

@@ -157,7 +157,8 @@ named_enum!(
         Tunnel = "tunnel",
         /// The result is based on an ICMP error that any host could have sent.
         Quoted = "quoted",
-        /// The clocks of the inputs contradict each other.
+        /// The clocks of the inputs contradict each other, or the ruling depends on a packet whose
+        /// timestamp is doubted.
         Clock = "clock",
         /// Frames or packets that could not be read may contain the traffic that seems to be
         /// missing.

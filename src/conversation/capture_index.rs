@@ -14,7 +14,7 @@ use crate::flow::{
     AddressBinding, AddressClaim, AddressPair, DirectionStats, Flow, HashSeed, Path, SideEvidence,
     flag,
 };
-use crate::model::{BoundedSet, Endpoint, Mac, Merge, Min, Nanos, SECOND, Transport};
+use crate::model::{BoundedSet, DoubtedTimes, Endpoint, Mac, Merge, Min, Nanos, SECOND, Transport};
 
 /// The usual initial TTLs and hop limits (RFC 1700 and the defaults of network stacks).
 const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
@@ -133,6 +133,11 @@ impl CaptureIndex {
     /// returns the time by the clock that is behind.
     pub(super) fn end(&self) -> Option<Nanos> {
         self.limits.end.map(|end| end.saturating_sub(self.limits.clock_offset.unwrap_or(0)))
+    }
+
+    /// Returns the times of frames whose timestamps are doubted.
+    pub(super) fn doubted_times(&self) -> &DoubtedTimes {
+        &self.limits.doubted
     }
 
     /// Returns the time between the two sightings of the same packet, in nanoseconds, if it was
@@ -287,7 +292,7 @@ impl CaptureIndex {
         &mut self,
         flow: &Flow<'_>,
         hints: &dyn DirectionHints,
-        limits: CaptureLimits,
+        limits: &CaptureLimits,
         forgets: [bool; 2],
     ) {
         // Any host can forge the content of an undeclared tunnel, so it proves nothing about the
@@ -425,6 +430,9 @@ impl CaptureIndex {
         }
         let plain = evidence.claims().filter(|(claimant, _)| claimant.path == Path::PLAIN);
         self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
+        for claim in self.claims.values_mut() {
+            claim.remove_times(&self.limits.doubted);
+        }
         self.cuts.clone_from(evidence.cuts());
         self.sightings = Sightings::of(evidence);
         for (AddressBinding { address, mac, .. }, claim) in &self.claims {

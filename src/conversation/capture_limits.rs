@@ -1,6 +1,6 @@
 //! The time that a capture covers, and the limits of what it can show.
 
-use crate::model::{Max, Merge, Min, Nanos};
+use crate::model::{DoubtedTimes, Max, Merge, Min, Nanos};
 
 /// The time from the first event to the last.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ impl Merge for TimeSpan {
 }
 
 /// The limits of what the whole capture can show.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct CaptureLimits {
     /// Whether a filter was active, which may have excluded missing packets.
     pub filtered: bool,
@@ -59,4 +59,6 @@ pub struct CaptureLimits {
     pub start: Option<Nanos>,
     /// Time of the latest frame.
     pub end: Option<Nanos>,
+    /// The times of frames whose timestamps are doubted. They do not count as times of flows.
+    pub doubted: DoubtedTimes,
 }

@@ -34,7 +34,7 @@ use crate::flow::{
     PartitionFlows, Path, SideEvidence, UndecodedCounts, VirtualAddressMasters,
 };
 use crate::model::{
-    BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Transport,
+    BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Nanos, Transport,
 };
 
 pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, flag};
@@ -250,6 +250,9 @@ pub struct ConversationExtras {
     /// ICMP errors that do not count as evidence, for example because the capture does not show the
     /// packets that they quote.
     pub unseen_errors: BoundedSet<IcmpError, 16>,
+    /// The latest time at which the last packet may have arrived, if the timestamps of some frames
+    /// are doubted.
+    latest: Max,
     /// Failed flows, sorted by state. The list is empty if the conversation's own state describes
     /// them completely.
     failures: Vec<FailedFlows>,
@@ -300,6 +303,7 @@ impl Merge for ConversationExtras {
         }
         self.on_wire |= other.on_wire;
         self.unseen_errors.merge(&other.unseen_errors);
+        self.latest.merge(&other.latest);
     }
 }
 
@@ -315,9 +319,16 @@ impl Conversation {
             stands_for: None,
             on_wire: false,
             unseen_errors: BoundedSet::new(),
+            latest: Max::EMPTY,
             failures: Vec::new(),
         };
         self.rare.as_deref().unwrap_or(&NONE)
+    }
+
+    /// Returns the latest time at which the last packet may have arrived. It is later than `last`
+    /// only if the timestamps of some frames are doubted.
+    pub fn latest(&self) -> Option<Nanos> {
+        self.last.get().max(self.rare().latest.get())
     }
 
     /// Returns the conversations that were aggregated into this one because there were too many.
@@ -434,7 +445,7 @@ impl Conversations {
     pub fn read(
         flows: &mut impl FlowPartitions,
         hints: &dyn DirectionHints,
-        limits: CaptureLimits,
+        limits: &CaptureLimits,
         ReadOptions { jobs, keep, max_memory }: ReadOptions,
     ) -> io::Result<Self> {
         let mirrors = find_mirrors(flows, hints)?;
@@ -447,10 +458,11 @@ impl Conversations {
         let jobs = aggregation::jobs_within(max_memory, flows, jobs);
         let plan = AggregationPlan::decide(flows, hints, max_memory, jobs)?;
         let plan = plan.as_ref();
-        let mut index = CaptureIndex::new(limits);
+        let mut index = CaptureIndex::new(limits.clone());
         index.add_side(flows.side(), hints);
         let indexes = flows.fold(jobs, |index: &mut CaptureIndex, part| {
             for flow in part.iter().filter(is_farm_traffic) {
+                let flow = flow.without_times(&limits.doubted);
                 let forgets = plan.map_or([false; 2], |plan| plan.forgets(&flow, hints));
                 index.add(&flow, hints, limits, forgets);
             }
@@ -459,6 +471,7 @@ impl Conversations {
         index.conclude();
         let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {
             let flows = part.iter().filter(is_farm_traffic);
+            let flows = flows.map(|flow| flow.without_times(&limits.doubted));
             match plan {
                 Some(plan) => partial.read_aggregating(flows, &index, hints, plan),
                 None => partial.read(flows, &index, hints),
@@ -788,9 +801,17 @@ fn read_flow(
     let mut last = flow.sides[0].last;
     first.merge(&flow.sides[1].first);
     last.merge(&flow.sides[1].last);
+    let mut lacks_times = flow.lacks_times;
     if let Some(extra) = flow.extra {
-        first.merge(&extra.error_first);
-        last.merge(&extra.error_last);
+        let mut errors = TimeSpan { first: extra.error_first, last: extra.error_last };
+        lacks_times |= index.doubted_times().remove_from(&mut errors.first, &mut errors.last);
+        first.merge(&errors.first);
+        last.merge(&errors.last);
+    }
+    let mut rare = extras_of(flow, client_side);
+    if lacks_times {
+        let latest = &mut rare.get_or_insert_default().latest;
+        index.end().into_iter().for_each(|end| latest.see(end));
     }
     let aggregated = flow.extra.map_or(0, |extra| extra.aggregated.0);
     let mut client_ports = InlineBoundedSet::default();
@@ -822,7 +843,7 @@ fn read_flow(
         announced: false,
         sensors: index.sightings.from(&flow.key),
         names: 0,
-        rare: extras_of(flow, client_side),
+        rare,
     }
 }
 

@@ -86,7 +86,7 @@ impl VisibilityStats {
     }
 
     /// Adds the counts of a flow.
-    pub(super) fn add(&mut self, flow: &Flow<'_>, limits: CaptureLimits) {
+    pub(super) fn add(&mut self, flow: &Flow<'_>, limits: &CaptureLimits) {
         let sides = &flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
         self.packets += packets;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keyed::EvidenceKey;
 use crate::decode::Path;
-use crate::model::{BUCKET_NS, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum};
+use crate::model::{BUCKET_NS, DoubtedTimes, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum};
 
 /// The binding of an IP address to a hardware address, and the VLANs and path on which it was seen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -54,6 +54,23 @@ impl AddressClaim {
             let slot = time.div_euclid(BUCKET_NS);
             self.add(slot.div_euclid(64), 1 << slot.rem_euclid(64));
         }
+    }
+
+    /// Removes the times of frames whose timestamps are doubted. The number of frames stays.
+    pub fn remove_times(&mut self, doubted: &DoubtedTimes) {
+        if !doubted.remove_from(&mut self.first, &mut self.last) {
+            return;
+        }
+        for (word, slots) in &mut self.slots {
+            let start = |slot: Nanos| {
+                word.saturating_mul(64).saturating_add(slot).saturating_mul(BUCKET_NS)
+            };
+            let is_doubted = |slot: &Nanos| {
+                doubted.overlaps(start(*slot), start(*slot).saturating_add(BUCKET_NS - 1))
+            };
+            (0..64).filter(is_doubted).for_each(|slot| *slots &= !(1 << slot));
+        }
+        self.slots.retain(|_, slots| *slots != 0);
     }
 
     fn add(&mut self, word: Nanos, slots: u64) {

@@ -14,7 +14,7 @@ use super::records::FlowRecord;
 use super::state::{DirectionStats, IcmpError, Opening, OpeningKind, QuotedPackets, RareEvidence};
 use super::{FlowKey, HashSeed, ServerNameEvidence};
 use crate::decode::{Body, Encapsulation, Observation, Path, flag};
-use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
+use crate::model::{BoundedSet, DoubtedTimes, FlagSet, Merge, Nanos, Sum};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
 /// The number of packets that are looked up together, and of flows that are merged together. It is
@@ -99,10 +99,21 @@ pub struct Flow<'a> {
     pub server_names: Option<&'a ServerNameEvidence>,
     /// The number of truncated packets from each side.
     pub cut: [u64; 2],
+    /// Whether times were removed because the timestamps of some frames are doubted.
+    pub lacks_times: bool,
     links: &'a [Encapsulation],
 }
 
 impl<'a> Flow<'a> {
+    /// Returns the flow without the times of frames whose timestamps are doubted.
+    #[must_use]
+    pub fn without_times(mut self, doubted: &DoubtedTimes) -> Self {
+        for side in &mut self.sides {
+            self.lacks_times |= doubted.remove_from(&mut side.first, &mut side.last);
+        }
+        self
+    }
+
     /// Returns the encapsulations of a side's packets, in ascending order.
     pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Encapsulation> + use<'a> {
         let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
@@ -219,6 +230,7 @@ impl FlowTable {
                 extra: extra.flatten(),
                 server_names: server_names.flatten(),
                 cut: flow.cut,
+                lacks_times: false,
                 links,
             }
         })

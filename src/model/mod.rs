@@ -21,7 +21,7 @@ pub(crate) use named_enum::named_enum;
 pub(crate) use text::{escape_control, escape_csv_formula, is_control_or_bidi, is_plain};
 pub(crate) use time::BUCKET_NS;
 pub use time::{NO_TIME, Nanos, SECOND};
-pub use timeline::{ActivityBucket, ActivityHistogram};
+pub use timeline::{ActivityBucket, ActivityHistogram, DoubtedTimes};
 pub use vantage::{InvalidVantageName, VantagePoint};
 
 /// Returns bytes as lower-case hexadecimal digits.

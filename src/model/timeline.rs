@@ -1,6 +1,7 @@
 //! A timeline of captured frames and of watched time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +92,43 @@ impl Merge for ActivityHistogram {
     }
 }
 
+/// The periods of the frames whose timestamps are doubted, from the first such frame of each period
+/// to its last, in nanoseconds.
+#[derive(Clone, Default, Debug)]
+pub struct DoubtedTimes(Arc<[(Nanos, Nanos)]>);
+
+impl DoubtedTimes {
+    /// Returns whether the timestamp of a frame at `time` is doubted.
+    pub fn contains(&self, time: Nanos) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&time))
+    }
+
+    /// Returns whether any timestamp between two points in time is doubted.
+    pub fn overlaps(&self, from: Nanos, to: Nanos) -> bool {
+        self.0.iter().any(|(first, last)| *first <= to && from <= *last)
+    }
+
+    /// Limits a span to the timestamps that are not doubted, and returns whether this changed it.
+    /// If one of the two times is doubted, the span shrinks to the other one, because nothing shows
+    /// when the rest of its frames arrived. If both are doubted, the span is empty afterwards.
+    pub fn remove_from(&self, first: &mut Min, last: &mut Max) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let trusted = |time: Option<Nanos>| time.filter(|time| !self.contains(*time));
+        let both = [trusted(first.get()), trusted(last.get())];
+        if both == [first.get(), last.get()] {
+            return false;
+        }
+        (*first, *last) = Default::default();
+        for time in both.into_iter().flatten() {
+            first.see(time);
+            last.see(time);
+        }
+        true
+    }
+}
+
 /// A stretch of watched time. `from` and `to` are bucket numbers; `to` is exclusive.
 #[derive(Clone, Copy)]
 struct WatchedStretch {
@@ -171,11 +209,11 @@ impl ActivityHistogram {
         self.0.values().rev().find_map(|slot| slot.last.get())
     }
 
-    /// Returns the timeline without frames whose timestamps are doubted, and the number of those
-    /// frames. A group of frames is doubted if it is more than a day from every other frame and
+    /// Returns the numbers of frames and the buckets of each group of frames whose timestamps are
+    /// doubted. A group of frames is doubted if it is more than a day from every other frame and
     /// consists of one frame among more than ten, or of fewer than ten frames that make up less
     /// than 0.1% of all frames.
-    pub fn without_outliers(&self) -> (Self, u64) {
+    fn outliers(&self) -> impl Iterator<Item = (u64, Vec<Nanos>)> {
         let total: u64 = self.0.values().map(|slot| slot.frames).sum();
         let mut groups: Vec<(u64, Vec<Nanos>)> = Vec::new();
         let mut last: Option<Nanos> = None;
@@ -193,19 +231,35 @@ impl ActivityHistogram {
                 None => groups.push((slot.frames, vec![*number])),
             }
         }
-        let is_odd = |frames: u64| match frames {
+        let is_odd = move |frames: u64| match frames {
             1 => total > FEW,
             _ => frames < FEW && frames * 1000 < total,
         };
+        groups.into_iter().filter(move |(frames, _)| is_odd(*frames))
+    }
+
+    /// Returns the timeline without frames whose timestamps are doubted, and the number of those
+    /// frames.
+    pub fn without_outliers(&self) -> (Self, u64) {
         let mut timeline = self.clone();
         let mut doubted = 0;
-        for (frames, numbers) in groups.iter().filter(|(frames, _)| is_odd(*frames)) {
+        for (frames, numbers) in self.outliers() {
             doubted += frames;
             numbers.iter().for_each(|number| {
                 timeline.0.remove(number);
             });
         }
         (timeline, doubted)
+    }
+
+    /// Returns the periods of the frames whose timestamps are doubted.
+    pub fn doubted_times(&self) -> DoubtedTimes {
+        let period = |numbers: Vec<Nanos>| {
+            let slots = || numbers.iter().filter_map(|number| self.0.get(number));
+            let first = slots().find_map(|slot| slot.first.get())?;
+            Some((first, slots().rev().find_map(|slot| slot.last.get())?))
+        };
+        DoubtedTimes(self.outliers().filter_map(|(_, numbers)| period(numbers)).collect())
     }
 
     /// Returns the watched stretches of all buckets, in order of time. Of an hour, these are only

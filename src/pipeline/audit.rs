@@ -376,6 +376,7 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
             .filter(|_| !plan.request.captures.is_empty() && plan.sources.len() > 1),
         start: reading.account.first.get(),
         end: reading.end,
+        doubted: reading.timeline.doubted_times(),
     }
 }
 
@@ -398,15 +399,15 @@ fn judge(
     };
     let flows = &mut reading.flows;
     let Some(policy) = policy else {
-        let conversations = Conversations::read(flows, &NoPolicy, capture, options)?;
+        let conversations = Conversations::read(flows, &NoPolicy, &capture, options)?;
         return Ok(Judgement::unjudged(conversations));
     };
-    let mut conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
+    let mut conversations = Conversations::read(flows, &Judge::new(policy), &capture, options)?;
     if let Some(host) = policy.loopback_host(conversations.ends()) {
         // If the policy is shared, `make_mut` copies it first, so its other owners do not see the
         // change.
         Arc::make_mut(policy).inventory.on = Some(host);
-        conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
+        conversations = Conversations::read(flows, &Judge::new(policy), &capture, options)?;
     }
     progress.timings.done("conversations");
     let visibility = conversations.index.visibility;

@@ -31,7 +31,7 @@ impl DraftedInventory {
         let mut reading = Reading::of(plan, progress)?;
         let capture = capture_limits(plan, &reading);
         let options = ReadOptions { jobs: plan.jobs, keep: false, max_memory: usize::MAX };
-        let conversations = Conversations::read(&mut reading.flows, &NoPolicy, capture, options)
+        let conversations = Conversations::read(&mut reading.flows, &NoPolicy, &capture, options)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted);

@@ -582,3 +582,39 @@ fn no_exception_is_added_for_what_is_missing() {
     assert_eq!(code, Some(0), "{err}");
     assert!(err.contains("is valid for more than a year"), "{err}");
 }
+
+#[test]
+fn a_frame_with_a_doubted_timestamp_neither_expires_an_exception_nor_hides_that_it_expired() {
+    const HOUR: u64 = 3_600_000;
+    const YEARS: u64 = 70 * 365 * 24 * HOUR;
+    let client = ("10.1.9.7", 50_000);
+    let broker = ("10.1.0.10", 9100);
+    // Returns the code, the certainty, the doubts and the last packet of the conversation. The
+    // capture lasts from 2026-05-28 to 2026-05-30.
+    let judged = |until: &str, sent: &[u64]| {
+        let mut wire = Wire::default();
+        wire.connect(0, client, broker);
+        (0..36).for_each(|hour| wire.connect(hour * HOUR, ("10.1.0.30", 50_002), broker));
+        sent.iter().for_each(|ms| wire.data(*ms, client, broker, (1, 1), b"data"));
+        let site = Listed(Site::new(INVENTORY, &wire));
+        let list = site.list(&[&MONITOR.replace("2026-12-31", until)]);
+        let (_, report, _) = site.audit("conversations", &["--exceptions", &list]);
+        let rows = columns(&report, &["client", "code", "certain", "doubt", "last_seen"]);
+        let rows = rows.into_iter().filter(|row| row[0] == "10.1.9.7");
+        let rows: Vec<String> = rows.map(|row| row[1..].join(" ")).collect();
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        let all = site.audit("csv", &["--exceptions", &list]).1;
+        assert!(!all.contains("2096"), "{all}");
+        row.clone()
+    };
+    let first = "2026-05-28T20:26:40";
+    let valid = judged("2026-12-31", &[YEARS]);
+    assert!(valid.starts_with(&format!("exception yes  {first}")), "{valid}");
+    // The frame may have arrived at any time of the capture, so also after the exception expired.
+    let unknown = judged("2026-05-28", &[YEARS]);
+    assert!(unknown.starts_with(&format!("expired-exception no clock {first}")), "{unknown}");
+    let expired = judged("2026-05-28", &[10 * HOUR]);
+    assert!(expired.starts_with("expired-exception yes  2026-05-29T06"), "{expired}");
+    let in_time = judged("2026-05-28", &[HOUR]);
+    assert!(in_time.starts_with("exception yes  2026-05-28T21"), "{in_time}");
+}

@@ -178,9 +178,9 @@ fn whichever_part_of_the_flows_is_read_first() {
             (format!("{:?}", conversations.list), names)
         };
         let work = || ReadOptions { jobs: 1, keep: false, max_memory: usize::MAX };
-        let there = Conversations::read(&mut read(), &judge, CaptureLimits::default(), work());
+        let there = Conversations::read(&mut read(), &judge, &CaptureLimits::default(), work());
         let back =
-            Conversations::read(&mut Backwards(read()), &judge, CaptureLimits::default(), work());
+            Conversations::read(&mut Backwards(read()), &judge, &CaptureLimits::default(), work());
         let there = shown(there.expect("in memory"));
         let back = shown(back.expect("in memory"));
         assert!(!there.0.is_empty() && there == back, "{}", case.name);

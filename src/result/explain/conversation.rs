@@ -52,6 +52,11 @@ impl Explainer<'_> {
         } else {
             trace.push(self.without_row(finding, j));
         }
+        if j.doubts.iter().any(|doubt| doubt == Doubt::Clock) {
+            trace.push(
+                "the timestamps of some packets are doubted, so the last packet may have arrived before the exception expired".to_owned(),
+            );
+        }
         trace.extend(seems(policy, c, j));
         trace.extend(hardware(policy, conversations, c, j));
         if let Some(other) = j.other {
