@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use sha2::{Digest, Sha256};
 
 use super::columns::HeadContent;
-use super::earlier::{EarlierFile, EarlierFiles};
+use super::earlier::{EarlierFile, EarlierFiles, check_sensor};
 use super::files::{Destination, RowWriter, check_destination, row_file};
 use super::group::{Doubles, GroupError, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets, hash_start};
@@ -111,6 +111,7 @@ pub fn collect(
             Destination::StandardOutput => Vec::new(),
             Destination::Store(folder) => {
                 let own = row_file(folder, &id);
+                check_sensor(&input, &own)?;
                 before.of(&input, source.path.as_deref(), &own)
             }
         };

@@ -109,6 +109,35 @@ impl EarlierFile {
     }
 }
 
+/// Checks that the file `own`, which the rows of an input will replace, does not contain the rows of
+/// the same capture from another sensor. The name of the file does not depend on the sensor.
+///
+/// # Errors
+///
+/// Returns an error if it does, because a capture is from one place, so one of the two sensors is
+/// wrong.
+pub fn check_sensor(input: &InputRow, own: &Path) -> Result<(), StoreError> {
+    let earlier = inputs_of(own);
+    let other = earlier
+        .iter()
+        .flat_map(StoredInputs::iter)
+        .find(|earlier| earlier.id() == input.id() && earlier.point() != input.point());
+    let Some(other) = other else { return Ok(()) };
+    let words = |input: &InputRow| match input.point() {
+        Some(point) => format!("of the sensor {point}"),
+        None => "without a sensor".to_owned(),
+    };
+    Err(StoreError::rows(
+        own.display().to_string(),
+        format!(
+            "contains the rows of {} {}, and would be replaced by its rows {}; delete the file first, or collect into another folder",
+            input.record.name,
+            words(other),
+            words(input)
+        ),
+    ))
+}
+
 /// Returns how an earlier input differs from one that is collected now; `None` if it is another
 /// capture or standard input. `is_alone` states whether the file contains no other rows.
 fn compare(

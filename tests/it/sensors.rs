@@ -369,3 +369,32 @@ fn a_name_that_a_report_would_have_to_escape_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--sensor"), "{}", stderr(&output));
 }
+
+#[test]
+fn rows_of_a_capture_are_not_replaced_by_its_rows_of_another_sensor() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name);
+    let mut wire = Wire::default();
+    wire.connect(0, (GW, 50_000), (BROKER, 20_002));
+    fs::write(at("farm.pcap"), wire.file()).expect("writable");
+    let store = at("rows");
+    collect(&at("farm.pcap"), "core-1", &store, &[]);
+    // Collecting the capture again as one of the same sensor replaces its rows.
+    collect(&at("farm.pcap"), "core-1", &store, &[]);
+    let files = || -> Vec<(PathBuf, Vec<u8>)> {
+        let paths = fs::read_dir(&store).expect("a store").map(|entry| entry.expect("a file"));
+        paths.map(|e| (e.path(), fs::read(e.path()).expect("readable"))).collect()
+    };
+    let before = files();
+    assert_eq!(before.len(), 1);
+    let capture = at("farm.pcap");
+    for other in [&["--sensor", "core-2"][..], &[]] {
+        let again = ["collect", text(&capture), "--to", text(&store), "--quiet"];
+        let run = rasaudit(&[&again[..], other].concat());
+        assert_eq!(run.status.code(), Some(2), "{other:?}");
+        let errors = stderr(&run);
+        assert!(errors.contains("contains the rows of") && errors.contains("core-1"), "{errors}");
+        assert!(errors.contains("delete the file first"), "{errors}");
+        assert_eq!(files(), before, "{other:?}");
+    }
+}
