@@ -298,7 +298,9 @@ impl Plan {
     fn files_are_rereadable(&self) -> bool {
         let mut sources = self.sources.iter().enumerate();
         sources.all(|(number, source)| {
-            self.origins.contains_key(&number) || source.same_as.is_some() || is_file(source)
+            self.origins.contains_key(&number)
+                || source.same_as.is_some()
+                || can_be_read_again(source)
         })
     }
 }
@@ -321,8 +323,13 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn is_file(source: &CaptureInput) -> bool {
-    source.path.as_ref().is_some_and(|path| path.is_file())
+/// Returns whether a source can be read as often as necessary. This includes a file in a folder that
+/// cannot be read at all, such as a link without a target, because it has no frames.
+fn can_be_read_again(source: &CaptureInput) -> bool {
+    source
+        .path
+        .as_ref()
+        .is_some_and(|path| path.metadata().map_or(source.found, |metadata| metadata.is_file()))
 }
 
 /// Returns why evidence cannot be written to a folder; `None` if it can.
@@ -331,7 +338,7 @@ fn evidence_problem(
     request: &Request,
     sources: &[CaptureInput],
 ) -> Option<PlanError> {
-    if let Some(source) = sources.iter().find(|s| !is_file(s)) {
+    if let Some(source) = sources.iter().find(|s| !can_be_read_again(s)) {
         let name = if source.path.is_none() { "standard input" } else { &source.name };
         return Some(PlanError::EvidenceReadsAgain(name.to_owned()));
     }

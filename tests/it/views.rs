@@ -446,3 +446,20 @@ fn copies_are_found_across_cuts_and_workers() {
         same_lines(&expected, &conversations(&folder, more, AMOUNTS));
     }
 }
+
+#[test]
+fn a_link_without_a_target_does_not_prevent_the_correction_of_duplicates() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    let twice = doubled(&frames, |f| Some(Frame { time: f.time + 3, ..f.clone() }));
+    let folder = scratch.0.path().join("captures");
+    std::fs::create_dir(&folder).expect("writable");
+    let twice = scratch.file("captures/twice.pcap", &twice);
+    let plain = conversations(&twice, &[], AMOUNTS);
+    for name in ["gone.pcap", "gone.txt"] {
+        std::os::unix::fs::symlink("/nonexistent/target", folder.join(name)).expect("writable");
+    }
+    same_lines(&plain, &conversations(&folder, &[], AMOUNTS));
+    let text = audit(&folder, &[], "text");
+    assert!(text.contains("each packet is counted once"), "{text}");
+}
