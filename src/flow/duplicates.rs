@@ -6,7 +6,7 @@
 //! duplicates must be excluded from the amounts, a [`PacketRecord`] of each packet is kept until
 //! the whole flow has been seen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,10 @@ const SAMPLE_SIZE: usize = 4096;
 /// The maximum number of sightings that are kept per fingerprint.
 const MAX_SIGHTINGS: usize = 32;
 
+/// If a fingerprint has more sightings, those in randomly chosen periods of this length, in
+/// nanoseconds, are kept. Nearly all sightings of one packet are in one period.
+const PERIOD: Nanos = SECOND / 10;
+
 /// One sighting of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Sighting {
@@ -46,6 +50,29 @@ impl Sighting {
             (false, _) => 3,
         }
     }
+}
+
+/// Returns the rank of the period that contains `time`: a hash that is the same in every run.
+fn rank(fingerprint: u64, time: Nanos) -> u64 {
+    // The finalizer of SplitMix64.
+    let mixed = fingerprint ^ (time.div_euclid(PERIOD) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+/// Returns about how many sightings each kept sighting of a fingerprint stands for. If all were
+/// kept, it is 1. Otherwise, the kept ones are in the periods with the lowest ranks, and the
+/// highest of these ranks shows how many periods there are (the k-minimum-values estimator).
+fn weight(fingerprint: u64, kept: &[Sighting]) -> u64 {
+    if kept.len() < MAX_SIGHTINGS {
+        return 1;
+    }
+    let ranks: BTreeSet<u64> = kept.iter().map(|s| rank(fingerprint, s.time)).collect();
+    let highest = ranks.last().copied().unwrap_or(u64::MAX);
+    let periods = ((ranks.len() as u128 - 1) << 64) / (u128::from(highest) + 1);
+    let weight = (periods / ranks.len() as u128).max(1);
+    u32::try_from(weight).unwrap_or(u32::MAX).into()
 }
 
 /// A sample of fingerprints, each with its sightings.
@@ -75,9 +102,20 @@ impl DuplicateSampler {
 
     fn insert(&mut self, fingerprint: u64, sightings: &[Sighting]) {
         let kept = self.sightings.entry(fingerprint).or_default();
+        // Most sightings of content that recurs very often take this early return.
+        if let ([one], MAX_SIGHTINGS) = (sightings, kept.len()) {
+            let rank = |sighting: &Sighting| rank(fingerprint, sighting.time);
+            if kept.iter().all(|kept| rank(kept) < rank(one)) {
+                return;
+            }
+        }
         kept.extend_from_slice(sightings);
         kept.sort_unstable();
-        kept.truncate(MAX_SIGHTINGS);
+        if kept.len() > MAX_SIGHTINGS {
+            kept.sort_by_cached_key(|sighting| rank(fingerprint, sighting.time));
+            kept.truncate(MAX_SIGHTINGS);
+            kept.sort_unstable();
+        }
         if self.sightings.len() > SAMPLE_SIZE {
             self.sightings.pop_last();
         }
@@ -114,11 +152,13 @@ impl DuplicateSampler {
         many.then_some((distance + 1) * SECOND)
     }
 
-    /// Returns the number of duplicates of each kind in the sample.
+    /// Returns the number of duplicates of each kind in the sample. The sightings that were not
+    /// kept count, too, as an estimate.
     pub fn counts(&self) -> DuplicateCounts {
         let mut counts = DuplicateCounts::default();
-        for sightings in self.sightings.values() {
-            counts.sampled += sightings.len() as u64;
+        for (fingerprint, sightings) in &self.sightings {
+            let weight = weight(*fingerprint, sightings);
+            counts.sampled += weight * sightings.len() as u64;
             for packet in group_by_packet(sightings, |sighting| sighting.time) {
                 for (number, duplicate) in packet.iter().enumerate().skip(1) {
                     // The most similar earlier sighting determines the kind of the duplicate.
@@ -132,7 +172,7 @@ impl DuplicateSampler {
                         1 => &mut counts.interfaces,
                         2 => &mut counts.hops,
                         _ => &mut counts.vlans,
-                    } += 1;
+                    } += weight;
                 }
             }
         }
@@ -363,6 +403,47 @@ mod tests {
         assert!(trace(seen).is_some());
         assert!(trace(Observation { fingerprint: 0, ..seen }).is_none());
         assert!(trace(Observation { time: NO_TIME, ..seen }).is_none());
+    }
+
+    #[test]
+    fn content_that_recurs_often_counts_as_often_as_it_was_seen() {
+        // A heartbeat every second, and as many other packets, of which either all or none were
+        // captured twice.
+        let share = |copies: u64, other_copies: u64| {
+            let mut sample = DuplicateSampler::default();
+            let mut see = |fingerprint, time, copies| {
+                for copy in 0..copies {
+                    let time = time + copy as Nanos;
+                    sample.see(&Observation { fingerprint, time, ..Default::default() });
+                }
+            };
+            for second in 0..3000 {
+                see(7, second * SECOND, copies);
+                see((1000 + second as u64) << 40, second * SECOND, other_copies);
+            }
+            let counts = sample.counts();
+            counts.share(counts.total())
+        };
+        assert!(share(2, 2) > 0.48 && share(1, 1) == 0.0);
+        // A third of all frames are duplicates. The error of the estimate is about one fifth.
+        assert!((0.2..0.45).contains(&share(2, 1)), "{}", share(2, 1));
+        assert!((0.2..0.45).contains(&share(1, 2)), "{}", share(1, 2));
+    }
+
+    #[test]
+    fn a_sample_of_recurring_content_does_not_depend_on_which_worker_saw_what() {
+        let mut whole = DuplicateSampler::default();
+        let mut parts: [DuplicateSampler; 3] = Default::default();
+        for number in 0..900 {
+            let time = number * SECOND / 7;
+            let seen = Observation { fingerprint: 7, time, ..Default::default() };
+            whole.see(&seen);
+            parts[number as usize % 5 % 3].see(&seen);
+        }
+        let [mut a, b, c] = parts;
+        Merge::merge(&mut a, &c);
+        Merge::merge(&mut a, &b);
+        assert_eq!(whole.sightings, a.sightings);
     }
 
     #[test]

@@ -611,12 +611,20 @@ fn add_moves(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
+/// Says how many packets are duplicates, as the start of a sentence that goes on with a participle.
+fn are_duplicates(count: u64) -> String {
+    match count {
+        1 => "1 packet is a duplicate and is".to_owned(),
+        count => format!("{count} packets are duplicates and are"),
+    }
+}
+
 /// Adds notes about incomplete or distorted views: duplicated, one-sided, split or truncated
 /// traffic.
 fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     /// The smallest share of packets that is worth a note.
     const LEAST_SHOWN: f64 = 0.01;
-    let Duplicates { sample, correction, .. } = run.duplicates;
+    let Duplicates { sample, correction, removed } = run.duplicates;
     if sample.shows_doubling() {
         let kinds = [
             (sample.same, "on the same interface"),
@@ -640,6 +648,9 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
         let text = format!(
             "about {share} of packets are duplicates, estimated from a sample ({kinds}): {done}"
         );
+        notes.add(Tone::Plain, "View", text);
+    } else if removed > 0 {
+        let text = format!("{} counted only once", are_duplicates(removed));
         notes.add(Tone::Plain, "View", text);
     }
     let vantage = &run.outcome.conversations.index.visibility;
