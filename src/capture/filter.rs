@@ -6,14 +6,18 @@ use std::collections::HashMap;
 use pcap::BpfProgram;
 
 use super::CaptureError;
+use crate::model::VLAN_TAG_TYPES;
 
-/// A filter expression and its programs, one for each link type seen. An expression without `vlan`
-/// also accepts tagged frames. Each worker has its own filter.
+/// A filter expression and its programs, one for each link type seen. Each worker has its own
+/// filter.
 pub struct Filter {
     expression: String,
+    /// Whether frames are filtered without their VLAN tags, because the expression does not use
+    /// `vlan`.
+    ignores_tags: bool,
     programs: HashMap<u16, Option<BpfProgram>>,
-    /// Buffer for a frame that is padded to its length on the wire.
-    padded: Vec<u8>,
+    /// Buffer for a frame without its tags, or padded to its length on the wire.
+    changed: Vec<u8>,
 }
 
 impl Filter {
@@ -24,59 +28,110 @@ impl Filter {
         if expression.trim().is_empty() {
             return Err(CaptureError::EmptyFilter);
         }
-        // libpcap's error must quote the user's expression.
-        compile(expression, 1)?;
-        let program = compile_transparent(expression, 1)?;
-        let programs = HashMap::from([(1, Some(program))]);
-        Ok(Self { expression: expression.to_owned(), programs, padded: Vec::new() })
+        let programs = HashMap::from([(1, Some(compile(expression, 1)?))]);
+        Ok(Self {
+            expression: expression.to_owned(),
+            ignores_tags: !uses_vlan(expression),
+            programs,
+            changed: Vec::new(),
+        })
     }
 
     /// Returns whether the filter accepts the frame. If libpcap cannot compile the expression for a
-    /// link type, no frame of that type is accepted. A truncated frame is padded with zeros to its
-    /// length on the wire before it is filtered.
+    /// link type, no frame of that type is accepted. Unless the expression uses `vlan`, the VLAN
+    /// tags of the frame are removed before it is filtered, and a truncated frame is padded with
+    /// zeros to its length on the wire.
     pub fn passes(&mut self, link: u16, data: &[u8], wire_len: u32) -> bool {
         let expression = &self.expression;
-        let program =
-            self.programs.entry(link).or_insert_with(|| compile_transparent(expression, link).ok());
+        let program = self.programs.entry(link).or_insert_with(|| compile(expression, link).ok());
         let Some(program) = program else {
             return false;
         };
         let wire = (wire_len as usize).min(super::MAX_RECORD);
-        if wire <= data.len() {
+        let tags = if self.ignores_tags { VlanTags::of(link, data) } else { None };
+        if tags.is_none() && wire <= data.len() {
             return program.filter(data);
         }
-        self.padded.clear();
-        self.padded.extend_from_slice(data);
-        self.padded.resize(wire, 0);
-        program.filter(&self.padded)
+        self.changed.clear();
+        match tags {
+            Some(tags) => tags.copy_without(data, &mut self.changed),
+            None => self.changed.extend_from_slice(data),
+        }
+        let wire = wire.saturating_sub(data.len() - self.changed.len());
+        self.changed.resize(wire.max(self.changed.len()), 0);
+        program.filter(&self.changed)
     }
 }
 
-/// Extends an expression so that it accepts a frame with one or two VLAN tags if it accepts the
-/// same frame without them. An expression without `vlan` would exclude tagged frames, and its
-/// negation would include all of them. Returns `None` if the expression itself uses `vlan`.
+/// The VLAN tags of a frame.
+struct VlanTags {
+    /// The offset of the type in the link-layer header.
+    type_at: usize,
+    /// The offset of the first tag's control information.
+    from: usize,
+    /// The offset after the type that follows the last tag.
+    to: usize,
+}
+
+impl VlanTags {
+    /// Returns the tags of a frame; `None` if it has none, or if the link type has no place for
+    /// them.
+    fn of(link: u16, data: &[u8]) -> Option<Self> {
+        // Ethernet, and the two kinds of Linux cooked capture (LINKTYPE_LINUX_SLL and
+        // LINKTYPE_LINUX_SLL2).
+        let (type_at, from) = match link {
+            1 => (12, 14),
+            113 => (14, 16),
+            276 => (0, 20),
+            _ => return None,
+        };
+        let is_tag = |at: usize| {
+            let bytes = data.get(at..)?.first_chunk()?;
+            Some(VLAN_TAG_TYPES.contains(&u16::from_be_bytes(*bytes)))
+        };
+        let mut to = from;
+        let mut place = type_at;
+        while is_tag(place) == Some(true) && data.len() >= to + 4 {
+            place = to + 2;
+            to += 4;
+        }
+        (to > from).then_some(Self { type_at, from, to })
+    }
+
+    /// Appends the frame without the tags to `changed`.
+    fn copy_without(&self, data: &[u8], changed: &mut Vec<u8>) {
+        let start = changed.len();
+        changed.extend_from_slice(&data[..self.from]);
+        changed[start + self.type_at..][..2].copy_from_slice(&data[self.to - 2..self.to]);
+        changed.extend_from_slice(&data[self.to..]);
+    }
+}
+
+fn uses_vlan(expression: &str) -> bool {
+    let mut words = expression.split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| word == "vlan")
+}
+
+/// Extends an expression for a live interface so that it accepts a frame with one or two VLAN tags
+/// of the types that `vlan` accepts if it accepts the same frame without them. An expression
+/// without `vlan` would exclude tagged frames, and its negation would include all of them. Returns
+/// `None` if the expression itself uses `vlan`.
+///
+/// A frame whose outermost tag has another type is never accepted. With three tags, an expression
+/// cannot look behind all of them, so a negation accepts the frame.
+#[cfg(feature = "bpf")]
 pub(super) fn vlan_transparent(filter: &str) -> Option<String> {
-    let mut words = filter.split(|c: char| !c.is_ascii_alphanumeric());
-    if words.any(|word| word == "vlan") {
+    if uses_vlan(filter) {
         return None;
     }
     // `vlan` moves the position of the headers for the rest of the expression, even if it is
-    // negated. `ether` does not. The types are those that `vlan` accepts.
-    let untagged = |at: usize| {
-        let types = ["0x8100", "0x88a8", "0x9100"];
-        types.map(|tag| format!("ether[{at}:2] != {tag}")).join(" and ")
-    };
+    // negated. `ether` does not.
+    let untagged =
+        |at: usize| VLAN_TAG_TYPES.map(|tag| format!("ether[{at}:2] != {tag}")).join(" and ");
     let [first, second] = [12, 16].map(untagged);
     Some(format!(
         "({first} and ({filter})) or (vlan and (({second} and ({filter})) or (vlan and ({filter}))))"
     ))
-}
-
-/// Compiles an expression so that it also accepts tagged frames. If the link type has no VLAN tags,
-/// the extended expression does not compile, and the expression itself is used instead.
-fn compile_transparent(expression: &str, link: u16) -> Result<BpfProgram, CaptureError> {
-    let extended = vlan_transparent(expression).and_then(|text| compile(&text, link).ok());
-    extended.map_or_else(|| compile(expression, link), Ok)
 }
 
 /// The type of a compiled expression in a build without libpcap. It has no values.
@@ -111,26 +166,47 @@ mod tests {
     #[cfg(feature = "bpf")]
     #[test]
     fn a_tagged_frame_is_accepted_if_it_would_be_without_its_tags() {
-        let tagged = |tags: usize| {
+        let with_tags = |tags: &[u16]| {
             let mut frame = vec![2; 12];
-            (0..tags).for_each(|_| frame.extend([0x81, 0, 0, 7]));
+            for tag in tags {
+                frame.extend(tag.to_be_bytes());
+                frame.extend([0, 7]);
+            }
             frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
             frame.extend([10, 0, 0, 1, 10, 0, 0, 2, 0xc3, 0x50, 1, 0xbb]);
             frame.resize(80, 0);
             frame
         };
+        let tagged = |tags: usize| with_tags(&[0x8100; 4][..tags]);
         let cases = [
             ("port 443", true),
             ("udp", false),
             ("net 10.0.0.0/8", true),
             ("not port 443", false),
             ("not udp", true),
+            ("ether[12:2] = 0x0800", true),
+            ("greater 60", true),
+            ("greater 81", false),
         ];
         for (expression, passes) in cases {
             let mut filter = Filter::new(expression).unwrap();
-            for tags in 0..3 {
+            for tags in 0..5 {
                 assert_eq!(filter.passes(1, &tagged(tags), 80), passes, "{expression} {tags}");
             }
+            for tag in VLAN_TAG_TYPES {
+                let frame = with_tags(&[tag, 0x8100]);
+                assert_eq!(filter.passes(1, &frame, 80), passes, "{expression} {tag:x}");
+                // Cooked captures have the tags in the same order, but other offsets.
+                if expression.starts_with("ether") {
+                    continue;
+                }
+                let cooked = [&[0; 2], &frame[..]].concat();
+                assert_eq!(filter.passes(113, &cooked, 82), passes, "{expression} {tag:x}");
+                let cooked = [&frame[12..14], &[0; 18], &frame[14..]].concat();
+                assert_eq!(filter.passes(276, &cooked, 86), passes, "{expression} {tag:x}");
+            }
+            // The tag of a frame that ends within it is not removed.
+            filter.passes(1, &tagged(1)[..15], 15);
         }
         // An expression that names tags means what it says.
         let mut filter = Filter::new("vlan 7 and port 443").unwrap();

@@ -418,7 +418,7 @@ pub(super) struct AuditArguments {
     pub until: Option<Nanos>,
 
     /// Audit only frames that match this BPF expression. Unless the expression itself tests for
-    /// VLAN tags, it also matches frames with one or two tags. With a filter, missing replies and
+    /// VLAN tags, frames are filtered as if they had none. With a filter, missing replies and
     /// traffic that was never attempted are not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
@@ -685,7 +685,7 @@ pub(super) struct CollectArguments {
     pub until: Option<Nanos>,
 
     /// Collect only frames that match this BPF expression. Unless the expression itself tests for
-    /// VLAN tags, it also matches frames with one or two tags.
+    /// VLAN tags, frames are filtered as if they had none.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 
 use super::{Body, CUT, DecodeState, EncapTagKind, Next, Packet, ppp};
-use crate::model::{Mac, SkipReason};
+use crate::model::{Mac, SkipReason, VLAN_TAG_TYPES};
 
 /// The largest length in an IEEE 802.3 length field. All larger values are read as EtherTypes,
 /// although these start at 0x0600 (IEEE 802.3, 3.2.6).
@@ -46,13 +46,7 @@ const fn ether(
 
 /// The protocols other than IP that are decoded by EtherType.
 pub const ETHERTYPES: &[EtherType] = &[
-    ether(
-        &[0x8100, 0x88a8, 0x9100, 0x9200, 0x9300],
-        "VLAN tag",
-        "IEEE 802.1Q, 802.1ad",
-        "0.1",
-        vlan,
-    ),
+    ether(&VLAN_TAG_TYPES, "VLAN tag", "IEEE 802.1Q, 802.1ad", "0.1", vlan),
     ether(&[0x0806], "ARP", "RFC 826", "0.1", arp),
     ether(&[0x8847, 0x8848], "MPLS label stack, pseudowire", "RFC 3032, RFC 4448", "0.1", mpls),
     ether(&[0x8864], "PPP over Ethernet", "RFC 2516", "0.1", |_, packet, layers| {
@@ -437,7 +431,7 @@ mod tests {
     fn only_the_low_twelve_bits_of_a_tag_are_its_vlan() {
         // IEEE 802.1Q, 9.6: priority (3 bits), drop eligible (1 bit), VLAN identifier (12 bits).
         let bytes = [0xff, 0xff, 0x08, 0x00, 0x45];
-        for ethertype in [0x8100, 0x88a8, 0x9100, 0x9200, 0x9300] {
+        for ethertype in VLAN_TAG_TYPES {
             assert_eq!(tags_of(ethertype, &bytes), [(EncapTagKind::Vlan, Some(0xfff))]);
         }
         assert_eq!(

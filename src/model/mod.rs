@@ -24,6 +24,10 @@ pub use time::{NO_TIME, Nanos, SECOND};
 pub use timeline::{ActivityBucket, ActivityHistogram, DoubtedTimes};
 pub use vantage::{InvalidVantageName, VantagePoint};
 
+/// The EtherTypes of VLAN tags: those of IEEE 802.1Q and 802.1ad, and those that switches used
+/// before there was a standard for nested tags.
+pub(crate) const VLAN_TAG_TYPES: [u16; 5] = [0x8100, 0x88a8, 0x9100, 0x9200, 0x9300];
+
 /// Returns bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

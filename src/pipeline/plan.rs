@@ -323,8 +323,8 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Returns whether a source can be read as often as necessary. This includes a file in a folder that
-/// cannot be read at all, such as a link without a target, because it has no frames.
+/// Returns whether a source can be read as often as necessary. This includes a file in a folder
+/// that cannot be read at all, such as a link without a target, because it has no frames.
 fn can_be_read_again(source: &CaptureInput) -> bool {
     source
         .path

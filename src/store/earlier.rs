@@ -109,8 +109,8 @@ impl EarlierFile {
     }
 }
 
-/// Checks that the file `own`, which the rows of an input will replace, does not contain the rows of
-/// the same capture from another sensor. The name of the file does not depend on the sensor.
+/// Checks that the file `own`, which the rows of an input will replace, does not contain the rows
+/// of the same capture from another sensor. The name of the file does not depend on the sensor.
 ///
 /// # Errors
 ///

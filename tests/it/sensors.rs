@@ -390,7 +390,7 @@ fn rows_of_a_capture_are_not_replaced_by_its_rows_of_another_sensor() {
     let capture = at("farm.pcap");
     for other in [&["--sensor", "core-2"][..], &[]] {
         let again = ["collect", text(&capture), "--to", text(&store), "--quiet"];
-        let run = rasaudit(&[&again[..], other].concat());
+        let run = rasaudit([&again[..], other].concat());
         assert_eq!(run.status.code(), Some(2), "{other:?}");
         let errors = stderr(&run);
         assert!(errors.contains("contains the rows of") && errors.contains("core-1"), "{errors}");
