@@ -116,8 +116,11 @@ pub struct RulingKind {
 /// The conversations that an aggregated conversation stands for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AggregatedConversations {
-    /// The number of conversations.
+    /// The number of conversations. If `may_repeat` is set, it may be too high.
     pub conversations: u64,
+    /// Whether parts of one conversation may have been counted as several conversations. Its flows
+    /// are in several partitions if the ports of some of its clients are lower than the server's.
+    pub may_repeat: bool,
     /// The lowest subject of these conversations. Its ruling applies to all of them.
     pub example: ServiceKey,
     /// The lowest and the highest client address of these conversations.
@@ -135,6 +138,7 @@ impl AggregatedConversations {
         let ServiceKey { client, server, port, .. } = subject;
         Self {
             conversations: 1,
+            may_repeat: false,
             example: subject,
             clients: [client; 2],
             servers: [server; 2],
@@ -170,6 +174,7 @@ impl Merge for AggregatedConversations {
             *mine = [mine[0].min(theirs[0]), mine[1].max(theirs[1])];
         }
         self.conversations += other.conversations;
+        self.may_repeat |= other.may_repeat;
         self.example = self.example.min(other.example);
         widen(&mut self.clients, &other.clients);
         widen(&mut self.servers, &other.servers);
@@ -188,6 +193,9 @@ pub struct AggregationReport {
     pub max_memory: usize,
     /// The number of conversations that were aggregated.
     pub conversations: u64,
+    /// Whether the numbers of conversations may be too high. See
+    /// [`AggregatedConversations::may_repeat`].
+    pub may_repeat: bool,
     /// The number of flows of the conversations that were aggregated.
     pub flows: u64,
     /// The number of conversations after aggregation that stand for those that were aggregated.
@@ -308,6 +316,7 @@ impl AggregationPlan {
             room: self.room as u64,
             max_memory: self.max_memory,
             conversations: 0,
+            may_repeat: false,
             flows: 0,
             into: 0,
             ports: [u16::MAX, 0],
@@ -318,6 +327,7 @@ impl AggregationPlan {
             let Some(aggregated) = &c.rare().stands_for else { continue };
             report.found += aggregated.conversations - 1;
             report.conversations += aggregated.conversations;
+            report.may_repeat |= aggregated.may_repeat;
             report.flows += c.flows;
             report.into += 1;
             if c.subject.transport.has_ports() {
@@ -333,8 +343,10 @@ impl AggregationPlan {
 
 impl Conversation {
     /// Turns the conversation into a part of an aggregated conversation.
-    pub(super) fn become_part_of(&mut self, key: &AggregateKey) {
-        let aggregated = AggregatedConversations::of(self.subject, key.step);
+    /// `may_repeat` is described at [`AggregatedConversations`].
+    pub(super) fn become_part_of(&mut self, key: &AggregateKey, may_repeat: bool) {
+        let of_one = AggregatedConversations::of(self.subject, key.step);
+        let aggregated = AggregatedConversations { may_repeat, ..of_one };
         let rare = self.rare.get_or_insert_default();
         rare.stands_for = Some(aggregated);
         // The hardware addresses of some hosts show nothing about the others.

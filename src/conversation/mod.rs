@@ -687,7 +687,8 @@ impl PartialConversations {
         plan: &AggregationPlan,
     ) {
         let mut found = HashMap::<(ServiceKey, bool, u16), u32, HashSeed>::default();
-        let mut units: Vec<(Conversation, bool)> = Vec::new();
+        // Each has a part of a conversation, its lower port, and whether no flow was answered.
+        let mut units: Vec<(Conversation, u16, bool)> = Vec::new();
         for flow in flows {
             let is_unanswered = aggregation::is_unanswered(&flow);
             let lower_port = aggregation::lower_port(&flow);
@@ -697,22 +698,24 @@ impl PartialConversations {
                 let (subject, is_doubted) = part.key();
                 match found.entry((subject, is_doubted, lower_port)) {
                     Entry::Occupied(entry) => {
-                        let (unit, all_unanswered) = &mut units[*entry.get() as usize];
+                        let (unit, _, all_unanswered) = &mut units[*entry.get() as usize];
                         unit.merge(&part);
                         *all_unanswered &= is_unanswered;
                     }
                     Entry::Vacant(entry) => {
                         entry.insert(units.len() as u32);
-                        units.push((part, is_unanswered));
+                        units.push((part, lower_port, is_unanswered));
                     }
                 }
             }
         }
         drop(found);
-        for (mut unit, is_unanswered) in units {
+        for (mut unit, lower_port, is_unanswered) in units {
             match plan.target(&unit, hints).filter(|_| is_unanswered) {
                 Some(key) => {
-                    unit.become_part_of(&key);
+                    let has_ports = unit.subject.transport.has_ports();
+                    let may_repeat = has_ports && lower_port != unit.subject.port;
+                    unit.become_part_of(&key, may_repeat);
                     self.aggregate(key, unit);
                 }
                 None => self.list.push(unit),

@@ -270,3 +270,29 @@ fn nothing_is_aggregated_while_there_is_room() {
     assert_eq!(columns(report(&all, "conversations.csv"), &["client"]).len(), ROOM - 7);
     assert!(!printed.contains("without an answer"), "{printed}");
 }
+
+#[test]
+fn a_number_of_conversations_that_may_be_too_high_is_stated_as_a_limit() {
+    const CLIENTS: u64 = 17_000;
+    // Each client uses a port above that of the server. If `below` is true, some clients also use
+    // one below.
+    let summary = |below: bool| {
+        let mut wire = ordinary();
+        for number in 0..CLIENTS {
+            let client = format!("198.18.{}.{}", number / 200, 1 + number % 200);
+            let ms = 300 + number / 100;
+            wire.segment(ms, (&client, 50_000), (GW, 4444), SYN, (5, 0), 0);
+            if below && number % 1000 == 0 {
+                wire.segment(ms, (&client, 2000), (GW, 4444), SYN, (5, 0), 0);
+            }
+        }
+        let site = Site::new(&farm(), &wire);
+        run(&site, std::slice::from_ref(&site.capture), "1").1
+    };
+    let exact = summary(false);
+    assert!(exact.contains(". 17000 conversations without an answer (17000 flows"), "{exact}");
+    // The flows of a client with both ports are in two partitions, so it counts twice.
+    let limit = summary(true);
+    assert!(limit.contains("has up to 17020 conversations"), "{limit}");
+    assert!(limit.contains("up to 17017 conversations without an answer (17017 fl"), "{limit}");
+}

@@ -268,11 +268,13 @@ impl<'a> Explainer<'a> {
             return None;
         }
         let mut conversations = 0;
+        let mut may_repeat = false;
         let mut flows = 0;
         let mut ends: [Option<[IpAddr; 2]>; 2] = [None; 2];
         for (c, _) in self.conversations(finding) {
             let Some(all) = c.stands_for() else { continue };
             conversations += all.conversations;
+            may_repeat |= all.may_repeat;
             flows += c.flows;
             for (mine, theirs) in ends.iter_mut().zip([all.clients, all.servers]) {
                 let [low, high] = mine.unwrap_or(theirs);
@@ -287,8 +289,9 @@ impl<'a> Explainer<'a> {
             _ => String::new(),
         };
         let verb = if conversations == 1 { "was" } else { "were" };
+        let up_to = if may_repeat { "up to " } else { "" };
         Some(format!(
-            "{} ({}{}{}) {verb} aggregated to stay within --max-memory",
+            "{up_to}{} ({}{}{}) {verb} aggregated to stay within --max-memory",
             plural(conversations, "conversation"),
             plural(flows, "flow"),
             range("clients", ends[0]),
