@@ -29,7 +29,7 @@ impl Assessor<'_> {
         let list = &self.conversations.list;
         let judged = self.judged;
         let group = |j: &Judged| {
-            let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented)?;
+            let row = j.ruling.row().filter(|_| j.verdict() == Verdict::Documented)?;
             Some(groups_of[row])
         };
         let mut entries = GroupEntries::default();

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use dashmap::DashMap;
 
@@ -18,26 +19,60 @@ use crate::policy::{
     Scope, Severity, SeverityColumn,
 };
 
+/// An index in four bytes. Unlike a plain number, an optional one takes no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct SmallIndex(NonZeroU32);
+
+impl SmallIndex {
+    /// Returns the index. No list of rows, exceptions or names has as many entries as fit.
+    fn new(index: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(u32::try_from(index).unwrap_or(u32::MAX)))
+    }
+
+    fn get(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
 /// The decision about a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ruling {
     /// The code, which implies the verdict.
     pub code: Code,
-    /// The index of the row that the code is based on.
-    pub row: Option<usize>,
-    /// The index of the exception that the code is based on.
-    pub exception: Option<usize>,
+    row: Option<SmallIndex>,
+    exception: Option<SmallIndex>,
 }
 
 impl Ruling {
     /// Returns a ruling that is based on a row.
     pub(super) fn by_row(code: Code, row: usize) -> Self {
-        Self { code, row: Some(row), exception: None }
+        Self::new(code, Some(row))
+    }
+
+    /// Returns a ruling that is based on a row if there is one, and on no exception.
+    pub(super) fn new(code: Code, row: Option<usize>) -> Self {
+        Self { code, row: row.map(SmallIndex::new), exception: None }
+    }
+
+    /// Returns the ruling that an expired exception turns this one into. The row stays.
+    fn after_expiry_of(self, exception: usize) -> Self {
+        let exception = Some(SmallIndex::new(exception));
+        Self { code: Code::ExpiredException, exception, ..self }
+    }
+
+    /// Returns the index of the row that the code is based on.
+    pub fn row(self) -> Option<usize> {
+        self.row.map(SmallIndex::get)
+    }
+
+    /// Returns the index of the exception that the code is based on.
+    pub fn exception(self) -> Option<usize> {
+        self.exception.map(SmallIndex::get)
     }
 
     /// Returns a ruling that is not based on a row.
     pub(super) fn without_row(code: Code) -> Self {
-        Self { code, row: None, exception: None }
+        Self::new(code, None)
     }
 }
 
@@ -63,9 +98,7 @@ pub struct Judged {
     pub server: Party,
     /// The reasons why the judgement is not certain.
     pub doubts: Doubts,
-    /// The name that determined the ruling: its index among the server's names, and the index among
-    /// its aliases.
-    pub named: Option<(usize, usize)>,
+    named: Option<(SmallIndex, u16)>,
     /// The code of the other orientation, if the direction is a guess and this code is worse or has
     /// another verdict.
     pub other: Option<Code>,
@@ -74,7 +107,15 @@ pub struct Judged {
     pub severity: Severity,
 }
 
+const _: () = assert!(size_of::<Judged>() <= 88);
+
 impl Judged {
+    /// Returns the name that determined the ruling: its index among the server's names, and the
+    /// index among its aliases.
+    pub fn named(&self) -> Option<(usize, usize)> {
+        self.named.map(|(number, alias)| (number.get(), alias.into()))
+    }
+
     /// Returns the verdict that the code implies.
     pub fn verdict(&self) -> Verdict {
         self.ruling.code.verdict()
@@ -324,7 +365,9 @@ impl<'a> Judge<'a> {
         if self.may_depend_on_name(&query, ruling)
             && let Some((place, decided)) = self.rule_by_names(&query, names)
         {
-            (ruling, named) = (decided, Some(place));
+            // A chain of aliases is shorter than a DNS message, which has at most 65,535 bytes.
+            let (number, alias) = place;
+            (ruling, named) = (decided, Some((SmallIndex::new(number), alias as u16)));
             let about_names = decided.code != Code::UnknownHost || self.only_a_name_decides(&query);
             let sure = names.known[place.0].is_strong(place.1) && !names.hidden;
             if about_names && !sure {
@@ -342,7 +385,7 @@ impl<'a> Judge<'a> {
                 doubts.add(doubt);
             }
         }
-        if ruling.row.is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
+        if ruling.row().is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
             doubts.add(Doubt::Row);
         }
         if conversation.is_aggregated() {
@@ -509,7 +552,7 @@ impl<'a> Judge<'a> {
         make: impl FnOnce(Vec<usize>) -> T,
     ) -> T {
         let mut query = self.query_between(c, judged.client, judged.server);
-        if let Some((number, alias)) = judged.named {
+        if let Some((number, alias)) = judged.named() {
             query = self.with_name(&query, &all.names_of(c).known[number].names[alias]);
         }
         let kind = self.kind(&query);
@@ -641,11 +684,10 @@ impl<'a> Judge<'a> {
         }
         match self.exception_at(query, query.latest) {
             Some(ExceptionMatch::Holds(number)) => {
-                Ruling { code: Code::Exception, exception: Some(number), row: None }
+                let exception = Some(SmallIndex::new(number));
+                Ruling { exception, ..Ruling::without_row(Code::Exception) }
             }
-            Some(ExceptionMatch::Expired(number)) => {
-                Ruling { code: Code::ExpiredException, exception: Some(number), ..ruling }
-            }
+            Some(ExceptionMatch::Expired(number)) => ruling.after_expiry_of(number),
             None => ruling,
         }
     }
@@ -941,7 +983,7 @@ impl DirectionHints for Judge<'_> {
         RulingKind {
             code: ruling.code as u8,
             // A row that does not permit the traffic only explains the code.
-            basis: ruling.exception.or(ruling.row.filter(|_| is_permitted)),
+            basis: ruling.exception().or(ruling.row().filter(|_| is_permitted)),
             server_roles: server.roles.bits(),
             is_permitted,
         }

@@ -260,7 +260,7 @@ impl Judgement {
             host.rows_not_assessable = rows;
         }
         outcome.excepted = vec![0; policy.exceptions.list.len()];
-        for number in outcome.judged.iter().filter_map(|j| j.ruling.exception) {
+        for number in outcome.judged.iter().filter_map(|j| j.ruling.exception()) {
             outcome.excepted[number] += 1;
         }
         (outcome.rows, outcome.hosts, outcome.moves) = (rows, hosts, moves);

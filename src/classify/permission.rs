@@ -72,8 +72,7 @@ fn other_port_of_an_endpoint(
     let applies = !query.broadcast && judge.may_reach_endpoint(query);
     let code = Code::PortNotInMatrix;
     let row = facts.off;
-    let exception = None;
-    applies.then_some(Ruling { code, row, exception })
+    applies.then_some(Ruling::new(code, row))
 }
 
 /// Returns whether some row allows the two ends to communicate, so that only the port is
@@ -118,8 +117,7 @@ fn no_relation(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) ->
     if query.broadcast {
         let code = Code::NoRelation;
         let row = facts.off;
-        let exception = None;
-        return (!query.client_roles.is_empty()).then_some(Ruling { code, row, exception });
+        return (!query.client_roles.is_empty()).then_some(Ruling::new(code, row));
     }
     let other = facts.have_roles.then(|| judge.documented_for_others(query).next())?;
     Some(match other {

@@ -100,11 +100,11 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
                 }
                 _ => judge.answer(&example_question(&policy, row, example)).ruling,
             };
-            if ruling.row == Some(number) && ruling.code.verdict() == super::Verdict::Documented {
+            if ruling.row() == Some(number) && ruling.code.verdict() == super::Verdict::Documented {
                 continue;
             }
             let by =
-                ruling.row.map_or_else(String::new, |row| format!(" by {}", matrix.rows[row].id));
+                ruling.row().map_or_else(String::new, |row| format!(" by {}", matrix.rows[row].id));
             let message = format!(
                 "{}: the row does not document one of its examples, whose ruling is {}/{}{by}",
                 row.id,

@@ -20,7 +20,7 @@ pub(super) fn predated(
 ) -> Vec<(usize, u64)> {
     let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
     for (c, j) in conversations.list.iter().zip(judged) {
-        let Some(number) = j.ruling.exception else { continue };
+        let Some(number) = j.ruling.exception() else { continue };
         if c.latest().is_some_and(|last| last < policy.exceptions.list[number].begins) {
             *counts.entry(number).or_default() += 1;
         }

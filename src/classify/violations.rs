@@ -28,7 +28,7 @@ impl Grouping<'_> {
             policy.matrix.rows.iter().map(|row| policy.is_unusual(row)).collect();
         let code = |j: &Judged| match j.verdict() {
             verdict if verdict.is_unpermitted() => Some(j.ruling.code),
-            Verdict::Documented if j.ruling.row.is_some_and(|row| unusual[row]) => {
+            Verdict::Documented if j.ruling.row().is_some_and(|row| unusual[row]) => {
                 Some(Code::FeatureUnstated)
             }
             _ => None,

@@ -259,12 +259,12 @@ fn print_answer(
     writeln!(out)?;
     writeln!(out, "From      {}", escape_control(&from.words))?;
     writeln!(out, "To        {}", escape_control(&to.words))?;
-    if let Some(row) = answer.ruling.row.map(|row| &policy.matrix.rows[row]) {
+    if let Some(row) = answer.ruling.row().map(|row| &policy.matrix.rows[row]) {
         let title = if documented { "Row" } else { "Nearest" };
         print_row(policy, title, row, out)?;
     }
     let others = answer.documenting.iter().filter(|row| {
-        answer.ruling.row.is_none_or(|decided| policy.matrix.rows[decided].id != row.id)
+        answer.ruling.row().is_none_or(|decided| policy.matrix.rows[decided].id != row.id)
     });
     for row in others {
         print_row(policy, "Also", row, out)?;
@@ -275,7 +275,7 @@ fn print_answer(
         return writeln!(out, "Listed    {id}, as background traffic that occurs on any network");
     }
     if code.verdict() == Verdict::Documented {
-        let decided = answer.ruling.row.map(|row| &policy.matrix.rows[row]);
+        let decided = answer.ruling.row().map(|row| &policy.matrix.rows[row]);
         return if decided.is_some_and(|row| row.is_expected()) {
             print_conditions_of_absence(out)
         } else {
@@ -290,7 +290,7 @@ fn print_answer(
     for (title, rows) in lists {
         // The nearest row has already been printed.
         let is_printed = |row: &&Row| {
-            answer.ruling.row.is_some_and(|nearest| policy.matrix.rows[nearest].id == row.id)
+            answer.ruling.row().is_some_and(|nearest| policy.matrix.rows[nearest].id == row.id)
         };
         let rows: Vec<&Row> = rows.iter().copied().filter(|row| !is_printed(row)).collect();
         if rows.is_empty() {

@@ -2,8 +2,10 @@
 
 use crate::model::named_enum;
 
-/// A set of roles of one matrix, as a bit set of role numbers.
+/// A set of roles of one matrix, as a bit set of role numbers. Without the alignment of `u128`, a
+/// party takes 32 instead of 48 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+#[repr(Rust, packed(8))]
 pub struct RoleSet(u128);
 
 impl RoleSet {
@@ -32,7 +34,8 @@ impl RoleSet {
 
     /// Returns the number of roles.
     pub fn len(self) -> usize {
-        self.0.count_ones() as usize
+        let bits = self.0;
+        bits.count_ones() as usize
     }
 
     /// Returns whether the set is empty.

@@ -23,7 +23,7 @@ pub(super) fn exceptions(run: &AuditRun<'_>, policy: &Policy) -> Option<Exceptio
     }
     let mut covered: Vec<Vec<usize>> = vec![Vec::new(); exceptions.list.len()];
     for (number, judged) in run.outcome.judged.iter().enumerate() {
-        if let Some(exception) = judged.ruling.exception {
+        if let Some(exception) = judged.ruling.exception() {
             covered[exception].push(number);
         }
     }

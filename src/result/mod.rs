@@ -389,7 +389,7 @@ impl AuditRun<'_> {
                 transport: c.subject.transport,
                 port: c.subject.port,
                 verdict: judged.map(|j| j.verdict()),
-                row: judged.and_then(|j| j.ruling.row),
+                row: judged.and_then(|j| j.ruling.row()),
                 packets: [c.to_server.packets.0, c.to_client.packets.0],
                 bytes: c.to_server.bytes.0 + c.to_client.bytes.0,
                 first: c.first.get(),

@@ -6,8 +6,8 @@ use super::rows::{ConversationRow, FindingRow, HostRow, MatrixRow, Share};
 use super::run::AuditRun;
 use super::{Change, Directionality, Members, Time, community_id, state_changes};
 use crate::classify::{
-    Code, Conversation, Doubts, EncapTag, Finding, HostActivity, Judged, Policy, Ruling, Severity,
-    Verdict, exception_rule,
+    Code, Conversation, Doubts, EncapTag, Finding, HostActivity, Judged, Policy, Severity, Verdict,
+    exception_rule,
 };
 use crate::model::Merge as _;
 
@@ -66,10 +66,12 @@ fn conversation<'a>(
         certain: judged.map(|(_, j)| j.doubts.certain()),
         state: c.state.name().into(),
         direction: c.grade.name().into(),
-        rule: judged.map_or_else(String::new, |(policy, j)| match j.ruling {
-            Ruling { exception: Some(number), .. } => exception_rule(policy, number),
-            Ruling { row: Some(row), .. } => policy.matrix.rows[row].id.clone(),
-            _ => String::new(),
+        rule: judged.map_or_else(String::new, |(policy, j)| {
+            match (j.ruling.exception(), j.ruling.row()) {
+                (Some(number), _) => exception_rule(policy, number),
+                (None, Some(row)) => policy.matrix.rows[row].id.clone(),
+                (None, None) => String::new(),
+            }
         }),
         flows: c.flows,
         attempts: c.attempts,
@@ -89,7 +91,7 @@ fn conversation<'a>(
             .map_or_else(String::new, |other: Code| format!("{}/{other}", other.verdict())),
         outer: outer(c),
         state_changes: state_changes(c).unwrap_or_default(),
-        unstated_feature: judged.map_or_else(Vec::new, |(policy, j)| match j.ruling.row {
+        unstated_feature: judged.map_or_else(Vec::new, |(policy, j)| match j.ruling.row() {
             Some(row) if j.verdict() == Verdict::Documented => {
                 policy.unstated(&policy.matrix.rows[row]).map(|(name, _)| name.into()).collect()
             }

@@ -503,7 +503,7 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     let mut by_row = vec![0; policy.matrix.rows.len()];
     let documented = run.outcome.judged.iter().filter(|j| j.verdict() == Verdict::Documented);
-    documented.filter_map(|j| j.ruling.row).for_each(|row| by_row[row] += 1);
+    documented.filter_map(|j| j.ruling.row()).for_each(|row| by_row[row] += 1);
     let mut unnamed: BTreeMap<&str, u64> = BTreeMap::new();
     for (row, count) in policy.matrix.rows.iter().zip(by_row).filter(|(_, count)| *count > 0) {
         // Traffic that needs a feature that is usually off causes a finding instead of a note.

@@ -41,7 +41,7 @@ impl Explainer<'_> {
             state_changes(c).map(|words| format!("the state of the service changed: {words}")),
         );
         trace.extend(about_names(conversations, c, j));
-        if let Some(row) = j.ruling.row {
+        if let Some(row) = j.ruling.row() {
             let row = &policy.matrix.rows[row];
             let features = about_features(policy, row);
             trace.push(format!("row {} ({}, {}){features}", row.id, row.purpose, row.provenance));
@@ -84,7 +84,7 @@ impl Explainer<'_> {
         } else {
             format!("rows that allow these roles to communicate (up to 5): {}", nearest.join(", "))
         };
-        let exception = j.ruling.exception.and_then(|n| self.policy.exceptions.list.get(n));
+        let exception = j.ruling.exception().and_then(|n| self.policy.exceptions.list.get(n));
         match exception.filter(|_| finding.code() == Code::ExpiredException) {
             Some(e) => format!(
                 "the exception {} ({}, owner {}) allowed this traffic until {}; {rows}",
@@ -226,7 +226,7 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
 /// Returns what the capture shows about the server's name, if the judgement depends on the name.
 fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<String> {
     let names = all.names_of(c);
-    if let Some((number, alias)) = j.named {
+    if let Some((number, alias)) = j.named() {
         let known = &names.known[number];
         let requested = &known.names[0];
         let name = &known.names[alias];

@@ -154,7 +154,7 @@ impl Explainer<'_> {
             _ => None,
         };
         let is_of_group = move |j: &Judged| {
-            let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
+            let row = j.ruling.row().filter(|_| j.verdict() == Verdict::Documented);
             row.is_some_and(|row| rows.is_some_and(|rows| rows.contains(&row)))
         };
         let outcome = self.outcome;

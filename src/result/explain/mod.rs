@@ -362,7 +362,7 @@ impl<'a> Explainer<'a> {
             severity: finding.severity,
             code: finding.code(),
             certain: finding.certain(),
-            rule: [ruling.row, ruling.exception],
+            rule: [ruling.row(), ruling.exception()],
             roles: self.roles(finding),
             transport: finding.key.transport,
             about: finding.key.about,
@@ -376,13 +376,13 @@ impl<'a> Explainer<'a> {
         let first = || Some(self.first(finding)?.2.ruling);
         let row = match finding.reason {
             Reason::Permission => match first() {
-                Some(ruling) if ruling.exception.is_some() => {
-                    let exception = ruling.exception.unwrap_or_default();
+                Some(ruling) if ruling.exception().is_some() => {
+                    let exception = ruling.exception().unwrap_or_default();
                     return exception_rule(self.policy, exception);
                 }
-                ruling => ruling.and_then(|ruling| ruling.row),
+                ruling => ruling.and_then(|ruling| ruling.row()),
             },
-            Reason::Failed(_) => first().and_then(|ruling| ruling.row),
+            Reason::Failed(_) => first().and_then(|ruling| ruling.row()),
             Reason::Claim(claim) => {
                 let claims = self.outcome.claims();
                 claims.rows(claims.get(claim).rows).first().copied()

@@ -35,7 +35,7 @@ impl Explainer<'_> {
         if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
             message.push_str(&format!("; {words}"));
         }
-        let action = self.action(reported, j.ruling.row);
+        let action = self.action(reported, j.ruling.row());
         Words { message, action, display_filter: self.filter(finding) }
     }
 
@@ -70,7 +70,7 @@ impl Explainer<'_> {
     fn called(&self, number: usize, j: &Judged) -> String {
         let conversations = &self.outcome.conversations;
         let names = conversations.names_of(&conversations.list[number]);
-        let name = j.named.map(|(known, alias)| &names.known[known].names[alias]);
+        let name = j.named().map(|(known, alias)| &names.known[known].names[alias]);
         name.map_or_else(String::new, |name| format!(" under the name {name}"))
     }
 
@@ -78,17 +78,19 @@ impl Explainer<'_> {
         &self,
         finding: &Finding,
         reported: &ReportedFinding,
-        Ruling { row, exception, .. }: Ruling,
+        ruling: Ruling,
         did: &str,
         how: &str,
     ) -> String {
         let policy = self.policy;
-        let row = row.map(|r| &policy.matrix.rows[r]);
+        let row = ruling.row().map(|row| &policy.matrix.rows[row]);
         let client = reported.client.words_with_roles();
         let server = reported.server.words_with_roles();
         let talked = format!("{client} {did} {server}{how}");
         let reason = match (finding.code(), row) {
-            (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(exception)),
+            (Code::ExpiredException, _) => {
+                return format!("{talked}; {}", self.expired(ruling.exception()));
+            }
             (Code::FeatureOff, Some(row)) => {
                 let (features, are, _) = off(policy, row);
                 format!(
