@@ -22,10 +22,10 @@ use super::work::{
 use super::{print_result, print_some, report_error, terminal_width};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
-    Step, digest_of,
+    Step, digest_of, folder_of,
 };
 use crate::policy::{Policy, TextFile};
-use crate::report::{Format, Needs, RowListing, summary};
+use crate::report::{Format, Needs, RowListing, is_exceptions_report, summary};
 use crate::result::{AuditResult, ConfigurationFile, ListedTable, Site};
 #[cfg(not(feature = "store"))]
 use without_store::{NoStore as OpenedStore, check_policy, plan_audit, warn_about_rows};
@@ -172,6 +172,10 @@ fn prepare(
         report_error("--fail-on new needs --baseline, which names the result of an earlier audit");
         return None;
     }
+    if let Some(problem) = list_in_report(arguments) {
+        report_error(&problem);
+        return None;
+    }
     let listing = match &policy {
         Ok(Some(policy)) => parse_show(&arguments.show, policy),
         _ => Ok(None),
@@ -180,6 +184,20 @@ fn prepare(
     let ((plan, store), policy) = (plan?, policy.ok()?);
     check_policy(store.as_ref(), &plan, policy.as_ref())?;
     Some(Prepared { plan, store, policy, baseline: baseline.ok()?, listing: listing.ok()? })
+}
+
+/// Returns a message if the list of exceptions is the report on exceptions in the folder of the
+/// reports, which would replace it.
+fn list_in_report(arguments: &AuditArguments) -> Option<String> {
+    let list = arguments.policy_args.exceptions.as_deref()?;
+    let folder = [folder_of(list), arguments.out.clone()?].map(|folder| folder.canonicalize().ok());
+    let [Some(of_list), Some(of_report)] = folder else { return None };
+    (of_list == of_report && is_exceptions_report(list)).then(|| {
+        format!(
+            "{}: the reports of this audit would replace this list of exceptions; keep it elsewhere, or use another folder for the reports",
+            list.display()
+        )
+    })
 }
 
 /// Replaces the functions for stores in a build without the feature `store`, which cannot read

@@ -15,10 +15,10 @@ use super::{report_error, warn};
 use crate::classify::id_of;
 use crate::model::escape_control;
 use crate::policy::{
-    Diagnostic, EXCEPTION_COLUMNS, Exceptions, ListedException, Policy, TICKET_COLUMN, TextFile,
-    add_exceptions,
+    Diagnostic, EXCEPTION_COLUMNS, Exception, Exceptions, ListedException, Policy, TICKET_COLUMN,
+    TextFile, add_exceptions,
 };
-use crate::report::{excepted_traffic, exceptions_from};
+use crate::report::{excepted_traffic, exceptions_from, is_exceptions_report};
 use crate::result::{AuditResult, FindingRow};
 
 /// The comment at the top of a new list.
@@ -126,6 +126,12 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
     let finding = finding_named(&result, &arguments.finding).map_err(one)?;
     let new = new_exceptions(arguments, &finding).map_err(one)?;
     let is_new = !file.exists();
+    if is_exceptions_report(&file) {
+        return Err(one(format!(
+            "{}: this is the report of an audit on its exceptions, which the next audit would replace; name another list with --exceptions",
+            file.display()
+        )));
+    }
     let (text, before) = if is_new {
         (empty_list(), Vec::new())
     } else {
@@ -156,7 +162,7 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
             new[0].id
         )));
     }
-    let duplicates = duplicates(&all, before);
+    let duplicates = duplicates(&all, before, &policy);
     if !duplicates.is_empty() {
         return Err(duplicates);
     }
@@ -201,21 +207,24 @@ fn new_exceptions(
     Ok(exceptions.collect())
 }
 
-/// Returns a message for each new exception for which an earlier entry has the same ends, transport
-/// and ports. An entry that permits fewer directions, or that is never valid at the same time, does
-/// not count. `before` is the number of earlier entries.
-fn duplicates(all: &Exceptions, before: usize) -> Vec<String> {
+/// Returns a message for each new exception whose traffic an earlier entry already permits: an
+/// entry with the same ends, transport and ports, if both are ever valid at the same time, or a
+/// wider one that is valid on all days of the new one. `before` is the number of earlier entries.
+fn duplicates(all: &Exceptions, before: usize, policy: &Policy) -> Vec<String> {
     let (old, new) = all.list.split_at(before);
     let mut messages = Vec::new();
     for new in new {
-        let same = old.iter().find(|old| {
-            (&old.from, &old.to, old.transport, old.ports)
-                == (&new.from, &new.to, new.transport, new.ports)
-                && (old.both || !new.both)
-                && old.created <= new.expires
-                && new.created <= old.expires
-        });
-        if let Some(old) = same {
+        let permits = |old: &&Exception| {
+            let is_same = (&old.from, &old.to, old.transport, old.ports)
+                == (&new.from, &new.to, new.transport, new.ports);
+            let [starts, ends] = if is_same {
+                [old.created <= new.expires, new.created <= old.expires]
+            } else {
+                [old.created <= new.created, new.expires <= old.expires]
+            };
+            starts && ends && policy.covers(old, new)
+        };
+        if let Some(old) = old.iter().find(permits) {
             messages.push(format!(
                 "{}:{}: the exception {} already permits this traffic until {}",
                 all.file, old.line, old.id, old.expires

@@ -132,7 +132,8 @@ impl ExceptionParty {
         }
     }
 
-    fn includes(&self, party: &Party, address: IpAddr) -> bool {
+    /// Returns whether the side includes a party that has this address.
+    pub(super) fn includes(&self, party: &Party, address: IpAddr) -> bool {
         match self {
             Self::Host(host) => party.kind == PartyKind::Host(*host),
             Self::Network(network) => party.kind == PartyKind::Network(*network),

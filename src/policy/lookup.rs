@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{
-    Background, Exceptions, Inventory, LookupHash, Matrix, MovedPort, Party, PartyKind, RoleSet,
-    Row, Scope, Trait,
+    Background, Exception, ExceptionParty, Exceptions, Inventory, LookupHash, Matrix, MovedPort,
+    Party, PartyKind, RoleSet, Row, Scope, Trait,
 };
 use crate::model::{Mac, Transport, is_link_local};
 
@@ -180,6 +180,52 @@ impl Policy {
             || self
                 .host_of(address)
                 .is_some_and(|host| self.inventory.hosts[host].roles.intersects(self.directories))
+    }
+
+    /// Returns whether an exception permits all traffic that another one would permit, whenever
+    /// both are valid. Returns false if the answer is not certain, for example for a listed host
+    /// that may also have unlisted addresses.
+    pub fn covers(&self, whole: &Exception, part: &Exception) -> bool {
+        let ports_covered = match (whole.ports, part.ports) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(whole), Some(part)) => whole.0 <= part.0 && part.1 <= whole.1,
+        };
+        let side = |whole: &ExceptionParty, part: &ExceptionParty| self.covers_side(whole, part);
+        let same_ends = side(&whole.from, &part.from) && side(&whole.to, &part.to);
+        let exchanged = side(&whole.from, &part.to) && side(&whole.to, &part.from);
+        (whole.transport.is_none() || whole.transport == part.transport)
+            && ports_covered
+            && match (whole.both, part.both) {
+                (false, true) => false,
+                (false, false) => same_ends,
+                (true, _) => same_ends || exchanged,
+            }
+    }
+
+    fn covers_side(&self, whole: &ExceptionParty, part: &ExceptionParty) -> bool {
+        if whole == part || *whole == ExceptionParty::Any {
+            return true;
+        }
+        match part {
+            ExceptionParty::Host(number) => {
+                let host = &self.inventory.hosts[*number];
+                // A host with hardware addresses may use addresses that are not listed.
+                let is_whole = host.macs.is_empty() && self.inventory.on != Some(*number);
+                let party = Party { kind: PartyKind::Host(*number), roles: host.roles };
+                let mut addresses = host.addresses.iter();
+                !host.addresses.is_empty()
+                    && addresses.all(|address| whole.includes(&party, *address))
+                    && (is_whole || !matches!(whole, ExceptionParty::Addresses(_)))
+            }
+            ExceptionParty::Addresses(net) if net.prefix_len() == net.max_prefix_len() => {
+                whole.includes(&self.party(net.addr(), []), net.addr())
+            }
+            ExceptionParty::Addresses(net) => {
+                matches!(whole, ExceptionParty::Addresses(whole) if whole.contains(net))
+            }
+            _ => false,
+        }
     }
 
     /// Returns the index of the network with the longest prefix that contains an address.

@@ -286,16 +286,13 @@ impl Folder {
     /// same file name. The two are distinguished by their headers.
     fn spares_list(&self) -> Result<(), FolderError> {
         let path = self.place(EXCEPTIONS);
-        let own = ExceptionUse::COLUMNS[..OLD_COLUMNS].join(",");
-        match fs::read(&path) {
-            Ok(bytes) if !bytes.starts_with(own.as_bytes()) => {
-                let error = io::Error::other(
-                    "this file is not part of an earlier report and would be replaced; keep the list of exceptions elsewhere, or use another folder",
-                );
-                Err(FolderError { path, error })
-            }
-            _ => Ok(()),
+        if path.exists() && !is_exceptions_report(&path) {
+            let error = io::Error::other(
+                "this file is not part of an earlier report and would be replaced; keep the list of exceptions elsewhere, or use another folder",
+            );
+            return Err(FolderError { path, error });
         }
+        Ok(())
     }
 
     /// Returns the final path of a file.
@@ -602,6 +599,14 @@ pub fn fits_manifest(file: &Path) -> Result<(), Torn> {
         }
     }
     Ok(())
+}
+
+/// Returns whether a file has the name and the first columns of the report on exceptions, which the
+/// reports of the next audit in its folder replace.
+pub fn is_exceptions_report(file: &Path) -> bool {
+    let own = ExceptionUse::COLUMNS[..OLD_COLUMNS].join(",");
+    let is_own = |bytes: Vec<u8>| bytes.starts_with(own.as_bytes());
+    file.file_name().is_some_and(|name| name == EXCEPTIONS) && fs::read(file).is_ok_and(is_own)
 }
 
 /// Moves a file to a path that must not exist yet.

@@ -40,7 +40,9 @@ pub use comparison::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
 pub use draft::{draft, draft_more, left_out};
 pub use evidence::{EvidenceFrame, FindingEvidence};
 pub use exceptions::{ExceptedTraffic, NotFindings, excepted_traffic, exceptions_from};
-pub use folder::{Folder, FolderError, Torn, digest_of, fits_manifest, folder_of};
+pub use folder::{
+    Folder, FolderError, Torn, digest_of, fits_manifest, folder_of, is_exceptions_report,
+};
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};
 pub use listing::{LISTING_FORMATS, RowListing};

@@ -205,6 +205,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "TextTable",
             "excepted_traffic",
             "exceptions_from",
+            "is_exceptions_report",
             "summary",
             "COMPARISON_FORMATS",
             "ComparedAudit",

@@ -413,6 +413,60 @@ fn a_report_does_not_replace_the_list_of_exceptions() {
     }
 }
 
+/// An entry that is wider than the finding permits its traffic, unless it ends earlier.
+#[test]
+fn nothing_is_added_for_traffic_that_a_wider_entry_permits() {
+    let site = Listed::new();
+    let out = site.path("report").display().to_string();
+    site.0.run(&["--out", &out, "--quiet"]);
+    let findings = fs::read_to_string(site.path("report/findings.csv")).expect("the report");
+    let ids = columns(&findings, &["id", "port"]);
+    let id = &ids.iter().find(|row| row[1] == "445").expect("the finding")[0];
+    let base = "w,office,rdsh1,tcp,445,,ops,x,alice,2026-01-01,2026-12-31";
+    let until = ["--expires", "2026-12-31"];
+    for (now, wide) in [
+        ("office,rdsh1,tcp,445,,", true),
+        ("role:parallels-client,role:rdsh-agent,*,*,,", true),
+        ("10.1.9.0/24,10.1.0.0/24,tcp,400-500,,", true),
+        ("*,*,tcp,445,,", true),
+        ("rdsh1,office,tcp,445,both,", true),
+        ("rdsh1,office,tcp,445,,", false),
+        ("10.1.9.8,rdsh1,tcp,445,,", false),
+        ("10.1.9.0/24,10.2.0.0/24,tcp,445,,", false),
+        ("office,rdsh1,udp,445,,", false),
+        ("office,rdsh1,tcp,446-500,,", false),
+        ("office,broker1,tcp,445,,", false),
+    ] {
+        let list = site.list(&[&base.replace("office,rdsh1,tcp,445,,", now)]);
+        let (code, _, err) = add(&site, id, &list, &until);
+        let message = "the exception w already permits this traffic until 2026-12-31";
+        assert_eq!((code == Some(2), err.contains(message)), (wide, wide), "{now}\n{err}");
+    }
+    // A wider entry that ends earlier does not replace the new one.
+    let list = site.list(&[base]);
+    assert_eq!(add(&site, id, &list, &["--expires", "2027-01-01"]).0, Some(0));
+}
+
+/// The next audit would replace the report on exceptions, so the report cannot be a list.
+#[test]
+fn the_report_on_exceptions_is_not_a_list() {
+    let site = Listed::new();
+    let out = site.path("report").display().to_string();
+    let list = site.list(&[MONITOR]);
+    site.0.run(&["--out", &out, "--quiet", "--exceptions", &list]);
+    let findings = fs::read_to_string(site.path("report/findings.csv")).expect("the report");
+    let ids = columns(&findings, &["id", "port"]);
+    let id = &ids.iter().find(|row| row[1] == "445").expect("the finding")[0];
+    let report = site.path("report/exceptions.csv").display().to_string();
+    let before = fs::read_to_string(&report).expect("the report");
+    let (code, _, err) = add(&site, id, &report, &["--expires", "2026-12-31"]);
+    assert!(code == Some(2) && err.contains("name another list with --exceptions"), "{err}");
+    let run = site.0.run(&["--out", &out, "--quiet", "--exceptions", &report]);
+    assert_eq!(run.status.code(), Some(2));
+    assert!(stderr(&run).contains("would replace this list of exceptions"), "{}", stderr(&run));
+    assert_eq!(fs::read_to_string(&report).expect("the report"), before);
+}
+
 #[test]
 fn files_of_a_spreadsheet_are_read() {
     let site = Listed::new();
