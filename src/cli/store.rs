@@ -46,7 +46,15 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
         });
     report_collected(&files, arguments.quiet);
     if let Err(failure) = collected {
-        return Ok(report_failed_rows(failure, interrupted));
+        let exit = report_failed_rows(failure, interrupted);
+        if let (Destination::Store(folder), Exit::CannotDo, false) = (&to, exit, files.is_empty()) {
+            warn(&format!(
+                "{}: the rows of {}, which were collected before, are kept",
+                folder.display(),
+                plural(files.len() as u64, "capture")
+            ));
+        }
+        return Ok(exit);
     }
     let frames: u64 = files.iter().map(|file| file.frames).sum();
     print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;

@@ -1,6 +1,7 @@
 //! Files and streams of rows. A file is written under a temporary name and renamed when it is
 //! complete, so readers of a store never see an incomplete file.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -464,10 +465,62 @@ pub(super) fn read_stream(
     }
 }
 
+/// Folders that were created for a file. Unless the file is kept, those that are empty are removed
+/// again.
+#[derive(Default)]
+struct MadeFolders(Vec<PathBuf>);
+
+impl MadeFolders {
+    /// Creates a folder and its parents.
+    fn create(folder: &Path) -> io::Result<Self> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing = folder.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+        let made = Self(missing);
+        fs::create_dir_all(folder)?;
+        Ok(made)
+    }
+
+    fn keep(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for MadeFolders {
+    fn drop(&mut self) {
+        // `remove_dir` removes only empty folders: others may have added files meanwhile.
+        for folder in &self.0 {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Returns the error of the system that caused an error of the Parquet or the Arrow writer. The
+/// words that they add would not help users.
+fn system_error(error: impl Error + Send + Sync + 'static) -> io::Error {
+    let mut system = None;
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(inner) = cause {
+        system = inner.downcast_ref::<io::Error>().or(system);
+        cause = inner.source();
+    }
+    match system.map(|system| (system.kind(), system.raw_os_error())) {
+        Some((io::ErrorKind::BrokenPipe, _)) => io::Error::new(
+            io::ErrorKind::BrokenPipe,
+            "the program that reads the rows closed its input before their end",
+        ),
+        Some((_, Some(code))) => io::Error::from_raw_os_error(code),
+        // The temporary file adds its path, and the code of the system is lost.
+        Some((kind, None)) if kind != io::ErrorKind::Other => kind.into(),
+        _ => io::Error::other(error),
+    }
+}
+
 /// Writes rows to a destination. A file does not appear there before [`RowWriter::finish`], but a
 /// stream is written as rows are added.
 pub(super) struct RowWriter {
+    /// The file comes before its folder, so that it is removed first.
     target: Target,
+    made: MadeFolders,
     batch: BatchBuilder,
     /// The path for messages.
     path: PathBuf,
@@ -483,7 +536,7 @@ impl RowWriter {
     /// Creates a writer of a file in a folder. If necessary, the folder is created.
     pub fn file(folder: &Path) -> Result<Self, StoreError> {
         let failed = output(folder);
-        fs::create_dir_all(folder).map_err(&failed)?;
+        let made = MadeFolders::create(folder).map_err(&failed)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".rasaudit-").suffix(".tmp");
         #[cfg(unix)]
@@ -507,9 +560,10 @@ impl RowWriter {
             .set_created_by(format!("rasaudit {}", env!("CARGO_PKG_VERSION")))
             .build();
         let writer = ArrowWriter::try_new(file, schema(), Some(properties));
-        let writer = Box::new(writer.map_err(|error| failed(io::Error::other(error)))?);
+        let writer = Box::new(writer.map_err(|error| failed(system_error(error)))?);
         Ok(Self {
             target: Target::File { writer, folder: folder.to_owned() },
+            made,
             batch: BatchBuilder::default(),
             path: folder.to_owned(),
             has_evidence: false,
@@ -520,17 +574,18 @@ impl RowWriter {
     pub fn stream(out: Box<dyn Write + Send>) -> Result<Self, StoreError> {
         let path = PathBuf::from("standard output");
         let writer = StreamWriter::try_new(out, &schema());
-        let writer = writer.map_err(|error| output(&path)(io::Error::other(error)))?;
+        let writer = writer.map_err(|error| output(&path)(system_error(error)))?;
         Ok(Self {
             target: Target::Stream(Box::new(writer)),
+            made: MadeFolders::default(),
             batch: BatchBuilder::default(),
             path,
             has_evidence: false,
         })
     }
 
-    fn failed(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-        StoreError::Output(self.path.clone(), io::Error::other(error))
+    fn failed(&self, error: impl Error + Send + Sync + 'static) -> StoreError {
+        StoreError::Output(self.path.clone(), system_error(error))
     }
 
     /// Adds a row that is not evidence.
@@ -555,13 +610,13 @@ impl RowWriter {
         if !is_evidence && std::mem::take(&mut self.has_evidence) {
             self.flush()?;
             if let Target::File { writer, .. } = &mut self.target {
-                writer.flush().map_err(|error| {
-                    StoreError::Output(self.path.clone(), io::Error::other(error))
-                })?;
+                writer
+                    .flush()
+                    .map_err(|error| StoreError::Output(self.path.clone(), system_error(error)))?;
             }
         }
         self.has_evidence |= is_evidence;
-        self.batch.add(row, facts, input).map_err(|error| self.failed(error))?;
+        self.batch.add(row, facts, input).map_err(|error| self.failed(io::Error::other(error)))?;
         if self.batch.is_full() { self.flush() } else { Ok(()) }
     }
 
@@ -571,12 +626,8 @@ impl RowWriter {
         }
         let batch = self.batch.finish().map_err(|error| self.failed(error))?;
         let written = match &mut self.target {
-            Target::File { writer, .. } => {
-                writer.write(&batch).map_err(|error| io::Error::other(error.to_string()))
-            }
-            Target::Stream(writer) => {
-                writer.write(&batch).map_err(|error| io::Error::other(error.to_string()))
-            }
+            Target::File { writer, .. } => writer.write(&batch).map_err(system_error),
+            Target::Stream(writer) => writer.write(&batch).map_err(system_error),
         };
         written.map_err(|error| StoreError::Output(self.path.clone(), error))
     }
@@ -585,7 +636,7 @@ impl RowWriter {
     pub fn size(&mut self) -> Result<u64, StoreError> {
         self.flush()?;
         let Self { target: Target::File { writer, .. }, path, .. } = self else { return Ok(0) };
-        writer.flush().map_err(|error| output(path)(io::Error::other(error)))?;
+        writer.flush().map_err(|error| output(path)(system_error(error)))?;
         Ok(writer.bytes_written() as u64)
     }
 
@@ -597,21 +648,22 @@ impl RowWriter {
         let failed = output(&path);
         match self.target {
             Target::File { mut writer, folder } => {
-                writer.flush().map_err(|error| failed(io::Error::other(error)))?;
+                writer.flush().map_err(|error| failed(system_error(error)))?;
                 writer.sync().map_err(&failed)?;
                 let mut written = writer.inner().reopen().map_err(&failed)?;
                 let checksums = FileChecksums::of(writer.flushed_row_groups(), &mut written);
                 let text = checksums.map_err(&failed)?.to_text();
                 writer.append_key_value_metadata(KeyValue::new(checksums::KEY.to_owned(), text));
-                let file = writer.into_inner().map_err(|error| failed(io::Error::other(error)))?;
+                let file = writer.into_inner().map_err(|error| failed(system_error(error)))?;
                 file.as_file().sync_all().map_err(&failed)?;
                 let path = row_file(&folder, name);
                 file.persist(&path).map_err(|error| output(&path)(error.error))?;
+                self.made.keep();
                 File::open(&folder).and_then(|folder| folder.sync_all()).map_err(&failed)?;
                 Ok(Some(path))
             }
             Target::Stream(mut writer) => {
-                writer.finish().map_err(|error| failed(io::Error::other(error)))?;
+                writer.finish().map_err(|error| failed(system_error(error)))?;
                 Ok(None)
             }
         }

@@ -760,6 +760,52 @@ fn paths_that_cannot_be_read_or_written_are_refused_with_a_remedy() {
     assert!(errors.contains("rasaudit merge - --to STORE"), "{errors}");
 }
 
+/// Runs the program with a limit on the size of the files that it writes, in blocks of 512 bytes.
+fn run_with_limit(blocks: u32, arguments: &[&str]) -> Output {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_rasaudit")]).args(arguments);
+    command.output().expect("a shell runs")
+}
+
+#[test]
+fn a_stream_that_is_closed_early_is_an_error_in_plain_words() {
+    let two = TwoCaptures::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+    command.args(["collect", text(&two.captures[0]), "--to", "-"]).stdout(writer);
+    let output = command.output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(2));
+    let error =
+        "standard output: the program that reads the rows closed its input before their end";
+    assert!(stderr(&output).contains(error), "{}", stderr(&output));
+}
+
+/// If rows cannot be written, no new folder remains, and rows that were complete are kept.
+#[test]
+fn rows_that_cannot_be_written_leave_no_empty_folder() {
+    let two = TwoCaptures::new();
+    let small = two.at("first.pcap");
+    let records = Records::read(&two.captures[0]);
+    records.write(&small, &records.records[..1]);
+    let new = two.at("new/store");
+    let all = ["merge", text(&two.store), "--to", text(&new)];
+    let failed = run_with_limit(8, &all);
+    assert_eq!(failed.status.code(), Some(2), "{}", stderr(&failed));
+    let errors = stderr(&failed);
+    let plain = errors.contains("new/store: file too large\n") && !errors.contains("External");
+    assert!(plain, "{errors}");
+    assert!(!two.at("new").exists());
+    let size = |path: &&PathBuf| fs::metadata(path).expect("a file").len();
+    let large = text(two.captures.iter().max_by_key(size).expect("two captures"));
+    let failed = run_with_limit(60, &["collect", text(&small), large, "--to", text(&new)]);
+    let errors = stderr(&failed);
+    assert_eq!(failed.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("the rows of 1 capture, which were collected before, are kept"));
+    assert_eq!(files(&new).len(), 1);
+}
+
 #[test]
 fn filters_that_differ_are_both_shown() {
     let two = TwoCaptures::new();
