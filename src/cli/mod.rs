@@ -51,14 +51,19 @@ pub fn main() -> ExitCode {
             color_among(std::env::args_os()).write_global();
             // `--help` and `--version` count as success. All other errors mean that the work could
             // not be done.
-            let _ = error.print();
-            if let Some(note) = note.filter(|_| error.use_stderr()) {
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            if !error.use_stderr() {
+                return printed_only(printed);
+            }
+            if let Some(note) = note {
                 anstream::eprintln!("{}", crate::model::escape_control(&note));
             }
-            return if error.use_stderr() { Exit::CannotDo.into() } else { Exit::Compliant.into() };
+            return Exit::CannotDo.into();
         }
     };
-    match run(arguments, configuration) {
+    // The end of the output may still be in the buffer. If it cannot be written, that is an error.
+    let flushed = |exit| unless_closed(io::stdout().flush()).map(|()| exit);
+    match run(arguments, configuration).and_then(flushed) {
         Ok(exit) => exit.into(),
         // The program that reads the output may close it early, which is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
@@ -105,12 +110,27 @@ fn run(arguments: Arguments, configuration: Option<ConfigurationFile>) -> io::Re
 
 /// Prints a text to standard output.
 fn print_only(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+    let mut out = io::stdout();
+    printed_only(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Returns the exit code of a command that only prints a text.
+fn printed_only(printed: io::Result<()>) -> ExitCode {
+    match unless_closed(printed) {
+        Ok(()) => Exit::Compliant.into(),
+        Err(error) => {
             report_error(&error.to_string());
             Exit::CannotDo.into()
         }
-        _ => Exit::Compliant.into(),
+    }
+}
+
+/// Returns the result of printing. The program that reads the output may close it early, which is
+/// not an error.
+fn unless_closed(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
     }
 }
 
@@ -118,10 +138,7 @@ fn print_only(text: &str) -> ExitCode {
 /// the output may close it early. The exit code is valid even then.
 fn print_result(text: &[u8]) -> io::Result<()> {
     let mut out = anstream::stdout();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    unless_closed(out.write_all(text).and_then(|()| out.flush()))
 }
 
 /// Returns the width of the terminal that standard output goes to; `None` if it goes elsewhere.
