@@ -31,6 +31,8 @@ pub(super) fn stop_on_interrupt(
     folders: Arc<Mutex<Option<Folders>>>,
     message: &'static str,
 ) {
+    #[cfg(unix)]
+    clean_up_on_quit(Arc::clone(&folders));
     // If the handler cannot be installed, an interrupt ends the program immediately, which is
     // acceptable.
     let _ = ctrlc::set_handler(move || {
@@ -40,6 +42,20 @@ pub(super) fn stop_on_interrupt(
             drop(folders);
             report_error(message);
             std::process::exit(130);
+        }
+    });
+}
+
+/// Removes the created folders on SIGQUIT, and then does what the system does on this signal: it
+/// ends the program immediately and may write a core dump.
+#[cfg(unix)]
+fn clean_up_on_quit(folders: Arc<Mutex<Option<Folders>>>) {
+    use signal_hook::consts::SIGQUIT;
+    let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGQUIT]) else { return };
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            drop(take_folders(&folders));
+            let _ = signal_hook::low_level::emulate_default_handler(SIGQUIT);
         }
     });
 }

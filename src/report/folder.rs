@@ -1,9 +1,10 @@
 //! Output folders whose files are replaced together or not at all.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -93,10 +94,12 @@ pub struct Folder {
     /// The folder for the new files. It is next to the target, so that the two can be exchanged in
     /// one step. If the target cannot be exchanged ([`is_swappable`]), or if no folder can be
     /// created next to it, the folder is inside the target.
-    staging: TempDir,
+    staging: StagingFolder,
     is_beside: bool,
     /// Whether the target and the staging folder have been exchanged.
     is_swapped: bool,
+    /// The lock on the old target, which takes the place of the staging folder in the exchange.
+    old_lock: Option<File>,
     /// The topmost folder that was created for the target. It is removed again if nothing is
     /// written.
     made: Option<PathBuf>,
@@ -150,6 +153,7 @@ impl Folder {
             staging,
             is_beside,
             is_swapped: false,
+            old_lock: None,
             made,
             staged: Vec::new(),
             replaced: None,
@@ -373,6 +377,7 @@ impl Folder {
         };
         let all_ours = entries.is_ok_and(|entries| entries.iter().all(is_ours));
         let ready = self.is_beside && all_ours && is_swappable(&self.target);
+        self.old_lock = lock(&self.target).ok();
         self.is_swapped = ready && copy_owner(&self.target, self.staging.path()) && self.exchange();
         self.is_swapped
     }
@@ -506,20 +511,53 @@ pub fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Creates a staging folder in another folder.
-pub(super) fn staging_folder(root: &Path) -> io::Result<TempDir> {
-    tempfile::Builder::new().prefix(STAGING).tempdir_in(root)
+/// A staging folder, which is locked until it is removed. Other runs therefore know whether it is
+/// in use.
+pub(super) struct StagingFolder {
+    folder: TempDir,
+    /// `None` if the file system does not support locks on folders.
+    _lock: Option<File>,
 }
 
-/// Removes the staging folders of killed runs from a folder, once they have not changed for 24
-/// hours and are therefore unlikely to be in use.
+impl StagingFolder {
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Creates a staging folder in another folder.
+pub(super) fn staging_folder(root: &Path) -> io::Result<StagingFolder> {
+    let folder = tempfile::Builder::new().prefix(STAGING).tempdir_in(root)?;
+    let _lock = lock(folder.path()).ok();
+    Ok(StagingFolder { folder, _lock })
+}
+
+/// Locks a folder. The system releases the lock when the program ends, even if it is killed.
+fn lock(folder: &Path) -> Result<File, TryLockError> {
+    let folder = File::open(folder).map_err(TryLockError::Error)?;
+    folder.try_lock()?;
+    Ok(folder)
+}
+
+/// Removes the staging folders of killed runs from a folder. If the file system does not support
+/// locks, they are removed once they have not changed for 24 hours, and are therefore unlikely to
+/// be in use.
 pub(super) fn clear_stale(folder: &Path) {
-    const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    /// Another run may have created the folder, but not locked it yet.
+    const UNLOCKED: Duration = Duration::from_secs(60);
+    const OLD: Duration = Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(STAGING);
+        if !entry.file_name().to_string_lossy().starts_with(STAGING) {
+            continue;
+        }
         let age = entry.metadata().and_then(|data| data.modified()).ok();
         let age = age.and_then(|modified| modified.elapsed().ok());
-        if is_ours && age.is_some_and(|age| age > OLD) {
+        let required = match lock(&entry.path()) {
+            Ok(_) => UNLOCKED,
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Error(_)) => OLD,
+        };
+        if age.is_some_and(|age| age > required) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -654,7 +692,7 @@ impl Drop for Folder {
 /// Sets the time at which a folder last changed to two days ago.
 #[cfg(test)]
 pub(super) fn make_old(folder: &Path) {
-    let two_days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 24 * 3600);
+    let two_days_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
     File::open(folder).unwrap().set_modified(two_days_ago).unwrap();
 }
 
@@ -721,6 +759,22 @@ mod tests {
         left.iter().for_each(|folder| make_old(folder));
         drop(Folder::prepare(&target).unwrap());
         assert!(!left.iter().any(|folder| folder.exists()));
+    }
+
+    /// A staging folder that is in use is locked, so its age does not matter.
+    #[test]
+    fn staging_folders_in_use_are_kept_and_others_are_removed_after_a_minute() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("own");
+        let used = Folder::prepare(&target).unwrap();
+        let used = used.staging.path();
+        make_old(used);
+        let left = scratch.path().join(".rasaudit-a");
+        fs::create_dir(&left).unwrap();
+        let ago = std::time::SystemTime::now() - Duration::from_secs(90);
+        File::open(&left).unwrap().set_modified(ago).unwrap();
+        drop(Folder::prepare(&target).unwrap());
+        assert!(used.exists() && !left.exists());
     }
 
     #[test]

@@ -554,10 +554,21 @@ fn each_feature_brings_its_own_crates() {
     };
     let own: &[(&str, &[&str])] = &[
         ("bpf", &["pcap"]),
-        ("live", &["caps", "landlock", "signal-hook"]),
+        ("live", &["caps", "landlock"]),
         ("serve", &["http-body-util", "hyper", "hyper-util", "prometheus", "tokio"]),
         ("store", &["arrow-array", "arrow-ipc", "arrow-schema", "parquet"]),
-        ("cli", &["anstream", "clap", "clap_complete", "ctrlc", "indicatif", "terminal_size"]),
+        (
+            "cli",
+            &[
+                "anstream",
+                "clap",
+                "clap_complete",
+                "ctrlc",
+                "indicatif",
+                "signal-hook",
+                "terminal_size",
+            ],
+        ),
     ];
     let needs = |feature: &str, other: &str| match feature {
         "serve" => ["serve", "live", "bpf"].contains(&other),

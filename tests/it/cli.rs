@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::support::{fixture, rasaudit, stderr, stdout};
 
@@ -133,8 +134,9 @@ fn standard_input_is_read() {
     assert!(stdout(&output).contains("10956 frames in 1 input"));
 }
 
-#[test]
-fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
+/// Sends a signal to an audit that waits for standard input, and returns how the audit ended. It
+/// must not leave any file.
+fn interrupted(signal: &str) -> ExitStatus {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let out = scratch.path().join("report");
     let mut child = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
@@ -152,13 +154,43 @@ fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     std::thread::sleep(std::time::Duration::from_millis(200));
-    let kill = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status();
     assert!(kill.expect("a shell runs").success());
     // `Child::wait` closes standard input, which would end the capture.
     let stdin = child.stdin.take();
-    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    let status = child.wait().expect("it ends");
     drop(stdin);
-    assert!(!out.exists(), "nothing is left");
+    let mut left = fs::read_dir(scratch.path()).expect("a folder");
+    assert!(left.all(|entry| entry.expect("an entry").file_name() == "core"), "{signal}");
+    status
+}
+
+#[test]
+fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
+    assert_eq!(interrupted("INT").code(), Some(130));
+    // SIGQUIT ends the program as usual, by the signal.
+    assert_eq!(interrupted("QUIT").signal(), Some(3));
+}
+
+/// Text that cannot be written is an error, also for commands that print only a help text.
+#[test]
+fn a_full_output_is_an_error() {
+    let (healthy, inventory) = healthy();
+    let cases: &[&[&str]] = &[
+        &["--help"],
+        &["--version"],
+        &["audit", "--help"],
+        &["completions", "bash"],
+        &["inventory", "template"],
+        &["audit", &healthy, "-i", &inventory, "--format", "json"],
+    ];
+    for arguments in cases {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        let output = command.args(*arguments).stdout(full).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains("No space left"), "{arguments:?}: {}", stderr(&output));
+    }
 }
 
 #[test]
