@@ -630,7 +630,7 @@ Examples:
 
 Exit codes: 0 done (without --strict, even if a capture could not be read); 2 an option is wrong, a
 capture does not exist, or the rows could not be written; 3 with --strict, part of the input was
-unreadable; 130 interrupted.";
+unreadable, or none of the files is a capture; 130 interrupted.";
 
 #[cfg(feature = "store")]
 const MERGE_EXAMPLES: &str = "\
@@ -717,8 +717,8 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
     pub window: Option<Nanos>,
 
-    /// Exit with status 3 if a capture could not be read completely. Files in a folder that are not
-    /// captures do not count, because they are skipped.
+    /// Exit with status 3 if a capture could not be read completely, or if none of the files is a
+    /// capture. Other files in a folder that are not captures do not count, because they are skipped.
     #[arg(long)]
     pub strict: bool,
 

@@ -1,7 +1,8 @@
 //! Implements `rasaudit collect` and `rasaudit merge`, and audits of stores.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 #[cfg(feature = "live")]
@@ -56,10 +57,27 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
         }
         return Ok(exit);
     }
-    let frames: u64 = files.iter().map(|file| file.frames).sum();
-    print_summary(&to, arguments.quiet, &format!("captures: {}, frames: {frames}", files.len()))?;
-    let is_partial = arguments.strict && files.iter().any(CollectedFile::has_failed);
+    let is_empty = files.iter().all(|file| file.passed_over);
+    if is_empty {
+        report_error("none of the files is a capture, so no evidence was collected");
+    }
+    print_summary(&to, arguments.quiet, &count_collected(&files))?;
+    let is_partial = arguments.strict && (is_empty || files.iter().any(CollectedFile::has_failed));
     Ok(AuditStatus { is_partial, is_unchecked: false, has_failed: false }.into())
+}
+
+/// Counts captures, those of them with errors, files that are not captures, and frames.
+fn count_collected(files: &[CollectedFile]) -> String {
+    let frames: u64 = files.iter().map(|file| file.frames).sum();
+    let skipped = files.iter().filter(|file| file.passed_over).count();
+    let failed = files.iter().filter(|file| file.has_failed()).count();
+    let mut words = format!("captures: {}", files.len() - skipped);
+    for (what, count) in [("with errors", failed), ("skipped files", skipped)] {
+        if count > 0 {
+            words.push_str(&format!(", {what}: {count}"));
+        }
+    }
+    format!("{words}, frames: {frames}")
 }
 
 /// Reports captures that could not be read, and warns about files in the store that contain other
@@ -160,7 +178,7 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
     let load = |file: &PathBuf| load_judging(file, &arguments.policy_args, None);
     let policy = arguments.inventory.as_ref().map(load).transpose();
     let policy = policy.map_err(|problems| report_errors(&problems));
-    let (plan, policy) = (plan.ok()?, policy.ok()?);
+    let (plan, policy) = (without_rows(plan.ok()?, &arguments.to)?, policy.ok()?);
     let plan = match &arguments.name {
         Some(name) => renamed(plan, name)?,
         None => plan,
@@ -170,6 +188,36 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
     let sensor = sensor.and_then(|s| VantagePoint::new(arguments.site.as_deref(), s).ok());
     let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
     Some(CollectRequest { plan, kept, sensor, window: arguments.window })
+}
+
+/// Returns a plan without the files of stored rows in folders. Warns about those that are not below
+/// the folder `to`. Reports a problem and returns `None` if the user named such a file, or if the
+/// plan has no other files.
+fn without_rows(mut plan: Plan, to: &Path) -> Option<Plan> {
+    let paths: Vec<PathBuf> =
+        plan.sources.iter().filter_map(|source| source.path.clone()).collect();
+    let rows: BTreeSet<PathBuf> = find_stores(&paths).0.into_iter().collect();
+    let is_rows = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| rows.contains(path));
+    let only_rows = plan.sources.iter().all(|source| is_rows(&source.path));
+    let mut sources = plan.sources.iter();
+    let refused = sources.find(|source| is_rows(&source.path) && (only_rows || !source.found));
+    if let Some(source) = refused {
+        report_error(&format!(
+            "{}: this Parquet file contains rows, not frames; to combine stores, use rasaudit merge, and to audit them, rasaudit audit",
+            source.name
+        ));
+        return None;
+    }
+    let warned = rows.iter().filter(|path| !path.starts_with(to)).collect::<Vec<_>>();
+    if let [first, ..] = warned[..] {
+        warn(&format!(
+            "{} of rows skipped, because collect reads only captures (first: {})",
+            plural(warned.len() as u64, "file"),
+            first.display()
+        ));
+    }
+    plan.sources.retain(|source| !is_rows(&source.path));
+    Some(plan)
 }
 
 /// Returns where the rows of windows are written; `None` if they are not wanted.

@@ -33,7 +33,7 @@ pub struct MergeRequest {
     pub max_memory: usize,
 }
 
-/// Merges rows. Returns the number of inputs.
+/// Merges rows. Returns the number of captures.
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
         refuse_other_files(folder, &name)?;
     }
     writer.finish(&name)?;
-    Ok(inputs.iter().count())
+    Ok(inputs.iter().filter(|input| !input.record.passed_over).count())
 }
 
 /// The name of standard input in messages.

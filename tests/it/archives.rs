@@ -716,6 +716,45 @@ fn what_cannot_be_read_is_a_row_with_its_error() {
     assert_eq!(direct.2, 3);
 }
 
+/// The summary counts only captures, and files of rows are not collected as captures.
+#[test]
+fn only_captures_are_counted_and_collected() {
+    let two = TwoCaptures::new();
+    let notes = two.at("notes");
+    fs::create_dir(&notes).expect("a folder");
+    fs::write(notes.join("notes.txt"), "no capture").expect("writable");
+    let [first, second] = [&two.captures[0], &two.captures[1]];
+    let to = two.at("to");
+    let collect = |inputs: &[&Path], more: &[&str], code: i32| {
+        let inputs: Vec<&str> = inputs.iter().map(|path| text(path)).collect();
+        let output = run(&[&["collect", "--to", text(&to)], &inputs[..], more].concat(), &[code]);
+        (stdout(&output), stderr(&output))
+    };
+    let (summary, _) = collect(&[&notes, first], &["--strict"], 0);
+    assert!(summary.contains("to: captures: 1, skipped files: 1, frames: "), "{summary}");
+    let (summary, _) = collect(&[&notes.join("notes.txt"), first], &["--strict"], 3);
+    assert!(summary.contains("to: captures: 2, with errors: 1, frames: "), "{summary}");
+    for (more, code) in [(&[][..], 0), (&["--strict"], 3)] {
+        let (summary, errors) = collect(&[&notes], more, code);
+        assert!(summary.contains("to: captures: 0, skipped files: 1, frames: 0"), "{summary}");
+        assert!(errors.contains("none of the files is a capture"), "{errors}");
+    }
+    let merged = run(&["merge", text(&to), "--to", text(&two.at("merged"))], &[0]);
+    assert!(stdout(&merged).contains("merged captures: 1"), "{}", stdout(&merged));
+    // A store is refused. Files of rows next to captures are skipped.
+    let file = &two.files()[0];
+    for rows in [two.store.as_path(), file] {
+        let (_, errors) = collect(&[rows], &[], 2);
+        assert!(errors.contains("contains rows, not frames; to combine stores"), "{errors}");
+    }
+    let (_, errors) = collect(&[file, second], &[], 2);
+    assert!(errors.contains("contains rows, not frames; to combine stores"), "{errors}");
+    fs::copy(file, notes.join("rows.parquet")).expect("writable");
+    let (summary, errors) = collect(&[&notes, second], &[], 0);
+    assert!(errors.contains("1 file of rows skipped"), "{errors}");
+    assert!(summary.contains("to: captures: 1, skipped files: 1, frames: "), "{summary}");
+}
+
 /// Every message says what happened, to which file, and what to do.
 #[test]
 fn paths_that_cannot_be_read_or_written_are_refused_with_a_remedy() {
