@@ -18,7 +18,7 @@ use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{PartyKind, Policy, Row};
 
 /// The reason why an absence is not certain if the clocks contradict each other.
-pub(super) const CLOCKS: &str = "the clocks of two inputs or interfaces differ: some replies have earlier timestamps than their requests";
+pub(super) const CLOCKS: &str = "some replies have earlier timestamps than their requests, because clocks differ or timestamps are wrong";
 
 /// The reason why an absence is not certain if the traffic was seen inside an undeclared tunnel.
 const TUNNELLED: &str = "matching traffic was seen inside a tunnel that the inventory does not list, where anyone could have forged it";

@@ -232,7 +232,7 @@ pub(super) struct ListArguments {
     pub columns: Vec<String>,
 
     /// Show at most this number of rows or groups (default: 50 in text, all in csv and jsonl).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Output")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Output")]
     pub limit: Option<u32>,
 
     /// Show all rows or groups.
@@ -454,13 +454,13 @@ pub(super) struct AuditArguments {
     pub as_of: Option<Nanos>,
 
     /// Number of worker threads (default: one per processor). Does not affect the result.
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
     /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. If there is
     /// more than one conversation per 2 KiB of the limit, unanswered conversations are aggregated,
     /// and the reports state this.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", allow_negative_numbers = true, value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     #[command(flatten)]
@@ -501,19 +501,19 @@ pub(super) struct LiveArguments {
     pub out: Option<PathBuf>,
 
     /// Number of window subfolders to keep in the folder of --out.
-    #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Reports")]
+    #[arg(long, value_name = "N", default_value_t = 48, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Reports")]
     pub keep: u16,
 
     /// Length of a window, e.g. 60s or 5m.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_window, help_heading = "Reports")]
+    #[arg(long, value_name = "TIME", default_value = "60s", allow_negative_numbers = true, value_parser = parse_window, help_heading = "Reports")]
     pub every: u64,
 
     /// Stop after this number of windows (default: only a signal stops the audit).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
     pub windows: Option<u64>,
 
     /// With --state, move flows that have been idle for this long from memory to disk.
-    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_window, help_heading = "Resources")]
+    #[arg(long, value_name = "TIME", default_value = "15m", allow_negative_numbers = true, value_parser = parse_window, help_heading = "Resources")]
     pub idle: u64,
 
     /// Save the state of the audit in this folder, and resume from it after a restart.
@@ -526,11 +526,11 @@ pub(super) struct LiveArguments {
     pub write: Option<PathBuf>,
 
     /// File size at which --write starts the next file.
-    #[arg(long, value_name = "SIZE", default_value = "100MiB", value_parser = parse_size, requires = "write", help_heading = "Reports")]
+    #[arg(long, value_name = "SIZE", default_value = "100MiB", allow_negative_numbers = true, value_parser = parse_size, requires = "write", help_heading = "Reports")]
     pub write_size: usize,
 
     /// Number of --write files to keep.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..), requires = "write", help_heading = "Reports")]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), requires = "write", help_heading = "Reports")]
     pub write_files: u16,
 
     #[cfg(feature = "store")]
@@ -589,7 +589,7 @@ pub(super) struct LiveArguments {
 
     /// Maximum number of bytes to capture from each frame. The default includes all headers and the
     /// server name in the first segment of a connection.
-    #[arg(long, value_name = "BYTES", default_value_t = 1600, value_parser = clap::value_parser!(u32).range(64..=262_144), help_heading = "Input")]
+    #[arg(long, value_name = "BYTES", default_value_t = 1600, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(64..=262_144), help_heading = "Input")]
     pub snaplen: u32,
 
     /// Do not put the interfaces into promiscuous mode.
@@ -604,16 +604,16 @@ pub(super) struct LiveArguments {
 
     /// Number of threads per interface. The kernel distributes the flows among them. Does not
     /// affect the result.
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
+    #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
     pub jobs: u16,
 
     /// Size of the kernel's capture buffer per thread, e.g. 64MiB.
-    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", allow_negative_numbers = true, value_parser = parse_size, help_heading = "Resources")]
     pub buffer: usize,
 
     /// Memory limit, which is divided into shares. If a table of flows exceeds its share, its flows
     /// are aggregated, first those of clients outside the inventory, and the reports state this.
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_memory, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", allow_negative_numbers = true, value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     #[command(flatten)]
@@ -714,7 +714,7 @@ pub(super) struct CollectArguments {
     /// Divide the rows into time windows of this length, aligned with midnight UTC, e.g. 5m, 1h or
     /// 1d, so that an audit of the rows can begin (--since) and end (--until) at the start of any
     /// window. The length must be a whole number of minutes and divide a day evenly.
-    #[arg(long, value_name = "TIME", value_parser = parse_clock_window, help_heading = "Input")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = parse_clock_window, help_heading = "Input")]
     pub window: Option<Nanos>,
 
     /// Exit with status 3 if a capture could not be read completely, or if none of the files is a
@@ -730,12 +730,12 @@ pub(super) struct CollectArguments {
     pub policy_args: PolicyArgs,
 
     /// Number of worker threads (default: one per processor). Does not affect the result.
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
     /// Memory for flow tables and rows, e.g. 512MiB or 2GiB. What exceeds it spills to temporary
     /// files. Does not affect the result.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", allow_negative_numbers = true, value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     #[command(flatten)]
@@ -762,7 +762,7 @@ pub(super) struct MergeArguments {
 
     /// Memory for rows, e.g. 512MiB or 2GiB. Rows that exceed it are sorted in temporary files.
     /// Does not affect the result.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", allow_negative_numbers = true, value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
     /// Do not print the summary. Errors are still printed.
@@ -802,7 +802,7 @@ pub(super) struct WindowRowArgs {
 
     /// Maximum total size of the files of --collect. If it is exceeded, the oldest files are
     /// removed, and the next file records this.
-    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = parse_rows_size, requires = "collect", help_heading = "Reports")]
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", allow_negative_numbers = true, value_parser = parse_rows_size, requires = "collect", help_heading = "Reports")]
     pub collect_size: usize,
 
     /// Name of this sensor in the reports of audits that combine several sensors (default: the host
@@ -824,7 +824,7 @@ pub(super) struct TunnelArgs {
 
     /// Decode VXLAN on this UDP port, in addition to 4789 and 8472. Repeatable; several ports can
     /// be separated by commas.
-    #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "Input")]
+    #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Input")]
     pub vxlan_ports: Vec<u16>,
 }
 
@@ -857,12 +857,12 @@ pub(super) struct PolicyArgs {
 
     /// Minimum time to watch before expected but unseen traffic is reported as missing, e.g. 600s
     /// or 10m. Replaces the watch times of the matrix rows.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Policy")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = parse_duration, help_heading = "Policy")]
     pub min_watch: Option<u64>,
 
     /// If more than this share of frames was lost, e.g. 1% or 0.01, do not report expected but
     /// unseen traffic as missing.
-    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "Policy")]
+    #[arg(long, value_name = "SHARE", default_value = "1%", allow_negative_numbers = true, value_parser = parse_share, help_heading = "Policy")]
     pub max_loss: f64,
 }
 
@@ -995,11 +995,11 @@ pub(super) struct DraftArguments {
     #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub matrix: Option<String>,
     /// Number of worker threads (default: one per processor). Does not affect the result.
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// Memory for flow tables, e.g. 512MiB or 2GiB. Larger tables spill to temporary files. Does
     /// not affect the result.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_memory)]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", allow_negative_numbers = true, value_parser = parse_memory)]
     pub max_memory: usize,
     /// Print neither progress nor the external networks that were left out. Errors are still
     /// printed.

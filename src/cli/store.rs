@@ -15,7 +15,7 @@ use super::work::{
     NOTHING_WRITTEN, Verbosity, report_failure, stop_on_interrupt, with_progress_bar,
 };
 use super::{print_some, report_error, warn};
-use crate::model::{Correction, VantagePoint};
+use crate::model::{Correction, VantagePoint, name_and_reason};
 use crate::pipeline::{Audit, AuditError, Folders, Plan, Progress, Request};
 use crate::policy::Policy;
 use crate::result::plural;
@@ -83,7 +83,7 @@ fn count_collected(files: &[CollectedFile]) -> String {
 /// Reports captures that could not be read, and warns about files in the store that contain other
 /// rows of the captures. With `quiet`, files that were removed are not mentioned.
 fn report_collected(files: &[CollectedFile], quiet: bool) {
-    let named = |file: &CollectedFile| Some(format!("{}: {}", file.name, file.error.as_deref()?));
+    let named = |file: &CollectedFile| Some(name_and_reason(&file.name, file.error.as_deref()?));
     let failed = files.iter().filter(|file| file.has_failed());
     print_some(failed.filter_map(named), report_error);
     let earlier = files.iter().flat_map(|file| file.earlier.iter().map(move |e| (file, e)));

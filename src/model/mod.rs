@@ -18,7 +18,9 @@ pub(crate) use addr::{DNS_PORT, EPHEMERAL_PORTS, is_link_local, service_words};
 pub use addr::{Endpoint, Mac, Transport};
 pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRange, Sum};
 pub(crate) use named_enum::named_enum;
-pub(crate) use text::{escape_control, escape_csv_formula, is_control_or_bidi, is_plain};
+pub(crate) use text::{
+    escape_control, escape_csv_formula, is_control_or_bidi, is_plain, name_and_reason,
+};
 pub(crate) use time::BUCKET_NS;
 pub use time::{NO_TIME, Nanos, SECOND};
 pub use timeline::{ActivityBucket, ActivityHistogram, DoubtedTimes};

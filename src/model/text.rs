@@ -26,6 +26,13 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Joins the name of an input and the reason why it cannot be read. A reason that begins with a
+/// verb forms a sentence with the name. Any other reason follows a colon.
+pub fn name_and_reason(name: &str, reason: &str) -> String {
+    let is_sentence = ["is ", "cannot "].iter().any(|verb| reason.starts_with(verb));
+    format!("{name}{} {reason}", if is_sentence { "" } else { ":" })
+}
+
 /// Returns whether a string consists only of printable ASCII, as nearly all strings in a report do.
 /// Such a string contains no control characters.
 pub fn is_plain(text: &str) -> bool {

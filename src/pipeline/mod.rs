@@ -32,7 +32,7 @@ use crate::capture::Filter;
 use crate::flow::{MergedFlows, OpenMessages, PacketRetention, PrefixRetention, Retention};
 use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
-    VantagePoint,
+    VantagePoint, name_and_reason,
 };
 
 pub use crate::capture::{CaptureError, capture_kind};
@@ -284,7 +284,7 @@ impl Reading {
     /// folder that are not captures do not count.
     pub(crate) fn damaged(&self) -> Vec<String> {
         let inputs = self.inputs.iter().filter(|input| !input.passed_over);
-        inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()
+        inputs.filter_map(|i| Some(name_and_reason(&i.name, i.error.as_ref()?))).collect()
     }
 
     /// Combines the parts of a reading. Duplicates are not removed here.

@@ -259,9 +259,11 @@ impl Sources<'_> {
                 ));
                 return Ok(None);
             }
-            CaptureError::NotACapture(_) => {
-                let hint = match source.name.rsplit('.').next() {
-                    Some("toml" | "csv") => "; give an inventory with --inventory",
+            CaptureError::NotACapture(looks) => {
+                let hint = match looks.as_str() {
+                    "an inventory" | "a list of hosts" => {
+                        "; give it with --inventory, and pcap or pcapng files as captures"
+                    }
                     _ => "; give pcap or pcapng files",
                 };
                 (format!("{error}{hint}"), !source.is_named_as_capture())

@@ -77,6 +77,9 @@ pub fn unreadable(path: &Path, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::NotFound {
         return error.to_string();
     }
+    if path.is_symlink() {
+        return "this is a link to a file or folder that does not exist".to_owned();
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let entries = folder.unwrap_or(Path::new(".")).read_dir().into_iter().flatten().flatten();
     let mut names: Vec<String> =

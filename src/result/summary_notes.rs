@@ -13,7 +13,10 @@ use crate::classify::{
     AggregationReport, AggregationStep, Code, Coverage, CoverageStatement, Policy, Severity,
     Verdict,
 };
-use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
+use crate::model::{
+    Correction, Duplicates, FrameCounters, Nanos, SECOND, SkipReason, escape_control,
+    name_and_reason,
+};
 
 impl From<Severity> for Tone {
     fn from(severity: Severity) -> Self {
@@ -294,7 +297,7 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Warning, "Clock", text);
     }
     if run.outcome.conversations.index.has_doubtful_clocks() {
-        let text = "some replies have earlier timestamps than their requests: the clocks of two inputs or interfaces differ, so no report of missing traffic or replies is certain";
+        let text = "some replies have earlier timestamps than their requests, because clocks differ or timestamps are wrong, so no report of missing traffic or replies is certain";
         notes.add(Tone::Warning, "Clock", text);
     }
     if let Some(apart) = run.outcome.conversations.index.clock_offset() {
@@ -314,14 +317,16 @@ fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
     let broken: Vec<_> = vantages.iter().flat_map(|vantages| vantages.breaks()).collect();
     for (point, breaks) in broken.iter().take(SHOWN) {
         let Some((from, to)) = breaks.iter().max_by_key(|(from, to)| to - from) else { continue };
-        let others = match breaks.len() - 1 {
-            0 => String::new(),
-            others => format!(", nor in {}", plural(others as u64, "other period")),
+        let when = format!("from {} to {} UTC", short(*from), short(*to));
+        let when = match breaks.len() {
+            1 => when,
+            periods => {
+                let total = breaks.iter().map(|(from, to)| to - from).sum::<Nanos>() / SECOND;
+                format!("for {total} s in {periods} periods, the longest {when}")
+            }
         };
         let text = format!(
-            "{point} did not watch from {} to {} UTC{others}; traffic that it could have seen then is not reported as missing",
-            short(*from),
-            short(*to)
+            "{point} did not watch {when}; traffic that it could have seen then is not reported as missing"
         );
         notes.add(Tone::Warning, "Sensor", text);
     }
@@ -677,12 +682,13 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     for input in run.inputs {
         let name = escape_control(&input.name);
         if let Some(error) = &input.error {
-            let (rank, tone, how) = if input.passed_over {
-                (2, Tone::Faint, " skipped:")
+            let error = escape_control(error);
+            lines.push(if input.passed_over {
+                let reason = error.strip_prefix("is ").unwrap_or(&error);
+                (2, Tone::Faint, format!("{name} skipped: {reason}"))
             } else {
-                (0, Tone::Warning, ":")
-            };
-            lines.push((rank, tone, format!("{name}{how} {}", escape_control(error))));
+                (0, Tone::Warning, name_and_reason(&name, &error))
+            });
         }
         if input.hidden_nanos {
             let line = format!(
@@ -698,10 +704,12 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
             lines.push((1, Tone::Warning, line));
         }
         if let Some(other) = &input.same_as {
-            let line = format!(
-                "{name} has the same content as {} and was not read again",
-                escape_control(other)
-            );
+            let line = if input.name == *other {
+                format!("{name} was given more than once, or is also in a store; it counts once")
+            } else {
+                let other = escape_control(other);
+                format!("{name} has the same content as {other} and was not read again")
+            };
             lines.push((3, Tone::Faint, line));
         }
         for filter in &input.filters {

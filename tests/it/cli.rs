@@ -116,7 +116,41 @@ fn a_file_that_is_no_capture_is_told_by_its_looks() {
     fs::copy(fixture("farm-healthy/span.pcap"), scratch.path().join("span.pcap")).expect("a copy");
     let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("notes.txt skipped") && out.contains("10956 frames in 1 input"), "{out}");
+    assert!(
+        out.contains("notes.txt skipped: not a pcap") && out.contains("10956 frames in 1 input"),
+        "{out}"
+    );
+}
+
+/// Messages do not suggest what the user has already done, or what does not help.
+#[test]
+fn messages_fit_what_was_given() {
+    let (healthy, inventory) = healthy();
+    let (code, _, err) = run(&["audit", &inventory, "-i", &inventory]);
+    assert!(code == 2 && err.contains("; give it with --inventory, and pcap"), "{err}");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let link = scratch.path().join("span.pcap");
+    std::os::unix::fs::symlink("nowhere.pcap", &link).expect("a link");
+    let (code, _, err) = run(&["audit", &link.display().to_string()]);
+    assert!(code == 2 && err.contains("span.pcap: this is a link to a file"), "{err}");
+    assert!(!err.contains("did you mean"), "{err}");
+    for option in ["--limit", "--jobs", "--max-memory", "--max-loss"] {
+        let command = if option == "--limit" { "show" } else { "audit" };
+        let (code, _, err) = run(&[command, "findings", "report", option, "-1"]);
+        assert!(code == 2 && err.contains("invalid value '-1'"), "{option}: {err}");
+        assert!(!err.contains("-- -1"), "{option}: {err}");
+    }
+    let (code, out, err) = run(&["audit", &healthy, &healthy]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("span.pcap was given more than once, or is also in a store"), "{out}");
+    let notes = scratch.path().join("notes.txt");
+    fs::write(&notes, "captured on Monday\n").expect("writable");
+    fs::rename(&notes, scratch.path().join("notes.pcap")).expect("a name of a capture");
+    fs::copy(&healthy, scratch.path().join("a.pcap")).expect("a copy");
+    fs::remove_file(&link).expect("the link");
+    let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);
+    assert!(code == 3 && err.contains("notes.pcap is not a pcap"), "{err}");
+    assert!(out.contains("notes.pcap is not a pcap or pcapng file"), "{out}");
 }
 
 #[test]

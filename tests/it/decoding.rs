@@ -18,8 +18,9 @@ Generated from the lists in the code by `tests/it/decoding.rs`; do not edit.
 Every frame is counted once, either as an observation or as skipped for one of the reasons at the end of
 this page. If a packet encapsulates another packet, the innermost one is audited. The column `tags` of
 `conversations.csv` then shows its encapsulation, and the column `outer` shows the endpoints of its tunnels
-(for a mirror, the switch and the sensor). `--no-decap` audits the tunnels themselves. If the inner packet cannot
-be decoded, for example because a mirror truncated it, the outer packet is the observation
+(for a mirror, the switch and the sensor). The outer packets of a tunnel, except those of a mirror, are also a conversation
+between these endpoints, so two conversations count such a packet and its bytes. `--no-decap` audits only the tunnels. If the
+inner packet cannot be decoded, for example because a mirror truncated it, the outer packet is the observation
 (counted as `opaque_tunnels` in `audit.json`).
 
 Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older variant with longer

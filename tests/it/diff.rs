@@ -294,14 +294,14 @@ fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
     assert_one(&monitored(), &elsewhere, "gone", "not-seen", uncovered);
     // Traffic that was seen only once may occur again.
     let once = Audited::healthy(600).with("10.1.0.1", "10.1.0.3", 9100, 0);
-    let words = "the old capture shows only 1 connection";
+    let words = "the old capture shows only 1 flow";
     assert_one(&once, &Audited::healthy(600), "gone", "not-seen", words);
     // Traffic that was seen several times within a moment may also occur again.
     let mut burst = Audited::healthy(600);
     for port in 50_000..50_005 {
         burst.wire.connect(300_000, ("10.1.0.1", port), ("10.1.0.3", 9100));
     }
-    let words = "the old capture shows 5 connections, all within 0 s";
+    let words = "the old capture shows 5 flows, all within 0 s";
     assert_one(&burst, &Audited::healthy(600), "gone", "not-seen", words);
 }
 

@@ -768,7 +768,7 @@ fn a_wrong_file_is_named_with_what_belongs_there() {
         (vec!["audit", &inventory, "-i", &capture], "is a pcap file, not an inventory"),
         (
             vec!["audit", &inventory],
-            "it looks like an inventory; give an inventory with --inventory",
+            "it looks like an inventory; give it with --inventory, and pcap",
         ),
         (vec!["audit", &findings], "the findings.csv of an audit"),
         (vec!["audit", &capture, "-i", &folder], "is a folder"),

@@ -286,6 +286,12 @@ fn nothing_is_missing_because_the_only_sensor_that_could_see_it_was_down() {
     let down = audit("down", &of_second(120));
     assert!(!is_about(&missing(&down), "rdsh2"), "{}", down.findings);
     assert!(down.told.contains("b did not watch from "), "{}", down.told);
+    let mut twice = of_second(120);
+    chat(&mut twice, (RDSH2, 40_000), (BROKER, 12_345), 1500..1800);
+    let told = audit("twice", &twice).told;
+    let total = told.split("b did not watch for ").nth(1).expect("a note");
+    let words = " s in 2 periods, the longest from 2026-";
+    assert!(total.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(words), "{told}");
     assert!(
         down.findings("window-too-short", &["message"])
             .iter()

@@ -443,8 +443,8 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Describes why the conversations of the old audit do not show that their traffic recurs;
-    /// `None` if they do: a connection lasted half of the watch time, or at least
-    /// [`MIN_RECURRENCES`] connections extend over half of it.
+    /// `None` if they do: a flow lasted half of the watch time, or at least
+    /// [`MIN_RECURRENCES`] flows extend over half of it.
     fn too_few(&self, own: &[&Seen]) -> Option<String> {
         let needed_s = i64::try_from(self.old.watched_s() / 2).unwrap_or(i64::MAX);
         let lasted_s = |first: Option<Time>, last: Option<Time>| {
@@ -455,7 +455,7 @@ impl ChangeCauses<'_, '_> {
             return None;
         }
         let flows: u64 = own.iter().map(|seen| seen.flows).sum();
-        let times = crate::result::plural(flows.max(1), "connection");
+        let times = crate::result::plural(flows.max(1), "flow");
         if flows < MIN_RECURRENCES {
             return Some(format!("only {times}"));
         }

@@ -58,10 +58,10 @@ impl Explainer<'_> {
         let from = reported.client.words_with_roles();
         let to = reported.server.words_with_roles();
         let flows: u64 = self.conversations(finding).map(|(c, _)| c.flows).sum();
-        let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
+        let flows = plural(flows, "flow");
         let attempts: u64 = self.conversations(finding).map(|(c, _)| c.attempts).sum();
         let attempts = match attempts {
-            0 => flows.replace("connection", "flow"),
+            0 => flows,
             1 => format!("{flows}, 1 SYN"),
             n => format!("{flows}, {n} SYNs"),
         };
