@@ -117,6 +117,12 @@ named_enum!(
 );
 
 impl Code {
+    /// Returns whether findings may have the code. Permitted traffic is never a finding.
+    pub fn is_of_findings(self) -> bool {
+        let verdict = self.verdict();
+        !matches!(verdict, Verdict::Excepted | Verdict::Documented | Verdict::Background)
+    }
+
     /// Returns the verdict that the code belongs to.
     pub fn verdict(self) -> Verdict {
         match self {

@@ -7,6 +7,8 @@ use anstream::ColorChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use jiff::civil::Date;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 
 use crate::classify::Code;
 #[cfg(feature = "live")]
@@ -408,8 +410,8 @@ pub(super) struct AuditArguments {
     #[arg(long, help_heading = "Resources")]
     pub timings: bool,
 
-    /// Ignore frames before this time: an RFC 3339 time, or a date, which means 00:00 UTC on that
-    /// day.
+    /// Ignore frames before this time: an RFC 3339 time, in UTC if it has no offset, or a date,
+    /// which means 00:00 UTC on that day.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
@@ -675,8 +677,8 @@ pub(super) struct CollectArguments {
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
-    /// Ignore frames before this time: an RFC 3339 time, or a date, which means 00:00 UTC on that
-    /// day.
+    /// Ignore frames before this time: an RFC 3339 time, in UTC if it has no offset, or a date,
+    /// which means 00:00 UTC on that day.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
@@ -718,7 +720,8 @@ pub(super) struct CollectArguments {
     pub window: Option<Nanos>,
 
     /// Exit with status 3 if a capture could not be read completely, or if none of the files is a
-    /// capture. Other files in a folder that are not captures do not count, because they are skipped.
+    /// capture. Other files in a folder that are not captures do not count, because they are
+    /// skipped.
     #[arg(long)]
     pub strict: bool,
 
@@ -1170,17 +1173,20 @@ fn parse_fail_on(text: &str, others: &[&str]) -> Result<FailOn, String> {
 /// Parses an RFC 3339 time, a date and time without a zone (UTC), or a date (its first moment in
 /// UTC).
 fn parse_time(text: &str) -> Result<Nanos, String> {
-    let utc = |time: jiff::civil::DateTime| {
-        time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
-    };
-    let time = text
-        .parse::<jiff::Timestamp>()
-        .ok()
-        .or_else(|| text.parse::<jiff::civil::DateTime>().ok().and_then(utc))
-        .or_else(|| text.parse::<jiff::civil::Date>().ok().and_then(|d| utc(d.at(0, 0, 0, 0))));
-    let time =
-        time.ok_or("give a time like 2026-05-04T08:00:00Z or a date like 2026-05-04 (UTC)")?;
-    Nanos::try_from(time.as_nanosecond()).map_err(|_| "the time is out of range".to_owned())
+    let wrong = "give a time like 2026-05-04T08:00:00Z or a date like 2026-05-04 (UTC)";
+    let out_of_range = || "the time is out of range; give one before 2262-04-11".to_owned();
+    let pieces = Pieces::parse(text).map_err(|_| wrong)?;
+    // The parser accepts leap seconds, the names of time zones, and offsets of more than a day.
+    if text.contains(":60") || text.contains('[') {
+        return Err(wrong.to_owned());
+    }
+    let offset = pieces.to_numeric_offset().unwrap_or(Offset::UTC);
+    if offset.seconds().abs() > 14 * 3600 {
+        return Err(format!("no time zone is {offset} from UTC; offsets are -12:00 to +14:00"));
+    }
+    let time = pieces.date().to_datetime(pieces.time().unwrap_or_default());
+    let time = offset.to_timestamp(time).map_err(|_| out_of_range())?;
+    Nanos::try_from(time.as_nanosecond()).map_err(|_| out_of_range())
 }
 
 /// Parses a code and its severity, such as `refused=low`.
@@ -1189,9 +1195,19 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
         text.split_once('=').ok_or("give a code and a severity like refused=low")?;
     let near =
         |word: &str, known: &[&'static str]| crate::policy::nearest(word, known.iter().copied());
-    let code = Code::parse(code).ok_or_else(|| match near(code, Code::NAMES) {
+    let is_finding = |code: &&'static str| Code::parse(code).is_some_and(Code::is_of_findings);
+    let codes: Vec<&'static str> = Code::NAMES.iter().copied().filter(is_finding).collect();
+    let parsed = Code::parse(code);
+    if let Some(code) = parsed.filter(|code| !code.is_of_findings()) {
+        return Err(format!(
+            "\"{code}\" is the code of {} traffic, which is never a finding; the codes are {}",
+            code.verdict(),
+            codes.join(", ")
+        ));
+    }
+    let code = parsed.ok_or_else(|| match near(code, &codes) {
         none if none.is_empty() => {
-            format!("\"{code}\" is not a finding code; the codes are {}", Code::NAMES.join(", "))
+            format!("\"{code}\" is not a finding code; the codes are {}", codes.join(", "))
         }
         near => format!("\"{code}\" is not a finding code{near}"),
     })?;
@@ -1301,6 +1317,9 @@ fn parse_share(text: &str) -> Result<f64, String> {
         Some(number) => (number, 100.0),
         None => (text, 1.0),
     };
+    if unit == 1.0 && number.trim().parse::<f64>() == Ok(1.0) {
+        return Err("1 could be 1% or 100%; give one of them".to_owned());
+    }
     let share = number.trim().parse::<f64>().map(|n| n / unit);
     share
         .ok()
@@ -1403,13 +1422,25 @@ mod tests {
         assert_eq!(parse_time("2017-07-14T02:40:00.000000007Z"), Ok(1_500_000_000_000_000_007));
         assert_eq!(parse_time("2017-07-14"), parse_time("2017-07-14T00:00:00Z"));
         assert_eq!(parse_time("2017-07-14 02:40"), parse_time("2017-07-14T02:40:00Z"));
-        assert!(parse_time("yesterday").is_err());
+        for wrong in ["yesterday", "2017-07-14T02:40:60Z", "2017-07-14T02:40[Europe/Berlin]"] {
+            assert!(parse_time(wrong).unwrap_err().starts_with("give a time"), "{wrong}");
+        }
+        let far = parse_time("2017-07-14T02:40:00+25:00").unwrap_err();
+        assert!(far.starts_with("no time zone is +25 from UTC"), "{far}");
+        assert_eq!(parse_time("2017-07-14T02:40+14:00"), parse_time("2017-07-13T12:40Z"));
+        for out_of_range in ["9999-12-31", "2262-04-12", "1600-01-01T00:00Z"] {
+            assert!(parse_time(out_of_range).unwrap_err().contains("before 2262-04-11"));
+        }
         assert_eq!(parse_duration("600"), Ok(600));
         assert_eq!(parse_duration("10m"), Ok(600));
         assert!(parse_duration("-5s").is_err());
         assert!(parse_duration("soon").is_err());
         assert_eq!(parse_share("5%"), Ok(0.05));
         assert_eq!(parse_share("0.2"), Ok(0.2));
+        assert_eq!(parse_share("100%"), Ok(1.0));
+        assert!(parse_share("1").unwrap_err().contains("1% or 100%"));
+        assert!(parse_severity("matrix=high").unwrap_err().contains("never a finding"));
+        assert!(!parse_severity("brkn=high").unwrap_err().contains("background"));
         assert!(parse_share("NaN").is_err());
         assert!(parse_share("101%").is_err());
         assert_eq!(parse_size("512MiB"), Ok(512 << 20));

@@ -19,7 +19,7 @@ use super::work::{
     NOTHING_WRITTEN, Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders,
     with_progress_bar,
 };
-use super::{print_result, print_some, report_error, terminal_width};
+use super::{print_result, print_some, report_error, terminal_width, warn};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
     Step, digest_of, folder_of,
@@ -90,6 +90,9 @@ pub(super) fn run(
         return Ok(report_failure(failure));
     }
     let format = arguments.format.as_deref();
+    // Only the result shows which sensors there are.
+    let problems = parse_show_with(&arguments.show, Vocabulary::of(&audit.result())).err();
+    problems.iter().flatten().for_each(|problem| warn(problem));
     match &listing {
         Some(listing) if arguments.quiet => print_listing(&audit.result(), listing)?,
         _ if format.is_some() || !arguments.quiet => {
@@ -225,11 +228,17 @@ mod without_store {
 /// Checks the filters of `--show` against the inventory. Returns `None` if `texts` is empty. The
 /// error lists all problems.
 fn parse_show(texts: &[String], policy: &Policy) -> Result<Option<RowListing>, Vec<String>> {
+    let site = Site::of(policy, |_| false);
+    parse_show_with(texts, Vocabulary { site: Some(&site), result: None, is_judged: true })
+}
+
+fn parse_show_with(
+    texts: &[String],
+    vocabulary: Vocabulary<'_>,
+) -> Result<Option<RowListing>, Vec<String>> {
     if texts.is_empty() {
         return Ok(None);
     }
-    let site = Site::of(policy, |_| false);
-    let vocabulary = Vocabulary { site: Some(&site), result: None, is_judged: true };
     let mut parser = SelectionParser::new(ListedTable::Findings, vocabulary);
     parser.limit(Some(TEXT_LIMIT));
     for text in texts {

@@ -152,8 +152,8 @@ fn print_members(
     Ok(())
 }
 
-/// Parses one end: a host of the inventory, an address, a role or group, a DNS name, `broadcast` or
-/// `localhost`.
+/// Parses one end: a host or network of the inventory, an address, a role or group, a DNS name,
+/// `broadcast` or `localhost`.
 fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let stranger = Party { kind: PartyKind::Stranger, roles: RoleSet::default() };
@@ -169,6 +169,15 @@ fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     if let Some(number) = hosts.iter().position(|host| host.name.eq_ignore_ascii_case(text)) {
         let party = Party { kind: PartyKind::Host(number), roles: hosts[number].roles };
         let address = hosts[number].addresses.first().copied().unwrap_or(nowhere);
+        return Ok(end(party, address, policy.describe(&party)));
+    }
+    let networks = &policy.inventory.networks;
+    if let Some(number) = networks.iter().position(|own| own.name.eq_ignore_ascii_case(text)) {
+        let party = Party { kind: PartyKind::Network(number), roles: networks[number].roles };
+        let is_own = |address: &IpAddr| policy.party(*address, []).kind == party.kind;
+        // Listed hosts, and networks with a longer prefix, have addresses in the network, too.
+        let mut addresses = networks[number].cidr.hosts().take(1 << 16);
+        let address = addresses.find(is_own).unwrap_or(nowhere);
         return Ok(end(party, address, policy.describe(&party)));
     }
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
@@ -214,8 +223,10 @@ fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
         Err(_) => {
             let roles = policy.matrix.roles.iter().map(|role| role.slug.as_str());
             let known = hosts.iter().map(|host| host.name.as_str()).chain(roles);
-            let near = nearest(text, known);
-            Err(format!("\"{text}\" is not a host of the inventory, a role or an address{near}"))
+            let near = nearest(text, known.chain(networks.iter().map(|own| own.name.as_str())));
+            Err(format!(
+                "\"{text}\" is not a host or network of the inventory, a role or an address{near}"
+            ))
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::args::PolicyArgs;
 use super::exceptions::load_exceptions;
-use super::policy::{RulesWanted, load_policy};
+use super::policy::{RulesWanted, file_problem, load_policy};
 use crate::model::Nanos;
 use crate::policy::{Diagnostic, Exceptions, Policy};
 
@@ -24,7 +24,13 @@ pub(super) fn load_judging(
     if let Some(file) = &policy_args.exceptions {
         policy.exceptions = Exceptions { as_of, ..load_exceptions(file, &policy)? };
     }
-    for (code, severity) in &policy_args.severities {
+    for (number, (code, severity)) in policy_args.severities.iter().enumerate() {
+        let mut earlier = policy_args.severities[..number].iter();
+        if let Some((_, first)) = earlier.find(|(known, first)| known == code && first != severity)
+        {
+            let message = format!("{code} has two severities, {first} and {severity}; give one");
+            return Err(file_problem("--severity", message));
+        }
         let verdict = code.verdict();
         let table = &mut policy.matrix.severities;
         table.override_code(verdict.name(), code.name(), *severity);

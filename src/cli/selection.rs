@@ -226,7 +226,8 @@ impl<'a> SelectionParser<'a> {
     ) -> Option<(FilterKey, FilterValue)> {
         let Some(known) = FilterKey::parse(key) else {
             let settings = if option == "--show" { &SETTINGS[..] } else { &[] };
-            let names = FilterKey::NAMES.iter().chain(settings).copied();
+            let keys = self.usable_keys(self.query.table);
+            let names = keys.into_iter().chain(settings.iter().copied());
             self.unknown(option, key, "a filter", names);
             return None;
         };
@@ -235,13 +236,19 @@ impl<'a> SelectionParser<'a> {
         Some((known, value?))
     }
 
+    /// Returns the filters of a table. Causes are known only after the audit.
+    fn usable_keys(&self, table: ListedTable) -> Vec<&'static str> {
+        let is_known =
+            |key: &&FilterKey| **key != FilterKey::Cause || self.vocabulary.result.is_some();
+        let own = FilterKey::ALL.iter().filter(|key| key.applies_to(table));
+        own.filter(is_known).map(|key| key.name()).collect()
+    }
+
     /// Returns whether a filter can be used. Otherwise, adds the problem.
     fn applies(&mut self, option: &str, key: FilterKey) -> bool {
         let table = self.query.table;
         if !key.applies_to(table) {
-            let others = FilterKey::ALL.iter().filter(|other| other.applies_to(table));
-            let others: Vec<&str> = others.map(|other| other.name()).collect();
-            let others = others.join(", ");
+            let others = self.usable_keys(table).join(", ");
             self.problems.push(format!(
                 "{option}: the table {table} has no filter {key}; its filters are {others}"
             ));

@@ -400,9 +400,17 @@ impl ExceptionReader<'_, '_> {
         if text.is_empty() {
             return None;
         }
-        self.order.read(text).map_err(|message| self.problem(format!("{column}: {message}"))).ok()
+        let read = self.order.read(text).map_err(|message| format!("{column}: {message}"));
+        let in_range = read.and_then(|date| match date.tomorrow().ok().and_then(start_of) {
+            Some(_) => Ok(date),
+            None => Err(format!("{column}: {date} is out of range; {DAYS}")),
+        });
+        in_range.map_err(|message| self.problem(message)).ok()
     }
 }
+
+/// The days that have a time in ns since the epoch.
+const DAYS: &str = "give a day from 1677-09-22 to 2262-04-10";
 
 /// Returns the start of a day (UTC) in ns since the epoch; `None` if it is out of range.
 fn start_of(day: Date) -> Option<Nanos> {

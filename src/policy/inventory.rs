@@ -224,6 +224,9 @@ impl Inventory {
             let at = |items: Vec<&'_ str>| {
                 items.into_iter().map(|i| (i.to_owned(), record.line)).collect()
             };
+            let addresses = record.list("addresses").count() + record.list("macs").count();
+            loader.usable_name(record.line, record.get("name"), "a host");
+            loader.reachable(record.line, record.get("name"), addresses);
             loader.host(
                 record.line,
                 record.get("name").to_owned(),
@@ -259,6 +262,11 @@ pub struct NamedRules {
     pub overlays: Vec<AtLine>,
     /// Whether background traffic is judged like other traffic.
     pub no_background: bool,
+}
+
+/// Describes a host in messages.
+fn host_words(name: &str) -> String {
+    if name.is_empty() { "this host".to_owned() } else { format!("the host \"{name}\"") }
 }
 
 /// Returns whether an inventory may list the address for a single host. Broadcast, multicast,
@@ -410,6 +418,8 @@ impl<'a> InventoryLoader<'a> {
         for PlainHost { line, name, mut addresses, mut roles } in hosts {
             let values = addresses.iter_mut().chain(&mut roles);
             values.for_each(|(_, line)| *line += first);
+            self.usable_name(first + line, name, "a host");
+            self.reachable(first + line, name, addresses.len());
             self.host(first + line, name.to_owned(), addresses, Vec::new(), roles);
         }
     }
@@ -601,20 +611,23 @@ impl<'a> InventoryLoader<'a> {
             "[[host]]",
             &["name", "addresses", "macs", "roles", "held-by", "answers-arp-for"],
         );
-        let name = self.text(table, "name").map(|t| t.0).unwrap_or_default();
+        let name = self.name(table, line, "a host");
         let addresses = self.texts(table, "addresses");
-        if addresses.is_none() && !table.contains_key("addresses") {
-            self.problems.add(line, format!("the host \"{name}\" must have addresses = [\"...\"]"));
+        let macs = self.texts(table, "macs").unwrap_or_default();
+        match &addresses {
+            Some(addresses) => self.reachable(line, &name, addresses.len() + macs.len()),
+            None if !table.contains_key("addresses") => self.reachable(line, &name, 0),
+            None => {}
         }
         if !table.contains_key("roles") {
             self.problems.add(
                 line,
                 format!(
-                    "the host \"{name}\" must have roles = [\"...\"], or roles = [] if it has none"
+                    "{} must have roles = [\"...\"], or roles = [] if it has none",
+                    host_words(&name)
                 ),
             );
         }
-        let macs = self.texts(table, "macs").unwrap_or_default();
         let roles = self.texts(table, "roles").unwrap_or_default();
         if let Some(holders) = self.texts(table, "held-by") {
             self.held.push((name.clone(), line, holders));
@@ -624,6 +637,38 @@ impl<'a> InventoryLoader<'a> {
         if let Some(host) = self.inventory.hosts.last_mut() {
             host.answers_arp_for = answers_arp_for;
         }
+    }
+
+    /// Reports a host without any address, which no traffic could belong to.
+    fn reachable(&mut self, line: usize, name: &str, addresses: usize) {
+        if addresses == 0 {
+            let host = host_words(name);
+            self.problems.add(line, format!("{host} must have addresses = [\"...\"]"));
+        }
+    }
+
+    /// Returns the name of a host or network (`what`). Returns an empty string, after reporting the
+    /// problem, if there is none.
+    fn name(&mut self, table: &DeTable<'_>, line: usize, what: &str) -> String {
+        let name = self.text(table, "name").map(|(name, _)| name);
+        if name.is_some() || !table.contains_key("name") {
+            self.usable_name(line, name.as_deref().unwrap_or_default(), what);
+        }
+        name.unwrap_or_default()
+    }
+
+    /// Reports a missing name, and a name that lists, filters or exceptions could not contain.
+    fn usable_name(&mut self, line: usize, name: &str, what: &str) {
+        let problem = match name {
+            "" => return self.problems.add(line, format!("{what} must have a name")),
+            "*" => "is * in exceptions, where it stands for any address",
+            _ if name.starts_with('+') => "begins with +, like the words +3 more in lists",
+            _ if name.starts_with("role:") => "begins with role:, like a role in exceptions",
+            _ if name.contains(';') => "contains a semicolon, which separates names in lists",
+            _ if name.trim() != name => "begins or ends with a space",
+            _ => return,
+        };
+        self.problems.add(line, format!("the name \"{name}\" {problem}; choose another name"));
     }
 
     /// Returns the networks that a key lists, or `None` if the key is missing or is not a list.
@@ -708,9 +753,9 @@ impl<'a> InventoryLoader<'a> {
         macs: Vec<(T, usize)>,
         roles: Vec<(T, usize)>,
     ) {
-        if name.is_empty() {
-            self.problems.add(line, "a host must have a name");
-        } else if let Some(first) = self.names.insert(name.to_lowercase(), line) {
+        if !name.is_empty()
+            && let Some(first) = self.names.insert(name.to_lowercase(), line)
+        {
             self.problems
                 .add(line, format!("duplicate name \"{name}\", first used in line {first}"));
         }
@@ -770,8 +815,11 @@ impl<'a> InventoryLoader<'a> {
 
     fn roles<T: AsRef<str>>(&mut self, texts: Vec<(T, usize)>) -> RoleSet {
         let mut roles = RoleSet::default();
-        for (text, line) in texts {
-            let text = text.as_ref();
+        for (number, (text, line)) in texts.iter().enumerate() {
+            let (text, line) = (text.as_ref(), *line);
+            if texts[..number].iter().any(|(earlier, _)| earlier.as_ref() == text) {
+                self.problems.add(line, format!("the role \"{text}\" is listed twice"));
+            }
             let role = match self.roles.get(text) {
                 Some(role) => role,
                 None => {
@@ -832,7 +880,7 @@ impl<'a> InventoryLoader<'a> {
             return;
         };
         self.known_keys(table, "[[network]]", &["name", "cidr", "roles"]);
-        let name = self.text(table, "name").map(|t| t.0).unwrap_or_default();
+        let name = self.name(table, line, "a network");
         let roles = self.texts(table, "roles").unwrap_or_default();
         let roles = self.roles(roles);
         let Some((text, at)) = self.text(table, "cidr") else {
@@ -853,9 +901,7 @@ impl<'a> InventoryLoader<'a> {
         if let Some(first) = self.networks.insert(cidr.trunc(), at) {
             self.problems.add(at, format!("duplicate network {cidr}, first used in line {first}"));
         }
-        if name.is_empty() {
-            self.problems.add(line, "a network must have a name");
-        } else if !self.network_names.insert(name.clone()) {
+        if !name.is_empty() && !self.network_names.insert(name.clone()) {
             self.problems.add(line, format!("another network already has the name \"{name}\""));
         }
         self.inventory.networks.push(Network { name, cidr: cidr.trunc(), roles, line });

@@ -316,6 +316,62 @@ fn all_problems_of_an_inventory_are_told_at_once_with_their_lines() {
     assert_eq!(err, again);
 }
 
+/// Entries that no traffic or list could contain are refused, each with one message.
+#[test]
+fn entries_of_an_inventory_that_cannot_be_used_are_refused() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("a.toml");
+    let text = path.display().to_string();
+    let host = |keys: &str| format!("[farm]\nmatrix = \"ras-19\"\n[[host]]\n{keys}\n");
+    let usual = "name = \"a\"\naddresses = [\"10.0.0.1\"]\nroles = [\"broker\"]";
+    let cases = [
+        ("\"a\"", "\"*\"", "the name \"*\" is * in exceptions"),
+        ("\"a\"", "\"a;b\"", "the name \"a;b\" contains a semicolon"),
+        ("\"a\"", "\"+3 more\"", "the name \"+3 more\" begins with +"),
+        ("\"a\"", "\"role:x\"", "the name \"role:x\" begins with role:"),
+        ("\"a\"", "\" a\"", "the name \" a\" begins or ends with a space"),
+        ("\"a\"", "5", "name must be a quoted string"),
+        ("name = \"a\"", "", "a host must have a name"),
+        ("[\"10.0.0.1\"]", "[]", "the host \"a\" must have addresses = [\"...\"]"),
+        ("[\"broker\"]", "[\"broker\", \"broker\"]", "the role \"broker\" is listed twice"),
+    ];
+    for (from, to, message) in cases {
+        fs::write(&path, host(&usual.replacen(from, to, 1))).expect("writable");
+        let (code, _, err) = run(&["inventory", "check", &text]);
+        assert!(code == 2 && err.contains(message), "{to}: {err}");
+        assert_eq!(err.lines().count(), 1, "{err}");
+    }
+    let network = "[[network]]\nname = \"a;b\"\ncidr = \"10.0.0.0/24\"\nroles = []\n";
+    fs::write(&path, host(usual) + network).expect("writable");
+    let (code, _, err) = run(&["inventory", "check", &text]);
+    assert!(code == 2 && err.contains("the name \"a;b\" contains a semicolon"), "{err}");
+    // Only its hardware address identifies this host.
+    let mac = usual.replace("[\"10.0.0.1\"]", "[]\nmacs = [\"02:00:5e:20:00:0a\"]");
+    fs::write(&path, host(&mac)).expect("writable");
+    assert_eq!(run(&["inventory", "check", &text]).0, 0);
+    let csv = scratch.path().join("hosts.csv").display().to_string();
+    fs::write(&csv, "name,addresses,roles\na,,broker\n").expect("writable");
+    let (code, _, err) = run(&["inventory", "check", &csv, "--matrix", "ras-19"]);
+    assert!(code == 2 && err.contains("the host \"a\" must have addresses"), "{err}");
+}
+
+/// Options that could not have any effect, or that contradict each other, are refused.
+#[test]
+fn options_without_an_effect_are_refused() {
+    let (healthy, inventory) = healthy();
+    let audit = |more: &[&str]| run(&[&["audit", &healthy, "-i", &inventory], more].concat());
+    let twice = ["--severity", "refused=low", "--severity", "refused=high"];
+    let (code, _, err) = audit(&twice);
+    assert!(code == 2 && err.contains("refused has two severities, low and high"), "{err}");
+    assert_eq!(audit(&[&twice[..2], &twice[..2]].concat()).0, 0);
+    let (code, _, err) = audit(&["--severity", "background=critical"]);
+    assert!(code == 2 && err.contains("which is never a finding"), "{err}");
+    let (code, _, err) = audit(&["--show", "sensr=x"]);
+    assert!(code == 2 && err.contains("sensor") && !err.contains("cause"), "{err}");
+    let (code, _, err) = audit(&["--show", "sensor=x"]);
+    assert!(code == 0 && err.contains("of this result name no sensors"), "{err}");
+}
+
 #[test]
 fn a_csv_of_hosts_serves_as_an_inventory() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

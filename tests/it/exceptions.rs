@@ -413,6 +413,20 @@ fn a_report_does_not_replace_the_list_of_exceptions() {
     }
 }
 
+/// A day that cannot be compared with times is an error: no line is left out silently.
+#[test]
+fn days_that_are_out_of_range_are_errors() {
+    let site = Listed::new();
+    for day in ["9999-12-31", "2262-04-11", "2500-01-01"] {
+        let list = site.list(&[&MONITOR.replace("2026-12-31", day)]);
+        let (code, _, err) = site.audit("text", &["--exceptions", &list]);
+        let message = format!("expires: {day} is out of range; give a day from");
+        assert!(code == Some(2) && err.contains(&message), "{err}");
+    }
+    let list = site.list(&[&MONITOR.replace("2026-12-31", "2262-04-10")]);
+    assert_eq!(site.judged(&list, &[]).iter().filter(|row| row[2] == "exception").count(), 2);
+}
+
 /// An entry that is wider than the finding permits its traffic, unless it ends earlier.
 #[test]
 fn nothing_is_added_for_traffic_that_a_wider_entry_permits() {

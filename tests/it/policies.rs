@@ -577,7 +577,7 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
     for (from, to, port, code, part) in [
         ("broker", "999.1.1.1", "443/tcp", 2, "is not an IP address"),
         ("broker", "10.1.1.0/24", "443/tcp", 2, "is not an IP address"),
-        ("broker", "*.windows.net", "443/tcp", 2, "is not a host of the inventory"),
+        ("broker", "*.windows.net", "443/tcp", 2, "is not a host or network of the inventory"),
         ("localhost", "broker", "443/tcp", 2, "--from must be the client"),
         ("gateway-normal", "127.0.0.1", "20020/tcp", 0, "web server"),
         ("rdsh-agent", "[fd00::1]", "443/tcp", 1, "not documented"),
@@ -591,6 +591,27 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
         let (got, text) = explain(from, to, port);
         assert!(got == Some(code) && text.contains(part), "{from} {to} {port}: {got:?} {text}");
     }
+}
+
+/// A network of the inventory is an end like any host.
+#[test]
+fn a_question_may_name_a_network() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("a.toml");
+    let admins = "[[network]]\nname = \"admins\"\ncidr = \"10.1.8.0/24\"\nroles = [\"console\"]\n";
+    std::fs::write(&path, farm("ras-19", "", admins)).expect("writable");
+    let explain = |from: &str| {
+        let inventory = path.display().to_string();
+        let base = ["explain", "--from", from, "--to", BROKER, "--port", "20002/tcp"];
+        let run = rasaudit(base.into_iter().chain(["-i", &inventory]));
+        (run.status.code(), stdout(&run) + &stderr(&run))
+    };
+    for (from, code) in [("admins", 0), ("Admins", 0), ("10.1.8.77", 0), ("office", 1)] {
+        let (got, text) = explain(from);
+        assert_eq!(got, Some(code), "{from}: {text}");
+    }
+    let (code, text) = explain("admin s");
+    assert!(code == Some(2) && text.contains("did you mean \"admins\"?"), "{text}");
 }
 
 /// Writes the rules of a fictitious product as data only: its roles with their traits, its rows and
