@@ -40,20 +40,23 @@ impl SummaryFinding {
 /// Returns the findings above severity info, worst first, without those that another finding above
 /// severity info explains.
 pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
-    let briefs: Vec<Brief> = result.briefs().collect();
+    // There may be very many findings, so only their severities are kept.
+    let severities: Vec<Severity> = result.briefs().map(|brief| brief.severity).collect();
     let mut explains: BTreeMap<usize, (usize, BTreeSet<String>)> = BTreeMap::new();
-    for (number, brief) in briefs.iter().enumerate() {
+    for (number, brief) in result.briefs().enumerate() {
         if let Some(cause) = brief.explained_by {
             let (count, servers) = explains.entry(cause).or_default();
             *count += 1;
             servers.insert(result.server_address(number));
         }
     }
-    let is_shown = |brief: &Brief| brief.severity > Severity::Info;
+    let is_shown = |severity: Severity| severity > Severity::Info;
     let is_explained =
-        |brief: &Brief| brief.explained_by.is_some_and(|cause| is_shown(&briefs[cause]));
-    let shown =
-        briefs.iter().enumerate().filter(|(_, brief)| is_shown(brief) && !is_explained(brief));
+        |brief: &Brief| brief.explained_by.is_some_and(|cause| is_shown(severities[cause]));
+    let shown = result
+        .briefs()
+        .enumerate()
+        .filter(|(_, brief)| is_shown(brief.severity) && !is_explained(brief));
     let findings = shown.map(|(number, brief)| {
         let (explains, servers) =
             explains.get(&number).map_or((0, None), |(count, servers)| (*count, Some(servers)));

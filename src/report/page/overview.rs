@@ -1,5 +1,7 @@
 //! Summarizes the result: the counts, the worst findings, the notes, and what was read.
 
+use std::collections::BTreeMap;
+
 use maud::{Markup, html};
 
 use super::wording::{FolderNames, dated, file_name, severity, tone_class};
@@ -7,7 +9,7 @@ use crate::classify::{Severity, Verdict};
 use crate::model::escape_control;
 use crate::report::findings_summary::{self, NotAssessed};
 use crate::report::limits::{Limit, limits, rows_of_matrix};
-use crate::result::{AuditResult, Brief, InventoryFile, JudgedBy, LostFrames, Note, plural};
+use crate::result::{AuditResult, InventoryFile, JudgedBy, LostFrames, Note, plural};
 
 /// The maximum number of findings that the overview shows. The list of the findings that are gone
 /// since the baseline is folded if it is longer than this.
@@ -18,10 +20,12 @@ const INPUTS: usize = 50;
 
 /// Returns the overview, which a reader can understand in ten seconds.
 pub(super) fn section(result: &AuditResult<'_>) -> Markup {
-    let briefs: Vec<Brief> = result.briefs().collect();
-    let count = |is_counted: &dyn Fn(&Brief) -> bool| {
-        briefs.iter().filter(|brief| is_counted(brief)).count()
-    };
+    let mut by_severity: BTreeMap<Severity, usize> = BTreeMap::new();
+    let mut by_verdict: BTreeMap<Verdict, usize> = BTreeMap::new();
+    for brief in result.briefs() {
+        *by_severity.entry(brief.severity).or_default() += 1;
+        brief.verdict.into_iter().for_each(|verdict| *by_verdict.entry(verdict).or_default() += 1);
+    }
     let worst = findings_summary::shown_findings(result).into_iter().take(WORST);
     let worst: Vec<_> =
         worst.filter_map(|summary| Some((result.finding(summary.number)?, summary))).collect();
@@ -36,7 +40,7 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                 div.tiles {
                     ul aria-label="Findings by severity" {
                         @for level in Severity::ALL.iter().rev() {
-                            @let found = count(&|f| f.severity == *level);
+                            @let found = by_severity.get(level).copied().unwrap_or_default();
                             li class={ "tile severity " (level.name()) @if found == 0 { " none" } } {
                                 a href={ "#findings?severity=" (level.name()) } {
                                     b { (found) } " " (severity(level.name()))
@@ -45,10 +49,10 @@ pub(super) fn section(result: &AuditResult<'_>) -> Markup {
                         }
                     }
                     ul aria-label="Findings by verdict" {
-                        @for verdict in Verdict::ALL.iter().filter(|v| count(&|f| f.verdict == Some(**v)) > 0) {
+                        @for (verdict, found) in &by_verdict {
                             li class={ "tile verdict " (verdict.name()) } {
                                 a href={ "#findings?verdict=" (verdict.name()) } {
-                                    b { (count(&|f| f.verdict == Some(*verdict))) } " " (verdict.name())
+                                    b { (found) } " " (verdict.name())
                                 }
                             }
                         }
