@@ -33,6 +33,7 @@ mod server_names;
 mod side_evidence;
 mod sighting_rows;
 mod sightings;
+mod sparse;
 mod spill;
 mod state;
 mod store;

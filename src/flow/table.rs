@@ -2,7 +2,7 @@
 //!
 //! Evidence that only a few flows have is in separate maps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::chunked_vec::ChunkedVec;
 use super::duplicates::{DuplicateCorrection, PacketRecord};
@@ -11,6 +11,7 @@ use super::interner::{InternerCache, MANY_LINKS, NO_LINK};
 use super::key::{PARTITIONS, partition};
 use super::packed::{CountedPacket, FlowEntry, PackedFlows};
 use super::records::FlowRecord;
+use super::sparse::SparseValues;
 use super::state::{DirectionStats, IcmpError, Opening, OpeningKind, QuotedPackets, RareEvidence};
 use super::{FlowKey, HashSeed, ServerNameEvidence};
 use crate::decode::{Body, Encapsulation, Observation, Path, flag};
@@ -36,9 +37,9 @@ pub(super) struct FlowTable {
 struct FlowEntries {
     flows: PackedFlows,
     /// The rare evidence of flows. The key is the position of the flow.
-    extras: HashMap<u32, RareEvidence, HashSeed>,
+    extras: SparseValues<RareEvidence>,
     /// The server name evidence of flows. The key is the position of the flow.
-    server_names: HashMap<u32, ServerNameEvidence, HashSeed>,
+    server_names: SparseValues<ServerNameEvidence>,
 }
 
 /// A flow that was removed from its table, with all its evidence.
@@ -220,10 +221,9 @@ impl FlowTable {
         let records = &self.records;
         records.flows.iter().enumerate().map(move |(position, flow)| {
             // Both maps are nearly always empty, in which case the lookups are skipped.
-            let extra =
-                (!records.extras.is_empty()).then(|| records.extras.get(&(position as u32)));
-            let server_names = (!records.server_names.is_empty())
-                .then(|| records.server_names.get(&(position as u32)));
+            let extra = (!records.extras.is_empty()).then(|| records.extras.get(position));
+            let server_names =
+                (!records.server_names.is_empty()).then(|| records.server_names.get(position));
             Flow {
                 key: flow.key,
                 sides: flow.state.sides,
@@ -236,14 +236,18 @@ impl FlowTable {
         })
     }
 
-    fn update_server_names(&mut self, position: u32, change: impl FnOnce(&mut ServerNameEvidence)) {
-        let server_names = self.records.server_names.entry(position).or_default();
+    fn update_server_names(
+        &mut self,
+        position: usize,
+        change: impl FnOnce(&mut ServerNameEvidence),
+    ) {
+        let server_names = self.records.server_names.of(position);
         let before = server_names.memory();
         change(server_names);
         self.server_name_memory =
             (self.server_name_memory + server_names.memory()).saturating_sub(before);
         if *server_names == ServerNameEvidence::default() {
-            self.records.server_names.remove(&position);
+            self.records.server_names.remove(position);
         }
     }
 
@@ -299,7 +303,7 @@ impl FlowTable {
             (old, Some(number)) if old == number => {}
             (old, _) => {
                 record.link = MANY_LINKS;
-                let many = &mut self.records.extras.entry(position as u32).or_default().links[side];
+                let many = &mut self.records.extras.of(position).links[side];
                 if let Some(old) = links.get(old) {
                     many.insert(*old);
                 }
@@ -323,7 +327,7 @@ impl FlowTable {
         }
         record.flags.0 |= flag::SEVERAL;
         record.opening = Opening::default();
-        let kept = self.records.extras.entry(position as u32).or_default();
+        let kept = self.records.extras.of(position);
         if let Some(single) = single {
             kept.openings[side].insert(single_kind, single);
         }
@@ -342,7 +346,7 @@ impl FlowTable {
             let kind = OpeningKind::of(mine.flags.0);
             mine.opening = Opening::default();
             if let Some(single) = single {
-                let kept = self.records.extras.entry(position as u32).or_default();
+                let kept = self.records.extras.of(position);
                 kept.openings[side].insert(kind, single);
             }
         }
@@ -414,8 +418,8 @@ impl FlowTable {
         from: u32,
         links: &mut InternerCache,
     ) {
-        let extra = theirs.extras.get(&from);
-        let server_names = theirs.server_names.get(&from);
+        let extra = theirs.extras.get(from as usize);
+        let server_names = theirs.server_names.get(from as usize);
         if extra.is_none() && server_names.is_none() {
             return;
         }
@@ -424,7 +428,7 @@ impl FlowTable {
             self.merge_extra(position, extra, links);
         }
         if let Some(theirs) = server_names {
-            self.update_server_names(position as u32, |server_names| server_names.merge(theirs));
+            self.update_server_names(position, |server_names| server_names.merge(theirs));
         }
     }
 
@@ -439,7 +443,7 @@ impl FlowTable {
             links: [BoundedSet::default(), BoundedSet::default()],
             ..theirs.clone()
         };
-        let mine = self.records.extras.entry(position as u32).or_default();
+        let mine = self.records.extras.of(position);
         mine.merge(&without_links);
         // If a set overflowed in the other table, it must count as overflowed in this table, too.
         for (side, links) in theirs.links.iter().enumerate() {
@@ -468,7 +472,7 @@ impl FlowTable {
                     self.records.flows.side_mut(position, number).flags.0 |= sent;
                 }
                 if openings.more() {
-                    let kept = self.records.extras.entry(position as u32).or_default();
+                    let kept = self.records.extras.of(position);
                     kept.openings[number].merge_kind(kind, openings);
                 }
             }
@@ -487,19 +491,19 @@ impl FlowTable {
                 self.add_link(position, number, link_number, link, links);
             }
             if side.links.more() {
-                let extra = self.records.extras.entry(position as u32).or_default();
+                let extra = self.records.extras.of(position);
                 extra.links[number].merge(&side.links);
             }
             let server_names = (&side.requests, &side.prefix);
             if server_names != (&BoundedSet::default(), &StreamPrefix::default()) {
-                self.update_server_names(position as u32, |server_names| {
+                self.update_server_names(position, |server_names| {
                     server_names.requests[number].merge(&side.requests);
                     server_names.prefixes[number].merge(&side.prefix);
                 });
             }
         }
         if !(record.errors.is_empty() && record.error_count.0 == 0 && record.aggregated.0 == 0) {
-            let extra = self.records.extras.entry(position as u32).or_default();
+            let extra = self.records.extras.of(position);
             extra.errors.merge(&record.errors);
             extra.error_first.merge(&record.error_first);
             extra.error_last.merge(&record.error_last);
@@ -541,7 +545,7 @@ impl FlowTable {
         seed: &HashSeed,
         holds: impl Fn(&FlowEntry, Option<&RareEvidence>) -> bool,
     ) -> Self {
-        let extra = |at: usize| self.records.extras.get(&(at as u32));
+        let extra = |at: usize| self.records.extras.get(at);
         if !self.records.flows.iter().enumerate().any(|(at, flow)| holds(&flow, extra(at))) {
             return Self::default();
         }
@@ -616,7 +620,7 @@ impl FlowTable {
             merged.merge_flow(hash, &record, links);
             let position = merged.position(&key, hash, 0);
             if let Some(server_names) = &flow.server_names {
-                merged.update_server_names(position as u32, |mine| mine.merge(server_names));
+                merged.update_server_names(position, |mine| mine.merge(server_names));
             }
             if let Some(extra) = &flow.extra {
                 merged.merge_extra(position, extra, links);
@@ -634,13 +638,10 @@ impl FlowTable {
 
     fn into_flows(self) -> impl Iterator<Item = DetachedFlow> {
         let FlowEntries { flows, mut extras, mut server_names } = self.records;
-        flows.into_iter().enumerate().map(move |(position, record)| {
-            let position = position as u32;
-            DetachedFlow {
-                record,
-                extra: extras.remove(&position),
-                server_names: server_names.remove(&position),
-            }
+        flows.into_iter().enumerate().map(move |(position, record)| DetachedFlow {
+            record,
+            extra: extras.remove(position),
+            server_names: server_names.remove(position),
         })
     }
 
@@ -653,10 +654,10 @@ impl FlowTable {
         let position = self.position(&record.key, record.key.hashes(seed).1, 0);
         self.records.flows.set(position, &record);
         if let Some(extra) = extra {
-            self.records.extras.insert(position as u32, extra);
+            self.records.extras.insert(position, extra);
         }
         if let Some(server_names) = server_names {
-            self.update_server_names(position as u32, |mine| *mine = server_names);
+            self.update_server_names(position, |mine| *mine = server_names);
         }
     }
 
@@ -668,17 +669,17 @@ impl FlowTable {
         links: &mut InternerCache,
     ) {
         let hash = flow.record.key.hashes(seed).1;
-        let position = self.position(&flow.record.key, hash, 0) as u32;
+        let position = self.position(&flow.record.key, hash, 0);
         self.merge_flow(hash, &flow.record, links);
         if let Some(server_names) = &flow.server_names {
             self.update_server_names(position, |mine| mine.merge(server_names));
         }
         if let Some(extra) = &flow.extra {
-            self.merge_extra(position as usize, extra, links);
+            self.merge_extra(position, extra, links);
         }
         // A flow that was aggregated before already has its own count.
         if flow.extra.is_none_or(|extra| extra.aggregated.0 == 0) {
-            self.records.extras.entry(position).or_default().aggregated.0 += 1;
+            self.records.extras.of(position).aggregated.0 += 1;
         }
     }
 
@@ -686,11 +687,11 @@ impl FlowTable {
     /// for further segments to belong to their first message, then discards these segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
         let FlowEntries { flows, server_names, .. } = &mut self.records;
-        for (position, server_names) in server_names.iter_mut() {
-            server_names.extract_names(&flows.get(*position as usize).state.sides, time);
-        }
-        server_names.retain(|_, server_names| *server_names != ServerNameEvidence::default());
-        self.server_name_memory = server_names.values().map(ServerNameEvidence::memory).sum();
+        server_names.update_all(|position, server_names| {
+            server_names.extract_names(&flows.get(position).state.sides, time);
+            *server_names != ServerNameEvidence::default()
+        });
+        self.server_name_memory = memory_of(server_names);
     }
 
     /// Serializes the flows without the index, which is rebuilt when they are read.
@@ -703,7 +704,7 @@ impl FlowTable {
 
     /// Reads a table that [`FlowTable::to_bytes`] wrote.
     pub fn from_bytes(seed: &HashSeed, bytes: &[u8]) -> Result<Self, postcard::Error> {
-        let (entries, extras, server_names): (ChunkedVec<FlowEntry>, _, HashMap<_, _, _>) =
+        let (entries, extras, server_names): (ChunkedVec<FlowEntry>, _, _) =
             postcard::from_bytes(bytes)?;
         let mut index = Index::default();
         let mut flows = PackedFlows::default();
@@ -711,10 +712,15 @@ impl FlowTable {
             index.find_or_insert(flow.key.hashes(seed).1, || position, |_| false);
             flows.push(&flow);
         }
-        let server_name_memory = server_names.values().map(ServerNameEvidence::memory).sum();
+        let server_name_memory = memory_of(&server_names);
         let records = FlowEntries { flows, extras, server_names };
         Ok(Self { index, records, server_name_memory })
     }
+}
+
+/// Returns the approximate memory of server names in bytes.
+fn memory_of(server_names: &SparseValues<ServerNameEvidence>) -> usize {
+    server_names.iter().map(|(_, own)| own.memory()).sum()
 }
 
 /// All flows of one worker, by partition.
@@ -847,7 +853,7 @@ impl FlowTables {
     /// Records a server name that a side requested.
     pub fn observe_server_name(&mut self, slot: FlowSlot, request: ServerNameRequest) {
         let table = &mut self.parts[slot.partition as usize];
-        table.update_server_names(slot.position, |server_names| {
+        table.update_server_names(slot.position as usize, |server_names| {
             server_names.requests[usize::from(slot.side)].insert(request)
         });
     }
@@ -859,7 +865,7 @@ impl FlowTables {
         let first = table.records.flows.side(slot.position as usize, side).first();
         // Nearly all packets of a long flow skip this.
         if first.get().is_some_and(|first| StreamPrefix::is_early(time, first)) {
-            table.update_server_names(slot.position, |server_names| {
+            table.update_server_names(slot.position as usize, |server_names| {
                 server_names.prefixes[side].see(time, seq, bytes)
             });
         }
@@ -875,7 +881,7 @@ impl FlowTables {
     ) {
         let slot = self.find_slot(key, usize::from(error.side));
         let extras = &mut self.parts[slot.partition as usize].records.extras;
-        let extra = extras.entry(slot.position).or_default();
+        let extra = extras.of(slot.position as usize);
         extra.errors.insert(error, quotes);
         extra.error_first.see(time);
         extra.error_last.see(time);
