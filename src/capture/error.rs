@@ -27,6 +27,9 @@ pub enum CaptureError {
     /// The input is neither pcap nor pcapng. The string describes what it looks like.
     #[error("is not a pcap or pcapng file; it looks like {0}")]
     NotACapture(String),
+    /// A file in a directory is neither a regular file nor a directory.
+    #[error("is a named pipe, a socket or a device; to read it, name it as an input")]
+    Special,
     /// The operating system cannot open or read the input.
     #[error("cannot be read: {0}")]
     Io(#[source] io::Error),

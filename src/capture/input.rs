@@ -24,6 +24,9 @@ pub struct CaptureInput {
     /// Whether the file was found in a directory. If such a file is not a capture, it is skipped,
     /// which counts as an error only if the file has the extension of a capture.
     pub found: bool,
+    /// Whether the file was found in a directory, but is a named pipe, a socket or a device. It is
+    /// not opened, because it might never end.
+    pub special: bool,
     /// Name of the earlier input with the same content, which is read instead; `None` if there is
     /// no such input.
     pub same_as: Option<String>,
@@ -39,6 +42,11 @@ const CAPTURE_EXTENSIONS: [&str; 3] = ["pcap", "cap", "ntar"];
 const COMPRESSED_EXTENSIONS: [&str; 5] = ["gz", "zst", "xz", "lz4", "bz2"];
 
 impl CaptureInput {
+    /// Returns the path of the file if it can be read again.
+    pub fn file(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|_| !self.special)
+    }
+
     /// Returns whether the file has the extension of a capture. If such a file in a folder is not a
     /// capture, it is probably a damaged one.
     pub fn is_named_as_capture(&self) -> bool {
@@ -119,8 +127,8 @@ fn add_argument(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Re
     Ok(())
 }
 
-/// Adds the regular files in a directory and in all directories below it. Symbolic links to
-/// directories are not followed. A file that cannot be inspected is added too, and its error is
+/// Adds the files in a directory and in all directories below it. Symbolic links to directories are
+/// not followed. A file that cannot be inspected is added too, and its error is
 /// reported when the file is read.
 fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -134,7 +142,12 @@ fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result
             Ok(metadata) if metadata.is_file() => {
                 sources.push(CaptureInput::found(path, metadata.len()));
             }
-            Ok(_) => {}
+            // This is a link to a directory.
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                let special = CaptureInput { special: true, ..CaptureInput::found(path, 0) };
+                sources.push(special);
+            }
             Err(_) => sources.push(CaptureInput::found(path, 0)),
         }
     }
@@ -145,7 +158,7 @@ impl CaptureInput {
     /// Creates an input that the user named.
     fn new(path: Option<PathBuf>, size: u64) -> Self {
         let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-        Self { path, name, size, found: false, same_as: None, content: None }
+        Self { path, name, size, found: false, special: false, same_as: None, content: None }
     }
 
     /// Creates an input for a file that was found in a directory.

@@ -101,6 +101,10 @@ struct FileMetadata {
     hidden_nanos: bool,
     /// Zeros in place of records.
     zeros: ZeroRun,
+    /// Number of frames whose timestamps cannot be represented and are ignored.
+    impossible_times: u64,
+    /// Number of frames with captured bytes that claim a length of zero on the wire.
+    zero_lengths: u64,
     /// Number of drop counters that are ignored because their values are impossible.
     impossible_drops: u64,
 }
@@ -159,6 +163,30 @@ fn after_zeros(
 }
 
 impl FileMetadata {
+    /// Describes frames whose headers are wrong, and the number of `zeros` in place of records;
+    /// `None` if no header is wrong.
+    fn wrong_headers(&self, zeros: u64) -> Option<String> {
+        let claims = |count: u64| match count {
+            1 => "1 frame claims".to_owned(),
+            count => format!("{count} frames claim"),
+        };
+        let mut wrong = Vec::new();
+        if self.impossible_times > 0 {
+            let claims = claims(self.impossible_times);
+            wrong.push(format!("{claims} a time before 1677 or after 2262, which was ignored"));
+        }
+        if self.zero_lengths > 0 {
+            let claims = claims(self.zero_lengths);
+            wrong.push(format!(
+                "{claims} a length of 0 bytes on the wire; the number of captured bytes was used"
+            ));
+        }
+        if zeros > 0 && !wrong.is_empty() {
+            wrong.push(format!("{zeros} bytes are zeros in place of records"));
+        }
+        (!wrong.is_empty()).then(|| wrong.join("; "))
+    }
+
     fn add_link(&mut self, link: u16) {
         if !self.link_types.contains(&link) {
             self.link_types.push(link);

@@ -25,6 +25,8 @@ pub(super) struct Pcap {
     /// Offset in the file of the part that is being parsed.
     before: u64,
     zeros: ZeroRun,
+    /// Number of records with captured bytes that claim a length of zero on the wire.
+    zero_lengths: u64,
     /// Timestamp of the last record, in whole seconds.
     last: Option<u32>,
 }
@@ -93,6 +95,7 @@ impl Pcap {
         Some(Self {
             order,
             nanos,
+            zero_lengths: 0,
             hidden_nanos: false,
             header_len,
             link,
@@ -189,6 +192,7 @@ impl Pcap {
                 if let Some(mut next) = self.appended_file(&bytes[at..]) {
                     next.links.append(&mut self.links);
                     next.hidden_nanos = self.hidden_nanos;
+                    next.zero_lengths = self.zero_lengths;
                     (next.before, next.zeros) = (self.before, self.zeros);
                     *self = next;
                     at += FILE_HEADER;
@@ -235,10 +239,11 @@ impl Pcap {
                 time: Nanos::from(seconds) * SECOND + fraction,
                 offset: start as u32,
                 cap_len,
-                wire_len,
+                wire_len: wire_len.max(cap_len),
                 link: self.link,
                 interface: 0,
             });
+            self.zero_lengths += u64::from(wire_len == 0 && cap_len > 0);
             self.last = Some(seconds);
             at = end;
         }
@@ -257,6 +262,7 @@ impl RecordParser for Pcap {
         let mut metadata = FileMetadata::default();
         self.links.iter().for_each(|link| metadata.add_link(*link));
         (metadata.hidden_nanos, metadata.zeros) = (self.hidden_nanos, self.zeros);
+        metadata.zero_lengths = self.zero_lengths;
         metadata
     }
 }

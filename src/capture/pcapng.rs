@@ -201,11 +201,16 @@ impl PcapNg {
         if cap_len as usize > body.bytes.len().saturating_sub(HEADER) {
             return Err(BlockError::Length(cap_len));
         }
+        let wire_len = body.u32(16)?;
+        let time =
+            Nanos::try_from(nanos).ok().filter(|time| (NO_TIME + 1..Nanos::MAX).contains(time));
+        self.metadata.impossible_times += u64::from(time.is_none());
+        self.metadata.zero_lengths += u64::from(wire_len == 0 && cap_len > 0);
         frames.push(Frame {
-            time: nanos.clamp(i128::from(NO_TIME) + 1, i128::from(Nanos::MAX) - 1) as Nanos,
+            time: time.unwrap_or(NO_TIME),
             offset: (at + HEADER) as u32,
             cap_len,
-            wire_len: body.u32(16)?,
+            wire_len: wire_len.max(cap_len),
             link: interface.link,
             interface: number as u16,
         });
@@ -385,6 +390,13 @@ impl PcapNg {
             let Some(block) = bytes.get(at..at + length) else {
                 return ParsedRecords { consumed: at, need: length, damage: None };
             };
+            let again = self.order.u32(field(block, length - 4).unwrap_or_default()) as usize;
+            if again != length {
+                return damage(
+                    at,
+                    format!("a block claims a length of {length} bytes, but {again} at its end"),
+                );
+            }
             if let Err(broken) = self.read_block(kind, &block[8..length - 4], at + 8, frames) {
                 return damage(at, broken.to_string());
             }

@@ -34,6 +34,9 @@ pub struct CaptureReader {
 impl CaptureReader {
     /// Opens `source` and reads its file header.
     pub fn open(source: &CaptureInput, hash: InputHash) -> Result<Self, CaptureError> {
+        if source.special {
+            return Err(CaptureError::Special);
+        }
         let input: Box<dyn Read + Send> = match &source.path {
             Some(path) => Box::new(File::open(path).map_err(CaptureError::Io)?),
             None => Box::new(io::stdin()),
@@ -163,6 +166,12 @@ impl CaptureReader {
     /// covers the whole source, including parts that could not be parsed.
     pub fn finish(mut self, record: &mut InputRecord) -> io::Result<()> {
         let metadata = self.parser.metadata();
+        let mut zeros = metadata.zeros;
+        if self.final_zeros.bytes > 0 {
+            zeros.add(self.final_zeros.first, self.final_zeros.bytes);
+        }
+        record.error = metadata.wrong_headers(zeros.bytes);
+        record.zeros = (zeros.first, zeros.bytes);
         record.format = self.format;
         record.link_types = metadata.link_types;
         record.link_types.sort_unstable();
@@ -170,11 +179,6 @@ impl CaptureReader {
         record.filters.sort_unstable();
         record.loss = metadata.loss;
         record.hidden_nanos = metadata.hidden_nanos;
-        let mut zeros = metadata.zeros;
-        if self.final_zeros.bytes > 0 {
-            zeros.add(self.final_zeros.first, self.final_zeros.bytes);
-        }
-        record.zeros = (zeros.first, zeros.bytes);
         record.impossible_drops = metadata.impossible_drops;
         record.sha256 = self.stored.finish()?;
         Ok(())

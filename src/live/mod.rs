@@ -237,6 +237,7 @@ fn plan(watch: &LiveOptions) -> Plan {
         name: name.clone(),
         size: 0,
         found: false,
+        special: false,
         same_as: None,
         content: None,
     };

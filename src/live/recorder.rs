@@ -339,6 +339,7 @@ mod tests {
             name: path.to_owned(),
             size: 0,
             found: false,
+            special: false,
             same_as: None,
             content: None,
         };

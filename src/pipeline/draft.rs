@@ -36,7 +36,11 @@ impl DraftedInventory {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted);
         }
-        let inputs = reading.inputs.iter().filter(|input| !input.passed_over).count();
+        let inputs = reading
+            .inputs
+            .iter()
+            .filter(|input| !input.passed_over && input.same_as.is_none())
+            .count();
         let about = format!(
             "{} in {} ({} s)",
             plural(reading.account.frames, "frame"),

@@ -211,6 +211,7 @@ impl Plan {
             name: input.name.clone(),
             size: input.size,
             found: false,
+            special: false,
             same_as: None,
             content: Some(input.content),
         });
@@ -262,6 +263,7 @@ impl Plan {
             name: name.clone(),
             size: 0,
             found: false,
+            special: false,
             same_as: None,
             content: None,
         };
@@ -324,12 +326,12 @@ fn processors() -> usize {
 }
 
 /// Returns whether a source can be read as often as necessary. This includes a file in a folder
-/// that cannot be read at all, such as a link without a target, because it has no frames.
+/// that is not read at all, because it is a link without a target or a special file.
 fn can_be_read_again(source: &CaptureInput) -> bool {
-    source
-        .path
-        .as_ref()
-        .is_some_and(|path| path.metadata().map_or(source.found, |metadata| metadata.is_file()))
+    let is_file = |path: &PathBuf| {
+        path.metadata().map_or(source.found, |metadata| source.special || metadata.is_file())
+    };
+    source.path.as_ref().is_some_and(is_file)
 }
 
 /// Returns why evidence cannot be written to a folder; `None` if it can.

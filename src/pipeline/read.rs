@@ -268,6 +268,7 @@ impl Sources<'_> {
                 };
                 (format!("{error}{hint}"), !source.is_named_as_capture())
             }
+            CaptureError::Special => (error.to_string(), true),
             _ => (error.to_string(), false),
         };
         if !source.found {

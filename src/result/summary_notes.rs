@@ -14,7 +14,7 @@ use crate::classify::{
     Verdict,
 };
 use crate::model::{
-    Correction, Duplicates, FrameCounters, Nanos, SECOND, SkipReason, escape_control,
+    Correction, Duplicates, FrameCounters, InputRecord, Nanos, SECOND, SkipReason, escape_control,
     name_and_reason,
 };
 
@@ -267,7 +267,8 @@ fn add_frames(run: &AuditRun<'_>, notes: &mut NoteList) {
         _ => String::new(),
     };
     window.push_str(&format!("{} s watched", run.timeline.watched_s()));
-    let read = run.inputs.iter().filter(|i| !i.passed_over).count() as u64;
+    let is_read = |input: &&InputRecord| !input.passed_over && input.same_as.is_none();
+    let read = run.inputs.iter().filter(is_read).count() as u64;
     let read = format!("{} in {}", plural(account.frames, "frame"), plural(read, "input"));
     notes.add(Tone::Plain, "Capture", format!("{read}: {window}"));
     notes.add(Tone::Plain, "Frames", count_frames(account));

@@ -112,7 +112,7 @@ pub fn collect(
             Destination::Store(folder) => {
                 let own = row_file(folder, &id);
                 check_sensor(&input, &own)?;
-                before.of(&input, source.path.as_deref(), &own)
+                before.of(&input, source.file(), &own)
             }
         };
         let head = HeadContent::Input(Box::new(input));
@@ -167,7 +167,7 @@ fn unread(
     let source = &plan.sources[number];
     let input = copy_of(source, InputContent::default(), options, sensor.as_ref());
     let record = InputRecord { error, ..input.record };
-    let content = content_of(&record, source.path.as_deref());
+    let content = content_of(&record, source.file());
     InputRow { content, record, ..input }
 }
 
@@ -203,7 +203,7 @@ fn collect_one(
         collected => collected?,
     };
     let CollectedInput { input: record, timeline, windows, evidence } = collected;
-    let content = content_of(&record, plan.sources[number].path.as_deref());
+    let content = content_of(&record, plan.sources[number].file());
     let mut input = InputRow {
         tool: env!("CARGO_PKG_VERSION").to_owned(),
         options: options.clone(),

@@ -197,6 +197,76 @@ fn a_named_pipe_is_read() {
     writer.join().expect("all was written");
 }
 
+/// A named pipe in a folder is not opened, because it might never end, but it is listed.
+#[test]
+fn a_named_pipe_in_a_folder_is_skipped_with_a_word() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let make = std::process::Command::new("mkfifo").arg(folder.path().join("pipe.pcap")).status();
+    assert!(make.expect("mkfifo").success());
+    let audit = |command: &str, more: &[&str]| {
+        let folder = folder.path().as_os_str();
+        let more = more.iter().map(std::ffi::OsStr::new);
+        let output = rasaudit([command.as_ref(), folder].into_iter().chain(more));
+        (output.status.code(), support::stdout(&output) + &stderr(&output))
+    };
+    let (code, said) = audit("audit", &[]);
+    assert!(code == Some(2) && said.contains("pipe.pcap is a named pipe"), "{said}");
+    fs::copy(fixture("farm-healthy/span.pcap"), folder.path().join("a.pcap")).expect("a copy");
+    // A link to a folder is not followed.
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).expect("a link");
+    let (code, said) = audit("audit", &[]);
+    assert!(code == Some(0) && said.contains("pipe.pcap skipped: a named pipe"), "{said}");
+    assert!(!said.contains("link"), "{said}");
+    assert!(said.contains("10956 frames in 1 input:"), "{said}");
+    let store = tempfile::tempdir().expect("a scratch folder");
+    let (code, said) = audit("collect", &["--to", &store.path().display().to_string()]);
+    assert!(code == Some(0) && said.contains("captures: 1, skipped files: 1"), "{said}");
+    // A copy is not read again, so it is not counted as a further input.
+    fs::copy(fixture("farm-healthy/span.pcap"), folder.path().join("b.pcap")).expect("a copy");
+    let (_, said) = audit("audit", &[]);
+    assert!(said.contains("10956 frames in 1 input:"), "{said}");
+}
+
+/// Returns a block of a pcapng file that claims the length `at_end` at its end.
+fn block(kind: u32, body: &[u8], at_end: Option<u32>) -> Vec<u8> {
+    let length = body.len() as u32 + 12;
+    let head = [kind, length].map(u32::to_le_bytes).concat();
+    [&head, body, &at_end.unwrap_or(length).to_le_bytes()].concat()
+}
+
+/// Returns a packet block with 60 zeros, at this time in microseconds and with this length on the
+/// wire.
+fn packet(micros: u64, wire_len: u32, at_end: Option<u32>) -> Vec<u8> {
+    let fields = [0, (micros >> 32) as u32, micros as u32, 60, wire_len];
+    block(6, &[fields.map(u32::to_le_bytes).concat(), vec![0; 60]].concat(), at_end)
+}
+
+/// Wrong lengths and times in the headers of frames are reported.
+#[test]
+fn wrong_headers_of_frames_are_reported() {
+    const NOW: u64 = 1_780_000_000_000_000;
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("a.pcapng");
+    let section = [0x1a2b_3c4d, 1, u32::MAX, u32::MAX].map(u32::to_le_bytes).concat();
+    let start = [block(0x0a0d_0d0a, &section, None), block(1, &[1, 0, 0, 0, 0, 0, 0, 0], None)];
+    let audit = |packets: &[Vec<u8>]| {
+        fs::write(&path, [start.concat(), packets.concat()].concat()).expect("writable");
+        let output = rasaudit(["audit".as_ref(), path.as_os_str()]);
+        (output.status.code(), support::stdout(&output), stderr(&output))
+    };
+    let good = || packet(NOW, 60, None);
+    assert_eq!(audit(&[good(), good()]).0, Some(0));
+    let (code, out, err) = audit(&[good(), packet(NOW, 60, Some(96)), good()]);
+    let words = "a block claims a length of 92 bytes, but 96 at its end at byte";
+    assert!(code == Some(3) && err.contains(words) && out.contains("1 frame in"), "{err}\n{out}");
+    let (code, out, err) = audit(&[good(), packet(NOW, 0, None)]);
+    let words = "1 frame claims a length of 0 bytes on the wire";
+    assert!(code == Some(3) && err.contains(words) && out.contains("2 frames in"), "{err}\n{out}");
+    let (code, out, err) = audit(&[packet(10 * NOW, 60, None), packet(11 * NOW, 60, None)]);
+    let words = "2 frames claim a time before 1677 or after 2262, which was ignored";
+    assert!(code == Some(3) && err.contains(words) && !out.contains("2262-04"), "{err}\n{out}");
+}
+
 /// A note in a folder of captures is not an error. An unreadable file with the name of a capture is
 /// an error, because its traffic is missing.
 #[test]
