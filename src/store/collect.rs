@@ -253,9 +253,8 @@ pub(super) fn write_rows(
         }
         let part = part.map_err(&temporary)?;
         let (row, facts) = merge_group(part.rows, Doubles::Merge).map_err(|error| match error {
-            GroupError::Row(_, reason) | GroupError::Group(reason) => {
-                StoreError::rows(name, reason)
-            }
+            GroupError::Row(_, reason) => StoreError::rows(name, reason),
+            GroupError::Group(reason) => StoreError::rows(format!("the rows of {name}"), reason),
         })?;
         // However often the evidence of a key was passed on, it becomes one row.
         let row = StoredRow { parts: 1, input: id.clone(), ..row };

@@ -202,7 +202,7 @@ fn write_groups(
         let decision = decided.zip(row.evidence()).map(|(decided, row)| decided.apply(row));
         let decision = decision
             .transpose()
-            .map_err(|error| StoreError::rows("the merged rows", error.to_string()))?;
+            .map_err(|error| StoreError::rows("a merged row", error.to_string()))?;
         match decision {
             Some(Decision::Drop) => continue,
             Some(Decision::Replace(record, own)) => (row.record, facts) = (record, *own),
