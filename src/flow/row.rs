@@ -126,7 +126,7 @@ impl fmt::Display for RowError {
         match self {
             Self::Version(version) => write!(
                 f,
-                "has a record of layout {version}; this version reads layout {VERSION} only"
+                "has a record of layout {version}, and this version reads only layout {VERSION}; use the version that wrote it, or collect the captures again"
             ),
             Self::Damaged => f.write_str("has a damaged record"),
             Self::Key => f.write_str("has a key or bucket that does not match its record"),
@@ -173,5 +173,18 @@ pub(super) fn from_record<T: DeserializeOwned>(record: &[u8]) -> Result<T, RowEr
     match postcard::take_from_bytes(rest) {
         Ok((value, [])) => Ok(value),
         _ => Err(RowError::Damaged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_layout_is_an_error_with_a_remedy() {
+        let mut record = to_record(&7_u8);
+        record[0] = VERSION + 1;
+        let error = from_record::<u8>(&record).unwrap_err().to_string();
+        assert!(error.contains("use the version that wrote it, or collect the captures again"));
     }
 }
