@@ -70,8 +70,15 @@ impl Spill {
         };
         let end = file.seek(SeekFrom::End(0))?;
         if let Err(error) = file.write_all(&piece) {
-            file.set_len(end)?;
-            return Err(error);
+            // A part of a piece would make the file unreadable.
+            let removed = file.set_len(end);
+            return Err(match removed {
+                Ok(()) => error,
+                Err(second) => io::Error::new(
+                    error.kind(),
+                    format!("{error}; what was written could not be removed: {second}"),
+                ),
+            });
         }
         Ok(piece.len() as u64)
     }
