@@ -302,7 +302,7 @@ impl<'a> Side<'a> {
                 }
                 Some(_) => {}
                 None if end.parse::<IpAddr>().is_err() => {
-                    return Some(format!("{end} is not in the inventory"));
+                    return Some(format!("its inventory does not list {end}"));
                 }
                 None => {}
             }
