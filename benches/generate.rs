@@ -201,6 +201,8 @@ const TRAFFIC: [(u32, usize, usize, u8, u16, Says); 14] = [
     (4, GATEWAY, SESSION_HOST, UDP, 3_389, Says::Nothing),
     (8, SESSION_HOST, BROKER, TCP, 20_003, Says::Nothing),
     (8, BROKER, SESSION_HOST, UDP, 30_004, Says::Nothing),
+    // The matrix does not document the next two lines (the overlay `windows-domain` would), so an
+    // audit has findings about them.
     (1, SESSION_HOST, DC, UDP, 53, Says::Dns),
     (13, SESSION_HOST, DC, TCP, 445, Says::Nothing),
     (2, ENROLLMENT, DC, TCP, 389, Says::Nothing),
