@@ -1,4 +1,4 @@
-//! The site's exceptions: traffic that the matrix does not allow, but for which a person has taken
+//! Exceptions: traffic that the matrix does not allow, but for which a person has taken
 //! responsibility.
 //!
 //! Exceptions are rows of a CSV file. Owner, reason, approval, creation and expiry are mandatory.

@@ -39,7 +39,7 @@ pub struct Policy {
     pub matrix: Matrix,
     /// The inventory of the site.
     pub inventory: Inventory,
-    /// The site's exceptions.
+    /// The exceptions, which a person approved.
     pub exceptions: Exceptions,
     addresses: HashMap<IpAddr, PartyKind, LookupHash>,
     /// For each hardware address, the index of its host.

@@ -1,5 +1,5 @@
 //! The policy that traffic is judged against: the port matrix with its roles and features, the
-//! inventory, which gives the roles of hosts, and the site's exceptions.
+//! inventory, which gives the roles of hosts, and the exceptions.
 //!
 //! All problems of a file that a user wrote are reported together, each with file and line and, if
 //! a known word is similar, with a suggestion. This code does not contain any port numbers of the

@@ -52,8 +52,8 @@ pub struct Layout<F, C, M, H> {
     pub matrix: Option<JudgedBy>,
     /// The inventory that the capture was judged against. Null if there was none.
     pub inventory: Option<InventoryFile>,
-    /// The site's exceptions, each with the conversations that it covers. Null without a list of
-    /// exceptions.
+    /// The exceptions of the audit, each with the conversations that it covers. Null without a list
+    /// of exceptions.
     pub exceptions: Option<ExceptionList>,
     /// The changes since an earlier audit. Null without a baseline.
     pub known: Option<Since>,
@@ -485,7 +485,7 @@ pub struct InventoryFile {
     pub file: String,
 }
 
-/// The site's exceptions.
+/// The exceptions of the audit.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExceptionList {
     /// The SHA-256 of the file, in hexadecimal.
