@@ -13,6 +13,7 @@ mod doubt_sources;
 mod flow_facts;
 mod host_activity;
 mod name_table;
+mod order;
 mod sample_flows;
 mod state;
 mod vantage_set;
@@ -649,7 +650,7 @@ impl PartialConversations {
             .map(|mut conversation| (conversation.is_still_aggregated(), conversation))
             .partition(|(is_aggregated, _)| *is_aggregated);
         merged.list.extend(single.into_iter().map(|(_, conversation)| conversation));
-        merged.list.sort_by_cached_key(Conversation::key);
+        order::sort(&mut merged.list);
         // A conversation is nearly always complete in one partition, because its flows share the
         // lower port, which selects the partition. Otherwise its parts merge here.
         merged.list.dedup_by(|part, first| {
@@ -663,7 +664,7 @@ impl PartialConversations {
         // they differ, for example, in their rulings or states.
         if !aggregated.is_empty() {
             merged.list.extend(aggregated.into_iter().map(|(_, conversation)| conversation));
-            merged.list.sort_by_cached_key(Conversation::key);
+            order::sort(&mut merged.list);
         }
         merged
     }
