@@ -432,8 +432,9 @@ mod tests {
         assert_eq!(found(packets), 0, "a directory");
     }
 
-    /// Returns the hardware addresses that conflict about the broker's address, after claims at
-    /// these times, and the descriptions of takeovers.
+    /// Judges a capture with these claims to the broker's address (time in seconds, hardware
+    /// address, VLAN). Returns the hardware addresses in conflict, and the descriptions of
+    /// takeovers.
     fn conflict(farm: &str, claims: &[(i64, Mac, u32)]) -> (Vec<Mac>, Vec<String>) {
         let mut packets = Packets::default();
         for (time_s, mac, vlan) in claims {

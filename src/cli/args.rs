@@ -719,9 +719,9 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = parse_clock_window, help_heading = "Input")]
     pub window: Option<Nanos>,
 
-    /// Exit with status 3 if a capture could not be read completely, or if none of the files is a
-    /// capture. Other files in a folder that are not captures do not count, because they are
-    /// skipped.
+    /// Exit with status 3 if a capture could not be read completely, or if there was no capture at
+    /// all. If there are captures, files in a folder that are not captures are skipped and do not
+    /// count.
     #[arg(long)]
     pub strict: bool,
 
@@ -909,10 +909,11 @@ of roles; 2 the question could not be answered.";
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArguments {
-    /// The client: a host of the inventory, an address or a role.
+    /// The client: a host or network of the inventory, an address, a role or a DNS name.
     #[arg(long, value_name = "HOST|ROLE")]
     pub from: String,
-    /// The server: a host of the inventory, an address, a role, a DNS name, broadcast or localhost.
+    /// The server: a host or network of the inventory, an address, a role, a DNS name, broadcast or
+    /// localhost.
     #[arg(long, value_name = "HOST|ROLE")]
     pub to: String,
     /// Port and protocol, e.g. 20003/tcp. For ICMP, the type, e.g. 8/icmp; for any other protocol

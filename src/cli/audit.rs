@@ -189,8 +189,8 @@ fn prepare(
     Some(Prepared { plan, store, policy, baseline: baseline.ok()?, listing: listing.ok()? })
 }
 
-/// Returns a message if the list of exceptions is the report on exceptions in the folder of the
-/// reports, which would replace it.
+/// Returns a message if the list of exceptions is the exceptions report in the output folder,
+/// because the new report would replace the list.
 fn list_in_report(arguments: &AuditArguments) -> Option<String> {
     let list = arguments.policy_args.exceptions.as_deref()?;
     let folder = [folder_of(list), arguments.out.clone()?].map(|folder| folder.canonicalize().ok());

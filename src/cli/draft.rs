@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     }
     if let Some(words) = drafted.left_out().filter(|_| !arguments.quiet) {
         warn(&format!(
-            "left out: {words}; if they belong to the farm, add their networks with --internal CIDR"
+            "the draft leaves out {words}; if any of them belong to the farm, add their networks with --internal CIDR"
         ));
     }
     if drafted.is_empty() {

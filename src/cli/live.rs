@@ -561,7 +561,7 @@ fn level_words(level: AggregationLevel) -> &'static str {
         AggregationLevel::Strangers => {
             "flows of unlisted hosts: all unlisted clients become one, and unlisted servers are aggregated by network"
         }
-        AggregationLevel::Ports => "all flows, by conversation",
+        AggregationLevel::Ports => "flows of all hosts, by conversation",
         AggregationLevel::Scans => {
             "flows without a completed TCP handshake, which lose their service ports"
         }

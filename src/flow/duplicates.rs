@@ -407,8 +407,8 @@ mod tests {
 
     #[test]
     fn content_that_recurs_often_counts_as_often_as_it_was_seen() {
-        // A heartbeat every second, and as many other packets, of which either all or none were
-        // captured twice.
+        // A heartbeat every second, and as many other packets. Of each of the two kinds, either all
+        // packets or none were captured twice.
         let share = |copies: u64, other_copies: u64| {
             let mut sample = DuplicateSampler::default();
             let mut see = |fingerprint, time, copies| {

@@ -387,8 +387,8 @@ impl FlowTable {
     fn merge_flow(&mut self, hash: u64, theirs: &FlowEntry, links: &InternerCache) {
         let position = self.position(&theirs.key, hash, 0);
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
-            // The sequence numbers are merged before the flags, which show how many each side has
-            // so far.
+            // The sequence numbers are merged before the flags, because the flags show whether a
+            // side already has none, one or several.
             self.merge_openings(position, side, theirs);
         }
         self.records.flows.update(position, |mine| {
@@ -457,8 +457,8 @@ impl FlowTable {
     fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut InternerCache) {
         let position = self.position(&record.key, hash, 0);
         for (number, side) in record.sides.iter().enumerate() {
-            // The sequence numbers are merged before the flags, which show how many each side has
-            // so far.
+            // The sequence numbers are merged before the flags, because the flags show whether a
+            // side already has none, one or several.
             for (kind, openings) in
                 [(OpeningKind::Syn, &side.syns), (OpeningKind::SynAck, &side.syn_acks)]
             {

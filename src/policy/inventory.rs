@@ -393,8 +393,8 @@ impl<'a> InventoryLoader<'a> {
             for table in self.tables(&document, "host") {
                 self.toml_host(table);
             }
-            // Hosts in another form, such as an inline array, are accepted only if the document is
-            // a single section.
+            // If the document has several sections, hosts in another form, such as an inline
+            // array, cannot be read section by section, so the whole document is read instead.
             if section.begins_with_host() {
                 document.remove("host");
             }

@@ -138,7 +138,8 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     let internal: Vec<String> = draft.internal.iter().map(ToString::to_string).collect();
     let internal = internal.join(", ");
     let addresses = if total == 1 { "address" } else { "addresses" };
-    (total > 0).then(|| format!("{total} {addresses} outside {internal}, in {shown}{more}"))
+    (total > 0)
+        .then(|| format!("{total} external {addresses} in {shown}{more} (internal: {internal})"))
 }
 
 /// Writes the hosts and networks that an inventory does not cover, as text to append to it. A

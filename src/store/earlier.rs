@@ -1,8 +1,10 @@
-//! What the folder of a store already contains of a capture that is collected.
+//! Finds the rows of a capture that the folder of a store already contains when the capture is
+//! collected again.
 //!
 //! The name of a file of rows depends on the content and the name of the capture, and on the
-//! options. If a capture has grown, or was collected with other options, its earlier rows stay in a
-//! file with another name.
+//! options. If a capture has grown, or is collected with other options, its new rows therefore do
+//! not replace the file with the earlier ones. The earlier file of a capture that has grown is
+//! removed if it contains nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;

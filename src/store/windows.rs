@@ -233,7 +233,7 @@ mod tests {
                 "--since: the captures were collected with --since 1970-01-01T00:30:00Z; give a time at or after it, or collect them again"
             ]
         );
-        // The user did not give the time that the given one contradicts.
+        // The `--until` contradicts the `--since` of the collection. The user gave no `--since`.
         assert_eq!(
             errors(own, None, Some(0)),
             [
