@@ -199,8 +199,8 @@ fn mark_same(sources: &mut [CaptureInput]) {
     }
 }
 
-/// Marks inputs whose known content is not empty and equals that of an earlier input, even if their
-/// sizes differ or are unknown.
+/// Marks inputs whose known content is not empty and equals that of an earlier input. Their sizes
+/// are not compared, because a size may not be known before reading.
 fn mark_same_content(sources: &mut [CaptureInput]) {
     let empty: InputContent = Sha256::digest([]).into();
     let mut first = HashMap::new();

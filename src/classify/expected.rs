@@ -579,8 +579,8 @@ impl<'a> Assessor<'a> {
                 report.reason = Some(Code::OneSidedView);
             }
             report.status = match report.status {
-                // A row may have conversations although nothing in the inventory has its role,
-                // because a server name alone can show a role.
+                // A row may have conversations although one of its roles does not occur in the
+                // inventory, because a server name alone can show that a server has a role.
                 _ if !present && report.conversations == 0 => Status::RoleAbsent,
                 _ if off => Status::FeatureOff,
                 Status::Missing => Status::Missing,

@@ -100,7 +100,7 @@ fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) 
             "{name}: the capture has grown since it was collected, so the earlier file {path} was removed"
         ),
         EarlierDifference::Grown => format!(
-            "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file, or merge its captures again without the earlier rows"
+            "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file; if it also contains other captures, first collect or merge these again without {name}"
         ),
         EarlierDifference::Content => format!(
             "{name}: {path} contains rows of another capture with this name, and both count; delete that file if the capture was replaced"

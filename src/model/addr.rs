@@ -70,7 +70,7 @@ pub const EPHEMERAL_PORTS: u16 = 32_768;
 pub struct Endpoint {
     /// The IP address.
     pub addr: IpAddr,
-    /// The port number; for ICMP a message type or code, and for protocols without ports zero.
+    /// The port number. For ICMP, a message type or code; for protocols without ports, zero.
     pub port: u16,
 }
 

@@ -17,7 +17,7 @@ pub trait Origin: fmt::Debug + Send + Sync {
     /// Returns an error if the input cannot be opened or has the wrong format.
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError>;
 
-    /// Returns whether the input has the name of a sensor. By default, it has none.
+    /// Returns whether the input states the sensor that captured it. The default is `false`.
     fn has_vantage_point(&self) -> bool {
         false
     }

@@ -209,7 +209,7 @@ fn every_command_with_a_configuration_reads_it() {
         let words: Vec<&str> =
             command.iter().copied().take_while(|w| !w.starts_with('-')).collect();
         assert!(out.contains(&format!("[{}]", words.join("-"))), "{out}");
-        // `collect` accepts options that it does not use. They are not printed.
+        // `collect` accepts options that it does not use. Their defaults are not printed.
         assert!(words != ["collect"] || !out.contains("max-loss"), "{out}");
     }
 }
