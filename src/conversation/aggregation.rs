@@ -246,7 +246,7 @@ impl AggregationPlan {
         max_memory: usize,
         jobs: usize,
     ) -> io::Result<Option<Self>> {
-        let room = (max_memory / CONVERSATION_BYTES).max(MIN_CONVERSATIONS);
+        let room = room(max_memory);
         if flows.flow_count().is_some_and(|count| count <= room) {
             return Ok(None);
         }
@@ -510,6 +510,11 @@ fn initiator_of_unanswered(flow: &Flow<'_>) -> Option<usize> {
             Some(quoted.map_or(0, |(error, _)| usize::from(error.side & 1)))
         }
     }
+}
+
+/// Returns the number of conversations that memory has room for.
+pub(super) fn room(max_memory: usize) -> usize {
+    (max_memory / CONVERSATION_BYTES).max(MIN_CONVERSATIONS)
 }
 
 /// Returns whether a flow got no answer.

@@ -470,7 +470,14 @@ impl Conversations {
         })?;
         indexes.into_iter().for_each(|part| index.merge(part));
         index.conclude();
+        // Growing would copy the list, so that it is in memory twice for a moment. Reserved memory
+        // that is not used takes no pages. If it cannot be reserved, the list grows.
+        let room = aggregation::room(max_memory);
+        let most = flows.flow_count().map_or(room, |count| count.min(room)) / jobs.max(1);
         let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {
+            if partial.list.capacity() == 0 {
+                let _ = partial.list.try_reserve_exact(most);
+            }
             let flows = part.iter().filter(is_farm_traffic);
             let flows = flows.map(|flow| flow.without_times(&limits.doubted));
             match plan {
