@@ -1,6 +1,6 @@
 //! The names of servers, from the requests of clients and the answers of resolvers.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::DirectionHints;
@@ -83,6 +83,8 @@ pub(super) struct NameTable<'a> {
     numbers: HashMap<ServerNames, u32, HashSeed>,
     /// The DNS names per client and resolved address.
     lookups: HashMap<(IpAddr, IpAddr), ResolvedNames, HashSeed>,
+    /// The resolved addresses. Most servers are not among them, and looking up a pair takes longer.
+    resolved: HashSet<IpAddr, HashSeed>,
     announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, HashSeed>,
     hints: &'a dyn DirectionHints,
 }
@@ -132,22 +134,26 @@ impl<'a> NameTable<'a> {
         }
         // Index zero is the empty set, for servers without a name.
         let sets = vec![ServerNames::default()];
-        Self { sets, numbers: HashMap::default(), lookups, announced, hints }
+        let resolved = lookups.keys().map(|(_, address)| *address).collect();
+        Self { sets, numbers: HashMap::default(), lookups, resolved, announced, hints }
     }
 
     /// Returns whether an endpoint mapper on the server announced a port to the client.
     pub fn is_announced(&self, client: IpAddr, server: IpAddr, port: u16) -> bool {
+        if self.announced.is_empty() {
+            return false;
+        }
         let pair = (self.hints.canonical(server), self.hints.canonical(client));
-        !self.announced.is_empty() && self.announced.get(&pair).is_some_and(|p| p.contains(&port))
+        self.announced.get(&pair).is_some_and(|ports| ports.contains(&port))
     }
 
     /// Returns the index of the set of names under which `client` knows `server`. `requested`
     /// contains the names that the client requested from this server.
     pub fn number(&mut self, client: IpAddr, server: IpAddr, requested: &RequestedNames) -> u32 {
-        let resolved = if self.lookups.is_empty() {
-            None
-        } else {
+        let resolved = if self.resolved.contains(&server) {
             self.lookups.get(&(self.hints.canonical(client), server))
+        } else {
+            None
         };
         if resolved.is_none() && requested.requests.is_empty() {
             return 0;
