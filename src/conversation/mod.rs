@@ -28,7 +28,7 @@ use std::net::IpAddr;
 
 use aggregation::{AggregateKey, AggregationPlan};
 use direction::Orientation;
-use name_table::{NameTable, RequestedNames};
+use name_table::{NameTable, RequestedNames, RequestsByConversation};
 
 use crate::flow::{
     AddressPair, Amount, ENDPOINT_MAPPER, EncapTagKind, Flow, FlowPartitions, HashSeed, IcmpError,
@@ -622,9 +622,6 @@ struct PartialConversations {
     aggregated: HashMap<AggregateKey, Conversation, HashSeed>,
 }
 
-/// The names that the clients of conversations requested.
-type RequestsByConversation = HashMap<(ServiceKey, bool), RequestedNames, HashSeed>;
-
 impl PartialConversations {
     /// Merges the conversations of all partitions and sorts them by key.
     fn merge(parts: Vec<Self>) -> Self {
@@ -639,16 +636,7 @@ impl PartialConversations {
             } else {
                 merged.list.extend(part.list);
             }
-            if merged.requested.is_empty() {
-                merged.requested = part.requested;
-                continue;
-            }
-            for (subject, theirs) in part.requested {
-                match merged.requested.entry(subject) {
-                    Entry::Occupied(mut entry) => entry.get_mut().merge(&theirs),
-                    Entry::Vacant(entry) => drop(entry.insert(theirs)),
-                }
-            }
+            merged.requested.merge(part.requested);
         }
         let mut aggregated: Vec<_> = std::mem::take(&mut merged.aggregated).into_iter().collect();
         aggregated.sort_unstable_by_key(|(key, _)| *key);
@@ -780,7 +768,7 @@ impl PartialConversations {
         let client = orientation.client;
         if let Some(names) = flow.server_names {
             part.names = HAS_REQUESTS;
-            let requested = self.requested.entry(part.key()).or_default();
+            let requested = self.requested.of(part.key());
             let requests = names.requests(client, &flow.sides[client]);
             requests.for_each(|request| requested.requests.insert(request));
             requested.more |= names.more(client);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::DirectionHints;
+use super::{DirectionHints, ServiceKey};
 use crate::flow::{AnnouncedPorts, HashSeed, Path, ServerNameRequest, SideEvidence};
 use crate::model::{BoundedSet, Merge};
 
@@ -73,6 +73,43 @@ impl RequestedNames {
     pub fn merge(&mut self, other: &Self) {
         self.requests.merge(&other.requests);
         self.more |= other.more;
+    }
+}
+
+/// The names that the clients of conversations requested. The names are in a list, because a hash
+/// table of them would take twice the memory, and three times while it grows.
+#[derive(Default)]
+pub(super) struct RequestsByConversation {
+    /// For each key of a conversation, the index of its names.
+    indexes: HashMap<(ServiceKey, bool), u32, HashSeed>,
+    list: Vec<RequestedNames>,
+}
+
+impl RequestsByConversation {
+    /// Returns the names of a conversation, after adding an empty set if there is none.
+    pub fn of(&mut self, conversation: (ServiceKey, bool)) -> &mut RequestedNames {
+        let next = self.list.len() as u32;
+        let index = *self.indexes.entry(conversation).or_insert(next);
+        if index == next {
+            self.list.push(RequestedNames::default());
+        }
+        &mut self.list[index as usize]
+    }
+
+    /// Returns the names of a conversation; `None` if it has none.
+    pub fn get(&self, conversation: &(ServiceKey, bool)) -> Option<&RequestedNames> {
+        self.indexes.get(conversation).map(|index| &self.list[*index as usize])
+    }
+
+    /// Merges the names from another part of the flows.
+    pub fn merge(&mut self, other: Self) {
+        if self.list.is_empty() {
+            *self = other;
+            return;
+        }
+        for (conversation, index) in other.indexes {
+            self.of(conversation).merge(&other.list[index as usize]);
+        }
     }
 }
 
