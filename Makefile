@@ -88,3 +88,5 @@ need-dist:
 	@tests/need.sh required flex 'command -v flex'
 	@tests/need.sh required bison 'command -v bison'
 	@tests/need.sh required python3 'command -v python3'
+	@llvm=$$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'); \
+	    tests/need.sh optional "llvm-$$llvm" "command -v llvm-profdata-$$llvm"

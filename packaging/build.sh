@@ -2,6 +2,8 @@
 # build.sh WORK: builds the program twice for x86-64 Linux: WORK/static/rasaudit, which needs no
 # shared library, and WORK/dynamic/rasaudit, which uses the system's glibc and libpcap.
 #
+# Both are optimized with a profile (profile.sh), if there is one.
+#
 # Both use glibc, because its allocator is much faster than musl's. The Debian package contains the
 # dynamic one, so that the distribution's fixes for glibc and libpcap apply, and names can be looked
 # up through any NSS module.
@@ -31,6 +33,13 @@ build() {
 }
 separator=$(printf '\037')
 flags=$(printf %s "$flags" | sed "s/\(.\)--remap/\1$separator--remap/g")
+
+profile=$(packaging/profile.sh "$work" "$flags")
+if [ -n "$profile" ]; then
+    flags=$flags$separator-Cprofile-use=$profile
+else
+    echo 'without a profile: llvm-profdata for the LLVM of the compiler is not installed'
+fi
 
 # A static program cannot ask at run time whether the C library has getrandom. Without the first
 # flag, it would read /dev/urandom, which an empty folder or container does not have.

@@ -34,7 +34,11 @@ build() {
     fi
     step 'libpcap, static and dynamic program'
     packaging/build.sh "$work" > "$work/build.log" 2>&1 || fail "$(tail -30 "$work/build.log")"
-    ok "$(stat -c %s "$work/static/rasaudit" | numfmt --to=iec) static"
+    local llvm profile with=without
+    llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    profile=$work/rasaudit-$version-llvm$llvm.profdata
+    if [ -s "$profile" ]; then with=with; fi
+    ok "$(stat -c %s "$work/static/rasaudit" | numfmt --to=iec) static, $with a profile"
 
     step 'man pages, completions, notices'
     local parts=$work/parts
@@ -61,6 +65,7 @@ build() {
     tar -C "$work" --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner \
         --mode=u+rwX,go+rX,go-w -cf - "$name" | gzip -9n > "$dist/$name.tar.gz"
     rm -rf "${work:?}/$name"
+    if [ -s "$profile" ]; then cp "$profile" "$dist/"; fi
     SOURCE_DATE_EPOCH=$epoch packaging/deb.sh "$work/dynamic/rasaudit" "$parts" "$dist"
     source_package
     (cd "$dist" && sha256sum -- * > SHA256SUMS)
