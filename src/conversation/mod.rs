@@ -462,8 +462,8 @@ impl Conversations {
         let mut index = CaptureIndex::new(limits.clone());
         index.add_side(flows.side(), hints);
         let indexes = flows.fold(jobs, |index: &mut CaptureIndex, part| {
-            for flow in part.iter().filter(is_farm_traffic) {
-                let flow = flow.without_times(&limits.doubted);
+            for mut flow in part.iter().filter(is_farm_traffic) {
+                flow.remove_times(&limits.doubted);
                 let forgets = plan.map_or([false; 2], |plan| plan.forgets(&flow, hints));
                 index.add(&flow, hints, limits, forgets);
             }
@@ -479,7 +479,6 @@ impl Conversations {
                 let _ = partial.list.try_reserve_exact(most);
             }
             let flows = part.iter().filter(is_farm_traffic);
-            let flows = flows.map(|flow| flow.without_times(&limits.doubted));
             match plan {
                 Some(plan) => partial.read_aggregating(flows, &index, hints, plan),
                 None => partial.read(flows, &index, hints),
@@ -685,7 +684,8 @@ impl PartialConversations {
         let mut found = HashMap::<(ServiceKey, bool, u16), u32, HashSeed>::default();
         // Each has a part of a conversation, its lower port, and whether no flow was answered.
         let mut units: Vec<(Conversation, u16, bool)> = Vec::new();
-        for flow in flows {
+        for mut flow in flows {
+            flow.remove_times(index.doubted_times());
             let is_unanswered = aggregation::is_unanswered(&flow);
             let lower_port = aggregation::lower_port(&flow);
             let (first, second) = direction::read(&flow, index, hints);
@@ -728,7 +728,8 @@ impl PartialConversations {
         // The conversations are in a dense list with a small index, because a map of conversations
         // would take one and a half times the memory.
         let mut found = HashMap::<(ServiceKey, bool), u32, HashSeed>::default();
-        for flow in flows {
+        for mut flow in flows {
+            flow.remove_times(index.doubted_times());
             let (first, second) = direction::read(&flow, index, hints);
             for orientation in [Some(first), second].into_iter().flatten() {
                 self.add_flow(&flow, &orientation, index, hints, &mut found);

@@ -106,13 +106,11 @@ pub struct Flow<'a> {
 }
 
 impl<'a> Flow<'a> {
-    /// Returns the flow without the times of frames whose timestamps are doubted.
-    #[must_use]
-    pub fn without_times(mut self, doubted: &DoubtedTimes) -> Self {
+    /// Removes the times of frames whose timestamps are doubted.
+    pub fn remove_times(&mut self, doubted: &DoubtedTimes) {
         for side in &mut self.sides {
             self.lacks_times |= doubted.remove_from(&mut side.first, &mut side.last);
         }
-        self
     }
 
     /// Returns the encapsulations of a side's packets, in ascending order.
