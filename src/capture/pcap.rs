@@ -13,9 +13,16 @@ pub(super) const FILE_HEADER: usize = 24;
 /// The state of parsing a pcap file after its header.
 pub(super) struct Pcap {
     order: ByteOrder,
+    /// Whether the fractions of seconds are read as nanoseconds.
     nanos: bool,
-    /// Whether the timestamps contain nanoseconds although the magic number declares microseconds.
-    hidden_nanos: bool,
+    /// Whether the magic number declares nanoseconds.
+    declares_nanos: bool,
+    /// If the magic number declares microseconds, the numbers of records whose fractions are below
+    /// a million, and of those whose fractions can only be nanoseconds.
+    fractions: [u64; 2],
+    /// Whether an earlier file of a concatenation contains nanoseconds although its magic number
+    /// declares microseconds.
+    hid_nanos_before: bool,
     header_len: usize,
     link: u16,
     /// The link types of all file headers. A concatenation of several files has several headers.
@@ -95,8 +102,10 @@ impl Pcap {
         Some(Self {
             order,
             nanos,
+            declares_nanos: nanos,
+            fractions: [0; 2],
             zero_lengths: 0,
-            hidden_nanos: false,
+            hid_nanos_before: false,
             header_len,
             link,
             links: vec![link],
@@ -132,14 +141,6 @@ struct RecordHeader {
     fraction: u32,
     cap_len: u32,
     wire_len: u32,
-}
-
-/// Changes timestamps that were read as microseconds into nanoseconds.
-fn divide_fractions(frames: &mut [Frame]) {
-    for frame in frames {
-        let fraction = frame.time % SECOND;
-        frame.time = frame.time - fraction + fraction / 1_000;
-    }
 }
 
 impl Pcap {
@@ -179,10 +180,55 @@ impl Pcap {
         is_like_one(at) && next.is_some_and(follows)
     }
 
-    fn parse_part(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
+    /// Returns whether the timestamps contain nanoseconds although the magic number declares
+    /// microseconds.
+    fn hides_nanos(&self) -> bool {
+        self.nanos && !self.declares_nanos
+    }
+
+    /// Returns the time of a record. Excess microseconds carry over to the seconds.
+    #[inline]
+    fn time_of(&self, seconds: u32, fraction: u32) -> Nanos {
+        let unit = if self.nanos { 1 } else { 1_000 };
+        Nanos::from(seconds) * SECOND + Nanos::from(fraction) * unit
+    }
+
+    /// Counts the fraction of a record. Returns whether it changes how fractions are read.
+    ///
+    /// Some writers declare microseconds and write nanoseconds. Nearly all of their fractions are
+    /// at least one million. A single such fraction may also be a wrong or a badly rounded number
+    /// of microseconds, so the majority of all records so far decides.
+    #[inline]
+    fn note_fraction(&mut self, fraction: u32) -> bool {
+        if self.declares_nanos {
+            return false;
+        }
+        let is_nanos = (MICROSECONDS..SECOND).contains(&fraction.into());
+        self.fractions[usize::from(is_nanos)] += 1;
+        let nanos = self.fractions[1] > self.fractions[0];
+        std::mem::replace(&mut self.nanos, nanos) != nanos
+    }
+
+    /// Computes the times of frames of the current file again.
+    fn restamp(&self, bytes: &[u8], frames: &mut [Frame]) {
+        for frame in frames {
+            let header = (frame.offset as usize).checked_sub(self.header_len);
+            if let Some(record) = header.and_then(|at| self.record_header(bytes, at)) {
+                frame.time = self.time_of(record.seconds, record.fraction);
+            }
+        }
+    }
+
+    /// Parses records. `first` is the first frame of the current file in `frames`, and `changed`
+    /// becomes true if the times of frames from there on have to be computed again.
+    fn parse_part(
+        &mut self,
+        bytes: &[u8],
+        frames: &mut Vec<Frame>,
+        first: &mut usize,
+        changed: &mut bool,
+    ) -> ParsedRecords {
         let mut at = 0;
-        // The first frame of the current file in `frames`.
-        let mut first = frames.len();
         while let Some(header) = bytes.get(at..at + self.header_len) {
             let Some(fields) = header.first_chunk() else { break };
             if header.starts_with(&self.magic) {
@@ -190,13 +236,16 @@ impl Pcap {
                     return ParsedRecords { consumed: at, need: FILE_HEADER, damage: None };
                 }
                 if let Some(mut next) = self.appended_file(&bytes[at..]) {
+                    if std::mem::take(changed) {
+                        self.restamp(bytes, &mut frames[*first..]);
+                    }
                     next.links.append(&mut self.links);
-                    next.hidden_nanos = self.hidden_nanos;
+                    next.hid_nanos_before = self.hid_nanos_before || self.hides_nanos();
                     next.zero_lengths = self.zero_lengths;
                     (next.before, next.zeros) = (self.before, self.zeros);
                     *self = next;
                     at += FILE_HEADER;
-                    first = frames.len();
+                    *first = frames.len();
                     continue;
                 }
             }
@@ -223,20 +272,14 @@ impl Pcap {
                 let damage = format!("a record claims an impossible length of {cap_len} bytes");
                 return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
             }
-            let fraction = Nanos::from(fraction);
-            // A fraction of at least one million shows that the writer meant nanoseconds.
-            if !self.nanos && (MICROSECONDS..SECOND).contains(&fraction) {
-                (self.nanos, self.hidden_nanos) = (true, true);
-                divide_fractions(&mut frames[first..]);
-            }
             let start = at + self.header_len;
             let end = start + cap_len as usize;
             if bytes.len() < end {
                 return ParsedRecords { consumed: at, need: end - at, damage: None };
             }
-            let fraction = fraction * if self.nanos { 1 } else { 1_000 };
+            *changed |= self.note_fraction(fraction);
             frames.push(Frame {
-                time: Nanos::from(seconds) * SECOND + fraction,
+                time: self.time_of(seconds, fraction),
                 offset: start as u32,
                 cap_len,
                 wire_len: wire_len.max(cap_len),
@@ -253,7 +296,12 @@ impl Pcap {
 
 impl RecordParser for Pcap {
     fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
-        let parsed = self.parse_part(bytes, frames);
+        let mut first = frames.len();
+        let mut changed = false;
+        let parsed = self.parse_part(bytes, frames, &mut first, &mut changed);
+        if changed {
+            self.restamp(bytes, &mut frames[first..]);
+        }
         self.before += parsed.consumed as u64;
         parsed
     }
@@ -261,7 +309,8 @@ impl RecordParser for Pcap {
     fn metadata(&self) -> FileMetadata {
         let mut metadata = FileMetadata::default();
         self.links.iter().for_each(|link| metadata.add_link(*link));
-        (metadata.hidden_nanos, metadata.zeros) = (self.hidden_nanos, self.zeros);
+        metadata.hidden_nanos = self.hid_nanos_before || self.hides_nanos();
+        metadata.zeros = self.zeros;
         metadata.zero_lengths = self.zero_lengths;
         metadata
     }
@@ -279,14 +328,41 @@ mod tests {
         let header = bytes(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1]);
         let record = |fraction| bytes(&[7, fraction, 0, 60]);
         let mut pcap = Pcap::new(&header).unwrap();
-        // The first file contains microseconds. The appended one shows only in its second record
+        // The first file contains microseconds. The appended one shows only in its third record
         // that it contains nanoseconds.
-        let records = [record(5), header, record(10), record(2_000_000)].concat();
+        let others = [record(2_000_000), record(3_000_000)].concat();
+        let records = [record(5), header, record(10), others].concat();
         let mut frames = Vec::new();
         let parsed = pcap.parse_records(&records, &mut frames);
         assert_eq!(parsed.damage, None);
         let times: Vec<Nanos> = frames.iter().map(|frame| frame.time - 7 * SECOND).collect();
-        assert_eq!(times, [5_000, 10, 2_000_000]);
+        assert_eq!(times, [5_000, 10, 2_000_000, 3_000_000]);
         assert!(pcap.metadata().hidden_nanos);
+    }
+
+    #[test]
+    fn single_fractions_above_a_second_carry_over() {
+        let bytes = |words: &[u32]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_le_bytes()).collect()
+        };
+        let header = bytes(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1]);
+        let record = |fraction| bytes(&[7, fraction, 0, 60]);
+        let fractions = [1_500_000, 999_999, 5, 1_000_000, 6, 1_000_000_000, 7];
+        let records: Vec<u8> = fractions.into_iter().flat_map(record).collect();
+        // The result does not depend on how much is parsed at a time.
+        for step in [records.len(), 20] {
+            let mut pcap = Pcap::new(&header).unwrap();
+            let mut times: Vec<Nanos> = Vec::new();
+            let mut from = 0;
+            for to in (step..=records.len()).step_by(step).chain([records.len()]) {
+                let mut frames = Vec::new();
+                from += pcap.parse_records(&records[from..to], &mut frames).consumed;
+                times.extend(frames.iter().map(|frame| frame.time - 7 * SECOND));
+            }
+            let carried = fractions.map(|fraction| Nanos::from(fraction) * 1_000);
+            // The first record alone looks like nanoseconds until the second one has been read.
+            assert_eq!(times[1..], carried[1..], "{step}");
+            assert!(!pcap.metadata().hidden_nanos);
+        }
     }
 }
