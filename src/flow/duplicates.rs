@@ -6,6 +6,7 @@
 //! duplicates must be excluded from the amounts, a [`PacketRecord`] of each packet is kept until
 //! the whole flow has been seen.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
@@ -288,6 +289,19 @@ impl EvidenceKind for Vec<PacketRecord> {
     }
 }
 
+/// Whether packets were captured on links with different clocks, as
+/// [`DuplicateSampler::clock_offset`] shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LinkClocks {
+    /// All clocks agree within [`CLOCK_ERROR`].
+    Agree,
+    /// Clocks differ, by an amount that is not known for each link.
+    Differ,
+}
+
+/// The difference of two clocks, in nanoseconds, up to which they count as equal.
+const CLOCK_ERROR: Nanos = SECOND;
+
 /// The amounts of duplicates to subtract, by flow and side.
 #[derive(Default)]
 pub(super) struct DuplicateCorrection(HashMap<(u64, u8), Amount, HashSeed>);
@@ -297,26 +311,28 @@ impl DuplicateCorrection {
     /// fingerprint.
     ///
     /// Sightings of a fingerprint in one encapsulation within a millisecond are one packet. If a
-    /// fingerprint was seen in several encapsulations, only the encapsulation with the most packets
-    /// counts. The other encapsulations are further points on the path of the same packets. A flow
-    /// that only moved from one encapsulation to another does not show any fingerprint in both.
-    pub fn find(&mut self, mut traces: Vec<PacketRecord>) {
+    /// fingerprint was seen in several encapsulations, the encapsulation with the most packets
+    /// counts. The others are further points on the path of the same packets.
+    ///
+    /// This is different if the same content recurs and all clocks agree: packets in another
+    /// encapsulation are the same ones only if they were seen at about the same time. A flow may
+    /// have moved to the other encapsulation, for example after a failover.
+    pub fn find(&mut self, mut traces: Vec<PacketRecord>, clocks: LinkClocks) {
         traces.sort_unstable();
         for sightings in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow))
         {
             if sightings.len() == 1 {
                 continue;
             }
-            let mut all = Amount::default();
-            let mut most = Amount::default();
-            for link in sightings.chunk_by(|a, b| a.link == b.link) {
-                link.iter().for_each(|trace| all.merge(&trace.amount()));
-                let mut here = Amount::default();
-                group_by_packet(link, |t| t.time)
-                    .for_each(|packet| here.merge(&packet[0].amount()));
-                most = most.max(here);
-            }
-            all.subtract(&most);
+            let mut all = amount_of(sightings);
+            let has_one_link = sightings[0].link == sightings[sightings.len() - 1].link;
+            let may_have_moved = !has_one_link && sightings.len() > 2;
+            let counted = if may_have_moved && clocks == LinkClocks::Agree {
+                amount_by_time(sightings)
+            } else {
+                amount_of_busiest_link(sightings)
+            };
+            all.subtract(&counted);
             self.add(sightings[0].flow, &all);
         }
     }
@@ -345,6 +361,64 @@ impl PacketRecord {
     }
 }
 
+/// Returns the amount of the packets in the encapsulation that has the most. `sightings` are those
+/// of one fingerprint, sorted.
+fn amount_of_busiest_link(sightings: &[PacketRecord]) -> Amount {
+    let mut most = Amount::default();
+    for link in sightings.chunk_by(|a, b| a.link == b.link) {
+        let mut here = Amount::default();
+        group_by_packet(link, |t| t.time).for_each(|packet| here.merge(&packet[0].amount()));
+        most = most.max(here);
+    }
+    most
+}
+
+/// Returns the amount of the packets in all encapsulations, each counted once. `sightings` are
+/// those of one fingerprint, sorted.
+fn amount_by_time(sightings: &[PacketRecord]) -> Amount {
+    let by_link = sightings.chunk_by(|a, b| a.link == b.link);
+    let mut links: Vec<Vec<PacketRecord>> = by_link
+        .map(|link| group_by_packet(link, |t| t.time).map(|packet| packet[0]).collect())
+        .collect();
+    // The order of the hashes of the encapsulations differs from run to run.
+    links.sort_by_cached_key(|link| {
+        let times: Vec<(Nanos, u32)> = link.iter().map(|t| (t.time, t.wire_len)).collect();
+        (Reverse(amount_of(link)), times)
+    });
+    let mut packets = std::mem::take(&mut links[0]);
+    // Content that does not recur is the same packet, whenever it was seen.
+    let recurs = packets.len() > 1;
+    for link in links[1..].iter().filter(|_| recurs) {
+        let others = without_known(link, &packets);
+        if !others.is_empty() {
+            packets.extend(others);
+            packets.sort_unstable_by_key(|packet| packet.time);
+        }
+    }
+    amount_of(&packets)
+}
+
+/// Returns the amount of packets.
+fn amount_of(packets: &[PacketRecord]) -> Amount {
+    let mut amount = Amount::default();
+    packets.iter().for_each(|packet| amount.merge(&packet.amount()));
+    amount
+}
+
+/// Returns the packets of a link that are not further sightings of `known` packets, which were seen
+/// at most [`CLOCK_ERROR`] earlier or later. Each known packet has at most one sighting on the
+/// link. Both lists are sorted by time.
+fn without_known(link: &[PacketRecord], known: &[PacketRecord]) -> Vec<PacketRecord> {
+    let mut known = known.iter().peekable();
+    let is_other = |packet: &&PacketRecord| {
+        let earliest = packet.time.saturating_sub(CLOCK_ERROR);
+        while known.next_if(|known| known.time < earliest).is_some() {}
+        let latest = packet.time.saturating_add(CLOCK_ERROR);
+        known.next_if(|known| known.time <= latest).is_none()
+    };
+    link.iter().filter(is_other).copied().collect()
+}
+
 /// Groups sightings, which are sorted by time, into packets: no sighting is more than
 /// [`MAX_DISTANCE`] after the first of its group.
 fn group_by_packet<T>(
@@ -370,7 +444,7 @@ mod tests {
 
     fn removed(traces: Vec<PacketRecord>) -> u64 {
         let mut removals = DuplicateCorrection::default();
-        removals.find(traces);
+        removals.find(traces, LinkClocks::Agree);
         removals.of(1, 0).map_or(0, |amount| amount.packets.0)
     }
 
@@ -394,6 +468,23 @@ mod tests {
         assert_eq!(removed(behind.map(|(link, time)| trace(1, link, time)).to_vec()), 2);
         let moved = (0..10).map(|n| trace(n + 1, u64::from(n > 4), n as Nanos * MILLISECOND));
         assert_eq!(removed(moved.collect()), 0);
+    }
+
+    #[test]
+    fn recurring_packets_that_move_to_another_link_are_no_copies() {
+        let second = |n: Nanos| n * 1000 * MILLISECOND;
+        // A heartbeat every ten seconds, before and after a failover, and at two points of the new
+        // path.
+        let before = (0..30).map(|n| trace(1, 5, second(10 * n)));
+        let after = (30..60).map(|n| trace(1, 6, second(10 * n)));
+        let routed = (40..60).map(|n| trace(1, 7, second(10 * n) + MILLISECOND));
+        assert_eq!(removed(before.clone().chain(after.clone()).collect()), 0);
+        assert_eq!(removed(before.clone().chain(after).chain(routed).collect()), 20);
+        // A second link whose clock is 25 s ahead.
+        let ahead = (0..30).map(|n| trace(1, 6, second(10 * n + 25)));
+        let mut removals = DuplicateCorrection::default();
+        removals.find(before.chain(ahead).collect(), LinkClocks::Differ);
+        assert_eq!(removals.of(1, 0).map(|amount| amount.packets.0), Some(30));
     }
 
     #[test]

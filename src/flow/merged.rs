@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Mutex;
 
 use super::copied_amounts::CopiedAmounts;
-use super::duplicates::DuplicateCorrection;
+use super::duplicates::{DuplicateCorrection, LinkClocks};
 use super::interner::InternerCache;
 use super::key::PARTITIONS;
 use super::partitions::{FlowPartitions, PartitionEvidence, PartitionFlows, on_threads};
@@ -80,10 +80,14 @@ impl MergedFlows {
     /// Returns an error if a temporary file cannot be read.
     pub(super) fn find_duplicates(&mut self) -> io::Result<DuplicateCorrection> {
         let mut correction = DuplicateCorrection::default();
+        let clocks = match self.clock_offset() {
+            Some(_) => LinkClocks::Differ,
+            None => LinkClocks::Agree,
+        };
         for number in 0..PARTITIONS {
             let mut traces = std::mem::take(&mut self.parts[number].side.traces);
             traces.extend(self.load(number)?.side.traces);
-            correction.find(traces);
+            correction.find(traces, clocks);
         }
         for (flow, CopiedAmounts(copies)) in self.side.copies.sorted() {
             let flow = self.store.seed.hash_one(*flow);
