@@ -37,6 +37,12 @@ impl Filter {
         })
     }
 
+    /// Returns whether libpcap can compile an expression for frames of a link type. For example, it
+    /// has no `vlan` for Linux cooked captures.
+    pub fn is_for(expression: &str, link: u16) -> bool {
+        compile(expression, link).is_ok()
+    }
+
     /// Returns whether the filter accepts the frame. If libpcap cannot compile the expression for a
     /// link type, no frame of that type is accepted. Unless the expression uses `vlan`, the VLAN
     /// tags of the frame are removed before it is filtered, and a truncated frame is padded with

@@ -1,7 +1,7 @@
 //! Reads and judges captures, and prepares the result for reports.
 
 use std::borrow::BorrowMut;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use super::plan::resolved;
 use super::read::may_carry_ip;
 use super::settings::settings;
 use super::{AuditError, FailOn, Limits, Plan, Progress, Reading, evidence, temporary};
-use crate::capture::link_name;
+use crate::capture::{Filter, link_name};
 use crate::classify::{CaptureConditions, Judge, Judgement, VantageTimes, Watched};
 use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
 use crate::decode::ethertype_words;
 #[cfg(feature = "live")]
 use crate::flow::MergedFlows;
 use crate::flow::TrimmedKinds;
-use crate::model::{ActivityHistogram, Endpoint, Transport};
+use crate::model::{ActivityHistogram, Endpoint, InputRecord, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{
     self, FindingEvidence, Folder, FolderError, LineFormat, ReportFiles, WindowFolders,
@@ -68,6 +68,8 @@ pub struct Audit<R = Reading> {
     /// The number of fragments whose first fragment is not in the capture, by pair of hosts and
     /// protocol.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
+    /// The link types for which the filter expression cannot be compiled.
+    unfiltered_links: Vec<String>,
     /// The kinds of side evidence that did not fit into memory.
     trimmed: TrimmedKinds,
     /// The frames that each finding is based on, if they were requested.
@@ -142,6 +144,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             timeline,
             odd_stamps,
             orphans,
+            unfiltered_links: unfiltered_links(selection.filter.as_deref(), &read.inputs),
             trimmed: read.flows.trimmed.clone(),
             reading,
             outcome,
@@ -186,6 +189,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             known: self.baseline.as_ref(),
             comparison: self.comparison.as_ref(),
             unknown_links: self.unknown_links(),
+            unfiltered_links: &self.unfiltered_links,
             unread: self.unread(),
             trimmed: self.trimmed.iter().map(|(_, words)| *words).collect(),
             timeline: &self.timeline,
@@ -361,6 +365,16 @@ impl Folders {
 
 fn output_error(error: FolderError) -> AuditError {
     AuditError::Output(error.path, error.error)
+}
+
+/// Returns the link types of the inputs for which a filter expression cannot be compiled. That it
+/// can be compiled for Ethernet was checked when the plan was created.
+fn unfiltered_links(filter: Option<&str>, inputs: &[InputRecord]) -> Vec<String> {
+    const ETHERNET: u16 = 1;
+    let Some(filter) = filter else { return Vec::new() };
+    let links: BTreeSet<u16> = inputs.iter().flat_map(|i| &i.link_types).copied().collect();
+    let others = links.into_iter().filter(|link| *link != ETHERNET);
+    others.filter(|link| !Filter::is_for(filter, *link)).map(link_name).collect()
 }
 
 /// Returns the limits on what the capture can show.

@@ -30,6 +30,9 @@ pub struct AuditRun<'a> {
     pub comparison: Option<&'a Comparison>,
     /// Link types that are not decoded, by name, each with its number of frames.
     pub unknown_links: Vec<(String, u64)>,
+    /// The link types for which the filter expression cannot be compiled, so that none of their
+    /// frames match it.
+    pub unfiltered_links: &'a [String],
     /// Descriptions of data that was dropped at the memory limit.
     pub trimmed: Vec<&'static str>,
     /// Descriptions of frames that became observations but whose content is unknown, each with the

@@ -146,7 +146,10 @@ fn why_no_frames(run: &AuditRun<'_>) -> Option<String> {
         account.skipped.iter().any(|(skipped, count)| skipped == reason && count == account.frames)
     };
     let read = format!("({} read)", plural(account.frames, "frame"));
-    if left_out(SkipReason::Filtered) {
+    if left_out(SkipReason::Filtered) && !run.unfiltered_links.is_empty() {
+        let links = run.unfiltered_links.join(", ");
+        Some(format!("the filter cannot be compiled for the link type {links} {read}"))
+    } else if left_out(SkipReason::Filtered) {
         Some(format!("the filter matched no frame {read}"))
     } else if left_out(SkipReason::OutsideWindow) {
         Some(format!("no frame is in the requested time range {read}"))
@@ -381,6 +384,12 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
             escape_control(filter)
         );
         notes.add(Tone::Warning, "Filter", text);
+        for link in run.unfiltered_links {
+            let text = format!(
+                "the expression cannot be compiled for the link type {link}, so all frames of this type were left out without being tested"
+            );
+            notes.add(Tone::Warning, "Filter", text);
+        }
     }
     if run.selection.since.is_some() || run.selection.until.is_some() {
         let bound = |time: Option<_>, open: &str| {

@@ -224,3 +224,14 @@ fn tshark_sees_the_same_inside_every_wrapper() {
         assert!(flows >= 6, "{}: {flows} packets of flows", wrapper.name);
     }
 }
+
+#[test]
+fn a_filter_that_a_link_type_cannot_have_is_named() {
+    let capture = fixture("wrapped/linux-cooked.pcap").display().to_string();
+    let summary =
+        |filter: &str| support::stdout(&support::rasaudit(["audit", &capture, "--filter", filter]));
+    let refused = summary("not vlan");
+    assert!(refused.contains("the filter cannot be compiled for the link type"), "{refused}");
+    assert!(refused.contains("left out without being tested"), "{refused}");
+    assert!(!summary("tcp").contains("compiled"));
+}
