@@ -34,6 +34,9 @@ pub enum EarlierDifference {
     Grown,
     /// The capture had another content.
     Content,
+    /// The capture had another size and the same first frame, so an audit takes one for the other
+    /// before it grew.
+    Start,
     /// The capture was collected with other options. The words stand between "was collected" and
     /// "now".
     Options(String),
@@ -160,7 +163,13 @@ fn compare(
     } else if earlier.content == now.content {
         EarlierDifference::Nothing
     } else if !has_grown() {
-        EarlierDifference::Content
+        let start = |input: &InputRow| input.record.account.first.get();
+        let starts_alike = start(earlier).is_some() && start(earlier) == start(now);
+        if starts_alike && earlier.record.size != now.record.size {
+            EarlierDifference::Start
+        } else {
+            EarlierDifference::Content
+        }
     } else if is_alone {
         EarlierDifference::Removed
     } else {
@@ -169,12 +178,12 @@ fn compare(
     Some(EarlierFile { path: path.to_owned(), difference })
 }
 
-/// Returns whether a capture is longer than an input and begins with the content of the input,
-/// which must not be empty.
+/// Returns whether a capture is longer than an input and begins with the content of the input. An
+/// input whose size is not known has the size 0, but not the content of an empty file.
 pub(super) fn has_grown(earlier: &InputRow, capture: &Path) -> bool {
     let size = earlier.record.size;
     let is_longer = fs::metadata(capture).is_ok_and(|data| data.is_file() && data.len() > size);
-    is_longer && size > 0 && hash_start(capture, size).is_ok_and(|hash| hash == earlier.content)
+    is_longer && hash_start(capture, size).is_ok_and(|hash| hash == earlier.content)
 }
 
 /// Returns the inputs of a file; `None` if the file cannot be read.

@@ -1018,6 +1018,31 @@ fn merged_first(two: &TwoCaptures) -> PathBuf {
 }
 
 #[test]
+fn a_capture_that_was_empty_at_first_leaves_no_rows_and_one_that_shrank_is_named() {
+    let two = TwoCaptures::new();
+    let capture = two.at("farm.pcap");
+    let whole = fs::read(&two.captures[0]).expect("a capture");
+    let store = two.at("from-empty");
+    let collect = |bytes: &[u8]| {
+        fs::write(&capture, bytes).expect("writable");
+        let arguments =
+            ["collect", text(&capture), "-i", text(&two.inventory), "--to", text(&store)];
+        stderr(&run(&arguments, &[0]))
+    };
+    collect(b"");
+    let told = collect(&whole);
+    assert!(told.contains("has grown since it was collected"), "{told}");
+    assert_eq!(files_of(&store).len(), 1);
+    let direct = audited(std::slice::from_ref(&capture), &two.inventory, &[], two.scratch.path());
+    let stored = audited(std::slice::from_ref(&store), &two.inventory, &[], two.scratch.path());
+    assert_same(&direct, &stored, "a capture that was empty at first");
+    let told = collect(&whole[..whole.len() / 2]);
+    assert!(told.contains("an audit is refused until you delete"), "{told}");
+    let refused = run(&["audit", text(&store), "-i", text(&two.inventory)], &[2]);
+    assert!(stderr(&refused).contains("before it grew"), "{}", stderr(&refused));
+}
+
+#[test]
 fn a_capture_that_grew_replaces_its_earlier_rows() {
     let two = TwoCaptures::new();
     let capture = two.at("growing.pcap");
