@@ -419,8 +419,8 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Audit only frames that match this BPF expression. Unless the expression itself tests for
-    /// VLAN tags, frames are filtered as if they had none. With a filter, missing replies and
+    /// Audit only frames that match this BPF expression. Unless the expression contains the word
+    /// vlan, frames are filtered as if they had no VLAN tags. With a filter, missing replies and
     /// traffic that was never attempted are not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
@@ -583,8 +583,8 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = sandbox(), help_heading = "Privileges")]
     pub sandbox: Sandbox,
 
-    /// Capture only frames that match this BPF expression. Unless the expression itself tests for
-    /// VLAN tags, it also matches frames with one or two tags. With a filter, missing replies and
+    /// Capture only frames that match this BPF expression. Unless the expression contains the word
+    /// vlan, it also matches frames with one or two VLAN tags. With a filter, missing replies and
     /// traffic that was never attempted are not reported.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
@@ -686,8 +686,8 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
-    /// Collect only frames that match this BPF expression. Unless the expression itself tests for
-    /// VLAN tags, frames are filtered as if they had none.
+    /// Collect only frames that match this BPF expression. Unless the expression contains the word
+    /// vlan, frames are filtered as if they had no VLAN tags.
     #[arg(long, value_name = "BPF", help_heading = "Input")]
     pub filter: Option<String>,
 
