@@ -412,6 +412,9 @@ pub struct ReadOptions {
     pub max_memory: usize,
 }
 
+/// The number of conversations for which memory is reserved if the number of flows is not known.
+const MOST_RESERVED: usize = 1 << 20;
+
 /// The conversations of a capture, with the evidence of what the capture can show.
 pub struct Conversations {
     /// The conversations, sorted by subject.
@@ -472,8 +475,8 @@ impl Conversations {
         index.conclude();
         // Growing would copy the list, so that it is in memory twice for a moment. Reserved memory
         // that is not used takes no pages. If it cannot be reserved, the list grows.
-        let room = aggregation::room(max_memory);
-        let most = flows.flow_count().map_or(room, |count| count.min(room)) / jobs.max(1);
+        let count = flows.flow_count().unwrap_or(MOST_RESERVED);
+        let most = count.min(aggregation::room(max_memory)) / jobs.max(1);
         let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {
             if partial.list.capacity() == 0 {
                 let _ = partial.list.try_reserve_exact(most);
