@@ -320,13 +320,23 @@ impl RecordParser for Pcap {
 mod tests {
     use super::*;
 
+    fn bytes(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// Returns the header of a file that declares microseconds.
+    fn header() -> Vec<u8> {
+        bytes(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1])
+    }
+
+    /// Returns an empty record seven seconds after the start of 1970, plus a fraction.
+    fn record(fraction: u32) -> Vec<u8> {
+        bytes(&[7, fraction, 0, 60])
+    }
+
     #[test]
     fn hidden_nanoseconds_apply_to_all_records_of_their_file() {
-        let bytes = |words: &[u32]| -> Vec<u8> {
-            words.iter().flat_map(|word| word.to_le_bytes()).collect()
-        };
-        let header = bytes(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1]);
-        let record = |fraction| bytes(&[7, fraction, 0, 60]);
+        let header = header();
         let mut pcap = Pcap::new(&header).unwrap();
         // The first file contains microseconds. The appended one shows only in its third record
         // that it contains nanoseconds.
@@ -342,11 +352,7 @@ mod tests {
 
     #[test]
     fn single_fractions_above_a_second_carry_over() {
-        let bytes = |words: &[u32]| -> Vec<u8> {
-            words.iter().flat_map(|word| word.to_le_bytes()).collect()
-        };
-        let header = bytes(&[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 65_535, 1]);
-        let record = |fraction| bytes(&[7, fraction, 0, 60]);
+        let header = header();
         let fractions = [1_500_000, 999_999, 5, 1_000_000, 6, 1_000_000_000, 7];
         let records: Vec<u8> = fractions.into_iter().flat_map(record).collect();
         // The result does not depend on how much is parsed at a time.

@@ -39,8 +39,8 @@ fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
     (c.subject.client, c.subject.server)
 }
 
-/// Returns the filter for conversations; empty if there are none. ICMP errors about their packets
-/// also match, because Wireshark dissects the packets that the errors quote.
+/// Returns the filter for conversations. Without conversations, the filter is empty. ICMP errors
+/// about their packets also match, because Wireshark dissects the packets that the errors quote.
 pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
     let transport = |number: &u32| list[*number as usize].subject.transport;
     let Some(first) = members.first().map(transport) else { return String::new() };
