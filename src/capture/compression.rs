@@ -2,8 +2,10 @@
 //! in memory as a whole, so a small file that decompresses to an endless stream costs time, not
 //! memory.
 
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Cursor, Read};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lz4_flex::frame::FrameDecoder;
@@ -128,17 +130,48 @@ impl Read for Legacy {
     }
 }
 
-/// Returns a decompressed stream of a source, and the name of its compression format; `None` if the
-/// source is not compressed in one of the supported formats. `start` contains the first bytes,
-/// which have already been read from `source`.
-pub(super) fn decoder_for(
+/// A compressed source while it is decompressed in a thread of its own.
+pub(super) struct Decompressed {
+    /// The decompressed bytes.
+    pub input: RawInput,
+    /// The name of the compression format.
+    pub format: &'static str,
+    /// The SHA-256 of all decompressed bytes. It is set at the end of the source if the hash of the
+    /// source was requested and all of it could be decompressed.
+    pub content: Arc<OnceLock<[u8; 32]>>,
+}
+
+/// Decompresses a source; `None` if it is not compressed in one of the supported formats. `start`
+/// contains the first bytes, which have already been read from `source`.
+pub(super) fn decompress(start: &[u8], source: &HashingReader) -> Option<io::Result<Decompressed>> {
+    let (format, opened) = decoder_for(start, source.clone())?;
+    let hasher = source.lock().hasher.as_ref().map(|_| Sha256::new());
+    let content = Arc::new(OnceLock::new());
+    let thread = opened.and_then(|input| DecompressThread::start(input, hasher, content.clone()));
+    Some(thread.map(|input| Decompressed { input: Box::new(input), format, content }))
+}
+
+/// Returns the name of the compression format of a source, and a decoder; `None` if the source is
+/// not compressed in one of the supported formats.
+fn decoder_for(
     start: &[u8],
-    source: &HashingReader,
-) -> Option<io::Result<(RawInput, &'static str)>> {
+    source: HashingReader,
+) -> Option<(&'static str, io::Result<RawInput>)> {
     let (name, _, open) = FORMATS.iter().find(|(_, magic, _)| start.starts_with(magic))?;
-    let from_start = Cursor::new(start.to_vec()).chain(source.clone());
-    let input = open(BufReader::with_capacity(super::BLOCK / 4, from_start));
-    Some(input.and_then(|input| Ok((Box::new(DecompressThread::start(input)?) as RawInput, *name))))
+    let from_start = Cursor::new(start.to_vec()).chain(source);
+    Some((name, open(BufReader::with_capacity(super::BLOCK / 4, from_start))))
+}
+
+/// The number of bytes that are read of a source to recognize its compression format.
+const MAGIC: u64 = 8;
+
+/// Opens a file to read its decompressed content; `None` if the file is not compressed in one of
+/// the supported formats.
+pub(super) fn open_compressed(path: &Path) -> io::Result<Option<impl Read>> {
+    let mut file = HashingReader::new(Box::new(File::open(path)?), InputHash::Skip);
+    let mut start = Vec::new();
+    file.by_ref().take(MAGIC).read_to_end(&mut start)?;
+    decoder_for(&start, file).map(|(_, input)| input).transpose()
 }
 
 /// The maximum number of decompressed blocks that wait for the reader.
@@ -155,7 +188,13 @@ struct DecompressThread {
 }
 
 impl DecompressThread {
-    fn start(mut input: RawInput) -> io::Result<Self> {
+    /// Starts the thread. At the end of the input, it puts the SHA-256 into `content` if there is a
+    /// hasher.
+    fn start(
+        mut input: RawInput,
+        mut hasher: Option<Sha256>,
+        content: Arc<OnceLock<[u8; 32]>>,
+    ) -> io::Result<Self> {
         let (full, blocks) = bounded(MAX_WAITING);
         let (empty, emptied) = bounded::<Vec<u8>>(MAX_WAITING + 2);
         std::thread::Builder::new().name("decompressor".to_owned()).spawn(move || {
@@ -165,6 +204,16 @@ impl DecompressThread {
                 let read = input.by_ref().take(super::BLOCK as u64).read_to_end(&mut block);
                 // Data that was read before an error is passed on before the error.
                 let ended = block.len() < super::BLOCK;
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(&block);
+                }
+                if ended
+                    && read.is_ok()
+                    && let Some(hasher) = hasher.take()
+                {
+                    // Nothing else sets the value.
+                    let _ = content.set(hasher.finalize().into());
+                }
                 if full.send(Ok(block)).is_err() {
                     return;
                 }

@@ -1,7 +1,7 @@
 //! Expands the inputs that the user named into a list in a fixed order.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::CaptureError;
+use super::compression::open_compressed;
 
 /// A source of frames or evidence: a file, standard input, an interface, or an input whose evidence
 /// is stored.
@@ -30,8 +31,10 @@ pub struct CaptureInput {
     /// Name of the earlier input with the same content, which is read instead; `None` if there is
     /// no such input.
     pub same_as: Option<String>,
-    /// The SHA-256 of the content, if it is known before the input is read.
+    /// The SHA-256 of the content after decompression, if it is known before the input is read.
     pub content: Option<InputContent>,
+    /// The size of the content after decompression, in bytes; `None` if it is unknown.
+    pub content_size: Option<u64>,
 }
 
 /// The beginnings of the file name extensions of captures. Rotation may append a number, as in
@@ -60,7 +63,7 @@ impl CaptureInput {
     }
 }
 
-/// The SHA-256 of the content of an input.
+/// The SHA-256 of the content of an input after decompression.
 pub type InputContent = [u8; 32];
 
 /// Expands arguments into inputs: a file is one input, a directory yields all files below it, and
@@ -88,7 +91,6 @@ pub fn expand_with(
     }
     sources.sort_by(|a, b| compare_names(&a.name, &b.name).then(a.content.cmp(&b.content)));
     mark_same(&mut sources);
-    mark_same_content(&mut sources);
     Ok(sources)
 }
 
@@ -158,7 +160,16 @@ impl CaptureInput {
     /// Creates an input that the user named.
     fn new(path: Option<PathBuf>, size: u64) -> Self {
         let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-        Self { path, name, size, found: false, special: false, same_as: None, content: None }
+        Self {
+            path,
+            name,
+            size,
+            found: false,
+            special: false,
+            same_as: None,
+            content: None,
+            content_size: None,
+        }
     }
 
     /// Creates an input for a file that was found in a directory.
@@ -167,61 +178,122 @@ impl CaptureInput {
     }
 }
 
-/// Marks inputs whose bytes equal those of an earlier input, unless they are empty. Only files of
-/// the same size are hashed. If the content of a copy is already known, it is recorded for the
-/// first input, too.
+/// Marks inputs whose content equals that of an earlier input, unless it is empty. If the content
+/// of a copy is already known, it is recorded for the first input, too.
 fn mark_same(sources: &mut [CaptureInput]) {
-    let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
-    let has_content = |s: &CaptureInput| s.path.is_some() || s.content.is_some();
-    let files = sources.iter().enumerate().filter(|(_, s)| has_content(s) && s.size > 0);
-    files.for_each(|(number, source)| by_size.entry(source.size).or_default().push(number));
-    for numbers in by_size.into_values().filter(|numbers| numbers.len() > 1) {
-        // The first file with each content and with each path. A path matters if the file cannot be
-        // read.
-        let mut by_hash = HashMap::new();
-        let mut by_path = HashMap::new();
-        for number in numbers {
-            let source = &sources[number];
-            let content = source.content.or_else(|| hash(source));
-            let first = match content {
-                Some(hash) => *by_hash.entry(hash).or_insert(number),
-                None => *by_path.entry(source.path.clone()).or_insert(number),
-            };
-            if sources[number].content.is_some() {
-                sources[first].content = content;
-            }
-            if first != number {
-                sources[number].same_as = Some(sources[first].name.clone());
-                // The first copy counts as named by the user if the user named any of the copies.
-                sources[first].found &= sources[number].found;
-            }
+    for source in sources.iter_mut() {
+        if let Some(path) = source.path.as_ref().filter(|_| source.size > 0) {
+            let is_compressed = matches!(open_compressed(path), Ok(Some(_)));
+            source.content_size = (!is_compressed).then_some(source.size);
         }
     }
-}
-
-/// Marks inputs whose known content is not empty and equals that of an earlier input. Their sizes
-/// are not compared, because a size may not be known before reading.
-fn mark_same_content(sources: &mut [CaptureInput]) {
     let empty: InputContent = Sha256::digest([]).into();
-    let mut first = HashMap::new();
-    for number in 0..sources.len() {
-        let Some(content) = sources[number].content.filter(|content| *content != empty) else {
-            continue;
-        };
-        let first = *first.entry(content).or_insert(number);
-        if first != number && sources[number].same_as.is_none() {
+    let candidates = may_have_copies(sources);
+    // A path matters if the file cannot be read.
+    let mut by_content: HashMap<InputContent, Vec<usize>> = HashMap::new();
+    let mut by_path: HashMap<&Path, Vec<usize>> = HashMap::new();
+    for (number, source) in sources.iter().enumerate() {
+        let is_candidate = candidates.contains(&number);
+        let path = source.path.as_deref().filter(|_| is_candidate);
+        let content = source.content.or_else(|| hash(path?).ok());
+        if let Some(content) = content.filter(|content| *content != empty) {
+            by_content.entry(content).or_default().push(number);
+        } else if let Some(path) = path.filter(|_| content.is_none()) {
+            by_path.entry(path).or_default().push(number);
+        }
+    }
+    let by_path = by_path.into_values().map(|numbers| (None, numbers));
+    let by_content = by_content.into_iter().map(|(content, numbers)| (Some(content), numbers));
+    for (content, numbers) in by_path.chain(by_content).collect::<Vec<_>>() {
+        let first = first_of(sources, &numbers);
+        if numbers.iter().any(|number| sources[*number].content.is_some()) {
+            sources[first].content = content;
+        }
+        for number in numbers.into_iter().filter(|number| *number != first) {
             sources[number].same_as = Some(sources[first].name.clone());
+            // The first copy counts as named by the user if the user named any of the copies.
+            sources[first].found &= sources[number].found;
         }
     }
 }
 
-fn hash(source: &CaptureInput) -> Option<[u8; 32]> {
-    let mut file = fs::File::open(source.path.as_ref()?).ok()?;
+/// Returns the number of the input that is read of those with the same content: the first. However,
+/// the record of a stored input describes a file only if both have the same bytes. If this is not
+/// certain, the first stored input is read instead of a file.
+fn first_of(sources: &[CaptureInput], numbers: &[usize]) -> usize {
+    let is_stored = |number: &&usize| sources[**number].content.is_some();
+    let is_certain = numbers.iter().all(|number| sources[*number].content_size.is_some());
+    let stored = numbers.iter().find(is_stored).filter(|_| !is_certain);
+    *stored.unwrap_or(&numbers[0])
+}
+
+/// Returns the numbers of the files whose content may equal that of another input. Usually the
+/// sizes show that it does not. For a compressed file, the first bytes after decompression do. If
+/// neither is known of an input, the file may be a copy of it.
+fn may_have_copies(sources: &[CaptureInput]) -> HashSet<usize> {
+    let is_file = |(_, source): &(usize, &CaptureInput)| {
+        source.path.is_some() && source.size > 0 && source.content.is_none()
+    };
+    let files = || sources.iter().enumerate().filter(is_file);
+    let known = || sources.iter().filter(|source| source.content.is_some());
+    let mut by_size: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (number, source) in files() {
+        by_size.entry(source.content_size.unwrap_or_default()).or_default().push(number);
+    }
+    // Files whose size is not known are compared by their first bytes.
+    by_size.remove(&0);
+    let sizes_of_known: HashSet<_> = known().map(|source| source.content_size).collect();
+    let has_same_size = by_size
+        .into_iter()
+        .filter(|(size, numbers)| numbers.len() > 1 || sizes_of_known.contains(&Some(*size)));
+    let mut candidates: HashSet<usize> = has_same_size.flat_map(|(_, numbers)| numbers).collect();
+    let may_equal_known = |(_, source): &(usize, &CaptureInput)| {
+        sizes_of_known.contains(&None)
+            || source.content_size.is_none() && !sizes_of_known.is_empty()
+    };
+    candidates.extend(files().filter(may_equal_known).map(|(number, _)| number));
+    let is_compressed = |source: &CaptureInput| source.content_size.is_none();
+    if files().any(|(_, source)| is_compressed(source)) {
+        let mut by_start: HashMap<InputContent, Vec<usize>> = HashMap::new();
+        for (number, source) in files() {
+            if let Some(start) = source.path.as_ref().and_then(|path| hash_of_start(path).ok()) {
+                by_start.entry(start).or_default().push(number);
+            }
+        }
+        let alike = by_start.into_values().filter(|numbers| {
+            numbers.len() > 1 && numbers.iter().any(|number| is_compressed(&sources[*number]))
+        });
+        candidates.extend(alike.flatten());
+    }
+    candidates
+}
+
+/// Returns the SHA-256 of the first bytes of a file after decompression.
+fn hash_of_start(path: &Path) -> std::io::Result<InputContent> {
+    /// The number of bytes. They include the timestamps of the first frames of a capture.
+    const START: u64 = 4096;
+    match open_compressed(path)? {
+        Some(content) => hash_of(content.take(START)),
+        None => hash_of(fs::File::open(path)?.take(START)),
+    }
+}
+
+/// Returns the SHA-256 of the content of a file after decompression. If it cannot be decompressed,
+/// returns that of its stored bytes.
+fn hash(path: &Path) -> std::io::Result<InputContent> {
+    let unpacked = open_compressed(path).ok().flatten().map(hash_of);
+    match unpacked {
+        Some(Ok(content)) => Ok(content),
+        Some(Err(_)) | None => hash_of(fs::File::open(path)?),
+    }
+}
+
+fn hash_of(mut content: impl Read) -> std::io::Result<InputContent> {
     let mut hasher = Sha256::new();
     let mut block = vec![0; super::BLOCK];
     loop {
-        match file.read(&mut block).ok()? {
-            0 => return Some(hasher.finalize().into()),
+        match content.read(&mut block)? {
+            0 => return Ok(hasher.finalize().into()),
             n => hasher.update(&block[..n]),
         }
     }
@@ -236,6 +308,46 @@ mod tests {
         let mut names = ["farm.pcap10", "farm.pcap9", "b", "a2/x", "a10/x", "farm.pcap009"];
         names.sort_by(|a, b| compare_names(a, b));
         assert_eq!(names, ["a2/x", "a10/x", "b", "farm.pcap009", "farm.pcap9", "farm.pcap10"]);
+    }
+
+    #[test]
+    fn compressed_copies_are_copies() {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Default::default());
+            std::io::Write::write_all(&mut encoder, bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let mut cut = packed(b"content");
+        cut.truncate(cut.len() - 4);
+        let files = [
+            ("a", b"content".to_vec()),
+            ("a.gz", packed(b"content")),
+            ("a.zst", zstd::encode_all(&b"content"[..], 1).unwrap()),
+            ("b.gz", packed(b"content and more")),
+            // The end of this file is missing, so its content is not known.
+            ("c.gz", cut),
+        ];
+        for (name, bytes) in files {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let copies = |known: Vec<CaptureInput>| {
+            let sources = expand_with(&[folder.path().to_owned()], known).unwrap();
+            let name =
+                |path: &str| Path::new(path).file_name().unwrap().to_string_lossy().into_owned();
+            let copies = sources.iter().filter(|source| source.same_as.is_some());
+            copies.map(|s| (name(&s.name), name(s.same_as.as_deref().unwrap()))).collect::<Vec<_>>()
+        };
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(copies(Vec::new()), [pair("a.gz", "a"), pair("a.zst", "a")]);
+        // A file is a copy of a stored input with the same content, whatever their sizes are.
+        let stored = CaptureInput {
+            content: Some(Sha256::digest(b"content and more").into()),
+            ..CaptureInput::new(Some("/stored.zst".into()), 3)
+        };
+        let stored = CaptureInput { path: None, ..stored };
+        let expected = [pair("a.gz", "a"), pair("a.zst", "a"), pair("b.gz", "stored.zst")];
+        assert_eq!(copies(vec![stored]), expected);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
 
-use super::compression::{self, HashingReader, InputHash};
+use super::compression::{self, Decompressed, HashingReader, InputHash};
 use super::file_type::describe_magic;
 use super::pcap::{FILE_HEADER, Pcap};
 use super::pcapng::PcapNg;
@@ -16,6 +17,9 @@ pub struct CaptureReader {
     input: Box<dyn Read + Send>,
     /// The source before decompression.
     stored: HashingReader,
+    /// The SHA-256 of the capture after decompression, once it is known; `None` if the source is
+    /// not compressed.
+    content: Option<Arc<OnceLock<[u8; 32]>>>,
     parser: Box<dyn RecordParser>,
     format: String,
     /// Bytes that were read but not parsed: the start of a record that continues in the next block.
@@ -52,9 +56,13 @@ impl CaptureReader {
         start.fill(&mut stored, START).map_err(CaptureError::Io)?;
         let mut input: Box<dyn Read + Send> = Box::new(stored.clone());
         let mut packed = None;
-        if let Some(unpacked) = compression::decoder_for(start.filled(), &stored) {
-            let (unpacked, name) = unpacked.map_err(CaptureError::Io)?;
-            (input, packed) = (unpacked, Some(name));
+        let mut content = None;
+        if let Some(unpacked) = compression::decompress(start.filled(), &stored) {
+            let Decompressed { input: unpacked, format: name, content: hash } =
+                unpacked.map_err(CaptureError::Io)?;
+            input = unpacked;
+            packed = Some(name);
+            content = Some(hash);
             start.restart(&[]);
             // Any bytes that precede the error are examined below as the start of a capture.
             if let Err(error) = start.fill(&mut *input, START)
@@ -85,6 +93,7 @@ impl CaptureReader {
         Ok(Self {
             input,
             stored,
+            content,
             parser,
             format,
             remainder,
@@ -181,6 +190,12 @@ impl CaptureReader {
         record.hidden_nanos = metadata.hidden_nanos;
         record.impossible_drops = metadata.impossible_drops;
         record.sha256 = self.stored.finish()?;
+        if let Some(content) = self.content.filter(|_| record.sha256.is_some()) {
+            // The hash is complete when the decompressor has reached the end. If it fails, the
+            // content is not known.
+            let _ = io::copy(&mut self.input, &mut io::sink());
+            record.unpacked = content.get().copied();
+        }
         Ok(())
     }
 }

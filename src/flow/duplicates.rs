@@ -32,6 +32,12 @@ const MAX_SIGHTINGS: usize = 32;
 /// nanoseconds, are kept. Nearly all sightings of one packet are in one period.
 const PERIOD: Nanos = SECOND / 10;
 
+/// Returns whether a timestamp may show when a packet was captured. Without a clock, some writers
+/// set all timestamps to 0.
+pub(super) fn is_capture_time(time: Nanos) -> bool {
+    time != NO_TIME && time != 0
+}
+
 /// One sighting of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Sighting {
@@ -91,7 +97,7 @@ impl DuplicateSampler {
         // Most packets of a long capture take this early return.
         if seen.fingerprint == 0
             || self.limit.is_some_and(|limit| seen.fingerprint > limit)
-            || seen.time == NO_TIME
+            || !is_capture_time(seen.time)
         {
             return;
         }
@@ -242,7 +248,7 @@ impl PacketRecord {
         let &Observation { fingerprint, time, wire_len, .. } = seen;
         let link = seed.hash_one(seen.link.anywhere());
         let flow = (flow, side as u8);
-        let known = fingerprint != 0 && time != NO_TIME;
+        let known = fingerprint != 0 && is_capture_time(time);
         known.then_some(Self { fingerprint, link, time, flow, wire_len, payload })
     }
 }
@@ -493,7 +499,9 @@ mod tests {
         let trace = |seen| PacketRecord::new(&HashSeed::new(), 1, 0, &seen, 0);
         assert!(trace(seen).is_some());
         assert!(trace(Observation { fingerprint: 0, ..seen }).is_none());
-        assert!(trace(Observation { time: NO_TIME, ..seen }).is_none());
+        for time in [NO_TIME, 0] {
+            assert!(trace(Observation { time, ..seen }).is_none());
+        }
     }
 
     #[test]

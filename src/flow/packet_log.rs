@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::FlowKey;
 use super::HashSeed;
-use super::duplicates::PacketRecord;
+use super::duplicates::{PacketRecord, is_capture_time};
 use super::key::partition;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
 use super::row::stable_hash;
 use crate::decode::{Encapsulation, Observation};
-use crate::model::{BUCKET_NS, Merge, NO_TIME, Nanos, VantagePoint};
+use crate::model::{BUCKET_NS, Merge, Nanos, VantagePoint};
 
 /// The flow of the packets, and the number of the ten-second period, counted from 1970, in which
 /// they were seen. The period limits the size of a log.
@@ -125,7 +125,7 @@ impl PacketLogs {
     /// Adds a packet of a flow if it has a fingerprint and a timestamp.
     pub fn add(&mut self, flow: &FlowKey, side: usize, seen: &Observation, payload: u32) {
         let &Observation { fingerprint, time, wire_len, .. } = seen;
-        if fingerprint == 0 || time == NO_TIME {
+        if fingerprint == 0 || !is_capture_time(time) {
             return;
         }
         let side = side as u8;

@@ -240,6 +240,7 @@ fn plan(watch: &LiveOptions) -> Plan {
         special: false,
         same_as: None,
         content: None,
+        content_size: None,
     };
     let request = Request {
         max_memory: watch.max_memory,

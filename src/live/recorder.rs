@@ -342,6 +342,7 @@ mod tests {
             special: false,
             same_as: None,
             content: None,
+            content_size: None,
         };
         let mut reader = CaptureReader::open(&input, InputHash::Skip).expect("a capture");
         let mut batch = Batch::default();

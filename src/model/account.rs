@@ -216,6 +216,27 @@ impl DuplicateCounts {
         self.same + self.interfaces + self.vlans + self.hops
     }
 
+    /// Returns the counts of a sample of at most `most` packets with the same shares. Packets that
+    /// recur often count as an estimate, which may exceed the number of all packets.
+    #[must_use]
+    pub fn at_most(self, most: u64) -> Self {
+        if self.sampled <= most {
+            return self;
+        }
+        let of = u128::from(self.sampled);
+        let scaled = |count: u64| {
+            let scaled = u128::from(count) * u128::from(most) / of;
+            u64::try_from(scaled).unwrap_or(most)
+        };
+        Self {
+            sampled: most,
+            same: scaled(self.same),
+            interfaces: scaled(self.interfaces),
+            vlans: scaled(self.vlans),
+            hops: scaled(self.hops),
+        }
+    }
+
     /// Returns whether at least 1% of the sample are duplicates, enough to distort packet and byte
     /// counts.
     pub fn shows_doubling(self) -> bool {
@@ -313,6 +334,10 @@ pub struct InputRecord {
     pub filters: Vec<String>,
     /// SHA-256 of the stored bytes in lower-case hex, if requested.
     pub sha256: Option<String>,
+    /// SHA-256 of the bytes after decompression; `None` if the input is not compressed, a part of
+    /// it cannot be decompressed, or the hash was not requested.
+    #[serde(skip)]
+    pub unpacked: Option<[u8; 32]>,
     /// How many frames became observations, and how many were skipped for each reason.
     pub account: FrameCounters,
     /// Frame loss that the input reports.
@@ -340,6 +365,14 @@ pub struct InputRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_is_never_larger_than_the_capture() {
+        let sample = DuplicateCounts { sampled: 900, same: 450, hops: 90, ..Default::default() };
+        let expected = DuplicateCounts { sampled: 600, same: 300, hops: 60, ..Default::default() };
+        assert_eq!(sample.at_most(600), expected);
+        assert_eq!(sample.at_most(900), sample);
+    }
 
     #[test]
     fn lost_frames_are_never_more_than_all_frames() {

@@ -214,18 +214,24 @@ impl Plan {
             special: false,
             same_as: None,
             content: Some(input.content),
+            content_size: input.content_size,
         });
         let sources = expand_with(&request.captures, known.collect())
             .map_err(|errors| errors.into_iter().map(PlanError::Input).collect::<Vec<_>>())?;
-        // The first input with each content takes the record of the stored input.
-        let mut by_content: BTreeMap<InputContent, Vec<Arc<dyn Origin>>> = BTreeMap::new();
+        // The first input with each content takes the record of the stored input with its name, or
+        // of another one.
+        let mut by_content: BTreeMap<InputContent, Vec<StoredInput>> = BTreeMap::new();
         for input in stored {
-            by_content.entry(input.content).or_default().push(input.origin);
+            by_content.entry(input.content).or_default().push(input);
         }
         let mut origins = BTreeMap::new();
         for (number, source) in sources.iter().enumerate().filter(|(_, s)| s.same_as.is_none()) {
-            let origin = source.content.and_then(|content| by_content.get_mut(&content)?.pop());
-            origins.extend(origin.map(|origin| (number, origin)));
+            let stored = source.content.and_then(|content| by_content.remove(&content));
+            let mut stored = stored.into_iter().flatten();
+            let other = stored.next();
+            let own = stored.find(|input| input.name == source.name);
+            let other = other.filter(|other| own.is_none() || other.name == source.name);
+            origins.extend(other.or(own).map(|input| (number, input.origin)));
         }
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         // The stored inputs count as captures, as if they were read.
@@ -266,6 +272,7 @@ impl Plan {
             special: false,
             same_as: None,
             content: None,
+            content_size: None,
         };
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         Self {
@@ -314,8 +321,10 @@ pub struct StoredInput {
     pub name: String,
     /// The size of the capture in bytes.
     pub size: u64,
-    /// The SHA-256 of the content of the capture.
+    /// The SHA-256 of the content of the capture, after decompression.
     pub content: InputContent,
+    /// The size of the content in bytes, after decompression; `None` if it is unknown.
+    pub content_size: Option<u64>,
     /// Provides the record of the input and, together with the other stored inputs, the evidence.
     pub origin: Arc<dyn Origin>,
 }

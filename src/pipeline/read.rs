@@ -286,7 +286,8 @@ impl Sources<'_> {
         let mut inputs = lock(&self.inputs);
         let input = &mut inputs[number];
         (input.format, input.link_types) = (record.format, record.link_types);
-        (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
+        (input.filters, input.loss) = (record.filters, record.loss);
+        (input.sha256, input.unpacked) = (record.sha256, record.unpacked);
         input.account.merge(&record.account);
         input.size = input.size.max(record.size);
         input.hidden_nanos = record.hidden_nanos;

@@ -304,7 +304,7 @@ pub struct Copies {
 /// Duplicates in a sample of packets.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CopySample {
-    /// The number of packets in the sample.
+    /// The number of packets in the sample. Packets that recur often count as an estimate.
     pub sampled: u64,
     /// The number of duplicates that do not differ from the first packet.
     pub same: u64,

@@ -151,6 +151,7 @@ impl AuditRun<'_> {
             ethertype => (format!("{ethertype:#06x}"), *count),
         });
         let Duplicates { sample, correction, removed } = self.duplicates;
+        let sample = sample.at_most(*observations);
         let losing = self.inputs.iter().filter(|input| input.loss.dropped > 0);
         Accounting {
             frames_read: *frames,

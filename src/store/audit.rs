@@ -139,12 +139,13 @@ impl EvidenceStore {
         let (since, until) = (selection.since(), selection.until());
         let request = Request { filter, since, until, no_decap, vxlan_ports, ..request };
         let stored = self.inputs.iter().map(|input| {
-            let (record, timeline) = self.used_for(input).within(&selection);
+            let (record, timeline) = self.read_for(input).within(&selection);
             let store = Arc::clone(self);
             StoredInput {
                 name: input.record.name.clone(),
                 size: input.record.size,
                 content: input.content,
+                content_size: input.content_size(),
                 origin: Arc::new(StoredOrigin {
                     store,
                     record,
@@ -261,10 +262,11 @@ impl EvidenceStore {
         grown.map(|source| source.name.clone())
     }
 
-    /// Returns the input with the same content whose rows count; `input` itself if there is none.
-    fn used_for<'a>(&'a self, input: &'a InputRow) -> &'a InputRow {
-        let used = self.inputs.used().find(|used| used.content == input.content);
-        used.unwrap_or(input)
+    /// Returns the input that was read for this one: `input` itself, or the input with the same
+    /// content.
+    fn read_for<'a>(&'a self, input: &'a InputRow) -> &'a InputRow {
+        let mut used = self.inputs.used().filter(|_| !input.has_evidence());
+        used.find(|used| used.content == input.content).unwrap_or(input)
     }
 
     fn reading(&self) -> MutexGuard<'_, StoreReading> {

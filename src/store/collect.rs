@@ -264,13 +264,14 @@ pub(super) fn write_rows(
     Ok(ledger)
 }
 
-/// Returns the SHA-256 of the content of an input, or of a text with its name if the content cannot
-/// be read.
+/// Returns the SHA-256 of the content of an input after decompression. If it cannot be
+/// decompressed, returns that of its stored bytes, or of a text with its name if these cannot be
+/// read.
 fn content_of(record: &InputRecord, path: Option<&Path>) -> InputContent {
     let read = record.sha256.as_deref().and_then(parse_hex);
     let hashed = || hash_start(path?, u64::MAX).ok();
     let unreadable = || Sha256::digest(format!("unreadable {}", record.name)).into();
-    read.or_else(hashed).unwrap_or_else(unreadable)
+    record.unpacked.or(read).or_else(hashed).unwrap_or_else(unreadable)
 }
 
 fn parse_hex(text: &str) -> Option<InputContent> {

@@ -14,6 +14,8 @@ use super::StoreError;
 use super::files::{RowFile, row_files};
 use super::input::{InputRow, hash_start, name_hash};
 use super::inputs::StoredInputs;
+use crate::capture::InputContent;
+use crate::model::hex;
 
 /// A file with rows of a capture that was collected earlier, beside the file that was written now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -183,7 +185,12 @@ fn compare(
 pub(super) fn has_grown(earlier: &InputRow, capture: &Path) -> bool {
     let size = earlier.record.size;
     let is_longer = fs::metadata(capture).is_ok_and(|data| data.is_file() && data.len() > size);
-    is_longer && hash_start(capture, size).is_ok_and(|hash| hash == earlier.content)
+    // The stored bytes are compared, because the start of a compressed file may not be readable.
+    let is_start = |hash: InputContent| match &earlier.record.sha256 {
+        Some(stored) => hex(&hash) == *stored,
+        None => hash == earlier.content,
+    };
+    is_longer && hash_start(capture, size).is_ok_and(is_start)
 }
 
 /// Returns the inputs of a file; `None` if the file cannot be read.

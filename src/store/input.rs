@@ -151,7 +151,8 @@ pub(super) struct InputRow {
     pub tool: String,
     /// The options with which it was read.
     pub options: CollectOptions,
-    /// The SHA-256 of the capture. For a window of a live audit, or a capture that cannot be read,
+    /// The SHA-256 of the capture after decompression, or as it is stored if it cannot be
+    /// decompressed. For a window of a live audit, or a capture that cannot be read,
     /// it is the SHA-256 of a text that identifies the input.
     pub content: InputContent,
     /// The record of the input.
@@ -187,6 +188,15 @@ impl InputRow {
     /// `rasaudit collect` have the same content, only the first of them has evidence.
     pub fn has_evidence(&self) -> bool {
         self.record.same_as.is_none()
+    }
+
+    /// Returns the size of the content in bytes, after decompression; `None` if it is unknown. For a
+    /// window of a live audit, which no file can equal, it is 0.
+    pub fn content_size(&self) -> Option<u64> {
+        let InputRecord { format, size, .. } = &self.record;
+        let is_window = self.sensor.as_ref().is_some_and(|sensor| sensor.window.is_some());
+        let is_known = is_window || *size > 0 && !format.contains(", ");
+        is_known.then_some(*size)
     }
 
     /// Returns the number of frames that the row of the input accounts for, because no row of

@@ -172,26 +172,36 @@ impl StoredInputs {
     /// Returns the captures that are there twice because they have grown: each file with the
     /// earlier rows, and the reason. The first frame of a capture does not change when it grows, so
     /// a longer input with the same name, sensor and time of the first frame is the same capture.
+    /// The size of standard input is not known, so its frames are counted.
     fn grown(&self) -> Vec<(String, String)> {
         let mut by_name: BTreeMap<_, Vec<(&InputRow, &String)>> = BTreeMap::new();
         for (input, file) in self.all.values().filter(|(input, _)| input.has_evidence()) {
             let InputRecord { name, account, .. } = &input.record;
             let is_window = input.sensor.as_ref().is_some_and(|sensor| sensor.window.is_some());
-            if let Some(first) = account.first.get().filter(|_| !is_window && name != "-") {
+            if let Some(first) = account.first.get().filter(|_| !is_window) {
                 let point = input.sensor.as_ref().map(|sensor| &sensor.point);
                 by_name.entry((name, point, first)).or_default().push((input, file));
             }
         }
         let mut wrong = Vec::new();
         for ((name, _, _), mut inputs) in by_name {
-            inputs.sort_by_key(|(input, _)| input.record.size);
+            let length = |input: &InputRow| match name.as_str() {
+                "-" => input.record.account.frames,
+                _ => input.record.size,
+            };
+            inputs.sort_by_key(|(input, _)| length(input));
             for pair in inputs.windows(2) {
                 let [(earlier, file), (later, other)] = pair else { continue };
-                if earlier.content != later.content && earlier.record.size < later.record.size {
-                    wrong.push(((*file).clone(), format!(
-                        "contains {name} as it was before it grew, and {other} contains it as it was later, so its frames would count twice; delete the first file, or merge its captures again without the earlier rows"
-                    )));
+                if earlier.content == later.content || length(earlier) == length(later) {
+                    continue;
                 }
+                let capture = match name.as_str() {
+                    "-" => "a capture from standard input",
+                    name => name,
+                };
+                wrong.push(((*file).clone(), format!(
+                    "contains {capture} as it was before it grew, and {other} contains it as it was later, so its frames would count twice; delete the first file, or merge its captures again without the earlier rows"
+                )));
             }
         }
         wrong

@@ -37,6 +37,12 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
+/// Compresses bytes with gzip.
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut out, bytes).and_then(|()| out.finish()).expect("in memory")
+}
+
 /// Returns the contents of the files in a folder, by name.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
@@ -942,9 +948,19 @@ fn a_copy_is_collected_under_the_name_of_the_original() {
 
 #[test]
 fn the_same_content_under_two_names_counts_once() {
+    for name in ["zz-copy.pcap", "zz-copy.pcap.gz", "aa-copy.pcap.gz"] {
+        check_that_a_copy_counts_once(name);
+    }
+}
+
+/// Checks that a copy of a capture changes nothing but the list of inputs. The copy is compressed
+/// if its name ends with `.gz`.
+fn check_that_a_copy_counts_once(name: &str) {
     let two = TwoCaptures::new();
-    let copy = two.at("zz-copy.pcap");
-    fs::copy(&two.captures[0], &copy).expect("a copy");
+    let copy = two.at(name);
+    let original = fs::read(&two.captures[0]).expect("a capture");
+    let content = if name.ends_with(".gz") { gzipped(&original) } else { original };
+    fs::write(&copy, content).expect("a copy");
     let all = [&two.captures[..], std::slice::from_ref(&copy)].concat();
     let direct = audited(&all, &two.inventory, &[], two.scratch.path());
     // The copy is in a store of its own, is collected or merged with the original, or is read
@@ -955,14 +971,21 @@ fn the_same_content_under_two_names_counts_once() {
     collect(&all, &two.inventory, &together, &[]);
     let merged = two.at("merged");
     merge(&[two.store.clone(), apart.clone()], &merged, &[]);
-    for inputs in [
-        vec![two.store.clone(), apart],
-        vec![together],
-        vec![merged.clone()],
-        vec![two.store.clone(), copy.clone()],
-    ] {
+    for inputs in [vec![two.store.clone(), apart], vec![together], vec![merged.clone()]] {
         let stored = audited(&inputs, &two.inventory, &[], two.scratch.path());
         assert_same(&direct, &stored, text(&inputs[0]));
+    }
+    let stored =
+        audited(&[two.store.clone(), copy.clone()], &two.inventory, &[], two.scratch.path());
+    if name == "aa-copy.pcap.gz" {
+        // The stored record does not describe the compressed file, which is therefore the copy,
+        // although its name is the first.
+        let table = |reports: &BTreeMap<String, Vec<u8>>| reports["conversations.csv"].clone();
+        assert!(table(&stored.0) == table(&direct.0));
+        let list = String::from_utf8_lossy(&stored.0["audit.json"]).into_owned();
+        assert!(list.contains(&format!("\"same_as\":\"{}\"", text(&two.captures[0]))));
+    } else {
+        assert_same(&direct, &stored, "a copy that is read directly");
     }
     // The rows of the original are merged before those of the copy are added.
     let copied = two.at("copied");
@@ -992,6 +1015,28 @@ fn two_copies_that_were_merged_with_other_captures_are_refused() {
     assert!(errors.contains(", which has the same content as "), "{errors}");
     assert!(errors.contains("zz-copy.pcap"), "{errors}");
     assert!(errors.contains("collect or merge again without one of them"), "{errors}");
+}
+
+/// The size of standard input is not known.
+#[test]
+fn a_capture_from_standard_input_that_grew_does_not_count_twice() {
+    let two = TwoCaptures::new();
+    let store = two.at("piped");
+    let whole = fs::read(&two.captures[0]).expect("a capture");
+    for part in [&whole[..whole.len() / 2], &whole] {
+        let program = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
+            .args(["collect", "-", "--to", text(&store)])
+            .stdin(Stdio::piped())
+            .spawn();
+        let mut program = program.expect("the program");
+        let mut input = program.stdin.take().expect("a pipe");
+        std::io::Write::write_all(&mut input, part).expect("a reader");
+        drop(input);
+        assert!(program.wait().expect("an end").success());
+    }
+    let errors = two.refused(&[&store], &[]);
+    let wanted = "contains a capture from standard input as it was before it grew";
+    assert!(errors.contains(wanted), "{errors}");
 }
 
 #[test]
