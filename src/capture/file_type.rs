@@ -41,12 +41,27 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
         (b"\x0a\x0d\x0d\x0a", "the beginning of a damaged pcapng file"),
         (b"\xd4\xc3\xb2", "the beginning of a damaged pcap file"),
         (b"\xa1\xb2\xc3", "the beginning of a damaged pcap file"),
-        (b"\x1f\x8b", "gzip data: decompress it once more first"),
-        (b"\x28\xb5\x2f\xfd", "zstd data: decompress it once more first"),
-        (b"\xfd7zXZ\0", "xz data: decompress it once more first"),
-        (b"BZh", "bzip2 data: decompress it once more first"),
-        (b"\x04\x22\x4d\x18", "lz4 data: decompress it once more first"),
-        (b"\x02\x21\x4c\x18", "lz4 data: decompress it once more first"),
+        (
+            b"\x1f\x8b",
+            "gzip data: decompress the file once, because rasaudit decompresses only once",
+        ),
+        (
+            b"\x28\xb5\x2f\xfd",
+            "zstd data: decompress the file once, because rasaudit decompresses only once",
+        ),
+        (
+            b"\xfd7zXZ\0",
+            "xz data: decompress the file once, because rasaudit decompresses only once",
+        ),
+        (b"BZh", "bzip2 data: decompress the file once, because rasaudit decompresses only once"),
+        (
+            b"\x04\x22\x4d\x18",
+            "lz4 data: decompress the file once, because rasaudit decompresses only once",
+        ),
+        (
+            b"\x02\x21\x4c\x18",
+            "lz4 data: decompress the file once, because rasaudit decompresses only once",
+        ),
         (b"PAR1", PARQUET),
         (b"\xff\xff\xff\xff", ARROW),
         (b"ARROW1", ARROW),

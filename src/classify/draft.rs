@@ -27,9 +27,9 @@ const CLIENTS: usize = 2;
 /// as a controller.
 const CONTROLS: usize = 2;
 
-/// The minimum number of ports of services for domain members that a host must provide to count as
-/// a controller, even if the matrix reserves none of them for controllers. A file server provides
-/// fewer.
+/// A host also counts as a controller if it provides services for domain members on at least this
+/// many ports, even if the matrix reserves none of these services for controllers. A file server
+/// uses fewer of these ports.
 const MANY_CONTROLS: usize = 6;
 
 /// The services of one host that are evidence of a domain controller.

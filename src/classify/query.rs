@@ -80,8 +80,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Checks the examples of a matrix. Returns a diagnostic for each example that its own row does not
-/// document according to the ruling.
+/// Checks the examples of a matrix. Returns a diagnostic for each example for which the verdict is
+/// not that its own row documents it.
 pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     let policy = Policy::new(matrix.clone(), farm(matrix, |_| true));
     let judge = Judge::new(&policy);

@@ -263,8 +263,8 @@ impl SideEvidence {
         self.fragments.facts().unwrap_or_default()
     }
 
-    /// Keeps at most `most` entries of each bounded kind and adds the kinds from which entries were
-    /// dropped to `trimmed`. Returns the number of entries dropped.
+    /// Keeps at most `most` entries of each bounded kind. Adds to `trimmed` the kinds from which
+    /// entries were dropped, and returns the number of these entries.
     pub(super) fn keep_least(&mut self, most: usize, trimmed: &mut TrimmedKinds) -> u64 {
         let cut = self.cut(most).into_iter().enumerate().filter(|(_, (_, count))| *count > 0);
         cut.map(|(place, (words, count))| {

@@ -150,7 +150,7 @@ impl<'a> AuditResult<'a> {
     }
 
     /// Returns the matrix and the inventory that the capture was judged against, or `None` if
-    /// nothing was judged.
+    /// nothing was judged or the result has only its tables.
     pub fn site(&self) -> Option<&Site> {
         self.head.site.as_ref()
     }

@@ -231,7 +231,7 @@ impl EvidenceStore {
         let missing = [
             (
                 is_decided && range != (own.since, own.until),
-                "--since and --until: server names and duplicates of the complete store were decided for the whole time; audit the stores from which the complete store was merged instead",
+                "--since and --until cannot select a part of a complete store, because its server names and duplicates were decided for the whole period; instead, audit the stores from which it was merged",
             ),
             (
                 request.evidence.is_some(),

@@ -396,6 +396,13 @@ pub(super) fn check_accounted(stated: i64, accounted: u64) -> Result<(), String>
     }
 }
 
+/// Describes rows without a column that every row has.
+pub(super) fn missing_column(name: &str) -> String {
+    format!(
+        "has no column {name}, so it does not contain rows of rasaudit, or an engine did not keep all columns; leave it out, or collect the captures again"
+    )
+}
+
 impl<'a> BatchRows<'a> {
     /// Finds the columns of a batch.
     ///
@@ -403,8 +410,7 @@ impl<'a> BatchRows<'a> {
     ///
     /// Returns an error if a column is missing or has another type, or if the rows are too large.
     pub fn of(batch: &'a RecordBatch) -> Result<Self, String> {
-        let column =
-            |name: &str| batch.column_by_name(name).ok_or_else(|| format!("has no column {name}"));
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing_column(name));
         let wrong = |name: &str, wanted: &str, found: &ArrayRef| {
             format!("has column {name} of type {}; expected {wanted}", found.data_type())
         };

@@ -26,8 +26,8 @@ use tempfile::NamedTempFile;
 
 use super::checksums::{self, FileChecksums, damaged};
 use super::columns::{
-    BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, batch_rows, schema,
-    text_is_one_of,
+    BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, batch_rows, missing_column,
+    schema, text_is_one_of,
 };
 use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
@@ -262,9 +262,7 @@ impl RowFile {
                 .map_err(|error| not_parquet(path, &error.to_string()))?;
             let schema = metadata.schema();
             match NEEDED.iter().find(|name| schema.field_with_name(name).is_err()) {
-                Some(name) => Err(format!(
-                    "has no column {name}, so it does not contain rows of rasaudit, or an engine did not keep all columns; leave it out, or collect the captures again"
-                )),
+                Some(name) => Err(missing_column(name)),
                 None => Ok(Self {
                     path: path.to_owned(),
                     checksums: FileChecksums::read(metadata.metadata())?,

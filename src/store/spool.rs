@@ -424,8 +424,8 @@ fn describe_missing(unaccounted: u64, entries: u64) -> Option<String> {
     }
 }
 
-/// Removes the counters, the timeline, the manifest and the number of dropped frames of evidence
-/// that is not written. Returns the reason.
+/// Clears what the row of a window states about its evidence (counters, timeline, manifest, number
+/// of dropped frames), because the evidence is not written. Returns the reason why it is not.
 fn leave_out_evidence(input: &mut InputRow) -> String {
     let frames = input.record.account.frames;
     input.record.account = FrameCounters::default();

@@ -1374,7 +1374,7 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
             assert_same(&direct, &stored, name);
         } else {
             let errors = two.refused(&[&complete], &["--since", &minute(3)]);
-            assert!(errors.contains("were decided for the whole time"), "{errors}");
+            assert!(errors.contains("were decided for the whole period"), "{errors}");
         }
     }
     // A complete store from which a row is missing is an error.

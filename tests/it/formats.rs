@@ -476,8 +476,8 @@ fn python(script: &str, text: &str) {
     assert!(child.wait().expect("python3 ends").success(), "{script}");
 }
 
-/// Exceptions that allow traffic are skipped tests. The location of a finding about an unused
-/// exception is its line in the list.
+/// In JUnit, an exception that allowed traffic is a skipped test. In SARIF, the location of a
+/// finding about an unused exception is the line of the exception in the list.
 #[test]
 fn exceptions_are_skipped_tests() {
     let case = FIXTURES.iter().find(|case| case.name == "farm-codes").expect("the fixture");

@@ -483,9 +483,8 @@ impl<'a> Explainer<'a> {
             return None;
         }
         let words: Vec<&str> = all.iter().map(|doubt| doubt.name()).collect();
-        let verb = if count == 1 { "is" } else { "are" };
         Some(format!(
-            "{count} of {members} conversations {verb} not certain ({}); the finding is based on the other conversations",
+            "the verdict is not certain for {count} of {members} conversations ({}); the finding is based on the other conversations",
             words.join(", ")
         ))
     }
