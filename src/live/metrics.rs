@@ -102,7 +102,7 @@ impl Metrics {
 
     /// Adds the conversations of all windows, and whether anything was checked.
     pub fn add_conversations(&self, all: &Audit<&mut Reading>) {
-        let help = "1 if anything was checked, that is, unicast packets other than background traffic were seen from a listed host with a role; 0 if not.";
+        let help = "1 if anything was checked, that is, unicast packets other than background traffic were seen from a listed host with a role, or traffic is reported as missing; 0 if not.";
         self.single("assessed", help, f64::from(u8::from(all.outcome.checked_anything())));
         let verdicts = all.outcome.by_verdict().into_iter();
         let verdicts = verdicts.map(|(verdict, count)| (vec![verdict.name()], count as f64));

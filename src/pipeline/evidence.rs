@@ -435,7 +435,7 @@ fn evidence_note(
 ) -> String {
     match finding.verdict() {
         _ if all > chosen as u64 => format!(
-            "{chosen} of {all} flows, chosen by the best state, then by the earliest time; display_filter shows all"
+            "{chosen} of {all} flows, those with the best state first; display_filter shows all"
         ),
         _ if !parts.is_empty() => String::new(),
         Verdict::NotAssessable => {
