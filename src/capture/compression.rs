@@ -244,8 +244,8 @@ impl Read for DecompressThread {
     }
 }
 
-/// A source as it is stored on disk or arrives through a pipe. Counts and, if requested, hashes all
-/// bytes that are read from it. Clones continue to read the same source.
+/// A source as it is stored on disk or arrives through a pipe. It counts and, if requested, hashes
+/// all bytes that are read from it. Clones continue to read the same source.
 #[derive(Clone)]
 pub(super) struct HashingReader(Arc<Mutex<HashState>>);
 

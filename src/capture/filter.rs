@@ -45,7 +45,7 @@ impl Filter {
 
     /// Returns whether the filter accepts the frame. If libpcap cannot compile the expression for a
     /// link type, no frame of that type is accepted. Unless the expression uses `vlan`, the VLAN
-    /// tags of the frame are removed before it is filtered, and a truncated frame is padded with
+    /// tags of the frame are removed before it is filtered. A truncated frame is always padded with
     /// zeros to its length on the wire.
     pub fn passes(&mut self, link: u16, data: &[u8], wire_len: u32) -> bool {
         let expression = &self.expression;
@@ -202,7 +202,7 @@ mod tests {
             for tag in VLAN_TAG_TYPES {
                 let frame = with_tags(&[tag, 0x8100]);
                 assert_eq!(filter.passes(1, &frame, 80), passes, "{expression} {tag:x}");
-                // Cooked captures have the tags in the same order, but other offsets.
+                // Cooked captures have the tags in the same order, but at other offsets.
                 if expression.starts_with("ether") {
                     continue;
                 }

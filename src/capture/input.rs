@@ -28,8 +28,8 @@ pub struct CaptureInput {
     /// Whether the file was found in a directory, but is a named pipe, a socket or a device. It is
     /// not opened, because it might never end.
     pub special: bool,
-    /// Name of the earlier input with the same content, which is read instead; `None` if there is
-    /// no such input.
+    /// Name of the input with the same content that is read instead; `None` if there is no such
+    /// input.
     pub same_as: Option<String>,
     /// The SHA-256 of the content after decompression, if it is known before the input is read.
     pub content: Option<InputContent>,
@@ -45,7 +45,8 @@ const CAPTURE_EXTENSIONS: [&str; 3] = ["pcap", "cap", "ntar"];
 const COMPRESSED_EXTENSIONS: [&str; 5] = ["gz", "zst", "xz", "lz4", "bz2"];
 
 impl CaptureInput {
-    /// Returns the path of the file if it can be read again.
+    /// Returns the path of the file; `None` if there is none, or if it is a special file that is
+    /// not opened.
     pub fn file(&self) -> Option<&Path> {
         self.path.as_deref().filter(|_| !self.special)
     }
@@ -178,8 +179,9 @@ impl CaptureInput {
     }
 }
 
-/// Marks inputs whose content equals that of an earlier input, unless it is empty. If the content
-/// of a copy is already known, it is recorded for the first input, too.
+/// Marks inputs whose content equals that of another input, which is read instead ([`first_of`]),
+/// unless the content is empty. If the content of a copy is already known, it is recorded for the
+/// input that is read, too.
 fn mark_same(sources: &mut [CaptureInput]) {
     for source in sources.iter_mut() {
         if let Some(path) = source.path.as_ref().filter(|_| source.size > 0) {
@@ -189,7 +191,7 @@ fn mark_same(sources: &mut [CaptureInput]) {
     }
     let empty: InputContent = Sha256::digest([]).into();
     let candidates = may_have_copies(sources);
-    // A path matters if the file cannot be read.
+    // Files that cannot be read are compared by their paths instead.
     let mut by_content: HashMap<InputContent, Vec<usize>> = HashMap::new();
     let mut by_path: HashMap<&Path, Vec<usize>> = HashMap::new();
     for (number, source) in sources.iter().enumerate() {
@@ -211,15 +213,16 @@ fn mark_same(sources: &mut [CaptureInput]) {
         }
         for number in numbers.into_iter().filter(|number| *number != first) {
             sources[number].same_as = Some(sources[first].name.clone());
-            // The first copy counts as named by the user if the user named any of the copies.
+            // The input that is read counts as named by the user if the user named any of its
+            // copies.
             sources[first].found &= sources[number].found;
         }
     }
 }
 
-/// Returns the number of the input that is read of those with the same content: the first. However,
-/// the record of a stored input describes a file only if both have the same bytes. If this is not
-/// certain, the first stored input is read instead of a file.
+/// Returns the number of the only input that is read among those with the same content: the first.
+/// However, the record of a stored input describes a file only if both have the same bytes. If this
+/// is not certain, the first stored input is read instead of a file.
 fn first_of(sources: &[CaptureInput], numbers: &[usize]) -> usize {
     let is_stored = |number: &&usize| sources[**number].content.is_some();
     let is_certain = numbers.iter().all(|number| sources[*number].content_size.is_some());
@@ -270,7 +273,8 @@ fn may_have_copies(sources: &[CaptureInput]) -> HashSet<usize> {
 
 /// Returns the SHA-256 of the first bytes of a file after decompression.
 fn hash_of_start(path: &Path) -> std::io::Result<InputContent> {
-    /// The number of bytes. They include the timestamps of the first frames of a capture.
+    /// The number of bytes that are hashed. They include the timestamps of the first frames of a
+    /// capture.
     const START: u64 = 4096;
     match open_compressed(path)? {
         Some(content) => hash_of(content.take(START)),
@@ -364,7 +368,7 @@ mod tests {
             let same = source.same_as.as_deref().map_or_else(String::new, name);
             (name(&source.name), same, source.found)
         });
-        // The user named a copy of the file `a`.
+        // The user named a copy of the file `a`, so `a` counts as named, too.
         let expected = [
             ("a", "", false),
             ("b", "", true),

@@ -17,8 +17,9 @@ pub(super) struct Pcap {
     nanos: bool,
     /// Whether the magic number declares nanoseconds.
     declares_nanos: bool,
-    /// If the magic number declares microseconds, the numbers of records whose fractions are below
-    /// a million, and of those whose fractions can only be nanoseconds.
+    /// If the magic number declares microseconds, the number of records whose fractions are below a
+    /// million or at least a billion, and the number of the others, whose fractions may be
+    /// nanoseconds.
     fractions: [u64; 2],
     /// Whether an earlier file of a concatenation contains nanoseconds although its magic number
     /// declares microseconds.
@@ -159,8 +160,8 @@ impl Pcap {
     }
 
     /// Returns whether the bytes that follow zeros are a record. Its time must be within a year of
-    /// the previous record, its lengths must be consistent, and another such record or more zeros
-    /// must follow, as far as `bytes` extends.
+    /// the previous record, its fraction of a second and its lengths must be plausible, and another
+    /// such record or more zeros must follow, as far as `bytes` extends.
     fn is_record(&self, bytes: &[u8], at: usize) -> bool {
         const YEAR: u32 = 366 * 24 * 3600;
         let is_like_one = |at: usize| {

@@ -1,6 +1,6 @@
 //! The pcapng file format (draft-ietf-opsawg-pcapng): several sections and interfaces, where each
-//! interface has its own link type and timestamp resolution. Also collects the capture filters and
-//! the loss that the file reports.
+//! interface has its own link type and timestamp resolution. The parser also collects the capture
+//! filters and the loss that the file reports.
 
 use std::collections::BTreeMap;
 

@@ -1177,7 +1177,8 @@ fn parse_time(text: &str) -> Result<Nanos, String> {
     let wrong = "give a time like 2026-05-04T08:00:00Z or a date like 2026-05-04 (UTC)";
     let out_of_range = || "the time is out of range; give one before 2262-04-11".to_owned();
     let pieces = Pieces::parse(text).map_err(|_| wrong)?;
-    // The parser accepts leap seconds, the names of time zones, and offsets of more than a day.
+    // The parser also accepts leap seconds, the names of time zones, and offsets of more than a
+    // day, which are errors here.
     if text.contains(":60") || text.contains('[') {
         return Err(wrong.to_owned());
     }

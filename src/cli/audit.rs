@@ -44,8 +44,8 @@ pub(super) fn run(
     else {
         return Ok(Exit::CannotDo);
     };
-    // The folders are created before the long work starts, so that an unusable path is reported at
-    // once.
+    // The folders are created before the long work starts, so that an unusable path is reported
+    // early.
     let files = arguments.files.files();
     match Folders::prepare(arguments.out.as_deref(), &files, arguments.evidence.as_deref()) {
         Ok(made) => put_folders(&folders, made),
@@ -90,7 +90,7 @@ pub(super) fn run(
         return Ok(report_failure(failure));
     }
     let format = arguments.format.as_deref();
-    // Only the result shows which sensors there are.
+    // Only the result shows which sensors there are, so the filters are checked again.
     let problems = parse_show_with(&arguments.show, Vocabulary::of(&audit.result())).err();
     problems.iter().flatten().for_each(|problem| warn(problem));
     match &listing {

@@ -34,9 +34,9 @@ const NAMES_OR_PATHS: [(&str, &[&str]); 2] = [("matrix", MATRICES), ("overlays",
 
 /// The request that the command line and the configuration file make together.
 pub(super) enum Parsed {
-    /// Run a command, with the options of this configuration file if there is one.
+    /// A request to run a command, with the options of this configuration file if there is one.
     Run(Box<Arguments>, Option<ConfigurationFile>),
-    /// Print the options in effect.
+    /// A request to print the options in effect, as this text.
     Print(String),
 }
 

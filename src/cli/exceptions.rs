@@ -147,7 +147,8 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
     let all =
         Exceptions::load(&name, &text, &policy.matrix, &policy.inventory).map_err(|problems| {
             let mut problems: Vec<String> = shown(problems);
-            // A finding with several pairs of hosts has several exceptions, each with its own id.
+            // A finding with several pairs of hosts has several exceptions, and any of their ids
+            // may already be used.
             if let Some(used) = new.iter().find(|exception| is_used(&exception.id)) {
                 problems = vec![format!(
                     "{name}: the list already has an exception with the id {}; if it does not permit this traffic, choose another id with --id",

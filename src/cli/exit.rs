@@ -5,10 +5,11 @@ use std::process::ExitCode;
 /// The status with which the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Exit {
-    /// 0: done, without findings at or above `--fail-on`. For `diff`: no finding above info
-    /// changed. For `explain`: the traffic is documented, or it is background traffic.
+    /// 0: done, without findings that `--fail-on` counts. For `diff`: no finding above info
+    /// changed, apart from findings whose traffic an exception now permits. For `explain`: the
+    /// traffic is documented, or it is background traffic.
     Compliant,
-    /// 1: done, with findings at or above `--fail-on`. For `diff`: a finding above info changed.
+    /// 1: done, with findings that `--fail-on` counts. For `diff`: a finding above info changed.
     /// For `explain`: the traffic is not documented.
     Findings,
     /// 2: the work could not be done. No partially written file is left.
@@ -29,7 +30,7 @@ pub(super) struct AuditStatus {
     pub is_partial: bool,
     /// Whether nothing was checked although a check was required.
     pub is_unchecked: bool,
-    /// Whether findings reach `--fail-on`.
+    /// Whether there are findings that `--fail-on` counts.
     pub has_failed: bool,
 }
 

@@ -175,7 +175,8 @@ fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     if let Some(number) = networks.iter().position(|own| own.name.eq_ignore_ascii_case(text)) {
         let party = Party { kind: PartyKind::Network(number), roles: networks[number].roles };
         let is_own = |address: &IpAddr| policy.party(*address, []).kind == party.kind;
-        // Listed hosts, and networks with a longer prefix, have addresses in the network, too.
+        // The addresses of listed hosts, and of networks with a longer prefix, do not stand for the
+        // network.
         let mut addresses = networks[number].cidr.hosts().take(1 << 16);
         let address = addresses.find(is_own).unwrap_or(nowhere);
         return Ok(end(party, address, policy.describe(&party)));

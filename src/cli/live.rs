@@ -219,7 +219,7 @@ fn with_rows(mut options: LiveOptions, rows: Option<SpoolOptions>) -> LiveOption
 }
 
 /// Loads the policy. Returns an error if users other than root and the current user could change a
-/// file or folder that the arguments name.
+/// file or folder that the arguments or the inventory name.
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     let names_or_paths = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
@@ -238,10 +238,10 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
 }
 
-/// Returns the paths of the matrix and the overlays that an inventory names. If the inventory
-/// cannot be read, returns nothing, because that is reported when it is loaded.
+/// Returns the paths of the matrix and the overlays that a TOML inventory names, except built-in
+/// ones. If the inventory cannot be read, returns nothing, because loading it reports the problem.
 fn rules_named_by(inventory: &Path) -> Vec<PathBuf> {
-    // A pipe cannot be read twice.
+    // A pipe cannot be read twice, so it is left to the loading of the inventory.
     let text = inventory.is_file().then(|| TextFile::read(inventory).ok()).flatten();
     let Some(TextFile { name, text, .. }) = text.filter(|file| is_toml(&file.name)) else {
         return Vec::new();

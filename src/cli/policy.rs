@@ -1,4 +1,4 @@
-//! Loads and checks the matrix and the inventory, and reports all their problems at once.
+//! Loads and checks the matrix and the inventory, and reports all their problems together.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -193,7 +193,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
 /// Returns how many lines of a drafted inventory are still marked as guesses, as the end of a
 /// message. Returns an empty string if no line is marked.
 fn guesses_left(file: &Path) -> String {
-    // A pipe cannot be read twice.
+    // A pipe cannot be read twice, so its guesses are not counted.
     let text = if file.is_file() { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
     let text = String::from_utf8_lossy(&text);
     match text.lines().filter(|line| line.contains(GUESS_MARK)).count() as u64 {
@@ -203,8 +203,8 @@ fn guesses_left(file: &Path) -> String {
     }
 }
 
-/// Adds to the message about an inventory that does not exist how to make one, unless the message
-/// suggests another file.
+/// Adds advice on how to make an inventory to the message that it does not exist, unless the
+/// message suggests another file.
 fn with_remedy(file: &Path, mut problems: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if matches!(file.try_exists(), Ok(false)) {
         for problem in problems.iter_mut().filter(|one| !one.message.contains("did you mean")) {

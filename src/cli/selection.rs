@@ -1,4 +1,4 @@
-//! Parses filters and the other options of listings, and reports all problems at once.
+//! Parses filters and the other options of listings, and reports all problems together.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::result::{
     RowQuery, Site, SortColumn, known_ends, known_roles,
 };
 
-/// The default for the greatest number of rows in a listing as text.
+/// The default for the greatest number of rows or groups in a listing as text.
 pub(super) const TEXT_LIMIT: usize = 50;
 
 /// The settings of `--show` that are not filters.
@@ -57,7 +57,7 @@ impl<'a> SelectionParser<'a> {
         Ok(RowListing { query: self.query, columns: self.columns, all_option })
     }
 
-    /// Sets the greatest number of rows.
+    /// Sets the greatest number of rows or groups; `None` for no limit.
     pub fn limit(&mut self, limit: Option<usize>) {
         self.query.limit = limit;
     }
@@ -236,7 +236,8 @@ impl<'a> SelectionParser<'a> {
         Some((known, value?))
     }
 
-    /// Returns the filters of a table. Causes are known only after the audit.
+    /// Returns the filters of a table. Causes are known only after the audit, so before it their
+    /// filter is left out.
     fn usable_keys(&self, table: ListedTable) -> Vec<&'static str> {
         let is_known =
             |key: &&FilterKey| **key != FilterKey::Cause || self.vocabulary.result.is_some();
@@ -396,7 +397,7 @@ impl<'a> SelectionParser<'a> {
     }
 }
 
-/// One `KEY=VALUE` of a filter.
+/// One `KEY=VALUE` or `KEY!=VALUE` of a filter or of `--show`.
 #[derive(Clone, Copy)]
 struct Item<'t> {
     key: &'t str,

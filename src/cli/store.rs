@@ -366,7 +366,7 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
 }
 
 /// Returns what to do to get the server names that rows do not contain. `is_live` states whether a
-/// live audit wrote some of the rows, which never contain single segments or packets.
+/// live audit wrote some of the rows. Such rows never contain single segments or packets.
 fn names_remedy(is_live: bool) -> &'static str {
     if is_live { RECORD } else { "collect the captures again with --pieces" }
 }

@@ -99,15 +99,15 @@ pub struct LiveOutcome {
 named_enum!(
     /// A task of a live audit in addition to capturing.
     Duty {
-        /// Write the reports of a window.
+        /// Writing the reports of a window.
         Reports = "reports",
-        /// Save the state.
+        /// Saving the state.
         State = "state",
-        /// Send findings to syslog.
+        /// Sending findings to syslog.
         Syslog = "syslog",
-        /// Record frames (`--write`).
+        /// Recording frames (`--write`).
         Frames = "frames",
-        /// Write the rows of a window (`--collect`).
+        /// Writing the rows of a window (`--collect`).
         Rows = "rows",
     }
 );

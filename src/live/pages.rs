@@ -13,7 +13,7 @@ use super::snapshot::{LiveSnapshot, RenderedPage};
 use crate::pipeline::{Progress, lock};
 
 impl LiveSnapshot {
-    /// Renders the pages and the metrics of a closed window, and replaces the previous ones.
+    /// Renders the pages and the metrics after a window is closed, and replaces the previous ones.
     pub fn update(&self, closed: &WindowClosed<'_>) {
         let all = closed.all;
         let windows = self.pages.windows.load(Ordering::Relaxed) + 1;
@@ -72,7 +72,7 @@ impl LiveSnapshot {
         (lock(&self.pages.rendered).loss, lock(&self.down).clone())
     }
 
-    /// Returns the metrics of the last window, followed by current ones.
+    /// Returns the metrics that were rendered after the last window, followed by current ones.
     pub(super) fn metrics(&self, progress: &Progress, every: Duration) -> String {
         let now = Metrics::default();
         now.add_failures(&lock(&self.failing).1);

@@ -75,7 +75,7 @@ impl QueuedFrames {
 /// A request to the recorder thread.
 enum QueueItem {
     Write(QueuedFrames),
-    /// Write all queued frames and end the thread.
+    /// A request to write all queued frames and end the thread.
     Finish,
 }
 

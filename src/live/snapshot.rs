@@ -1,7 +1,7 @@
 //! The current state of a live audit: which of its duties fail, which interfaces are down, how many
-//! flows were aggregated, how many frames were not recorded, how many findings were not sent, and
-//! the pages of the last window.
-//! `pages.rs` renders these pages and the metrics.
+//! flows were aggregated, how many frames were not recorded, how many findings were not sent, how
+//! large the files of rows are, and the pages that are served. `pages.rs` renders these pages and
+//! the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -16,7 +16,7 @@ use super::listener::{CollectedWindow, Duty};
 use crate::flow::AggregationLevel;
 use crate::pipeline::lock;
 
-/// The pages of the last window. They are updated after each window.
+/// The pages that are served. They are updated after each window.
 #[cfg(feature = "serve")]
 pub(super) struct ServedPages {
     pub started: Instant,
@@ -32,7 +32,7 @@ impl Default for ServedPages {
     }
 }
 
-/// The reports of the last window, as they are served.
+/// The reports of all windows so far, as they are served.
 #[cfg(feature = "serve")]
 #[derive(Default)]
 pub(super) struct RenderedPage {
@@ -61,7 +61,7 @@ pub struct LiveSnapshot {
     pub(super) unsent: AtomicU64,
     /// The rows of windows: the size of their files, and all that was removed since the start.
     pub(super) rows: Mutex<Option<CollectedWindow>>,
-    /// The pages of the last window.
+    /// The pages that are served.
     #[cfg(feature = "serve")]
     pub(super) pages: ServedPages,
 }

@@ -258,7 +258,7 @@ fn absorb(
     flows: MergedFlows,
 ) -> Result<(), AuditError> {
     for theirs in &window.inputs {
-        // The restored state may contain other interfaces.
+        // The restored state may contain other interfaces, so inputs are matched by name.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
         let known = known.unwrap_or_else(|| {
             let account = FrameCounters::default();

@@ -65,12 +65,12 @@ pub struct Audit<R = Reading> {
     /// is their number.
     timeline: ActivityHistogram,
     odd_stamps: u64,
-    /// The number of fragments whose first fragment is not in the capture, by pair of hosts and
-    /// protocol.
+    /// The number of fragments whose first fragment is not in the capture, by source, destination
+    /// and protocol.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// The link types for which the filter expression cannot be compiled.
     unfiltered_links: Vec<String>,
-    /// The kinds of side evidence that did not fit into memory.
+    /// The kinds of side evidence from which entries were dropped.
     trimmed: TrimmedKinds,
     /// The frames that each finding is based on, if they were requested.
     evidence: Option<GatheredEvidence>,
@@ -281,7 +281,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
         report::messages(&self.result(), &self.new_positions(before))
     }
 
-    /// Adds the current findings to the baseline.
+    /// Adds the current findings above severity info to the baseline.
     #[cfg(feature = "live")]
     pub(crate) fn remember(&self, before: &mut Baseline) {
         if let Some(explainer) = self.explainer() {
@@ -383,7 +383,7 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
         doubled: reading.shows_doubling(),
-        // A single file and a live audit have only one clock.
+        // A single file and a live audit have only one clock, so there is no offset.
         clock_offset: reading
             .flows
             .clock_offset()

@@ -72,8 +72,8 @@ impl DraftedInventory {
         report::draft(&self.draft, matrix, &self.about, out)
     }
 
-    /// Writes only the hosts and networks that the inventory of `listed` lacks. Returns their
-    /// number.
+    /// Writes only the hosts and networks that the inventory of `listed` lacks, and hints as
+    /// comments. Returns the number of hosts and networks.
     pub fn write_new(
         &self,
         matrix: &Matrix,

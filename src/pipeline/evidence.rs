@@ -304,7 +304,8 @@ impl EvidencePart {
     }
 }
 
-/// Chooses flows, address claims and names as evidence for each finding.
+/// Chooses flows, address claims and names as evidence for the first [`FINDINGS`] findings. The
+/// others get only a note.
 fn choose(
     reading: &mut Reading,
     judge: &Judge<'_>,
@@ -357,8 +358,8 @@ struct EvidenceSelector<'a> {
 }
 
 impl EvidenceSelector<'_> {
-    /// Selects the evidence of a finding. `members` contains the indexes of its conversations with
-    /// the best state.
+    /// Selects the evidence of a finding. `members` contains the result of [`best_conversations`]
+    /// for it.
     fn select(&mut self, finding: &Finding, members: &[usize]) -> ChosenEvidence {
         let list = &self.outcome.conversations.list;
         let flows = self.first_flows(members);

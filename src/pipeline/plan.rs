@@ -364,7 +364,8 @@ fn evidence_problem(
     read.map(|read| PlanError::EvidenceInsideInput(read.clone()))
 }
 
-/// Returns the absolute path. Symbolic links are resolved in the longest part that exists.
+/// Returns the absolute form of a path. Symbolic links are resolved in the longest part that
+/// exists.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));

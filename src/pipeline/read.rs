@@ -121,7 +121,7 @@ struct OpenSource {
 }
 
 impl Batches<'_> {
-    /// Passes each chunk of the sources to `take` until there are no more.
+    /// Passes the chunks that this worker reads to `take` until there are no more.
     pub fn for_each(&self, mut take: impl FnMut(&mut Chunk)) {
         let mut chunk = Chunk::default();
         for mut token in &self.tokens {
@@ -233,7 +233,7 @@ impl Sources<'_> {
 
     /// Opens a source. Returns an error if a source that the user named cannot be opened. Returns
     /// `None` for a damaged source or an unusable file in a folder, whose error is recorded, and
-    /// for a source with the content of an earlier one.
+    /// for a source whose content is read from another one.
     fn open(&self, number: usize) -> Result<Option<OpenSource>, String> {
         let source = &self.plan.sources[number];
         if source.same_as.is_some() {
@@ -540,7 +540,8 @@ impl<'a> Worker<'a> {
         account.frames += frames.len() as u64;
         account.bytes += frames.iter().map(|frame| u64::from(frame.wire_len)).sum::<u64>();
         account.truncated += frames.iter().filter(|f| f.cap_len < f.wire_len).count() as u64;
-        // The next frame nearly always belongs to the same ten-second bucket.
+        // The next frame nearly always belongs to the same ten-second bucket, so the bucket is kept
+        // until it changes.
         let mut times = NO_TIME..NO_TIME;
         let mut bucket = ActivityBucket::WATCHED;
         let mut end_bucket = |start: Nanos, bucket: ActivityBucket| {

@@ -39,7 +39,8 @@ pub struct CollectedInput {
     pub timeline: ActivityHistogram,
     /// The counters of the frames of each window; empty if the evidence is not divided.
     pub windows: BTreeMap<WindowStart, FrameCounters>,
-    /// The evidence that was not passed on as rows, by window. [`FlowStore::into_rows`] returns it.
+    /// The evidence that was not passed on as rows, by window. [`FlowStore::into_rows`] turns it
+    /// into rows.
     pub evidence: BTreeMap<WindowStart, FlowStore>,
 }
 

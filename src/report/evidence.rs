@@ -35,7 +35,7 @@ const MAX_COMMENT: usize = 16 << 10;
 pub struct FindingEvidence {
     /// The frames in order of time.
     pub frames: Vec<EvidenceFrame>,
-    /// A note on what was left out, or why there are no frames. Empty if nothing was left out.
+    /// A note on what was left out, or why there are no frames. Empty if neither applies.
     pub note: String,
 }
 

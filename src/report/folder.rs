@@ -43,7 +43,7 @@ pub(super) const STAGING: &str = ".rasaudit-";
 /// It is moved into place last, so a folder that does not match it is incomplete or was changed.
 const MANIFEST: &str = "manifest.sha256";
 
-/// The report on exceptions. The user may have a file of the same name.
+/// The file name of the report on exceptions. The user's list of exceptions may have the same name.
 const EXCEPTIONS: &str = "exceptions.csv";
 
 /// The number of leading columns that `exceptions.csv` has in every version.
@@ -340,7 +340,7 @@ impl Folder {
         placed
     }
 
-    /// Checks that the files to remove have not changed since the folder was prepared.
+    /// Checks that the files given to [`Folder::set_replaced`] still have the expected content.
     fn check_replaced(&self) -> Result<(), FolderError> {
         for (name, digest) in self.replaced.iter().flatten() {
             let path = self.place(name);
@@ -398,11 +398,11 @@ impl Folder {
         true
     }
 
-    /// Moves to the new folder the files that other programs added to the old one just before the
-    /// exchange.
+    /// Moves the files that other programs added to the old folder just before the exchange into
+    /// the new one.
     #[cfg(target_os = "linux")]
     fn move_late_files(&self) {
-        // When an exchange is undone, the staging folder contains the new files.
+        // When an exchange is undone, the staging folder contains the new files, which stay there.
         let mut ours = self.old_names();
         ours.extend_from_slice(&self.staged);
         for entry in fs::read_dir(self.staging.path()).into_iter().flatten().flatten() {
@@ -442,8 +442,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves the new files into place, the manifest last. Until then, the folder contains the old
-    /// manifest, or one that marks the report as incomplete.
+    /// Moves the new files into place. If they include a manifest, it is the last one. Until then,
+    /// the folder contains the old manifest, or one that marks the report as incomplete.
     fn place_all(&mut self) -> Result<(), FolderError> {
         if self.staged.iter().any(|name| name == MANIFEST) && !self.place(MANIFEST).exists() {
             let path = self.place(MANIFEST);
@@ -543,7 +543,8 @@ fn lock(folder: &Path) -> Result<File, TryLockError> {
 /// locks, they are removed once they have not changed for 24 hours, and are therefore unlikely to
 /// be in use.
 pub(super) fn clear_stale(folder: &Path) {
-    /// Another run may have created the folder, but not locked it yet.
+    /// The minimum age of an unlocked folder. Another run may have created a newer one, but not
+    /// locked it yet.
     const UNLOCKED: Duration = Duration::from_secs(60);
     const OLD: Duration = Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -689,7 +690,7 @@ impl Drop for Folder {
     }
 }
 
-/// Sets the time at which a folder last changed to two days ago.
+/// Sets the modification time of a folder to two days ago.
 #[cfg(test)]
 pub(super) fn make_old(folder: &Path) {
     let two_days_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 3600);

@@ -176,7 +176,7 @@ impl Threshold {
     }
 }
 
-/// A finding about the traffic of a group of matrix rows.
+/// A finding about missing or not assessable traffic of a group of matrix rows.
 struct GroupFinding {
     number: usize,
     severity: Severity,

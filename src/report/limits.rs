@@ -14,7 +14,8 @@ const NAMES: usize = 6;
 /// Something that the audit did not look at or could not assess.
 pub(super) enum Limit {
     /// Frames that were lost, left out, truncated or not decoded, hosts that the capture does not
-    /// show completely, or traffic that is not compared with the matrix.
+    /// show completely, or traffic that a capture cannot show or that is not compared with the
+    /// matrix.
     Capture(String),
     /// Matrix rows and findings that could not be assessed for one reason.
     Reason(Code, NotAssessed),

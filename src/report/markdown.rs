@@ -196,9 +196,9 @@ fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()>
     }
 }
 
-/// Escapes markup (by CommonMark, section 2.4, any ASCII punctuation may be escaped). Also breaks
-/// up URLs, host names that begin with `www`, and mentions, so that GitHub does not turn them into
-/// links.
+/// Escapes markup (by CommonMark, section 2.4, any ASCII punctuation may be escaped). It also
+/// breaks up URLs, host names that begin with `www`, and mentions, so that GitHub does not turn
+/// them into links.
 pub(super) fn text(text: &str) -> String {
     let text = escape_control(text);
     let mut plain = String::with_capacity(text.len());

@@ -73,7 +73,8 @@ fn permission_text(code: Code) -> Option<RuleText> {
 }
 
 /// Describes the codes of expected traffic that failed or is missing, of contradictions between the
-/// inventory and the capture, and of problems with features and exceptions.
+/// inventory and the capture, of loopback addresses on a network, and of problems with features and
+/// exceptions.
 fn failure_text(code: Code) -> Option<RuleText> {
     Some(match code {
         Code::Refused => text(

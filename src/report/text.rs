@@ -23,8 +23,8 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
 }
 
 /// Writes the summary. `places` contains the paths of the written files. `listing` replaces the
-/// worst findings. If `width` is given, the notes and the findings are wrapped to this number of
-/// columns.
+/// worst findings. If `width` is given, the headline, the notes, the findings and what could not be
+/// assessed are wrapped to this number of columns.
 pub(super) fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
@@ -185,7 +185,8 @@ fn write_findings(
     Ok(())
 }
 
-/// Returns a path as one word of a shell command. The program must not read the path as an option.
+/// Returns a path as one word of a shell command. A path that begins with `-` gets the prefix `./`,
+/// so that it is not read as an option.
 fn shell_word(path: &Path) -> String {
     let mut text = path.display().to_string();
     if text.starts_with('-') {

@@ -28,9 +28,9 @@ pub struct WindowFolders {
 }
 
 impl WindowFolders {
-    /// Creates the folder, and removes what a killed run left in it more than a day ago. `keep` is
-    /// the number of dated folders to keep. Returns an error if the folder cannot be written, or if
-    /// it contains a file or a folder named `latest` that is not a link.
+    /// Creates the folder, and removes the staging folders of killed runs from it. `keep` is the
+    /// number of dated folders to keep. Returns an error if the folder cannot be written, or if it
+    /// contains a file or a folder named `latest` that is not a link.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
         let failed = |path: &Path, error| FolderError { path: path.to_owned(), error };
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;

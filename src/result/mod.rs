@@ -112,9 +112,9 @@ pub struct Brief {
     pub roles: [RoleSet; 2],
     /// Index of the finding that explains this one; `None` if there is none.
     pub explained_by: Option<usize>,
-    /// Time of the earliest packet.
+    /// Time of the earliest packet or ICMP error.
     pub first: Option<Nanos>,
-    /// Time of the latest packet.
+    /// Time of the latest packet or ICMP error.
     pub last: Option<Nanos>,
 }
 
@@ -135,9 +135,9 @@ pub struct ConversationBrief {
     pub packets: [u64; 2],
     /// Number of bytes in both directions.
     pub bytes: u64,
-    /// Time of the earliest packet.
+    /// Time of the earliest packet or ICMP error.
     pub first: Option<Nanos>,
-    /// Time of the latest packet.
+    /// Time of the latest packet or ICMP error.
     pub last: Option<Nanos>,
 }
 

@@ -122,7 +122,7 @@ fn flow_id(c: &Conversation) -> String {
     } else {
         Directionality::TwoWay
     };
-    // An aggregated conversation has no single flow.
+    // An aggregated conversation has no single flow, and therefore no ID.
     if c.stands_for().is_some() {
         return String::new();
     }

@@ -310,7 +310,7 @@ impl<'s> Finder<'s> {
         let roles = numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(*role)));
         let named = match (self.hosts.get(name), self.networks.get(name)) {
             _ if name.is_empty() => None,
-            // A host and a network may have the same name.
+            // A host and a network may have the same name, so the address decides.
             (Some(host), Some(network)) => {
                 let is_its_own = self.site.hosts[*host].addresses.contains(&address);
                 Some(if is_its_own { PartyKind::Host(*host) } else { PartyKind::Network(*network) })

@@ -90,7 +90,8 @@ impl AuditRun<'_> {
     fn summary(&self) -> Summary {
         let outcome = self.outcome;
         let by_verdict = outcome.by_verdict();
-        // There are far fewer combinations than findings.
+        // There are far fewer combinations than findings, so the names are looked up only for
+        // these.
         let mut combinations = BTreeMap::<(Code, Severity), u64>::new();
         for finding in outcome.findings() {
             *combinations.entry((finding.code(), finding.severity)).or_default() += 1;

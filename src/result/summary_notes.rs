@@ -1,5 +1,6 @@
-//! The notes that every report begins with: the verdict in a sentence, what was read, what was
-//! found, and what could not be assessed. The terminal, the page and Markdown show the same notes.
+//! The headline and the notes at the start of reports for people: the overall verdict in a
+//! sentence, what was read, what was found, and what could not be assessed. The terminal, the page
+//! and Markdown show the same notes.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

@@ -161,7 +161,7 @@ fn sha256(digest: &str) -> Markup {
     html! { br; span.hash { "SHA-256 " (digest) } }
 }
 
-/// Returns the exceptions that have not expired.
+/// Returns the numbers of exceptions, and the first [`EXCEPTIONS`] that have not expired.
 fn exceptions(result: &AuditResult<'_>) -> Markup {
     let all = result.exceptions();
     let is_in_force = |exception: &&ExceptionUse<'_>| !exception.has_status("expired");

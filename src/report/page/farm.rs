@@ -135,8 +135,8 @@ impl<'a> Farm<'a> {
     }
 
     /// Returns the roles of this farm that can be the source and the destination of a row. Returns
-    /// `None` if the features of the row are off, or if one side is any host: such a row does not
-    /// describe a pair of roles.
+    /// `None` if a feature that the row needs is off, or if one side is any host: such a row does
+    /// not describe a pair of roles.
     fn sides(&self, number: usize) -> Option<[RoleSet; 2]> {
         let row = &self.site.rows[number];
         let roles = [row.source, row.destination].map(|role| &self.site.roles[role]);

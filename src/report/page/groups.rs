@@ -74,7 +74,7 @@ pub(super) struct FarmGroups {
 }
 
 impl FarmGroups {
-    /// Groups a farm. `findings` are the findings to draw, worst first.
+    /// Groups a farm. `findings` are the findings of the page, worst first.
     pub fn of(result: &AuditResult<'_>, farm: &Farm<'_>, findings: &[FindingRow<'_>]) -> Self {
         let membership = Membership::of(farm.site);
         let documented = membership.documented(result);

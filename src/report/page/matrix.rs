@@ -22,8 +22,8 @@ const FOLDED: [(Status, &str); 3] = [
     (Status::FeatureOff, "the inventory states that a required feature is off"),
 ];
 
-/// Returns the section of the matrix: the rows that were seen, are missing or could not be assessed
-/// in the tables of the document, and below them the other rows, folded by status.
+/// Returns the section of the matrix. The tables of the document contain the rows that were seen,
+/// are missing or could not be assessed. The other rows follow, folded by status.
 pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let rows = farm.site.rows.iter().zip(result.matrix_rows()).enumerate();
     let rows: Vec<NumberedRow<'_>> =

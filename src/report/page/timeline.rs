@@ -30,8 +30,8 @@ impl TimeBins {
         let bucket = i128::from(BUCKET_NS);
         let [low, high] = [first, last].map(|time| i128::from(time).div_euclid(bucket));
         let div_up = |number: i128, by: i128| (number + by - 1) / by;
-        // The older part of a long timeline has a resolution of one hour, which shorter bins could
-        // not show.
+        // The older part of a long timeline has a resolution of one hour, so shorter bins would
+        // show gaps.
         let hour = 3600 * i128::from(SECOND) / bucket;
         let unit = if high - low > 24 * hour { hour } else { 1 };
         let low = low.div_euclid(unit) * unit;

@@ -476,7 +476,7 @@ impl ChangeCauses<'_, '_> {
     }
 }
 
-/// The number of connections that are needed to show that traffic recurs.
+/// The number of flows that are needed to show that traffic recurs.
 const MIN_RECURRENCES: u64 = 3;
 
 /// The audit that has a finding: the old or the new one.

@@ -106,7 +106,8 @@ impl ChangeCauses<'_, '_> {
         age: Age,
     ) -> Option<CauseText> {
         let states_feature = finding.code == Code::FeatureUnstated.name();
-        // Other findings about the inventory stand for a service that was reached.
+        // Other findings about the inventory stand for a service that was reached, so only
+        // conversations that reached it count.
         let own_seen = own.iter().filter(|seen| states_feature || seen.is_reached);
         let mut pairs = own_seen.filter_map(|seen| Some((seen, counterpart(seen, (own, others))?)));
         let (seen, other) = pairs.next()?;

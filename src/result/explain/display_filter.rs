@@ -44,7 +44,7 @@ fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
 pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
     let transport = |number: &u32| list[*number as usize].subject.transport;
     let Some(first) = members.first().map(transport) else { return String::new() };
-    // Nearly all findings are about a single transport.
+    // Nearly all findings are about a single transport, so their members need not be divided.
     if members.iter().all(|number| transport(number) == first) {
         return filter_of_transport(list, index, first, members);
     }

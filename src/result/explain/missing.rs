@@ -112,7 +112,8 @@ impl Explainer<'_> {
     /// the text is empty.
     fn alternative(&self, finding: &Finding) -> String {
         let members = finding.members.len();
-        // A client may have many failed conversations, and many others to search.
+        // A client may have many failed conversations, and many others to search, so it is searched
+        // only once.
         let mut searched = HashMap::<IpAddr, bool>::new();
         let clients = self.conversations(finding).map(|(c, _)| c.subject.client);
         let has_way = clients.filter(|client| {

@@ -59,9 +59,9 @@ pub struct ReportedFinding {
     /// Number of conversations, or of pairs of hosts, that the finding stands for; 0 if it is about
     /// a single pair without traffic, or not about traffic.
     pub count: u64,
-    /// Time of the earliest packet.
+    /// Time of the earliest packet or ICMP error.
     pub first_seen: Option<Nanos>,
-    /// Time of the latest packet.
+    /// Time of the latest packet or ICMP error.
     pub last_seen: Option<Nanos>,
     /// Sentence that describes what was found.
     pub message: String,
@@ -469,7 +469,8 @@ impl<'a> Explainer<'a> {
         Some(format!("{} clients: {}{more}", clients.len(), shown.join(", ")))
     }
 
-    /// Says how many conversations of a finding are not certain; `None` if all or none of them are.
+    /// Says for how many conversations of a finding the verdict is not certain; `None` if this
+    /// applies to all or none of them.
     fn doubtful_members(&self, finding: &Finding) -> Option<String> {
         let members = finding.members.len();
         let doubts = self.conversations(finding).map(|(_, j)| j.doubts).filter(|d| !d.certain());

@@ -84,7 +84,8 @@ impl SharedCause {
 #[derive(Default)]
 pub struct CauseNumbers {
     numbers: HashMap<SharedCause, usize>,
-    /// The same numbers. Most findings are looked up here, because texts take much longer.
+    /// The same numbers, by facts. Most findings are looked up here, because generating texts takes
+    /// much longer.
     by_facts: HashMap<CauseFacts, usize>,
 }
 

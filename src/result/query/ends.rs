@@ -177,7 +177,7 @@ impl EndFilter {
         let shares_role = end.roles.iter().any(|role| self.roles().contains(*role));
         match self {
             Self::Role(_) if shares_role => return Fit::Yes,
-            // A row names no roles if its hosts have different roles.
+            // A row names no roles if its hosts have different roles, so its members decide.
             Self::Role(_) if !end.roles.is_empty() || end.address != "*" => return Fit::No,
             Self::Role(_) => {}
             Self::Place { .. } => {

@@ -86,7 +86,8 @@ fn value_fit(
         FilterValue::Port(filter) => filter.fit(row),
         FilterValue::Word(word) => {
             let words = row.words(key);
-            // A row does not list more than a certain number of sensors.
+            // A row lists only a limited number of sensors, so the wanted one may be missing from
+            // it.
             if key == FilterKey::Sensor
                 && !words.contains(&word.as_str())
                 && words.contains(&OTHER_SENSORS)
@@ -97,7 +98,7 @@ fn value_fit(
         }
         FilterValue::AtLeast(least) => match row.words(FilterKey::Severity).first() {
             None | Some(&"") => Fit::No,
-            // A later version may have further severities.
+            // A later version may have further severities, whose order is not known here.
             Some(word) => Severity::parse(word).map_or(Fit::Unknown, |own| Fit::of(own >= *least)),
         },
         FilterValue::Certain(wanted) => Fit::of(row.certain() == Some(*wanted)),
