@@ -20,6 +20,7 @@ pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRa
 pub(crate) use named_enum::named_enum;
 pub(crate) use text::{
     escape_control, escape_csv_formula, is_control_or_bidi, is_plain, name_and_reason,
+    write_address,
 };
 pub(crate) use time::BUCKET_NS;
 pub use time::{NO_TIME, Nanos, SECOND};

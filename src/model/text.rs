@@ -1,7 +1,8 @@
 //! Escapes text from hostile sources for terminals, reports and spreadsheets.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Returns whether a character could control a terminal or reorder text: a control character, or a
 /// bidirectional or invisible formatting character.
@@ -65,9 +66,59 @@ pub fn escape_csv_formula(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split(';').map(guard).collect::<Vec<_>>().join(";"))
 }
 
+/// Writes an address as text into memory, an IPv4 address faster than [`std::fmt::Display`] does.
+/// Such a writer cannot fail.
+pub fn write_address(out: &mut impl Write, address: IpAddr) {
+    let _ = match address {
+        IpAddr::V4(address) => {
+            let mut text = [0; IPV4_LENGTH];
+            let length = format_ipv4(&mut text, address);
+            out.write_str(std::str::from_utf8(&text[..length]).unwrap_or_default())
+        }
+        IpAddr::V6(address) => write!(out, "{address}"),
+    };
+}
+
+/// The length of the longest IPv4 address as text.
+const IPV4_LENGTH: usize = "255.255.255.255".len();
+
+/// Writes an IPv4 address as text. Returns its length.
+fn format_ipv4(text: &mut [u8; IPV4_LENGTH], address: Ipv4Addr) -> usize {
+    let mut length = 0;
+    let mut add = |byte| {
+        text[length] = byte;
+        length += 1;
+    };
+    for (number, octet) in address.octets().into_iter().enumerate() {
+        if number > 0 {
+            add(b'.');
+        }
+        if octet >= 100 {
+            add(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            add(b'0' + octet / 10 % 10);
+        }
+        add(b'0' + octet % 10);
+    }
+    length
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_have_the_usual_text() {
+        let parts = [0, 9, 10, 99, 100, 255];
+        let pairs = parts.into_iter().flat_map(|a| parts.map(|b| (a, b)));
+        let v4 = pairs.map(|(a, b)| Ipv4Addr::new(a, b, b, a).into());
+        for address in v4.chain(["fe80::1".parse().unwrap()]) {
+            let mut text = String::new();
+            write_address(&mut text, address);
+            assert_eq!(text, address.to_string());
+        }
+    }
 
     #[test]
     fn formulas_and_escapes_are_disarmed() {

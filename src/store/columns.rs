@@ -1,7 +1,7 @@
 //! The columns of stored rows. All types are signed integers, UTF-8 and binary, which every query
 //! engine supports.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, Int32Builder, Int64Builder, StringBuilder};
@@ -15,7 +15,7 @@ use super::completion::Completion;
 use super::input::InputRow;
 use super::row::{INPUT_BUCKET, ReadPlace, StoredKind, StoredRow};
 use crate::flow::RowFacts;
-use crate::model::InputRecord;
+use crate::model::{InputRecord, write_address};
 
 /// The columns that an audit needs.
 pub(super) const NEEDED: [&str; 7] =
@@ -108,45 +108,14 @@ fn signed(count: u64) -> i64 {
 
 /// Adds an address as text, without allocating memory for it.
 fn append_address(column: &mut StringBuilder, address: Option<IpAddr>) {
-    use std::fmt::Write;
     match address {
         None => column.append_null(),
-        Some(IpAddr::V4(address)) => {
-            let mut text = [0; IPV4_LENGTH];
-            let length = write_ipv4(&mut text, address);
-            column.append_value(std::str::from_utf8(&text[..length]).unwrap_or_default());
-        }
-        // The text is written before the value is ended. Writing to a builder cannot fail.
+        // The text is written before the value is ended.
         Some(address) => {
-            let _ = write!(column, "{address}");
+            write_address(column, address);
             column.append_value("");
         }
     }
-}
-
-/// The length of the longest IPv4 address as text.
-const IPV4_LENGTH: usize = "255.255.255.255".len();
-
-/// Writes an IPv4 address as text, faster than [`std::fmt::Display`]. Returns its length.
-fn write_ipv4(text: &mut [u8; IPV4_LENGTH], address: Ipv4Addr) -> usize {
-    let mut length = 0;
-    let mut add = |byte| {
-        text[length] = byte;
-        length += 1;
-    };
-    for (number, octet) in address.octets().into_iter().enumerate() {
-        if number > 0 {
-            add(b'.');
-        }
-        if octet >= 100 {
-            add(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            add(b'0' + octet / 10 % 10);
-        }
-        add(b'0' + octet % 10);
-    }
-    length
 }
 
 impl BatchBuilder {
@@ -511,17 +480,6 @@ impl<'a> BatchRows<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_have_the_usual_text() {
-        let parts = [0, 9, 10, 99, 100, 255];
-        for (a, b) in parts.into_iter().flat_map(|a| parts.map(|b| (a, b))) {
-            let address = Ipv4Addr::new(a, b, b, a);
-            let mut text = [0; IPV4_LENGTH];
-            let length = write_ipv4(&mut text, address);
-            assert_eq!(text[..length], *address.to_string().as_bytes());
-        }
-    }
 
     #[test]
     fn few_rows_are_read_at_once_if_they_are_large() {

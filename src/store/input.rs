@@ -190,8 +190,8 @@ impl InputRow {
         self.record.same_as.is_none()
     }
 
-    /// Returns the size of the content in bytes, after decompression; `None` if it is unknown. For a
-    /// window of a live audit, which no file can equal, it is 0.
+    /// Returns the size of the content in bytes, after decompression; `None` if it is unknown. For
+    /// a window of a live audit, which no file can equal, it is 0.
     pub fn content_size(&self) -> Option<u64> {
         let InputRecord { format, size, .. } = &self.record;
         let is_window = self.sensor.as_ref().is_some_and(|sensor| sensor.window.is_some());

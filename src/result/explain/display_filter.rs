@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::classify::Conversation;
-use crate::model::Transport;
+use crate::model::{Transport, write_address};
 
 /// Maximum number of address pairs that are written one by one.
 const PAIRS: usize = 8;
@@ -44,6 +44,10 @@ fn ends(c: &Conversation) -> (IpAddr, IpAddr) {
 pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: &[u32]) -> String {
     let transport = |number: &u32| list[*number as usize].subject.transport;
     let Some(first) = members.first().map(transport) else { return String::new() };
+    let only = if let [only] = members { list.get(*only as usize) } else { None };
+    if let Some(filter) = only.and_then(|only| filter_of_one(list, index, only)) {
+        return filter;
+    }
     // Nearly all findings are about a single transport, so their members need not be divided.
     if members.iter().all(|number| transport(number) == first) {
         return filter_of_transport(list, index, first, members);
@@ -55,6 +59,36 @@ pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: 
         filter_of_transport(list, index, one, &members)
     });
     each.collect::<Vec<_>>().join(" || ")
+}
+
+/// Returns the filter for a single conversation, as [`filter_of_transport`] does, but faster. If a
+/// capture has many findings, nearly all of them are about a single conversation.
+/// Returns `None` if the conversation is not a usual one: it has no ports, it stands for others, or
+/// its server made connections from the port of its service.
+fn filter_of_one(list: &[Conversation], index: &PairIndex, c: &Conversation) -> Option<String> {
+    let (transport, port) = (c.subject.transport, c.subject.port);
+    let (client, server) = ends(c);
+    let connects_back = || {
+        let from = index.first(list, (server, client));
+        list.get(from).is_some_and(|other| ends(other) == (server, client))
+    };
+    if !transport.has_ports() || c.stands_for().is_some() || connects_back() {
+        return None;
+    }
+    let mut text = String::with_capacity(160);
+    for (from, to, field) in [(client, server, "dstport"), (server, client, "srcport")] {
+        text.push_str(if text.is_empty() { "(" } else { " || (" });
+        for (field, address) in [("src", from), ("dst", to)] {
+            text.push_str(if address.is_ipv6() { "ipv6." } else { "ip." });
+            text.push_str(field);
+            text.push_str(" == ");
+            write_address(&mut text, address);
+            text.push_str(" && ");
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{transport}.{field} == {port})");
+    }
+    Some(text)
 }
 
 /// Returns the filter for at least one conversation; all of them use the same transport.
@@ -268,6 +302,28 @@ mod tests {
         assert!(text.contains("tcp.dstport == 443) || "), "{text}");
         assert!(text.contains("udp.dstport == 53) || "), "{text}");
         assert_eq!(display_filter(&list, &PairIndex::of(&list), &[]), "");
+    }
+
+    #[test]
+    fn a_single_conversation_has_the_filter_of_a_list_of_one() {
+        let mut packets = Packets::default();
+        packets.connect(0, (GW, 50_000), (BROKER, 443));
+        packets.send(1, Transport::UDP, (GW, 50_000), (BROKER, 53));
+        packets.connect(2, ("fd00::1", 50_001), ("fd00::2", 20_009));
+        packets.send(3, Transport::ICMP, (GW, 8), (BROKER, 0));
+        // This server also makes a connection to its client.
+        packets.connect(4, (GW, 50_002), ("10.1.0.9", 443));
+        packets.connect(5, ("10.1.0.9", 443), (GW, 22));
+        let list = packets.conversations(&policy(FARM)).list;
+        let index = PairIndex::of(&list);
+        let mut usual = 0;
+        for (number, c) in list.iter().enumerate() {
+            let whole = filter_of_transport(&list, &index, c.subject.transport, &[number as u32]);
+            let one = filter_of_one(&list, &index, c);
+            usual += usize::from(one.is_some());
+            assert_eq!(one.unwrap_or_else(|| whole.clone()), whole);
+        }
+        assert_eq!((usual, list.len()), (3, 6));
     }
 
     #[test]
