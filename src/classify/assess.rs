@@ -16,7 +16,8 @@ pub(super) struct Assessed {
     pub moves: Vec<String>,
 }
 
-/// Assesses failures, missing traffic, rows and hosts. Conversations are counted on `jobs` threads.
+/// Assesses failures, missing traffic, contradictions and the status of every row. Conversations
+/// are counted on `jobs` threads.
 pub(super) fn assess(
     judge: &Judge<'_>,
     seen: JudgedCapture<'_>,

@@ -148,7 +148,8 @@ struct DraftItem {
     words: String,
     /// Whether a row documents the activity for the roles that both ends are assumed to have.
     documented: bool,
-    /// Whether the activity is a broadcast or uses a port that is specific to the product.
+    /// Whether the activity is a broadcast, uses a port that is specific to the product, or is that
+    /// of a domain controller.
     is_own: bool,
 }
 
@@ -237,11 +238,11 @@ impl<'a> Drafter<'a> {
         &self.policy.matrix
     }
 
-    /// Groups addresses into hosts. The addresses of one hardware address are one host if they are
-    /// at most one IPv4 and two IPv6 addresses, none of them shows another hardware address, and
-    /// none of their packets has passed a router. An IPv4 and an IPv6 address are also one host if
-    /// both have only one name, and only these two addresses have it. All other addresses become
-    /// separate hosts.
+    /// Groups the internal addresses that sent packets into hosts. The addresses of one hardware
+    /// address are one host if they are at most one IPv4 and two IPv6 addresses, none of them shows
+    /// another hardware address, and none of their packets has passed a router. An IPv4 and an IPv6
+    /// address are also one host if both have only one name, and only these two addresses have it.
+    /// All other addresses become separate hosts.
     fn join(&mut self) {
         let presences = self.conversations.index.presences();
         let has_sent =
@@ -484,9 +485,9 @@ impl<'a> Drafter<'a> {
     fn items(&self) -> Vec<Vec<DraftItem>> {
         /// The key under which conversations are combined into one activity: whether the host is
         /// the server, the transport and the port of the service, the roles that would explain the
-        /// activity, and whether a row documents it. The peers are addresses, or `None` for a
-        /// broadcast.
+        /// activity, and whether a row documents it.
         type Activity = (bool, Transport, u16, RoleSet, bool);
+        /// The peers: addresses, or `None` for a broadcast.
         type Peers = BTreeSet<Option<IpAddr>>;
         type DraftItems = BTreeMap<Activity, Peers>;
         let mut items: Vec<DraftItems> = vec![DraftItems::new(); self.entities.len()];

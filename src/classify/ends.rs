@@ -26,7 +26,7 @@ pub enum EndKey {
     Roles(RoleSet),
     /// The text of a destination in the matrix that is not a role, or of one side of an exception.
     Words(Box<str>),
-    /// Many clients of one network.
+    /// Many clients of one network or, in a flood, of all unlisted networks.
     Many(NetworkGroup),
     /// Any host.
     Everybody,

@@ -1,5 +1,5 @@
-//! Checks expected traffic: groups of rows for which a host made no attempt although the capture
-//! could have shown one, and groups for which this could not be assessed.
+//! Checks expected traffic. Finds groups of rows for which a host made no attempt although the
+//! capture could have shown one, and groups for which this could not be assessed.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -226,7 +226,8 @@ impl<'a> Assessor<'a> {
             Tried::AsSeen => self.attempts(group, source, only.and_then(To::peer)),
             Tried::Nothing => &[],
         };
-        // The servers of an aggregated attempt may include this destination.
+        // The servers of an aggregated attempt may include this destination, so such attempts
+        // count, too.
         let to_several = only.map_or(&[][..], |_| self.attempts(group, source, None));
         let to_several = to_several.iter().filter(|attempt| attempt.to_several);
         let attempts: Vec<&Attempt> = attempts.iter().chain(to_several).collect();

@@ -268,7 +268,7 @@ mod tests {
 
     const UNLISTED: &str = "10.1.0.99";
 
-    /// Returns the findings about unlisted addresses that may be a listed host.
+    /// Returns the ends of each finding about an unlisted address that may be a listed host.
     fn look_alikes(packets: &Packets) -> Vec<[String; 2]> {
         let policy = policy(FARM);
         let judgement = packets.judge(&policy, &view(60));

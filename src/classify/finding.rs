@@ -82,7 +82,8 @@ pub enum About {
     Port(u16),
     /// Many ports.
     Ports,
-    /// The subject that the reason names: a group of rows, a role, an address or an exception.
+    /// The subject that the reason names: a group of rows, a service, a role, an address or an
+    /// exception.
     Group,
 }
 
@@ -155,7 +156,7 @@ pub struct Finding {
     pub last: Max,
 }
 
-// An audit may hold hundreds of thousands of findings in memory.
+// An audit may hold hundreds of thousands of findings in memory, so each must be small.
 const _: () = assert!(size_of::<Finding>() <= 64);
 
 impl Finding {

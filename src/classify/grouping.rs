@@ -318,8 +318,8 @@ mod tests {
         assert_eq!(HashSet::from(keys).len(), keys.len());
     }
 
-    /// Judges a capture in which each of these addresses uses one port of the gateway, and merges
-    /// the clients. Returns each resulting client with the number of its conversations.
+    /// Judges a capture in which the gateway refuses each of these addresses on one port, and
+    /// merges the clients. Returns each resulting client with the number of its conversations.
     fn merged(clients: &[String]) -> Vec<(EndKey, usize)> {
         let policy = policy(FARM);
         let mut packets = Packets::default();

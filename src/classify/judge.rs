@@ -19,12 +19,13 @@ use crate::policy::{
     Scope, Severity, SeverityColumn,
 };
 
-/// An index in four bytes. Unlike a plain number, an optional one takes no more.
+/// An index that takes four bytes, even in an `Option`, unlike a plain number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct SmallIndex(NonZeroU32);
 
 impl SmallIndex {
-    /// Returns the index. No list of rows, exceptions or names has as many entries as fit.
+    /// Converts the index of a row, an exception or a name. No list of these has 2^32 or more
+    /// entries.
     fn new(index: usize) -> Self {
         Self(NonZeroU32::MIN.saturating_add(u32::try_from(index).unwrap_or(u32::MAX)))
     }
@@ -136,8 +137,8 @@ pub(super) struct QueryKind {
     undocumented: Option<Undocumented>,
 }
 
-/// The properties other than roles and service that determine the ruling on plain traffic that no
-/// row documents.
+/// The properties that, in addition to the other fields of [`QueryKind`], determine the ruling on
+/// plain traffic that no row documents.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Undocumented {
     is_listed: [bool; 2],
@@ -177,7 +178,7 @@ impl Hash for QueryKind {
 /// Ports that all rows and all entries for background traffic treat alike.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum PortClass {
-    /// A port that a row or an entry names, or the number of a protocol without ports.
+    /// A single port of a row or an entry or, for a protocol without ports, the ICMP type or zero.
     Single(u16),
     /// The ports between two bounds of ranges, except single ports. The number is that of the
     /// range.
@@ -365,7 +366,8 @@ impl<'a> Judge<'a> {
         if self.may_depend_on_name(&query, ruling)
             && let Some((place, decided)) = self.rule_by_names(&query, names)
         {
-            // A chain of aliases is shorter than a DNS message, which has at most 65,535 bytes.
+            // A chain of aliases fits in a DNS message of at most 65,535 bytes, so its index fits
+            // in 16 bits.
             let (number, alias) = place;
             (ruling, named) = (decided, Some((SmallIndex::new(number), alias as u16)));
             let about_names = decided.code != Code::UnknownHost || self.only_a_name_decides(&query);
@@ -496,7 +498,8 @@ impl<'a> Judge<'a> {
     /// one, no row names one of its addresses, and the inventory moves no ports.
     fn kind(&self, query: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = query.subject;
-        // A port may be moved for a single host, and a kind does not contain the host.
+        // A port may be moved for a single host, and a kind does not contain the host, so no query
+        // has a kind if any port is moved.
         let moved = !self.policy.inventory.moved.is_empty();
         let is_named = || [client, server].iter().any(|end| self.named_addresses.contains(end));
         let plain =
@@ -637,8 +640,8 @@ impl<'a> Judge<'a> {
         let same = matches!(query.client.kind, PartyKind::Host(_))
             && query.client.kind == query.server.kind;
         let loopback = subject.client.is_loopback() && subject.server.is_loopback();
-        // A broadcast reaches every role that is present. A server may have roles by its name that
-        // its address lacks.
+        // The roles of the party are not enough: a broadcast reaches every role that is present,
+        // and a server may have roles by its name that its address lacks.
         let roles = if query.broadcast { self.present } else { query.server_roles };
         let server = Party { roles, ..query.server };
         self.policy.candidates(subject.transport, subject.port, server).filter_map(
@@ -803,7 +806,8 @@ impl<'a> Judge<'a> {
         self.matching_rows(&turned).map(|(row, _)| row).next()
     }
 
-    /// Returns the rows that document the port at the server, for any client.
+    /// Returns the rows for network or internet traffic that document the port at the server,
+    /// whatever their clients.
     pub(super) fn documented_for_others(
         &self,
         query: &Query<'_>,

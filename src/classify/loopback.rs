@@ -22,7 +22,8 @@ impl Judgement {
         let doubts_of = |number: &u32| {
             let mut doubts = Doubts::default();
             for (source, doubt) in DOUBTS_BY_SOURCE {
-                // The finding does not say which end is the client.
+                // The finding does not say which end is the client, so a doubt about the direction
+                // does not matter.
                 if source != DoubtSource::Direction && list[*number as usize].doubts.has(source) {
                     doubts.add(doubt);
                 }
@@ -54,7 +55,7 @@ mod tests {
     use crate::model::{Mac, Transport};
 
     /// Returns a ping, and a connection from a loopback address with the source hardware address
-    /// `mac`.
+    /// `mac`. If `is_tunnelled` is true, the connection is in a tunnel.
     fn packets(mac: Mac, is_tunnelled: bool) -> Packets {
         let mut packets = Packets::default();
         packets.ping(0, GW, BROKER);

@@ -83,8 +83,8 @@ pub struct CaptureConditions {
     pub watched: Watched,
     /// The times at which each named vantage point watched.
     pub vantages: Arc<VantageTimes>,
-    /// The time for which each series of captures that have no sensor name watched. It is not known
-    /// which hosts each of them could show.
+    /// For each series of captures without a sensor name, the time for which it watched. It is not
+    /// known which hosts each series could show.
     pub series: Vec<Watched>,
     /// Whether a capture filter was active, either set by the user or recorded in a capture file.
     pub filtered: bool,
@@ -174,7 +174,7 @@ impl CaptureConditions {
         self.miss().powi(chances.min(1000) as i32) < UNLIKELY
     }
 
-    /// Returns whether some series of captures that have no sensor name watched for less than
+    /// Returns whether some series of captures without a sensor name watched for less than
     /// `watch_s` seconds, and for less time than all inputs together. A host that only this series
     /// could show was not watched long enough.
     pub fn has_short_series(&self, watch_s: u64) -> bool {

@@ -82,7 +82,7 @@ enum PairEnd {
 type Classes = BTreeMap<Traits, Vec<u32>>;
 
 /// Pairs that are checked one by one, because the capture shows an attempt or unreadable traffic
-/// between them. The key is the first host of a pair.
+/// between their ends. The key is the first host of a pair.
 #[derive(Default)]
 struct Particular(BTreeMap<u32, BTreeSet<Peer>>);
 
@@ -128,7 +128,7 @@ fn range(host: u32, class: &[u32], order: PairOrder) -> &[u32] {
     }
 }
 
-/// The same claim about many pairs.
+/// The same claim about one or several pairs.
 struct PairBatch {
     code: Code,
     /// The claim about one of the pairs.

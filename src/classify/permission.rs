@@ -5,7 +5,7 @@ use super::judge::{Judge, PermissionFacts, Query, Ruling};
 use super::verdict::Code;
 use crate::policy::{Party, PartyKind};
 
-/// A check. It returns a ruling if it applies.
+/// A check, which returns a ruling if it applies.
 type Check = fn(&Judge<'_>, &Query<'_>, &PermissionFacts) -> Option<Ruling>;
 
 /// All checks. If none applies, an end of the traffic is not in the inventory.

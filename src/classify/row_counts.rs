@@ -36,8 +36,8 @@ pub struct RowReport {
     pub visible: u64,
     /// The clients that initiated these conversations, by name, or by address if they have no name.
     pub source_hosts_seen: BTreeSet<String>,
-    /// The hosts that should have initiated such a conversation, but did not try or failed, by
-    /// name.
+    /// The clients that should have initiated such a conversation, but did not try or failed, by
+    /// name, or by address if they have no name.
     pub source_hosts_missing: BTreeSet<String>,
     /// Time of the earliest packet or ICMP error of these conversations.
     pub first: Min,

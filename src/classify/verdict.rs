@@ -69,8 +69,8 @@ named_enum!(
         UnknownHost = "unknown-host",
         /// The answer was an RST or an ICMP port unreachable.
         Refused = "refused",
-        /// An ICMP error (prohibited, or host unreachable) or an RST from another device rejected
-        /// the traffic.
+        /// An ICMP error (prohibited, host unreachable, or port unreachable from a device other
+        /// than the server) or an RST that may come from another device rejected the traffic.
         Rejected = "rejected",
         /// The answer to the SYN was a bare ACK that does not acknowledge it.
         Challenged = "challenged",
@@ -83,7 +83,8 @@ named_enum!(
         /// The capture shows no unicast packets from a host, or does not show the name or address
         /// of a destination.
         HostNotSeen = "host-not-seen",
-        /// Nothing shows that the capture covers the pair of hosts.
+        /// Nothing shows that the capture covers the pair of hosts, or only networks have the
+        /// destination role.
         PairNotCovered = "pair-not-covered",
         /// Only one direction is visible.
         OneSidedView = "one-sided-view",

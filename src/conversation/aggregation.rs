@@ -119,7 +119,7 @@ pub struct AggregatedConversations {
     /// The number of conversations. If `may_repeat` is set, it may be too high.
     pub conversations: u64,
     /// Whether parts of one conversation may have been counted as several conversations. Its flows
-    /// are in several partitions if the ports of some of its clients are lower than the server's.
+    /// are in several partitions if some ports of the client are lower than the server's port.
     pub may_repeat: bool,
     /// The lowest subject of these conversations. Its ruling applies to all of them.
     pub example: ServiceKey,

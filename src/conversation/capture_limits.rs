@@ -1,4 +1,4 @@
-//! The time that a capture covers, and the limits of what it can show.
+//! Time spans, and the limits of what a capture can show.
 
 use crate::model::{DoubtedTimes, Max, Merge, Min, Nanos};
 

@@ -90,7 +90,7 @@ pub(super) fn of(
 fn contradicts_itself(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> bool {
     (0..2).any(|side| {
         let mut links = flow.links(side);
-        // Nearly all sides have only one encapsulation.
+        // Nearly all sides have only one encapsulation, which cannot contradict itself.
         let (Some(first), Some(second)) = (links.next(), links.next()) else { return false };
         let all = [first, second].into_iter().chain(links);
         let mut places: BTreeMap<(u16, Vec<u32>), Vec<&Encapsulation>> = BTreeMap::new();

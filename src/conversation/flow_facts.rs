@@ -53,7 +53,7 @@ pub(super) fn errors(flow: &Flow<'_>) -> impl Iterator<Item = IcmpError> {
         flow.sides[side].has_packets()
             && (!tcp || seqs.any(|seq| flow.syns(side).any(|syn| syn.number == *seq)))
     };
-    // The sender of a packet cannot reject it.
+    // The sender of a packet cannot reject it, so errors from this sender do not count.
     let is_own = move |error: &IcmpError| error.by == flow.key.endpoint(error.side.into()).addr;
     all.filter(move |(error, quotes)| {
         !is_own(error) && counts(usize::from(error.side), &mut quotes.seqs.iter())
@@ -63,8 +63,8 @@ pub(super) fn errors(flow: &Flow<'_>) -> impl Iterator<Item = IcmpError> {
 
 /// Returns the side that sent to a broadcast or multicast address, or sent all of its frames to the
 /// link-layer broadcast address. An address that sends packets is neither a broadcast nor a
-/// multicast address. A single frame to the link-layer broadcast address does not turn a flow
-/// between two hosts into a broadcast.
+/// multicast address, so the other side must be silent. A single frame to the link-layer broadcast
+/// address does not turn a flow between two hosts into a broadcast.
 pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
         let sender = &flow.sides[side];

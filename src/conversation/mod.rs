@@ -685,7 +685,8 @@ impl PartialConversations {
         plan: &AggregationPlan,
     ) {
         let mut found = HashMap::<(ServiceKey, bool, u16), u32, HashSeed>::default();
-        // Each has a part of a conversation, its lower port, and whether no flow was answered.
+        // Each unit consists of a part of a conversation, its lower port, and whether none of its
+        // flows was answered.
         let mut units: Vec<(Conversation, u16, bool)> = Vec::new();
         for mut flow in flows {
             flow.remove_times(index.doubted_times());
@@ -918,7 +919,8 @@ impl Conversation {
         }
     }
 
-    /// Merges all evidence of another part of the conversation.
+    /// Merges another part of the conversation, except for its names and its numbers of flows,
+    /// packets and bytes.
     fn merge_all(&mut self, other: &Self) {
         // Nearly all parts have the same outcome, so the list of failures is rarely needed.
         let same = self.state == other.state

@@ -120,7 +120,8 @@ pub(super) struct NameTable<'a> {
     numbers: HashMap<ServerNames, u32, HashSeed>,
     /// The DNS names per client and resolved address.
     lookups: HashMap<(IpAddr, IpAddr), ResolvedNames, HashSeed>,
-    /// The resolved addresses. Most servers are not among them, and looking up a pair takes longer.
+    /// The resolved addresses, which are checked first: most servers are not among them, and
+    /// looking up a pair takes longer.
     resolved: HashSet<IpAddr, HashSeed>,
     announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, HashSeed>,
     hints: &'a dyn DirectionHints,
@@ -133,8 +134,8 @@ type ResolvedNames = BTreeMap<Vec<String>, bool>;
 /// The number of farm hosts that must use a resolver for it to count as a witness.
 const MIN_CLIENTS: usize = 3;
 
-/// Returns whether a resolver is a witness: the inventory lists it, it has a directory role, or at
-/// least [`MIN_CLIENTS`] hosts of the farm use it.
+/// Returns whether a resolver is a witness: the inventory lists it as a resolver, it has a
+/// directory role, or at least [`MIN_CLIENTS`] hosts of the farm use it.
 fn is_witness(side: &SideEvidence, resolver: IpAddr, hints: &dyn DirectionHints) -> bool {
     if hints.is_resolver(resolver) {
         return true;

@@ -15,7 +15,7 @@ named_enum!(
         Established = "established",
         /// Both sides send, but no handshake was seen.
         Midstream = "midstream",
-        /// The unicast reply to a broadcast.
+        /// The unicast reply to a broadcast or multicast packet.
         AnswerOnly = "answer-only",
         /// A SYN-ACK, followed by only an RST from the client or by no packet from it.
         HalfOpen = "half-open",
@@ -66,7 +66,7 @@ pub enum StateEvidence {
     BothSpoke,
     /// Packets from both sides of a TCP connection whose handshake is not in the capture.
     BothWays,
-    /// The unicast reply to a broadcast.
+    /// The unicast reply to a broadcast or multicast packet.
     BroadcastAnswer,
     /// A SYN-ACK, and the client's RST right after it.
     Probe,
@@ -267,7 +267,7 @@ fn of_tcp(
             let basis = if opened { StateEvidence::Handshake } else { StateEvidence::Accepted };
             return Some((State::Established, basis));
         }
-        // A SYN-ACK alone may be forged.
+        // A SYN-ACK alone may be forged, so it proves nothing.
         if !client.has_packets() {
             return None;
         }
@@ -352,7 +352,8 @@ fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Opti
     let answered = match (client.has(flag::SEVERAL), clock_offset) {
         (true, _) => server.last.get(),
         (false, None) => server.first.get(),
-        // The packets of the two sides may have been captured with different clocks.
+        // The packets of the two sides may have been captured with different clocks, so their times
+        // are not compared.
         (false, Some(_)) => None,
     };
     let after_answer =

@@ -40,8 +40,9 @@ impl VisibilityStats {
     }
 
     /// Returns the share of frames that were lost, from 0 to 1, estimated from bytes that were
-    /// acknowledged but not seen. Returns 0 if too few bytes were acknowledged, unless most flow
-    /// directions lack more bytes than they show.
+    /// acknowledged but not seen. Returns 0 if too few bytes were acknowledged, apart from those of
+    /// the flow direction that lacks the most, unless most flow directions lack more bytes than
+    /// they show.
     pub fn loss(&self) -> f64 {
         if self.acked - self.worst.1 < TOO_FEW_BYTES && !self.mostly_missing() {
             0.0
@@ -93,7 +94,8 @@ impl VisibilityStats {
         if !sides.iter().all(DirectionStats::has_packets) {
             return;
         }
-        // A single snaplen truncates both directions at the same length.
+        // A single snaplen truncates both directions at the same length, so these were captured
+        // with different ones.
         let is_short =
             |side: usize| sides[side].has(flag::CUT_SHORT) && !sides[side].has(flag::KEPT_LONG);
         if (is_short(0) && sides[1].has(flag::KEPT_LONG))
@@ -102,7 +104,7 @@ impl VisibilityStats {
             self.cut_one_way += packets;
         }
         let vlans = |side| flow.links(side).flat_map(Encapsulation::vlans);
-        // Most flows have no VLAN tags.
+        // Most flows have no VLAN tags, so the sets are built only if necessary.
         if [0, 1].into_iter().any(|side| vlans(side).next().is_some()) {
             let [first, second] = [0, 1].map(|side| vlans(side).collect::<BTreeSet<u32>>());
             if first.is_disjoint(&second) {

@@ -216,8 +216,8 @@ fn arp<'p>(
     Ok(Next::Done)
 }
 
-/// Reads IEEE 802.2 logical link control: SNAP with an EtherType, or the service access point of
-/// IP.
+/// Reads IEEE 802.2 logical link control: SNAP with an EtherType or a bridged frame, or the service
+/// access point of IP.
 pub(super) fn llc<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -594,7 +594,7 @@ mod tests {
             }
             assert_eq!(tags_of(0x88e5, &bytes), [(EncapTagKind::Macsec, None)]);
         }
-        // The bit E (encrypted), the bit C (changed text), or both.
+        // The bit C (changed text), the bit E (encrypted), or both.
         for control in [0x04, 0x08, 0x0c] {
             let bytes = [control, 0, 0, 0, 0, 0, 8, 0];
             let result = next(|p, l| macsec(0, p, l), &bytes);
@@ -693,7 +693,8 @@ mod tests {
         let expected = Ok(Next::Ip(Some(4), packet(&longer[12..])));
         assert_eq!(next(|p, l| decode(0x894f, p, l), &longer), expected);
         assert_truncation(|p, l| decode(0x894f, p, l), &longer, 12, CUT);
-        // A length that is too short for the two fixed headers, and an unknown next protocol.
+        // A length that is too short for the two fixed headers, and a next protocol that is not
+        // decoded.
         assert_eq!(non_ip(|p, l| decode(0x894f, p, l), &of(1, 1)), Some(0x894f));
         assert_eq!(non_ip(|p, l| decode(0x894f, p, l), &of(2, 4)), Some(0x894f));
     }

@@ -301,7 +301,7 @@ mod tests {
             }
             assert_eq!(decoder.decode_layers(frame, packet, &mut layers), Ok(()), "{data:02x?}");
             assert_eq!(fast_path, layers, "{data:02x?}");
-            // Equality ignores tunnel endpoints without a tag.
+            // Equality ignores tunnel endpoints without a tag, so they are checked separately.
             assert_eq!(fast_path.link.outer().count(), 0);
         }
         is_fast

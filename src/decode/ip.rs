@@ -187,7 +187,7 @@ fn parse_v4(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> 
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
     // With segmentation offload, a packet captured on the sending host may have a total length of
-    // zero.
+    // zero, which is not an error.
     if header_len < 20 || (total != 0 && total < header_len) {
         return Err(SkipReason::BadIpHeader);
     }

@@ -252,7 +252,7 @@ impl Encapsulation {
         let mac = u64::from(u16::from_le_bytes([e, f])) << 32
             | u64::from(u32::from_le_bytes([a, b, c, d]));
         let rest = u64::from(self.interface) << 48 | mac;
-        // The tag takes 33 bits.
+        // The tag takes 33 bits and the TTL 8, so the highest bit stays free.
         let rare = tag << 8 | u64::from(self.ttl);
         Some(PRESENT | u128::from(rare) << 64 | u128::from(rest))
     }

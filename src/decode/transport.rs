@@ -52,8 +52,8 @@ pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeStat
 /// The ACK bit in the TCP flags.
 pub(super) const ACK: u8 = 0x10;
 
-/// Returns the packet flags of a TCP segment, except [`flag::DATA`], its payload length in bytes,
-/// and the captured payload.
+/// Returns the packet flags of a TCP segment without [`flag::DATA`], and also its payload length in
+/// bytes and the captured payload.
 fn tcp(segment: Packet<'_>) -> (u16, usize, &[u8]) {
     let (tcp_flags, header_len, payload) = match TcpHeaderSlice::from_slice(segment.bytes) {
         Ok(header) => {
@@ -104,7 +104,7 @@ pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
     flags
 }
 
-/// Returns the packet flags of a UDP datagram, except [`flag::DATA`], and its payload length in
+/// Returns the packet flags of a UDP datagram without [`flag::DATA`], and its payload length in
 /// bytes.
 pub(super) fn udp(segment: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
     let Ok(header) = UdpHeaderSlice::from_slice(segment.bytes) else {

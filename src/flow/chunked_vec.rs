@@ -1,4 +1,5 @@
-//! A vector in chunks of equal size. Growth does not move elements and leaves little memory unused.
+//! A vector in chunks of equal size. Growth moves only the elements of the first chunk, and leaves
+//! little memory unused.
 
 use std::ops::{Index, IndexMut};
 

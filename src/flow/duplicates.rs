@@ -28,8 +28,8 @@ const SAMPLE_SIZE: usize = 4096;
 /// The maximum number of sightings that are kept per fingerprint.
 const MAX_SIGHTINGS: usize = 32;
 
-/// If a fingerprint has more sightings, those in randomly chosen periods of this length, in
-/// nanoseconds, are kept. Nearly all sightings of one packet are in one period.
+/// If a fingerprint has more than [`MAX_SIGHTINGS`] sightings, those in randomly chosen periods of
+/// this length, in nanoseconds, are kept. Nearly all sightings of one packet are in one period.
 const PERIOD: Nanos = SECOND / 10;
 
 /// Returns whether a timestamp may show when a packet was captured. Without a clock, some writers
@@ -138,7 +138,7 @@ impl DuplicateSampler {
         /// At least one in this many fingerprints must have a second sighting at the same distance
         /// in time.
         const SHARE: usize = 5;
-        /// The minimum number of such fingerprints.
+        /// The minimum number of fingerprints whose sightings have the same distance.
         const FEW: usize = 8;
         let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
         for sightings in self.sightings.values().filter(|sightings| sightings.len() > 1) {
@@ -151,7 +151,7 @@ impl DuplicateSampler {
                 *distances.entry(distance).or_default() += usize::from(distance > 0);
             }
         }
-        // A time near a whole second may round up or down.
+        // A time near a whole second may round up or down, so adjacent seconds count together.
         let count_at = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
         let (count, distance) =
             distances.keys().map(|d| (count_at(*d) + count_at(*d + 1), *d)).max()?;
@@ -386,7 +386,8 @@ fn amount_by_time(sightings: &[PacketRecord]) -> Amount {
     let mut links: Vec<Vec<PacketRecord>> = by_link
         .map(|link| group_by_packet(link, |t| t.time).map(|packet| packet[0]).collect())
         .collect();
-    // The order of the hashes of the encapsulations differs from run to run.
+    // The order of the hashes of the encapsulations differs from run to run, so the links are
+    // sorted by amount and times.
     links.sort_by_cached_key(|link| {
         let times: Vec<(Nanos, u32)> = link.iter().map(|t| (t.time, t.wire_len)).collect();
         (Reverse(amount_of(link)), times)

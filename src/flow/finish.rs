@@ -29,7 +29,8 @@ pub enum WindowEnd {
     /// No further window follows, so nothing is carried over.
     Last,
     /// Another window follows. The last packet of this one had this time; `None` if it had no
-    /// packets with a time. Then the evidence of earlier windows waits for the next window.
+    /// packets with a time, in which case the evidence of earlier windows waits for the next
+    /// window.
     Continued(Option<Nanos>),
 }
 

@@ -52,10 +52,11 @@ impl Interner {
 pub(super) struct InternerCache {
     interner: Arc<Interner>,
     list: Vec<Encapsulation>,
-    /// The same encapsulations as numbers, or zero for those that do not fit.
+    /// The same encapsulations in short form ([`Encapsulation::short`]), or zero for those without
+    /// one.
     short: Vec<u128>,
     short_numbers: HashMap<u128, u16, HashSeed>,
-    /// The numbers of encapsulations that do not fit.
+    /// The numbers of encapsulations without a short form.
     numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
 

@@ -1,4 +1,4 @@
-//! The identity of a flow: the two endpoints in canonical order, and the transport.
+//! The identity of a flow: the two endpoints in canonical order, the transport and the path.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,8 +14,9 @@ use crate::model::{Endpoint, Transport};
 /// stays in the processor's cache while it is processed.
 pub(super) const PARTITIONS: usize = 64;
 
-/// The identity of a flow, without direction. VLANs and tunnels are evidence and not part of the
-/// identity, because a span port often shows the two directions with different tags.
+/// The identity of a flow, without direction. VLANs and declared tunnels are evidence and not part
+/// of the identity, because a span port often shows the two directions with different tags.
+/// Undeclared tunnels determine the path, which is part of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct FlowKey {
     /// The lower address, upper half first.
@@ -211,7 +212,7 @@ impl Hash for FlowKey {
 /// Returns the partition for a hash, from 0 to [`PARTITIONS`] - 1.
 #[inline]
 pub(super) fn partition(hash: u64) -> usize {
-    // The lower bits select the slot in the index.
+    // The lower bits select the slot in the index, so higher bits select the partition.
     (hash >> 40) as usize % PARTITIONS
 }
 

@@ -115,7 +115,7 @@ impl MergedFlows {
                 continue;
             }
             removed += flows.remove_duplicates(&correction, &seed);
-            // The corrected flows replace the pieces of the file.
+            // The corrected flows replace the content of the partition's file.
             self.store.spill.replace(number, &flows)?;
         }
         Ok(removed)

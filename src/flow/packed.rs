@@ -1,8 +1,8 @@
 //! The compact form of flows in tables. A flow takes 128 bytes in two cache lines, one for each
 //! side. Each line also contains the key, so a packet needs only the line of the side that sent it.
 //!
-//! What does not fit is kept apart: the addresses of IPv6 flows, and counters that have become too
-//! large.
+//! What does not fit is kept apart: the addresses of IPv6 flows, and counters and durations that
+//! have become too large.
 
 use std::collections::HashMap;
 
@@ -131,8 +131,8 @@ impl PackedSide {
         u64::from(self.duration_high) << 32 | u64::from(self.duration_low)
     }
 
-    /// Records a packet, except for its initial sequence numbers. If a counter has no room for it,
-    /// changes nothing and returns `None`.
+    /// Records a packet, except for its sequence and acknowledgement numbers. If a counter or the
+    /// duration has no room for it, changes nothing and returns `None`.
     #[inline]
     fn see(&mut self, packet: &CountedPacket) -> Option<()> {
         let (first, duration) = self.times_with(packet.time)?;
@@ -273,13 +273,13 @@ impl PackedFlows {
         prefetch(self.flows.get(position).map(|flow| &flow.0[side]));
     }
 
-    /// Returns a side of a flow. Its counters may be incomplete.
+    /// Returns a side of a flow, without the counts that are kept apart.
     #[inline]
     pub fn side_mut(&mut self, position: usize, side: usize) -> &mut PackedSide {
         &mut self.flows[position].0[side]
     }
 
-    /// Returns a side of a flow. Its counters may be incomplete.
+    /// Returns a side of a flow, without the counts that are kept apart.
     #[inline]
     pub fn side(&self, position: usize, side: usize) -> &PackedSide {
         &self.flows[position].0[side]
@@ -497,7 +497,7 @@ mod tests {
             let mut packed = PackedFlows::default();
             packed.push(&entry);
             prop_assert!(same(&packed.get(0), &entry));
-            // What no longer needs room apart is removed.
+            // Large counts that are no longer needed are removed.
             let small = FlowEntry::new(key(0));
             packed.set(0, &small);
             prop_assert!(same(&packed.get(0), &small) && packed.large.is_empty());

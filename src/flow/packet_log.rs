@@ -122,7 +122,7 @@ pub(super) struct PacketLogs {
 }
 
 impl PacketLogs {
-    /// Adds a packet of a flow if it has a fingerprint and a timestamp.
+    /// Adds a packet of a flow if it has a fingerprint and a plausible timestamp.
     pub fn add(&mut self, flow: &FlowKey, side: usize, seen: &Observation, payload: u32) {
         let &Observation { fingerprint, time, wire_len, .. } = seen;
         if fingerprint == 0 || !is_capture_time(time) {
@@ -139,7 +139,7 @@ impl PacketLogs {
     /// places, however far their clocks differ.
     pub fn mark(&mut self, sensor: &VantagePoint) {
         let hash = stable_hash(sensor.as_str().as_bytes());
-        // Packets without a sensor have the number 0.
+        // Packets without a sensor have the number 0, so the number of a sensor is at least 1.
         let number = ((hash >> 32 ^ hash >> 16 ^ hash) as u16).max(1);
         for (_, log) in self.logs.iter_mut() {
             log.0.links.iter_mut().for_each(|link| link.interface = number);

@@ -44,7 +44,7 @@ impl<'a> PartitionFlows<'a> {
         self.table.iter(self.links)
     }
 
-    /// Returns the keys of the flows in the same order.
+    /// Returns the keys of the flows in the same order as [`Self::iter`].
     pub fn keys(&self) -> impl Iterator<Item = FlowKey> + use<'a> {
         self.table.keys()
     }

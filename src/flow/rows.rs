@@ -136,7 +136,7 @@ impl RowEvidence {
             (Self::Flow(mine), Self::Flow(theirs)) => mine.merge(&theirs),
             (Self::Pieces(mine), Self::Pieces(theirs)) => mine.merge(&theirs),
             (Self::Side(mine), Self::Side(theirs)) => mine.merge(*theirs),
-            // The caller merges only rows of the same kind.
+            // The caller merges only rows of the same kind, so this case does not occur.
             _ => {}
         }
     }

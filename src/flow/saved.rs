@@ -73,7 +73,8 @@ impl MergedFlows {
             let mut read_table = || {
                 let bytes = read_bytes(from)?;
                 let table = FlowTable::from_bytes(&seed, &bytes).map_err(io::Error::other)?;
-                // The partitions depend on the seed, which differs in each run.
+                // The partitions depend on the seed, which differs in each run, so the flows are
+                // divided again.
                 io::Result::Ok(table.into_partitions(&seed))
             };
             let idle = read_table()?;

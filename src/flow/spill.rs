@@ -70,7 +70,7 @@ impl Spill {
         };
         let end = file.seek(SeekFrom::End(0))?;
         if let Err(error) = file.write_all(&piece) {
-            // A part of a piece would make the file unreadable.
+            // A part of a piece would make the file unreadable, so it is removed.
             let removed = file.set_len(end);
             return Err(match removed {
                 Ok(()) => error,

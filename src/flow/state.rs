@@ -161,7 +161,8 @@ pub struct DirectionStats {
 }
 
 impl DirectionStats {
-    /// Records one packet, except for its initial sequence numbers.
+    /// Records one packet, except for its sequence and acknowledgement numbers and its
+    /// encapsulation.
     pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, flags: u16) {
         self.sent.packets.add(1);
         self.sent.bytes.add(u64::from(wire_len));

@@ -155,7 +155,8 @@ impl<'a> Flow<'a> {
             (into.sent, into.first, into.last) = (side.sent, side.first, side.last);
             (into.acked, into.syn_count) = (side.acked, side.syns);
             into.cut = Sum(self.cut[number]);
-            // In a record, the number of `Opening`s shows whether there are several.
+            // In a record, the number of `Opening`s shows whether there are several, so the flag is
+            // omitted.
             into.flags = FlagSet(side.flags.0 & !flag::SEVERAL);
             if let Some(opening) = side.single_opening() {
                 match OpeningKind::of(side.flags.0) {
@@ -572,7 +573,7 @@ impl FlowTable {
     }
 
     /// Returns the estimated number of conversations: distinct combinations of two addresses, the
-    /// transport and the lower port.
+    /// transport and the lower port. An aggregated flow counts as a conversation of its own.
     pub fn estimated_conversations(&self, seed: &HashSeed) -> usize {
         let hashes = self.keys().map(|key| {
             let (conversation_hash, flow_hash) = key.hashes(seed);

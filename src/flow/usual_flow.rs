@@ -66,7 +66,7 @@ impl<'a> Fields<'a> {
             visit(member);
             last = Some(member);
         }
-        // Whether there were more members.
+        // Skips the field that states whether there were more members.
         self.field::<bool>().map(|_| ())
     }
 

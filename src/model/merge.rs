@@ -266,8 +266,8 @@ impl<T: Ord + Clone, const N: usize> Merge for BoundedSet<T, N> {
     }
 }
 
-/// Like [`BoundedSet`], but for small members and without heap memory. It suits sets that exist in
-/// very large numbers.
+/// A [`BoundedSet`] for small members that needs no heap memory. It suits sets that exist in very
+/// large numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InlineBoundedSet<T, const N: usize> {
     /// The first `count` elements are the members, sorted.

@@ -51,7 +51,7 @@ pub enum PayloadFact<'a> {
 /// The lowest TCP ports that an endpoint mapper announced, 64 at most.
 pub type AnnouncedPorts = BoundedSet<u16, 64>;
 
-/// The identity of a DNS lookup: client, resolver, name, client port and message ID.
+/// The identity of a DNS lookup: client, resolver, client port, message ID, name and path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct DnsQuery {
     /// The host that sent the query.

@@ -17,7 +17,7 @@ pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
     else {
         return None;
     };
-    // An active router that resigns sends a priority of zero.
+    // A router that resigns sends a priority of zero, so it no longer has the addresses.
     if priority == 0 || !tuple.dst.is_multicast() {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use super::{Diagnostic, MATRICES, OVERLAYS, nearest};
 
-/// The reason why a name, a pattern or an example is not valid.
+/// The reason why a file cannot be read, or why a name, a pattern or an example is not valid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PolicyError {
     /// A file that cannot be read.

@@ -409,7 +409,7 @@ impl ExceptionReader<'_, '_> {
     }
 }
 
-/// The days that have a time in ns since the epoch.
+/// The advice for a day whose time in ns since the epoch is out of range.
 const DAYS: &str = "give a day from 1677-09-22 to 2262-04-10";
 
 /// Returns the start of a day (UTC) in ns since the epoch; `None` if it is out of range.

@@ -281,7 +281,8 @@ struct InventoryLoader<'a> {
     /// The byte offsets at which the lines start, except the first line. They are stored because a
     /// line is looked up for every value.
     lines: Vec<usize>,
-    /// The index of the line that was looked up last. Most lookups are in this line or soon after.
+    /// The index of the line that was looked up last. Most lookups are in this line or soon after,
+    /// so the search starts there.
     last_line: Cell<usize>,
     /// The byte offset of the section that is being read. Spans are relative to it.
     section_start: usize,

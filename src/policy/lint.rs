@@ -1,5 +1,5 @@
-//! Problems in a valid matrix: rows that repeat, hide or contradict each other, or whose traffic no
-//! capture can show.
+//! Problems in a valid matrix, such as rows that repeat, hide or contradict each other, or whose
+//! traffic no capture can show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

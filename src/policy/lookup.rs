@@ -210,7 +210,8 @@ impl Policy {
         match part {
             ExceptionParty::Host(number) => {
                 let host = &self.inventory.hosts[*number];
-                // A host with hardware addresses may use addresses that are not listed.
+                // A host with listed hardware addresses, and the host on which the capture was
+                // taken, may use addresses that are not listed.
                 let is_whole = host.macs.is_empty() && self.inventory.on != Some(*number);
                 let party = Party { kind: PartyKind::Host(*number), roles: host.roles };
                 let mut addresses = host.addresses.iter();

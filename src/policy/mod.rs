@@ -58,5 +58,6 @@ pub use rules::RuleFiles;
 pub use severity::{Severity, SeverityColumn, SeverityOverride, SeverityTable};
 pub use text_file::TextFile;
 
-/// The keyed hash function of the maps of hosts and addresses.
+/// The keyed hash function of the maps in which the policy looks up addresses, networks, names and
+/// ports.
 type LookupHash = ahash::RandomState;

@@ -33,7 +33,7 @@ pub struct EvidenceStore {
     reading: Mutex<StoreReading>,
 }
 
-/// The state of reading all rows once.
+/// The state of one pass over all rows.
 #[derive(Default)]
 struct StoreReading {
     /// The windows that are read.
@@ -63,7 +63,8 @@ pub enum StoreRequestError {
         "{0} differs from the setting with which the rows were collected; leave {0} out, or collect the captures again with the new setting"
     )]
     OtherOption(&'static str),
-    /// The filter differs from the one with which the rows were collected (both, as options).
+    /// The filter differs from the one with which the rows were collected. The values are both
+    /// filters, as options.
     #[error(
         "the rows were collected with {1}, not with {0}; leave --filter out, or collect the captures again with the new setting"
     )]
@@ -316,7 +317,7 @@ impl SharedEvidence for EvidenceStore {
                     };
                     Ok(())
                 };
-                // The check after reading all rows reports the error.
+                // An error is ignored here, because the check after reading all rows reports it.
                 let _ = file.read_kinds(group, &[RowKind::STARTS, RowKind::SAMPLE], take);
             }
         }
@@ -435,7 +436,7 @@ impl Source for StoredSource {
         let mut evidence = Evidence::default();
         let more = match self.read_rows(&mut evidence) {
             Ok(more) => more,
-            // The check after reading reports the error.
+            // The check after reading reports the error, so it is only noted here.
             Err((file, reason)) => {
                 let mut reading = self.store.reading();
                 reading.waiting.clear();

@@ -19,7 +19,7 @@ pub(super) const KEY: &str = "rasaudit.crc32";
 /// The start of the name of a writer whose checksums count.
 const WRITER: &str = "rasaudit ";
 
-/// The number of bytes that are read at once.
+/// The number of bytes that are read at a time.
 const BLOCK: usize = 1 << 18;
 
 /// The checksums of one row group.

@@ -48,7 +48,7 @@ pub struct CollectedFile {
     pub path: Option<PathBuf>,
     /// The number of frames that were read.
     pub frames: u64,
-    /// Why the capture could not be read at all, or not to its end.
+    /// Why the capture could not be read at all, or not to its end, or why the file was skipped.
     pub error: Option<String>,
     /// Whether the file was found in a folder and skipped, because neither its name nor its content
     /// is that of a capture. This is not an error.
@@ -194,8 +194,8 @@ fn collect_one(
         rows.try_for_each(|row| sorter.add(&StoredRow::of_evidence(window, row)))
     };
     let collected = match CollectedInput::read(plan, number, &retention, *window, &add, progress) {
-        // This capture has timestamps in too many windows, so nothing of it is kept. The others are
-        // not affected.
+        // This capture has timestamps in too many windows, so nothing of it is kept. Other captures
+        // are not affected.
         Err(AuditError::Sources(wrong)) => {
             let error = wrong.into_iter().next().map(|(_, reason)| reason);
             return Ok(unread(request, number, options, error));

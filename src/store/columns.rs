@@ -38,13 +38,13 @@ const MOST_BYTES: usize = 1 << 30;
 /// identities are much shorter.
 const MOST_KEY_BYTES: usize = 1 << 16;
 
-/// The maximum number of bytes of the rows that are read at once.
+/// The maximum number of bytes of the rows that are read in one batch.
 const MOST_BATCH_BYTES: usize = 2 * MOST_BYTES;
 
 /// The number of bytes of an unknown kind that a message shows. All known kinds are shorter.
 const LONGEST_KIND: usize = 64;
 
-/// Returns the number of rows to read at once from a row group with this number of rows, whose
+/// Returns the number of rows to read in one batch from a row group with this number of rows, whose
 /// columns have this number of bytes.
 pub(super) fn batch_rows(rows: i64, bytes: i64) -> usize {
     let average = usize::try_from(bytes / rows.max(1)).unwrap_or_default().max(1);

@@ -36,8 +36,8 @@ pub enum EarlierDifference {
     Grown,
     /// The capture had another content.
     Content,
-    /// The capture had another size and the same first frame, so an audit takes one for the other
-    /// before it grew.
+    /// The capture had another size and the same first frame, so an audit takes the smaller one for
+    /// an earlier state of the other.
     Start,
     /// The capture was collected with other options. The words stand between "was collected" and
     /// "now".
@@ -68,7 +68,7 @@ impl EarlierFiles {
                 files.single.entry(hash).or_default().push(path);
                 continue;
             }
-            // An audit reports files that cannot be read.
+            // Files that cannot be read are skipped, because an audit reports them.
             let Some(inputs) = inputs_of(&path) else { continue };
             if inputs.completion().is_some() {
                 return Err(StoreError::rows(
@@ -146,7 +146,8 @@ pub fn check_sensor(input: &InputRow, own: &Path) -> Result<(), StoreError> {
 }
 
 /// Returns how an earlier input differs from one that is collected now; `None` if it is another
-/// capture or standard input. `is_alone` states whether the file contains no other rows.
+/// capture, comes from another sensor, or is standard input. `is_alone` states whether the file
+/// contains no other rows.
 fn compare(
     path: &Path,
     earlier: &InputRow,
@@ -155,7 +156,7 @@ fn compare(
     is_alone: bool,
 ) -> Option<EarlierFile> {
     let is_same = earlier.record.name == now.record.name && earlier.sensor == now.sensor;
-    // Standard input has no name of its own.
+    // Standard input has no name of its own, so it cannot be recognized as the same input.
     if !is_same || now.record.name == "-" {
         return None;
     }
@@ -181,7 +182,8 @@ fn compare(
 }
 
 /// Returns whether a capture is longer than an input and begins with the content of the input. An
-/// input whose size is not known has the size 0, but not the content of an empty file.
+/// input whose size is not known has the size 0, but not the content of an empty file, so it never
+/// counts as grown.
 pub(super) fn has_grown(earlier: &InputRow, capture: &Path) -> bool {
     let size = earlier.record.size;
     let is_longer = fs::metadata(capture).is_ok_and(|data| data.is_file() && data.len() > size);

@@ -227,7 +227,7 @@ impl RowFile {
     ///
     /// # Errors
     ///
-    /// Returns all stores and files that cannot be read, each with the reason.
+    /// Returns all stores and files that cannot be read or contain no rows, each with the reason.
     pub fn open_all(stores: &[PathBuf]) -> Result<Vec<Self>, StoreError> {
         let mut files = Vec::new();
         let mut wrong = Vec::new();
@@ -295,7 +295,7 @@ impl RowFile {
         }
     }
 
-    /// Returns the number of rows of a row group to read at once.
+    /// Returns the number of rows of a row group to read in one batch.
     fn batch_rows(&self, group: usize) -> usize {
         let group = self.metadata.metadata().row_group(group);
         let used = group.columns().iter().filter(|column| {
@@ -492,8 +492,8 @@ impl Drop for MadeFolders {
     }
 }
 
-/// Returns the error of the system that caused an error of the Parquet or the Arrow writer. The
-/// words that they add would not help users.
+/// Returns the system error that caused an error of the Parquet or the Arrow writer, because the
+/// words that the writers add would not help users. Without such a cause, returns the error itself.
 fn system_error(error: impl Error + Send + Sync + 'static) -> io::Error {
     let mut system = None;
     let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
@@ -507,7 +507,8 @@ fn system_error(error: impl Error + Send + Sync + 'static) -> io::Error {
             "the program that reads the rows closed its input before their end",
         ),
         Some((_, Some(code))) => io::Error::from_raw_os_error(code),
-        // The temporary file adds its path, and the code of the system is lost.
+        // If the temporary file added its path, the code of the system is lost, and only the kind
+        // remains.
         Some((kind, None)) if kind != io::ErrorKind::Other => kind.into(),
         _ => io::Error::other(error),
     }
@@ -516,7 +517,7 @@ fn system_error(error: impl Error + Send + Sync + 'static) -> io::Error {
 /// Writes rows to a destination. A file does not appear there before [`RowWriter::finish`], but a
 /// stream is written as rows are added.
 pub(super) struct RowWriter {
-    /// The file comes before its folder, so that it is removed first.
+    /// This field comes before `made`, so that an incomplete file is removed before its folder.
     target: Target,
     made: MadeFolders,
     batch: BatchBuilder,

@@ -10,9 +10,9 @@ use crate::flow::{RowFacts, RowRef, RowTrust};
 /// Whether a group may contain several rows of one input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Doubles {
-    /// They are merged, because the input is being collected.
+    /// Several rows of one input are merged, because the input is being collected.
     Merge,
-    /// They are an error, because something doubled them.
+    /// Several rows of one input are an error, because something doubled them.
     Refuse,
 }
 
@@ -124,7 +124,7 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
     Ok(rows)
 }
 
-/// Returns the only row of a group that is not evidence.
+/// Returns the only row of a group of rows that are not evidence.
 ///
 /// # Errors
 ///

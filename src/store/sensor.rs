@@ -25,7 +25,7 @@ impl Sensor {
 pub(super) struct SensorWindow {
     /// When the window was opened.
     pub from: Nanos,
-    /// When it was closed.
+    /// When the window was closed.
     pub to: Nanos,
     /// A number that all windows of one run of the program have in common.
     pub run: u64,

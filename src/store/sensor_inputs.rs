@@ -57,7 +57,8 @@ pub(super) fn interruptions<'i>(inputs: impl Iterator<Item = &'i InputRow>) -> V
     for own in windows(inputs).into_values() {
         let next = own.iter().skip(1).map(|(window, _)| Some(window.from)).chain([None]);
         for ((window, input), next) in own.iter().zip(next) {
-            // The next window of the same run begins when this one is closed.
+            // If the next window is not missing and belongs to the same run, it begins when this
+            // one was closed.
             if next != Some(window.to) {
                 times.extend(input.record.account.last.get());
             }

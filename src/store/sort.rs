@@ -31,7 +31,8 @@ pub(super) struct RowSorter {
 }
 
 impl RowSorter {
-    /// Creates a sorter that writes runs to `folder`.
+    /// Creates a sorter that writes a run to `folder` whenever the rows take more than `limit`
+    /// bytes.
     pub fn new(folder: PathBuf, limit: usize) -> Self {
         Self { folder, limit, rows: PackedRows::default(), levels: Vec::new() }
     }
@@ -114,7 +115,7 @@ struct PackedRows {
 
 impl PackedRows {
     fn add(&mut self, row: &StoredRow) -> io::Result<()> {
-        // A packed row is smaller than a row in memory.
+        // A packed row is smaller than a row in memory, so it fits in this number of bytes.
         let most = row.memory();
         if self.blocks.last().is_none_or(|block| block.len() - self.used < most) {
             self.blocks.push(vec![0; BLOCK.max(most)]);
@@ -133,7 +134,8 @@ impl PackedRows {
         Ok(())
     }
 
-    /// Returns the approximate memory that the rows take, in bytes. Sorting needs a part of it.
+    /// Returns the approximate memory that the rows take, in bytes. This includes the memory that
+    /// sorting needs.
     fn memory(&self) -> usize {
         self.bytes + 2 * self.order.len() * size_of::<SortKey>()
     }

@@ -460,7 +460,7 @@ mod tests {
         SpoolOptions { folder: folder.to_owned(), point, size }
     }
 
-    /// Writes a window of a minute that begins at `from` seconds and has frames, but no rows.
+    /// Writes a window of a minute that begins at `from` seconds and has frames, but no evidence.
     fn write(spool: &Spool, from: Nanos) -> Result<SpooledWindow, StoreError> {
         let flows = FlowStore::new(&HashSeed::new(), std::env::temp_dir());
         let mut input = InputRecord { name: "eth0".to_owned(), ..InputRecord::default() };
@@ -508,7 +508,7 @@ mod tests {
         };
         assert!(refused.to_string().contains("lab/span-1"), "{refused}");
         drop(spool);
-        // A file that was being written when the program ended is never read.
+        // A file that was being written when the program ended is removed at the next start.
         fs::write(folder.join(".span-1@lab/.rasaudit-x.tmp"), "torn").expect("writable");
         let spool = Spool::open(&options(&folder, 1 << 30)).expect("a spool");
         write(&spool, 60).expect("written");

@@ -49,7 +49,7 @@ pub enum WindowError {
         other: &'static str,
         /// The time with which the captures were collected.
         own: WindowTime,
-        /// Which times the rows contain.
+        /// The words that state which times the rows contain, such as "before it".
         direction: &'static str,
     },
     /// The captures were collected only from or up to another time.
@@ -61,7 +61,7 @@ pub enum WindowError {
         option: &'static str,
         /// The time with which the captures were collected.
         own: WindowTime,
-        /// Which times the rows contain.
+        /// The words that state which times the rows contain, such as "at or before it".
         direction: &'static str,
     },
 }
@@ -153,7 +153,8 @@ impl WindowSelection {
     /// and frames without a timestamp, always belong to the range.
     pub fn includes(&self, window: WindowStart) -> bool {
         let (Some(length), Some(start)) = (self.length, window) else { return true };
-        // The first window may start later than at a multiple of the length.
+        // The first window may start later than at a multiple of the length, but every window ends
+        // at one.
         let end = start.div_euclid(length).saturating_add(1).saturating_mul(length);
         let ends_later = |since| end > since;
         self.since.is_none_or(ends_later) && self.until.is_none_or(|until| start < until)

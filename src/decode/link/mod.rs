@@ -80,7 +80,7 @@ mod tests {
     fn an_empty_frame_is_truncated_on_every_link() {
         for link in LINKS {
             let reason = match link.number {
-                // Nothing precedes the IP packet.
+                // In frames of these link types, nothing precedes the IP packet.
                 101 | 12 | 14 | 228 | 229 => SkipReason::TruncatedIpHeader,
                 _ => SkipReason::TruncatedLinkHeader,
             };

@@ -79,7 +79,7 @@ pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::Pim, "pim-register", "IP protocol 103", "RFC 7761", "0.1"),
 ];
 
-/// Reads the header of a tunnel; `None` if the bytes are not such a header.
+/// A function that reads the header of a tunnel. Returns `None` if the bytes are not such a header.
 type ReadHeader = for<'p> fn(Packet<'p>) -> Option<TunnelHeader<'p>>;
 
 /// The tunnels over UDP, each with the destination ports on which it is expected. IANA assigned
