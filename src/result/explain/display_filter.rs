@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
 use crate::classify::Conversation;
@@ -14,22 +15,63 @@ const PAIRS: usize = 8;
 /// accepts any address on that side, and so shows more packets.
 const ADDRESSES: usize = 64;
 
-/// The client and the server of every 64th conversation. A search in this small list causes fewer
-/// cache misses than a search in the conversations.
-pub(super) struct PairIndex(Vec<(IpAddr, IpAddr)>);
+/// Finds the conversations between two addresses with few cache misses.
+pub(super) struct PairIndex {
+    /// The client and the server of every 64th conversation.
+    samples: Vec<(IpAddr, IpAddr)>,
+    /// A Bloom filter of the pairs of client and server, which shows for nearly all other pairs
+    /// that there is no such conversation.
+    bits: Vec<u64>,
+    seed: RandomState,
+}
 
 impl PairIndex {
     const STEP: usize = 64;
 
+    /// The number of bits of the Bloom filter for each conversation.
+    const BITS: usize = 8;
+
     /// Indexes conversations that are sorted by client and server.
     pub fn of(list: &[Conversation]) -> Self {
-        Self(list.iter().step_by(Self::STEP).map(ends).collect())
+        let words = (list.len() * Self::BITS).div_ceil(64).next_power_of_two();
+        let mut index = Self {
+            samples: list.iter().step_by(Self::STEP).map(ends).collect(),
+            bits: vec![0; words],
+            seed: RandomState::new(),
+        };
+        for c in list {
+            let (word, bit) = index.place(ends(c));
+            index.bits[word] |= bit;
+        }
+        index
+    }
+
+    /// Returns the position of the bit of a pair: its word, and its value in the word.
+    fn place(&self, pair: (IpAddr, IpAddr)) -> (usize, u64) {
+        let hash = self.seed.hash_one(pair);
+        ((hash >> 6) as usize & (self.bits.len() - 1), 1 << (hash & 63))
+    }
+
+    /// Returns the conversations from `client` to `server`.
+    fn between<'l>(
+        &self,
+        list: &'l [Conversation],
+        client: IpAddr,
+        server: IpAddr,
+    ) -> impl Iterator<Item = &'l Conversation> {
+        let pair = (client, server);
+        let (word, bit) = self.place(pair);
+        let from = match self.bits[word] & bit {
+            0 => list.len(),
+            _ => self.first(list, pair),
+        };
+        list[from..].iter().take_while(move |c| ends(c) == pair)
     }
 
     /// Returns the position of the first conversation whose client and server are not below `pair`
     /// in sort order.
     fn first(&self, list: &[Conversation], pair: (IpAddr, IpAddr)) -> usize {
-        let after = self.0.partition_point(|ends| *ends < pair) * Self::STEP;
+        let after = self.samples.partition_point(|ends| *ends < pair) * Self::STEP;
         let from = after.saturating_sub(Self::STEP);
         from + list[from..after.min(list.len())].partition_point(|c| ends(c) < pair)
     }
@@ -68,10 +110,7 @@ pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: 
 fn filter_of_one(list: &[Conversation], index: &PairIndex, c: &Conversation) -> Option<String> {
     let (transport, port) = (c.subject.transport, c.subject.port);
     let (client, server) = ends(c);
-    let connects_back = || {
-        let from = index.first(list, (server, client));
-        list.get(from).is_some_and(|other| ends(other) == (server, client))
-    };
+    let connects_back = || index.between(list, server, client).next().is_some();
     if !transport.has_ports() || c.stands_for().is_some() || connects_back() {
         return None;
     }
@@ -158,17 +197,14 @@ fn turned(
     if !transport.has_ports() {
         return Vec::new();
     }
-    let from = index.first(list, (server, client));
-    let others = list[from..]
-        .iter()
-        .take_while(|c| c.subject.client == server && c.subject.server == client);
     // If there are many client ports, only the lowest are stored. A higher port may therefore also
     // be a client port.
     let from_here = |c: &&Conversation, port: u16| {
         let beyond = c.client_ports.iter().last().is_some_and(|last| *last < port);
         c.client_ports.contains(&port) || (c.client_ports.more() && beyond)
     };
-    let turned = others
+    let turned = index
+        .between(list, server, client)
         .filter(|c| c.subject.transport == transport)
         .filter(|c| ports.iter().any(|(port, _)| from_here(c, *port)));
     ranges(&turned.map(|c| c.subject.port).collect())
