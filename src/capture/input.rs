@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::CaptureError;
 use super::compression::open_compressed;
+use crate::model::TEMPORARY_PREFIX;
 
 /// A source of frames or evidence: a file, standard input, an interface, or an input whose evidence
 /// is stored.
@@ -131,11 +132,15 @@ fn add_argument(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Re
 }
 
 /// Adds the files in a directory and in all directories below it. Symbolic links to directories are
-/// not followed. A file that cannot be inspected is added too, and its error is
-/// reported when the file is read.
+/// not followed. What the program itself is writing there, or left there when it was killed, is
+/// ignored. A file that cannot be inspected is added too, and its error is reported when the file
+/// is read.
 fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+            continue;
+        }
         let path = entry.path();
         if entry.file_type()?.is_dir() {
             add_folder(&path, sources)?;

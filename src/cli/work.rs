@@ -21,8 +21,7 @@ pub(super) const NOTHING_WRITTEN: &str = "interrupted; nothing was written";
 
 /// Installs a handler that stops the work on an interrupt. The work stops by itself if it can.
 /// Otherwise, the handler reports `message` and ends the program. In both cases, no partially
-/// written report is left. If the handler ends the program while a store is written, a temporary
-/// file may remain in the store.
+/// written report or store is left.
 ///
 /// If the work has already taken the folders to write into them, the handler does not end the
 /// program. The work then stops by itself or finishes.
@@ -32,7 +31,7 @@ pub(super) fn stop_on_interrupt(
     message: &'static str,
 ) {
     #[cfg(unix)]
-    clean_up_on_quit(Arc::clone(&folders));
+    clean_up_on_quit(Arc::clone(&progress), Arc::clone(&folders));
     // If the handler cannot be installed, an interrupt ends the program immediately, which is
     // acceptable.
     let _ = ctrlc::set_handler(move || {
@@ -40,21 +39,23 @@ pub(super) fn stop_on_interrupt(
         std::thread::sleep(GRACE);
         if let Some(folders) = take_folders(&folders) {
             drop(folders);
+            progress.unfinished.delete();
             report_error(message);
             std::process::exit(130);
         }
     });
 }
 
-/// Removes the created folders on SIGQUIT, and then does what the system does on this signal: it
-/// ends the program immediately and may write a core dump.
+/// Removes the created folders and files on SIGQUIT, and then does what the system does on this
+/// signal: it ends the program immediately and may write a core dump.
 #[cfg(unix)]
-fn clean_up_on_quit(folders: Arc<Mutex<Option<Folders>>>) {
+fn clean_up_on_quit(progress: Arc<Progress>, folders: Arc<Mutex<Option<Folders>>>) {
     use signal_hook::consts::SIGQUIT;
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGQUIT]) else { return };
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
             drop(take_folders(&folders));
+            progress.unfinished.delete();
             let _ = signal_hook::low_level::emulate_default_handler(SIGQUIT);
         }
     });

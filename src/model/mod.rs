@@ -31,6 +31,10 @@ pub use vantage::{InvalidVantageName, VantagePoint};
 /// before there was a standard for nested tags.
 pub(crate) const VLAN_TAG_TYPES: [u16; 5] = [0x8100, 0x88a8, 0x9100, 0x9200, 0x9300];
 
+/// The beginning of the names of files and folders that exist only while the program writes to the
+/// place where they are. They remain if the program is killed.
+pub(crate) const TEMPORARY_PREFIX: &str = ".rasaudit-";
+
 /// Returns bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

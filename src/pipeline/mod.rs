@@ -20,6 +20,7 @@ mod read;
 mod settings;
 mod source;
 mod timings;
+mod unfinished;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ pub use plan::{Dedup, Plan, PlanError, Request, StoredInput};
 pub(crate) use read::{ETHERNET, Worker, WorkerCounters};
 pub use source::{Chunk, Origin, SharedEvidence, Source};
 pub use timings::{Step, Timings};
+pub use unfinished::UnfinishedFiles;
 pub use windows::{CollectedInput, RowSink, WindowStart};
 
 /// The progress of reading, for progress displays. If the sources are read again, the counters of
@@ -72,6 +74,8 @@ pub struct Progress {
     pub stop: AtomicBool,
     /// The time that each step of the work took.
     pub timings: Timings,
+    /// The files that are being written and are of no use until they are complete.
+    pub unfinished: UnfinishedFiles,
 }
 
 impl Progress {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::one_pass::{self, Outputs, SharedTable};
 use super::{Format, ReportFiles, url_encoded};
-use crate::model::hex;
+use crate::model::{TEMPORARY_PREFIX, hex};
 use crate::result::{AuditResult, ExceptionUse};
 
 /// An error that prevents files from being written.
@@ -34,10 +34,6 @@ impl std::error::Error for FolderError {
         Some(&self.error)
     }
 }
-
-/// The prefix of the names of staging folders. A staging folder remains only if the program was
-/// killed.
-pub(super) const STAGING: &str = ".rasaudit-";
 
 /// The file that lists the other files of a report with their SHA-256, in the format of sha256sum.
 /// It is moved into place last, so a folder that does not match it is incomplete or was changed.
@@ -264,7 +260,7 @@ impl Folder {
 
     /// Returns whether a name belongs to a staging folder, of this run or another.
     pub(super) fn is_staging(name: &str) -> bool {
-        name.starts_with(STAGING)
+        name.starts_with(TEMPORARY_PREFIX)
     }
 
     /// Sets the old files to remove when the new ones are moved into place, with their SHA-256. No
@@ -527,7 +523,7 @@ impl StagingFolder {
 
 /// Creates a staging folder in another folder.
 pub(super) fn staging_folder(root: &Path) -> io::Result<StagingFolder> {
-    let folder = tempfile::Builder::new().prefix(STAGING).tempdir_in(root)?;
+    let folder = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempdir_in(root)?;
     let _lock = lock(folder.path()).ok();
     Ok(StagingFolder { folder, _lock })
 }
@@ -548,7 +544,7 @@ pub(super) fn clear_stale(folder: &Path) {
     const UNLOCKED: Duration = Duration::from_secs(60);
     const OLD: Duration = Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(STAGING) {
+        if !entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
             continue;
         }
         let age = entry.metadata().and_then(|data| data.modified()).ok();

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::ReportFiles;
-use super::folder::{FolderError, STAGING, clear_stale, staging_folder};
+use super::folder::{FolderError, clear_stale, staging_folder};
+use crate::model::TEMPORARY_PREFIX;
 use crate::result::AuditResult;
 
 /// The name of the link to the most recent folder.
@@ -93,7 +94,7 @@ impl WindowFolders {
 
     /// Makes `latest` a link to a folder. An existing link is replaced atomically.
     fn link_latest(&self, place: &Path) -> io::Result<()> {
-        let link = self.root.join(format!("{STAGING}latest"));
+        let link = self.root.join(format!("{TEMPORARY_PREFIX}latest"));
         let _ = fs::remove_file(&link);
         let name = place.file_name().unwrap_or_default();
         #[cfg(unix)]

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::columns::HeadContent;
 use super::earlier::{EarlierFile, EarlierFiles, check_sensor};
-use super::files::{Destination, RowWriter, check_destination, row_file};
+use super::files::{Destination, RowWriter, check_destination, delete_leftovers, row_file};
 use super::group::{Doubles, GroupError, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets, hash_start};
 use super::ledger::Ledger;
@@ -90,6 +90,7 @@ pub fn collect(
         Destination::StandardOutput => EarlierFiles::default(),
         Destination::Store(folder) => {
             check_destination(folder)?;
+            delete_leftovers(folder);
             EarlierFiles::find(folder)?
         }
     };
@@ -97,7 +98,7 @@ pub fn collect(
     for (number, source) in plan.sources.iter().enumerate() {
         let mut writer = match (stream.take(), to) {
             (Some(stream), _) => stream,
-            (None, Destination::Store(folder)) => RowWriter::file(folder)?,
+            (None, Destination::Store(folder)) => RowWriter::file(folder, &progress.unfinished)?,
             (None, Destination::StandardOutput) => return Ok(()),
         };
         let input = match source.same_as.as_ref().and_then(|first| contents.get(first)) {

@@ -2,10 +2,11 @@
 //! complete, so readers of a store never see an incomplete file.
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
@@ -33,9 +34,14 @@ use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
 use super::{StoreError, output};
 use crate::capture::capture_kind;
 use crate::flow::{RowFacts, RowKind};
+use crate::model::TEMPORARY_PREFIX;
+use crate::pipeline::UnfinishedFiles;
 
 /// The extension of the files of a store.
 const EXTENSION: &str = "parquet";
+
+/// The end of the names of files that are being written.
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// The first bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
@@ -466,28 +472,75 @@ pub(super) fn read_stream(
 /// Folders that were created for a file. Unless the file is kept, those that are empty are removed
 /// again.
 #[derive(Default)]
-struct MadeFolders(Vec<PathBuf>);
+struct MadeFolders {
+    /// The folders, each before its parent.
+    folders: Vec<PathBuf>,
+    /// The file, as soon as it exists.
+    file: Option<PathBuf>,
+    /// Lists the file and the folders until they are removed or kept.
+    unfinished: UnfinishedFiles,
+}
 
 impl MadeFolders {
     /// Creates a folder and its parents.
-    fn create(folder: &Path) -> io::Result<Self> {
+    fn create(folder: &Path, unfinished: &UnfinishedFiles) -> io::Result<Self> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let missing = folder.ancestors().take_while(is_missing).map(Path::to_owned).collect();
-        let made = Self(missing);
+        let made = Self { folders: missing, file: None, unfinished: unfinished.clone() };
         fs::create_dir_all(folder)?;
         Ok(made)
     }
 
+    /// Lists the file, which has just been created in the folder.
+    fn list(&mut self, file: &Path) {
+        self.file = Some(file.to_owned());
+        self.unfinished.add([file.to_owned()].into_iter().chain(self.folders.iter().cloned()));
+    }
+
     fn keep(&mut self) {
-        self.0.clear();
+        self.forget();
+        self.folders.clear();
+    }
+
+    fn forget(&self) {
+        self.file.iter().chain(&self.folders).for_each(|path| self.unfinished.forget(path));
     }
 }
 
 impl Drop for MadeFolders {
     fn drop(&mut self) {
+        self.forget();
         // `remove_dir` removes only empty folders: others may have added files meanwhile.
-        for folder in &self.0 {
+        for folder in &self.folders {
             let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Deletes the files in a folder that a killed run left there. A file is in use if another run has
+/// locked it. If the file system does not support locks, a file is deleted once it has not changed
+/// for 24 hours.
+pub(super) fn delete_leftovers(folder: &Path) {
+    /// Another run may have created the file, but not locked it yet.
+    const UNLOCKED: Duration = Duration::from_secs(60);
+    const OLD: Duration = Duration::from_secs(24 * 3600);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_own = name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
+        if !is_own || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let locked = File::open(entry.path()).map(|file| file.try_lock());
+        let required = match locked {
+            Ok(Ok(())) => UNLOCKED,
+            Ok(Err(TryLockError::WouldBlock)) => continue,
+            Ok(Err(TryLockError::Error(_))) | Err(_) => OLD,
+        };
+        let modified = entry.metadata().and_then(|data| data.modified()).ok();
+        let age = modified.and_then(|modified| modified.elapsed().ok());
+        if age.is_some_and(|age| age > required) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }
@@ -532,18 +585,22 @@ enum Target {
 }
 
 impl RowWriter {
-    /// Creates a writer of a file in a folder. If necessary, the folder is created.
-    pub fn file(folder: &Path) -> Result<Self, StoreError> {
+    /// Creates a writer of a file in a folder. If necessary, the folder is created. Until the file
+    /// is complete, `unfinished` lists it and the folders that were created.
+    pub fn file(folder: &Path, unfinished: &UnfinishedFiles) -> Result<Self, StoreError> {
         let failed = output(folder);
-        let made = MadeFolders::create(folder).map_err(&failed)?;
+        let mut made = MadeFolders::create(folder, unfinished).map_err(&failed)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".rasaudit-").suffix(".tmp");
+        builder.prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let file = builder.tempfile_in(folder).map_err(&failed)?;
+        made.list(file.path());
+        // The lock shows other runs that the file is in use. Not every file system supports it.
+        let _ = file.as_file().try_lock();
         // Nearly all values of these columns are different, so a dictionary and statistics of the
         // lowest and highest values would only take time.
         let unique = |properties: WriterPropertiesBuilder, name: &str| {

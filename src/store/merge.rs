@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use super::audit::EvidenceStore;
 use super::columns::HeadContent;
 use super::files::{
-    Destination, RowFile, RowOrigin, RowWriter, check_destination, other_files, read_stream,
+    Destination, RowFile, RowOrigin, RowWriter, check_destination, delete_leftovers, other_files,
+    read_stream,
 };
 use super::group::{Doubles, GroupError, PartialGroup, merge_group, single};
 use super::inputs::StoredInputs;
@@ -52,6 +53,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
             );
             return Err(StoreError::rows(store.display().to_string(), what));
         }
+        delete_leftovers(folder);
     }
     let is_stream = from.contains(&RowOrigin::StandardInput);
     if is_stream && *complete {
@@ -76,7 +78,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
     }
     inputs.check()?;
     let mut writer = match to {
-        Destination::Store(folder) => RowWriter::file(folder)?,
+        Destination::Store(folder) => RowWriter::file(folder, &progress.unfinished)?,
         Destination::StandardOutput => RowWriter::stream(Box::new(io::stdout()))?,
     };
     let Ledgers { found, written } =

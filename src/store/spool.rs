@@ -28,7 +28,7 @@ use crate::flow::{EvidenceRow, FlowStore, RowPieces};
 use crate::model::{
     ActivityHistogram, BUCKET_NS, FrameCounters, InputRecord, Loss, Merge, Nanos, VantagePoint,
 };
-use crate::pipeline::{Progress, Request, lock};
+use crate::pipeline::{Progress, Request, UnfinishedFiles, lock};
 
 /// The number of bytes that a file is assumed to take in addition to its rows of evidence.
 const FILE_OVERHEAD: u64 = 1 << 14;
@@ -271,7 +271,8 @@ impl Spool {
         };
         window.flows.copy_rows(window.jobs, RowPieces::LeftOut, &mut add).map_err(&temporary)?;
         EvidenceRow::of_cuts(window.cuts).map_or(Ok(()), &mut add).map_err(&temporary)?;
-        let mut writer = RowWriter::file(&self.own)?;
+        let unfinished = UnfinishedFiles::default();
+        let mut writer = RowWriter::file(&self.own, &unfinished)?;
         let ledger = write_rows(&input, sorter, &mut writer, &temporary, &Progress::default())?;
         let mut notes: Vec<String> = input.record.error.take().into_iter().collect();
         let accounted = ledger.accounted + input.accounted();
@@ -285,7 +286,7 @@ impl Spool {
         }
         input.manifest = ledger.manifest();
         if writer.size()? + FILE_OVERHEAD > self.options.size {
-            writer = RowWriter::file(&self.own)?;
+            writer = RowWriter::file(&self.own, &unfinished)?;
             notes.push(leave_out_evidence(&mut input));
         }
         let (remove, removed) = self.oldest_beyond(writer.size()? + FILE_OVERHEAD)?;

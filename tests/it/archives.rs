@@ -1429,3 +1429,60 @@ fn a_store_of_each_layout_is_read() {
         }
     }
 }
+
+/// An interrupt ends a collection that waits for standard input. Neither the unfinished file nor
+/// the folder that was created for it remains.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_collection_leaves_nothing() {
+    for signal in ["-INT", "-TERM"] {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let store = scratch.path().join("new/store");
+        let mut run = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
+            .args(["collect", "-", "--to", text(&store)])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let is_started = || fs::read_dir(&store).is_ok_and(|mut entries| entries.next().is_some());
+        while !is_started() {
+            assert!(run.try_wait().expect("a child").is_none(), "ended too early");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let sent = Command::new("kill").args([signal, &run.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+        let input = run.stdin.take();
+        let output = run.wait_with_output().expect("ended");
+        drop(input);
+        assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+        assert!(!scratch.path().join("new").exists(), "{signal}");
+    }
+}
+
+/// The file that a killed run was writing is not an input, and the next collection deletes it,
+/// unless a run still uses it.
+#[test]
+fn files_of_a_killed_collection_are_ignored_and_deleted() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
+    let inputs = scratch.path().join("inputs");
+    let store = scratch.path().join("store");
+    let capture = fixture("services/rpc.pcap");
+    for folder in [&inputs, &store] {
+        fs::create_dir(folder).expect("a folder");
+        fs::write(folder.join(".rasaudit-left.tmp"), "PAR1").expect("writable");
+        fs::write(folder.join(".rasaudit-used.tmp"), "PAR1").expect("writable");
+    }
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(90);
+    let open = |name: &str| fs::File::options().append(true).open(store.join(name));
+    let [left, used] = [".rasaudit-left.tmp", ".rasaudit-used.tmp"].map(|n| open(n).expect("open"));
+    used.lock().expect("lockable");
+    [&left, &used].iter().for_each(|file| file.set_modified(old).expect("a time"));
+    drop(left);
+    fs::copy(&capture, inputs.join("rpc.pcap")).expect("writable");
+    let direct = audited(&[inputs], &case.inventory(), &[], scratch.path());
+    assert!(direct.2 != 3 && direct.1.contains("in 1 input:"), "{}", direct.1);
+    collect(&[capture], &case.inventory(), &store, &[]);
+    let hidden = files(&store).into_keys().filter(|name| name.starts_with('.'));
+    assert_eq!(hidden.collect::<Vec<_>>(), [".rasaudit-used.tmp"]);
+}
