@@ -103,10 +103,43 @@ struct FileMetadata {
     zeros: ZeroRun,
     /// Number of frames whose timestamps cannot be represented and are ignored.
     impossible_times: u64,
-    /// Number of frames with captured bytes that claim a length of zero on the wire.
-    zero_lengths: u64,
+    /// Frames that claim an impossible length on the wire.
+    wire_lengths: WrongLengths,
     /// Number of drop counters that are ignored because their values are impossible.
     impossible_drops: u64,
+}
+
+/// The longest plausible frame on the wire, in bytes. Offloading joins packets, but Linux limits
+/// the result to 512 KiB.
+const MAX_WIRE: u32 = 1 << 20;
+
+/// The numbers of frames that claim an impossible length on the wire.
+#[derive(Clone, Copy, Default, Debug)]
+struct WrongLengths {
+    /// Frames with captured bytes that claim a length of zero.
+    zero: u64,
+    /// Frames that claim another length below the number of captured bytes.
+    short: u64,
+    /// Frames that claim a length above [`MAX_WIRE`].
+    long: u64,
+}
+
+impl WrongLengths {
+    /// Returns the length of a frame on the wire, according to its record. If the record claims an
+    /// impossible length, counts it and returns the number of captured bytes.
+    #[inline]
+    fn correct(&mut self, wire_len: u32, cap_len: u32) -> u32 {
+        if (cap_len..=MAX_WIRE).contains(&wire_len) {
+            return wire_len;
+        }
+        let count = match wire_len {
+            0 => &mut self.zero,
+            long if long > MAX_WIRE => &mut self.long,
+            _ => &mut self.short,
+        };
+        *count += 1;
+        cap_len
+    }
 }
 
 /// Zeros in place of records. A file system may leave them in a file if writing is interrupted.
@@ -175,10 +208,16 @@ impl FileMetadata {
             let claims = claims(self.impossible_times);
             wrong.push(format!("{claims} a time before 1677 or after 2262, which was ignored"));
         }
-        if self.zero_lengths > 0 {
-            let claims = claims(self.zero_lengths);
+        let WrongLengths { zero, short, long } = self.wire_lengths;
+        let lengths = [
+            (zero, "of 0 bytes on the wire"),
+            (short, "on the wire below the number of captured bytes"),
+            (long, "on the wire above 1 MiB"),
+        ];
+        for (count, what) in lengths.into_iter().filter(|(count, _)| *count > 0) {
             wrong.push(format!(
-                "{claims} a length of 0 bytes on the wire; the number of captured bytes was used"
+                "{} a length {what}; the number of captured bytes was used",
+                claims(count)
             ));
         }
         if zeros > 0 && !wrong.is_empty() {

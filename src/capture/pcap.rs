@@ -2,8 +2,8 @@
 //! nanoseconds, and the older variant with a longer record header (magic 0xa1b2cd34).
 
 use super::{
-    ByteOrder, FileMetadata, Frame, MAX_RECORD, ParsedRecords, RecordParser, ZeroRun, ZeroRunEnd,
-    after_zeros, field,
+    ByteOrder, FileMetadata, Frame, MAX_RECORD, ParsedRecords, RecordParser, WrongLengths, ZeroRun,
+    ZeroRunEnd, after_zeros, field,
 };
 use crate::model::{Nanos, SECOND};
 
@@ -33,8 +33,8 @@ pub(super) struct Pcap {
     /// Offset in the file of the part that is being parsed.
     before: u64,
     zeros: ZeroRun,
-    /// Number of records with captured bytes that claim a length of zero on the wire.
-    zero_lengths: u64,
+    /// Records that claim an impossible length on the wire.
+    wire_lengths: WrongLengths,
     /// Timestamp of the last record, in whole seconds.
     last: Option<u32>,
 }
@@ -105,7 +105,7 @@ impl Pcap {
             nanos,
             declares_nanos: nanos,
             fractions: [0; 2],
-            zero_lengths: 0,
+            wire_lengths: WrongLengths::default(),
             hid_nanos_before: false,
             header_len,
             link,
@@ -242,7 +242,7 @@ impl Pcap {
                     }
                     next.links.append(&mut self.links);
                     next.hid_nanos_before = self.hid_nanos_before || self.hides_nanos();
-                    next.zero_lengths = self.zero_lengths;
+                    next.wire_lengths = self.wire_lengths;
                     (next.before, next.zeros) = (self.before, self.zeros);
                     *self = next;
                     at += FILE_HEADER;
@@ -283,11 +283,10 @@ impl Pcap {
                 time: self.time_of(seconds, fraction),
                 offset: start as u32,
                 cap_len,
-                wire_len: wire_len.max(cap_len),
+                wire_len: self.wire_lengths.correct(wire_len, cap_len),
                 link: self.link,
                 interface: 0,
             });
-            self.zero_lengths += u64::from(wire_len == 0 && cap_len > 0);
             self.last = Some(seconds);
             at = end;
         }
@@ -312,7 +311,7 @@ impl RecordParser for Pcap {
         self.links.iter().for_each(|link| metadata.add_link(*link));
         metadata.hidden_nanos = self.hid_nanos_before || self.hides_nanos();
         metadata.zeros = self.zeros;
-        metadata.zero_lengths = self.zero_lengths;
+        metadata.wire_lengths = self.wire_lengths;
         metadata
     }
 }

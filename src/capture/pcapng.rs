@@ -205,12 +205,11 @@ impl PcapNg {
         let time =
             Nanos::try_from(nanos).ok().filter(|time| (NO_TIME + 1..Nanos::MAX).contains(time));
         self.metadata.impossible_times += u64::from(time.is_none());
-        self.metadata.zero_lengths += u64::from(wire_len == 0 && cap_len > 0);
         frames.push(Frame {
             time: time.unwrap_or(NO_TIME),
             offset: (at + HEADER) as u32,
             cap_len,
-            wire_len: wire_len.max(cap_len),
+            wire_len: self.metadata.wire_lengths.correct(wire_len, cap_len),
             link: interface.link,
             interface: number as u16,
         });
@@ -235,7 +234,7 @@ impl PcapNg {
     }
 
     fn read_simple_packet(
-        &self,
+        &mut self,
         body: BlockBody<'_>,
         at: usize,
         frames: &mut Vec<Frame>,
@@ -245,11 +244,12 @@ impl PcapNg {
         let wire_len = body.u32(0)?;
         let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
         let held = body.bytes.len().saturating_sub(HEADER) as u32;
+        let cap_len = wire_len.min(limit).min(held);
         frames.push(Frame {
             time: NO_TIME,
             offset: (at + HEADER) as u32,
-            cap_len: wire_len.min(limit).min(held),
-            wire_len,
+            cap_len,
+            wire_len: self.metadata.wire_lengths.correct(wire_len, cap_len),
             link: interface.link,
             interface: 0,
         });
