@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::policy::{Severity, nearest};
+use crate::policy::{Severity, beyond_prefix_or_address, nearest};
 use crate::report::RowListing;
 use crate::result::{
     AuditResult, EndFilter, FilterKey, FilterValue, GroupBy, ListedTable, PortFilter, RowFilter,
@@ -273,6 +273,10 @@ impl<'a> SelectionParser<'a> {
         let Vocabulary { site, result, .. } = self.vocabulary;
         match key {
             FilterKey::From | FilterKey::To | FilterKey::Host => {
+                if let Some(message) = text.parse().ok().and_then(beyond_prefix_or_address) {
+                    self.problems.push(format!("{option}: {message}"));
+                    return None;
+                }
                 let end = EndFilter::of(text, site, result);
                 if end.is_none() {
                     let place = if result.is_some() { "result" } else { "inventory" };

@@ -14,7 +14,10 @@ use sha2::{Digest, Sha256};
 
 use super::csv_file::{CsvRecord, each_record_separated, separator_of};
 use super::dates::DateOrder;
-use super::{Diagnostic, Diagnostics, Inventory, Matrix, Party, PartyKind, RoleSet, nearest};
+use super::{
+    Diagnostic, Diagnostics, Inventory, Matrix, Party, PartyKind, RoleSet,
+    beyond_prefix_or_address, nearest,
+};
 use crate::model::{Nanos, Transport, hex};
 
 /// The columns that a list of exceptions must have.
@@ -63,7 +66,7 @@ pub struct Exception {
     pub to: ExceptionParty,
     /// The protocol above IP, or `None` for all protocols.
     pub transport: Option<Transport>,
-    /// The lowest and the highest port, or `None` for all ports.
+    /// The lowest and the highest port or ICMP type, or `None` for all of them.
     pub ports: Option<(u16, u16)>,
     /// Whether the exception applies in both directions.
     pub both: bool,
@@ -151,9 +154,12 @@ impl Exception {
             self.from.includes(from.0, from.1) && self.to.includes(to.0, to.1)
         };
         self.transport.is_none_or(|t| t == transport)
-            && self
-                .ports
-                .is_none_or(|(low, high)| transport.has_ports() && (low..=high).contains(&port))
+            && self.ports.is_none_or(|(low, high)| {
+                // The type of an ICMP message is not a port, so only an exception for ICMP can
+                // restrict it.
+                let is_meant = transport.has_ports() || self.transport.is_some();
+                is_meant && (low..=high).contains(&port)
+            })
             && (fits(client, server) || (self.both && fits(server, client)))
     }
 }
@@ -303,6 +309,7 @@ impl ExceptionReader<'_, '_> {
             }
         };
         let ports = self.ports();
+        self.check_ports(transport.flatten(), ports.flatten());
         let both = match self.record.get("direction") {
             "" | "to-server" => Some(false),
             "both" => Some(true),
@@ -367,7 +374,11 @@ impl ExceptionReader<'_, '_> {
             return Some(ExceptionParty::Addresses(address.into()));
         }
         if let Ok(net) = text.parse::<IpNet>() {
-            return Some(ExceptionParty::Addresses(net.trunc()));
+            if let Some(message) = beyond_prefix_or_address(net) {
+                self.problem(format!("{column}: {message}"));
+                return None;
+            }
+            return Some(ExceptionParty::Addresses(net));
         }
         let known =
             hosts.iter().map(|h| h.name.as_str()).chain(networks.iter().map(|n| n.name.as_str()));
@@ -392,6 +403,19 @@ impl ExceptionReader<'_, '_> {
                 ));
                 None
             }
+        }
+    }
+
+    /// Reports ports of a protocol that has none, and impossible ICMP types.
+    fn check_ports(&mut self, transport: Option<Transport>, ports: Option<(u16, u16)>) {
+        match (transport, ports) {
+            (Some(transport), Some((_, high))) if transport.is_icmp() && high > 255 => {
+                self.problem(format!("port: {high} is not an ICMP type; ICMP types are 0 to 255"));
+            }
+            (Some(transport), Some(_)) if !transport.has_ports() && !transport.is_icmp() => {
+                self.problem(format!("port: {transport} has no ports; leave the cell empty"));
+            }
+            _ => {}
         }
     }
 

@@ -269,6 +269,21 @@ fn host_words(name: &str) -> String {
     if name.is_empty() { "this host".to_owned() } else { format!("the host \"{name}\"") }
 }
 
+/// Returns what is wrong with a network whose address has bits set beyond the prefix; `None` if it
+/// has none.
+fn beyond_prefix(net: IpNet) -> Option<String> {
+    let network = net.trunc();
+    (network != net)
+        .then(|| format!("{net} has bits set beyond its prefix; did you mean \"{network}\"?"))
+}
+
+/// Returns what is wrong with a network whose address has bits set beyond the prefix, where the
+/// address alone would be valid, too; `None` if it has none.
+pub fn beyond_prefix_or_address(net: IpNet) -> Option<String> {
+    let message = beyond_prefix(net)?;
+    Some(format!("{}, or the address \"{}\"?", message.trim_end_matches('?'), net.addr()))
+}
+
 /// Returns whether an inventory may list the address for a single host. Broadcast, multicast,
 /// unspecified and IPv4-mapped addresses are rejected.
 fn is_somebody(address: IpAddr) -> bool {
@@ -677,8 +692,9 @@ impl<'a> InventoryLoader<'a> {
     fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
         let mut networks = Vec::new();
         for (text, line) in self.texts(table, key)? {
-            match text.parse() {
-                Ok(network) => networks.push(network),
+            match text.parse().map(|network| (network, beyond_prefix(network))) {
+                Ok((network, None)) => networks.push(network),
+                Ok((_, Some(message))) => self.problems.add(line, message),
                 Err(_) => self.problems.add(
                     line,
                     format!("\"{text}\" is not a valid network (for example 10.0.0.0/8)"),
@@ -892,11 +908,7 @@ impl<'a> InventoryLoader<'a> {
                 .problems
                 .add(at, format!("\"{text}\" is not a valid network (for example 10.9.0.0/16)"));
         };
-        if cidr.trunc() != cidr {
-            let message = format!(
-                "{cidr} has bits set beyond its prefix; did you mean \"{}\"?",
-                cidr.trunc()
-            );
+        if let Some(message) = beyond_prefix(cidr) {
             self.problems.add(at, message);
         }
         if let Some(first) = self.networks.insert(cidr.trunc(), at) {

@@ -43,7 +43,7 @@ pub use exceptions::{
 };
 pub use inventory::{
     CoverageStatement, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE,
-    TUNNEL_KINDS, Tunnels, is_toml, line_of,
+    TUNNEL_KINDS, Tunnels, beyond_prefix_or_address, is_toml, line_of,
 };
 pub use lookup::{Candidate, FeatureState, Policy};
 pub use matrix::{Feature, Matrix, SourceDocument};

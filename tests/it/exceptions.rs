@@ -184,6 +184,49 @@ fn all_problems_of_a_list_are_told_at_once() {
     assert!(stdout(&sound).contains("valid; exceptions: 1"), "{}", stderr(&sound));
 }
 
+/// An exception that could not match anything is an error. The number of an exception for ICMP is a
+/// type, and TCP packets may name port 0.
+#[test]
+fn ports_fit_the_transport_and_networks_their_prefix() {
+    let site = Listed::new();
+    let listed = |from: &str, service: &str| {
+        let line = MONITOR.replacen("office", from, 1).replace("tcp,9100,,", service);
+        let (code, _, err) = site.audit("csv", &["--exceptions", &site.list(&[&line])]);
+        (code == Some(2), err)
+    };
+    for (from, service, message) in [
+        ("office", "icmp,443,,", "port: 443 is not an ICMP type; ICMP types are 0 to 255"),
+        ("office", "ip-89,443,,", "port: ip-89 has no ports; leave the cell empty"),
+        (
+            "10.1.9.8/24",
+            "tcp,9100,,",
+            "from: 10.1.9.8/24 has bits set beyond its prefix; did you mean \"10.1.9.0/24\", or the address \"10.1.9.8\"?",
+        ),
+    ] {
+        let (is_refused, err) = listed(from, service);
+        assert!(is_refused && err.contains(&format!(":2: {message}\n")), "{from} {service}: {err}");
+    }
+    for service in ["icmp,8,,", "icmp6,*,,", "ip-89,,,", "tcp,0,,", "*,443,,"] {
+        assert!(!listed("10.1.9.8/32", service).0, "{service}");
+    }
+}
+
+/// The template contains the type of ICMP messages, so an exception for a type has to match it.
+#[test]
+fn an_exception_may_permit_one_type_of_icmp_messages() {
+    let mut wire = Wire::default();
+    wire.ip(100, "10.1.9.8", "10.1.0.10", 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+    let inventory = INVENTORY.replacen("[farm]\n", "[farm]\nbackground = false\n", 1);
+    let site = Listed(Site::new(&inventory, &wire));
+    for (service, code) in
+        [("icmp,8,,", "exception"), ("icmp,0-7,,", "no-relation"), ("*,8,,", "no-relation")]
+    {
+        let list = site.list(&[&MONITOR.replace("tcp,9100,,", service)]);
+        let rows = site.judged(&list, &[]);
+        assert_eq!((&*rows[0][1], &*rows[0][2]), ("8", code), "{service}");
+    }
+}
+
 /// A template turns findings into exceptions that lack only the owner, the approval and the dates.
 #[test]
 fn a_list_starts_from_findings() {

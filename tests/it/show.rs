@@ -238,6 +238,8 @@ fn every_problem_of_the_options_is_told_at_once() {
             "cod=refused",
             "--not",
             "refused",
+            "--host",
+            "10.1.9.8/24",
         ],
     );
     assert_eq!((code, out.as_str()), (2, ""));
@@ -245,6 +247,7 @@ fn every_problem_of_the_options_is_told_at_once() {
         "--from: \"brokr1\" is not a host, network, address or role of the result; did you mean \"broker1\"?",
         "--role: \"brokre\" is not a role; did you mean \"broker\"?",
         "--to: \"10.99.0.1\" is not a host",
+        "--host: 10.1.9.8/24 has bits set beyond its prefix; did you mean \"10.1.9.0/24\", or the address \"10.1.9.8\"?",
         "--code: \"refusd\" is not a code of findings; did you mean \"refused\"?",
         "--verdict: \"misssing\" is not a verdict of findings; did you mean \"missing\"?",
         "--severity: \"hgh\" is not a severity; did you mean \"high\"?",
@@ -260,7 +263,7 @@ fn every_problem_of_the_options_is_told_at_once() {
     ] {
         assert!(err.contains(told), "{told}\n{err}");
     }
-    assert_eq!(err.lines().count(), 15, "{err}");
+    assert_eq!(err.lines().count(), 16, "{err}");
     for (table, options, told) in [
         (
             "hosts",
