@@ -19,7 +19,7 @@ use crate::policy::{
     TextFile, add_exceptions,
 };
 use crate::report::{excepted_traffic, exceptions_from, is_exceptions_report};
-use crate::result::{AuditResult, FindingRow};
+use crate::result::{AuditResult, FindingRow, Time};
 
 /// The comment at the top of a new list.
 const ABOUT: &str = "\
@@ -167,11 +167,24 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
     if !duplicates.is_empty() {
         return Err(duplicates);
     }
+    let judged_at = result.head.window.as_of.or(finding.last_seen);
+    check_expiry(&all.list[before..], judged_at).map_err(one)?;
     let ids: Vec<String> = new.into_iter().map(|exception| exception.id).collect();
     let first_line = all.list[before].line;
     let warnings = all.warnings().into_iter().filter(|warning| warning.line >= first_line);
     let warnings = warnings.map(|warning| warning.to_string()).collect();
     Ok(Addition { file, text, is_new, ids, warnings })
+}
+
+/// Checks that new exceptions are valid at the time with which an audit compares their expiry.
+fn check_expiry(new: &[Exception], judged_at: Option<Time>) -> Result<(), String> {
+    let Some(at) = judged_at else { return Ok(()) };
+    match new.iter().find(|exception| exception.ends <= at.0) {
+        Some(Exception { id, expires, .. }) => Err(format!(
+            "the exception {id} would expire on {expires} and therefore not permit the traffic of the finding, because expiry is compared with {at}; choose a later day with --expires"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Returns the finding with this ID. The prefix `f-` may be missing, because earlier versions wrote

@@ -504,6 +504,32 @@ fn nothing_is_added_for_traffic_that_a_wider_entry_permits() {
     assert_eq!(add(&site, id, &list, &["--expires", "2027-01-01"]).0, Some(0));
 }
 
+/// Expiry is compared with the time of the traffic, not with the current day, or with `--as-of`. An
+/// exception that expires before has no effect on the finding.
+#[test]
+fn nothing_is_added_that_expires_before_the_traffic() {
+    let site = Listed::new();
+    let out = site.path("report").display().to_string();
+    // The capture is from 2026-05-28.
+    for (as_of, early, late) in
+        [(None, "2026-05-27", "2026-05-28"), (Some("2026-06-10"), "2026-06-09", "2026-06-10")]
+    {
+        let as_of: Vec<&str> = as_of.into_iter().flat_map(|day| ["--as-of", day]).collect();
+        let list = site.list(&[]);
+        let with_list = ["--out", &out, "--quiet", "--exceptions", &list];
+        site.0.run(&[&with_list[..], &as_of].concat());
+        let findings = fs::read_to_string(site.path("report/findings.csv")).expect("the report");
+        let ids = columns(&findings, &["id", "port"]);
+        let id = &ids.iter().find(|row| row[1] == "445").expect("the finding")[0];
+        let before = fs::read(&list).expect("the list");
+        let (code, _, err) = add(&site, id, &list, &["--expires", early]);
+        let message = format!("would expire on {early} and therefore not permit the traffic");
+        assert!(code == Some(2) && err.contains(&message), "{err}");
+        assert_eq!(fs::read(&list).expect("the list"), before);
+        assert_eq!(add(&site, id, &list, &["--expires", late]).0, Some(0), "{late}");
+    }
+}
+
 /// The next audit would replace the report on exceptions, so the report cannot be a list.
 #[test]
 fn the_report_on_exceptions_is_not_a_list() {
