@@ -30,6 +30,9 @@ pub enum CaptureError {
     /// A file in a directory is neither a regular file nor a directory.
     #[error("is a named pipe, a socket or a device; to read it, name it as an input")]
     Special,
+    /// A file in a directory is a symbolic link without a target.
+    #[error("is a link to a file or folder that does not exist")]
+    DanglingLink,
     /// The operating system cannot open or read the input.
     #[error("cannot be read: {0}")]
     Io(#[source] io::Error),

@@ -42,7 +42,10 @@ impl CaptureReader {
             return Err(CaptureError::Special);
         }
         let input: Box<dyn Read + Send> = match &source.path {
-            Some(path) => Box::new(File::open(path).map_err(CaptureError::Io)?),
+            Some(path) => Box::new(File::open(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound if path.is_symlink() => CaptureError::DanglingLink,
+                _ => CaptureError::Io(error),
+            })?),
             None => Box::new(io::stdin()),
         };
         Self::new(input, hash)

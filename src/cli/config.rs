@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::Spanned;
@@ -70,6 +70,7 @@ pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
     let note = added.as_ref().and_then(|(name, settings)| note(name, settings));
     let rejected = |error| Rejected::Arguments(error, note.clone());
     let matches = Arguments::command().try_get_matches_from(&typed);
+    let matches = matches.map_err(|error| with_value_tip(error, &root, &typed));
     if let Some(request) = request.filter(|request| request.has_typed("print_config")) {
         // The options can be printed even if arguments are missing, such as the captures.
         let is_incomplete =
@@ -89,6 +90,33 @@ pub(super) fn parse(mut typed: Vec<OsString>) -> Result<Parsed, Rejected> {
         options: settings.into_iter().map(|setting| setting.name).collect(),
     });
     Ok(Parsed::Run(Box::new(arguments), configuration))
+}
+
+/// Corrects the tip for a value that begins with a dash, such as `--ticket -1`. With the tip of
+/// clap, `-- -1`, the value would not belong to the option.
+fn with_value_tip(mut error: clap::Error, root: &Command, typed: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let pair = typed.windows(2).find_map(|pair| {
+        let [option, value] = [pair[0].to_str()?, pair[1].to_str()?];
+        let name = option.strip_prefix("--")?;
+        let is_it = value.starts_with(unknown.as_str()) && takes_value(root, name);
+        is_it.then(|| format!("{option}={value}"))
+    });
+    if let (ErrorKind::UnknownArgument, Some(pair)) = (error.kind(), pair) {
+        let tip = format!("to pass a value that begins with a dash, use '{pair}'");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
+/// Returns whether a command or one of its subcommands has an option with this long name and a
+/// value.
+fn takes_value(command: &Command, name: &str) -> bool {
+    let is_it = |arg: &Arg| arg.get_long() == Some(name) && arg.get_action().takes_values();
+    command.get_arguments().any(is_it)
+        || command.get_subcommands().any(|command| takes_value(command, name))
 }
 
 /// Returns the definition of the command line for a parse that ignores errors.

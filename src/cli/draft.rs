@@ -39,6 +39,14 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     let plan =
         Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     let (Ok(context), Ok(plan)) = (context, plan) else { return Ok(Exit::CannotDo) };
+    #[cfg(feature = "store")]
+    {
+        let remedy = "a draft needs the captures from which the rows were collected";
+        if let Err(problem) = super::stored_rows::rows_among(&plan, remedy) {
+            report_error(&problem);
+            return Ok(Exit::CannotDo);
+        }
+    }
     if let Err(problem) = check_output(arguments) {
         report_error(&problem);
         return Ok(Exit::CannotDo);
@@ -206,9 +214,31 @@ pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     new.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Creates a file, and returns an error if it exists already. If writing fails, the partly written
-/// file is removed.
+/// Creates a file, and returns an error if it exists already. The caller has checked that it does
+/// not. If writing fails, the partly written file is removed.
 pub(super) fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    let created = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = created.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => io::Error::new(
+            error.kind(),
+            "another program has just created this file; it was not changed, so run the command again",
+        ),
+        _ => error,
+    })?;
     file.write_all(text).inspect_err(|_| drop(std::fs::remove_file(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_program_is_not_overwritten() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("new");
+        write_new(&path, b"one").unwrap();
+        let error = write_new(&path, b"two").unwrap_err().to_string();
+        assert!(error.ends_with("so run the command again"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
+    }
 }

@@ -160,7 +160,7 @@ fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
         return None;
     }
     if let Some(Err(error)) = arguments.filter.as_deref().map(crate::pipeline::check_filter) {
-        report_error(&format!("--filter: {error}"));
+        report_error(&error.to_string());
         return None;
     }
     let out = arguments.out.as_deref();

@@ -20,6 +20,8 @@ mod serve;
 mod show;
 #[cfg(feature = "store")]
 mod store;
+#[cfg(feature = "store")]
+mod stored_rows;
 mod work;
 
 use std::io::{self, IsTerminal, Write};
@@ -61,8 +63,12 @@ pub fn main() -> ExitCode {
             return Exit::CannotDo.into();
         }
     };
-    // The end of the output may still be in the buffer. If it cannot be written, that is an error.
-    let flushed = |exit| unless_closed(io::stdout().flush()).map(|()| exit);
+    // The end of the output may still be in the buffer. If it cannot be written, that is an error,
+    // unless the command has reported one already, perhaps this one.
+    let flushed = |exit| match unless_closed(io::stdout().flush()) {
+        Err(_) if exit == Exit::CannotDo => Ok(exit),
+        flushed => flushed.map(|()| exit),
+    };
     match run(arguments, configuration).and_then(flushed) {
         Ok(exit) => exit.into(),
         // The program that reads the output may close it early, which is not an error.

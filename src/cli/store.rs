@@ -1,6 +1,5 @@
 //! Implements `rasaudit collect` and `rasaudit merge`, and audits of stores.
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,6 +10,7 @@ use super::args::{CollectArguments, MergeArguments};
 use super::exit::{AuditStatus, Exit};
 use super::policy::report_errors;
 use super::policy_args::load_judging;
+use super::stored_rows::rows_among;
 use super::work::{
     NOTHING_WRITTEN, Verbosity, report_failure, stop_on_interrupt, with_progress_bar,
 };
@@ -197,20 +197,9 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
 /// the folder `to`. Reports a problem and returns `None` if the user named such a file, or if the
 /// plan has no other files.
 fn without_rows(mut plan: Plan, to: &Path) -> Option<Plan> {
-    let paths: Vec<PathBuf> =
-        plan.sources.iter().filter_map(|source| source.path.clone()).collect();
-    let rows: BTreeSet<PathBuf> = find_stores(&paths).0.into_iter().collect();
+    let remedy = "to combine stores, use rasaudit merge, and to audit them, rasaudit audit";
+    let rows = rows_among(&plan, remedy).map_err(|problem| report_error(&problem)).ok()?;
     let is_rows = |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| rows.contains(path));
-    let only_rows = plan.sources.iter().all(|source| is_rows(&source.path));
-    let mut sources = plan.sources.iter();
-    let refused = sources.find(|source| is_rows(&source.path) && (only_rows || !source.found));
-    if let Some(source) = refused {
-        report_error(&format!(
-            "{}: this Parquet file contains rows, not frames; to combine stores, use rasaudit merge, and to audit them, rasaudit audit",
-            source.name
-        ));
-        return None;
-    }
     let warned = rows.iter().filter(|path| !path.starts_with(to)).collect::<Vec<_>>();
     if let [first, ..] = warned[..] {
         warn(&format!(

@@ -325,8 +325,9 @@ impl Reading {
 ///
 /// Returns an error if the expression is empty, if libpcap rejects it, or if this build has no
 /// libpcap.
-pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
-    Filter::new(expression).map(drop)
+pub fn check_filter(expression: &str) -> Result<(), PlanError> {
+    let failed = |source| PlanError::Filter { expression: expression.to_owned(), source };
+    Filter::new(expression).map(drop).map_err(failed)
 }
 
 /// Locks a mutex, even if a thread panicked while it held the lock. The thread that joins the

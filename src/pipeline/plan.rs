@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::check_filter;
 use super::source::{Origin, SharedEvidence};
-use crate::capture::{CaptureError, CaptureInput, Filter, InputContent, expand, expand_with};
+use crate::capture::{CaptureError, CaptureInput, InputContent, expand, expand_with};
 use crate::decode::{StatedTunnel, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
@@ -97,7 +98,7 @@ pub enum PlanError {
     #[error("there is nothing to read, because none of the given folders contains a file")]
     NoFiles,
     /// The filter expression is empty, libpcap rejects it, or this build has no libpcap.
-    #[error("--filter \"{expression}\": {source}")]
+    #[error("--filter \"{expression}\": {source}{advice}", advice = filter_advice(source))]
     Filter {
         /// The expression as the user wrote it.
         expression: String,
@@ -120,6 +121,16 @@ pub enum PlanError {
         "--evidence is inside the input folder {}, so the next audit would read the evidence as captures; use another folder", .0.display()
     )]
     EvidenceInsideInput(PathBuf),
+}
+
+/// Returns where a user finds the syntax of filters, as the end of a message about a filter that
+/// libpcap rejected.
+fn filter_advice(error: &CaptureError) -> &'static str {
+    match error {
+        #[cfg(feature = "bpf")]
+        CaptureError::Filter(_) => "; the manual page pcap-filter(7) describes the syntax",
+        _ => "",
+    }
 }
 
 /// Describes why an input that the user named cannot be read, and suggests the most similar name
@@ -173,11 +184,7 @@ impl Plan {
                 Vec::new()
             }
         };
-        if let Some(expression) = &request.filter
-            && let Err(source) = Filter::new(expression)
-        {
-            problems.push(PlanError::Filter { expression: expression.clone(), source });
-        }
+        problems.extend(request.filter.as_deref().and_then(|filter| check_filter(filter).err()));
         if let (Some(since), Some(until)) = (request.since, request.until)
             && since >= until
         {

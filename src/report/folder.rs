@@ -451,7 +451,16 @@ impl Folder {
             let path = self.place(&name);
             let is_ours = self.aside.contains(&name) || self.placed.contains(&name);
             let moved = if is_ours { fs::rename(&from, &path) } else { move_new(&from, &path) };
-            moved.map_err(|error| FolderError { path, error })?;
+            moved.map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    let error = io::Error::new(
+                        error.kind(),
+                        "another program created this file while the audit ran; nothing was written, so run the audit again",
+                    );
+                    FolderError { path, error }
+                }
+                _ => FolderError { path, error },
+            })?;
             self.placed.push(name);
         }
         Ok(())
@@ -801,6 +810,9 @@ mod tests {
             others.stage("r", |out| out.write_all(b"new")).unwrap();
             let error = Folder::publish(vec![others, folder]).unwrap_err();
             assert_eq!(error.path, at.join(name));
+            assert!(
+                error.to_string().ends_with("so run the audit again") || at.join(name).is_dir()
+            );
             let after: Vec<String> = names(&at);
             let kept = |names: Vec<String>| -> Vec<String> {
                 names.into_iter().filter(|n| !Folder::is_staging(n)).collect()

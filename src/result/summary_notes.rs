@@ -307,7 +307,8 @@ fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     if let Some(apart) = run.outcome.conversations.index.clock_offset() {
         let text = format!(
-            "the same packets were captured on two links up to {} s apart: the clocks of these links differ",
+            "the same packets were captured on two links about {} to {} s apart: the clocks of these links differ",
+            apart / SECOND - 1,
             apart / SECOND
         );
         notes.add(Tone::Warning, "Clock", text);

@@ -1430,6 +1430,18 @@ fn a_store_of_each_layout_is_read() {
     }
 }
 
+/// A draft reads only captures, so it refuses stores and states what it needs.
+#[test]
+fn a_store_is_not_drafted() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
+    let store = scratch.path().join("store");
+    collect(&[fixture("services/rpc.pcap")], &case.inventory(), &store, &[]);
+    let run = run(&["inventory", "draft", text(&store)], &[2]);
+    let message = "contains rows, not frames; a draft needs the captures from which";
+    assert!(stderr(&run).contains(message), "{}", stderr(&run));
+}
+
 /// An interrupt ends a collection that waits for standard input. Neither the unfinished file nor
 /// the folder that was created for it remains.
 #[cfg(unix)]

@@ -217,14 +217,36 @@ fn a_full_output_is_an_error() {
         &["completions", "bash"],
         &["inventory", "template"],
         &["audit", &healthy, "-i", &inventory, "--format", "json"],
+        #[cfg(feature = "store")]
+        &["collect", &healthy, "--to", "-"],
     ];
     for arguments in cases {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
         let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
         let output = command.args(*arguments).stdout(full).output().expect("the program runs");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr(&output).contains("No space left"), "{arguments:?}: {}", stderr(&output));
+        let err = stderr(&output);
+        assert!(err.contains("No space left") && err.lines().count() == 1, "{arguments:?}: {err}");
     }
+}
+
+/// A value that begins with a dash has to be in the same argument as its option.
+#[test]
+fn a_value_that_begins_with_a_dash_has_a_tip() {
+    let add = ["exceptions", "add", "f-1", "--report", "report"];
+    let (code, _, err) = run(&[&add[..], &["--ticket", "-1"]].concat());
+    assert!(code == 2 && err.contains("dash, use '--ticket=-1'"), "{err}");
+    assert!(!err.contains("-- -1"), "{err}");
+    // Without an option before it, clap's own tip remains.
+    let (_, _, err) = run(&["audit", "-1"]);
+    assert!(err.contains("'-- -1'"), "{err}");
+}
+
+/// A message about a wrong filter names the option, the expression and the manual.
+#[test]
+fn a_wrong_filter_is_explained() {
+    let (_, _, err) = run(&["audit", &healthy().0, "--filter", "tcp prot 5"]);
+    assert!(err.contains("--filter \"tcp prot 5\"") && err.contains("pcap-filter(7)"), "{err}");
 }
 
 #[test]

@@ -91,6 +91,9 @@ fn two_links_with_clocks_of_their_own_say_the_same() {
             link(&files[1], other, |_| true);
             let said = rows(&files);
             assert_eq!(said, right, "{one} s, {other} s: every frame twice");
+            let text = stdout(&rasaudit(["audit".as_ref(), scratch.path().as_os_str()]));
+            let apart = format!("on two links about {late} to {} s apart", late + 1);
+            assert!(text.contains(&apart), "{text}");
             assert_eq!(certain(&files), Vec::<Vec<String>>::new(), "{one} s, {other} s");
         }
     }

@@ -462,4 +462,5 @@ fn a_link_without_a_target_does_not_prevent_the_correction_of_duplicates() {
     same_lines(&plain, &conversations(&folder, &[], AMOUNTS));
     let text = audit(&folder, &[], "text");
     assert!(text.contains("each packet is counted once"), "{text}");
+    assert!(text.contains("gone.pcap is a link to a file or folder that does not exist"), "{text}");
 }
