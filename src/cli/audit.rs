@@ -140,6 +140,7 @@ fn prepare(
     arguments: &AuditArguments,
     configuration: Option<ConfigurationFile>,
 ) -> Option<Prepared> {
+    let format = arguments.format.as_deref().and_then(Format::named);
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -147,7 +148,7 @@ fn prepare(
         filter: arguments.filter.clone(),
         since: arguments.since,
         until: arguments.until,
-        hash: arguments.out.is_some(),
+        hash: arguments.out.is_some() || format.is_some_and(|format| format.has_digests),
         no_decap: arguments.tunnels.no_decap,
         vxlan_ports: arguments.tunnels.vxlan_ports.clone(),
         tunnels: Vec::new(),
@@ -156,7 +157,6 @@ fn prepare(
         configuration,
     };
     let plan = plan_audit(request);
-    let format = arguments.format.as_deref().and_then(Format::named);
     let format = format.filter(|format| format.needs == Needs::Judgement);
     if let Some(format) = format.filter(|_| arguments.inventory.is_none()) {
         report_error(&format!(

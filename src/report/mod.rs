@@ -81,6 +81,8 @@ pub struct Format {
     /// The table that the report consists of, if `audit.json` contains the same rows and both files
     /// can be written in one pass.
     pub table: Option<SharedTable>,
+    /// Whether the report contains the SHA-256 of each input.
+    pub has_digests: bool,
 }
 
 impl Format {
@@ -90,7 +92,8 @@ impl Format {
         needs: Needs,
         write: Writer,
     ) -> Self {
-        Self { name, file, needs, write, write_indented: None, table: None }
+        let (write_indented, table) = (None, None);
+        Self { name, file, needs, write, write_indented, table, has_digests: false }
     }
 
     const fn or_indented(self, write: Writer) -> Self {
@@ -99,6 +102,10 @@ impl Format {
 
     const fn of_table(self, table: SharedTable) -> Self {
         Self { table: Some(table), ..self }
+    }
+
+    const fn with_digests(self) -> Self {
+        Self { has_digests: true, ..self }
     }
 
     /// Writes the report. The layout matters only for JSON.
@@ -128,15 +135,16 @@ pub const FORMATS: &[Format] = &[
     Format::new("matrix", Some("matrix.csv"), Needs::Judgement, csv::matrix),
     Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
     Format::new("exceptions", Some("exceptions.csv"), Needs::Judgement, csv::exceptions),
-    Format::new("html", Some("report.html"), Needs::Result, page::write),
-    Format::new("markdown", None, Needs::Result, markdown::write),
+    Format::new("html", Some("report.html"), Needs::Result, page::write).with_digests(),
+    Format::new("markdown", None, Needs::Result, markdown::write).with_digests(),
     Format::new("junit", None, Needs::Judgement, junit::write),
     Format::new("sarif", None, Needs::Judgement, sarif::write),
     Format::new("jsonl", None, Needs::Tables, json_lines::write),
     // `audit.json` is moved into place after all other reports, so that a program that waits for
     // this file finds the others complete.
     Format::new("json", Some("audit.json"), Needs::Result, json::write)
-        .or_indented(json::write_indented),
+        .or_indented(json::write_indented)
+        .with_digests(),
 ];
 
 /// The output that the summary refers to: folders, each `None` if it was not requested, and the

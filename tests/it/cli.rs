@@ -249,6 +249,22 @@ fn a_wrong_filter_is_explained() {
     assert!(err.contains("--filter \"tcp prot 5\"") && err.contains("pcap-filter(7)"), "{err}");
 }
 
+/// The reports that contain the digests of inputs contain them wherever they are written.
+#[test]
+fn printed_reports_have_the_digests_of_inputs() {
+    let (healthy, inventory) = healthy();
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let out = scratch.path().display().to_string();
+    run(&["audit", &healthy, "-i", &inventory, "--out", &out]);
+    let json = fs::read_to_string(scratch.path().join("audit.json")).expect("the report");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let digest = json["inputs"][0]["sha256"].as_str().expect("a digest");
+    for format in ["json", "html", "markdown"] {
+        let (_, text, _) = run(&["audit", &healthy, "-i", &inventory, "--format", format]);
+        assert!(text.contains(digest), "{format}");
+    }
+}
+
 #[test]
 fn an_empty_capture_is_an_answer() {
     let empty = fixture("formats/empty.pcap").display().to_string();
