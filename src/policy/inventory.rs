@@ -681,6 +681,9 @@ impl<'a> InventoryLoader<'a> {
             _ if name.starts_with('+') => "begins with +, like the words +3 more in lists",
             _ if name.starts_with("role:") => "begins with role:, like a role in exceptions",
             _ if name.contains(';') => "contains a semicolon, which separates names in lists",
+            _ if name.chars().any(char::is_control) => {
+                "contains a control character, such as a line break or an escape sequence"
+            }
             _ if name.trim() != name => "begins or ends with a space",
             _ => return,
         };

@@ -368,6 +368,8 @@ fn entries_of_an_inventory_that_cannot_be_used_are_refused() {
         ("\"a\"", "\"+3 more\"", "the name \"+3 more\" begins with +"),
         ("\"a\"", "\"role:x\"", "the name \"role:x\" begins with role:"),
         ("\"a\"", "\" a\"", "the name \" a\" begins or ends with a space"),
+        ("\"a\"", r#""a\nb""#, r#":3: the name "a\u{a}b" contains a control character"#),
+        ("\"a\"", r#""a\u001b[31m""#, r#":3: the name "a\u{1b}[31m" contains a control character"#),
         ("\"a\"", "5", "name must be a quoted string"),
         ("name = \"a\"", "", "a host must have a name"),
         ("[\"10.0.0.1\"]", "[]", "the host \"a\" must have addresses = [\"...\"]"),
@@ -484,13 +486,13 @@ fn hostile_names_stay_text_in_every_report() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let inventory = scratch.path().join("inventory.toml");
     let text = fs::read_to_string(fixture("farm-healthy/inventory.toml")).expect("the fixture");
-    let text = text.replace("\"broker1\"", "\"=HYPERLINK(\\\"x\\\")\\u001b[31m\"");
+    let text = text.replace("\"broker1\"", "\"=HYPERLINK(\\\"x\\\")\\u202e31m\"");
     fs::write(&inventory, text).expect("the scratch folder is writable");
     let capture = fixture("farm-faults/span.pcap").display().to_string();
     let inventory = inventory.display().to_string();
     for format in ["text", "csv", "conversations", "matrix", "hosts"] {
         let (_, out, err) = run(&["audit", &capture, "-i", &inventory, "--format", format]);
-        assert!(!out.contains('\u{1b}'), "{format}: an escape");
+        assert!(err.is_empty() && !out.contains('\u{202e}'), "{format}: {err}");
         if format != "text" {
             let mut reader = csv::Reader::from_reader(out.as_bytes());
             for cell in reader

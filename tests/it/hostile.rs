@@ -73,18 +73,23 @@ fn hostile_names_of_an_inventory_are_text_in_every_report() {
         wire.connect(30, (EVIL, 50_000), ("10.1.9.9", 445));
         let quoted = serde_json::to_string(name).expect("JSON").replace("\\u001b", "\\u001B");
         let list = hosts(&[("gw1", GW, "gateway-normal"), ("rdsh1", RDSH, "rdsh-agent")]);
-        let inventory = format!(
-            "[farm]\nname = {quoted}\nmatrix = \"ras-19\"\n{list}\
-             [[host]]\nname = {quoted}\naddresses = [\"{BROKER}\"]\nroles = [\"broker\"]\n\
-             [[network]]\nname = {}\ncidr = \"10.1.9.0/24\"\nroles = [\"parallels-client\"]\n",
-            serde_json::to_string(&format!("{name} net")).expect("JSON")
-        );
-        let site = Site::new(&inventory, &wire);
+        let inventory = |host: &str| {
+            let [host, network] = [host, &format!("{host} net")].map(|name| {
+                serde_json::to_string(name).expect("JSON").replace("\\u001b", "\\u001B")
+            });
+            format!(
+                "[farm]\nname = {quoted}\nmatrix = \"ras-19\"\n{list}\
+                 [[host]]\nname = {host}\naddresses = [\"{BROKER}\"]\nroles = [\"broker\"]\n\
+                 [[network]]\nname = {network}\ncidr = \"10.1.9.0/24\"\nroles = [\"parallels-client\"]\n"
+            )
+        };
+        let mut site = Site::new(&inventory(name), &wire);
         let checked = rasaudit(["inventory", "check", &site.inventory.display().to_string()]);
         is_harmless(&(stdout(&checked) + &stderr(&checked)), "text");
+        // The farm may still have a name that a host must not have.
         if checked.status.code() == Some(2) {
             refused += 1;
-            continue;
+            site = Site::new(&inventory("broker1"), &wire);
         }
         for format in FORMATS {
             is_harmless(&site.report(format.name), format.name);
@@ -131,8 +136,9 @@ fn hostile_names_of_an_inventory_are_text_in_every_report() {
         is_harmless(&(stdout(&explained) + &stderr(&explained)), "text");
     }
     // A name that a list could not contain is refused. All others may be used.
-    let is_ambiguous = |name: &&&str| name.starts_with('+') || name.contains(';');
-    assert_eq!(refused, NAMES.iter().filter(is_ambiguous).count());
+    let is_refused =
+        |name: &&&str| name.starts_with('+') || name.contains(|c: char| c == ';' || c.is_control());
+    assert_eq!(refused, NAMES.iter().filter(is_refused).count());
 }
 
 #[test]
