@@ -342,7 +342,7 @@ fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     let mut sets = run.outcome.conversations.list.iter().map(|c| c.sensors);
     if seen.is_some_and(|seen| seen.view().has_short_series(u64::MAX)) {
-        let text = "inputs without the name of a sensor overlap in time, and some of them do not cover the whole capture time; if only these inputs show a host, its traffic is not certainly missing for rows that require a longer watch time; name the sensor of each input with rasaudit collect --sensor";
+        let text = "inputs without the name of a sensor overlap in time by more than a minute, because several sensors captured them or a clock was set back, and some of them do not cover the whole capture time; if only these inputs show a host, its traffic is not certainly missing for rows that require a longer watch time; name the sensor of each input with rasaudit collect --sensor";
         notes.add(Tone::Warning, "Sensor", text);
     }
     if run.duplicates.correction != Correction::Done && sets.any(|set| set.has_several()) {
