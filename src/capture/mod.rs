@@ -109,9 +109,9 @@ struct FileMetadata {
     impossible_drops: u64,
 }
 
-/// The longest plausible frame on the wire, in bytes. Offloading joins packets, but Linux limits
-/// the result to 512 KiB.
-const MAX_WIRE: u32 = 1 << 20;
+/// The longest plausible frame on the wire, in bytes. Linux joins packets to at most 512 KiB, and a
+/// USB transfer may have several MiB.
+const MAX_WIRE: u32 = 16 << 20;
 
 /// The numbers of frames that claim an impossible length on the wire.
 #[derive(Clone, Copy, Default, Debug)]
@@ -212,7 +212,7 @@ impl FileMetadata {
         let lengths = [
             (zero, "of 0 bytes on the wire"),
             (short, "on the wire below the number of captured bytes"),
-            (long, "on the wire above 1 MiB"),
+            (long, "on the wire above 16 MiB"),
         ];
         for (count, what) in lengths.into_iter().filter(|(count, _)| *count > 0) {
             wrong.push(format!(

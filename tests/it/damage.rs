@@ -263,7 +263,7 @@ fn wrong_headers_of_frames_are_reported() {
     let words = "1 frame claims a length of 0 bytes on the wire";
     assert!(code == Some(3) && err.contains(words) && out.contains("2 frames in"), "{err}\n{out}");
     let (code, out, err) = audit(&[packet(NOW, 59, None), packet(NOW, u32::MAX, None)]);
-    let words = "1 frame claims a length on the wire below the number of captured bytes; the number of captured bytes was used; 1 frame claims a length on the wire above 1 MiB; the number";
+    let words = "1 frame claims a length on the wire below the number of captured bytes; the number of captured bytes was used; 1 frame claims a length on the wire above 16 MiB; the number";
     assert!(code == Some(3) && err.contains(words) && out.contains("2 frames in"), "{err}\n{out}");
     assert!(!out.contains("4.0 GiB") && !out.contains("4 GiB"), "{out}");
     let (code, out, err) = audit(&[packet(10 * NOW, 60, None), packet(11 * NOW, 60, None)]);
