@@ -2,8 +2,9 @@
 
     spark-submit --files /usr/bin/rasaudit rasaudit_spark.py CAPTURE... --to STORE
 
-A task for each capture runs `rasaudit collect`, Spark groups the rows by bucket, and a task for each group
-runs `rasaudit merge`. docs/how-to/audit-with-spark.md describes the job.
+A task for each capture runs `rasaudit collect`, Spark groups the rows by bucket, and each further
+task runs `rasaudit merge` on one or more of these groups. docs/how-to/audit-with-spark.md describes the
+job.
 """
 
 import argparse

@@ -90,7 +90,8 @@ Examples:
 Filters: a row must match every given option. If an option has several values, separated by commas,
 one of them must match. --not code=refused,port=443 leaves out the rows that match both filters. A
 finding about many ports or hosts does not name all of them, so it is listed even if it is not
-certain that it matches.
+certain that it matches, and --not leaves it out only if it certainly matches. Findings that only
+the baseline has are listed only with --state gone or --state excepted.
 
 Exit codes: 0 done, even if no row matches; 2 the result cannot be read, or an option is wrong.";
 
@@ -209,8 +210,8 @@ pub(super) struct ListArguments {
     pub filters: FilterArguments,
 
     /// Group findings or conversations by role-pair, host, port, code or cause (severity,
-    /// certainty, code, roles, transport, port and matrix row). With host, a row counts for each of
-    /// its hosts.
+    /// certainty, code, roles, transport, port, group, and matrix row or exception). With host, a
+    /// row counts for each of its hosts.
     #[arg(long, value_name = "PROPERTY", help_heading = "Output")]
     pub group_by: Option<String>,
 
@@ -254,7 +255,7 @@ pub(super) struct ListArguments {
 #[command(next_help_heading = "Filters")]
 pub(super) struct FilterArguments {
     /// The client: a host or network of the inventory, an address, a network like 10.1.0.0/16, or a
-    /// role (role:NAME if a host has the same name).
+    /// role (role:NAME if a host or network has the same name).
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub from: Vec<String>,
 
@@ -336,9 +337,9 @@ pub(super) struct AuditArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
     #[cfg_attr(
         feature = "store",
-        doc = "Folders of rows that `rasaudit collect`, `rasaudit merge` or `rasaudit live --collect` wrote"
+        doc = "Folders of rows that `rasaudit collect`, `rasaudit merge` or `rasaudit live --collect` wrote,"
     )]
-    #[cfg_attr(feature = "store", doc = "are also accepted.")]
+    #[cfg_attr(feature = "store", doc = "and single files in such folders, are also accepted.")]
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
@@ -459,9 +460,9 @@ pub(super) struct AuditArguments {
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
-    /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. If there is
-    /// more than one conversation per 2 KiB of the limit, unanswered conversations are aggregated,
-    /// and the reports state this.
+    /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. There is
+    /// room for one conversation per 2 KiB of the limit, but at least for 16384. If there are more,
+    /// unanswered conversations are aggregated, and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", allow_negative_numbers = true, value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
@@ -630,9 +631,9 @@ Examples:
   rasaudit collect captures/ --to store/ --window 1h           # for audits with --since and --until
   rasaudit collect captures/ --to - | rasaudit merge - --to store/
 
-Exit codes: 0 done (without --strict, even if a capture could not be read); 2 an option is wrong, a
-capture does not exist, or the rows could not be written; 3 with --strict, part of the input was
-unreadable, or none of the files is a capture; 130 interrupted.";
+Exit codes: 0 done (without --strict, even if a capture could not be read, or none of the files is a
+capture); 2 an option is wrong, a capture does not exist, or the rows could not be written; 3 with
+--strict, part of the input was unreadable, or none of the files is a capture; 130 interrupted.";
 
 #[cfg(feature = "store")]
 const MERGE_EXAMPLES: &str = "\
@@ -749,7 +750,7 @@ pub(super) struct CollectArguments {
 #[derive(Args, Debug)]
 pub(super) struct MergeArguments {
     /// Folders of Parquet files that `rasaudit collect`, `rasaudit merge` or `rasaudit live
-    /// --collect` wrote, or - for an Arrow stream on standard input.
+    /// --collect` wrote, single files in such folders, or - for an Arrow stream on standard input.
     #[arg(required = true, value_name = "STORE|-")]
     pub stores: Vec<PathBuf>,
 
@@ -876,7 +877,8 @@ pub(super) enum MatrixCommand {
     /// Check the rows of a matrix against each other and against their examples.
     Check {
         /// A built-in matrix, a built-in overlay (checked together with ras-19), the folder of a
-        /// matrix, or a CSV file of rows (checked with the roles and features of ras-19).
+        /// matrix, or a CSV file of rows or background traffic (checked with the roles and features
+        /// of ras-19).
         #[arg(value_name = "MATRIX")]
         name: String,
     },

@@ -81,7 +81,7 @@ pub(super) fn limits(result: &AuditResult<'_>) -> Vec<Limit> {
             "{conversations} of background traffic, which is not compared with the matrix ({background})"
         )));
     }
-    let outside = "Traffic inside a host, and traffic that did not cross a captured link";
+    let outside = "Traffic that did not cross a captured interface, such as traffic inside a host";
     limits.push(Limit::Capture(outside.to_owned()));
     limits
 }
@@ -161,7 +161,9 @@ fn partly_seen(result: &AuditResult<'_>) -> Vec<String> {
         let seen = match Coverage::parse(&coverage) {
             Some(Coverage::SentOnly) => "whose incoming packets were not seen".to_owned(),
             Some(Coverage::ReceivedOnly) => "whose replies were not seen".to_owned(),
-            Some(Coverage::BroadcastOnly) => "that sent only broadcasts in the capture".to_owned(),
+            Some(Coverage::BroadcastOnly) => {
+                "that sent only broadcasts or address claims in the capture".to_owned()
+            }
             Some(Coverage::TargetOnly) => "that sent no packets in the capture".to_owned(),
             Some(Coverage::NotSeen) => "without any packets in the capture".to_owned(),
             _ => format!("with the coverage {}", escape_control(&coverage)),

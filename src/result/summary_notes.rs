@@ -149,7 +149,9 @@ fn why_no_frames(run: &AuditRun<'_>) -> Option<String> {
     let read = format!("({} read)", plural(account.frames, "frame"));
     if left_out(SkipReason::Filtered) && !run.unfiltered_links.is_empty() {
         let links = run.unfiltered_links.join(", ");
-        Some(format!("the filter cannot be compiled for the link type {links} {read}"))
+        Some(format!(
+            "the filter matched no frame and cannot be compiled for the link type {links} {read}"
+        ))
     } else if left_out(SkipReason::Filtered) {
         Some(format!("the filter matched no frame {read}"))
     } else if left_out(SkipReason::OutsideWindow) {
@@ -229,7 +231,7 @@ fn aggregated(report: &AggregationReport) -> String {
     let up_to = if report.may_repeat { "up to " } else { "" };
     let steps: Vec<&str> = report.steps.iter().map(|step| step_words(*step)).collect();
     format!(
-        "the capture has {up_to}{}, and --max-memory {} has room for {}. {up_to}{} without an answer ({}{ports}) became {}: {}. All their packets are counted, but no ruling on them is certain (doubt: fold). With --max-memory {} or more, each of them would be reported.",
+        "the capture has {up_to}{}, and --max-memory {} has room for {}, so {up_to}{} without an answer ({}{ports}) became {}: {}. All their packets are counted, but no ruling on them is certain (doubt: fold). With --max-memory {} or more, each of them would be reported.",
         plural(report.found, "conversation"),
         binary_size(report.max_memory as u64),
         report.room,
@@ -342,7 +344,7 @@ fn add_sensors(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     let mut sets = run.outcome.conversations.list.iter().map(|c| c.sensors);
     if seen.is_some_and(|seen| seen.view().has_short_series(u64::MAX)) {
-        let text = "inputs without the name of a sensor overlap in time by more than a minute, because several sensors captured them or a clock was set back, and some of them do not cover the whole capture time; if only these inputs show a host, its traffic is not certainly missing for rows that require a longer watch time; name the sensor of each input with rasaudit collect --sensor";
+        let text = "inputs without the name of a sensor overlap in time by more than a minute, because several sensors captured them or a clock was set back, and some of them do not cover the whole capture time; if only these inputs show a host, a report that it never attempted some traffic is not certain for rows that require a longer watch time than these inputs cover; name the sensor of each input with rasaudit collect --sensor";
         notes.add(Tone::Warning, "Sensor", text);
     }
     if run.duplicates.correction != Correction::Done && sets.any(|set| set.has_several()) {

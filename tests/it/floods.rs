@@ -290,7 +290,7 @@ fn a_number_of_conversations_that_may_be_too_high_is_stated_as_a_limit() {
         run(&site, std::slice::from_ref(&site.capture), "1").1
     };
     let exact = summary(false);
-    assert!(exact.contains(". 17000 conversations without an answer (17000 flows"), "{exact}");
+    assert!(exact.contains(", so 17000 conversations without an answer (17000 flows"), "{exact}");
     // The flows of a client with both ports are in two partitions, so it counts twice.
     let limit = summary(true);
     assert!(limit.contains("has up to 17020 conversations"), "{limit}");

@@ -166,8 +166,8 @@ fn still_certain() -> String {
 ## Findings still certain
 
 `tests/data/honest.tsv` lists the true claims that were certain when audits still trusted every host. The table shows how
-many of them are no longer certain with the [threat model](threat-model.md). It includes the lab farms and `farm-running`,
-which was already running when its capture began.
+many of them are no longer certain with the [threat model](threat-model.md). It includes two more farms: `farm-domain`, and
+`farm-running`, which was already running when its capture began.
 
 | farm | certain claims | certain findings | claims no longer certain | findings no longer certain |
 | --- | --- | --- | --- | --- |
@@ -241,17 +241,17 @@ fn certain_claims_stay_true_where_frames_are_lost() {
     let mut text = "\
 # Accuracy
 
-This page shows how lost frames change the verdicts of the three lab farms (`farm-faults`, `farm-healthy`, `farm-codes`). Each
-capture is audited as a whole and in eight pieces of 80 seconds (`--min-watch 60s`). In each piece, most services are used
-two or three times.
+This page shows how lost frames change the verdicts of three lab farms (`farm-faults`, `farm-healthy`, `farm-codes`). Each
+capture is audited as a whole and in eight pieces with the same number of frames, about 80 seconds each (`--min-watch 60s`).
+In each piece, most services are used two or three times.
 
 - A claim is the verdict and code of a conversation, or a finding other than `not-assessable`.
-- A claim is false if the complete frames give a different verdict or code for the same client, server, transport and port,
-  or do not give the finding.
-- Recall is the share of findings that do not change, whether they are certain or not.
+- A certain claim is false if the complete frames give a different verdict or code for the same client, server, transport and
+  port, or do not give the finding. Uncertain claims are only counted.
+- Recall is the share of the findings about the complete frames that remain, whether they are certain or not.
 
-`UPDATE_GOLDEN=1 cargo test --test lab accuracy` writes this page. The test fails if more than 1% of the certain claims, or of the
-certain findings alone, are false.
+`UPDATE_GOLDEN=1 cargo test --test lab accuracy` writes this page. The test fails if, in any row of the first table, more
+than 1% of the certain claims, or of the certain findings alone, are false.
 
 | lost | certain claims | false claims | certain findings | false findings | uncertain claims | recall |
 | --- | --- | --- | --- | --- | --- | --- |
