@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     };
     if from.itself || from.broadcast {
         report_error(
-            "--from must be the client: a host, its address or a role; localhost and broadcast or multicast addresses cannot be clients",
+            "--from must be the client; localhost, and broadcast and multicast addresses, cannot be clients",
         );
         return Ok(Exit::CannotDo);
     }

@@ -21,7 +21,8 @@ this page. If a packet encapsulates another packet, the innermost one is audited
 (for a mirror, the switch and the sensor). The outer packets of a tunnel, except those of a mirror, are also a conversation
 between these endpoints, so two conversations count such a packet and its bytes. `--no-decap` audits only the tunnels. If the
 inner packet cannot be decoded, for example because a mirror truncated it, the outer packet is the observation
-(counted as `opaque_tunnels` in `audit.json`).
+(counted as `opaque_tunnels` in `audit.json`). On the UDP port of a tunnel, a datagram without a valid tunnel header is an
+ordinary datagram.
 
 Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older variant with longer
 record headers) or pcapng (several sections and interfaces, statistics, filters). They may be compressed with gzip, zstd, xz,
@@ -41,7 +42,7 @@ Above these layers, the decoder reads:
 - TCP, UDP, SCTP, ICMP and ICMPv6. An ICMP error belongs to the flow of the innermost packet that it quotes;
 - every other protocol as a flow without ports (ESP is `ip-50`).
 
-The decoder follows at most 32 layers of a frame. 802.11 frames that contain several packets are not decoded;
+The decoder follows at most 32 layers of a frame, and at most 16 labels of an MPLS stack. 802.11 frames that contain several packets are not decoded;
 they are skipped for the reason `wlan-aggregate`.
 ";
 
