@@ -259,11 +259,12 @@ pub(super) struct FilterArguments {
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub from: Vec<String>,
 
-    /// The server, in the forms of --from.
+    /// The server, in any form that --from accepts.
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub to: Vec<String>,
 
-    /// The client or the server, in the forms of --from. In the hosts table, the host itself.
+    /// The client or the server, in any form that --from accepts. In the hosts table, the host
+    /// itself.
     #[arg(long, value_name = "HOST|ROLE", value_delimiter = ',')]
     pub host: Vec<String>,
 
@@ -416,7 +417,7 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
-    /// Ignore frames at or after this time, in the forms of --since.
+    /// Ignore frames at or after this time, in any form that --since accepts.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 
@@ -451,8 +452,8 @@ pub(super) struct AuditArguments {
     )]
     pub baseline: Option<PathBuf>,
 
-    /// Check the expiry dates of exceptions against this time (in the forms of --since) instead of
-    /// the time of each conversation's last packet.
+    /// Check the expiry dates of exceptions against this time (in any form that --since accepts)
+    /// instead of the time of each conversation's last packet.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Policy")]
     pub as_of: Option<Nanos>,
 
@@ -461,8 +462,8 @@ pub(super) struct AuditArguments {
     pub jobs: Option<u16>,
 
     /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. There is
-    /// room for one conversation per 2 KiB of the limit, but at least for 16384. If there are more,
-    /// unanswered conversations are aggregated, and the reports state this.
+    /// room for one conversation per 2 KiB of the limit, and always for at least 16384. If there
+    /// are more, unanswered conversations are aggregated, and the reports state this.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", allow_negative_numbers = true, value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
@@ -683,7 +684,7 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub since: Option<Nanos>,
 
-    /// Ignore frames at or after this time, in the forms of --since.
+    /// Ignore frames at or after this time, in any form that --since accepts.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Input")]
     pub until: Option<Nanos>,
 

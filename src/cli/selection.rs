@@ -245,7 +245,7 @@ impl<'a> SelectionParser<'a> {
         own.filter(is_known).map(|key| key.name()).collect()
     }
 
-    /// Returns whether a filter can be used. Otherwise, adds the problem.
+    /// Returns whether a filter can be used. If it cannot, adds the reason to the problems.
     fn applies(&mut self, option: &str, key: FilterKey) -> bool {
         let table = self.query.table;
         if !key.applies_to(table) {

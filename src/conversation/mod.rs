@@ -473,8 +473,8 @@ impl Conversations {
         })?;
         indexes.into_iter().for_each(|part| index.merge(part));
         index.conclude();
-        // Growing would copy the list, so that it is in memory twice for a moment. Reserved memory
-        // that is not used takes no pages. If it cannot be reserved, the list grows.
+        // Growing the list would copy it, so two copies would briefly be in memory. Reserved memory
+        // takes no pages until it is used. If the reservation fails, the list grows as needed.
         let count = flows.flow_count().unwrap_or(MOST_RESERVED);
         let most = count.min(aggregation::room(max_memory)) / jobs.max(1);
         let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {

@@ -150,7 +150,7 @@ fn timestamp<'p>(
 /// Names (IEEE registry) of EtherTypes whose content is not decoded, or not in every case.
 const NAMES: &[(u16, &str)] = &[
     (0x0600, "Xerox NS IDP"),
-    (0x22f0, "audio and video bridging"),
+    (0x22f0, "Audio Video Transport Protocol"),
     (0x80f3, "AppleTalk ARP"),
     (0x809b, "AppleTalk"),
     (0x80d5, "IBM SNA"),

@@ -60,7 +60,7 @@ impl MergedFlows {
         self.side.duplicate_counts()
     }
 
-    /// Returns a copy of all evidence as values, with the flows sorted by key.
+    /// Returns an unpacked copy of all evidence, with the flows sorted by key.
     ///
     /// # Errors
     ///

@@ -149,8 +149,8 @@ impl PackedSide {
         Some(())
     }
 
-    /// Returns the time of the first packet and the duration, both with a packet at `time`. Returns
-    /// `None` if the duration does not fit.
+    /// Returns the first time and the duration that the side would have after a packet at `time`.
+    /// Returns `None` if the duration does not fit.
     #[inline]
     fn times_with(&self, time: Nanos) -> Option<(Min, u64)> {
         let duration = self.duration();

@@ -220,7 +220,7 @@ impl HttpState {
                 }
             }
             _ => {
-                let what = "the paths are /, /events, /report.json, /metrics and /healthz\n";
+                let what = "there is nothing at this path; the paths are /, /events, /report.json, /metrics and /healthz\n";
                 full_response(StatusCode::NOT_FOUND, TEXT, what)
             }
         }

@@ -128,8 +128,8 @@ pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     let spool = watch.rows.as_ref().map(rows::open).transpose()?;
     let unconfined =
         confine(&watch.confinement).map_err(|error| AuditError::Confinement(error.into()))?;
-    // The first file of recorded frames is created with the privileges that the later ones are
-    // created with, so that a folder in which that fails is reported at the start.
+    // The first file of recorded frames is created after privileges were dropped, like all later
+    // ones, so a folder that cannot be written to is reported at the start.
     let files =
         watch.record.as_ref().map(|record| rotated_files(watch, record, &captures)).transpose()?;
     Ok(LiveSetup {

@@ -678,7 +678,9 @@ impl<'a> InventoryLoader<'a> {
         let problem = match name {
             "" => return self.problems.add(line, format!("{what} must have a name")),
             "*" => "is * in exceptions, where it stands for any address",
-            _ if name.starts_with('+') => "begins with +, like the words +3 more in lists",
+            _ if name.starts_with('+') => {
+                "begins with +, which stands for omitted names in lists, as in \"+3 more\""
+            }
             _ if name.starts_with("role:") => "begins with role:, like a role in exceptions",
             _ if name.contains(';') => "contains a semicolon, which separates names in lists",
             _ if name.chars().any(char::is_control) => {

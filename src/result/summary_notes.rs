@@ -443,7 +443,7 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     if expired > 0 {
         let verb = if used == 1 { "matches" } else { "match" };
         text = format!(
-            "{} ({used} of {exceptions}, in force or expired, {verb} captured traffic; {} would be allowed by exceptions that have expired)",
+            "{} ({used} of {exceptions} {verb} captured traffic, including expired exceptions; {} would be permitted if their exceptions had not expired)",
             plural(holding, "conversation"),
             plural(expired, "conversation")
         );

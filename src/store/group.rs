@@ -60,7 +60,10 @@ pub(super) fn merge_group(
     let merged = match merged {
         Err((number, reason)) => return Err(GroupError::Row(rows[number].read, reason)),
         Ok(Some(merged)) if evidence.len() == rows.len() => merged,
-        Ok(_) => return Err(GroupError::Group("contain an empty group".to_owned())),
+        Ok(_) => return Err(GroupError::Group(
+            "contain a row that is not evidence among rows of evidence; collect the captures again"
+                .to_owned(),
+        )),
     };
     let is_same = rows.iter().all(|row| row.input == rows[0].input);
     let parts = rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.parts));
@@ -102,8 +105,8 @@ impl PartialGroup {
     }
 }
 
-/// Keeps one row for each content, and all rows that come from several inputs. Two rows of one
-/// input are an error.
+/// Keeps one row of all inputs with the same content, and every row that was merged from several
+/// inputs. Two rows of one input are an error.
 fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
     let mut by_content: BTreeMap<String, StoredRow> = BTreeMap::new();
     let mut rows = Vec::new();
@@ -133,7 +136,9 @@ pub(super) fn single(mut group: Vec<StoredRow>) -> Result<StoredRow, GroupError>
     match (group.pop(), group.is_empty()) {
         (Some(row), true) => Ok(row),
         (Some(row), false) => Err(twice(&row)),
-        (None, _) => Err(GroupError::Group("contain an empty group".to_owned())),
+        (None, _) => {
+            Err(GroupError::Group("are incomplete; collect the captures again".to_owned()))
+        }
     }
 }
 

@@ -29,7 +29,7 @@ impl PairIndex {
     const STEP: usize = 64;
 
     /// The number of bits of the Bloom filter for each conversation.
-    const BITS: usize = 8;
+    const BITS: usize = 4;
 
     /// Indexes conversations that are sorted by client and server.
     pub fn of(list: &[Conversation]) -> Self {
