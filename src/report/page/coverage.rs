@@ -14,9 +14,9 @@ const BINS: usize = 128;
 const HOSTS: usize = 1000;
 /// The maximum number of hosts in a table that is not folded.
 const UNFOLDED: usize = 40;
-/// The width of a bin if there are [`BINS`] of them, and the height of a lane, in units of the
-/// drawing.
+/// The width of a bin if there are [`BINS`] of them, in units of the drawing.
 const UNIT: usize = 3;
+/// The height of a lane, in units of the drawing.
 const LANE: usize = 6;
 
 /// The bins in which a host sent, and those in which it received, with one bit per bin.

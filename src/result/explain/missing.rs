@@ -175,8 +175,10 @@ impl Explainer<'_> {
             None => (reported.client.words_with_roles(), reported.server.words_with_roles()),
         };
         let because = match claim.trigger {
-            Some(_) if merged.is_some() => ", although users had sessions through the clients",
-            Some(_) => ", although users had sessions through the client",
+            Some(_) if merged.is_some() => {
+                ", although traffic that triggers it was seen at the clients"
+            }
+            Some(_) => ", although traffic that triggers it was seen at the client",
             None => "",
         };
         let pairs = pairs_text(merged);

@@ -107,8 +107,8 @@ impl Explainer<'_> {
                 ),
             ),
             _ => (
-                "the capture contains no session that would require this connection".to_owned(),
-                format!("Capture while users have sessions through {client}"),
+                "the capture contains no traffic that would require this connection".to_owned(),
+                format!("Capture while {client} is in normal use"),
             ),
         };
         let pairs = pairs_text(merged);
