@@ -337,17 +337,30 @@ pub(super) fn undecoded_by_host(
     found
 }
 
-/// Returns the hosts that have at least two peers which communicate with no other host. Such peers
-/// show that the capture covers the switch port of the host.
-pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
+/// What traffic shows about the switch ports that the capture covers.
+#[derive(Default)]
+pub(super) struct CoveredPorts {
+    /// The hosts whose switch port the capture covers: at least two of their peers communicate with
+    /// no other host.
+    pub watched: HashSet<usize>,
+    /// The hosts to which only one host sent packets, namely one in `watched`. The capture shows
+    /// these packets because it covers the port of their sender, so it need not show what others
+    /// send to the same hosts.
+    pub only_from_watched: HashSet<usize>,
+}
+
+/// Infers from traffic which switch ports the capture covers.
+pub(super) fn covered_ports(conversations: &Conversations, judged: &[Judged]) -> CoveredPorts {
     // An aggregated conversation may include a server that otherwise seems to have only one peer,
     // so nothing can be inferred.
     let has_several =
         |c: &Conversation| c.stands_for().is_some_and(|all| all.has_several_servers());
     if conversations.list.iter().any(has_several) {
-        return HashSet::new();
+        return CoveredPorts::default();
     }
     let mut hosts: Vec<BoundedSet<Peer, 2>> = Vec::new();
+    // For each host, the peers that sent packets to it.
+    let mut senders: Vec<BoundedSet<Peer, 2>> = Vec::new();
     let mut others = HashMap::<Peer, BoundedSet<Peer, 2>, ahash::RandomState>::default();
     let mut add_peer = |end: Peer, peer: Peer| match end {
         Peer::Host(host) => {
@@ -366,6 +379,14 @@ pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) ->
         }
         add_peer(client, server);
         add_peer(server, client);
+        for (amount, from, to) in [(&c.to_server, client, server), (&c.to_client, server, client)] {
+            if let Peer::Host(host) = to
+                && amount.packets.0 > 0
+            {
+                senders.resize(senders.len().max(host + 1), BoundedSet::default());
+                senders[host].insert(from);
+            }
+        }
     }
     let mut single_peers: HashMap<usize, u32> = HashMap::new();
     let all = others.values().chain(&hosts);
@@ -374,7 +395,14 @@ pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) ->
             *single_peers.entry(*host).or_default() += 1;
         }
     }
-    single_peers.into_iter().filter(|(_, count)| *count >= 2).map(|(host, _)| host).collect()
+    let watched = single_peers.into_iter().filter(|(_, count)| *count >= 2);
+    let watched: HashSet<usize> = watched.map(|(host, _)| host).collect();
+    let only_from_watched = senders.iter().enumerate().filter(|(_, from)| {
+        let is_watched = |peer: &Peer| peer.host().is_some_and(|host| watched.contains(&host));
+        from.len() == 1 && !from.more() && from.iter().all(is_watched)
+    });
+    let only_from_watched = only_from_watched.map(|(host, _)| host).collect();
+    CoveredPorts { watched, only_from_watched }
 }
 
 #[cfg(test)]
@@ -434,7 +462,8 @@ mod tests {
                 packets.ping(0, client, server);
             }
             let (conversations, judged) = packets.judged(&policy);
-            let mut hosts: Vec<_> = watched_hosts(&conversations, &judged).into_iter().collect();
+            let ports = covered_ports(&conversations, &judged);
+            let mut hosts: Vec<_> = ports.watched.into_iter().collect();
             hosts.sort_unstable();
             hosts
         };

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use super::absence_claims::AbsenceClaim;
 use super::coverage::{
-    HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, undecoded_by_host,
-    unlisted_services, unreadable_pairs, watched_hosts,
+    CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, covered_ports,
+    undecoded_by_host, unlisted_services, unreadable_pairs,
 };
 use super::judge::Judged;
 use super::parallel::run_both;
@@ -39,8 +39,8 @@ pub(super) fn is_silent(code: Code) -> bool {
 pub struct CaptureFacts {
     /// The conditions of the capture and the user's settings.
     pub view: CaptureConditions,
-    /// Hosts whose switch port the capture covers, as inferred from traffic.
-    watched: HashSet<usize>,
+    /// The switch ports that the capture covers, as inferred from traffic.
+    ports: CoveredPorts,
     /// Services that unlisted addresses provided or used. Such an address may belong to a listed
     /// host.
     unlisted: Unlisted,
@@ -64,7 +64,7 @@ impl CaptureFacts {
         jobs: usize,
     ) -> Self {
         let find_addresses = || {
-            (watched_hosts(conversations, judged), unlisted_services(policy, conversations, judged))
+            (covered_ports(conversations, judged), unlisted_services(policy, conversations, judged))
         };
         let find_hidden = || {
             (
@@ -72,7 +72,7 @@ impl CaptureFacts {
                 undecoded_by_host(policy, conversations, hosts),
             )
         };
-        let ((watched, unlisted), (unreadable_pairs, undecoded)) =
+        let ((ports, unlisted), (unreadable_pairs, undecoded)) =
             run_both(jobs, find_addresses, find_hidden);
         let aggregated = conversations.list.iter().zip(judged);
         let aggregated = aggregated.filter(|(c, _)| c.stands_for().is_some());
@@ -84,7 +84,7 @@ impl CaptureFacts {
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
         Self {
             view: view.clone(),
-            watched,
+            ports,
             unlisted,
             unreadable_pairs,
             undecoded,
@@ -216,7 +216,7 @@ impl<'a> JudgedCapture<'a> {
         match &self.policy.inventory.covers {
             Some(CoverageStatement::All) => Some(true),
             Some(CoverageStatement::Hosts(hosts)) => hosts.contains(&host).then_some(true),
-            None => self.facts.watched.contains(&host).then_some(false),
+            None => self.facts.ports.watched.contains(&host).then_some(false),
         }
     }
 
@@ -359,6 +359,9 @@ impl<'a> JudgedCapture<'a> {
         }
         if self.view().misses_a_direction() {
             doubts.push((Doubt::Coverage, None));
+        } else if self.may_miss_replies(hosts) {
+            let words = "the capture covers the switch port of neither end, so it may show only requests that the switch sent to all ports";
+            doubts.push((Doubt::Coverage, Some(words.to_owned())));
         }
         if self.conversations.index.has_doubtful_clocks() {
             doubts.push((Doubt::Clock, Some(CLOCKS.to_owned())));
@@ -369,6 +372,29 @@ impl<'a> JudgedCapture<'a> {
         };
         doubts.extend(unread.map(|words| (Doubt::Unread, Some(words))));
         doubts
+    }
+
+    /// Returns whether the capture may show requests between these hosts without their replies. A
+    /// switch sends a request to all of its ports if it does not know the port of the receiver, but
+    /// the reply only to the port of the client. Such hosts are not covered, and the capture shows
+    /// no packets from them, or no packets to them except those of one covered host.
+    fn may_miss_replies(&self, hosts: &[usize]) -> bool {
+        let ports = &self.facts.ports;
+        match &self.policy.inventory.covers {
+            Some(CoverageStatement::All) => false,
+            Some(CoverageStatement::Hosts(_)) => {
+                !hosts.iter().any(|host| self.watches(*host).is_some())
+            }
+            None => {
+                let is_uncovered = |host: &usize| {
+                    !ports.watched.contains(host)
+                        && (ports.only_from_watched.contains(host)
+                            || !self.is_sending(Peer::Host(*host)))
+                };
+                hosts.iter().any(|host| ports.only_from_watched.contains(host))
+                    && hosts.iter().all(is_uncovered)
+            }
+        }
     }
 
     /// Returns the text about contradicting clocks; `None` if the clocks agree.
@@ -504,6 +530,32 @@ mod tests {
         with(FARM, &pings(), &one_sided, |seen| {
             assert_eq!(seen.silence_of(Code::HalfOpen, &[GW_1]), [(Doubt::Coverage, None)]);
         });
+    }
+
+    #[test]
+    fn a_reply_is_not_missing_where_only_flooded_requests_can_be_seen() {
+        // The port of the broker is captured. The switch sends a request of the session host to all
+        // ports, because it does not know the port of the domain controller.
+        let mut packets = pings();
+        packets.ping(1, RDSH, BROKER);
+        packets.ping(2, "10.1.0.77", BROKER);
+        packets.send(10, Transport::UDP, (RDSH, 50_000), (DC, 53));
+        let doubts = |farm: &str, packets: &Packets| {
+            with(farm, packets, &view(120), |seen| {
+                let doubts = seen.silence_of(Code::Unanswered, &[RDSH_1, DC_1]);
+                doubts.into_iter().map(|(doubt, _)| doubt).collect::<Vec<_>>()
+            })
+        };
+        let unstated = FARM.replace("[capture]\ncovers = \"all\"\n", "");
+        assert_eq!(doubts(&unstated, &packets), [Doubt::Coverage]);
+        let stated =
+            |host: &str| FARM.replace("covers = \"all\"", &format!("covers = [\"{host}\"]"));
+        assert_eq!(doubts(&stated("broker1"), &packets), [Doubt::Coverage]);
+        assert_eq!(doubts(&stated("dc1"), &packets), []);
+        assert_eq!(doubts(FARM, &packets), []);
+        // A packet from another host to the session host shows that the capture covers more.
+        packets.ping(3, GW, RDSH);
+        assert_eq!(doubts(&unstated, &packets), []);
     }
 
     #[test]

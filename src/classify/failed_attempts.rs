@@ -121,7 +121,7 @@ impl Assessor<'_> {
                 doubts = doubts.with(j.doubts);
             }
             if !sure || j.doubts.certain() {
-                chances += c.fails_at_last().map_or(c.chances, |failed| failed.chances);
+                chances += c.chances_at_last();
             }
             // If a host has several roles, the failure counts for every row that documents the
             // conversation.
@@ -265,6 +265,26 @@ mod tests {
         };
         assert_eq!(found(1), [Doubt::Loss]);
         assert_eq!(found(4), []);
+    }
+
+    #[test]
+    fn losses_before_a_service_worked_do_not_show_that_it_has_stopped() {
+        let found = |failed: &[i64]| {
+            let mut packets = packets();
+            for second in (10..110).step_by(10) {
+                let port = 50_000 + second as u16;
+                if failed.contains(&second) {
+                    packets.syn(second, (BROKER, port), (RDSH, 30_004));
+                } else {
+                    packets.connect(second, (BROKER, port), (RDSH, 30_004));
+                }
+            }
+            let found = with_code(&judge(&packets), Code::Unanswered);
+            found.iter().map(|finding| finding.certain()).collect::<Vec<_>>()
+        };
+        assert!(found(&[20, 40, 60]).is_empty());
+        assert_eq!(found(&[20, 40, 60, 100]), [false]);
+        assert_eq!(found(&[70, 80, 90, 100]), [true]);
     }
 
     #[test]

@@ -380,6 +380,18 @@ impl Conversation {
         self.last_failures().filter(|failed| failed.opened.last > self.opened.last)
     }
 
+    /// Returns the number of chances to see a reply that support the last state of the service: of
+    /// all flows with this state, or, if the service has stopped, of those that failed since it
+    /// last worked. If flows also failed before, only the last failure is certain to count, because
+    /// the times of the others are not known.
+    pub fn chances_at_last(&self) -> u64 {
+        match self.fails_at_last() {
+            Some(failed) if failed.opened.first.get() > self.opened.last.get() => failed.chances,
+            Some(_) => 1,
+            None => self.chances,
+        }
+    }
+
     /// Returns whether the flows may be forged: they were inside an undeclared tunnel, or only an
     /// ICMP error quotes them.
     pub fn is_made_up(&self) -> bool {

@@ -57,10 +57,13 @@ impl Explainer<'_> {
         let service = service_words(transport, &reported.port.replace(';', ", "));
         let from = reported.client.words_with_roles();
         let to = reported.server.words_with_roles();
-        let flows: u64 = self.conversations(finding).map(|(c, _)| c.flows).sum();
-        let flows = plural(flows, "flow");
-        let attempts: u64 = self.conversations(finding).map(|(c, _)| c.attempts).sum();
-        let attempts = match attempts {
+        let sum = |count: fn(&Conversation) -> u64| -> u64 {
+            self.conversations(finding).map(|(c, _)| count(c)).sum()
+        };
+        let flows = plural(sum(|c| c.flows.saturating_sub(c.established)), "flow");
+        let attempts = match sum(|c| c.attempts) {
+            // SYNs are not counted by the state of their flows.
+            _ if sum(|c| c.established) > 0 => flows,
             0 => flows,
             1 => format!("{flows}, 1 SYN"),
             n => format!("{flows}, {n} SYNs"),
