@@ -349,6 +349,15 @@ impl ActivityHistogram {
         breaks
     }
 
+    /// Returns the periods between the first and the last frame that were not watched, in order of
+    /// time, in nanoseconds. Each begins with the last frame before it and ends with the next one.
+    pub fn gaps(&self) -> Vec<(Nanos, Nanos)> {
+        match (self.first(), self.last()) {
+            (Some(first), Some(last)) => self.breaks(first, last),
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns whether at least one watched bucket is entirely within a period, given in
     /// nanoseconds.
     pub fn is_watched_within(&self, (start, end): (Nanos, Nanos)) -> bool {

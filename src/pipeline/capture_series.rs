@@ -33,23 +33,35 @@ fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
     all
 }
 
-/// Returns, for each series of captures, the part of the timeline of all inputs in which this
-/// series was captured. `has_others` states whether there are other inputs than these captures.
-/// Returns nothing if there are no frames, or if the captures are one series and there are no other
-/// inputs, because all inputs then have one timeline.
-pub(crate) fn timelines(
+/// When series of captures were captured.
+#[derive(Default)]
+pub(crate) struct SeriesTimes {
+    /// For each series, the part of the timeline of all inputs in which it was captured.
+    pub timelines: Vec<ActivityHistogram>,
+    /// The times at which a series was interrupted or ended while other inputs continued.
+    pub stops: Vec<Nanos>,
+}
+
+/// Returns when each series of captures was captured. `all` is the timeline of all inputs, and
+/// `has_others` states whether there are other inputs than these captures. Returns nothing if there
+/// are no frames, or if the captures are one series and there are no other inputs, because all
+/// inputs then have one timeline.
+pub(crate) fn series_times(
     all: &ActivityHistogram,
     captures: impl Iterator<Item = CaptureSpan>,
     has_others: bool,
-) -> Vec<ActivityHistogram> {
-    let (Some(first), Some(last)) = (all.first(), all.last()) else { return Vec::new() };
+) -> SeriesTimes {
+    let (Some(first), Some(last)) = (all.first(), all.last()) else {
+        return SeriesTimes::default();
+    };
     // Implausible timestamps are not part of the timeline, so captures are limited to its range.
     let plausible = captures.map(|(start, end)| (start.max(first), end.min(last)));
     let series = series(plausible.filter(|(start, end)| start <= end).collect());
+    let mut times = SeriesTimes::default();
     if series.len() < 2 && !has_others {
-        return Vec::new();
+        return times;
     }
-    let timeline_of = |series: Vec<CaptureSpan>| {
+    for series in series {
         let mut gaps = Vec::new();
         let mut captured_to = first;
         for (start, end) in series.into_iter().chain([(last, last)]) {
@@ -58,9 +70,11 @@ pub(crate) fn timelines(
             }
             captured_to = captured_to.max(end);
         }
-        all.without(&gaps)
-    };
-    series.into_iter().map(timeline_of).collect()
+        times.timelines.push(all.without(&gaps));
+        // A series that begins late was not interrupted before.
+        times.stops.extend(gaps.into_iter().map(|(from, _)| from).filter(|from| *from > first));
+    }
+    times
 }
 
 #[cfg(test)]
@@ -76,8 +90,8 @@ mod tests {
             all.add(second / 10, &slot);
         }
         let captures = captures.iter().map(|(start, end)| (start * SECOND, end * SECOND));
-        let found = timelines(&all, captures, has_others);
-        found.iter().map(ActivityHistogram::watched_s).collect()
+        let found = series_times(&all, captures, has_others);
+        found.timelines.iter().map(ActivityHistogram::watched_s).collect()
     }
 
     #[test]
@@ -86,6 +100,25 @@ mod tests {
         // Two series of two files each, in any order.
         let four = [(1000, 2990), (0, 1500), (1500, 3000), (0, 1000)];
         assert!(watched_s(&four, false).iter().all(|seconds| *seconds >= 2980));
+    }
+
+    #[test]
+    fn a_series_that_ends_early_was_interrupted() {
+        let mut all = ActivityHistogram::default();
+        for second in [0, 1000, 2000, 3000] {
+            let mut slot = ActivityBucket::WATCHED;
+            slot.see(second * SECOND, 60);
+            all.add(second / 10, &slot);
+        }
+        let stops = |captures: &[CaptureSpan]| {
+            let captures = captures.iter().map(|(start, end)| (start * SECOND, end * SECOND));
+            let found = series_times(&all, captures, false);
+            found.stops.into_iter().map(|time| time / SECOND).collect::<Vec<_>>()
+        };
+        assert_eq!(stops(&[(0, 3000), (0, 1500)]), [1500]);
+        // The way in which a series was cut does not matter.
+        assert_eq!(stops(&[(0, 3000), (0, 700), (710, 1500), (2000, 2970)]), [1500]);
+        assert!(stops(&[(0, 700), (710, 3000)]).is_empty());
     }
 
     #[test]

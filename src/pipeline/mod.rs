@@ -261,7 +261,8 @@ impl Reading {
     }
 
     /// Notes when captures without a sensor name were made, because they may come from several
-    /// places.
+    /// places, and when the capture was interrupted. Replies to requests that were sent shortly
+    /// before may be missing.
     fn note_series(&mut self, plan: &Plan) {
         let (all, _) = self.believed();
         let inputs = self.inputs.iter().enumerate().filter(|(number, _)| {
@@ -269,7 +270,10 @@ impl Reading {
         });
         let spans = inputs
             .filter_map(|(_, input)| Some((input.account.first.get()?, input.account.last.get()?)));
-        self.series = capture_series::timelines(&all, spans, !self.vantages.is_empty());
+        let times = capture_series::series_times(&all, spans, !self.vantages.is_empty());
+        let gaps = all.gaps().into_iter().map(|(from, _)| from);
+        self.flows.side.note_cuts(times.stops.into_iter().chain(gaps));
+        self.series = times.timelines;
     }
 
     /// Returns `share`, an estimated share of lost frames. Returns 0 if the counters include

@@ -120,6 +120,30 @@ fn a_port_used_again() {
     expect(&wire, "10.0.0.1>10.0.0.2:443 established handshake 1 2 4/3");
 }
 
+/// The reply may have arrived when nothing was captured.
+#[test]
+fn a_request_just_before_an_interruption_proves_nothing() {
+    let session = |from_ms: u64, seconds: u64| {
+        let mut wire = Wire::default();
+        for (number, host) in [A, B].into_iter().enumerate() {
+            wire.session(from_ms, (host, 40_000 + number as u16), ("10.0.0.3", 80), seconds);
+        }
+        wire
+    };
+    let mut monday = session(0, 200);
+    monday.tcp(199_900, CLIENT, SERVER, SYN, 0);
+    let state = |files: &[Wire]| conversations(files)[0].split(' ').nth(1).map(str::to_owned);
+    assert_eq!(state(std::slice::from_ref(&monday)).as_deref(), Some("one-sided"));
+    let tuesday = session(7_200_000, 200);
+    assert_eq!(state(&[monday.clone(), tuesday.clone()]).as_deref(), Some("one-sided"));
+    let both = Wire([monday.0.clone(), tuesday.0].concat());
+    assert_eq!(state(&[both]).as_deref(), Some("one-sided"));
+    // A capture at another place that continues does not show the reply, either.
+    assert_eq!(state(&[monday.clone(), session(0, 600)]).as_deref(), Some("one-sided"));
+    // The files of one capture do not interrupt it.
+    assert_eq!(state(&[monday, session(201_000, 600)]).as_deref(), Some("unanswered"));
+}
+
 #[test]
 fn a_storm_of_resets() {
     let mut wire = others();
