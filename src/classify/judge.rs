@@ -10,8 +10,8 @@ use dashmap::DashMap;
 use super::parallel::map_ranges;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
-    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, KnownName, RulingKind,
-    ServerNames, ServiceKey, State,
+    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, KnownName,
+    OtherOrientation, RulingKind, ServerNames, ServiceKey, State,
 };
 use crate::model::{Endpoint, Mac, Nanos, Transport};
 use crate::policy::{
@@ -949,13 +949,18 @@ impl DirectionHints for Judge<'_> {
         self.policy.host_of_mac(mac).is_some()
     }
 
-    fn reads_the_same(&self, subject: &ServiceKey, client_port: u16, broadcast: bool) -> bool {
+    fn other_orientation(
+        &self,
+        subject: &ServiceKey,
+        client_port: u16,
+        broadcast: bool,
+    ) -> OtherOrientation {
         let client = self.policy.party(subject.client, []);
         let server = self.policy.party(subject.server, []);
         let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
         let ruling = self.rule_once(&query, &self.rulings);
         if self.may_depend_on_name(&query, ruling) && self.only_a_name_decides(&query) {
-            return false;
+            return OtherOrientation::Differs;
         }
         let turned = ServiceKey {
             client: subject.server,
@@ -964,7 +969,13 @@ impl DirectionHints for Judge<'_> {
             ..*subject
         };
         let turned = self.with_broadcast(self.plain_query(server, client, turned), broadcast);
-        !differs(self.rule_once(&turned, &self.rulings).code, ruling.code)
+        if differs(self.rule_once(&turned, &self.rulings).code, ruling.code) {
+            OtherOrientation::Differs
+        } else if ruling.code.is_of_findings() {
+            OtherOrientation::SameFinding
+        } else {
+            OtherOrientation::SamePermission
+        }
     }
 
     fn owner(&self, address: IpAddr, macs: &[Mac]) -> AddressOwner {
@@ -1006,7 +1017,7 @@ impl DirectionHints for Judge<'_> {
 mod tests {
     use super::*;
     use crate::classify::sample::{
-        BROKER, BROKER_1, DC, FARM, GW, Packets, RDSH, STRANGER, policy,
+        BROKER, BROKER_1, DC, FARM, GW, Packets, RDSH, RDSH_2, STRANGER, policy,
     };
 
     /// Builds a capture and returns the judgement of its only conversation. The conversation of a
@@ -1020,6 +1031,24 @@ mod tests {
         let all: Vec<&Judged> = all.map(|(_, judged)| judged).collect();
         let [one] = all[..] else { panic!("{} conversations", all.len()) };
         *one
+    }
+
+    #[test]
+    fn a_client_is_not_accused_by_packets_that_others_sent_or_by_mere_port_numbers() {
+        let certain = |fill: fn(&mut Packets)| {
+            let one = only(fill);
+            assert_eq!(one.verdict(), Verdict::Undocumented);
+            one.doubts.certain()
+        };
+        assert!(certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 8_888))));
+        // Some systems use both of these ports for clients.
+        assert!(!certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 40_000))));
+        // Both are ports of services.
+        assert!(!certain(|packets| packets.midstream(0, (RDSH, 2_049), (RDSH_2, 750))));
+        const UDP: Transport = Transport::UDP;
+        assert!(certain(|packets| packets.send(0, UDP, (RDSH, 50_000), (RDSH_2, 8_888))));
+        // Only the supposed server sent something.
+        assert!(!certain(|packets| packets.send(0, UDP, (RDSH_2, 8_888), (RDSH, 50_000))));
     }
 
     #[test]

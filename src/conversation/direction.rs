@@ -56,6 +56,25 @@ impl Orientation {
     fn new(client: usize, grade: DirectionEvidence) -> Self {
         Self { client, grade, broadcast: false, answers_broadcast: false }
     }
+
+    /// Returns whether a guessed direction is not even likely enough to accuse the client: it sent
+    /// nothing, or nothing but resets to a host that may have sent its SYN-ACK unasked; the port
+    /// numbers are not those of a service and of a client; or only the order of the packets in the
+    /// capture supports the guess.
+    pub(super) fn is_weak(&self, flow: &Flow<'_>) -> bool {
+        let [client, server] = [self.client, 1 - self.client].map(|side| &flow.sides[side]);
+        let ports = [self.client, 1 - self.client].map(|side| flow.key.endpoint(side).port);
+        let [is_of_client, is_of_server] =
+            [port_class(ports[0]) >= EPHEMERAL_CLASS, port_class(ports[1]) < EPHEMERAL_CLASS];
+        let has_asked = client.has_packets();
+        match self.grade {
+            DirectionEvidence::SynAck => !client.has(flag::ACK),
+            DirectionEvidence::Ports => !(has_asked && is_of_client && is_of_server),
+            DirectionEvidence::First => !has_asked || server.has_packets(),
+            DirectionEvidence::Unknown => true,
+            _ => !has_asked,
+        }
+    }
 }
 
 /// Returns the orientation of a flow. If each side is proved to have initiated a connection, one

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 
 use super::capture_index::TTL_TOLERANCE;
 use super::direction::Orientation;
-use super::{CaptureIndex, DirectionEvidence, DirectionHints, ServiceKey, State};
+use super::{CaptureIndex, DirectionEvidence, DirectionHints, OtherOrientation, ServiceKey, State};
 use crate::flow::{Encapsulation, Flow};
 use crate::model::{Mac, named_enum};
 
 named_enum!(
     /// A reason to doubt a flow.
     DoubtSource {
-        /// The direction is a guess, and the other orientation gets a worse code or another
-        /// verdict.
+        /// The direction is a guess, and either the other orientation gets a worse code or another
+        /// verdict, or the flow is a finding and hardly shows which side is the client.
         Direction = "direction",
         /// The packets contradict each other, so another device may have sent some of them.
         Spoof = "spoof",
@@ -60,10 +60,17 @@ pub(super) fn of(
 ) -> DoubtSources {
     let mut doubts = DoubtSources::default();
     let client_port = flow.key.endpoint(orientation.client).port;
-    if orientation.grade.is_guess()
-        && !hints.reads_the_same(subject, client_port, orientation.broadcast)
-    {
-        doubts.add(DoubtSource::Direction);
+    if orientation.grade.is_guess() {
+        let is_doubtful = match hints.other_orientation(subject, client_port, orientation.broadcast)
+        {
+            OtherOrientation::Differs => true,
+            // A finding accuses the client, and names the port of the server.
+            OtherOrientation::SameFinding => orientation.is_weak(flow),
+            OtherOrientation::SamePermission => false,
+        };
+        if is_doubtful {
+            doubts.add(DoubtSource::Direction);
+        }
     }
     if flow.key.path().is_inside() {
         doubts.add(DoubtSource::Tunnel);

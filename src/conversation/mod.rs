@@ -88,11 +88,15 @@ pub trait DirectionHints: Sync {
         false
     }
 
-    /// Returns whether a conversation with a guessed direction gets the same verdict, and no worse
-    /// code, in the other orientation, in which the client serves `client_port`. Server names are
-    /// not known here, so the result is `false` if only a name determines the ruling.
-    fn reads_the_same(&self, _: &ServiceKey, _client_port: u16, _broadcast: bool) -> bool {
-        true
+    /// Compares the ruling on a conversation with a guessed direction with that in the other
+    /// orientation, in which the client serves `client_port`.
+    fn other_orientation(
+        &self,
+        _: &ServiceKey,
+        _client_port: u16,
+        _broadcast: bool,
+    ) -> OtherOrientation {
+        OtherOrientation::SamePermission
     }
 
     /// Returns the kind of inventory entry that an address with these hardware addresses belongs
@@ -106,6 +110,18 @@ pub trait DirectionHints: Sync {
     fn ruling_kind(&self, _: &ServiceKey, _broadcast: bool) -> RulingKind {
         RulingKind::default()
     }
+}
+
+/// How the ruling on a conversation changes if its client and its server change places.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OtherOrientation {
+    /// The code is worse, or the verdict is another one. Server names are not known when
+    /// orientations are compared, so this includes conversations whose ruling depends on a name.
+    Differs,
+    /// The traffic is a finding in both orientations.
+    SameFinding,
+    /// The traffic is permitted in both orientations.
+    SamePermission,
 }
 
 /// The identity of a conversation.

@@ -443,7 +443,7 @@ fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     if expired > 0 {
         let verb = if used == 1 { "matches" } else { "match" };
         text = format!(
-            "{} ({used} of {exceptions} {verb} captured traffic, including expired exceptions; {} would be permitted if their exceptions had not expired)",
+            "{} ({used} of {exceptions} {verb} captured traffic, including expired exceptions; {} would be permitted if no exception had expired)",
             plural(holding, "conversation"),
             plural(expired, "conversation")
         );
