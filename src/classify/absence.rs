@@ -123,7 +123,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::CaptureFiltered,
-        words: "no capture filter was used",
+        words: "neither a capture filter nor --filter was used",
         holds: |silent| !silent.seen.view().filtered,
     },
     Condition {
@@ -133,7 +133,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::WindowTooShort,
-        words: "the watch time was at least as long as the row requires",
+        words: "the watch time was at least as long as the row or --min-watch requires",
         holds: |silent| silent.watched_s() >= silent.watch_s,
     },
 ];

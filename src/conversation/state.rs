@@ -111,7 +111,9 @@ impl StateEvidence {
             }
             Self::BothSpoke => "both sides sent packets",
             Self::BothWays => "both sides sent packets, but the capture contains no handshake",
-            Self::BroadcastAnswer => "this is the reply to a broadcast that the capture contains",
+            Self::BroadcastAnswer => {
+                "the client sent a broadcast or multicast that the capture contains, and the server replied to it"
+            }
             Self::Probe => {
                 "the server sent a SYN-ACK, and the client sent an RST within 3 s: it only probed whether the port is open"
             }

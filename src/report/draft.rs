@@ -138,8 +138,9 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     let internal: Vec<String> = draft.internal.iter().map(ToString::to_string).collect();
     let internal = internal.join(", ");
     let addresses = if total == 1 { "address" } else { "addresses" };
-    (total > 0)
-        .then(|| format!("{total} external {addresses} in {shown}{more} (internal: {internal})"))
+    (total > 0).then(|| {
+        format!("{total} external {addresses} in {shown}{more} (internal prefixes: {internal})")
+    })
 }
 
 /// Writes the hosts and networks that an inventory does not cover, as text to append to it. A

@@ -117,7 +117,7 @@ fn selection(result: &AuditResult<'_>) -> Vec<String> {
     items
 }
 
-/// Describes the frames that could not be decoded, were truncated, or were lost.
+/// Describes the frames that were not decoded, were truncated, or were lost.
 fn capture(result: &AuditResult<'_>) -> Vec<String> {
     let Head { accounting, conditions, .. } = &result.head;
     let is_requested =
@@ -132,7 +132,8 @@ fn capture(result: &AuditResult<'_>) -> Vec<String> {
     if skipped > 0 {
         let frames = plural(skipped, "frame");
         let reasons = first_names(reasons.iter().map(|(reason, _)| *reason));
-        items.push(format!("{frames} that could not be decoded ({reasons})"));
+        let verb = if skipped == 1 { "was" } else { "were" };
+        items.push(format!("{frames} that {verb} not decoded ({reasons})"));
     }
     if accounting.truncated > 0 {
         let frames = plural(accounting.truncated, "frame");

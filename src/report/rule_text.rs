@@ -79,7 +79,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
     Some(match code {
         Code::Refused => text(
             "The server refused traffic that the matrix documents.",
-            "Check that the service runs and listens on the port.",
+            "Check that the service is running and listening on the port.",
         ),
         Code::Rejected => text(
             "A device on the path, or a filter on the server, rejected traffic that the matrix documents.",
@@ -102,12 +102,12 @@ fn failure_text(code: Code) -> Option<RuleText> {
             "Check that the client is configured to use the server.",
         ),
         Code::RoleMismatch => text(
-            "A host serves a port of a role that it does not have in the inventory.",
+            "A host serves a port of a role that it does not have in the inventory, or an unlisted address serves a port of a role whose host was never seen.",
             "Correct the roles or the address of the host in the inventory, or stop the service.",
         ),
         Code::SilentRole => text(
             "A host showed no traffic of one of its roles.",
-            "Correct the roles of the host in the inventory, or check that its service runs.",
+            "Correct the roles of the host in the inventory, or check that its service is running.",
         ),
         Code::AddressConflict => text(
             "Several MAC addresses claim one address at the same time.",
@@ -134,7 +134,7 @@ fn failure_text(code: Code) -> Option<RuleText> {
 fn absence_text(code: Code) -> Option<RuleText> {
     let (short, help) = match code {
         Code::HostNotSeen => (
-            "Traffic could not be assessed because the capture shows no unicast packets from a host.",
+            "Traffic could not be assessed because the capture shows no unicast packets from a host, or does not show the name or address of a destination.",
             "Check the span port and the addresses in the inventory.",
         ),
         Code::PairNotCovered => (
@@ -150,7 +150,7 @@ fn absence_text(code: Code) -> Option<RuleText> {
             "Capture on the host itself to assess this traffic.",
         ),
         Code::WindowTooShort => (
-            "Traffic could not be assessed because the watch time was shorter than the row requires.",
+            "Traffic could not be assessed because the watch time was shorter than required.",
             "Capture for longer, or where more traffic is visible.",
         ),
         Code::CaptureFiltered => (

@@ -136,7 +136,7 @@ impl ExceptionUse<'_> {
             words += &format!(" from {} to {}", shown(&self.clients), shown(&self.servers));
         }
         if self.conversations_expired > 0 {
-            words += &format!(" ({} after it had expired)", self.conversations_expired);
+            words += &format!(" ({} after the exception had expired)", self.conversations_expired);
         }
         if let Some(last) = self.last_seen {
             words += &format!(", last seen {last}");

@@ -229,9 +229,10 @@ fn aggregated(report: &AggregationReport) -> String {
         Ordering::Greater => String::new(),
     };
     let up_to = if report.may_repeat { "up to " } else { "" };
+    let verb = if report.conversations == 1 { "was" } else { "were" };
     let steps: Vec<&str> = report.steps.iter().map(|step| step_words(*step)).collect();
     format!(
-        "the capture has {up_to}{}, and --max-memory {} has room for {}, so {up_to}{} without an answer ({}{ports}) became {}: {}. All their packets are counted, but no ruling on them is certain (doubt: fold). With --max-memory {} or more, each of them would be reported.",
+        "the capture has {up_to}{}, and --max-memory {} has room for {}, so {up_to}{} without an answer ({}{ports}) {verb} aggregated into {}: {}. All their packets are counted, but no ruling on them is certain (doubt: fold). With --max-memory {} or more, each of them would be reported separately.",
         plural(report.found, "conversation"),
         binary_size(report.max_memory as u64),
         report.room,

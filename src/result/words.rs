@@ -31,11 +31,13 @@ pub(super) fn binary_size(bytes: u64) -> String {
 /// Describes a reason why something could not be assessed. Returns an empty string for other codes.
 pub fn meaning(code: Code) -> &'static str {
     match code {
-        Code::HostNotSeen => "the capture shows no unicast packets from a host",
+        Code::HostNotSeen => {
+            "the capture shows no unicast packets from a host, or does not show the name or address of a destination"
+        }
         Code::PairNotCovered => "no evidence shows that the span port covers a pair of hosts",
         Code::OneSidedView => "only one direction is visible",
         Code::LoopbackOnly => "the traffic stays inside a host",
-        Code::WindowTooShort => "the watch time was shorter than the row requires",
+        Code::WindowTooShort => "the watch time was shorter than required",
         Code::CaptureFiltered => "a capture filter or --filter was used",
         Code::LossTooHigh => "too many frames were lost",
         Code::FeatureUnknown => "the inventory does not mention a required feature",

@@ -171,7 +171,7 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     }
     // The user left these frames out with `--filter` and `--since`, so they do not count as
     // undecoded.
-    for part in ["could not be decoded", "outside-window"] {
+    for part in ["were not decoded", "outside-window"] {
         assert!(!cover.contains(part), "{part} in {cover}");
     }
     let note = "Filter</dt><dd>tcp was used: missing replies and traffic that was never attempted are not reported";

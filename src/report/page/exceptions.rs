@@ -20,7 +20,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
             section #exceptions aria-labelledby="exceptions-title" {
                 h2 #exceptions-title { "Exceptions" }
                 p {
-                    "Traffic that the matrix does not permit and that somebody has approved. An exception that is still valid at the "
+                    "An exception permits traffic that the matrix does not permit and that somebody has approved. An exception that is still valid at the "
                     "end of the capture, but for at most 30 more days, is expiring."
                 }
                 div.scroll tabindex="0" role="region" aria-label="Table of exceptions" {
@@ -65,7 +65,7 @@ fn row(exception: &ExceptionUse<'_>) -> Markup {
             td.number {
                 (exception.conversations)
                 @if exception.conversations_expired > 0 {
-                    " (" (exception.conversations_expired) " after it expired)"
+                    " (" (exception.conversations_expired) " after the exception had expired)"
                 }
             }
             td { (members(&exception.clients)) }

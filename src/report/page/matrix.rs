@@ -43,7 +43,7 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                 }
                 "."
                 @if shown.len() < rows.len() {
-                    " The rows that matter come first; the other rows (" (rows.len() - shown.len()) ") are folded below them."
+                    " The rows that were seen, are missing or could not be assessed come first. The other rows (" (rows.len() - shown.len()) ") follow in lists that can be opened."
                 }
             }
             @if !documents.is_empty() {

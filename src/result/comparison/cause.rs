@@ -131,7 +131,7 @@ impl ChangeCauses<'_, '_> {
             let (then, today) = (&before.state, &now.state);
             return (
                 ChangeCause::Traffic,
-                format!("the best state of its conversations was {then} and is now {today}"),
+                format!("the best state of the conversations was {then} and is now {today}"),
             );
         }
         let joined = self.joined(before, now);

@@ -4,7 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::classify::State;
-use crate::result::{AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow, SiteRow, Time};
+use crate::model::service_words;
+use crate::result::{
+    AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow, SiteRow, Time, transport_of,
+};
 
 /// A conversation to be compared: how it was judged, and how often it was seen.
 pub(super) struct Seen {
@@ -45,11 +48,17 @@ impl Seen {
             name => name.to_owned(),
         };
         let port = self.port.map_or_else(|| "*".to_owned(), |port| port.to_string());
+        let service = match transport_of(&self.transport) {
+            Some(transport) if transport.has_ports() => {
+                format!("on {}", service_words(transport, &port))
+            }
+            Some(transport) => format!("with {}", service_words(transport, &port)),
+            None => format!("on {} {port}", self.transport.to_uppercase()),
+        };
         format!(
-            "{} {verb} {} on {} {port}",
+            "{} {verb} {} {service}",
             end(&self.names[0], self.client),
-            end(&self.names[1], self.server),
-            self.transport.to_uppercase()
+            end(&self.names[1], self.server)
         )
     }
 

@@ -54,7 +54,7 @@ impl Explainer<'_> {
         }
         if j.doubts.iter().any(|doubt| doubt == Doubt::Clock) {
             trace.push(
-                "the timestamps of some packets are doubted, so the last packet may have arrived before the exception expired".to_owned(),
+                "the timestamps of some packets are doubtful, so the last packet may have arrived before the exception expired".to_owned(),
             );
         }
         trace.extend(seems(policy, c, j));
@@ -214,7 +214,9 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
         }
         (false, true) => {
             let fits = rows().filter(|row| matrix.is_source(row, client));
-            ("offers the services of", c.subject.server, fits.map(|row| row.destination).collect())
+            // A server that did not answer does not show that it has these services.
+            let verb = if c.state.reached() { "offers a service of" } else { "was contacted like" };
+            (verb, c.subject.server, fits.map(|row| row.destination).collect())
         }
         _ => return None,
     };

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use super::conversation::{FeatureWords, feature_words, hardware, off};
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::{
-    Code, Finding, Judged, Party, PartyKind, Policy, RoleSet, Row, Ruling, State,
+    About, Code, Conversation, FeatureState, Finding, Judged, Party, PartyKind, Policy, RoleSet,
+    Row, Ruling, State,
 };
 use crate::model::{Transport, service_words};
 use crate::result::plural;
@@ -31,7 +32,7 @@ impl Explainer<'_> {
         let called = self.called(number, j);
         let preposition = if transport.has_ports() { "on" } else { "with" };
         let how = format!("{called} {preposition} {service}{how}");
-        let mut message = self.message(finding, reported, j.ruling, did, &how);
+        let mut message = self.message(finding, reported, (c, j.ruling), did, &how);
         if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
             message.push_str(&format!("; {words}"));
         }
@@ -78,7 +79,7 @@ impl Explainer<'_> {
         &self,
         finding: &Finding,
         reported: &ReportedFinding,
-        ruling: Ruling,
+        (c, ruling): (&Conversation, Ruling),
         did: &str,
         how: &str,
     ) -> String {
@@ -87,6 +88,7 @@ impl Explainer<'_> {
         let client = reported.client.words_with_roles();
         let server = reported.server.words_with_roles();
         let talked = format!("{client} {did} {server}{how}");
+        let (service, are) = service_noun(finding);
         let reason = match (finding.code(), row) {
             (Code::ExpiredException, _) => {
                 return format!("{talked}; {}", self.expired(ruling.exception()));
@@ -99,31 +101,43 @@ impl Explainer<'_> {
             }
             (Code::WrongTransport, Some(row)) => {
                 format!(
-                    "the matrix documents this port in this direction only over {}",
+                    "the matrix documents {service} in this direction only over {}",
                     row.transport.to_string().to_uppercase()
                 )
             }
             (Code::Reversed, Some(_)) => {
-                "the matrix documents this port only in the opposite direction".to_owned()
+                format!("the matrix documents {service} only in the opposite direction")
+            }
+            // The client may use a listed endpoint, but the row for this port is off.
+            (Code::PortNotInMatrix, Some(row))
+                if policy.feature_state(row) == FeatureState::Off =>
+            {
+                let (features, are, _) = off(policy, row);
+                format!(
+                    "the matrix allows traffic from this client to this server, but {service} only with {features}, which {are} off in the inventory"
+                )
             }
             (Code::PortNotInMatrix, Some(row)) => {
+                let was = if are == "are" { "were" } else { "was" };
                 format!(
-                    "according to the inventory, this port of {} was moved",
+                    "according to the inventory, {service} of {} {was} moved",
                     policy.matrix.roles[row.destination].name
                 )
             }
             (Code::PortNotInMatrix, None) => {
-                "the matrix allows traffic from this client to this server, but not on this port"
-                    .to_owned()
+                let preposition = if c.subject.transport.has_ports() { "on" } else { "with" };
+                format!(
+                    "the matrix allows traffic from this client to this server, but not {preposition} {service}"
+                )
             }
             (Code::ExposedInternal, Some(row)) => format!(
-                "the port is internal to the farm ({}), and the client is external",
+                "{service} {are} internal to the farm ({}), and the client is external",
                 row.purpose
             ),
             (Code::WrongSource, Some(_)) => {
                 let others = self.documented_sources(reported, row);
                 format!(
-                    "the matrix documents this port of the server only for clients with {others}"
+                    "the matrix documents {service} of the server only for clients with {others}"
                 )
             }
             (Code::NoRelation, Some(row)) => {
@@ -132,6 +146,9 @@ impl Explainer<'_> {
                 format!(
                     "the matrix documents this traffic only with {features} ({purpose}), which {are} off in the inventory"
                 )
+            }
+            (Code::NoRelation, None) if c.broadcast => {
+                "the matrix documents no such broadcast or multicast from the client".to_owned()
             }
             (Code::NoRelation, None) => {
                 "the matrix never allows these roles to communicate in this direction".to_owned()
@@ -221,10 +238,14 @@ impl Explainer<'_> {
             let (features, _, them) = row.map_or_else(FeatureWords::default, |r| off(policy, r));
             format!("If the farm uses {features}, set {them} to true in the inventory; otherwise find out which program causes the traffic")
         }
-        Code::WrongTransport | Code::PortNotInMatrix => format!(
-            "Find out which program uses the port on {}; close the port, or add it to the inventory if it is a moved port",
-            reported.server.words()
-        ),
+        Code::WrongTransport | Code::PortNotInMatrix => {
+            let server = reported.server.words();
+            match reported.port.as_str() {
+                "*" => format!("Find out which programs use these ports on {server}; close the ports, or add those that were moved to the inventory"),
+                port if port.is_empty() || reported.transport.starts_with("icmp") => format!("Find out which program causes the traffic to {server}; block the traffic, or add an exception if it is approved"),
+                _ => format!("Find out which program uses the port on {server}; close the port, or add it to the inventory if it is a moved port"),
+            }
+        }
         Code::ExpiredException => {
             "Renew the exception if the traffic is still approved; otherwise block the traffic"
                 .to_owned()
@@ -258,6 +279,16 @@ pub(super) fn strangers(reported: &ReportedFinding) -> Words {
         ),
         action: "Add the hosts to the inventory if they belong to the farm; conversations.csv lists their conversations".to_owned(),
         display_filter: String::new(),
+    }
+}
+
+/// Returns a noun phrase for the service that a finding is about, and the verb that agrees with it.
+fn service_noun(finding: &Finding) -> (&'static str, &'static str) {
+    match finding.key.transport {
+        _ if finding.key.about == About::Ports => ("these ports", "are"),
+        Some(transport) if transport.is_icmp() => ("this ICMP type", "is"),
+        Some(transport) if !transport.has_ports() => ("this protocol", "is"),
+        _ => ("this port", "is"),
     }
 }
 
