@@ -143,7 +143,10 @@ fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result
         }
         let path = entry.path();
         if entry.file_type()?.is_dir() {
-            add_folder(&path, sources)?;
+            // A folder that cannot be read is like such a file: its error is reported later.
+            if add_folder(&path, sources).is_err() {
+                sources.push(CaptureInput::found(path, 0));
+            }
             continue;
         }
         match fs::metadata(&path) {

@@ -19,7 +19,7 @@ use super::work::{
     NOTHING_WRITTEN, Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders,
     with_progress_bar,
 };
-use super::{print_result, print_some, report_error, terminal_width, warn};
+use super::{print_message, print_result, print_some, report_error, terminal_width, warn};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
     Step, digest_of, folder_of,
@@ -73,14 +73,14 @@ pub(super) fn run(
     };
     if arguments.verbose {
         let conversations = &audit.outcome.conversations;
-        anstream::eprintln!(
+        print_message(format_args!(
             "frames: {}, conversations: {}, time: {:.2?}, workers: {}, flow tables written to disk: {} bytes",
             audit.reading.account.frames,
             conversations.list.len(),
             started.elapsed(),
             plan.jobs,
             conversations.spilled,
-        );
+        ));
     }
     print_some(audit.damaged.iter().cloned(), report_error);
     warn_about_rows(store.as_ref(), &audit);
@@ -257,12 +257,12 @@ fn print_listing(result: &AuditResult<'_>, listing: &RowListing) -> io::Result<(
 /// Prints the wall-clock time and the processor time of each step, and its processor time per
 /// frame.
 fn print_timings(progress: &Progress, frames: u64) {
-    anstream::eprintln!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu/frame");
+    print_message(format_args!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu/frame"));
     for Step { name, wall, cpu } in progress.timings.steps() {
         let wall = wall.as_secs_f64() * 1e3;
         let per_frame = cpu.as_secs_f64() * 1e9 / frames.max(1) as f64;
         let cpu = cpu.as_secs_f64() * 1e3;
-        anstream::eprintln!("{name:<14} {wall:>7.1} ms {cpu:>7.1} ms {per_frame:>9.1} ns");
+        print_message(format_args!("{name:<14} {wall:>7.1} ms {cpu:>7.1} ms {per_frame:>9.1} ns"));
     }
 }
 

@@ -195,7 +195,7 @@ impl TypedCommand {
         let inventory = option(&self.command, "inventory")
             .and_then(|_| self.matches.get_one::<PathBuf>("inventory"));
         let folder = inventory.map_or(Some(Path::new("")), |file| file.parent())?;
-        Some(folder.join(FILE_NAME)).filter(|file| file.is_file())
+        Some(folder.join(FILE_NAME)).filter(|file| file.symlink_metadata().is_ok())
     }
 
     /// Returns the position after the name of the command.

@@ -1,5 +1,6 @@
 //! Implements `rasaudit live` and `rasaudit interfaces`.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,8 @@ use super::audit::requires_check;
 use super::exit::{AuditStatus, Exit};
 use super::policy::{file_problem, report_errors};
 use super::policy_args::load_judging;
-use super::report_error;
 use super::work::{Verbosity, report_failure};
+use super::{print_message, report_error};
 use crate::live::{
     CollectedWindow, Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome,
     LiveSnapshot, Syslog, UnsentMessages, WindowClosed, ready, watch,
@@ -69,12 +70,25 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
+/// Ends the program if any of its threads panics. Otherwise, the other threads would wait for this
+/// one, and a service manager would not notice that nothing is audited any more.
+fn end_on_panic() {
+    /// The exit status of a program whose main thread panicked.
+    const PANICKED: i32 = 101;
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(PANICKED);
+    }));
+}
+
 /// Runs a live audit until a signal or the end of the last window stops it.
 pub(super) fn run(
     arguments: &LiveArguments,
     configuration: Option<ConfigurationFile>,
 ) -> io::Result<Exit> {
     let Some(inventory) = arguments.inventory.as_deref() else { return Ok(Exit::CannotDo) };
+    end_on_panic();
     let policy = match load_safely(inventory, &arguments.policy_args) {
         Ok(policy) => policy,
         Err(problems) => {
@@ -159,6 +173,14 @@ fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
         );
         return None;
     }
+    if let Some(problem) = doubled_interface(&arguments.interfaces) {
+        report_error(&problem);
+        return None;
+    }
+    if let Some(file) = arguments.write.as_ref().filter(|file| is_folder(file)) {
+        report_error(&format!("--write {} is a folder; name a file in it", file.display()));
+        return None;
+    }
     if let Some(Err(error)) = arguments.filter.as_deref().map(crate::pipeline::check_filter) {
         report_error(&error.to_string());
         return None;
@@ -171,6 +193,23 @@ fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
     let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
     let syslog = syslog.map_err(|error| report_error(&format!("--syslog: {error}")));
     Some((folders, syslog.ok()?))
+}
+
+/// Returns what is wrong if frames of an interface would be captured twice.
+fn doubled_interface(interfaces: &[String]) -> Option<String> {
+    let mut known = BTreeSet::new();
+    if let Some(twice) = interfaces.iter().find(|name| !known.insert(name.as_str())) {
+        return Some(format!("the interface {twice} is given more than once"));
+    }
+    let has_others = known.contains("any") && known.len() > 1;
+    has_others.then(|| {
+        "any captures on all interfaces; give either any or the names of interfaces".to_owned()
+    })
+}
+
+/// Returns whether a path names a folder: one that exists, or any with a slash at its end.
+fn is_folder(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
 /// Returns the options of the live audit that the arguments describe.
@@ -364,7 +403,7 @@ impl ConsoleObserver<'_> {
     /// Prints a message to standard error, unless `--quiet` is set.
     fn print(&self, text: &str) {
         if !self.arguments.quiet {
-            anstream::eprintln!("{}", escape_control(text));
+            print_message(escape_control(text));
         }
     }
 

@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
                 return printed_only(printed);
             }
             if let Some(note) = note {
-                anstream::eprintln!("{}", crate::model::escape_control(&note));
+                print_message(crate::model::escape_control(&note));
             }
             return Exit::CannotDo.into();
         }
@@ -153,16 +153,22 @@ fn terminal_width() -> Option<usize> {
     io::stdout().is_terminal().then_some(usize::from(width))
 }
 
+/// Prints a line to standard error. If it cannot be written, for example because the disk with a
+/// log is full or the terminal was closed, the work continues without it.
+fn print_message(line: impl std::fmt::Display) {
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
 /// Prints a warning to standard error.
 fn warn(what: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
-    anstream::eprintln!("{style}warning:{style:#} {}", crate::model::escape_control(what));
+    print_message(format_args!("{style}warning:{style:#} {}", crate::model::escape_control(what)));
 }
 
 /// Prints an error to standard error.
 fn report_error(problem: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
-    anstream::eprintln!("{style}error:{style:#} {}", crate::model::escape_control(problem));
+    print_message(format_args!("{style}error:{style:#} {}", crate::model::escape_control(problem)));
 }
 
 /// The maximum number of messages of one kind that are printed.
