@@ -221,7 +221,7 @@ impl FileMetadata {
             ));
         }
         if zeros > 0 && !wrong.is_empty() {
-            wrong.push(format!("{zeros} bytes are zeros in place of records"));
+            wrong.push(format!("the input contains zeros in place of records (bytes: {zeros})"));
         }
         (!wrong.is_empty()).then(|| wrong.join("; "))
     }

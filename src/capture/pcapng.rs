@@ -394,7 +394,7 @@ impl PcapNg {
             if again != length {
                 return damage(
                     at,
-                    format!("a block claims a length of {length} bytes, but {again} at its end"),
+                    format!("a block claims two different lengths ({length} and {again} bytes)"),
                 );
             }
             if let Err(broken) = self.read_block(kind, &block[8..length - 4], at + 8, frames) {

@@ -1285,8 +1285,8 @@ fn parse_duration(text: &str) -> Result<u64, String> {
         return Ok(seconds);
     }
     let duration: jiff::SignedDuration =
-        text.parse().map_err(|_| "give a time like 600s, 10m or 1h".to_owned())?;
-    u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
+        text.parse().map_err(|_| "give a duration like 600s, 10m or 1h".to_owned())?;
+    u64::try_from(duration.as_secs()).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
 /// Parses the length of clock windows and returns it in nanoseconds. A day must be a multiple of
@@ -1312,7 +1312,7 @@ fn parse_clock_window(text: &str) -> Result<Nanos, String> {
 #[cfg(feature = "live")]
 fn parse_window(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {
-        0 => Err("the time must be at least 1 second".to_owned()),
+        0 => Err("the duration must be at least 1 second".to_owned()),
         seconds => Ok(seconds),
     }
 }

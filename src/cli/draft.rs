@@ -114,9 +114,9 @@ fn check_output(arguments: &DraftArguments) -> Result<(), String> {
     let Some(path) = arguments.out.as_deref() else { return Ok(()) };
     if path.exists() && !is_in_place(arguments) {
         let what = if path.is_dir() {
-            "is a folder; name a file in it"
+            "this is a folder; name a file in it"
         } else {
-            "already exists; name another file"
+            "this file already exists; name another file"
         };
         return Err(format!("{}: {what}", path.display()));
     }
@@ -193,7 +193,7 @@ pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let is_utf8 = std::str::from_utf8(&before).is_ok() && !before.contains(&0);
     if !is_utf8 {
         return Err(io::Error::other(
-            "is not UTF-8 text; save it as UTF-8, or write to another file",
+            "the file is not UTF-8 text; save it as UTF-8, or write to another file",
         ));
     }
     let byte_order_mark: &[u8] =

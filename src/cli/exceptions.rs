@@ -128,7 +128,7 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
     let is_new = !file.exists();
     if is_exceptions_report(&file) {
         return Err(one(format!(
-            "{}: this is the report of an audit on its exceptions, which the next audit would replace; name another list with --exceptions",
+            "{}: this is the exceptions report of an audit, and the next audit would replace the file; name another list with --exceptions",
             file.display()
         )));
     }
@@ -240,7 +240,7 @@ fn duplicates(all: &Exceptions, before: usize, policy: &Policy) -> Vec<String> {
         };
         if let Some(old) = old.iter().find(permits) {
             messages.push(format!(
-                "{}:{}: the exception {} already permits this traffic until {}",
+                "{}:{}: the exception {} already permits this traffic until {}; to permit it for another period, change that entry",
                 all.file, old.line, old.id, old.expires
             ));
         }

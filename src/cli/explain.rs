@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     };
     if from.itself || from.broadcast {
         report_error(
-            "--from must be the client; localhost, and broadcast and multicast addresses, cannot be clients",
+            "--from must be the client, which cannot be localhost or a broadcast or multicast address",
         );
         return Ok(Exit::CannotDo);
     }
@@ -226,7 +226,7 @@ fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
             let known = hosts.iter().map(|host| host.name.as_str()).chain(roles);
             let near = nearest(text, known.chain(networks.iter().map(|own| own.name.as_str())));
             Err(format!(
-                "\"{text}\" is not a host or network of the inventory, a role or an address{near}"
+                "\"{text}\" is not a host or network of the inventory, a role, an address or a DNS name{near}"
             ))
         }
     }

@@ -63,7 +63,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     io::stdout().write_all(text.as_bytes())?;
     if !found.iter().any(|interface| interface.usable.is_ok()) {
         report_error(
-            "rasaudit cannot capture on any interface; if it lacks permission, run it as root, or grant it CAP_NET_RAW with `setcap cap_net_raw+ep FILE` (docs/live.md)",
+            "rasaudit cannot capture on any interface; if it lacks permission, run it as root, or grant CAP_NET_RAW to the program file with `setcap cap_net_raw+ep FILE` (docs/live.md)",
         );
         return Ok(Exit::CannotDo);
     }
@@ -269,8 +269,7 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
         find_writable_by_others(file, 0, &mut writable);
     }
     let problem = |file: PathBuf| {
-        let message =
-            "other users can write to it, and so change the reports; run chmod go-w and chown root";
+        let message = "other users can write to it and could thereby change the reports; run chmod go-w and chown root";
         file_problem(&file.display().to_string(), message)
     };
     let problems: Vec<Diagnostic> = writable.into_iter().flat_map(problem).collect();
@@ -501,7 +500,7 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::NotCollected(error) => {
                 self.pages.record_failure(Duty::Rows);
                 report_error(&format!(
-                    "--collect: {error}; the rows of this window are lost; if the audit continues, the next file of rows records this"
+                    "--collect: {error}; the rows of this window are lost; if the audit continues, the next file of rows records the loss"
                 ));
             }
             LiveEvent::Collected(window) => {

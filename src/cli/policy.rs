@@ -34,7 +34,7 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagn
     let bytes = TextFile::bytes(file).map_err(|problem| vec![problem])?;
     match capture_kind(&bytes) {
         Some(kind) => {
-            let message = format!("is a {kind} file, not {wanted}");
+            let message = format!("this is a {kind} file, not {wanted}");
             Err(file_problem(&file.display().to_string(), message))
         }
         None => TextFile::of(file, bytes).map_err(|problem| vec![problem]),

@@ -53,7 +53,7 @@ fn read_token(file: &Path) -> Result<Auth, String> {
     // Reading a device might never end, and reading a pipe would block until another process writes
     // to it.
     if !file.metadata().map_err(|error| failed(&error))?.is_file() {
-        return Err(problem("is not a regular file"));
+        return Err(problem("this is not a regular file"));
     }
     let mut open = std::fs::File::open(file).map_err(|error| failed(&error))?;
     #[cfg(unix)]

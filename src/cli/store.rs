@@ -106,7 +106,7 @@ fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) 
             "{name}: {path} contains rows of another capture with this name, and both count; delete that file if the capture was replaced"
         ),
         EarlierDifference::Start => format!(
-            "{name}: {path} contains rows of a capture with this name and the same first frame; an audit is refused until you delete the file with the fewer frames"
+            "{name}: {path} contains rows of a capture with this name and the same first frame; an audit is refused until you delete the file that contains fewer frames"
         ),
         EarlierDifference::Options(words) => format!(
             "{name}: {path} contains rows of this capture, which was collected {words} now; an audit is refused until all captures have the same options, so delete that file or the new one"

@@ -128,8 +128,10 @@ impl fmt::Display for RowError {
                 f,
                 "has a record of layout {version}, and this version reads only layout {VERSION}; use the version that wrote it, or collect the captures again"
             ),
-            Self::Damaged => f.write_str("has a damaged record"),
-            Self::Key => f.write_str("has a key or bucket that does not match its record"),
+            Self::Damaged => f.write_str("has a damaged record; collect the captures again"),
+            Self::Key => f.write_str(
+                "has a key or bucket that does not match its record; collect the captures again",
+            ),
         }
     }
 }

@@ -164,7 +164,7 @@ macro_rules! kinds {
                         $(stringify!($name) => all.$name = read_part(from)?,)+
                         other => return Err(io::Error::new(
                             io::ErrorKind::Unsupported,
-                            format!("contains evidence of a kind that this version cannot read ({other}); use the version that wrote it"),
+                            format!("the file contains evidence of a kind that this version cannot read ({other}); use the version that wrote it"),
                         )),
                     }
                 }

@@ -284,12 +284,15 @@ fn rotated_files(
         if failed.error.kind() != io::ErrorKind::PermissionDenied {
             return AuditError::Output(failed.path, failed.error);
         }
-        let who = match &watch.confinement.user {
-            Some(user) => format!("the user {user}"),
-            None => "the audit, which has given up its other privileges,".to_owned(),
+        let (who, owner) = match &watch.confinement.user {
+            Some(user) => (format!("the user {user}"), "that user"),
+            None => (
+                "the audit, which has given up its other privileges,".to_owned(),
+                "the user who runs it",
+            ),
         };
         let what = format!(
-            "{who} cannot write to the folder of --write ({}); use a folder that belongs to that user (chown)",
+            "{who} cannot write to the folder of --write ({}); use a folder that belongs to {owner} (chown)",
             failed.error
         );
         AuditError::Output(folder, io::Error::new(io::ErrorKind::PermissionDenied, what))

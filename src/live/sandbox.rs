@@ -64,7 +64,7 @@ pub enum ConfineError {
     RootStays,
     /// The ownership of this path must not change: it is not a folder (for example, it is a
     /// symbolic link), or all users can write to it and it belongs to another user.
-    #[error("{}: is a symbolic link or is writable by all users; use a separate folder", .0.display())]
+    #[error("{}: this path is not a folder (a symbolic link does not count as one), or all users can write to it; use a separate folder", .0.display())]
     Open(PathBuf),
     /// The ownership of a folder cannot be changed.
     #[error("{}: {source}", .folder.display())]

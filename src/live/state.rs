@@ -70,12 +70,14 @@ impl StateFolder {
         fs::create_dir_all(folder).map_err(failed)?;
         let lock = File::create(folder.join("lock")).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => {
-                failed(io::Error::other("is in use: another live audit keeps its state there"))
-            }
+            TryLockError::WouldBlock => failed(io::Error::other(
+                "another live audit keeps its state in this folder; use another folder",
+            )),
             TryLockError::Error(error) => failed(io::Error::new(
                 error.kind(),
-                format!("cannot be locked ({error}); use a folder on another file system"),
+                format!(
+                    "the folder cannot be locked ({error}); use a folder on another file system"
+                ),
             )),
         })?;
         Ok(Self {
@@ -199,7 +201,10 @@ fn write(path: &Path, all: &Reading) -> io::Result<()> {
 
 fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     let incomplete = |what: &str| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("is not a complete state: {what}"))
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the file is not a complete state: {what}"),
+        )
     };
     let length = fs::metadata(path)?.len();
     let digest_length = Sha256::output_size() as u64;
@@ -222,7 +227,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
         return Err(if mark.starts_with(ANY_MARK) {
             io::Error::new(
                 io::ErrorKind::Unsupported,
-                "was written by another version of rasaudit, whose layout this version cannot read; use that version",
+                "the file was written by another version of rasaudit, whose layout this version cannot read; use that version",
             )
         } else {
             incomplete("it was not written by rasaudit")

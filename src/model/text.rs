@@ -30,7 +30,7 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
 /// Joins the name of an input and the reason why it cannot be read. A reason that begins with a
 /// verb forms a sentence with the name. Any other reason follows a colon.
 pub fn name_and_reason(name: &str, reason: &str) -> String {
-    let is_sentence = ["is ", "cannot "].iter().any(|verb| reason.starts_with(verb));
+    let is_sentence = ["is ", "was ", "cannot "].iter().any(|verb| reason.starts_with(verb));
     format!("{name}{} {reason}", if is_sentence { "" } else { ":" })
 }
 

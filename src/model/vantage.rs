@@ -25,7 +25,7 @@ impl fmt::Display for InvalidVantageName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "use 1 to {MOST_CHARACTERS} letters (a to z, A to Z), digits, - _ or ., and start with a letter or digit"
+            "use 1 to {MOST_CHARACTERS} letters (a to z, A to Z), digits, hyphens, underscores or dots, and start with a letter or digit"
         )
     }
 }

@@ -355,7 +355,8 @@ impl Folders {
         };
         match (reports, evidence) {
             (Some(a), Some(b)) if resolved(a).starts_with(resolved(b)) => {
-                let what = "is or contains the folder of --out; --evidence needs a separate folder";
+                let what =
+                    "this folder is or contains that of --out; --evidence needs a separate folder";
                 Err(AuditError::Output(b.to_owned(), io::Error::other(what)))
             }
             _ => Ok(made),

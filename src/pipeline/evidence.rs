@@ -436,7 +436,7 @@ fn evidence_note(
 ) -> String {
     match finding.verdict() {
         _ if all > chosen as u64 => format!(
-            "{chosen} of {all} flows, those with the best state first; display_filter shows all"
+            "{chosen} of {all} flows, established ones first; display_filter shows all"
         ),
         _ if !parts.is_empty() => String::new(),
         Verdict::NotAssessable => {

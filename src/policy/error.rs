@@ -38,13 +38,11 @@ pub enum PolicyError {
     },
     /// A role that no host can have.
     #[error(
-        "\"{0}\" is not a role that a host can have (rasaudit matrix show --roles lists those that it can)"
+        "\"{0}\" is not a role that a host can have (rasaudit matrix show --roles lists the roles that hosts can have)"
     )]
     NotPlayable(String),
     /// A role name that the matrix does not define.
-    #[error(
-        "unknown role \"{name}\" (rasaudit matrix show --roles lists all roles; for a host without a role, write roles = []){near}"
-    )]
+    #[error("unknown role \"{name}\" (rasaudit matrix show --roles lists all roles){near}")]
     UnknownRole {
         /// The name that the user wrote.
         name: String,
@@ -72,7 +70,9 @@ pub enum PolicyError {
     #[error("\"{0}\" is too broad: it matches everything below a top-level domain")]
     TooWide(String),
     /// An example that does not have the required form.
-    #[error("an example must have the form FROM > TO TRANSPORT/PORT")]
+    #[error(
+        "an example must have the form FROM > TO TRANSPORT/PORT, where TRANSPORT is tcp, udp or sctp, or FROM > TO ip/PROTOCOL"
+    )]
     NotAnExample,
     /// An example with an invalid port.
     #[error("\"{0}\" is not a port")]

@@ -213,7 +213,7 @@ impl Exceptions {
                 (true, true) => warn("allows every host to reach every host".to_owned()),
                 (true, false) | (false, true) if every_port => {
                     warn(
-                        "allows every host on one side and every port; restrict the hosts or the ports".to_owned(),
+                        "allows every port and, on one side, every host; restrict the ports or the hosts".to_owned(),
                     );
                 }
                 _ => {}

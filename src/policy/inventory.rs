@@ -226,7 +226,10 @@ impl Inventory {
             };
             let addresses = record.list("addresses").count() + record.list("macs").count();
             loader.usable_name(record.line, record.get("name"), "a host");
-            loader.reachable(record.line, record.get("name"), addresses);
+            if addresses == 0 {
+                let host = host_words(record.get("name"));
+                loader.problems.add(record.line, format!("{host} must have addresses"));
+            }
             loader.host(
                 record.line,
                 record.get("name").to_owned(),
@@ -677,11 +680,11 @@ impl<'a> InventoryLoader<'a> {
     fn usable_name(&mut self, line: usize, name: &str, what: &str) {
         let problem = match name {
             "" => return self.problems.add(line, format!("{what} must have a name")),
-            "*" => "is * in exceptions, where it stands for any address",
+            "*" => "stands for any address in exceptions",
             _ if name.starts_with('+') => {
                 "begins with +, which stands for omitted names in lists, as in \"+3 more\""
             }
-            _ if name.starts_with("role:") => "begins with role:, like a role in exceptions",
+            _ if name.starts_with("role:") => "begins with role:, which marks a role in exceptions",
             _ if name.contains(';') => "contains a semicolon, which separates names in lists",
             _ if name.chars().any(char::is_control) => {
                 "contains a control character, such as a line break or an escape sequence"
@@ -818,8 +821,17 @@ impl<'a> InventoryLoader<'a> {
             let text = text.as_ref();
             match text.parse::<IpAddr>() {
                 Ok(address) if !is_somebody(address) => {
-                    self.problems
-                        .add(line, format!("{address} is not the address of a single host"));
+                    let mapped = match address {
+                        IpAddr::V6(v6) => v6.to_ipv4_mapped(),
+                        IpAddr::V4(_) => None,
+                    };
+                    let message = match mapped {
+                        Some(v4) => {
+                            format!("{address} is an IPv4 address in IPv6 form; write {v4}")
+                        }
+                        None => format!("{address} is not the address of a single host"),
+                    };
+                    self.problems.add(line, message);
                 }
                 Ok(address) => {
                     if let Some(first) = self.addresses.insert(address, line) {

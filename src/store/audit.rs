@@ -240,7 +240,7 @@ impl EvidenceStore {
             ),
             (
                 request.dedup == Dedup::On && !own.traces,
-                "--dedup on needs every packet, which the rows do not contain; collect the captures with --traces",
+                "--dedup on needs every packet, which the rows do not contain; leave it out, or collect the captures again with --traces (the rows of rasaudit live never contain packets)",
             ),
         ];
         let missing = missing.into_iter().filter(|(is_missing, _)| *is_missing);

@@ -119,7 +119,9 @@ impl FileChecksums {
 
 /// Returns the reason why a file is damaged, with the remedy.
 pub(super) fn damaged(what: &str) -> String {
-    format!("is damaged: {what}; copy it again from where it was written, or collect it again")
+    format!(
+        "is damaged: {what}; copy it again from where it was written, or collect the captures again"
+    )
 }
 
 /// Returns the columns of a row group that an audit reads.

@@ -227,7 +227,7 @@ fn collect_one(
         return Err(StoreError::rows(
             name,
             format!(
-                "has {} frames, but its rows account for {accounted}; this is a bug in rasaudit; please report it",
+                "has rows that do not account for exactly the frames that were read (frames: {}, accounted for: {accounted}); this is a bug in rasaudit; please report it",
                 account.frames
             ),
         ));

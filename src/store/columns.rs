@@ -361,7 +361,9 @@ pub(super) fn check_accounted(stated: i64, accounted: u64) -> Result<(), String>
     if stated == signed(accounted) {
         Ok(())
     } else {
-        Err(format!("has {stated} in column accounted, but its record accounts for {accounted}"))
+        Err(format!(
+            "has {stated} in column accounted, but its record accounts for {accounted}; collect the captures again"
+        ))
     }
 }
 
@@ -381,7 +383,10 @@ impl<'a> BatchRows<'a> {
     pub fn of(batch: &'a RecordBatch) -> Result<Self, String> {
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing_column(name));
         let wrong = |name: &str, wanted: &str, found: &ArrayRef| {
-            format!("has column {name} of type {}; expected {wanted}", found.data_type())
+            format!(
+                "has column {name} of type {} instead of {wanted}; collect the captures again",
+                found.data_type()
+            )
         };
         let bytes = |name: &str| {
             let found = column(name)?;
@@ -395,7 +400,7 @@ impl<'a> BatchRows<'a> {
         let taken = batch.get_array_memory_size();
         if taken > MOST_BATCH_BYTES {
             return Err(format!(
-                "has {} rows with a total of {taken} bytes; at most {MOST_BATCH_BYTES} bytes can be read at once, and rasaudit writes no such rows; collect the captures again",
+                "has rows with a total of {taken} bytes (rows: {}); at most {MOST_BATCH_BYTES} bytes can be read at once, and rasaudit writes no such rows; collect the captures again",
                 batch.num_rows()
             ));
         }
@@ -446,7 +451,7 @@ impl<'a> BatchRows<'a> {
         let bucket = u16::try_from(self.bucket.value(row)).unwrap_or(u16::MAX);
         if bucket > INPUT_BUCKET {
             return Err(format!(
-                "has a row in bucket {}, which does not exist",
+                "has a row in bucket {}, which does not exist; collect the captures again",
                 self.bucket.value(row)
             ));
         }
@@ -469,8 +474,10 @@ impl<'a> BatchRows<'a> {
             key: self.key.get(row).to_vec(),
             window: self.window.filter(|w| !w.is_null(row)).map(|w| w.value(row)),
             input: text(self.input.get(row)),
-            parts: parts
-                .ok_or_else(|| "has a row whose number of parts is not positive".to_owned())?,
+            parts: parts.ok_or_else(|| {
+                "has a row whose number of parts is not positive; collect the captures again"
+                    .to_owned()
+            })?,
             record: self.record.get(row).to_vec(),
             read: ReadPlace { accounted: self.accounted.value(row), ..ReadPlace::default() },
         })

@@ -44,7 +44,8 @@ impl Completion {
     ///
     /// Returns an error if the row is not valid.
     pub fn of_row(row: &StoredRow) -> Result<Self, String> {
-        let damaged = || "has a damaged record of a complete store".to_owned();
+        let damaged =
+            || "has a damaged record of a complete store; merge the stores again".to_owned();
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
         if !(1..=VERSION).contains(version) {
             return Err(format!(

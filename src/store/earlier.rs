@@ -131,13 +131,13 @@ pub fn check_sensor(input: &InputRow, own: &Path) -> Result<(), StoreError> {
         .find(|earlier| earlier.id() == input.id() && earlier.point() != input.point());
     let Some(other) = other else { return Ok(()) };
     let words = |input: &InputRow| match input.point() {
-        Some(point) => format!("of the sensor {point}"),
+        Some(point) => format!("for the sensor {point}"),
         None => "without a sensor".to_owned(),
     };
     Err(StoreError::rows(
         own.display().to_string(),
         format!(
-            "contains the rows of {} {}, and would be replaced by its rows {}; delete the file first, or collect into another folder",
+            "contains rows of {} that were collected {}, and rows that are collected {} would replace them; delete the file first, or collect into another folder",
             input.record.name,
             words(other),
             words(input)

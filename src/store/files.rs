@@ -222,7 +222,7 @@ fn not_parquet(path: &Path, error: &str) -> String {
             "is a capture, not a store; collect its rows with rasaudit collect first".to_owned()
         }
         Ok(Ok(_)) if start.starts_with(MAGIC) => format!(
-            "is damaged or not complete: {error}; copy it again from where it was written, or collect it again"
+            "is damaged or not complete: {error}; copy it again from where it was written, or collect the captures again"
         ),
         _ => format!("is not a Parquet file, so it contains no rows; leave it out ({error})"),
     }

@@ -148,5 +148,5 @@ fn twice(row: &StoredRow) -> GroupError {
         StoredKind::Completion => "the statement of a complete store".to_owned(),
         kind => format!("a row of kind {} in bucket {bucket} of input {input}", kind.name()),
     };
-    GroupError::Group(format!("contain {what} twice"))
+    GroupError::Group(format!("contain {what} twice; collect the captures again"))
 }

@@ -260,7 +260,7 @@ impl InputRow {
     ///
     /// Returns an error if the row is not valid.
     pub fn of_row(row: &StoredRow) -> Result<Self, String> {
-        let damaged = || "has a damaged record of an input".to_owned();
+        let damaged = || "has a damaged record of an input; collect the captures again".to_owned();
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
         if !(1..=VERSION).contains(version) {
             return Err(format!(

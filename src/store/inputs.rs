@@ -342,7 +342,7 @@ impl StoredInputs {
         Err(StoreError::rows(
             files,
             format!(
-                "contains rows that differ from those that were written ({}); collect or merge it again",
+                "contains rows that differ from those that were written ({}); collect the captures again, or merge the stores again",
                 wrong.join("; ")
             ),
         ))

@@ -200,12 +200,12 @@ impl Spool {
         lock.try_lock().map_err(|error| {
             failed(match error {
                 TryLockError::WouldBlock => io::Error::other(format!(
-                    "is in use: another live audit writes the rows of the sensor {} there; give each sensor a name of its own with --site and --sensor",
+                    "another live audit writes the rows of the sensor {} to this folder; give each sensor a name of its own with --site and --sensor",
                     options.point
                 )),
                 TryLockError::Error(error) => io::Error::new(
                     error.kind(),
-                    format!("cannot be locked ({error}); use a folder on another file system"),
+                    format!("the folder cannot be locked ({error}); use a folder on another file system"),
                 ),
             })
         })?;

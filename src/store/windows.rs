@@ -21,7 +21,7 @@ pub(super) struct WindowSelection {
 pub enum WindowError {
     /// The rows are not divided by windows.
     #[error(
-        "{0}: the rows were collected without --window, so frames before and after a time are not separate; leave {0} out, or collect the captures again with --window (e.g. 1h) or with {0}"
+        "{0}: the rows were collected without --window, so the frames before and after a time cannot be separated; leave {0} out, or collect the captures again with --window (e.g. 1h) or with {0}"
     )]
     NotDivided(&'static str),
     /// The time is inside a window.

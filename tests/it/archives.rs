@@ -538,7 +538,7 @@ fn a_damaged_file_is_an_error_that_names_it() {
         let wrong = Int64Array::from(vec![1; rows.num_rows()]);
         with_column(rows, "bucket", Arc::new(wrong))
     });
-    assert!(errors.contains("has column bucket of type Int64; expected int32"), "{errors}");
+    assert!(errors.contains("has column bucket of type Int64 instead of int32"), "{errors}");
     let errors = refused(&|rows| {
         let key = vec![0; (1 << 16) + 1];
         let wrong = BinaryArray::from(vec![key.as_slice(); rows.num_rows()]);
@@ -618,7 +618,7 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     let errors = refused(&["--since", "2026-01-01", "--no-decap", "--dedup", "on"]);
     assert!(errors.contains("--since: the rows were collected without --window"), "{errors}");
     assert!(errors.contains("--no-decap differs"), "{errors}");
-    assert!(errors.contains("collect the captures with --traces"), "{errors}");
+    assert!(errors.contains("collect the captures again with --traces"), "{errors}");
     let evidence = two.at("evidence");
     let errors = refused(&["--evidence", text(&evidence)]);
     assert!(errors.contains("--evidence needs the frames"), "{errors}");

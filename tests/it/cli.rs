@@ -363,7 +363,7 @@ fn entries_of_an_inventory_that_cannot_be_used_are_refused() {
     let host = |keys: &str| format!("[farm]\nmatrix = \"ras-19\"\n[[host]]\n{keys}\n");
     let usual = "name = \"a\"\naddresses = [\"10.0.0.1\"]\nroles = [\"broker\"]";
     let cases = [
-        ("\"a\"", "\"*\"", "the name \"*\" is * in exceptions"),
+        ("\"a\"", "\"*\"", "the name \"*\" stands for any address"),
         ("\"a\"", "\"a;b\"", "the name \"a;b\" contains a semicolon"),
         ("\"a\"", "\"+3 more\"", "the name \"+3 more\" begins with +"),
         ("\"a\"", "\"role:x\"", "the name \"role:x\" begins with role:"),

@@ -115,7 +115,7 @@ internal = [\"10.0.0.1/8\"]
         "10: jobs: 999 is not in 1..=256",
         "11: format must be a string or a number",
         "13: unknown option \"evry\" in [live]; did you mean \"every\"?",
-        "14: every: the time must be at least 1 second",
+        "14: every: the duration must be at least 1 second",
         "16: internal: the address has bits set beyond the prefix; did you mean \"10.0.0.0/8\"?",
         "17: unknown option \"inventory-darft\"; did you mean \"inventory-draft\"?",
     ];

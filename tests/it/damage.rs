@@ -257,7 +257,7 @@ fn wrong_headers_of_frames_are_reported() {
     let good = || packet(NOW, 60, None);
     assert_eq!(audit(&[good(), good()]).0, Some(0));
     let (code, out, err) = audit(&[good(), packet(NOW, 60, Some(96)), good()]);
-    let words = "a block claims a length of 92 bytes, but 96 at its end at byte";
+    let words = "a block claims two different lengths (92 and 96 bytes) at byte";
     assert!(code == Some(3) && err.contains(words) && out.contains("1 frame in"), "{err}\n{out}");
     let (code, out, err) = audit(&[good(), packet(NOW, 0, None)]);
     let words = "1 frame claims a length of 0 bytes on the wire";

@@ -155,7 +155,7 @@ fn a_check_asks_what_an_auditor_would_ask() {
         ),
         (
             sound.replace("office,broker1,tcp,9100", "*,broker1,tcp,*"),
-            "every host on one side and every port",
+            "every port and, on one side, every host",
         ),
         (
             sound.replace("ops,monitoring,alice", "Alice,monitoring,alice "),
