@@ -206,6 +206,25 @@ fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
     assert_eq!(interrupted("QUIT").signal(), Some(3));
 }
 
+/// A log may be on a full disk, or a terminal may have been closed.
+#[test]
+fn messages_that_cannot_be_written_change_nothing_else() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let out = scratch.path().join("out");
+    let status = |arguments: &[&str]| {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+        let program = env!("CARGO_BIN_EXE_rasaudit");
+        let mut command = Command::new(program);
+        command.args(arguments).stderr(full).stdout(Stdio::null());
+        command.status().expect("the program").code()
+    };
+    let (capture, inventory) = healthy();
+    let out = out.display().to_string();
+    assert_eq!(status(&["audit", &capture, "-i", &inventory, "--out", &out, "-v"]), Some(0));
+    assert!(Path::new(&out).join("audit.json").exists());
+    assert_eq!(status(&["audit", "no-such-file", "-i", &inventory]), Some(2));
+}
+
 /// Text that cannot be written is an error, also for commands that print only a help text.
 #[test]
 fn a_full_output_is_an_error() {

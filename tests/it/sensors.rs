@@ -400,7 +400,7 @@ fn rows_of_a_capture_are_not_replaced_by_its_rows_of_another_sensor() {
         let run = rasaudit([&again[..], other].concat());
         assert_eq!(run.status.code(), Some(2), "{other:?}");
         let errors = stderr(&run);
-        assert!(errors.contains("contains the rows of") && errors.contains("core-1"), "{errors}");
+        assert!(errors.contains("contains rows of") && errors.contains("core-1"), "{errors}");
         assert!(errors.contains("delete the file first"), "{errors}");
         assert_eq!(files(), before, "{other:?}");
     }
