@@ -28,6 +28,8 @@ pub(super) struct Silent<'s> {
     /// The trigger of the rows, if any: the group of rows that documents it, and the index of its
     /// conversation.
     pub trigger: Option<(GroupId, u32)>,
+    /// Whether the traffic is expected only because of few sessions of one client.
+    pub is_weakly_triggered: bool,
     /// Whether traffic that matches the rows was seen inside a tunnel that the inventory does not
     /// declare.
     pub tunnelled: bool,

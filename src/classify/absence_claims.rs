@@ -55,6 +55,8 @@ pub struct AbsenceClaim {
     /// The trigger of the traffic, if any: the group of rows that documents it, and the index of
     /// its conversation.
     pub trigger: Option<(GroupId, u32)>,
+    /// Whether the traffic is expected only because of few sessions of one client.
+    pub is_weakly_triggered: bool,
     /// The reasons why the claim may be wrong.
     pub doubts: Doubts,
     /// Whether traffic that matches the rows was seen inside a tunnel that the inventory does not
@@ -206,6 +208,7 @@ mod tests {
             rows,
             watch_s: 60,
             trigger: None,
+            is_weakly_triggered: false,
             doubts: Doubts::default(),
             tunnelled: false,
             is_of_absence: true,

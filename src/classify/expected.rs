@@ -23,9 +23,22 @@ enum Trigger {
     /// The triggers went through a virtual address, and another holder of the address sent the
     /// traffic that follows.
     AnsweredByHolder,
-    /// The group of rows that documents the trigger, and the index of the trigger's conversation.
-    Seen(GroupId, u32),
+    Seen(SeenTrigger),
 }
+
+/// The evidence that a row was triggered.
+struct SeenTrigger {
+    /// The group of rows that documents the trigger.
+    group: GroupId,
+    /// The index of the first conversation that is a trigger.
+    conversation: u32,
+    /// Whether the triggers had several clients, or at least [`MANY_SESSIONS`] sessions.
+    is_strong: bool,
+}
+
+/// The number of long sessions of a single client that make a triggered row certain. The bytes and
+/// the duration of a session show only that it probably led to other traffic.
+const MANY_SESSIONS: u64 = 3;
 
 /// The rows of a group that a source should have used.
 struct DueRows {
@@ -36,6 +49,9 @@ struct DueRows {
     /// The trigger, if a row in `due` needed one: the group of rows that documents it, and the
     /// index of its conversation.
     trigger: Option<(GroupId, u32)>,
+    /// Whether all rows in `due` needed a trigger, and each trigger consists of few sessions of one
+    /// client.
+    is_weakly_triggered: bool,
     /// Whether another holder of a virtual address sent the traffic that follows a trigger.
     answered_by_holder: bool,
 }
@@ -243,7 +259,7 @@ impl<'a> Assessor<'a> {
         if attempts.iter().any(|a| a.failed) {
             return AbsenceCheck::Failed;
         }
-        let DueRows { on, due, trigger, answered_by_holder } =
+        let DueRows { on, due, trigger, is_weakly_triggered, answered_by_holder } =
             self.due_rows(group, &own_rows, source);
         if due.is_empty() && answered_by_holder {
             return AbsenceCheck::Fine;
@@ -261,6 +277,7 @@ impl<'a> Assessor<'a> {
             towards: &self.towards(to, source),
             watch_s: watch.max().unwrap_or(0),
             trigger,
+            is_weakly_triggered,
             tunnelled,
         };
         self.check_absence(&silent, &attempts, rows)
@@ -272,11 +289,13 @@ impl<'a> Assessor<'a> {
         let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
         let on: Vec<usize> = rows.iter().copied().filter(is_on).collect();
         let mut trigger = None;
+        let mut is_certainly_due = false;
         let mut answered_by_holder = false;
         let mut due = on.clone();
         due.retain(|number| {
             let row = &matrix.rows[*number];
             if row.expectation == Expectation::Steady {
+                is_certainly_due = true;
                 return true;
             }
             match self.trigger(group, row, source) {
@@ -285,13 +304,15 @@ impl<'a> Assessor<'a> {
                     answered_by_holder = true;
                     false
                 }
-                Trigger::Seen(name, conversation) => {
-                    trigger = Some((name, conversation));
+                Trigger::Seen(seen) => {
+                    trigger = Some((seen.group, seen.conversation));
+                    is_certainly_due |= seen.is_strong;
                     true
                 }
             }
         });
-        DueRows { on, due, trigger, answered_by_holder }
+        let is_weakly_triggered = trigger.is_some() && !is_certainly_due;
+        DueRows { on, due, trigger, is_weakly_triggered, answered_by_holder }
     }
 
     /// Checks the conditions of absence for `rows`, on which no attempt was answered.
@@ -338,6 +359,7 @@ impl<'a> Assessor<'a> {
             watch_s: silent.watch_s,
             trigger: silent.trigger,
             doubts,
+            is_weakly_triggered: silent.is_weakly_triggered,
             tunnelled: silent.tunnelled,
             is_of_absence: true,
         }
@@ -379,7 +401,9 @@ impl<'a> Assessor<'a> {
         if self.seen.has_aggregated(source) {
             doubts.add(Doubt::Aggregated);
         }
-        if rows.iter().all(|row| self.policy.matrix.rows[*row].is_doubtful()) {
+        if silent.is_weakly_triggered
+            || rows.iter().all(|row| self.policy.matrix.rows[*row].is_doubtful())
+        {
             doubts.add(Doubt::Row);
         }
         if !view.is_certain_after(view.chances(watch_s)) {
@@ -544,7 +568,10 @@ impl<'a> Assessor<'a> {
     /// Returns whether a host served a trigger of a row. If the trigger went through a virtual
     /// address, any holder of the address may send the traffic that follows.
     fn trigger(&self, group: GroupId, row: &Row, source: usize) -> Trigger {
-        let mut result = Trigger::NotSeen;
+        let mut seen: Option<SeenTrigger> = None;
+        let mut answered_by_holder = false;
+        let mut clients = HashSet::new();
+        let mut sessions = 0;
         for name in self.triggers_of(row) {
             for through in self.triggers.get(&(name, source)).into_iter().flatten() {
                 let answered = through.hosts.iter().any(|holder| {
@@ -552,13 +579,28 @@ impl<'a> Assessor<'a> {
                     *holder != source
                         && attempts.is_some_and(|a| a.iter().any(|a| a.state.reached()))
                 });
-                if !answered {
-                    return Trigger::Seen(name, through.conversation as u32);
+                if answered {
+                    answered_by_holder = true;
+                    continue;
                 }
-                result = Trigger::AnsweredByHolder;
+                let conversation = &self.conversations.list[through.conversation];
+                clients.insert(conversation.subject.client);
+                sessions += u64::from(conversation.long_sessions);
+                let is_strong = clients.len() > 1 || sessions >= MANY_SESSIONS;
+                let first = through.conversation as u32;
+                let seen =
+                    seen.get_or_insert(SeenTrigger { group: name, conversation: first, is_strong });
+                seen.is_strong = is_strong;
+                if is_strong {
+                    break;
+                }
             }
         }
-        result
+        match seen {
+            Some(seen) => Trigger::Seen(seen),
+            None if answered_by_holder => Trigger::AnsweredByHolder,
+            None => Trigger::NotSeen,
+        }
     }
 
     /// Sets the status of every row to the first status that applies.
@@ -631,6 +673,7 @@ mod tests {
             rows: AbsenceClaims::default().rows_id(&[0]),
             watch_s: 60,
             trigger: None,
+            is_weakly_triggered: false,
             doubts: Doubts::default(),
             tunnelled: false,
             is_of_absence: true,

@@ -13,14 +13,8 @@ use super::judge::{ByQueryKind, Judge, Judged};
 use super::parallel::map_ranges;
 use super::verdict::{Code, Status, Verdict};
 use crate::conversation::{Conversation, DoubtSource, State};
-use crate::model::{Max, Merge, Min, Nanos, SECOND};
+use crate::model::{Max, Merge, Min};
 use crate::policy::{FeatureState, PartyKind, Policy};
-
-/// The minimum size of a conversation that counts as a trigger, in bytes.
-const TRIGGER_BYTES: u64 = 20 * 1000;
-/// The minimum duration of a trigger, and of the time between its end and the end of the capture,
-/// in nanoseconds.
-const TRIGGER_NS: Nanos = 30 * SECOND;
 
 /// The result for a row of the matrix.
 #[derive(Clone, Debug)]
@@ -272,7 +266,7 @@ impl<'a> RowCounter<'a> {
 
     fn note_triggers(&mut self, number: usize, c: &Conversation, j: &Judged, fitting: &Fitting) {
         let hosts = through(self.judge.policy, j);
-        if hosts.is_empty() || c.is_made_up() || !self.is_trigger(c) {
+        if hosts.is_empty() || c.is_made_up() || c.long_sessions == 0 {
             return;
         }
         for (group, _) in &fitting.groups {
@@ -282,20 +276,6 @@ impl<'a> RowCounter<'a> {
                 triggers.push(Arc::clone(&all));
             }
         }
-    }
-
-    fn is_trigger(&self, c: &Conversation) -> bool {
-        let (Some(first), Some(last), Some(end)) =
-            (c.first.get(), c.last.get(), self.seen.view().end)
-        else {
-            return false;
-        };
-        c.state == State::Established
-            && c.to_server.payload.0 > 0
-            && c.to_client.payload.0 > 0
-            && c.to_server.bytes.0 + c.to_client.bytes.0 >= TRIGGER_BYTES
-            && last.saturating_sub(first) >= TRIGGER_NS
-            && end.saturating_sub(last) >= TRIGGER_NS
     }
 }
 
@@ -311,8 +291,9 @@ fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::sample::{BROKER, FARM, GW, Packets, RDSH, ip, policy, view};
-    use crate::classify::{CaptureConditions, Judgement};
+    use crate::classify::Judgement;
+    use crate::classify::sample::{BROKER, DC, FARM, GW, Packets, RDSH, ip, policy, view};
+    use crate::model::{Nanos, SECOND};
 
     fn row(policy: &Policy, source: &str, port: u16) -> usize {
         let matrix = &policy.matrix;
@@ -376,42 +357,43 @@ mod tests {
         assert!(alone.iter().any(|(conversations, ..)| *conversations == 40));
     }
 
-    /// Returns whether a session of a client with the gateway counts as a trigger.
-    fn triggers(seconds: i64, after_s: i64, bytes: u32) -> bool {
+    /// Returns the number of triggers in a capture that ends `end_s` seconds after its start. Each
+    /// flow consists of its start and its duration in seconds, and of the bytes of each packet.
+    fn triggers(flows: &[(i64, i64, u32)], end_s: i64) -> u8 {
         let policy = policy(FARM);
         let mut packets = Packets::default();
-        packets.connect(0, ("10.9.0.5", 50_000), (GW, 443));
-        packets.midstream(seconds, ("10.9.0.5", 50_000), (GW, 443));
-        packets.set_size(bytes);
+        for (port, (start_s, seconds, bytes)) in (50_000..).zip(flows) {
+            let first = packets.len();
+            packets.connect(*start_s, ("10.9.0.5", port), (GW, 443));
+            packets.midstream(start_s + seconds, ("10.9.0.5", port), (GW, 443));
+            packets.set_size(first, *bytes);
+        }
+        packets.ping(end_s, DC, RDSH);
         let conversations = packets.conversations(&policy);
         let c = conversations.list.iter().find(|c| c.subject.server == ip(GW)).expect("a session");
         assert_eq!(c.state, State::Established);
-        let end = c.last.get().map(|last| last + after_s * SECOND);
-        let view = CaptureConditions { end, ..view(60) };
-        let judge = Judge::new(&policy);
-        let judged = judge.judge_all(&conversations, 1);
-        let hosts = crate::classify::coverage::host_reports(&policy, &conversations, &view);
-        let facts = crate::classify::facts::CaptureFacts::of(
-            &policy,
-            &conversations,
-            &judged,
-            &hosts,
-            &view,
-            1,
-        );
-        let (policy, conversations, hosts, facts) = (&policy, &conversations, &hosts[..], &facts);
-        let seen = JudgedCapture { policy, conversations, hosts, facts };
-        let groups = groups_of(policy);
-        RowCounter::new(&judge, seen, &groups).is_trigger(c)
+        c.long_sessions
     }
 
     #[test]
     fn a_session_triggers_traffic_only_if_it_was_long_enough_and_over() {
-        // The session has seven packets.
-        let enough = (TRIGGER_BYTES as u32).div_ceil(7);
-        assert!(triggers(30, 30, enough));
-        assert!(!triggers(29, 30, enough));
-        assert!(!triggers(30, 29, enough));
-        assert!(!triggers(30, 30, enough - 1));
+        // A flow has seven packets, and 20 kB are enough.
+        let enough = 20_000_u32.div_ceil(7);
+        assert_eq!(triggers(&[(0, 31, enough)], 62), 1);
+        assert_eq!(triggers(&[(0, 29, enough)], 62), 0);
+        assert_eq!(triggers(&[(0, 31, enough)], 60), 0);
+        assert_eq!(triggers(&[(0, 31, enough - 1)], 62), 0);
+    }
+
+    #[test]
+    fn each_flow_is_a_trigger_by_itself() {
+        let enough = 20_000_u32.div_ceil(7);
+        // Short flows do not add up to a session, whatever their total size and duration.
+        let polls: Vec<_> = (0..15).map(|poll| (poll * 60, 1, enough / 4)).collect();
+        assert_eq!(triggers(&polls, 2_000), 0);
+        let downloads: Vec<_> = (0..15).map(|poll| (poll * 60, 1, enough)).collect();
+        assert_eq!(triggers(&downloads, 2_000), 0);
+        // A session that is still open at the end does not hide those that have ended.
+        assert_eq!(triggers(&[(0, 40, enough), (60, 40, enough), (900, 90, enough)], 1_000), 2);
     }
 }

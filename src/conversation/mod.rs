@@ -231,6 +231,10 @@ pub struct Conversation {
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
+    /// Number of flows that were long sessions and ended early enough for the capture to show what
+    /// follows them, at most 255. Each flow is counted by its own bytes and times, so neither many
+    /// short flows nor a flow that is still open change the number.
+    pub long_sessions: u8,
     /// The named vantage points that saw the flows.
     pub sensors: VantageSet,
     /// The index of the set of server names in `Conversations::names`. Before the names are
@@ -873,6 +877,11 @@ fn read_flow(
         client_ports,
         server_number: server.port,
         announced: false,
+        long_sessions: u8::from(
+            state == State::Established
+                && aggregated == 0
+                && flow_facts::is_long_session(flow, first.get(), last.get(), index.end()),
+        ),
         sensors: index.sightings.from(&flow.key),
         names: 0,
         rare,
@@ -975,6 +984,7 @@ impl Conversation {
         self.sensors = self.sensors.with(other.sensors);
         self.attempts += other.attempts;
         self.established += other.established;
+        self.long_sessions = self.long_sessions.saturating_add(other.long_sessions);
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);
         self.last.merge(&other.last);

@@ -396,7 +396,22 @@ fn a_trigger_makes_its_rows_due() {
     let mut wire = steady();
     wire.session(10_000, ("10.9.0.5", 50_100), (GW, 80), 40);
     let line = "never-attempted gw1>rdsh1 tcp/3389".to_owned();
+    // A single client may have transferred as much without starting an application.
     let found = findings(&audit(&inventory, &wire));
+    assert!(found.contains(&format!("{line} ?")), "{found:?}");
+    let mut often = Wire(wire.0.clone());
+    often.session(11_000, ("10.9.0.5", 50_101), (GW, 80), 40);
+    often.session(12_000, ("10.9.0.5", 50_102), (GW, 80), 40);
+    let found = findings(&audit(&inventory, &often));
+    assert!(found.contains(&line), "{found:?}");
+    wire.session(10_000, ("10.9.0.6", 50_100), (GW, 80), 40);
+    let found = findings(&audit(&inventory, &wire));
+    assert!(found.contains(&line), "{found:?}");
+    // A session that is still open does not hide those that have ended.
+    let mut open = Wire(wire.0.clone());
+    open.session(70_000, ("10.9.0.5", 50_103), (GW, 80), 40);
+    open.session(70_000, ("10.9.0.6", 50_103), (GW, 80), 40);
+    let found = findings(&audit(&inventory, &open));
     assert!(found.contains(&line), "{found:?}");
     // If the gateway connects to a session host during the user's session, the finding disappears.
     let mut answered = Wire(wire.0.clone());
@@ -607,6 +622,7 @@ fn a_virtual_address_counts_for_its_holders() {
     let inventory = farm("", &format!("{halbs}{office}{ALL}"));
     let mut wire = steady();
     wire.session(10_000, ("10.9.0.5", 50_100), ("10.1.0.40", 80), 40);
+    wire.session(10_000, ("10.9.0.6", 50_100), ("10.1.0.40", 80), 40);
     for (halb, second) in
         [("10.1.0.41", 0), ("10.1.0.42", 0), ("10.1.0.41", 110), ("10.1.0.42", 110)]
     {

@@ -211,6 +211,9 @@ impl Explainer<'_> {
                 plural(trigger.to_server.packets.0 + trigger.to_client.packets.0, "packet"),
                 plural(trigger.to_server.bytes.0 + trigger.to_client.bytes.0, "byte")
             ));
+            if claim.is_weakly_triggered {
+                trace.push("few sessions of one client are weak evidence: a client that starts nothing also transfers data".to_owned());
+            }
         }
         trace.push(format!(
             "watch time: {} s, {}; {}",
