@@ -5,19 +5,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::absence_claims::GroupId;
 use super::clock_words;
 use super::coverage::Peer;
 use super::ends::EndKey;
 use super::expected::Assessor;
 use super::finding::{About, Conflict, Finding, FindingKey, Reason};
+use super::row_counts::Attempt;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{AddressBinding, DirectionEvidence, State};
 use crate::model::{Mac, Nanos, Transport};
-use crate::policy::{FeatureState, PartyKind, RoleSet, Row, SeverityColumn};
+use crate::policy::{
+    Expectation, FeatureState, PartyKind, Policy, Quantifier, RoleSet, SeverityColumn,
+};
 
 /// The minimum watched time before a role without traffic is reported, in seconds, unless the user
 /// sets another watch time.
 pub const WATCH_S: u64 = 600;
+
+/// An expected row whose traffic the capture should contain.
+struct DueTraffic {
+    /// The index of the row.
+    row: usize,
+    /// The hosts that should have initiated the traffic, in order.
+    sources: Vec<usize>,
+    /// Whether networks or services should have initiated it, because no host has the source role.
+    from_others: bool,
+}
+
+impl DueTraffic {
+    /// Returns whether the traffic would show that a host has a role.
+    fn is_of(&self, policy: &Policy, host: usize, role: usize) -> bool {
+        let matrix = &policy.matrix;
+        let row = &matrix.rows[self.row];
+        let one = RoleSet::one(role);
+        let mut others = self.sources.iter().filter(|source| **source != host);
+        matrix.is_source(row, one) && self.sources.binary_search(&host).is_ok()
+            || matrix.is_destination(row, one) && (self.from_others || others.next().is_some())
+    }
+}
 
 impl Assessor<'_> {
     /// Adds the findings about contradictions between the inventory and the capture.
@@ -120,6 +146,50 @@ impl Assessor<'_> {
         (shown, possible)
     }
 
+    /// Returns the traffic that the capture should contain: the expected rows whose features are on.
+    /// Rows whose trigger was not seen do not count, and neither do rows that the traffic of
+    /// another host satisfies.
+    fn due_traffic(&self) -> Vec<DueTraffic> {
+        let policy = self.policy;
+        let matrix = &policy.matrix;
+        let mut due = Vec::new();
+        for (number, rows) in matrix.groups.values().enumerate() {
+            let group = number as GroupId;
+            for number in self.expected_rows(rows) {
+                let row = &matrix.rows[number];
+                if policy.feature_state(row) != FeatureState::On {
+                    continue;
+                }
+                let sources = policy.hosts_of(matrix.roles[row.source].members);
+                let sources: Vec<usize> = sources.collect();
+                let is_tcp = row.transport == Transport::TCP;
+                let is_enough = |attempt: &Attempt| {
+                    let is_one_way = attempt.state == State::OneWay && !is_tcp;
+                    let is_reply = attempt.state == State::AnswerOnly;
+                    !attempt.tunnelled && (attempt.answered || is_reply || is_one_way)
+                };
+                let was_served =
+                    |source: &usize| self.attempts(group, *source, None).iter().any(is_enough);
+                let one_is_enough = match row.quantifier {
+                    Quantifier::OneSource if sources.iter().any(was_served) => continue,
+                    Quantifier::AnyDestination => true,
+                    _ => false,
+                };
+                let is_steady = row.expectation == Expectation::Steady;
+                due.push(DueTraffic {
+                    row: number,
+                    from_others: is_steady && sources.is_empty(),
+                    sources: sources
+                        .into_iter()
+                        .filter(|source| is_steady || self.is_triggered(row, *source))
+                        .filter(|source| !(one_is_enough && was_served(source)))
+                        .collect(),
+                });
+            }
+        }
+        due
+    }
+
     /// Adds a finding for each role of a host that shows no traffic, although the host was watched
     /// for long enough.
     fn silent_roles(&mut self) {
@@ -130,17 +200,8 @@ impl Assessor<'_> {
             return;
         }
         let policy = self.policy;
-        let matrix = &self.policy.matrix;
         let (shown, possible) = self.shown_roles();
-        let is_due = |role: usize| {
-            let one = RoleSet::one(role);
-            matrix.rows.iter().any(|row: &Row| {
-                row.is_expected()
-                    && policy.feature_state(row) == FeatureState::On
-                    && (matrix.is_source(row, one) || matrix.is_destination(row, one))
-            })
-        };
-        let mut due: BTreeMap<usize, bool> = BTreeMap::new();
+        let due = self.due_traffic();
         for host in 0..policy.inventory.hosts.len() {
             let entry = &policy.inventory.hosts[host];
             if entry.is_virtual() || !self.seen.is_sending(Peer::Host(host)) {
@@ -164,9 +225,7 @@ impl Assessor<'_> {
             };
             let seen = shown.get(&host).copied().unwrap_or_default().with(possible);
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
-                // A role is expected to show traffic only if it is the source or destination of an
-                // expected row whose features are on.
-                if !*due.entry(role).or_insert_with(|| is_due(role)) {
+                if !due.iter().any(|row| row.is_of(policy, host, role)) {
                     continue;
                 }
                 let mut doubts = Doubts::default();
@@ -430,6 +489,49 @@ mod tests {
         let mut packets = Packets::default();
         packets.connect(0, (GW, 50_000), (BROKER, 389));
         assert_eq!(found(packets), 0, "a directory");
+    }
+
+    /// Returns the names of the hosts with a silent role in a capture of ten minutes.
+    fn silent(farm: &str, packets: &Packets) -> Vec<String> {
+        let policy = policy(farm);
+        let judgement = packets.judge(&policy, &view(WATCH_S));
+        let found = with_code(&judgement, Code::SilentRole);
+        found.iter().map(|finding| ends_of(&policy, &judgement, finding)[0].clone()).collect()
+    }
+
+    /// Returns the farm with two more hosts that have these roles, and ten minutes of pings between
+    /// them.
+    fn with_two(names: [&str; 2], roles: [&str; 2], more: &str) -> (String, Packets) {
+        let addresses = ["10.1.0.60", "10.1.0.61"];
+        let mut farm = FARM.to_owned() + more;
+        for number in 0..2 {
+            let (name, address, role) = (names[number], addresses[number], roles[number]);
+            farm += &format!(
+                "[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
+            );
+        }
+        let mut packets = Packets::default();
+        for second in (0..=WATCH_S as i64).step_by(20) {
+            packets.ping(second, addresses[0], addresses[1]);
+        }
+        (farm, packets)
+    }
+
+    #[test]
+    fn a_role_is_not_silent_while_its_traffic_waits_for_a_trigger() {
+        let names = ["rep1", "sql1"];
+        let roles = ["ras-reporting", "sql-server"];
+        let (farm, packets) = with_two(names, roles, "[farm.features]\nreporting = true\n");
+        assert!(!silent(&farm, &packets).contains(&"sql1".to_owned()));
+    }
+
+    #[test]
+    fn a_role_is_not_silent_if_one_host_is_enough() {
+        let (farm, mut packets) = with_two(["halb1", "halb2"], ["halb", "halb"], "");
+        assert_eq!(silent(&farm, &packets), ["halb1", "halb2"]);
+        // Only one load balancer at a time advertises the virtual address.
+        packets.send(5, Transport(112), ("10.1.0.60", 0), ("224.0.0.18", 0));
+        assert_eq!(silent(&farm, &packets), [""; 0]);
     }
 
     /// Judges a capture with these claims to the broker's address (time in seconds, hardware
