@@ -2,7 +2,7 @@
 //! capture could have shown one, and groups for which this could not be assessed.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::absence::{self, DestinationCoverage, Silent};
@@ -13,6 +13,7 @@ use super::finding::FindingBook;
 use super::judge::{Judge, Judged};
 use super::row_counts::{Attempt, ByGroup, Fitting, RowCounts, RowReport, TriggerPath, groups_of};
 use super::verdict::{Code, Doubt, Doubts, Status};
+use super::virtual_addresses::UndeclaredVirtual;
 use crate::conversation::{Conversations, State, VantageSet};
 use crate::model::{Nanos, Transport};
 use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope};
@@ -116,6 +117,9 @@ pub(super) struct Assessor<'a> {
     /// indices.
     summaries: RefCell<Vec<PeerSummary>>,
     pub(super) book: RefCell<&'a mut FindingBook>,
+    /// The hosts that hold an address which may be virtual although the inventory does not say so.
+    /// Traffic that seems to be missing from one of them may have come from another.
+    sharing: BTreeSet<usize>,
     /// Hosts that already have a finding about missing traffic.
     pub(super) missing: HashSet<usize>,
     /// Descriptions of host addresses that one hardware address took over from another.
@@ -167,6 +171,10 @@ impl<'a> Assessor<'a> {
             triggers,
             summaries: RefCell::default(),
             book: RefCell::new(book),
+            sharing: UndeclaredVirtual::all(policy, seen.conversations)
+                .into_iter()
+                .flat_map(|shared| shared.holders.into_iter().chain([shared.host]))
+                .collect(),
             missing: HashSet::new(),
             moves: Vec::new(),
         };
@@ -388,7 +396,10 @@ impl<'a> Assessor<'a> {
         let due_s = silent.watched_s().min(watch_s);
         let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
+        let is_shared = self.may_share(source)
+            || self.sharing.iter().any(|host| self.is_destination(*host, source, to));
         if self.policy.inventory.covers.is_none()
+            || is_shared
             || !in_time
             || view.misses_a_direction()
             || view.has_short_series(watch_s)
@@ -504,6 +515,12 @@ impl<'a> Assessor<'a> {
             doubts.add(Doubt::Clock);
         }
         doubts
+    }
+
+    /// Returns whether a host may share an address with others although the inventory does not say
+    /// so.
+    pub(super) fn may_share(&self, host: usize) -> bool {
+        self.sharing.contains(&host)
     }
 
     /// Returns whether a source should have contacted a host.

@@ -229,7 +229,7 @@ impl Assessor<'_> {
                     continue;
                 }
                 let mut doubts = Doubts::default();
-                if !certain {
+                if !certain || self.may_share(host) {
                     doubts.add(Doubt::Coverage);
                 }
                 if !view.is_certain_after(view.chances(watch_s)) {

@@ -30,6 +30,7 @@ mod unused_exceptions;
 mod vantage_watch;
 mod verdict;
 mod violations;
+mod virtual_addresses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub use judge::{Judge, Judged, Ruling};
 pub use query::{Answer, Question, check_examples};
 pub use vantage_watch::VantageTimes;
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
+pub use virtual_addresses::UndeclaredVirtual;
 
 use assess::Assessed;
 use facts::CaptureFacts;

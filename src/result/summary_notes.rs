@@ -12,7 +12,7 @@ use super::since::changes;
 use super::words::{binary_size, percent, plural, short};
 use crate::classify::{
     AggregationReport, AggregationStep, Code, Coverage, CoverageStatement, Policy, Severity,
-    Verdict,
+    UndeclaredVirtual, Verdict,
 };
 use crate::model::{
     Correction, Duplicates, FrameCounters, InputRecord, Nanos, SECOND, SkipReason, escape_control,
@@ -200,6 +200,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     let conversations = plural(outcome.judged.len() as u64, "conversation");
     notes.add(Tone::Plain, "Traffic", format!("{conversations}{counts}"));
     add_unseen_hosts(run, &mut notes);
+    add_undeclared_virtual(run, &mut notes);
     add_statements(run, &mut notes);
     add_moves(run, &mut notes);
     add_exceptions(run, &mut notes);
@@ -614,6 +615,31 @@ fn add_unseen_hosts(run: &AuditRun<'_>, notes: &mut NoteList) {
         .collect();
     if !unseen.is_empty() {
         notes.add(Tone::Warning, "Unseen", list_some(&unseen));
+    }
+}
+
+/// Adds notes about addresses that listed hosts advertise as virtual, although the inventory lists
+/// them for one host.
+fn add_undeclared_virtual(run: &AuditRun<'_>, notes: &mut NoteList) {
+    let Some(policy) = run.policy else { return };
+    let hosts = &policy.inventory.hosts;
+    let all = UndeclaredVirtual::all(policy, &run.outcome.conversations);
+    let texts: Vec<String> = all
+        .iter()
+        .map(|shared| {
+            let names: Vec<&str> = shared.holders.iter().map(|h| hosts[*h].name.as_str()).collect();
+            let text = format!(
+                "{} of {} is advertised as virtual (VRRP) by {}",
+                shared.address,
+                hosts[shared.host].name,
+                names.join(" and ")
+            );
+            escape_control(&text).into_owned()
+        })
+        .collect();
+    if !texts.is_empty() {
+        let advice = "list it as a host of its own with held-by; until then, claims that traffic of these hosts is missing are not certain";
+        notes.add(Tone::Warning, "Inventory", format!("{}: {advice}", list_some(&texts)));
     }
 }
 

@@ -688,6 +688,24 @@ fn an_address_conflict_needs_both_at_once_and_again() {
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["no medium coverage"]);
 }
 
+/// If listed hosts advertise an address as virtual, another host may have sent the traffic that seems
+/// to be missing from the host with this address.
+#[test]
+fn absence_is_not_certain_of_an_address_that_other_hosts_advertise() {
+    let mut wire = quiet();
+    assert_eq!(audit(&wire).found("never-attempted", RDSH, BROKER), ["yes medium"]);
+    let vrrp = [0x31, 51, 150, 1, 0, 100, 0, 0, 10, 1, 0, 30];
+    // An unlisted host cannot make the claim uncertain.
+    wire.ip(3_000, EVIL, "224.0.0.18", 112, &vrrp);
+    assert_eq!(audit(&wire).found("never-attempted", RDSH, BROKER), ["yes medium"]);
+    wire.ip(3_100, MFA, "224.0.0.18", 112, &vrrp);
+    assert_eq!(audit(&wire).found("never-attempted", RDSH, BROKER), ["no medium coverage"]);
+    let told = Site::new(&plain(), &wire).report("text");
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let note = "10.1.0.30 of rdsh1 is advertised as virtual (VRRP) by mfa1: list it";
+    assert!(told.contains(note), "{told}");
+}
+
 #[test]
 fn a_takeover_is_told_and_no_finding() {
     let mut wire = steady();
