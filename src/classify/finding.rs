@@ -238,8 +238,17 @@ pub struct Conflict {
     pub address: IpAddr,
     /// The hardware addresses that claim it.
     pub macs: BTreeSet<Mac>,
-    /// The hosts of the inventory that advertised the address as virtual (VRRP).
+    /// The hosts of the inventory that advertised the address as virtual (VRRP), although it is not
+    /// listed as virtual.
     pub holders: BTreeSet<usize>,
+    /// Whether the address is listed as virtual. If so, the hardware addresses are those that are
+    /// not known to belong to its holders.
+    pub is_virtual: bool,
+    /// Whether the hardware addresses claimed the address only in turn, never repeatedly within the
+    /// same ten seconds.
+    pub in_turn: bool,
+    /// Whether this happened so often that it cannot be a takeover.
+    pub is_repeated: bool,
 }
 
 /// All findings of an audit, and the tables that they refer to.

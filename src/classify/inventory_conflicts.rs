@@ -1,6 +1,6 @@
 //! Contradictions between the inventory and the capture: hosts that serve a port of a role that
 //! they do not have, roles that show no traffic, and addresses that several hardware addresses
-//! claim at the same time.
+//! claim at the same time or in turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -146,8 +146,8 @@ impl Assessor<'_> {
         (shown, possible)
     }
 
-    /// Returns the traffic that the capture should contain: the expected rows whose features are on.
-    /// Rows whose trigger was not seen do not count, and neither do rows that the traffic of
+    /// Returns the traffic that the capture should contain: the expected rows whose features are
+    /// on. Rows whose trigger was not seen do not count, and neither do rows that the traffic of
     /// another host satisfies.
     fn due_traffic(&self) -> Vec<DueTraffic> {
         let policy = self.policy;
@@ -250,41 +250,56 @@ impl Assessor<'_> {
         }
     }
 
-    /// Adds a finding for each non-virtual host address that several hardware addresses claim in
-    /// the same ten-second slot, if this happens in at least two slots in one VLAN. If the address
-    /// merely moved to another hardware address, the move is only described.
+    /// Adds a finding for each host address that several hardware addresses claim at once or in
+    /// turn in one VLAN. If the address merely moved to another hardware address, the move is only
+    /// described. A virtual address may be claimed by its holders.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.index.claims;
         let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
         for claimant in claims.keys() {
             places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
         }
-        let mut conflicts: BTreeMap<(usize, IpAddr), BTreeSet<Mac>> = BTreeMap::new();
-        for ((address, _), claimants) in places.iter().filter(|(_, all)| all.len() > 1) {
+        let mut conflicts: BTreeMap<(usize, IpAddr), Contest> = BTreeMap::new();
+        for ((address, _), claimants) in &places {
             let Some(host) = self.policy.host_of(*address) else { continue };
-            if self.policy.inventory.hosts[host].is_virtual() {
-                continue;
+            let is_virtual = self.policy.inventory.hosts[host].is_virtual();
+            let mut contest = Contest::default();
+            // Claims by a holder with an unknown hardware address do not contradict anything.
+            if !is_virtual || self.knows_macs_of_holders(host, *address) {
+                contest.merge(self.contest(host, *address, claimants));
             }
-            let strangers = self.conflicting(host, *address, claimants);
-            if strangers.is_empty() {
+            if is_virtual {
+                contest.merge(self.usurpers(host, *address, claimants));
+            }
+            if !contest.macs.is_empty() {
+                conflicts.entry((host, *address)).or_default().merge(contest);
+            } else if !is_virtual {
                 self.moves.extend(self.takeover(host, *address, claimants));
-            } else {
-                conflicts.entry((host, *address)).or_default().extend(strangers);
             }
         }
-        for ((host, address), macs) in conflicts {
+        for ((host, address), contest) in conflicts {
+            let is_virtual = self.policy.inventory.hosts[host].is_virtual();
             let mut doubts = Doubts::default();
             // If listed hosts advertised the address with VRRP although the inventory does not list
             // it as virtual, the claimants may be its holders.
-            let holders = self.listed_holders(host, address);
-            if !holders.is_empty() {
+            let advertisers =
+                if is_virtual { BTreeSet::new() } else { self.listed_holders(host, address) };
+            if !advertisers.is_empty() || !contest.is_certain {
                 doubts.add(Doubt::Coverage);
             }
             let number = self.book.borrow().conflicts.len() as u32;
             let reason = Reason::Conflict(number);
             let finding = self.contradict(Code::AddressConflict, host, None, reason, doubts);
             let mut book = self.book.borrow_mut();
-            book.conflicts.push(Conflict { address, macs, holders });
+            let conflict = Conflict {
+                address,
+                macs: contest.macs,
+                holders: advertisers,
+                is_virtual,
+                in_turn: !contest.has_met,
+                is_repeated: contest.is_certain,
+            };
+            book.conflicts.push(conflict);
             book.findings.push(finding);
         }
     }
@@ -322,10 +337,14 @@ impl Assessor<'_> {
         ))
     }
 
-    /// Returns the listed hosts that advertised an address of a host as virtual (VRRP). If the
-    /// hardware addresses of the host are listed, no host is returned, because the host holds its
-    /// own address.
+    /// Returns the hosts that may claim an address of a host as virtual: the holders of a virtual
+    /// address, or the listed hosts that advertised the address as virtual (VRRP). If the hardware
+    /// addresses of a host that is not virtual are listed, no host is returned, because the host
+    /// holds its own address.
     fn listed_holders(&self, host: usize, address: IpAddr) -> BTreeSet<usize> {
+        if self.policy.inventory.hosts[host].is_virtual() {
+            return self.policy.holders(host).iter().copied().collect();
+        }
         if !self.policy.inventory.hosts[host].macs.is_empty() {
             return BTreeSet::new();
         }
@@ -334,106 +353,233 @@ impl Assessor<'_> {
         holders.filter_map(|holder| self.policy.host_of(*holder)).collect()
     }
 
-    /// Returns the hardware addresses that contradict each other about an address of a host: they
-    /// claim it together in at least two slots of ten seconds.
+    /// Returns whether a hardware address belongs to a host, because it is listed or because frames
+    /// from another address of the host came from it.
+    fn mac_is_of(&self, mac: Mac, number: usize, address: IpAddr) -> bool {
+        let host = &self.policy.inventory.hosts[number];
+        let mut others = host.addresses.iter().filter(|own| **own != address);
+        host.macs.contains(&mac)
+            || others.any(|own| {
+                let presence = self.conversations.index.presence(*own);
+                presence.is_some_and(|seen| seen.macs.contains(&mac))
+            })
+    }
+
+    /// Returns whether a hardware address may claim an address without being a claimant: several
+    /// routers share it, or a host that answers ARP for others has it. A shared hardware address is
+    /// a claimant of a virtual address that only unlisted hosts advertise (VRRP).
+    fn is_proxy(&self, mac: Mac, host: usize, address: IpAddr) -> bool {
+        let inventory = &self.policy.inventory;
+        let masters = self.conversations.vrrp_masters.get(&address);
+        let is_unlisted = |master: &IpAddr| self.policy.host_of(*master).is_none();
+        let is_usurped = inventory.hosts[host].is_virtual()
+            && masters.is_some_and(|masters| masters.iter().all(is_unlisted));
+        if mac.is_shared() && !is_usurped {
+            return true;
+        }
+        let mut proxies =
+            inventory.hosts.iter().enumerate().filter(|(_, proxy)| {
+                proxy.answers_arp_for.iter().any(|net| net.contains(&address))
+            });
+        proxies.any(|(number, _)| self.mac_is_of(mac, number, address))
+    }
+
+    /// Returns whether a hardware address belongs to a host or to a holder of its address.
+    fn is_own(&self, mac: Mac, host: usize, address: IpAddr, holders: &BTreeSet<usize>) -> bool {
+        self.policy.inventory.hosts[host].macs.contains(&mac)
+            || holders.iter().any(|holder| self.mac_is_of(mac, *holder, address))
+    }
+
+    /// Returns the hardware addresses that claim a virtual address although they belong to none of
+    /// its holders, if an unlisted host advertised the address (VRRP). Then the holders may give
+    /// way, so that the claims never meet.
+    fn usurpers(&self, host: usize, address: IpAddr, claimants: &[&AddressBinding]) -> Contest {
+        let holders = self.listed_holders(host, address);
+        let mut masters =
+            self.conversations.vrrp_masters.get(&address).into_iter().flat_map(|all| all.iter());
+        if masters.all(|master| self.policy.host_of(*master).is_some()) {
+            return Contest::default();
+        }
+        let macs = claimants.iter().map(|c| c.mac).filter(|mac| {
+            !self.is_own(*mac, host, address, &holders) && !self.is_proxy(*mac, host, address)
+        });
+        let is_certain = self.knows_macs_of_holders(host, address);
+        Contest { macs: macs.collect(), has_met: true, is_certain }
+    }
+
+    /// Returns whether a hardware address of each holder of a virtual address is known.
+    fn knows_macs_of_holders(&self, host: usize, address: IpAddr) -> bool {
+        self.policy.holders(host).iter().all(|holder| {
+            let holder = &self.policy.inventory.hosts[*holder];
+            let mut others = holder.addresses.iter().filter(|own| **own != address);
+            !holder.macs.is_empty()
+                || others.any(|own| {
+                    let presence = self.conversations.index.presence(*own);
+                    presence.is_some_and(|seen| seen.macs.iter().next().is_some())
+                })
+        })
+    }
+
+    /// Returns the hardware addresses that contradict each other about an address of a host,
+    /// because they claim it repeatedly in the same slots of ten seconds, or in turn.
     ///
     /// The hardware addresses of the host itself and of listed holders of a virtual address
     /// together count as one claimant. Hardware addresses that several routers share, and those of
     /// hosts that answer ARP for others, are not claimants.
-    fn conflicting(
-        &self,
-        host: usize,
-        address: IpAddr,
-        claimants: &[&AddressBinding],
-    ) -> BTreeSet<Mac> {
-        let inventory = &self.policy.inventory;
-        let holders = self.listed_holders(host, address);
-        let mac_is_of = |mac: Mac, number: usize| {
-            inventory.hosts[number].macs.contains(&mac)
-                || inventory.hosts[number].addresses.iter().any(|own| {
-                    *own != address
-                        && self
-                            .conversations
-                            .index
-                            .presence(*own)
-                            .is_some_and(|seen| seen.macs.contains(&mac))
-                })
-        };
-        let answers = |number: &usize| {
-            inventory.hosts[*number].answers_arp_for.iter().any(|net| net.contains(&address))
-        };
-        let proxies: Vec<usize> =
-            (0..inventory.hosts.len()).filter(|number| answers(number)).collect();
-        let is_own = |mac: Mac| {
-            inventory.hosts[host].macs.contains(&mac)
-                || holders.iter().any(|holder| mac_is_of(mac, *holder))
-        };
-        let is_proxy =
-            |mac: Mac| mac.is_shared() || proxies.iter().any(|number| mac_is_of(mac, *number));
+    fn contest(&self, host: usize, address: IpAddr, claimants: &[&AddressBinding]) -> Contest {
+        let mut contest = Contest::default();
+        if claimants.len() < 2 {
+            return contest;
+        }
         let claims = &self.conversations.index.claims;
-        // Each bit represents a slot of ten seconds. It is set in `own` if the host or a holder
-        // claimed the address, in `once` if any claimant did, and in `twice` if at least two did.
-        let mut once = BTreeMap::<Nanos, u64>::new();
-        let mut twice = BTreeMap::<Nanos, u64>::new();
-        let mut own = BTreeMap::<Nanos, u64>::new();
-        let others: Vec<&&AddressBinding> = claimants
-            .iter()
-            .filter(|c| {
-                let is_own = is_own(c.mac);
-                if is_own {
-                    for (word, slots) in &claims[**c].slots {
-                        *own.entry(*word).or_default() |= slots;
-                    }
-                }
-                !is_own && !is_proxy(c.mac)
-            })
-            .collect();
-        let all = others.iter().map(|c| &claims[**c].slots).chain([&own]);
-        for (word, slots) in all.flatten() {
-            let seen = once.entry(*word).or_default();
-            *twice.entry(*word).or_default() |= *seen & slots;
-            *seen |= slots;
+        let holders = self.listed_holders(host, address);
+        let (own, others): (Vec<&AddressBinding>, Vec<&AddressBinding>) =
+            claimants.iter().partition(|c| self.is_own(c.mac, host, address, &holders));
+        let mut own_slots = Slots::new();
+        for (word, slots) in own.iter().flat_map(|c| &claims[*c].slots) {
+            *own_slots.entry(*word).or_default() |= slots;
         }
-        let slots = twice.values().map(|slots| slots.count_ones()).sum::<u32>();
-        // A single slot with two claimants may be a takeover. Two slots show a conflict, because
-        // they begin at least ten seconds apart.
-        if slots < 2 {
-            return BTreeSet::new();
-        }
-        let intersects = |claimant: &AddressBinding| {
-            let theirs = &claims[claimant].slots;
-            theirs.iter().any(|(word, slots)| twice.get(word).is_some_and(|both| both & slots != 0))
-        };
-        let own_macs = claimants.iter().filter(|c| is_own(c.mac)).map(|c| c.mac);
-        let meeting: Vec<&&AddressBinding> = others.into_iter().filter(|c| intersects(c)).collect();
-        // If there are few claimants, each is compared with every other one, because a claimant
-        // that takes over the address shares only one slot with the previous one.
-        let parties = meeting.iter().map(|c| &claims[**c].slots).chain([&own]);
-        let parties: Vec<&BTreeMap<Nanos, u64>> = parties.collect();
-        let common = |a: &BTreeMap<Nanos, u64>, b: &BTreeMap<Nanos, u64>| -> u32 {
-            let both = a.iter().filter_map(|(word, slots)| Some(slots & b.get(word)?));
-            both.map(u64::count_ones).sum()
-        };
-        let conflicts = |party: usize| {
-            parties.len() > MANY_CLAIMANTS
-                || (0..parties.len())
-                    .any(|other| other != party && common(parties[party], parties[other]) >= 2)
-        };
-        let mut macs = BTreeSet::new();
-        for (number, claimant) in meeting.iter().enumerate() {
-            if conflicts(number) {
-                macs.insert(claimant.mac);
+        let others: Vec<&AddressBinding> =
+            others.into_iter().filter(|c| !self.is_proxy(c.mac, host, address)).collect();
+        let mut parties: Vec<&Slots> = others.iter().map(|c| &claims[*c].slots).collect();
+        parties.push(&own_slots);
+        let met_all = slots_of_several(&parties);
+        let none = Slots::new();
+        let is_virtual = self.policy.inventory.hosts[host].is_virtual();
+        for (number, party) in parties.iter().enumerate() {
+            let mut found: Vec<Rivalry> = if is_virtual {
+                // A holder may use another card for the virtual address. Such cards only contradict
+                // a known hardware address of a holder.
+                vec![Rivalry::of(party, if number < others.len() { &own_slots } else { &none })]
+            } else if parties.len() > MANY_CLAIMANTS {
+                vec![Rivalry::with_any(party, &met_all)]
+            } else {
+                let rivals = (0..parties.len()).filter(|rival| *rival != number);
+                rivals.map(|rival| Rivalry::of(party, parties[rival])).collect()
+            };
+            found.retain(|found| found.is_conflict());
+            if found.is_empty() {
+                continue;
+            }
+            contest.has_met |= found.iter().any(|found| found.meetings >= MEETINGS);
+            contest.is_certain |= found.iter().any(|found| found.is_certain());
+            match others.get(number) {
+                Some(claimant) => drop(contest.macs.insert(claimant.mac)),
+                None => contest.macs.extend(own.iter().map(|c| c.mac)),
             }
         }
-        if conflicts(meeting.len()) {
-            macs.extend(own_macs);
-        }
-        macs
+        contest
     }
 }
 
+/// The ten-second slots with claims: one bit per slot, 64 slots per word.
+type Slots = BTreeMap<Nanos, u64>;
+
+/// Returns the slots in which at least two parties claimed the address.
+fn slots_of_several(parties: &[&Slots]) -> Slots {
+    let mut once = Slots::new();
+    let mut several = Slots::new();
+    for (word, slots) in parties.iter().flat_map(|slots| slots.iter()) {
+        let seen = once.entry(*word).or_default();
+        *several.entry(*word).or_default() |= *seen & slots;
+        *seen |= slots;
+    }
+    several
+}
+
+/// The hardware addresses that contradict each other about one address.
+#[derive(Default)]
+struct Contest {
+    macs: BTreeSet<Mac>,
+    /// Whether they claimed the address in the same slots. Otherwise, they claimed it in turn.
+    has_met: bool,
+    /// Whether this happened so often that it cannot be a takeover.
+    is_certain: bool,
+}
+
+impl Contest {
+    fn merge(&mut self, other: Self) {
+        if other.macs.is_empty() {
+            return;
+        }
+        self.macs.extend(other.macs);
+        self.has_met |= other.has_met;
+        self.is_certain |= other.is_certain;
+    }
+}
+
+/// How often two claimants of an address contradicted each other.
+#[derive(Clone, Copy, Default)]
+struct Rivalry {
+    /// The number of slots in which both claimed the address.
+    meetings: u32,
+    /// The number of times that the claims changed from one to the other within
+    /// [`CHANGE_SLOTS`].
+    changes: u32,
+}
+
+impl Rivalry {
+    /// Compares a claimant with many others, given the slots in which several claimants met. If the
+    /// claimant shares one of them, all of them count.
+    fn with_any(party: &Slots, several: &Slots) -> Self {
+        let is_shared = party
+            .iter()
+            .any(|(word, slots)| several.get(word).is_some_and(|others| others & slots != 0));
+        let meetings = several.values().map(|slots| slots.count_ones()).sum();
+        Self { meetings: if is_shared { meetings } else { 0 }, changes: 0 }
+    }
+
+    /// Compares two claimants.
+    fn of(a: &Slots, b: &Slots) -> Self {
+        let mut found = Self::default();
+        let mut last: Option<(bool, Nanos)> = None;
+        let words: BTreeSet<&Nanos> = a.keys().chain(b.keys()).collect();
+        for word in words {
+            let [a, b] = [a, b].map(|slots| slots.get(word).copied().unwrap_or_default());
+            found.meetings += (a & b).count_ones();
+            if found.is_certain() {
+                return found;
+            }
+            let mut rest = a ^ b;
+            while rest != 0 {
+                let bit = rest.trailing_zeros();
+                rest &= rest - 1;
+                let is_a = a >> bit & 1 == 1;
+                let slot = word.saturating_mul(64).saturating_add(Nanos::from(bit));
+                if last.is_some_and(|(was_a, before)| {
+                    was_a != is_a && slot.saturating_sub(before) <= CHANGE_SLOTS
+                }) {
+                    found.changes += 1;
+                }
+                last = Some((is_a, slot));
+            }
+        }
+        found
+    }
+
+    /// Returns whether this is more than a takeover. A takeover may put both claimants into one
+    /// slot, and may be undone.
+    fn is_conflict(self) -> bool {
+        self.meetings >= MEETINGS || self.changes >= CHANGES
+    }
+
+    /// Returns whether this is also more than an address that was taken over several times.
+    fn is_certain(self) -> bool {
+        self.meetings > MEETINGS || self.changes >= 2 * CHANGES
+    }
+}
+
+/// The number of slots that two claimants have to share.
+const MEETINGS: u32 = 2;
+
+/// The number of times that an address has to change between two claimants that share no slots.
+const CHANGES: u32 = 6;
+
+/// The maximum number of slots between two claims that count as a change.
+const CHANGE_SLOTS: Nanos = 30;
+
 /// The maximum number of claimants of one address that are compared with each other. If there are
-/// more, all of them are reported.
+/// more, each is compared only with the slots in which any of them met.
 const MANY_CLAIMANTS: usize = 64;
 
 /// An address and the VLANs in which it was claimed.

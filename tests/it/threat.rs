@@ -651,8 +651,17 @@ fn an_address_conflict_needs_both_at_once_and_again() {
         let said = audit_with(&wire, inventory);
         said.found("address-conflict", BROKER, BROKER)
     };
-    let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8)];
+    let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8), (61_000, 7), (62_000, 8)];
     assert_eq!(conflict(&both, &plain(), false), ["yes high"]);
+    // If the claims coincide only twice, the address may have been taken over and returned.
+    assert_eq!(conflict(&both[..4], &plain(), false), ["no medium coverage"]);
+    // Claims that never coincide are a conflict if they change many times.
+    let in_turn = |count: u64| -> Vec<(u64, u8)> {
+        (0..count).map(|claim| (1_000 + claim * 13_000, 7 + (claim % 2) as u8)).collect()
+    };
+    assert_eq!(conflict(&in_turn(20), &plain(), false), ["yes high"]);
+    assert_eq!(conflict(&in_turn(8), &plain(), false), ["no medium coverage"]);
+    assert_eq!(conflict(&in_turn(4), &plain(), false), [""; 0]);
     // There is no conflict if the claims are in two VLANs, if they coincide in only one ten-second
     // interval, or if one card replaces the other.
     assert_eq!(conflict(&both, &plain(), true), [""; 0]);
@@ -688,8 +697,34 @@ fn an_address_conflict_needs_both_at_once_and_again() {
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["no medium coverage"]);
 }
 
-/// If listed hosts advertise an address as virtual, another host may have sent the traffic that seems
-/// to be missing from the host with this address.
+/// The holders of a virtual address may claim it in turn, but nobody else may.
+#[test]
+fn an_unlisted_host_that_takes_a_virtual_address_is_in_conflict() {
+    const VIP: &str = "10.1.0.99";
+    let vip = "[[host]]\nname = \"vip\"\naddresses = [\"10.1.0.99\"]\nroles = []\n\
+               held-by = [\"gw1\", \"mfa1\"]\n";
+    let inventory = plain()
+        .replace("name = \"gw1\"\n", "name = \"gw1\"\nmacs = [\"02:00:00:00:00:07\"]\n")
+        .replace("name = \"mfa1\"\n", "name = \"mfa1\"\nmacs = [\"02:00:00:00:00:08\"]\n")
+        + vip;
+    let vrrp = [0x31, 51, 150, 1, 0, 100, 0, 0, 10, 1, 0, 99];
+    let found = |claims: &[(u64, u8)], advertiser: &str| {
+        let mut wire = steady();
+        wire.ip(3_000, advertiser, "224.0.0.18", 112, &vrrp);
+        claims.iter().for_each(|(ms, mac)| wire.claim(*ms, VIP, *mac));
+        audit_with(&wire, &inventory).found("address-conflict", VIP, VIP)
+    };
+    let of = |other: u8| {
+        [(1_000, 7), (2_000, other), (31_000, 7), (32_000, other), (61_000, 7), (62_000, other)]
+    };
+    assert_eq!(found(&of(8), GW), [""; 0], "both hold the address");
+    assert_eq!(found(&of(9), GW), ["yes high"], "another host claims it together with a holder");
+    assert_eq!(found(&[(1_000, 9)], EVIL), ["yes high"], "the holders have given way");
+    assert_eq!(found(&[(1_000, 7), (41_000, 8)], EVIL), [""; 0], "only holders claim it");
+}
+
+/// If listed hosts advertise an address as virtual, another host may have sent the traffic that
+/// seems to be missing from the host with this address.
 #[test]
 fn absence_is_not_certain_of_an_address_that_other_hosts_advertise() {
     let mut wire = quiet();

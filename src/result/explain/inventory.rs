@@ -168,16 +168,30 @@ impl Explainer<'_> {
         let more = macs.len().saturating_sub(SHOWN_CLAIMANTS);
         let shown: Vec<String> = macs.iter().take(SHOWN_CLAIMANTS).map(Mac::to_string).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let name = reported.client.words();
+        let when = if conflict.in_turn { "in turn" } else { "within the same ten seconds" };
+        let shown = shown.join(", ");
+        let message = match (conflict.is_virtual, macs.len()) {
+            (true, 1) => format!(
+                "the virtual address {address} of {name} is claimed by a MAC address that neither the inventory nor the capture shows for any of its holders: {shown}"
+            ),
+            (true, _) => format!(
+                "the virtual address {address} of {name} is claimed by MAC addresses that neither the inventory nor the capture shows for any of its holders: {shown}{more}"
+            ),
+            (false, _) => format!(
+                "{address} of {name} is repeatedly claimed by several MAC addresses {when}: {shown}{more}"
+            ),
+        };
+        let action = if conflict.is_virtual {
+            format!("Find the host that uses {address}, or add it to held-by of {name}")
+        } else {
+            format!(
+                "Find the host other than {name} that uses {address}, or list the address as virtual with held-by"
+            )
+        };
         Words {
-            message: format!(
-                "{address} of {} is claimed by several MAC addresses at the same time: {}{more}",
-                reported.client.words(),
-                shown.join(", ")
-            ),
-            action: format!(
-                "Find the host other than {} that uses {address}, or list the address as virtual with held-by",
-                reported.client.words()
-            ),
+            message,
+            action,
             display_filter: match address {
                 IpAddr::V4(_) => format!("arp.src.proto_ipv4 == {address}"),
                 IpAddr::V6(_) => format!(
@@ -190,6 +204,9 @@ impl Explainer<'_> {
     pub(super) fn conflict_trace(&self, finding: &Finding, number: u32) -> Vec<String> {
         let conflict = self.outcome.conflict(number);
         let mut trace = self.host_trace(finding);
+        if !conflict.is_repeated && !conflict.is_virtual {
+            trace.push("the MAC addresses claimed it so rarely that the address may have been taken over and returned".to_owned());
+        }
         if !conflict.holders.is_empty() {
             let name = |host: &usize| self.policy.inventory.hosts[*host].name.as_str();
             let names: Vec<&str> = conflict.holders.iter().map(name).collect();
