@@ -395,16 +395,26 @@ impl Assessor<'_> {
     /// way, so that the claims never meet.
     fn usurpers(&self, host: usize, address: IpAddr, claimants: &[&AddressBinding]) -> Contest {
         let holders = self.listed_holders(host, address);
-        let mut masters =
-            self.conversations.vrrp_masters.get(&address).into_iter().flat_map(|all| all.iter());
-        if masters.all(|master| self.policy.host_of(*master).is_some()) {
+        let masters = self.conversations.vrrp_masters.get(&address).into_iter();
+        let masters = masters.flat_map(|all| all.iter());
+        let unlisted: Vec<&IpAddr> =
+            masters.filter(|master| self.policy.host_of(**master).is_none()).collect();
+        if unlisted.is_empty() {
             return Contest::default();
         }
         let macs = claimants.iter().map(|c| c.mac).filter(|mac| {
             !self.is_own(*mac, host, address, &holders) && !self.is_proxy(*mac, host, address)
         });
-        let is_certain = self.knows_macs_of_holders(host, address);
-        Contest { macs: macs.collect(), has_met: true, is_certain }
+        let macs: BTreeSet<Mac> = macs.collect();
+        // If the hardware address of a holder is not known, it may be one of these, unless frames
+        // from an unlisted advertiser came from it.
+        let is_of_unlisted = |mac: &Mac| {
+            let mut seen = unlisted.iter().filter_map(|a| self.conversations.index.presence(**a));
+            seen.any(|seen| seen.macs.contains(mac))
+        };
+        let is_certain =
+            self.knows_macs_of_holders(host, address) || macs.iter().all(is_of_unlisted);
+        Contest { macs, has_met: true, is_certain }
     }
 
     /// Returns whether a hardware address of each holder of a virtual address is known.
