@@ -697,6 +697,45 @@ fn an_address_conflict_needs_both_at_once_and_again() {
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["no medium coverage"]);
 }
 
+/// The message about a failure counts each attempt once, although a tunnel contains a copy of it.
+#[test]
+fn copies_in_a_tunnel_are_not_counted_as_attempts() {
+    let mut wire = quiet();
+    for flow in 0..10 {
+        let (client, server) = ((RDSH, 51_000 + flow), (BROKER, 20_003));
+        wire.tcp(10_000 + u64::from(flow) * 100, client, server, SYN, 0);
+        wire.tcp(10_001 + u64::from(flow) * 100, server, client, RST | ACK, 0);
+    }
+    let message = |wire: &Wire| {
+        let mut found = audit(wire).findings.into_iter().filter(|line| line[4] == "refused");
+        found.next().expect("a finding")[8].clone()
+    };
+    assert!(message(&wire).contains("(10 flows, 10 SYNs)"), "{}", message(&wire));
+    let first = wire.0.len();
+    let copies: Vec<_> = wire.0[first - 20..].to_vec();
+    wire.0.extend(copies);
+    wire.tunnel(first, "10.9.0.8", "10.9.0.9");
+    let words = "(10 flows, 10 SYNs; 10 more flows in tunnels may be copies)";
+    assert!(message(&wire).contains(words), "{}", message(&wire));
+}
+
+/// A finding about many ports states how many of them have its outcome.
+#[test]
+fn the_outcome_of_some_ports_is_not_that_of_all() {
+    let mut wire = steady();
+    for port in 0..30 {
+        let (client, server) = ((EVIL, 51_000 + port), (RDSH, 40_000 + port));
+        let ms = 10_000 + u64::from(port) * 100;
+        wire.tcp(ms, client, server, SYN, 0);
+        if port % 3 == 0 {
+            wire.tcp(ms + 1, server, client, RST | ACK, 0);
+        }
+    }
+    let mut found = audit(&wire).findings.into_iter();
+    let found = found.find(|line| line[0] == EVIL && line[3] != "missing").expect("a finding");
+    assert!(found[8].contains("(30 conversations) and was refused in 10 of them"), "{found:?}");
+}
+
 /// The holders of a virtual address may claim it in turn, but nobody else may.
 #[test]
 fn an_unlisted_host_that_takes_a_virtual_address_is_in_conflict() {

@@ -8,7 +8,8 @@ use super::not_assessable::pairs_text;
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::StateEvidence;
 use crate::classify::{
-    ClaimId, Code, Conversation, Finding, Judged, PartyKind, Reason, Verdict, clock_words,
+    ClaimId, Code, Conversation, DoubtSource, Finding, Judged, PartyKind, Reason, Verdict,
+    clock_words,
 };
 use crate::model::service_words;
 use crate::result::plural;
@@ -57,17 +58,7 @@ impl Explainer<'_> {
         let service = service_words(transport, &reported.port.replace(';', ", "));
         let from = reported.client.words_with_roles();
         let to = reported.server.words_with_roles();
-        let sum = |count: fn(&Conversation) -> u64| -> u64 {
-            self.conversations(finding).map(|(c, _)| count(c)).sum()
-        };
-        let flows = plural(sum(|c| c.flows.saturating_sub(c.established)), "flow");
-        let attempts = match sum(|c| c.attempts) {
-            // SYNs are not counted by the state of their flows.
-            _ if sum(|c| c.established) > 0 => flows,
-            0 => flows,
-            1 => format!("{flows}, 1 SYN"),
-            n => format!("{flows}, {n} SYNs"),
-        };
+        let attempts = self.count_attempts(finding);
         let message =
             format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}{since}");
         let from = reported.client.words();
@@ -90,6 +81,37 @@ impl Explainer<'_> {
             ),
         };
         Words { message, action, display_filter: self.filter(finding) }
+    }
+
+    /// Returns the numbers of flows that did not work and of SYNs as text. Flows in tunnels that the
+    /// inventory does not declare are counted apart, because they may be mirrored copies of the
+    /// others. SYNs are not counted by the outcome of their flows, so they are left out if flows
+    /// worked.
+    fn count_attempts(&self, finding: &Finding) -> String {
+        let count = |in_tunnel: bool| {
+            let all = self.conversations(finding).map(|(c, _)| c);
+            let counted = all.filter(|c| c.doubts.has(DoubtSource::Tunnel) == in_tunnel);
+            counted.fold((0, 0), |(flows, syns), c| {
+                (flows + c.flows.saturating_sub(c.established), syns + c.attempts)
+            })
+        };
+        let ((flows, syns), copies) = match [count(false), count(true)] {
+            [(0, _), inside] => (inside, 0),
+            [outside, (copies, _)] => (outside, copies),
+        };
+        let flows = plural(flows, "flow");
+        let some_worked = self.conversations(finding).any(|(c, _)| c.established > 0);
+        let attempts = match syns {
+            _ if some_worked => flows,
+            0 => flows,
+            1 => format!("{flows}, 1 SYN"),
+            n => format!("{flows}, {n} SYNs"),
+        };
+        match copies {
+            0 => attempts,
+            1 => format!("{attempts}; 1 more flow in a tunnel may be a copy"),
+            n => format!("{attempts}; {n} more flows in tunnels may be copies"),
+        }
     }
 
     pub(super) fn failure_trace(&self, finding: &Finding) -> Vec<String> {

@@ -21,7 +21,10 @@ impl Explainer<'_> {
             service_words(c.subject.transport, &reported.port)
         };
         let transport = c.subject.transport;
-        let (did, how) = how_far(finding.state, transport, finding.members.len());
+        let members = finding.members.len();
+        let is_alike = |c: &Conversation| finding.state.is_none_or(|state| c.state == state);
+        let alike = self.conversations(finding).filter(|(c, _)| is_alike(c));
+        let (did, how) = how_far(finding.state, transport, [members, alike.count()]);
         let of_network =
             matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
         let how = if of_network || reported.client.address == "*" {
@@ -58,7 +61,11 @@ impl Explainer<'_> {
         }
         let low = ports.first().unwrap_or(&0);
         let high = ports.last().unwrap_or(&0);
-        let list = if reached.is_empty() {
+        // The outcome of a one-sided conversation is not known.
+        let is_unclear = self.conversations(finding).any(|(c, _)| c.state == State::OneSided);
+        let list = if reached.is_empty() && is_unclear {
+            "none known to be reached".to_owned()
+        } else if reached.is_empty() {
             "none reached".to_owned()
         } else {
             format!("reached: {}", some(&reached))
@@ -300,8 +307,13 @@ fn some(ports: &BTreeSet<u16>) -> String {
 }
 
 /// Returns what the client did, and a phrase that follows the service: the number of conversations,
-/// if there are several, and the outcome.
-fn how_far(state: Option<State>, transport: Transport, count: usize) -> (&'static str, String) {
+/// if there are several, and the outcome. The outcome is the best one, which `alike` of the `count`
+/// conversations have.
+fn how_far(
+    state: Option<State>,
+    transport: Transport,
+    [count, alike]: [usize; 2],
+) -> (&'static str, String) {
     let (did, state) = match state {
         Some(State::Established) if transport == Transport::TCP => ("connected to", ""),
         Some(State::Established) => ("contacted", " and was answered"),
@@ -321,8 +333,15 @@ fn how_far(state: Option<State>, transport: Transport, count: usize) -> (&'stati
             ("tried to reach", "; the outcome is unknown, because too little is visible")
         }
     };
-    let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
-    (did, format!("{many}{state}"))
+    let phrase = match (count, state) {
+        (1, _) => state.to_owned(),
+        (_, "") if alike < count => {
+            format!(" ({count} conversations, {alike} of them established)")
+        }
+        (_, _) if alike < count => format!(" ({count} conversations){state} in {alike} of them"),
+        _ => format!(" ({count} conversations){state}"),
+    };
+    (did, phrase)
 }
 
 /// Names the features of a row that the inventory does not mention.
