@@ -230,8 +230,8 @@ impl Packets {
         }
     }
 
-    /// Sets the length on the wire of the packet with the index `first` and of all later packets, in
-    /// bytes.
+    /// Sets the length on the wire of the packet with the index `first` and of all later packets,
+    /// in bytes.
     pub fn set_size(&mut self, first: usize, bytes: u32) {
         self.list[first..].iter_mut().for_each(|seen| seen.wire_len = bytes);
     }

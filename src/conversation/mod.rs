@@ -209,7 +209,7 @@ pub struct Conversation {
     pub established: u64,
     /// Number of independent chances to see a reply: one per five-tuple, plus one for each later
     /// repetition of a failed attempt. Only flows with the conversation's state count.
-    pub chances: u64,
+    pub chances: u32,
     /// Kinds of packets seen from the client and from the server. See [`flag`].
     pub flags: [FlagSet; 2],
     /// Packets and bytes sent by the client.
@@ -243,6 +243,8 @@ pub struct Conversation {
     /// Evidence that only a few conversations have.
     rare: Option<Box<ConversationExtras>>,
 }
+
+const _: () = assert!(size_of::<Conversation>() <= 216);
 
 /// Marks conversations whose flows have evidence of server names. Requested names are looked up
 /// only for marked conversations, because most conversations have none.
@@ -408,7 +410,7 @@ impl Conversation {
         match self.fails_at_last() {
             Some(failed) if failed.opened.first.get() > self.opened.last.get() => failed.chances,
             Some(_) => 1,
-            None => self.chances,
+            None => u64::from(self.chances),
         }
     }
 
@@ -867,7 +869,8 @@ fn read_flow(
         flows: aggregated.max(1),
         attempts: u64::from(flow.sides[client_side].syns.0),
         established: u64::from(state == State::Established),
-        chances: state::chances(flow, orientation, state, index.end()),
+        chances: u32::try_from(state::chances(flow, orientation, state, index.end()))
+            .unwrap_or(u32::MAX),
         flags: [client_side, server_side].map(|side| flow.sides[side].flags),
         to_server: flow.sides[client_side].sent,
         to_client: flow.sides[server_side].sent,
@@ -937,7 +940,7 @@ impl Conversation {
     fn failures(&self) -> Vec<FailedFlows> {
         let state = self.state;
         let basis = self.basis;
-        let chances = self.chances;
+        let chances = u64::from(self.chances);
         let opened = self.opened;
         if self.rare().failures.is_empty() && self.has_failed() {
             vec![FailedFlows { state, basis, chances, opened }]
@@ -973,7 +976,7 @@ impl Conversation {
         }
         // Only the chances that support the resulting state count.
         match self.state.cmp(&other.state) {
-            Ordering::Equal => self.chances += other.chances,
+            Ordering::Equal => self.chances = self.chances.saturating_add(other.chances),
             Ordering::Less => {}
             Ordering::Greater => self.chances = other.chances,
         }

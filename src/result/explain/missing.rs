@@ -83,8 +83,8 @@ impl Explainer<'_> {
         Words { message, action, display_filter: self.filter(finding) }
     }
 
-    /// Returns the numbers of flows that did not work and of SYNs as text. Flows in tunnels that the
-    /// inventory does not declare are counted apart, because they may be mirrored copies of the
+    /// Returns the numbers of flows that did not work and of SYNs as text. Flows in tunnels that
+    /// the inventory does not declare are counted apart, because they may be mirrored copies of the
     /// others. SYNs are not counted by the outcome of their flows, so they are left out if flows
     /// worked.
     fn count_attempts(&self, finding: &Finding) -> String {
