@@ -29,8 +29,7 @@ pub struct CaptureInput {
     /// Whether the file was found in a directory, but is a named pipe, a socket or a device. It is
     /// not opened, because it might never end.
     pub special: bool,
-    /// Name of the input with the same content that is read instead; `None` if there is no such
-    /// input.
+    /// Name of the input with the same content that is read instead, if any.
     pub same_as: Option<String>,
     /// The SHA-256 of the content after decompression, if it is known before the input is read.
     pub content: Option<InputContent>,

@@ -43,7 +43,7 @@ impl DecidedEvidence {
         let mut side = SideEvidence::default();
         self.copies.iter().for_each(|(flow, copies)| side.copies.add(*flow, *copies));
         let mut rows = Vec::new();
-        // Adding to a list cannot fail, so there is no error to return.
+        // Adding to a list cannot fail.
         let _ = side.each_row(&mut |row| {
             rows.push(row);
             Ok(())

@@ -358,7 +358,7 @@ pub struct InputRecord {
     /// Whether the input was found in a directory and skipped because neither its name nor its
     /// content is that of a capture. This is not an error.
     pub passed_over: bool,
-    /// Name of the input with the same content that was read instead.
+    /// Name of the input with the same content that was read instead, if any.
     pub same_as: Option<String>,
 }
 

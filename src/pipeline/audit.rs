@@ -384,7 +384,7 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
         doubled: reading.shows_doubling(),
-        // A single file and a live audit have only one clock, so there is no offset.
+        // A single file has only one clock, and so does a live audit.
         clock_offset: reading
             .flows
             .clock_offset()

@@ -43,7 +43,7 @@ pub use crate::classify::Given;
 pub use crate::flow::AggregationLevel;
 pub use crate::report::{
     Baseline, JsonLayout, LineFormat, Message, OutputPaths, ReportFiles, WindowFolders, digest_of,
-    fits_manifest, folder_of,
+    fits_manifest, folder_of, is_leftover,
 };
 pub use crate::result::ConfigurationFile;
 #[cfg(feature = "live")]

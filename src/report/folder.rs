@@ -537,36 +537,42 @@ pub(super) fn staging_folder(root: &Path) -> io::Result<StagingFolder> {
     Ok(StagingFolder { folder, _lock })
 }
 
-/// Locks a folder. The system releases the lock when the program ends, even if it is killed.
+/// Locks a file or folder. The system releases the lock when the program ends, even if it is
+/// killed.
 fn lock(folder: &Path) -> Result<File, TryLockError> {
     let folder = File::open(folder).map_err(TryLockError::Error)?;
     folder.try_lock()?;
     Ok(folder)
 }
 
-/// Removes the staging folders of killed runs from a folder. If the file system does not support
-/// locks, they are removed once they have not changed for 24 hours, and are therefore unlikely to
-/// be in use.
+/// Removes the staging folders of killed runs from a folder.
 pub(super) fn clear_stale(folder: &Path) {
-    /// The minimum age of an unlocked folder. Another run may have created a newer one, but not
-    /// locked it yet.
-    const UNLOCKED: Duration = Duration::from_secs(60);
-    const OLD: Duration = Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
-            continue;
-        }
-        let age = entry.metadata().and_then(|data| data.modified()).ok();
-        let age = age.and_then(|modified| modified.elapsed().ok());
-        let required = match lock(&entry.path()) {
-            Ok(_) => UNLOCKED,
-            Err(TryLockError::WouldBlock) => continue,
-            Err(TryLockError::Error(_)) => OLD,
-        };
-        if age.is_some_and(|age| age > required) {
+        if is_leftover(&entry) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Returns whether a killed run left a temporary file or folder. It is in use if another run has
+/// locked it. If the file system does not support locks, it counts as left once it has not changed
+/// for 24 hours, and is therefore unlikely to be in use.
+pub fn is_leftover(entry: &fs::DirEntry) -> bool {
+    /// The minimum age if nobody has locked it. Another run may have created a newer one, but not
+    /// locked it yet.
+    const UNLOCKED: Duration = Duration::from_secs(60);
+    const OLD: Duration = Duration::from_secs(24 * 3600);
+    if !entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX) {
+        return false;
+    }
+    let age = entry.metadata().and_then(|data| data.modified()).ok();
+    let age = age.and_then(|modified| modified.elapsed().ok());
+    let required = match lock(&entry.path()) {
+        Ok(_) => UNLOCKED,
+        Err(TryLockError::WouldBlock) => return false,
+        Err(TryLockError::Error(_)) => OLD,
+    };
+    age.is_some_and(|age| age > required)
 }
 
 /// Returns whether a folder may be exchanged with another. It must not be a symbolic link or a

@@ -42,6 +42,7 @@ pub use evidence::{EvidenceFrame, FindingEvidence};
 pub use exceptions::{ExceptedTraffic, NotFindings, excepted_traffic, exceptions_from};
 pub use folder::{
     Folder, FolderError, Torn, digest_of, fits_manifest, folder_of, is_exceptions_report,
+    is_leftover,
 };
 pub use json::write as json;
 pub use line::{LineFormat, Message, lines, messages};

@@ -2,11 +2,10 @@
 //! complete, so readers of a store never see an incomplete file.
 
 use std::error::Error;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
@@ -35,7 +34,7 @@ use super::{StoreError, output};
 use crate::capture::capture_kind;
 use crate::flow::{RowFacts, RowKind};
 use crate::model::TEMPORARY_PREFIX;
-use crate::pipeline::UnfinishedFiles;
+use crate::pipeline::{UnfinishedFiles, is_leftover};
 
 /// The extension of the files of a store.
 const EXTENSION: &str = "parquet";
@@ -517,29 +516,12 @@ impl Drop for MadeFolders {
     }
 }
 
-/// Deletes the files in a folder that a killed run left there. A file is in use if another run has
-/// locked it. If the file system does not support locks, a file is deleted once it has not changed
-/// for 24 hours.
+/// Deletes the files in a folder that a killed run left there.
 pub(super) fn delete_leftovers(folder: &Path) {
-    /// Another run may have created the file, but not locked it yet.
-    const UNLOCKED: Duration = Duration::from_secs(60);
-    const OLD: Duration = Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_own = name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX);
-        if !is_own || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            continue;
-        }
-        let locked = File::open(entry.path()).map(|file| file.try_lock());
-        let required = match locked {
-            Ok(Ok(())) => UNLOCKED,
-            Ok(Err(TryLockError::WouldBlock)) => continue,
-            Ok(Err(TryLockError::Error(_))) | Err(_) => OLD,
-        };
-        let modified = entry.metadata().and_then(|data| data.modified()).ok();
-        let age = modified.and_then(|modified| modified.elapsed().ok());
-        if age.is_some_and(|age| age > required) {
+        let is_of_store = entry.file_name().to_string_lossy().ends_with(TEMPORARY_SUFFIX)
+            && entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_of_store && is_leftover(&entry) {
             let _ = fs::remove_file(entry.path());
         }
     }
