@@ -6,8 +6,8 @@
 //! A window whose rows alone exceed the limit is written without its evidence. The input row of the
 //! next window that is written reports rows that were lost.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -107,6 +107,22 @@ impl LostWindows {
         *known = (known.0.min(from), known.1.max(to));
     }
 
+    /// Returns the numbers as one line of text.
+    fn to_line(&self) -> String {
+        let Self { windows, frames, period } = self;
+        let period = period.map_or_else(String::new, |(from, to)| format!(" {from} {to}"));
+        format!("{windows} {frames}{period}")
+    }
+
+    /// Reads the numbers from the text of [`Self::to_line`].
+    fn from_line(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let (windows, frames) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let mut time = || words.next()?.parse().ok();
+        let period = time().zip(time());
+        Some(Self { windows, frames, period })
+    }
+
     /// Describes what was lost, as part of a report that ends with `reason`; `None` if nothing was.
     fn words(&self, reason: &str) -> Option<String> {
         let Self { windows, frames, period } = self;
@@ -142,9 +158,10 @@ pub struct Spool {
     /// A number that all windows of this run have in common.
     run: u64,
     state: Mutex<SpoolState>,
-    /// The lock on the hidden folder. Without it, two audits of sensors with the same name would
-    /// remove each other's files.
-    _lock: File,
+    /// The file that is locked. Without the lock, two audits of sensors with the same name would
+    /// remove each other's files. It also keeps the losses that no row reports yet, so that a
+    /// restart does not hide them.
+    lock: File,
 }
 
 /// What is known about earlier windows.
@@ -196,7 +213,9 @@ impl Spool {
         let own = options.own_folder();
         let failed = output(&options.folder);
         fs::create_dir_all(&own).map_err(&failed)?;
-        let lock = File::create(own.join("lock")).map_err(&failed)?;
+        let mut file = OpenOptions::new();
+        file.read(true).write(true).create(true).truncate(false);
+        let mut lock = file.open(own.join("lock")).map_err(&failed)?;
         lock.try_lock().map_err(|error| {
             failed(match error {
                 TryLockError::WouldBlock => io::Error::other(format!(
@@ -221,7 +240,24 @@ impl Spool {
             .chain_update(std::process::id().to_le_bytes())
             .finalize();
         let run = run.iter().take(8).fold(0, |run, byte| run << 8 | u64::from(*byte));
-        Ok(Self { options: options.clone(), own, run, state: Mutex::default(), _lock: lock })
+        let mut untold = String::new();
+        // The file is empty or, after a crash, possibly damaged. In both cases, no loss is known.
+        let _ = lock.read_to_string(&mut untold);
+        let untold = LostWindows::from_line(&untold).unwrap_or_default();
+        let state = Mutex::new(SpoolState { untold, watched: None });
+        let spool = Self { options: options.clone(), own, run, state, lock };
+        spool.keep_losses(&self::lock(&spool.state).untold).map_err(&failed)?;
+        Ok(spool)
+    }
+
+    /// Writes the losses that no row reports yet to the locked file. The file always has the same
+    /// size, so that it can also be written if the disk is full.
+    fn keep_losses(&self, untold: &LostWindows) -> io::Result<()> {
+        const SIZE: usize = 128;
+        let mut file = &self.lock;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(format!("{:SIZE$}", untold.to_line()).as_bytes())?;
+        file.sync_data()
     }
 
     /// Writes the rows of a window.
@@ -237,7 +273,10 @@ impl Spool {
         let mut state = lock(&self.state);
         match self.try_to_write(window, &state) {
             Ok(spooled) => {
-                state.untold = LostWindows::default();
+                if state.untold != LostWindows::default() {
+                    state.untold = LostWindows::default();
+                    let _ = self.keep_losses(&state.untold);
+                }
                 if is_watched {
                     state.add_watched(period);
                 } else {
@@ -247,6 +286,8 @@ impl Spool {
             }
             Err(error) => {
                 state.untold.add(frames, period);
+                // If this fails, too, only a restart before the next window hides the loss.
+                let _ = self.keep_losses(&state.untold);
                 state.watched = None;
                 Err(error)
             }
@@ -574,6 +615,29 @@ mod tests {
         write(&spool, 120).expect("written");
         let told = told(folder);
         assert!(told.contains("the rows of 2 earlier windows (14 frames, between 1970-01-01T00:00:00Z and 1970-01-01T00:02:00Z) could not be written"), "{told}");
+        write(&spool, 180).expect("written");
+        assert!(!self::told(folder).contains("could not be written"));
+    }
+
+    #[test]
+    fn a_restart_does_not_hide_windows_that_could_not_be_written() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path();
+        let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
+        let (own, aside) = (folder.join(".span-1@lab"), folder.join("aside"));
+        fs::rename(&own, &aside).expect("writable");
+        fs::write(&own, "").expect("writable");
+        assert!(write(&spool, 0).is_err());
+        drop(spool);
+        fs::remove_file(&own).expect("it is there");
+        fs::rename(&aside, &own).expect("writable");
+        let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
+        write(&spool, 120).expect("written");
+        let told = told(folder);
+        assert!(told.contains("the rows of 1 earlier window (7 frames, between"), "{told}");
+        // After the row, the loss is told no more.
+        drop(spool);
+        let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
         write(&spool, 180).expect("written");
         assert!(!self::told(folder).contains("could not be written"));
     }
