@@ -18,7 +18,7 @@ use super::exit::{AuditStatus, Exit};
 use super::policy::{file_problem, report_errors};
 use super::policy_args::load_judging;
 use super::work::{Verbosity, report_failure};
-use super::{print_message, report_error};
+use super::{print_message, report_error, warn};
 use crate::live::{
     CollectedWindow, Confinement, Control, Duty, Listener, LiveEvent, LiveOptions, LiveOutcome,
     LiveSnapshot, Syslog, UnsentMessages, WindowClosed, ready, watch,
@@ -148,7 +148,7 @@ pub(super) fn run(
     setup
         .unconfined
         .iter()
-        .for_each(|what| observer.print(&format!("not fully sandboxed: {what}")));
+        .for_each(|what| warn(&format!("the audit is not fully sandboxed: {what}")));
     let verbosity = Verbosity::of(arguments.quiet);
     let ended = with_status_line(&control, verbosity, &observer, || {
         watch(&options, setup, policy, &limits, &control, &observer)

@@ -96,6 +96,19 @@ pub struct LiveOutcome {
     pub partial: bool,
 }
 
+impl Duty {
+    /// Returns a sentence about a failure of this task.
+    pub fn failure(self) -> &'static str {
+        match self {
+            Self::Reports => "the reports of the last window could not be written",
+            Self::State => "the state could not be saved",
+            Self::Syslog => "findings could not be sent to syslog",
+            Self::Frames => "frames could not be recorded (--write)",
+            Self::Rows => "the rows of the last window could not be written (--collect)",
+        }
+    }
+}
+
 named_enum!(
     /// A task of a live audit in addition to capturing.
     Duty {

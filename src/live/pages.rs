@@ -109,14 +109,14 @@ impl LiveSnapshot {
     pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
         let mut problems = String::new();
         if self.is_late(every) {
-            problems.push_str("windows are closed late\n");
+            problems.push_str("the windows are closed late\n");
         }
         for duty in &lock(&self.failing).0 {
-            let _ = writeln!(problems, "cannot be written: {duty}");
+            let _ = writeln!(problems, "{}", duty.failure());
         }
         let down = lock(&self.down).join(", ");
         if !down.is_empty() {
-            let _ = writeln!(problems, "not read: {down}");
+            let _ = writeln!(problems, "these interfaces cannot be read: {down}");
         }
         (!problems.is_empty()).then_some(problems)
     }

@@ -4,7 +4,7 @@
 //! size. If the disk does not keep up, frames are missing from the files, but never from the audit.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -231,6 +231,10 @@ impl RotatedFiles {
         };
         let failed = |error| FolderError { path: path.to_owned(), error };
         recorder.number = recorder.existing_numbers().map_err(failed)?.last().copied().unwrap_or(0);
+        if is_locked(&recorder.path_of(recorder.number)) {
+            let what = "another live audit writes these files; use another name for --write";
+            return Err(failed(io::Error::other(what)));
+        }
         recorder.begin().map_err(failed)?;
         Ok(recorder)
     }
@@ -259,6 +263,9 @@ impl RotatedFiles {
         self.finish()?;
         self.number += 1;
         let file = File::create_new(self.path_of(self.number))?;
+        // Another live audit finds out by the lock that the files are in use. Without the lock, for
+        // example on a file system that has none, the file is still valid.
+        let _ = file.try_lock();
         let mut writer = pcapng::begin(BufWriter::with_capacity(BUFFER, file), None)?;
         for Recorded { name, link, snaplen } in &self.interfaces {
             pcapng::add_interface(&mut writer, *link, *snaplen, Some(name))?;
@@ -326,6 +333,12 @@ impl RotatedFiles {
     }
 }
 
+/// Returns whether another program holds a lock on a file.
+fn is_locked(path: &Path) -> bool {
+    let lock = File::open(path).map(|file| file.try_lock());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +367,22 @@ mod tests {
         let interface = Recorded { name: "span".to_owned(), link: 1, snaplen: 65_535 };
         RotatedFiles::new(&folder.join("farm.pcapng"), 1 << 30, 10, vec![interface])
             .expect("writable")
+    }
+
+    #[test]
+    fn only_one_audit_writes_files_of_one_name() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let of_name = |name: &str| {
+            let interface = Recorded { name: "span".to_owned(), link: 1, snaplen: 65_535 };
+            RotatedFiles::new(&scratch.path().join(name), 1 << 30, 10, vec![interface])
+        };
+        let first = of_name("farm.pcapng").expect("writable");
+        let error = of_name("farm.pcapng").err().expect("an error").error.to_string();
+        assert!(error.starts_with("another live audit"), "{error}");
+        assert!(of_name("other.pcapng").is_ok());
+        // After the first audit has ended, its files are continued.
+        drop(first);
+        assert_eq!(of_name("farm.pcapng").expect("writable").number, 2);
     }
 
     #[test]

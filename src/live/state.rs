@@ -113,8 +113,7 @@ impl StateFolder {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     self.is_current_complete.fetch_and(name != CURRENT, Ordering::Relaxed);
-                    let aside = self.folder.join(format!("{name}.broken"));
-                    let _ = fs::rename(&path, aside);
+                    let _ = fs::rename(&path, self.free_name(&format!("{name}.broken")));
                     broken.push(StateError { path, error: error.to_string() });
                 }
                 Err(error) => {
@@ -134,6 +133,13 @@ impl StateFolder {
             }
         }
         Ok((None, broken))
+    }
+
+    /// Returns an unused path in the folder: this name or, if it is taken, the name with a number.
+    fn free_name(&self, name: &str) -> PathBuf {
+        let numbered = (2..1000).map(|number| format!("{name}.{number}"));
+        let mut paths = [name.to_owned()].into_iter().chain(numbered).map(|n| self.folder.join(n));
+        paths.find(|path| !path.exists()).unwrap_or_else(|| self.folder.join(name))
     }
 
     /// Writes a state as the current one, and keeps the old one as the previous state.
@@ -336,7 +342,11 @@ mod tests {
         fs::write(&current, "torn").unwrap();
         let (found, broken) = state.load(store).ok().unwrap();
         assert!(found.is_none() && broken.len() == 1, "{broken:?}");
-        assert_eq!(fs::read(scratch.path().join("evidence.state.broken")).unwrap(), b"torn");
+        fs::write(&current, "torn again").unwrap();
+        state.load(store).ok().unwrap();
+        let kept = |name: &str| fs::read_to_string(scratch.path().join(name)).unwrap();
+        assert_eq!(kept("evidence.state.broken"), "torn");
+        assert_eq!(kept("evidence.state.broken.2"), "torn again");
         // The state may be complete, so nothing may overwrite it.
         fs::create_dir(&current).unwrap();
         assert!(state.load(store).is_err_and(|no| no.path == current));

@@ -34,23 +34,24 @@ pub enum SyslogTarget {
 
 /// The error for a string that is not a valid target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]")]
+#[error("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]; ports are 1 to 65535")]
 pub struct UnknownTarget;
 
 impl SyslogTarget {
     /// Parses `local`, `unix:PATH`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`.
     pub fn parse(text: &str) -> Result<Self, UnknownTarget> {
+        let is_port = |number: &str| number.parse::<u16>().is_ok_and(|port| port > 0);
         let with_port = |host: &str, port: u16| match host.rsplit_once(':') {
-            Some((name, number)) if number.parse::<u16>().is_ok() && !name.ends_with(':') => {
-                host.to_owned()
-            }
-            _ => format!("{host}:{port}"),
+            Some((name, number)) if is_port(number) && !name.ends_with(':') => Ok(host.to_owned()),
+            // Only within an IPv6 address may anything but a port follow a colon.
+            Some((name, _)) if !name.contains(':') || name.ends_with(']') => Err(UnknownTarget),
+            _ => Ok(format!("{host}:{port}")),
         };
         match text.split_once(':') {
             None if text == "local" => Ok(Self::Local("/dev/log".into())),
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Local(path.into())),
-            Some(("udp", host)) if !host.is_empty() => Ok(Self::Udp(with_port(host, 514))),
-            Some(("tcp", host)) if !host.is_empty() => Ok(Self::Tcp(with_port(host, 601))),
+            Some(("udp", host)) if !host.is_empty() => Ok(Self::Udp(with_port(host, 514)?)),
+            Some(("tcp", host)) if !host.is_empty() => Ok(Self::Tcp(with_port(host, 601)?)),
             _ => Err(UnknownTarget),
         }
     }

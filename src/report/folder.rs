@@ -537,6 +537,20 @@ pub(super) fn staging_folder(root: &Path) -> io::Result<StagingFolder> {
     Ok(StagingFolder { folder, _lock })
 }
 
+/// Locks a folder for as long as the result is kept. Returns `None` if the file system does not
+/// support locks on folders.
+///
+/// # Errors
+///
+/// Returns an error with this text if another program holds the lock.
+pub(super) fn exclusive(folder: &Path, in_use: &str) -> io::Result<Option<File>> {
+    match lock(folder) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other(in_use)),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
 /// Locks a file or folder. The system releases the lock when the program ends, even if it is
 /// killed.
 fn lock(folder: &Path) -> Result<File, TryLockError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::ReportFiles;
-use super::folder::{FolderError, clear_stale, staging_folder};
+use super::folder::{FolderError, clear_stale, exclusive, staging_folder};
 use crate::model::TEMPORARY_PREFIX;
 use crate::result::AuditResult;
 
@@ -26,12 +26,16 @@ const NAME: &str = "%Y-%m-%dT%H-%M-%SZ";
 pub struct WindowFolders {
     root: PathBuf,
     keep: usize,
+    /// The lock on the folder, because two audits would replace each other's link and remove each
+    /// other's reports.
+    _lock: Option<File>,
 }
 
 impl WindowFolders {
     /// Creates the folder, and removes the staging folders of killed runs from it. `keep` is the
-    /// number of dated folders to keep. Returns an error if the folder cannot be written, or if it
-    /// contains a file or a folder named `latest` that is not a link.
+    /// number of dated folders to keep. Returns an error if the folder cannot be written, if
+    /// another live audit writes to it, or if it contains a file or a folder named `latest` that
+    /// is not a link.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
         let failed = |path: &Path, error| FolderError { path: path.to_owned(), error };
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;
@@ -41,10 +45,12 @@ impl WindowFolders {
                 io::Error::other("this is not a link to a report; use another folder for --out");
             return Err(failed(&latest, what));
         }
+        let in_use = "another live audit writes its reports to this folder; use another folder";
+        let _lock = exclusive(root, in_use).map_err(|error| failed(root, error))?;
         clear_stale(root);
         // A folder that is not writable must be reported before the capture starts.
         drop(staging_folder(root).map_err(|error| failed(root, error))?);
-        Ok(Self { root: root.to_owned(), keep })
+        Ok(Self { root: root.to_owned(), keep, _lock })
     }
 
     /// Writes the reports of all windows and those of the last window alone, completely or not at
@@ -175,6 +181,9 @@ mod tests {
         // A folder named `latest` was not created by rasaudit, so it is an error.
         let left = root.join(".rasaudit-left");
         fs::create_dir(&left).unwrap();
+        let in_use = WindowFolders::prepare(&root, 3).err().expect("an error");
+        assert!(in_use.error.to_string().starts_with("another live audit"), "{in_use:?}");
+        drop(dated);
         WindowFolders::prepare(&root, 3).unwrap();
         assert!(left.exists());
         make_old(&left);

@@ -192,7 +192,7 @@ fn what_cannot_be_written_shows_in_health_and_metrics() {
     wire.replay(&fixture("farm-faults/span.pcap"));
     live.signal("USR1");
     until("syslog fails", 20, || health().0 == "503");
-    assert!(health().1.contains("cannot be written: syslog"), "{}", health().1);
+    assert!(health().1.contains("findings could not be sent to syslog"), "{}", health().1);
     assert!(!metrics().contains("rasaudit_failures_total{what=\"syslog\"} 0"), "{}", metrics());
     // A daemon that starts later receives the waiting messages, with the fields of the findings.
     let daemon = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
