@@ -1,7 +1,10 @@
 //! Defines the command line. Arguments are parsed and checked, but nothing is opened yet.
 
 use std::ffi::OsString;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anstream::ColorChoice;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -235,7 +238,7 @@ pub(super) struct ListArguments {
     pub columns: Vec<String>,
 
     /// Show at most this number of rows or groups (default: 50 in text, all in csv and jsonl).
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Output")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<u32>(1..=u32::MAX), help_heading = "Output")]
     pub limit: Option<u32>,
 
     /// Show all rows or groups.
@@ -458,7 +461,7 @@ pub(super) struct AuditArguments {
     pub as_of: Option<Nanos>,
 
     /// Number of worker threads (default: one per processor). Does not affect the result.
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<u16>(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
     /// Memory limit, e.g. 512MiB or 2GiB. Larger flow tables spill to temporary files. There is
@@ -505,7 +508,7 @@ pub(super) struct LiveArguments {
     pub out: Option<PathBuf>,
 
     /// Number of window subfolders to keep in the folder of --out.
-    #[arg(long, value_name = "N", default_value_t = 48, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Reports")]
+    #[arg(long, value_name = "N", default_value_t = 48, allow_negative_numbers = true, value_parser = whole_number::<u16>(1..=u16::MAX), help_heading = "Reports")]
     pub keep: u16,
 
     /// Length of a window, e.g. 60s or 5m.
@@ -513,7 +516,7 @@ pub(super) struct LiveArguments {
     pub every: u64,
 
     /// Stop after this number of windows (default: only a signal stops the audit).
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<u64>(1..=u64::MAX), help_heading = "Reports")]
     pub windows: Option<u64>,
 
     /// With --state, move flows that have been idle for this long from memory to disk.
@@ -534,7 +537,7 @@ pub(super) struct LiveArguments {
     pub write_size: usize,
 
     /// Number of --write files to keep.
-    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), requires = "write", help_heading = "Reports")]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = whole_number::<u16>(1..=u16::MAX), requires = "write", help_heading = "Reports")]
     pub write_files: u16,
 
     #[cfg(feature = "store")]
@@ -593,7 +596,7 @@ pub(super) struct LiveArguments {
 
     /// Maximum number of bytes to capture from each frame. The default includes all headers and the
     /// server name in the first segment of a connection.
-    #[arg(long, value_name = "BYTES", default_value_t = 1600, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(64..=262_144), help_heading = "Input")]
+    #[arg(long, value_name = "BYTES", default_value_t = 1600, allow_negative_numbers = true, value_parser = whole_number::<u32>(64..=262_144), help_heading = "Input")]
     pub snaplen: u32,
 
     /// Do not put the interfaces into promiscuous mode.
@@ -608,7 +611,7 @@ pub(super) struct LiveArguments {
 
     /// Number of threads per interface. The kernel distributes the flows among them. Does not
     /// affect the result.
-    #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
+    #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = whole_number::<u16>(1..=64), help_heading = "Resources")]
     pub jobs: u16,
 
     /// Size of the kernel's capture buffer per thread, e.g. 64MiB.
@@ -735,7 +738,7 @@ pub(super) struct CollectArguments {
     pub policy_args: PolicyArgs,
 
     /// Number of worker threads (default: one per processor). Does not affect the result.
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<u16>(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
     /// Memory for flow tables and rows, e.g. 512MiB or 2GiB. What exceeds it spills to temporary
@@ -829,7 +832,7 @@ pub(super) struct TunnelArgs {
 
     /// Decode VXLAN on this UDP port, in addition to 4789 and 8472. Repeatable; several ports can
     /// be separated by commas.
-    #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Input")]
+    #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', allow_negative_numbers = true, value_parser = whole_number::<u16>(1..=u16::MAX), help_heading = "Input")]
     pub vxlan_ports: Vec<u16>,
 }
 
@@ -1002,7 +1005,7 @@ pub(super) struct DraftArguments {
     #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub matrix: Option<String>,
     /// Number of worker threads (default: one per processor). Does not affect the result.
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = whole_number::<u16>(1..=256))]
     pub jobs: Option<u16>,
     /// Memory for flow tables, e.g. 512MiB or 2GiB. Larger tables spill to temporary files. Does
     /// not affect the result.
@@ -1343,7 +1346,7 @@ fn parse_vantage_name(text: &str) -> Result<String, String> {
 /// Parses a limit of memory, which cannot be zero.
 fn parse_memory(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
-        0 => Err("the memory limit cannot be 0; give at least 16MiB".to_owned()),
+        0 => Err("the memory limit cannot be 0; give a size like 512MiB or 2GiB".to_owned()),
         size => Ok(size),
     }
 }
@@ -1354,6 +1357,18 @@ fn parse_rows_size(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
         0 => Err("the rows of every window would be removed; give at least 1MiB".to_owned()),
         size => Ok(size),
+    }
+}
+
+/// Returns a parser of whole numbers within a range.
+fn whole_number<N>(range: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone
+where
+    N: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| {
+        let number = text.trim().parse().ok().filter(|number| range.contains(number));
+        let (least, most) = (range.start(), range.end());
+        number.ok_or_else(|| format!("give a whole number from {least} to {most}"))
     }
 }
 
@@ -1459,7 +1474,7 @@ mod tests {
         assert!(error("100PiB").contains("\"PiB\" is not a known unit"));
         assert!(error("99999999TiB").contains("too large"));
         assert!(error("much").contains("like 512MiB"));
-        assert!(parse_memory("0").unwrap_err().contains("at least 16MiB"));
+        assert!(parse_memory("0").unwrap_err().contains("cannot be 0"));
         #[cfg(all(feature = "live", feature = "store"))]
         assert!(parse_rows_size("0").unwrap_err().contains("at least 1MiB"));
         assert_eq!(parse_service("255/icmp"), Ok((255, Transport::ICMP)));

@@ -435,8 +435,11 @@ fn check(command: &Command, arg: &Arg, words: &[OsString]) -> Result<(), String>
         _ => {
             let values = arg.get_possible_values();
             let names: Vec<&str> = values.iter().map(|value| value.get_name()).collect();
-            let given = words.first().map(|word| word.to_string_lossy().into_owned());
-            let given = given.as_deref().and_then(|word| word.split_once('=')).map_or("", |w| w.1);
+            // The words are `--name=value`, one for each value of a list.
+            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+            let mut given = words.iter().map(|word| word.split_once('=').map_or("", |w| w.1));
+            let wrong = given.clone().find(|value| !names.contains(value));
+            let given = wrong.or_else(|| given.next()).unwrap_or_default();
             let near = nearest(given, names.iter().copied());
             if names.is_empty() {
                 return Err(format!("{key}: \"{given}\" is not a valid value"));

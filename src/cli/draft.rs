@@ -137,7 +137,7 @@ fn merge(
     before: &str,
 ) -> io::Result<Option<String>> {
     let mut new = Vec::new();
-    if drafted.write_new(matrix, policy, &mut new)? == 0 {
+    if drafted.write_new(matrix, policy, before, &mut new)? == 0 {
         warn("the inventory already contains all hosts and networks that the captures show");
     }
     let new = String::from_utf8_lossy(&new);

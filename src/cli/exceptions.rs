@@ -103,7 +103,9 @@ struct Addition {
 /// lists all problems of the first step that fails.
 fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<String>> {
     let one = |problem: String| vec![problem];
-    let shown = |problems: Vec<Diagnostic>| problems.iter().map(ToString::to_string).collect();
+    let shown = |problems: Vec<Diagnostic>| -> Vec<String> {
+        problems.iter().map(ToString::to_string).collect()
+    };
     let path = stored_result(&arguments.report).map_err(one)?;
     let result = read_judged(&path).map_err(one)?;
     let file = arguments.exceptions.clone().or_else(|| {
@@ -143,10 +145,19 @@ fn plan_addition(arguments: &AddExceptionArguments) -> Result<Addition, Vec<Stri
     let is_used = |id: &str| before.iter().any(|exception| exception.id == id);
     let before = before.len();
     let name = file.display().to_string();
+    let lines = text.lines().count();
     let text = add_exceptions(&text, &new).map_err(|problem| one(format!("{name}: {problem}")))?;
+    // The lines of the new entries are not in the file, so they cannot be looked up.
+    let new_or_listed = |problem: &Diagnostic| {
+        if problem.line > lines {
+            format!("{name}: the new exception cannot be added: {}", problem.message)
+        } else {
+            problem.to_string()
+        }
+    };
     let all =
         Exceptions::load(&name, &text, &policy.matrix, &policy.inventory).map_err(|problems| {
-            let mut problems: Vec<String> = shown(problems);
+            let mut problems: Vec<String> = problems.iter().map(new_or_listed).collect();
             // A finding with several pairs of hosts has several exceptions, and any of their ids
             // may already be used.
             if let Some(used) = new.iter().find(|exception| is_used(&exception.id)) {
@@ -240,8 +251,8 @@ fn duplicates(all: &Exceptions, before: usize, policy: &Policy) -> Vec<String> {
         };
         if let Some(old) = old.iter().find(permits) {
             messages.push(format!(
-                "{}:{}: the exception {} already permits this traffic until {}; to permit it for another period, change that entry",
-                all.file, old.line, old.id, old.expires
+                "{}:{}: the exception {} permits this traffic from {} to {}; to permit it for another period, change that entry",
+                all.file, old.line, old.id, old.created, old.expires
             ));
         }
     }

@@ -73,13 +73,14 @@ impl DraftedInventory {
     }
 
     /// Writes only the hosts and networks that the inventory of `listed` lacks, and hints as
-    /// comments. Returns the number of hosts and networks.
+    /// comments that its `text` does not contain yet. Returns the number of hosts and networks.
     pub fn write_new(
         &self,
         matrix: &Matrix,
         listed: &Policy,
+        text: &str,
         out: &mut dyn Write,
     ) -> io::Result<usize> {
-        report::draft_more(&self.draft, matrix, listed, &self.about, out)
+        report::draft_more(&self.draft, matrix, listed, text, &self.about, out)
     }
 }

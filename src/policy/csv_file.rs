@@ -82,7 +82,11 @@ pub(super) fn each_record_separated(
         let noun = if missing.len() == 1 { "column" } else { "columns" };
         let missing = missing.join(", ");
         let found = found.join(", ");
-        let message = format!("missing {noun}: {missing}; the header has: {found}{separator}");
+        let message = if found.is_empty() {
+            format!("the file is empty; its first line must contain the {noun} {missing}")
+        } else {
+            format!("missing {noun}: {missing}; the header has: {found}{separator}")
+        };
         return problems.add(1, message);
     }
     for row in reader.records() {

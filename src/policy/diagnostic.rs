@@ -43,6 +43,11 @@ impl Diagnostics {
         self.list.push(Diagnostic { file: self.file.clone(), line, message: message.into() });
     }
 
+    /// Removes the problems for which `keep` returns false.
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.list.retain(keep);
+    }
+
     /// Returns the value if there are no problems. Otherwise, returns all problems in the order of
     /// their lines.
     pub fn or<T>(mut self, value: T) -> Result<T, Vec<Diagnostic>> {

@@ -14,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
+use super::inventory_damage::{Damage, NO_FARM, NO_HOST};
 use super::inventory_sections::{PlainHost, Section, plain_hosts, sections};
 use super::{Diagnostic, Diagnostics, LookupHash, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
@@ -377,19 +378,29 @@ impl<'a> InventoryLoader<'a> {
         self.line(value.span().start)
     }
 
-    /// Reads a whole document, and reports its errors.
+    /// Reads a whole document, and reports its errors. If it is not valid TOML, problems that may
+    /// only follow from that are left out.
     fn whole(&mut self, text: &str) {
         let (document, errors) = DeTable::parse_recoverable(text);
-        for error in &errors {
-            let line = error.span().map_or(1, |span| self.line(span.start));
-            self.problems.add(line, error.message().to_owned());
+        let document = document.get_ref();
+        for table in self.tables(document, "host") {
+            self.toml_host(table);
         }
+        self.document(&[(0, document)]);
         if errors.is_empty() {
-            let document = document.get_ref();
-            for table in self.tables(document, "host") {
-                self.toml_host(table);
-            }
-            self.document(&[(0, document)]);
+            return;
+        }
+        self.section_start = 0;
+        let places: Vec<_> = errors.iter().map(|error| error.span().unwrap_or_default()).collect();
+        let lines: Vec<usize> = places.iter().map(|place| self.line(place.start)).collect();
+        let damage = Damage::new(text, &lines);
+        self.problems.retain(|problem| damage.leaves(problem));
+        for ((error, place), line) in errors.iter().zip(places).zip(lines) {
+            let message = match error.message() {
+                "duplicate key" => damage.of_repeated(text.get(place).unwrap_or_default(), line),
+                other => other.to_owned(),
+            };
+            self.problems.add(line, message);
         }
     }
 
@@ -456,7 +467,9 @@ impl<'a> InventoryLoader<'a> {
         }
         match self.part(parts, "farm") {
             Some(part) => part.get("farm").into_iter().for_each(|farm| self.farm(farm)),
-            None => self.problems.add(1, "the table [farm], which must name a matrix, is missing"),
+            None => {
+                self.problems.add(1, format!("{NO_FARM}, which must name a matrix, is missing"));
+            }
         }
         self.sort_hosts();
         self.holders();
@@ -882,7 +895,7 @@ impl<'a> InventoryLoader<'a> {
             return Some(first);
         }
         let near = nearest(name, hosts.iter().map(|h| h.name.as_str()));
-        self.problems.add(*line, format!("no host has the name \"{name}\"{near}"));
+        self.problems.add(*line, format!("{NO_HOST} \"{name}\"{near}"));
         None
     }
 

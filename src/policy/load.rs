@@ -648,12 +648,13 @@ fn ports(
         }
         value
     };
-    let (low, high) = match record.get("port") {
-        "" => (number("port_low", reading), number("port_high", reading)),
-        _ => (number("port", reading), number("port", reading)),
+    let (low, high) = if record.get("port").is_empty() {
+        let (low, high) = (number("port_low", reading), number("port_high", reading));
+        (low?, high?)
+    } else {
+        let port = number("port", reading)?;
+        (port, port)
     };
-    let low = low?;
-    let high = high?;
     let (transport, ports) = match record.get("transport") {
         "ip" => (u8::try_from(low).ok().map(Transport), 0..=0),
         text => (Transport::parse(text).filter(|t| t.has_ports()), low..=high),

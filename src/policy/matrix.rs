@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Background, EndpointTarget, Pattern, PolicyError, Role, RoleKind, RoleSet, Row, SeverityTable,
-    Trait,
+    BACKGROUND, Background, EndpointTarget, Pattern, PolicyError, Role, RoleKind, RoleSet, Row,
+    SeverityTable, Trait,
 };
 
 /// An optional feature of a farm that rows may depend on.
@@ -88,6 +88,15 @@ fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
 }
 
 impl Matrix {
+    /// Returns the value of the key `overlays` in an inventory that adds an overlay to those in
+    /// use. The list of background traffic has a key of its own.
+    pub fn overlays_with(&self, overlay: &str) -> String {
+        let listed = self.overlays.iter().map(String::as_str).filter(|name| *name != BACKGROUND);
+        let names = listed.chain([overlay]);
+        let quoted: Vec<String> = names.map(|name| format!("{name:?}")).collect();
+        format!("[{}]", quoted.join(", "))
+    }
+
     /// Returns the number of the role with this slug.
     pub fn role(&self, slug: &str) -> Option<usize> {
         self.roles.iter().position(|r| r.slug == slug)

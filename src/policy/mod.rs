@@ -16,6 +16,7 @@ mod error;
 mod exception_list;
 mod exceptions;
 mod inventory;
+mod inventory_damage;
 mod inventory_sections;
 mod lint;
 mod load;

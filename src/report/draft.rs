@@ -145,11 +145,13 @@ pub fn left_out(draft: &Draft) -> Option<String> {
 
 /// Writes the hosts and networks that an inventory does not cover, as text to append to it. A
 /// listed network without roles covers nothing. Returns the number of hosts and networks. Hints
-/// about listed hosts, features and the overlay follow as comments, which do not count.
+/// that `text`, the inventory as it is, does not contain yet follow as comments, which do not
+/// count.
 pub fn draft_more(
     draft: &Draft,
     matrix: &Matrix,
     listed: &Policy,
+    text: &str,
     about: &str,
     out: &mut dyn Write,
 ) -> io::Result<usize> {
@@ -191,32 +193,44 @@ pub fn draft_more(
         let name = names_left.next().unwrap_or_default();
         write_network(new, &name, matrix, out)?;
     }
+    let known: BTreeSet<&str> = text.lines().collect();
+    for hint in hints(draft, listed).iter().filter(|hint| !known.contains(hint.as_str())) {
+        writeln!(out, "\n{hint}")?;
+    }
+    Ok(count)
+}
+
+/// Returns hints about listed hosts, features and the overlay, each as one line of comment.
+fn hints(draft: &Draft, listed: &Policy) -> Vec<String> {
+    let mut hints = Vec::new();
     for host in &draft.hosts {
         let (known, new): (Vec<&IpAddr>, Vec<&IpAddr>) =
             host.addresses.iter().partition(|address| listed.host_of(**address).is_some());
         if let Some(known) = known.first() {
-            for new in new {
-                writeln!(out, "\n# The host of {known} probably also has the address {new}.")?;
-            }
+            hints.extend(
+                new.iter().map(|new| {
+                    format!("# The host of {known} probably also has the address {new}.")
+                }),
+            );
         }
     }
-    let unnamed = draft.features.iter().filter(|(name, _)| !inventory.features.contains_key(*name));
-    for (name, example) in unnamed {
-        writeln!(
-            out,
-            "\n# [farm.features] does not mention the feature {name}, but the captures show its traffic: {}",
+    let named = &listed.inventory.features;
+    let unnamed = draft.features.iter().filter(|(name, _)| !named.contains_key(*name));
+    hints.extend(unnamed.map(|(name, example)| {
+        format!(
+            "# [farm.features] does not mention the feature {name}, but the captures show its traffic: {}",
             escape_control(example)
-        )?;
-    }
+        )
+    }));
     if let Some((overlay, members)) = &draft.overlay
         && listed.matrix.unused_overlays.iter().any(|row| row.overlay.as_ref() == Some(overlay))
     {
-        writeln!(
-            out,
-            "\n# {members} hosts have traffic that the overlay {overlay} documents. To use it, add overlays = [\"{overlay}\"] to [farm]."
-        )?;
+        hints.push(format!(
+            "# {members} hosts have traffic that the overlay {overlay} documents. To use it, set overlays = {} in [farm].",
+            listed.matrix.overlays_with(overlay)
+        ));
     }
-    Ok(count)
+    hints
 }
 
 /// Writes a client network, with the evidence that its hosts are clients.

@@ -547,8 +547,9 @@ fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
     for (overlay, count) in &run.outcome.by_overlay {
         let text = format!(
-            "the overlay {overlay} would explain {}: if it applies to the farm, add overlays = [\"{overlay}\"] to [farm], or use --overlay {overlay}",
-            plural(*count as u64, "finding")
+            "the overlay {overlay} would explain {}: if it applies to the farm, set overlays = {} in [farm], or use --overlay {overlay}",
+            plural(*count as u64, "finding"),
+            policy.matrix.overlays_with(overlay)
         );
         notes.add(Tone::Warning, "Overlay", text);
     }

@@ -112,7 +112,7 @@ internal = [\"10.0.0.1/8\"]
         "6: unknown option \"audits\"; did you mean \"audit\"?",
         "8: unknown option \"captures\" in [audit]",
         "9: dedup must be one of auto, on, off; did you mean \"off\"?",
-        "10: jobs: 999 is not in 1..=256",
+        "10: jobs: give a whole number from 1 to 256",
         "11: format must be a string or a number",
         "13: unknown option \"evry\" in [live]; did you mean \"every\"?",
         "14: every: the duration must be at least 1 second",

@@ -677,7 +677,7 @@ fn files_of_every_kind_are_checked() {
         (run.status.code(), stdout(&run), stderr(&run))
     };
     let (code, _, err) = check("empty.csv", "");
-    assert!(code == Some(2) && err.contains("missing column"), "{err}");
+    assert!(code == Some(2) && err.contains("the file is empty"), "{err}");
     let header =
         "id,source_role,destination_role,transport,port_low,port_high,purpose,provenance,example";
     let (code, _, err) = check("header.csv", header);
