@@ -1,6 +1,7 @@
 //! Files and streams of rows. A file is written under a temporary name and renamed when it is
 //! complete, so readers of a store never see an incomplete file.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -228,7 +229,7 @@ fn not_parquet(path: &Path, error: &str) -> String {
 }
 
 impl RowFile {
-    /// Opens the files of stores.
+    /// Opens the files of stores. A file is opened once, even if several paths lead to it.
     ///
     /// # Errors
     ///
@@ -236,6 +237,7 @@ impl RowFile {
     pub fn open_all(stores: &[PathBuf]) -> Result<Vec<Self>, StoreError> {
         let mut files = Vec::new();
         let mut wrong = Vec::new();
+        let mut known = HashSet::new();
         for store in stores {
             let name = |path: &Path| path.display().to_string();
             match row_files(store) {
@@ -246,6 +248,9 @@ impl RowFile {
                 }
                 Ok(paths) => {
                     for path in paths {
+                        if !known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                            continue;
+                        }
                         match Self::open(&path) {
                             Ok(file) => files.push(file),
                             Err(reason) => wrong.push((name(&path), reason)),
