@@ -14,7 +14,7 @@ use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement};
 use crate::conversation::{Conversation, Conversations, HostActivity, VantageSet};
-use crate::model::{Nanos, SECOND, Transport};
+use crate::model::{Nanos, Transport};
 use crate::policy::{PartyKind, Policy, Row};
 
 /// The reason why an absence is not certain if the clocks contradict each other.
@@ -191,9 +191,10 @@ impl<'a> JudgedCapture<'a> {
         }
     }
 
-    /// Returns the time from the first to the last unicast frame from a host, in seconds.
+    /// Returns the longest time between two unicast frames from a host, in seconds, for which the
+    /// capture was not interrupted.
     pub(super) fn seconds_of(&self, host: usize) -> Nanos {
-        self.hosts[host].presence.unicast_in.length().unwrap_or_default() / SECOND
+        self.facts.vantages.active_s(&self.hosts[host].presence.unicast_in)
     }
 
     /// Returns whether `there_s` seconds of activity are enough if `due_s` seconds are required. A

@@ -107,7 +107,7 @@ impl Assessor<'_> {
             transport: Some(transport),
             about: About::Group,
         };
-        let sure = members.iter().any(|n| judged[*n as usize].doubts.certain());
+        let sure = members.iter().any(|n| self.doubts_of_failure(*n as usize).certain());
         let mut doubts = Doubts::default();
         let mut chances = 0;
         let mut sources = BTreeSet::new();
@@ -116,11 +116,12 @@ impl Assessor<'_> {
         for number in &members {
             let number = *number as usize;
             let (c, j): (&Conversation, &Judged) = (&list[number], &judged[number]);
+            let own = self.doubts_of_failure(number);
             // Doubtful attempts do not weaken what certain ones show.
             if !sure {
-                doubts = doubts.with(j.doubts);
+                doubts = doubts.with(own);
             }
-            if !sure || j.doubts.certain() {
+            if !sure || own.certain() {
                 chances += c.chances_at_last();
             }
             // If a host has several roles, the failure counts for every row that documents the
@@ -171,6 +172,35 @@ impl Assessor<'_> {
             self.rows[row].source_hosts_missing.extend(sources.iter().cloned());
         }
         finding.with_members(list, &self.book.borrow().pool, attempts.members)
+    }
+
+    /// Returns the reasons to doubt a conversation, and to doubt that its failures are its last
+    /// state.
+    fn doubts_of_failure(&self, number: usize) -> Doubts {
+        let list = &self.conversations.list;
+        let c = &list[number];
+        let index = &self.conversations.index;
+        let mut doubts = self.judged[number].doubts;
+        // Which of two flows began later is not certain if their times come from different clocks.
+        let clocks_differ = index.has_doubtful_clocks() || index.clock_offset().is_some();
+        if c.fails_at_last().is_some() && clocks_differ {
+            doubts.add(Doubt::Clock);
+        }
+        // Flows of the same subject that are doubted form the next conversation. One that worked
+        // later, for example because only its SYN is missing, shows that the service may work
+        // again. Both sides sent packets, so neither of them alone can have forged it.
+        let failed = c.fails_at_last().map_or(c.opened.last, |failed| failed.opened.last);
+        let works_later = list.get(number + 1).is_some_and(|next| {
+            next.subject == c.subject
+                && next.is_doubted()
+                && !next.is_made_up()
+                && next.state.reached()
+                && next.opened.last > failed
+        });
+        if works_later {
+            doubts.add(Doubt::Direction);
+        }
+        doubts
     }
 }
 

@@ -251,12 +251,9 @@ impl Packets {
         store.submit(tables).expect("nothing is written");
         let mut flows = store.finish(&keep, 1, usize::MAX).expect("nothing is read");
         let limits = CaptureLimits {
-            filtered: false,
-            doubled: false,
-            clock_offset: None,
             start: self.list.iter().map(|seen| seen.time).min(),
             end: self.list.iter().map(|seen| seen.time).max(),
-            doubted: Default::default(),
+            ..CaptureLimits::default()
         };
         let options = ReadOptions { jobs: 1, keep: true, max_memory: usize::MAX };
         Conversations::read(&mut flows, &Judge::new(policy), &limits, options)

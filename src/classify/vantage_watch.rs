@@ -23,6 +23,8 @@ const AROUND_TRIGGER: Nanos = 60 * SECOND;
 pub struct VantageTimes {
     /// The times at which at least one input watched.
     all: ActivityHistogram,
+    /// The periods in which no input watched.
+    gaps: Vec<(Nanos, Nanos)>,
     /// How far the clocks of two inputs differ, in nanoseconds.
     apart: Option<Nanos>,
     /// The watch times that rows and roles require, in seconds.
@@ -54,7 +56,8 @@ impl VantageTimes {
             let breaks = timeline.breaks_in(all);
             (point.clone(), PointTimes { watched, breaks })
         });
-        Self { points: times.collect(), all: all.clone(), apart, watch_times }
+        let points = times.collect();
+        Self { points, all: all.clone(), gaps: all.gaps(), apart, watch_times }
     }
 
     /// Returns the periods in which each vantage point did not watch, although another input did.
@@ -163,6 +166,16 @@ impl VantageWatch {
     /// Returns the vantage points that saw a host or a service.
     pub fn seen_from(&self, peer: Peer) -> VantageSet {
         self.peers.get(&peer).copied().unwrap_or_default().with(self.of_any_host)
+    }
+
+    /// Returns the longest part, in seconds, of a host's activity in which the capture was not
+    /// interrupted. If the same packets were captured by two clocks, activity looks longer by their
+    /// difference, which is therefore subtracted as in [`Watched::new`].
+    pub fn active_s(&self, active: &TimeSpan) -> Nanos {
+        let whole = active.length().unwrap_or_default() / SECOND;
+        let longest = cut_by(active, &self.times.gaps).map_or(whole, |part| part as Nanos);
+        let apart = self.times.apart.map_or(0, |apart| apart.max(0) / SECOND);
+        if apart < longest { longest - apart } else { longest }
     }
 
     /// Returns the names of the vantage points in a set, in order.

@@ -21,7 +21,7 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 
 /// The time that a reply may take, in nanoseconds. If the capture ends or is interrupted sooner
 /// after a request, a missing reply proves nothing.
-const TIME_TO_ANSWER: Nanos = SECOND;
+pub(super) const TIME_TO_ANSWER: Nanos = SECOND;
 
 /// Facts about the whole capture that are needed to interpret individual flows.
 #[derive(Default)]
@@ -158,33 +158,20 @@ impl CaptureIndex {
         self.routers.contains(&mac)
     }
 
-    /// Returns whether the capture could have shown a reply from `silent` to the request that
-    /// `peer` sent at `requested`.
+    /// Returns whether the capture could have shown a reply from the side `silent` of a flow to a
+    /// request that the other side sent at `requested`.
     ///
-    /// The capture must show unicast packets from `silent` or to `peer`, and must continue without
-    /// interruption long enough for a reply. It could not have shown the reply if a filter was
-    /// active, or if acknowledgements show that it misses the packets from `silent` to `peer`,
-    /// replies from the port of `silent`, or everything sent to `peer`. If packets from or to any
-    /// address whose activity is not recorded acknowledge packets that the capture never shows, the
-    /// activity of both `silent` and `peer` must be recorded.
-    pub(super) fn could_see(
-        &self,
-        silent: Endpoint,
-        transport: Transport,
-        peer: IpAddr,
-        requested: Min,
-    ) -> bool {
-        let in_time = match (requested.get(), self.end()) {
-            (Some(requested), Some(end)) => end.saturating_sub(requested) >= TIME_TO_ANSWER,
-            _ => true,
-        };
-        // The reply to a request shortly before an interruption may fall into the gap.
-        let in_time = in_time
-            && requested.get().is_none_or(|requested| {
-                let answer = requested..requested.saturating_add(TIME_TO_ANSWER);
-                self.cuts.range(answer).next().is_none()
-            });
-        in_time
+    /// The capture must show unicast packets from the silent side or to the other, and must
+    /// continue without interruption long enough for a reply. It could not have shown the reply if
+    /// a filter was active, or if acknowledgements show that it misses the packets from one address
+    /// to the other, replies from the silent port, or everything sent to the other side. If packets
+    /// from or to any address whose activity is not recorded acknowledge packets that the capture
+    /// never shows, the activity of both addresses must be recorded.
+    pub(super) fn could_see(&self, flow: &Flow<'_>, silent: usize, requested: Min) -> bool {
+        let transport = flow.key.transport();
+        let peer = flow.key.endpoint(1 - silent).addr;
+        let silent = flow.key.endpoint(silent);
+        requested.get().is_none_or(|requested| self.is_watched_for(flow, requested, TIME_TO_ANSWER))
             && !self.limits.filtered
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
             && !self.hidden_services.contains_key(&(silent, transport))
@@ -193,6 +180,22 @@ impl CaptureIndex {
                 || [silent.addr, peer].into_iter().all(|end| self.presence(end).is_some()))
             && (self.presence(silent.addr).is_some_and(|p| p.unicast_sent.0 > 0)
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
+    }
+
+    /// Returns whether all inputs that may show a flow were captured without interruption from
+    /// `from` on, for a duration in nanoseconds: the captures without the name of a sensor, and the
+    /// sensors that saw the flow.
+    pub(super) fn is_watched_for(&self, flow: &Flow<'_>, from: Nanos, duration: Nanos) -> bool {
+        let until = from.saturating_add(duration);
+        let is_out = |point| {
+            let outages = self.limits.vantage_outages.get(point);
+            outages.is_some_and(|outages| outages.overlap(from, until))
+        };
+        let points = || self.sightings.points.possible_members(self.sightings.from(&flow.key));
+        self.end().is_none_or(|end| until <= end)
+            && self.cuts.range(from..until).next().is_none()
+            && !self.limits.outages.overlap(from, until)
+            && (self.limits.vantage_outages.is_empty() || !points().any(is_out))
     }
 
     /// Returns whether the resets from a side that sent nothing else took a different path from the

@@ -1,6 +1,9 @@
 //! Time spans, and the limits of what a capture can show.
 
-use crate::model::{DoubtedTimes, Max, Merge, Min, Nanos};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{DoubtedTimes, Max, Merge, Min, Nanos, VantagePoint};
 
 /// The time from the first event to the last.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -12,6 +15,13 @@ pub struct TimeSpan {
 }
 
 impl TimeSpan {
+    /// Returns the span of a single event.
+    pub fn at(time: Nanos) -> Self {
+        let mut span = Self::default();
+        span.see(time);
+        span
+    }
+
     /// Extends the span to include `time`.
     pub fn see(&mut self, time: Nanos) {
         self.first.see(time);
@@ -61,4 +71,63 @@ pub struct CaptureLimits {
     pub end: Option<Nanos>,
     /// The times of frames whose timestamps are doubted. They do not count as times of flows.
     pub doubted: DoubtedTimes,
+    /// When some of the captures without the name of a sensor were not running, although others
+    /// were.
+    pub outages: Outages,
+    /// When each named vantage point did not watch, although another input did.
+    pub vantage_outages: BTreeMap<VantagePoint, Outages>,
+}
+
+/// Periods in which a part of the capture was not running, although another part was.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Outages {
+    /// The periods, in order. They do not overlap.
+    periods: Arc<[(Nanos, Nanos)]>,
+}
+
+impl Outages {
+    /// Creates the union of some periods. If clocks differ by `clock_offset` nanoseconds, each
+    /// period is extended by this time, because it is not known by which clock its ends were
+    /// measured.
+    pub fn new(mut periods: Vec<(Nanos, Nanos)>, clock_offset: Option<Nanos>) -> Self {
+        let offset = clock_offset.unwrap_or(0).max(0);
+        for (from, to) in &mut periods {
+            *from = from.saturating_sub(offset);
+            *to = to.saturating_add(offset);
+        }
+        periods.sort_unstable();
+        periods.dedup_by(|next, kept| {
+            let overlaps = next.0 <= kept.1;
+            if overlaps {
+                kept.1 = kept.1.max(next.1);
+            }
+            overlaps
+        });
+        Self { periods: periods.into() }
+    }
+
+    /// Returns whether an outage overlaps the time from `from` to `to`.
+    pub fn overlap(&self, from: Nanos, to: Nanos) -> bool {
+        let next = self.periods.partition_point(|(_, end)| *end <= from);
+        self.periods.get(next).is_some_and(|(start, _)| *start < to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outages_that_overlap_are_one() {
+        let outages = Outages::new(vec![(50, 60), (10, 20), (15, 30)], None);
+        assert_eq!(outages.periods[..], [(10, 30), (50, 60)]);
+        for (from, to, expected) in
+            [(0, 10, false), (0, 11, true), (30, 50, false), (29, 31, true), (60, 70, false)]
+        {
+            assert_eq!(outages.overlap(from, to), expected, "{from} {to}");
+        }
+        let apart = Outages::new(vec![(50, 60), (10, 20)], Some(20));
+        assert_eq!(apart.periods[..], [(-10, 80)]);
+        assert!(!Outages::default().overlap(0, 100));
+    }
 }

@@ -9,9 +9,9 @@ use crate::model::{Mac, Nanos, SECOND, Transport};
 
 /// The minimum size of a long session, in bytes.
 const SESSION_BYTES: u64 = 20 * 1000;
-/// The minimum duration of a long session, and of the time between its end and the end of the
-/// capture, in nanoseconds.
-const SESSION_NS: Nanos = 30 * SECOND;
+/// The minimum duration of a long session, and the minimum time after its end for which the capture
+/// continues without interruption, in nanoseconds.
+pub(super) const SESSION_NS: Nanos = 30 * SECOND;
 
 /// Returns which sides are proved to have initiated a connection: a SYN-ACK from the other side
 /// acknowledges the sequence number of a SYN. A host that received no SYN cannot be made to send
@@ -107,20 +107,12 @@ pub(super) fn only_resets(side: &DirectionStats) -> bool {
     side.has(flag::RST) && !side.has(others)
 }
 
-/// Returns whether a flow is a long session that ended early enough for the traffic that follows it
-/// to be in the capture. Each flow must satisfy the conditions by itself: many short flows do not
-/// add up to a session, and an open flow does not hide sessions that have ended.
-pub(super) fn is_long_session(
-    flow: &Flow<'_>,
-    first: Option<Nanos>,
-    last: Option<Nanos>,
-    end: Option<Nanos>,
-) -> bool {
-    let (Some(first), Some(last), Some(end)) = (first, last, end) else { return false };
+/// Returns whether a flow is a long session. Each flow must satisfy the conditions by itself: many
+/// short flows do not add up to a session.
+pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> bool {
     let [a, b] = &flow.sides;
     a.sent.payload.0 > 0
         && b.sent.payload.0 > 0
         && a.sent.bytes.0 + b.sent.bytes.0 >= SESSION_BYTES
         && last.saturating_sub(first) >= SESSION_NS
-        && end.saturating_sub(last) >= SESSION_NS
 }

@@ -43,7 +43,7 @@ pub use aggregation::{
     AddressOwner, AggregatedConversations, AggregationReport, AggregationStep, RulingKind,
 };
 pub use capture_index::CaptureIndex;
-pub use capture_limits::{CaptureLimits, TimeSpan};
+pub use capture_limits::{CaptureLimits, Outages, TimeSpan};
 pub use direction::DirectionEvidence;
 pub use doubt_sources::{DoubtSource, DoubtSources};
 pub use host_activity::HostActivity;
@@ -399,7 +399,8 @@ impl Conversation {
     /// Returns the last failures if the latest of them began after the last sign that the service
     /// worked, which means that the service has stopped.
     pub fn fails_at_last(&self) -> Option<&FailedFlows> {
-        self.last_failures().filter(|failed| failed.opened.last > self.opened.last)
+        let worked = self.opened.last.get()?;
+        self.last_failures().filter(|failed| failed.opened.last.get() > Some(worked))
     }
 
     /// Returns the number of chances to see a reply that support the last state of the service: of
@@ -835,12 +836,17 @@ fn read_flow(
     let port = if transport.is_icmp() { client.port } else { server.port };
     let subject = ServiceKey { client: client.addr, server: server.addr, transport, port };
     let (state, basis) = state::of(flow, orientation, index);
+    let unanswered = (basis == StateEvidence::BothSpoke)
+        .then(|| state::last_unanswered_request(flow, orientation, index))
+        .flatten();
     let mut first = flow.sides[0].first;
     let mut last = flow.sides[0].last;
     first.merge(&flow.sides[1].first);
     last.merge(&flow.sides[1].last);
     let mut lacks_times = flow.lacks_times;
-    if let Some(extra) = flow.extra {
+    // Anyone can send an ICMP error that quotes a flow, so its time counts only if nothing else of
+    // the flow was seen.
+    if let Some(extra) = flow.extra.filter(|_| first.get().is_none()) {
         let mut errors = TimeSpan { first: extra.error_first, last: extra.error_last };
         lacks_times |= index.doubted_times().remove_from(&mut errors.first, &mut errors.last);
         first.merge(&errors.first);
@@ -855,10 +861,21 @@ fn read_flow(
     let mut client_ports = InlineBoundedSet::default();
     client_ports.insert(client.port);
     let began = flow.sides[client_side].first.get().or(first.get());
-    let mut opened = TimeSpan::default();
-    began.into_iter().for_each(|time| opened.see(time));
-    // A service that was reached counts as working until the last packet of the flow.
-    last.get().into_iter().filter(|_| state.reached()).for_each(|time| opened.see(time));
+    let mut opened = began.map_or_else(TimeSpan::default, TimeSpan::at);
+    // A service that was reached counts as working until the last packet of the flow, unless it did
+    // not answer the last request.
+    if let Some((time, chances)) = unanswered {
+        let failure = FailedFlows {
+            state: State::Unanswered,
+            basis: StateEvidence::SilentServer,
+            chances,
+            opened: TimeSpan::at(time),
+        };
+        rare.get_or_insert_default().failures.push(failure);
+        opened.last.merge(&flow.sides[server_side].last);
+    } else if state.reached() {
+        last.get().into_iter().for_each(|time| opened.see(time));
+    }
     Conversation {
         subject,
         doubts: doubt_sources::of(flow, orientation, state, &subject, (index, hints)),
@@ -883,7 +900,10 @@ fn read_flow(
         long_sessions: u8::from(
             state == State::Established
                 && aggregated == 0
-                && flow_facts::is_long_session(flow, first.get(), last.get(), index.end()),
+                && first.get().zip(last.get()).is_some_and(|(first, last)| {
+                    flow_facts::is_long_session(flow, first, last)
+                        && index.is_watched_for(flow, last, flow_facts::SESSION_NS)
+                }),
         ),
         sensors: index.sightings.from(&flow.key),
         names: 0,

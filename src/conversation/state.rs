@@ -1,5 +1,6 @@
 //! How far a flow got, and the evidence for it.
 
+use super::capture_index::TIME_TO_ANSWER;
 use super::direction::Orientation;
 use super::flow_facts::{errors, is_simultaneous};
 use super::{CaptureIndex, TimeSpan};
@@ -173,7 +174,6 @@ pub(super) fn of(
     if orientation.broadcast {
         return (State::OneWay, StateEvidence::NoAnswerWanted);
     }
-    let client_end = flow.key.endpoint(client_side);
     let service = flow.key.endpoint(server_side);
     let about_client = errors(flow).filter(|e| usize::from(e.side) == client_side);
     let by_icmp = about_client.filter_map(|e| match e.kind {
@@ -197,12 +197,8 @@ pub(super) fn of(
     };
     if transport == Transport::TCP {
         let could_see = |silent| match silent {
-            SilentEnd::Server => {
-                index.could_see(service, transport, client_end.addr, since(client, flag::SYN))
-            }
-            SilentEnd::Client => {
-                index.could_see(client_end, transport, service.addr, since(server, flag::SYN_ACK))
-            }
+            SilentEnd::Server => index.could_see(flow, server_side, since(client, flag::SYN)),
+            SilentEnd::Client => index.could_see(flow, client_side, since(server, flag::SYN_ACK)),
         };
         return of_tcp(flow, client_side, by_icmp, index, could_see).unwrap_or_else(unclear);
     }
@@ -215,8 +211,7 @@ pub(super) fn of(
     if let Some(state) = by_icmp {
         return state;
     }
-    if !client.has_packets() || !index.could_see(service, transport, client_end.addr, client.first)
-    {
+    if !client.has_packets() || !index.could_see(flow, server_side, client.first) {
         return unclear();
     }
     if asks(flow, client, client_side) {
@@ -226,6 +221,41 @@ pub(super) fn of(
     }
 }
 
+/// Returns the time of the last request of an established flow whose service answered earlier
+/// requests, but no longer the last ones, and about how many requests it did not answer; `None` if
+/// there are no such requests or the capture could not have shown the answers. A flow contains
+/// several requests if its client always uses the same source port, as NTP and RADIUS clients do.
+pub(super) fn last_unanswered_request(
+    flow: &Flow<'_>,
+    orientation: &Orientation,
+    index: &CaptureIndex,
+) -> Option<(Nanos, u64)> {
+    let client = &flow.sides[orientation.client];
+    let server = &flow.sides[1 - orientation.client];
+    // In a session, not each datagram needs a reply.
+    if !asks(flow, client, orientation.client) || client.has(flag::CLIENT_HELLO) {
+        return None;
+    }
+    let (requested, answered) = client.last.get().zip(server.last.get())?;
+    let silence = requested.saturating_sub(answered);
+    // The two directions may have been captured with different clocks, so their times are compared
+    // only if there is no sign of that.
+    if silence < TIME_TO_ANSWER || index.clock_offset().is_some() || index.has_doubtful_clocks() {
+        return None;
+    }
+    // The times of the single requests are not known, so the smaller of two estimates counts: the
+    // requests without a reply in the whole flow, and the usual number in the time since the last
+    // reply.
+    let requests = client.sent.packets.0;
+    let interval = duration(client) as u64 / requests.max(1);
+    let usual = silence as u64 / interval.max(1);
+    let missing = requests.saturating_sub(server.sent.packets.0).min(usual);
+    let since = TimeSpan::at(requested).first;
+    // A single datagram may be lost in the network without any failure.
+    (missing > 1 && index.could_see(flow, 1 - orientation.client, since))
+        .then_some((requested, missing))
+}
+
 /// Returns the time at which this side began to wait for a reply: the time of its first packet if
 /// it sent only packets with `flag`, otherwise the time of its last packet.
 fn since(side: &DirectionStats, flag: u16) -> Min {
@@ -233,9 +263,7 @@ fn since(side: &DirectionStats, flag: u16) -> Min {
     if !side.has(others & !flag) {
         return side.first;
     }
-    let mut last = Min::default();
-    side.last.get().into_iter().for_each(|time| last.see(time));
-    last
+    side.last.get().map_or_else(Min::default, |time| TimeSpan::at(time).first)
 }
 
 /// The end of a connection from which a reply is missing.

@@ -29,7 +29,8 @@ pub mod flag {
     /// The payload is a reply: a DNS response (QR bit set), or a reply of another protocol whose
     /// requests expect one.
     pub const ANSWERS: u16 = 1 << 7;
-    /// TLS (RFC 8446): a segment starts with a ClientHello.
+    /// TLS (RFC 8446): a segment starts with a ClientHello. UDP: the payload is a request that
+    /// opens a session, whose later datagrams need no reply.
     pub const CLIENT_HELLO: u16 = 1 << 8;
     /// TLS: a segment starts with a ServerHello.
     pub const SERVER_HELLO: u16 = 1 << 9;

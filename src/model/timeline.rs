@@ -376,6 +376,17 @@ impl ActivityHistogram {
         breaks
     }
 
+    /// Returns the periods of [`Self::breaks_in`] and, however short they are, those before this
+    /// timeline begins and after it ends.
+    pub fn outages_in(&self, all: &Self) -> Vec<(Nanos, Nanos)> {
+        let (Some(start), Some(end)) = (all.first(), all.last()) else { return Vec::new() };
+        let pieces = self.pieces();
+        let begins = pieces.first().map_or(end, WatchedStretch::start_ns);
+        let ends = pieces.last().map_or(start, WatchedStretch::end_ns);
+        let outer = [(start, begins), (ends, end)].into_iter().filter(|(from, to)| from < to);
+        self.breaks_in(all).into_iter().chain(outer).collect()
+    }
+
     /// Returns a copy of the timeline in which all buckets that overlap one of these periods, given
     /// in nanoseconds, are marked as unwatched.
     #[must_use]

@@ -44,7 +44,8 @@ pub enum PayloadFact<'a> {
     Holds(Vec<IpAddr>),
     /// A claim that an IP address has this hardware address.
     Claims(IpAddr, Mac),
-    /// Whether the message is a request or a reply, as [`flag::ASKS`] or [`flag::ANSWERS`].
+    /// Whether the message is a request or a reply, as [`flag::ASKS`], with [`flag::CLIENT_HELLO`]
+    /// if it opens a session, or [`flag::ANSWERS`].
     Says(u16),
 }
 

@@ -4,8 +4,9 @@
 
 use crate::decode::{FiveTuple, flag};
 
-/// A function that classifies a datagram as a request ([`flag::ASKS`]) or a reply
-/// ([`flag::ANSWERS`]). Returns `None` if it is not a message of the protocol.
+/// A function that classifies a datagram as a request ([`flag::ASKS`], with
+/// [`flag::CLIENT_HELLO`] if it opens a session) or a reply ([`flag::ANSWERS`]). Returns `None` if
+/// it is not a message of the protocol.
 type RequestKind = fn(&[u8]) -> Option<u16>;
 
 /// Protocols whose messages have few distinctive features. They are recognized only on their server
@@ -21,12 +22,13 @@ pub(super) fn may_match(tuple: &FiveTuple, payload: &[u8]) -> bool {
         || ANYWHERE.iter().any(|recognize| recognize(payload).is_some())
 }
 
-/// Returns [`flag::ASKS`] for a request, [`flag::ANSWERS`] for a reply, and `None` otherwise.
+/// Returns the flags of a request or a reply as a [`RequestKind`] does, and `None` for other
+/// datagrams.
 pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     let known = AT_PORTS.iter().find(|(port, _)| *port == tuple.dport || *port == tuple.sport);
     if let Some((port, recognize)) = known {
         let kind = recognize(payload)?;
-        let server_port = if kind == flag::ASKS { tuple.dport } else { tuple.sport };
+        let server_port = if kind & flag::ASKS != 0 { tuple.dport } else { tuple.sport };
         return (server_port == *port).then_some(kind);
     }
     ANYWHERE.iter().find_map(|recognize| recognize(payload))
@@ -64,7 +66,7 @@ fn quic(payload: &[u8]) -> Option<u16> {
         [0x6b, 0x33, 0x43, 0xcf] => kind == 1,
         _ => false,
     };
-    (first & 0xc0 == 0xc0 && initial).then_some(flag::ASKS)
+    (first & 0xc0 == 0xc0 && initial).then_some(flag::ASKS | flag::CLIENT_HELLO)
 }
 
 /// Recognizes RADIUS (RFC 2865, 3; RFC 2866) by the codes of requests and replies. The length must
@@ -91,7 +93,9 @@ fn rdp(payload: &[u8]) -> Option<u16> {
     // MTU (3.1.5.1).
     let is_padded = payload.len() >= 1000;
     match (flags & SYN != 0, flags & ACK != 0) {
-        (true, false) if is_padded && payload.starts_with(&[0xff; 4]) => Some(flag::ASKS),
+        (true, false) if is_padded && payload.starts_with(&[0xff; 4]) => {
+            Some(flag::ASKS | flag::CLIENT_HELLO)
+        }
         (true, true) if is_padded => Some(flag::ANSWERS),
         _ => None,
     }
@@ -130,12 +134,13 @@ mod tests {
             kind_of(123, 50_000, &[[0x24; 1].as_slice(), &[0; 47]].concat()),
             Some(flag::ANSWERS)
         );
-        assert_eq!(kind_of(50_000, 443, &[0xc3, 0, 0, 0, 1, 8, 1]), Some(flag::ASKS));
+        let opens = Some(flag::ASKS | flag::CLIENT_HELLO);
+        assert_eq!(kind_of(50_000, 443, &[0xc3, 0, 0, 0, 1, 8, 1]), opens);
         assert_eq!(kind_of(50_000, 443, &[0x43, 0, 0, 0, 1, 8, 1]), None);
         let rdp = |first: u8, flags: u8| {
             [&[first, first, first, first, 0, 64, 0, flags][..], &[0; 1200]].concat()
         };
-        assert_eq!(kind_of(50_000, 3389, &rdp(0xff, 1)), Some(flag::ASKS));
+        assert_eq!(kind_of(50_000, 3389, &rdp(0xff, 1)), opens);
         assert_eq!(kind_of(3389, 50_000, &rdp(1, 5)), Some(flag::ANSWERS));
         assert_eq!(kind_of(50_000, 3389, &rdp(0, 4)), None);
     }

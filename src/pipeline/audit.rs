@@ -15,7 +15,7 @@ use super::settings::settings;
 use super::{AuditError, FailOn, Limits, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::{Filter, link_name};
 use crate::classify::{CaptureConditions, Judge, Judgement, VantageTimes, Watched};
-use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
+use crate::conversation::{CaptureLimits, Conversations, DirectionHints, Outages, ReadOptions};
 use crate::decode::ethertype_words;
 #[cfg(feature = "live")]
 use crate::flow::MergedFlows;
@@ -381,17 +381,21 @@ fn unfiltered_links(filter: Option<&str>, inputs: &[InputRecord]) -> Vec<String>
 /// Returns the limits on what the capture can show.
 pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     let has_capture_filter = reading.inputs.iter().any(|i| !i.filters.is_empty());
+    // A live audit has only one clock. A single file may be merged from captures with several.
+    let clock_offset = reading.flows.clock_offset().filter(|_| !plan.request.captures.is_empty());
+    let all = reading.believed().0;
+    let outages_of =
+        |timeline: &ActivityHistogram| Outages::new(timeline.outages_in(&all), clock_offset);
+    let vantages = reading.vantages.iter();
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
         doubled: reading.shows_doubling(),
-        // A single file has only one clock, and so does a live audit.
-        clock_offset: reading
-            .flows
-            .clock_offset()
-            .filter(|_| !plan.request.captures.is_empty() && plan.sources.len() > 1),
+        clock_offset,
         start: reading.account.first.get(),
         end: reading.end,
         doubted: reading.timeline.doubted_times(),
+        outages: Outages::new(reading.outages.clone(), clock_offset),
+        vantage_outages: vantages.map(|(name, times)| (name.clone(), outages_of(times))).collect(),
     }
 }
 

@@ -38,8 +38,9 @@ fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
 pub(crate) struct SeriesTimes {
     /// For each series, the part of the timeline of all inputs in which it was captured.
     pub timelines: Vec<ActivityHistogram>,
-    /// The times at which a series was interrupted or ended while other inputs continued.
-    pub stops: Vec<Nanos>,
+    /// The periods in which a series was not captured although other inputs were. Unlike the
+    /// timelines, they include the time before a series began and after it ended, however short.
+    pub outages: Vec<(Nanos, Nanos)>,
 }
 
 /// Returns when each series of captures was captured. `all` is the timeline of all inputs, and
@@ -65,14 +66,17 @@ pub(crate) fn series_times(
         let mut gaps = Vec::new();
         let mut captured_to = first;
         for (start, end) in series.into_iter().chain([(last, last)]) {
-            if start.saturating_sub(captured_to) > TOLERANCE {
+            if start > captured_to {
                 gaps.push((captured_to, start));
             }
             captured_to = captured_to.max(end);
         }
+        let is_long = |(from, to): &(Nanos, Nanos)| to.saturating_sub(*from) > TOLERANCE;
+        // Between two files of a series, a short gap may be a time without traffic.
+        let is_outer = |(from, to): &(Nanos, Nanos)| *from == first || *to == last;
+        times.outages.extend(gaps.iter().filter(|gap| is_long(gap) || is_outer(gap)));
+        gaps.retain(is_long);
         times.timelines.push(all.without(&gaps));
-        // A series that begins late was not interrupted before.
-        times.stops.extend(gaps.into_iter().map(|(from, _)| from).filter(|from| *from > first));
     }
     times
 }
@@ -103,22 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn a_series_that_ends_early_was_interrupted() {
+    fn a_series_that_does_not_cover_all_of_the_capture_has_outages() {
         let mut all = ActivityHistogram::default();
         for second in [0, 1000, 2000, 3000] {
             let mut slot = ActivityBucket::WATCHED;
             slot.see(second * SECOND, 60);
             all.add(second / 10, &slot);
         }
-        let stops = |captures: &[CaptureSpan]| {
+        let outages = |captures: &[CaptureSpan]| {
             let captures = captures.iter().map(|(start, end)| (start * SECOND, end * SECOND));
-            let found = series_times(&all, captures, false);
-            found.stops.into_iter().map(|time| time / SECOND).collect::<Vec<_>>()
+            let found = series_times(&all, captures, false).outages.into_iter();
+            found.map(|(from, to)| (from / SECOND, to / SECOND)).collect::<Vec<_>>()
         };
-        assert_eq!(stops(&[(0, 3000), (0, 1500)]), [1500]);
+        assert_eq!(outages(&[(0, 3000), (0, 1500)]), [(1500, 3000)]);
         // The way in which a series was cut does not matter.
-        assert_eq!(stops(&[(0, 3000), (0, 700), (710, 1500), (2000, 2970)]), [1500]);
-        assert!(stops(&[(0, 700), (710, 3000)]).is_empty());
+        let cut = [(0, 3000), (0, 700), (710, 1500), (2000, 2970)];
+        assert_eq!(outages(&cut), [(1500, 2000), (2970, 3000)]);
+        assert_eq!(outages(&[(0, 3000), (20, 3000)]), [(0, 20)]);
+        assert!(outages(&[(0, 700), (710, 3000)]).is_empty());
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub struct Reading {
     /// The timeline of each series of captures that have no sensor name. Empty if there is only one
     /// series and no vantage point has a name.
     pub(crate) series: Vec<ActivityHistogram>,
+    /// The periods in which one of these series was not captured although other inputs were.
+    pub(crate) outages: Vec<(Nanos, Nanos)>,
     /// All flows.
     pub flows: MergedFlows,
 }
@@ -227,7 +229,6 @@ impl Reading {
         if let Some(shared) = &plan.shared {
             reading.vantages = shared.vantage_points();
             reading.vantage_loss = shared.vantage_loss();
-            reading.note_breaks();
             reading.flows.side.note_cuts(shared.interruptions());
         }
         reading.note_series(plan);
@@ -251,15 +252,6 @@ impl Reading {
         self.flows.side.sightings().any(|(_, points)| points.len() > 1)
     }
 
-    /// Notes the times at which vantage points stopped watching. Replies to requests that were sent
-    /// shortly before may be missing.
-    fn note_breaks(&mut self) {
-        let (all, _) = self.believed();
-        let stops = self.vantages.values().flat_map(|timeline| timeline.breaks_in(&all));
-        let stops: Vec<Nanos> = stops.map(|(from, _)| from).collect();
-        self.flows.side.note_cuts(stops);
-    }
-
     /// Notes when captures without a sensor name were made, because they may come from several
     /// places, and when the capture was interrupted. Replies to requests that were sent shortly
     /// before may be missing.
@@ -268,12 +260,17 @@ impl Reading {
         let inputs = self.inputs.iter().enumerate().filter(|(number, _)| {
             !plan.origins.get(number).is_some_and(|origin| origin.has_vantage_point())
         });
-        let spans = inputs
-            .filter_map(|(_, input)| Some((input.account.first.get()?, input.account.last.get()?)));
+        // Frames with doubted timestamps do not show when a capture was made.
+        let doubted = self.timeline.doubted_times();
+        let spans = inputs.filter_map(|(_, input)| {
+            let FrameCounters { mut first, mut last, .. } = input.account;
+            doubted.remove_from(&mut first, &mut last);
+            Some((first.get()?, last.get()?))
+        });
         let times = capture_series::series_times(&all, spans, !self.vantages.is_empty());
         let gaps = all.gaps().into_iter().map(|(from, _)| from);
-        self.flows.side.note_cuts(times.stops.into_iter().chain(gaps));
-        self.series = times.timelines;
+        self.flows.side.note_cuts(gaps);
+        (self.series, self.outages) = (times.timelines, times.outages);
     }
 
     /// Returns `share`, an estimated share of lost frames. Returns 0 if the counters include
@@ -318,6 +315,7 @@ impl Reading {
             vantage_loss,
             vantages,
             series: Vec::new(),
+            outages: Vec::new(),
             flows,
         }
     }

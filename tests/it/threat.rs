@@ -1117,6 +1117,134 @@ fn datagrams_one_way_are_asked_by_their_sender_and_nobody_serves_port_zero() {
     }
 }
 
+// Tests of captures that do not show everything all the time.
+
+/// Returns the frames of a capture for which `is_kept` returns true, called with the time in
+/// milliseconds and the source and destination addresses.
+fn part(wire: &Wire, is_kept: impl Fn(u64, &[u8], &[u8]) -> bool) -> Wire {
+    let kept = wire.0.iter().filter(|(ms, frame)| is_kept(*ms, &frame[26..30], &frame[30..34]));
+    Wire(kept.cloned().collect())
+}
+
+fn octets(address: &str) -> [u8; 4] {
+    address.parse::<std::net::Ipv4Addr>().expect("an address").octets()
+}
+
+#[test]
+fn a_request_while_the_capture_of_the_answers_was_not_running_is_not_unanswered() {
+    let mut wire = steady();
+    for turn in 0..3u16 {
+        let [query, _] = dns(turn, &["dc1.farm.example"], DC);
+        wire.datagram(100_500 + u64::from(turn) * 1000, (BROKER, 52_000 + turn), (DC, 53), &query);
+    }
+    // A TAP has one output for each direction, and each is captured to a file of its own.
+    let dc = octets(DC);
+    let sent = part(&wire, |_, from, _| from != dc).file();
+    let answers = |until: u64| part(&wire, |ms, from, _| from == dc && ms < until).file();
+    let found = |files: &[Vec<u8>]| audit_files(files, &plain()).found("unanswered", BROKER, DC);
+    assert_eq!(found(&[sent.clone(), answers(u64::MAX)]), ["yes high"]);
+    assert_eq!(found(&[sent, answers(100_100)]), [""; 0]);
+}
+
+#[test]
+fn the_time_of_an_interruption_does_not_count_as_activity() {
+    let gateway = octets(GW);
+    let quiet = quiet();
+    // The gateway starts shortly before the capture is interrupted, and the capture ends soon after
+    // it continues.
+    let late =
+        |ms: u64, from: &[u8], to: &[u8]| ms >= 100_000 || (from != gateway && to != gateway);
+    let mut wire = part(&quiet, late);
+    for (ms, frame) in &quiet.0 {
+        if *ms <= 10_001 {
+            wire.0.push((ms + 3_600_000, frame.clone()));
+        }
+    }
+    assert_eq!(audit(&wire).found("never-attempted", GW, BROKER), ["no medium coverage"]);
+    assert_eq!(audit(&quiet).found("never-attempted", GW, BROKER), ["yes medium"]);
+}
+
+#[test]
+fn a_file_that_was_merged_from_captures_with_different_clocks_is_no_failure() {
+    let mut wire = steady();
+    wire.segment(60_000, (GW, 50_100), (BROKER, 20_002), SYN, (5, 0), 0);
+    wire.segment(60_001, (BROKER, 20_002), (GW, 50_100), SYN | ACK, (9, 6), 0);
+    wire.segment(60_002, (GW, 50_100), (BROKER, 20_002), RST, (6, 0), 0);
+    let later = Wire(wire.0.iter().map(|(ms, frame)| (ms + 3_600_000, frame.clone())).collect());
+    let merged = Wire([wire.0.clone(), later.0.clone()].concat());
+    let said = audit(&merged);
+    assert_eq!(said.found("half-open", GW, BROKER), [""; 0]);
+    let of_two = audit_files(&[wire.file(), later.file()], &plain());
+    assert_eq!(said.rows(GW, BROKER, 20_002), of_two.rows(GW, BROKER, 20_002));
+}
+
+#[test]
+fn a_forged_error_does_not_make_a_service_work_longer() {
+    let mut wire = steady();
+    for turn in 0..3u64 {
+        let ms = 60_000 + turn * 1000;
+        wire.segment(ms, (GW, 51_000 + turn as u16), (BROKER, 20_002), SYN, (5, 0), 0);
+        wire.segment(ms + 1, (BROKER, 20_002), (GW, 51_000 + turn as u16), RST | ACK, (0, 6), 0);
+    }
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), ["yes high"]);
+    // The error quotes the connection that worked earlier.
+    quote(&mut wire, 100_000, EVIL, (GW, 50_004), (BROKER, 20_002), 1);
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), ["yes high"]);
+}
+
+#[test]
+fn what_came_last_is_not_certain_if_clocks_differ() {
+    let stops = |wire: &mut Wire| {
+        wire.segment(90_000, (GW, 51_000), (BROKER, 20_002), SYN, (5, 0), 0);
+        wire.segment(90_001, (BROKER, 20_002), (GW, 51_000), RST | ACK, (0, 6), 0);
+    };
+    let mut wire = steady();
+    stops(&mut wire);
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), ["yes high"]);
+    // The replies in some handshakes are earlier than the requests.
+    for turn in 0..5u64 {
+        let (client, server) = ((RDSH, 52_000 + turn as u16), (BROKER, 20_003));
+        let ms = 20_000 + turn * 1000;
+        wire.segment(ms, server, client, SYN | ACK, (9, 6), 0);
+        wire.segment(ms + 2_000, client, server, SYN, (5, 0), 0);
+        wire.segment(ms + 2_001, client, server, ACK, (6, 10), 0);
+    }
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), ["no medium clock"]);
+    // Refusals of all attempts are certain, whatever the clocks are.
+    let mut wire = Wire(wire.0);
+    wire.0.retain(|(ms, _)| !(5_400..5_500).contains(ms));
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), ["yes high"]);
+}
+
+#[test]
+fn a_refusal_is_not_certain_if_a_later_connection_lacks_only_its_syn() {
+    let mut wire = steady();
+    wire.segment(60_000, (GW, 51_000), (BROKER, 20_002), SYN, (5, 0), 0);
+    wire.segment(60_001, (BROKER, 20_002), (GW, 51_000), RST | ACK, (0, 6), 0);
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), ["yes high"]);
+    let (client, server) = ((GW, 51_001), (BROKER, 20_002));
+    wire.segment(62_000, server, client, SYN | ACK, (9, 6), 0);
+    wire.segment(62_001, client, server, ACK, (6, 10), 100);
+    wire.segment(62_002, server, client, ACK, (10, 106), 100);
+    assert_eq!(audit(&wire).found("refused", GW, BROKER), ["no low direction"]);
+}
+
+#[test]
+fn a_frame_with_a_doubted_timestamp_does_not_make_the_cut_of_a_capture_matter() {
+    let mut wire = quiet();
+    let (_, frame) = wire.0[0].clone();
+    wire.0.push((2 * 24 * 3_600_000, frame));
+    wire.0.sort();
+    let whole = audit(&wire);
+    for cut in [30_000, 60_000, 100_000] {
+        let early = part(&wire, |ms, _, _| ms < cut);
+        let late = part(&wire, |ms, _, _| ms >= cut);
+        let two = audit_files(&[early.file(), late.file()], &plain());
+        assert_eq!(two.findings, whole.findings, "{cut}");
+        assert_eq!(two.conversations, whole.conversations, "{cut}");
+    }
+}
+
 // Tests of the behaviour of healthy networks.
 
 #[test]
@@ -1190,6 +1318,34 @@ fn a_service_that_stops_is_told() {
     wire.segment(60_000, (GW, 51_000), (BROKER, 20_002), SYN, (5, 0), 0);
     wire.segment(60_001, (BROKER, 20_002), (GW, 51_000), RST | ACK, (0, 6), 0);
     assert_eq!(audit(&wire).found("refused", GW, BROKER), [""; 0]);
+}
+
+#[test]
+fn a_service_that_stops_is_told_even_if_its_client_keeps_its_source_port() {
+    let request = [&[1, 7, 0, 26][..], &[0; 16], &[1, 6, b'u', b's', b'e', b'r']].concat();
+    let answer = [&[2, 7, 0, 20][..], &[0; 16]].concat();
+    // The client sends a request every five seconds, until a time in seconds.
+    let capture = |answered: std::ops::Range<u64>, until: u64| {
+        let mut wire = steady();
+        for second in (10..until).step_by(5) {
+            wire.datagram(second * 1000, (BROKER, 50_200), (MFA, 1812), &request);
+            if answered.contains(&second) {
+                wire.datagram(second * 1000 + 2, (MFA, 1812), (BROKER, 50_200), &answer);
+            }
+        }
+        wire
+    };
+    let stopped = audit(&capture(0..60, 100));
+    assert_eq!(stopped.found("unanswered", BROKER, MFA), ["yes medium"]);
+    assert!(stopped.message("unanswered").contains("it worked until"));
+    let row = stopped.conversations.iter().find(|row| row[2] == "1812").expect("the row");
+    assert!(row[10].starts_with("worked until ") && row[10].contains("unanswered"), "{row:?}");
+    // The last request alone may be lost in the network, and the capture may end before the answer.
+    for (answered, until) in [(0..95, 100), (0..110, 112), (40..100, 100), (0..100, 100)] {
+        let said = audit(&capture(answered.clone(), until));
+        assert_eq!(said.found("unanswered", BROKER, MFA), [""; 0], "{answered:?} {until}");
+        assert_eq!(said.rows(BROKER, MFA, 1812), ["matrix yes established protocol"]);
+    }
 }
 
 #[test]

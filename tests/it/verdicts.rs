@@ -426,6 +426,12 @@ fn a_trigger_makes_its_rows_due() {
         assert!(!found.contains(&line), "{found:?}");
         assert!(found.contains(&"trigger-not-seen gw1>rdsh1 tcp/3389".to_owned()), "{found:?}");
     }
+    // Nor do sessions that were still in progress when the capture was interrupted.
+    for frame in wire.0.iter_mut().filter(|(ms, _)| *ms >= 55_000) {
+        frame.0 += 3_600_000;
+    }
+    let found = findings(&audit(&inventory, &wire));
+    assert!(found.contains(&"trigger-not-seen gw1>rdsh1 tcp/3389".to_owned()), "{found:?}");
 }
 
 #[test]
