@@ -1,4 +1,4 @@
-//! Amounts of duplicates that an earlier run found, as evidence about flows.
+//! The numbers of duplicate packets and bytes that an earlier run found, as evidence about flows.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +7,8 @@ use super::keyed::EvidenceKey;
 use super::state::Amount;
 use crate::model::Merge;
 
-/// For each side of a flow, the amounts of duplicates that the captures contain. They are
-/// subtracted if counters are corrected.
+/// For each side of a flow, the numbers of duplicate packets and bytes that the captures contain.
+/// They are subtracted if counters are corrected.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CopiedAmounts(pub [Amount; 2]);
 

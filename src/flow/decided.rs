@@ -16,8 +16,8 @@ use super::side_evidence::SideEvidence;
 use super::{FlowKey, HashSeed};
 use crate::payload::ServerNameRequest;
 
-/// What the segments and the packets of all inputs show: server names, and the amounts of
-/// duplicates. `names` and `undecided` identify flows by the keys of their rows.
+/// What the segments and the packets of all inputs show: server names, and the numbers of duplicate
+/// packets and bytes. `names` and `undecided` identify flows by the keys of their rows.
 #[derive(Default, Debug)]
 pub struct DecidedEvidence {
     names: HashMap<Vec<u8>, [Option<ServerNameRequest>; 2], HashSeed>,
@@ -38,7 +38,7 @@ pub enum Decision {
 }
 
 impl DecidedEvidence {
-    /// Returns the amounts of duplicates as rows.
+    /// Returns the numbers of duplicate packets and bytes as rows.
     pub fn rows(&self) -> Vec<EvidenceRow> {
         let mut side = SideEvidence::default();
         self.copies.iter().for_each(|(flow, copies)| side.copies.add(*flow, *copies));

@@ -3,7 +3,7 @@
 //!
 //! A sample shows how many of the frames are duplicates, and of what kind. It consists of the
 //! packets with the lowest fingerprints, so it does not depend on which worker saw which frame. If
-//! duplicates must be excluded from the amounts, a [`PacketRecord`] of each packet is kept until
+//! duplicates must be excluded from the counters, a [`PacketRecord`] of each packet is kept until
 //! the whole flow has been seen.
 
 use std::cmp::Reverse;
@@ -308,7 +308,7 @@ pub(super) enum LinkClocks {
 /// The difference of two clocks, in nanoseconds, up to which they count as equal.
 const CLOCK_ERROR: Nanos = SECOND;
 
-/// The amounts of duplicates to subtract, by flow and side.
+/// The numbers of duplicate packets and bytes to subtract, by flow and side.
 #[derive(Default)]
 pub(super) struct DuplicateCorrection(HashMap<(u64, u8), Amount, HashSeed>);
 

@@ -72,8 +72,8 @@ impl MergedFlows {
         Ok(Evidence { flows, side: self.side.clone() })
     }
 
-    /// Returns the amounts of duplicates that the packet records show, if records were kept, and
-    /// those that an earlier run found. It must be called only once.
+    /// Returns the numbers of duplicate packets and bytes that the packet records show, if records
+    /// were kept, and those that an earlier run found. It must be called only once.
     ///
     /// # Errors
     ///

@@ -238,8 +238,8 @@ pub(super) struct PackedFlows {
     flows: ChunkedVec<PackedFlow>,
     /// The addresses of IPv6 flows. A [`ShortKey`] contains their position.
     wide: ChunkedVec<[[u64; 2]; 2]>,
-    /// What does not fit in the compact form. Few flows have any. The key is the position of the
-    /// flow.
+    /// The counts and times that do not fit in the compact form, by the position of the flow. Few
+    /// flows have such an entry.
     large: HashMap<u32, [LargeCounts; 2], HashSeed>,
 }
 

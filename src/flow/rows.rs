@@ -30,7 +30,7 @@ impl RowKind {
     pub const PACKETS: Self = Self::side("packets");
     /// A sample of packets, which shows whether there are duplicates.
     pub const SAMPLE: Self = Self::side("sample");
-    /// The amounts of duplicates of each flow.
+    /// The numbers of duplicate packets and bytes in each flow.
     pub const COPIES: Self = Self::side("copies");
 
     /// Returns the kind of side evidence with this name, which must be in the list of kinds.

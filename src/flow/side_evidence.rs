@@ -215,7 +215,7 @@ kinds! {
     cuts: BTreeSet<Nanos>,
     /// The vantage points that saw flows. Only inputs whose vantage point has a name add entries.
     sightings: Keyed<FlowGroup, SightedFrom>,
-    /// The amounts of duplicates of each flow, if an earlier run found them.
+    /// The numbers of duplicate packets and bytes in each flow, if an earlier run found them.
     copies: Keyed<FlowKey, CopiedAmounts>,
 }
 

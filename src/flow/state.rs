@@ -268,8 +268,8 @@ impl IcmpErrors {
         self.0.is_empty()
     }
 
-    /// Returns whether the numbers of groups and sequence numbers are within their limits. Errors
-    /// that were read from a file may exceed them.
+    /// Returns whether there are at most [`Self::MOST`] groups, each with a canonical set of
+    /// sequence numbers. Errors that were read from a file may violate this.
     pub(super) fn is_canonical(&self) -> bool {
         self.0.len() <= Self::MOST && self.0.values().all(|quotes| quotes.seqs.is_canonical())
     }
