@@ -113,7 +113,7 @@ pub struct LiveSetup {
     files: Option<RotatedFiles>,
     #[cfg(feature = "store")]
     spool: Option<Spool>,
-    /// Descriptions of the privileges that could not be given up.
+    /// The steps of the sandbox that failed, each with its error.
     pub unconfined: Vec<String>,
 }
 

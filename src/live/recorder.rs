@@ -169,7 +169,7 @@ impl RecorderThread {
     }
 }
 
-/// Writes what is queued until the end is requested.
+/// Writes the queued frames until the thread is asked to finish.
 fn write_queue(files: &mut RotatedFiles, waiting: &Receiver<QueueItem>, state: &RecorderState) {
     for request in waiting {
         let QueueItem::Write(queued) = request else { break };
