@@ -52,11 +52,11 @@ impl VantagePoint {
         Ok(Self(site.map_or_else(|| sensor.to_owned(), |site| format!("{site}/{sensor}"))))
     }
 
-    /// Returns a name of a site or a sensor if it is valid.
+    /// Returns the name of a site or a sensor unchanged if it is valid.
     ///
     /// # Errors
     ///
-    /// Returns an error if it is not.
+    /// Returns an error if the name is not valid.
     pub fn check(name: &str) -> Result<&str, InvalidVantageName> {
         if is_name(name) { Ok(name) } else { Err(InvalidVantageName) }
     }

@@ -175,7 +175,8 @@ impl Reading {
             wanted => wanted,
         };
         let rereadable = plan.is_rereadable();
-        // A small part of stored evidence shows in advance what a second pass would have to read.
+        // A small part of stored evidence, read in advance, shows what a second pass would have to
+        // remember, so that the first pass can already do so.
         let shared = plan.shared.as_ref().filter(|_| !plan.reads_captures());
         let ahead = shared.map(|shared| shared.read_ahead());
         let is_doubled = ahead.as_ref().map(|ahead| ahead.duplicate_counts().shows_doubling());

@@ -187,8 +187,9 @@ impl Inventory {
     pub fn rules_named(text: &str) -> NamedRules {
         let first = sections(text)[0].text;
         let (start, errors) = DeTable::parse_recoverable(first);
-        // A table can be defined only once, so the rest of the file cannot add keys to a `[farm]`
-        // with a matrix.
+        // If `[farm]` has the key `matrix` here, the table itself is defined in this section. TOML
+        // does not allow a second definition, so the rest of the file can add only subtables, such
+        // as `[farm.features]`, which are not needed here.
         let is_complete = first.len() == text.len()
             || errors.is_empty()
                 && farm_of(start.get_ref()).is_some_and(|f| f.contains_key("matrix"));

@@ -39,7 +39,7 @@ impl std::error::Error for FolderError {
 /// It is moved into place last, so a folder that does not match it is incomplete or was changed.
 const MANIFEST: &str = "manifest.sha256";
 
-/// The file name of the report on exceptions. The user's list of exceptions may have the same name.
+/// The file name of the exceptions report. The user's list of exceptions may have the same name.
 const EXCEPTIONS: &str = "exceptions.csv";
 
 /// The number of leading columns that `exceptions.csv` has in every version.
@@ -665,8 +665,8 @@ pub fn fits_manifest(file: &Path) -> Result<(), Torn> {
     Ok(())
 }
 
-/// Returns whether a file has the name and the first columns of the report on exceptions, which the
-/// reports of the next audit in its folder replace.
+/// Returns whether a file has the name and the first columns of an exceptions report. An audit that
+/// writes its reports to the same folder would replace such a file.
 pub fn is_exceptions_report(file: &Path) -> bool {
     let own = ExceptionUse::COLUMNS[..OLD_COLUMNS].join(",");
     let is_own = |bytes: Vec<u8>| bytes.starts_with(own.as_bytes());

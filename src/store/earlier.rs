@@ -121,8 +121,8 @@ impl EarlierFile {
 ///
 /// # Errors
 ///
-/// Returns an error if it does, because a capture is from one place, so one of the two sensors is
-/// wrong.
+/// Returns an error if the file contains such rows. A capture is from one place, so one of the two
+/// sensors must be wrong.
 pub fn check_sensor(input: &InputRow, own: &Path) -> Result<(), StoreError> {
     let earlier = inputs_of(own);
     let other = earlier

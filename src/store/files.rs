@@ -101,7 +101,7 @@ impl RowOrigin {
 ///
 /// # Errors
 ///
-/// Returns an error if it is.
+/// Returns an error if the path is that of a file.
 pub(super) fn check_destination(folder: &Path) -> Result<(), StoreError> {
     if folder.exists() && !folder.is_dir() {
         let what =

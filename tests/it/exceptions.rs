@@ -530,7 +530,7 @@ fn nothing_is_added_that_expires_before_the_traffic() {
     }
 }
 
-/// The next audit would replace the report on exceptions, so the report cannot be a list.
+/// The next audit would replace the exceptions report, so this report cannot be a list.
 #[test]
 fn the_report_on_exceptions_is_not_a_list() {
     let site = Listed::new();

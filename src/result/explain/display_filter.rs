@@ -19,8 +19,8 @@ const ADDRESSES: usize = 64;
 pub(super) struct PairIndex {
     /// The client and the server of every 64th conversation.
     samples: Vec<(IpAddr, IpAddr)>,
-    /// A Bloom filter of the pairs of client and server, which shows for nearly all other pairs
-    /// that there is no such conversation.
+    /// A Bloom filter of the pairs of client and server. For most pairs without a conversation, it
+    /// shows that there is none, so that the list need not be searched.
     bits: Vec<u64>,
     seed: RandomState,
 }
