@@ -25,7 +25,8 @@ use crate::result::{AuditResult, FindingRow, Time};
 const ABOUT: &str = "\
 # Approved traffic that the matrix does not permit, one entry per line. All cells except port,
 # direction and ticket are required. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
-# transport: tcp, udp, ... or *. port (for icmp, the type): 443, 5000-5010 or * (default: any). direction: to-server (default) or both.
+# transport: tcp, udp, sctp, icmp, icmp6, ip-N (N is the number of an IP protocol) or *.
+# port (for icmp and icmp6, the type): 443, 5000-5010 or * (default: any). direction: to-server (default) or both.
 # created, expires: a date like 2027-01-31; the expiry day is included. ticket: the ticket of the approval (optional).
 # To check the list: rasaudit exceptions check FILE -i inventory.toml
 ";

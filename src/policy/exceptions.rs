@@ -302,7 +302,7 @@ impl ExceptionReader<'_, '_> {
                 let transport = Transport::parse(text);
                 if transport.is_none() {
                     self.problem(format!(
-                        "transport: \"{text}\" is not tcp, udp, sctp, icmp, ip-N or *"
+                        "transport: \"{text}\" is not tcp, udp, sctp, icmp, icmp6, ip-N (N is the number of an IP protocol) or *"
                     ));
                 }
                 transport.map(Some)
