@@ -60,8 +60,9 @@ impl SkipReason {
                 "capture on the decrypted side of the access point or switch, or decrypt the capture first"
             }
             Self::WlanFragment | Self::WlanAggregate => "capture on the wired side",
-            Self::TooManyEncapsulations | Self::TooManyExtensionHeaders => {
-                "inspect these frames: such deep nesting is not normal"
+            Self::TooManyEncapsulations => "inspect these frames: such deep nesting is not normal",
+            Self::TooManyExtensionHeaders => {
+                "inspect these frames: so many extension headers are not normal"
             }
             Self::UnknownLinkType => "capture on an interface of another kind, such as Ethernet",
             Self::BadLinkHeader | Self::BadIpHeader => {
