@@ -169,7 +169,7 @@ impl Explainer<'_> {
         let shown: Vec<String> = macs.iter().take(SHOWN_CLAIMANTS).map(Mac::to_string).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let name = reported.client.words();
-        let when = if conflict.in_turn { "in turn" } else { "within the same ten seconds" };
+        let when = if conflict.in_turn { "in turn" } else { "within ten seconds of each other" };
         let shown = shown.join(", ");
         let message = match (conflict.is_virtual, macs.len()) {
             (true, 1) => format!(
