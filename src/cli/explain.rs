@@ -351,7 +351,9 @@ fn source_words(row: &Row) -> String {
             "The document is damaged or incomplete here ({provenance}); the row was completed from other public pages of the vendor."
         ),
         Certainty::Inferred => {
-            format!("Inferred from the document, which does not state it: {provenance}.")
+            format!(
+                "Inferred from the document ({provenance}), which does not state this row explicitly."
+            )
         }
         Certainty::Doubtful => {
             format!(

@@ -201,9 +201,9 @@ impl Explainer<'_> {
         };
         let because = match claim.trigger {
             Some(_) if merged.is_some() => {
-                ", although traffic that triggers it was seen at the clients"
+                ", although traffic that should trigger such contact was seen at the clients"
             }
-            Some(_) => ", although traffic that triggers it was seen at the client",
+            Some(_) => ", although traffic that should trigger such contact was seen at the client",
             None => "",
         };
         let pairs = pairs_text(merged);

@@ -338,7 +338,9 @@ fn how_far(
         (_, "") if alike < count => {
             format!(" ({count} conversations, {alike} of them established)")
         }
-        (_, _) if alike < count => format!(" ({count} conversations){state} in {alike} of them"),
+        (_, _) if alike < count => {
+            format!(" ({count} conversations){state} (the best outcome, seen in {alike} of them)")
+        }
         _ => format!(" ({count} conversations){state}"),
     };
     (did, phrase)
