@@ -341,8 +341,9 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
     let open = store.open_messages();
     if open > 0 && !store.has_pieces() {
         let remedy = names_remedy(store.is_live());
+        let verb = if open == 1 { "spans" } else { "span" };
         warn(&format!(
-            "the rows do not contain the rest of {} that may name a server; to get the names, {remedy}",
+            "{} that may name a server {verb} several segments, which the rows do not contain; to get the names, {remedy}",
             plural(open, "message")
         ));
     }
