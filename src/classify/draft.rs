@@ -85,7 +85,8 @@ pub struct Draft {
 pub struct ClientNetwork {
     /// The prefix of the network.
     pub cidr: IpNet,
-    /// The number of hosts seen in it that provide no service of their own.
+    /// The number of addresses seen in it that provide no services. Services of an overlay do not
+    /// count.
     pub seen: usize,
     /// Examples of traffic that shows that its hosts are clients.
     pub evidence: Vec<String>,

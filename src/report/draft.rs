@@ -25,12 +25,12 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
     writeln!(out, "#")?;
     writeln!(
         out,
-        "# Addresses and served ports come from the traffic. Roles are guesses from the matrix {}, each with",
+        "# Addresses and served ports come from the traffic. Roles are guesses based on the matrix {},",
         matrix.name
     )?;
     writeln!(
         out,
-        "# its evidence. Correct the roles, name the hosts, then run: rasaudit inventory check FILE"
+        "# each with its evidence. Correct the roles, name the hosts, then run: rasaudit inventory check FILE"
     )?;
     writeln!(out)?;
     write_farm(draft, matrix, out)?;
@@ -243,7 +243,7 @@ fn write_network(
     writeln!(out)?;
     writeln!(
         out,
-        "# {} addresses provided no service of their own. The roles and the prefix are guesses from this evidence:",
+        "# {} addresses in this network provided no services (those of an overlay do not count). The roles and the prefix are guesses based on this evidence:",
         network.seen
     )?;
     for line in &network.evidence {
