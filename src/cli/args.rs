@@ -147,6 +147,7 @@ pub(super) enum Command {
 }
 
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |arg| arg.help(CONFIG_IN_CURRENT_FOLDER)))]
 pub(super) struct ReportArguments {
     /// The audit.json file of an earlier audit, or the folder that contains it.
     #[arg(value_name = "RESULT")]
@@ -167,7 +168,7 @@ pub(super) struct ReportArguments {
     #[command(flatten)]
     pub files: ReportFileArgs,
 
-    /// Do not print the summary. Errors are still printed.
+    /// Do not print the summary. Errors, and the output of --format, are still printed.
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -200,6 +201,7 @@ impl ReportFileArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |arg| arg.help(CONFIG_IN_CURRENT_FOLDER)))]
 pub(super) struct ListArguments {
     /// The table to list.
     #[arg(value_name = "TABLE", value_parser = PossibleValuesParser::new(ListedTable::NAMES))]
@@ -212,9 +214,9 @@ pub(super) struct ListArguments {
     #[command(flatten)]
     pub filters: FilterArguments,
 
-    /// Group findings or conversations by role-pair, host, port, code or cause (severity,
-    /// certainty, code, roles, transport, port, group, and matrix row or exception). With host, a
-    /// row counts for each of its hosts.
+    /// Group findings or conversations by role-pair, host, port, code or cause. With host, a row
+    /// counts for each of its hosts. With cause, all rows of a group have the same severity,
+    /// certainty, code, roles, transport, port, group of matrix rows, and matrix row or exception.
     #[arg(long, value_name = "PROPERTY", help_heading = "Output")]
     pub group_by: Option<String>,
 
@@ -316,6 +318,7 @@ pub(super) struct FilterArguments {
 }
 
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |arg| arg.help(CONFIG_IN_CURRENT_FOLDER)))]
 pub(super) struct AuditDiffArguments {
     /// The earlier audit: its audit.json, or the folder that contains it.
     #[arg(value_name = "OLD")]
@@ -579,7 +582,8 @@ pub(super) struct LiveArguments {
     pub token: Option<PathBuf>,
 
     /// If started as root, switch to this user after opening the interfaces, and make this user the
-    /// owner of the folders of --out, --state and --collect.
+    #[cfg_attr(feature = "store", doc = "owner of the folders of --out, --state and --collect.")]
+    #[cfg_attr(not(feature = "store"), doc = "owner of the folders of --out and --state.")]
     #[arg(long, value_name = "NAME", help_heading = "Privileges")]
     pub user: Option<String>,
 
@@ -678,7 +682,8 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 
-    /// Inventory. Only its list of tunnels is used, because it determines how frames are decoded.
+    /// Inventory, of which only the list of tunnels is used, because it determines how frames are
+    /// decoded.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
@@ -752,6 +757,7 @@ pub(super) struct CollectArguments {
 
 #[cfg(feature = "store")]
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |arg| arg.help(CONFIG_IN_CURRENT_FOLDER)))]
 pub(super) struct MergeArguments {
     /// Folders of Parquet files that `rasaudit collect`, `rasaudit merge` or `rasaudit live
     /// --collect` wrote, single files in such folders, or - for an Arrow stream on standard input.
@@ -763,8 +769,8 @@ pub(super) struct MergeArguments {
     pub to: PathBuf,
 
     /// Make a complete store: find the server names and duplicate packets that the rows of all
-    /// stores show together, and drop what collect --pieces and --traces stored for this purpose.
-    /// Captures cannot be added to the store afterwards.
+    /// stores show together, and drop what `rasaudit collect --pieces --traces` stored for this
+    /// purpose. Captures cannot be added to the store afterwards.
     #[arg(long)]
     pub complete: bool,
 
@@ -781,7 +787,12 @@ pub(super) struct MergeArguments {
     pub config: ConfigArgs,
 }
 
-/// Options for the configuration file.
+/// The help of `--config` for commands without `--inventory`.
+const CONFIG_IN_CURRENT_FOLDER: &str = "Read further options from this file (default: the file \
+     rasaudit.toml in the current folder). Options on the command line take precedence";
+
+/// Options for the configuration file. Commands without `--inventory` use
+/// [`CONFIG_IN_CURRENT_FOLDER`].
 #[derive(Args, Clone, Debug)]
 pub(super) struct ConfigArgs {
     /// Read further options from this file (default: the file rasaudit.toml next to the file of
@@ -895,7 +906,7 @@ pub(super) struct DiffArguments {
     /// The current matrix: ras-19, ras-legacy, or the folder of another matrix.
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// The matrix that replaces it, in the same forms.
+    /// The matrix that replaces it, in any form that OLD accepts.
     #[arg(value_name = "NEW")]
     pub new: String,
     /// Output format.
@@ -979,6 +990,7 @@ pub(super) enum InventoryCommand {
 }
 
 #[derive(Args, Debug)]
+#[command(mut_arg("config", |arg| arg.help(CONFIG_IN_CURRENT_FOLDER)))]
 pub(super) struct DraftArguments {
     /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
@@ -1426,6 +1438,28 @@ mod tests {
             command.get_subcommands().for_each(walk);
         }
         walk(&Arguments::command());
+    }
+
+    #[test]
+    fn the_help_of_an_argument_names_only_options_of_its_command() {
+        fn walk(command: &clap::Command) {
+            let known: Vec<_> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+            for argument in command.get_arguments() {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                // Text in backticks is about another command.
+                let own: String = help.split('`').step_by(2).collect();
+                let is_part = |c: char| c == '-' || c.is_ascii_alphabetic();
+                let words = own.split(|c| !is_part(c)).filter_map(|word| word.strip_prefix("--"));
+                for option in words.filter(|word| !word.is_empty()) {
+                    let (argument, command) = (argument.get_id(), command.get_name());
+                    assert!(known.contains(&option), "--{option} in {argument} of {command}");
+                }
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        let mut command = Arguments::command();
+        command.build();
+        walk(&command);
     }
 
     #[test]
