@@ -12,7 +12,8 @@ named_enum!(
         Handshake = "handshake",
         /// A SYN-ACK without its SYN.
         SynAck = "syn-ack",
-        /// A SYN from one side only, without a SYN-ACK that acknowledges it.
+        /// A SYN from one side only, without a SYN-ACK that acknowledges it, and no packets that
+        /// only a connection explains.
         Syn = "syn",
         /// The protocol shows which side is the client: an ICMP error that quotes a captured packet
         /// other than a reply, a self-identifying request, a TLS ClientHello, a broadcast or
@@ -97,11 +98,22 @@ pub(super) fn read(
                 }
             }
         }
-        if let Some(client) = only([0, 1].map(|side: usize| flow.sides[side].has(flag::SYN))) {
+        let opened = only([0, 1].map(|side: usize| flow.sides[side].has(flag::SYN)));
+        if let Some(client) = opened.filter(|client| may_begin_with_syn(flow, *client)) {
             return (Orientation::new(client, DirectionEvidence::Syn), None);
         }
     }
     (read_unproved(flow, index, hints), None)
+}
+
+/// Returns whether all packets of the other side may be replies to a SYN of this side that opened no
+/// connection. A server can also send a SYN into a connection that is older than the capture, with
+/// any sequence number. Such a SYN does not explain data from its receiver, or segments of a
+/// connection from both sides.
+fn may_begin_with_syn(flow: &Flow<'_>, client: usize) -> bool {
+    let [client, server] = [client, 1 - client].map(|side: usize| &flow.sides[side]);
+    let continues = flag::ACK | flag::DATA;
+    !server.has(flag::DATA) && !(client.has(continues) && server.has(continues))
 }
 
 /// Returns the orientation of a flow whose direction follows neither from a handshake nor from a

@@ -255,6 +255,57 @@ fn any_matching_pair_of_numbers_proves() {
     assert!(said.rows(GW, RDSH, 4446)[0].contains("handshake"));
 }
 
+/// Appends a segment with data from each side of a connection that is older than the capture.
+fn older(wire: &mut Wire, ms: u64, client: (&str, u16), server: (&str, u16)) {
+    wire.segment(ms, client, server, ACK, (500, 900), 60);
+    wire.segment(ms + 1, server, client, ACK, (900, 560), 60);
+}
+
+#[test]
+fn a_syn_turns_no_older_connection_round() {
+    let honest = {
+        let mut wire = quiet();
+        wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
+        older(&mut wire, 9_000, (RDSH, 50_005), (BROKER, 20_003));
+        older(&mut wire, 9_010, (RDSH, 50_007), (EVIL, 443));
+        wire
+    };
+    // The servers send a SYN whose sequence number is the one before their next byte, so that the
+    // acknowledgements of the session host seem to answer it.
+    let mut wire = honest.clone();
+    for (server, client) in [((BROKER, 20_003), (RDSH, 50_005)), ((EVIL, 443), (RDSH, 50_007))] {
+        wire.segment(9_500, server, client, SYN, (959, 0), 0);
+        wire.segment(9_501, client, server, ACK, (560, 960), 0);
+        wire.segment(9_502, server, client, ACK, (960, 560), 60);
+    }
+    let [honest, said] = [audit(&honest), audit(&wire)];
+    for (client, server, port) in [
+        (BROKER, RDSH, 50_005),
+        (RDSH, BROKER, 20_003),
+        (EVIL, RDSH, 50_007),
+        (RDSH, EVIL, 443),
+    ] {
+        assert_eq!(said.rows(client, server, port), honest.rows(client, server, port), "{port}");
+    }
+    assert_eq!(said.rows(RDSH, BROKER, 20_003), ["matrix no midstream matrix direction"]);
+    assert_eq!(said.rows(BROKER, RDSH, 50_005), [""; 0]);
+    assert_eq!(said.certain(), honest.certain());
+    // The honest counterparts: attempts without an answer, and with an answer other than a SYN-ACK,
+    // are certain.
+    let mut wire = steady();
+    wire.segment(9_000, (BROKER, 50_100), (RDSH, 4444), SYN, (500, 0), 0);
+    wire.segment(9_100, (BROKER, 50_101), (RDSH, 4445), SYN, (500, 0), 0);
+    wire.segment(9_101, (RDSH, 4445), (BROKER, 50_101), RST | ACK, (0, 501), 0);
+    wire.segment(9_200, (BROKER, 50_102), (RDSH, 4446), SYN, (500, 0), 0);
+    wire.segment(9_201, (RDSH, 4446), (BROKER, 50_102), ACK, (70, 80), 0);
+    wire.segment(9_202, (BROKER, 50_102), (RDSH, 4446), RST, (80, 0), 0);
+    let said = audit(&wire);
+    for (port, state) in [(4444, "unanswered"), (4445, "refused"), (4446, "challenged")] {
+        let row = format!("port-not-in-matrix yes {state} syn");
+        assert_eq!(said.rows(BROKER, RDSH, port), [row]);
+    }
+}
+
 #[test]
 fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     let mut wire = steady();
