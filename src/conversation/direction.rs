@@ -16,9 +16,9 @@ named_enum!(
         /// only a connection explains.
         Syn = "syn",
         /// The protocol shows which side is the client: an ICMP error that quotes a captured packet
-        /// other than a reply, a self-identifying request, a TLS ClientHello, a broadcast or
-        /// multicast destination, the unicast reply to such a packet, or the type of an ICMP
-        /// message.
+        /// other than a reply, a self-identifying request or a TLS ClientHello whose receiver sent
+        /// the matching reply or nothing, a broadcast or multicast destination, the unicast reply
+        /// to such a packet, or the type of an ICMP message.
         Protocol = "protocol",
         /// The handshake of another flow proves that this endpoint accepts connections.
         Service = "service",
@@ -106,14 +106,14 @@ pub(super) fn read(
     (read_unproved(flow, index, hints), None)
 }
 
-/// Returns whether all packets of the other side may be replies to a SYN of this side that opened no
-/// connection. A server can also send a SYN into a connection that is older than the capture, with
-/// any sequence number. Such a SYN does not explain data from its receiver, or segments of a
+/// Returns whether all packets of the other side may be replies to a SYN of this side that opened
+/// no connection. A server can also send a SYN into a connection that is older than the capture,
+/// with any sequence number. Such a SYN does not explain data from its receiver, or segments of a
 /// connection from both sides.
 fn may_begin_with_syn(flow: &Flow<'_>, client: usize) -> bool {
     let [client, server] = [client, 1 - client].map(|side: usize| &flow.sides[side]);
     let continues = flag::ACK | flag::DATA;
-    !server.has(flag::DATA) && !(client.has(continues) && server.has(continues))
+    !(server.has(flag::DATA) || client.has(continues) && server.has(continues))
 }
 
 /// Returns the orientation of a flow whose direction follows neither from a handshake nor from a
@@ -132,11 +132,16 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
             ..Orientation::new(client, DirectionEvidence::Protocol)
         };
     }
-    if let Some(client) = client_by_protocol(flow, index) {
+    let with = |flag: u16| only([0, 1].map(|side: usize| flow.sides[side].has(flag)));
+    let accepted = with(flag::SYN_ACK).filter(|_| !is_simultaneous(flow));
+    // The server of a connection may be the client of TLS (RFC 4217; RFC 8071, 1.3).
+    let is_opener = |client: usize| {
+        accepted != Some(client) && with(flag::SYN).is_none_or(|opener| opener == client)
+    };
+    if let Some(client) = client_by_protocol(flow, index).filter(|client| is_opener(*client)) {
         return Orientation::new(client, DirectionEvidence::Protocol);
     }
-    let accepted = [0, 1].map(|side: usize| flow.sides[side].has(flag::SYN_ACK));
-    if let Some(server) = only(accepted).filter(|_| !is_simultaneous(flow)) {
+    if let Some(server) = accepted {
         return Orientation::new(1 - server, DirectionEvidence::SynAck);
     }
     let ends = [flow.key.endpoint(0), flow.key.endpoint(1)];
@@ -208,9 +213,12 @@ fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
             asks(flow, side) && (paired || sides[side].has_packets())
         }));
     }
-    // A reply alone is not proof, because its sender may have chosen to look like a server.
+    // Neither a reply alone nor a request alone is proof, because its sender may have chosen to
+    // look like a server or a client. If the other side sent nothing, the sender of a request
+    // accuses only itself.
     let is_client_by = |side: usize, query, answer| {
-        sides[side].has(query) && (sides[1 - side].has(answer) || !sides[1 - side].has(query))
+        let other = &sides[1 - side];
+        sides[side].has(query) && (other.has(answer) || !other.has_packets())
     };
     let requested = [0, 1].map(|side| {
         is_client_by(side, flag::ASKS, flag::ANSWERS)

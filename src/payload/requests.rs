@@ -6,7 +6,8 @@ use crate::decode::{FiveTuple, flag};
 
 /// A function that classifies a datagram as a request ([`flag::ASKS`], with
 /// [`flag::CLIENT_HELLO`] if it opens a session) or a reply ([`flag::ANSWERS`]). Returns `None` if
-/// it is not a message of the protocol.
+/// it is not a message of the protocol. A message that is either a request or a reply, depending on
+/// which port is the server port, has the flags of both.
 type RequestKind = fn(&[u8]) -> Option<u16>;
 
 /// Protocols whose messages have few distinctive features. They are recognized only on their server
@@ -27,9 +28,14 @@ pub(super) fn may_match(tuple: &FiveTuple, payload: &[u8]) -> bool {
 pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     let known = AT_PORTS.iter().find(|(port, _)| *port == tuple.dport || *port == tuple.sport);
     if let Some((port, recognize)) = known {
-        let kind = recognize(payload)?;
-        let server_port = if kind & flag::ASKS != 0 { tuple.dport } else { tuple.sport };
-        return (server_port == *port).then_some(kind);
+        let kinds = recognize(payload)?;
+        let is_request = tuple.dport == *port && kinds & flag::ASKS != 0;
+        let is_reply = tuple.sport == *port && kinds & flag::ANSWERS != 0;
+        return if is_request {
+            Some(kinds & !flag::ANSWERS)
+        } else {
+            is_reply.then_some(flag::ANSWERS)
+        };
     }
     ANYWHERE.iter().find_map(|recognize| recognize(payload))
 }
@@ -54,19 +60,28 @@ fn ntp(payload: &[u8]) -> Option<u16> {
     }
 }
 
-/// Recognizes QUIC by its Initial packets (RFC 9000, 17.2.2; RFC 9369). The Initial packets of
-/// client and server look the same, so only one that is sent to the server port counts as a
-/// request.
+/// Recognizes QUIC by the packets with long headers (RFC 9000, 17.2; RFC 9369, 3.2) with which a
+/// connection begins. The Initial packets of client and server look the same. The server's other
+/// packets are Handshake, Retry and Version Negotiation packets.
 fn quic(payload: &[u8]) -> Option<u16> {
+    const INITIAL: u8 = 0;
+    const ZERO_RTT: u8 = 1;
     let first = *payload.first()?;
     let version = payload.get(1..5)?;
     let kind = first >> 4 & 0x03;
-    let initial = match version {
-        [0, 0, 0, 1] => kind == 0,
-        [0x6b, 0x33, 0x43, 0xcf] => kind == 1,
-        _ => false,
+    // The types of version 2 are those of version 1 plus one.
+    let kind = match version {
+        [0, 0, 0, 0] if first & 0x80 != 0 => return Some(flag::ANSWERS),
+        [0, 0, 0, 1] => kind,
+        [0x6b, 0x33, 0x43, 0xcf] => kind.wrapping_sub(1) & 0x03,
+        _ => return None,
     };
-    (first & 0xc0 == 0xc0 && initial).then_some(flag::ASKS | flag::CLIENT_HELLO)
+    match kind {
+        _ if first & 0xc0 != 0xc0 => None,
+        INITIAL => Some(flag::ASKS | flag::CLIENT_HELLO | flag::ANSWERS),
+        ZERO_RTT => None,
+        _ => Some(flag::ANSWERS),
+    }
 }
 
 /// Recognizes RADIUS (RFC 2865, 3; RFC 2866) by the codes of requests and replies. The length must
@@ -137,6 +152,21 @@ mod tests {
         let opens = Some(flag::ASKS | flag::CLIENT_HELLO);
         assert_eq!(kind_of(50_000, 443, &[0xc3, 0, 0, 0, 1, 8, 1]), opens);
         assert_eq!(kind_of(50_000, 443, &[0x43, 0, 0, 0, 1, 8, 1]), None);
+        // The Initial packets of a QUIC server look like those of its client. A server also sends
+        // Handshake, Retry and Version Negotiation packets.
+        let version_2 = |first: u8| [first, 0x6b, 0x33, 0x43, 0xcf, 8, 1];
+        let initial = [[0xc3, 0, 0, 0, 1, 8, 1], version_2(0xd3)];
+        let handshake = [[0xe3, 0, 0, 0, 1, 8, 1], version_2(0xf3)];
+        let retry = [[0xf3, 0, 0, 0, 1, 8, 1], version_2(0xc3)];
+        let negotiation = [[0x80, 0, 0, 0, 0, 8, 1]; 1];
+        for server in [&initial[..], &handshake, &retry, &negotiation].concat() {
+            assert_eq!(kind_of(443, 50_000, &server), Some(flag::ANSWERS), "{server:x?}");
+        }
+        for client in handshake.iter().chain(&retry) {
+            assert_eq!(kind_of(50_000, 443, client), None, "{client:x?}");
+        }
+        assert_eq!(kind_of(50_000, 443, &version_2(0xd3)), opens);
+        assert_eq!(kind_of(443, 50_000, &version_2(0xe3)), None, "0-RTT");
         let rdp = |first: u8, flags: u8| {
             [&[first, first, first, first, 0, 64, 0, flags][..], &[0; 1200]].concat()
         };

@@ -279,12 +279,9 @@ fn a_syn_turns_no_older_connection_round() {
         wire.segment(9_502, server, client, ACK, (960, 560), 60);
     }
     let [honest, said] = [audit(&honest), audit(&wire)];
-    for (client, server, port) in [
-        (BROKER, RDSH, 50_005),
-        (RDSH, BROKER, 20_003),
-        (EVIL, RDSH, 50_007),
-        (RDSH, EVIL, 443),
-    ] {
+    for (client, server, port) in
+        [(BROKER, RDSH, 50_005), (RDSH, BROKER, 20_003), (EVIL, RDSH, 50_007), (RDSH, EVIL, 443)]
+    {
         assert_eq!(said.rows(client, server, port), honest.rows(client, server, port), "{port}");
     }
     assert_eq!(said.rows(RDSH, BROKER, 20_003), ["matrix no midstream matrix direction"]);
@@ -303,6 +300,74 @@ fn a_syn_turns_no_older_connection_round() {
     for (port, state) in [(4444, "unanswered"), (4445, "refused"), (4446, "challenged")] {
         let row = format!("port-not-in-matrix yes {state} syn");
         assert_eq!(said.rows(BROKER, RDSH, port), [row]);
+    }
+}
+
+/// The first six bytes of a TLS record with a ClientHello, and of one with a ServerHello.
+const HELLOS: [&[u8]; 2] = [&[0x16, 3, 1, 0, 42, 1], &[0x16, 3, 3, 0, 42, 2]];
+
+#[test]
+fn a_request_alone_turns_no_answered_flow_round() {
+    // The session host is the client of two connections that are older than the capture, and of
+    // a datagram service. The servers send data that looks like a request.
+    let radius = |code: u8| [&[code, 7, 0, 20][..], &[0; 16]].concat();
+    let mut wire = quiet();
+    wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
+    older(&mut wire, 9_000, (RDSH, 50_005), (BROKER, 20_003));
+    older(&mut wire, 9_010, (RDSH, 50_007), (EVIL, 443));
+    wire.udp(9_020, (RDSH, 50_008), (BROKER, 4455));
+    wire.udp(9_021, (BROKER, 4455), (RDSH, 50_008));
+    let honest = audit(&wire);
+    wire.data(9_500, (BROKER, 20_003), (RDSH, 50_005), (960, 560), HELLOS[0]);
+    wire.data(9_501, (EVIL, 443), (RDSH, 50_007), (960, 560), HELLOS[0]);
+    wire.datagram(9_502, (BROKER, 4455), (RDSH, 50_008), &radius(1));
+    let said = audit(&wire);
+    for (client, server, port) in [
+        (RDSH, BROKER, 20_003),
+        (BROKER, RDSH, 50_005),
+        (RDSH, EVIL, 443),
+        (EVIL, RDSH, 50_007),
+        (RDSH, BROKER, 4455),
+        (BROKER, RDSH, 50_008),
+    ] {
+        assert_eq!(said.rows(client, server, port), honest.rows(client, server, port), "{port}");
+    }
+    assert_eq!(said.rows(RDSH, BROKER, 20_003), ["matrix no midstream matrix direction"]);
+    assert_eq!(said.certain(), honest.certain());
+    // A server that opens the TCP connection and is the server of TLS, as in active FTPS. The
+    // capture does not contain the SYN or, at the other port, the SYN-ACK.
+    let mut wire = steady();
+    for port in [50_000, 50_001] {
+        let [server, client] = [(RDSH, 20), (GW, port)];
+        match port {
+            50_000 => wire.segment(9_000, client, server, SYN | ACK, (70, 11), 0),
+            _ => wire.segment(9_000, server, client, SYN, (10, 0), 0),
+        }
+        wire.segment(9_001, server, client, ACK, (11, 71), 0);
+        wire.data(9_002, client, server, (71, 11), HELLOS[0]);
+        wire.data(9_003, server, client, (11, 77), HELLOS[1]);
+    }
+    let said = audit(&wire);
+    let rows = said.rows(RDSH, GW, 50_000);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0].contains(" no established syn-ack"), "{rows:?}");
+    let rows = [said.rows(RDSH, GW, 50_001), said.rows(GW, RDSH, 20)].concat();
+    assert!(rows.iter().all(|row| row.contains(" no midstream ")), "{rows:?}");
+    // The honest counterparts: requests that are answered in kind, or not at all.
+    let mut wire = steady();
+    wire.data(9_000, (RDSH, 50_100), (GW, 4444), (500, 900), HELLOS[0]);
+    wire.data(9_001, (GW, 4444), (RDSH, 50_100), (900, 506), HELLOS[1]);
+    wire.datagram(9_100, (RDSH, 50_101), (GW, 4445), &radius(1));
+    wire.datagram(9_101, (GW, 4445), (RDSH, 50_101), &radius(2));
+    wire.datagram(9_200, (RDSH, 50_102), (GW, 443), &[0xc3, 0, 0, 0, 1, 8, 1]);
+    wire.datagram(9_201, (GW, 443), (RDSH, 50_102), &[0xe3, 0, 0, 0, 1, 8, 1]);
+    wire.datagram(9_300, (RDSH, 50_103), (GW, 4446), &radius(1));
+    let said = audit(&wire);
+    let states = ["midstream", "established", "established", "unanswered"];
+    for (port, state) in [4444, 4445, 443, 4446].into_iter().zip(states) {
+        let rows = said.rows(RDSH, GW, port);
+        assert_eq!(rows.len(), 1, "{port}: {rows:?}");
+        assert!(rows[0].ends_with(&format!(" yes {state} protocol")), "{port}: {rows:?}");
     }
 }
 
