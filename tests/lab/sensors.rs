@@ -70,8 +70,10 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
         .map(|(wire, name)| start(wire, &at(name), name, &[]))
         .collect();
     // A second audit with the same sensor name is refused.
-    let (second, _) = start(&a, &at("a"), "a", &[]);
-    let refused = second.end();
+    let (_, rows_of_a) = &sensors[0];
+    fs::create_dir_all(at("second")).expect("a folder");
+    let options = ["--collect", rows_of_a.to_str().expect("UTF-8"), "--site", "lab"];
+    let refused = a.live(&at("second"), &[&options[..], &["--sensor", "a"]].concat()).end();
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("lab/a"), "{}", text(&refused.stderr));
 
