@@ -188,10 +188,11 @@ fn possible_ports(policy: &Policy, c: &Conversation) -> BTreeSet<u16> {
 const ENCRYPTING_PROTOCOLS: [u8; 1] = [50];
 /// UDP ports of encrypting protocols: IPsec NAT traversal (RFC 3948), WireGuard, OpenVPN.
 const ENCRYPTING_PORTS: [u16; 3] = [4500, 51820, 1194];
-/// IP protocols that carry other packets: IPv4 and IPv6 in IP, GRE, EtherIP, MPLS.
-const TUNNEL_PROTOCOLS: [u8; 5] = [4, 41, 47, 97, 137];
-/// UDP ports of tunnels that are decapsulated unless the user turns decapsulation off.
-const TUNNEL_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
+/// IP protocols that carry other packets: IPv4 and IPv6 in IP, GRE, EtherIP, PIM, MPLS.
+const TUNNEL_PROTOCOLS: [u8; 6] = [4, 41, 47, 97, 103, 137];
+/// UDP ports of tunnels that are decapsulated unless the user turns decapsulation off. These are
+/// the ports of the tunnels in `decode`.
+const TUNNEL_PORTS: [u16; 11] = [4789, 8472, 4790, 6081, 2152, 6635, 37008, 4754, 5247, 3544, 5072];
 
 /// Descriptions of unreadable traffic between hosts.
 #[derive(Default)]
@@ -501,7 +502,9 @@ mod tests {
         assert_eq!(between(Transport::TCP, 4500, false, &[BROKER_1]), None);
         assert_eq!(between(Transport(47), 0, false, &[BROKER_1]), None);
         assert!(between(Transport(47), 0, true, &[BROKER_1]).is_some());
-        assert!(between(Transport::UDP, 4789, true, &[BROKER_1]).is_some());
+        for port in [4789, 4754, 5247, 3544, 5072] {
+            assert!(between(Transport::UDP, port, true, &[BROKER_1]).is_some(), "{port}");
+        }
         assert_eq!(between(Transport::UDP, 4789, false, &[BROKER_1]), None);
     }
 

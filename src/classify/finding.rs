@@ -249,6 +249,18 @@ pub struct Conflict {
     pub in_turn: bool,
     /// Whether this happened so often that it cannot be a takeover.
     pub is_repeated: bool,
+    /// What the claims may be instead of those of two hosts.
+    pub harmless_cause: Option<HarmlessCause>,
+}
+
+/// A cause of claims by several hardware addresses other than a second host with the same address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HarmlessCause {
+    /// All hardware addresses are also those of another address of the host. A host may answer on
+    /// each of its cards for all of its addresses (ARP flux).
+    CardsOfHost,
+    /// A router with this hardware address may answer ARP requests for the host (proxy ARP).
+    Router(Mac),
 }
 
 /// All findings of an audit, and the tables that they refer to.

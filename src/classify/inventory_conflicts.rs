@@ -1,20 +1,17 @@
 //! Contradictions between the inventory and the capture: hosts that serve a port of a role that
-//! they do not have, roles that show no traffic, and addresses that several hardware addresses
-//! claim at the same time or in turn.
+//! they do not have, and roles that show no traffic.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 
 use super::absence_claims::GroupId;
-use super::clock_words;
 use super::coverage::Peer;
 use super::ends::EndKey;
 use super::expected::Assessor;
-use super::finding::{About, Conflict, Finding, FindingKey, Reason};
+use super::finding::{About, Finding, FindingKey, Reason};
 use super::row_counts::Attempt;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use crate::conversation::{AddressBinding, DirectionEvidence, State};
-use crate::model::{Mac, Nanos, Transport};
+use crate::conversation::{DirectionEvidence, State};
+use crate::model::Transport;
 use crate::policy::{
     Expectation, FeatureState, PartyKind, Policy, Quantifier, RoleSet, SeverityColumn,
 };
@@ -53,7 +50,8 @@ impl Assessor<'_> {
         self.address_conflicts();
     }
 
-    fn contradict(
+    /// Returns a finding about a host that the inventory describes differently from the capture.
+    pub(super) fn contradict(
         &self,
         code: Code,
         host: usize,
@@ -249,351 +247,7 @@ impl Assessor<'_> {
             }
         }
     }
-
-    /// Adds a finding for each host address that several hardware addresses claim at once or in
-    /// turn in one VLAN. If the address merely moved to another hardware address, the move is only
-    /// described. A virtual address may be claimed by its holders.
-    fn address_conflicts(&mut self) {
-        let claims = &self.conversations.index.claims;
-        let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
-        for claimant in claims.keys() {
-            places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
-        }
-        let mut conflicts: BTreeMap<(usize, IpAddr), Contest> = BTreeMap::new();
-        for ((address, _), claimants) in &places {
-            let Some(host) = self.policy.host_of(*address) else { continue };
-            let is_virtual = self.policy.inventory.hosts[host].is_virtual();
-            let mut contest = Contest::default();
-            // Claims by a holder with an unknown hardware address do not contradict anything.
-            if !is_virtual || self.knows_macs_of_holders(host, *address) {
-                contest.merge(self.contest(host, *address, claimants));
-            }
-            if is_virtual {
-                contest.merge(self.usurpers(host, *address, claimants));
-            }
-            if !contest.macs.is_empty() {
-                conflicts.entry((host, *address)).or_default().merge(contest);
-            } else if !is_virtual {
-                self.moves.extend(self.takeover(host, *address, claimants));
-            }
-        }
-        for ((host, address), contest) in conflicts {
-            let is_virtual = self.policy.inventory.hosts[host].is_virtual();
-            let mut doubts = Doubts::default();
-            // If listed hosts advertised the address with VRRP although the inventory does not list
-            // it as virtual, the claimants may be its holders.
-            let advertisers =
-                if is_virtual { BTreeSet::new() } else { self.listed_holders(host, address) };
-            if !advertisers.is_empty() || !contest.is_certain {
-                doubts.add(Doubt::Coverage);
-            }
-            let number = self.book.borrow().conflicts.len() as u32;
-            let reason = Reason::Conflict(number);
-            let finding = self.contradict(Code::AddressConflict, host, None, reason, doubts);
-            let mut book = self.book.borrow_mut();
-            let conflict = Conflict {
-                address,
-                macs: contest.macs,
-                holders: advertisers,
-                is_virtual,
-                in_turn: !contest.has_met,
-                is_repeated: contest.is_certain,
-            };
-            book.conflicts.push(conflict);
-            book.findings.push(finding);
-        }
-    }
-
-    /// Describes how a host's address moved to another hardware address after the earlier one had
-    /// stopped claiming it. Returns `None` if it did not move, or moved only between hardware
-    /// addresses that the inventory lists for the host.
-    fn takeover(
-        &self,
-        host: usize,
-        address: IpAddr,
-        claimants: &[&AddressBinding],
-    ) -> Option<String> {
-        let claims = &self.conversations.index.claims;
-        let entry = &self.policy.inventory.hosts[host];
-        let mut all: Vec<_> = claimants
-            .iter()
-            .filter(|c| !c.mac.is_shared())
-            .filter_map(|c| {
-                let claim = &claims[*c];
-                Some((claim.first.get()?, claim.last.get()?, c.mac))
-            })
-            .collect();
-        all.sort_unstable();
-        let (before, after) = all.windows(2).find_map(|pair| {
-            let own = entry.macs.contains(&pair[0].2) && entry.macs.contains(&pair[1].2);
-            (pair[0].1 < pair[1].0 && pair[0].2 != pair[1].2 && !own).then_some((pair[0], pair[1]))
-        })?;
-        Some(format!(
-            "{address} of {} moved from {} to {} at {} UTC",
-            entry.name,
-            before.2,
-            after.2,
-            clock_words(after.0)
-        ))
-    }
-
-    /// Returns the hosts that may claim an address of a host as virtual: the holders of a virtual
-    /// address, or the listed hosts that advertised the address as virtual (VRRP). If the hardware
-    /// addresses of a host that is not virtual are listed, no host is returned, because the host
-    /// holds its own address.
-    fn listed_holders(&self, host: usize, address: IpAddr) -> BTreeSet<usize> {
-        if self.policy.inventory.hosts[host].is_virtual() {
-            return self.policy.holders(host).iter().copied().collect();
-        }
-        if !self.policy.inventory.hosts[host].macs.is_empty() {
-            return BTreeSet::new();
-        }
-        let holders = self.conversations.vrrp_masters.get(&address);
-        let holders = holders.into_iter().flat_map(|holders| holders.iter());
-        holders.filter_map(|holder| self.policy.host_of(*holder)).collect()
-    }
-
-    /// Returns whether a hardware address belongs to a host, because it is listed or because frames
-    /// from another address of the host came from it.
-    fn mac_is_of(&self, mac: Mac, number: usize, address: IpAddr) -> bool {
-        let host = &self.policy.inventory.hosts[number];
-        let mut others = host.addresses.iter().filter(|own| **own != address);
-        host.macs.contains(&mac)
-            || others.any(|own| {
-                let presence = self.conversations.index.presence(*own);
-                presence.is_some_and(|seen| seen.macs.contains(&mac))
-            })
-    }
-
-    /// Returns whether a hardware address may claim an address without being a claimant: several
-    /// routers share it, or a host that answers ARP for others has it. A shared hardware address is
-    /// a claimant of a virtual address that only unlisted hosts advertise (VRRP).
-    fn is_proxy(&self, mac: Mac, host: usize, address: IpAddr) -> bool {
-        let inventory = &self.policy.inventory;
-        let masters = self.conversations.vrrp_masters.get(&address);
-        let is_unlisted = |master: &IpAddr| self.policy.host_of(*master).is_none();
-        let is_usurped = inventory.hosts[host].is_virtual()
-            && masters.is_some_and(|masters| masters.iter().all(is_unlisted));
-        if mac.is_shared() && !is_usurped {
-            return true;
-        }
-        let mut proxies =
-            inventory.hosts.iter().enumerate().filter(|(_, proxy)| {
-                proxy.answers_arp_for.iter().any(|net| net.contains(&address))
-            });
-        proxies.any(|(number, _)| self.mac_is_of(mac, number, address))
-    }
-
-    /// Returns whether a hardware address belongs to a host or to a holder of its address.
-    fn is_own(&self, mac: Mac, host: usize, address: IpAddr, holders: &BTreeSet<usize>) -> bool {
-        self.policy.inventory.hosts[host].macs.contains(&mac)
-            || holders.iter().any(|holder| self.mac_is_of(mac, *holder, address))
-    }
-
-    /// Returns the hardware addresses that claim a virtual address although they belong to none of
-    /// its holders, if an unlisted host advertised the address (VRRP). Then the holders may give
-    /// way, so that the claims never meet.
-    fn usurpers(&self, host: usize, address: IpAddr, claimants: &[&AddressBinding]) -> Contest {
-        let holders = self.listed_holders(host, address);
-        let masters = self.conversations.vrrp_masters.get(&address).into_iter();
-        let masters = masters.flat_map(|all| all.iter());
-        let unlisted: Vec<&IpAddr> =
-            masters.filter(|master| self.policy.host_of(**master).is_none()).collect();
-        if unlisted.is_empty() {
-            return Contest::default();
-        }
-        let macs = claimants.iter().map(|c| c.mac).filter(|mac| {
-            !self.is_own(*mac, host, address, &holders) && !self.is_proxy(*mac, host, address)
-        });
-        let macs: BTreeSet<Mac> = macs.collect();
-        // If the hardware address of a holder is not known, it may be one of these, unless frames
-        // from an unlisted advertiser came from it.
-        let is_of_unlisted = |mac: &Mac| {
-            let mut seen = unlisted.iter().filter_map(|a| self.conversations.index.presence(**a));
-            seen.any(|seen| seen.macs.contains(mac))
-        };
-        let is_certain =
-            self.knows_macs_of_holders(host, address) || macs.iter().all(is_of_unlisted);
-        Contest { macs, has_met: true, is_certain }
-    }
-
-    /// Returns whether a hardware address of each holder of a virtual address is known.
-    fn knows_macs_of_holders(&self, host: usize, address: IpAddr) -> bool {
-        self.policy.holders(host).iter().all(|holder| {
-            let holder = &self.policy.inventory.hosts[*holder];
-            let mut others = holder.addresses.iter().filter(|own| **own != address);
-            !holder.macs.is_empty()
-                || others.any(|own| {
-                    let presence = self.conversations.index.presence(*own);
-                    presence.is_some_and(|seen| seen.macs.iter().next().is_some())
-                })
-        })
-    }
-
-    /// Returns the hardware addresses that contradict each other about an address of a host,
-    /// because they claim it repeatedly in the same slots of ten seconds, or in turn.
-    ///
-    /// The hardware addresses of the host itself and of listed holders of a virtual address
-    /// together count as one claimant. Hardware addresses that several routers share, and those of
-    /// hosts that answer ARP for others, are not claimants.
-    fn contest(&self, host: usize, address: IpAddr, claimants: &[&AddressBinding]) -> Contest {
-        let mut contest = Contest::default();
-        if claimants.len() < 2 {
-            return contest;
-        }
-        let claims = &self.conversations.index.claims;
-        let holders = self.listed_holders(host, address);
-        let (own, others): (Vec<&AddressBinding>, Vec<&AddressBinding>) =
-            claimants.iter().partition(|c| self.is_own(c.mac, host, address, &holders));
-        let mut own_slots = Slots::new();
-        for (word, slots) in own.iter().flat_map(|c| &claims[*c].slots) {
-            *own_slots.entry(*word).or_default() |= slots;
-        }
-        let others: Vec<&AddressBinding> =
-            others.into_iter().filter(|c| !self.is_proxy(c.mac, host, address)).collect();
-        let mut parties: Vec<&Slots> = others.iter().map(|c| &claims[*c].slots).collect();
-        parties.push(&own_slots);
-        let met_all = slots_of_several(&parties);
-        let none = Slots::new();
-        let is_virtual = self.policy.inventory.hosts[host].is_virtual();
-        for (number, party) in parties.iter().enumerate() {
-            let mut found: Vec<Rivalry> = if is_virtual {
-                // A holder may use another card for the virtual address. Such cards only contradict
-                // a known hardware address of a holder.
-                vec![Rivalry::of(party, if number < others.len() { &own_slots } else { &none })]
-            } else if parties.len() > MANY_CLAIMANTS {
-                vec![Rivalry::with_any(party, &met_all)]
-            } else {
-                let rivals = (0..parties.len()).filter(|rival| *rival != number);
-                rivals.map(|rival| Rivalry::of(party, parties[rival])).collect()
-            };
-            found.retain(|found| found.is_conflict());
-            if found.is_empty() {
-                continue;
-            }
-            contest.has_met |= found.iter().any(|found| found.meetings >= MEETINGS);
-            contest.is_certain |= found.iter().any(|found| found.is_certain());
-            match others.get(number) {
-                Some(claimant) => drop(contest.macs.insert(claimant.mac)),
-                None => contest.macs.extend(own.iter().map(|c| c.mac)),
-            }
-        }
-        contest
-    }
 }
-
-/// The ten-second slots with claims: one bit per slot, 64 slots per word.
-type Slots = BTreeMap<Nanos, u64>;
-
-/// Returns the slots in which at least two parties claimed the address.
-fn slots_of_several(parties: &[&Slots]) -> Slots {
-    let mut once = Slots::new();
-    let mut several = Slots::new();
-    for (word, slots) in parties.iter().flat_map(|slots| slots.iter()) {
-        let seen = once.entry(*word).or_default();
-        *several.entry(*word).or_default() |= *seen & slots;
-        *seen |= slots;
-    }
-    several
-}
-
-/// The hardware addresses that contradict each other about one address.
-#[derive(Default)]
-struct Contest {
-    macs: BTreeSet<Mac>,
-    /// Whether they claimed the address in the same slots. Otherwise, they claimed it in turn.
-    has_met: bool,
-    /// Whether this happened so often that it cannot be a takeover.
-    is_certain: bool,
-}
-
-impl Contest {
-    fn merge(&mut self, other: Self) {
-        if other.macs.is_empty() {
-            return;
-        }
-        self.macs.extend(other.macs);
-        self.has_met |= other.has_met;
-        self.is_certain |= other.is_certain;
-    }
-}
-
-/// How often two claimants of an address contradicted each other.
-#[derive(Clone, Copy, Default)]
-struct Rivalry {
-    /// The number of slots in which both claimed the address.
-    meetings: u32,
-    /// The number of times that the claims changed from one to the other within
-    /// [`CHANGE_SLOTS`].
-    changes: u32,
-}
-
-impl Rivalry {
-    /// Compares a claimant with many others, given the slots in which several claimants met. If the
-    /// claimant shares one of them, all of them count.
-    fn with_any(party: &Slots, several: &Slots) -> Self {
-        let is_shared = party
-            .iter()
-            .any(|(word, slots)| several.get(word).is_some_and(|others| others & slots != 0));
-        let meetings = several.values().map(|slots| slots.count_ones()).sum();
-        Self { meetings: if is_shared { meetings } else { 0 }, changes: 0 }
-    }
-
-    /// Compares two claimants.
-    fn of(a: &Slots, b: &Slots) -> Self {
-        let mut found = Self::default();
-        let mut last: Option<(bool, Nanos)> = None;
-        let words: BTreeSet<&Nanos> = a.keys().chain(b.keys()).collect();
-        for word in words {
-            let [a, b] = [a, b].map(|slots| slots.get(word).copied().unwrap_or_default());
-            found.meetings += (a & b).count_ones();
-            if found.is_certain() {
-                return found;
-            }
-            let mut rest = a ^ b;
-            while rest != 0 {
-                let bit = rest.trailing_zeros();
-                rest &= rest - 1;
-                let is_a = a >> bit & 1 == 1;
-                let slot = word.saturating_mul(64).saturating_add(Nanos::from(bit));
-                if last.is_some_and(|(was_a, before)| {
-                    was_a != is_a && slot.saturating_sub(before) <= CHANGE_SLOTS
-                }) {
-                    found.changes += 1;
-                }
-                last = Some((is_a, slot));
-            }
-        }
-        found
-    }
-
-    /// Returns whether this is more than a takeover. A takeover may put both claimants into one
-    /// slot, and may be undone.
-    fn is_conflict(self) -> bool {
-        self.meetings >= MEETINGS || self.changes >= CHANGES
-    }
-
-    /// Returns whether this is also more than an address that was taken over several times.
-    fn is_certain(self) -> bool {
-        self.meetings > MEETINGS || self.changes >= 2 * CHANGES
-    }
-}
-
-/// The number of slots that two claimants have to share.
-const MEETINGS: u32 = 2;
-
-/// The number of times that an address has to change between two claimants that share no slots.
-const CHANGES: u32 = 6;
-
-/// The maximum number of slots between two claims that count as a change.
-const CHANGE_SLOTS: Nanos = 30;
-
-/// The maximum number of claimants of one address that are compared with each other. If there are
-/// more, each is compared only with the slots in which any of them met.
-const MANY_CLAIMANTS: usize = 64;
-
-/// An address and the VLANs in which it was claimed.
-type ClaimPlace = (IpAddr, [u16; 2]);
 
 #[cfg(test)]
 mod tests {
@@ -602,9 +256,6 @@ mod tests {
     use crate::classify::sample::{
         BROKER, DC, DC_1, FARM, GW, Packets, RDSH, ends_of, policy, view, with_code,
     };
-
-    const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
-    const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
 
     fn judge(farm: &str, packets: &Packets) -> Judgement {
         packets.judge(&policy(farm), &view(120))
@@ -688,59 +339,6 @@ mod tests {
         // Only one load balancer at a time advertises the virtual address.
         packets.send(5, Transport(112), ("10.1.0.60", 0), ("224.0.0.18", 0));
         assert_eq!(silent(&farm, &packets), [""; 0]);
-    }
-
-    /// Judges a capture with these claims to the broker's address (time in seconds, hardware
-    /// address, VLAN). Returns the hardware addresses in conflict, and the descriptions of
-    /// takeovers.
-    fn conflict(farm: &str, claims: &[(i64, Mac, u32)]) -> (Vec<Mac>, Vec<String>) {
-        let mut packets = Packets::default();
-        for (time_s, mac, vlan) in claims {
-            packets.claim(*time_s, BROKER, *mac, *vlan);
-        }
-        let judgement = judge(farm, &packets);
-        let found = with_code(&judgement, Code::AddressConflict);
-        let macs = found.iter().flat_map(|finding| judgement.address_claims_of(finding));
-        (macs.map(|(_, mac)| mac).collect(), judgement.moves.clone())
-    }
-
-    #[test]
-    fn two_claimants_that_meet_twice_are_in_conflict() {
-        let twice = [(0, A, 0), (1, B, 0), (20, A, 0), (21, B, 0)];
-        assert_eq!(conflict(FARM, &twice).0, [A, B]);
-        // A single slot with both claimants may be a takeover, and two VLANs are two networks.
-        let once = [(0, A, 0), (1, B, 0), (20, A, 0), (41, B, 0)];
-        assert_eq!(conflict(FARM, &once).0, []);
-        let elsewhere = [(0, A, 1), (1, B, 2), (20, A, 1), (21, B, 2)];
-        assert_eq!(conflict(FARM, &elsewhere).0, []);
-        let same = twice.map(|(time_s, _, vlan)| (time_s, A, vlan));
-        assert_eq!(conflict(FARM, &same).0, []);
-    }
-
-    #[test]
-    fn shared_and_listed_hardware_addresses_are_not_in_conflict() {
-        let router = Mac([0, 0, 0x5e, 0, 1, 9]);
-        let shared = [(0, A, 0), (1, router, 0), (20, A, 0), (21, router, 0)];
-        assert_eq!(conflict(FARM, &shared).0, []);
-        let listed = |macs: &str| {
-            FARM.replace("name = \"broker1\"", &format!("name = \"broker1\"\nmacs = [{macs}]"))
-        };
-        let twice = [(0, A, 0), (1, B, 0), (20, A, 0), (21, B, 0)];
-        let both = listed("\"02:00:00:00:00:0a\", \"02:00:00:00:00:0b\"");
-        assert_eq!(conflict(&both, &twice).0, []);
-        assert_eq!(conflict(&listed("\"02:00:00:00:00:0a\""), &twice).0, [A, B]);
-    }
-
-    #[test]
-    fn an_address_that_moved_once_is_described_and_is_no_conflict() {
-        let (macs, moves) = conflict(FARM, &[(0, A, 0), (5, A, 0), (40, B, 0), (60, B, 0)]);
-        assert_eq!(macs, []);
-        let [text] = &moves[..] else { panic!("{moves:?}") };
-        let start = "10.1.0.10 of broker1 moved from 02:00:00:00:00:0a to 02:00:00:00:00:0b at ";
-        assert!(text.starts_with(start), "{text}");
-        // Claims that overlap in time are not a takeover.
-        let (_, moves) = conflict(FARM, &[(0, A, 0), (40, B, 0), (60, A, 0)]);
-        assert_eq!(moves, Vec::<String>::new());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod absence;
 mod absence_claims;
+mod address_conflicts;
 mod assess;
 mod coverage;
 mod draft;
@@ -47,7 +48,7 @@ pub use row_counts::RowReport;
 
 pub use explained::unseen;
 pub use facts::JudgedCapture;
-pub use finding::{About, Conflict, Finding, FindingKey, Reason};
+pub use finding::{About, Conflict, Finding, FindingKey, HarmlessCause, Reason};
 pub(crate) use finding::{SHOWN_CLAIMANTS, exception_rule, id_of};
 pub use judge::{Judge, Judged, Ruling};
 pub use query::{Answer, Question, check_examples};

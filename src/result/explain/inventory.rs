@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::TimeSpan;
 use crate::classify::{
-    EndKey, Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, SHOWN_CLAIMANTS, unseen,
+    EndKey, Finding, HarmlessCause, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, SHOWN_CLAIMANTS,
+    unseen,
 };
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
 use crate::result::plural;
@@ -185,8 +186,14 @@ impl Explainer<'_> {
         let action = if conflict.is_virtual {
             format!("Find the host that uses {address}, or add it to held-by of {name}")
         } else {
+            let other = match conflict.harmless_cause {
+                Some(HarmlessCause::Router(_)) => {
+                    "list the networks for which the router answers with answers-arp-for"
+                }
+                _ => "if these are its own cards, list their MAC addresses with macs",
+            };
             format!(
-                "Find the host other than {name} that uses {address}, or list the address as virtual with held-by"
+                "Find the host other than {name} that uses {address}; {other}. If several hosts take turns with the address, list it as virtual with held-by"
             )
         };
         Words {
@@ -206,6 +213,11 @@ impl Explainer<'_> {
         let mut trace = self.host_trace(finding);
         if !conflict.is_repeated && !conflict.is_virtual {
             trace.push("the MAC addresses claimed it so rarely that the address may have been taken over and returned".to_owned());
+        }
+        match conflict.harmless_cause {
+            Some(HarmlessCause::CardsOfHost) => trace.push("frames of another address of the host came from the same MAC addresses, so they may be cards of one host, each of which answers for all of its addresses".to_owned()),
+            Some(HarmlessCause::Router(mac)) => trace.push(format!("{mac} sent frames for at least three addresses that have no other MAC address, so it may be a router that answers for the host (proxy ARP)")),
+            None => {}
         }
         if !conflict.holders.is_empty() {
             let name = |host: &usize| self.policy.inventory.hosts[*host].name.as_str();
