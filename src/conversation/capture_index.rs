@@ -14,7 +14,9 @@ use crate::flow::{
     AddressBinding, AddressClaim, AddressPair, DirectionStats, Flow, HashSeed, Path, SideEvidence,
     flag,
 };
-use crate::model::{BoundedSet, DoubtedTimes, Endpoint, Mac, Merge, Min, Nanos, SECOND, Transport};
+use crate::model::{
+    BoundedSet, DoubtedTimes, EPHEMERAL_PORTS, Endpoint, Mac, Merge, Min, Nanos, SECOND, Transport,
+};
 
 /// The usual initial TTLs and hop limits (RFC 1700 and the defaults of network stacks).
 const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
@@ -23,14 +25,30 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 /// after a request, a missing reply proves nothing.
 pub(super) const TIME_TO_ANSWER: Nanos = SECOND;
 
+/// The time after a broadcast in which a reply to it may arrive, in nanoseconds. Devices delay
+/// their replies at random so that they do not arrive at the same time, by up to five seconds for
+/// SSDP (UPnP Device Architecture 2.0, 1.3.3).
+const TIME_TO_ANSWER_BROADCAST: Nanos = 10 * SECOND;
+
+/// What broadcasts say about the direction of a unicast UDP flow.
+#[derive(Clone, Copy)]
+pub(super) struct BroadcastReply {
+    /// The side that sent the broadcasts.
+    pub requester: usize,
+    /// Whether the ports show that the other side answers: it sends from the port to which the
+    /// broadcasts were sent, and the requester has another port.
+    pub is_proved: bool,
+}
+
 /// Facts about the whole capture that are needed to interpret individual flows.
 #[derive(Default)]
 pub struct CaptureIndex {
     /// How much of the traffic the capture shows, and how much it lost.
     pub visibility: VisibilityStats,
     services: HashSet<(Endpoint, Transport), HashSeed>,
-    /// Time of the first broadcast from an endpoint to a port.
-    broadcast_requests: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
+    /// Times of the UDP broadcasts from an endpoint to a port, and of those from an endpoint with
+    /// an ephemeral port to any port (`None`).
+    broadcast_requests: HashMap<(Endpoint, Option<u16>), TimeSpan, HashSeed>,
     presences: HostActivities,
     /// Pairs (host, peer) where the peer acknowledges packets from the host that the capture never
     /// shows.
@@ -158,6 +176,24 @@ impl CaptureIndex {
         self.routers.contains(&mac)
     }
 
+    /// Returns the hardware addresses of routers to other networks: each sent frames for at least
+    /// three IP addresses that were seen behind no other hardware address. A host that takes over
+    /// connections by forged ARP replies also sends frames for several addresses, but these have
+    /// hardware addresses of their own.
+    pub fn gateways(&self) -> BTreeSet<Mac> {
+        let mut behind = BTreeMap::<Mac, usize>::new();
+        for (_, presence) in self.presences.iter() {
+            let mut macs = presence.macs.iter();
+            if let (Some(mac), None) = (macs.next(), macs.next())
+                && self.is_router(*mac)
+            {
+                *behind.entry(*mac).or_default() += 1;
+            }
+        }
+        behind.retain(|_, addresses| *addresses >= SEVERAL_BEHIND);
+        behind.into_keys().collect()
+    }
+
     /// Returns whether the capture could have shown a reply from the side `silent` of a flow to a
     /// request that the other side sent at `requested`.
     ///
@@ -220,32 +256,43 @@ impl CaptureIndex {
         self.services.contains(&(endpoint, transport))
     }
 
-    /// Returns the side of a unicast UDP flow that earlier sent a broadcast to the other side's
-    /// port. Returns `None` if both sides or neither did.
-    pub(super) fn broadcast_requester(&self, flow: &Flow<'_>) -> Option<usize> {
-        let transport = flow.key.transport();
-        if transport != Transport::UDP {
+    /// Returns what earlier broadcasts say about a unicast UDP flow whose first packet may be a
+    /// reply to them. Returns `None` if they say nothing, or the same about both sides.
+    ///
+    /// A reply usually comes from the port to which the broadcast was sent. It may also come from
+    /// another port (SSDP, WS-Discovery), but then the requester must have an ephemeral port,
+    /// because hosts also send other packets to the port of a service.
+    pub(super) fn broadcast_reply(&self, flow: &Flow<'_>) -> Option<BroadcastReply> {
+        if flow.key.transport() != Transport::UDP || self.broadcast_requests.is_empty() {
             return None;
         }
-        let sent_request = [0, 1].map(|side: usize| {
+        let replies = [0, 1].map(|side: usize| {
             let requester = flow.key.endpoint(side);
             let responder = flow.key.endpoint(1 - side);
+            let answered = flow.sides[1 - side].first.get()?;
             // A host without an address sends from the unspecified address and receives the reply
             // at its new address (DHCP).
             let unspecified: IpAddr = match requester.addr {
                 IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
-            let answered = flow.sides[1 - side].first.get();
-            [requester.addr, unspecified].into_iter().any(|address| {
-                let request = (Endpoint::new(address, requester.port), responder.port, transport);
-                let requested = self.broadcast_requests.get(&request).and_then(|a| a.get());
-                matches!((requested, answered), (Some(a), Some(b)) if a <= b)
-            })
+            let may_answer = |port| {
+                [requester.addr, unspecified].into_iter().any(|address| {
+                    let requester = Endpoint::new(address, requester.port);
+                    let span = self.broadcast_requests.get(&(requester, port));
+                    let times = span.map(|span| (span.first.get(), span.last.get()));
+                    let Some((Some(first), Some(last))) = times else { return false };
+                    let until = last.saturating_add(TIME_TO_ANSWER_BROADCAST);
+                    (first..=until).contains(&answered)
+                })
+            };
+            let is_own_port = may_answer(Some(responder.port));
+            let is_reply = is_own_port || may_answer(None);
+            is_reply.then_some(is_own_port && requester.port != responder.port)
         });
-        match sent_request {
-            [true, false] => Some(0),
-            [false, true] => Some(1),
+        match replies {
+            [Some(is_proved), None] => Some(BroadcastReply { requester: 0, is_proved }),
+            [None, Some(is_proved)] => Some(BroadcastReply { requester: 1, is_proved }),
             _ => None,
         }
     }
@@ -254,8 +301,8 @@ impl CaptureIndex {
     pub(super) fn merge(&mut self, other: Self) {
         self.visibility.merge(&other.visibility);
         self.services.extend(other.services);
-        for (request, first) in other.broadcast_requests {
-            self.broadcast_requests.entry(request).or_default().merge(&first);
+        for (request, span) in other.broadcast_requests {
+            self.broadcast_requests.entry(request).or_default().merge(&span);
         }
         self.presences.merge(other.presences);
         self.unseen_reply_pairs.extend(other.unseen_reply_pairs);
@@ -307,8 +354,17 @@ impl CaptureIndex {
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, hints);
         if let Some(side) = broadcast {
-            let request = (flow.key.endpoint(side), flow.key.endpoint(1 - side).port, transport);
-            self.broadcast_requests.entry(request).or_default().merge(&flow.sides[side].first);
+            // A broadcast that is itself a reply requests nothing.
+            let sent = &flow.sides[side];
+            if transport == Transport::UDP && !sent.has(flag::ANSWERS) {
+                let requester = flow.key.endpoint(side);
+                let port = flow.key.endpoint(1 - side).port;
+                let is_of_client = requester.port >= EPHEMERAL_PORTS;
+                for port in [Some(Some(port)), is_of_client.then_some(None)].into_iter().flatten() {
+                    let span = self.broadcast_requests.entry((requester, port)).or_default();
+                    span.merge(&TimeSpan { first: sent.first, last: sent.last });
+                }
+            }
         } else if transport == Transport::TCP && !is_simultaneous(flow) {
             for (client, is_proved) in proved(flow).into_iter().enumerate() {
                 if is_proved {

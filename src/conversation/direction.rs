@@ -26,8 +26,8 @@ named_enum!(
         Matrix = "matrix",
         /// The port numbers belong to different classes, such as well-known and dynamic.
         Ports = "ports",
-        /// The sender of the earliest packet is assumed to be the client, or the only side that
-        /// sent replies is assumed to be the server.
+        /// The sender of the earliest packet is assumed to be the client, or the side whose packets
+        /// may be replies is assumed to be the server.
         First = "first",
         /// No evidence.
         Unknown = "unknown",
@@ -126,11 +126,8 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
             ..Orientation::new(client, DirectionEvidence::Protocol)
         };
     }
-    if let Some(client) = index.broadcast_requester(flow) {
-        return Orientation {
-            answers_broadcast: true,
-            ..Orientation::new(client, DirectionEvidence::Protocol)
-        };
+    if let Some(orientation) = as_broadcast_reply(flow, index) {
+        return orientation;
     }
     let with = |flag: u16| only([0, 1].map(|side: usize| flow.sides[side].has(flag)));
     let accepted = with(flag::SYN_ACK).filter(|_| !is_simultaneous(flow));
@@ -192,6 +189,19 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
         (None, Some(_)) => Orientation::new(1, DirectionEvidence::First),
         _ => Orientation::new(1, DirectionEvidence::Unknown),
     }
+}
+
+/// Returns the orientation of a flow that begins with the reply to a broadcast. If only the time
+/// suggests this, it is a guess: two services that both use the port of the service may also send
+/// requests to each other.
+fn as_broadcast_reply(flow: &Flow<'_>, index: &CaptureIndex) -> Option<Orientation> {
+    let reply = index.broadcast_reply(flow)?;
+    let responder = &flow.sides[1 - reply.requester];
+    let is_proved = reply.is_proved || responder.has(flag::ANSWERS);
+    let is_request = !is_proved && responder.has(flag::ASKS);
+    let grade = if is_proved { DirectionEvidence::Protocol } else { DirectionEvidence::First };
+    let orientation = Orientation::new(reply.requester, grade);
+    (!is_request).then_some(Orientation { answers_broadcast: true, ..orientation })
 }
 
 /// Returns the index of the only true value, or `None` if both or neither are true.

@@ -108,11 +108,13 @@ pub(super) fn only_resets(side: &DirectionStats) -> bool {
 }
 
 /// Returns whether a flow is a long session. Each flow must satisfy the conditions by itself: many
-/// short flows do not add up to a session.
+/// short flows do not add up to a session. A flow that both sides opened, one after the other, is
+/// not a single session.
 pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> bool {
     let [a, b] = &flow.sides;
     a.sent.payload.0 > 0
         && b.sent.payload.0 > 0
+        && proved(flow) != [true; 2]
         && a.sent.bytes.0 + b.sent.bytes.0 >= SESSION_BYTES
         && last.saturating_sub(first) >= SESSION_NS
 }

@@ -12,7 +12,8 @@ type RequestKind = fn(&[u8]) -> Option<u16>;
 
 /// Protocols whose messages have few distinctive features. They are recognized only on their server
 /// ports (IANA).
-const AT_PORTS: &[(u16, RequestKind)] = &[(88, kerberos), (123, ntp), (443, quic)];
+const AT_PORTS: &[(u16, RequestKind)] =
+    &[(88, kerberos), (123, ntp), (137, name_reply), (443, quic), (5353, name_reply)];
 
 /// Protocols whose messages are distinctive enough to be recognized on any port.
 const ANYWHERE: &[RequestKind] = &[radius, rdp];
@@ -58,6 +59,14 @@ fn ntp(payload: &[u8]) -> Option<u16> {
         4 if is_complete => Some(flag::ANSWERS),
         _ => None,
     }
+}
+
+/// Recognizes the replies of the NetBIOS name service (RFC 1002, 4.2.1.1) and of multicast DNS (RFC
+/// 6762, 18.2) by the bit that marks a response in DNS. Their requests are not recognized here,
+/// because many of them expect no reply.
+fn name_reply(payload: &[u8]) -> Option<u16> {
+    let flags = payload.get(..12)?[2];
+    (flags & 0x80 != 0).then_some(flag::ANSWERS)
 }
 
 /// Recognizes QUIC by the packets with long headers (RFC 9000, 17.2; RFC 9369, 3.2) with which a
@@ -141,6 +150,11 @@ mod tests {
         assert_eq!(kind_of(50_000, 88, &[0x6b, 0x81, 0x80]), None);
         assert_eq!(kind_of(50_000, 88, &[0x6a, 0x81, 0x80]), Some(flag::ASKS));
         assert_eq!(kind_of(88, 50_000, &[0x6b, 0x81, 0x80]), Some(flag::ANSWERS));
+        let mut name = [0; 12];
+        assert_eq!(kind_of(137, 137, &name), None);
+        name[2] = 0x85;
+        assert_eq!(kind_of(137, 137, &name), Some(flag::ANSWERS));
+        assert_eq!(kind_of(50_000, 5353, &name), None);
         assert_eq!(
             kind_of(50_000, 123, &[[0x23; 1].as_slice(), &[0; 47]].concat()),
             Some(flag::ASKS)

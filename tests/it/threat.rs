@@ -813,6 +813,32 @@ fn an_address_conflict_needs_both_at_once_and_again() {
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["no medium coverage"]);
 }
 
+#[test]
+fn an_address_conflict_needs_two_hosts() {
+    let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8), (61_000, 7), (62_000, 8)];
+    let conflict = |others: &[(&str, u8)], inventory: &str| {
+        let mut wire = steady();
+        for (ms, mac) in both {
+            wire.claim(ms, BROKER, mac);
+            let others = others.iter().filter(|other| other.1 == mac);
+            others.for_each(|(address, mac)| wire.claim(ms + 100, address, *mac));
+        }
+        audit_with(&wire, inventory).found("address-conflict", BROKER, BROKER)
+    };
+    // A host with two cards in one network answers on both of them for both of its addresses.
+    let two = plain()
+        .replace("addresses = [\"10.1.0.10\"]", "addresses = [\"10.1.0.10\", \"10.1.0.11\"]");
+    let cards = [("10.1.0.11", 7), ("10.1.0.11", 8)];
+    assert_eq!(conflict(&cards, &two), ["no medium coverage"; 2]);
+    // If a card claims only the contested address, it may belong to another host.
+    assert_eq!(conflict(&cards[..1], &two), ["yes high"]);
+    assert_eq!(conflict(&cards, &plain()), ["yes high"]);
+    // A router may answer for the hosts of another network.
+    let proxied = ["10.9.0.5", "10.9.0.6", "10.9.0.7"].map(|address| (address, 8));
+    assert_eq!(conflict(&proxied, &plain()), ["no medium coverage"]);
+    assert_eq!(conflict(&proxied[..1], &plain()), ["yes high"]);
+}
+
 /// The message about a failure counts each attempt once, although a tunnel contains a copy of it.
 #[test]
 fn copies_in_a_tunnel_are_not_counted_as_attempts() {
@@ -1232,6 +1258,41 @@ fn datagrams_one_way_are_asked_by_their_sender_and_nobody_serves_port_zero() {
         assert_eq!(said.rows(BROKER, "10.9.0.5", port), [""; 0], "{port}");
         assert_eq!(said.rows("10.9.0.5", BROKER, 20_003).len(), 1, "{port}");
     }
+}
+
+#[test]
+fn a_broadcast_makes_nobody_the_client_of_later_packets() {
+    let everybody = "10.1.0.255";
+    // A gateway broadcasts from the port of a service to the same port, as NetBIOS and BACnet do.
+    // Later, another host sends requests to this port.
+    for (port, minutes, sender) in [(138, 0, 138), (138, 30, 138), (47_808, 0, 47_808)] {
+        let mut wire = steady();
+        wire.udp(8_000, (GW, port), (everybody, port));
+        let later = 9_000 + minutes * 60_000;
+        wire.udp(later, (EVIL, sender), (GW, port));
+        wire.udp(later + 1, (EVIL, sender), (GW, port));
+        let said = audit(&wire);
+        let rows = [said.rows(GW, EVIL, port), said.rows(EVIL, GW, port)].concat();
+        assert_eq!(rows.len(), 1, "{port} {minutes}");
+        assert!(!rows[0].contains(" protocol"), "{port} {minutes}: {rows:?}");
+        let accused = said.certain().iter().any(|c| c.contains(&format!("{GW}>{EVIL}")));
+        assert!(!accused, "{port} {minutes}");
+    }
+    // Devices answer a search (SSDP) from the port of the service or from another port.
+    for (from, ms, is_reply) in [(1900, 100, true), (49_200, 100, true), (49_200, 60_000, false)] {
+        let mut wire = steady();
+        wire.udp(8_000, (GW, 50_900), ("239.255.255.250", 1900));
+        wire.udp(8_000 + ms, (EVIL, from), (GW, 50_900));
+        let said = audit(&wire);
+        let accused = said.certain().iter().any(|c| c.contains(&format!("{EVIL}>")));
+        assert_eq!(accused, !is_reply, "{from} {ms}: {:?}", said.findings);
+    }
+    // Certain traffic stays certain: the port of the requester is one that its service has.
+    let mut wire = steady();
+    wire.udp(8_000, (GW, 138), (everybody, 138));
+    wire.udp(8_100, (EVIL, 50_000), (GW, 138));
+    let said = audit(&wire);
+    assert!(said.certain().iter().any(|c| c.contains(&format!("{EVIL}>{GW}"))));
 }
 
 // Tests of captures that do not show everything all the time.
