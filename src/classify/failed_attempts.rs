@@ -18,8 +18,18 @@ use crate::conversation::Conversation;
 use crate::model::Transport;
 use crate::policy::{PartyKind, Quantifier, SeverityColumn};
 
-/// Clients, each with a group of rows.
+/// Clients, each with a group of rows. A host of the inventory is represented by one of its
+/// addresses, whichever of them it used.
 type ClientsByGroup = HashSet<(GroupId, IpAddr), ahash::RandomState>;
+
+/// The connections of a group of rows that worked.
+#[derive(Default)]
+struct Succeeded {
+    /// The clients that reached any server.
+    clients: ClientsByGroup,
+    /// The clients and servers that reached each other, represented as in [`ClientsByGroup`].
+    pairs: HashSet<(GroupId, IpAddr, IpAddr), ahash::RandomState>,
+}
 
 impl Assessor<'_> {
     /// Adds findings for documented conversations that failed, even if their rows do not require
@@ -39,17 +49,21 @@ impl Assessor<'_> {
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(group) = group(j) else { continue };
             let Some(code) = self.seen.failing(c) else { continue };
-            failed.insert((group, c.subject.client));
+            failed.insert((group, policy.canonical(c.subject.client)));
             let ends = pair(&mut book.ends, j, c);
             entries.add(code, ends, c.subject.transport, group, number as u32);
         }
         if failed.is_empty() {
             return;
         }
-        let mut succeeded = ClientsByGroup::default();
+        let mut succeeded = Succeeded::default();
         for (c, j) in list.iter().zip(judged).filter(|(c, _)| self.seen.has_worked(c)) {
-            let way = group(j).map(|group| (group, c.subject.client));
-            succeeded.extend(way.filter(|way| failed.contains(way)));
+            let Some(group) = group(j) else { continue };
+            let client = policy.canonical(c.subject.client);
+            if failed.contains(&(group, client)) {
+                succeeded.clients.insert((group, client));
+                succeeded.pairs.insert((group, client, policy.canonical(c.subject.server)));
+            }
         }
         let groups = entries.into_groups(PortMerge::Never, &mut book.pool);
         let groups = merge_clients(policy, groups, (list, judged), &mut book.ends, &mut book.pool);
@@ -92,7 +106,7 @@ impl Assessor<'_> {
         &mut self,
         attempts: &ConversationGroup,
         group: GroupId,
-        succeeded: &ClientsByGroup,
+        succeeded: &Succeeded,
     ) -> Finding {
         let policy = self.policy;
         let list = &self.conversations.list;
@@ -152,13 +166,22 @@ impl Assessor<'_> {
             doubts.add(Doubt::Quoted);
         }
         // The failure is less severe if each of these clients also had a connection that worked and
-        // that a row of the same group documents, unless a row requires traffic between every pair.
+        // that a row of the same group documents. If a row requires traffic between every pair, it
+        // must have reached the same server, for example at another address.
         let of_each_pair = rows.iter().any(|r| {
             let quantifier = policy.matrix.rows[*r].quantifier;
             matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)
         });
-        let worked = |n: &u32| succeeded.contains(&(group, list[*n as usize].subject.client));
-        let otherwise = members.iter().all(worked) && !of_each_pair;
+        let worked = |n: &u32| {
+            let subject = &list[*n as usize].subject;
+            let [client, server] = [subject.client, subject.server].map(|a| policy.canonical(a));
+            if of_each_pair {
+                succeeded.pairs.contains(&(group, client, server))
+            } else {
+                succeeded.clients.contains(&(group, client))
+            }
+        };
+        let otherwise = members.iter().all(worked);
         let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
         let mut finding = Finding::new(key, Reason::Failed(group));
         finding.severity = if otherwise {
