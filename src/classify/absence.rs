@@ -25,6 +25,9 @@ pub(super) struct Silent<'s> {
     pub towards: &'s DestinationCoverage,
     /// The time for which the rows have to be watched, in seconds.
     pub watch_s: u64,
+    /// Whether the host itself may be the destination, because it also has the destination role of
+    /// a row. Then its traffic may stay inside it.
+    pub may_serve_itself: bool,
     /// The trigger of the rows, if any: the group of rows that documents it, and the index of its
     /// conversation.
     pub trigger: Option<(GroupId, u32)>,
@@ -110,8 +113,8 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::LoopbackOnly,
-        words: "there is a destination other than the source host itself",
-        holds: |silent| silent.towards.len > 0,
+        words: "there is a destination other than the source host itself, and the source host has no destination role",
+        holds: |silent| silent.towards.len > 0 && !silent.may_serve_itself,
     },
     Condition {
         code: Code::HostNotSeen,

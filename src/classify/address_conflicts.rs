@@ -8,7 +8,7 @@ use super::clock_words;
 use super::expected::Assessor;
 use super::finding::{Conflict, HarmlessCause, Reason};
 use super::verdict::{Code, Doubt, Doubts};
-use crate::conversation::AddressBinding;
+use crate::conversation::{AddressBinding, Conversations};
 use crate::model::{Mac, Nanos};
 
 impl Assessor<'_> {
@@ -16,11 +16,7 @@ impl Assessor<'_> {
     /// turn in one VLAN. If the address merely moved to another hardware address, the move is only
     /// described. A virtual address may be claimed by its holders.
     pub(super) fn address_conflicts(&mut self) {
-        let claims = &self.conversations.index.claims;
-        let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
-        for claimant in claims.keys() {
-            places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
-        }
+        let places = claim_places(self.conversations);
         let mut conflicts: BTreeMap<(usize, IpAddr), Contest> = BTreeMap::new();
         for ((address, _), claimants) in &places {
             let Some(host) = self.policy.host_of(*address) else { continue };
@@ -35,8 +31,8 @@ impl Assessor<'_> {
             }
             if !contest.macs.is_empty() {
                 conflicts.entry((host, *address)).or_default().merge(contest);
-            } else if !is_virtual {
-                self.moves.extend(self.takeover(host, *address, claimants));
+            } else if !is_virtual && let Some(words) = self.takeover(host, *address, claimants) {
+                self.moves.entry(*address).or_insert(words);
             }
         }
         let routers = OnceCell::new();
@@ -70,6 +66,30 @@ impl Assessor<'_> {
             book.conflicts.push(conflict);
             book.findings.push(finding);
         }
+    }
+
+    /// Returns the hosts whose addresses another machine may have used, so that traffic from these
+    /// addresses does not show that the host was running: an address moved to another hardware
+    /// address, or was claimed by a hardware address that the inventory does not list for the host
+    /// although it lists others.
+    pub(super) fn replaced_hosts(&self) -> BTreeSet<usize> {
+        let mut replaced = BTreeSet::new();
+        for ((address, _), claimants) in claim_places(self.conversations) {
+            let Some(host) = self.policy.host_of(address) else { continue };
+            let entry = &self.policy.inventory.hosts[host];
+            let is_foreign = |c: &&AddressBinding| {
+                !entry.macs.is_empty()
+                    && !entry.macs.contains(&c.mac)
+                    && !self.is_proxy(c.mac, host, address)
+            };
+            if !entry.is_virtual()
+                && (claimants.iter().any(is_foreign)
+                    || self.takeover(host, address, &claimants).is_some())
+            {
+                replaced.insert(host);
+            }
+        }
+        replaced
     }
 
     /// Returns what explains the claims of an address by several hardware addresses without a
@@ -270,6 +290,15 @@ impl Assessor<'_> {
     }
 }
 
+/// Returns the claimants of each address in each VLAN.
+fn claim_places(conversations: &Conversations) -> BTreeMap<ClaimPlace, Vec<&AddressBinding>> {
+    let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
+    for claimant in conversations.index.claims.keys() {
+        places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
+    }
+    places
+}
+
 /// The ten-second slots with claims: one bit per slot, 64 slots per word.
 type Slots = BTreeMap<Nanos, u64>;
 
@@ -402,7 +431,8 @@ mod tests {
         let judgement = packets.judge(&policy(farm), &view(120));
         let found = with_code(&judgement, Code::AddressConflict);
         let macs = found.iter().flat_map(|finding| judgement.address_claims_of(finding));
-        (macs.map(|(_, mac)| mac).collect(), judgement.moves.clone())
+        let moves = judgement.moves.values().cloned().collect();
+        (macs.map(|(_, mac)| mac).collect(), moves)
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Assesses failures, missing traffic, contradictions and the status of every row, in this order.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use super::absence_claims::GroupId;
 use super::expected::Assessor;
 use super::facts::JudgedCapture;
@@ -13,7 +16,7 @@ pub(super) struct Assessed {
     /// For each host, the number of rows that have the host as a source and could not be assessed.
     /// A row counts once for each destination.
     pub not_assessable: Vec<u64>,
-    pub moves: Vec<String>,
+    pub moves: BTreeMap<IpAddr, String>,
 }
 
 /// Assesses failures, missing traffic, contradictions and the status of every row. Conversations

@@ -126,8 +126,8 @@ pub(super) fn host_reports(
     presences.into_iter().map(report).collect()
 }
 
-/// Unlisted addresses that may belong to listed hosts, by the undocumented services that they
-/// provided or used. If several addresses provided or used a service, the lowest is kept.
+/// Addresses that may belong to listed hosts although they are not listed for them, by the services
+/// that they provided or used. If several addresses provided or used a service, the lowest is kept.
 #[derive(Default)]
 pub(super) struct Unlisted {
     /// The services that unlisted addresses provided, each with the address.
@@ -144,21 +144,32 @@ pub(super) fn unlisted_services(
     let mut unlisted = Unlisted::default();
     let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
     let is_host = |kind| matches!(kind, PartyKind::Host(_) | PartyKind::Service(_));
+    let networks = networks_of_hosts(policy);
+    // An address of a network may be another address of a host that the inventory lists.
+    let may_be_listed =
+        |kind| matches!(kind, PartyKind::Network(network) if networks.contains(&network));
     for (c, j) in conversations.list.iter().zip(judged) {
         // A failed attempt does not show a service, and traffic that could be forged proves
         // nothing.
         let in_vain = c.has_failed() || c.is_made_up();
-        if in_vain || j.verdict() == Verdict::Documented || c.broadcast {
+        if in_vain || c.broadcast {
+            continue;
+        }
+        let is_documented = j.verdict() == Verdict::Documented;
+        let is_unlisted = |kind| {
+            if is_documented { may_be_listed(kind) } else { !is_host(kind) }
+        };
+        if is_documented && ![j.client.kind, j.server.kind].into_iter().any(may_be_listed) {
             continue;
         }
         let ServiceKey { client, server, transport, .. } = c.subject;
         for port in possible_ports(policy, c) {
-            if !is_host(j.server.kind) {
+            if is_unlisted(j.server.kind) {
                 let address = unlisted.servers.entry((transport, port)).or_insert(server);
                 *address = server.min(*address);
             }
             if let PartyKind::Host(host) = j.server.kind
-                && !is_host(j.client.kind)
+                && is_unlisted(j.client.kind)
             {
                 let address = clients.entry((host, transport, port)).or_insert(client);
                 *address = client.min(*address);
@@ -169,6 +180,17 @@ pub(super) fn unlisted_services(
         unlisted.clients.entry(host).or_default().push((transport, port, address));
     }
     unlisted
+}
+
+/// Returns the networks that contain an address of a listed host and have a role of this host.
+fn networks_of_hosts(policy: &Policy) -> BTreeSet<usize> {
+    let hosts = policy.inventory.hosts.iter();
+    let addresses = hosts.flat_map(|host| host.addresses.iter().map(move |a| (*a, host.roles)));
+    let networks = addresses.filter_map(|(address, roles)| {
+        let network = policy.network(address)?;
+        policy.inventory.networks[network].roles.intersects(roles).then_some(network)
+    });
+    networks.collect()
 }
 
 /// Returns the server's port. If the conversation stands for a range of ports, returns the lowest

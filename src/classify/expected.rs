@@ -2,7 +2,8 @@
 //! capture could have shown one, and groups for which this could not be assessed.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::absence::{self, DestinationCoverage, Silent};
@@ -16,7 +17,7 @@ use super::verdict::{Code, Doubt, Doubts, Status};
 use super::virtual_addresses::UndeclaredVirtual;
 use crate::conversation::{Conversations, State, VantageSet};
 use crate::model::{Nanos, Transport};
-use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope};
+use crate::policy::{Expectation, FeatureState, PartyKind, Policy, RoleSet, Row, Scope};
 
 /// Whether a row was triggered for one source.
 enum Trigger {
@@ -122,8 +123,10 @@ pub(super) struct Assessor<'a> {
     sharing: BTreeSet<usize>,
     /// Hosts that already have a finding about missing traffic.
     pub(super) missing: HashSet<usize>,
+    /// The hosts whose addresses another machine may have used.
+    replaced: BTreeSet<usize>,
     /// Descriptions of host addresses that one hardware address took over from another.
-    pub(super) moves: Vec<String>,
+    pub(super) moves: BTreeMap<IpAddr, String>,
 }
 
 /// Totals for a list of hosts and services.
@@ -133,6 +136,8 @@ struct PeerSummary {
     len: usize,
     sending: usize,
     covered: usize,
+    /// Whether a network of the inventory also has a destination role.
+    is_in_network: bool,
     /// The named vantage points that saw at least one of these hosts and services.
     seen_from: VantageSet,
     unreadable_with_unlisted: usize,
@@ -158,7 +163,7 @@ impl<'a> Assessor<'a> {
         let groups_of = groups_of(policy);
         let RowCounts { rows, fitting, attempts, triggers } =
             RowCounts::of(judge, seen, judged, &groups_of, jobs);
-        let assessor = Self {
+        let mut assessor = Self {
             judge,
             policy,
             conversations: seen.conversations,
@@ -176,8 +181,10 @@ impl<'a> Assessor<'a> {
                 .flat_map(|shared| shared.holders.into_iter().chain([shared.host]))
                 .collect(),
             missing: HashSet::new(),
-            moves: Vec::new(),
+            replaced: BTreeSet::new(),
+            moves: BTreeMap::new(),
         };
+        assessor.replaced = assessor.replaced_hosts();
         (assessor, groups_of)
     }
 
@@ -220,10 +227,12 @@ impl<'a> Assessor<'a> {
         });
         let list = self.book.borrow_mut().claims.peer_list_of(self.policy, roles);
         let mut summaries = self.summaries.borrow_mut();
-        while summaries.len() <= list as usize {
+        if summaries.len() == list as usize {
             let book = self.book.borrow();
-            let peers = book.claims.peer_list(summaries.len() as u32);
-            let next = PeerSummary::of(&self.seen, peers);
+            let peers = book.claims.peer_list(list);
+            let mut networks = self.policy.inventory.networks.iter();
+            let is_in_network = networks.any(|network| network.roles.intersects(roles));
+            let next = PeerSummary { is_in_network, ..PeerSummary::of(&self.seen, peers) };
             summaries.push(next);
         }
         list
@@ -284,11 +293,25 @@ impl<'a> Assessor<'a> {
             to,
             towards: &self.towards(to, source),
             watch_s: watch.max().unwrap_or(0),
+            may_serve_itself: only.is_none() && self.may_serve_itself(source, &own_rows),
             trigger,
             is_weakly_triggered,
             tunnelled,
         };
         self.check_absence(&silent, &attempts, rows)
+    }
+
+    /// Returns whether a source of some rows also has the destination role of one of them. Traffic
+    /// between hosts with the same role does not stay inside a host.
+    pub(super) fn may_serve_itself(&self, source: usize, rows: &[usize]) -> bool {
+        let matrix = &self.policy.matrix;
+        let roles = self.policy.inventory.hosts[source].roles;
+        rows.iter().map(|row| &matrix.rows[*row]).any(|row| {
+            let destination = &matrix.roles[row.destination];
+            row.source != row.destination
+                && !destination.is_any
+                && destination.members.intersects(roles)
+        })
     }
 
     /// Returns the rows of a group that a source should have used, and what triggered them.
@@ -347,6 +370,11 @@ impl<'a> Assessor<'a> {
         // One-way traffic counts as an attempt, so the claim excludes the rows that document it.
         let was_tried = |row: &usize| attempts.iter().any(|attempt| attempt.rows.contains(row));
         let rows: Vec<usize> = rows.iter().copied().filter(|row| !was_tried(row)).collect();
+        // Traffic that the rows do not document, for example to a single host instead of a
+        // multicast address, has findings of its own. It shows that the hosts do communicate.
+        if self.has_contacted(silent.source, silent.to, &rows) {
+            return AbsenceCheck::Fine;
+        }
         if let Some(code) = absence::fails(silent, absence::AFTER) {
             let mut doubts = Doubts::default();
             if self.policy.inventory.covers.is_none() && absence::is_late(code) {
@@ -356,6 +384,30 @@ impl<'a> Assessor<'a> {
         }
         let doubts = self.doubts_of_absence(silent, &rows);
         AbsenceCheck::Missing(self.claim_of(silent, &rows, doubts))
+    }
+
+    /// Returns whether a source sent packets with the transport and a port of a multicast row
+    /// directly to one of the destinations.
+    fn has_contacted(&self, source: usize, to: To, rows: &[usize]) -> bool {
+        let rows = rows.iter().map(|row| &self.policy.matrix.rows[*row]);
+        let rows: Vec<&Row> = rows.filter(|row| !row.multicast.is_empty()).collect();
+        let list = &self.conversations.list;
+        let addresses = &self.policy.inventory.hosts[source].addresses;
+        !rows.is_empty()
+            && addresses.iter().any(|address| {
+                let from = list.partition_point(|c| c.subject.client < *address);
+                let own = list[from..].iter().zip(&self.judged[from..]);
+                let mut own = own.take_while(|(c, _)| c.subject.client == *address);
+                own.any(|(c, j)| {
+                    let subject = &c.subject;
+                    let fits = |row: &&Row| {
+                        row.transport == subject.transport && row.ports.contains(&subject.port)
+                    };
+                    let is_to = matches!(j.server.kind, PartyKind::Host(host)
+                        if self.is_destination(host, source, to));
+                    is_to && !c.is_made_up() && rows.iter().any(fits)
+                })
+            })
     }
 
     /// Returns a claim of absence for some rows.
@@ -397,7 +449,8 @@ impl<'a> Assessor<'a> {
         let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
         let is_shared = self.may_share(source)
-            || self.sharing.iter().any(|host| self.is_destination(*host, source, to));
+            || self.sharing.iter().any(|host| self.is_destination(*host, source, to))
+            || self.replaced.iter().any(|host| self.is_destination(*host, source, to));
         if self.policy.inventory.covers.is_none()
             || is_shared
             || !in_time
@@ -453,7 +506,9 @@ impl<'a> Assessor<'a> {
                 DestinationCoverage {
                     len,
                     sends: peers.sending > sending,
-                    all_covered: self.covers_everything() || peers.covered - covered == len,
+                    // The hosts of a network are not listed, so the capture may not cover them.
+                    all_covered: self.covers_everything()
+                        || peers.covered - covered == len && !peers.is_in_network,
                     seen_from: peers.seen_from,
                 }
             }
@@ -517,10 +572,11 @@ impl<'a> Assessor<'a> {
         doubts
     }
 
-    /// Returns whether a host may share an address with others although the inventory does not say
-    /// so.
+    /// Returns whether traffic from the addresses of a host may come from other machines: the host
+    /// shares an address with others although the inventory does not say so, or another machine
+    /// took over an address.
     pub(super) fn may_share(&self, host: usize) -> bool {
-        self.sharing.contains(&host)
+        self.sharing.contains(&host) || self.replaced.contains(&host)
     }
 
     /// Returns whether a source should have contacted a host.

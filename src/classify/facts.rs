@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::absence_claims::AbsenceClaim;
+use super::absence_claims::{AbsenceClaim, To};
 use super::coverage::{
     CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, covered_ports,
     undecoded_by_host, unlisted_services, unreadable_pairs,
@@ -221,10 +221,24 @@ impl<'a> JudgedCapture<'a> {
         }
     }
 
+    /// Returns whether the capture covers the traffic of a claim about `rows` and the destinations
+    /// `to`, as [`Self::covers`] does. If a network also has the destination role, its hosts are
+    /// not listed, so the capture does not cover all destinations.
+    pub fn covers_claim(&self, claim: &AbsenceClaim, rows: &[usize], to: &[Peer]) -> Option<bool> {
+        let source = claim.source as usize;
+        let covers_everything =
+            matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
+        let matrix = &self.policy.matrix;
+        let are_listed = !matches!(claim.to, To::AnyOf(_))
+            || !rows.iter().any(|row| self.is_played_by_network(matrix.rows[*row].destination));
+        self.covers(source, to)
+            .filter(|_| are_listed || covers_everything || self.watches(source).is_some())
+    }
+
     /// Returns whether the capture covers the traffic from a source to all of `to`: `Some(true)` if
     /// the inventory declares this, `Some(false)` if it is inferred from traffic, and `None` if the
     /// traffic is not covered.
-    pub fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
+    fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
         let covers_everything =
             matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
@@ -301,7 +315,7 @@ impl<'a> JudgedCapture<'a> {
         let servers = servers.filter(|((transport, port), _)| covers(&rows, *transport, *port));
         if let Some(address) = servers.map(|(_, address)| *address).min() {
             ways.push(format!(
-                "the same service was reached at {address}, which has no role in the inventory; this may be another address of a listed host"
+                "the same service was reached at {address}, which the inventory does not list for a host; this may be another address of a listed host"
             ));
         }
         let hosts = to.iter().filter_map(|peer| match peer {
@@ -314,7 +328,7 @@ impl<'a> JudgedCapture<'a> {
             clients.flatten().filter(|(transport, port, _)| covers(&rows, *transport, *port));
         if let Some(address) = clients.map(|(.., address)| *address).min() {
             ways.push(format!(
-                "{address}, which has no role in the inventory, used the same service; this may be another address of a listed host"
+                "{address}, which the inventory does not list for a host, used the same service; this may be another address of a listed host"
             ));
         }
         ways.extend(self.unread_between(claim.source as usize, &hosts));

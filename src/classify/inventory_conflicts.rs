@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::absence_claims::GroupId;
+use super::absence_claims::{GroupId, To};
 use super::coverage::Peer;
 use super::ends::EndKey;
 use super::expected::Assessor;
@@ -160,6 +160,7 @@ impl Assessor<'_> {
                 }
                 let sources = policy.hosts_of(matrix.roles[row.source].members);
                 let sources: Vec<usize> = sources.collect();
+                let to = self.destinations(&[number]);
                 let is_tcp = row.transport == Transport::TCP;
                 let is_enough = |attempt: &Attempt| {
                     let is_one_way = attempt.state == State::OneWay && !is_tcp;
@@ -174,14 +175,24 @@ impl Assessor<'_> {
                     _ => false,
                 };
                 let is_steady = row.expectation == Expectation::Steady;
+                let may_stay_inside = one_is_enough || row.quantifier == Quantifier::OneSource;
+                // Nothing is due from a host that was not seen. The traffic of a host that also has
+                // the destination role may stay inside it, unless every pair has to communicate. If
+                // the capture does not cover a host, the host may use destinations that the capture
+                // does not cover either.
+                let is_due = |source: &usize| {
+                    self.seen.is_sending(Peer::Host(*source))
+                        && !(may_stay_inside && self.may_serve_itself(*source, &[number]))
+                        && (!one_is_enough
+                            || self.seen.watches(*source).is_some()
+                            || self.towards(To::AnyOf(to), *source).all_covered)
+                        && (is_steady || self.is_triggered(row, *source))
+                        && !(one_is_enough && was_served(source))
+                };
                 due.push(DueTraffic {
                     row: number,
                     from_others: is_steady && sources.is_empty(),
-                    sources: sources
-                        .into_iter()
-                        .filter(|source| is_steady || self.is_triggered(row, *source))
-                        .filter(|source| !(one_is_enough && was_served(source)))
-                        .collect(),
+                    sources: sources.iter().copied().filter(is_due).collect(),
                 });
             }
         }
@@ -343,10 +354,13 @@ mod tests {
 
     #[test]
     fn a_role_is_silent_only_after_its_host_was_watched_for_ten_minutes() {
-        let found = |watched_s: u64, filtered: bool, is_seen: bool| {
+        let watch = |watched_s: u64, filtered: bool, is_seen: bool, is_source_seen: bool| {
             let mut packets = Packets::default();
             for second in (0..=watched_s as i64).step_by(20) {
                 packets.ping(second, DC, RDSH);
+                if is_source_seen {
+                    packets.ping(second, DC, BROKER);
+                }
             }
             if is_seen {
                 packets.connect(5, (RDSH, 50_000), (DC, 389));
@@ -360,6 +374,9 @@ mod tests {
                 .filter(|f| judgement.end(f.key.client) == &EndKey::Host(DC_1 as u32))
                 .count()
         };
+        // Nothing is due from a source that was not seen.
+        assert_eq!(watch(WATCH_S, false, false, false), 0);
+        let found = |watched_s, filtered, is_seen| watch(watched_s, filtered, is_seen, true);
         assert_eq!(found(WATCH_S, false, false), 1);
         assert_eq!(found(WATCH_S - 1, false, false), 0);
         assert_eq!(found(WATCH_S, true, false), 0);

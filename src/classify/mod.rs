@@ -34,6 +34,7 @@ mod violations;
 mod virtual_addresses;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use absence::{Condition, conditions_of_absence};
@@ -228,7 +229,7 @@ pub struct Judgement {
     /// and the number of these conversations.
     pub predated: Vec<(usize, u64)>,
     /// Descriptions of host addresses that one hardware address took over from another.
-    pub moves: Vec<String>,
+    pub moves: BTreeMap<IpAddr, String>,
 }
 
 impl Judgement {
@@ -315,7 +316,7 @@ impl Judgement {
             rows: Vec::new(),
             hosts: Vec::new(),
             excepted: Vec::new(),
-            moves: Vec::new(),
+            moves: BTreeMap::new(),
             by_overlay: BTreeMap::new(),
             predated: Vec::new(),
             conversations,

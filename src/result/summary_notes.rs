@@ -647,7 +647,7 @@ fn add_undeclared_virtual(run: &AuditRun<'_>, notes: &mut NoteList) {
 /// Adds notes about addresses that moved from one hardware address to another.
 fn add_moves(run: &AuditRun<'_>, notes: &mut NoteList) {
     let moves = &run.outcome.moves;
-    for text in moves.iter().take(SHOWN) {
+    for text in moves.values().take(SHOWN) {
         notes.add(Tone::Plain, "Moved", escape_control(text).into_owned());
     }
     if moves.len() > SHOWN {

@@ -924,6 +924,24 @@ fn absence_is_not_certain_of_an_address_that_other_hosts_advertise() {
 }
 
 #[test]
+fn absence_is_not_certain_of_an_address_that_another_machine_used() {
+    let missing = |claims: &[(u64, u8)], inventory: &str| {
+        let mut wire = quiet();
+        claims.iter().for_each(|(ms, mac)| wire.claim(*ms, RDSH, *mac));
+        let certain = audit_with(&wire, inventory).certain();
+        certain.iter().any(|c| c.starts_with(&format!("never-attempted {RDSH}>")))
+    };
+    assert!(missing(&[(1_000, 7), (90_000, 7)], &plain()));
+    assert!(!missing(&[(1_000, 7), (40_000, 8), (90_000, 8)], &plain()));
+    let listed = |mac: u8| {
+        let macs = format!("name = \"rdsh1\"\nmacs = [\"02:00:00:00:00:0{mac}\"]\n");
+        plain().replace("name = \"rdsh1\"\n", &macs)
+    };
+    assert!(missing(&[(1_000, 7), (90_000, 7)], &listed(7)));
+    assert!(!missing(&[(1_000, 7), (90_000, 7)], &listed(8)));
+}
+
+#[test]
 fn a_takeover_is_told_and_no_finding() {
     let mut wire = steady();
     for (ms, mac) in [(1_000, 7), (11_000, 7), (41_000, 8), (51_000, 8)] {
@@ -1293,6 +1311,112 @@ fn a_broadcast_makes_nobody_the_client_of_later_packets() {
     wire.udp(8_100, (EVIL, 50_000), (GW, 138));
     let said = audit(&wire);
     assert!(said.certain().iter().any(|c| c.contains(&format!("{EVIL}>{GW}"))));
+}
+
+/// Returns whether it is certain that a host never contacted any host on a port.
+fn is_missing(said: &Said, client: &str, port: u16) -> bool {
+    let certain = said.certain();
+    certain.iter().any(|c| {
+        c.starts_with(&format!("never-attempted {client}>")) && c.ends_with(&format!(" {port}"))
+    })
+}
+
+#[test]
+fn traffic_that_may_stay_inside_a_host_is_not_missing() {
+    assert!(is_missing(&audit(&quiet()), GW, 20_002));
+    // The gateway may use the broker on its own host.
+    let both =
+        plain().replace("roles = [\"gateway-normal\"]", "roles = [\"gateway-normal\", \"broker\"]");
+    assert!(!is_missing(&audit_with(&quiet(), &both), GW, 20_002));
+}
+
+#[test]
+fn an_address_of_a_network_may_be_another_address_of_a_host() {
+    let network =
+        "[[network]]\nname = \"sessions\"\ncidr = \"10.1.0.0/24\"\nroles = [\"rdsh-agent\"]\n";
+    let inventory = plain().replace("[capture]", &format!("{network}[capture]"));
+    let mut wire = quiet();
+    assert!(is_missing(&audit_with(&wire, &inventory), RDSH, 20_003));
+    // A client with another role shows nothing about the session host.
+    wire.opened(6_000, ("10.9.0.5", 50_100), (BROKER, 20_002), 80);
+    assert!(is_missing(&audit_with(&wire, &inventory), RDSH, 20_003));
+    wire.opened(6_500, ("10.1.0.77", 50_100), (BROKER, 20_003), 81);
+    assert!(!is_missing(&audit_with(&wire, &inventory), RDSH, 20_003));
+}
+
+#[test]
+fn a_capture_that_covers_all_listed_hosts_of_a_role_does_not_cover_its_networks() {
+    let wire = part(&quiet(), |ms, _, _| !(5_000..5_400).contains(&ms));
+    let covered = plain().replace("covers = \"all\"", "covers = [\"dc1\"]");
+    assert!(is_missing(&audit_with(&wire, &covered), BROKER, 389));
+    let site =
+        "[[network]]\nname = \"site2\"\ncidr = \"10.2.0.0/28\"\nroles = [\"ad-dc\"]\n[capture]";
+    let said = audit_with(&wire, &covered.replace("[capture]", site));
+    assert!(!is_missing(&said, BROKER, 389));
+    assert!(said.certain().iter().all(|c| !c.starts_with("silent-role")), "{:?}", said.certain());
+}
+
+#[test]
+fn hosts_that_communicate_are_not_said_to_have_never_done_so() {
+    let inventory = "[farm]\nmatrix = \"ras-19\"\n".to_owned()
+        + &hosts(&[("halb1", GW, "halb"), ("halb2", BROKER, "halb")])
+        + "[capture]\ncovers = \"all\"\n";
+    let mut wire = quiet();
+    let missing = |wire: &Wire| {
+        let certain = audit_with(wire, &inventory).certain();
+        certain.iter().any(|c| c.starts_with("never-attempted"))
+    };
+    assert!(missing(&wire));
+    // One load balancer advertises the virtual address to the other alone.
+    for second in 0..100 {
+        wire.ip(second * 1000, GW, BROKER, 112, &[0x31, 51, 150, 1, 0, 100, 0, 0, 10, 1, 0, 9]);
+    }
+    assert!(!missing(&wire));
+}
+
+#[test]
+fn a_host_that_fails_at_one_address_and_succeeds_at_another_is_served() {
+    let two = plain().replace("[\"10.1.0.30\"]", "[\"10.1.0.30\", \"10.1.0.31\"]");
+    let severity = |from: &str| {
+        let mut wire = steady();
+        for second in 0..3 {
+            let [client, server] = [(from, 50_200 + second as u16), (BROKER, 20_003)];
+            wire.tcp(20_000 + second * 1000, client, server, SYN, 0);
+            wire.tcp(20_001 + second * 1000, server, client, RST | ACK, 0);
+        }
+        audit_with(&wire, &two).found("refused", from, BROKER)
+    };
+    assert_eq!(severity("10.1.0.31"), ["yes low"]);
+    // At the address at which the service worked before, it has stopped.
+    assert_eq!(severity(RDSH), ["yes high"]);
+}
+
+#[test]
+fn a_claim_about_many_hosts_tells_for_how_many_it_is_certain() {
+    let names: Vec<(String, String)> =
+        (1..=60).map(|n| (format!("agent{n}"), format!("10.1.2.{n}"))).collect();
+    let mut list = vec![("broker1", BROKER, "broker")];
+    list.extend(names.iter().map(|(name, address)| (&name[..], &address[..], "rdsh-agent")));
+    let inventory = "[farm]\nmatrix = \"ras-19\"\n".to_owned()
+        + &hosts(&list)
+        + "[capture]\ncovers = \"all\"\n";
+    let mut wire = Wire::default();
+    for second in (0..=120).step_by(10) {
+        for (n, (_, address)) in names.iter().enumerate() {
+            let mark = [second as u8, n as u8];
+            wire.ip(second * 1000, address, BROKER, 1, &[8, 0, 0, 0, 0, 1, mark[0], mark[1]]);
+            wire.ip(second * 1000 + 1, BROKER, address, 1, &[0, 0, 0, 0, 0, 1, mark[0], mark[1]]);
+        }
+    }
+    let message = |wire: &Wire| audit_with(wire, &inventory).message("never-attempted").to_owned();
+    assert!(message(&wire).starts_with("60 hosts"), "{}", message(&wire));
+    assert!(!message(&wire).contains("certain"), "{}", message(&wire));
+    // Encrypted traffic with an unlisted address may contain the traffic of all but one of them.
+    for (_, address) in &names[1..] {
+        wire.ip(30_000, address, EVIL, 50, &[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+    let message = message(&wire);
+    assert!(message.ends_with("; this is certain for 1 of 60 hosts"), "{message}");
 }
 
 // Tests of captures that do not show everything all the time.

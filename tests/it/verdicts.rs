@@ -521,7 +521,10 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     // another address.
     let mut wire = silent();
     wire.connect(20_000, ("10.1.0.31", 50_100), (BROKER, 20_003));
-    cases.push((wire, "10.1.0.31, which has no role in the inventory, used the same service"));
+    cases.push((
+        wire,
+        "10.1.0.31, which the inventory does not list for a host, used the same service",
+    ));
     // The server was present only for 30 seconds.
     let mut wire = silent();
     let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();

@@ -59,6 +59,11 @@ impl Explainer<'_> {
         }
         trace.extend(seems(policy, c, j));
         trace.extend(hardware(policy, conversations, c, j));
+        let ends = BTreeSet::from([c.subject.client, c.subject.server]);
+        let moves = ends.iter().filter_map(|end| self.outcome.moves.get(end));
+        trace.extend(
+            moves.map(|words| format!("{words}; later packets may come from another machine")),
+        );
         if let Some(other) = j.other {
             trace.push(format!(
                 "with client and server exchanged, the conversation would be {}/{}",

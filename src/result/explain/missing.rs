@@ -185,9 +185,17 @@ impl Explainer<'_> {
         };
         let outcome = self.outcome;
         let list = &outcome.conversations.list;
-        let from = list.partition_point(|c| c.subject.client < client);
-        let own = list[from..].iter().zip(&outcome.judged[from..]);
-        let own = own.take_while(move |(c, _)| c.subject.client == client);
+        let of_address = move |client: IpAddr| {
+            let from = list.partition_point(|c| c.subject.client < client);
+            let own = list[from..].iter().zip(&outcome.judged[from..]);
+            own.take_while(move |(c, _)| c.subject.client == client)
+        };
+        // A host that fails at one of its addresses may succeed at another.
+        let addresses = match self.policy.host_of(client) {
+            Some(host) => self.policy.inventory.hosts[host].addresses.clone(),
+            None => vec![client],
+        };
+        let own = addresses.into_iter().flat_map(of_address);
         own.filter(move |(c, j)| is_of_group(j) && self.seen.has_worked(c))
     }
 
@@ -207,8 +215,14 @@ impl Explainer<'_> {
             None => "",
         };
         let pairs = pairs_text(merged);
+        // A reader takes a certain finding for certain about each of its hosts.
+        let doubtful = merged.filter(|all| (1..all.pairs).contains(&all.doubtful));
+        let certain = doubtful.map_or_else(String::new, |all| {
+            let noun = if all.to.is_empty() { "hosts" } else { "pairs of hosts" };
+            format!("; this is certain for {} of {} {noun}", all.pairs - all.doubtful, all.pairs)
+        });
         let message = format!(
-            "{client} never contacted {server}{pairs} on {} in {} s{because}",
+            "{client} never contacted {server}{pairs} on {} in {} s{because}{certain}",
             self.services(claim),
             self.seen.watched_for(claim, &claims.to(claim))
         );

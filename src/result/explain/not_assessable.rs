@@ -84,6 +84,11 @@ impl Explainer<'_> {
                 format!("only one direction of the traffic of {pair} is visible"),
                 format!("Mirror both directions of the switch {capture_at}"),
             ),
+            Code::LoopbackOnly if !claims.to(claim).is_empty() => (
+                "each client also has the role of a server, so the traffic may stay inside it"
+                    .to_owned(),
+                format!("To assess the traffic inside {client}, capture on its loopback interface"),
+            ),
             Code::LoopbackOnly => (
                 "the inventory lists no other host with the role of the server".to_owned(),
                 format!(
@@ -223,7 +228,8 @@ impl Explainer<'_> {
         ));
         let source = claim.source as usize;
         let to = claims.to(claim);
-        let coverage = match (&policy.inventory.covers, seen.covers(source, &to)) {
+        let covers = seen.covers_claim(claim, rows, &to);
+        let coverage = match (&policy.inventory.covers, covers) {
             (Some(_), Some(_)) => "the inventory states that the capture covers this traffic",
             (Some(_), None) => "the inventory states that the capture does not cover this traffic",
             (None, Some(_)) => {
