@@ -841,10 +841,20 @@ impl<'a> Judge<'a> {
 
     /// Returns whether a client is external. A party without a known address is never external, and
     /// neither is a listed host with a role. If the address of such a host is outside the internal
-    /// networks, reports contain a note.
+    /// networks, reports contain a note. A neighbour of such a host is not external either, because
+    /// it may be another address of the host, such as a temporary IPv6 address.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
+        let policy = self.policy;
         let listed = matches!(client.kind, PartyKind::Host(_)) && !client.roles.is_empty();
-        client.kind != PartyKind::RolesOnly && !listed && !self.policy.is_internal(address)
+        client.kind != PartyKind::RolesOnly
+            && !listed
+            && !policy.is_internal(address)
+            && !policy.is_neighbour(client, address)
+    }
+
+    /// Returns whether a feature of a row is off.
+    fn is_off(&self, row: usize) -> bool {
+        self.policy.feature_state(&self.policy.matrix.rows[row]) == FeatureState::Off
     }
 
     /// Returns the row that documents a port of a farm host, if the client is external and no row
@@ -1049,6 +1059,20 @@ mod tests {
         assert!(certain(|packets| packets.send(0, UDP, (RDSH, 50_000), (RDSH_2, 8_888))));
         // Only the supposed server sent something.
         assert!(!certain(|packets| packets.send(0, UDP, (RDSH_2, 8_888), (RDSH, 50_000))));
+    }
+
+    #[test]
+    fn another_address_of_a_host_is_not_outside() {
+        let farm = FARM.replace("\"10.1.0.10\"", "\"10.1.0.10\", \"2001:db8:1::10\"");
+        let policy = policy(&farm);
+        let code = |client: &str| {
+            let mut packets = Packets::default();
+            packets.connect(0, (client, 50_000), ("2001:db8:1::10", 20_003));
+            packets.judged(&policy).1[0].ruling.code
+        };
+        // A temporary address of a host has the prefix of its other addresses.
+        assert_eq!(code("2001:db8:1::a1b2:c3d4"), Code::UnknownHost);
+        assert_eq!(code("2001:db8:2::a1b2:c3d4"), Code::ExposedInternal);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The policy: a matrix and an inventory, indexed to look up the party of an address and the rows
 //! that cover a service.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::{
     Background, Exception, ExceptionParty, Exceptions, Inventory, LookupHash, Matrix, MovedPort,
-    Party, PartyKind, RoleSet, Row, Scope, Trait,
+    Party, PartyKind, RoleKind, RoleSet, Row, Scope, Trait,
 };
 use crate::model::{Mac, Transport, is_link_local};
 
@@ -45,6 +45,8 @@ pub struct Policy {
     /// For each hardware address, the index of its host.
     macs: HashMap<Mac, usize, LookupHash>,
     networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
+    /// The networks around the hosts of the farm; see [`Self::is_neighbour`].
+    neighbourhoods: HashSet<IpAddr, LookupHash>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, LookupHash>,
     port_ranges: Vec<usize>,
     /// The roles that unlisted addresses have if clients may have any address.
@@ -88,6 +90,7 @@ impl Policy {
         let holders = inventory.hosts.iter().enumerate().map(|(number, host)| {
             if host.is_virtual() { host.held_by.clone() } else { vec![number] }
         });
+        let neighbourhoods = neighbourhoods(&matrix, &inventory, entrances);
         Self {
             holders: holders.collect(),
             macs: inventory
@@ -98,6 +101,7 @@ impl Policy {
                 .collect(),
             addresses,
             networks: networks.into_iter().rev().collect(),
+            neighbourhoods,
             single_ports,
             port_ranges,
             clients,
@@ -366,6 +370,17 @@ impl Policy {
             || self.inventory.internal.iter().any(|net| net.contains(&address))
     }
 
+    /// Returns whether an address belongs to a network of the farm, although no internal prefix
+    /// contains it: it is in the same /64 or /24 as a host of the farm, or a listed network in
+    /// which the farm's own roles are contains it. The public IPv4 address of a gateway or HALB has
+    /// no neighbours, because it is often in a network of the provider.
+    pub fn is_neighbour(&self, party: &Party, address: IpAddr) -> bool {
+        let is_of_network = matches!(party.kind, PartyKind::Network(_))
+            && !party.roles.is_empty()
+            && are_of_farm(&self.matrix, party.roles);
+        is_of_network || self.neighbourhoods.contains(&neighbourhood(address))
+    }
+
     /// Returns the rows that cover a port on `server`. A port that the site moved counts only under
     /// its new number.
     pub fn candidates(
@@ -511,6 +526,37 @@ impl Policy {
     pub fn holders(&self, host: usize) -> &[usize] {
         &self.holders[host]
     }
+}
+
+/// Returns whether none of the roles is that of a user or of a service of another party.
+fn are_of_farm(matrix: &Matrix, roles: RoleSet) -> bool {
+    let is_of_others = |kind| matches!(kind, RoleKind::Client | RoleKind::ExternalService);
+    !roles.iter().any(|role| is_of_others(matrix.roles[role].kind))
+}
+
+/// Returns the first address of the /24 or /64 around an address.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & !0xff).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// Returns the neighbourhoods of the hosts that have roles of the farm.
+fn neighbourhoods(
+    matrix: &Matrix,
+    inventory: &Inventory,
+    entrances: RoleSet,
+) -> HashSet<IpAddr, LookupHash> {
+    let hosts = inventory.hosts.iter().filter(|host| {
+        // A host without roles may be any machine that the site wants to see by name.
+        !host.roles.is_empty() && are_of_farm(matrix, host.roles)
+    });
+    let addresses = hosts.flat_map(|host| {
+        let is_entrance = host.roles.intersects(entrances);
+        host.addresses.iter().filter(move |address| address.is_ipv6() || !is_entrance)
+    });
+    addresses.map(|address| neighbourhood(*address)).collect()
 }
 
 /// Names and descriptions of parties.

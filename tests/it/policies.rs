@@ -92,6 +92,34 @@ fn an_internal_port_is_exposed_whoever_comes_from_outside() {
     assert_eq!(columns(&findings, &["code", "severity"])[0], ["exposed-internal", "critical"]);
 }
 
+/// A neighbour of a listed host does not come from outside, even if the farm has public addresses.
+#[test]
+fn a_neighbour_of_a_host_is_not_outside() {
+    let code = |addresses: [&str; 2], roles: [&str; 2], more: &str, client: &str| {
+        let [broker, other] = addresses;
+        let list = [("broker1", broker, roles[0]), ("other1", other, roles[1])];
+        let inventory = format!("[farm]\nmatrix = \"ras-19\"\n{}{more}", hosts(&list));
+        judged(&inventory, &connection(client, broker, 20_003), broker, 20_003)[0].clone()
+    };
+    let farm = ["broker", "rdsh-agent"];
+    let four = ["203.0.113.10", "203.0.113.30"];
+    assert_eq!(code(four, farm, "", "203.0.113.200"), "unknown-host");
+    assert_eq!(code(four, farm, "", OUTSIDE), "exposed-internal");
+    // A listed network of the farm is inside, too. A network of clients is not.
+    let network = |roles: &str| {
+        format!("[[network]]\nname = \"n\"\ncidr = \"198.51.100.0/24\"\nroles = [{roles}]\n")
+    };
+    assert_eq!(code(four, farm, &network("\"sql-server\""), OUTSIDE), "wrong-source");
+    assert_eq!(code(four, farm, &network("\"parallels-client\""), OUTSIDE), "exposed-internal");
+    assert_eq!(code(four, farm, &network(""), OUTSIDE), "exposed-internal");
+    // Other customers of a provider may be neighbours of the public address of a gateway, and
+    // anybody may be a neighbour of a user.
+    for role in ["gateway-normal", "halb", "parallels-client", "lets-encrypt"] {
+        let hosted = code([BROKER, "198.51.100.9"], ["broker", role], "", OUTSIDE);
+        assert_eq!(hosted, "exposed-internal", "{role}");
+    }
+}
+
 #[test]
 fn broadcasts_match_broadcast_addresses_and_groups_their_group() {
     let to = |from: &str, to: &str, port: u16| {
