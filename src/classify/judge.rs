@@ -129,6 +129,7 @@ impl Judged {
 pub(super) struct QueryKind {
     client: RoleSet,
     server: RoleSet,
+    anybody: bool,
     same: bool,
     loopback: bool,
     announced: bool,
@@ -158,6 +159,7 @@ impl Hash for QueryKind {
         let Undocumented { is_listed, is_outside, is_link_local } =
             self.undocumented.unwrap_or(none);
         let flags = [
+            self.anybody,
             self.same,
             self.loopback,
             self.announced,
@@ -507,6 +509,7 @@ impl<'a> Judge<'a> {
         plain.then(|| QueryKind {
             client: query.client_roles,
             server: query.server_roles,
+            anybody: self.policy.is_anybody(&query.client),
             same: matches!(query.client.kind, PartyKind::Host(_))
                 && query.client.kind == query.server.kind,
             loopback: client.is_loopback() && server.is_loopback(),
@@ -640,6 +643,7 @@ impl<'a> Judge<'a> {
         let same = matches!(query.client.kind, PartyKind::Host(_))
             && query.client.kind == query.server.kind;
         let loopback = subject.client.is_loopback() && subject.server.is_loopback();
+        let anybody = self.policy.is_anybody(&query.client);
         // The roles of the party are not enough: a broadcast reaches every role that is present,
         // and a server may have roles by its name that its address lacks.
         let roles = if query.broadcast { self.present } else { query.server_roles };
@@ -668,8 +672,10 @@ impl<'a> Judge<'a> {
                     }
                     (None, _) => matrix.is_destination(row, query.server_roles),
                 };
-                let matches =
-                    scope_fits && destination_fits && matrix.is_source(row, query.client_roles);
+                let matches = scope_fits
+                    && destination_fits
+                    && matrix.is_source(row, query.client_roles)
+                    && (!anybody || self.policy.is_for_anybody(row));
                 matches.then_some((candidate.row, candidate.moved))
             },
         )
@@ -776,6 +782,8 @@ impl<'a> Judge<'a> {
         })
     }
 
+    /// Returns the first row that would document the query over another transport, unless a feature
+    /// of the row is off.
     pub(super) fn other_transport(&self, query: &Query<'_>) -> Option<usize> {
         if !query.subject.transport.has_ports() {
             return None;
@@ -783,7 +791,8 @@ impl<'a> Judge<'a> {
         let others = WITH_PORTS.into_iter().filter(|other| *other != query.subject.transport);
         let mut rows = others.flat_map(|transport| {
             let subject = ServiceKey { transport, ..query.subject };
-            self.matching_rows(&Query { subject, ..*query }).map(|(row, _)| row).next()
+            let mut rows = self.matching_rows(&Query { subject, ..*query }).map(|(row, _)| row);
+            rows.find(|row| !self.is_off(*row))
         });
         rows.next()
     }
@@ -858,7 +867,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns the row that documents a port of a farm host, if the client is external and no row
-    /// allows external clients.
+    /// allows external clients. A row whose features are off allows nothing to them.
     pub(super) fn exposed(&self, query: &Query<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = query.server_roles.iter().any(|r| matrix.roles[r].is_component());
@@ -888,9 +897,11 @@ impl<'a> Judge<'a> {
             Some(exposure) => exposure == Exposure::External,
             None => row.scope == Scope::Internet || matrix.roles[row.source].is_client(),
         };
-        let mut rows = self.documented_for_others(query).peekable();
-        let first = *rows.peek()?;
-        (!rows.any(|row| outside(&matrix.rows[row]))).then_some(first)
+        let rows = self.documented_for_others(query);
+        let (open, own): (Vec<usize>, Vec<usize>) =
+            rows.partition(|row| outside(&matrix.rows[*row]));
+        let is_open = open.iter().any(|row| !self.is_off(*row));
+        own.first().copied().filter(|_| !is_open)
     }
 
     /// Returns whether the server is external and the client may reach an internet service on this

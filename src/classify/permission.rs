@@ -9,7 +9,7 @@ use crate::policy::{Party, PartyKind};
 type Check = fn(&Judge<'_>, &Query<'_>, &PermissionFacts) -> Option<Ruling>;
 
 /// All checks. If none applies, an end of the traffic is not in the inventory.
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 14] = [
     documented,
     background,
     endpoint_with_feature_off,
@@ -19,6 +19,7 @@ const CHECKS: [Check; 13] = [
     moved_away,
     other_transport,
     reversed,
+    exposed_to_anybody,
     other_port,
     exposed,
     no_relation,
@@ -103,6 +104,17 @@ fn other_transport(
 fn reversed(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
     let row = may_communicate(judge, query, facts).then(|| judge.reversed(query))??;
     Some(Ruling::by_row(Code::Reversed, row))
+}
+
+/// Applies if an external client that is one only because clients may have any address contacts an
+/// internal port. Otherwise, a farm that admits such clients would hide the exposure of the ports
+/// that they must not reach.
+fn exposed_to_anybody(
+    judge: &Judge<'_>,
+    query: &Query<'_>,
+    facts: &PermissionFacts,
+) -> Option<Ruling> {
+    judge.policy.is_anybody(&query.client).then(|| exposed(judge, query, facts))?
 }
 
 fn other_port(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {

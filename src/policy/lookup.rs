@@ -254,8 +254,22 @@ impl Policy {
     /// Returns the roles of a party that broadcasts. If clients may have any address, an unlisted
     /// address that broadcasts is a client.
     pub fn broadcaster_roles(&self, client: &Party) -> RoleSet {
-        let may_be_client = self.inventory.clients_any && client.kind == PartyKind::Stranger;
-        if may_be_client { self.clients } else { client.roles }
+        if self.is_anybody(client) { self.clients } else { client.roles }
+    }
+
+    /// Returns whether a party is a client only because clients may have any address.
+    pub fn is_anybody(&self, client: &Party) -> bool {
+        self.inventory.clients_any && client.kind == PartyKind::Stranger
+    }
+
+    /// Returns whether a row allows something to a client that is one only because clients may have
+    /// any address. It may enter the farm, but a server that is also an entrance keeps its other
+    /// roles for the hosts of the farm, and the rows of overlays are for the hosts of the site.
+    pub fn is_for_anybody(&self, row: &Row) -> bool {
+        let matrix = &self.matrix;
+        matrix.roles[row.source].is_any
+            || (row.overlay.is_none()
+                && (row.scope == Scope::Broadcast || matrix.is_destination(row, self.entrances)))
     }
 
     /// Returns the ports of a row at this site as text. If the site moved one of them for all

@@ -120,6 +120,53 @@ fn a_neighbour_of_a_host_is_not_outside() {
     }
 }
 
+/// If the inventory accepts clients at any address, these enter the farm through its gateways and
+/// HALB. Other ports of the same servers stay closed to them.
+#[test]
+fn anybody_enters_only_through_an_entrance() {
+    const BOTH: &str = "10.1.0.80";
+    let with = |clients: &str| {
+        let roles = "roles = [\"ad-dc\", \"gateway-normal\", \"rdsh-agent\"]";
+        let both = format!("[[host]]\nname = \"srv1\"\naddresses = [\"{BOTH}\"]\n{roles}\n");
+        let features = "[farm.features]\ndirect-mode = true\nrdp-load-balancing = false\n";
+        let head = format!("clients = \"{clients}\"\noverlays = [\"windows-domain\"]\n{features}");
+        farm("ras-19", &head, &both)
+    };
+    let code = |clients: &str, from: &str, to: &str, port: u16| {
+        judged(&with(clients), &connection(from, to, port), to, port)[0].clone()
+    };
+    assert_eq!(code("any", OUTSIDE, BOTH, 443), "matrix");
+    for port in [135, 389, 445, 88, 9389, 50_777] {
+        assert_eq!(code("any", OUTSIDE, BOTH, port), "exposed-internal", "{port}");
+        // A listed client is a member of the domain wherever the directory is.
+        assert_eq!(code("any", PC, BOTH, port), "overlay", "{port}");
+    }
+    assert_eq!(code("any", PC, BOTH, 3389), "matrix");
+    assert_eq!(code("any", OUTSIDE, BOTH, 3389), "feature-off");
+    // The administration of an entrance is exposed, whether or not anybody may be a client.
+    for clients in ["any", "listed"] {
+        assert_eq!(code(clients, OUTSIDE, "10.1.0.5", 31_006), "exposed-internal", "{clients}");
+    }
+    assert_eq!(code("any", OUTSIDE, "10.1.0.5", 4444), "port-not-in-matrix");
+    let mut wire = Wire::default();
+    wire.udp(0, (OUTSIDE, 50_000), ("255.255.255.255", 20_000));
+    assert_eq!(judged(&with("any"), &wire, "255.255.255.255", 20_000)[0], "matrix");
+}
+
+/// A row whose features are off opens no port to external clients.
+#[test]
+fn a_feature_that_is_off_opens_no_port() {
+    let code = |direct: &str, port: u16| {
+        let inventory = farm("ras-19", direct, "");
+        judged(&inventory, &connection(OUTSIDE, RDSH, port), RDSH, port)[0].clone()
+    };
+    let off = "[farm.features]\ndirect-mode = false\n";
+    assert_eq!(code(off, 3389), "exposed-internal");
+    assert_eq!(code(off, 30_004), "exposed-internal");
+    assert_eq!(code("[farm.features]\ndirect-mode = true\n", 3389), "unknown-host");
+    assert_eq!(code("", 3389), "unknown-host");
+}
+
 #[test]
 fn broadcasts_match_broadcast_addresses_and_groups_their_group() {
     let to = |from: &str, to: &str, port: u16| {

@@ -276,7 +276,12 @@ fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     let client = policy.client_roles(&j.client, &j.server);
     let server = j.server.roles;
     let matrix = &policy.matrix;
-    let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);
+    let anybody = policy.is_anybody(&j.client);
+    let joins = |row: &&Row| {
+        matrix.is_source(row, client)
+            && matrix.is_destination(row, server)
+            && (!anybody || policy.is_for_anybody(row))
+    };
     matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
 }
 
