@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use super::parallel::map_ranges;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
-    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, KnownName,
+    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, EndMacs, KnownName,
     OtherOrientation, RulingKind, ServerNames, ServiceKey, State,
 };
 use crate::model::{Endpoint, Mac, Nanos, Transport};
@@ -975,9 +975,10 @@ impl DirectionHints for Judge<'_> {
         subject: &ServiceKey,
         client_port: u16,
         broadcast: bool,
+        macs: EndMacs<'_>,
     ) -> OtherOrientation {
-        let client = self.policy.party(subject.client, []);
-        let server = self.policy.party(subject.server, []);
+        let client = self.policy.party(subject.client, macs[0]);
+        let server = self.policy.party(subject.server, macs[1]);
         let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
         let ruling = self.rule_once(&query, &self.rulings);
         if self.may_depend_on_name(&query, ruling) && self.only_a_name_decides(&query) {
@@ -1010,9 +1011,9 @@ impl DirectionHints for Judge<'_> {
         }
     }
 
-    fn ruling_kind(&self, subject: &ServiceKey, broadcast: bool) -> RulingKind {
-        let client = self.policy.party(subject.client, []);
-        let server = self.policy.party(subject.server, []);
+    fn ruling_kind(&self, subject: &ServiceKey, broadcast: bool, macs: EndMacs<'_>) -> RulingKind {
+        let client = self.policy.party(subject.client, macs[0]);
+        let server = self.policy.party(subject.server, macs[1]);
         let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
         let ruling = self.rule_once(&query, &self.rulings);
         let is_permitted = !ruling.code.verdict().is_unpermitted();
@@ -1025,10 +1026,16 @@ impl DirectionHints for Judge<'_> {
         }
     }
 
-    fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {
+    fn is_documented(
+        &self,
+        client: IpAddr,
+        server: Endpoint,
+        transport: Transport,
+        macs: EndMacs<'_>,
+    ) -> bool {
         let subject = ServiceKey { client, server: server.addr, transport, port: server.port };
-        let client = self.policy.party(client, []);
-        let server = self.policy.party(server.addr, []);
+        let client = self.policy.party(client, macs[0]);
+        let server = self.policy.party(server.addr, macs[1]);
         let query = self.plain_query(client, server, subject);
         self.rule_once(&query, &self.rulings).code.verdict() == Verdict::Documented
     }
@@ -1070,6 +1077,39 @@ mod tests {
         assert!(certain(|packets| packets.send(0, UDP, (RDSH, 50_000), (RDSH_2, 8_888))));
         // Only the supposed server sent something.
         assert!(!certain(|packets| packets.send(0, UDP, (RDSH_2, 8_888), (RDSH, 50_000))));
+    }
+
+    #[test]
+    fn a_guess_about_link_local_ends_is_one_about_their_hosts() {
+        let [broker, dc] = [Mac([2, 0, 0, 0, 0, 0xb]), Mac([2, 0, 0, 0, 0, 0xd])];
+        let farm = FARM
+            .replace("\"ras-19\"", "\"ras-19\"\noverlays = [\"windows-domain\"]")
+            .replace("[\"broker\"]", &format!("[\"broker\"]\nmacs = [\"{broker}\"]"))
+            .replace("[\"ad-dc\"]", &format!("[\"ad-dc\"]\nmacs = [\"{dc}\"]"));
+        let policy = policy(&farm);
+        // RPC to the controller is documented, so the controller may be the server of this
+        // connection, although its port is the higher one.
+        let between = |ends: [&str; 2], ports: [u16; 2]| {
+            let mut packets = Packets::default();
+            packets.midstream(0, (ends[0], ports[0]), (ends[1], ports[1]));
+            packets.sent_by(0, broker);
+            packets.sent_by(1, dc);
+            let (_, judged) = packets.judged(&policy);
+            let [one] = judged[..] else { panic!("{} conversations", judged.len()) };
+            (one.ruling.code, one.doubts.certain(), one.severity)
+        };
+        for ends in [[BROKER, DC], ["fe80::b", "fe80::d"]] {
+            let guessed = between(ends, [10_123, 49_700]);
+            assert_eq!(guessed, (Code::NoRelation, false, Severity::Medium), "{ends:?}");
+        }
+        // A handshake proves who the client is.
+        let mut packets = Packets::default();
+        packets.connect(0, ("fe80::d", 49_700), ("fe80::b", 10_123));
+        for (first, mac) in [dc, broker, dc, dc, broker].into_iter().enumerate() {
+            packets.sent_by(first, mac);
+        }
+        let (_, judged) = packets.judged(&policy);
+        assert_eq!((judged[0].ruling.code, judged[0].doubts.certain()), (Code::NoRelation, true));
     }
 
     #[test]

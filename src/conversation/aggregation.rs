@@ -290,10 +290,13 @@ impl AggregationPlan {
             return None;
         }
         let ends = [(subject.client, &rare.macs[0]), (subject.server, &rare.macs[1])];
-        let owners =
-            ends.map(|(address, macs)| owner(address, hints, || macs.iter().copied().collect()));
+        let macs = ends.map(|(address, macs)| {
+            let used = macs.iter().filter(|_| is_link_local(address));
+            used.copied().collect::<Vec<_>>()
+        });
+        let owners = [0, 1].map(|end| owner(ends[end].0, hints, || macs[end].clone()));
         let step = self.steps[owners[0].kind()]?;
-        let kind = hints.ruling_kind(&subject, c.broadcast);
+        let kind = hints.ruling_kind(&subject, c.broadcast, [&macs[0], &macs[1]]);
         let keeps_port = kind.is_permitted || !step.drops_ports();
         let coarser = coarser(subject, owners, step, keeps_port);
         (coarser != subject).then_some(AggregateKey {

@@ -1,6 +1,6 @@
 //! Determines which side of a flow is the client, and how certain that is.
 
-use super::flow_facts::{broadcast_sender, errors, is_simultaneous, proved};
+use super::flow_facts::{broadcast_sender, errors, is_simultaneous, link_local_macs, proved};
 use super::{CaptureIndex, DirectionHints};
 use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{EPHEMERAL_PORTS, Transport, named_enum};
@@ -150,8 +150,11 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
     if let Some(server) = only(is_server) {
         return Orientation::new(1 - server, DirectionEvidence::Service);
     }
-    let is_documented =
-        [0, 1].map(|s| may_serve[s] && hints.is_documented(ends[1 - s].addr, ends[s], transport));
+    let macs = link_local_macs(flow);
+    let is_documented = [0, 1].map(|s| {
+        let macs = [&macs[1 - s][..], &macs[s]];
+        may_serve[s] && hints.is_documented(ends[1 - s].addr, ends[s], transport, macs)
+    });
     let by_matrix = only(is_documented).map(|server| 1 - server);
     let guess = match (by_matrix, by_ports) {
         // An attacker can choose source ports. If the matrix and the ports disagree, the matrix

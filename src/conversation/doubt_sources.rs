@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::capture_index::TTL_TOLERANCE;
 use super::direction::Orientation;
+use super::flow_facts::link_local_macs;
 use super::{CaptureIndex, DirectionEvidence, DirectionHints, OtherOrientation, ServiceKey, State};
 use crate::flow::{Encapsulation, Flow};
 use crate::model::{Mac, named_enum};
@@ -61,8 +62,10 @@ pub(super) fn of(
     let mut doubts = DoubtSources::default();
     let client_port = flow.key.endpoint(orientation.client).port;
     if orientation.grade.is_guess() {
-        let is_doubtful = match hints.other_orientation(subject, client_port, orientation.broadcast)
-        {
+        let macs = link_local_macs(flow);
+        let macs = [&macs[orientation.client][..], &macs[1 - orientation.client]];
+        let other = hints.other_orientation(subject, client_port, orientation.broadcast, macs);
+        let is_doubtful = match other {
             OtherOrientation::Differs => true,
             // A finding accuses the client, and names the port of the server.
             OtherOrientation::SameFinding => orientation.is_weak(flow),

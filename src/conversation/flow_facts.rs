@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::DirectionHints;
 use crate::flow::{DirectionStats, Flow, IcmpError, flag};
-use crate::model::{Mac, Nanos, SECOND, Transport};
+use crate::model::{Mac, Nanos, SECOND, Transport, is_link_local};
 
 /// The minimum size of a long session, in bytes.
 const SESSION_BYTES: u64 = 20 * 1000;
@@ -117,4 +117,15 @@ pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> boo
         && proved(flow) != [true; 2]
         && a.sent.bytes.0 + b.sent.bytes.0 >= SESSION_BYTES
         && last.saturating_sub(first) >= SESSION_NS
+}
+
+/// Returns the hardware addresses of the link-local ends of a flow, for each side. Hosts are
+/// recognized by them. The lists of other ends are empty.
+pub(super) fn link_local_macs(flow: &Flow<'_>) -> [Vec<Mac>; 2] {
+    [0, 1].map(|side| {
+        if !is_link_local(flow.key.endpoint(side).addr) {
+            return Vec::new();
+        }
+        flow.links(side).map(|link| link.source).filter(|mac| *mac != Mac::NONE).collect()
+    })
 }

@@ -58,8 +58,15 @@ pub trait DirectionHints: Sync {
     /// Returns whether the address is the broadcast address of a network in the inventory.
     fn is_broadcast(&self, address: IpAddr) -> bool;
 
-    /// Returns whether a conversation with this client and server is documented.
-    fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool;
+    /// Returns whether a conversation with this client and server, whose link-local addresses have
+    /// these hardware addresses, is documented.
+    fn is_documented(
+        &self,
+        client: IpAddr,
+        server: Endpoint,
+        transport: Transport,
+        macs: EndMacs<'_>,
+    ) -> bool;
 
     /// Returns the address that represents all addresses that the inventory lists for a host.
     fn canonical(&self, address: IpAddr) -> IpAddr {
@@ -95,6 +102,7 @@ pub trait DirectionHints: Sync {
         _: &ServiceKey,
         _client_port: u16,
         _broadcast: bool,
+        _macs: EndMacs<'_>,
     ) -> OtherOrientation {
         OtherOrientation::SamePermission
     }
@@ -107,10 +115,14 @@ pub trait DirectionHints: Sync {
 
     /// Returns the ruling on traffic, as far as aggregation has to preserve it. Server names are
     /// not known here.
-    fn ruling_kind(&self, _: &ServiceKey, _broadcast: bool) -> RulingKind {
+    fn ruling_kind(&self, _: &ServiceKey, _broadcast: bool, _macs: EndMacs<'_>) -> RulingKind {
         RulingKind::default()
     }
 }
+
+/// The hardware addresses by which the hosts of link-local addresses are recognized, those of the
+/// client first. For other addresses, there may be none.
+pub type EndMacs<'m> = [&'m [Mac]; 2];
 
 /// How the ruling on a conversation changes if its client and its server change places.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -15,7 +15,9 @@ use super::settings::settings;
 use super::{AuditError, FailOn, Limits, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::{Filter, link_name};
 use crate::classify::{CaptureConditions, Judge, Judgement, VantageTimes, Watched};
-use crate::conversation::{CaptureLimits, Conversations, DirectionHints, Outages, ReadOptions};
+use crate::conversation::{
+    CaptureLimits, Conversations, DirectionHints, EndMacs, Outages, ReadOptions,
+};
 use crate::decode::ethertype_words;
 #[cfg(feature = "live")]
 use crate::flow::MergedFlows;
@@ -487,7 +489,7 @@ impl DirectionHints for NoPolicy {
         matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255)
     }
 
-    fn is_documented(&self, _: IpAddr, _: Endpoint, _: Transport) -> bool {
+    fn is_documented(&self, _: IpAddr, _: Endpoint, _: Transport, _: EndMacs<'_>) -> bool {
         false
     }
 }
