@@ -967,7 +967,7 @@ impl DirectionHints for Judge<'_> {
     }
 
     fn is_listed_mac(&self, mac: Mac) -> bool {
-        self.policy.host_of_mac(mac).is_some()
+        self.policy.is_listed_mac(mac)
     }
 
     fn other_orientation(

@@ -170,6 +170,15 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
                     inventory.file
                 ));
             }
+            for mac in policy.shared_macs() {
+                let hosts = inventory.hosts.iter().filter(|host| host.macs.contains(&mac));
+                let names: Vec<&str> = hosts.map(|host| host.name.as_str()).collect();
+                warn(&format!(
+                    "{}: the MAC address {mac} is listed for {}, so none of them is recognized by it",
+                    inventory.file,
+                    names.join(" and ")
+                ));
+            }
             writeln!(
                 io::stdout(),
                 "{}: valid; hosts: {}, networks: {}, services: {}, features named: {}, matrix: {}{}",

@@ -42,8 +42,8 @@ pub struct Policy {
     /// The exceptions, which a person approved.
     pub exceptions: Exceptions,
     addresses: HashMap<IpAddr, PartyKind, LookupHash>,
-    /// For each hardware address, the index of its host.
-    macs: HashMap<Mac, usize, LookupHash>,
+    /// For each hardware address, the index of its host, or `None` if it is listed for several.
+    macs: HashMap<Mac, Option<usize>, LookupHash>,
     networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
     /// The networks around the hosts of the farm; see [`Self::is_neighbour`].
     neighbourhoods: HashSet<IpAddr, LookupHash>,
@@ -93,12 +93,7 @@ impl Policy {
         let neighbourhoods = neighbourhoods(&matrix, &inventory, entrances);
         Self {
             holders: holders.collect(),
-            macs: inventory
-                .hosts
-                .iter()
-                .enumerate()
-                .flat_map(|(number, host)| host.macs.iter().map(move |mac| (*mac, number)))
-                .collect(),
+            macs: owners_of_macs(&inventory),
             addresses,
             networks: networks.into_iter().rev().collect(),
             neighbourhoods,
@@ -158,9 +153,24 @@ impl Policy {
         hosts.all(|other| other == first).then_some(first)
     }
 
-    /// Returns the index of the host that has a hardware address; `None` if none is listed with it.
+    /// Returns the index of the host that has a hardware address; `None` if no host or several are
+    /// listed with it.
     pub fn host_of_mac(&self, mac: Mac) -> Option<usize> {
-        self.macs.get(&mac).copied()
+        self.macs.get(&mac).copied().flatten()
+    }
+
+    /// Returns whether a hardware address is in the inventory.
+    pub fn is_listed_mac(&self, mac: Mac) -> bool {
+        self.macs.contains_key(&mac)
+    }
+
+    /// Returns the hardware addresses that are listed for several hosts, in order. A virtual
+    /// address may have one of its holder.
+    pub fn shared_macs(&self) -> Vec<Mac> {
+        let shared = self.macs.iter().filter(|(_, host)| host.is_none());
+        let mut shared: Vec<Mac> = shared.map(|(mac, _)| *mac).collect();
+        shared.sort_unstable();
+        shared
     }
 
     /// Returns the index of the host that has an address.
@@ -540,6 +550,25 @@ impl Policy {
     pub fn holders(&self, host: usize) -> &[usize] {
         &self.holders[host]
     }
+}
+
+/// Returns, for each listed hardware address, the index of its host, or `None` if several hosts
+/// have it. A virtual address counts only if no host has the hardware address.
+fn owners_of_macs(inventory: &Inventory) -> HashMap<Mac, Option<usize>, LookupHash> {
+    let mut owners = HashMap::<Mac, Option<usize>, LookupHash>::default();
+    let listed = |of_virtual: bool| {
+        let hosts = inventory.hosts.iter().enumerate();
+        let hosts = hosts.filter(move |(_, host)| host.is_virtual() == of_virtual);
+        hosts.flat_map(|(number, host)| host.macs.iter().map(move |mac| (*mac, number)))
+    };
+    for (mac, host) in listed(false) {
+        let owner = owners.entry(mac).or_insert(Some(host));
+        *owner = owner.filter(|first| *first == host);
+    }
+    for (mac, host) in listed(true) {
+        owners.entry(mac).or_insert(Some(host));
+    }
+    owners
 }
 
 /// Returns whether none of the roles is that of a user or of a service of another party.

@@ -852,3 +852,30 @@ fn the_conditions_of_absence_are_those_of_the_docs_and_of_explain() {
     assert!(!explained("broker", "broker", "135/tcp").contains("reports it as missing"));
     assert!(!explained("broker", "broker", "135/tcp").contains("feature-unknown"));
 }
+#[test]
+fn a_hardware_address_of_two_hosts_is_reported_and_recognizes_neither() {
+    let site = |second: &str| {
+        let macs = |text: String, host: &str, mac: &str| {
+            let name = format!("name = \"{host}\"\n");
+            text.replace(&name, &format!("{name}macs = [\"{mac}\"]\n"))
+        };
+        let text = macs(farm("ras-19", "", ""), "rdsh1", "02:00:00:00:00:1e");
+        let text = macs(text, "broker1", second);
+        let mut wire = Wire::default();
+        wire.connect(0, ("169.254.0.7", 50_000), (DC, 4444));
+        wire.sent_by(0, 0x1e, 64);
+        let site = Site::new(&text, &wire);
+        let path = site.inventory.display().to_string();
+        let checked = stderr(&rasaudit(["inventory", "check", &path]));
+        let client = columns(&site.report("conversations"), &["client_name"])[0][0].clone();
+        (checked, client)
+    };
+    let (checked, client) = site("02:00:00:00:00:1f");
+    assert_eq!((checked.as_str(), client.as_str()), ("", "rdsh1"));
+    let (checked, client) = site("02:00:00:00:00:1e");
+    assert!(
+        checked.contains("the MAC address 02:00:00:00:00:1e is listed for broker1 and rdsh1"),
+        "{checked}"
+    );
+    assert_eq!(client, "");
+}
