@@ -3,47 +3,59 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::Judgement;
+use super::finding::Finding;
 use super::judge::Judged;
 use crate::conversation::{Conversation, ServiceKey};
 use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};
 
-/// Returns the number of findings about unpermitted traffic that each built-in overlay would
-/// explain if the inventory named it. A finding counts only if such overlays document all its
-/// conversations. The finding counts for the overlay that documents the first conversation.
-pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String, usize> {
+impl Judgement {
+    /// Returns the built-in overlay that would document the first conversation of a finding about
+    /// unpermitted traffic, if such overlays would document all conversations of the finding and
+    /// the inventory names none of them.
+    pub fn overlay_for<'p>(&self, policy: &'p Policy, finding: &Finding) -> Option<&'p str> {
+        let matrix = &policy.matrix;
+        let list = &self.conversations.list;
+        let members =
+            self.members_of(finding).iter().filter(|_| finding.verdict().is_unpermitted());
+        let mut overlays = members.map(|number| {
+            let number = *number as usize;
+            let rows = &matrix.unused_overlays;
+            let row =
+                rows.iter().find(|row| documents(policy, row, &list[number], &self.judged[number]));
+            row.and_then(|row| row.overlay.as_deref())
+        });
+        let first = overlays.next()??;
+        overlays.all(|overlay| overlay.is_some()).then_some(first)
+    }
+}
+
+fn documents(policy: &Policy, row: &Row, c: &Conversation, j: &Judged) -> bool {
     let matrix = &policy.matrix;
+    row.transport == c.subject.transport
+        && row.ports.contains(&c.subject.port)
+        && (row.scope == Scope::Broadcast) == c.broadcast
+        && matrix.is_source(row, j.client.roles)
+        && matrix.is_destination(row, j.server.roles)
+}
+
+/// Returns the number of findings about unpermitted traffic that each built-in overlay would
+/// explain if the inventory named it. See [`Judgement::overlay_for`].
+pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String, usize> {
     let list = &outcome.conversations.list;
-    let judged = &outcome.judged;
-    let documents = |row: &&Row, c: &Conversation, j: &Judged| {
-        row.transport == c.subject.transport
-            && row.ports.contains(&c.subject.port)
-            && (row.scope == Scope::Broadcast) == c.broadcast
-            && matrix.is_source(row, j.client.roles)
-            && matrix.is_destination(row, j.server.roles)
-    };
     let mut counts = BTreeMap::new();
     // Most ports do not occur in any overlay, so they are skipped early.
-    let rows = matrix.unused_overlays.iter();
+    let rows = policy.matrix.unused_overlays.iter();
     let services: HashSet<(Transport, u16), ahash::RandomState> =
         rows.flat_map(|row| row.ports.clone().map(|port| (row.transport, port))).collect();
     for finding in outcome.findings() {
-        let members = outcome.members_of(finding);
-        let is_unpermitted = finding.verdict().is_unpermitted();
-        let Some(first) = members.first().filter(|_| is_unpermitted) else { continue };
+        let Some(first) = outcome.members_of(finding).first() else { continue };
         let ServiceKey { transport, port, .. } = list[*first as usize].subject;
         if !services.contains(&(transport, port)) {
             continue;
         }
-        let documenting = |number: &u32| {
-            let number = *number as usize;
-            matrix.unused_overlays.iter().find(|row| documents(row, &list[number], &judged[number]))
-        };
-        let Some(overlay) = documenting(first).and_then(|row| row.overlay.as_ref()) else {
-            continue;
-        };
-        if members.iter().all(|number| documenting(number).is_some()) {
-            *counts.entry(overlay.clone()).or_default() += 1;
+        if let Some(overlay) = outcome.overlay_for(policy, finding) {
+            *counts.entry(overlay.to_owned()).or_default() += 1;
         }
     }
     counts

@@ -307,6 +307,12 @@ impl Policy {
         })
     }
 
+    /// Returns the entry of the inventory that moved a documented port of a server; `None` if the
+    /// port was not moved.
+    pub fn moved_from(&self, transport: Transport, port: u16, server: Party) -> Option<&MovedPort> {
+        self.moved_ports(transport, server).find(|moved| moved.from == port)
+    }
+
     /// Returns the roles of the external services that a name belongs to, from the inventory and
     /// from the rules.
     pub fn roles_of_name(&self, name: &str) -> RoleSet {

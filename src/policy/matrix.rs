@@ -158,6 +158,13 @@ impl Matrix {
         roles.iter().map(|r| self.roles[r].name.as_str()).collect()
     }
 
+    /// Returns the name of the role or group with exactly these members, or else the names of all
+    /// roles.
+    pub fn title_of(&self, roles: RoleSet) -> String {
+        let same = self.roles.iter().find(|role| role.members == roles);
+        same.map_or_else(|| self.role_titles(roles).join(", "), |role| role.name.clone())
+    }
+
     /// Returns the destination of a row as text: the slug of a role, a name or an address.
     pub fn destination_text(&self, row: &Row) -> String {
         match &row.only {

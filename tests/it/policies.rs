@@ -852,6 +852,113 @@ fn the_conditions_of_absence_are_those_of_the_docs_and_of_explain() {
     assert!(!explained("broker", "broker", "135/tcp").contains("reports it as missing"));
     assert!(!explained("broker", "broker", "135/tcp").contains("feature-unknown"));
 }
+/// Returns the message and the action of the only finding with this code.
+fn explained(inventory: &str, wire: &Wire, code: &str) -> [String; 2] {
+    let report = audit(inventory, wire, "csv");
+    let rows = columns(&report, &["code", "message", "action"]);
+    let mut rows = rows.into_iter().filter(|row| row[0] == code);
+    let row = rows.next().unwrap_or_else(|| panic!("no {code}:\n{report}"));
+    assert!(rows.next().is_none(), "{report}");
+    row[1..].to_vec().try_into().expect("two cells")
+}
+
+/// What is said about many ports is true of all of them.
+#[test]
+fn a_sentence_about_many_ports_is_true_of_all_of_them() {
+    let sql = "[[host]]\nname = \"sql1\"\naddresses = [\"10.1.0.90\"]\nroles = [\"sql-server\"]\n";
+    let both = farm("ras-19", "", sql).replace("[\"broker\"]", "[\"broker\", \"gateway-normal\"]");
+    let scan = |from: &str, ports: &[u16]| {
+        let mut wire = Wire::default();
+        for port in ports {
+            wire.connect(0, (from, 50_000), (BROKER, *port));
+        }
+        wire
+    };
+    // The ports have different clients.
+    let ports = [80, 135, 443, 445, 20_001, 20_002, 20_003, 20_009, 20_030, 30_020, 3389, 49_179];
+    let [message, _] = explained(&both, &scan("10.1.0.90", &ports), "wrong-source");
+    assert!(
+        message.contains("documents these ports of the server only for other clients"),
+        "{message}"
+    );
+    let [message, _] = explained(&both, &scan("10.1.0.90", &ports[..1]), "wrong-source");
+    assert!(message.contains("only for clients with one of the roles HALB, "), "{message}");
+    // The ports have different purposes.
+    let off = "[farm.features]\ndevice-manager = false\nrdp-load-balancing = false\n";
+    let off = both.replacen("[[host]]", &format!("{off}[[host]]"), 1);
+    let inside: Vec<u16> = ports.into_iter().filter(|port| ![80, 443].contains(port)).collect();
+    let [message, _] = explained(&off, &scan(OUTSIDE, &inside), "exposed-internal");
+    assert!(message.contains("these ports are internal to the farm, and the client"), "{message}");
+    // Only one of the ports was moved, for the hosts of a group of roles.
+    let moved = "[[moved-port]]\nrole = \"gateway\"\ntransport = \"tcp\"\nfrom = 135\nto = 1350\n";
+    let moved = farm("ras-19", "", moved);
+    let to_gateway = |ports: &[u16]| {
+        let mut wire = Wire::default();
+        for port in ports {
+            wire.connect(0, (BROKER, 50_000), (GW, *port));
+        }
+        wire
+    };
+    let [message, _] = explained(&moved, &to_gateway(&[135]), "port-not-in-matrix");
+    assert!(message.ends_with("this port of RAS Secure Gateway was moved"), "{message}");
+    let many: Vec<u16> = [135].into_iter().chain(4000..4012).collect();
+    let [message, _] = explained(&moved, &to_gateway(&many), "port-not-in-matrix");
+    assert!(
+        message.contains(
+            "but not on these ports; according to the inventory, some of them were moved"
+        ),
+        "{message}"
+    );
+}
+
+/// If a server has a role only by its name, the clients of this role are named.
+#[test]
+fn the_clients_of_a_named_server_are_told() {
+    let mut wire = Wire::default();
+    let hello = client_hello("download.parallels.com", false, 9);
+    wire.start(0, (RDSH, 50_000), ("203.0.113.5", 443), &hello, 1400);
+    let [message, _] = explained(&farm("ras-19", "", ""), &wire, "wrong-source");
+    assert!(message.ends_with("only for clients with the role Parallels Client"), "{message}");
+}
+
+/// Traffic that an overlay would document should not be blocked before the overlay is considered.
+#[test]
+fn the_advice_about_traffic_of_an_overlay_names_the_overlay() {
+    let plain = farm("ras-19", "", "");
+    let action = |from: &str, port: u16, code: &str| {
+        explained(&plain, &connection(from, DC, port), code)[1].clone()
+    };
+    let overlay = "If the overlay windows-domain applies to the farm, set overlays = [\"windows-domain\"] in [farm]; otherwise ";
+    let starts = |action: &str, end: &str| action.starts_with(&format!("{overlay}{end}"));
+    assert!(starts(&action(RDSH, 88, "wrong-source"), "find out why rdsh1"));
+    assert!(starts(&action(BROKER, 445, "port-not-in-matrix"), "find out which program"));
+    assert!(action(BROKER, 4444, "port-not-in-matrix").starts_with("Find out which program"));
+}
+
+/// A port is documented over another transport only if the features of the row are not off.
+#[test]
+fn a_feature_that_is_off_documents_no_other_transport() {
+    let mut wire = Wire::default();
+    wire.udp(0, (GW, 50_000), (BROKER, 20_002));
+    wire.udp(5, (BROKER, 20_002), (GW, 50_000));
+    let [message, action] = explained(&farm("ras-19", "", ""), &wire, "wrong-transport");
+    assert!(message.ends_with("documents this port in this direction only over TCP"), "{message}");
+    assert!(
+        action.starts_with("Find out which program uses the port over UDP on broker1"),
+        "{action}"
+    );
+    let monitor = "[[host]]\nname = \"mon1\"\naddresses = [\"10.1.0.99\"]\nroles = [\"performance-monitor\"]\n";
+    let mut wire = Wire::default();
+    wire.udp(0, (BROKER, 50_000), ("10.1.0.99", 8086));
+    wire.udp(5, ("10.1.0.99", 8086), (BROKER, 50_000));
+    let code = |state: &str| {
+        let features = format!("[farm.features]\nperformance-monitor = {state}\n");
+        judged(&farm("ras-19", &features, monitor), &wire, "10.1.0.99", 8086)[0].clone()
+    };
+    assert_eq!(code("true"), "wrong-transport");
+    assert_eq!(code("false"), "port-not-in-matrix");
+}
+
 #[test]
 fn a_hardware_address_of_two_hosts_is_reported_and_recognizes_neither() {
     let site = |second: &str| {

@@ -294,6 +294,41 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
     expect(&farm("", ALL), &wire, &[]);
 }
 
+/// What is said about several failures is true of all of them, and the advice begins with the most
+/// likely cause.
+#[test]
+fn a_failure_is_told_with_what_worked_and_with_what_was_never_seen() {
+    let told = |wire: &Wire, code: &str| {
+        let rows = support::columns(
+            &support::Site::new(&farm("", ALL), wire).report("csv"),
+            &["code", "server_name", "message", "action"],
+        );
+        let row = rows.into_iter().find(|row| row[0] == code && row[1] == "rdsh1");
+        let row = row.unwrap_or_else(|| panic!("no {code}"));
+        [row[2].clone(), row[3].clone()]
+    };
+    let mut wire = pings();
+    wire.connect(5_000, (BROKER, 50_001), (RDSH, 135));
+    for number in 0..4 {
+        let ms = 100_000 + u64::from(number) * 20_000;
+        for (port, from) in [(135, 50_101 + number), (445, 50_201 + number)] {
+            wire.tcp(ms, (BROKER, from), (RDSH, port), SYN, 0);
+            wire.tcp(ms + 1, (RDSH, port), (BROKER, from), RST | ACK, 0);
+        }
+    }
+    let [message, _] = told(&wire, "refused");
+    assert!(message.contains("; 1 of 2 conversations worked, the last until "), "{message}");
+    let mut wire = pings();
+    wire.knock(5_000, (BROKER, 50_001), (RDSH, 30_004));
+    let allow = "Allow TCP 30004 from broker1 to rdsh1";
+    let [_, action] = told(&wire, "unanswered");
+    assert!(action.starts_with(allow), "{action}");
+    // The host may be off if nothing was seen of it.
+    let [_, action] = told(&without(wire, RDSH), "unanswered");
+    assert!(action.starts_with("Check that rdsh1 is running and connected"), "{action}");
+    assert!(action.contains("if it is, allow TCP 30004 from broker1 to rdsh1"), "{action}");
+}
+
 #[test]
 fn silence_is_claimed_only_where_it_could_have_been_broken() {
     // Returns the steady traffic without the connections of the session host, which still answers

@@ -51,10 +51,18 @@ impl Explainer<'_> {
         };
         // These services worked before, but have stopped.
         let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
-        let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).max();
-        let since = worked_until.map_or_else(String::new, |time| {
-            format!("; it worked until {} UTC", clock_words(time))
-        });
+        let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).collect::<Vec<_>>();
+        let members = finding.members.len();
+        let since = match (worked_until.iter().max(), worked_until.len()) {
+            (None, _) => String::new(),
+            (Some(time), n) if n == members => {
+                format!("; it worked until {} UTC", clock_words(*time))
+            }
+            (Some(time), n) => {
+                let until = clock_words(*time);
+                format!("; {n} of {members} conversations worked, the last until {until} UTC")
+            }
+        };
         let service = service_words(transport, &reported.port.replace(';', ", "));
         let from = reported.client.words_with_roles();
         let to = reported.server.words_with_roles();
@@ -76,11 +84,34 @@ impl Explainer<'_> {
             Code::Rejected if reset_on_the_way => format!(
                 "Allow {service} from {from} to {to} on the firewall between them, which probably sent the resets"
             ),
-            _ => format!(
-                "Allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
-            ),
+            _ => {
+                let allow = format!(
+                    "llow {service} from {from} to {to} on the firewalls between them and on {to} itself"
+                );
+                if code == Code::Unanswered && self.is_server_silent(finding) {
+                    format!(
+                        "Check that {to} is running and connected to the network; if it is, a{allow}"
+                    )
+                } else {
+                    format!("A{allow}")
+                }
+            }
         };
         Words { message, action, display_filter: self.filter(finding) }
+    }
+
+    /// Returns whether the capture contains no frame from any server of a finding.
+    fn is_server_silent(&self, finding: &Finding) -> bool {
+        let sends = |address: IpAddr| {
+            let presence = self.seen.conversations.index.presence(address);
+            presence.is_some_and(|presence| presence.sent.packets.0 > 0)
+        };
+        !self.conversations(finding).any(|(c, j)| match j.server.kind {
+            PartyKind::Host(host) => {
+                self.policy.inventory.hosts[host].addresses.iter().any(|own| sends(*own))
+            }
+            _ => sends(c.subject.server),
+        })
     }
 
     /// Returns the numbers of flows that did not work and of SYNs as text. Flows in tunnels that

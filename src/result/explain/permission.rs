@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::conversation::{FeatureWords, feature_words, hardware, off};
+use super::conversation::{FeatureWords, feature_words, hardware};
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::{
     About, Code, Conversation, FeatureState, Finding, Judged, Party, PartyKind, Policy, RoleSet,
-    Row, Ruling, State,
+    Row, Ruling, Scope, State,
 };
 use crate::model::{Transport, service_words};
 use crate::result::plural;
@@ -39,8 +39,46 @@ impl Explainer<'_> {
         if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
             message.push_str(&format!("; {words}"));
         }
-        let action = self.action(reported, j.ruling.row());
+        if let Some(words) = self.certain_members(finding) {
+            message.push_str(&format!("; {words}"));
+        }
+        let action = self.action(finding, reported);
         Words { message, action, display_filter: self.filter(finding) }
+    }
+
+    /// Says how many of its conversations a finding is certain for; `None` if it is for all or
+    /// none.
+    fn certain_members(&self, finding: &Finding) -> Option<String> {
+        let members = finding.members.len();
+        let certain = self.conversations(finding).filter(|(_, j)| j.doubts.certain()).count();
+        (0 < certain && certain < members)
+            .then(|| format!("this is certain for {certain} of the {members} conversations"))
+    }
+
+    /// Returns the rows that the rulings on the conversations of a finding are based on. `None`
+    /// stands for rulings that are not based on a row.
+    fn rows(&self, finding: &Finding) -> BTreeSet<Option<usize>> {
+        self.conversations(finding).map(|(_, j)| j.ruling.row()).collect()
+    }
+
+    /// Returns the row that the rulings on all conversations of a finding are based on, or `None`
+    /// if there is no such row.
+    fn common_row(&self, finding: &Finding) -> Option<&Row> {
+        let rows = self.rows(finding);
+        let only = rows.first().copied().flatten().filter(|_| rows.len() == 1);
+        only.map(|row| &self.policy.matrix.rows[row])
+    }
+
+    /// Names all features that a list returns for the rows of a finding.
+    fn features_of<'f, I: Iterator<Item = &'f str>>(
+        &'f self,
+        finding: &Finding,
+        list: impl Fn(&'f Policy, &'f Row) -> I,
+    ) -> FeatureWords {
+        let rows = self.rows(finding).into_iter().flatten();
+        let rows = rows.map(|row| &self.policy.matrix.rows[row]);
+        let names: BTreeSet<&str> = rows.flat_map(|row| list(self.policy, row)).collect();
+        feature_words(&names.into_iter().collect::<Vec<_>>())
     }
 
     pub(super) fn permission_trace(&self, finding: &Finding) -> Vec<String> {
@@ -90,77 +128,49 @@ impl Explainer<'_> {
         did: &str,
         how: &str,
     ) -> String {
-        let policy = self.policy;
-        let row = ruling.row().map(|row| &policy.matrix.rows[row]);
+        let common = self.common_row(finding);
         let client = reported.client.words_with_roles();
         let server = reported.server.words_with_roles();
         let talked = format!("{client} {did} {server}{how}");
         let (service, are) = service_noun(finding);
-        let reason = match (finding.code(), row) {
-            (Code::ExpiredException, _) => {
-                return format!("{talked}; {}", self.expired(ruling.exception()));
-            }
-            (Code::FeatureOff, Some(row)) => {
-                let (features, are, _) = off(policy, row);
+        let reason = match (finding.code(), ruling.row()) {
+            (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(finding)),
+            (Code::FeatureOff, _) => {
+                let (features, are, _) = self.features_of(finding, features_off);
                 format!(
                     "the matrix documents this traffic only with {features}, which {are} off in the inventory"
                 )
             }
-            (Code::WrongTransport, Some(row)) => {
-                format!(
-                    "the matrix documents {service} in this direction only over {}",
-                    row.transport.to_string().to_uppercase()
-                )
-            }
-            (Code::Reversed, Some(_)) => {
+            (Code::WrongTransport, _) => format!(
+                "the matrix documents {service} in this direction only over {}",
+                self.documented_transport(finding)
+            ),
+            (Code::Reversed, _) => {
                 format!("the matrix documents {service} only in the opposite direction")
             }
-            // The client may use a listed endpoint, but the row for this port is off.
-            (Code::PortNotInMatrix, Some(row))
-                if policy.feature_state(row) == FeatureState::Off =>
-            {
-                let (features, are, _) = off(policy, row);
-                format!(
-                    "the matrix allows traffic from this client to this server, but {service} only with {features}, which {are} off in the inventory"
-                )
+            (Code::PortNotInMatrix, _) => self.other_port(finding, c.subject.transport),
+            (Code::ExposedInternal, _) => {
+                let purpose = common.map_or_else(String::new, |row| format!(" ({})", row.purpose));
+                format!("{service} {are} internal to the farm{purpose}, and the client is external")
             }
-            (Code::PortNotInMatrix, Some(row)) => {
-                let was = if are == "are" { "were" } else { "was" };
-                format!(
-                    "according to the inventory, {service} of {} {was} moved",
-                    policy.matrix.roles[row.destination].name
-                )
-            }
-            (Code::PortNotInMatrix, None) => {
-                let preposition = if c.subject.transport.has_ports() { "on" } else { "with" };
-                format!(
-                    "the matrix allows traffic from this client to this server, but not {preposition} {service}"
-                )
-            }
-            (Code::ExposedInternal, Some(row)) => format!(
-                "{service} {are} internal to the farm ({}), and the client is external",
-                row.purpose
+            (Code::WrongSource, _) => format!(
+                "the matrix documents {service} of the server only for {}",
+                self.documented_sources(finding)
             ),
-            (Code::WrongSource, Some(_)) => {
-                let others = self.documented_sources(reported, row);
+            (Code::NoRelation, Some(_)) if !self.rows(finding).contains(&None) => {
+                let (features, are, _) = self.features_of(finding, features_off);
+                let purpose = common.map_or_else(String::new, |row| format!(" ({})", row.purpose));
                 format!(
-                    "the matrix documents {service} of the server only for clients with {others}"
+                    "the matrix documents this traffic only with {features}{purpose}, which {are} off in the inventory"
                 )
             }
-            (Code::NoRelation, Some(row)) => {
-                let (features, are, _) = off(policy, row);
-                let purpose = &row.purpose;
-                format!(
-                    "the matrix documents this traffic only with {features} ({purpose}), which {are} off in the inventory"
-                )
-            }
-            (Code::NoRelation, None) if c.broadcast => {
+            (Code::NoRelation, _) if c.broadcast => {
                 "the matrix documents no such broadcast or multicast from the client".to_owned()
             }
-            (Code::NoRelation, None) => {
+            (Code::NoRelation, _) => {
                 "the matrix never allows these roles to communicate in this direction".to_owned()
             }
-            (Code::FeatureUnstated, Some(row)) => match unstated(policy, row) {
+            (Code::FeatureUnstated, _) => match self.features_of(finding, features_unstated) {
                 (feature, "is", _) => format!(
                     "only {feature} permits this traffic; it is usually off, and the inventory does not state whether the farm uses it"
                 ),
@@ -200,52 +210,160 @@ impl Explainer<'_> {
         format!("{words} the inventory")
     }
 
-    /// Says when an exception expired.
-    fn expired(&self, exception: Option<usize>) -> String {
-        let exception = exception.and_then(|number| self.policy.exceptions.list.get(number));
-        exception.map_or_else(String::new, |e| {
-            format!(
+    /// Says when the exceptions that match a finding expired.
+    fn expired(&self, finding: &Finding) -> String {
+        let numbers = self.conversations(finding).filter_map(|(_, j)| j.ruling.exception());
+        let numbers: BTreeSet<usize> = numbers.collect();
+        let exceptions = numbers.iter().filter_map(|n| self.policy.exceptions.list.get(*n));
+        match exceptions.collect::<Vec<_>>().as_slice() {
+            [] => String::new(),
+            [e] => format!(
                 "the matching exception {} ({}, owner {}) was valid only until {}",
                 e.id, e.reason, e.owner, e.expires
-            )
-        })
+            ),
+            several => {
+                let ids: Vec<&str> = several.iter().map(|e| e.id.as_str()).collect();
+                format!("the matching exceptions {} have expired", ids.join(", "))
+            }
+        }
     }
 
-    /// Names the roles that may connect to the first port of a row on hosts with the roles of the
-    /// server. Without a row, the text is empty.
-    fn documented_sources(&self, reported: &ReportedFinding, row: Option<&Row>) -> String {
+    /// Returns the transport over which the matrix documents the ports of a finding.
+    fn documented_transport(&self, finding: &Finding) -> String {
+        let rows = self.rows(finding).into_iter().flatten();
+        let all: BTreeSet<String> = rows
+            .map(|row| self.policy.matrix.rows[row].transport.to_string().to_uppercase())
+            .collect();
+        let mut all = all.into_iter();
+        let only = all.next().filter(|_| all.next().is_none());
+        only.unwrap_or_else(|| "other transports".to_owned())
+    }
+
+    /// Says why the ports of a finding are unexpected: the site moved them, they need features that
+    /// are off, or no row documents them.
+    fn other_port(&self, finding: &Finding, transport: Transport) -> String {
+        let policy = self.policy;
+        let (service, _) = service_noun(finding);
+        let is_of_many = Self::is_of_many_ports(finding);
+        let rows = self.rows(finding);
+        let is_off =
+            |row: usize| policy.feature_state(&policy.matrix.rows[row]) == FeatureState::Off;
+        let [any_off, any_moved] =
+            [true, false].map(|off| rows.iter().flatten().any(|row| is_off(*row) == off));
+        let was = if is_of_many { "were" } else { "was" };
+        if any_moved && !any_off && !rows.contains(&None) {
+            let of = self.moved_of(finding);
+            return format!("according to the inventory, {service}{of} {was} moved");
+        }
+        let mut words = "the matrix allows traffic from this client to this server, but".to_owned();
+        let (features, are, _) = self.features_of(finding, features_off);
+        if any_off && rows.len() == 1 {
+            let only = format!(" {service} only with {features}, which {are} off in the inventory");
+            return words + &only;
+        }
+        let preposition = if transport.has_ports() { "on" } else { "with" };
+        words.push_str(&format!(" not {preposition} {service}"));
+        if any_off {
+            words.push_str(&format!("; {features} {are} off, which some of them need"));
+        }
+        if any_moved {
+            words.push_str("; according to the inventory, some of them were moved");
+        }
+        words
+    }
+
+    /// Returns whose ports the inventory moved, as a phrase that follows the ports of a finding, or
+    /// an empty text if there are several.
+    fn moved_of(&self, finding: &Finding) -> String {
+        let policy = self.policy;
+        let entries = self
+            .conversations(finding)
+            .filter_map(|(c, j)| policy.moved_from(c.subject.transport, c.subject.port, j.server));
+        let owners: BTreeSet<String> = entries
+            .map(|entry| match entry.host {
+                Some(host) => policy.inventory.hosts[host].name.clone(),
+                None => policy.matrix.title_of(entry.roles),
+            })
+            .collect();
+        let mut owners = owners.into_iter();
+        let only = owners.next().filter(|_| owners.next().is_none());
+        only.map_or_else(String::new, |owner| format!(" of {owner}"))
+    }
+
+    /// Names the clients for which the matrix documents the ports of a finding at its server. If
+    /// the ports have different clients, none is named.
+    fn documented_sources(&self, finding: &Finding) -> String {
+        let services = self
+            .conversations(finding)
+            .filter_map(|(c, j)| Some((j.ruling.row()?, c.ruled_subject().port, j.server.roles)));
+        let services: BTreeSet<(usize, u16, RoleSet)> = services.collect();
+        let sources = services.into_iter().map(|(row, port, server)| {
+            self.sources_of(&self.policy.matrix.rows[row], port, server)
+        });
+        let sources: BTreeSet<BTreeSet<&str>> = sources.collect();
+        let mut sources = sources.into_iter();
+        let only = sources.next().filter(|_| sources.next().is_none());
+        let Some(only) = only else { return "other clients".to_owned() };
+        match only.into_iter().collect::<Vec<_>>().as_slice() {
+            [one] => format!("clients with the role {one}"),
+            several => format!("clients with one of the roles {}", several.join(", ")),
+        }
+    }
+
+    /// Returns the names of the roles that may connect to a port of a server with these roles,
+    /// which a row documents.
+    fn sources_of(&self, row: &Row, port: u16, server: RoleSet) -> BTreeSet<&str> {
         let matrix = &self.policy.matrix;
-        let Some(row) = row else { return String::new() };
-        let port = *row.ports.start();
+        // A port that the site moved is in no row.
+        let port = if row.ports.contains(&port) { port } else { *row.ports.start() };
+        let destination = matrix.roles[row.destination].members;
+        // A server may have the destination's role only by its name.
+        let destination = if server.intersects(destination) { server } else { destination };
         let same = |r: &&Row| {
             r.transport == row.transport
                 && r.ports.contains(&port)
-                && matrix.roles[r.destination]
-                    .members
-                    .intersects(matrix.roles[row.destination].members)
-                && reported.server.roles.split(';').any(|role| {
-                    matrix.role(role).is_some_and(|n| {
-                        matrix.roles[r.destination].members.intersects(RoleSet::one(n))
-                    })
-                })
+                && matches!(r.scope, Scope::Network | Scope::Internet)
+                && matrix.is_destination(r, destination)
         };
-        let sources: BTreeSet<&str> =
-            matrix.rows.iter().filter(same).map(|r| matrix.roles[r.source].name.as_str()).collect();
-        match sources.into_iter().collect::<Vec<_>>().as_slice() {
-            [one] => format!("the role {one}"),
-            several => format!("one of the roles {}", several.join(", ")),
+        let rows = matrix.rows.iter().filter(same);
+        rows.map(|r| matrix.roles[r.source].name.as_str()).collect()
+    }
+
+    /// Says what to do about a finding. Traffic that an overlay would document should not be
+    /// blocked before it is clear whether the overlay applies.
+    fn action(&self, finding: &Finding, reported: &ReportedFinding) -> String {
+        let action = self.action_without_overlays(finding, reported);
+        let may_be_blocked = matches!(
+            reported.code,
+            Code::WrongSource
+                | Code::NoRelation
+                | Code::PortNotInMatrix
+                | Code::WrongTransport
+                | Code::Reversed
+        );
+        match self.outcome.overlay_for(self.policy, finding).filter(|_| may_be_blocked) {
+            Some(overlay) => format!(
+                "If the overlay {overlay} applies to the farm, set overlays = {} in [farm]; otherwise {}",
+                self.policy.matrix.overlays_with(overlay),
+                uncapitalized(&action)
+            ),
+            None => action,
         }
     }
 
-    fn action(&self, reported: &ReportedFinding, row: Option<usize>) -> String {
-        let policy = self.policy;
+    fn action_without_overlays(&self, finding: &Finding, reported: &ReportedFinding) -> String {
         match reported.code {
         Code::FeatureOff => {
-            let row = row.map(|r| &policy.matrix.rows[r]);
-            let (features, _, them) = row.map_or_else(FeatureWords::default, |r| off(policy, r));
+            let (features, _, them) = self.features_of(finding, features_off);
             format!("If the farm uses {features}, set {them} to true in the inventory; otherwise find out which program causes the traffic")
         }
-        Code::WrongTransport | Code::PortNotInMatrix => {
+        Code::WrongTransport => {
+            let server = reported.server.words();
+            let transport = reported.transport.to_uppercase();
+            let ports = if Self::is_of_many_ports(finding) { "these ports" } else { "the port" };
+            format!("Find out which program uses {ports} over {transport} on {server}; block the traffic, or add an exception if it is approved")
+        }
+        Code::PortNotInMatrix => {
             let server = reported.server.words();
             match reported.port.as_str() {
                 "*" => format!("Find out which programs use these ports on {server}; close the ports, or add those that were moved to the inventory"),
@@ -265,8 +383,7 @@ impl Explainer<'_> {
             reported.server.words()
         ),
         Code::FeatureUnstated => {
-            let row = row.map(|r| &policy.matrix.rows[r]);
-            let (features, _, them) = row.map_or_else(FeatureWords::default, |r| unstated(policy, r));
+            let (features, _, them) = self.features_of(finding, features_unstated);
             format!("Set {features} in the inventory: to true if the farm uses {them}, or to false if not")
         }
         Code::NoRole => {
@@ -346,8 +463,20 @@ fn how_far(
     (did, phrase)
 }
 
-/// Names the features of a row that the inventory does not mention.
-fn unstated(policy: &Policy, row: &Row) -> FeatureWords {
-    let names: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
-    feature_words(&names)
+/// Returns the features of a row that are off.
+fn features_off<'p>(policy: &'p Policy, row: &'p Row) -> impl Iterator<Item = &'p str> {
+    let is_off = |name: &&str| policy.inventory.features.get(*name) == Some(&false);
+    row.features.iter().map(String::as_str).filter(is_off)
+}
+
+/// Returns the features of a row that the inventory does not mention.
+fn features_unstated<'p>(policy: &'p Policy, row: &'p Row) -> impl Iterator<Item = &'p str> {
+    policy.unstated(row).map(|(name, _)| name)
+}
+
+/// Returns a sentence that begins with a lowercase letter, to follow other words.
+fn uncapitalized(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    let first = chars.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
 }
