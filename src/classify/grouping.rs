@@ -62,12 +62,15 @@ impl PortScope {
 }
 
 /// Whether many ports of one pair become one finding.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum PortMerge {
+#[derive(Clone, Copy)]
+pub(super) enum PortMerge<'c> {
     /// Each port has a finding of its own.
     Never,
-    /// A pair with [`MANY`] or more ports has one finding for all of them.
-    ManyIntoOne,
+    /// A pair with [`MANY`] or more ports has one finding for all of them. The function returns
+    /// whether it is sure that a conversation is what it seems. Ports without such a conversation
+    /// are separate, so that the certain finding about a pair does not count guesses, unless there
+    /// are [`MANY`] of both kinds.
+    ManyIntoOne(&'c dyn Fn(u32) -> bool),
 }
 
 /// The conversations of one finding.
@@ -113,7 +116,7 @@ impl GroupEntries {
     /// Groups the entries by the finding that they belong to.
     pub fn into_groups(
         mut self,
-        port_merge: PortMerge,
+        port_merge: PortMerge<'_>,
         pool: &mut MemberPool,
     ) -> Vec<ConversationGroup> {
         self.0.sort_unstable();
@@ -121,15 +124,26 @@ impl GroupEntries {
         let have_one_port = |a: &u128, b: &u128| a >> PARTS[4].0 == b >> PARTS[4].0;
         let mut groups = Vec::new();
         for of_pair in self.0.chunk_by(are_of_one_pair) {
-            if port_merge == PortMerge::ManyIntoOne
-                && of_pair.chunk_by(have_one_port).take(MANY).count() == MANY
-            {
+            let ports = of_pair.chunk_by(have_one_port);
+            let is_sure = match port_merge {
+                PortMerge::ManyIntoOne(is_sure) if ports.clone().nth(MANY - 1).is_some() => is_sure,
+                _ => {
+                    groups.extend(ports.map(|entries| group_of_port(entries, pool)));
+                    continue;
+                }
+            };
+            let (sure, doubted): (Vec<&[u128]>, Vec<&[u128]>) =
+                ports.partition(|of_port| of_port.iter().any(|e| is_sure(part(*e, 5) as u32)));
+            if sure.len() >= MANY && doubted.len() >= MANY {
                 groups.push(group_of(of_pair, PortScope::ManyPorts, pool));
                 continue;
             }
-            for entries in of_pair.chunk_by(have_one_port) {
-                let port = PortScope::One(part(entries[0], 4) as u16);
-                groups.push(group_of(entries, port, pool));
+            for ports in [sure, doubted] {
+                if ports.len() >= MANY {
+                    groups.push(group_of(&ports.concat(), PortScope::ManyPorts, pool));
+                } else {
+                    groups.extend(ports.into_iter().map(|entries| group_of_port(entries, pool)));
+                }
             }
         }
         groups
@@ -140,6 +154,12 @@ impl GroupEntries {
 fn part(entry: u128, number: usize) -> u128 {
     let (offset, mask) = PARTS[number];
     entry >> offset & mask
+}
+
+/// Builds a group from entries that also have the same port.
+fn group_of_port(entries: &[u128], pool: &mut MemberPool) -> ConversationGroup {
+    let port = PortScope::One(part(entries[0], 4) as u16);
+    group_of(entries, port, pool)
 }
 
 /// Builds a group from entries with the same code, client, server and transport. `ports` says which
@@ -246,7 +266,10 @@ mod tests {
     }
 
     /// Groups conversations between two ends, one for each of these ports.
-    fn group(ports: impl IntoIterator<Item = u16>, merge: PortMerge) -> Vec<(PortScope, Vec<u32>)> {
+    fn group(
+        ports: impl IntoIterator<Item = u16>,
+        merge: PortMerge<'_>,
+    ) -> Vec<(PortScope, Vec<u32>)> {
         let mut pool = MemberPool::default();
         let pair = two_ends(&mut EndInterner::default());
         let mut entries = GroupEntries::default();
@@ -258,14 +281,38 @@ mod tests {
     }
 
     #[test]
+    fn ports_that_are_guesses_are_not_counted_with_sure_ones() {
+        // Groups conversations with this many ports, of which the first ones are sure.
+        let scopes = |ports: u16, sure: u32| {
+            let mut pool = MemberPool::default();
+            let pair = two_ends(&mut EndInterner::default());
+            let mut entries = GroupEntries::default();
+            for port in 0..ports {
+                entries.add(CODE, pair, TCP, port, port.into());
+            }
+            let groups =
+                entries.into_groups(PortMerge::ManyIntoOne(&|number| number < sure), &mut pool);
+            groups.iter().map(|g| (g.target.ports, g.members.len())).collect::<Vec<_>>()
+        };
+        let many = PortScope::ManyPorts;
+        assert_eq!(scopes(12, 1), [(PortScope::One(0), 1), (many, 11)]);
+        assert_eq!(scopes(12, 11), [(many, 11), (PortScope::One(11), 1)]);
+        assert_eq!(scopes(12, 12), [(many, 12)]);
+        assert_eq!(scopes(12, 0), [(many, 12)]);
+        assert_eq!(scopes(12, 6).len(), 12);
+        // Both kinds would have the same id, so they are one finding, which states their numbers.
+        assert_eq!(scopes(40, 20), [(many, 40)]);
+    }
+
+    #[test]
     fn ten_ports_of_one_pair_are_one_finding_and_nine_are_not() {
-        let nine = group(0..MANY as u16 - 1, PortMerge::ManyIntoOne);
+        let nine = group(0..MANY as u16 - 1, PortMerge::ManyIntoOne(&|_| true));
         assert_eq!(nine.len(), MANY - 1);
-        let ten = group(0..MANY as u16, PortMerge::ManyIntoOne);
+        let ten = group(0..MANY as u16, PortMerge::ManyIntoOne(&|_| true));
         assert_eq!(ten, [(PortScope::ManyPorts, (0..MANY as u32).collect())]);
         assert_eq!(group(0..MANY as u16, PortMerge::Never).len(), MANY);
         // The number of ports counts, not the number of conversations.
-        let few = group([7; 20].into_iter().chain([9]), PortMerge::ManyIntoOne);
+        let few = group([7; 20].into_iter().chain([9]), PortMerge::ManyIntoOne(&|_| true));
         let members: Vec<_> = few.iter().map(|(port, members)| (*port, members.len())).collect();
         assert_eq!(members, [(PortScope::One(7), 20), (PortScope::One(9), 1)]);
     }
@@ -287,7 +334,7 @@ mod tests {
             entries.add(code, pair, transport, port, u32::MAX - number as u32);
         }
         let mut pool = MemberPool::default();
-        let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut pool);
+        let groups = entries.into_groups(PortMerge::ManyIntoOne(&|_| true), &mut pool);
         assert_eq!(groups.len(), all.len());
         for (number, (code, pair, transport, port)) in all.into_iter().enumerate() {
             let own = [u32::MAX - number as u32];
@@ -335,7 +382,7 @@ mod tests {
             let pair = crate::classify::violations::pair(&mut ends, j, c);
             entries.add(j.ruling.code, pair, TCP, 4444, number as u32);
         }
-        let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut pool);
+        let groups = entries.into_groups(PortMerge::ManyIntoOne(&|_| true), &mut pool);
         let groups = merge_clients(&policy, groups, (list, &judged), &mut ends, &mut pool);
         groups.iter().map(|g| (ends.get(g.client).clone(), g.members.len())).collect()
     }

@@ -51,7 +51,9 @@ impl Grouping<'_> {
             let ends = pair(&mut self.book.ends, j, c);
             entries.add(code, ends, c.subject.transport, c.subject.port, number as u32);
         }
-        let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut self.book.pool);
+        let is_sure = |number: u32| !list[number as usize].is_doubted();
+        let merge = PortMerge::ManyIntoOne(&is_sure);
+        let groups = entries.into_groups(merge, &mut self.book.pool);
         let groups =
             merge_clients(policy, groups, (list, judged), &mut self.book.ends, &mut self.book.pool);
         self.book.findings.reserve(groups.len());
@@ -214,6 +216,31 @@ mod tests {
         assert_eq!(unpermitted(&policy, &packets), []);
         packets.send(0, Transport::UDP, (DC, 50_000), (RDSH, 4444));
         assert_eq!(unpermitted(&policy, &packets).len(), 1);
+    }
+
+    #[test]
+    fn a_certain_finding_counts_no_ports_that_are_guesses() {
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        packets.connect(0, (DC, 50_000), (RDSH, 7000));
+        let found = |packets: &Packets| {
+            let judgement = packets.judge(&policy, &view(60));
+            let found = with_code(&judgement, Code::NoRelation);
+            let mut found: Vec<_> =
+                found.iter().map(|f| (f.key.about, f.certain(), f.members.len())).collect();
+            found.sort_unstable();
+            found
+        };
+        // Both ends have ports of clients, so either may be the client.
+        for number in 0..11 {
+            packets.midstream(1, (DC, 40_001 + number), (RDSH, 41_001 + number));
+        }
+        let expected = [(About::Port(7000), true, 1), (About::Ports, false, 11)];
+        assert_eq!(found(&packets), expected);
+        for port in 7001..7012 {
+            packets.connect(2, (DC, 50_000), (RDSH, port));
+        }
+        assert_eq!(found(&packets), [(About::Ports, true, 23)]);
     }
 
     #[test]

@@ -879,6 +879,34 @@ fn the_outcome_of_some_ports_is_not_that_of_all() {
     assert!(found[8].contains(outcome), "{found:?}");
 }
 
+/// A guess about which end is the client is not counted among the ports of a certain finding.
+#[test]
+fn a_certain_finding_counts_no_guesses() {
+    let mut wire = steady();
+    wire.connect(9_000, (DC, 50_000), (RDSH, 7000));
+    for number in 0..11 {
+        for ms in [10_000, 11_000] {
+            wire.tcp(ms, (DC, 40_001 + number), (RDSH, 41_001 + number), ACK, 100);
+            wire.tcp(ms + 5, (RDSH, 41_001 + number), (DC, 40_001 + number), ACK, 100);
+        }
+    }
+    let said = audit(&wire);
+    let mut found = said.found("no-relation", DC, RDSH);
+    found.sort_unstable();
+    assert_eq!(found, ["no medium direction", "yes high"]);
+    let is_certain = |row: &&Vec<String>| row[4] == "no-relation" && row[5] == "yes";
+    let certain = said.findings.iter().find(is_certain).expect("a certain finding");
+    assert!(certain[2] == "7000" && !certain[8].contains("12"), "{certain:?}");
+    // If many ports are certain too, both are one finding, which says so.
+    for port in 7001..7012 {
+        wire.connect(12_000, (DC, 50_000), (RDSH, port));
+    }
+    let said = audit(&wire);
+    assert_eq!(said.found("no-relation", DC, RDSH), ["yes high"]);
+    let message = said.message("no-relation");
+    assert!(message.ends_with("; this is certain for 12 of the 23 conversations"), "{message}");
+}
+
 /// The holders of a virtual address may claim it in turn, but nobody else may.
 #[test]
 fn an_unlisted_host_that_takes_a_virtual_address_is_in_conflict() {
