@@ -78,7 +78,8 @@ fn only_role(policy: &Policy, c: &Conversation) -> Option<usize> {
     let port = c.subject.port;
     let mut roles = policy.serving(transport, port).iter();
     let (first, None) = (roles.next()?, roles.next()) else { return None };
-    policy.is_own_port(transport, port).then_some(first)
+    let is_own = policy.is_own_port(transport, port) && policy.matrix.roles[first].has_own_ports();
+    is_own.then_some(first)
 }
 
 /// Returns whether a row allows the client of a conversation to connect to this port of a role.

@@ -98,13 +98,17 @@ impl Assessor<'_> {
             }
             // Only ports of the product's own components are evidence. The ports of other roles,
             // such as web servers, are also used by other software.
-            if roles.iter().any(|role| !matrix.roles[role].is_component()) {
+            if roles.iter().any(|role| !matrix.roles[role].has_own_ports()) {
                 continue;
+            }
+            let mut doubts = Doubts::default();
+            if self.judge.serving_rows(first).all(|row| row.is_doubtful()) {
+                doubts.add(Doubt::Row);
             }
             let transport = Some(first.subject.transport);
             let code = Code::RoleMismatch;
             let reason = Reason::Serves;
-            let finding = self.contradict(code, host, transport, reason, Doubts::default());
+            let finding = self.contradict(code, host, transport, reason, doubts);
             let mut book = self.book.borrow_mut();
             let members = book.pool.add(members.iter().map(|number| *number as u32));
             let finding = finding.with_members(list, &book.pool, members);
@@ -267,6 +271,7 @@ mod tests {
     use crate::classify::sample::{
         BROKER, DC, DC_1, FARM, GW, Packets, RDSH, ends_of, policy, view, with_code,
     };
+    use crate::policy::{Certainty, Policy};
 
     fn judge(farm: &str, packets: &Packets) -> Judgement {
         packets.judge(&policy(farm), &view(120))
@@ -307,6 +312,30 @@ mod tests {
         let mut packets = Packets::default();
         packets.connect(0, (GW, 50_000), (BROKER, 389));
         assert_eq!(found(packets), 0, "a directory");
+    }
+
+    #[test]
+    fn a_port_of_a_doubtful_row_or_of_common_software_proves_no_role() {
+        let mut policy = policy(FARM);
+        let found = |policy: &Policy, port: u16| {
+            let mut packets = Packets::default();
+            packets.connect(0, (GW, 50_000), (DC, port));
+            let found = with_code(&packets.judge(policy, &view(120)), Code::RoleMismatch);
+            found.iter().map(|finding| finding.doubts.iter().collect()).collect::<Vec<Vec<Doubt>>>()
+        };
+        // InfluxDB and Grafana run on many hosts without the product.
+        for port in [8086, 3000] {
+            assert!(found(&policy, port).is_empty(), "{port}");
+        }
+        assert_eq!(found(&policy, 20_002), [[]]);
+        let doubt = |policy: &mut Policy, rows: usize| {
+            let broker = policy.matrix.rows.iter_mut().filter(|row| row.ports == (20_002..=20_002));
+            broker.take(rows).for_each(|row| row.certainty = Certainty::Doubtful);
+        };
+        doubt(&mut policy, 1);
+        assert_eq!(found(&policy, 20_002), [[]], "other rows are certain");
+        doubt(&mut policy, usize::MAX);
+        assert_eq!(found(&policy, 20_002), [[Doubt::Row]]);
     }
 
     /// Returns the names of the hosts with a silent role in a capture of ten minutes.

@@ -838,14 +838,19 @@ impl<'a> Judge<'a> {
     /// network traffic to a role count. Rows of overlays, rows for broadcast, internet or loopback
     /// traffic, and rows whose destination is any host or a name or address do not count.
     pub fn serving(&self, c: &Conversation) -> RoleSet {
+        let roles = &self.policy.matrix.roles;
+        self.serving_rows(c)
+            .fold(RoleSet::default(), |set, row| set.with(roles[row.destination].members))
+    }
+
+    /// Returns the rows that [`Self::serving`] is based on.
+    pub(super) fn serving_rows(&self, c: &Conversation) -> impl Iterator<Item = &'a Row> {
         let matrix = &self.policy.matrix;
-        let rows =
-            self.policy.rows_at(c.subject.transport, c.subject.port).map(|r| &matrix.rows[r]);
-        let rows = rows.filter(|row| {
+        let rows = self.policy.rows_at(c.subject.transport, c.subject.port);
+        rows.map(|row| &matrix.rows[row]).filter(|row| {
             let to = &matrix.roles[row.destination];
             row.scope == Scope::Network && row.only.is_none() && row.overlay.is_none() && !to.is_any
-        });
-        rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
+        })
     }
 
     /// Returns whether a client is external. A party without a known address is never external, and

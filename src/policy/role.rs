@@ -91,6 +91,9 @@ named_enum!(
         Entrance = "entrance",
         /// DNS answers from hosts with this role are trusted.
         Directory = "directory",
+        /// The ports of this role are those of software that is also used without the product, so
+        /// they do not show that a host has the role.
+        CommonPorts = "common-ports",
     }
 );
 
@@ -125,6 +128,12 @@ impl Role {
     /// Returns whether hosts with this role are components of the product.
     pub fn is_component(&self) -> bool {
         self.kind == RoleKind::Component
+    }
+
+    /// Returns whether the ports of this role are specific to the product, so that only its
+    /// components serve them.
+    pub fn has_own_ports(&self) -> bool {
+        self.is_component() && !self.traits.contains(&Trait::CommonPorts)
     }
 
     /// Returns whether hosts with this role are users of the product.

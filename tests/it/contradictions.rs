@@ -37,6 +37,9 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     // A port that other roles also serve does not indicate a role.
     wire.connect(15, (BROKER, 50_001), (GW, 8080));
     wire.connect(20, (BROKER, 50_002), (RDSH, 9999));
+    // A host with InfluxDB or Grafana is not necessarily the Performance Monitor.
+    wire.connect(22, (BROKER, 50_002), (RDSH, 8086));
+    wire.connect(24, (BROKER, 50_002), (RDSH, 3000));
     // An unanswered attempt does not show that a host serves the port.
     wire.knock(30, (BROKER, 50_003), (GW, 30_006));
     let found = contradictions(&inventory(""), &wire);
