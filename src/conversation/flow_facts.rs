@@ -70,7 +70,8 @@ pub(super) fn errors(flow: &Flow<'_>) -> impl Iterator<Item = IcmpError> {
 /// Returns the side that sent to a broadcast or multicast address, or sent all of its frames to the
 /// link-layer broadcast address. An address that sends packets is neither a broadcast nor a
 /// multicast address, so the other side must be silent. A single frame to the link-layer broadcast
-/// address does not turn a flow between two hosts into a broadcast.
+/// address does not turn a flow between two hosts into a broadcast, and no such frame turns packets
+/// to a listed host into one: a sender chooses the hardware address of its frames.
 pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
         let sender = &flow.sides[side];
@@ -79,7 +80,9 @@ pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> O
         let to_all = sender.has(flag::BROADCAST) && !sender.has(flag::UNICAST);
         sender.has_packets()
             && !target.has_packets()
-            && (to_all || is_group(address) || hints.is_broadcast(address))
+            && (to_all && !hints.is_listed(address)
+                || is_group(address)
+                || hints.is_broadcast(address))
     })
 }
 

@@ -907,6 +907,22 @@ fn a_certain_finding_counts_no_guesses() {
     assert!(message.ends_with("; this is certain for 12 of the 23 conversations"), "{message}");
 }
 
+/// The sender of a frame chooses its hardware address.
+#[test]
+fn a_frame_to_all_makes_no_packet_to_a_host_a_broadcast() {
+    let code = |to: &str| {
+        let mut wire = steady();
+        let first = wire.0.len();
+        wire.udp(9_000, (EVIL, 50_000), (to, 1900));
+        wire.0[first].1[..6].fill(0xff);
+        audit(&wire).rows(EVIL, to, 1900)
+    };
+    assert!(code(RDSH)[0].starts_with("unknown-host yes"), "{:?}", code(RDSH));
+    // The last address of a network that the inventory does not list is a broadcast address only
+    // according to such a frame.
+    assert!(code("10.1.63.254")[0].starts_with("background"), "{:?}", code("10.1.63.254"));
+}
+
 /// The holders of a virtual address may claim it in turn, but nobody else may.
 #[test]
 fn an_unlisted_host_that_takes_a_virtual_address_is_in_conflict() {
