@@ -285,9 +285,22 @@ impl Policy {
     /// Returns the ports of a row at this site as text. If the site moved one of them for all
     /// hosts, returns only the new port.
     pub fn ports_here(&self, row: &Row) -> String {
+        self.ports_if_moved(row, |moved| moved.host.is_none())
+    }
+
+    /// Returns the ports of a row at a host as text. If the site moved one of them for this host,
+    /// returns only the new port.
+    pub fn ports_at(&self, row: &Row, host: usize) -> String {
+        let roles = self.inventory.hosts[host].roles;
+        self.ports_if_moved(row, |moved| {
+            moved.host.is_none_or(|only| only == host) && roles.intersects(moved.roles)
+        })
+    }
+
+    fn ports_if_moved(&self, row: &Row, applies: impl Fn(&MovedPort) -> bool) -> String {
         let moved = self.inventory.moved.iter().find(|m| {
             m.transport == row.transport
-                && m.host.is_none()
+                && applies(m)
                 && row.ports.contains(&m.from)
                 && self.matrix.is_destination(row, m.roles)
         });

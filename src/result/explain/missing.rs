@@ -230,10 +230,10 @@ impl Explainer<'_> {
         own.filter(move |(c, j)| is_of_group(j) && self.seen.has_worked(c))
     }
 
-    pub(super) fn never_attempted(&self, claim: ClaimId, reported: &ReportedFinding) -> Words {
+    pub(super) fn never_attempted(&self, id: ClaimId, reported: &ReportedFinding) -> Words {
         let claims = self.outcome.claims();
-        let merged = claims.merged_pairs(claim);
-        let claim = claims.get(claim);
+        let merged = claims.merged_pairs(id);
+        let claim = claims.get(id);
         let (client, server) = match merged {
             Some(_) => (reported.client.words(), reported.server.words()),
             None => (reported.client.words_with_roles(), reported.server.words_with_roles()),
@@ -254,7 +254,7 @@ impl Explainer<'_> {
         });
         let message = format!(
             "{client} never contacted {server}{pairs} on {} in {} s{because}{certain}",
-            self.services(claim),
+            self.services(id),
             self.seen.watched_for(claim, &claims.to(claim))
         );
         let action = match merged {

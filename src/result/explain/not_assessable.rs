@@ -119,7 +119,7 @@ impl Explainer<'_> {
         let pairs = pairs_text(merged);
         let message = format!(
             "{} from {client} to {server}{pairs} was not assessed: {why}",
-            self.services(claim)
+            self.services(id)
         );
         Words { message, action, display_filter: String::new() }
     }
@@ -307,11 +307,31 @@ impl Explainer<'_> {
     }
 
     /// Returns the services that a claim is about, as text.
-    pub(super) fn services(&self, claim: &AbsenceClaim) -> String {
-        let rows = self.outcome.claims().rows(claim.rows);
-        let rows = rows.iter().map(|r| &self.policy.matrix.rows[*r]);
-        let words: BTreeSet<String> =
-            rows.map(|row| service_words(row.transport, &self.policy.ports_here(row))).collect();
+    pub(super) fn services(&self, id: ClaimId) -> String {
+        let claims = self.outcome.claims();
+        let claim = claims.get(id);
+        // A merged claim does not list the hosts of all pairs.
+        let to = claims.merged_pairs(id).map_or_else(|| claims.to(claim), |_| Vec::new());
+        let hosts: Vec<usize> = to
+            .into_iter()
+            .filter_map(|peer| match peer {
+                Peer::Host(host) => Some(host),
+                _ => None,
+            })
+            .collect();
+        let rows = claims.rows(claim.rows).iter().map(|row| &self.policy.matrix.rows[*row]);
+        let words: BTreeSet<String> = rows
+            .flat_map(|row| {
+                let ports: BTreeSet<String> =
+                    hosts.iter().map(|host| self.policy.ports_at(row, *host)).collect();
+                let ports = if ports.is_empty() {
+                    BTreeSet::from([self.policy.ports_here(row)])
+                } else {
+                    ports
+                };
+                ports.into_iter().map(|port| service_words(row.transport, &port))
+            })
+            .collect();
         words.into_iter().collect::<Vec<_>>().join(" or ")
     }
 }
