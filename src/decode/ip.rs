@@ -96,8 +96,10 @@ pub(super) fn decode<'p>(
 }
 
 /// Returns a hash that is equal for all copies of a packet in a capture. TTL or hop limit, DSCP and
-/// ECN, and the header checksum are left out because routers may change them. Only the start of the
-/// packet is hashed, because it is present even if the capture truncated the packet.
+/// ECN, and the header checksum are left out because routers may change them. The checksums of TCP
+/// and UDP are left out because a capture on the sending host contains unfinished ones if the
+/// network card computes them. Only the start of the packet is hashed, because it is present even
+/// if the capture truncated the packet.
 fn fingerprint(ip: &Ip<'_>) -> u64 {
     let addresses = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -127,7 +129,7 @@ pub(super) fn fingerprint_of(
     transport: Transport,
     bytes: &[u8],
 ) -> u64 {
-    /// Number of bytes that are always hashed: a TCP header, with its sequence number and checksum.
+    /// Number of bytes that are always hashed: a TCP header, with its sequence number.
     const COMPARED: usize = 20;
     /// Number of bytes hashed if the packet has no identification: a TCP header with its options.
     const MORE: usize = 60;
@@ -139,7 +141,13 @@ pub(super) fn fingerprint_of(
     });
     let word = |at: usize| start[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
     let last = start.last_chunk().map_or(0, |word| u32::from_le_bytes(*word));
-    let words = [word(0), word(8), u64::from(transport.0) << 56 | u64::from(last)];
+    // Without the checksum, which is in bytes 16 and 17 of TCP, and in bytes 6 and 7 of UDP.
+    let (first, last) = match transport {
+        Transport::TCP => (word(0), last & 0xffff_0000),
+        Transport::UDP => (word(0) & 0x0000_ffff_ffff_ffff, last),
+        _ => (word(0), last),
+    };
+    let words = [first, word(8), u64::from(transport.0) << 56 | u64::from(last)];
     let more = match ip_id[1] >> 16 {
         0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
         _ => &[],
@@ -573,6 +581,22 @@ mod tests {
             let mut other = bytes.clone();
             other[at] ^= 1;
             assert_ne!(of(&bytes), of(&other), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_packet_before_its_card_computed_the_checksum() {
+        let at = |transport: Transport, at: usize| {
+            let mut bytes = [7; 40];
+            let of = |bytes: &[u8]| fingerprint_of(1, [60, 5 << 16], transport, bytes);
+            let before = of(&bytes);
+            bytes[at] ^= 1;
+            before == of(&bytes)
+        };
+        for place in 0..20 {
+            assert_eq!(at(Transport::TCP, place), [16, 17].contains(&place), "{place}");
+            assert_eq!(at(Transport::UDP, place), [6, 7].contains(&place), "{place}");
+            assert!(!at(Transport(132), place), "{place}");
         }
     }
 

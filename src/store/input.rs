@@ -20,8 +20,13 @@ use crate::model::{
 use crate::pipeline::{Request, WindowStart};
 
 /// The first byte of the record of an input: the version of its layout. In layout 1, the record
-/// ends before [`WindowedPart`]. Layouts 1 and 2 are not sealed.
-const VERSION: u8 = 3;
+/// ends before [`WindowedPart`]. Layouts 1 and 2 are not sealed. Up to layout 3, the fingerprints of
+/// packets depend on the checksums of TCP and UDP.
+const VERSION: u8 = 4;
+
+/// The last layout in which fingerprints depend on checksums. Apart from that, it is the same as
+/// the current one.
+const WITH_CHECKSUMS: u8 = 3;
 
 /// The largest plausible value of a counter. This limit keeps sums from overflowing.
 const MOST: u64 = 1 << 48;
@@ -50,6 +55,20 @@ pub struct CollectOptions {
     /// divided.
     #[serde(skip)]
     pub window: Option<Nanos>,
+    /// How the fingerprints of packets were computed.
+    #[serde(skip)]
+    pub fingerprints: FingerprintRule,
+}
+
+/// How the fingerprints of packets were computed. Only fingerprints that were computed in the same
+/// way can be compared.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum FingerprintRule {
+    /// As this version computes them.
+    #[default]
+    Current,
+    /// With the checksums of TCP and UDP, as in layouts 1 to 3.
+    Checksums,
 }
 
 /// What is kept of single packets in addition to other evidence.
@@ -78,6 +97,7 @@ impl CollectOptions {
             pieces,
             traces,
             window: None,
+            fingerprints: FingerprintRule::Current,
         }
     }
 
@@ -110,6 +130,10 @@ impl CollectOptions {
             (self.pieces != other.pieces, "with a different setting of --pieces than"),
             (self.traces != other.traces, "with a different setting of --traces than"),
             (self.window != other.window, "with a different --window than"),
+            (
+                self.fingerprints != other.fingerprints,
+                "by a version that recognizes duplicates differently than the version that collected",
+            ),
         ];
         let first = differences.into_iter().find(|(differs, _)| *differs);
         first.map_or("like", |(_, words)| words).to_owned()
@@ -242,6 +266,10 @@ impl InputRow {
         if let Some(sensor) = &self.sensor {
             record.extend(postcard::to_stdvec(sensor).unwrap_or_default());
         }
+        let version = match self.options.fingerprints {
+            FingerprintRule::Current => VERSION,
+            FingerprintRule::Checksums => WITH_CHECKSUMS,
+        };
         StoredRow {
             bucket: INPUT_BUCKET,
             kind: StoredKind::Input,
@@ -249,7 +277,7 @@ impl InputRow {
             window: None,
             input: self.id(),
             parts: 1,
-            record: sealed(VERSION, &record),
+            record: sealed(version, &record),
             read: Default::default(),
         }
     }
@@ -270,6 +298,9 @@ impl InputRow {
         let rest = if *version < 3 { Some(rest) } else { unsealed(rest) };
         let (mut input, mut rest): (Self, _) =
             rest.and_then(|rest| postcard::take_from_bytes(rest).ok()).ok_or_else(damaged)?;
+        if *version <= WITH_CHECKSUMS {
+            input.options.fingerprints = FingerprintRule::Checksums;
+        }
         if *version > 1 {
             let (windowed, after): (WindowedPart, _) =
                 postcard::take_from_bytes(rest).map_err(|_| damaged())?;

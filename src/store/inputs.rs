@@ -374,6 +374,7 @@ fn remedy(input: &InputRow, same: &[&(InputRow, String)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::input::FingerprintRule;
     use super::*;
 
     fn input(name: &str, tool: &str) -> InputRow {
@@ -402,5 +403,21 @@ mod tests {
         let errors = inputs.check().expect_err("another version and other options").to_string();
         assert!(errors.contains("rasaudit 1.2.0 collected, but a.pcap"), "{errors}");
         assert!(errors.contains("a different setting of --pieces"), "{errors}");
+    }
+
+    #[test]
+    fn fingerprints_of_earlier_layouts_are_not_compared_with_current_ones() {
+        let with = |fingerprints| {
+            let mut inputs = StoredInputs::default();
+            inputs.add_input(input("a.pcap", "1.1.0"), "a.parquet").expect("new");
+            let mut other = input("b.pcap", "1.1.0");
+            other.options.fingerprints = fingerprints;
+            // The row of an input keeps its layout when stores are merged.
+            inputs.add(&other.to_row(), "b.parquet").expect("new");
+            inputs.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(with(FingerprintRule::Current), Ok(()));
+        let error = with(FingerprintRule::Checksums).expect_err("they differ");
+        assert!(error.contains("recognizes duplicates differently"), "{error}");
     }
 }

@@ -1404,7 +1404,8 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
 
 /// `fixtures/stored` contains a store of each layout of rows: the first without windows, the second
 /// with windows of a minute, the third with such windows and checksums, also with a sensor and the
-/// records of packets, and as a complete store. If a store is missing and `UPDATE_GOLDEN` is set,
+/// records of packets, and as a complete store, and the fourth with fingerprints that do not depend
+/// on checksums of packets, with a sensor and the records of packets. If a store is missing and `UPDATE_GOLDEN` is set,
 /// the test writes it in the current layout.
 #[test]
 fn a_store_of_each_layout_is_read() {
@@ -1415,12 +1416,13 @@ fn a_store_of_each_layout_is_read() {
     let window = ["--pieces", "--window", "1m"];
     let sensor = ["--traces", "--site", "lab", "--sensor", "span"];
     let with_sensor = [&window[..], &sensor].concat();
-    let layouts: [(&str, &[&str], bool); 5] = [
+    let layouts: [(&str, &[&str], bool); 6] = [
         ("rows-1", &window[..1], false),
         ("rows-2", &window, false),
         ("rows-3", &window, false),
         ("rows-3-sensor", &with_sensor, false),
         ("rows-3-complete", &["--pieces", "--traces"], true),
+        ("rows-4-sensor", &with_sensor, false),
     ];
     for (name, options, is_complete) in layouts {
         let collected = scratch.path().join(name);

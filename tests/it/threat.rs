@@ -1524,6 +1524,37 @@ fn a_file_that_was_merged_from_captures_with_different_clocks_is_no_failure() {
     assert_eq!(said.rows(GW, BROKER, 20_002), of_two.rows(GW, BROKER, 20_002));
 }
 
+/// On the host that sends a packet, the network card computes the checksum after the capture.
+#[test]
+fn the_captures_of_two_hosts_with_different_clocks_are_no_failure() {
+    let mut wire = steady();
+    for turn in 0..40u16 {
+        let isn = 100 + u32::from(turn);
+        wire.opened(20_000 + u64::from(turn), (GW, 51_000 + turn), (BROKER, 20_002), isn);
+    }
+    wire.segment(60_000, (GW, 50_100), (BROKER, 20_002), SYN, (5, 0), 0);
+    wire.segment(60_001, (BROKER, 20_002), (GW, 50_100), SYN | ACK, (9, 6), 0);
+    wire.segment(60_002, (GW, 50_100), (BROKER, 20_002), RST, (6, 0), 0);
+    let said = audit(&wire);
+    assert_eq!(said.found("half-open", GW, BROKER), [""; 0]);
+    // The capture on the other host contains only the connections between the two.
+    let (gateway, broker) = (octets(GW), octets(BROKER));
+    let both = |from: &[u8], to: &[u8]| {
+        [from, to]
+            .iter()
+            .all(|at| [gateway, broker].contains(&(**at).try_into().unwrap_or_default()))
+    };
+    let mut other = part(&wire, |_, from, to| both(from, to));
+    other.0.retain(|(_, frame)| frame[23] == 6);
+    for (ms, frame) in &mut other.0 {
+        *ms += 10_000;
+        frame[50..52].copy_from_slice(&[0x12, 0x34]);
+    }
+    let of_two = audit_files(&[wire.file(), other.file()], &plain());
+    assert_eq!(of_two.found("half-open", GW, BROKER), [""; 0]);
+    assert_eq!(of_two.rows(GW, BROKER, 20_002), said.rows(GW, BROKER, 20_002));
+}
+
 #[test]
 fn a_forged_error_does_not_make_a_service_work_longer() {
     let mut wire = steady();
