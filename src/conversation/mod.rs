@@ -31,8 +31,9 @@ use direction::Orientation;
 use name_table::{NameTable, RequestedNames, RequestsByConversation};
 
 use crate::flow::{
-    AddressPair, Amount, ENDPOINT_MAPPER, EncapTagKind, Flow, FlowPartitions, HashSeed, IcmpError,
-    PartitionFlows, Path, SideEvidence, UndecodedCounts, VirtualAddressMasters,
+    AddressPair, Amount, ENDPOINT_MAPPER, EncapTagKind, Encapsulation, Flow, FlowPartitions,
+    HashSeed, IcmpError, PartitionFlows, Path, SideEvidence, TunnelUse, UndecodedCounts,
+    VirtualAddressMasters,
 };
 use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Nanos, Transport,
@@ -613,43 +614,36 @@ fn queried_names(side: &SideEvidence) -> BTreeMap<IpAddr, BoundedSet<String, 8>>
     names
 }
 
-/// Returns the interfaces that receive mirrored traffic in a tunnel, inferred from the traffic. On
-/// such an interface, all tunnels lead in one direction to one destination, and no host of the farm
-/// sends or receives a plain frame or is the endpoint of a tunnel. Without an inventory, any
-/// address may belong to the farm, so a single plain frame rules out the interface.
+/// Returns the interfaces that receive mirrored traffic in a tunnel, inferred from the traffic. The
+/// capture must show the farm in this tunnel alone: all undeclared tunnels lead from one address to
+/// one other, neither of which belongs to the farm, and no host of the farm sends or receives a
+/// packet outside of it. Otherwise, the sender of the tunnel may be any host that forges packets.
+/// Without an inventory, any address may belong to the farm, so a single packet outside the tunnel
+/// rules out the mirror.
 fn find_mirrors(
     flows: &impl FlowPartitions,
     hints: &dyn DirectionHints,
 ) -> io::Result<BTreeSet<u16>> {
-    let mut mirrors = flows.side().one_way_tunnels();
+    let mirrors = flows.side().only_tunnel();
     if mirrors.is_empty() {
         return Ok(mirrors);
     }
+    let mut shows_farm = false;
     flows.visit(|partition| {
-        for flow in partition.iter() {
+        shows_farm |= partition.iter().any(|flow| {
             let path = flow.key.path();
-            let ends = [0, 1].map(|side| flow.key.endpoint(side).addr);
-            let around = path.interface().filter(|_| path.is_around());
-            let belongs = |address| hints.belongs(address).unwrap_or(around.is_none());
-            if path.is_inside() || !ends.into_iter().any(belongs) {
-                continue;
-            }
-            if let Some(interface) = around {
-                mirrors.remove(&interface);
-            }
-            for side in 0..2 {
-                // A packet from a declared tunnel is not a plain frame.
-                let plain = flow.links(side).filter(|link| !link.is_tunnelled());
-                plain.for_each(|link| {
-                    mirrors.remove(&link.interface);
-                });
-                if flow.has_more_links(side) {
-                    mirrors.clear();
-                }
-            }
-        }
+            let belongs = |address| hints.belongs(address).unwrap_or(!path.is_around());
+            let is_of_farm =
+                [0, 1].map(|side| flow.key.endpoint(side).addr).into_iter().any(belongs);
+            // The content of a mirror that was inferred earlier is on the plain path, too.
+            let is_outside = |link: &Encapsulation| {
+                link.outer().all(|tunnel| tunnel.stated != TunnelUse::Unstated)
+            };
+            let is_plain = || [0, 1].iter().any(|side| flow.links(*side).any(is_outside));
+            !path.is_inside() && is_of_farm && (path.is_around() || is_plain())
+        });
     })?;
-    Ok(mirrors)
+    Ok(if shows_farm { BTreeSet::new() } else { mirrors })
 }
 
 impl Conversations {

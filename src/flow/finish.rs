@@ -164,8 +164,8 @@ impl MergedFlows {
         self.join_fragments(fragments, joined);
     }
 
-    /// Records the destinations of undeclared tunnels, and turns the outer packets of tunnels into
-    /// flows.
+    /// Records the sources and destinations of undeclared tunnels, and turns the outer packets of
+    /// tunnels into flows.
     fn join_outer_flows(
         &mut self,
         outer_flows: Keyed<OuterFlow, DirectionStats>,
@@ -176,6 +176,7 @@ impl MergedFlows {
                 && let Some(interface) = outer.path.interface()
             {
                 self.side.tunnels.entry(interface).insert(outer.ends.dst);
+                self.side.tunnel_sources.entry(interface).insert(outer.ends.src);
             }
             let (key, sender) = outer.flow();
             joined.flows.observe_side(&key, sender, &side);

@@ -79,5 +79,6 @@ pub(crate) use crate::payload::{AnnouncedPorts, ENDPOINT_MAPPER, ServerNameReque
 
 // Items of `decode`, re-exported for the modules that read flows.
 pub(crate) use crate::decode::{
-    EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
+    EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, TunnelUse, flag,
+    icmp_paired,
 };

@@ -62,10 +62,11 @@ impl MergedFlows {
     pub fn restore(store: FlowStore, layout: StateLayout, from: &mut dyn Read) -> io::Result<Self> {
         let links: Vec<Encapsulation> = read_part(from)?;
         store.interner.restore(&links);
-        let side = match layout {
+        let mut side = match layout {
             StateLayout::Fixed => read_part::<FixedLayout>(from)?.into(),
             StateLayout::Named => SideEvidence::restore(from)?,
         };
+        side.note_unknown_tunnel_sources();
         let seed = store.seed.clone();
         let mut flows = store.finish(&Retention::default(), 1, usize::MAX)?;
         let mut links = flows.store.links();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ use super::state::DirectionStats;
 use super::undecoded::UndecodedCounts;
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
-use crate::model::{BoundedSet, DuplicateCounts, Nanos, Sum, Transport};
+use crate::model::{BoundedSet, DuplicateCounts, Merge, Nanos, Sum, Transport};
 use crate::payload::{AnnouncedPorts, DnsExchange, DnsQuery};
 
 /// Source, destination, protocol and path of packets without ports.
@@ -217,6 +217,9 @@ kinds! {
     sightings: Keyed<FlowGroup, SightedFrom>,
     /// The numbers of duplicate packets and bytes in each flow, if an earlier run found them.
     copies: Keyed<FlowKey, CopiedAmounts>,
+    /// The sources of undeclared tunnels, by interface. If an interface has several, the lowest is
+    /// kept.
+    tunnel_sources: Keyed<u16, BoundedSet<IpAddr, 1>>,
 }
 
 /// A lookup takes more memory than other keys because it contains a name.
@@ -333,10 +336,38 @@ impl SideEvidence {
         std::mem::take(&mut self.starts)
     }
 
-    /// Returns the interfaces whose undeclared tunnels all lead to the same destination.
-    pub fn one_way_tunnels(&self) -> BTreeSet<u16> {
-        let one_way = self.tunnels.sorted().filter(|(_, to)| !to.more() && to.len() == 1);
-        one_way.map(|(interface, _)| *interface).collect()
+    /// Returns the interfaces with undeclared tunnels if all of these lead from one address to one
+    /// other, or no interfaces otherwise.
+    pub fn only_tunnel(&self) -> BTreeSet<u16> {
+        let is_one = |ends: &Keyed<u16, BoundedSet<IpAddr, 1>>| {
+            let mut all = BoundedSet::new();
+            ends.iter().for_each(|(_, own)| all.merge(own));
+            !all.more()
+        };
+        if !is_one(&self.tunnels) || !is_one(&self.tunnel_sources) {
+            return BTreeSet::new();
+        }
+        self.tunnels.sorted().map(|(interface, _)| *interface).collect()
+    }
+
+    /// Adds the undeclared tunnels in other evidence, so that [`SideEvidence::only_tunnel`] takes
+    /// them into account.
+    pub fn note_tunnels_of(&mut self, other: &Self) {
+        EvidenceKind::merge(&mut self.tunnels, other.tunnels.clone());
+        EvidenceKind::merge(&mut self.tunnel_sources, other.tunnel_sources.clone());
+    }
+
+    /// Records that undeclared tunnels whose sources an earlier version did not record may have
+    /// several.
+    pub(super) fn note_unknown_tunnel_sources(&mut self) {
+        for (interface, _) in self.tunnels.iter() {
+            if !self.tunnel_sources.contains(interface) {
+                let sources = self.tunnel_sources.entry(*interface);
+                for any in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST] {
+                    sources.insert(any.into());
+                }
+            }
+        }
     }
 
     /// Returns the vantage points that saw flows, in no particular order.
@@ -357,5 +388,39 @@ impl SideEvidence {
     /// Returns the sample of packets from which duplicates are estimated.
     pub(super) fn sample(&self) -> &DuplicateSampler {
         &self.sample
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_tunnel_has_one_sender_and_one_destination_on_all_interfaces() {
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let with = |tunnels: &[(u16, u8, u8)]| {
+            let mut side = SideEvidence::default();
+            for (interface, src, dst) in tunnels {
+                side.tunnels.entry(*interface).insert(address(*dst));
+                side.tunnel_sources.entry(*interface).insert(address(*src));
+            }
+            side
+        };
+        let only =
+            |tunnels: &[(u16, u8, u8)]| with(tunnels).only_tunnel().into_iter().collect::<Vec<_>>();
+        assert_eq!(only(&[(2, 1, 9)]), [2]);
+        assert_eq!(only(&[(0, 1, 9), (1, 1, 9)]), [0, 1]);
+        for several in [[(0, 1, 9), (0, 2, 9)], [(0, 1, 9), (1, 2, 9)], [(0, 1, 9), (1, 1, 8)]] {
+            assert_eq!(only(&several), [0; 0], "{several:?}");
+        }
+        // A window knows the tunnels of earlier windows.
+        let mut window = with(&[(0, 2, 9)]);
+        window.note_tunnels_of(&with(&[(0, 1, 9)]));
+        assert!(window.only_tunnel().is_empty());
+        // Earlier versions recorded no sources.
+        let mut earlier = with(&[(0, 1, 9)]);
+        earlier.tunnel_sources = Keyed::default();
+        earlier.note_unknown_tunnel_sources();
+        assert!(earlier.only_tunnel().is_empty());
     }
 }

@@ -123,11 +123,6 @@ impl<'a> Flow<'a> {
         single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
     }
 
-    /// Returns whether a side's packets had more encapsulations than are kept.
-    pub fn has_more_links(&self, side: usize) -> bool {
-        self.extra.is_some_and(|extra| extra.links[side].more())
-    }
-
     /// Returns the initial sequence numbers from a side's SYNs, and the sequence numbers of
     /// segments whose flags are hidden by fragmentation. If there are more than four, the lowest
     /// are kept.

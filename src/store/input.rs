@@ -20,8 +20,8 @@ use crate::model::{
 use crate::pipeline::{Request, WindowStart};
 
 /// The first byte of the record of an input: the version of its layout. In layout 1, the record
-/// ends before [`WindowedPart`]. Layouts 1 and 2 are not sealed. Up to layout 3, the fingerprints of
-/// packets depend on the checksums of TCP and UDP.
+/// ends before [`WindowedPart`]. Layouts 1 and 2 are not sealed. Up to layout 3, the fingerprints
+/// of packets depend on the checksums of TCP and UDP.
 const VERSION: u8 = 4;
 
 /// The last layout in which fingerprints depend on checksums. Apart from that, it is the same as

@@ -590,6 +590,72 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
     assert_eq!(said.rows(GW, BROKER, 20_002), ["matrix yes established handshake"]);
 }
 
+/// Returns a pcapng file with an interface for each capture.
+fn interfaces(captures: &[&Wire]) -> Vec<u8> {
+    let block = |kind: u32, body: &[u8]| {
+        let body = [body, &vec![0; body.len().next_multiple_of(4) - body.len()]].concat();
+        let length = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, &body, &length].concat()
+    };
+    let words = |all: &[u32]| all.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+    let mut bytes = block(0x0a0d_0d0a, &words(&[0x1a2b_3c4d, 1, u32::MAX, u32::MAX]));
+    captures.iter().for_each(|_| bytes.extend(block(1, &words(&[1, 65_535]))));
+    for (number, wire) in captures.iter().enumerate() {
+        for (ms, frame) in &wire.0 {
+            let time = (1_780_000_000_000 + ms) * 1000;
+            let length = frame.len() as u32;
+            let head = [number as u32, (time >> 32) as u32, time as u32, length, length];
+            bytes.extend(block(6, &[&words(&head)[..], frame].concat()));
+        }
+    }
+    bytes
+}
+
+#[test]
+fn a_host_that_imitates_a_mirror_is_not_believed() {
+    let row = |said: &Said| said.rows(RDSH, BROKER, 4444);
+    let forged = |to: &str| {
+        let mut wire = Wire::default();
+        wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
+        wire.tunnel(0, EVIL, to);
+        wire
+    };
+    let mut mirror = steady();
+    mirror.tunnel(0, "192.0.2.1", "192.0.2.9");
+    // The host sends its packets to the sensor to which the mirror leads, or to another interface
+    // of the sensor, next to a span port or a mirror.
+    let both = Wire([mirror.0.clone(), forged("192.0.2.9").0].concat());
+    let files = [
+        both.file(),
+        interfaces(&[&mirror, &forged("192.0.2.9")]),
+        interfaces(&[&mirror, &forged("192.0.2.10")]),
+        interfaces(&[&steady(), &forged("192.0.2.10")]),
+    ];
+    for (number, file) in files.into_iter().enumerate() {
+        let said = audit_files(&[file], &plain());
+        let forged = "port-not-in-matrix no established handshake tunnel";
+        assert_eq!(row(&said), [forged], "{number}");
+        assert_eq!(said.certain().iter().filter(|c| c.contains(RDSH)).count(), 0, "{number}");
+        // The tunnel itself is reported.
+        assert!(
+            said.conversations.iter().any(|row| row[0] == EVIL && row[2] == "4789"),
+            "{number}"
+        );
+    }
+    // The honest counterpart: a capture with the mirror alone, whatever interface it arrives on,
+    // and a mirror that the inventory lists, next to the forged packets.
+    let mut with_finding = steady();
+    with_finding.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
+    with_finding.tunnel(0, "192.0.2.1", "192.0.2.9");
+    let certain = ["port-not-in-matrix yes established handshake"];
+    let said = audit_files(&[interfaces(&[&Wire::default(), &with_finding])], &plain());
+    assert_eq!(row(&said), certain);
+    let both = Wire([with_finding.0, forged("192.0.2.9").0].concat());
+    let listed = "tunnels = [{ ends = [\"192.0.2.0/24\"], kind = \"vxlan\", use = \"mirror\" }]";
+    let said = audit_with(&both, &farm("", listed));
+    assert!(row(&said).contains(&certain[0].to_owned()), "{:?}", row(&said));
+}
+
 // Tests of ICMP errors.
 
 /// Appends an ICMP error about the last packet, and removes that packet from the capture if
