@@ -222,8 +222,8 @@ pub(super) fn of(
 }
 
 /// Returns the time of the last request of an established flow whose service answered earlier
-/// requests, but no longer the last ones, and about how many requests it did not answer; `None` if
-/// there are no such requests or the capture could not have shown the answers. A flow contains
+/// requests, but no longer the last ones, and at least how many requests it did not answer; `None`
+/// if there are no such requests or the capture could not have shown the answers. A flow contains
 /// several requests if its client always uses the same source port, as NTP and RADIUS clients do.
 pub(super) fn last_unanswered_request(
     flow: &Flow<'_>,
@@ -243,13 +243,15 @@ pub(super) fn last_unanswered_request(
     if silence < TIME_TO_ANSWER || index.clock_offset().is_some() || index.has_doubtful_clocks() {
         return None;
     }
-    // The times of the single requests are not known, so the smaller of two estimates counts: the
-    // requests without a reply in the whole flow, and the usual number in the time since the last
-    // reply.
-    let requests = client.sent.packets.0;
-    let interval = duration(client) as u64 / requests.max(1);
-    let usual = silence as u64 / interval.max(1);
-    let missing = requests.saturating_sub(server.sent.packets.0).min(usual);
+    // Only seconds with a request count, and only those that are not adjacent, so that copies and
+    // fragments of a request do not count.
+    let mut missing = 0;
+    let mut latest = Nanos::MAX;
+    for time in flow.requests(orientation.client).take_while(|time| *time > answered) {
+        if latest.saturating_sub(time) > SECOND {
+            (missing, latest) = (missing + 1, time);
+        }
+    }
     let since = TimeSpan::at(requested).first;
     // A single datagram may be lost in the network without any failure.
     (missing > 1 && index.could_see(flow, 1 - orientation.client, since))

@@ -34,7 +34,8 @@ pub(super) fn decode(ip: &IpHeader, message: Packet<'_>, layers: &mut DecodeStat
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
     let payload = message.wire.saturating_sub(8) as u32;
-    Body::Transport { tuple, flags: 0, payload, seq: 0, acked: None, fragment: None }
+    let flags = if is_request(ip.transport, kind) { flag::ASKS } else { 0 };
+    Body::Transport { tuple, flags, payload, seq: 0, acked: None, fragment: None }
 }
 
 /// Returns the innermost packet that an error quotes, and whether that packet is in a tunnel.
@@ -76,14 +77,23 @@ fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {
     })
 }
 
-/// Returns the type of the reply to a request, or of the request for a reply; `None` if messages of
-/// type `kind` are not paired.
-pub(super) fn answer(transport: Transport, kind: u8) -> Option<u8> {
+/// Returns the types of the messages that come in pairs, each request before its reply.
+fn pairs(transport: Transport) -> &'static [(u8, u8)] {
     const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (10, 9), (17, 18)];
     const V6: [(u8, u8); 6] =
         [(128, 129), (133, 134), (135, 136), (130, 131), (139, 140), (144, 145)];
-    let pairs = if transport == Transport::ICMP6 { &V6[..] } else { &V4[..] };
-    pairs.iter().find_map(|&(asks, answers)| match kind {
+    if transport == Transport::ICMP6 { &V6 } else { &V4 }
+}
+
+/// Returns whether messages of type `kind` request a reply.
+fn is_request(transport: Transport, kind: u8) -> bool {
+    pairs(transport).iter().any(|(asks, _)| *asks == kind)
+}
+
+/// Returns the type of the reply to a request, or of the request for a reply; `None` if messages of
+/// type `kind` are not paired.
+pub(super) fn answer(transport: Transport, kind: u8) -> Option<u8> {
+    pairs(transport).iter().find_map(|&(asks, answers)| match kind {
         k if k == asks => Some(answers),
         k if k == answers => Some(asks),
         _ => None,

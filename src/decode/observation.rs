@@ -24,7 +24,7 @@ pub mod flag {
     /// TCP: an RST.
     pub const RST: u16 = 1 << 5;
     /// The payload is a request: a DNS query (QR bit clear), or a request of another protocol that
-    /// expects a reply.
+    /// expects a reply, such as an ICMP echo request.
     pub const ASKS: u16 = 1 << 6;
     /// The payload is a reply: a DNS response (QR bit set), or a reply of another protocol whose
     /// requests expect one.
@@ -43,7 +43,8 @@ pub mod flag {
     pub const CUT_SHORT: u16 = 1 << 12;
     /// The capture kept at least [`super::SHORT`] bytes of a frame.
     pub const KEPT_LONG: u16 = 1 << 13;
-    /// TCP: the side has several initial sequence numbers, which are kept as rare evidence.
+    /// The side has several initial sequence numbers (TCP) or times of requests (others), which are
+    /// kept as rare evidence.
     pub const SEVERAL: u16 = 1 << 14;
     /// TCP: fragmentation hides the flags of a segment.
     pub const HIDDEN: u16 = 1 << 15;

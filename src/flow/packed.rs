@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::chunked_vec::ChunkedVec;
 use super::key::ShortKey;
 use super::memory::prefetch;
-use super::state::{Amount, DirectionStats, FlowState, Opening};
+use super::state::{Amount, DirectionStats, FlowState, Opening, single_opening};
 use super::{FlowKey, HashSeed};
 use crate::decode::flag;
 use crate::model::{FlagSet, Max, Merge, Min, NO_TIME, Nanos, NumberRange, Sum};
@@ -119,7 +119,7 @@ impl PackedSide {
 
     /// See [`DirectionStats::single_opening`].
     pub fn single_opening(&self) -> Option<Opening> {
-        (self.has(flag::OPENS) && !self.has(flag::SEVERAL)).then_some(self.opening)
+        single_opening(self.flags, self.opening)
     }
 
     /// Returns the time of the earliest packet.

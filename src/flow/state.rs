@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::duplicates::is_capture_time;
 use crate::decode::{Encapsulation, ErrorKind, flag};
-use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, Sum};
+use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, SECOND, Sum};
 
 /// Packets and bytes. These are sums for reports and do not affect rulings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ impl Merge for Amount {
 
 /// The initial sequence numbers of a TCP connection (RFC 9293, 3.5), from a SYN or a SYN-ACK. They
 /// are ordered by the client's number, which both segments contain.
+///
+/// A side that sends requests without TCP has the times of its requests in the same place. They are
+/// ordered from the latest to the earliest, so that the latest are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Opening {
     /// The client's initial sequence number: the sequence number of the SYN, or the acknowledgement
@@ -61,6 +65,18 @@ impl Opening {
                 Self { number: acked.unwrap_or_default().wrapping_sub(1), other: seq }
             }
         }
+    }
+
+    /// Returns the entry for a request without TCP; `None` if its time is not known. Requests in the
+    /// same second have the same entry, so that copies and fragments of a request do not count.
+    pub(super) fn of_request(time: Nanos) -> Option<Self> {
+        let second = u32::try_from(time / SECOND).ok().filter(|second| *second < u32::MAX)?;
+        is_capture_time(time).then_some(Self { number: !second, other: 0 })
+    }
+
+    /// Returns the second in which a request without TCP was sent, as the time of its start.
+    pub(super) fn request_time(self) -> Nanos {
+        Nanos::from(!self.number) * SECOND
     }
 
     /// Returns whether a SYN-ACK answers this SYN: it acknowledges the SYN and possibly some of its
@@ -147,7 +163,7 @@ pub struct DirectionStats {
     pub first: Min,
     /// Time of the latest packet.
     pub last: Max,
-    /// The initial sequence numbers if the side has only one `Opening`. See [`super::Flow::syns`].
+    /// The only `Opening` of the side. See [`super::Flow::syns`] and [`super::Flow::requests`].
     pub(super) opening: Opening,
     /// The range of the sequence numbers that the side acknowledged.
     pub acked: NumberRange,
@@ -185,10 +201,17 @@ impl DirectionStats {
         self.flags.has(flags)
     }
 
-    /// Returns the initial sequence numbers of this side if it has exactly one `Opening`.
+    /// Returns the `Opening` of this side if it has exactly one.
     pub(super) fn single_opening(&self) -> Option<Opening> {
-        (self.has(flag::OPENS) && !self.has(flag::SEVERAL)).then_some(self.opening)
+        single_opening(self.flags, self.opening)
     }
+}
+
+/// Returns the `Opening` of a side with these flags if it has exactly one.
+pub(super) fn single_opening(flags: FlagSet, opening: Opening) -> Option<Opening> {
+    // Earlier versions did not record the times of requests.
+    let has_any = flags.has(flag::OPENS) || flags.has(flag::ASKS) && opening != Opening::default();
+    (has_any && !flags.has(flag::SEVERAL)).then_some(opening)
 }
 
 /// Merges everything except the initial sequence numbers and `link`, which only the table can merge
@@ -359,6 +382,19 @@ mod tests {
         assert_eq!(numbers(&syns.syns), [1, 3, 5, 7]);
         assert_eq!(numbers(&syns.syns), numbers(&answers.syn_acks));
         assert!(syns.syns.more() && answers.syn_acks.more());
+    }
+
+    #[test]
+    fn the_latest_requests_are_kept_and_a_copy_is_none() {
+        let mut requests = Openings::default();
+        for time in [9, 3, 70, 1, 70, 50, 8].map(|second| second * SECOND + 5) {
+            requests.insert(OpeningKind::Syn, Opening::of_request(time).unwrap());
+        }
+        let times: Vec<Nanos> = requests.syns.iter().map(|o| o.request_time() / SECOND).collect();
+        assert_eq!(times, [70, 50, 9, 8]);
+        for unknown in [0, crate::model::NO_TIME, Nanos::MAX] {
+            assert_eq!(Opening::of_request(unknown), None);
+        }
     }
 
     #[test]

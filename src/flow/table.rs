@@ -180,13 +180,29 @@ impl<'a> Flow<'a> {
         record
     }
 
+    /// Returns the times of the latest requests of a side without TCP, latest first, each as the
+    /// start of its second. If there are requests in more than four seconds, the latest four are
+    /// kept.
+    pub fn requests(&self, side: usize) -> impl Iterator<Item = Nanos> + use<'a> {
+        let is_there = !self.sides[side].has(flag::OPENS);
+        let all = self.kept_openings(side, OpeningKind::Syn).filter(move |_| is_there);
+        all.map(Opening::request_time)
+    }
+
     fn openings(&self, side: usize, kind: OpeningKind) -> impl Iterator<Item = Opening> + use<'a> {
+        let is_there = self.sides[side].has(kind.flags());
+        self.kept_openings(side, kind).filter(move |_| is_there)
+    }
+
+    fn kept_openings(
+        &self,
+        side: usize,
+        kind: OpeningKind,
+    ) -> impl Iterator<Item = Opening> + use<'a> {
         let single = self.sides[side].single_opening();
         let kept = self.extra.filter(|_| single.is_none());
         let several = kept.map(|extra| extra.openings[side].of_kind(kind).iter());
-        let is_there = self.sides[side].has(kind.flags());
-        let all = single.into_iter().chain(several.into_iter().flatten().copied());
-        all.filter(move |_| is_there)
+        single.into_iter().chain(several.into_iter().flatten().copied())
     }
 }
 
@@ -306,15 +322,22 @@ impl FlowTable {
         }
     }
 
+    /// Records the time of a request without TCP.
+    fn add_request(&mut self, position: usize, side: usize, time: Nanos) {
+        if let Some(request) = Opening::of_request(time) {
+            self.add_opening(position, side, OpeningKind::Syn, request);
+        }
+    }
+
     /// Records initial sequence numbers. It must be called before the flags of the packet are
     /// recorded, because they show whether the side already has such numbers.
     fn add_opening(&mut self, position: usize, side: usize, kind: OpeningKind, opening: Opening) {
         let record = self.records.flows.side_mut(position, side);
-        if !record.has(flag::OPENS) {
+        let single = record.single_opening();
+        if single.is_none() && !record.has(flag::SEVERAL) {
             record.opening = opening;
             return;
         }
-        let single = record.single_opening();
         let single_kind = OpeningKind::of(record.flags.0);
         if single == Some(opening) && single_kind == kind {
             return;
@@ -460,6 +483,7 @@ impl FlowTable {
                     self.add_opening(position, number, kind, *opening);
                     let sent = match (kind, side.flags.0 & OpeningKind::Syn.flags()) {
                         (OpeningKind::SynAck, _) => flag::SYN_ACK,
+                        (OpeningKind::Syn, 0) if side.flags.has(flag::ASKS) => flag::ASKS,
                         (OpeningKind::Syn, 0) => flag::SYN,
                         (OpeningKind::Syn, sent) => sent,
                     };
@@ -802,6 +826,8 @@ impl FlowTables {
         if flags & flag::OPENS != 0 {
             let opening = Opening::of(flags, payload, seq, acked);
             table.add_opening(position, side, OpeningKind::of(flags), opening);
+        } else if flags & flag::ASKS != 0 {
+            table.add_request(position, side, seen.time);
         }
         let packet = CountedPacket {
             time: seen.time,
@@ -818,11 +844,14 @@ impl FlowTables {
         }
     }
 
-    /// Records flags that follow from the payload of a packet.
-    pub fn add_flags(&mut self, slot: FlowSlot, flags: u16) {
+    /// Records flags that follow from the payload of a packet that was sent at `time`.
+    pub fn add_flags(&mut self, slot: FlowSlot, flags: u16, time: Nanos) {
         let table = &mut self.parts[slot.partition as usize];
-        let flows = &mut table.records.flows;
-        flows.side_mut(slot.position as usize, usize::from(slot.side)).flags.0 |= flags;
+        let (position, side) = (slot.position as usize, usize::from(slot.side));
+        if flags & (flag::ASKS | flag::CLIENT_HELLO) == flag::ASKS {
+            table.add_request(position, side, time);
+        }
+        table.records.flows.side_mut(position, side).flags.0 |= flags;
     }
 
     /// Merges a flow record into the tables.

@@ -214,7 +214,7 @@ impl WorkerTables {
                 }
             }
             (PayloadFact::Claims(address, mac), _) => self.record_claim(address, mac, seen),
-            (PayloadFact::Says(flags), _) => self.flows.add_flags(slot, flags),
+            (PayloadFact::Says(flags), _) => self.flows.add_flags(slot, flags, seen.time),
             (
                 PayloadFact::Start(_)
                 | PayloadFact::Part(_)

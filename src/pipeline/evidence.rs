@@ -494,6 +494,8 @@ fn search(
             }
             match seen.body {
                 Body::Transport { tuple, flags, .. } => {
+                    // All messages of ICMP are of one kind.
+                    let flags = if tuple.transport.is_icmp() { 0 } else { flags };
                     keep(flow_and_side(&tuple, seen.path), frame_kind(flags), None);
                 }
                 Body::Error { quoted: Quoted::Flow { tuple, path, .. }, by, .. } => {

@@ -96,6 +96,10 @@ const FINDING: &[&str] =
     &["client", "server", "port", "verdict", "code", "certain", "severity", "doubt", "message"];
 
 fn audit_files(files: &[Vec<u8>], inventory: &str) -> Said {
+    audit_with_options(files, inventory, &[])
+}
+
+fn audit_with_options(files: &[Vec<u8>], inventory: &str, options: &[&str]) -> Said {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let at = |name: String| scratch.path().join(name);
     let captures: Vec<_> = (0..files.len()).map(|n| at(format!("{n}.pcap"))).collect();
@@ -106,7 +110,7 @@ fn audit_files(files: &[Vec<u8>], inventory: &str) -> Said {
     let report = |format: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rasaudit"));
         command.arg("audit").args(&captures).arg("-i").arg(at("farm.toml".into()));
-        let run = command.args(["--min-watch", "60s", "--format", format]).output();
+        let run = command.args(["--min-watch", "60s", "--format", format]).args(options).output();
         let run = run.expect("the program runs");
         assert!(run.status.code().is_some_and(|c| c < 2 || c == 3), "{}", support::stderr(&run));
         support::stdout(&run)
@@ -1789,6 +1793,44 @@ fn a_service_that_stops_is_told_even_if_its_client_keeps_its_source_port() {
         assert_eq!(said.found("unanswered", BROKER, MFA), [""; 0], "{answered:?} {until}");
         assert_eq!(said.rows(BROKER, MFA, 1812), ["matrix yes established protocol"]);
     }
+    // Copies of a request, and its fragments, are no further requests.
+    let (lost, stopped) = (capture(0..95, 100), capture(0..60, 100));
+    let twice = |wire: &Wire| Wire([wire.0.clone(), wire.0.clone()].concat());
+    let fragmented = |wire: &Wire| {
+        let mut fragments = Vec::new();
+        for (number, (ms, frame)) in wire.0.iter().enumerate() {
+            // Only whole datagrams are recognized as requests, so the first ones stay whole.
+            if *ms < 20_000
+                || frame[23] != 17
+                || !frame.ends_with(b"user") && frame.len() != answer.len() + 42
+            {
+                fragments.push((*ms, frame.clone()));
+                continue;
+            }
+            let part = |from: usize, to: usize, place: u16| {
+                let mut part = [&frame[..34], &frame[from..to]].concat();
+                let length = (part.len() - 14) as u16;
+                part[16..18].copy_from_slice(&length.to_be_bytes());
+                part[18..20].copy_from_slice(&(number as u16 + 1).to_be_bytes());
+                part[20..22].copy_from_slice(&place.to_be_bytes());
+                (*ms, part)
+            };
+            fragments.extend([part(34, 50, 0x2000), part(50, frame.len(), 2)]);
+        }
+        Wire(fragments)
+    };
+    for (wire, dedup) in [
+        (twice(&lost), "off"),
+        (twice(&lost), "auto"),
+        (fragmented(&lost), "auto"),
+        (twice(&fragmented(&lost)), "off"),
+    ] {
+        let said = audit_with_options(&[wire.file()], &plain(), &["--dedup", dedup]);
+        assert_eq!(said.found("unanswered", BROKER, MFA), [""; 0]);
+        assert_eq!(said.rows(BROKER, MFA, 1812), ["matrix yes established protocol"]);
+    }
+    let said = audit_with_options(&[twice(&stopped).file()], &plain(), &["--dedup", "off"]);
+    assert_eq!(said.found("unanswered", BROKER, MFA), ["yes medium"]);
 }
 
 #[test]
