@@ -489,7 +489,8 @@ fn search(
                 (EvidenceSubject::Flow(key), side)
             };
             for outer in OuterFlow::around(&seen) {
-                let (key, side) = outer.flow();
+                // A tunnel in mirrored traffic is on a path that is believed.
+                let (key, side) = OuterFlow { path: believed(outer.path), ..outer }.flow();
                 keep((EvidenceSubject::Flow(key), side), FrameKind::Other, None);
             }
             match seen.body {

@@ -451,6 +451,21 @@ fn what_made_a_flow_due_is_its_evidence() {
     assert!(steady.is_some_and(|t| t.note.contains("about missing traffic")), "{told_of:?}");
 }
 
+/// The outer packets of a tunnel in mirrored traffic are evidence like those of any other tunnel.
+#[test]
+fn a_tunnel_inside_a_mirror_is_evidence() {
+    let mut wire = Wire::default();
+    wire.opened(1000, (GW, 50_000), (BROKER, 20_002), 5);
+    let first = wire.0.len();
+    wire.udp(2000, ("10.7.0.1", 50_000), ("10.7.0.2", 9));
+    wire.tunnel(first, "203.0.113.66", RDSH);
+    wire.tunnel(0, "192.0.2.1", "192.0.2.9");
+    let told_of = evidence(&farm(""), &wire);
+    // One finding is about the tunnel, one about its content.
+    let unknown = told_of.iter().filter(|told| told.code == "unknown-host");
+    assert_eq!(unknown.map(|told| told.frames.len()).collect::<Vec<_>>(), [1, 1], "{told_of:?}");
+}
+
 /// The evidence file of a finding stays small, regardless of the amount of traffic, and states what
 /// it leaves out.
 #[test]
