@@ -1858,10 +1858,21 @@ fn a_keepalive_of_a_tunnel_makes_nobody_speak() {
         inner.0[0].1[14..].to_vec()
     };
     wire.ip(1_000, GW, BROKER, 47, &[&[0, 0, 8, 0][..], &inner].concat());
-    let said = Site::new(&plain(), &wire).report("hosts");
-    let hosts = columns(&said, &["name", "coverage"]);
-    let broker = hosts.iter().find(|row| row[0] == "broker1").expect("the broker");
-    assert_eq!(broker[1], "target-only");
+    // The same in a tunnel with a key that the inventory lists.
+    let keyed = {
+        let mut inner = Wire::default();
+        inner.ip(0, BROKER, GW, 47, &[0x20, 0, 0, 0, 0, 0, 0, 7]);
+        inner.0[0].1[14..].to_vec()
+    };
+    let mut with_key = Wire::default();
+    with_key.ip(1_000, GW, BROKER, 47, &[&[0x20, 0, 8, 0, 0, 0, 0, 7][..], &keyed].concat());
+    let listed = "tunnels = [{ ends = [\"10.1.0.0/24\"], kind = \"gre\", use = \"overlay\" }]";
+    for (wire, inventory) in [(wire, plain()), (with_key, farm("", listed))] {
+        let said = Site::new(&inventory, &wire).report("hosts");
+        let hosts = columns(&said, &["name", "coverage"]);
+        let broker = hosts.iter().find(|row| row[0] == "broker1").expect("the broker");
+        assert_eq!(broker[1], "target-only");
+    }
 }
 
 #[test]

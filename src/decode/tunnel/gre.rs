@@ -13,18 +13,29 @@ const KEY: u16 = 0x2000;
 const SEQUENCE: u16 = 0x1000;
 /// The flag for an acknowledgement number, in version 1 only.
 const ACKNOWLEDGES: u16 = 0x0080;
+const VERSION: u16 = 0x0007;
 
 /// The IP protocol number of GRE.
 const GRE: u8 = 47;
 
+/// Returns the length of a GRE header with these flags, without source routes. The acknowledgement
+/// number exists only in version 1.
+fn header_length(flags: u16) -> usize {
+    let acknowledges = if flags & VERSION == 1 { ACKNOWLEDGES } else { 0 };
+    let optional = [CHECKSUM, KEY, SEQUENCE, acknowledges];
+    4 + 4 * optional.into_iter().filter(|bit| flags & bit != 0).count()
+}
+
 /// Returns whether a packet is a router's GRE keepalive. A keepalive contains the reply that the
 /// peer is expected to return: a GRE packet without content (protocol 0). That inner packet has the
-/// address of the peer as its source, but the peer did not send it.
+/// address of the peer as its source, but the peer did not send it. Both headers may have a key, a
+/// checksum and a sequence number.
 pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
-    if ip.transport.0 != GRE || packet.u16(2) != Some(0x0800) || packet.u16(0) != Some(0) {
+    let flags = packet.u16(0).unwrap_or(ROUTING);
+    if ip.transport.0 != GRE || packet.u16(2) != Some(0x0800) || flags & (ROUTING | VERSION) != 0 {
         return false;
     }
-    let Some(inner) = packet.after(4) else { return false };
+    let Some(inner) = packet.after(header_length(flags)) else { return false };
     let address = |at: usize| {
         let bytes = inner.bytes.get(at..)?.first_chunk::<4>()?;
         Some(IpAddr::from(Ipv4Addr::from(*bytes)))
@@ -38,23 +49,15 @@ pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let flags = packet.u16(0)?;
     let protocol = packet.u16(2)?;
-    let version = flags & 7;
+    let version = flags & VERSION;
     // Packets with source routes (RFC 1701) are rejected. They are obsolete, and their length
     // cannot be trusted.
     if version > 1 || flags & ROUTING != 0 {
         return None;
     }
-    let mut length = 4;
-    if flags & CHECKSUM != 0 {
-        length += 4;
-    }
-    let key = if flags & KEY != 0 { packet.u32(length) } else { None };
-    for (bit, size) in [(KEY, 4), (SEQUENCE, 4), (ACKNOWLEDGES, 4)] {
-        if flags & bit != 0 && (bit != ACKNOWLEDGES || version == 1) {
-            length += size;
-        }
-    }
-    let inner = packet.after(length)?;
+    let key_at = if flags & CHECKSUM != 0 { 8 } else { 4 };
+    let key = if flags & KEY != 0 { packet.u32(key_at) } else { None };
+    let inner = packet.after(header_length(flags))?;
     let gre = |id, next| Some(TunnelHeader { tunnel: Tunnel::Gre, id, next });
     match protocol {
         // Version 1 carries PPP. Its key consists of the payload length and the call ID.
@@ -269,8 +272,16 @@ mod tests {
         let mut other = bytes.clone();
         other[4 + 9] = 17;
         assert!(!is_keepalive(&ip, packet(&other)));
-        let with_key = gre(KEY, 0x0800, &answer);
-        assert!(!is_keepalive(&ip, packet(&with_key)));
+        let routed = gre(ROUTING, 0x0800, &answer);
+        assert!(!is_keepalive(&ip, packet(&routed)));
+        // Both headers may have optional fields.
+        let options = CHECKSUM | KEY | SEQUENCE;
+        for (flags, length) in [(CHECKSUM, 4), (KEY, 4), (SEQUENCE, 4), (options, 12)] {
+            let mut answer = ipv4(GRE, &gre(flags, 0, &[7; 12][..length]));
+            answer[12..20].copy_from_slice(&[10, 0, 0, 2, 10, 0, 0, 1]);
+            let with_options = gre(flags, 0x0800, &[&[7; 12][..length], &answer].concat());
+            assert!(is_keepalive(&ip, packet(&with_options)), "{flags:#06x}");
+        }
         let udp = IpHeader { transport: Transport::UDP, ..ip };
         assert!(!is_keepalive(&udp, packet(&bytes)));
         for kept in 0..bytes.len() {
