@@ -8,8 +8,9 @@ use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 use super::{Body, Datagram, DecodeState, IpHeader, Next, Packet, flag, transport, tunnel};
 use crate::model::{SkipReason, Transport};
 
-/// The maximum number of IPv6 extension headers that are followed.
-const MAX_EXTENSIONS: usize = 16;
+/// The maximum number of IPv6 extension headers that are followed. No more of them fit in a packet,
+/// except in a jumbogram (RFC 2675), so that a packet cannot hide its ports behind others.
+const MAX_EXTENSIONS: usize = 1 << 13;
 
 /// An IP packet that is parsed up to the start of its transport header.
 struct Ip<'a> {
@@ -550,9 +551,14 @@ mod tests {
         let chain = |headers: usize| {
             let mut bytes = [DESTINATION, 0, 1, 4, 0, 0, 0, 0].repeat(headers - 1);
             bytes.extend([UDP, 0, 1, 4, 0, 0, 0, 0]);
-            ipv6(DESTINATION, &[&bytes[..], &datagram()].concat())
+            let mut packet = ipv6(DESTINATION, &[&bytes[..], &datagram()].concat());
+            // The length of a jumbogram is that of the frame.
+            packet[4..6].fill(0);
+            packet
         };
-        assert_eq!(port_of(&read(&chain(MAX_EXTENSIONS))), Some((50_001, 4)));
+        for headers in [17, MAX_EXTENSIONS] {
+            assert_eq!(port_of(&read(&chain(headers))), Some((50_001, 4)));
+        }
         let result = ip_packet(&chain(MAX_EXTENSIONS + 1));
         assert_eq!(result, Err(SkipReason::TooManyExtensionHeaders));
     }

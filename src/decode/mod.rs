@@ -227,15 +227,20 @@ impl<'a> DecodeState<'a> {
             };
             next = match result {
                 Ok(next) => next,
-                Err(reason) => {
-                    let Some(outer) = &self.outer else { return Err(reason) };
-                    // The content cannot be read, so the packet around it becomes the observation.
-                    *self.seen = *outer;
-                    return Ok(());
-                }
+                Err(reason) => return self.end_at_outer(reason),
             };
         }
-        Err(SkipReason::TooManyEncapsulations)
+        self.end_at_outer(SkipReason::TooManyEncapsulations)
+    }
+
+    /// Ends decoding at content that cannot be read. The packet around it becomes the observation.
+    ///
+    /// # Errors
+    ///
+    /// Returns `reason` if there is no packet around the content.
+    fn end_at_outer(&mut self, reason: SkipReason) -> Result<(), SkipReason> {
+        *self.seen = self.outer.ok_or(reason)?;
+        Ok(())
     }
 
     /// Records a tag around the packet.
@@ -393,6 +398,15 @@ mod tests {
         let bytes = tagged(most + 1);
         let result = frame(1, &bytes, bytes.len());
         assert_eq!(result, Err(SkipReason::TooManyEncapsulations));
+    }
+
+    #[test]
+    fn too_many_layers_hide_no_tunnel() {
+        let vxlan = [&[8, 0, 0, 0, 0, 0, 9, 0][..], &tagged(MAX_LAYERS)].concat();
+        let bytes = ethernet(0x0800, &ipv4(17, &udp(50_000, 4789, &vxlan)));
+        let seen = frame(1, &bytes, bytes.len()).expect("the outer packet");
+        assert_eq!(flow(&seen).map(|(tuple, _)| tuple.dport), Some(4789));
+        assert_eq!((seen.undecoded_tunnel, seen.path.is_inside()), (Some(Tunnel::Vxlan), false));
     }
 
     #[test]
