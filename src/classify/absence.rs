@@ -8,7 +8,7 @@ use super::facts::JudgedCapture;
 use super::verdict::Code;
 use crate::conversation::VantageSet;
 
-/// A host whose traffic on some rows of a group was not seen. The conditions are checked for this
+/// A host whose traffic of some rows in a group was not seen. The conditions are checked for this
 /// host.
 pub(super) struct Silent<'s> {
     /// The policy, the conversations, and the facts about the capture.

@@ -425,7 +425,7 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns the claim that traffic on `rows` could not be assessed, with the reason `code`.
+    /// Returns the claim that the traffic of `rows` could not be assessed, with the reason `code`.
     fn unknown(
         &self,
         code: Code,
@@ -437,7 +437,7 @@ impl<'a> Assessor<'a> {
         AbsenceCheck::Unknown(code, AbsenceClaim { is_of_absence: false, ..claim })
     }
 
-    /// Returns the reasons why it is not certain that traffic on some rows is missing, although all
+    /// Returns the reasons why it is not certain that the traffic of `rows` is missing, although all
     /// conditions of absence hold.
     fn doubts_of_absence(&self, silent: &Silent<'_>, rows: &[usize]) -> Doubts {
         let Silent { source, to, watch_s, .. } = *silent;

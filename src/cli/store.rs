@@ -103,10 +103,10 @@ fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) 
             "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file; if it also contains other captures, first collect or merge these again without {name}"
         ),
         EarlierDifference::Content => format!(
-            "{name}: {path} contains rows of another capture with this name, and both count; delete that file if the capture was replaced"
+            "{name}: {path} contains rows of another capture with this name, and an audit counts both; if the capture was replaced, delete that file; if it also contains other captures, first collect or merge these again without {name}"
         ),
         EarlierDifference::Start => format!(
-            "{name}: {path} contains rows of a capture with this name and the same first frame; an audit is refused until you delete the file that contains fewer frames"
+            "{name}: {path} contains rows of a capture with this name and the same first frame; an audit is refused until you delete the file that contains fewer frames; if it also contains other captures, first collect or merge these again without {name}"
         ),
         EarlierDifference::Options(words) => format!(
             "{name}: {path} contains rows of this capture, which was collected {words} now; an audit is refused until all captures have the same options, so delete that file or the new one"

@@ -60,8 +60,9 @@ impl Merge for HostActivity {
 
 const _: () = assert!(size_of::<HostActivity>() <= 160);
 
-/// The activity of all addresses. A flood may have a million of them, so the map contains only
-/// positions: while it grows, it exists twice, and an eighth or more of it is unused.
+/// The activity of all addresses, of which a flood may have a million. A hash map leaves at least
+/// an eighth of its slots empty, and while it grows, the old and the new table exist together. The
+/// map therefore contains only small positions, and the activity is in a list.
 #[derive(Default)]
 pub(super) struct HostActivities {
     positions: HashMap<IpAddr, u32, HashSeed>,

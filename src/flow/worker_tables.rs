@@ -38,9 +38,9 @@ pub enum PacketRetention {
     Logs,
 }
 
-/// Which parts of messages that name a server are retained. Such a message nearly always fits in
-/// one segment. If it continues, any data from the side may be part of it, and retaining that data
-/// for all sides would take much memory.
+/// Which parts of messages that name a server are retained. Most such messages fit in one segment.
+/// If one continues in other segments, any data from the side may be part of it, and retaining that
+/// data for all sides would take much memory.
 #[derive(Clone, Default, Debug)]
 pub enum PrefixRetention {
     /// Only the fact that a side sent the start of such a message. It shows which sides must be

@@ -61,7 +61,7 @@ pub enum PolicyError {
     #[error("\"{0}\" is an address, not a name")]
     AddressForName(String),
     /// A string that is not a valid host name.
-    #[error("\"{0}\" is not a valid host name (for example www.example.com)")]
+    #[error("\"{0}\" is not a valid host name; a valid one is, for example, www.example.com")]
     NotAName(String),
     /// A pattern with more than one star, or with a star outside the first label.
     #[error("\"{0}\": only one * is allowed, and only in the first label")]

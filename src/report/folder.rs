@@ -537,12 +537,12 @@ pub(super) fn staging_folder(root: &Path) -> io::Result<StagingFolder> {
     Ok(StagingFolder { folder, _lock })
 }
 
-/// Locks a folder for as long as the result is kept. Returns `None` if the file system does not
-/// support locks on folders.
+/// Locks a folder for as long as the result is kept. Returns `None` if the folder cannot be locked,
+/// for example because its file system does not support locks on folders.
 ///
 /// # Errors
 ///
-/// Returns an error with this text if another program holds the lock.
+/// Returns an error with the text `in_use` if another program holds the lock.
 pub(super) fn exclusive(folder: &Path, in_use: &str) -> io::Result<Option<File>> {
     match lock(folder) {
         Ok(lock) => Ok(Some(lock)),

@@ -145,8 +145,8 @@ pub fn check_sensor(input: &InputRow, own: &Path) -> Result<(), StoreError> {
     ))
 }
 
-/// Returns how an earlier input differs from one that is collected now; `None` if it is another
-/// capture, comes from another sensor, or is standard input. `is_alone` states whether the file
+/// Returns how an earlier input differs from one that is collected now; `None` if it has another
+/// name, comes from another sensor, or is standard input. `is_alone` states whether the file
 /// contains no other rows.
 fn compare(
     path: &Path,
@@ -187,7 +187,8 @@ fn compare(
 pub(super) fn has_grown(earlier: &InputRow, capture: &Path) -> bool {
     let size = earlier.record.size;
     let is_longer = fs::metadata(capture).is_ok_and(|data| data.is_file() && data.len() > size);
-    // The stored bytes are compared, because the start of a compressed file may not be readable.
+    // The bytes of the file are compared as they are, because the start of a compressed file may
+    // not be decompressible.
     let is_start = |hash: InputContent| match &earlier.record.sha256 {
         Some(stored) => hex(&hash) == *stored,
         None => hash == earlier.content,

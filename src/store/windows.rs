@@ -153,8 +153,8 @@ impl WindowSelection {
     /// and frames without a timestamp, always belong to the range.
     pub fn includes(&self, window: WindowStart) -> bool {
         let (Some(length), Some(start)) = (self.length, window) else { return true };
-        // The first window may start later than at a multiple of the length, but every window ends
-        // at one.
+        // Every window ends at a multiple of the length, but the first may start between two
+        // multiples.
         let end = start.div_euclid(length).saturating_add(1).saturating_mul(length);
         let ends_later = |since| end > since;
         self.since.is_none_or(ends_later) && self.until.is_none_or(|until| start < until)

@@ -99,9 +99,9 @@ impl Explainer<'_> {
             format!("no host in the inventory has the address {}", c.subject.server),
             format!("in the inventory, {names} {have} the role {role_name}"),
             match finding.members.len() {
-                1 => "1 conversation, with a complete handshake, uses a service that no other role serves".to_owned(),
+                1 => "1 conversation, with a complete handshake, uses a service that no other role provides".to_owned(),
                 count => format!(
-                    "{count} conversations, each with a complete handshake, use services that no other role serves"
+                    "{count} conversations, each with a complete handshake, use services that no other role provides"
                 ),
             },
         ]

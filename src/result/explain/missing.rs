@@ -84,18 +84,12 @@ impl Explainer<'_> {
             Code::Rejected if reset_on_the_way => format!(
                 "Allow {service} from {from} to {to} on the firewall between them, which probably sent the resets"
             ),
-            _ => {
-                let allow = format!(
-                    "llow {service} from {from} to {to} on the firewalls between them and on {to} itself"
-                );
-                if code == Code::Unanswered && self.is_server_silent(finding) {
-                    format!(
-                        "Check that {to} is running and connected to the network; if it is, a{allow}"
-                    )
-                } else {
-                    format!("A{allow}")
-                }
-            }
+            Code::Unanswered if self.is_server_silent(finding) => format!(
+                "Check that {to} is running and connected to the network; if it is, allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
+            ),
+            _ => format!(
+                "Allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
+            ),
         };
         Words { message, action, display_filter: self.filter(finding) }
     }
