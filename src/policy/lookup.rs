@@ -414,9 +414,9 @@ impl Policy {
     }
 
     /// Returns whether an address belongs to a network of the farm, although no internal prefix
-    /// contains it: it is in the same /64 or /24 as a host of the farm, or a listed network in
-    /// which the farm's own roles are contains it. The public IPv4 address of a gateway or HALB has
-    /// no neighbours, because it is often in a network of the provider.
+    /// contains it: it is in a listed network with roles of the farm, in the same /64 as a host of
+    /// the farm, or in the same /24 as a component of the product. The public IPv4 address of a
+    /// gateway or HALB has no neighbours, because it is often in a network of the provider.
     pub fn is_neighbour(&self, party: &Party, address: IpAddr) -> bool {
         let is_of_network = matches!(party.kind, PartyKind::Network(_))
             && !party.roles.is_empty()
@@ -604,21 +604,32 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns the neighbourhoods of the hosts that have roles of the farm.
+/// Returns the neighbourhoods of the hosts of the farm that no internal prefix contains. An IPv4
+/// network counts only around a component of the product that is not an entrance: the other public
+/// addresses of a site are often in networks of providers.
 fn neighbourhoods(
     matrix: &Matrix,
     inventory: &Inventory,
     entrances: RoleSet,
 ) -> HashSet<IpAddr, LookupHash> {
-    let hosts = inventory.hosts.iter().filter(|host| {
-        // A host without roles may be any machine that the site wants to see by name.
-        !host.roles.is_empty() && are_of_farm(matrix, host.roles)
-    });
-    let addresses = hosts.flat_map(|host| {
-        let is_entrance = host.roles.intersects(entrances);
-        host.addresses.iter().filter(move |address| address.is_ipv6() || !is_entrance)
-    });
-    addresses.map(|address| neighbourhood(*address)).collect()
+    let is_internal = |network: IpNet| inventory.internal.iter().any(|all| all.contains(&network));
+    let mut found = HashSet::default();
+    for host in inventory.hosts.iter().filter(|host| are_of_farm(matrix, host.roles)) {
+        let is_of_kind =
+            |kind| host.roles.iter().any(|role: usize| matrix.roles[role].kind == kind);
+        let is_component = is_of_kind(RoleKind::Component);
+        for address in &host.addresses {
+            let (counts, length) = match address {
+                IpAddr::V4(_) => (is_component && !host.roles.intersects(entrances), 24),
+                IpAddr::V6(_) => (is_component || is_of_kind(RoleKind::Infrastructure), 64),
+            };
+            let network = IpNet::new(neighbourhood(*address), length);
+            if counts && network.is_ok_and(|network| !is_internal(network)) {
+                found.insert(neighbourhood(*address));
+            }
+        }
+    }
+    found
 }
 
 /// Names and descriptions of parties.

@@ -112,9 +112,9 @@ fn a_neighbour_of_a_host_is_not_outside() {
     assert_eq!(code(four, farm, &network("\"sql-server\""), OUTSIDE), "wrong-source");
     assert_eq!(code(four, farm, &network("\"parallels-client\""), OUTSIDE), "exposed-internal");
     assert_eq!(code(four, farm, &network(""), OUTSIDE), "exposed-internal");
-    // Other customers of a provider may be neighbours of the public address of a gateway, and
-    // anybody may be a neighbour of a user.
-    for role in ["gateway-normal", "halb", "parallels-client", "lets-encrypt"] {
+    // Other customers of a provider may be neighbours of the public address of a gateway or of a
+    // server outside, and anybody may be a neighbour of a user.
+    for role in ["gateway-normal", "halb", "smtp-server", "azure", "parallels-client"] {
         let hosted = code([BROKER, "198.51.100.9"], ["broker", role], "", OUTSIDE);
         assert_eq!(hosted, "exposed-internal", "{role}");
     }

@@ -423,6 +423,31 @@ fn quantifiers_say_which_hosts_have_to_show() {
     assert_eq!(found(&wire), Vec::<String>::new());
 }
 
+/// The site may have moved a port for a single host.
+#[test]
+fn missing_traffic_is_named_with_the_port_of_its_hosts() {
+    let told = |host: &str| {
+        let moved = format!(
+            "[[moved-port]]\nrole = \"broker\"\ntransport = \"tcp\"\nfrom = 20003\nto = 21003\nhost = \"{host}\"\n"
+        );
+        let broker2 =
+            "[[host]]\nname = \"broker2\"\naddresses = [\"10.1.0.13\"]\nroles = [\"broker\"]\n";
+        let inventory = farm("", &format!("{broker2}{moved}{ALL}"));
+        let run = support::Site::new(&inventory, &pings()).run(&[
+            "--format",
+            "csv",
+            "--min-watch",
+            "60s",
+        ]);
+        let rows = support::columns(&support::stdout(&run), &["client_name", "group", "message"]);
+        let row = rows.into_iter().find(|row| row[0] == "rdsh1" && row[2].contains("20003"));
+        row.map(|row| row[2].clone()).unwrap_or_default()
+    };
+    // The other broker has the documented port.
+    let message = told("broker1");
+    assert!(message.contains("TCP 20003 or TCP 21003 or UDP 20003"), "{message}");
+}
+
 #[test]
 fn a_trigger_makes_its_rows_due() {
     let office =
