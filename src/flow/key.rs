@@ -60,6 +60,11 @@ impl FlowKey {
         Self { packed: self.packed & (u64::MAX >> 16), ..self }
     }
 
+    /// Returns the addresses of both sides.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [0, 1].map(|side| self.endpoint(side).addr)
+    }
+
     /// Returns the endpoint of a side.
     pub fn endpoint(&self, side: usize) -> Endpoint {
         let (address, port) =

@@ -100,7 +100,7 @@ impl FlowRecord {
 impl Merge for FlowRecord {
     fn merge(&mut self, other: &Self) {
         self.sides.iter_mut().zip(&other.sides).for_each(|(mine, theirs)| mine.merge(theirs));
-        self.errors.merge(&other.errors);
+        self.errors.merge(self.key.addresses(), &other.errors);
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);
         self.error_count.merge(&other.error_count);

@@ -199,7 +199,7 @@ fn is_canonical_flow(flow: &FlowRecord) -> bool {
     let has_sides = flow.errors.iter().all(|(error, _)| error.side < 2);
     flow.sides.iter().all(is_canonical_side)
         && has_sides
-        && flow.errors.is_canonical()
+        && flow.errors.is_canonical(flow.key.addresses())
         && flow.key.is_canonical()
 }
 

@@ -263,22 +263,34 @@ impl Merge for QuotedPackets {
     }
 }
 
-/// ICMP errors that quote a flow, grouped by side, kind and sender. The lowest groups are kept, so
-/// that many errors from one sender do not displace those from others.
+/// ICMP errors that quote a flow, grouped by side, kind and sender. All groups of the ends of the
+/// flow are kept, and the lowest groups of other senders, so that neither many errors from one
+/// sender nor many senders displace the errors of an end.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct IcmpErrors(BTreeMap<IcmpError, QuotedPackets>);
 
 impl IcmpErrors {
-    /// The maximum number of groups that are kept.
+    /// The maximum number of groups from senders that are not ends of the flow.
     const MOST: usize = 16;
 
-    /// Records an error and the packets that it quotes. If there are too many groups, drops the
-    /// highest.
-    pub fn insert(&mut self, error: IcmpError, quotes: &QuotedPackets) {
+    /// Records an error about a flow between `ends`, and the packets that it quotes. If there are
+    /// too many groups, drops the highest that is not from an end.
+    pub fn insert(&mut self, ends: [IpAddr; 2], error: IcmpError, quotes: &QuotedPackets) {
         self.0.entry(error).or_default().merge(quotes);
-        if self.0.len() > Self::MOST {
-            self.0.pop_last();
+        if self.0.len() > Self::MOST && self.others(ends).count() > Self::MOST {
+            let highest = self.others(ends).next_back().copied();
+            highest.and_then(|highest| self.0.remove(&highest));
         }
+    }
+
+    /// Merges errors about a flow between `ends`.
+    pub(super) fn merge(&mut self, ends: [IpAddr; 2], other: &Self) {
+        other.0.iter().for_each(|(error, quotes)| self.insert(ends, *error, quotes));
+    }
+
+    /// Returns the groups that are not from an end of the flow.
+    fn others(&self, ends: [IpAddr; 2]) -> impl DoubleEndedIterator<Item = &IcmpError> {
+        self.0.keys().filter(move |error| !ends.contains(&error.by))
     }
 
     /// Returns the errors in order, each with the packets that it quotes.
@@ -291,16 +303,12 @@ impl IcmpErrors {
         self.0.is_empty()
     }
 
-    /// Returns whether there are at most [`Self::MOST`] groups, each with a canonical set of
-    /// sequence numbers. Errors that were read from a file may violate this.
-    pub(super) fn is_canonical(&self) -> bool {
-        self.0.len() <= Self::MOST && self.0.values().all(|quotes| quotes.seqs.is_canonical())
-    }
-}
-
-impl Merge for IcmpErrors {
-    fn merge(&mut self, other: &Self) {
-        other.0.iter().for_each(|(error, quotes)| self.insert(*error, quotes));
+    /// Returns whether at most [`Self::MOST`] groups are from senders that are not `ends` of the
+    /// flow, and each group has a canonical set of sequence numbers. Errors that were read from a
+    /// file may violate this.
+    pub(super) fn is_canonical(&self, ends: [IpAddr; 2]) -> bool {
+        self.others(ends).count() <= Self::MOST
+            && self.0.values().all(|quotes| quotes.seqs.is_canonical())
     }
 }
 
@@ -328,23 +336,21 @@ impl RareEvidence {
     pub(super) fn swap_sides(&mut self) {
         self.links.swap(0, 1);
         self.openings.swap(0, 1);
-        let mut errors = IcmpErrors::default();
-        for (error, quotes) in self.errors.iter() {
-            errors.insert(IcmpError { side: error.side ^ 1, ..*error }, quotes);
-        }
-        self.errors = errors;
+        let errors = std::mem::take(&mut self.errors.0).into_iter();
+        self.errors.0 = errors
+            .map(|(error, quotes)| (IcmpError { side: error.side ^ 1, ..error }, quotes))
+            .collect();
     }
-}
 
-impl Merge for RareEvidence {
-    fn merge(&mut self, other: &Self) {
+    /// Merges the rare evidence of another part of the flow, which is between `ends`.
+    pub(super) fn merge(&mut self, ends: [IpAddr; 2], other: &Self) {
         for (mine, theirs) in self.links.iter_mut().zip(&other.links) {
             mine.merge(theirs);
         }
         for (mine, theirs) in self.openings.iter_mut().zip(&other.openings) {
             mine.merge(theirs);
         }
-        self.errors.merge(&other.errors);
+        self.errors.merge(ends, &other.errors);
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);
         self.error_count.merge(&other.error_count);
@@ -401,13 +407,20 @@ mod tests {
     fn errors_of_one_sender_displace_no_other() {
         let by = |last: u8| IpAddr::from([10, 0, 0, last]);
         let error = |by| IcmpError { side: 0, kind: ErrorKind::Prohibited, by };
+        let ends = [by(200), by(201)];
         let mut errors = IcmpErrors::default();
-        errors.insert(error(by(9)), &QuotedPackets::default());
+        errors.insert(ends, error(by(9)), &QuotedPackets::default());
         for seq in 0..100 {
             let mut quotes = QuotedPackets::default();
             quotes.seqs.insert(seq);
-            errors.insert(error(by(1)), &quotes);
+            errors.insert(ends, error(by(1)), &quotes);
         }
         assert_eq!(errors.iter().map(|(e, _)| e.by).collect::<Vec<_>>(), [by(1), by(9)]);
+        // Many senders do not displace an end of the flow.
+        errors.insert(ends, error(by(201)), &QuotedPackets::default());
+        (2..90).for_each(|last| errors.insert(ends, error(by(last)), &QuotedPackets::default()));
+        let kept: Vec<IpAddr> = errors.iter().map(|(e, _)| e.by).collect();
+        assert_eq!(kept, (1..=16).chain([201]).map(by).collect::<Vec<_>>());
+        assert!(errors.is_canonical(ends) && !errors.is_canonical([by(200); 2]));
     }
 }

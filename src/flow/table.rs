@@ -460,8 +460,9 @@ impl FlowTable {
             links: [BoundedSet::default(), BoundedSet::default()],
             ..theirs.clone()
         };
+        let ends = self.records.flows.key(position).addresses();
         let mine = self.records.extras.of(position);
-        mine.merge(&without_links);
+        mine.merge(ends, &without_links);
         // If a set overflowed in the other table, it must count as overflowed in this table, too.
         for (side, links) in theirs.links.iter().enumerate() {
             if links.more() {
@@ -522,7 +523,7 @@ impl FlowTable {
         }
         if !(record.errors.is_empty() && record.error_count.0 == 0 && record.aggregated.0 == 0) {
             let extra = self.records.extras.of(position);
-            extra.errors.merge(&record.errors);
+            extra.errors.merge(record.key.addresses(), &record.errors);
             extra.error_first.merge(&record.error_first);
             extra.error_last.merge(&record.error_last);
             extra.error_count.merge(&record.error_count);
@@ -905,7 +906,7 @@ impl FlowTables {
         let slot = self.find_slot(key, usize::from(error.side));
         let extras = &mut self.parts[slot.partition as usize].records.extras;
         let extra = extras.of(slot.position as usize);
-        extra.errors.insert(error, quotes);
+        extra.errors.insert(key.addresses(), error, quotes);
         extra.error_first.see(time);
         extra.error_last.see(time);
         extra.error_count.add(1);

@@ -709,6 +709,16 @@ fn of_datagrams_the_server_alone_refuses_and_others_are_not_certain() {
     wire.udp(9_000, (BROKER, 50_100), (MFA, 1812));
     error(&mut wire, EVIL, BROKER, 3, false);
     assert_eq!(audit(&wire).found("rejected", BROKER, MFA), ["no medium quoted"]);
+    // Errors of many other senders do not displace that of the server.
+    let mut wire = steady();
+    wire.udp(9_000, (BROKER, 50_100), (MFA, 1812));
+    let (_, frame) = wire.0.last().expect("a frame").clone();
+    error(&mut wire, MFA, BROKER, 3, false);
+    for last in 1..=20 {
+        let error = [&[3, 3, 0, 0, 0, 0, 0, 0], &frame[14..42]].concat();
+        wire.ip(9_010, &format!("10.0.0.{last}"), BROKER, 1, &error);
+    }
+    assert_eq!(audit(&wire).found("refused", BROKER, MFA), ["yes medium"]);
 }
 
 #[test]
