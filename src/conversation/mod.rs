@@ -33,7 +33,6 @@ use name_table::{NameTable, RequestedNames, RequestsByConversation};
 use crate::flow::{
     AddressPair, Amount, ENDPOINT_MAPPER, EncapTagKind, Encapsulation, Flow, FlowPartitions,
     HashSeed, IcmpError, PartitionFlows, Path, SideEvidence, TunnelUse, UndecodedCounts,
-    VirtualAddressMasters,
 };
 use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Nanos, Transport,
@@ -480,7 +479,7 @@ pub struct Conversations {
     /// Frames that could not be decoded.
     pub undecoded: UndecodedCounts,
     /// The hosts that were master of each virtual address (VRRP).
-    pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
+    pub vrrp_masters: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
     /// The named vantage points that saw flows.
     pub vantage_points: VantagePoints,
     /// The report on the conversations that were aggregated because there were too many; `None` if
@@ -544,17 +543,13 @@ impl Conversations {
         index.visibility.one_sided = one_sided;
         let side = flows.side();
         let names = name_servers(&mut list, &requested, side, hints);
-        let plain_masters =
-            side.virtual_address_masters().filter(|((_, path), _)| *path == Path::PLAIN);
         let plain_orphans = side.orphans().filter(|(pair, _)| pair.path == Path::PLAIN);
         Ok(Self {
             spilled: flows.spilled(),
             dns_names: queried_names(side),
             orphans: plain_orphans.map(|(pair, _)| *pair).collect(),
             undecoded: side.undecoded().clone(),
-            vrrp_masters: plain_masters
-                .map(|((address, _), masters)| (*address, masters.clone()))
-                .collect(),
+            vrrp_masters: side.virtual_address_masters(),
             vantage_points: std::mem::take(&mut index.sightings).points,
             aggregation: plan.and_then(|plan| plan.report(&list)),
             list,
@@ -633,8 +628,7 @@ fn find_mirrors(
         shows_farm |= partition.iter().any(|flow| {
             let path = flow.key.path();
             let belongs = |address| hints.belongs(address).unwrap_or(!path.is_around());
-            let is_of_farm =
-                [0, 1].map(|side| flow.key.endpoint(side).addr).into_iter().any(belongs);
+            let is_of_farm = flow.key.addresses().into_iter().any(belongs);
             // The content of a mirror that was inferred earlier is on the plain path, too.
             let is_outside = |link: &Encapsulation| {
                 link.outer().all(|tunnel| tunnel.stated != TunnelUse::Unstated)

@@ -59,9 +59,7 @@ pub use row::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind, RowRef, RowTrus
 pub use rows::MergedRows;
 pub use saved::StateLayout;
 pub use server_names::ServerNameEvidence;
-pub use side_evidence::{
-    AddressPair, DnsNames, OpenMessages, SideEvidence, TrimmedKinds, VirtualAddressMasters,
-};
+pub use side_evidence::{AddressPair, DnsNames, OpenMessages, SideEvidence, TrimmedKinds};
 pub use sightings::{FlowGroup, SightedFrom};
 pub use state::{Amount, DirectionStats, FlowState, IcmpError, IcmpErrors, Opening, RareEvidence};
 pub use store::FlowStore;

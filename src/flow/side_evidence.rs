@@ -2,7 +2,7 @@
 //! here. Workers, partitions, temporary files, merged flows and saved states all take the kinds
 //! from this list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -51,8 +51,9 @@ pub type DnsNames = BTreeSet<(Vec<String>, IpAddr)>;
 /// The clients that use a resolver.
 pub type ResolverClients = BoundedSet<IpAddr, 256>;
 
-/// The addresses that advertised themselves as master of a virtual address (VRRP).
-pub type VirtualAddressMasters = BoundedSet<IpAddr, 8>;
+/// The lowest addresses that advertised themselves as master of a virtual address (VRRP), as earlier
+/// versions recorded them.
+pub(super) type VirtualAddressMasters = BoundedSet<IpAddr, 8>;
 
 /// The sides of flows that sent the start of a message that spans several segments.
 pub type OpenMessages = Keyed<(FlowKey, u8), ()>;
@@ -185,7 +186,8 @@ kinds! {
     askers: Keyed<(IpAddr, Path), ResolverClients> = "resolvers",
     /// TCP ports that endpoint mappers announced, by mapper and client.
     announced: Keyed<(IpAddr, IpAddr, Path), AnnouncedPorts> = "announced ports",
-    /// The hosts that were master of each virtual address (VRRP).
+    /// The lowest of the hosts that were master of each virtual address (VRRP), as earlier versions
+    /// recorded them.
     holders: Keyed<(IpAddr, Path), VirtualAddressMasters> = "virtual addresses",
     /// The number of later fragments whose first fragment is not in the capture, by pair of
     /// addresses.
@@ -220,6 +222,8 @@ kinds! {
     /// The sources of undeclared tunnels, by interface. If an interface has several, the lowest is
     /// kept.
     tunnel_sources: Keyed<u16, BoundedSet<IpAddr, 1>>,
+    /// The hosts that were master of virtual addresses (VRRP), by virtual address and host.
+    masters: Keyed<(IpAddr, IpAddr, Path), ()> = "virtual addresses",
 }
 
 /// A lookup takes more memory than other keys because it contains a name.
@@ -302,12 +306,18 @@ impl SideEvidence {
         self.announced.sorted()
     }
 
-    /// Returns the hosts that were master of virtual addresses (VRRP), sorted by virtual address
-    /// and path.
-    pub fn virtual_address_masters(
-        &self,
-    ) -> impl Iterator<Item = (&(IpAddr, Path), &VirtualAddressMasters)> {
-        self.holders.sorted()
+    /// Returns the hosts that were master of each virtual address (VRRP) on [`Path::PLAIN`].
+    pub fn virtual_address_masters(&self) -> BTreeMap<IpAddr, BTreeSet<IpAddr>> {
+        let earlier = self.holders.iter().filter(|((_, path), _)| *path == Path::PLAIN);
+        let earlier =
+            earlier.flat_map(|((address, _), hosts)| hosts.iter().map(|host| (*address, *host)));
+        let own = self.masters.iter().filter(|((.., path), ())| *path == Path::PLAIN);
+        let own = own.map(|((address, host, _), ())| (*address, *host));
+        let mut masters = BTreeMap::<_, BTreeSet<_>>::new();
+        for (address, host) in earlier.chain(own) {
+            masters.entry(address).or_default().insert(host);
+        }
+        masters
     }
 
     /// Returns, for each pair of addresses in ascending order, the number of later fragments whose

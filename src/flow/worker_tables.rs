@@ -210,7 +210,7 @@ impl WorkerTables {
             }
             (PayloadFact::Holds(addresses), Body::Transport { tuple, .. }) => {
                 for address in addresses {
-                    self.side.holders.entry((address, seen.path)).insert(tuple.src);
+                    self.side.masters.add((address, tuple.src, seen.path), ());
                 }
             }
             (PayloadFact::Claims(address, mac), _) => self.record_claim(address, mac, seen),

@@ -1045,6 +1045,11 @@ fn absence_is_not_certain_of_an_address_that_other_hosts_advertise() {
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
     let note = "10.1.0.30 of rdsh1 is advertised as virtual (VRRP) by mfa1: list it";
     assert!(told.contains(note), "{told}");
+    // Nor can many unlisted hosts make the claim certain again.
+    for last in 1..=9 {
+        wire.ip(3_200, &format!("10.0.0.{last}"), "224.0.0.18", 112, &vrrp);
+    }
+    assert_eq!(audit(&wire).found("never-attempted", RDSH, BROKER), ["no medium coverage"]);
 }
 
 #[test]
