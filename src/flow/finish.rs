@@ -201,7 +201,7 @@ impl MergedFlows {
                 JoinedFragment::Flow(key, side, seen, payload) => {
                     let slot = joined.flows.find_slot(&key, side);
                     joined.flows.observe(slot, &seen, payload, 0, (0, None));
-                    joined.keep_packet_record(&key, side, &seen, payload);
+                    joined.keep_fragment_record(&key, side, &seen, payload);
                 }
                 JoinedFragment::Error(key, side, time, kind, by) => {
                     let error = IcmpError { side: side as u8, kind, by };

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::key::partition;
 use super::keyed::{EvidenceKind, empty_parts};
+use super::packet_log::sensor_number;
 use super::row::{RowFacts, bucket, stable_hash, to_key};
 use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
-use crate::model::{Nanos, SECOND};
+use crate::model::{Nanos, SECOND, VantagePoint};
 
 /// The maximum time between fragments of a datagram, which is the reassembly timeout (RFC 8200,
 /// 4.5). The limit is needed because identifications are reused during a capture.
@@ -42,18 +43,20 @@ struct LaterFragment {
     time: Nanos,
     wire_len: u32,
     payload: u32,
-    interface: u16,
+    /// A number for the sensor, or 0 if the sensor has no name. Earlier versions stored the
+    /// interface.
+    sensor: u16,
     fingerprint: u64,
     link: Encapsulation,
 }
 
 impl LaterFragment {
-    /// Returns the fragment as an observation.
+    /// Returns the fragment as an observation, whose interface is the number of the sensor.
     fn seen(&self) -> Observation {
         Observation {
             time: self.time,
             wire_len: self.wire_len,
-            interface: self.interface,
+            interface: self.sensor,
             fingerprint: self.fingerprint,
             link: self.link,
             ..Observation::default()
@@ -104,8 +107,8 @@ impl FragmentTable {
     /// Stores a later fragment.
     pub fn later(&mut self, key: Datagram, seen: &Observation, payload: u32) {
         self.count += 1;
-        let &Observation { time, wire_len, interface, fingerprint, link, .. } = seen;
-        let later = LaterFragment { time, wire_len, payload, interface, fingerprint, link };
+        let &Observation { time, wire_len, fingerprint, link, .. } = seen;
+        let later = LaterFragment { time, wire_len, payload, sensor: 0, fingerprint, link };
         self.datagrams.entry(key).or_default().later.push(later);
     }
 
@@ -113,6 +116,17 @@ impl FragmentTable {
     pub fn error(&mut self, key: Datagram, time: Nanos, kind: ErrorKind, by: IpAddr) {
         self.count += 1;
         self.datagrams.entry(key).or_default().errors.push((time, kind, by));
+    }
+
+    /// Marks all later fragments as seen by a sensor, like the other packets in
+    /// [`PacketLogs::mark`](super::packet_log::PacketLogs::mark). First fragments are among these
+    /// packets.
+    pub fn mark(&mut self, sensor: &VantagePoint) {
+        let number = sensor_number(sensor);
+        for datagrams in self.datagrams.values_mut() {
+            datagrams.later.iter_mut().for_each(|later| later.sensor = number);
+            datagrams.later.sort_unstable();
+        }
     }
 
     /// Adds the fragments of a key that the table does not contain yet.

@@ -138,9 +138,7 @@ impl PacketLogs {
     /// Marks all packets as seen by a sensor. The same packet at two sensors is then seen at two
     /// places, however far their clocks differ.
     pub fn mark(&mut self, sensor: &VantagePoint) {
-        let hash = stable_hash(sensor.as_str().as_bytes());
-        // Packets without a sensor have the number 0, so the number of a sensor is at least 1.
-        let number = ((hash >> 32 ^ hash >> 16 ^ hash) as u16).max(1);
+        let number = sensor_number(sensor);
         for (_, log) in self.logs.iter_mut() {
             log.0.links.iter_mut().for_each(|link| link.interface = number);
         }
@@ -162,6 +160,13 @@ impl PacketLogs {
         }
         records
     }
+}
+
+/// Returns a number for a sensor, which is the same in every run. Packets without a sensor have the
+/// number 0, so it is at least 1.
+pub(super) fn sensor_number(sensor: &VantagePoint) -> u16 {
+    let hash = stable_hash(sensor.as_str().as_bytes());
+    ((hash >> 32 ^ hash >> 16 ^ hash) as u16).max(1)
 }
 
 /// No packet may be dropped, so the logs are not bounded.

@@ -1,6 +1,10 @@
 //! Marks rows with the vantage point that saw their evidence.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use super::FlowKey;
+use super::fragments::FragmentTable;
 use super::keyed::Keyed;
 use super::outer_flows::OuterFlow;
 use super::packet_log::PacketLogs;
@@ -14,6 +18,9 @@ const KIND: &str = "sightings";
 
 /// The name of the kind of the logs of packets.
 const PACKETS: &str = "packets";
+
+/// The name of the kind of fragments.
+const FRAGMENTS: &str = "fragments";
 
 /// The name of the kind of the outer packets of tunnels.
 const OUTER: &str = "carriers";
@@ -41,21 +48,27 @@ impl EvidenceRow {
         })
     }
 
-    /// Returns the row as evidence from a vantage point. If the row is a log of packets, its
-    /// packets are marked with the vantage point; other rows stay the same.
+    /// Returns the row as evidence from a vantage point. If the row contains single packets, in a
+    /// log or as fragments, these are marked with the vantage point; other rows stay the same.
     #[must_use]
     pub fn from_point(self, point: &VantagePoint) -> Self {
-        if self.kind.name() != PACKETS {
-            return self;
+        let marked = match self.kind.name() {
+            PACKETS => self.marked(|logs: &mut PacketLogs| logs.mark(point)),
+            FRAGMENTS => self.marked(|fragments: &mut FragmentTable| fragments.mark(point)),
+            _ => None,
+        };
+        match marked {
+            Some(record) => Self { record, ..self },
+            None => self,
         }
-        match from_record::<PacketLogs>(&self.record) {
-            Ok(mut logs) => {
-                logs.mark(point);
-                Self { record: to_record(&logs), ..self }
-            }
-            // The program wrote the record itself. If it is damaged, reading it shows the error.
-            Err(_) => self,
-        }
+    }
+
+    /// Returns the record of the row after a change. The program wrote the record itself. If it is
+    /// damaged, there is no result, and reading it shows the error.
+    fn marked<T: Serialize + DeserializeOwned>(&self, mark: impl Fn(&mut T)) -> Option<Vec<u8>> {
+        let mut evidence = from_record(&self.record).ok()?;
+        mark(&mut evidence);
+        Some(to_record(&evidence))
     }
 }
 

@@ -261,6 +261,25 @@ impl WorkerTables {
         }
     }
 
+    /// Keeps what [`Retention::packets`] requires to find duplicates of a later fragment. The
+    /// interface of `seen` is the number of the sensor, which is part of the link, as in logs.
+    pub(super) fn keep_fragment_record(
+        &mut self,
+        flow: &FlowKey,
+        side: usize,
+        seen: &Observation,
+        payload: u32,
+    ) {
+        if self.keep.packets != PacketRetention::Records {
+            return self.keep_packet_record(flow, side, seen, payload);
+        }
+        let mut link = seen.link;
+        link.interface = seen.interface;
+        let record = self.flows.packet_record(flow, side, seen, payload);
+        let seed = self.flows.seed();
+        self.side.traces.extend(record.map(|record| record.with_link(seed, &link)));
+    }
+
     /// Keeps at most `most` entries of each bounded kind of side evidence. Returns the number of
     /// entries dropped.
     pub fn keep_at_most(&mut self, most: usize) -> u64 {

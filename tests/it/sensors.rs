@@ -231,6 +231,37 @@ fn two_sensors_that_see_the_same_show_the_names_of_one() {
     assert_eq!(central.conversations(&["names", "packets_to_server"]), names);
 }
 
+/// The fragments of a datagram that two sensors captured count once each, like whole packets.
+#[test]
+fn fragments_at_two_sensors_count_once() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let inventory = fixture("services/inventory.toml");
+    let (client, server) = ("10.0.0.1", "10.0.0.2");
+    let capture = |late: u64| {
+        let mut wire = Wire::default();
+        for turn in 0..20u8 {
+            let ms = 1000 * u64::from(turn) + late;
+            let header = [0x9c, 0x40, 0x07, 0x14, 0, 32, 0, 0, 9, 9, 9, 9, 9, 9, 9, turn];
+            for (place, body) in [([0x20, 0], &header[..]), ([0, 2], &[turn; 16][..])] {
+                wire.ip(ms, client, server, 17, body);
+                let (_, frame) = wire.0.last_mut().expect("a frame");
+                frame[18..22].copy_from_slice(&[[1, turn], place].concat());
+            }
+        }
+        wire
+    };
+    let mut stores = Vec::new();
+    for (sensor, late) in [("a", 0), ("b", 5)] {
+        let own = scratch.path().join(format!("{sensor}.pcap"));
+        fs::write(&own, capture(late).file()).expect("writable");
+        let store = scratch.path().join(sensor);
+        collect(&own, sensor, &store, &["--traces", "-i", text(&inventory)]);
+        stores.push(store);
+    }
+    let all = Reports::of(&stores, &inventory, &[]).conversations(&["packets_to_server"]);
+    assert_eq!(all.into_values().collect::<Vec<_>>(), [["40"]]);
+}
+
 /// Appends a connection between two hosts every ten seconds. `seconds` is the time in which the
 /// connections begin.
 fn chat(wire: &mut Wire, from: (&str, u16), to: (&str, u16), seconds: std::ops::Range<u64>) {
