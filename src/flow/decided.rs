@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use super::copied_amounts::CopiedAmounts;
+use super::duplicates::FlowSide;
 use super::merged::MergedFlows;
 use super::partitions::FlowPartitions;
 use super::records::FlowRecord;
@@ -90,14 +91,14 @@ impl MergedFlows {
     ///
     /// Returns an error if a temporary file cannot be read.
     pub fn decide(&mut self) -> io::Result<DecidedEvidence> {
-        let correction = self.find_duplicates()?;
+        let (correction, _) = self.find_duplicates()?;
         let mut decided = DecidedEvidence::default();
         // The flows with segments, by their key on the plain path.
         let mut paths: BTreeMap<FlowKey, Vec<FlowKey>> = BTreeMap::new();
         self.visit(|partition| {
             for flow in partition.iter() {
-                let hash = self.store.seed.hash_one(flow.key);
-                let copies = [0, 1].map(|side| correction.of(hash, side).copied());
+                let sender = |side| FlowSide::of(&self.store.seed, &flow.key, side);
+                let copies = [0, 1].map(|side| correction.of(sender(side)).copied());
                 if copies.iter().any(Option::is_some) {
                     let copies = CopiedAmounts(copies.map(Option::unwrap_or_default));
                     decided.copies.insert(flow.key, copies);

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::key::partition;
 use super::keyed::{EvidenceKind, empty_parts};
-use super::{Amount, HashSeed};
-use crate::decode::{Encapsulation, Observation};
-use crate::model::{DuplicateCounts, Merge, NO_TIME, Nanos, SECOND, Sum};
+use super::{Amount, FlowKey, HashSeed};
+use crate::decode::{Encapsulation, Observation, Path};
+use crate::model::{DuplicateCounts, Merge, Nanos, SECOND, Sum, is_capture_time};
 
 /// The maximum time between two sightings of one packet, in nanoseconds. A retransmission comes
 /// later or has another IP identification.
@@ -31,12 +31,6 @@ const MAX_SIGHTINGS: usize = 32;
 /// If a fingerprint has more than [`MAX_SIGHTINGS`] sightings, those in randomly chosen periods of
 /// this length, in nanoseconds, are kept. Nearly all sightings of one packet are in one period.
 const PERIOD: Nanos = SECOND / 10;
-
-/// Returns whether a timestamp may show when a packet was captured. Without a clock, some writers
-/// set all timestamps to 0.
-pub(super) fn is_capture_time(time: Nanos) -> bool {
-    time != NO_TIME && time != 0
-}
 
 /// One sighting of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -222,13 +216,31 @@ impl EvidenceKind for DuplicateSampler {
     }
 }
 
+/// A side of a flow, with the flow as a hash with the seed of this run. The path is kept apart,
+/// because flows on different paths become one if a mirror is trusted.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug, Serialize, Deserialize,
+)]
+pub(super) struct FlowSide {
+    /// The hash of the flow on the plain path.
+    flow: u64,
+    pub path: Path,
+    side: u8,
+}
+
+impl FlowSide {
+    pub fn of(seed: &HashSeed, flow: &FlowKey, side: usize) -> Self {
+        Self { flow: seed.hash_one(flow.plain()), path: flow.path(), side: side as u8 }
+    }
+}
+
 /// The record that is kept of a packet to find duplicates. After sorting, the sightings of a packet
 /// are adjacent, in the order of encapsulation and time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) struct PacketRecord {
     pub fingerprint: u64,
-    /// The flow, as a hash with the seed of this run, and the side.
-    flow: (u64, u8),
+    /// The side that sent the packet.
+    pub sender: FlowSide,
     /// The encapsulation, as a hash with the seed of this run.
     link: u64,
     time: Nanos,
@@ -240,16 +252,14 @@ impl PacketRecord {
     /// Returns the record of a packet, or `None` if the packet has no fingerprint or no timestamp.
     pub fn new(
         seed: &HashSeed,
-        flow: u64,
-        side: usize,
+        sender: FlowSide,
         seen: &Observation,
         payload: u32,
     ) -> Option<Self> {
         let &Observation { fingerprint, time, wire_len, .. } = seen;
         let link = seed.hash_one(seen.link.anywhere());
-        let flow = (flow, side as u8);
         let known = fingerprint != 0 && is_capture_time(time);
-        known.then_some(Self { fingerprint, link, time, flow, wire_len, payload })
+        known.then_some(Self { fingerprint, link, time, sender, wire_len, payload })
     }
 }
 
@@ -310,7 +320,7 @@ const CLOCK_ERROR: Nanos = SECOND;
 
 /// The numbers of duplicate packets and bytes to subtract, by flow and side.
 #[derive(Default)]
-pub(super) struct DuplicateCorrection(HashMap<(u64, u8), Amount, HashSeed>);
+pub(super) struct DuplicateCorrection(HashMap<FlowSide, Amount, HashSeed>);
 
 impl DuplicateCorrection {
     /// Finds the duplicates among packets. The input must contain all packets with the same
@@ -323,10 +333,12 @@ impl DuplicateCorrection {
     /// This is different if the same content recurs and all clocks agree: packets in another
     /// encapsulation are the same ones only if they were seen at about the same time. A flow may
     /// have moved to the other encapsulation, for example after a failover.
-    pub fn find(&mut self, mut traces: Vec<PacketRecord>, clocks: LinkClocks) {
+    pub fn find(&mut self, traces: &mut [PacketRecord], clocks: LinkClocks) {
         traces.sort_unstable();
-        for sightings in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow))
-        {
+        let of_one = |a: &PacketRecord, b: &PacketRecord| {
+            (a.fingerprint, a.sender) == (b.fingerprint, b.sender)
+        };
+        for sightings in traces.chunk_by(of_one) {
             if sightings.len() == 1 {
                 continue;
             }
@@ -339,21 +351,40 @@ impl DuplicateCorrection {
                 amount_of_busiest_link(sightings)
             };
             all.subtract(&counted);
-            self.add(sightings[0].flow, &all);
+            self.add(sightings[0].sender, &all);
         }
     }
 
     /// Adds an amount to subtract from a side of a flow.
-    pub fn add(&mut self, side: (u64, u8), amount: &Amount) {
+    pub fn add(&mut self, sender: FlowSide, amount: &Amount) {
         if amount.packets.0 > 0 {
-            self.0.entry(side).or_default().merge(amount);
+            self.0.entry(sender).or_default().merge(amount);
         }
     }
 
+    /// Returns whether there is nothing to subtract.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the amount to subtract from a side of a flow; `None` if the side has no duplicates.
-    /// `flow` is the hash of the flow.
-    pub fn of(&self, flow: u64, side: usize) -> Option<&Amount> {
-        self.0.get(&(flow, side as u8))
+    pub fn of(&self, sender: FlowSide) -> Option<&Amount> {
+        self.0.get(&sender)
+    }
+
+    /// Returns what is to be subtracted in addition to `known`, which was found for each path
+    /// separately, once all flows on `plain` paths are on [`Path::PLAIN`].
+    pub fn beyond(mut self, known: &Self, plain: &BTreeSet<Path>) -> Self {
+        self.0.retain(|sender, _| sender.path == Path::PLAIN);
+        for (sender, amount) in &known.0 {
+            if (sender.path == Path::PLAIN || plain.contains(&sender.path))
+                && let Some(all) = self.0.get_mut(&FlowSide { path: Path::PLAIN, ..*sender })
+            {
+                all.subtract(amount);
+            }
+        }
+        self.0.retain(|_, amount| amount.packets.0 > 0);
+        self
     }
 }
 
@@ -446,13 +477,14 @@ mod tests {
     use super::*;
 
     fn trace(fingerprint: u64, link: u64, time: Nanos) -> PacketRecord {
-        PacketRecord { fingerprint, link, time, flow: (1, 0), wire_len: 60, payload: 7 }
+        let sender = FlowSide::default();
+        PacketRecord { fingerprint, link, time, sender, wire_len: 60, payload: 7 }
     }
 
-    fn removed(traces: Vec<PacketRecord>) -> u64 {
+    fn removed(mut traces: Vec<PacketRecord>) -> u64 {
         let mut removals = DuplicateCorrection::default();
-        removals.find(traces, LinkClocks::Agree);
-        removals.of(1, 0).map_or(0, |amount| amount.packets.0)
+        removals.find(&mut traces, LinkClocks::Agree);
+        removals.of(FlowSide::default()).map_or(0, |amount| amount.packets.0)
     }
 
     const MILLISECOND: Nanos = 1_000_000;
@@ -490,17 +522,17 @@ mod tests {
         // A second link whose clock is 25 s ahead.
         let ahead = (0..30).map(|n| trace(1, 6, second(10 * n + 25)));
         let mut removals = DuplicateCorrection::default();
-        removals.find(before.chain(ahead).collect(), LinkClocks::Differ);
-        assert_eq!(removals.of(1, 0).map(|amount| amount.packets.0), Some(30));
+        removals.find(&mut before.chain(ahead).collect::<Vec<_>>(), LinkClocks::Differ);
+        assert_eq!(removals.of(FlowSide::default()).map(|amount| amount.packets.0), Some(30));
     }
 
     #[test]
     fn what_has_no_content_or_time_leaves_no_trace() {
         let seen = Observation { time: 5, fingerprint: 5, ..Observation::default() };
-        let trace = |seen| PacketRecord::new(&HashSeed::new(), 1, 0, &seen, 0);
+        let trace = |seen| PacketRecord::new(&HashSeed::new(), FlowSide::default(), &seen, 0);
         assert!(trace(seen).is_some());
         assert!(trace(Observation { fingerprint: 0, ..seen }).is_none());
-        for time in [NO_TIME, 0] {
+        for time in [crate::model::NO_TIME, 0] {
             assert!(trace(Observation { time, ..seen }).is_none());
         }
     }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
+use super::duplicates::DuplicateCorrection;
 use super::fragments::{FragmentTable, JoinedFragment, TIMEOUT};
 use super::key::PARTITIONS;
 use super::keyed::{EvidenceKind, Keyed};
@@ -116,6 +117,8 @@ impl FlowStore {
             store: self,
             side: SideEvidence::default(),
             plain: BTreeSet::new(),
+            mirrored_duplicates: DuplicateCorrection::default(),
+            removed_from_mirrors: 0,
             idle: vec![IdleStats::default(); PARTITIONS],
             trimmed: TrimmedKinds::new(),
         };

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Mutex;
 
 use super::copied_amounts::CopiedAmounts;
-use super::duplicates::{DuplicateCorrection, LinkClocks};
+use super::duplicates::{DuplicateCorrection, FlowSide, LinkClocks};
 use super::interner::InternerCache;
 use super::key::PARTITIONS;
 use super::partitions::{FlowPartitions, PartitionEvidence, PartitionFlows, on_threads};
@@ -28,6 +28,11 @@ pub struct MergedFlows {
     pub side: SideEvidence,
     /// The paths that are trusted like the plain path, because they carry mirrored traffic.
     pub(super) plain: BTreeSet<Path>,
+    /// The duplicates that the packets of mirrors are of other packets. They are subtracted once
+    /// the mirrors are trusted.
+    pub(super) mirrored_duplicates: DuplicateCorrection,
+    /// The number of packets that were subtracted because mirrors are trusted.
+    pub removed_from_mirrors: u64,
     /// The statistics of the idle flows in the file of each partition.
     pub(super) idle: Vec<IdleStats>,
     /// The kinds of side evidence from which entries were dropped.
@@ -73,13 +78,19 @@ impl MergedFlows {
     }
 
     /// Returns the numbers of duplicate packets and bytes that the packet records show, if records
-    /// were kept, and those that an earlier run found. It must be called only once.
+    /// were kept, and those that an earlier run found. Also returns what is to be subtracted in
+    /// addition if mirrors are trusted. It must be called only once.
     ///
     /// # Errors
     ///
     /// Returns an error if a temporary file cannot be read.
-    pub(super) fn find_duplicates(&mut self) -> io::Result<DuplicateCorrection> {
+    pub(super) fn find_duplicates(
+        &mut self,
+    ) -> io::Result<(DuplicateCorrection, DuplicateCorrection)> {
         let mut correction = DuplicateCorrection::default();
+        let mut mirrored = DuplicateCorrection::default();
+        let mirrors: BTreeSet<Path> =
+            self.side.only_tunnel().into_iter().map(Path::inside).collect();
         let clocks = match self.clock_offset() {
             Some(_) => LinkClocks::Differ,
             None => LinkClocks::Agree,
@@ -87,15 +98,20 @@ impl MergedFlows {
         for number in 0..PARTITIONS {
             let mut traces = std::mem::take(&mut self.parts[number].side.traces);
             traces.extend(self.load(number)?.side.traces);
-            correction.find(traces, clocks);
-        }
-        for (flow, CopiedAmounts(copies)) in self.side.copies.sorted() {
-            let flow = self.store.seed.hash_one(*flow);
-            for (side, copies) in copies.iter().enumerate() {
-                correction.add((flow, side as u8), copies);
+            correction.find(&mut traces, clocks);
+            if !mirrors.is_empty() {
+                let inside = traces.iter_mut().filter(|t| mirrors.contains(&t.sender.path));
+                inside.for_each(|trace| trace.sender.path = Path::PLAIN);
+                mirrored.find(&mut traces, clocks);
             }
         }
-        Ok(correction)
+        let mirrored = mirrored.beyond(&correction, &mirrors);
+        for (flow, CopiedAmounts(copies)) in self.side.copies.sorted() {
+            for (side, copies) in copies.iter().enumerate() {
+                correction.add(FlowSide::of(&self.store.seed, flow, side), copies);
+            }
+        }
+        Ok((correction, mirrored))
     }
 
     /// Subtracts the known duplicates from all amounts. It must be called only once. Returns the
@@ -105,7 +121,8 @@ impl MergedFlows {
     ///
     /// Returns an error if a temporary file cannot be read or written.
     pub fn remove_duplicates(&mut self) -> io::Result<u64> {
-        let correction = self.find_duplicates()?;
+        let (correction, mirrored) = self.find_duplicates()?;
+        self.mirrored_duplicates = mirrored;
         let mut removed = 0;
         let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
@@ -138,7 +155,10 @@ impl MergedFlows {
         let mut flows = self.load(number)?.flows;
         let in_file = !flows.is_empty();
         flows.merge(std::mem::take(&mut self.parts[number].flows), &seed, links);
-        let flows = flows.make_plain(&seed, links, |path| self.plain.contains(&path));
+        let mut flows = flows.make_plain(&seed, links, |path| self.plain.contains(&path));
+        if !self.mirrored_duplicates.is_empty() {
+            self.removed_from_mirrors += flows.remove_duplicates(&self.mirrored_duplicates, &seed);
+        }
         if in_file {
             self.store.spill.replace(number, &flows)?;
         } else {
@@ -182,6 +202,7 @@ impl FlowPartitions for MergedFlows {
         self.plain.extend(paths);
         let mut links = self.store.links();
         (0..PARTITIONS).try_for_each(|number| self.make_plain(number, &mut links))?;
+        self.mirrored_duplicates = DuplicateCorrection::default();
         let plain = &self.plain;
         self.side.map_paths(&|path| if plain.contains(&path) { Path::PLAIN } else { path });
         self.links = self.store.interner.all();

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::FlowKey;
 use super::HashSeed;
-use super::duplicates::{PacketRecord, is_capture_time};
+use super::duplicates::{FlowSide, PacketRecord};
 use super::key::partition;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
 use super::row::stable_hash;
 use crate::decode::{Encapsulation, Observation};
-use crate::model::{BUCKET_NS, Merge, Nanos, VantagePoint};
+use crate::model::{BUCKET_NS, Merge, Nanos, VantagePoint, is_capture_time};
 
 /// The flow of the packets, and the number of the ten-second period, counted from 1970, in which
 /// they were seen. The period limits the size of a log.
@@ -148,13 +148,13 @@ impl PacketLogs {
     pub fn into_records(self, seed: &HashSeed) -> Vec<PacketRecord> {
         let mut records = Vec::with_capacity(self.count);
         for ((flow, _), log) in self.logs {
-            let flow = seed.hash_one(flow);
+            let senders = [0, 1].map(|side| FlowSide::of(seed, &flow, side));
             for (link, packet) in log.0.iter() {
                 let &LoggedPacket { fingerprint, time, side, wire_len, payload, .. } = packet;
                 let seen =
                     Observation { fingerprint, time, wire_len, link: *link, ..Default::default() };
-                let side = usize::from(side);
-                let record = PacketRecord::new(seed, flow, side, &seen, payload);
+                let sender = senders[usize::from(side & 1)];
+                let record = PacketRecord::new(seed, sender, &seen, payload);
                 records.extend(record.map(|record| record.with_link(seed, link)));
             }
         }

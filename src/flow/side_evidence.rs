@@ -51,8 +51,8 @@ pub type DnsNames = BTreeSet<(Vec<String>, IpAddr)>;
 /// The clients that use a resolver.
 pub type ResolverClients = BoundedSet<IpAddr, 256>;
 
-/// The lowest addresses that advertised themselves as master of a virtual address (VRRP), as earlier
-/// versions recorded them.
+/// The lowest addresses that advertised themselves as master of a virtual address (VRRP), as
+/// earlier versions recorded them.
 pub(super) type VirtualAddressMasters = BoundedSet<IpAddr, 8>;
 
 /// The sides of flows that sent the start of a message that spans several segments.

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::duplicates::is_capture_time;
 use crate::decode::{Encapsulation, ErrorKind, flag};
-use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, SECOND, Sum};
+use crate::model::{
+    BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, SECOND, Sum, is_capture_time,
+};
 
 /// Packets and bytes. These are sums for reports and do not affect rulings.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
@@ -67,8 +68,8 @@ impl Opening {
         }
     }
 
-    /// Returns the entry for a request without TCP; `None` if its time is not known. Requests in the
-    /// same second have the same entry, so that copies and fragments of a request do not count.
+    /// Returns the entry for a request without TCP; `None` if its time is not known. Requests in
+    /// the same second have the same entry, so that copies and fragments of a request do not count.
     pub(super) fn of_request(time: Nanos) -> Option<Self> {
         let second = u32::try_from(time / SECOND).ok().filter(|second| *second < u32::MAX)?;
         is_capture_time(time).then_some(Self { number: !second, other: 0 })

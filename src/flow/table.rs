@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::chunked_vec::ChunkedVec;
-use super::duplicates::{DuplicateCorrection, PacketRecord};
+use super::duplicates::{DuplicateCorrection, FlowSide, PacketRecord};
 use super::index::Index;
 use super::interner::{InternerCache, MANY_LINKS, NO_LINK};
 use super::key::{PARTITIONS, partition};
@@ -266,9 +266,10 @@ impl FlowTable {
     pub fn remove_duplicates(&mut self, correction: &DuplicateCorrection, seed: &HashSeed) -> u64 {
         let mut removed = 0;
         for position in 0..self.len() {
-            let hash = seed.hash_one(self.records.flows.key(position));
+            let key = self.records.flows.key(position);
             for number in 0..2 {
-                let Some(amount) = correction.of(hash, number) else { continue };
+                let sender = FlowSide::of(seed, &key, number);
+                let Some(amount) = correction.of(sender) else { continue };
                 self.records.flows.update(position, |flow| {
                     let sent = &mut flow.state.sides[number].sent;
                     let before = sent.packets.0;
@@ -921,7 +922,7 @@ impl FlowTables {
         seen: &Observation,
         payload: u32,
     ) -> Option<PacketRecord> {
-        PacketRecord::new(&self.seed, self.seed.hash_one(flow), side, seen, payload)
+        PacketRecord::new(&self.seed, FlowSide::of(&self.seed, flow, side), seen, payload)
     }
 
     /// Returns the slot of a side of a flow, after adding the flow if it is new.

@@ -23,6 +23,7 @@ pub(crate) use text::{
     write_address,
 };
 pub(crate) use time::BUCKET_NS;
+pub(crate) use time::is_capture_time;
 pub use time::{NO_TIME, Nanos, SECOND};
 pub use timeline::{ActivityBucket, ActivityHistogram, DoubtedTimes};
 pub use vantage::{InvalidVantageName, VantagePoint};

@@ -12,3 +12,9 @@ pub const BUCKET_NS: Nanos = 10 * SECOND;
 /// The placeholder for the time of a frame whose capture format does not record one (pcapng Simple
 /// Packet Blocks). It is not a point in time and never enters a minimum, a maximum or a bucket.
 pub const NO_TIME: Nanos = Nanos::MIN;
+
+/// Returns whether a timestamp may show when a packet was captured. Without a clock, some writers
+/// set all timestamps to 0.
+pub(crate) fn is_capture_time(time: Nanos) -> bool {
+    time != NO_TIME && time != 0
+}

@@ -430,6 +430,7 @@ fn judge(
         Arc::make_mut(policy).inventory.on = Some(host);
         conversations = Conversations::read(flows, &Judge::new(policy), &capture, options)?;
     }
+    reading.duplicates.removed += std::mem::take(&mut reading.flows.removed_from_mirrors);
     progress.timings.done("conversations");
     let visibility = conversations.index.visibility;
     let conditions = CaptureConditions {

@@ -91,6 +91,7 @@ const CONVERSATION: &[&str] = &[
     "doubt",
     "flows",
     "state_changes",
+    "packets_to_server",
 ];
 const FINDING: &[&str] =
     &["client", "server", "port", "verdict", "code", "certain", "severity", "doubt", "message"];
@@ -654,6 +655,11 @@ fn a_host_that_imitates_a_mirror_is_not_believed() {
     let certain = ["port-not-in-matrix yes established handshake"];
     let said = audit_files(&[interfaces(&[&Wire::default(), &with_finding])], &plain());
     assert_eq!(row(&said), certain);
+    // On two interfaces, each packet counts once.
+    let said = audit_files(&[interfaces(&[&with_finding, &with_finding])], &plain());
+    assert_eq!(row(&said), certain);
+    let packets = said.conversations.iter().find(|row| row[2] == "4444").map(|row| &row[11]);
+    assert_eq!(packets.map(String::as_str), Some("3"));
     let both = Wire([with_finding.0, forged("192.0.2.9").0].concat());
     let listed = "tunnels = [{ ends = [\"192.0.2.0/24\"], kind = \"vxlan\", use = \"mirror\" }]";
     let said = audit_with(&both, &farm("", listed));
