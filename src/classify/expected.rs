@@ -437,8 +437,8 @@ impl<'a> Assessor<'a> {
         AbsenceCheck::Unknown(code, AbsenceClaim { is_of_absence: false, ..claim })
     }
 
-    /// Returns the reasons why it is not certain that the traffic of `rows` is missing, although all
-    /// conditions of absence hold.
+    /// Returns the reasons why it is not certain that the traffic of `rows` is missing, although
+    /// all conditions of absence hold.
     fn doubts_of_absence(&self, silent: &Silent<'_>, rows: &[usize]) -> Doubts {
         let Silent { source, to, watch_s, .. } = *silent;
         let view = self.seen.view();

@@ -19,8 +19,9 @@ use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::payload::{PayloadFact, read};
 use crate::report::{EvidenceFrame, FindingEvidence};
 
-/// The maximum number of flows that are chosen from the conversations of one finding. Flows that are
-/// added for another reason, such as that of the conversation that is the trigger, do not count.
+/// The maximum number of flows that are chosen from the conversations of one finding. Flows that
+/// are added for another reason, such as that of the conversation that is the trigger, do not
+/// count.
 const FLOWS: usize = 8;
 /// The maximum number of flows that are chosen from the conversations of all findings together.
 const ALL_FLOWS: usize = 1024;
