@@ -852,6 +852,7 @@ fn the_conditions_of_absence_are_those_of_the_docs_and_of_explain() {
     assert!(!explained("broker", "broker", "135/tcp").contains("reports it as missing"));
     assert!(!explained("broker", "broker", "135/tcp").contains("feature-unknown"));
 }
+
 /// Returns the message and the action of the only finding with this code.
 fn explained(inventory: &str, wire: &Wire, code: &str) -> [String; 2] {
     let report = audit(inventory, wire, "csv");
