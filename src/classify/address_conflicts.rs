@@ -396,10 +396,11 @@ impl Rivalry {
     }
 }
 
-/// The number of slots that two claimants have to share.
+/// The minimum number of slots that two claimants have to share for a conflict.
 const MEETINGS: u32 = 2;
 
-/// The number of times that an address has to change between two claimants that share no slots.
+/// The minimum number of times that an address has to change between two claimants for a conflict,
+/// if they share fewer than [`MEETINGS`] slots.
 const CHANGES: u32 = 6;
 
 /// The maximum number of slots between two claims that count as a change.

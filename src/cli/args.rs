@@ -1355,7 +1355,7 @@ fn parse_vantage_name(text: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-/// Parses a limit of memory, which cannot be zero.
+/// Parses a memory limit, which cannot be zero.
 fn parse_memory(text: &str) -> Result<usize, String> {
     match parse_size(text)? {
         0 => Err("the memory limit cannot be 0; give a size like 512MiB or 2GiB".to_owned()),

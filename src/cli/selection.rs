@@ -349,7 +349,7 @@ impl<'a> SelectionParser<'a> {
             let known: BTreeSet<String> = names.collect();
             if known.is_empty() {
                 self.problems.push(format!(
-                    "{option}: the {} of this result name no sensors; only the rows of rasaudit collect --sensor and rasaudit live --collect do",
+                    "{option}: the {} of this result name no sensors, because the audit read no rows of rasaudit collect --sensor or rasaudit live --collect",
                     self.query.table
                 ));
                 return None;

@@ -4,14 +4,21 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Returns whether a character could control a terminal or reorder text: a control character, or a
-/// bidirectional or invisible formatting character.
+/// Returns whether a character could control a terminal, reorder text or hide in it: a control
+/// character, a separator of lines, a formatting character (general category Cf of Unicode), or
+/// another character that is invisible.
 pub fn is_control_or_bidi(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}' | '\u{891}' | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{180e}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Escapes all control and formatting characters, for example as `\u{1b}`.
+/// Escapes the characters that [`is_control_or_bidi`] finds, for example as `\u{1b}`.
 pub fn escape_control(text: &str) -> Cow<'_, str> {
     if is_plain(text) || !text.chars().any(is_control_or_bidi) {
         return Cow::Borrowed(text);
@@ -129,5 +136,10 @@ mod tests {
         assert_eq!(escape_csv_formula("10.0.0.1"), "10.0.0.1");
         assert_eq!(escape_csv_formula("*"), "*");
         assert_eq!(escape_control("a\u{1b}[31mb\u{202e}c"), "a\\u{1b}[31mb\\u{202e}c");
+        // A bidirectional mark, a tag (hidden text), and a filler.
+        for hidden in ['\u{61c}', '\u{e0041}', '\u{3164}'] {
+            assert!(is_control_or_bidi(hidden), "{hidden:?}");
+        }
+        assert_eq!(escape_control("Zürich 東京"), "Zürich 東京");
     }
 }

@@ -380,7 +380,7 @@ impl<'a> InventoryLoader<'a> {
     }
 
     /// Reads a whole document, and reports its errors. If it is not valid TOML, problems that may
-    /// only follow from that are left out.
+    /// be mere consequences of these errors are left out.
     fn whole(&mut self, text: &str) {
         let (document, errors) = DeTable::parse_recoverable(text);
         let document = document.get_ref();
@@ -772,7 +772,10 @@ impl<'a> InventoryLoader<'a> {
         let known = words.join(", ");
         let Some((text, at)) = self.text(table, key) else {
             if !table.contains_key(key) {
-                self.problems.add(line, format!("a tunnel must have {key}, one of {known}"));
+                self.problems.add(
+                    line,
+                    format!("a tunnel must have the key {key} with one of these values: {known}"),
+                );
             }
             return None;
         };

@@ -55,7 +55,8 @@ fn stating() -> String {
 
 /// Encapsulates the frames of a fixture that carry a packet, and compares the conversations. Frames
 /// without a packet are left out, because only the tunnel itself would be reported for them.
-/// `least` is the least number of conversations, unless the encapsulation loses evidence.
+/// `least` is the minimum number of conversations in the fixture. It is not checked if the
+/// encapsulation loses evidence.
 fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let capture = fixture(captured);

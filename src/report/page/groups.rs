@@ -7,9 +7,9 @@ use super::farm::Farm;
 use crate::classify::{Coverage, PartyKind, RoleSet, Severity, Verdict};
 use crate::result::{AuditResult, EndIdentity, FindingRow, Site, address_of};
 
-/// The maximum number of groups. If there would be more with a group for each set of roles, hosts
-/// with the same first role are one group. If there would still be more, the last roles of the
-/// matrix share a group.
+/// The maximum number of groups. Each set of roles is one group. If these are too many, hosts with
+/// the same first role form one group instead. If these are still too many, the last roles of the
+/// matrix share one.
 const GROUPS: usize = 36;
 /// The maximum number of groups for each end of a finding about any host of a role.
 const GROUPS_OF_ROLE: usize = 3;
