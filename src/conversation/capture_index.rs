@@ -30,14 +30,35 @@ pub(super) const TIME_TO_ANSWER: Nanos = SECOND;
 /// SSDP (UPnP Device Architecture 2.0, 1.3.3).
 const TIME_TO_ANSWER_BROADCAST: Nanos = 10 * SECOND;
 
-/// What broadcasts say about the direction of a unicast UDP flow.
+/// The broadcasts of one endpoint.
 #[derive(Clone, Copy)]
-pub(super) struct BroadcastReply {
-    /// The side that sent the broadcasts.
-    pub requester: usize,
-    /// Whether the ports show that the other side answers: it sends from the port to which the
-    /// broadcasts were sent, and the requester has another port.
-    pub is_proved: bool,
+struct BroadcastRequests {
+    /// Times of the broadcasts.
+    span: TimeSpan,
+    /// The lowest and the highest port to which they were sent. Nearly all endpoints have only one.
+    ports: [u16; 2],
+}
+
+impl Merge for BroadcastRequests {
+    fn merge(&mut self, other: &Self) {
+        self.span.merge(&other.span);
+        self.ports[0] = self.ports[0].min(other.ports[0]);
+        self.ports[1] = self.ports[1].max(other.ports[1]);
+    }
+}
+
+/// How a packet may be the reply to a broadcast.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BroadcastReply {
+    /// It comes from the port to which the broadcast was sent, soon after it, and goes to another
+    /// port.
+    Proved,
+    /// It comes from the port to which broadcasts were sent. Either the requester has the same
+    /// port, so that the packet may also be a request, or the broadcasts before and after it are
+    /// not close.
+    FromPort,
+    /// It comes from another port.
+    FromOtherPort,
 }
 
 /// Facts about the whole capture that are needed to interpret individual flows.
@@ -46,9 +67,8 @@ pub struct CaptureIndex {
     /// How much of the traffic the capture shows, and how much it lost.
     pub visibility: VisibilityStats,
     services: HashSet<(Endpoint, Transport), HashSeed>,
-    /// Times of the UDP broadcasts from an endpoint to a port, and of those from an endpoint with
-    /// an ephemeral port to any port (`None`).
-    broadcast_requests: HashMap<(Endpoint, Option<u16>), TimeSpan, HashSeed>,
+    /// The UDP broadcasts of each endpoint.
+    broadcast_requests: HashMap<Endpoint, BroadcastRequests, HashSeed>,
     presences: HostActivities,
     /// Pairs (host, peer) where the peer acknowledges packets from the host that the capture never
     /// shows.
@@ -176,22 +196,28 @@ impl CaptureIndex {
         self.routers.contains(&mac)
     }
 
-    /// Returns the hardware addresses of routers to other networks: each sent frames for at least
-    /// three IP addresses that were seen behind no other hardware address. A host that takes over
-    /// connections by forged ARP replies also sends frames for several addresses, but these have
-    /// hardware addresses of their own.
+    /// Returns the hardware addresses of routers to other networks: each sent frames for addresses
+    /// in at least three networks (IPv4 /24, or IPv6 /64) that were seen behind no other hardware
+    /// address. A host that takes over connections by forged ARP replies also sends frames for
+    /// several addresses, but these have hardware addresses of their own. A host may have several
+    /// addresses of its own, but hardly in three networks.
     pub fn gateways(&self) -> BTreeSet<Mac> {
-        let mut behind = BTreeMap::<Mac, usize>::new();
-        for (_, presence) in self.presences.iter() {
+        let mut behind = BTreeMap::<(Mac, bool), BoundedSet<IpAddr, SEVERAL_BEHIND>>::new();
+        for (address, presence) in self.presences.iter() {
             let mut macs = presence.macs.iter();
             if let (Some(mac), None) = (macs.next(), macs.next())
                 && self.is_router(*mac)
+                && !crate::model::is_link_local(address)
             {
-                *behind.entry(*mac).or_default() += 1;
+                let network: IpAddr = match address {
+                    IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & !0xff).into(),
+                    IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
+                };
+                behind.entry((*mac, address.is_ipv6())).or_default().insert(network);
             }
         }
-        behind.retain(|_, addresses| *addresses >= SEVERAL_BEHIND);
-        behind.into_keys().collect()
+        behind.retain(|_, networks| networks.len() >= SEVERAL_BEHIND);
+        behind.into_keys().map(|(mac, _)| mac).collect()
     }
 
     /// Returns whether the capture could have shown a reply from the side `silent` of a flow to a
@@ -256,53 +282,63 @@ impl CaptureIndex {
         self.services.contains(&(endpoint, transport))
     }
 
-    /// Returns what earlier broadcasts say about a unicast UDP flow whose first packet may be a
-    /// reply to them. Returns `None` if they say nothing, or the same about both sides.
+    /// Returns the side of a unicast UDP flow that sent broadcasts before the flow began, and how
+    /// the first packet may be a reply to them. Returns `None` if it cannot be a reply, or could be
+    /// one from either side.
     ///
-    /// A reply usually comes from the port to which the broadcast was sent. It may also come from
-    /// another port (SSDP, WS-Discovery), but then the requester must have an ephemeral port,
-    /// because hosts also send other packets to the port of a service.
-    pub(super) fn broadcast_reply(&self, flow: &Flow<'_>) -> Option<BroadcastReply> {
+    /// A reply may come from a port other than that of the broadcast (SSDP, WS-Discovery), but then
+    /// the requester must have an ephemeral port, because hosts also send other packets to the port
+    /// of a service.
+    pub(super) fn broadcast_reply(&self, flow: &Flow<'_>) -> Option<(usize, BroadcastReply)> {
         if flow.key.transport() != Transport::UDP || self.broadcast_requests.is_empty() {
             return None;
         }
-        let replies = [0, 1].map(|side: usize| {
-            let requester = flow.key.endpoint(side);
-            let responder = flow.key.endpoint(1 - side);
-            let answered = flow.sides[1 - side].first.get()?;
-            // A host without an address sends from the unspecified address and receives the reply
-            // at its new address (DHCP).
-            let unspecified: IpAddr = match requester.addr {
-                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-            };
-            let may_answer = |port| {
-                [requester.addr, unspecified].into_iter().any(|address| {
-                    let requester = Endpoint::new(address, requester.port);
-                    let span = self.broadcast_requests.get(&(requester, port));
-                    let times = span.map(|span| (span.first.get(), span.last.get()));
-                    let Some((Some(first), Some(last))) = times else { return false };
-                    let until = last.saturating_add(TIME_TO_ANSWER_BROADCAST);
-                    (first..=until).contains(&answered)
-                })
-            };
-            let is_own_port = may_answer(Some(responder.port));
-            let is_reply = is_own_port || may_answer(None);
-            is_reply.then_some(is_own_port && requester.port != responder.port)
-        });
-        match replies {
-            [Some(is_proved), None] => Some(BroadcastReply { requester: 0, is_proved }),
-            [None, Some(is_proved)] => Some(BroadcastReply { requester: 1, is_proved }),
+        match [0, 1].map(|side| self.reply_to(flow, side)) {
+            [Some(reply), None] => Some((0, reply)),
+            [None, Some(reply)] => Some((1, reply)),
             _ => None,
         }
+    }
+
+    /// Returns how the first packet of a flow may be a reply to broadcasts of the side `requester`.
+    fn reply_to(&self, flow: &Flow<'_>, requester: usize) -> Option<BroadcastReply> {
+        let answered = flow.sides[1 - requester].first.get()?;
+        let asked = flow.sides[requester].first.get();
+        let responder = flow.key.endpoint(1 - requester);
+        let requester = flow.key.endpoint(requester);
+        // A host without an address sends from the unspecified address and receives the reply at
+        // its new address (DHCP).
+        let unspecified: IpAddr = match requester.addr {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let best = |address| {
+            let endpoint = Endpoint::new(address, requester.port);
+            let BroadcastRequests { span, ports } = self.broadcast_requests.get(&endpoint)?;
+            let (first, last) = (span.first.get()?, span.last.get()?);
+            let until = |time: Nanos| time..=time.saturating_add(TIME_TO_ANSWER_BROADCAST);
+            let is_close = until(first).contains(&answered) || until(last).contains(&answered);
+            let is_between = (first..=last).contains(&answered);
+            if ports.contains(&responder.port) && (is_close || is_between) {
+                let is_proved = is_close && requester.port != responder.port;
+                Some(if is_proved { BroadcastReply::Proved } else { BroadcastReply::FromPort })
+            } else {
+                let is_possible = (is_close || is_between) && requester.port >= EPHEMERAL_PORTS;
+                is_possible.then_some(BroadcastReply::FromOtherPort)
+            }
+        };
+        // The flow does not begin with a reply if the requester sent its first packet.
+        let begins = asked.is_none_or(|asked| answered < asked);
+        let replies = [requester.addr, unspecified].into_iter().filter_map(best);
+        replies.min_by_key(|reply| *reply as u8).filter(|_| begins)
     }
 
     /// Merges the facts from another part of the flows.
     pub(super) fn merge(&mut self, other: Self) {
         self.visibility.merge(&other.visibility);
         self.services.extend(other.services);
-        for (request, span) in other.broadcast_requests {
-            self.broadcast_requests.entry(request).or_default().merge(&span);
+        for (requester, requests) in other.broadcast_requests {
+            self.add_broadcasts(requester, &requests);
         }
         self.presences.merge(other.presences);
         self.unseen_reply_pairs.extend(other.unseen_reply_pairs);
@@ -354,16 +390,15 @@ impl CaptureIndex {
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, hints);
         if let Some(side) = broadcast {
-            // A broadcast that is itself a reply requests nothing.
             let sent = &flow.sides[side];
-            if transport == Transport::UDP && !sent.has(flag::ANSWERS) {
-                let requester = flow.key.endpoint(side);
-                let port = flow.key.endpoint(1 - side).port;
-                let is_of_client = requester.port >= EPHEMERAL_PORTS;
-                for port in [Some(Some(port)), is_of_client.then_some(None)].into_iter().flatten() {
-                    let span = self.broadcast_requests.entry((requester, port)).or_default();
-                    span.merge(&TimeSpan { first: sent.first, last: sent.last });
-                }
+            let requester = flow.key.endpoint(side);
+            let port = flow.key.endpoint(1 - side).port;
+            // A broadcast that is itself a reply requests nothing. An endpoint with the port of the
+            // service may send both.
+            let may_ask = !sent.has(flag::ANSWERS) || requester.port == port;
+            if transport == Transport::UDP && may_ask {
+                let span = TimeSpan { first: sent.first, last: sent.last };
+                self.add_broadcasts(requester, &BroadcastRequests { span, ports: [port; 2] });
             }
         } else if transport == Transport::TCP && !is_simultaneous(flow) {
             for (client, is_proved) in proved(flow).into_iter().enumerate() {
@@ -424,6 +459,11 @@ impl CaptureIndex {
                 flow.links(side).for_each(|link| presence.ttl.insert(link.ttl));
             }
         }
+    }
+
+    fn add_broadcasts(&mut self, requester: Endpoint, requests: &BroadcastRequests) {
+        let known = self.broadcast_requests.entry(requester);
+        known.and_modify(|known| known.merge(requests)).or_insert(*requests);
     }
 
     /// Compares the timestamps of a handshake with the order of its packets. If a reply has an

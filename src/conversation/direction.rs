@@ -1,5 +1,6 @@
 //! Determines which side of a flow is the client, and how certain that is.
 
+use super::capture_index::BroadcastReply;
 use super::flow_facts::{broadcast_sender, errors, is_simultaneous, link_local_macs, proved};
 use super::{CaptureIndex, DirectionHints};
 use crate::flow::{ErrorKind, Flow, IcmpError, flag};
@@ -51,23 +52,34 @@ pub(super) struct Orientation {
     pub broadcast: bool,
     /// Whether the server answers a broadcast from the client.
     pub answers_broadcast: bool,
+    /// Whether the packets of the client may be replies to broadcasts of the server.
+    pub may_answer_broadcast: bool,
 }
 
 impl Orientation {
     fn new(client: usize, grade: DirectionEvidence) -> Self {
-        Self { client, grade, broadcast: false, answers_broadcast: false }
+        Self {
+            client,
+            grade,
+            broadcast: false,
+            answers_broadcast: false,
+            may_answer_broadcast: false,
+        }
     }
 
     /// Returns whether a guessed direction is not even likely enough to accuse the client: it sent
     /// nothing, or nothing but resets to a host that may have sent its SYN-ACK unasked; the port
-    /// numbers are not those of a service and of a client; or only the order of the packets in the
-    /// capture supports the guess.
+    /// numbers are not those of a service and of a client; its packets may be replies to a
+    /// broadcast; or only the order of the packets in the capture supports the guess.
     pub(super) fn is_weak(&self, flow: &Flow<'_>) -> bool {
         let [client, server] = [self.client, 1 - self.client].map(|side| &flow.sides[side]);
         let ports = [self.client, 1 - self.client].map(|side| flow.key.endpoint(side).port);
         let [is_of_client, is_of_server] =
             [port_class(ports[0]) >= EPHEMERAL_CLASS, port_class(ports[1]) < EPHEMERAL_CLASS];
         let has_asked = client.has_packets();
+        if self.may_answer_broadcast {
+            return true;
+        }
         match self.grade {
             DirectionEvidence::SynAck => !client.has(flag::ACK),
             DirectionEvidence::Ports => !(has_asked && is_of_client && is_of_server),
@@ -119,16 +131,25 @@ fn may_begin_with_syn(flow: &Flow<'_>, client: usize) -> bool {
 /// Returns the orientation of a flow whose direction follows neither from a handshake nor from a
 /// SYN from only one side.
 fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> Orientation {
-    let transport = flow.key.transport();
     if let Some(client) = broadcast_sender(flow, hints) {
         return Orientation {
             broadcast: true,
             ..Orientation::new(client, DirectionEvidence::Protocol)
         };
     }
-    if let Some(orientation) = as_broadcast_reply(flow, index) {
+    let reply = index.broadcast_reply(flow);
+    if let Some(orientation) =
+        reply.and_then(|(requester, reply)| as_broadcast_reply(flow, requester, reply))
+    {
         return orientation;
     }
+    Orientation { may_answer_broadcast: reply.is_some(), ..read_unicast(flow, index, hints) }
+}
+
+/// Returns the orientation of a flow that neither contains broadcasts nor begins with a reply to
+/// one.
+fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> Orientation {
+    let transport = flow.key.transport();
     let with = |flag: u16| only([0, 1].map(|side: usize| flow.sides[side].has(flag)));
     let accepted = with(flag::SYN_ACK).filter(|_| !is_simultaneous(flow));
     // The server of a connection may be the client of TLS (RFC 4217; RFC 8071, 1.3).
@@ -194,17 +215,21 @@ fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHin
     }
 }
 
-/// Returns the orientation of a flow that begins with the reply to a broadcast. If only the time
-/// suggests this, it is a guess: two services that both use the port of the service may also send
-/// requests to each other.
-fn as_broadcast_reply(flow: &Flow<'_>, index: &CaptureIndex) -> Option<Orientation> {
-    let reply = index.broadcast_reply(flow)?;
-    let responder = &flow.sides[1 - reply.requester];
-    let is_proved = reply.is_proved || responder.has(flag::ANSWERS);
+/// Returns the orientation of a flow whose first packet comes from the port to which its receiver
+/// had sent broadcasts. If the flow need not begin with a reply, this is a guess: two hosts that
+/// both use the port of the service may also send requests to each other.
+fn as_broadcast_reply(
+    flow: &Flow<'_>,
+    requester: usize,
+    reply: BroadcastReply,
+) -> Option<Orientation> {
+    let responder = &flow.sides[1 - requester];
+    let is_from_port = reply != BroadcastReply::FromOtherPort;
+    let is_proved = reply == BroadcastReply::Proved || is_from_port && responder.has(flag::ANSWERS);
     let is_request = !is_proved && responder.has(flag::ASKS);
     let grade = if is_proved { DirectionEvidence::Protocol } else { DirectionEvidence::First };
-    let orientation = Orientation::new(reply.requester, grade);
-    (!is_request).then_some(Orientation { answers_broadcast: true, ..orientation })
+    let orientation = Orientation::new(requester, grade);
+    (is_from_port && !is_request).then_some(Orientation { answers_broadcast: true, ..orientation })
 }
 
 /// Returns the index of the only true value, or `None` if both or neither are true.

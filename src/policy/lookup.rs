@@ -604,27 +604,26 @@ fn neighbourhood(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns the neighbourhoods of the hosts of the farm that no internal prefix contains. An IPv4
-/// network counts only around a component of the product that is not an entrance: the other public
-/// addresses of a site are often in networks of providers.
+/// Returns the neighbourhoods of the addresses of the farm that no internal prefix contains. An
+/// IPv4 network counts only around a component of the product that is not an entrance: the other
+/// public addresses of a site are often in networks of providers.
 fn neighbourhoods(
     matrix: &Matrix,
     inventory: &Inventory,
     entrances: RoleSet,
 ) -> HashSet<IpAddr, LookupHash> {
-    let is_internal = |network: IpNet| inventory.internal.iter().any(|all| all.contains(&network));
+    let is_internal = |address| inventory.internal.iter().any(|all| all.contains(address));
     let mut found = HashSet::default();
     for host in inventory.hosts.iter().filter(|host| are_of_farm(matrix, host.roles)) {
         let is_of_kind =
             |kind| host.roles.iter().any(|role: usize| matrix.roles[role].kind == kind);
         let is_component = is_of_kind(RoleKind::Component);
         for address in &host.addresses {
-            let (counts, length) = match address {
-                IpAddr::V4(_) => (is_component && !host.roles.intersects(entrances), 24),
-                IpAddr::V6(_) => (is_component || is_of_kind(RoleKind::Infrastructure), 64),
+            let counts = match address {
+                IpAddr::V4(_) => is_component && !host.roles.intersects(entrances),
+                IpAddr::V6(_) => is_component || is_of_kind(RoleKind::Infrastructure),
             };
-            let network = IpNet::new(neighbourhood(*address), length);
-            if counts && network.is_ok_and(|network| !is_internal(network)) {
+            if counts && !is_internal(address) {
                 found.insert(neighbourhood(*address));
             }
         }

@@ -920,9 +920,12 @@ fn an_address_conflict_needs_two_hosts() {
     assert_eq!(conflict(&cards[..1], &two), ["yes high"]);
     assert_eq!(conflict(&cards, &plain()), ["yes high"]);
     // A router may answer for the hosts of another network.
-    let proxied = ["10.9.0.5", "10.9.0.6", "10.9.0.7"].map(|address| (address, 8));
+    let proxied = ["10.9.0.5", "10.8.0.6", "10.7.0.7"].map(|address| (address, 8));
     assert_eq!(conflict(&proxied, &plain()), ["no medium coverage"]);
     assert_eq!(conflict(&proxied[..1], &plain()), ["yes high"]);
+    // A host with several addresses of its own is not a router.
+    let own = ["10.9.0.5", "10.9.0.6", "10.9.0.7"].map(|address| (address, 8));
+    assert_eq!(conflict(&own, &plain()), ["yes high"]);
 }
 
 /// The message about a failure counts each attempt once, although a tunnel contains a copy of it.
@@ -1440,6 +1443,32 @@ fn a_broadcast_makes_nobody_the_client_of_later_packets() {
         let accused = said.certain().iter().any(|c| c.contains(&format!("{EVIL}>")));
         assert_eq!(accused, !is_reply, "{from} {ms}: {:?}", said.findings);
     }
+    // A reply between two broadcasts that are far away need not be one.
+    for (ms, is_proved) in [(100, true), (60_000, false)] {
+        let mut wire = steady();
+        wire.udp(8_000, (GW, 50_900), ("239.255.255.250", 7777));
+        wire.udp(108_000, (GW, 50_900), ("239.255.255.250", 7777));
+        wire.udp(8_000 + ms, (RDSH, 7777), (GW, 50_900));
+        let rows = audit(&wire).rows(GW, RDSH, 7777);
+        assert!(rows[0].contains(if is_proved { " protocol" } else { " first" }), "{rows:?}");
+    }
+    // A broadcast from the same port neither hides what others send to this port, nor makes the
+    // requests of its sender uncertain.
+    let mut wire = steady();
+    wire.udp(8_000, (GW, 50_900), ("239.255.255.250", 1900));
+    for ms in 0..5 {
+        wire.udp(9_000 + ms, (EVIL, 138), (GW, 50_900));
+    }
+    let said = audit(&wire);
+    assert_eq!(said.found("unknown-host", GW, EVIL), ["no low direction"]);
+    let mut wire = steady();
+    wire.udp(8_000, (BROKER, 50_900), ("239.255.255.250", 1900));
+    for ms in 0..5 {
+        wire.udp(9_000 + 2 * ms, (BROKER, 50_900), (RDSH, 9999));
+        wire.udp(9_001 + 2 * ms, (RDSH, 9999), (BROKER, 50_900));
+    }
+    let certain = audit(&wire).certain();
+    assert!(certain.iter().any(|c| c.contains(&format!("{BROKER}>{RDSH} 9999"))), "{certain:?}");
     // Certain traffic stays certain: the port of the requester is one that its service has.
     let mut wire = steady();
     wire.udp(8_000, (GW, 138), (everybody, 138));

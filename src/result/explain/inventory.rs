@@ -216,7 +216,7 @@ impl Explainer<'_> {
         }
         match conflict.harmless_cause {
             Some(HarmlessCause::CardsOfHost) => trace.push("frames of another address of the host came from the same MAC addresses, so they may be cards of one host, each of which answers for all of its addresses".to_owned()),
-            Some(HarmlessCause::Router(mac)) => trace.push(format!("{mac} sent frames for at least three addresses that have no other MAC address, so it may be a router that answers for the host (proxy ARP)")),
+            Some(HarmlessCause::Router(mac)) => trace.push(format!("{mac} sent frames for addresses in at least three networks that have no other MAC address, so it may be a router that answers for the host (proxy ARP)")),
             None => {}
         }
         if !conflict.holders.is_empty() {

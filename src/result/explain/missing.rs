@@ -117,7 +117,8 @@ impl Explainer<'_> {
             let all = self.conversations(finding).map(|(c, _)| c);
             let counted = all.filter(|c| c.doubts.has(DoubtSource::Tunnel) == in_tunnel);
             counted.fold((0, 0), |(flows, syns), c| {
-                (flows + c.flows.saturating_sub(c.established), syns + c.attempts)
+                // If every flow worked, the last requests of one of them failed.
+                (flows + c.flows.saturating_sub(c.established).max(1), syns + c.attempts)
             })
         };
         let ((flows, syns), copies) = match [count(false), count(true)] {

@@ -85,8 +85,10 @@ impl Explainer<'_> {
                 format!("Mirror both directions of the switch {capture_at}"),
             ),
             Code::LoopbackOnly if !claims.to(claim).is_empty() => (
-                "each client also has the role of a server, so the traffic may stay inside it"
-                    .to_owned(),
+                match merged {
+                    Some(_) => "these hosts also have the role of the server, so the traffic may stay inside each of them".to_owned(),
+                    None => format!("{client} also has the role of the server, so the traffic may stay inside it"),
+                },
                 format!("To assess the traffic inside {client}, capture on its loopback interface"),
             ),
             Code::LoopbackOnly => (
