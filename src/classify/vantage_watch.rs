@@ -225,9 +225,10 @@ impl VantageWatch {
         active.iter().filter_map(|span| common.longest_part_s(span)).fold(watched, u64::min)
     }
 
-    /// Returns, for each vantage point with breaks and each time in `seconds`, whether the breaks
-    /// leave less than this time of a host's activity. If two hosts have the same vantage points
-    /// and the same result, [`VantageWatch::seconds_for`] falls short of the same times for both.
+    /// Returns, for each vantage point with breaks and each time in `seconds`, whether the longest
+    /// part of a host's activity without a break is shorter than this time; false if no break
+    /// overlaps the activity. For two hosts with the same vantage points and the same result, the
+    /// breaks make [`VantageWatch::seconds_for`] fall below the same times.
     pub fn limits(&self, active: &TimeSpan, seconds: &[u64]) -> Vec<bool> {
         let parts = self.times.breaks().map(|(_, breaks)| cut_by(active, breaks));
         parts

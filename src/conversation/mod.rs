@@ -234,7 +234,8 @@ pub struct Conversation {
     pub last: Max,
     /// Time span in which the answered flows began. If no flow was answered, the failed flows
     /// count, and if none failed either, all flows. A flow that reached the service counts until
-    /// its last packet.
+    /// its last packet or, if the service did not answer the last requests, until the last packet
+    /// of the server.
     pub opened: TimeSpan,
     /// The client's 16 lowest ports, needed to read the conversation in the other direction.
     pub client_ports: InlineBoundedSet<u16, 16>,
@@ -1011,7 +1012,7 @@ impl Conversation {
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);
         self.last.merge(&other.last);
-        // The first flow is the one with the lowest client port.
+        // The number comes from the part that contains the flow with the lowest client port.
         let least = |c: &Self| (c.client_ports.iter().next().copied(), c.server_number);
         self.server_number = least(self).min(least(other)).1;
         self.client_ports.merge(&other.client_ports);

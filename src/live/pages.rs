@@ -109,7 +109,12 @@ impl LiveSnapshot {
     pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
         let mut problems = String::new();
         if self.is_late(every) {
-            problems.push_str("the windows are closed late\n");
+            let seconds = every.as_secs();
+            let late = seconds * 3;
+            let _ = writeln!(
+                problems,
+                "no window was completed in the last {late} s, although a window takes {seconds} s"
+            );
         }
         for duty in &lock(&self.failing).0 {
             let _ = writeln!(problems, "{}", duty.failure());

@@ -508,7 +508,8 @@ pub struct Since {
     pub still_there: u64,
     /// The number of findings in `still_there` with new clients, none of which the inventory lists.
     pub grown: u64,
-    /// The number of findings in `still_there` that are less severe, or no longer reach the server.
+    /// The number of findings in `still_there` that are less severe, or whose connections no longer
+    /// reach the server.
     #[serde(default)]
     pub better: u64,
     /// The findings that no longer appear, with the reasons.

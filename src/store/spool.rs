@@ -351,7 +351,8 @@ impl Spool {
         Ok(SpooledWindow { removed, bytes })
     }
 
-    /// Returns the input row of a window, with an empty manifest and no dropped frames.
+    /// Returns the input row of a window. The caller sets its manifest and the number of frames
+    /// whose evidence was dropped, which are still empty and zero.
     fn input_of(&self, window: &WindowEvidence<'_>, state: &SpoolState) -> InputRow {
         let (from, to) = window.period;
         let point = &self.options.point;

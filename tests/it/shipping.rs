@@ -31,8 +31,8 @@ fn started_at(process: u32) -> Option<u64> {
     Some(boot + ticks / TICKS_PER_SECOND)
 }
 
-/// Returns whether another commit was checked out after the program that runs the tests started.
-/// This program builds what it tests first.
+/// Returns whether HEAD changed after the parent process (`cargo test`) started. That process
+/// builds the program before it runs the tests, so the program may name the earlier commit.
 fn has_moved(root: &Path) -> bool {
     let mut git = Command::new("git");
     git.args(["rev-parse", "--git-path", "logs/HEAD"]).current_dir(root);
