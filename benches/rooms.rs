@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 use rasaudit::capture::{Batch, CaptureReader, InputHash, expand};
 use rasaudit::classify::{CaptureConditions, Judgement, Watched};
-use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions};
+use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions, TrustedMirrors};
 use rasaudit::decode::{Body, Decoder, FiveTuple, Observation, flag};
 use rasaudit::flow::{FlowStore, HashSeed, Retention, WorkerTables};
 use rasaudit::model::Transport;
@@ -155,7 +155,12 @@ fn judgement(c: &mut Criterion) {
             &mut flows,
             &judge,
             &CaptureLimits::default(),
-            ReadOptions { jobs: 1, keep: false, max_memory: usize::MAX },
+            ReadOptions {
+                jobs: 1,
+                keep: false,
+                max_memory: usize::MAX,
+                mirrors: TrustedMirrors::Inferred,
+            },
         )
         .expect("in memory")
     };

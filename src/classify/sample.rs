@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{CaptureConditions, Code, Finding, Judge, Judged, Judgement, Watched};
-use crate::conversation::{CaptureLimits, Conversations, ReadOptions};
+use crate::conversation::{CaptureLimits, Conversations, ReadOptions, TrustedMirrors};
 use crate::decode::{
     Body, Encapsulation, ErrorKind, FiveTuple, Observation, Path, Quoted, Tunnel, TunnelEndpoints,
     TunnelUse, flag,
@@ -255,7 +255,8 @@ impl Packets {
             end: self.list.iter().map(|seen| seen.time).max(),
             ..CaptureLimits::default()
         };
-        let options = ReadOptions { jobs: 1, keep: true, max_memory: usize::MAX };
+        let mirrors = TrustedMirrors::Inferred;
+        let options = ReadOptions { jobs: 1, keep: true, max_memory: usize::MAX, mirrors };
         Conversations::read(&mut flows, &Judge::new(policy), &limits, options)
             .expect("nothing is read")
     }

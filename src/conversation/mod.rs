@@ -458,6 +458,18 @@ pub struct ReadOptions {
     /// The memory limit in bytes. If there are too many conversations for it, those that nobody
     /// answered are aggregated.
     pub max_memory: usize,
+    /// Which tunnels count as mirrors.
+    pub mirrors: TrustedMirrors,
+}
+
+/// The tunnels whose content is trusted because they carry mirrored traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum TrustedMirrors {
+    /// Those that the inventory lists, and a tunnel in which alone the capture shows the farm.
+    #[default]
+    Inferred,
+    /// Only those that the inventory lists.
+    Listed,
 }
 
 /// The number of conversations for which memory is reserved if the number of flows is not known.
@@ -498,9 +510,12 @@ impl Conversations {
         flows: &mut impl FlowPartitions,
         hints: &dyn DirectionHints,
         limits: &CaptureLimits,
-        ReadOptions { jobs, keep, max_memory }: ReadOptions,
+        ReadOptions { jobs, keep, max_memory, mirrors }: ReadOptions,
     ) -> io::Result<Self> {
-        let mirrors = find_mirrors(flows, hints)?;
+        let mirrors = match mirrors {
+            TrustedMirrors::Inferred => find_mirrors(flows, hints)?,
+            TrustedMirrors::Listed => BTreeSet::new(),
+        };
         flows.trust_mirrors(&mirrors)?;
         // The outer packets of tunnels that carry mirrored traffic are not farm traffic.
         let is_farm_traffic = |flow: &Flow<'_>| {

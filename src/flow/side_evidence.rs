@@ -360,13 +360,6 @@ impl SideEvidence {
         self.tunnels.sorted().map(|(interface, _)| *interface).collect()
     }
 
-    /// Adds the undeclared tunnels in other evidence, so that [`SideEvidence::only_tunnel`] takes
-    /// them into account.
-    pub fn note_tunnels_of(&mut self, other: &Self) {
-        EvidenceKind::merge(&mut self.tunnels, other.tunnels.clone());
-        EvidenceKind::merge(&mut self.tunnel_sources, other.tunnel_sources.clone());
-    }
-
     /// Records that undeclared tunnels whose sources an earlier version did not record may have
     /// several.
     pub(super) fn note_unknown_tunnel_sources(&mut self) {
@@ -423,10 +416,6 @@ mod tests {
         for several in [[(0, 1, 9), (0, 2, 9)], [(0, 1, 9), (1, 2, 9)], [(0, 1, 9), (1, 1, 8)]] {
             assert_eq!(only(&several), [0; 0], "{several:?}");
         }
-        // A window knows the tunnels of earlier windows.
-        let mut window = with(&[(0, 2, 9)]);
-        window.note_tunnels_of(&with(&[(0, 1, 9)]));
-        assert!(window.only_tunnel().is_empty());
         // Earlier versions recorded no sources.
         let mut earlier = with(&[(0, 1, 9)]);
         earlier.tunnel_sources = Keyed::default();

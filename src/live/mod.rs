@@ -47,7 +47,8 @@ use crossbeam_channel::unbounded;
 use crate::capture::{CaptureInput, LiveCapture};
 use crate::flow::{FlowStore, HashSeed, PrefixRetention, Retention, WindowCarryOver};
 use crate::pipeline::{
-    Audit, AuditError, ETHERNET, FlowRetention, Limits, Plan, Reading, Request, temporary,
+    Audit, AuditError, ETHERNET, FlowRetention, Limits, Plan, Reading, Request, TrustedMirrors,
+    temporary,
 };
 use crate::policy::Policy;
 use crate::report::{Baseline, folder_of};
@@ -258,6 +259,9 @@ fn plan(watch: &LiveOptions) -> Plan {
         // Temporary files are in the folder of the state, because it stays writable when file
         // access is confined.
         temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),
+        // A window may show the farm in a tunnel alone only because nothing else was captured
+        // during this window, and what was once trusted cannot be doubted in a later window.
+        mirrors: TrustedMirrors::Listed,
         request,
     }
 }
@@ -297,4 +301,62 @@ fn rotated_files(
         );
         AuditError::Output(folder, io::Error::new(io::ErrorKind::PermissionDenied, what))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::CaptureOptions;
+    use crate::decode::Path;
+    use crate::pipeline::Progress;
+
+    fn options() -> LiveOptions {
+        LiveOptions {
+            interfaces: vec!["eth1".to_owned()],
+            threads: 1,
+            capture: CaptureOptions {
+                snaplen: 1600,
+                buffer: 1 << 20,
+                promiscuous: false,
+                filter: None,
+            },
+            every: Duration::from_secs(60),
+            max_memory: 1 << 30,
+            no_decap: false,
+            vxlan_ports: Vec::new(),
+            state: None,
+            idle: Duration::from_secs(60),
+            windows: None,
+            confinement: Confinement {
+                sandbox: Sandbox::Off,
+                user: None,
+                read: Vec::new(),
+                write: Vec::new(),
+                give: Vec::new(),
+            },
+            record: None,
+            #[cfg(feature = "store")]
+            rows: None,
+            configuration: None,
+        }
+    }
+
+    #[test]
+    fn a_live_audit_infers_no_mirror() {
+        let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/wrapped/erspan-2.pcap");
+        let captures = vec![PathBuf::from(capture)];
+        let request = Request { captures, max_memory: 1 << 30, ..Request::default() };
+        let offline = Plan::new(request).unwrap();
+        let limits = Limits::default();
+        let progress = Progress::default();
+        // Returns whether the content of the tunnel is trusted.
+        let trusts = |plan: &Plan| {
+            let mut reading = Reading::of(&offline, &progress).unwrap();
+            let retention = FlowRetention::Keep;
+            Audit::judged(plan, &mut reading, None, None, &limits, &progress, retention).unwrap();
+            reading.flows.trusted_path(Path::inside(0)) == Path::PLAIN
+        };
+        assert!(trusts(&offline));
+        assert!(!trusts(&plan(&options())));
+    }
 }

@@ -120,8 +120,6 @@ impl WindowLoop<'_> {
         ended: Instant,
     ) -> Result<(bool, bool), AuditError> {
         let shared = self.shared;
-        // A host may send tunnel packets while the mirror of earlier windows is interrupted.
-        window.flows.side.note_tunnels_of(&all.flows.side);
         let mut alone = shared.judge(&mut window, &self.policy)?;
         let nothing = shared
             .store

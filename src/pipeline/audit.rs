@@ -417,6 +417,7 @@ fn judge(
         jobs: plan.jobs,
         keep: retention == FlowRetention::Keep,
         max_memory: plan.request.max_memory,
+        mirrors: plan.mirrors,
     };
     let flows = &mut reading.flows;
     let Some(policy) = policy else {

@@ -30,7 +30,8 @@ impl DraftedInventory {
     ) -> Result<Self, AuditError> {
         let mut reading = Reading::of(plan, progress)?;
         let capture = capture_limits(plan, &reading);
-        let options = ReadOptions { jobs: plan.jobs, keep: false, max_memory: usize::MAX };
+        let Plan { jobs, mirrors, .. } = *plan;
+        let options = ReadOptions { jobs, keep: false, max_memory: usize::MAX, mirrors };
         let conversations = Conversations::read(&mut reading.flows, &NoPolicy, &capture, options)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {

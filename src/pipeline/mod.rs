@@ -40,6 +40,8 @@ pub use crate::capture::{CaptureError, capture_kind};
 #[cfg(feature = "bpf")]
 pub use crate::capture::{CaptureOptions, Interface, interfaces};
 pub use crate::classify::Given;
+#[cfg(feature = "live")]
+pub(crate) use crate::conversation::TrustedMirrors;
 pub use crate::flow::AggregationLevel;
 pub use crate::report::{
     Baseline, JsonLayout, LineFormat, Message, OutputPaths, ReportFiles, WindowFolders, digest_of,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::check_filter;
 use super::source::{Origin, SharedEvidence};
 use crate::capture::{CaptureError, CaptureInput, InputContent, expand, expand_with};
+use crate::conversation::TrustedMirrors;
 use crate::decode::{StatedTunnel, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
@@ -157,6 +158,8 @@ pub struct Plan {
     pub jobs: usize,
     /// The folder that tables spill to.
     pub temp: PathBuf,
+    /// Which tunnels count as mirrors.
+    pub(crate) mirrors: TrustedMirrors,
     /// The request that the plan carries out.
     pub request: Request,
 }
@@ -198,7 +201,8 @@ impl Plan {
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         let origins = BTreeMap::new();
         let temp = std::env::temp_dir();
-        Ok(Self { sources, origins, shared: None, jobs, temp, request })
+        let mirrors = TrustedMirrors::Inferred;
+        Ok(Self { sources, origins, shared: None, jobs, temp, mirrors, request })
     }
 
     /// Creates a plan to read inputs whose evidence is stored, in addition to the captures of the
@@ -250,6 +254,7 @@ impl Plan {
             shared: Some(shared),
             jobs,
             temp: std::env::temp_dir(),
+            mirrors: TrustedMirrors::Inferred,
             request,
         })
     }
@@ -288,6 +293,7 @@ impl Plan {
             shared: None,
             jobs,
             temp: std::env::temp_dir(),
+            mirrors: TrustedMirrors::Inferred,
             request,
         }
     }

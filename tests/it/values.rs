@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::support::{FIXTURES, Fixture};
 use rasaudit::capture::{CaptureError, ReadError};
 use rasaudit::classify::Judge;
-use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions};
+use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions, TrustedMirrors};
 use rasaudit::flow::{Evidence, FlowPartitions, MergedFlows, PartitionFlows, SideEvidence};
 use rasaudit::model::{ActivityHistogram, InputRecord, Merge};
 use rasaudit::pipeline::{
@@ -177,7 +177,12 @@ fn whichever_part_of_the_flows_is_read_first() {
             let names: Vec<String> = names.map(|names| format!("{names:?}")).collect();
             (format!("{:?}", conversations.list), names)
         };
-        let work = || ReadOptions { jobs: 1, keep: false, max_memory: usize::MAX };
+        let work = || ReadOptions {
+            jobs: 1,
+            keep: false,
+            max_memory: usize::MAX,
+            mirrors: TrustedMirrors::Inferred,
+        };
         let there = Conversations::read(&mut read(), &judge, &CaptureLimits::default(), work());
         let back =
             Conversations::read(&mut Backwards(read()), &judge, &CaptureLimits::default(), work());
