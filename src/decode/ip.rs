@@ -132,8 +132,11 @@ pub(super) fn fingerprint_of(
 ) -> u64 {
     /// Number of bytes that are always hashed: a TCP header, with its sequence number.
     const COMPARED: usize = 20;
-    /// Number of bytes hashed if the packet has no identification: a TCP header with its options.
+    /// Number of bytes hashed if a packet has no identification: a TCP header with its options.
     const MORE: usize = 60;
+    /// Number of bytes hashed if a UDP datagram has no identification. Unlike a TCP segment, it has
+    /// no sequence number, and many datagrams start alike, such as messages of a log.
+    const MORE_OF_DATAGRAM: usize = 512;
     let complete = bytes.first_chunk::<COMPARED>();
     let start = complete.copied().unwrap_or_else(|| {
         let mut padded = [0; COMPARED];
@@ -149,19 +152,30 @@ pub(super) fn fingerprint_of(
         _ => (word(0), last),
     };
     let words = [first, word(8), u64::from(transport.0) << 56 | u64::from(last)];
-    let more = match ip_id[1] >> 16 {
-        0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
-        _ => &[],
+    let most = match (ip_id[1] >> 16, transport) {
+        (0, Transport::UDP) => MORE_OF_DATAGRAM,
+        (0, _) => MORE,
+        _ => 0,
     };
-    let (whole, rest) = more.as_chunks();
-    let mut more = whole.iter().fold(0, |all, word| mix(all, u64::from_le_bytes(*word)));
-    if !rest.is_empty() {
-        let mut word = [0; 8];
-        word[..rest.len()].copy_from_slice(rest);
-        more = mix(more, u64::from_le_bytes(word));
-    }
+    let more = hash_of(bytes.get(COMPARED..bytes.len().min(most)).unwrap_or_default());
     let header = mix(addresses, ip_id[0]) ^ ip_id[1];
     mix(header, words[0] ^ mix(words[1], words[2]) ^ more).max(1)
+}
+
+/// Returns a hash of the bytes, or 0 if there are none.
+fn hash_of(bytes: &[u8]) -> u64 {
+    let add = |hash, block: &[u8; 16]| {
+        let block = u128::from_le_bytes(*block);
+        mix(hash ^ block as u64, (block >> 64) as u64)
+    };
+    let (whole, rest) = bytes.as_chunks();
+    let hash = whole.iter().fold(0, add);
+    if rest.is_empty() {
+        return hash;
+    }
+    let mut last = [0; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    add(hash, &last)
 }
 
 /// Combines two words into one that depends on every bit of both. The result is the XOR of the two
@@ -613,6 +627,23 @@ mod tests {
         assert_ne!(of(0, 1), of(0, 2));
         assert_eq!(of(5, 1), of(5, 2));
         assert_ne!(of(5, 1), of(6, 1));
+    }
+
+    #[test]
+    fn the_payload_of_udp_counts_only_if_the_datagram_has_no_identification() {
+        let bytes = |at: usize| {
+            let mut bytes = [1; 600];
+            bytes[at] = 2;
+            bytes
+        };
+        let of = |id: u64, at| fingerprint_of(1, [620, id << 16], Transport::UDP, &bytes(at));
+        let all: std::collections::BTreeSet<u64> = (20..512).map(|at| of(0, at)).collect();
+        assert_eq!(all.len(), 512 - 20);
+        // These bytes are beyond those that are hashed.
+        assert_eq!(of(0, 598), of(0, 599));
+        assert_eq!(of(5, 20), of(5, 511));
+        // The checksum does not count, whether the datagram has an identification or not.
+        assert_eq!(of(0, 6), of(0, 7));
     }
 
     #[test]
