@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use super::copied_amounts::CopiedAmounts;
-use super::duplicates::FlowSide;
 use super::merged::MergedFlows;
 use super::partitions::FlowPartitions;
 use super::records::FlowRecord;
@@ -25,6 +24,9 @@ pub struct DecidedEvidence {
     /// The flows whose segments are still needed.
     undecided: BTreeSet<Vec<u8>>,
     copies: BTreeMap<FlowKey, CopiedAmounts>,
+    /// The duplicates that count in addition if mirrors are trusted. The flows are on the plain
+    /// path.
+    mirror_copies: BTreeMap<FlowKey, CopiedAmounts>,
 }
 
 /// The change to a row of evidence when segments and packets are dropped.
@@ -43,6 +45,8 @@ impl DecidedEvidence {
     pub fn rows(&self) -> Vec<EvidenceRow> {
         let mut side = SideEvidence::default();
         self.copies.iter().for_each(|(flow, copies)| side.copies.add(*flow, *copies));
+        let mirrored = self.mirror_copies.iter();
+        mirrored.for_each(|(flow, copies)| side.mirror_copies.add(*flow, *copies));
         let mut rows = Vec::new();
         // Adding to a list cannot fail.
         let _ = side.each_row(&mut |row| {
@@ -91,18 +95,17 @@ impl MergedFlows {
     ///
     /// Returns an error if a temporary file cannot be read.
     pub fn decide(&mut self) -> io::Result<DecidedEvidence> {
-        let (correction, _) = self.find_duplicates()?;
+        let (correction, mirrored) = self.find_duplicates()?;
         let mut decided = DecidedEvidence::default();
         // The flows with segments, by their key on the plain path.
         let mut paths: BTreeMap<FlowKey, Vec<FlowKey>> = BTreeMap::new();
         self.visit(|partition| {
             for flow in partition.iter() {
-                let sender = |side| FlowSide::of(&self.store.seed, &flow.key, side);
-                let copies = [0, 1].map(|side| correction.of(sender(side)).copied());
-                if copies.iter().any(Option::is_some) {
-                    let copies = CopiedAmounts(copies.map(Option::unwrap_or_default));
-                    decided.copies.insert(flow.key, copies);
-                }
+                let copies = correction.of_flow(&self.store.seed, &flow.key);
+                copies.and_then(|copies| decided.copies.insert(flow.key, copies));
+                let plain = flow.key.plain();
+                let copies = mirrored.of_flow(&self.store.seed, &plain);
+                copies.and_then(|copies| decided.mirror_copies.insert(plain, copies));
                 let Some(evidence) = flow.server_names.filter(|own| own.has_segments()) else {
                     continue;
                 };

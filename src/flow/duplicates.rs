@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::copied_amounts::CopiedAmounts;
 use super::key::partition;
 use super::keyed::{EvidenceKind, empty_parts};
 use super::{Amount, FlowKey, HashSeed};
@@ -370,6 +371,13 @@ impl DuplicateCorrection {
     /// Returns the amount to subtract from a side of a flow; `None` if the side has no duplicates.
     pub fn of(&self, sender: FlowSide) -> Option<&Amount> {
         self.0.get(&sender)
+    }
+
+    /// Returns the amounts to subtract from the sides of a flow; `None` if it has no duplicates.
+    pub fn of_flow(&self, seed: &HashSeed, flow: &FlowKey) -> Option<CopiedAmounts> {
+        let amounts = [0, 1].map(|side| self.of(FlowSide::of(seed, flow, side)).copied());
+        let has_any = amounts.iter().any(Option::is_some);
+        has_any.then(|| CopiedAmounts(amounts.map(Option::unwrap_or_default)))
     }
 
     /// Returns what is to be subtracted in addition to `known`, which was found for each path

@@ -105,10 +105,14 @@ impl MergedFlows {
                 mirrored.find(&mut traces, clocks);
             }
         }
-        let mirrored = mirrored.beyond(&correction, &mirrors);
-        for (flow, CopiedAmounts(copies)) in self.side.copies.sorted() {
-            for (side, copies) in copies.iter().enumerate() {
-                correction.add(FlowSide::of(&self.store.seed, flow, side), copies);
+        let mut mirrored = mirrored.beyond(&correction, &mirrors);
+        let known =
+            [(&self.side.copies, &mut correction), (&self.side.mirror_copies, &mut mirrored)];
+        for (known, correction) in known {
+            for (flow, CopiedAmounts(copies)) in known.sorted() {
+                for (side, copies) in copies.iter().enumerate() {
+                    correction.add(FlowSide::of(&self.store.seed, flow, side), copies);
+                }
             }
         }
         Ok((correction, mirrored))

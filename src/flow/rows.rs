@@ -32,6 +32,9 @@ impl RowKind {
     pub const SAMPLE: Self = Self::side("sample");
     /// The numbers of duplicate packets and bytes in each flow.
     pub const COPIES: Self = Self::side("copies");
+    /// The numbers of duplicate packets and bytes that each flow has in addition if a mirror is
+    /// inferred.
+    pub const MIRROR_COPIES: Self = Self::side("mirror_copies");
 
     /// Returns the kind of side evidence with this name, which must be in the list of kinds.
     const fn side(name: &str) -> Self {

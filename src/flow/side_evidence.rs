@@ -224,6 +224,9 @@ kinds! {
     tunnel_sources: Keyed<u16, BoundedSet<IpAddr, 1>>,
     /// The hosts that were master of virtual addresses (VRRP), by virtual address and host.
     masters: Keyed<(IpAddr, IpAddr, Path), ()> = "virtual addresses",
+    /// The numbers of duplicate packets and bytes that each flow on [`Path::PLAIN`] has in addition
+    /// to `copies` if the only undeclared tunnel is a mirror, if an earlier run found them.
+    mirror_copies: Keyed<FlowKey, CopiedAmounts>,
 }
 
 /// A lookup takes more memory than other keys because it contains a name.

@@ -197,7 +197,10 @@ fn write_groups(
             continue;
         }
         let (mut row, mut facts) = merge_group(group, Doubles::Refuse).map_err(wrong)?;
-        let is_own = decided.is_some() && row.kind == StoredKind::Evidence(RowKind::COPIES);
+        let is_own = decided.is_some()
+            && [RowKind::COPIES, RowKind::MIRROR_COPIES]
+                .map(StoredKind::Evidence)
+                .contains(&row.kind);
         if !is_own {
             ledgers.found.add(&row, facts.accounted);
         }

@@ -616,6 +616,27 @@ fn interfaces(captures: &[&Wire]) -> Vec<u8> {
     bytes
 }
 
+/// Returns the conversations of an audit of a capture, and those of an audit of its complete store.
+fn with_complete_store(file: &[u8]) -> [String; 2] {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name).display().to_string();
+    let [capture, inventory] = [at("capture.pcapng"), at("farm.toml")];
+    let [store, complete] = [at("store"), at("complete")];
+    fs::write(&capture, file).expect("writable");
+    fs::write(&inventory, plain()).expect("writable");
+    let run = |arguments: &[&str]| {
+        let run =
+            std::process::Command::new(env!("CARGO_BIN_EXE_rasaudit")).args(arguments).output();
+        let run = run.expect("the program runs");
+        assert!(run.status.code().is_some_and(|c| c < 2), "{}", support::stderr(&run));
+        support::stdout(&run)
+    };
+    run(&["collect", &capture, "-i", &inventory, "--to", &store, "--traces", "--pieces"]);
+    run(&["merge", &store, "--to", &complete, "--complete"]);
+    [&capture, &complete]
+        .map(|input| run(&["audit", input, "-i", &inventory, "--format", "conversations"]))
+}
+
 #[test]
 fn a_host_that_imitates_a_mirror_is_not_believed() {
     let row = |said: &Said| said.rows(RDSH, BROKER, 4444);
@@ -660,6 +681,8 @@ fn a_host_that_imitates_a_mirror_is_not_believed() {
     assert_eq!(row(&said), certain);
     let packets = said.conversations.iter().find(|row| row[2] == "4444").map(|row| &row[11]);
     assert_eq!(packets.map(String::as_str), Some("3"));
+    let [direct, complete] = with_complete_store(&interfaces(&[&with_finding, &with_finding]));
+    assert_eq!(direct, complete);
     let both = Wire([with_finding.0, forged("192.0.2.9").0].concat());
     let listed = "tunnels = [{ ends = [\"192.0.2.0/24\"], kind = \"vxlan\", use = \"mirror\" }]";
     let said = audit_with(&both, &farm("", listed));
