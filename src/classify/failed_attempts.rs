@@ -57,7 +57,9 @@ impl Assessor<'_> {
             return;
         }
         let mut succeeded = Succeeded::default();
-        for (c, j) in list.iter().zip(judged).filter(|(c, _)| self.seen.has_worked(c)) {
+        // A probe shows that the port is open, but not that a connection works.
+        let works = |c: &Conversation| c.state.reached() && self.seen.has_worked(c);
+        for (c, j) in list.iter().zip(judged).filter(|(c, _)| works(c)) {
             let Some(group) = group(j) else { continue };
             let client = policy.canonical(c.subject.client);
             if failed.contains(&(group, client)) {
@@ -303,6 +305,21 @@ mod tests {
             found[0].severity
         };
         assert!(severity(true) < severity(false));
+    }
+
+    #[test]
+    fn a_probe_of_another_server_is_no_way_that_worked() {
+        let severity = |probed: bool| {
+            let mut packets = packets();
+            packets.refuse(10, (BROKER, 50_000), (RDSH, 30_004));
+            if probed {
+                packets.probe(20, (BROKER, 50_001), (RDSH_2, 30_004));
+            }
+            let found = with_code(&judge(&packets), Code::Refused);
+            assert_eq!(found.len(), 1);
+            found[0].severity
+        };
+        assert_eq!(severity(true), severity(false));
     }
 
     #[test]

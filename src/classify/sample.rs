@@ -157,6 +157,14 @@ impl Packets {
         self.packet(time_s, Transport::TCP, [to, from], flag::RST, (0, Some(101)));
     }
 
+    /// Adds a probe: the client resets the connection as soon as the server accepts it.
+    pub fn probe(&mut self, time_s: i64, from: (&str, u16), to: (&str, u16)) {
+        self.syn(time_s, from, to);
+        let tcp = Transport::TCP;
+        self.packet(time_s, tcp, [to, from], flag::SYN_ACK, (500, Some(101)));
+        self.packet(time_s, tcp, [from, to], flag::RST, (101, None));
+    }
+
     /// Adds data in both directions of a connection whose handshake is not in the capture.
     pub fn midstream(&mut self, time_s: i64, from: (&str, u16), to: (&str, u16)) {
         let data = flag::ACK | flag::DATA;

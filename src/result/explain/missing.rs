@@ -222,7 +222,9 @@ impl Explainer<'_> {
             None => vec![client],
         };
         let own = addresses.into_iter().flat_map(of_address);
-        own.filter(move |(c, j)| is_of_group(j) && self.seen.has_worked(c))
+        // A probe shows that the port is open, but not that a connection works.
+        let works = |c: &Conversation| c.state.reached() && self.seen.has_worked(c);
+        own.filter(move |(c, j)| is_of_group(j) && works(c))
     }
 
     pub(super) fn never_attempted(&self, id: ClaimId, reported: &ReportedFinding) -> Words {
