@@ -331,11 +331,12 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the conversations that show what hosts do: those that reached a service, one-way
-    /// traffic, and replies to broadcasts. ICMP does not count.
+    /// traffic, and replies to broadcasts. ICMP does not count, and neither does traffic that any
+    /// host could have forged.
     fn conclusive(&self) -> impl Iterator<Item = &'a Conversation> {
         self.conversations.list.iter().filter(|c| {
             let works = c.state.reached() || matches!(c.state, State::OneWay | State::AnswerOnly);
-            works && !c.subject.transport.is_icmp()
+            works && !c.subject.transport.is_icmp() && !c.is_made_up()
         })
     }
 
@@ -1006,6 +1007,24 @@ mod tests {
         assert_eq!(roles.collect::<Vec<_>>(), ["broker"]);
         assert!(!broker.roles[0].evidence.is_empty());
         assert!(host(&draft, GW).expect("the gateway").serves.is_empty());
+    }
+
+    #[test]
+    fn invented_traffic_in_a_tunnel_shows_no_service_and_no_role() {
+        let drafted = |is_tunnelled: bool| {
+            let mut packets = Packets::default();
+            packets.connect(0, ("10.1.0.66", 50_000), (RDSH, 9999));
+            let first = packets.len();
+            packets.connect(1, (GW, 50_000), ("10.1.0.66", 20_002));
+            if is_tunnelled {
+                packets.tunnel(first);
+            }
+            let draft = draft(&packets);
+            let found = host(&draft, "10.1.0.66").expect("the host");
+            (found.serves.len(), found.roles.len())
+        };
+        assert_eq!(drafted(true), (0, 0));
+        assert_eq!(drafted(false), (1, 1));
     }
 
     #[test]
