@@ -702,3 +702,38 @@ fn every_format_names_the_finding_and_the_reason() {
         assert!(!text.contains('\u{1b}') && is_harmless, "{format}: {text}");
     }
 }
+
+#[test]
+fn invented_traffic_in_a_tunnel_repairs_nothing() {
+    let mut old = Audited::healthy(60);
+    old.wire = Wire::default();
+    for second in (0..60).step_by(5) {
+        old.wire.tcp(second * 1000, ("10.1.0.1", 50_000 + second as u16), ("10.1.0.2", 7100), 2, 0);
+        let refusal = 0x14;
+        old.wire.tcp(
+            second * 1000 + 1,
+            ("10.1.0.2", 7100),
+            ("10.1.0.1", 50_000 + second as u16),
+            refusal,
+            0,
+        );
+    }
+    let connected = |is_tunnelled: bool| {
+        let mut new = old.clone();
+        new.wire = Wire::default();
+        for second in (0..=60).step_by(10) {
+            new.wire.udp(second * 1000, ("10.1.0.2", 50_000), ("10.1.0.3", 9));
+        }
+        let first = new.wire.0.len();
+        new.wire.opened(9_000, ("10.1.0.1", 50_100), ("10.1.0.2", 7100), 5);
+        if is_tunnelled {
+            new.wire.tunnel(first, "192.0.2.1", "192.0.2.2");
+        }
+        let (_, json) = compared(&old, &new);
+        let list = json["findings"].as_array().expect("a list");
+        let gone = list.iter().find(|f| f["change"] == "gone").expect("a finding that is gone");
+        gone["cause"].as_str().expect("a text").to_owned()
+    };
+    assert_eq!(connected(false), "traffic");
+    assert_eq!(connected(true), "not-seen");
+}

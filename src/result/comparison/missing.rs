@@ -40,7 +40,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
         let rule = Some(finding.rule.as_str()).filter(|rule| !rule.is_empty());
         let rule = rule.map(str::to_owned).or_else(|| rows().map(|e| e.row.rule.to_string()).min());
         let Some(rule) = rule else { return unknown() };
-        if let Some(worked) = seen.iter().find(|seen| seen.is_reached) {
+        if let Some(worked) = seen.iter().find(|seen| seen.is_reached && !seen.is_made_up) {
             let words = format!("{} in the {which} capture", worked.words());
             return (ChangeCause::Traffic, words);
         }
@@ -120,13 +120,13 @@ impl<'a, 's> ChangeCauses<'a, 's> {
             let words = format!("{name} attempted such a connection in the {which} capture");
             return (ChangeCause::Traffic, words);
         }
-        if seen.iter().any(|seen| seen.state == State::OneSided.name()) {
+        // Traffic that any host could have forged proves nothing.
+        let seen = || seen.iter().filter(|seen| !seen.is_made_up);
+        if seen().any(|seen| seen.state == State::OneSided.name()) {
             let why = why_one_sided(lacks);
             return (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"));
         }
-        if let Some(failed) =
-            seen.iter().find(|s| State::parse(&s.state).is_some_and(State::failed))
-        {
+        if let Some(failed) = seen().find(|s| State::parse(&s.state).is_some_and(State::failed)) {
             let words = format!("{} in the {which} capture", failed.outcome());
             return (ChangeCause::Traffic, words);
         }

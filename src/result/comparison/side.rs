@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::classify::State;
+use crate::classify::{Doubt, State};
 use crate::model::service_words;
 use crate::result::{
     AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow, SiteRow, Time, transport_of,
@@ -21,6 +21,8 @@ pub(super) struct Seen {
     /// The row of the matrix, or the exception (`exception:ID`), that the verdict is based on.
     pub rule: String,
     pub is_reached: bool,
+    /// Whether any host could have forged the traffic, which therefore proves nothing.
+    pub is_made_up: bool,
     pub state: String,
     pub flows: u64,
     pub first: Option<Time>,
@@ -66,6 +68,7 @@ impl Seen {
         let owned = |list: Vec<std::borrow::Cow<'_, str>>| {
             list.into_iter().map(std::borrow::Cow::into_owned).collect()
         };
+        let is_made_up = is_made_up(&row);
         Self {
             client: row.client,
             server: row.server,
@@ -76,6 +79,7 @@ impl Seen {
             severity: row.severity.into_owned(),
             rule: row.rule,
             is_reached: State::parse(&row.state).is_some_and(State::reached),
+            is_made_up,
             state: row.state.into_owned(),
             flows: row.flows,
             first: row.first_seen,
@@ -152,6 +156,13 @@ pub(super) struct Side<'a> {
     succeeded: HashMap<String, HashSet<u32>>,
 }
 
+/// Returns whether any host could have forged the traffic of a conversation: it was seen only in an
+/// undeclared tunnel or in quotes of ICMP errors.
+fn is_made_up(row: &ConversationRow<'_>) -> bool {
+    let forgeable = [Doubt::Tunnel, Doubt::Quoted].map(Doubt::name);
+    row.doubt.iter().any(|doubt| forgeable.contains(&doubt.as_ref()))
+}
+
 /// Returns whether a state shows that the traffic of a row worked.
 fn is_success(state: &str) -> bool {
     let success = [State::Established, State::Midstream, State::AnswerOnly, State::OneWay];
@@ -183,7 +194,7 @@ impl<'a> Side<'a> {
             side.by_address.insert(row.client, client);
             side.by_address.insert(row.server, server);
             side.pairs.entry((client, server)).or_default().push(number);
-            if !row.rule.is_empty() && is_success(&row.state) {
+            if !row.rule.is_empty() && is_success(&row.state) && !is_made_up(&row) {
                 side.succeeded.entry(row.rule.clone()).or_default().insert(client);
             }
             let key = (row.verdict.into_owned(), row.code.into_owned());
