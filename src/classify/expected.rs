@@ -537,7 +537,7 @@ impl<'a> Assessor<'a> {
 
     /// Returns the doubts that arise because traffic that seems to be missing may have passed
     /// without being seen.
-    fn doubts_of_hidden_traffic(&self, rows: &[usize], source: usize, to: To) -> Doubts {
+    pub(super) fn doubts_of_hidden_traffic(&self, rows: &[usize], source: usize, to: To) -> Doubts {
         let seen = &self.seen;
         let mut doubts = Doubts::default();
         let rows = with_ports(self.policy, rows);

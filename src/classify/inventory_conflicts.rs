@@ -10,7 +10,7 @@ use super::expected::Assessor;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::row_counts::Attempt;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use crate::conversation::{DirectionEvidence, State};
+use crate::conversation::{DirectionEvidence, DoubtSource, State};
 use crate::model::Transport;
 use crate::policy::{
     Expectation, FeatureState, PartyKind, Policy, Quantifier, RoleSet, SeverityColumn,
@@ -28,6 +28,8 @@ struct DueTraffic {
     sources: Vec<usize>,
     /// Whether networks or services should have initiated it, because no host has the source role.
     from_others: bool,
+    /// The doubts about the sources, because their traffic may have passed without being seen.
+    doubts: Doubts,
 }
 
 impl DueTraffic {
@@ -40,6 +42,18 @@ impl DueTraffic {
         matrix.is_source(row, one) && self.sources.binary_search(&host).is_ok()
             || matrix.is_destination(row, one) && (self.from_others || others.next().is_some())
     }
+}
+
+/// The roles that traffic shows.
+#[derive(Default)]
+struct ShownRoles {
+    /// The roles that the traffic of each host shows.
+    shown: BTreeMap<usize, RoleSet>,
+    /// The roles that any host may have shown. The servers of an aggregated conversation may be any
+    /// hosts with the destination role.
+    possible: RoleSet,
+    /// For each host, the roles that it would show if its traffic in undeclared tunnels were real.
+    tunnelled: BTreeMap<usize, RoleSet>,
 }
 
 impl Assessor<'_> {
@@ -116,36 +130,35 @@ impl Assessor<'_> {
         }
     }
 
-    /// Returns the roles that the traffic of each host shows, and the roles that any host may have
-    /// shown.
-    fn shown_roles(&self) -> (BTreeMap<usize, RoleSet>, RoleSet) {
+    /// Returns the roles that traffic shows.
+    fn shown_roles(&self) -> ShownRoles {
         let policy = self.policy;
         let matrix = &self.policy.matrix;
-        let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
-        // The servers of an aggregated conversation may be any hosts with the destination role.
-        let mut possible = RoleSet::default();
+        let mut roles = ShownRoles::default();
         let conversations = self.conversations.list.iter().zip(self.judged);
         for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
             // Traffic that any host could have forged is not evidence of a role.
-            if c.is_made_up() {
+            let is_tunnelled = c.doubts.has(DoubtSource::Tunnel);
+            if c.is_made_up() && !is_tunnelled {
                 continue;
             }
             for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
                 let row = &matrix.rows[*row];
-                if j.server.kind == PartyKind::RolesOnly {
-                    possible = possible.with(matrix.roles[row.destination].members);
+                if j.server.kind == PartyKind::RolesOnly && !is_tunnelled {
+                    roles.possible = roles.possible.with(matrix.roles[row.destination].members);
                 }
                 for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
-                    if let PartyKind::Host(host) = party.kind {
-                        for holder in policy.holders(host) {
-                            let roles = shown.entry(*holder).or_default();
-                            *roles = roles.with(matrix.roles[role].members);
-                        }
+                    let PartyKind::Host(host) = party.kind else { continue };
+                    let of_hosts =
+                        if is_tunnelled { &mut roles.tunnelled } else { &mut roles.shown };
+                    for holder in policy.holders(host) {
+                        let roles = of_hosts.entry(*holder).or_default();
+                        *roles = roles.with(matrix.roles[role].members);
                     }
                 }
             }
         }
-        (shown, possible)
+        roles
     }
 
     /// Returns the traffic that the capture should contain: the expected rows whose features are
@@ -193,14 +206,55 @@ impl Assessor<'_> {
                         && (is_steady || self.is_triggered(row, *source))
                         && !(one_is_enough && was_served(source))
                 };
-                due.push(DueTraffic {
-                    row: number,
-                    from_others: is_steady && sources.is_empty(),
-                    sources: sources.iter().copied().filter(is_due).collect(),
-                });
+                let from_others = is_steady && sources.is_empty();
+                let sources: Vec<usize> = sources.into_iter().filter(is_due).collect();
+                let doubts = self.doubts_of_sources(&sources);
+                due.push(DueTraffic { row: number, sources, from_others, doubts });
             }
         }
         due
+    }
+
+    /// Returns the doubts that arise because the traffic of one of these hosts may have passed
+    /// without being seen, whatever its destination.
+    fn doubts_of_sources(&self, sources: &[usize]) -> Doubts {
+        let seen = &self.seen;
+        let mut doubts = Doubts::default();
+        if sources.iter().any(|s| seen.has_unreadable_with_unlisted(*s) || seen.has_undecoded(*s)) {
+            doubts.add(Doubt::Unread);
+        }
+        if sources.iter().any(|source| seen.has_aggregated(*source)) {
+            doubts.add(Doubt::Aggregated);
+        }
+        doubts
+    }
+
+    /// Returns the doubts that arise because traffic that would show a role of a host may have
+    /// passed without being seen. `due` is the traffic that would show it.
+    fn doubts_of_silence(&self, host: usize, role: usize, due: &[&DueTraffic]) -> Doubts {
+        let matrix = &self.policy.matrix;
+        let one = RoleSet::one(role);
+        let mut doubts = Doubts::default();
+        for traffic in due {
+            let row = &matrix.rows[traffic.row];
+            if matrix.is_source(row, one) && traffic.sources.binary_search(&host).is_ok() {
+                let to = To::AnyOf(self.destinations(&[traffic.row]));
+                doubts = doubts.with(self.doubts_of_hidden_traffic(&[traffic.row], host, to));
+            }
+            if matrix.is_destination(row, one) {
+                let to = To::Host(host as u32);
+                let own = self.doubts_of_hidden_traffic(&[traffic.row], host, to);
+                doubts = doubts.with(own).with(traffic.doubts);
+                let mut peers = self.seen.unreadable_peers(host);
+                if peers.any(|peer| traffic.sources.binary_search(&peer).is_ok()) {
+                    doubts.add(Doubt::Unread);
+                }
+            }
+        }
+        if self.seen.has_aggregated(host) {
+            doubts.add(Doubt::Aggregated);
+        }
+        doubts
     }
 
     /// Adds a finding for each role of a host that shows no traffic, although the host was watched
@@ -213,7 +267,7 @@ impl Assessor<'_> {
             return;
         }
         let policy = self.policy;
-        let (shown, possible) = self.shown_roles();
+        let ShownRoles { shown, possible, tunnelled } = self.shown_roles();
         let due = self.due_traffic();
         for host in 0..policy.inventory.hosts.len() {
             let entry = &policy.inventory.hosts[host];
@@ -238,10 +292,11 @@ impl Assessor<'_> {
             };
             let seen = shown.get(&host).copied().unwrap_or_default().with(possible);
             for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
-                if !due.iter().any(|row| row.is_of(policy, host, role)) {
+                let due: Vec<_> = due.iter().filter(|row| row.is_of(policy, host, role)).collect();
+                if due.is_empty() {
                     continue;
                 }
-                let mut doubts = Doubts::default();
+                let mut doubts = self.doubts_of_silence(host, role, &due);
                 if !certain || self.may_share(host) {
                     doubts.add(Doubt::Coverage);
                 }
@@ -254,6 +309,9 @@ impl Assessor<'_> {
                 }
                 if self.conversations.index.has_doubtful_clocks() {
                     doubts.add(Doubt::Clock);
+                }
+                if tunnelled.get(&host).is_some_and(|r| r.intersects(RoleSet::one(role))) {
+                    doubts.add(Doubt::Tunnel);
                 }
                 let code = Code::SilentRole;
                 let reason = Reason::Silent(role as u16);
@@ -379,6 +437,33 @@ mod tests {
         // Only one load balancer at a time advertises the virtual address.
         packets.send(5, Transport(112), ("10.1.0.60", 0), ("224.0.0.18", 0));
         assert_eq!(silent(&farm, &packets), [""; 0]);
+    }
+
+    /// Returns the doubts of the finding that the load balancer `halb1` is silent, while `more` is
+    /// in the capture.
+    fn doubts_of_silence(more: impl FnOnce(&mut Packets)) -> Vec<Doubt> {
+        let (farm, mut packets) = with_two(["halb1", "halb2"], ["halb", "halb"], "");
+        more(&mut packets);
+        let policy = policy(&farm);
+        let judgement = packets.judge(&policy, &view(WATCH_S));
+        let found = with_code(&judgement, Code::SilentRole);
+        let mut found = found.iter();
+        let of_first = |f: &&Finding| ends_of(&policy, &judgement, f)[0] == "halb1";
+        found.find(of_first).expect("a finding").doubts.iter().collect()
+    }
+
+    #[test]
+    fn what_may_hide_the_traffic_of_a_role_makes_its_silence_uncertain() {
+        let ends = [("10.1.0.60", 0), ("10.1.0.61", 0)];
+        assert_eq!(doubts_of_silence(|_| {}), []);
+        let encrypted = |packets: &mut Packets| packets.send(5, Transport(50), ends[0], ends[1]);
+        assert_eq!(doubts_of_silence(encrypted), [Doubt::Unread]);
+        let tunnelled = |packets: &mut Packets| {
+            let first = packets.len();
+            packets.send(5, Transport(112), ends[0], ("224.0.0.18", 0));
+            packets.tunnel(first);
+        };
+        assert_eq!(doubts_of_silence(tunnelled), [Doubt::Tunnel]);
     }
 
     #[test]
