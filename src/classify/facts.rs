@@ -1,7 +1,8 @@
 //! The facts behind absence claims: how each host was seen, what the capture covers, and which
 //! traffic it could not show.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::absence_claims::{AbsenceClaim, To};
 use super::coverage::{
@@ -50,11 +51,16 @@ pub struct CaptureFacts {
     undecoded: UndecodedByHost,
     /// The vantage points that saw each host or service, and the time for which they watched.
     pub(super) vantages: VantageWatch,
-    /// The hosts that are clients of aggregated conversations.
+    /// The hosts whose traffic may be hidden in aggregated conversations.
     aggregated: HashSet<usize>,
 }
 
 impl CaptureFacts {
+    /// Returns whether traffic of any host may be hidden in aggregated conversations.
+    pub(super) fn has_aggregated(&self) -> bool {
+        !self.aggregated.is_empty()
+    }
+
     pub(super) fn of(
         policy: &Policy,
         conversations: &Conversations,
@@ -74,13 +80,7 @@ impl CaptureFacts {
         };
         let ((ports, unlisted), (unreadable_pairs, undecoded)) =
             run_both(jobs, find_addresses, find_hidden);
-        let aggregated = conversations.list.iter().zip(judged);
-        let aggregated = aggregated.filter(|(c, _)| c.stands_for().is_some());
-        let aggregated = aggregated.filter_map(|(_, j)| match j.client.kind {
-            PartyKind::Host(host) => Some(policy.holders(host)),
-            _ => None,
-        });
-        let aggregated = aggregated.flatten().copied().collect();
+        let aggregated = aggregated_hosts(policy, conversations, judged);
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
         Self {
             view: view.clone(),
@@ -274,9 +274,8 @@ impl<'a> JudgedCapture<'a> {
         self.facts.unreadable_pairs.has_unlisted_peer(host)
     }
 
-    /// Returns whether conversations with this client host were aggregated. They may contain
-    /// traffic that seems to be missing, because aggregation drops the server names that would
-    /// document it.
+    /// Returns whether aggregated conversations may contain traffic of this host that seems to be
+    /// missing, because aggregation drops the ports or the server names that would document it.
     pub(super) fn has_aggregated(&self, host: usize) -> bool {
         self.facts.aggregated.contains(&host)
     }
@@ -444,6 +443,47 @@ impl<'a> JudgedCapture<'a> {
     }
 }
 
+/// Returns the hosts whose traffic may be hidden in aggregated conversations: their clients, and
+/// both ends if the server's port was dropped. If addresses were dropped too, these are all hosts
+/// of the network that remains.
+fn aggregated_hosts(
+    policy: &Policy,
+    conversations: &Conversations,
+    judged: &[Judged],
+) -> HashSet<usize> {
+    let mut hosts = HashSet::new();
+    let mut networks = BTreeSet::new();
+    let aggregated = conversations.list.iter().zip(judged).filter(|(c, _)| c.is_aggregated());
+    for (c, j) in aggregated {
+        let without_port = c.stands_for().is_none() && c.subject.port == 0;
+        let ends = [(&j.client, c.subject.client), (&j.server, c.subject.server)];
+        for (party, address) in ends.into_iter().take(1 + usize::from(without_port)) {
+            if let PartyKind::Host(host) = party.kind {
+                hosts.extend(policy.holders(host));
+            } else if without_port && !address.is_unspecified() && address == network(address) {
+                networks.insert(address);
+            }
+        }
+    }
+    if !networks.is_empty() {
+        for (number, host) in policy.inventory.hosts.iter().enumerate() {
+            if host.addresses.iter().any(|address| networks.contains(&network(*address))) {
+                hosts.extend(policy.holders(number));
+            }
+        }
+    }
+    hosts
+}
+
+/// Returns the first address of the /24 or /64 that contains an address. Aggregated flows keep only
+/// this address of a host if memory is very short.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_ff00).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
+    }
+}
+
 /// Returns the rows whose transport has ports.
 pub(super) fn with_ports<'p>(policy: &'p Policy, rows: &[usize]) -> Vec<&'p Row> {
     let rows = rows.iter().map(|row| &policy.matrix.rows[*row]);
@@ -458,6 +498,7 @@ fn covers(rows: &[&Row], transport: Transport, port: u16) -> bool {
 mod tests {
     use super::*;
     use crate::classify::coverage::host_reports;
+    use crate::classify::judge::Judge;
     use crate::classify::sample::{
         BROKER, BROKER_1, DC, DC_1, FARM, GW, GW_1, Packets, RDSH, RDSH_1, policy, view,
     };
@@ -523,6 +564,26 @@ mod tests {
             assert_eq!((seen.watches(BROKER_1), seen.watches(GW_1)), (Some(false), None));
             assert_eq!(seen.covers(RDSH_1, &[Peer::Host(BROKER_1)]), Some(false));
         });
+    }
+
+    #[test]
+    fn aggregated_flows_without_ports_may_hide_traffic_of_both_ends() {
+        let policy = policy(FARM);
+        let hosts = |from: &str, to: &str, port: u16| {
+            let mut packets = Packets::default();
+            packets.send(1, Transport::UDP, (from, 0), (to, port));
+            let mut conversations = packets.conversations(&policy);
+            conversations.list.iter_mut().for_each(Conversation::set_aggregated);
+            let judged = Judge::new(&policy).judge_all(&conversations, 1);
+            aggregated_hosts(&policy, &conversations, &judged)
+        };
+        assert_eq!(hosts(RDSH, BROKER, 0), HashSet::from([RDSH_1, BROKER_1]));
+        assert_eq!(hosts("0.0.0.0", BROKER, 0), HashSet::from([BROKER_1]));
+        // The server's port shows that this is no other traffic of the server.
+        assert_eq!(hosts("0.0.0.0", BROKER, 20_001), HashSet::new());
+        // If only the network is left, it may be traffic of any host there.
+        let all = hosts("10.1.0.0", "10.1.0.0", 0);
+        assert!([RDSH_1, BROKER_1, GW_1, DC_1].iter().all(|host| all.contains(host)), "{all:?}");
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use super::Judgement;
 use super::ends::EndKey;
+use super::facts::CaptureFacts;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
-use super::verdict::{Code, Doubts};
+use super::verdict::{Code, Doubt, Doubts};
 use crate::conversation::Conversations;
 use crate::policy::{ExceptionParty, Policy, SeverityColumn};
 
@@ -40,7 +41,12 @@ impl Judgement {
             ExceptionParty::Any => "anybody".to_owned(),
         };
         let code = Code::UnusedException;
-        let severity = judge.severity(code, SeverityColumn::Reached, Doubts::default());
+        // Aggregated flows have no ports, so they may be the traffic that an exception is for.
+        let mut doubts = Doubts::default();
+        if self.facts.as_ref().is_some_and(CaptureFacts::has_aggregated) {
+            doubts.add(Doubt::Aggregated);
+        }
+        let severity = judge.severity(code, SeverityColumn::Reached, doubts);
         for (number, exception) in policy.exceptions.list.iter().enumerate() {
             if self.excepted[number] > 0 {
                 continue;
@@ -49,7 +55,7 @@ impl Judgement {
                 .map(|side| self.book.ends.id(EndKey::Words(words(side).into())));
             let key = FindingKey { code, client, server, transport: None, about: About::Group };
             let finding = Finding::new(key, Reason::Unused(number as u32));
-            self.book.findings.push(finding.weighing(severity, Doubts::default()));
+            self.book.findings.push(finding.weighing(severity, doubts));
         }
     }
 }

@@ -378,6 +378,12 @@ impl Conversation {
         self.stands_for().map_or(self.subject, |aggregated| aggregated.example)
     }
 
+    /// Makes this the conversation of an aggregated flow.
+    #[cfg(test)]
+    pub(crate) fn set_aggregated(&mut self) {
+        self.rare.get_or_insert_default().aggregated = 1;
+    }
+
     /// Returns whether flows or other conversations were aggregated into the conversation.
     pub fn is_aggregated(&self) -> bool {
         let rare = self.rare();
