@@ -204,6 +204,8 @@ impl GroupFinding {
 struct Group {
     rows: Vec<usize>,
     seen: BTreeSet<String>,
+    /// The hosts whose traffic was seen for a row that could be assessed.
+    assessed: BTreeSet<String>,
     missing: BTreeSet<String>,
     /// The findings about the group, worst first.
     findings: Vec<GroupFinding>,
@@ -233,6 +235,10 @@ impl<'r> Tests<'r> {
             }
             group.rows.push(number);
             group.seen.extend(row.source_hosts_seen.iter().cloned());
+            // A row that could not be assessed does not show that the traffic works.
+            if row.status != Status::NotAssessable.name() {
+                group.assessed.extend(row.source_hosts_seen.iter().cloned());
+            }
             group.missing.extend(row.source_hosts_missing.iter().cloned());
         }
         let threshold = Threshold::of(result);
@@ -341,7 +347,7 @@ impl<'r> Tests<'r> {
             }
             return outcome;
         }
-        match (is_missing, group.seen.contains(host)) {
+        match (is_missing, group.assessed.contains(host)) {
             (false, true) => Outcome::Passed,
             (true, _) => Outcome::skipped(
                 "missing",

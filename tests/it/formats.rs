@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::wire::{ACK, Wire};
 use crate::support::{FIXTURES, columns, fixture, rasaudit, skipped, stderr, stdout};
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
@@ -524,4 +525,32 @@ fn missing_rows_are_failed_tests() {
             assert_eq!(test.expect("the test").outcome, "failure", "{row:?}");
         }
     }
+}
+
+#[test]
+fn traffic_that_could_not_be_assessed_passes_no_test() {
+    let inventory = "[farm]\nmatrix = \"ras-19\"\n[capture]\ncovers = \"all\"\n\
+        [[host]]\nname = \"broker1\"\naddresses = [\"10.1.0.10\"]\nroles = [\"broker\"]\n\
+        [[host]]\nname = \"rdsh1\"\naddresses = [\"10.1.0.30\"]\nroles = [\"rdsh-agent\"]\n";
+    let outcome = |is_answered: bool| {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let mut wire = Wire::default();
+        let ends = [("10.1.0.10", 50_100), ("10.1.0.30", 30_004)];
+        for second in 1..3 {
+            wire.tcp(second * 1000, ends[0], ends[1], ACK, 0);
+        }
+        if is_answered {
+            wire.opened(9_000, ("10.1.0.10", 50_101), ends[1], 5);
+        }
+        let [capture, listed] = ["a.pcap", "inventory.toml"].map(|name| scratch.path().join(name));
+        fs::write(&capture, wire.file()).expect("writable");
+        fs::write(&listed, inventory).expect("writable");
+        let more = ["audit".as_ref(), capture.as_os_str(), "-i".as_ref(), listed.as_os_str()];
+        let run = rasaudit(more.into_iter().chain(["--format".as_ref(), "junit".as_ref()]));
+        let tests = junit(&stdout(&run));
+        let test = tests.iter().find(|t| t.class.ends_with("rdsh-agent.30004"));
+        test.expect("the test").outcome.clone()
+    };
+    assert_eq!(outcome(false), "skipped");
+    assert_eq!(outcome(true), "passed");
 }
