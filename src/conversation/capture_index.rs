@@ -25,6 +25,35 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 /// after a request, a missing reply proves nothing.
 pub(super) const TIME_TO_ANSWER: Nanos = SECOND;
 
+/// The time that a reply of a RADIUS server may take, in nanoseconds: a user may have to confirm
+/// the login at another device.
+const TIME_TO_ANSWER_LOGIN: Nanos = 60 * SECOND;
+
+/// The time that a reply of DNS or Kerberos may take, in nanoseconds, because the server may have
+/// to ask others.
+const TIME_TO_ANSWER_LOOKUP: Nanos = 10 * SECOND;
+
+/// The UDP ports of protocols whose requests are recognized only at these ports, without DNS and
+/// Kerberos: NTP, the NetBIOS name service, QUIC, and the local name services.
+const PROMPT_PORTS: [u16; 5] = [123, 137, 443, 5353, 5355];
+
+/// Returns the time that a reply from the side `server` of a flow may take, in nanoseconds.
+pub(super) fn time_to_answer(flow: &Flow<'_>, server: usize) -> Nanos {
+    let client = &flow.sides[1 - server];
+    let port = flow.key.endpoint(server).port;
+    if flow.key.transport() != Transport::UDP || !client.has(flag::ASKS) {
+        return TIME_TO_ANSWER;
+    }
+    match port {
+        53 | 88 => TIME_TO_ANSWER_LOOKUP,
+        // At other ports, the only requests that open no session are those of RADIUS.
+        _ if !PROMPT_PORTS.contains(&port) && !client.has(flag::CLIENT_HELLO) => {
+            TIME_TO_ANSWER_LOGIN
+        }
+        _ => TIME_TO_ANSWER,
+    }
+}
+
 /// The time after a broadcast in which a reply to it may arrive, in nanoseconds. Devices delay
 /// their replies at random so that they do not arrive at the same time, by up to five seconds for
 /// SSDP (UPnP Device Architecture 2.0, 1.3.3).
@@ -229,11 +258,22 @@ impl CaptureIndex {
     /// to the other, replies from the silent port, or everything sent to the other side. If packets
     /// from or to any address whose activity is not recorded acknowledge packets that the capture
     /// never shows, the activity of both addresses must be recorded.
-    pub(super) fn could_see(&self, flow: &Flow<'_>, silent: usize, requested: Min) -> bool {
+    pub(super) fn could_see(&self, flow: &Flow<'_>, silent_side: usize, requested: Min) -> bool {
+        self.could_see_in(flow, silent_side, requested, time_to_answer(flow, silent_side))
+    }
+
+    /// Returns the same as [`Self::could_see`] for a reply that takes at most `time` nanoseconds.
+    pub(super) fn could_see_in(
+        &self,
+        flow: &Flow<'_>,
+        silent_side: usize,
+        requested: Min,
+        time: Nanos,
+    ) -> bool {
         let transport = flow.key.transport();
-        let peer = flow.key.endpoint(1 - silent).addr;
-        let silent = flow.key.endpoint(silent);
-        requested.get().is_none_or(|requested| self.is_watched_for(flow, requested, TIME_TO_ANSWER))
+        let peer = flow.key.endpoint(1 - silent_side).addr;
+        let silent = flow.key.endpoint(silent_side);
+        requested.get().is_none_or(|requested| self.is_watched_for(flow, requested, time))
             && !self.limits.filtered
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
             && !self.hidden_services.contains_key(&(silent, transport))

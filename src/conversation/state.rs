@@ -1,6 +1,6 @@
 //! How far a flow got, and the evidence for it.
 
-use super::capture_index::TIME_TO_ANSWER;
+use super::capture_index::{TIME_TO_ANSWER, time_to_answer};
 use super::direction::Orientation;
 use super::flow_facts::{errors, is_simultaneous};
 use super::{CaptureIndex, TimeSpan};
@@ -236,7 +236,13 @@ pub(super) fn last_unanswered_request(
     if !asks(flow, client, orientation.client) || client.has(flag::CLIENT_HELLO) {
         return None;
     }
-    let (requested, answered) = client.last.get().zip(server.last.get())?;
+    let (last, answered) = client.last.get().zip(server.last.get())?;
+    // A request does not count if the reply may have come after the end of the capture. Only a few
+    // of the latest requests are known, so a longer time would hide that a busy service stopped.
+    let time = time_to_answer(flow, 1 - orientation.client).min(10 * SECOND);
+    let until = index.end().map_or(Nanos::MAX, |end| end.saturating_sub(time));
+    let in_time = || flow.requests(orientation.client).skip_while(move |time| *time > until);
+    let requested = if last <= until { last } else { in_time().next()? };
     let silence = requested.saturating_sub(answered);
     // The two directions may have been captured with different clocks, so their times are compared
     // only if there is no sign of that.
@@ -247,14 +253,14 @@ pub(super) fn last_unanswered_request(
     // fragments of a request do not count.
     let mut missing = 0;
     let mut latest = Nanos::MAX;
-    for time in flow.requests(orientation.client).take_while(|time| *time > answered) {
+    for time in in_time().take_while(|time| *time > answered) {
         if latest.saturating_sub(time) > SECOND {
             (missing, latest) = (missing + 1, time);
         }
     }
     let since = TimeSpan::at(requested).first;
     // A single datagram may be lost in the network without any failure.
-    (missing > 1 && index.could_see(flow, 1 - orientation.client, since))
+    (missing > 1 && index.could_see_in(flow, 1 - orientation.client, since, time))
         .then_some((requested, missing))
 }
 
@@ -412,7 +418,8 @@ fn asks(flow: &Flow<'_>, client: &DirectionStats, client_side: usize) -> bool {
 /// time. For all other states, it is one.
 ///
 /// Uses only the times of the earliest and the latest packet, so a frame seen twice does not count
-/// as a second chance. Packets after `end` do not count.
+/// as a second chance. Packets do not count if the reply may have come after `end`, the end of the
+/// capture.
 pub(super) fn chances(
     flow: &Flow<'_>,
     orientation: &Orientation,
@@ -427,7 +434,8 @@ pub(super) fn chances(
     let (Some(from), Some(to)) = (side.first.get(), side.last.get()) else {
         return 1;
     };
-    let to = end.map_or(to, |end| to.min(end));
+    let time = time_to_answer(flow, 1 - orientation.client);
+    let to = end.map_or(to, |end| to.min(end.saturating_sub(time)));
     // The first repetition comes after one second, within the tolerance of network stacks and
     // timestamps.
     let seconds = to.saturating_sub(from).max(0).saturating_add(SECOND / 5) / SECOND;
