@@ -1808,6 +1808,13 @@ fn requests_that_ask_by_themselves_are_unanswered() {
     let said = audit(&wire);
     assert_eq!(said.rows(BROKER, MFA, 1812), ["matrix yes unanswered protocol"]);
     assert_eq!(said.found("unanswered", BROKER, MFA).len(), 1);
+    // A user may take up to a minute to confirm a login, so the capture must continue for as long.
+    let mut wire = steady();
+    for (later, second) in [70, 73, 76].into_iter().enumerate() {
+        wire.datagram(second * 1000, (BROKER, 50_300), (MFA, 1812), &radius);
+        wire.datagram(second * 1000 + 1, (BROKER, 50_301 + later as u16), (MFA, 1812), &radius);
+    }
+    assert_eq!(audit(&wire).found("unanswered", BROKER, MFA), [""; 0]);
 }
 
 #[test]
