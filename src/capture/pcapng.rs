@@ -108,7 +108,7 @@ impl Resolution {
 enum BlockError {
     #[error("a block of type {0:#x} is too short for its fields")]
     Short(u32),
-    #[error("a simple packet precedes all interface descriptions")]
+    #[error("a Simple Packet Block precedes all interface descriptions")]
     NoInterface,
     #[error("a packet names interface {0}, which the section does not describe")]
     UnknownInterface(u32),

@@ -222,7 +222,7 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns whether the capture covers the traffic of a claim about `rows` and the destinations
-    /// `to`, as [`Self::covers`] does. If a network also has the destination role, its hosts are
+    /// `to`, like `covers` for a source. If a network also has the destination role, its hosts are
     /// not listed, so the capture does not cover all destinations.
     pub fn covers_claim(&self, claim: &AbsenceClaim, rows: &[usize], to: &[Peer]) -> Option<bool> {
         let source = claim.source as usize;

@@ -249,7 +249,7 @@ pub struct Conflict {
     pub in_turn: bool,
     /// Whether this happened so often that it cannot be a takeover.
     pub is_repeated: bool,
-    /// What the claims may be instead of those of two hosts.
+    /// A cause of the claims other than two hosts with the same address, if one is possible.
     pub harmless_cause: Option<HarmlessCause>,
 }
 

@@ -245,8 +245,8 @@ pub struct Conversation {
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
     /// Number of flows that were long sessions and ended early enough for the capture to show what
-    /// follows them, at most 255. Each flow is counted by its own bytes and times, so neither many
-    /// short flows nor a flow that is still open change the number.
+    /// follows them, at most 255. Each flow is counted by its own bytes and times, so many
+    /// short flows do not change the number, and neither does a flow that is still open.
     pub long_sessions: u8,
     /// The named vantage points that saw the flows.
     pub sensors: VantageSet,

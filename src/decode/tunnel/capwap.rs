@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_sealed_datagram_starts_with_a_record_of_dtls() {
-        // RFC 6347, 4.1: content type 20 to 25, version 1.0 (fe ff) or 1.2 (fe fd).
+        // RFC 6347, 4.1: a content type of TLS (20 to 25), version 1.0 (fe ff) or 1.2 (fe fd).
         let sealed = |payload: &[u8]| is_sealed(packet(&[&[0; 8][..], payload].concat()));
         assert!(sealed(&[1, 0, 0, 0, 22, 0xfe, 0xfd]));
         assert!(sealed(&[1, 0, 0, 0, 20, 0xfe, 0xff, 0]));

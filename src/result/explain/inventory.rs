@@ -17,7 +17,8 @@ use crate::result::plural;
 const ROWS: usize = 5;
 /// Maximum number of services shown for one address.
 const SERVICES: usize = 3;
-/// Maximum number of pairs of loopback addresses shown, and of the MAC addresses in their trace.
+/// Maximum number of pairs of loopback addresses shown in a finding, and of MAC addresses in its
+/// trace.
 const PAIRS: usize = 8;
 
 impl Explainer<'_> {

@@ -366,7 +366,7 @@ impl Explainer<'_> {
         Code::PortNotInMatrix => {
             let server = reported.server.words();
             match reported.port.as_str() {
-                "*" => format!("Find out which programs use these ports on {server}; close the ports, or add those that were moved to the inventory"),
+                "*" => format!("Find out which programs use these ports on {server}; close the ports or, if they are moved ports, add them to the inventory"),
                 port if port.is_empty() || reported.transport.starts_with("icmp") => format!("Find out which program causes the traffic to {server}; block the traffic, or add an exception if it is approved"),
                 _ => format!("Find out which program uses the port on {server}; close the port, or add it to the inventory if it is a moved port"),
             }
