@@ -9,7 +9,7 @@ use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{Conversation, Conversations, HostActivity, ServiceKey, TimeSpan};
-use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
+use crate::model::{BoundedSet, Mac, Merge, Sum, TUNNEL_PORTS, Transport, named_enum};
 use crate::policy::{PartyKind, Policy};
 
 named_enum!(
@@ -212,10 +212,6 @@ const ENCRYPTING_PROTOCOLS: [u8; 1] = [50];
 const ENCRYPTING_PORTS: [u16; 3] = [4500, 51820, 1194];
 /// IP protocols that carry other packets: IPv4 and IPv6 in IP, GRE, EtherIP, PIM, MPLS.
 const TUNNEL_PROTOCOLS: [u8; 6] = [4, 41, 47, 97, 103, 137];
-/// UDP ports of tunnels that are decapsulated unless the user turns decapsulation off. These are
-/// the ports of the tunnels in `decode`.
-const TUNNEL_PORTS: [u16; 11] = [4789, 8472, 4790, 6081, 2152, 6635, 37008, 4754, 5247, 3544, 5072];
-
 /// Descriptions of unreadable traffic between hosts.
 #[derive(Default)]
 pub(super) struct UnreadablePairs {

@@ -230,8 +230,7 @@ impl<'a> Assessor<'a> {
         if summaries.len() == list as usize {
             let book = self.book.borrow();
             let peers = book.claims.peer_list(list);
-            let mut networks = self.policy.inventory.networks.iter();
-            let is_in_network = networks.any(|network| network.roles.intersects(roles));
+            let is_in_network = self.seen.is_in_network(roles);
             let next = PeerSummary { is_in_network, ..PeerSummary::of(&self.seen, peers) };
             summaries.push(next);
         }
@@ -391,13 +390,11 @@ impl<'a> Assessor<'a> {
     fn has_contacted(&self, source: usize, to: To, rows: &[usize]) -> bool {
         let rows = rows.iter().map(|row| &self.policy.matrix.rows[*row]);
         let rows: Vec<&Row> = rows.filter(|row| !row.multicast.is_empty()).collect();
-        let list = &self.conversations.list;
         let addresses = &self.policy.inventory.hosts[source].addresses;
         !rows.is_empty()
             && addresses.iter().any(|address| {
-                let from = list.partition_point(|c| c.subject.client < *address);
-                let own = list[from..].iter().zip(&self.judged[from..]);
-                let mut own = own.take_while(|(c, _)| c.subject.client == *address);
+                let own = self.conversations.of_client(*address);
+                let mut own = self.conversations.list[own.clone()].iter().zip(&self.judged[own]);
                 own.any(|(c, j)| {
                     let subject = &c.subject;
                     let fits = |row: &&Row| {

@@ -2,7 +2,6 @@
 //! traffic it could not show.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::absence_claims::{AbsenceClaim, To};
 use super::coverage::{
@@ -15,8 +14,8 @@ use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement};
 use crate::conversation::{Conversation, Conversations, HostActivity, VantageSet};
-use crate::model::{Nanos, Transport};
-use crate::policy::{PartyKind, Policy, Row};
+use crate::model::{Nanos, Transport, network_around};
+use crate::policy::{PartyKind, Policy, RoleSet, Row};
 
 /// The reason why an absence is not certain if the clocks contradict each other.
 pub(super) const CLOCKS: &str = "some replies have earlier timestamps than their requests, because clocks differ or timestamps are wrong";
@@ -172,8 +171,12 @@ impl<'a> JudgedCapture<'a> {
 
     /// Returns whether a network of the inventory has a role.
     pub(super) fn is_played_by_network(&self, role: usize) -> bool {
-        let members = self.policy.matrix.roles[role].members;
-        self.policy.inventory.networks.iter().any(|n| n.roles.intersects(members))
+        self.is_in_network(self.policy.matrix.roles[role].members)
+    }
+
+    /// Returns whether a network of the inventory has one of these roles.
+    pub(super) fn is_in_network(&self, roles: RoleSet) -> bool {
+        self.policy.inventory.networks.iter().any(|network| network.roles.intersects(roles))
     }
 
     /// Returns whether the capture shows a unicast frame from a host or a service. Returns false
@@ -222,28 +225,25 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns whether the capture covers the traffic of a claim about `rows` and the destinations
-    /// `to`, like `covers` for a source. If a network also has the destination role, its hosts are
-    /// not listed, so the capture does not cover all destinations.
+    /// `to`: `Some(true)` if the inventory declares this, `Some(false)` if it is inferred from
+    /// traffic, and `None` if the traffic is not covered. If a network also has the destination
+    /// role, its hosts are not listed, so the listed hosts are not all destinations.
     pub fn covers_claim(&self, claim: &AbsenceClaim, rows: &[usize], to: &[Peer]) -> Option<bool> {
-        let source = claim.source as usize;
-        let covers_everything =
-            matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
         let matrix = &self.policy.matrix;
-        let are_listed = !matches!(claim.to, To::AnyOf(_))
-            || !rows.iter().any(|row| self.is_played_by_network(matrix.rows[*row].destination));
-        self.covers(source, to)
-            .filter(|_| are_listed || covers_everything || self.watches(source).is_some())
+        let is_in_network = matches!(claim.to, To::AnyOf(_))
+            && rows.iter().any(|row| self.is_played_by_network(matrix.rows[*row].destination));
+        self.covers(claim.source as usize, Some(to).filter(|_| !is_in_network))
     }
 
-    /// Returns whether the capture covers the traffic from a source to all of `to`: `Some(true)` if
-    /// the inventory declares this, `Some(false)` if it is inferred from traffic, and `None` if the
-    /// traffic is not covered.
-    fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
+    /// Returns whether the capture covers the traffic from a source to all destinations, as in
+    /// [`Self::covers_claim`]. `to` is `None` if some destinations are not listed.
+    fn covers(&self, source: usize, to: Option<&[Peer]>) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
         let covers_everything =
             matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
         let covered = |host: usize| self.watches(host).is_some();
-        let all = || to.iter().all(|peer| matches!(peer, Peer::Host(host) if covered(*host)));
+        let is_covered = |peer: &Peer| matches!(peer, Peer::Host(host) if covered(*host));
+        let all = || to.is_some_and(|to| to.iter().all(is_covered));
         (covers_everything || covered(source) || all()).then_some(stated)
     }
 
@@ -356,10 +356,10 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns whether a conversation shows that its connection works. A conversation that worked
-    /// at first but fails in its latest flows does not count, and traffic that could be forged
-    /// proves nothing.
+    /// at first but fails in its latest flows does not count, a probe shows only that the port is
+    /// open, and traffic that could be forged proves nothing.
     pub fn has_worked(&self, c: &Conversation) -> bool {
-        c.is_answered()
+        c.state.reached()
             && !c.is_made_up()
             && !(c.fails_at_last().is_some() && self.failing(c).is_some())
     }
@@ -460,28 +460,22 @@ fn aggregated_hosts(
         for (party, address) in ends.into_iter().take(1 + usize::from(without_port)) {
             if let PartyKind::Host(host) = party.kind {
                 hosts.extend(policy.holders(host));
-            } else if without_port && !address.is_unspecified() && address == network(address) {
+            } else if without_port
+                && !address.is_unspecified()
+                && address == network_around(address)
+            {
                 networks.insert(address);
             }
         }
     }
     if !networks.is_empty() {
         for (number, host) in policy.inventory.hosts.iter().enumerate() {
-            if host.addresses.iter().any(|address| networks.contains(&network(*address))) {
+            if host.addresses.iter().any(|address| networks.contains(&network_around(*address))) {
                 hosts.extend(policy.holders(number));
             }
         }
     }
     hosts
-}
-
-/// Returns the first address of the /24 or /64 that contains an address. Aggregated flows keep only
-/// this address of a host if memory is very short.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_ff00).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
-    }
 }
 
 /// Returns the rows whose transport has ports.
@@ -546,23 +540,26 @@ mod tests {
         let to = [Peer::Host(BROKER_1), Peer::Host(DC_1)];
         let with_capture = |words: &str| FARM.replace("covers = \"all\"", words);
         with(FARM, &pings(), &view(120), |seen| {
-            assert_eq!((seen.watches(DC_1), seen.covers(RDSH_1, &to)), (Some(true), Some(true)));
+            assert_eq!(
+                (seen.watches(DC_1), seen.covers(RDSH_1, Some(&to))),
+                (Some(true), Some(true))
+            );
         });
         let some = with_capture("covers = [\"broker1\", \"dc1\"]");
         with(&some, &pings(), &view(120), |seen| {
             assert_eq!((seen.watches(BROKER_1), seen.watches(RDSH_1)), (Some(true), None));
             // A pair is covered if the capture covers the source or all destinations.
-            assert_eq!(seen.covers(BROKER_1, &[Peer::Host(RDSH_1)]), Some(true));
-            assert_eq!(seen.covers(RDSH_1, &to), Some(true));
-            assert_eq!(seen.covers(RDSH_1, &[Peer::Host(BROKER_1), Peer::Host(GW_1)]), None);
-            assert_eq!(seen.covers(RDSH_1, &[Peer::Service(0)]), None);
+            assert_eq!(seen.covers(BROKER_1, Some(&[Peer::Host(RDSH_1)])), Some(true));
+            assert_eq!(seen.covers(RDSH_1, Some(&to)), Some(true));
+            assert_eq!(seen.covers(RDSH_1, Some(&[Peer::Host(BROKER_1), Peer::Host(GW_1)])), None);
+            assert_eq!(seen.covers(RDSH_1, Some(&[Peer::Service(0)])), None);
         });
         let nothing = FARM.replace("[capture]\ncovers = \"all\"\n", "");
         let mut packets = pings();
         packets.ping(1, DC, BROKER);
         with(&nothing, &packets, &view(120), |seen| {
             assert_eq!((seen.watches(BROKER_1), seen.watches(GW_1)), (Some(false), None));
-            assert_eq!(seen.covers(RDSH_1, &[Peer::Host(BROKER_1)]), Some(false));
+            assert_eq!(seen.covers(RDSH_1, Some(&[Peer::Host(BROKER_1)])), Some(false));
         });
     }
 
@@ -579,7 +576,7 @@ mod tests {
         };
         assert_eq!(hosts(RDSH, BROKER, 0), HashSet::from([RDSH_1, BROKER_1]));
         assert_eq!(hosts("0.0.0.0", BROKER, 0), HashSet::from([BROKER_1]));
-        // The server's port shows that this is no other traffic of the server.
+        // The known port shows that the conversation contains no other traffic of the server.
         assert_eq!(hosts("0.0.0.0", BROKER, 20_001), HashSet::new());
         // If only the network is left, it may be traffic of any host there.
         let all = hosts("10.1.0.0", "10.1.0.0", 0);

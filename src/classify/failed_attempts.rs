@@ -57,9 +57,7 @@ impl Assessor<'_> {
             return;
         }
         let mut succeeded = Succeeded::default();
-        // A probe shows that the port is open, but not that a connection works.
-        let works = |c: &Conversation| c.state.reached() && self.seen.has_worked(c);
-        for (c, j) in list.iter().zip(judged).filter(|(c, _)| works(c)) {
+        for (c, j) in list.iter().zip(judged).filter(|(c, _)| self.seen.has_worked(c)) {
             let Some(group) = group(j) else { continue };
             let client = policy.canonical(c.subject.client);
             if failed.contains(&(group, client)) {

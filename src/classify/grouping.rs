@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn ports_that_are_guesses_are_not_counted_with_sure_ones() {
-        // Groups conversations with this many ports, of which the first ones are sure.
+        // Groups conversations with this many ports. The first `sure` conversations are certain.
         let scopes = |ports: u16, sure: u32| {
             let mut pool = MemberPool::default();
             let pair = two_ends(&mut EndInterner::default());

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::flow_facts::{is_loopback_on_wire, only_resets};
 use super::{Conversation, DirectionHints, DoubtSources, ServiceKey, State};
 use crate::flow::{Flow, FlowPartitions, HashSeed, PartitionFlows, flag};
-use crate::model::{BoundedSet, Mac, Merge, Transport, is_link_local, named_enum};
+use crate::model::{BoundedSet, Mac, Merge, Transport, is_link_local, named_enum, network_around};
 
 /// The memory that a conversation takes until all reports are written, in bytes, together with its
 /// judgement and its share of the findings. A flood takes up to 1.3 KiB for each conversation.
@@ -475,7 +475,7 @@ fn coarser(
     };
     let ServiceKey { client, server, .. } = subject;
     let new_client = match (step, client_owner) {
-        (UnlistedNetworks, _) => network(client),
+        (UnlistedNetworks, _) => network_around(client),
         (UnlistedAsOne | UnlistedPorts, _) => unspecified(client),
         (MemberNetworks | MemberPorts, AddressOwner::Network(first, _)) => first,
         _ => client,
@@ -483,7 +483,7 @@ fn coarser(
     let new_server = match (step, server_owner) {
         (HostServers, _) => unspecified(server),
         (UnlistedNetworks | MemberNetworks | HostPorts, _) | (_, AddressOwner::Host) => server,
-        (UnlistedAsOne, AddressOwner::Unlisted) => network(server),
+        (UnlistedAsOne, AddressOwner::Unlisted) => network_around(server),
         (_, AddressOwner::Unlisted) => unspecified(server),
         (_, AddressOwner::Network(first, _)) => first,
     };
@@ -569,14 +569,6 @@ pub(super) fn jobs_within(max_memory: usize, flows: &impl FlowPartitions, jobs: 
     }
     let fitting = usize::try_from(max_memory as u64 / 2 / one).unwrap_or(usize::MAX);
     fitting.clamp(1, jobs.max(1))
-}
-
-/// Returns the first address of the /24 or /64 around an address.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_ff00).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
-    }
 }
 
 /// Returns the address that stands for all addresses of the same IP version, or for all IPv4

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::flow_facts::{
     broadcast_sender, is_group, is_loopback_on_wire, is_simultaneous, only_resets, proved,
+    time_to_answer,
 };
 use super::host_activity::HostActivities;
 use super::vantage_set::Sightings;
@@ -16,43 +17,11 @@ use crate::flow::{
 };
 use crate::model::{
     BoundedSet, DoubtedTimes, EPHEMERAL_PORTS, Endpoint, Mac, Merge, Min, Nanos, SECOND, Transport,
+    network_around,
 };
 
 /// The usual initial TTLs and hop limits (RFC 1700 and the defaults of network stacks).
 const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
-
-/// The time that a reply may take, in nanoseconds. If the capture ends or is interrupted sooner
-/// after a request, a missing reply proves nothing.
-pub(super) const TIME_TO_ANSWER: Nanos = SECOND;
-
-/// The time that a reply of a RADIUS server may take, in nanoseconds: a user may have to confirm
-/// the login at another device.
-const TIME_TO_ANSWER_LOGIN: Nanos = 60 * SECOND;
-
-/// The time that a reply of DNS or Kerberos may take, in nanoseconds, because the server may have
-/// to ask others.
-const TIME_TO_ANSWER_LOOKUP: Nanos = 10 * SECOND;
-
-/// The UDP ports of protocols whose requests are recognized only at these ports, without DNS and
-/// Kerberos: NTP, the NetBIOS name service, QUIC, and the local name services.
-const PROMPT_PORTS: [u16; 5] = [123, 137, 443, 5353, 5355];
-
-/// Returns the time that a reply from the side `server` of a flow may take, in nanoseconds.
-pub(super) fn time_to_answer(flow: &Flow<'_>, server: usize) -> Nanos {
-    let client = &flow.sides[1 - server];
-    let port = flow.key.endpoint(server).port;
-    if flow.key.transport() != Transport::UDP || !client.has(flag::ASKS) {
-        return TIME_TO_ANSWER;
-    }
-    match port {
-        53 | 88 => TIME_TO_ANSWER_LOOKUP,
-        // At other ports, the only requests that open no session are those of RADIUS.
-        _ if !PROMPT_PORTS.contains(&port) && !client.has(flag::CLIENT_HELLO) => {
-            TIME_TO_ANSWER_LOGIN
-        }
-        _ => TIME_TO_ANSWER,
-    }
-}
 
 /// The time after a broadcast in which a reply to it may arrive, in nanoseconds. Devices delay
 /// their replies at random so that they do not arrive at the same time, by up to five seconds for
@@ -238,11 +207,10 @@ impl CaptureIndex {
                 && self.is_router(*mac)
                 && !crate::model::is_link_local(address)
             {
-                let network: IpAddr = match address {
-                    IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & !0xff).into(),
-                    IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
-                };
-                behind.entry((*mac, address.is_ipv6())).or_default().insert(network);
+                behind
+                    .entry((*mac, address.is_ipv6()))
+                    .or_default()
+                    .insert(network_around(address));
             }
         }
         behind.retain(|_, networks| networks.len() >= SEVERAL_BEHIND);

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use super::DirectionHints;
 use crate::flow::{DirectionStats, Flow, IcmpError, flag};
-use crate::model::{Mac, Nanos, SECOND, Transport, is_link_local};
+use crate::model::{
+    DNS_PORT, KERBEROS_PORT, Mac, Nanos, REQUEST_PORTS, SECOND, Transport, is_link_local,
+};
 
 /// The minimum size of a long session, in bytes.
 const SESSION_BYTES: u64 = 20 * 1000;
@@ -108,6 +110,35 @@ pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
 pub(super) fn only_resets(side: &DirectionStats) -> bool {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
     side.has(flag::RST) && !side.has(others)
+}
+
+/// The time that a reply may take, in nanoseconds. If the capture ends or is interrupted sooner
+/// after a request, a missing reply proves nothing.
+pub(super) const TIME_TO_ANSWER: Nanos = SECOND;
+
+/// The time that a reply of a RADIUS server may take, in nanoseconds: a user may have to confirm
+/// the login at another device.
+const TIME_TO_ANSWER_LOGIN: Nanos = 60 * SECOND;
+
+/// The time that a reply of DNS or Kerberos may take, in nanoseconds, because the server may have
+/// to ask others.
+const TIME_TO_ANSWER_LOOKUP: Nanos = 10 * SECOND;
+
+/// Returns the time that a reply from the side `server` of a flow may take, in nanoseconds.
+pub(super) fn time_to_answer(flow: &Flow<'_>, server: usize) -> Nanos {
+    let client = &flow.sides[1 - server];
+    let port = flow.key.endpoint(server).port;
+    if flow.key.transport() != Transport::UDP || !client.has(flag::ASKS) {
+        return TIME_TO_ANSWER;
+    }
+    match port {
+        DNS_PORT | KERBEROS_PORT => TIME_TO_ANSWER_LOOKUP,
+        // At other ports, the only requests that open no session are those of RADIUS.
+        _ if !REQUEST_PORTS.contains(&port) && !client.has(flag::CLIENT_HELLO) => {
+            TIME_TO_ANSWER_LOGIN
+        }
+        _ => TIME_TO_ANSWER,
+    }
 }
 
 /// Returns whether a flow is a long session. Each flow must satisfy the conditions by itself: many

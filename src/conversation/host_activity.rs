@@ -60,7 +60,7 @@ impl Merge for HostActivity {
 
 const _: () = assert!(size_of::<HostActivity>() <= 160);
 
-/// The activity of all addresses, of which a flood may have a million. A hash map leaves at least
+/// The activity of all addresses. A flood may have a million addresses. A hash map leaves at least
 /// an eighth of its slots empty, and while it grows, the old and the new table exist together. The
 /// map therefore contains only small positions, and the activity is in a list.
 #[derive(Default)]

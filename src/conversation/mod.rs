@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use aggregation::{AggregateKey, AggregationPlan};
 use direction::Orientation;
@@ -647,22 +648,31 @@ fn find_mirrors(
     }
     let mut shows_farm = false;
     flows.visit(|partition| {
-        shows_farm |= partition.iter().any(|flow| {
-            let path = flow.key.path();
-            let belongs = |address| hints.belongs(address).unwrap_or(!path.is_around());
-            let is_of_farm = flow.key.addresses().into_iter().any(belongs);
-            // The content of a mirror that was inferred earlier is on the plain path, too.
-            let is_outside = |link: &Encapsulation| {
-                link.outer().all(|tunnel| tunnel.stated != TunnelUse::Unstated)
-            };
-            let is_plain = || [0, 1].iter().any(|side| flow.links(*side).any(is_outside));
-            !path.is_inside() && is_of_farm && (path.is_around() || is_plain())
-        });
+        shows_farm = shows_farm
+            || partition.iter().any(|flow| {
+                let path = flow.key.path();
+                let belongs = |address| hints.belongs(address).unwrap_or(!path.is_around());
+                let is_of_farm = flow.key.addresses().into_iter().any(belongs);
+                // The content of a mirror that was inferred earlier is on the plain path, too.
+                let is_outside = |link: &Encapsulation| {
+                    link.outer().all(|tunnel| tunnel.stated != TunnelUse::Unstated)
+                };
+                let is_plain = || [0, 1].iter().any(|side| flow.links(*side).any(is_outside));
+                !path.is_inside() && is_of_farm && (path.is_around() || is_plain())
+            });
     })?;
     Ok(if shows_farm { BTreeSet::new() } else { mirrors })
 }
 
 impl Conversations {
+    /// Returns the indices of the conversations with a client address. The list is sorted by
+    /// client.
+    pub fn of_client(&self, client: IpAddr) -> Range<usize> {
+        let start = self.list.partition_point(|c| c.subject.client < client);
+        let len = self.list[start..].partition_point(|c| c.subject.client == client);
+        start..start + len
+    }
+
     /// Returns the client and the server of each unicast conversation, except those with loopback
     /// addresses that were seen on a wire.
     pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + Clone {

@@ -1,8 +1,7 @@
 //! How far a flow got, and the evidence for it.
 
-use super::capture_index::{TIME_TO_ANSWER, time_to_answer};
 use super::direction::Orientation;
-use super::flow_facts::{errors, is_simultaneous};
+use super::flow_facts::{TIME_TO_ANSWER, errors, is_simultaneous, time_to_answer};
 use super::{CaptureIndex, TimeSpan};
 use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};

@@ -13,7 +13,7 @@ use super::table::{AggregationResult, FlowTable};
 use super::worker_tables::WorkerTables;
 use super::{FlowKey, HashSeed};
 use crate::decode::{FiveTuple, flag};
-use crate::model::named_enum;
+use crate::model::{named_enum, network_around};
 
 named_enum!(
     /// The levels at which flows are aggregated when memory is short, from the smallest loss of
@@ -77,19 +77,19 @@ pub(super) fn aggregate_key(
         return None;
     }
     let client_address = match level {
-        AggregationLevel::Inside if !is_outside => network(client.addr),
+        AggregationLevel::Inside if !is_outside => network_around(client.addr),
         _ if !is_outside => client.addr,
-        AggregationLevel::Attempts | AggregationLevel::Outside => network(client.addr),
+        AggregationLevel::Attempts | AggregationLevel::Outside => network_around(client.addr),
         _ => unspecified(client.addr),
     };
     let server_address = match level {
         AggregationLevel::Strangers | AggregationLevel::Ports if !is_listed(server.addr) => {
-            network(server.addr)
+            network_around(server.addr)
         }
         AggregationLevel::Scans | AggregationLevel::Inside if !is_listed(server.addr) => {
             unspecified(server.addr)
         }
-        AggregationLevel::Inside => network(server.addr),
+        AggregationLevel::Inside => network_around(server.addr),
         _ => server.addr,
     };
     // A client in the inventory keeps its port until the level `AggregationLevel::Ports`.
@@ -112,14 +112,6 @@ pub(super) fn aggregate_key(
     let (coarser, side) = FlowKey::new(&tuple, key.path());
     // `side` is the initiator's side of the coarser flow.
     (coarser != *key).then_some((coarser, if side == 0 { opener } else { 1 - opener }))
-}
-
-/// Returns the first address of the /24 or /64 that contains an address.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_ff00).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
-    }
 }
 
 /// Returns the unspecified address of the same IP version, which represents all addresses.
@@ -227,7 +219,8 @@ impl MergedFlows {
         let mut links = self.store.links();
         let mut tables: Vec<_> = self.parts.iter_mut().map(|part| &mut part.flows).collect();
         let aggregated = idle + aggregate_tables(&mut tables, &seed, &mut links, level, is_listed);
-        let widen_address = |address| if is_listed(address) { address } else { network(address) };
+        let widen_address =
+            |address| if is_listed(address) { address } else { network_around(address) };
         let widen = |pair: AddressPair| AddressPair {
             src: widen_address(pair.src),
             dst: widen_address(pair.dst),

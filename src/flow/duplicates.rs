@@ -233,6 +233,12 @@ impl FlowSide {
     pub fn of(seed: &HashSeed, flow: &FlowKey, side: usize) -> Self {
         Self { flow: seed.hash_one(flow.plain()), path: flow.path(), side: side as u8 }
     }
+
+    /// Returns both sides of a flow, which is hashed only once.
+    pub fn both(seed: &HashSeed, flow: &FlowKey) -> [Self; 2] {
+        let first = Self::of(seed, flow, 0);
+        [first, Self { side: 1, ..first }]
+    }
 }
 
 /// The record that is kept of a packet to find duplicates. After sorting, the sightings of a packet
@@ -375,7 +381,10 @@ impl DuplicateCorrection {
 
     /// Returns the amounts to subtract from the sides of a flow; `None` if it has no duplicates.
     pub fn of_flow(&self, seed: &HashSeed, flow: &FlowKey) -> Option<CopiedAmounts> {
-        let amounts = [0, 1].map(|side| self.of(FlowSide::of(seed, flow, side)).copied());
+        if self.0.is_empty() {
+            return None;
+        }
+        let amounts = FlowSide::both(seed, flow).map(|side| self.of(side).copied());
         let has_any = amounts.iter().any(Option::is_some);
         has_any.then(|| CopiedAmounts(amounts.map(Option::unwrap_or_default)))
     }

@@ -28,8 +28,8 @@ pub struct MergedFlows {
     pub side: SideEvidence,
     /// The paths that are trusted like the plain path, because they carry mirrored traffic.
     pub(super) plain: BTreeSet<Path>,
-    /// The duplicates that the packets of mirrors are of other packets. They are subtracted once
-    /// the mirrors are trusted.
+    /// The packets of mirrors that are duplicates of other packets. They are subtracted once the
+    /// mirrors are trusted.
     pub(super) mirrored_duplicates: DuplicateCorrection,
     /// The number of packets that were subtracted because mirrors are trusted.
     pub removed_from_mirrors: u64,
@@ -110,9 +110,8 @@ impl MergedFlows {
             [(&self.side.copies, &mut correction), (&self.side.mirror_copies, &mut mirrored)];
         for (known, correction) in known {
             for (flow, CopiedAmounts(copies)) in known.sorted() {
-                for (side, copies) in copies.iter().enumerate() {
-                    correction.add(FlowSide::of(&self.store.seed, flow, side), copies);
-                }
+                let sides = FlowSide::both(&self.store.seed, flow);
+                sides.into_iter().zip(copies).for_each(|(side, own)| correction.add(side, own));
             }
         }
         Ok((correction, mirrored))

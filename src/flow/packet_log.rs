@@ -148,7 +148,7 @@ impl PacketLogs {
     pub fn into_records(self, seed: &HashSeed) -> Vec<PacketRecord> {
         let mut records = Vec::with_capacity(self.count);
         for ((flow, _), log) in self.logs {
-            let senders = [0, 1].map(|side| FlowSide::of(seed, &flow, side));
+            let senders = FlowSide::both(seed, &flow);
             for (link, packet) in log.0.iter() {
                 let &LoggedPacket { fingerprint, time, side, wire_len, payload, .. } = packet;
                 let seen =

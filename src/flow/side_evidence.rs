@@ -225,7 +225,7 @@ kinds! {
     /// The hosts that were master of virtual addresses (VRRP), by virtual address and host.
     masters: Keyed<(IpAddr, IpAddr, Path), ()> = "virtual addresses",
     /// The numbers of duplicate packets and bytes that each flow on [`Path::PLAIN`] has in addition
-    /// to `copies` if the only undeclared tunnel is a mirror, if an earlier run found them.
+    /// to `copies` if the only undeclared tunnel is a mirror, as an earlier run found them.
     mirror_copies: Keyed<FlowKey, CopiedAmounts>,
 }
 

@@ -44,8 +44,8 @@ impl Merge for Amount {
 /// The initial sequence numbers of a TCP connection (RFC 9293, 3.5), from a SYN or a SYN-ACK. They
 /// are ordered by the client's number, which both segments contain.
 ///
-/// A side that sends requests without TCP has the times of its requests in the same place. They are
-/// ordered from the latest to the earliest, so that the latest are kept.
+/// A side that sends requests over another protocol than TCP has the times of its requests in the
+/// same place. They are ordered from the latest to the earliest, so that the latest are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Opening {
     /// The client's initial sequence number: the sequence number of the SYN, or the acknowledgement
@@ -68,14 +68,15 @@ impl Opening {
         }
     }
 
-    /// Returns the entry for a request without TCP; `None` if its time is not known. Requests in
-    /// the same second have the same entry, so that copies and fragments of a request do not count.
+    /// Returns the entry for a request that is not sent over TCP; `None` if its time is not known.
+    /// Requests in the same second have the same entry, so that copies and fragments of a request
+    /// do not count.
     pub(super) fn of_request(time: Nanos) -> Option<Self> {
         let second = u32::try_from(time / SECOND).ok().filter(|second| *second < u32::MAX)?;
         is_capture_time(time).then_some(Self { number: !second, other: 0 })
     }
 
-    /// Returns the second in which a request without TCP was sent, as the time of its start.
+    /// Returns the second of a request that is not sent over TCP, as the time of its start.
     pub(super) fn request_time(self) -> Nanos {
         Nanos::from(!self.number) * SECOND
     }

@@ -180,9 +180,9 @@ impl<'a> Flow<'a> {
         record
     }
 
-    /// Returns the times of the latest requests of a side without TCP, latest first, each as the
-    /// start of its second. If there are requests in more than four seconds, the latest four are
-    /// kept.
+    /// Returns the times of the latest requests of a side that does not use TCP, latest first, each
+    /// as the start of its second. If there are requests in more than four seconds, the latest four
+    /// are kept.
     pub fn requests(&self, side: usize) -> impl Iterator<Item = Nanos> + use<'a> {
         let is_there = !self.sides[side].has(flag::OPENS);
         let all = self.kept_openings(side, OpeningKind::Syn).filter(move |_| is_there);
@@ -267,8 +267,7 @@ impl FlowTable {
         let mut removed = 0;
         for position in 0..self.len() {
             let key = self.records.flows.key(position);
-            for number in 0..2 {
-                let sender = FlowSide::of(seed, &key, number);
+            for (number, sender) in FlowSide::both(seed, &key).into_iter().enumerate() {
                 let Some(amount) = correction.of(sender) else { continue };
                 self.records.flows.update(position, |flow| {
                     let sent = &mut flow.state.sides[number].sent;
@@ -323,7 +322,7 @@ impl FlowTable {
         }
     }
 
-    /// Records the time of a request without TCP.
+    /// Records the time of a request that is not sent over TCP.
     fn add_request(&mut self, position: usize, side: usize, time: Nanos) {
         if let Some(request) = Opening::of_request(time) {
             self.add_opening(position, side, OpeningKind::Syn, request);

@@ -12,6 +12,9 @@ use super::metrics::Metrics;
 use super::snapshot::{LiveSnapshot, RenderedPage};
 use crate::pipeline::{Progress, lock};
 
+/// The number of window lengths after which a window should have been completed.
+const LATE: u32 = 3;
+
 impl LiveSnapshot {
     /// Renders the pages and the metrics after a window is closed, and replaces the previous ones.
     pub fn update(&self, closed: &WindowClosed<'_>) {
@@ -98,10 +101,11 @@ impl LiveSnapshot {
         lock(&self.pages.rendered).metrics.clone() + &now.text()
     }
 
-    /// Returns whether the pages of the last window were rendered more than three window lengths
+    /// Returns whether the pages of the last window were rendered more than [`LATE`] window lengths
     /// ago. Before the first window is closed, the time is counted from the start.
     fn is_late(&self, every: Duration) -> bool {
-        lock(&self.pages.rendered).closed.unwrap_or(self.pages.started).elapsed() > every * 3
+        let last = lock(&self.pages.rendered).closed.unwrap_or(self.pages.started);
+        last.elapsed() > every * LATE
     }
 
     /// Returns the current problems, one per line; `None` if windows are closed in time, all
@@ -110,7 +114,7 @@ impl LiveSnapshot {
         let mut problems = String::new();
         if self.is_late(every) {
             let seconds = every.as_secs();
-            let late = seconds * 3;
+            let late = seconds * u64::from(LATE);
             let _ = writeln!(
                 problems,
                 "no window was completed in the last {late} s, although a window takes {seconds} s"

@@ -1,7 +1,7 @@
 //! Transports, endpoints and hardware addresses.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,17 @@ impl fmt::Display for Transport {
 /// The DNS port (RFC 1035).
 pub const DNS_PORT: u16 = 53;
 
+/// The UDP ports at which `payload` recognizes requests only by the port: Kerberos, NTP, the
+/// NetBIOS name service, QUIC and multicast DNS (IANA). DNS is recognized during decoding.
+pub const REQUEST_PORTS: [u16; 5] = [KERBEROS_PORT, 123, 137, 443, 5353];
+
+/// The UDP ports of the tunnels that `decode` reads.
+pub const TUNNEL_PORTS: [u16; 11] =
+    [4789, 8472, 4790, 6081, 2152, 6635, 37008, 4754, 5247, 3544, 5072];
+
+/// The Kerberos port (RFC 4120).
+pub const KERBEROS_PORT: u16 = 88;
+
 /// The lowest port that operating systems assign to clients. This is the default of Linux. The
 /// range in RFC 6335 starts at 49152.
 pub const EPHEMERAL_PORTS: u16 = 32_768;
@@ -87,6 +98,14 @@ impl fmt::Display for Endpoint {
             IpAddr::V4(v4) => write!(f, "{v4}:{}", self.port),
             IpAddr::V6(v6) => write!(f, "[{v6}]:{}", self.port),
         }
+    }
+}
+
+/// Returns the first address of the /24 or /64 that contains an address.
+pub fn network_around(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_ff00).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
     }
 }
 

@@ -14,7 +14,10 @@ pub use account::{
     Correction, DuplicateCounts, Duplicates, FrameCounters, InputRecord, Loss, SkipCounts,
     SkipReason,
 };
-pub(crate) use addr::{DNS_PORT, EPHEMERAL_PORTS, is_link_local, service_words};
+pub(crate) use addr::{
+    DNS_PORT, EPHEMERAL_PORTS, KERBEROS_PORT, REQUEST_PORTS, TUNNEL_PORTS, is_link_local,
+    network_around, service_words,
+};
 pub use addr::{Endpoint, Mac, Transport};
 pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRange, Sum};
 pub(crate) use named_enum::named_enum;

@@ -1,5 +1,5 @@
-//! Recognizes UDP datagrams that are requests, and the replies to them. A protocol is listed here
-//! if its requests always expect a reply, so that a missing reply shows that the service did not
+//! Recognizes UDP datagrams that are requests, and the replies to them. Requests are recognized
+//! only if they always expect a reply, so that a missing reply shows that the service did not
 //! answer. This is also true of DNS and ICMP, but their headers are read during decoding.
 
 use crate::decode::{FiveTuple, flag};
@@ -128,7 +128,12 @@ fn rdp(payload: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Transport;
+    use crate::model::{REQUEST_PORTS, Transport};
+
+    #[test]
+    fn the_model_lists_the_ports() {
+        assert!(AT_PORTS.iter().map(|(port, _)| *port).eq(REQUEST_PORTS));
+    }
 
     fn kind_of(sport: u16, dport: u16, payload: &[u8]) -> Option<u16> {
         let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());

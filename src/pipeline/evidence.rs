@@ -496,7 +496,7 @@ fn search(
             }
             match seen.body {
                 Body::Transport { tuple, flags, .. } => {
-                    // All messages of ICMP are of one kind.
+                    // A request is a DNS message in other protocols, but not in ICMP.
                     let flags = if tuple.transport.is_icmp() { 0 } else { flags };
                     keep(flow_and_side(&tuple, seen.path), frame_kind(flags), None);
                 }

@@ -2,7 +2,7 @@
 //! that cover a service.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -10,7 +10,7 @@ use super::{
     Background, Exception, ExceptionParty, Exceptions, Inventory, LookupHash, Matrix, MovedPort,
     Party, PartyKind, RoleKind, RoleSet, Row, Scope, Trait,
 };
-use crate::model::{Mac, Transport, is_link_local};
+use crate::model::{Mac, Transport, is_link_local, network_around};
 
 /// The state of the features of a row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -165,7 +165,7 @@ impl Policy {
     }
 
     /// Returns the hardware addresses that are listed for several hosts, in order. A virtual
-    /// address may have one of its holder.
+    /// address may have a hardware address of its holder.
     pub fn shared_macs(&self) -> Vec<Mac> {
         let shared = self.macs.iter().filter(|(_, host)| host.is_none());
         let mut shared: Vec<Mac> = shared.map(|(mac, _)| *mac).collect();
@@ -414,14 +414,15 @@ impl Policy {
     }
 
     /// Returns whether an address belongs to a network of the farm, although no internal prefix
-    /// contains it: it is in a listed network with roles of the farm, in the same /64 as a host of
-    /// the farm, or in the same /24 as a component of the product. The public IPv4 address of a
-    /// gateway or HALB has no neighbours, because it is often in a network of the provider.
+    /// contains it: it is in a listed network with roles of the farm, in the same /64 as a
+    /// component or an infrastructure host, or in the same /24 as a component of the product. The
+    /// public IPv4 address of a gateway or HALB has no neighbours, because it is often in a network
+    /// of the provider.
     pub fn is_neighbour(&self, party: &Party, address: IpAddr) -> bool {
         let is_of_network = matches!(party.kind, PartyKind::Network(_))
             && !party.roles.is_empty()
             && are_of_farm(&self.matrix, party.roles);
-        is_of_network || self.neighbourhoods.contains(&neighbourhood(address))
+        is_of_network || self.neighbourhoods.contains(&network_around(address))
     }
 
     /// Returns the rows that cover a port on `server`. A port that the site moved counts only under
@@ -525,6 +526,12 @@ impl Policy {
         row.features.iter().map(state).max().unwrap_or(FeatureState::On)
     }
 
+    /// Returns the features of a row that are off.
+    pub fn off<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a str> {
+        let is_off = |name: &&str| self.inventory.features.get(*name) == Some(&false);
+        row.features.iter().map(String::as_str).filter(is_off)
+    }
+
     /// Returns the features of a row that the inventory does not list, and whether a typical farm
     /// has each of them.
     pub fn unstated<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (&'a str, bool)> {
@@ -596,14 +603,6 @@ fn are_of_farm(matrix: &Matrix, roles: RoleSet) -> bool {
     !roles.iter().any(|role| is_of_others(matrix.roles[role].kind))
 }
 
-/// Returns the first address of the /24 or /64 around an address.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & !0xff).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
-    }
-}
-
 /// Returns the neighbourhoods of the addresses of the farm that no internal prefix contains. An
 /// IPv4 network counts only around a component of the product that is not an entrance: the other
 /// public addresses of a site are often in networks of providers.
@@ -624,7 +623,7 @@ fn neighbourhoods(
                 IpAddr::V6(_) => is_component || is_of_kind(RoleKind::Infrastructure),
             };
             if counts && !is_internal(address) {
-                found.insert(neighbourhood(*address));
+                found.insert(network_around(*address));
             }
         }
     }

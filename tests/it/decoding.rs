@@ -35,7 +35,7 @@ layer of the stack; these frames are recognized as duplicates
 const TAIL: &str = "
 Above these layers, the decoder reads:
 
-- IPv4 with options, and IPv6 with any number of extension headers (hop-by-hop, routing, fragment, destination
+- IPv4 with options, and IPv6 with up to 8,192 extension headers (hop-by-hop, routing, fragment, destination
   options, AH, mobility, HIP, shim6);
 - fragments, which are assigned to the first fragment of their datagram by addresses, protocol and
   identification. A later fragment of an outer packet belongs to the inner flow of the first fragment;

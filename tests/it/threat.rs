@@ -1579,7 +1579,7 @@ fn a_host_that_fails_at_one_address_and_succeeds_at_another_is_served() {
 }
 
 #[test]
-fn a_claim_about_many_hosts_tells_for_how_many_it_is_certain() {
+fn a_claim_about_many_hosts_states_for_how_many_it_is_certain() {
     let names: Vec<(String, String)> =
         (1..=60).map(|n| (format!("agent{n}"), format!("10.1.2.{n}"))).collect();
     let mut list = vec![("broker1", BROKER, "broker")];
@@ -1873,7 +1873,7 @@ fn a_service_that_stops_is_told_even_if_its_client_keeps_its_source_port() {
         assert_eq!(said.found("unanswered", BROKER, MFA), [""; 0], "{answered:?} {until}");
         assert_eq!(said.rows(BROKER, MFA, 1812), ["matrix yes established protocol"]);
     }
-    // Copies of a request, and its fragments, are no further requests.
+    // Copies of a request, and its fragments, do not count as further requests.
     let (lost, stopped) = (capture(0..95, 100), capture(0..60, 100));
     let twice = |wire: &Wire| Wire([wire.0.clone(), wire.0.clone()].concat());
     let fragmented = |wire: &Wire| {

@@ -31,7 +31,7 @@ fn header_length(flags: u16) -> usize {
 /// address of the peer as its source, but the peer did not send it. Both headers may have a key, a
 /// checksum and a sequence number.
 pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
-    let flags = packet.u16(0).unwrap_or(ROUTING);
+    let Some(flags) = packet.u16(0) else { return false };
     if ip.transport.0 != GRE || packet.u16(2) != Some(0x0800) || flags & (ROUTING | VERSION) != 0 {
         return false;
     }

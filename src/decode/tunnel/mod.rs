@@ -267,6 +267,7 @@ mod tests {
             assert!(TUNNELS[..place].iter().all(|line| line.0 != *tunnel && line.1 != *name));
         }
         assert_eq!(Tunnel::parse("GRE"), None);
+        assert!(udp_ports().map(|(port, _)| port).eq(crate::model::TUNNEL_PORTS));
         assert!(udp_ports().all(|(_, tunnel)| TUNNELS.iter().any(|line| line.0 == tunnel)));
     }
 

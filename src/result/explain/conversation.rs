@@ -128,7 +128,7 @@ fn about_features(policy: &Policy, row: &Row) -> String {
             format!("; the inventory does not mention {features}")
         }
         FeatureState::Off => {
-            let (features, are, _) = off(policy, row);
+            let (features, are, _) = feature_words(&policy.off(row).collect::<Vec<_>>());
             format!("; {features} {are} off")
         }
     }
@@ -294,11 +294,4 @@ pub(super) fn feature_words(names: &[&str]) -> FeatureWords {
         [name] => (format!("the feature {name}"), "is", "it"),
         names => (format!("the features {}", names.join(" and ")), "are", "them"),
     }
-}
-
-/// Names the features of a row that are off.
-pub(super) fn off(policy: &Policy, row: &Row) -> FeatureWords {
-    let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
-    let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
-    feature_words(&names)
 }

@@ -189,7 +189,7 @@ impl Explainer<'_> {
         } else {
             let other = match conflict.harmless_cause {
                 Some(HarmlessCause::Router(_)) => {
-                    "list the networks for which the router answers with answers-arp-for"
+                    "if a router answers for it, list the networks of the router with answers-arp-for"
                 }
                 _ => "if these are its own cards, list their MAC addresses with macs",
             };

@@ -96,15 +96,12 @@ impl Explainer<'_> {
 
     /// Returns whether the capture contains no frame from any server of a finding.
     fn is_server_silent(&self, finding: &Finding) -> bool {
-        let sends = |address: IpAddr| {
-            let presence = self.seen.conversations.index.presence(address);
+        !self.conversations(finding).any(|(c, j)| {
+            let presence = match j.server.kind {
+                PartyKind::Host(host) => Some(&self.seen.hosts[host].presence),
+                _ => self.seen.conversations.index.presence(c.subject.server),
+            };
             presence.is_some_and(|presence| presence.sent.packets.0 > 0)
-        };
-        !self.conversations(finding).any(|(c, j)| match j.server.kind {
-            PartyKind::Host(host) => {
-                self.policy.inventory.hosts[host].addresses.iter().any(|own| sends(*own))
-            }
-            _ => sends(c.subject.server),
         })
     }
 
@@ -210,11 +207,9 @@ impl Explainer<'_> {
             row.is_some_and(|row| rows.is_some_and(|rows| rows.contains(&row)))
         };
         let outcome = self.outcome;
-        let list = &outcome.conversations.list;
         let of_address = move |client: IpAddr| {
-            let from = list.partition_point(|c| c.subject.client < client);
-            let own = list[from..].iter().zip(&outcome.judged[from..]);
-            own.take_while(move |(c, _)| c.subject.client == client)
+            let own = outcome.conversations.of_client(client);
+            outcome.conversations.list[own.clone()].iter().zip(&outcome.judged[own])
         };
         // A host that fails at one of its addresses may succeed at another.
         let addresses = match self.policy.host_of(client) {
@@ -222,9 +217,7 @@ impl Explainer<'_> {
             None => vec![client],
         };
         let own = addresses.into_iter().flat_map(of_address);
-        // A probe shows that the port is open, but not that a connection works.
-        let works = |c: &Conversation| c.state.reached() && self.seen.has_worked(c);
-        own.filter(move |(c, j)| is_of_group(j) && works(c))
+        own.filter(move |(c, j)| is_of_group(j) && self.seen.has_worked(c))
     }
 
     pub(super) fn never_attempted(&self, id: ClaimId, reported: &ReportedFinding) -> Words {
@@ -243,7 +236,7 @@ impl Explainer<'_> {
             None => "",
         };
         let pairs = pairs_text(merged);
-        // A reader takes a certain finding for certain about each of its hosts.
+        // A reader expects a certain finding to be certain for each of its hosts.
         let doubtful = merged.filter(|all| (1..all.pairs).contains(&all.doubtful));
         let certain = doubtful.map_or_else(String::new, |all| {
             let noun = if all.to.is_empty() { "hosts" } else { "pairs of hosts" };

@@ -136,7 +136,7 @@ impl Explainer<'_> {
         let reason = match (finding.code(), ruling.row()) {
             (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(finding)),
             (Code::FeatureOff, _) => {
-                let (features, are, _) = self.features_of(finding, features_off);
+                let (features, are, _) = self.features_of(finding, Policy::off);
                 format!(
                     "the matrix documents this traffic only with {features}, which {are} off in the inventory"
                 )
@@ -158,7 +158,7 @@ impl Explainer<'_> {
                 self.documented_sources(finding)
             ),
             (Code::NoRelation, Some(_)) if !self.rows(finding).contains(&None) => {
-                let (features, are, _) = self.features_of(finding, features_off);
+                let (features, are, _) = self.features_of(finding, Policy::off);
                 let purpose = common.map_or_else(String::new, |row| format!(" ({})", row.purpose));
                 format!(
                     "the matrix documents this traffic only with {features}{purpose}, which {are} off in the inventory"
@@ -256,7 +256,7 @@ impl Explainer<'_> {
             return format!("according to the inventory, {service}{of} {was} moved");
         }
         let mut words = "the matrix allows traffic from this client to this server, but".to_owned();
-        let (features, are, _) = self.features_of(finding, features_off);
+        let (features, are, _) = self.features_of(finding, Policy::off);
         if any_off && rows.len() == 1 {
             let only = format!(" {service} only with {features}, which {are} off in the inventory");
             return words + &only;
@@ -354,7 +354,7 @@ impl Explainer<'_> {
     fn action_without_overlays(&self, finding: &Finding, reported: &ReportedFinding) -> String {
         match reported.code {
         Code::FeatureOff => {
-            let (features, _, them) = self.features_of(finding, features_off);
+            let (features, _, them) = self.features_of(finding, Policy::off);
             format!("If the farm uses {features}, set {them} to true in the inventory; otherwise find out which program causes the traffic")
         }
         Code::WrongTransport => {
@@ -461,12 +461,6 @@ fn how_far(
         _ => format!(" ({count} conversations){state}"),
     };
     (did, phrase)
-}
-
-/// Returns the features of a row that are off.
-fn features_off<'p>(policy: &'p Policy, row: &'p Row) -> impl Iterator<Item = &'p str> {
-    let is_off = |name: &&str| policy.inventory.features.get(*name) == Some(&false);
-    row.features.iter().map(String::as_str).filter(is_off)
 }
 
 /// Returns the features of a row that the inventory does not mention.
