@@ -440,11 +440,14 @@ impl<'a> Drafter<'a> {
                 continue;
             }
             let guessable = is_own || broadcast;
-            let possible = |role: &crate::policy::Role, known: RoleSet| match known.is_empty() {
-                _ if role.is_any => RoleSet::default(),
-                true if guessable => role.members,
-                true => RoleSet::default(),
-                false => role.members.common(known),
+            let possible = |role: &crate::policy::Role, known: RoleSet| {
+                if role.is_any || known.is_empty() && !guessable {
+                    RoleSet::default()
+                } else if known.is_empty() {
+                    role.members
+                } else {
+                    role.members.common(known)
+                }
             };
             let sources = possible(from, known_client);
             let destinations =

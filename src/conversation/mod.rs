@@ -1004,10 +1004,12 @@ impl Conversation {
     /// Returns the rank of the outcome: 0 for answered, 1 for failed, 2 for neither. The lowest
     /// rank is the best and determines `opened`.
     fn rank(&self) -> u8 {
-        match self.is_answered() {
-            true => 0,
-            false if self.has_failed() || !self.rare().failures.is_empty() => 1,
-            false => 2,
+        if self.is_answered() {
+            0
+        } else if self.has_failed() || !self.rare().failures.is_empty() {
+            1
+        } else {
+            2
         }
     }
 
