@@ -2,12 +2,13 @@
 """Runs rasaudit and other programs on the same files in turn. Prints tables of medians and ratios.
 
 Called by benches/compare.sh. Each program runs once to warm up. Then RUNS rounds of all programs
-follow, so that other load on the machine affects all programs equally. A program that takes more
+follow, each in random order, so that other load on the machine affects all programs equally. A program that takes more
 than 20 s does not run again, and this run counts. CPU time includes that of child processes.
 """
 
 import csv
 import os
+import random
 import re
 import shutil
 import statistics
@@ -83,7 +84,7 @@ def main(program, loop, scratch):
         results = {name: [] for name in programs}
         slow = set()
         for number in range(RUNS + 1):
-            for name, command in programs.items():
+            for name, command in random.sample(list(programs.items()), len(programs)):
                 # A program that took more than 20 s does not run again.
                 if name in slow:
                     continue
