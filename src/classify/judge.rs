@@ -13,7 +13,7 @@ use crate::conversation::{
     AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, EndMacs, KnownName,
     OtherOrientation, RulingKind, ServerNames, ServiceKey, State,
 };
-use crate::model::{Endpoint, Mac, Nanos, Transport};
+use crate::model::{Endpoint, Mac, Nanos, Transport, is_of_platform};
 use crate::policy::{
     EndpointTarget, ExceptionMatch, Exposure, FeatureState, Party, PartyKind, Policy, RoleSet, Row,
     Scope, Severity, SeverityColumn,
@@ -391,6 +391,10 @@ impl<'a> Judge<'a> {
         }
         if ruling.row().is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
             doubts.add(Doubt::Row);
+        }
+        if ruling.code == Code::ExposedInternal && self.policy.may_be_of_site(query.subject.client)
+        {
+            doubts.add(Doubt::Site);
         }
         if conversation.is_aggregated() {
             doubts.add(Doubt::Aggregated);
@@ -856,13 +860,22 @@ impl<'a> Judge<'a> {
     /// Returns whether a client is external. A party without a known address is never external, and
     /// neither is a listed host with a role. If the address of such a host is outside the internal
     /// networks, reports contain a note. A neighbour of such a host is not external either, because
-    /// it may be another address of the host, such as a temporary IPv6 address.
+    /// it may be another address of the host, such as a temporary IPv6 address. A host without a
+    /// role, such as a firewall, is external only if it has no internal address.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
         let policy = self.policy;
-        let listed = matches!(client.kind, PartyKind::Host(_)) && !client.roles.is_empty();
+        let is_inside = |address: &IpAddr| policy.is_internal(*address);
+        let listed = match client.kind {
+            PartyKind::Host(host) => {
+                !client.roles.is_empty()
+                    || policy.inventory.hosts[host].addresses.iter().any(is_inside)
+            }
+            _ => false,
+        };
         client.kind != PartyKind::RolesOnly
             && !listed
-            && !policy.is_internal(address)
+            && !is_inside(&address)
+            && !is_of_platform(address)
             && !policy.is_neighbour(client, address)
     }
 
@@ -1129,6 +1142,42 @@ mod tests {
         // A temporary address of a host has the prefix of its other addresses.
         assert_eq!(code("2001:db8:1::a1b2:c3d4"), Code::UnknownHost);
         assert_eq!(code("2001:db8:2::a1b2:c3d4"), Code::ExposedInternal);
+    }
+
+    #[test]
+    fn an_address_of_the_same_site_is_external_only_by_a_guess() {
+        let farm = FARM.replace("\"10.1.0.10\"", "\"10.1.0.10\", \"2001:db8:1:10::10\"");
+        let judged = |farm: &str, client: &str| {
+            let mut packets = Packets::default();
+            packets.connect(0, (client, 50_000), ("2001:db8:1:10::10", 20_003));
+            let one = packets.judged(&policy(farm)).1[0];
+            (one.ruling.code, one.doubts.iter().collect::<Vec<_>>(), one.severity)
+        };
+        let (code, doubts, severity) = judged(&farm, "2001:db8:1:20::5");
+        assert_eq!((code, doubts), (Code::ExposedInternal, vec![Doubt::Site]));
+        assert_eq!(severity, Severity::Medium);
+        // Another site is external, and so is every address outside the prefixes that are listed.
+        assert_eq!(judged(&farm, "2001:db8:2:20::5").1, []);
+        let listed = farm.replace("[capture]", "[capture]\ninternal = [\"10.0.0.0/8\"]");
+        assert_eq!(judged(&listed, "2001:db8:1:20::5"), (code, vec![], Severity::Critical));
+    }
+
+    #[test]
+    fn probes_of_a_cloud_platform_and_addresses_of_listed_hosts_are_not_external() {
+        let farm = format!(
+            "{FARM}\n[[host]]\nname = \"fw1\"\naddresses = [\"10.1.0.254\", \"203.0.113.1\"]\nroles = []\n"
+        );
+        let code = |client: &str| {
+            let mut packets = Packets::default();
+            packets.connect(0, (client, 50_000), (BROKER, 20_003));
+            packets.judged(&policy(&farm)).1[0].ruling.code
+        };
+        for inside in ["168.63.129.16", "35.191.3.7", "130.211.3.9", "100.64.7.7", "203.0.113.1"] {
+            assert_ne!(code(inside), Code::ExposedInternal, "{inside}");
+        }
+        for outside in ["168.63.129.17", "130.211.4.9", "100.128.0.1", "203.0.113.2"] {
+            assert_eq!(code(outside), Code::ExposedInternal, "{outside}");
+        }
     }
 
     #[test]

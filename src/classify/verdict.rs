@@ -170,6 +170,9 @@ named_enum!(
         /// Frames or packets that could not be read may contain the traffic that seems to be
         /// missing.
         Unread = "unread",
+        /// Whether the client is external is a guess: the inventory does not list the internal
+        /// prefixes, and the address may belong to the same site as the farm.
+        Site = "site",
     }
 );
 

@@ -1008,8 +1008,8 @@ pub(super) struct DraftArguments {
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
     /// Treat this network as part of the farm, in addition to the private networks (10.0.0.0/8,
-    /// 172.16.0.0/12, 192.168.0.0/16, fc00::/7) and, with --merge, the internal networks of the
-    /// inventory. Repeatable.
+    /// 100.64.0.0/10, 172.16.0.0/12, 192.168.0.0/16, fc00::/7) and, with --merge, the internal
+    /// networks of the inventory. Repeatable.
     #[arg(long = "internal", value_name = "CIDR", value_parser = parse_network)]
     pub internal: Vec<ipnet::IpNet>,
     /// Matrix to guess roles from: ras-19 (default), ras-legacy, or the folder of another matrix.

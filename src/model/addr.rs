@@ -109,6 +109,27 @@ pub fn network_around(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Returns the first address of the /16 or /48 that contains an address. A site usually gets at
+/// least a /48 of IPv6 addresses (RFC 6177).
+pub fn site_around(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_0000).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & (u128::MAX << 80)).into(),
+    }
+}
+
+/// Returns whether a cloud platform uses an address for its own services, such as health probes,
+/// which reach only the virtual networks of its customers: 168.63.129.16 of Azure, and
+/// 35.191.0.0/16 and 130.211.0.0/22 of Google Cloud.
+pub fn is_of_platform(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            matches!(v4.octets(), [168, 63, 129, 16] | [35, 191, _, _] | [130, 211, 0..=3, _])
+        }
+        IpAddr::V6(_) => false,
+    }
+}
+
 /// Returns whether an address is link-local (RFC 3927, RFC 4291). Packets with such an address
 /// never cross a router, so their frames show the hardware address of the host itself.
 pub fn is_link_local(address: IpAddr) -> bool {

@@ -16,7 +16,7 @@ pub use account::{
 };
 pub(crate) use addr::{
     DNS_PORT, EPHEMERAL_PORTS, KERBEROS_PORT, REQUEST_PORTS, TUNNEL_PORTS, is_link_local,
-    network_around, service_words,
+    is_of_platform, network_around, service_words, site_around,
 };
 pub use addr::{Endpoint, Mac, Transport};
 pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRange, Sum};

@@ -176,9 +176,11 @@ pub fn is_toml(file: &str) -> bool {
 
 impl Inventory {
     /// Returns the prefixes that count as internal unless the inventory lists others: the private
-    /// IPv4 addresses (RFC 1918) and the unique local IPv6 addresses (RFC 4193).
+    /// IPv4 addresses (RFC 1918), the shared IPv4 addresses, which are not used on the internet
+    /// (RFC 6598), and the unique local IPv6 addresses (RFC 4193).
     pub fn usual_internal() -> Vec<IpNet> {
-        let prefixes = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        let prefixes =
+            ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         prefixes.iter().filter_map(|prefix| prefix.parse().ok()).collect()
     }
 

@@ -10,7 +10,7 @@ use super::{
     Background, Exception, ExceptionParty, Exceptions, Inventory, LookupHash, Matrix, MovedPort,
     Party, PartyKind, RoleKind, RoleSet, Row, Scope, Trait,
 };
-use crate::model::{Mac, Transport, is_link_local, network_around};
+use crate::model::{Mac, Transport, is_link_local, network_around, site_around};
 
 /// The state of the features of a row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -47,6 +47,8 @@ pub struct Policy {
     networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
     /// The networks around the hosts of the farm; see [`Self::is_neighbour`].
     neighbourhoods: HashSet<IpAddr, LookupHash>,
+    /// The prefixes that probably belong to the site; see [`Self::may_be_of_site`].
+    sites: HashSet<IpAddr, LookupHash>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, LookupHash>,
     port_ranges: Vec<usize>,
     /// The roles that unlisted addresses have if clients may have any address.
@@ -90,13 +92,18 @@ impl Policy {
         let holders = inventory.hosts.iter().enumerate().map(|(number, host)| {
             if host.is_virtual() { host.held_by.clone() } else { vec![number] }
         });
-        let neighbourhoods = neighbourhoods(&matrix, &inventory, entrances);
+        let public = public_addresses(&matrix, &inventory, entrances);
+        let around = |network: fn(IpAddr) -> IpAddr| public.iter().copied().map(network).collect();
+        let neighbourhoods = around(network_around);
+        let is_stated = inventory.internal != Inventory::usual_internal();
+        let sites = if is_stated { HashSet::default() } else { around(site_around) };
         Self {
             holders: holders.collect(),
             macs: owners_of_macs(&inventory),
             addresses,
             networks: networks.into_iter().rev().collect(),
             neighbourhoods,
+            sites,
             single_ports,
             port_ranges,
             clients,
@@ -425,6 +432,13 @@ impl Policy {
         is_of_network || self.neighbourhoods.contains(&network_around(address))
     }
 
+    /// Returns whether an external address may belong to the site: the inventory does not list the
+    /// internal prefixes, and the address is in the same /48 or /16 as one of the addresses whose
+    /// neighbours [`Self::is_neighbour`] returns.
+    pub fn may_be_of_site(&self, address: IpAddr) -> bool {
+        self.sites.contains(&site_around(address))
+    }
+
     /// Returns the rows that cover a port on `server`. A port that the site moved counts only under
     /// its new number.
     pub fn candidates(
@@ -603,29 +617,21 @@ fn are_of_farm(matrix: &Matrix, roles: RoleSet) -> bool {
     !roles.iter().any(|role| is_of_others(matrix.roles[role].kind))
 }
 
-/// Returns the neighbourhoods of the addresses of the farm that no internal prefix contains. An
-/// IPv4 network counts only around a component of the product that is not an entrance: the other
-/// public addresses of a site are often in networks of providers.
-fn neighbourhoods(
-    matrix: &Matrix,
-    inventory: &Inventory,
-    entrances: RoleSet,
-) -> HashSet<IpAddr, LookupHash> {
+/// Returns the addresses of the farm that no internal prefix contains and whose neighbours probably
+/// belong to the site. An IPv4 address counts only if it belongs to a component of the product that
+/// is not an entrance: the other public addresses of a site are often in networks of providers.
+fn public_addresses(matrix: &Matrix, inventory: &Inventory, entrances: RoleSet) -> Vec<IpAddr> {
     let is_internal = |address| inventory.internal.iter().any(|all| all.contains(address));
-    let mut found = HashSet::default();
+    let mut found = Vec::new();
     for host in inventory.hosts.iter().filter(|host| are_of_farm(matrix, host.roles)) {
         let is_of_kind =
             |kind| host.roles.iter().any(|role: usize| matrix.roles[role].kind == kind);
         let is_component = is_of_kind(RoleKind::Component);
-        for address in &host.addresses {
-            let counts = match address {
-                IpAddr::V4(_) => is_component && !host.roles.intersects(entrances),
-                IpAddr::V6(_) => is_component || is_of_kind(RoleKind::Infrastructure),
-            };
-            if counts && !is_internal(address) {
-                found.insert(network_around(*address));
-            }
-        }
+        let counts = |address: &&IpAddr| match address {
+            IpAddr::V4(_) => is_component && !host.roles.intersects(entrances),
+            IpAddr::V6(_) => is_component || is_of_kind(RoleKind::Infrastructure),
+        };
+        found.extend(host.addresses.iter().filter(counts).filter(|address| !is_internal(*address)));
     }
     found
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::conversation::{FeatureWords, feature_words, hardware};
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::{
-    About, Code, Conversation, FeatureState, Finding, Judged, Party, PartyKind, Policy, RoleSet,
-    Row, Ruling, Scope, State,
+    About, Code, Conversation, Doubt, FeatureState, Finding, Judged, Party, PartyKind, Policy,
+    RoleSet, Row, Ruling, Scope, State,
 };
 use crate::model::{Transport, service_words};
 use crate::result::plural;
@@ -151,7 +151,11 @@ impl Explainer<'_> {
             (Code::PortNotInMatrix, _) => self.other_port(finding, c.subject.transport),
             (Code::ExposedInternal, _) => {
                 let purpose = common.map_or_else(String::new, |row| format!(" ({})", row.purpose));
-                format!("{service} {are} internal to the farm{purpose}, and the client is external")
+                let is_guess = finding.doubts.iter().any(|doubt| doubt == Doubt::Site);
+                let certainly = if is_guess { "probably " } else { "" };
+                format!(
+                    "{service} {are} internal to the farm{purpose}, and the client is {certainly}external"
+                )
             }
             (Code::WrongSource, _) => format!(
                 "the matrix documents {service} of the server only for {}",
