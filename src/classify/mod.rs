@@ -68,8 +68,8 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 // Items of other modules that occur in the judgement, re-exported for the modules that report it.
 pub(crate) use crate::conversation::{
     AggregatedConversations, AggregationReport, AggregationStep, Conversation, Conversations,
-    DirectionEvidence, DoubtSource, EncapTag, HostActivity, OTHER_SENSORS, ServiceKey, State,
-    StateEvidence, TimeSpan, flag,
+    DirectionEvidence, DoubtSource, EncapTag, ErrorKind, HostActivity, OTHER_SENSORS, ServiceKey,
+    State, StateEvidence, TimeSpan, flag,
 };
 pub(crate) use crate::policy::{
     BACKGROUND, CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy,

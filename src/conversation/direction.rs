@@ -276,7 +276,10 @@ fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
             || index.serves(flow.key.endpoint(side), transport)
     };
     let quoted = [0, 1].map(|side: usize| {
-        let about = |e: IcmpError| usize::from(e.side) == side && e.kind != ErrorKind::Other;
+        let about = |e: IcmpError| {
+            usize::from(e.side) == side
+                && !matches!(e.kind, ErrorKind::Other | ErrorKind::TimeExceeded)
+        };
         !sides[1 - side].has_packets() && errors(flow).any(about) && !is_answer(side)
     });
     only(requested).or_else(|| only(quoted).filter(|_| requested == [false; 2]))

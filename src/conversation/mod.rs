@@ -39,7 +39,7 @@ use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Nanos, Transport,
 };
 
-pub(crate) use crate::flow::{AddressBinding, EncapTag, TunnelEndpoints, flag};
+pub(crate) use crate::flow::{AddressBinding, EncapTag, ErrorKind, TunnelEndpoints, flag};
 pub use aggregation::{
     AddressOwner, AggregatedConversations, AggregationReport, AggregationStep, RulingKind,
 };

@@ -19,11 +19,12 @@ named_enum!(
         AnswerOnly = "answer-only",
         /// A SYN-ACK, followed by only an RST from the client or by no packet from it.
         HalfOpen = "half-open",
-        /// An RST from the server that answers a SYN, or ICMP port unreachable from the server.
+        /// An RST from the server that answers a SYN, or ICMP port unreachable from the server
+        /// about a packet of another protocol than TCP.
         Refused = "refused",
         /// ICMP administratively prohibited or host unreachable, ICMP port unreachable from a
-        /// device other than the server, or RSTs that come from a device on the path or do not
-        /// acknowledge the SYN.
+        /// device other than the server or about a SYN, or RSTs that come from a device on the path
+        /// or do not acknowledge the SYN.
         Rejected = "rejected",
         /// A bare ACK that does not acknowledge the SYN (RFC 5961, 4): the server still holds an
         /// older connection.
@@ -174,19 +175,21 @@ pub(super) fn of(
         return (State::OneWay, StateEvidence::NoAnswerWanted);
     }
     let service = flow.key.endpoint(server_side);
+    let transport = flow.key.transport();
     let about_client = errors(flow).filter(|e| usize::from(e.side) == client_side);
     let by_icmp = about_client.filter_map(|e| match e.kind {
-        // Only the server itself can refuse. Any other device that sends this error is a filter.
-        ErrorKind::PortUnreachable if e.by == service.addr => {
+        // Only the server itself can refuse. Any other device that sends this error is a filter,
+        // and so is a server that sends it about a SYN, because a closed TCP port sends a reset
+        // (RFC 9293, 3.10.7.1).
+        ErrorKind::PortUnreachable if e.by == service.addr && transport != Transport::TCP => {
             Some((State::Refused, StateEvidence::PortUnreachable))
         }
         ErrorKind::PortUnreachable | ErrorKind::Prohibited | ErrorKind::HostUnreachable => {
             Some((State::Rejected, StateEvidence::IcmpError))
         }
-        ErrorKind::Other => None,
+        ErrorKind::Other | ErrorKind::TimeExceeded => None,
     });
     let by_icmp = by_icmp.min();
-    let transport = flow.key.transport();
     let unclear = || {
         if client.has_packets() && server.has_packets() {
             (State::OneSided, StateEvidence::Unclear)

@@ -57,12 +57,14 @@ fn quote(packet: Packet<'_>, layers: &DecodeState<'_>) -> Option<(Quoted, bool)>
 }
 
 fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {
-    use ErrorKind::{HostUnreachable, Other, PortUnreachable, Prohibited};
+    use ErrorKind::{HostUnreachable, Other, PortUnreachable, Prohibited, TimeExceeded};
     if transport == Transport::ICMP6 {
         return Some(match (kind, code) {
             (1, 4) => PortUnreachable,
             (1, 1 | 5 | 6) => Prohibited,
             (1, _) => HostUnreachable,
+            // Code 1 reports missing fragments (RFC 4443, 3.3).
+            (3, 0) => TimeExceeded,
             (2..=4, _) => Other,
             _ => return None,
         });
@@ -72,6 +74,8 @@ fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {
         (3, 9 | 10 | 13) => Prohibited,
         (3, 4) => Other,
         (3, _) => HostUnreachable,
+        // Code 1 reports missing fragments (RFC 792).
+        (11, 0) => TimeExceeded,
         (4 | 5 | 11 | 12, _) => Other,
         _ => return None,
     })
@@ -160,7 +164,7 @@ mod tests {
 
     #[test]
     fn each_code_of_an_error_has_its_kind() {
-        use ErrorKind::{HostUnreachable, Other, PortUnreachable, Prohibited};
+        use ErrorKind::{HostUnreachable, Other, PortUnreachable, Prohibited, TimeExceeded};
         // The codes of type 3 (RFC 792; RFC 1812, 5.2.7.1).
         let unreachable = |code| error_kind(V4, 3, code);
         for code in 0..16 {
@@ -177,6 +181,10 @@ mod tests {
             assert_eq!(error_kind(V4, kind, 0).is_some(), is_error, "{kind}");
             assert_eq!(error_kind(V6, kind, 0).is_some(), matches!(kind, 1..=4), "{kind}");
         }
+        // Code 1 reports that fragments are missing.
+        let exceeded = [(V4, 11), (V6, 3)]
+            .map(|(transport, kind)| [0, 1].map(|code| error_kind(transport, kind, code)));
+        assert_eq!(exceeded, [[Some(TimeExceeded), Some(Other)]; 2]);
         // The codes of type 1 (RFC 4443, 3.1).
         let of_6 = [0, 1, 2, 3, 4, 5, 6].map(|code| error_kind(V6, 1, code));
         let host = Some(HostUnreachable);

@@ -433,9 +433,11 @@ pub enum ErrorKind {
     Prohibited,
     /// The host or its network cannot be reached.
     HostUnreachable,
-    /// An error that does not show whether the packet is allowed, such as time exceeded, packet too
-    /// big or a redirect.
+    /// An error that does not show whether the packet is allowed, such as packet too big or a
+    /// redirect.
     Other,
+    /// The packet passed too many routers.
+    TimeExceeded,
 }
 
 impl ErrorKind {
@@ -445,9 +447,8 @@ impl ErrorKind {
             Self::PortUnreachable => "port unreachable",
             Self::Prohibited => "administratively prohibited",
             Self::HostUnreachable => "host unreachable",
-            Self::Other => {
-                "time exceeded, packet too big, parameter problem, redirect or source quench"
-            }
+            Self::Other => "packet too big, parameter problem, redirect or source quench",
+            Self::TimeExceeded => "time exceeded",
         }
     }
 }

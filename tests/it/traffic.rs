@@ -295,8 +295,14 @@ fn nobody_but_the_server_refuses() {
     let (_, inner) = wire.0.last().expect("a frame").clone();
     error(&mut wire, 5_010, 3, 3, &inner[14..]);
     expect(&wire, "10.0.0.1>10.0.0.2:443 rejected syn 1 1 1/0");
+    // A closed TCP port sends a reset, so a server that reports this about a SYN has a filter.
     wire.ip(5_020, B, A, 1, &[&[3, 3, 0, 0, 0, 0, 0, 0], &inner[14..]].concat());
-    expect(&wire, "10.0.0.1>10.0.0.2:443 refused syn 1 1 1/0");
+    expect(&wire, "10.0.0.1>10.0.0.2:443 rejected syn 1 1 1/0");
+    let mut wire = others();
+    wire.udp(5_000, (A, 50_000), (B, 1812));
+    let datagram = wire.0.last().expect("a frame").1[14..].to_vec();
+    wire.ip(5_020, B, A, 1, &[&[3, 3, 0, 0, 0, 0, 0, 0], &datagram[..]].concat());
+    expect(&wire, "10.0.0.1>10.0.0.2:1812 refused protocol 1 0 1/0");
     let mut wire = others();
     let outer = in_vxlan(&inner, 9);
     wire.0.push((5_000, [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &outer].concat()));

@@ -327,6 +327,45 @@ fn a_failure_is_told_with_what_worked_and_with_what_was_never_seen() {
     let [_, action] = told(&without(wire, RDSH), "unanswered");
     assert!(action.starts_with("Check that rdsh1 is running and connected"), "{action}");
     assert!(action.contains("if it is, allow TCP 30004 from broker1 to rdsh1"), "{action}");
+    // The host was switched off before the attempts.
+    let mut wire = pings();
+    wire.0.retain(|(ms, frame)| *ms < 100_000 || frame[26..30] != [10, 1, 0, 30]);
+    wire.knock(200_000, (BROKER, 50_001), (RDSH, 30_004));
+    let [_, action] = told(&wire, "unanswered");
+    assert!(action.contains("it sent its last packet at "), "{action}");
+    assert!(!action.contains("firewall"), "{action}");
+}
+
+/// The kind of an ICMP error, and who sent it, decide the advice.
+#[test]
+fn a_failure_is_told_with_what_icmp_errors_report() {
+    let told = |kind: u8, code: u8, by: &str, failure: &str| {
+        let mut wire = pings();
+        for second in 0..5 {
+            let ms = 100_000 + 20_000 * second;
+            wire.tcp(ms, (BROKER, 50_001 + second as u16), (RDSH, 30_004), SYN, 0);
+            let quoted = wire.0.last().expect("a frame").1[14..].to_vec();
+            wire.ip(ms + 1, by, BROKER, 1, &[&[kind, code, 0, 0, 0, 0, 0, 0], &*quoted].concat());
+        }
+        let rows = support::columns(
+            &support::Site::new(&farm("", ALL), &wire).report("csv"),
+            &["code", "client_name", "message", "action"],
+        );
+        let row = rows.into_iter().find(|row| row[0] == failure && row[1] == "broker1");
+        let row = row.unwrap_or_else(|| panic!("no {failure}"));
+        [row[2].clone(), row[3].clone()]
+    };
+    const ROUTER: &str = "10.1.0.254";
+    let [message, action] = told(3, 1, ROUTER, "rejected");
+    assert!(message.contains("at least one ICMP error (host unreachable) came from 10.1.0.254"));
+    assert!(action.starts_with("Check that rdsh1 is running and connected"), "{action}");
+    let [_, action] = told(3, 13, ROUTER, "rejected");
+    assert!(action.starts_with("Allow TCP 30004 from broker1 to rdsh1 on the firewalls"));
+    let [message, action] = told(11, 0, ROUTER, "unanswered");
+    assert!(message.contains("at least one ICMP error (time exceeded) came from"), "{message}");
+    assert!(action.starts_with("Look for a routing loop between broker1 and rdsh1"), "{action}");
+    let [_, action] = told(3, 3, RDSH, "rejected");
+    assert!(action.contains("on rdsh1 itself, whose packet filter sent"), "{action}");
 }
 
 #[test]

@@ -8,26 +8,46 @@ use super::not_assessable::pairs_text;
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::StateEvidence;
 use crate::classify::{
-    ClaimId, Code, Conversation, DoubtSource, Finding, Judged, PartyKind, Reason, Verdict,
-    clock_words,
+    ClaimId, Code, Conversation, DoubtSource, ErrorKind, Finding, Judged, PartyKind, Reason,
+    ServiceKey, Verdict, clock_words,
 };
-use crate::model::service_words;
+use crate::model::{DNS_PORT, Nanos, REQUEST_PORTS, Transport, service_words};
 use crate::result::plural;
+
+/// The ICMP errors that explain a failure.
+#[derive(Default)]
+struct IcmpReports {
+    /// The addresses that sent them.
+    by: BTreeSet<IpAddr>,
+    kinds: BTreeSet<ErrorKind>,
+}
+
+impl IcmpReports {
+    fn all_are(&self, kind: ErrorKind) -> bool {
+        self.kinds.iter().eq([&kind])
+    }
+
+    fn senders(&self) -> String {
+        self.by.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// When servers that do not answer sent their last packet.
+enum LastSent {
+    /// The capture contains no packet from them.
+    Never,
+    /// All packets were sent before the attempts that failed, the last one at this time.
+    Before(Nanos),
+    /// At least one server was running at the time of the attempts, as far as is known.
+    Meanwhile,
+}
 
 impl Explainer<'_> {
     pub(super) fn failure(&self, finding: &Finding, reported: &ReportedFinding) -> Words {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
         let code = finding.code();
         let transport = c.subject.transport;
-        // Only conversations whose state is based on an ICMP error count here. If an RST refused a
-        // connection, ICMP errors about its other attempts do not explain the failure.
-        let rejected = self.conversations(finding).map(|(c, _)| c);
-        let rejected = rejected.filter(|c| {
-            matches!(c.basis, StateEvidence::IcmpError | StateEvidence::PortUnreachable)
-        });
-        let errors = rejected.flat_map(|c| c.rare().errors.iter());
-        let reporters: BTreeSet<String> =
-            errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
+        let reports = self.icmp_reports(finding);
         let how = match code {
             Code::Refused => "is refused",
             Code::Rejected => "is rejected",
@@ -35,11 +55,11 @@ impl Explainer<'_> {
             Code::Challenged => "is answered by an ACK instead of a SYN-ACK",
             _ => "gets no answer",
         };
-        let reporters: Vec<String> = reporters.into_iter().collect();
-        let by = match reporters.as_slice() {
-            [] => String::new(),
-            [one] => format!("; at least one ICMP error came from {one}"),
-            several => format!("; ICMP errors came from {}", several.join(", ")),
+        let kinds = reports.kinds.iter().map(|kind| kind.words()).collect::<Vec<_>>().join(", ");
+        let by = match reports.by.len() {
+            0 => String::new(),
+            1 => format!("; at least one ICMP error ({kinds}) came from {}", reports.senders()),
+            _ => format!("; ICMP errors ({kinds}) came from {}", reports.senders()),
         };
         let alternative = self.alternative(finding);
         let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
@@ -84,9 +104,18 @@ impl Explainer<'_> {
             Code::Rejected if reset_on_the_way => format!(
                 "Allow {service} from {from} to {to} on the firewall between them, which probably sent the resets"
             ),
-            Code::Unanswered if self.is_server_silent(finding) => format!(
-                "Check that {to} is running and connected to the network; if it is, allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
+            Code::Rejected if reports.all_are(ErrorKind::HostUnreachable) => format!(
+                "Check that {to} is running and connected to the network, and that {} can reach it; some firewalls also reject packets in this way",
+                reports.senders()
             ),
+            Code::Rejected if reports.by.iter().eq([&c.subject.server]) => format!(
+                "Allow {service} from {from} on {to} itself, whose packet filter sent the ICMP errors"
+            ),
+            Code::Unanswered if reports.all_are(ErrorKind::TimeExceeded) => format!(
+                "Look for a routing loop between {from} and {to}: {} discarded packets that had passed too many routers",
+                reports.senders()
+            ),
+            Code::Unanswered => self.action_about_silence(finding, reported, &service),
             _ => format!(
                 "Allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
             ),
@@ -94,14 +123,77 @@ impl Explainer<'_> {
         Words { message, action, display_filter: self.filter(finding) }
     }
 
-    /// Returns whether the capture contains no frame from any server of a finding.
-    fn is_server_silent(&self, finding: &Finding) -> bool {
-        !self.conversations(finding).any(|(c, j)| {
+    /// Returns the ICMP errors that explain a failure. If an RST refused a connection, ICMP errors
+    /// about its other attempts do not explain it.
+    fn icmp_reports(&self, finding: &Finding) -> IcmpReports {
+        let explains = |c: &Conversation, kind| match c.basis {
+            StateEvidence::IcmpError | StateEvidence::PortUnreachable => {
+                !matches!(kind, ErrorKind::Other | ErrorKind::TimeExceeded)
+            }
+            StateEvidence::SilentServer => kind == ErrorKind::TimeExceeded,
+            _ => false,
+        };
+        let mut reports = IcmpReports::default();
+        for (c, _) in self.conversations(finding) {
+            let errors = c.rare().errors.iter().filter(|e| e.side == 0 && explains(c, e.kind));
+            for error in errors {
+                reports.by.insert(error.by);
+                reports.kinds.insert(error.kind);
+            }
+        }
+        reports
+    }
+
+    /// Returns what to do about servers that do not answer.
+    fn action_about_silence(
+        &self,
+        finding: &Finding,
+        reported: &ReportedFinding,
+        service: &str,
+    ) -> String {
+        let (from, to) = (reported.client.words(), reported.server.words());
+        match self.last_sent(finding) {
+            LastSent::Never => format!(
+                "Check that {to} is running and connected to the network; if it is, allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
+            ),
+            LastSent::Before(time) => format!(
+                "Check that {to} is running and connected to the network: it sent its last packet at {} UTC, before the attempts that got no answer",
+                clock_words(time)
+            ),
+            LastSent::Meanwhile if self.may_discard_requests(finding) => format!(
+                "Allow {service} from {from} to {to} on the firewalls between them and on {to} itself; also check that {to} accepts requests from {from}: a RADIUS server, for example, discards requests from unknown clients and with another shared secret"
+            ),
+            LastSent::Meanwhile => format!(
+                "Allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
+            ),
+        }
+    }
+
+    /// Returns when the servers of a finding sent their last packet.
+    fn last_sent(&self, finding: &Finding) -> LastSent {
+        let mut latest: Option<Nanos> = None;
+        for (c, j) in self.conversations(finding) {
             let presence = match j.server.kind {
                 PartyKind::Host(host) => Some(&self.seen.hosts[host].presence),
                 _ => self.seen.conversations.index.presence(c.subject.server),
             };
-            presence.is_some_and(|presence| presence.sent.packets.0 > 0)
+            let Some(presence) = presence.filter(|own| own.sent.packets.0 > 0) else { continue };
+            let failed = c.fails_at_last().map_or(c.opened.first, |failed| failed.opened.first);
+            // A server whose times are not known may still be running.
+            match (presence.sent_in.last.get(), failed.get()) {
+                (Some(last), Some(failed)) if last < failed => latest = latest.max(Some(last)),
+                _ => return LastSent::Meanwhile,
+            }
+        }
+        latest.map_or(LastSent::Never, LastSent::Before)
+    }
+
+    /// Returns whether a server of this kind may discard a request on purpose: the service answers
+    /// datagrams, and is none of those that answer every client.
+    fn may_discard_requests(&self, finding: &Finding) -> bool {
+        self.conversations(finding).all(|(c, _)| {
+            let ServiceKey { transport, port, .. } = c.subject;
+            transport == Transport::UDP && port != DNS_PORT && !REQUEST_PORTS.contains(&port)
         })
     }
 
