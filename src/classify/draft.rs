@@ -18,6 +18,10 @@ const ROUNDS: usize = 6;
 /// The maximum number of roles with the same evidence that are proposed. If there are more, none of
 /// them is proposed, unless all of them are client roles.
 const ALIKE: usize = 3;
+/// The number of ports that a client has to try in vain to count as a scanner. A host whose peers
+/// are off or refuse it tries only the ports of its own roles, which are fewer.
+const SCANNED_PORTS: usize = 20;
+
 /// The number of guesses about one host after which no further roles are proposed.
 const MOST_ROLES: usize = 4;
 /// The minimum number of clients for which a client network or an overlay is proposed.
@@ -74,6 +78,9 @@ pub struct Draft {
     pub overlay: Option<(String, usize)>,
     /// External addresses that served an internal host.
     pub outside: Vec<Outside>,
+    /// The addresses that tried many ports in vain, each with the number of ports. The traffic that
+    /// they started does not indicate roles.
+    pub scanners: BTreeMap<IpAddr, usize>,
     /// The number of external addresses that connected to internal hosts.
     pub from_outside: usize,
     /// The features without which some of the traffic would not be documented, each with an
@@ -193,6 +200,7 @@ impl Draft {
             of_address: BTreeMap::new(),
             by_name: BTreeMap::new(),
             roles: Vec::new(),
+            scanners: scanners(conversations),
         };
         for (address, names) in &conversations.dns_names {
             for name in names.iter() {
@@ -232,6 +240,20 @@ struct Drafter<'a> {
     listed: Option<&'a Policy>,
     /// The domain controllers, each with its role and the evidence for it.
     controllers: BTreeMap<usize, (RoleSet, String)>,
+    /// See [`Draft::scanners`].
+    scanners: BTreeMap<IpAddr, usize>,
+}
+
+/// Returns the clients that tried at least [`SCANNED_PORTS`] ports in vain, such as a vulnerability
+/// scanner, each with the number of ports.
+fn scanners(conversations: &Conversations) -> BTreeMap<IpAddr, usize> {
+    let mut ports: BTreeMap<IpAddr, BTreeSet<(Transport, u16)>> = BTreeMap::new();
+    let failed = conversations.list.iter().filter(|c| c.has_failed() && !c.is_made_up());
+    for c in failed.filter(|c| !c.subject.transport.is_icmp()) {
+        ports.entry(c.subject.client).or_default().insert((c.subject.transport, c.subject.port));
+    }
+    let counts = ports.into_iter().map(|(client, ports)| (client, ports.len()));
+    counts.filter(|(_, ports)| *ports >= SCANNED_PORTS).collect()
 }
 
 impl<'a> Drafter<'a> {
@@ -332,11 +354,14 @@ impl<'a> Drafter<'a> {
 
     /// Returns the conversations that show what hosts do: those that reached a service, one-way
     /// traffic, and replies to broadcasts. ICMP does not count, and neither does traffic that any
-    /// host could have forged.
+    /// host could have forged, or that a scanner started.
     fn conclusive(&self) -> impl Iterator<Item = &'a Conversation> {
         self.conversations.list.iter().filter(|c| {
             let works = c.state.reached() || matches!(c.state, State::OneWay | State::AnswerOnly);
-            works && !c.subject.transport.is_icmp() && !c.is_made_up()
+            works
+                && !c.subject.transport.is_icmp()
+                && !c.is_made_up()
+                && !self.scanners.contains_key(&c.subject.client)
         })
     }
 
@@ -768,6 +793,7 @@ impl<'a> Drafter<'a> {
             outside,
             from_outside,
             features: self.features(),
+            scanners: self.scanners,
         }
     }
 
@@ -1089,6 +1115,33 @@ mod tests {
         assert_eq!(draft.outside[0].uses.len(), 1);
         assert!(draft.outside[0].uses[0].starts_with("TCP 443 from "));
         assert_eq!(draft.from_outside, 1);
+    }
+
+    #[test]
+    fn a_scan_gives_nobody_a_role() {
+        let roles = |closed: u16| {
+            let mut packets = Packets::default();
+            packets.connect(0, (RDSH, 50_000), (BROKER, 20_003));
+            packets.connect(0, (BROKER, 50_000), (RDSH, 30_004));
+            for port in [20_001, 20_002, 30_004, 30_006] {
+                packets.connect(1, (GW, 50_000), (BROKER, port));
+                packets.connect(1, (GW, 50_001), (RDSH, port));
+            }
+            for port in 9000..9000 + closed {
+                packets.refuse(2, (GW, 50_002), (BROKER, port));
+            }
+            let draft = draft(&packets);
+            let guesses = |host: &DraftHost| host.roles.iter().map(|guess| guess.role).collect();
+            let roles: [Vec<usize>; 3] =
+                [GW, BROKER, RDSH].map(|address| guesses(host(&draft, address).expect("the host")));
+            (roles, draft.scanners)
+        };
+        let ([gateway, broker, session_host], scanners) = roles(20);
+        assert_eq!((gateway, broker.len(), session_host.len()), (vec![], 1, 1));
+        assert_eq!(scanners, BTreeMap::from([(ip(GW), 20)]));
+        // A host that is refused by a few services still shows its roles.
+        let ([gateway, ..], scanners) = roles(19);
+        assert!(!gateway.is_empty() && scanners.is_empty());
     }
 
     #[test]

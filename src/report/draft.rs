@@ -66,6 +66,12 @@ fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result
         writeln!(out, "# Left out: {words}.")?;
         writeln!(out, "# If the farm has such addresses, draft again with --internal.")?;
     }
+    for (address, ports) in draft.scanners.iter().take(SHOWN) {
+        writeln!(
+            out,
+            "# {address} tried {ports} ports in vain, as a scanner does, so the traffic that it started shows no roles."
+        )?;
+    }
     if draft.from_outside > 0 {
         let addresses = if draft.from_outside == 1 { "address" } else { "addresses" };
         writeln!(
