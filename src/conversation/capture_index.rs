@@ -227,17 +227,7 @@ impl CaptureIndex {
     /// from or to any address whose activity is not recorded acknowledge packets that the capture
     /// never shows, the activity of both addresses must be recorded.
     pub(super) fn could_see(&self, flow: &Flow<'_>, silent_side: usize, requested: Min) -> bool {
-        self.could_see_in(flow, silent_side, requested, time_to_answer(flow, silent_side))
-    }
-
-    /// Returns the same as [`Self::could_see`] for a reply that takes at most `time` nanoseconds.
-    pub(super) fn could_see_in(
-        &self,
-        flow: &Flow<'_>,
-        silent_side: usize,
-        requested: Min,
-        time: Nanos,
-    ) -> bool {
+        let time = time_to_answer(flow, silent_side);
         let transport = flow.key.transport();
         let peer = flow.key.endpoint(1 - silent_side).addr;
         let silent = flow.key.endpoint(silent_side);

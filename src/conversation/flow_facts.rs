@@ -116,6 +116,12 @@ pub(super) fn only_resets(side: &DirectionStats) -> bool {
 /// after a request, a missing reply proves nothing.
 pub(super) const TIME_TO_ANSWER: Nanos = SECOND;
 
+/// The time that the reply to a SYN or SYN-ACK may take, in nanoseconds. A server that is busy, or
+/// whose hardware address a router does not know yet, may answer only a repetition of the SYN.
+/// Clients repeat it after one second and again after two more (RFC 6298), so if two SYNs count,
+/// the third had a second to be answered.
+const TIME_TO_CONNECT: Nanos = 3 * SECOND;
+
 /// The time that a reply of a RADIUS server may take, in nanoseconds: a user may have to confirm
 /// the login at another device.
 const TIME_TO_ANSWER_LOGIN: Nanos = 60 * SECOND;
@@ -128,8 +134,10 @@ const TIME_TO_ANSWER_LOOKUP: Nanos = 10 * SECOND;
 pub(super) fn time_to_answer(flow: &Flow<'_>, server: usize) -> Nanos {
     let client = &flow.sides[1 - server];
     let port = flow.key.endpoint(server).port;
-    if flow.key.transport() != Transport::UDP || !client.has(flag::ASKS) {
-        return TIME_TO_ANSWER;
+    match flow.key.transport() {
+        Transport::TCP => return TIME_TO_CONNECT,
+        Transport::UDP if client.has(flag::ASKS) => {}
+        _ => return TIME_TO_ANSWER,
     }
     match port {
         DNS_PORT | KERBEROS_PORT => TIME_TO_ANSWER_LOOKUP,

@@ -239,9 +239,8 @@ pub(super) fn last_unanswered_request(
         return None;
     }
     let (last, answered) = client.last.get().zip(server.last.get())?;
-    // A request does not count if the reply may have come after the end of the capture. Only a few
-    // of the latest requests are known, so a longer time would hide that a busy service stopped.
-    let time = time_to_answer(flow, 1 - orientation.client).min(10 * SECOND);
+    // A request does not count if the reply may have come after the end of the capture.
+    let time = time_to_answer(flow, 1 - orientation.client);
     let until = index.end().map_or(Nanos::MAX, |end| end.saturating_sub(time));
     let in_time = || flow.requests(orientation.client).skip_while(move |time| *time > until);
     let requested = if last <= until { last } else { in_time().next()? };
@@ -262,7 +261,7 @@ pub(super) fn last_unanswered_request(
     }
     let since = TimeSpan::at(requested).first;
     // A single datagram may be lost in the network without any failure.
-    (missing > 1 && index.could_see_in(flow, 1 - orientation.client, since, time))
+    (missing > 1 && index.could_see(flow, 1 - orientation.client, since))
         .then_some((requested, missing))
 }
 
