@@ -975,6 +975,10 @@ impl DirectionHints for Judge<'_> {
         self.policy.host_of(address).is_some()
     }
 
+    fn is_stranger(&self, address: IpAddr) -> bool {
+        self.policy.host_of(address).is_none()
+    }
+
     fn belongs(&self, address: IpAddr) -> Option<bool> {
         let policy = self.policy;
         Some(policy.host_of(address).is_some() || policy.network(address).is_some())

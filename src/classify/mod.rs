@@ -92,7 +92,8 @@ pub struct CaptureConditions {
     pub series: Vec<Watched>,
     /// Whether a capture filter was active, either set by the user or recorded in a capture file.
     pub filtered: bool,
-    /// The share of frames in flows for which only one direction was captured, 0 to 1.
+    /// The share of frames in flows for which only one direction was captured, 0 to 1, without
+    /// those of the unlisted address that sent most of them.
     pub one_sided: f64,
     /// The share of lost frames, 0 to 1. The highest of these shares counts: that of the whole
     /// capture according to its counters, that of each named vantage point, and the one that is

@@ -4,20 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::by_address::CountsByAddress;
 use super::flow_facts::{
     broadcast_sender, is_group, is_loopback_on_wire, is_simultaneous, only_resets, proved,
     time_to_answer,
 };
 use super::host_activity::HostActivities;
 use super::vantage_set::Sightings;
+use super::visibility::VisibilityCounts;
 use super::{CaptureLimits, DirectionHints, HostActivity, TimeSpan, VisibilityStats};
 use crate::flow::{
     AddressBinding, AddressClaim, AddressPair, DirectionStats, Flow, HashSeed, Path, SideEvidence,
     flag,
 };
 use crate::model::{
-    BoundedSet, DoubtedTimes, EPHEMERAL_PORTS, Endpoint, Mac, Merge, Min, Nanos, SECOND, Transport,
-    network_around,
+    BoundedSet, DoubtedTimes, EPHEMERAL_PORTS, Endpoint, Mac, Merge, Min, Nanos, SECOND, Sum,
+    Transport, network_around,
 };
 
 /// The usual initial TTLs and hop limits (RFC 1700 and the defaults of network stacks).
@@ -64,6 +66,7 @@ pub(super) enum BroadcastReply {
 pub struct CaptureIndex {
     /// How much of the traffic the capture shows, and how much it lost.
     pub visibility: VisibilityStats,
+    visibility_counts: VisibilityCounts,
     services: HashSet<(Endpoint, Transport), HashSeed>,
     /// The UDP broadcasts of each endpoint.
     broadcast_requests: HashMap<Endpoint, BroadcastRequests, HashSeed>,
@@ -83,9 +86,8 @@ pub struct CaptureIndex {
     pub portless: BTreeMap<(IpAddr, IpAddr), u64>,
     /// Hardware addresses of routers, which send frames for at least three IP addresses.
     routers: HashSet<Mac, HashSeed>,
-    /// Number of handshakes with timestamps, and the number of these whose timestamps contradict
-    /// the order of the packets.
-    clocks: (u64, u64),
+    clocks: HandshakeClocks,
+    has_doubtful_clocks: bool,
     limits: CaptureLimits,
     /// Times at which the capture was interrupted.
     cuts: BTreeSet<Nanos>,
@@ -138,6 +140,57 @@ const CLOCK_TOLERANCE: Nanos = SECOND / 2;
 /// a network differ slightly in length.
 pub(super) const TTL_TOLERANCE: u8 = 2;
 
+/// Handshakes whose timestamps were compared with the order of their packets.
+#[derive(Default)]
+struct HandshakeClocks {
+    /// Number of these handshakes.
+    timed: u64,
+    /// Number of handshakes whose timestamps contradict the order.
+    contradict: u64,
+    /// The part of `contradict` that each unlisted address took part in. Its host may have sent
+    /// other packets before the handshake.
+    of_strangers: CountsByAddress<Sum>,
+}
+
+impl HandshakeClocks {
+    /// Adds a handshake. `strangers` are its unlisted addresses.
+    fn add(&mut self, contradicts: bool, strangers: impl Iterator<Item = IpAddr>) {
+        self.timed += 1;
+        if contradicts {
+            self.contradict += 1;
+            strangers.for_each(|address| self.of_strangers.of(address).add(1));
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.timed += other.timed;
+        self.contradict += other.contradict;
+        self.of_strangers.merge(&other.of_strangers);
+    }
+
+    /// Returns whether at least 1 in 20 handshakes contradicts the order, without those of the
+    /// unlisted address that took part in most of them.
+    fn are_doubtful(&self) -> bool {
+        let of_one = self.of_strangers.iter().map(|own| own.0).max().unwrap_or(0);
+        let contradict = self.contradict.saturating_sub(of_one);
+        contradict > 0 && contradict * 20 >= self.timed.saturating_sub(of_one)
+    }
+}
+
+/// Returns whether the first packet of the side `server` is its SYN-ACK, as far as acknowledgement
+/// numbers show: none of its packets acknowledges an earlier number, or one far above the client's
+/// data. A packet from before the handshake, for example of an earlier connection on the same
+/// ports, hardly acknowledges a number in this range.
+fn begins_with_syn_ack(flow: &Flow<'_>, server: usize) -> bool {
+    /// The number of bytes from the client that the capture may be missing.
+    const LACKING: u64 = 1 << 24;
+    let acked = flow.sides[server].acked;
+    let sent = flow.sides[1 - server].sent.payload.0;
+    let is_least = |number: u32| acked.least() == Some(number.wrapping_add(1));
+    flow.syn_acks(server).any(|syn_ack| is_least(syn_ack.number))
+        && acked.width().is_some_and(|width| u64::from(width) <= sent.saturating_add(LACKING))
+}
+
 impl CaptureIndex {
     pub(super) fn new(limits: CaptureLimits) -> Self {
         Self { limits, ..Self::default() }
@@ -183,10 +236,10 @@ impl CaptureIndex {
     }
 
     /// Returns whether at least 1 in 20 handshakes has timestamps that contradict the order of its
-    /// packets. Then the clocks of two files or interfaces differ.
+    /// packets, without those of any one unlisted address. Then the clocks of two files or
+    /// interfaces differ.
     pub fn has_doubtful_clocks(&self) -> bool {
-        let (timed, contradict) = self.clocks;
-        contradict > 0 && contradict * 20 >= timed
+        self.has_doubtful_clocks
     }
 
     /// Returns whether a hardware address sent frames for at least three IP addresses.
@@ -333,7 +386,7 @@ impl CaptureIndex {
 
     /// Merges the facts from another part of the flows.
     pub(super) fn merge(&mut self, other: Self) {
-        self.visibility.merge(&other.visibility);
+        self.visibility_counts.merge(&other.visibility_counts);
         self.services.extend(other.services);
         for (requester, requests) in other.broadcast_requests {
             self.add_broadcasts(requester, &requests);
@@ -344,7 +397,7 @@ impl CaptureIndex {
         for (service, clients) in other.hidden_services {
             self.hidden_services.entry(service).or_default().merge(&clients);
         }
-        self.clocks = (self.clocks.0 + other.clocks.0, self.clocks.1 + other.clocks.1);
+        self.clocks.merge(&other.clocks);
         for (mac, behind) in other.forgotten {
             self.forgotten.entry(mac).or_default().merge(&behind);
         }
@@ -358,9 +411,11 @@ impl CaptureIndex {
         }
     }
 
-    /// Determines which hardware addresses belong to routers. This requires the facts from all
-    /// flows.
+    /// Determines how much the capture shows, whether its clocks are doubtful, and which hardware
+    /// addresses belong to routers. This requires the facts from all flows.
     pub(super) fn conclude(&mut self) {
+        self.visibility = std::mem::take(&mut self.visibility_counts).conclude();
+        self.has_doubtful_clocks = std::mem::take(&mut self.clocks).are_doubtful();
         let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL_BEHIND>, HashSeed>::default();
         behind.extend(std::mem::take(&mut self.forgotten));
         for (address, presence) in self.presences.iter() {
@@ -384,7 +439,7 @@ impl CaptureIndex {
         if flow.key.path().is_inside() {
             return;
         }
-        self.visibility.add(flow, limits);
+        self.visibility_counts.add(flow, limits);
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, hints);
         if let Some(side) = broadcast {
@@ -402,7 +457,7 @@ impl CaptureIndex {
             for (client, is_proved) in proved(flow).into_iter().enumerate() {
                 if is_proved {
                     self.services.insert((flow.key.endpoint(1 - client), transport));
-                    self.compare_clocks(flow, client);
+                    self.compare_clocks(flow, client, hints);
                 }
             }
         }
@@ -466,20 +521,23 @@ impl CaptureIndex {
 
     /// Compares the timestamps of a handshake with the order of its packets. If a reply has an
     /// earlier timestamp than the packet that it answers, another clock stamped it.
-    fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize) {
+    fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize, hints: &dyn DirectionHints) {
         let requests = &flow.sides[client];
         let answers = &flow.sides[1 - client];
-        if requests.has(flag::SEVERAL) || answers.has(flag::SEVERAL) {
+        if requests.has(flag::SEVERAL)
+            || answers.has(flag::SEVERAL)
+            || !begins_with_syn_ack(flow, 1 - client)
+        {
             return;
         }
         let times = [requests.first.get(), answers.first.get(), requests.last.get()];
         let [Some(requested), Some(answered), Some(last)] = times else { return };
-        self.clocks.0 += 1;
         let before = answered.saturating_add(CLOCK_TOLERANCE) < requested;
         let opening = flow.syn_acks(1 - client).map(|syn_ack| syn_ack.other.wrapping_add(1));
         let acknowledged = opening.into_iter().any(|number| requests.acked.holds(number));
         let after = acknowledged && last.saturating_add(CLOCK_TOLERANCE) < answered;
-        self.clocks.1 += u64::from(before || after);
+        let ends = flow.key.addresses().into_iter();
+        self.clocks.add(before || after, ends.filter(|end| hints.is_stranger(*end)));
     }
 
     /// Records a service whose data is acknowledged but not seen, because its replies take another

@@ -6,6 +6,7 @@
 //! [`DirectionHints`] supplies the parts of the policy that the direction of a flow depends on.
 
 mod aggregation;
+mod by_address;
 mod capture_index;
 mod capture_limits;
 mod direction;
@@ -52,6 +53,7 @@ pub use name_table::{KnownName, ServerNames};
 pub use sample_flows::{SampleFlow, SampleFlows};
 pub use state::{State, StateEvidence};
 pub use vantage_set::{OTHER_SENSORS, VantagePoints, VantageSet};
+use visibility::OneSidedPackets;
 pub use visibility::VisibilityStats;
 
 /// The part of the policy that the direction of a flow depends on.
@@ -76,6 +78,12 @@ pub trait DirectionHints: Sync {
 
     /// Returns whether the address belongs to a host in the inventory.
     fn is_listed(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    /// Returns whether there is an inventory that lists the address for no host. The evidence of a
+    /// single stranger does not count against a capture.
+    fn is_stranger(&self, _: IpAddr) -> bool {
         false
     }
 
@@ -563,7 +571,7 @@ impl Conversations {
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
         let PartialConversations { mut list, requested, one_sided, .. } =
             PartialConversations::merge(parts);
-        index.visibility.one_sided = one_sided;
+        index.visibility.note_one_sided(&one_sided);
         let side = flows.side();
         let names = name_servers(&mut list, &requested, side, hints);
         let plain_orphans = side.orphans().filter(|(pair, _)| pair.path == Path::PLAIN);
@@ -686,7 +694,7 @@ impl Conversations {
 struct PartialConversations {
     list: Vec<Conversation>,
     requested: RequestsByConversation,
-    one_sided: u64,
+    one_sided: OneSidedPackets,
     /// Conversations that stand for others, because there were too many.
     aggregated: HashMap<AggregateKey, Conversation, HashSeed>,
 }
@@ -696,7 +704,7 @@ impl PartialConversations {
     fn merge(parts: Vec<Self>) -> Self {
         let mut merged = Self::default();
         for part in parts {
-            merged.one_sided += part.one_sided;
+            merged.one_sided.merge(&part.one_sided);
             for (key, theirs) in part.aggregated {
                 merged.aggregate(key, theirs);
             }
@@ -846,7 +854,10 @@ impl PartialConversations {
             requested.more |= names.more(client);
         }
         if part.state == State::OneSided && !flow.key.path().is_inside() {
-            self.one_sided += part.to_server.packets.0 + part.to_client.packets.0;
+            let senders = (0..2).filter(|side| flow.sides[*side].has_packets());
+            let senders = senders.map(|side| flow.key.endpoint(side).addr);
+            let packets = part.to_server.packets.0 + part.to_client.packets.0;
+            self.one_sided.add(packets, senders.filter(|sender| hints.is_stranger(*sender)));
         }
         part
     }

@@ -1,20 +1,26 @@
 //! How much of the traffic the capture shows in only one direction, and how much it lost.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::CaptureLimits;
+use super::by_address::CountsByAddress;
 use crate::flow::{DirectionStats, Encapsulation, Flow, flag};
+use crate::model::{Merge, Sum};
 
 /// The number of acknowledged bytes below which the share of unseen bytes is not meaningful.
 const TOO_FEW_BYTES: u64 = 64 << 10;
 
 /// How much of the traffic the capture shows, in packets and bytes.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct VisibilityStats {
     /// Packets of all flows, except those in undeclared tunnels.
     pub packets: u64,
     /// Packets of flows with the state `one-sided`, except those in undeclared tunnels.
     pub one_sided: u64,
+    /// The part of `one_sided` in flows to which the unlisted address with most of them sent
+    /// packets.
+    one_sided_of_one: u64,
     /// Packets of flows in which at least one direction has VLAN identifiers, and both directions
     /// have none in common.
     pub split: u64,
@@ -24,13 +30,12 @@ pub struct VisibilityStats {
     pub acked: u64,
     /// The part of `acked` that the capture does not show, in bytes.
     pub unseen: u64,
-    /// The unseen and the acknowledged bytes of the flow direction that lacks the most bytes.
-    worst: (u64, u64),
-    /// Number of flow directions included in `acked` and `unseen`.
-    counted: u64,
-    /// Number of flow directions that lack more bytes than they show. These are not included in
-    /// `acked` and `unseen`.
-    lacking: u64,
+    /// See [`Self::loss`].
+    loss: f64,
+    /// See [`Self::suspected_loss`].
+    suspected_loss: f64,
+    /// See [`Self::mostly_missing`].
+    mostly_missing: bool,
 }
 
 impl VisibilityStats {
@@ -39,55 +44,164 @@ impl VisibilityStats {
         part as f64 / self.packets.max(1) as f64
     }
 
+    /// Returns the share of the packets that belong to flows with the state `one-sided`, from 0 to
+    /// 1, without those of the unlisted address that sent most of them: a single host can send any
+    /// number of packets that nobody answers.
+    pub fn one_sided_share(&self) -> f64 {
+        let one_sided = self.one_sided.saturating_sub(self.one_sided_of_one);
+        let packets = self.packets.saturating_sub(self.one_sided_of_one);
+        one_sided as f64 / packets.max(1) as f64
+    }
+
     /// Returns the share of frames that were lost, from 0 to 1, estimated from bytes that were
-    /// acknowledged but not seen. Returns 0 if too few bytes were acknowledged, apart from those of
-    /// the flow direction that lacks the most, unless most flow directions lack more bytes than
-    /// they show.
+    /// acknowledged but not seen. Any host can forge acknowledgements, so the share is the lowest
+    /// that remains if those of one address are left out. Returns 0 if the others acknowledged too
+    /// few bytes, unless most of their flow directions lack more bytes than they show.
     pub fn loss(&self) -> f64 {
-        if self.acked - self.worst.1 < TOO_FEW_BYTES && !self.mostly_missing() {
+        self.loss
+    }
+
+    /// Returns the same estimate as [`Self::loss`], even if it is based on few bytes. It is then
+    /// not enough to report a loss, but it is a reason to doubt an absence claim.
+    pub fn suspected_loss(&self) -> f64 {
+        self.suspected_loss
+    }
+
+    /// Returns whether most flow directions, and at least three, lack more bytes than they show,
+    /// whichever address is left out.
+    pub fn mostly_missing(&self) -> bool {
+        self.mostly_missing
+    }
+
+    /// Records the packets of flows with the state `one-sided`.
+    pub(super) fn note_one_sided(&mut self, packets: &OneSidedPackets) {
+        self.one_sided = packets.all;
+        self.one_sided_of_one = packets.of_strangers.iter().map(|own| own.0).max().unwrap_or(0);
+    }
+}
+
+/// Packets of flows with the state `one-sided`.
+#[derive(Clone, Default, Debug)]
+pub(super) struct OneSidedPackets {
+    all: u64,
+    /// Those of the flows to which an unlisted address sent packets.
+    of_strangers: CountsByAddress<Sum>,
+}
+
+impl OneSidedPackets {
+    /// Adds the packets of a flow. `strangers` are the unlisted addresses that sent some of them.
+    pub fn add(&mut self, packets: u64, strangers: impl Iterator<Item = IpAddr>) {
+        self.all += packets;
+        strangers.for_each(|address| self.of_strangers.of(address).add(packets));
+    }
+}
+
+impl Merge for OneSidedPackets {
+    fn merge(&mut self, other: &Self) {
+        self.all += other.all;
+        self.of_strangers.merge(&other.of_strangers);
+    }
+}
+
+/// What acknowledgements show about the bytes that the capture contains.
+#[derive(Clone, Copy, Default, Debug)]
+struct Acknowledged {
+    /// Acknowledged bytes.
+    bytes: u64,
+    /// The part of `bytes` that the capture does not show.
+    unseen: u64,
+    /// Number of flow directions included in `bytes` and `unseen`.
+    counted: u64,
+    /// Number of flow directions that lack more bytes than they show. These are not included in
+    /// `bytes` and `unseen`.
+    lacking: u64,
+}
+
+impl Acknowledged {
+    fn without(&self, part: &Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(part.bytes),
+            unseen: self.unseen.saturating_sub(part.unseen),
+            counted: self.counted.saturating_sub(part.counted),
+            lacking: self.lacking.saturating_sub(part.lacking),
+        }
+    }
+
+    fn loss(&self) -> f64 {
+        if self.bytes < TOO_FEW_BYTES && !self.mostly_missing() {
             0.0
         } else {
             self.suspected_loss()
         }
     }
 
-    /// Returns the same estimate as [`Self::loss`], even if it is based on few bytes. It is then
-    /// not enough to report a loss, but it is a reason to doubt an absence claim.
-    pub fn suspected_loss(&self) -> f64 {
+    fn suspected_loss(&self) -> f64 {
         // If half of the frames are lost, about half of the flow directions show less than half of
         // their bytes and are not counted.
         if self.lacking * 2 > self.counted.max(4) {
             return 0.5;
         }
-        // One flow direction alone proves nothing, because a forged acknowledgement can make bytes
-        // seem missing.
-        let unseen = self.unseen - self.worst.0;
-        let acked = self.acked - self.worst.1;
-        unseen as f64 / acked.max(1) as f64
+        self.unseen as f64 / self.bytes.max(1) as f64
     }
 
-    /// Returns whether most flow directions, and at least three, lack more bytes than they show.
-    pub fn mostly_missing(&self) -> bool {
+    fn mostly_missing(&self) -> bool {
         self.lacking > self.counted.max(2)
+    }
+}
+
+impl Merge for Acknowledged {
+    fn merge(&mut self, other: &Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.unseen = self.unseen.saturating_add(other.unseen);
+        self.counted += other.counted;
+        self.lacking += other.lacking;
+    }
+}
+
+/// The counts from which [`VisibilityStats`] are derived once those of all flows are merged.
+#[derive(Clone, Default, Debug)]
+pub(super) struct VisibilityCounts {
+    packets: u64,
+    split: u64,
+    cut_one_way: u64,
+    /// What each address acknowledged.
+    acknowledged: CountsByAddress<Acknowledged>,
+}
+
+impl VisibilityCounts {
+    /// Returns the statistics, except for those of flows with the state `one-sided`.
+    pub fn conclude(&self) -> VisibilityStats {
+        let mut all = Acknowledged::default();
+        self.acknowledged.iter().for_each(|own| all.merge(own));
+        let others = || self.acknowledged.iter().map(|own| all.without(own));
+        let has_others = others().next().is_some();
+        let least = |share: fn(&Acknowledged) -> f64| {
+            others().map(|others| share(&others)).reduce(f64::min).unwrap_or(0.0)
+        };
+        VisibilityStats {
+            packets: self.packets,
+            one_sided: 0,
+            one_sided_of_one: 0,
+            split: self.split,
+            cut_one_way: self.cut_one_way,
+            acked: all.bytes,
+            unseen: all.unseen,
+            loss: least(Acknowledged::loss),
+            suspected_loss: least(Acknowledged::suspected_loss),
+            mostly_missing: has_others && others().all(|others| others.mostly_missing()),
+        }
     }
 
     /// Merges the counts of another part of the flows.
-    pub(super) fn merge(&mut self, other: &Self) {
-        let Self { packets, one_sided, split, cut_one_way, acked, unseen, worst, counted, lacking } =
-            other;
-        self.packets += packets;
-        self.one_sided += one_sided;
-        self.split += split;
-        self.cut_one_way += cut_one_way;
-        self.acked = self.acked.saturating_add(*acked);
-        self.unseen = self.unseen.saturating_add(*unseen);
-        self.worst = self.worst.max(*worst);
-        self.counted += counted;
-        self.lacking += lacking;
+    pub fn merge(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.split += other.split;
+        self.cut_one_way += other.cut_one_way;
+        self.acknowledged.merge(&other.acknowledged);
     }
 
     /// Adds the counts of a flow.
-    pub(super) fn add(&mut self, flow: &Flow<'_>, limits: &CaptureLimits) {
+    pub fn add(&mut self, flow: &Flow<'_>, limits: &CaptureLimits) {
         let sides = &flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
         self.packets += packets;
@@ -134,16 +248,15 @@ impl VisibilityStats {
                 continue;
             }
             let unseen = acked.saturating_sub(sent);
+            let own = self.acknowledged.of(flow.key.endpoint(1 - side).addr);
             // A single flow direction that lacks more bytes than it shows does not prove loss: the
             // port may have been reused, or the acknowledgement numbers may be forged.
-            if unseen > sent {
-                self.lacking += 1;
-                continue;
-            }
-            self.counted += 1;
-            self.worst = self.worst.max((unseen, acked));
-            self.acked = self.acked.saturating_add(acked);
-            self.unseen = self.unseen.saturating_add(unseen);
+            let counts = if unseen > sent {
+                Acknowledged { lacking: 1, ..Acknowledged::default() }
+            } else {
+                Acknowledged { bytes: acked, unseen, counted: 1, lacking: 0 }
+            };
+            own.merge(&counts);
         }
     }
 }

@@ -457,7 +457,7 @@ fn judge(
             })
             .collect(),
         filtered: capture.filtered,
-        one_sided: visibility.share(visibility.one_sided),
+        one_sided: visibility.one_sided_share(),
         loss: reading
             .loss
             .share()

@@ -336,9 +336,8 @@ fn what_only_comes_to_the_port_of_a_tunnel_is_none() {
 
 #[test]
 fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
-    let bulk = |wire: &mut Wire, at: u64, port: u16, base: u32, kilobytes: u32| {
+    let bulk_to = |wire: &mut Wire, to, at: u64, port: u16, base: u32, kilobytes: u32| {
         let from = (A, port);
-        let to = SERVER;
         let mut number = |flags, ack: u32, there: bool, payload, ms| {
             if there {
                 wire.tcp(ms, from, to, flags, payload)
@@ -357,6 +356,9 @@ fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
         }
         number(ACK | FIN, 1, true, 0, at + 900);
         number(ACK | FIN, base + kilobytes * 1000 + 1, false, 0, at + 901);
+    };
+    let bulk = |wire: &mut Wire, at, port, base, kilobytes| {
+        bulk_to(wire, SERVER, at, port, base, kilobytes)
     };
     let loss = |wire: Wire| {
         let audit = read(&[wire], |_| {});
@@ -377,8 +379,9 @@ fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
     forged.tcp(6_000, SERVER, (A, 51_000), ACK, 0);
     forged.0.last_mut().expect("a frame").1[42..46].copy_from_slice(&150_000u32.to_be_bytes());
     assert_eq!(loss(forged).0, 0.0);
-    // Real loss affects several flows.
+    // Real loss affects the flows to several hosts.
     let mut lossy = wire;
+    bulk_to(&mut lossy, ("10.0.0.3", 443), 2_000, 51_000, 1000, 100);
     let mut number = 0;
     lossy.0.retain(|(_, frame)| {
         number += 1;
