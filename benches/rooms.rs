@@ -12,7 +12,7 @@ use rasaudit::capture::{Batch, CaptureReader, InputHash, expand};
 use rasaudit::classify::{CaptureConditions, Judgement, Watched};
 use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions, TrustedMirrors};
 use rasaudit::decode::{Body, Decoder, FiveTuple, Observation, flag};
-use rasaudit::flow::{FlowStore, HashSeed, Retention, WorkerTables};
+use rasaudit::flow::{EvidenceLimit, FlowStore, HashSeed, Retention, WorkerTables};
 use rasaudit::model::Transport;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
@@ -140,6 +140,7 @@ fn judgement(c: &mut Criterion) {
         loss: 0.0,
         suspected_loss: 0.0,
         damaged: false,
+        lacks_evidence: false,
         no_decap: false,
         max_loss: 0.01,
         min_watch: None,
@@ -149,7 +150,8 @@ fn judgement(c: &mut Criterion) {
     let conversations = || {
         let store = FlowStore::new(&seed, std::env::temp_dir());
         store.submit(filled_tables(&store, &seen)).expect("in memory");
-        let mut flows = store.finish(&Retention::default(), 1, usize::MAX).expect("in memory");
+        let mut flows =
+            store.finish(&Retention::default(), 1, &EvidenceLimit::NONE).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
         Conversations::read(
             &mut flows,
@@ -266,7 +268,7 @@ fn tables(c: &mut Criterion) {
             };
             b.iter_batched(
                 two,
-                |m| m.finish(&Retention::default(), jobs, usize::MAX).expect("in memory"),
+                |m| m.finish(&Retention::default(), jobs, &EvidenceLimit::NONE).expect("in memory"),
                 BatchSize::LargeInput,
             );
         });

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, CaptureReader, InputHash};
 use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{
-    FlowPartitions, FlowStore, HashSeed, PacketRetention, PrefixRetention, Retention,
+    EvidenceLimit, FlowPartitions, FlowStore, HashSeed, PacketRetention, PrefixRetention, Retention,
 };
 use rasaudit::payload::{MessageParts, read_payloads};
 
@@ -30,7 +30,7 @@ fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, S
         }
         if spill { store.spill(tables) } else { store.submit(tables) }.expect("a file");
     }
-    let mut flows = store.finish(&keep, 2, usize::MAX).expect("a file");
+    let mut flows = store.finish(&keep, 2, &EvidenceLimit::NONE).expect("a file");
     let dropped = flows.remove_duplicates().expect("a file");
     let mut all = Vec::new();
     let list = |shard: rasaudit::flow::PartitionFlows<'_>| {

@@ -554,7 +554,7 @@ impl<'a> Assessor<'a> {
             |peers| peers.undecoded,
             |host| seen.has_undecoded(host),
         );
-        if seen.view().damaged
+        if seen.view().unread_of_all().is_some()
             || unreadable
             || seen.has_unreadable_with_unlisted(source)
             || seen.unreadable_peers(source).any(is_destination)

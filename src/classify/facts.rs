@@ -285,12 +285,12 @@ impl<'a> JudgedCapture<'a> {
         self.facts.undecoded.of([host]).is_some()
     }
 
-    /// Describes the first of these that applies: damage to the input, unreadable traffic between a
-    /// host and some others or between any of them and an unlisted address, and frames of these
-    /// hosts that were not decoded. Returns `None` if none of them applies.
+    /// Describes the first of these that applies: damage to the input, evidence that was dropped,
+    /// unreadable traffic between a host and some others or between any of them and an unlisted
+    /// address, and frames of these hosts that were not decoded. Returns `None` if none of them
+    /// applies.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
-        if self.view().damaged {
-            let words = "part of the input could not be read and may contain the missing traffic";
+        if let Some(words) = self.view().unread_of_all() {
             return Some(words.to_owned());
         }
         if let Some(words) = self.facts.unreadable_pairs.between(source, others) {

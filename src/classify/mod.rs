@@ -105,6 +105,9 @@ pub struct CaptureConditions {
     /// Whether part of the input could not be read. That part may contain traffic that seems to be
     /// missing. The missing end of an input that is merely cut off does not count.
     pub damaged: bool,
+    /// Whether evidence about listed hosts was dropped because memory was short, which may have
+    /// shown how traffic that seems to be missing passed.
+    pub lacks_evidence: bool,
     /// Whether the contents of tunnels were not decoded, because decapsulation was off.
     pub no_decap: bool,
     /// The maximum loss at which traffic is reported as missing, 0 to 1.
@@ -185,6 +188,19 @@ impl CaptureConditions {
     pub fn has_short_series(&self, watch_s: u64) -> bool {
         let needed = self.watched.seconds_for(watch_s).min(watch_s);
         self.series.iter().any(|series| series.seconds_for(watch_s) < needed)
+    }
+
+    /// Describes the part of the traffic of all hosts that is not known; `None` if there is none.
+    fn unread_of_all(&self) -> Option<&'static str> {
+        if self.damaged {
+            Some("part of the input could not be read and may contain the missing traffic")
+        } else if self.lacks_evidence {
+            Some(
+                "evidence about listed hosts, such as fragments, was dropped to stay within --max-memory; it may be part of the missing traffic",
+            )
+        } else {
+            None
+        }
     }
 
     /// Returns whether at least a tenth of the frames belong to flows for which only one direction

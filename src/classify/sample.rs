@@ -8,7 +8,7 @@ use crate::decode::{
     Body, Encapsulation, ErrorKind, FiveTuple, Observation, Path, Quoted, Tunnel, TunnelEndpoints,
     TunnelUse, flag,
 };
-use crate::flow::{FlowStore, HashSeed, Retention, UndecodedFrames};
+use crate::flow::{EvidenceLimit, FlowStore, HashSeed, Retention, UndecodedFrames};
 use crate::model::{Mac, Nanos, SECOND, Transport};
 use crate::policy::{Inventory, Policy, RuleFiles};
 
@@ -94,6 +94,7 @@ pub(crate) fn view(watched_s: u64) -> CaptureConditions {
         loss: 0.0,
         suspected_loss: 0.0,
         damaged: false,
+        lacks_evidence: false,
         no_decap: false,
         max_loss: 0.01,
         min_watch: None,
@@ -257,7 +258,7 @@ impl Packets {
         tables.observe(&self.list, []);
         self.undecoded.iter().for_each(|frames| tables.record_undecoded(*frames));
         store.submit(tables).expect("nothing is written");
-        let mut flows = store.finish(&keep, 1, usize::MAX).expect("nothing is read");
+        let mut flows = store.finish(&keep, 1, &EvidenceLimit::NONE).expect("nothing is read");
         let limits = CaptureLimits {
             start: self.list.iter().map(|seen| seen.time).min(),
             end: self.list.iter().map(|seen| seen.time).max(),

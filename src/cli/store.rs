@@ -186,7 +186,7 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
         Some(name) => renamed(plan, name)?,
         None => plan,
     };
-    let plan = policy.map_or_else(|| plan.clone(), |policy| plan.with_stated_tunnels(&policy));
+    let plan = policy.map_or_else(|| plan.clone(), |policy| plan.with_inventory(&policy));
     let sensor = arguments.sensor.as_deref();
     let sensor = sensor.and_then(|s| VantagePoint::new(arguments.site.as_deref(), s).ok());
     let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
@@ -330,8 +330,8 @@ pub(super) fn check_policy(
     policy: Option<&Policy>,
 ) -> Option<()> {
     let Some(store) = store else { return Some(()) };
-    let with_tunnels = policy.map(|policy| plan.with_stated_tunnels(policy));
-    let checked = store.check_tunnels(&with_tunnels.as_ref().unwrap_or(plan).request);
+    let with_inventory = policy.map(|policy| plan.with_inventory(policy));
+    let checked = store.check_tunnels(&with_inventory.as_ref().unwrap_or(plan).request);
     checked.map_err(|wrong| report_error(&wrong.to_string())).ok()
 }
 

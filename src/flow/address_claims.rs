@@ -26,6 +26,10 @@ impl EvidenceKey for AddressBinding {
     fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
         Self { path: new_path(self.path), ..self }
     }
+
+    fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [Some(self.address), None]
+    }
 }
 
 /// The number and the times of the claims to an IP address by a hardware address.

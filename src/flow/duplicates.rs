@@ -206,10 +206,6 @@ impl EvidenceKind for DuplicateSampler {
         0
     }
 
-    fn keep_least(&mut self, _most: usize) -> u64 {
-        0
-    }
-
     fn canonical(self) -> Self {
         let mut canonical = Self::default();
         Merge::merge(&mut canonical, &self);
@@ -290,10 +286,6 @@ impl EvidenceKind for Vec<PacketRecord> {
 
     fn memory(&self) -> usize {
         self.capacity() * size_of::<PacketRecord>()
-    }
-
-    fn keep_least(&mut self, _most: usize) -> u64 {
-        0
     }
 
     /// Returns no rows, because the records depend on the hash seed of the run.

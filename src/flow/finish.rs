@@ -11,9 +11,10 @@ use super::key::PARTITIONS;
 use super::keyed::{EvidenceKind, Keyed};
 use super::merged::{IdleStats, MergedFlows};
 use super::outer_flows::OuterFlow;
-use super::side_evidence::{AddressPair, SideEvidence, TrimmedKinds};
+use super::side_evidence::{AddressPair, SideEvidence};
 use super::state::{DirectionStats, IcmpError, QuotedPackets};
 use super::store::FlowStore;
+use super::trimming::EvidenceLimit;
 use super::worker_tables::{Retention, WorkerTables};
 use crate::model::Nanos;
 use crate::payload::{DnsExchange, DnsQuery};
@@ -64,14 +65,19 @@ impl PartitionCarryOver {
 
 impl FlowStore {
     /// Merges all tables, which were created with `keep`, on `jobs` threads. If `keep` requires
-    /// packet records, each fragment that joins a flow also adds one. At most `most` entries of
-    /// each bounded kind of side evidence are kept.
+    /// packet records, each fragment that joins a flow also adds one. Entries of side evidence
+    /// beyond `limit` are dropped.
     ///
     /// # Errors
     ///
     /// Returns an error if a temporary file cannot be read or written.
-    pub fn finish(self, keep: &Retention, jobs: usize, most: usize) -> io::Result<MergedFlows> {
-        self.merge_all(keep, jobs, &mut WindowCarryOver::default(), None, most)
+    pub fn finish(
+        self,
+        keep: &Retention,
+        jobs: usize,
+        limit: &EvidenceLimit<'_>,
+    ) -> io::Result<MergedFlows> {
+        self.merge_all(keep, jobs, &mut WindowCarryOver::default(), None, limit)
     }
 
     /// Does the same as [`FlowStore::finish`] for one of several windows, without packet records.
@@ -88,14 +94,15 @@ impl FlowStore {
         end: WindowEnd,
     ) -> io::Result<MergedFlows> {
         let keep = Retention::default();
+        let limit = &EvidenceLimit::NONE;
         match end {
-            WindowEnd::Last => self.merge_all(&keep, jobs, pending, None, usize::MAX),
+            WindowEnd::Last => self.merge_all(&keep, jobs, pending, None, limit),
             WindowEnd::Continued(Some(last)) => {
                 let since = last.saturating_sub(TIMEOUT);
-                self.merge_all(&keep, jobs, pending, Some(since), usize::MAX)
+                self.merge_all(&keep, jobs, pending, Some(since), limit)
             }
             WindowEnd::Continued(None) => {
-                self.merge_all(&keep, jobs, &mut WindowCarryOver::default(), None, usize::MAX)
+                self.merge_all(&keep, jobs, &mut WindowCarryOver::default(), None, limit)
             }
         }
     }
@@ -106,7 +113,7 @@ impl FlowStore {
         jobs: usize,
         pending: &mut WindowCarryOver,
         since: Option<Nanos>,
-        most: usize,
+        limit: &EvidenceLimit<'_>,
     ) -> io::Result<MergedFlows> {
         self.merge(jobs);
         pending.parts.resize_with(PARTITIONS, Default::default);
@@ -120,7 +127,6 @@ impl FlowStore {
             mirrored_duplicates: DuplicateCorrection::default(),
             removed_from_mirrors: 0,
             idle: vec![IdleStats::default(); PARTITIONS],
-            trimmed: TrimmedKinds::new(),
         };
         for (number, open) in pending.parts.iter_mut().enumerate() {
             let mut side = std::mem::take(&mut flows.parts[number].side);
@@ -137,7 +143,7 @@ impl FlowStore {
                 *open = PartitionCarryOver::take_from(&mut side, since, &before.lookups);
             }
             flows.take_side(side, &mut joined);
-            flows.side.keep_least(most, &mut flows.trimmed);
+            flows.side.keep_within(limit);
         }
         let mut links = flows.store.links();
         for (number, part) in joined.into_partitions(&flows.store.seed) {

@@ -1,6 +1,7 @@
 //! IP fragments. Later fragments have no ports, so they join the flow of the first fragment with
 //! the same addresses, protocol and identification. Payload is never reassembled.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -10,6 +11,7 @@ use super::key::partition;
 use super::keyed::{EvidenceKind, empty_parts};
 use super::packet_log::sensor_number;
 use super::row::{RowFacts, bucket, stable_hash, to_key};
+use super::trimming::{DroppedEntries, EvidenceLimit};
 use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND, VantagePoint};
@@ -223,26 +225,30 @@ impl EvidenceKind for FragmentTable {
         self.datagrams.len() * KEY + self.count * FRAGMENT
     }
 
-    /// Keeps at most `most` fragments, those with the lowest keys, and returns the number dropped.
-    /// The fragments of a key are kept together. If they do not fit, higher keys with fewer
-    /// fragments may still be kept.
-    fn keep_least(&mut self, most: usize) -> u64 {
+    /// Limits the number of fragments. The fragments of a key are kept together. If they do not
+    /// fit, later keys with fewer fragments may still be kept.
+    fn keep_within(&mut self, limit: &EvidenceLimit<'_>) -> DroppedEntries {
         let before = self.count;
-        if self.count > most {
-            let mut left = most;
-            let mut keys = self.datagrams.keys().copied().collect::<Vec<_>>();
-            keys.sort_unstable();
-            for key in keys {
-                let size = self.datagrams.get(&key).map_or(0, FragmentedDatagrams::len);
-                if size <= left {
-                    left -= size;
-                } else {
-                    self.datagrams.remove(&key);
-                }
-            }
-            self.count = most - left;
+        if before <= limit.most {
+            return DroppedEntries::default();
         }
-        (before - self.count) as u64
+        let hosts = |key: &Datagram| limit.hosts_among([Some(key.src), Some(key.dst)]);
+        let keys = self.datagrams.keys().map(|key| (Reverse(hosts(key)), *key));
+        let mut keys: Vec<_> = keys.collect();
+        keys.sort_unstable();
+        let mut left = limit.most;
+        let mut of_hosts = false;
+        for (Reverse(hosts), key) in keys {
+            let size = self.datagrams.get(&key).map_or(0, FragmentedDatagrams::len);
+            if size <= left {
+                left -= size;
+            } else {
+                self.datagrams.remove(&key);
+                of_hosts |= hosts > 0;
+            }
+        }
+        self.count = limit.most - left;
+        DroppedEntries { count: (before - self.count) as u64, of_hosts }
     }
 
     /// Counts the fragments again, and drops first fragments whose flow cannot exist.

@@ -1,6 +1,7 @@
 //! Evidence by key. All kinds of evidence are merged, divided among partitions, limited in number
 //! and serialized in the same way.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::Hash;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::key::{PARTITIONS, partition};
 use super::row::{bucket, stable_hash, to_key};
+use super::trimming::{DroppedEntries, EvidenceLimit};
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};
@@ -27,10 +29,13 @@ pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
     /// Returns the approximate number of bytes of memory that the evidence takes.
     fn memory(&self) -> usize;
 
-    /// Keeps at most `most` entries, those with the lowest keys, so that an entry that is dropped
-    /// from a part would also be dropped from the whole. A kind that is not bounded keeps all
-    /// entries. Returns the number of entries dropped.
-    fn keep_least(&mut self, most: usize) -> u64;
+    /// Drops entries beyond a limit. Those whose keys contain the most addresses of hosts are kept,
+    /// and of these the ones with the lowest keys, so that an entry that is dropped from a part
+    /// would also be dropped from the whole. By default, all entries are kept, which suits kinds
+    /// that are not bounded.
+    fn keep_within(&mut self, _limit: &EvidenceLimit<'_>) -> DroppedEntries {
+        DroppedEntries::default()
+    }
 
     /// Divides the evidence among the partitions. By default, all of it goes to the first
     /// partition, which suits small evidence.
@@ -72,6 +77,11 @@ pub trait EvidenceKey: Clone + Eq + Ord + Hash {
         self
     }
 
+    /// Returns the addresses that evidence with this key is about, if its number is limited.
+    fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [None; 2]
+    }
+
     /// Returns the bucket of a row with this key, whose canonical bytes are `bytes`. By default, it
     /// depends on the whole key.
     fn bucket(&self, bytes: &[u8]) -> u16 {
@@ -83,11 +93,19 @@ impl EvidenceKey for (IpAddr, Path) {
     fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
         (self.0, new_path(self.1))
     }
+
+    fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [Some(self.0), None]
+    }
 }
 
 impl EvidenceKey for (IpAddr, IpAddr, Path) {
     fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
         (self.0, self.1, new_path(self.2))
+    }
+
+    fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [Some(self.0), Some(self.1)]
     }
 }
 
@@ -222,15 +240,20 @@ where
         self.entries.len() * K::MEMORY
     }
 
-    fn keep_least(&mut self, most: usize) -> u64 {
-        let before = self.entries.len();
-        if before > most {
-            self.entries.sort_unstable_keys();
-            self.entries.truncate(most);
-            self.entries.shrink_to_fit();
-            self.last = 0;
+    fn keep_within(&mut self, limit: &EvidenceLimit<'_>) -> DroppedEntries {
+        if self.entries.len() <= limit.most {
+            return DroppedEntries::default();
         }
-        (before - self.entries.len()) as u64
+        let ranked = std::mem::take(self).entries.into_iter();
+        let mut ranked: Vec<_> = ranked
+            .map(|(key, value)| (Reverse(limit.hosts_among(key.addresses())), key, value))
+            .collect();
+        ranked.sort_unstable_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        let dropped = ranked.split_off(limit.most);
+        self.entries = ranked.into_iter().map(|(_, key, value)| (key, value)).collect();
+        // The first of them has the most addresses of hosts.
+        let of_hosts = dropped.first().is_some_and(|(Reverse(hosts), ..)| *hosts > 0);
+        DroppedEntries { count: dropped.len() as u64, of_hosts }
     }
 
     fn split(self, seed: &HashSeed) -> Vec<Self> {
@@ -314,10 +337,6 @@ impl EvidenceKind for BTreeSet<Nanos> {
     fn memory(&self) -> usize {
         self.len() * size_of::<Nanos>()
     }
-
-    fn keep_least(&mut self, _most: usize) -> u64 {
-        0
-    }
 }
 
 #[cfg(test)]
@@ -340,7 +359,9 @@ mod tests {
         let bytes = |keyed: &Keyed<u16, Sum>| postcard::to_stdvec(keyed).unwrap();
         assert_eq!(bytes(&there), bytes(&back));
         assert_eq!(there.get(&3), Some(&Sum(7)));
-        assert_eq!((there.keep_least(2), back.keep_least(2)), (2, 2));
+        let limit = EvidenceLimit { most: 2, ..EvidenceLimit::NONE };
+        let dropped = DroppedEntries { count: 2, of_hosts: false };
+        assert_eq!([there.keep_within(&limit), back.keep_within(&limit)], [dropped; 2]);
         assert_eq!(format!("{there:?}"), "{1: Sum(4), 3: Sum(7)}");
         let again: Keyed<u16, Sum> = postcard::from_bytes(&bytes(&back)).unwrap();
         assert_eq!(bytes(&again), bytes(&there));

@@ -10,7 +10,7 @@ use super::interner::InternerCache;
 use super::key::PARTITIONS;
 use super::partitions::{FlowPartitions, PartitionEvidence, PartitionFlows, on_threads};
 use super::records::Evidence;
-use super::side_evidence::{SideEvidence, TrimmedKinds};
+use super::side_evidence::SideEvidence;
 use super::spill::parse_pieces;
 use super::store::FlowStore;
 use crate::decode::{Encapsulation, Path};
@@ -35,8 +35,6 @@ pub struct MergedFlows {
     pub removed_from_mirrors: u64,
     /// The statistics of the idle flows in the file of each partition.
     pub(super) idle: Vec<IdleStats>,
-    /// The kinds of side evidence from which entries were dropped.
-    pub trimmed: TrimmedKinds,
 }
 
 /// Statistics of the idle flows in the file of a partition.

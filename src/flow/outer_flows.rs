@@ -1,5 +1,7 @@
 //! The outer packets of tunnels, which form flows of their own.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::FlowKey;
@@ -42,4 +44,8 @@ impl OuterFlow {
 }
 
 /// The path of a key does not change, because the packets become flows before any path is trusted.
-impl EvidenceKey for OuterFlow {}
+impl EvidenceKey for OuterFlow {
+    fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [Some(self.ends.src), Some(self.ends.dst)]
+    }
+}

@@ -185,10 +185,6 @@ impl EvidenceKind for PacketLogs {
         self.logs.len() * LOG + self.count * 2 * size_of::<LoggedPacket>()
     }
 
-    fn keep_least(&mut self, _most: usize) -> u64 {
-        0
-    }
-
     fn split(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for (key, log) in self.logs {

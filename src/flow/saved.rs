@@ -18,6 +18,7 @@ use super::side_evidence::{
 use super::state::DirectionStats;
 use super::store::FlowStore;
 use super::table::FlowTable;
+use super::trimming::EvidenceLimit;
 use super::undecoded::UndecodedCounts;
 use super::worker_tables::Retention;
 use crate::decode::{Encapsulation, Path};
@@ -68,7 +69,7 @@ impl MergedFlows {
         };
         side.note_unknown_tunnel_sources();
         let seed = store.seed.clone();
-        let mut flows = store.finish(&Retention::default(), 1, usize::MAX)?;
+        let mut flows = store.finish(&Retention::default(), 1, &EvidenceLimit::NONE)?;
         let mut links = flows.store.links();
         for _ in 0..PARTITIONS {
             let mut read_table = || {

@@ -19,6 +19,7 @@ use super::packet_log::PacketLogs;
 use super::row::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_record};
 use super::sightings::{FlowGroup, SightedFrom};
 use super::state::DirectionStats;
+use super::trimming::{DroppedEntries, EvidenceLimit, TrimmedKinds};
 use super::undecoded::UndecodedCounts;
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
@@ -42,6 +43,10 @@ impl EvidenceKey for AddressPair {
     fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
         Self { path: new_path(self.path), ..self }
     }
+
+    fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [Some(self.src), Some(self.dst)]
+    }
 }
 
 /// The names that DNS answers gave a client for an address. Each entry is the requested name
@@ -57,10 +62,6 @@ pub(super) type VirtualAddressMasters = BoundedSet<IpAddr, 8>;
 
 /// The sides of flows that sent the start of a message that spans several segments.
 pub type OpenMessages = Keyed<(FlowKey, u8), ()>;
-
-/// The kinds of evidence from which entries were dropped because there were too many. Each has its
-/// index among the kinds with a label, and its label.
-pub type TrimmedKinds = BTreeSet<(usize, &'static str)>;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident: $kind:ty $(= $words:literal)?,)+) => {
@@ -94,10 +95,18 @@ macro_rules! kinds {
                 0 $(+ EvidenceKind::memory(&self.$name))+
             }
 
-            /// Keeps at most `most` entries of each bounded kind. Returns the number of entries
-            /// dropped per kind.
-            fn cut(&mut self, most: usize) -> Vec<(&'static str, u64)> {
-                vec![$($(($words, EvidenceKind::keep_least(&mut self.$name, most)),)?)+]
+            /// The names of the kinds whose entries are limited, with their labels for reports, in
+            /// the order of the list.
+            pub(super) const LIMITED_KINDS: &[(&'static str, &'static str)] =
+                &[$($((stringify!($name), $words),)?)+];
+
+            /// Drops entries of the kinds in [`Self::LIMITED_KINDS`]. Returns the entries that were
+            /// dropped from each of them.
+            fn cut(&mut self, limit: &EvidenceLimit<'_>) -> Vec<DroppedEntries> {
+                vec![$($({
+                    let _ = $words;
+                    EvidenceKind::keep_within(&mut self.$name, limit)
+                },)?)+]
             }
 
             /// Moves evidence from each path to the path that `new_path` returns.
@@ -227,11 +236,22 @@ kinds! {
     /// The numbers of duplicate packets and bytes that each flow on [`Path::PLAIN`] has in addition
     /// to `copies` if the only undeclared tunnel is a mirror, as an earlier run found them.
     mirror_copies: Keyed<FlowKey, CopiedAmounts>,
+    /// The kinds from which entries were dropped.
+    trimmed: TrimmedKinds,
 }
+
+/// The kinds that may show how traffic between two hosts passed without being recognized, or that
+/// another machine sent it.
+pub(super) const HIDING_KINDS: [&str; 6] =
+    ["loose", "claims", "holders", "orphans", "fragments", "masters"];
 
 /// A lookup takes more memory than other keys because it contains a name.
 impl EvidenceKey for DnsQuery {
     const MEMORY: usize = 400;
+
+    fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [Some(self.client), Some(self.resolver)]
+    }
 }
 
 /// Reads the record of a row and checks that it is one entry in canonical form. Returns the bucket
@@ -273,15 +293,19 @@ impl SideEvidence {
         self.fragments.facts().unwrap_or_default()
     }
 
-    /// Keeps at most `most` entries of each bounded kind. Adds to `trimmed` the kinds from which
-    /// entries were dropped, and returns the number of these entries.
-    pub(super) fn keep_least(&mut self, most: usize, trimmed: &mut TrimmedKinds) -> u64 {
-        let cut = self.cut(most).into_iter().enumerate().filter(|(_, (_, count))| *count > 0);
-        cut.map(|(place, (words, count))| {
-            trimmed.insert((place, words));
-            count
-        })
-        .sum()
+    /// Drops entries of bounded kinds beyond a limit, and records the kinds from which entries were
+    /// dropped. Returns the number of these entries.
+    pub(super) fn keep_within(&mut self, limit: &EvidenceLimit<'_>) -> u64 {
+        let cut = self.cut(limit);
+        for ((kind, _), dropped) in Self::LIMITED_KINDS.iter().zip(&cut) {
+            self.trimmed.add(kind, *dropped);
+        }
+        cut.iter().map(|dropped| dropped.count).sum()
+    }
+
+    /// Returns the kinds from which entries were dropped.
+    pub fn trimmed(&self) -> &TrimmedKinds {
+        &self.trimmed
     }
 
     /// Returns the packets whose ports were not seen, and ICMP errors, sorted by pair of addresses.

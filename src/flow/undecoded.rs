@@ -96,10 +96,6 @@ impl EvidenceKind for UndecodedCounts {
         self.kinds.len() * KIND
     }
 
-    fn keep_least(&mut self, _most: usize) -> u64 {
-        0
-    }
-
     fn canonical(self) -> Self {
         let mut canonical = Self::default();
         Merge::merge(&mut canonical, &self);

@@ -4,8 +4,8 @@ use std::io;
 
 use super::key::PARTITIONS;
 use super::merged::MergedFlows;
-use super::side_evidence::TrimmedKinds;
 use super::store::FlowStore;
+use super::trimming::EvidenceLimit;
 use crate::model::Nanos;
 
 impl MergedFlows {
@@ -72,10 +72,10 @@ impl MergedFlows {
         self.len() == 0
     }
 
-    /// Keeps at most `most` entries of each bounded kind of side evidence, those with the lowest
-    /// keys. Returns the number of entries dropped.
-    pub fn keep_at_most(&mut self, most: usize) -> u64 {
-        self.side.keep_least(most, &mut TrimmedKinds::new())
+    /// Drops entries of side evidence beyond a limit, and records their kinds. Returns the number
+    /// of entries dropped.
+    pub fn keep_within(&mut self, limit: &EvidenceLimit<'_>) -> u64 {
+        self.side.keep_within(limit)
     }
 }
 
@@ -234,6 +234,33 @@ mod tests {
         window(&[], WindowEnd::Continued(None));
         let joined = window(&[later], WindowEnd::Last);
         assert_eq!((joined.len(), joined.side().orphans().count()), (1, 0));
+    }
+
+    #[test]
+    fn evidence_about_hosts_is_kept_first_and_what_a_window_dropped_stays_known() {
+        let window = |pairs: &[[u8; 2]]| {
+            let store = new_store();
+            let mut tables = store.tables(&Retention::default());
+            for [src, dst] in pairs {
+                let [src, dst] = [[*src, 0, 0, 1], [*dst, 0, 0, 2]].map(IpAddr::from);
+                let body = Body::NoPorts { src, dst, transport: Transport::TCP };
+                tables.observe(&[Observation { wire_len: 60, body, ..Observation::default() }], []);
+            }
+            let dropped = tables.keep_within(&EvidenceLimit { most: 2, is_host: &listed });
+            store.submit(tables).unwrap();
+            let merged = store.finish_window(1, &mut WindowCarryOver::default(), WindowEnd::Last);
+            (merged.unwrap(), dropped)
+        };
+        let (mut strangers, dropped) = window(&[[1, 2], [3, 4], [5, 6], [9, 10]]);
+        assert_eq!((dropped, strangers.side().trimmed().words().count()), (2, 1));
+        assert!(!strangers.side().trimmed().may_hide_traffic());
+        let kept: Vec<_> = strangers.side().portless().map(|(pair, _)| pair.dst).collect();
+        assert_eq!(kept, [IpAddr::from([2, 0, 0, 2]), IpAddr::from([10, 0, 0, 2])]);
+        let (hosts, dropped) = window(&[[10, 1], [10, 2], [10, 3]]);
+        assert_eq!(dropped, 1);
+        assert!(hosts.side().trimmed().may_hide_traffic());
+        strangers.absorb(hosts).unwrap();
+        assert!(strangers.side().trimmed().may_hide_traffic());
     }
 
     #[test]

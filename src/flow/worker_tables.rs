@@ -8,9 +8,10 @@ use super::interner::{Interner, InternerCache};
 use super::outer_flows::OuterFlow;
 use super::partitions::PartitionEvidence;
 use super::records::{Evidence, FlowRecord};
-use super::side_evidence::{AddressPair, OpenMessages, SideEvidence, TrimmedKinds};
+use super::side_evidence::{AddressPair, OpenMessages, SideEvidence};
 use super::state::{IcmpError, QuotedPackets};
 use super::table::{FlowSlot, FlowTables};
+use super::trimming::EvidenceLimit;
 use super::undecoded::UndecodedFrames;
 use super::{FlowKey, HashSeed};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
@@ -280,10 +281,10 @@ impl WorkerTables {
         self.side.traces.extend(record.map(|record| record.with_link(seed, &link)));
     }
 
-    /// Keeps at most `most` entries of each bounded kind of side evidence. Returns the number of
-    /// entries dropped.
-    pub fn keep_at_most(&mut self, most: usize) -> u64 {
-        self.side.keep_least(most, &mut TrimmedKinds::new())
+    /// Drops entries of side evidence beyond a limit, and records their kinds. Returns the number
+    /// of entries dropped.
+    pub fn keep_within(&mut self, limit: &EvidenceLimit<'_>) -> u64 {
+        self.side.keep_within(limit)
     }
 
     pub(super) fn into_partitions(

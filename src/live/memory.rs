@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::LiveContext;
 use super::listener::LiveEvent;
-use crate::flow::{AggregationLevel, MergedFlows};
+use crate::flow::{AggregationLevel, EvidenceLimit, MergedFlows};
 use crate::pipeline::{AuditError, Worker, lock, temporary};
 
 /// The number of shares that memory is divided into. One share each is for the tables of all
@@ -33,9 +33,10 @@ pub(super) fn stay_bounded(
     shared: &LiveContext<'_>,
     flows: &mut MergedFlows,
 ) -> Result<(), AuditError> {
-    let is_listed = Arc::clone(&lock(&shared.is_listed));
+    let listing = Arc::clone(&lock(&shared.listing));
     let share = shared.watch.max_memory / MEMORY_SHARES;
-    let dropped = flows.keep_at_most(share / SIDE_EVIDENCE_BYTES);
+    let is_host = &|address| listing.is_host(address);
+    let dropped = flows.keep_within(&EvidenceLimit { most: share / SIDE_EVIDENCE_BYTES, is_host });
     if dropped > 0 {
         shared.listener.on_event(&LiveEvent::EvidenceDropped(dropped));
     }
@@ -53,7 +54,9 @@ pub(super) fn stay_bounded(
         if fits(flows) {
             break;
         }
-        let count = flows.aggregate(*level, &*is_listed).map_err(temporary(&shared.plan.temp))?;
+        let count = flows
+            .aggregate(*level, &|address| listing.is_listed(address))
+            .map_err(temporary(&shared.plan.temp))?;
         if count > 0 {
             shared.listener.on_event(&LiveEvent::Aggregated(*level, count));
         }
@@ -82,15 +85,18 @@ impl ThreadMemory {
         if held <= budget || held < self.retry_above {
             return;
         }
-        self.dropped += worker.tables_mut().keep_at_most(budget / 4 / SIDE_EVIDENCE_BYTES);
-        let is_listed = Arc::clone(&lock(&shared.is_listed));
+        let listing = Arc::clone(&lock(&shared.listing));
+        let is_host = &|address| listing.is_host(address);
+        let limit = EvidenceLimit { most: budget / 4 / SIDE_EVIDENCE_BYTES, is_host };
+        self.dropped += worker.tables_mut().keep_within(&limit);
         for level in AggregationLevel::ALL {
             // Aggregation continues down to half of the budget. Otherwise, it would soon be needed
             // again.
             if worker.tables().memory() <= budget / 2 {
                 break;
             }
-            let count = worker.tables_mut().aggregate(*level, &*is_listed);
+            let is_listed = &|address| listing.is_listed(address);
+            let count = worker.tables_mut().aggregate(*level, is_listed);
             if count > 0 {
                 match self.aggregated.iter_mut().find(|(known, _)| known == level) {
                     Some((_, total)) => *total += count,

@@ -84,8 +84,8 @@ struct LiveContext<'a> {
     store: &'a FlowStore,
     /// The number of the open window.
     window: AtomicU64,
-    /// A function that returns whether the inventory lists an address. A reload replaces it.
-    is_listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
+    /// The addresses that the inventory lists. A reload replaces them.
+    listing: Mutex<Arc<Listing>>,
     end: AtomicBool,
     listener: &'a dyn Listener,
     recorder: Option<&'a RecorderThread>,
@@ -156,7 +156,7 @@ pub fn watch(
     let LiveSetup { captures, state, files, .. } = setup;
     let policy = Arc::new(policy);
     let recorder = files.map(RecorderThread::start);
-    let plan = plan(watch).with_stated_tunnels(&policy);
+    let plan = plan(watch).with_inventory(&policy);
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
     // Rows contain no pieces, but they must state which messages continue in another segment. This
@@ -180,7 +180,7 @@ pub fn watch(
         retention: &retention,
         store: &store,
         window: AtomicU64::new(0),
-        is_listed: Mutex::new(listing(&policy)),
+        listing: Mutex::new(Arc::new(Listing::of(&policy))),
         end: AtomicBool::new(false),
         listener,
         recorder: recorder.as_ref(),
@@ -220,15 +220,34 @@ pub fn watch(
     })
 }
 
-/// Returns a function that checks whether the inventory of a policy lists an address, either as an
-/// address of a host or in a network.
-fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
-    let listed: BTreeSet<IpAddr> =
-        policy.inventory.hosts.iter().flat_map(|host| host.addresses.iter().copied()).collect();
-    let networks: Vec<_> = policy.inventory.networks.iter().map(|network| network.cidr).collect();
-    Arc::new(move |address| {
-        listed.contains(&address) || networks.iter().any(|network| network.contains(&address))
-    })
+/// The addresses that an inventory lists.
+struct Listing {
+    /// The addresses of hosts.
+    hosts: BTreeSet<IpAddr>,
+    /// Returns whether a network contains an address.
+    is_in_network: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+}
+
+impl Listing {
+    fn of(policy: &Policy) -> Self {
+        let hosts = policy.inventory.hosts.iter().flat_map(|host| host.addresses.iter().copied());
+        let networks = policy.inventory.networks.iter().map(|network| network.cidr);
+        let networks: Vec<_> = networks.collect();
+        Self {
+            hosts: hosts.collect(),
+            is_in_network: Box::new(move |address| {
+                networks.iter().any(|network| network.contains(&address))
+            }),
+        }
+    }
+
+    fn is_host(&self, address: IpAddr) -> bool {
+        self.hosts.contains(&address)
+    }
+
+    fn is_listed(&self, address: IpAddr) -> bool {
+        self.is_host(address) || (self.is_in_network)(address)
+    }
 }
 
 /// Returns the plan for decoding batches. Each interface is a source.
@@ -262,6 +281,7 @@ fn plan(watch: &LiveOptions) -> Plan {
         // A window may show the farm in a tunnel alone only because nothing else was captured
         // during this window, and what was once trusted cannot be doubted in a later window.
         mirrors: TrustedMirrors::Listed,
+        hosts: Arc::default(),
         request,
     }
 }

@@ -253,7 +253,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::{HashSeed, Retention};
+    use crate::flow::{EvidenceLimit, HashSeed, Retention};
     use crate::pipeline::{Plan, Progress, Request};
 
     /// Returns the reading of a small capture.
@@ -313,7 +313,7 @@ mod tests {
         let older = Reading::new(
             Vec::new(),
             ActivityHistogram::default(),
-            store().finish(&Retention::default(), 1, usize::MAX).unwrap(),
+            store().finish(&Retention::default(), 1, &EvidenceLimit::NONE).unwrap(),
             Correction::Impossible,
         );
         let newer = reading();

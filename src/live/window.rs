@@ -15,8 +15,8 @@ use super::options::{AfterWindow, LiveOptions};
 #[cfg(feature = "store")]
 use super::rows::ClosedWindow;
 use super::state::StateFolder;
-use super::{LiveContext, POLL_INTERVAL, listing};
-use crate::flow::{FlowStore, MergedFlows, Retention, WindowCarryOver, WindowEnd};
+use super::{Listing, LiveContext, POLL_INTERVAL};
+use crate::flow::{EvidenceLimit, FlowStore, MergedFlows, Retention, WindowCarryOver, WindowEnd};
 use crate::model::{
     ActivityHistogram, Correction, FrameCounters, InputRecord, Loss, Merge, Nanos, SECOND,
 };
@@ -98,7 +98,7 @@ impl WindowLoop<'_> {
             && let Some(new) = self.shared.listener.reload()
         {
             self.policy = Arc::new(new);
-            *lock(&self.shared.is_listed) = listing(&self.policy);
+            *lock(&self.shared.listing) = Arc::new(Listing::of(&self.policy));
         }
     }
 
@@ -124,7 +124,7 @@ impl WindowLoop<'_> {
         let nothing = shared
             .store
             .sibling()
-            .finish(&Retention::default(), 1, usize::MAX)
+            .finish(&Retention::default(), 1, &EvidenceLimit::NONE)
             .map_err(temporary(&shared.plan.temp))?;
         let flows = alone.take_flows(nothing);
         absorb(shared, all, alone.reading, flows)?;
@@ -315,7 +315,7 @@ pub(super) fn inputs(watch: &LiveOptions) -> Vec<InputRecord> {
 }
 
 pub(super) fn empty(watch: &LiveOptions, store: &FlowStore) -> std::io::Result<Reading> {
-    let flows = store.sibling().finish(&Retention::default(), 1, usize::MAX)?;
+    let flows = store.sibling().finish(&Retention::default(), 1, &EvidenceLimit::NONE)?;
     Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
 }
 

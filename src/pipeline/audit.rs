@@ -89,8 +89,8 @@ impl Audit {
         progress: &Progress,
     ) -> Result<Self, AuditError> {
         let policy = policy.map(Arc::new);
-        let with_tunnels = policy.as_ref().map(|policy| plan.with_stated_tunnels(policy));
-        let plan = with_tunnels.as_ref().unwrap_or(plan);
+        let with_inventory = policy.as_ref().map(|policy| plan.with_inventory(policy));
+        let plan = with_inventory.as_ref().unwrap_or(plan);
         let reading = Reading::of(plan, progress)?;
         let flows = match plan.request.evidence {
             Some(_) => FlowRetention::Keep,
@@ -147,7 +147,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             odd_stamps,
             orphans,
             unfiltered_links: unfiltered_links(selection.filter.as_deref(), &read.inputs),
-            trimmed: read.flows.trimmed.clone(),
+            trimmed: read.flows.side.trimmed().clone(),
             reading,
             outcome,
             damaged,
@@ -193,7 +193,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             unknown_links: self.unknown_links(),
             unfiltered_links: &self.unfiltered_links,
             unread: self.unread(),
-            trimmed: self.trimmed.iter().map(|(_, words)| *words).collect(),
+            trimmed: self.trimmed.words().collect(),
             timeline: &self.timeline,
             odd_stamps: self.odd_stamps,
             policy: self.policy.as_deref(),
@@ -467,6 +467,7 @@ fn judge(
         // An input that merely ends early comes from an interrupted capture and does not count as
         // damaged.
         damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
+        lacks_evidence: reading.flows.side.trimmed().may_hide_traffic(),
         no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,

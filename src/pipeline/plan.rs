@@ -1,6 +1,7 @@
 //! Plans what is read, and checks the plan before the long work starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -160,6 +161,9 @@ pub struct Plan {
     pub temp: PathBuf,
     /// Which tunnels count as mirrors.
     pub(crate) mirrors: TrustedMirrors,
+    /// The addresses of the hosts in the inventory. If memory is short, evidence about them is kept
+    /// before other evidence.
+    pub(crate) hosts: Arc<HashSet<IpAddr>>,
     /// The request that the plan carries out.
     pub request: Request,
 }
@@ -202,7 +206,8 @@ impl Plan {
         let origins = BTreeMap::new();
         let temp = std::env::temp_dir();
         let mirrors = TrustedMirrors::Inferred;
-        Ok(Self { sources, origins, shared: None, jobs, temp, mirrors, request })
+        let hosts = Arc::default();
+        Ok(Self { sources, origins, shared: None, jobs, temp, mirrors, hosts, request })
     }
 
     /// Creates a plan to read inputs whose evidence is stored, in addition to the captures of the
@@ -255,13 +260,15 @@ impl Plan {
             jobs,
             temp: std::env::temp_dir(),
             mirrors: TrustedMirrors::Inferred,
+            hosts: Arc::default(),
             request,
         })
     }
 
-    /// Returns the plan with the tunnels that the inventory of `policy` declares.
+    /// Returns the plan with the tunnels that the inventory of `policy` declares, and the addresses
+    /// of its hosts.
     #[must_use]
-    pub fn with_stated_tunnels(&self, policy: &Policy) -> Self {
+    pub fn with_inventory(&self, policy: &Policy) -> Self {
         let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
             let stated = if tunnels.is_mirror { TunnelUse::Mirror } else { TunnelUse::Overlay };
             let ends = tunnels.ends.clone();
@@ -270,6 +277,8 @@ impl Plan {
         });
         let mut plan = self.clone();
         plan.request.tunnels = stated.collect();
+        let hosts = policy.inventory.hosts.iter();
+        plan.hosts = Arc::new(hosts.flat_map(|host| host.addresses.iter().copied()).collect());
         plan
     }
 
@@ -294,6 +303,7 @@ impl Plan {
             jobs,
             temp: std::env::temp_dir(),
             mirrors: TrustedMirrors::Inferred,
+            hosts: Arc::default(),
             request,
         }
     }

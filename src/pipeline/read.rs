@@ -12,7 +12,7 @@ use super::{AuditError, Plan, Progress, Reading, Request, lock, temporary};
 use crate::capture::{Batch, CaptureError, Filter, Frame, ReadError};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{
-    FlowStore, HashSeed, LOOKUP_BATCH, PrefixRetention, Retention, UndecodedFrames,
+    EvidenceLimit, FlowStore, HashSeed, LOOKUP_BATCH, PrefixRetention, Retention, UndecodedFrames,
     UndecodedReason, WorkerTables,
 };
 use crate::model::{
@@ -50,8 +50,11 @@ pub(crate) fn run(
         let errors = inputs.iter().map(|i| (i.name.clone(), i.error.clone().unwrap_or_default()));
         return Err(AuditError::Sources(errors.collect()));
     }
-    let max_entries = (plan.request.max_memory / MEMORY_PER_ENTRY).max(MIN_ENTRIES);
-    let flows = store.finish(retention, plan.jobs, max_entries).map_err(temporary(&plan.temp))?;
+    let limit = EvidenceLimit {
+        most: (plan.request.max_memory / MEMORY_PER_ENTRY).max(MIN_ENTRIES),
+        is_host: &|address| plan.hosts.contains(&address),
+    };
+    let flows = store.finish(retention, plan.jobs, &limit).map_err(temporary(&plan.temp))?;
     progress.timings.done("merge");
     Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }

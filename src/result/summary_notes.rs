@@ -172,10 +172,16 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     add_frames(run, &mut notes);
     add_undecoded(run, &mut notes);
     if !run.trimmed.is_empty() {
-        let text = format!(
-            "--max-memory is too small for: {}; the first entries in a fixed order were used, and the other entries were ignored",
+        let mut text = format!(
+            "--max-memory is too small for: {}; the first entries in a fixed order were used, those of listed hosts before others, and the other entries were ignored",
             run.trimmed.join(", ")
         );
+        let seen = run.policy.and_then(|policy| run.outcome.seen(policy));
+        if seen.is_some_and(|seen| seen.view().lacks_evidence) {
+            text.push_str(
+                ". They include entries of listed hosts, so no report of a missing reply or of traffic that was never attempted is certain (doubt: unread).",
+            );
+        }
         notes.add(Tone::Warning, "Memory", text);
     }
     if let Some(report) = &run.outcome.conversations.aggregation {

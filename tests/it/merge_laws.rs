@@ -7,8 +7,8 @@ use rasaudit::decode::{
     flag,
 };
 use rasaudit::flow::{
-    Amount, CopiedAmounts, DirectionStats, Evidence, FlowPartitions, FlowRecord, FlowStore,
-    HashSeed, MergedFlows, PacketRetention, PartitionFlows, PrefixRetention, Retention,
+    Amount, CopiedAmounts, DirectionStats, Evidence, EvidenceLimit, FlowPartitions, FlowRecord,
+    FlowStore, HashSeed, MergedFlows, PacketRetention, PartitionFlows, PrefixRetention, Retention,
     SideEvidence,
 };
 use rasaudit::model::{
@@ -242,7 +242,8 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
         tables.observe(part, []);
         if spill { store.spill(tables) } else { store.submit(tables) }.expect("a temporary file");
     }
-    let mut flows = store.finish(&keep, 2, usize::MAX).expect("what was spilled comes back");
+    let mut flows =
+        store.finish(&keep, 2, &EvidenceLimit::NONE).expect("what was spilled comes back");
     let removed = flows.remove_duplicates().expect("what was spilled comes back");
     let whole = known(&flows);
     // Exporting all flows as values and importing them in two parts does not change them.
@@ -256,7 +257,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
         tables.take_evidence(Evidence { flows: flows.to_vec(), side });
         store.submit(tables).expect("in memory");
     }
-    let again = store.finish(&Retention::default(), 1, usize::MAX).expect("in memory");
+    let again = store.finish(&Retention::default(), 1, &EvidenceLimit::NONE).expect("in memory");
     assert_eq!(known(&again), whole);
     (whole.0, format!("{} {removed}", whole.1))
 }

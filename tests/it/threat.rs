@@ -1289,6 +1289,48 @@ fn a_cut_last_record_doubts_nothing_and_a_cut_packet_does() {
     assert_eq!(silence(&wire), ["no medium unread"]);
 }
 
+/// Adds a later fragment whose first fragment is not in the capture.
+fn later_fragment(wire: &mut Wire, ms: u64, from: &str, to: &str) {
+    wire.ip(ms, from, to, 6, &[7; 40]);
+    let (_, frame) = wire.0.last_mut().expect("a frame");
+    frame[18..22].copy_from_slice(&[(ms >> 8) as u8, ms as u8, 0, 185]);
+}
+
+/// Memory holds 16,384 entries of each kind.
+#[test]
+fn evidence_that_was_dropped_leaves_no_absence_certain() {
+    let found = |wire: &Wire| {
+        audit_with_options(&[wire.file()], &plain(), &["--max-memory", "64MiB"]).found(
+            "never-attempted",
+            GW,
+            BROKER,
+        )
+    };
+    let flood = |wire: &mut Wire, to: Option<&str>| {
+        for number in 0..17_000u32 {
+            let other = format!("11.0.{}.{}", number >> 8, number & 255);
+            // A low address would displace those of hosts.
+            let ends = to.map_or(("9.9.9.9", &*other), |to| (&*other, to));
+            later_fragment(wire, 20_000 + u64::from(number), ends.0, ends.1);
+        }
+    };
+    let mut hidden = without_gateway();
+    later_fragment(&mut hidden, 10_000, GW, BROKER);
+    assert_eq!(found(&hidden), ["no medium unread"]);
+    // Fragments between other addresses displace no evidence about hosts.
+    flood(&mut hidden, None);
+    assert_eq!(found(&hidden), ["no medium unread"]);
+    let mut wire = without_gateway();
+    flood(&mut wire, None);
+    assert_eq!(found(&wire), ["yes medium"]);
+    // If evidence about a host was dropped, it may have been about any host.
+    let mut wire = without_gateway();
+    flood(&mut wire, Some(DC));
+    assert_eq!(found(&wire), ["no medium unread"]);
+    let unlimited = audit(&wire).found("never-attempted", GW, BROKER);
+    assert_eq!(unlimited, ["yes medium"]);
+}
+
 // Tests of loss and of half views.
 
 /// Adds a connection whose server sends this number of segments with 1,000 bytes each.

@@ -56,7 +56,7 @@ struct Gathered {
 
 impl Gathered {
     fn of(case: &Fixture, policy: &Policy) -> Self {
-        let plan = Plan::new(request(case, 1)).expect("the fixture").with_stated_tunnels(policy);
+        let plan = Plan::new(request(case, 1)).expect("the fixture").with_inventory(policy);
         let reading = Reading::of(&plan, &Progress::default()).expect("the fixture");
         let evidence = reading.flows.evidence().expect("in memory");
         Self { record: reading.inputs[0].clone(), timeline: reading.timeline, evidence }
@@ -169,7 +169,7 @@ impl FlowPartitions for Backwards {
 fn whichever_part_of_the_flows_is_read_first() {
     for case in FIXTURES {
         let policy = policy(case);
-        let plan = Plan::new(request(case, 1)).expect("the fixture").with_stated_tunnels(&policy);
+        let plan = Plan::new(request(case, 1)).expect("the fixture").with_inventory(&policy);
         let read = || Reading::of(&plan, &Progress::default()).expect("the fixture").flows;
         let judge = Judge::new(&policy);
         let shown = |conversations: Conversations| {
