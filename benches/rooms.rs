@@ -139,6 +139,7 @@ fn judgement(c: &mut Criterion) {
         one_sided: 0.0,
         loss: 0.0,
         suspected_loss: 0.0,
+        losses: Default::default(),
         damaged: false,
         lacks_evidence: false,
         no_decap: false,

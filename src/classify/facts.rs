@@ -12,8 +12,8 @@ use super::judge::Judged;
 use super::parallel::run_both;
 use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
-use super::{CaptureConditions, CoverageStatement};
-use crate::conversation::{Conversation, Conversations, HostActivity, VantageSet};
+use super::{CaptureConditions, CoverageStatement, all_lost, is_unlikely};
+use crate::conversation::{Conversation, Conversations, HostActivity, TimeSpan, VantageSet};
 use crate::model::{Nanos, Transport, network_around};
 use crate::policy::{PartyKind, Policy, RoleSet, Row};
 
@@ -349,10 +349,17 @@ impl<'a> JudgedCapture<'a> {
     pub fn failing(&self, c: &Conversation) -> Option<Code> {
         let at_last = c.fails_at_last().and_then(|failed| {
             let code = Code::parse(failed.state.name())?;
-            let sure = !is_silent(code) || self.view().is_certain_after(failed.chances);
+            let sure = !is_silent(code) || is_unlikely(self.all_lost(c, failed.chances));
             sure.then_some(code)
         });
         at_last.or_else(|| c.has_failed().then(|| Code::parse(c.state.name()))?)
+    }
+
+    /// Returns the worst-case probability that the capture lost all replies to the requests without
+    /// a reply that show the last state of a conversation, if there were `chances` to see one.
+    pub(super) fn all_lost(&self, c: &Conversation, chances: u64) -> f64 {
+        let first = c.fails_at_last().map_or(c.first, |failed| failed.opened.first);
+        all_lost(self.view().miss_in(TimeSpan { first, last: c.last }), chances)
     }
 
     /// Returns whether a conversation shows that its connection works. A conversation that worked

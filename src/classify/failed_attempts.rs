@@ -10,6 +10,7 @@ use super::expected::Assessor;
 use super::facts::is_silent;
 use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
 use super::grouping::{ConversationGroup, GroupEntries, PortMerge, PortScope, merge_clients};
+use super::is_unlikely;
 use super::judge::Judged;
 use super::pairs::MANY_PAIRS;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
@@ -123,7 +124,7 @@ impl Assessor<'_> {
         };
         let sure = members.iter().any(|n| self.doubts_of_failure(*n as usize).certain());
         let mut doubts = Doubts::default();
-        let mut chances = 0;
+        let mut all_lost = 1.0;
         let mut sources = BTreeSet::new();
         let mut rows = BTreeSet::new();
         let mut hosts = BTreeSet::new();
@@ -136,7 +137,7 @@ impl Assessor<'_> {
                 doubts = doubts.with(own);
             }
             if !sure || own.certain() {
-                chances += c.chances_at_last();
+                all_lost *= self.seen.all_lost(c, c.chances_at_last());
             }
             // If a host has several roles, the failure counts for every row that documents the
             // conversation.
@@ -153,7 +154,7 @@ impl Assessor<'_> {
             }
         }
         // If no answer was seen, the capture itself may have lost it.
-        if is_silent(code) && !self.seen.view().is_certain_after(chances) {
+        if is_silent(code) && !is_unlikely(all_lost) {
             doubts.add(Doubt::Loss);
         }
         let hosts: Vec<usize> = hosts.into_iter().collect();

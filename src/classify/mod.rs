@@ -19,6 +19,7 @@ mod grouping;
 mod inventory_conflicts;
 mod judge;
 mod loopback;
+mod loss_periods;
 mod overlay;
 mod pairs;
 mod parallel;
@@ -52,6 +53,7 @@ pub use facts::JudgedCapture;
 pub use finding::{About, Conflict, Finding, FindingKey, HarmlessCause, Reason};
 pub(crate) use finding::{SHOWN_CLAIMANTS, exception_rule, id_of};
 pub use judge::{Judge, Judged, Ruling};
+pub use loss_periods::LossPeriods;
 pub use query::{Answer, Question, check_examples};
 pub use vantage_watch::VantageTimes;
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
@@ -60,6 +62,7 @@ pub use virtual_addresses::UndeclaredVirtual;
 use assess::Assessed;
 use facts::CaptureFacts;
 use finding::FindingBook;
+use loss_periods::LEAST_LOSS;
 use parallel::run_both;
 use violations::Grouping;
 
@@ -102,6 +105,8 @@ pub struct CaptureConditions {
     /// The share of frames that may have been lost, 0 to 1, according to evidence that is too weak
     /// to report as loss.
     pub suspected_loss: f64,
+    /// The loss of single inputs and windows.
+    pub losses: Arc<LossPeriods>,
     /// Whether part of the input could not be read. That part may contain traffic that seems to be
     /// missing. The missing end of an input that is merely cut off does not count.
     pub damaged: bool,
@@ -164,7 +169,15 @@ impl Watched {
 impl CaptureConditions {
     /// Returns the worst-case probability that the capture lost a given frame. It is at least 0.01.
     pub fn miss(&self) -> f64 {
-        self.loss.max(self.suspected_loss).max(0.01)
+        self.loss.max(self.suspected_loss).max(LEAST_LOSS)
+    }
+
+    /// Returns the worst-case probability that the capture lost a given reply to requests that were
+    /// sent in `span`.
+    fn miss_in(&self, span: TimeSpan) -> f64 {
+        let from = span.first.get().unwrap_or(Nanos::MIN);
+        let to = span.last.get().unwrap_or(Nanos::MAX);
+        self.miss().max(self.losses.greatest_in(from, to))
     }
 
     /// Returns the minimum number of frames that an expected exchange would have shown: two per
@@ -176,10 +189,7 @@ impl CaptureConditions {
     /// Returns whether the loss of all `chances` frames is so unlikely that traffic without any of
     /// them is certainly missing.
     fn is_certain_after(&self, chances: u64) -> bool {
-        /// The maximum acceptable probability that all frames were lost. It is low because an audit
-        /// applies this test to hundreds of rows.
-        const UNLIKELY: f64 = 0.0002;
-        self.miss().powi(chances.min(1000) as i32) < UNLIKELY
+        is_unlikely(all_lost(self.miss(), chances))
     }
 
     /// Returns whether some series of captures without a sensor name watched for less than
@@ -221,6 +231,20 @@ impl CaptureConditions {
         // With a watch time of 0, traffic would count as missing even in the shortest capture.
         if row == 0 { ROLE_WATCH_S } else { row }
     }
+}
+
+/// Returns the probability that `chances` frames were all lost, each with the probability `miss`.
+fn all_lost(miss: f64, chances: u64) -> f64 {
+    miss.powi(chances.min(1000) as i32)
+}
+
+/// Returns whether it is so unlikely that all frames were lost that what they would have shown is
+/// certainly missing. `all_lost` is the probability.
+fn is_unlikely(all_lost: f64) -> bool {
+    /// The maximum acceptable probability. It is low because an audit applies this test to hundreds
+    /// of rows.
+    const UNLIKELY: f64 = 0.0002;
+    all_lost < UNLIKELY
 }
 
 /// The complete judgement of a capture.

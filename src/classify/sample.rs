@@ -93,6 +93,7 @@ pub(crate) fn view(watched_s: u64) -> CaptureConditions {
         one_sided: 0.0,
         loss: 0.0,
         suspected_loss: 0.0,
+        losses: Default::default(),
         damaged: false,
         lacks_evidence: false,
         no_decap: false,

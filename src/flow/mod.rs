@@ -41,6 +41,7 @@ mod table;
 mod trimming;
 mod undecoded;
 mod usual_flow;
+mod window_losses;
 mod window_rows;
 mod windows;
 mod worker_tables;
@@ -67,6 +68,7 @@ pub use store::FlowStore;
 pub use table::{Flow, LOOKUP_BATCH};
 pub use trimming::{EvidenceLimit, TrimmedKinds};
 pub use undecoded::{UndecodedCounts, UndecodedFrames, UndecodedReason};
+pub use window_losses::WindowLosses;
 pub use window_rows::RowPieces;
 pub use worker_tables::{PacketRetention, PrefixRetention, Retention, WorkerTables};
 

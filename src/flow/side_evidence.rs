@@ -21,6 +21,7 @@ use super::sightings::{FlowGroup, SightedFrom};
 use super::state::DirectionStats;
 use super::trimming::{DroppedEntries, EvidenceLimit, TrimmedKinds};
 use super::undecoded::UndecodedCounts;
+use super::window_losses::WindowLosses;
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{BoundedSet, DuplicateCounts, Merge, Nanos, Sum, Transport};
@@ -236,6 +237,8 @@ kinds! {
     /// The numbers of duplicate packets and bytes that each flow on [`Path::PLAIN`] has in addition
     /// to `copies` if the only undeclared tunnel is a mirror, as an earlier run found them.
     mirror_copies: Keyed<FlowKey, CopiedAmounts>,
+    /// The loss of the windows of a live audit.
+    losses: WindowLosses,
     /// The kinds from which entries were dropped.
     trimmed: TrimmedKinds,
 }
@@ -366,6 +369,16 @@ impl SideEvidence {
     /// Adds times at which the capture was interrupted.
     pub fn note_cuts(&mut self, cuts: impl IntoIterator<Item = Nanos>) {
         self.cuts.extend(cuts);
+    }
+
+    /// Returns the loss of the windows of a live audit.
+    pub fn losses(&self) -> &WindowLosses {
+        &self.losses
+    }
+
+    /// Adds a window from `from` to `to`, which lost this share of its frames, from 0 to 1.
+    pub fn note_loss(&mut self, from: Nanos, to: Nanos, share: f64) {
+        self.losses.add(from, to, share);
     }
 
     /// Removes and returns the sides that sent the start of a message that spans several segments.

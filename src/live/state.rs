@@ -287,6 +287,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lost_and_dropped_stays_known() {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
+        let state = StateFolder::open(scratch.path()).unwrap();
+        let mut own = reading();
+        own.flows.side.note_loss(0, 1, 0.5);
+        let dropped = own.flows.keep_within(&EvidenceLimit { most: 0, is_host: &|_| true });
+        assert!(dropped > 0);
+        state.save(&own).unwrap();
+        let found = state.load(store).ok().and_then(|(found, _)| found).unwrap();
+        assert_eq!(found.loss_periods().greatest_in(0, 1), 0.5);
+        assert_eq!(found.flows.side.trimmed(), own.flows.side.trimmed());
+    }
+
+    #[test]
     fn a_state_of_another_version_is_not_thrown_aside() {
         let scratch = tempfile::tempdir().unwrap();
         let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());

@@ -154,7 +154,6 @@ impl WindowLoop<'_> {
 
     /// Closes the window, which was opened at `since`, collects the part of every thread, and
     /// writes the rows of the window if they were requested.
-    #[cfg_attr(not(feature = "store"), expect(unused_variables, reason = "only rows need it"))]
     fn close(
         &mut self,
         after: AfterWindow,
@@ -198,9 +197,10 @@ impl WindowLoop<'_> {
             }
             cuts.extend(part.cuts);
         }
+        let until = now();
         #[cfg(feature = "store")]
         if let Some(spool) = &shared.spool {
-            let period = (since, now());
+            let period = (since, until);
             let (flows, inputs) = (&store, &inputs[..]);
             let (timeline, cuts) = (&timeline, &cuts);
             let closed = ClosedWindow { flows, inputs, timeline, cuts, period, dropped };
@@ -214,6 +214,9 @@ impl WindowLoop<'_> {
             .finish_window(shared.plan.jobs, &mut self.carry_over, end)
             .map_err(temporary(&shared.plan.temp))?;
         flows.side.note_cuts(cuts);
+        for input in &inputs {
+            flows.side.note_loss(since, until, input.loss.share());
+        }
         // A live capture cannot be read twice, so duplicates cannot be removed.
         Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
     }

@@ -22,7 +22,7 @@ use crate::decode::ethertype_words;
 #[cfg(feature = "live")]
 use crate::flow::MergedFlows;
 use crate::flow::TrimmedKinds;
-use crate::model::{ActivityHistogram, Endpoint, InputRecord, Transport};
+use crate::model::{ActivityHistogram, Endpoint, InputRecord, Nanos, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{
     self, FindingEvidence, Folder, FolderError, LineFormat, ReportFiles, WindowFolders,
@@ -434,14 +434,15 @@ fn judge(
     reading.duplicates.removed += std::mem::take(&mut reading.flows.removed_from_mirrors);
     progress.timings.done("conversations");
     let visibility = conversations.index.visibility;
+    let losses = reading.loss_periods();
+    let watched = Watched::new(
+        &reading.believed().0,
+        reading.flows.clock_offset(),
+        watch_times(policy, limits.min_watch),
+    );
     let conditions = CaptureConditions {
         start: capture.start,
         end: capture.end,
-        watched: Watched::new(
-            &reading.believed().0,
-            reading.flows.clock_offset(),
-            watch_times(policy, limits.min_watch),
-        ),
         vantages: Arc::new(VantageTimes::new(
             &reading.believed().0,
             &reading.vantages,
@@ -463,7 +464,10 @@ fn judge(
             .share()
             .max(reading.vantage_loss)
             .max(reading.estimated(visibility.loss())),
-        suspected_loss: reading.estimated(visibility.suspected_loss()),
+        suspected_loss: reading
+            .estimated(visibility.suspected_loss())
+            .max(losses.mean_over(watched_time(&reading.believed().0))),
+        losses: Arc::new(losses),
         // An input that merely ends early comes from an interrupted capture and does not count as
         // damaged.
         damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
@@ -471,8 +475,16 @@ fn judge(
         no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
+        watched,
     };
     Ok(Judgement::of(policy, conversations, &conditions, plan.jobs))
+}
+
+/// Returns the time for which a timeline was watched, in nanoseconds.
+fn watched_time(timeline: &ActivityHistogram) -> Nanos {
+    let Some((first, last)) = timeline.first().zip(timeline.last()) else { return 0 };
+    let gaps = timeline.gaps().into_iter().map(|(from, to)| to.saturating_sub(from));
+    gaps.fold(last.saturating_sub(first), Nanos::saturating_sub)
 }
 
 /// Returns the watch times, in seconds, that rows and roles require, and zero. If `min_watch` is

@@ -40,6 +40,7 @@ pub use crate::capture::{CaptureError, capture_kind};
 #[cfg(feature = "bpf")]
 pub use crate::capture::{CaptureOptions, Interface, interfaces};
 pub use crate::classify::Given;
+use crate::classify::LossPeriods;
 #[cfg(feature = "live")]
 pub(crate) use crate::conversation::TrustedMirrors;
 pub use crate::flow::AggregationLevel;
@@ -274,6 +275,23 @@ impl Reading {
         let gaps = all.gaps().into_iter().map(|(from, _)| from);
         self.flows.side.note_cuts(gaps);
         (self.series, self.outages) = (times.timelines, times.outages);
+    }
+
+    /// Returns the loss of each input or, in a live audit, of its windows. An input without frames
+    /// may have lost them at any time.
+    pub(crate) fn loss_periods(&self) -> LossPeriods {
+        let windows = self.flows.side.losses();
+        if windows.iter().next().is_some() {
+            return LossPeriods::new(windows.iter());
+        }
+        let doubted = self.timeline.doubted_times();
+        let inputs = self.inputs.iter().map(|input| {
+            let FrameCounters { mut first, mut last, .. } = input.account;
+            doubted.remove_from(&mut first, &mut last);
+            let from = first.get().unwrap_or(Nanos::MIN);
+            (from, last.get().unwrap_or(Nanos::MAX), input.loss.share())
+        });
+        LossPeriods::new(inputs)
     }
 
     /// Returns `share`, an estimated share of lost frames. Returns 0 if the counters include
