@@ -896,7 +896,7 @@ impl<'a> Judge<'a> {
         // A port is also internal if the vendor's document lists it for traffic inside the host or
         // for broadcasts.
         let ServiceKey { transport, port, .. } = query.subject;
-        let own =
+        let inside =
             self.policy.candidates(transport, port, query.server).map(|c| c.row).find(|row| {
                 let row = &matrix.rows[*row];
                 let internal =
@@ -908,18 +908,22 @@ impl<'a> Judge<'a> {
                         Scope::Network | Scope::Internet => false,
                     }
             });
-        if own.is_some() {
-            return own;
+        if inside.is_some() {
+            return inside;
         }
         let outside = |row: &Row| match row.exposure {
             Some(exposure) => exposure == Exposure::External,
             None => row.scope == Scope::Internet || matrix.roles[row.source].is_client(),
         };
-        let rows = self.documented_for_others(query);
-        let (open, own): (Vec<usize>, Vec<usize>) =
-            rows.partition(|row| outside(&matrix.rows[*row]));
-        let is_open = open.iter().any(|row| !self.is_off(*row));
-        own.first().copied().filter(|_| !is_open)
+        let mut first = None;
+        for row in self.documented_for_others(query) {
+            if !outside(&matrix.rows[row]) {
+                first = first.or(Some(row));
+            } else if !self.is_off(row) {
+                return None;
+            }
+        }
+        first
     }
 
     /// Returns whether the server is external and the client may reach an internet service on this

@@ -14,11 +14,12 @@ impl Judgement {
     /// unpermitted traffic, if such overlays would document all conversations of the finding and
     /// the inventory names none of them.
     pub fn overlay_for<'p>(&self, policy: &'p Policy, finding: &Finding) -> Option<&'p str> {
+        if !finding.verdict().is_unpermitted() {
+            return None;
+        }
         let matrix = &policy.matrix;
         let list = &self.conversations.list;
-        let members =
-            self.members_of(finding).iter().filter(|_| finding.verdict().is_unpermitted());
-        let mut overlays = members.map(|number| {
+        let mut overlays = self.members_of(finding).iter().map(|number| {
             let number = *number as usize;
             let rows = &matrix.unused_overlays;
             let row =

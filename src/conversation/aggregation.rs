@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::flow_facts::{is_loopback_on_wire, only_resets};
+use super::flow_facts::{is_loopback_on_wire, link_local_macs_of, only_resets};
 use super::{Conversation, DirectionHints, DoubtSources, ServiceKey, State};
 use crate::flow::{Flow, FlowPartitions, HashSeed, PartitionFlows, flag};
 use crate::model::{BoundedSet, Mac, Merge, Transport, is_link_local, named_enum, network_around};
@@ -294,7 +294,7 @@ impl AggregationPlan {
             let used = macs.iter().filter(|_| is_link_local(address));
             used.copied().collect::<Vec<_>>()
         });
-        let owners = [0, 1].map(|end| owner(ends[end].0, hints, || macs[end].clone()));
+        let owners = [0, 1].map(|end| owner(ends[end].0, hints, &macs[end]));
         let step = self.steps[owners[0].kind()]?;
         let kind = hints.ruling_kind(&subject, c.broadcast, [&macs[0], &macs[1]]);
         let keeps_port = kind.is_permitted || !step.drops_ports();
@@ -540,24 +540,13 @@ fn is_local(flow: &Flow<'_>) -> bool {
 
 /// Returns the owner of an address of a flow.
 fn owner_in_flow(flow: &Flow<'_>, side: usize, hints: &dyn DirectionHints) -> AddressOwner {
-    let macs = || flow.links(side).map(|link| link.source).filter(|mac| *mac != Mac::NONE);
-    owner(flow.key.endpoint(side).addr, hints, || macs().collect())
+    owner(flow.key.endpoint(side).addr, hints, &link_local_macs_of(flow, side))
 }
 
 /// Returns the owner of an address. A link-local address belongs to the host that has one of its
-/// hardware addresses. A loopback address on a wire belongs to nobody.
-fn owner(
-    address: IpAddr,
-    hints: &dyn DirectionHints,
-    macs: impl FnOnce() -> Vec<Mac>,
-) -> AddressOwner {
-    if address.is_loopback() {
-        AddressOwner::Unlisted
-    } else if is_link_local(address) {
-        hints.owner(address, &macs())
-    } else {
-        hints.owner(address, &[])
-    }
+/// hardware addresses, `macs`. A loopback address on a wire belongs to nobody.
+fn owner(address: IpAddr, hints: &dyn DirectionHints, macs: &[Mac]) -> AddressOwner {
+    if address.is_loopback() { AddressOwner::Unlisted } else { hints.owner(address, macs) }
 }
 
 /// Returns the number of threads, at most `jobs`, that can build conversations at the same time

@@ -164,10 +164,13 @@ pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> boo
 /// Returns the hardware addresses of the link-local ends of a flow, for each side. Hosts are
 /// recognized by them. The lists of other ends are empty.
 pub(super) fn link_local_macs(flow: &Flow<'_>) -> [Vec<Mac>; 2] {
-    [0, 1].map(|side| {
-        if !is_link_local(flow.key.endpoint(side).addr) {
-            return Vec::new();
-        }
-        flow.links(side).map(|link| link.source).filter(|mac| *mac != Mac::NONE).collect()
-    })
+    [0, 1].map(|side| link_local_macs_of(flow, side))
+}
+
+/// Returns the hardware addresses of one side of a flow, as [`link_local_macs`] does.
+pub(super) fn link_local_macs_of(flow: &Flow<'_>, side: usize) -> Vec<Mac> {
+    if !is_link_local(flow.key.endpoint(side).addr) {
+        return Vec::new();
+    }
+    flow.links(side).map(|link| link.source).filter(|mac| *mac != Mac::NONE).collect()
 }

@@ -345,7 +345,8 @@ impl Explainer<'_> {
                 | Code::WrongTransport
                 | Code::Reversed
         );
-        match self.outcome.overlay_for(self.policy, finding).filter(|_| may_be_blocked) {
+        let overlay = may_be_blocked.then(|| self.outcome.overlay_for(self.policy, finding));
+        match overlay.flatten() {
             Some(overlay) => format!(
                 "If the overlay {overlay} applies to the farm, set overlays = {} in [farm]; otherwise {}",
                 self.policy.matrix.overlays_with(overlay),
