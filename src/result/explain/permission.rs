@@ -7,7 +7,7 @@ use super::conversation::{FeatureWords, feature_words, hardware};
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::{
     About, Code, Conversation, Doubt, FeatureState, Finding, Judged, Party, PartyKind, Policy,
-    RoleSet, Row, Ruling, Scope, State,
+    RoleSet, Row, Scope, State,
 };
 use crate::model::{Transport, service_words};
 use crate::result::plural;
@@ -35,7 +35,7 @@ impl Explainer<'_> {
         let called = self.called(number, j);
         let preposition = if transport.has_ports() { "on" } else { "with" };
         let how = format!("{called} {preposition} {service}{how}");
-        let mut message = self.message(finding, reported, (c, j.ruling), did, &how);
+        let mut message = self.message(finding, reported, c, did, &how);
         if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
             message.push_str(&format!("; {words}"));
         }
@@ -124,7 +124,7 @@ impl Explainer<'_> {
         &self,
         finding: &Finding,
         reported: &ReportedFinding,
-        (c, ruling): (&Conversation, Ruling),
+        c: &Conversation,
         did: &str,
         how: &str,
     ) -> String {
@@ -133,23 +133,23 @@ impl Explainer<'_> {
         let server = reported.server.words_with_roles();
         let talked = format!("{client} {did} {server}{how}");
         let (service, are) = service_noun(finding);
-        let reason = match (finding.code(), ruling.row()) {
-            (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(finding)),
-            (Code::FeatureOff, _) => {
+        let reason = match finding.code() {
+            Code::ExpiredException => return format!("{talked}; {}", self.expired(finding)),
+            Code::FeatureOff => {
                 let (features, are, _) = self.features_of(finding, Policy::off);
                 format!(
                     "the matrix documents this traffic only with {features}, which {are} off in the inventory"
                 )
             }
-            (Code::WrongTransport, _) => format!(
+            Code::WrongTransport => format!(
                 "the matrix documents {service} in this direction only over {}",
                 self.documented_transport(finding)
             ),
-            (Code::Reversed, _) => {
+            Code::Reversed => {
                 format!("the matrix documents {service} only in the opposite direction")
             }
-            (Code::PortNotInMatrix, _) => self.other_port(finding, c.subject.transport),
-            (Code::ExposedInternal, _) => {
+            Code::PortNotInMatrix => self.other_port(finding, c.subject.transport),
+            Code::ExposedInternal => {
                 let purpose = common.map_or_else(String::new, |row| format!(" ({})", row.purpose));
                 let is_guess = finding.doubts.iter().any(|doubt| doubt == Doubt::Site);
                 let certainly = if is_guess { "probably " } else { "" };
@@ -157,24 +157,12 @@ impl Explainer<'_> {
                     "{service} {are} internal to the farm{purpose}, and the client is {certainly}external"
                 )
             }
-            (Code::WrongSource, _) => format!(
+            Code::WrongSource => format!(
                 "the matrix documents {service} of the server only for {}",
                 self.documented_sources(finding)
             ),
-            (Code::NoRelation, Some(_)) if !self.rows(finding).contains(&None) => {
-                let (features, are, _) = self.features_of(finding, Policy::off);
-                let purpose = common.map_or_else(String::new, |row| format!(" ({})", row.purpose));
-                format!(
-                    "the matrix documents this traffic only with {features}{purpose}, which {are} off in the inventory"
-                )
-            }
-            (Code::NoRelation, _) if c.broadcast => {
-                "the matrix documents no such broadcast or multicast from the client".to_owned()
-            }
-            (Code::NoRelation, _) => {
-                "the matrix never allows these roles to communicate in this direction".to_owned()
-            }
-            (Code::FeatureUnstated, _) => match self.features_of(finding, features_unstated) {
+            Code::NoRelation => self.no_relation(finding, c),
+            Code::FeatureUnstated => match self.features_of(finding, features_unstated) {
                 (feature, "is", _) => format!(
                     "only {feature} permits this traffic; it is usually off, and the inventory does not state whether the farm uses it"
                 ),
@@ -185,6 +173,32 @@ impl Explainer<'_> {
             _ => self.lacking_end(finding, reported),
         };
         format!("{talked}; {reason}")
+    }
+
+    /// Says that no row allows the traffic of a finding, or that only rows whose features are off
+    /// allow it or some of it. `c` is the first conversation of the finding.
+    fn no_relation(&self, finding: &Finding, c: &Conversation) -> String {
+        let rows = self.rows(finding);
+        if rows.iter().all(Option::is_none) {
+            return if c.broadcast {
+                "the matrix documents no such broadcast or multicast from the client".to_owned()
+            } else {
+                "the matrix never allows these roles to communicate in this direction".to_owned()
+            };
+        }
+        let (features, are, _) = self.features_of(finding, Policy::off);
+        let with = |purpose: &str| {
+            format!("only with {features}{purpose}, which {are} off in the inventory")
+        };
+        if rows.contains(&None) {
+            let with = with("");
+            return format!(
+                "the matrix documents some of this traffic {with}, and the rest not at all"
+            );
+        }
+        let common = self.common_row(finding);
+        let purpose = common.map_or_else(String::new, |row| format!(" ({})", row.purpose));
+        format!("the matrix documents this traffic {}", with(&purpose))
     }
 
     /// Says which end of a finding has no role, or is not in the inventory.
@@ -478,4 +492,38 @@ fn uncapitalized(sentence: &str) -> String {
     let mut chars = sentence.chars();
     let first = chars.next().map(|first| first.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::sample::{FARM, Packets, policy, view, with_code};
+
+    #[test]
+    fn a_feature_that_would_allow_some_of_the_traffic_is_named() {
+        let farm = FARM.replace("[capture]", "[farm.features]\nwyse = false\n[capture]");
+        let hosts = "[[host]]\nname = \"console1\"\naddresses = [\"10.1.0.60\"]\nroles = [\"console\"]\n\
+            [[host]]\nname = \"wyse1\"\naddresses = [\"10.1.0.61\"]\nroles = [\"wyse-broker\"]\n";
+        let policy = policy(&format!("{farm}{hosts}"));
+        let message = |ports: &[u16]| {
+            let mut packets = Packets::default();
+            for port in ports {
+                packets.send(0, Transport::UDP, ("10.1.0.60", 50_000), ("10.1.0.255", *port));
+            }
+            let judgement = packets.judge(&policy, &view(60));
+            let found = with_code(&judgement, Code::NoRelation);
+            let [finding] = &found[..] else { panic!("{} findings", found.len()) };
+            Explainer::of(&policy, &judgement).expect("it was judged").explain(finding).message
+        };
+        let others: Vec<u16> = (40_001..40_012).collect();
+        let never = "the matrix documents no such broadcast or multicast from the client";
+        assert!(message(&others).ends_with(never), "{}", message(&others));
+        let only = "the matrix documents this traffic only with the feature wyse (Ask the network for \
+            a Wyse broker), which is off in the inventory";
+        assert!(message(&[1234]).ends_with(only), "{}", message(&[1234]));
+        let some = "the matrix documents some of this traffic only with the feature wyse, which is \
+            off in the inventory, and the rest not at all";
+        let message = message(&[&[1234], &others[..]].concat());
+        assert!(message.ends_with(some), "{message}");
+    }
 }
