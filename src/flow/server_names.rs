@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::DirectionStats;
-use crate::model::{BoundedSet, Merge, Nanos};
+use super::sparse::SparseValue;
+use crate::model::{BLOCK_OVERHEAD, BoundedSet, Merge, Nanos};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
 /// The maximum number of names that are kept for each side.
@@ -76,12 +77,15 @@ impl ServerNameEvidence {
             }
         }
     }
+}
 
-    pub(super) fn memory(&self) -> usize {
-        let requests = self.requests.iter().flat_map(|h| h.iter());
-        let names: usize =
-            requests.map(|request| size_of::<ServerNameRequest>() + request.name.len()).sum();
-        size_of::<Self>() + names + self.prefixes.iter().map(StreamPrefix::memory).sum::<usize>()
+impl SparseValue for ServerNameEvidence {
+    fn heap(&self) -> usize {
+        let requests = self.requests.iter().flat_map(BoundedSet::iter);
+        let names = requests.map(|request| request.name.capacity() + BLOCK_OVERHEAD);
+        names.sum::<usize>()
+            + self.requests.iter().map(BoundedSet::heap).sum::<usize>()
+            + self.prefixes.iter().map(StreamPrefix::memory).sum::<usize>()
     }
 }
 

@@ -6,9 +6,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::sparse::SparseValue;
 use crate::decode::{Encapsulation, ErrorKind, flag};
 use crate::model::{
-    BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, SECOND, Sum, is_capture_time,
+    BLOCK_OVERHEAD, BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, SECOND, Sum,
+    is_capture_time,
 };
 
 /// Packets and bytes. These are sums for reports and do not affect rulings.
@@ -139,6 +141,11 @@ impl Openings {
             OpeningKind::Syn => &self.syns,
             OpeningKind::SynAck => &self.syn_acks,
         }
+    }
+
+    /// Returns the most memory, in bytes, that the numbers take in addition to their own size.
+    fn heap(&self) -> usize {
+        self.syns.heap() + self.syn_acks.heap()
     }
 
     fn of_kind_mut(&mut self, kind: OpeningKind) -> &mut BoundedSet<Opening, 4> {
@@ -290,6 +297,16 @@ impl IcmpErrors {
         other.0.iter().for_each(|(error, quotes)| self.insert(ends, *error, quotes));
     }
 
+    /// Returns the most memory, in bytes, that the errors take in addition to their own size.
+    fn heap(&self) -> usize {
+        // A node of the map has room for eleven entries and, unless it is a leaf, for twelve
+        // pointers. All but the root have at least five entries.
+        const NODE: usize = 11 * size_of::<(IcmpError, QuotedPackets)>() + 14 * size_of::<usize>();
+        let nodes = self.0.len().div_ceil(5);
+        let seqs = self.0.values().map(|quotes| quotes.seqs.heap());
+        nodes * (NODE + BLOCK_OVERHEAD) + seqs.sum::<usize>()
+    }
+
     /// Returns the groups that are not from an end of the flow.
     fn others(&self, ends: [IpAddr; 2]) -> impl DoubleEndedIterator<Item = &IcmpError> {
         self.0.keys().filter(move |error| !ends.contains(&error.by))
@@ -357,6 +374,14 @@ impl RareEvidence {
         self.error_last.merge(&other.error_last);
         self.error_count.merge(&other.error_count);
         self.aggregated.merge(&other.aggregated);
+    }
+}
+
+impl SparseValue for RareEvidence {
+    fn heap(&self) -> usize {
+        self.links.iter().map(BoundedSet::heap).sum::<usize>()
+            + self.openings.iter().map(Openings::heap).sum::<usize>()
+            + self.errors.heap()
     }
 }
 

@@ -28,8 +28,6 @@ pub const LOOKUP_BATCH: usize = 32;
 pub(super) struct FlowTable {
     index: Index,
     records: FlowEntries,
-    /// The approximate memory of the server names in bytes.
-    server_name_memory: usize,
 }
 
 /// The content of a table without its index.
@@ -219,11 +217,8 @@ impl FlowTable {
 
     /// Returns the approximate number of bytes of memory that the table takes.
     pub fn memory(&self) -> usize {
-        const EXTRA: usize = 1024;
-        self.records.flows.memory()
-            + self.index.memory()
-            + self.records.extras.len() * EXTRA
-            + self.server_name_memory
+        let FlowEntries { flows, extras, server_names } = &self.records;
+        flows.memory() + self.index.memory() + extras.memory() + server_names.memory()
     }
 
     /// Returns the flows in unspecified order. `links` contains all encapsulations of the run.
@@ -251,12 +246,11 @@ impl FlowTable {
         position: usize,
         change: impl FnOnce(&mut ServerNameEvidence),
     ) {
-        let server_names = self.records.server_names.of(position);
-        let before = server_names.memory();
-        change(server_names);
-        self.server_name_memory =
-            (self.server_name_memory + server_names.memory()).saturating_sub(before);
-        if *server_names == ServerNameEvidence::default() {
+        let is_empty = self.records.server_names.update(position, |server_names| {
+            change(server_names);
+            *server_names == ServerNameEvidence::default()
+        });
+        if is_empty {
             self.records.server_names.remove(position);
         }
     }
@@ -313,11 +307,12 @@ impl FlowTable {
             (old, Some(number)) if old == number => {}
             (old, _) => {
                 record.link = MANY_LINKS;
-                let many = &mut self.records.extras.of(position).links[side];
-                if let Some(old) = links.get(old) {
-                    many.insert(*old);
-                }
-                many.insert(*link);
+                self.records.extras.update(position, |extra| {
+                    if let Some(old) = links.get(old) {
+                        extra.links[side].insert(*old);
+                    }
+                    extra.links[side].insert(*link);
+                });
             }
         }
     }
@@ -344,11 +339,12 @@ impl FlowTable {
         }
         record.flags.0 |= flag::SEVERAL;
         record.opening = Opening::default();
-        let kept = self.records.extras.of(position);
-        if let Some(single) = single {
-            kept.openings[side].insert(single_kind, single);
-        }
-        kept.openings[side].insert(kind, opening);
+        self.records.extras.update(position, |extra| {
+            if let Some(single) = single {
+                extra.openings[side].insert(single_kind, single);
+            }
+            extra.openings[side].insert(kind, opening);
+        });
     }
 
     /// Merges the single `Opening` that another table has for a side. If the other table has
@@ -363,8 +359,8 @@ impl FlowTable {
             let kind = OpeningKind::of(mine.flags.0);
             mine.opening = Opening::default();
             if let Some(single) = single {
-                let kept = self.records.extras.of(position);
-                kept.openings[side].insert(kind, single);
+                let extras = &mut self.records.extras;
+                extras.update(position, |extra| extra.openings[side].insert(kind, single));
             }
         }
     }
@@ -461,14 +457,16 @@ impl FlowTable {
             ..theirs.clone()
         };
         let ends = self.records.flows.key(position).addresses();
-        let mine = self.records.extras.of(position);
-        mine.merge(ends, &without_links);
-        // If a set overflowed in the other table, it must count as overflowed in this table, too.
-        for (side, links) in theirs.links.iter().enumerate() {
-            if links.more() {
-                mine.links[side].merge(links);
+        self.records.extras.update(position, |mine| {
+            mine.merge(ends, &without_links);
+            // If a set overflowed in the other table, it must count as overflowed in this table,
+            // too.
+            for (mine, links) in mine.links.iter_mut().zip(&theirs.links) {
+                if links.more() {
+                    mine.merge(links);
+                }
             }
-        }
+        });
     }
 
     /// Merges a flow record into the table.
@@ -491,8 +489,9 @@ impl FlowTable {
                     self.records.flows.side_mut(position, number).flags.0 |= sent;
                 }
                 if openings.more() {
-                    let kept = self.records.extras.of(position);
-                    kept.openings[number].merge_kind(kind, openings);
+                    self.records.extras.update(position, |extra| {
+                        extra.openings[number].merge_kind(kind, openings);
+                    });
                 }
             }
             self.records.flows.update(position, |flow| {
@@ -510,8 +509,8 @@ impl FlowTable {
                 self.add_link(position, number, link_number, link, links);
             }
             if side.links.more() {
-                let extra = self.records.extras.of(position);
-                extra.links[number].merge(&side.links);
+                let extras = &mut self.records.extras;
+                extras.update(position, |extra| extra.links[number].merge(&side.links));
             }
             let server_names = (&side.requests, &side.prefix);
             if server_names != (&BoundedSet::default(), &StreamPrefix::default()) {
@@ -522,12 +521,13 @@ impl FlowTable {
             }
         }
         if !(record.errors.is_empty() && record.error_count.0 == 0 && record.aggregated.0 == 0) {
-            let extra = self.records.extras.of(position);
-            extra.errors.merge(record.key.addresses(), &record.errors);
-            extra.error_first.merge(&record.error_first);
-            extra.error_last.merge(&record.error_last);
-            extra.error_count.merge(&record.error_count);
-            extra.aggregated.merge(&record.aggregated);
+            self.records.extras.update(position, |extra| {
+                extra.errors.merge(record.key.addresses(), &record.errors);
+                extra.error_first.merge(&record.error_first);
+                extra.error_last.merge(&record.error_last);
+                extra.error_count.merge(&record.error_count);
+                extra.aggregated.merge(&record.aggregated);
+            });
         }
     }
 
@@ -698,7 +698,7 @@ impl FlowTable {
         }
         // A flow that was aggregated before already has its own count.
         if flow.extra.is_none_or(|extra| extra.aggregated.0 == 0) {
-            self.records.extras.of(position).aggregated.0 += 1;
+            self.records.extras.update(position, |extra| extra.aggregated.0 += 1);
         }
     }
 
@@ -710,7 +710,6 @@ impl FlowTable {
             server_names.extract_names(&flows.get(position).state.sides, time);
             *server_names != ServerNameEvidence::default()
         });
-        self.server_name_memory = memory_of(server_names);
     }
 
     /// Serializes the flows without the index, which is rebuilt when they are read.
@@ -731,15 +730,9 @@ impl FlowTable {
             index.find_or_insert(flow.key.hashes(seed).1, || position, |_| false);
             flows.push(&flow);
         }
-        let server_name_memory = memory_of(&server_names);
         let records = FlowEntries { flows, extras, server_names };
-        Ok(Self { index, records, server_name_memory })
+        Ok(Self { index, records })
     }
-}
-
-/// Returns the approximate memory of server names in bytes.
-fn memory_of(server_names: &SparseValues<ServerNameEvidence>) -> usize {
-    server_names.iter().map(|(_, own)| own.memory()).sum()
 }
 
 /// All flows of one worker, by partition.
@@ -905,11 +898,12 @@ impl FlowTables {
     ) {
         let slot = self.find_slot(key, usize::from(error.side));
         let extras = &mut self.parts[slot.partition as usize].records.extras;
-        let extra = extras.of(slot.position as usize);
-        extra.errors.insert(key.addresses(), error, quotes);
-        extra.error_first.see(time);
-        extra.error_last.see(time);
-        extra.error_count.add(1);
+        extras.update(slot.position as usize, |extra| {
+            extra.errors.insert(key.addresses(), error, quotes);
+            extra.error_first.see(time);
+            extra.error_last.see(time);
+            extra.error_count.add(1);
+        });
     }
 
     /// Returns the record that is needed to find duplicates of a packet, or `None` if the packet
@@ -993,6 +987,46 @@ mod tests {
             assert_eq!(flow.sides[0].syns.0, 4);
             assert_eq!((flow.sides[0].first.get(), flow.syns(0).count()), (Some(4), 1));
         }
+    }
+
+    #[test]
+    fn rare_evidence_counts_with_the_memory_that_it_takes() {
+        const FLOWS: u16 = 20_000;
+        let seed = HashSeed::new();
+        let interner = Arc::new(Interner::default());
+        let tables = || FlowTables::new(&seed, InternerCache::new(&seed, &interner));
+        // The client of each flow sends a request in each of these seconds.
+        let requests = |seconds: &[Nanos]| {
+            let mut tables = tables();
+            for port in 0..FLOWS {
+                let src = "10.0.0.1".parse().unwrap();
+                let dst = "10.0.0.2".parse().unwrap();
+                let key = FiveTuple { src, dst, sport: port, dport: 53, transport: Transport::UDP };
+                let (key, side) = FlowKey::new(&key, Path::PLAIN);
+                let slot = tables.find_slot(&key, side);
+                for second in seconds {
+                    let time = (1_780_000_000 + second) * crate::model::SECOND;
+                    tables.add_flags(slot, flag::ASKS, time);
+                }
+            }
+            let back = tables.parts.iter().map(|table| {
+                let bytes = table.to_bytes().unwrap();
+                FlowTable::from_bytes(&seed, &bytes).unwrap().memory()
+            });
+            (tables.memory(), back.sum::<usize>())
+        };
+        let single = requests(&[1]);
+        let repeated = requests(&[1, 4]);
+        let least = size_of::<(u32, RareEvidence)>() + 2 * size_of::<Opening>();
+        for (single, repeated) in [(single.0, repeated.0), (single.1, repeated.1)] {
+            let each = (repeated - single) / usize::from(FLOWS);
+            assert!((least..2 * least + 150).contains(&each), "{each} instead of {least}");
+        }
+        // Encapsulations are large.
+        let mut many = tables();
+        (0..20).for_each(|vlan| see(&mut many, 1, 5, link(vlan)));
+        let memory = many.memory() - tables().memory();
+        assert!(memory > 16 * size_of::<Encapsulation>(), "{memory}");
     }
 
     #[test]

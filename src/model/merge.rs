@@ -181,6 +181,9 @@ impl Merge for FlagSet {
     }
 }
 
+/// The most that the allocator takes for a small block of memory in addition to its size, in bytes.
+pub(crate) const BLOCK_OVERHEAD: usize = 32;
+
 /// A set that keeps only its `N` lowest members and records whether there were more. This bounds
 /// the memory that hostile input can take, and the result does not depend on the order of arrival.
 /// Merging is idempotent.
@@ -206,6 +209,15 @@ impl<T, const N: usize> BoundedSet<T, N> {
     /// Returns whether the set has no members.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
+    }
+
+    /// Returns the most memory, in bytes, that the set takes in addition to its own size. What the
+    /// members refer to does not count.
+    pub(crate) fn heap(&self) -> usize {
+        match self.kept.capacity() {
+            0 => 0,
+            capacity => capacity * size_of::<T>() + BLOCK_OVERHEAD,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) use addr::{
     is_of_platform, network_around, service_words, site_around,
 };
 pub use addr::{Endpoint, Mac, Transport};
+pub(crate) use merge::BLOCK_OVERHEAD;
 pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRange, Sum};
 pub(crate) use named_enum::named_enum;
 pub(crate) use text::{

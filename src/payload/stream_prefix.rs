@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ServerNameRequest, http, starts_message, tls};
-use crate::model::{Merge, Nanos, SECOND};
+use crate::model::{BLOCK_OVERHEAD, Merge, Nanos, SECOND};
 
 /// The number of bytes per side after which no more segments are kept.
 const MAX_BYTES: usize = 4096;
@@ -85,7 +85,8 @@ impl StreamPrefix {
 
     /// Returns the approximate memory that the segments take, in bytes.
     pub fn memory(&self) -> usize {
-        self.list.iter().map(|p| p.bytes.len() + size_of::<PrefixSegment>()).sum()
+        let bytes = self.list.iter().map(|p| p.bytes.len() + BLOCK_OVERHEAD);
+        self.list.capacity() * size_of::<PrefixSegment>() + bytes.sum::<usize>()
     }
 
     /// Returns the server name in the segments of a side whose first packet was sent at `first`.
