@@ -8,18 +8,17 @@ use super::clock_words;
 use super::expected::Assessor;
 use super::finding::{Conflict, HarmlessCause, Reason};
 use super::verdict::{Code, Doubt, Doubts};
-use crate::conversation::{AddressBinding, Conversations};
+use crate::conversation::AddressBinding;
 use crate::model::{Mac, Nanos};
 
-impl Assessor<'_> {
+impl<'a> Assessor<'a> {
     /// Adds a finding for each host address that several hardware addresses claim at once or in
     /// turn in one VLAN. If the address merely moved to another hardware address, the move is only
     /// described. A virtual address may be claimed by its holders.
     pub(super) fn address_conflicts(&mut self) {
-        let places = claim_places(self.conversations);
         let mut conflicts: BTreeMap<(usize, IpAddr), Contest> = BTreeMap::new();
-        for ((address, _), claimants) in &places {
-            let Some(host) = self.policy.host_of(*address) else { continue };
+        for ((host, address, _), claimants) in &self.claim_places() {
+            let host = *host;
             let is_virtual = self.policy.inventory.hosts[host].is_virtual();
             let mut contest = Contest::default();
             // Claims by a holder with an unknown hardware address do not contradict anything.
@@ -33,7 +32,13 @@ impl Assessor<'_> {
                 conflicts.entry((host, *address)).or_default().merge(contest);
             } else if !is_virtual && let Some(words) = self.takeover(host, *address, claimants) {
                 self.moves.entry(*address).or_insert(words);
+            } else if self.may_have_met_unseen(host, *address, claimants) {
+                let name = &self.policy.inventory.hosts[host].name;
+                self.forgotten_claims.insert(*address, format!("{address} of {name}"));
             }
+        }
+        for (_, address) in conflicts.keys() {
+            self.forgotten_claims.remove(address);
         }
         let routers = OnceCell::new();
         for ((host, address), contest) in conflicts {
@@ -74,8 +79,7 @@ impl Assessor<'_> {
     /// although it lists others.
     pub(super) fn replaced_hosts(&self) -> BTreeSet<usize> {
         let mut replaced = BTreeSet::new();
-        for ((address, _), claimants) in claim_places(self.conversations) {
-            let Some(host) = self.policy.host_of(address) else { continue };
+        for ((host, address, _), claimants) in self.claim_places() {
             let entry = &self.policy.inventory.hosts[host];
             let is_foreign = |c: &&AddressBinding| {
                 !entry.macs.is_empty()
@@ -90,6 +94,52 @@ impl Assessor<'_> {
             }
         }
         replaced
+    }
+
+    /// Returns the claimants of each address of a host in each VLAN.
+    fn claim_places(&self) -> BTreeMap<ClaimPlace, Vec<&'a AddressBinding>> {
+        let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
+        for claimant in self.conversations.index.claims.keys() {
+            if let Some(host) = self.policy.host_of(claimant.address) {
+                let place = (host, claimant.address, claimant.vlans);
+                places.entry(place).or_default().push(claimant);
+            }
+        }
+        places
+    }
+
+    /// Returns whether two claimants of an address may have met at times that were not kept: one of
+    /// them claimed the address while the times of the other were dropped. Claimants that cannot
+    /// contradict each other, as described at [`Self::contest`], do not count.
+    fn may_have_met_unseen(
+        &self,
+        host: usize,
+        address: IpAddr,
+        claimants: &[&AddressBinding],
+    ) -> bool {
+        let claims = &self.conversations.index.claims;
+        let dropped = |c: &AddressBinding| claims[c].dropped_words();
+        if claimants.len() < 2 || claimants.iter().all(|c| dropped(c).is_none()) {
+            return false;
+        }
+        let holders = self.listed_holders(host, address);
+        let is_own = |c: &AddressBinding| self.is_own(c.mac, host, address, &holders);
+        let rivals: Vec<(&AddressBinding, bool)> = claimants
+            .iter()
+            .map(|c| (*c, is_own(c)))
+            .filter(|(c, is_own)| *is_own || !self.is_proxy(c.mac, host, address))
+            .collect();
+        let with_gap = rivals.iter().filter_map(|(c, is_own)| Some((c, *is_own, dropped(c)?)));
+        with_gap.into_iter().any(|(one, one_is_own, gap)| {
+            rivals.iter().any(|(other, other_is_own)| {
+                let claimed = || claims[*other].slots.range(gap.clone()).next().is_some();
+                let dropped_too = || {
+                    dropped(other)
+                        .is_some_and(|their| their.start.max(gap.start) < their.end.min(gap.end))
+                };
+                one != other && !(one_is_own && *other_is_own) && (claimed() || dropped_too())
+            })
+        })
     }
 
     /// Returns what explains the claims of an address by several hardware addresses without a
@@ -290,15 +340,6 @@ impl Assessor<'_> {
     }
 }
 
-/// Returns the claimants of each address in each VLAN.
-fn claim_places(conversations: &Conversations) -> BTreeMap<ClaimPlace, Vec<&AddressBinding>> {
-    let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
-    for claimant in conversations.index.claims.keys() {
-        places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
-    }
-    places
-}
-
 /// The ten-second slots with claims: one bit per slot, 64 slots per word.
 type Slots = BTreeMap<Nanos, u64>;
 
@@ -410,26 +451,32 @@ const CHANGE_SLOTS: Nanos = 30;
 /// more, each is compared only with the slots in which any of them met.
 const MANY_CLAIMANTS: usize = 64;
 
-/// An address and the VLANs in which it was claimed.
-type ClaimPlace = (IpAddr, [u16; 2]);
+/// A host, its address, and the VLANs in which the address was claimed.
+type ClaimPlace = (usize, IpAddr, [u16; 2]);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::Judgement;
     use crate::classify::sample::{BROKER, FARM, Packets, policy, view, with_code};
 
     const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
     const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
 
     /// Judges a capture with these claims to the broker's address (time in seconds, hardware
-    /// address, VLAN). Returns the hardware addresses in conflict, and the descriptions of
-    /// takeovers.
-    fn conflict(farm: &str, claims: &[(i64, Mac, u32)]) -> (Vec<Mac>, Vec<String>) {
+    /// address, VLAN).
+    fn judge(farm: &str, claims: &[(i64, Mac, u32)]) -> Judgement {
         let mut packets = Packets::default();
         for (time_s, mac, vlan) in claims {
             packets.claim(*time_s, BROKER, *mac, *vlan);
         }
-        let judgement = packets.judge(&policy(farm), &view(120));
+        packets.judge(&policy(farm), &view(120))
+    }
+
+    /// Returns the hardware addresses in conflict, and the descriptions of takeovers, in a capture
+    /// with these claims.
+    fn conflict(farm: &str, claims: &[(i64, Mac, u32)]) -> (Vec<Mac>, Vec<String>) {
+        let judgement = judge(farm, claims);
         let found = with_code(&judgement, Code::AddressConflict);
         let macs = found.iter().flat_map(|finding| judgement.address_claims_of(finding));
         let moves = judgement.moves.values().cloned().collect();
@@ -473,5 +520,39 @@ mod tests {
         // Claims that overlap in time are not a takeover.
         let (_, moves) = conflict(FARM, &[(0, A, 0), (40, B, 0), (60, A, 0)]);
         assert_eq!(moves, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_conflict_at_the_end_of_a_long_capture_is_found_as_one_at_its_start() {
+        let hours = |from: i64, to: i64, every_s: i64, mac: Mac| {
+            let times = (from * 3600..to * 3600).step_by(every_s as usize);
+            times.map(move |time_s| (time_s, mac, 0))
+        };
+        // The owner claims the address for twenty days, and another machine for an hour.
+        let judged = |start: i64| {
+            let mut claims: Vec<_> = hours(0, 480, 600, A).collect();
+            claims.extend(hours(start, start + 1, 30, A));
+            claims.extend(hours(start, start + 1, 30, B));
+            judge(FARM, &claims)
+        };
+        for start in [24, 400] {
+            let judgement = judged(start);
+            assert_eq!(with_code(&judgement, Code::AddressConflict).len(), 1, "{start}");
+            assert!(judgement.forgotten_claims.is_empty(), "{start}");
+        }
+        // The times of the owner's claims in the middle are not kept, which is told.
+        let judgement = judged(240);
+        assert!(with_code(&judgement, Code::AddressConflict).is_empty());
+        let forgotten: Vec<_> = judgement.forgotten_claims.values().collect();
+        assert_eq!(forgotten, ["10.1.0.10 of broker1"]);
+        // Without another machine, nothing can have been missed.
+        let alone = judge(FARM, &hours(0, 480, 600, A).collect::<Vec<_>>());
+        assert!(alone.forgotten_claims.is_empty());
+        let both = FARM.replace(
+            "name = \"broker1\"",
+            "name = \"broker1\"\nmacs = [\"02:00:00:00:00:0a\", \"02:00:00:00:00:0b\"]",
+        );
+        let own: Vec<_> = hours(0, 480, 600, A).chain(hours(240, 241, 30, B)).collect();
+        assert!(judge(&both, &own).forgotten_claims.is_empty());
     }
 }

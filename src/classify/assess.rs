@@ -17,6 +17,7 @@ pub(super) struct Assessed {
     /// A row counts once for each destination.
     pub not_assessable: Vec<u64>,
     pub moves: BTreeMap<IpAddr, String>,
+    pub forgotten_claims: BTreeMap<IpAddr, String>,
 }
 
 /// Assesses failures, missing traffic, contradictions and the status of every row. Conversations
@@ -35,6 +36,6 @@ pub(super) fn assess(
     }
     assessor.contradictions();
     assessor.statuses();
-    let Assessor { rows, not_assessable, moves, .. } = assessor;
-    Assessed { rows, not_assessable, moves }
+    let Assessor { rows, not_assessable, moves, forgotten_claims, .. } = assessor;
+    Assessed { rows, not_assessable, moves, forgotten_claims }
 }

@@ -127,6 +127,9 @@ pub(super) struct Assessor<'a> {
     replaced: BTreeSet<usize>,
     /// Descriptions of host addresses that one hardware address took over from another.
     pub(super) moves: BTreeMap<IpAddr, String>,
+    /// The addresses of hosts about which a conflict may have been missed, because not all times of
+    /// their claims were kept; with the names of the hosts.
+    pub(super) forgotten_claims: BTreeMap<IpAddr, String>,
 }
 
 /// Totals for a list of hosts and services.
@@ -183,6 +186,7 @@ impl<'a> Assessor<'a> {
             missing: HashSet::new(),
             replaced: BTreeSet::new(),
             moves: BTreeMap::new(),
+            forgotten_claims: BTreeMap::new(),
         };
         assessor.replaced = assessor.replaced_hosts();
         (assessor, groups_of)

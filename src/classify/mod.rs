@@ -71,8 +71,8 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 // Items of other modules that occur in the judgement, re-exported for the modules that report it.
 pub(crate) use crate::conversation::{
     AggregatedConversations, AggregationReport, AggregationStep, Conversation, Conversations,
-    DirectionEvidence, DoubtSource, EncapTag, ErrorKind, HostActivity, OTHER_SENSORS, ServiceKey,
-    State, StateEvidence, TimeSpan, flag,
+    DirectionEvidence, DoubtSource, EDGE_WORDS, EncapTag, ErrorKind, HostActivity, OTHER_SENSORS, ServiceKey,
+    State, StateEvidence, TimeSpan, WORD_S, flag,
 };
 pub(crate) use crate::policy::{
     BACKGROUND, CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy,
@@ -271,6 +271,9 @@ pub struct Judgement {
     pub predated: Vec<(usize, u64)>,
     /// Descriptions of host addresses that one hardware address took over from another.
     pub moves: BTreeMap<IpAddr, String>,
+    /// The addresses of hosts about which a conflict may have been missed, because not all times of
+    /// their claims were kept; with the names of the hosts.
+    pub forgotten_claims: BTreeMap<IpAddr, String>,
 }
 
 impl Judgement {
@@ -299,7 +302,7 @@ impl Judgement {
             hosts: &hosts,
             facts: &facts,
         };
-        let Assessed { rows, not_assessable, moves } =
+        let Assessed { rows, not_assessable, moves, forgotten_claims } =
             assess::assess(&judge, seen, &outcome.judged, &mut outcome.book, jobs);
         for (host, rows) in hosts.iter_mut().zip(not_assessable) {
             host.rows_not_assessable = rows;
@@ -309,6 +312,7 @@ impl Judgement {
             outcome.excepted[number] += 1;
         }
         (outcome.rows, outcome.hosts, outcome.moves) = (rows, hosts, moves);
+        outcome.forgotten_claims = forgotten_claims;
         outcome.facts = Some(facts);
         outcome.add_unused_exceptions(&judge);
         outcome.add_loopback(&judge);
@@ -358,6 +362,7 @@ impl Judgement {
             hosts: Vec::new(),
             excepted: Vec::new(),
             moves: BTreeMap::new(),
+            forgotten_claims: BTreeMap::new(),
             by_overlay: BTreeMap::new(),
             predated: Vec::new(),
             conversations,

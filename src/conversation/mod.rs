@@ -40,7 +40,7 @@ use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Nanos, Transport,
 };
 
-pub(crate) use crate::flow::{AddressBinding, EncapTag, ErrorKind, TunnelEndpoints, flag};
+pub(crate) use crate::flow::{AddressBinding, EDGE_WORDS, EncapTag, ErrorKind, TunnelEndpoints, WORD_S, flag};
 pub use aggregation::{
     AddressOwner, AggregatedConversations, AggregationReport, AggregationStep, RulingKind,
 };

@@ -46,7 +46,7 @@ mod window_rows;
 mod windows;
 mod worker_tables;
 
-pub use address_claims::{AddressBinding, AddressClaim};
+pub use address_claims::{AddressBinding, AddressClaim, EDGE_WORDS, WORD_S};
 pub use aggregation::AggregationLevel;
 pub use copied_amounts::CopiedAmounts;
 pub use decided::{DecidedEvidence, Decision};

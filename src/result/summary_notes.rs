@@ -11,8 +11,8 @@ use super::run::AuditRun;
 use super::since::changes;
 use super::words::{binary_size, percent, plural, short};
 use crate::classify::{
-    AggregationReport, AggregationStep, Code, Coverage, CoverageStatement, Policy, Severity,
-    UndeclaredVirtual, Verdict,
+    AggregationReport, AggregationStep, Code, Coverage, CoverageStatement, EDGE_WORDS, Policy,
+    Severity, UndeclaredVirtual, Verdict, WORD_S,
 };
 use crate::model::{
     Correction, Duplicates, FrameCounters, InputRecord, Nanos, SECOND, SkipReason, escape_control,
@@ -209,6 +209,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     add_undeclared_virtual(run, &mut notes);
     add_statements(run, &mut notes);
     add_moves(run, &mut notes);
+    add_forgotten_claims(run, &mut notes);
     add_exceptions(run, &mut notes);
     add_changes(run, &mut notes);
     let mut rows: BTreeMap<_, u64> = BTreeMap::new();
@@ -663,6 +664,22 @@ fn add_moves(run: &AuditRun<'_>, notes: &mut NoteList) {
         };
         notes.add(Tone::Plain, "Moved", more);
     }
+}
+
+/// Adds a note about addresses of hosts about which a conflict may have been missed, because not
+/// all times of their claims were kept.
+fn add_forgotten_claims(run: &AuditRun<'_>, notes: &mut NoteList) {
+    let forgotten = &run.outcome.forgotten_claims;
+    if forgotten.is_empty() {
+        return;
+    }
+    let names: Vec<String> =
+        forgotten.values().map(|name| escape_control(name).into_owned()).collect();
+    let text = format!(
+        "several MAC addresses claimed {} over so long a time that only the first {EDGE_WORDS} and the last {EDGE_WORDS} periods of {WORD_S} s with a claim were kept for each of them; a conflict between these may not be reported",
+        list_some(&names)
+    );
+    notes.add(Tone::Warning, "Claims", text);
 }
 
 /// Says how many packets are duplicates, as the start of a sentence that goes on with a participle.

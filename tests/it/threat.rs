@@ -951,6 +951,36 @@ fn an_address_conflict_needs_two_hosts() {
     assert_eq!(conflict(&own, &plain()), ["yes high"]);
 }
 
+#[test]
+fn an_address_conflict_is_found_at_both_ends_of_a_long_capture() {
+    // The broker claims its address for nine days, and another machine does so for an hour.
+    let capture = |hour: u64| {
+        let mut wire = steady();
+        for minute in (0..9 * 24 * 60).step_by(10) {
+            wire.claim(minute * 60_000 + 1_000, BROKER, 7);
+        }
+        for second in (0..3600).step_by(30) {
+            let ms = (hour * 3600 + second) * 1000;
+            wire.claim(ms + 2_000, BROKER, 7);
+            wire.claim(ms + 3_000, BROKER, 8);
+        }
+        wire
+    };
+    let words = "may not be reported";
+    for hour in [24, 200] {
+        let wire = capture(hour);
+        assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["yes high"], "{hour}");
+        let report = Site::new(&plain(), &wire).report("text");
+        assert!(!report.contains(words), "{report}");
+    }
+    // The times between the first and the last three and a half days are not kept.
+    let wire = capture(108);
+    assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), [""; 0]);
+    let report = Site::new(&plain(), &wire).report("text");
+    assert!(report.contains("several MAC addresses claimed 10.1.0.10 of broker1"), "{report}");
+    assert!(report.contains(words), "{report}");
+}
+
 /// The message about a failure counts each attempt once, although a tunnel contains a copy of it.
 #[test]
 fn copies_in_a_tunnel_are_not_counted_as_attempts() {
