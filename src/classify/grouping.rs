@@ -67,10 +67,20 @@ pub(super) enum PortMerge<'c> {
     /// Each port has a finding of its own.
     Never,
     /// A pair with [`MANY`] or more ports has one finding for all of them. The function returns
-    /// whether it is sure that a conversation is what it seems. Ports without such a conversation
-    /// are separate, so that the certain finding about a pair does not count guesses, unless there
-    /// are [`MANY`] of both kinds.
-    ManyIntoOne(&'c dyn Fn(u32) -> bool),
+    /// what a conversation shows about its port. Ports that are guesses are separate, so that the
+    /// certain finding about a pair does not count them, unless there are [`MANY`] of both kinds.
+    ManyIntoOne(&'c dyn Fn(u32) -> PortEvidence),
+}
+
+/// What a conversation shows about its port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum PortEvidence {
+    /// The conversation is about this port.
+    Sure,
+    /// The conversation seems to be about this port.
+    Guess,
+    /// The conversation is about several or unknown ports. Its own port is 0.
+    Several,
 }
 
 /// The conversations of one finding.
@@ -125,25 +135,40 @@ impl GroupEntries {
         let mut groups = Vec::new();
         for of_pair in self.0.chunk_by(are_of_one_pair) {
             let ports = of_pair.chunk_by(have_one_port);
-            let is_sure = match port_merge {
-                PortMerge::ManyIntoOne(is_sure) if ports.clone().nth(MANY - 1).is_some() => is_sure,
-                _ => {
-                    groups.extend(ports.map(|entries| group_of_port(entries, pool)));
-                    continue;
-                }
+            let PortMerge::ManyIntoOne(evidence) = port_merge else {
+                groups.extend(ports.map(|entries| group_of_port(entries, pool)));
+                continue;
             };
-            let (sure, doubted): (Vec<&[u128]>, Vec<&[u128]>) =
-                ports.partition(|of_port| of_port.iter().any(|e| is_sure(part(*e, 5) as u32)));
-            if sure.len() >= MANY && doubted.len() >= MANY {
+            let has = |of_port: &[u128], what| {
+                of_port.iter().any(|entry| evidence(part(*entry, 5) as u32) == what)
+            };
+            let is_of_several =
+                |of_port: &[u128]| part(of_port[0], 4) == 0 && has(of_port, PortEvidence::Several);
+            // Port 0 comes first.
+            let has_several = ports.clone().next().is_some_and(is_of_several);
+            if !has_several && ports.clone().nth(MANY - 1).is_none() {
+                groups.extend(ports.map(|entries| group_of_port(entries, pool)));
+                continue;
+            }
+            let (mut several, known): (Vec<&[u128]>, Vec<&[u128]>) =
+                ports.partition(|of_port| is_of_several(of_port));
+            let (sure, guessed): (Vec<&[u128]>, Vec<&[u128]>) =
+                known.into_iter().partition(|of_port| has(of_port, PortEvidence::Sure));
+            if sure.len() >= MANY && guessed.len() >= MANY {
                 groups.push(group_of(of_pair, PortScope::ManyPorts, pool));
                 continue;
             }
-            for ports in [sure, doubted] {
+            for ports in [sure, guessed] {
                 if ports.len() >= MANY {
+                    // Two findings about many ports of a pair would have the same id.
+                    let ports = [std::mem::take(&mut several), ports].concat();
                     groups.push(group_of(&ports.concat(), PortScope::ManyPorts, pool));
                 } else {
                     groups.extend(ports.into_iter().map(|entries| group_of_port(entries, pool)));
                 }
+            }
+            if !several.is_empty() {
+                groups.push(group_of(&several.concat(), PortScope::ManyPorts, pool));
             }
         }
         groups
@@ -290,8 +315,10 @@ mod tests {
             for port in 0..ports {
                 entries.add(CODE, pair, TCP, port, port.into());
             }
-            let groups =
-                entries.into_groups(PortMerge::ManyIntoOne(&|number| number < sure), &mut pool);
+            let evidence = |number: u32| {
+                if number < sure { PortEvidence::Sure } else { PortEvidence::Guess }
+            };
+            let groups = entries.into_groups(PortMerge::ManyIntoOne(&evidence), &mut pool);
             groups.iter().map(|g| (g.target.ports, g.members.len())).collect::<Vec<_>>()
         };
         let many = PortScope::ManyPorts;
@@ -305,14 +332,46 @@ mod tests {
     }
 
     #[test]
+    fn a_conversation_of_several_ports_is_not_one_port() {
+        // The first conversation is about several ports, the next `sure` ones are certain, and the
+        // others are guesses.
+        let scopes = |ports: u16, sure: u32| {
+            let evidence = |number: u32| match number {
+                0 => PortEvidence::Several,
+                _ if number <= sure => PortEvidence::Sure,
+                _ => PortEvidence::Guess,
+            };
+            let groups = group(0..ports, PortMerge::ManyIntoOne(&evidence));
+            groups.into_iter().map(|(scope, members)| (scope, members.len())).collect::<Vec<_>>()
+        };
+        let many = PortScope::ManyPorts;
+        assert_eq!(scopes(1, 0), [(many, 1)]);
+        assert_eq!(scopes(2, 1), [(PortScope::One(1), 1), (many, 1)]);
+        // Nine known ports do not become ten.
+        assert_eq!(scopes(10, 9).len(), 10);
+        // There is only one finding about many ports.
+        for (ports, sure) in [(11, 10), (11, 0), (40, 20)] {
+            assert_eq!(scopes(ports, sure), [(many, usize::from(ports))]);
+        }
+        assert_eq!(scopes(12, 10), [(many, 11), (PortScope::One(11), 1)]);
+        assert_eq!(scopes(12, 1), [(PortScope::One(1), 1), (many, 11)]);
+        // A conversation with port 0 is about this port if its port is known.
+        assert_eq!(
+            group([0], PortMerge::ManyIntoOne(&|_| PortEvidence::Sure))[0].0,
+            PortScope::One(0)
+        );
+    }
+
+    #[test]
     fn ten_ports_of_one_pair_are_one_finding_and_nine_are_not() {
-        let nine = group(0..MANY as u16 - 1, PortMerge::ManyIntoOne(&|_| true));
+        let nine = group(0..MANY as u16 - 1, PortMerge::ManyIntoOne(&|_| PortEvidence::Sure));
         assert_eq!(nine.len(), MANY - 1);
-        let ten = group(0..MANY as u16, PortMerge::ManyIntoOne(&|_| true));
+        let ten = group(0..MANY as u16, PortMerge::ManyIntoOne(&|_| PortEvidence::Sure));
         assert_eq!(ten, [(PortScope::ManyPorts, (0..MANY as u32).collect())]);
         assert_eq!(group(0..MANY as u16, PortMerge::Never).len(), MANY);
         // The number of ports counts, not the number of conversations.
-        let few = group([7; 20].into_iter().chain([9]), PortMerge::ManyIntoOne(&|_| true));
+        let few =
+            group([7; 20].into_iter().chain([9]), PortMerge::ManyIntoOne(&|_| PortEvidence::Sure));
         let members: Vec<_> = few.iter().map(|(port, members)| (*port, members.len())).collect();
         assert_eq!(members, [(PortScope::One(7), 20), (PortScope::One(9), 1)]);
     }
@@ -334,7 +393,8 @@ mod tests {
             entries.add(code, pair, transport, port, u32::MAX - number as u32);
         }
         let mut pool = MemberPool::default();
-        let groups = entries.into_groups(PortMerge::ManyIntoOne(&|_| true), &mut pool);
+        let groups =
+            entries.into_groups(PortMerge::ManyIntoOne(&|_| PortEvidence::Sure), &mut pool);
         assert_eq!(groups.len(), all.len());
         for (number, (code, pair, transport, port)) in all.into_iter().enumerate() {
             let own = [u32::MAX - number as u32];
@@ -382,7 +442,8 @@ mod tests {
             let pair = crate::classify::violations::pair(&mut ends, j, c);
             entries.add(j.ruling.code, pair, TCP, 4444, number as u32);
         }
-        let groups = entries.into_groups(PortMerge::ManyIntoOne(&|_| true), &mut pool);
+        let groups =
+            entries.into_groups(PortMerge::ManyIntoOne(&|_| PortEvidence::Sure), &mut pool);
         let groups = merge_clients(&policy, groups, (list, &judged), &mut ends, &mut pool);
         groups.iter().map(|g| (ends.get(g.client).clone(), g.members.len())).collect()
     }

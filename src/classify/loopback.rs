@@ -5,7 +5,7 @@ use super::Judgement;
 use super::ends::EndKey;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{DOUBTS_BY_SOURCE, Judge};
-use super::verdict::{Code, Doubts};
+use super::verdict::{Code, Doubt, Doubts};
 use crate::conversation::DoubtSource;
 use crate::policy::SeverityColumn;
 
@@ -27,6 +27,9 @@ impl Judgement {
                 if source != DoubtSource::Direction && list[*number as usize].doubts.has(source) {
                     doubts.add(doubt);
                 }
+            }
+            if list[*number as usize].is_aggregated() {
+                doubts.add(Doubt::Aggregated);
             }
             doubts
         };
@@ -51,7 +54,7 @@ impl Judgement {
 mod tests {
     use super::*;
     use crate::classify::sample::{BROKER, FARM, GW, Packets, ends_of, policy, view, with_code};
-    use crate::classify::verdict::Doubt;
+    use crate::conversation::Conversation;
     use crate::model::{Mac, Transport};
 
     /// Returns a ping, and a connection from a loopback address with the source hardware address
@@ -103,6 +106,11 @@ mod tests {
             contradictory.sent_by(first, mac);
         }
         assert_eq!(doubts(contradictory), [Doubt::Spoof]);
+        let mut conversations = packets(Mac([2; 6]), false).conversations(&policy);
+        conversations.list.iter_mut().for_each(Conversation::set_aggregated);
+        let judgement = Judgement::of(&policy, conversations, &view(60), 1);
+        let found = with_code(&judgement, Code::LoopbackOnWire);
+        assert_eq!(found[0].doubts.iter().collect::<Vec<_>>(), [Doubt::Aggregated]);
     }
 
     #[test]

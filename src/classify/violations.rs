@@ -5,10 +5,10 @@ use std::cmp::Reverse;
 
 use super::ends::{EndId, EndInterner, EndKey, NetworkGroup, prefix_of};
 use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
-use super::grouping::{ConversationGroup, GroupEntries, PortMerge, merge_clients};
+use super::grouping::{ConversationGroup, GroupEntries, PortEvidence, PortMerge, merge_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
-use crate::conversation::{AggregatedConversations, Conversation, DoubtSource, ServiceKey};
+use crate::conversation::{Conversation, DoubtSource, ServiceKey};
 use crate::policy::{PartyKind, SeverityColumn};
 
 /// The input for findings about conversations, and the book that the findings are added to.
@@ -51,8 +51,17 @@ impl Grouping<'_> {
             let ends = pair(&mut self.book.ends, j, c);
             entries.add(code, ends, c.subject.transport, c.subject.port, number as u32);
         }
-        let is_sure = |number: u32| !list[number as usize].is_doubted();
-        let merge = PortMerge::ManyIntoOne(&is_sure);
+        let evidence = |number: u32| {
+            let c = &list[number as usize];
+            if c.is_of_several_ports() {
+                PortEvidence::Several
+            } else if c.is_doubted() {
+                PortEvidence::Guess
+            } else {
+                PortEvidence::Sure
+            }
+        };
+        let merge = PortMerge::ManyIntoOne(&evidence);
         let groups = entries.into_groups(merge, &mut self.book.pool);
         let groups =
             merge_clients(policy, groups, (list, judged), &mut self.book.ends, &mut self.book.pool);
@@ -76,7 +85,7 @@ impl Grouping<'_> {
             client: group.client,
             server: target.server,
             transport: Some(target.transport),
-            about: if self.has_several_ports(group) { About::Ports } else { target.ports.about() },
+            about: target.ports.about(),
         };
         let mut finding = Finding::new(key, Reason::Permission);
         finding = finding.with_members(list, &self.book.pool, group.members);
@@ -98,13 +107,6 @@ impl Grouping<'_> {
             self.judge.severity(target.code, column, worst.doubts)
         };
         finding
-    }
-
-    /// Returns whether a conversation of a group stands for conversations with several ports.
-    fn has_several_ports(&self, group: &ConversationGroup) -> bool {
-        let members = self.book.pool.get(group.members).iter();
-        let mut aggregated = members.filter_map(|number| self.list[*number as usize].stands_for());
-        aggregated.any(AggregatedConversations::has_several_ports)
     }
 
     fn add_strangers(&mut self, strangers: Vec<u32>) {

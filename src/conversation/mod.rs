@@ -399,6 +399,18 @@ impl Conversation {
         rare.aggregated > 0 || rare.stands_for.is_some()
     }
 
+    /// Returns whether the port was dropped when flows were aggregated, so that the conversation
+    /// may be about any ports.
+    pub fn lost_port(&self) -> bool {
+        let ServiceKey { transport, port, .. } = self.subject;
+        transport.has_ports() && port == 0 && self.rare().aggregated > 0
+    }
+
+    /// Returns whether the conversation is about several ports, or about unknown ones.
+    pub fn is_of_several_ports(&self) -> bool {
+        self.lost_port() || self.stands_for().is_some_and(|all| all.has_several_ports())
+    }
+
     /// Returns the client's and the server's endpoint in the flow with the lowest client port.
     pub fn first_flow(&self) -> [Endpoint; 2] {
         let port = self.client_ports.iter().next().copied().unwrap_or_default();

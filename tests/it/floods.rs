@@ -57,6 +57,15 @@ fn spoofed(wire: &mut Wire, count: usize, network: &[u8]) {
     }
 }
 
+/// Returns the source and the destination of an Ethernet frame with an IPv4 packet.
+fn pair_of(frame: &[u8]) -> String {
+    let address = |from: usize| {
+        let bytes: [u8; 4] = frame[from..from + 4].try_into().expect("four bytes");
+        std::net::Ipv4Addr::from(bytes)
+    };
+    format!("{} to {}", address(26), address(30))
+}
+
 /// Appends a scan of many ports of two hosts by a listed host.
 fn scan(wire: &mut Wire, ports: u16) {
     for port in 1..=ports {
@@ -132,6 +141,28 @@ fn a_flood_from_outside_is_one_row_for_each_service_and_hides_nothing_that_was_a
     assert_eq!((&flood[0][..], &flood[2][..]), ("*", "no"));
     assert!(flood[3].contains("20000 conversations (20000 flows, clients from "), "{flood:?}");
     assert!(findings.iter().any(|row| row[0] == "203.0.113.7" && row[2] == "yes"), "{findings:?}");
+}
+
+#[test]
+fn aggregated_loopback_addresses_are_not_certain_and_a_pair_that_was_seen_is_named() {
+    let found = |count: usize| {
+        let mut wire = ordinary();
+        spoofed(&mut wire, count, &[127]);
+        let seen: Vec<String> = wire.0.iter().map(|(_, frame)| pair_of(frame)).collect();
+        let site = Site::new(&farm(), &wire);
+        let (all, _) = run(&site, std::slice::from_ref(&site.capture), "1");
+        let found = columns(report(&all, "findings.csv"), &["code", "certain", "message"]);
+        let found = found.into_iter().find(|row| row[0] == "loopback-on-wire");
+        let [_, certain, message] = &found.expect("a finding")[..] else { unreachable!() };
+        let (_, named) = message.split_once('(').expect("pairs");
+        let named = named.split_once([',', ')']).expect("an end").0.to_owned();
+        let others = named.strip_suffix(" and others");
+        let pair = others.unwrap_or(&named);
+        assert!(seen.iter().any(|seen| seen == pair), "{message}");
+        (certain.clone(), others.is_some())
+    };
+    assert_eq!(found(3), ("yes".to_owned(), false));
+    assert_eq!(found(20_000), ("no".to_owned(), true));
 }
 
 /// An acknowledgement shows that there was an answer, even if the capture does not contain it.

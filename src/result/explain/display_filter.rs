@@ -7,7 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
 use crate::classify::Conversation;
-use crate::model::{Transport, write_address};
+use crate::model::{Transport, network_around, write_address};
 
 /// Maximum number of address pairs that are written one by one.
 const PAIRS: usize = 8;
@@ -105,13 +105,13 @@ pub(super) fn display_filter(list: &[Conversation], index: &PairIndex, members: 
 
 /// Returns the filter for a single conversation, as [`filter_of_transport`] does, but faster. If a
 /// capture has many findings, nearly all of them are about a single conversation.
-/// Returns `None` if the conversation is not a usual one: it has no ports, it stands for others, or
-/// its server made connections from the port of its service.
+/// Returns `None` if the conversation is not a usual one: it has no ports, it is aggregated, or its
+/// server made connections from the port of its service.
 fn filter_of_one(list: &[Conversation], index: &PairIndex, c: &Conversation) -> Option<String> {
     let (transport, port) = (c.subject.transport, c.subject.port);
     let (client, server) = ends(c);
     let connects_back = || index.between(list, server, client).next().is_some();
-    if !transport.has_ports() || c.stands_for().is_some() || connects_back() {
+    if !transport.has_ports() || c.is_aggregated() || connects_back() {
         return None;
     }
     let mut text = String::with_capacity(160);
@@ -158,13 +158,10 @@ fn filter_of_transport(
         );
         format!("({}) || ({})", direction(client, server, &forth), direction(server, client, &back))
     };
-    let aggregated = members.iter().filter_map(|number| list[*number as usize].stands_for());
-    let several = aggregated.fold([false; 3], |[clients, servers, ports], all| {
-        [
-            clients || all.has_several_clients(),
-            servers || all.has_several_servers(),
-            ports || all.has_several_ports(),
-        ]
+    let aggregated = members.iter().map(|number| &list[*number as usize]);
+    let several = aggregated.filter(|c| c.is_aggregated()).fold([false; 3], |several, c| {
+        let own = what_is_several(c);
+        [0, 1, 2].map(|part: usize| several[part] || own[part])
     });
     if several == [false; 3] && pairs.len() <= PAIRS {
         let each = pairs.iter().map(|((c, s), ports)| {
@@ -183,6 +180,19 @@ fn filter_of_transport(
     let [clients, servers] = [some(clients.collect()), some(servers.collect())];
     let ports = pairs.into_values().flatten().filter(|_| !any_port).collect();
     of(&clients, &servers, &ports, "")
+}
+
+/// Returns whether an aggregated conversation may have several clients, servers and ports.
+fn what_is_several(c: &Conversation) -> [bool; 3] {
+    // If flows were aggregated, an address may stand for its network.
+    let is_network = |end: IpAddr| c.rare().aggregated > 0 && network_around(end) == end;
+    let (client, server) = ends(c);
+    let all = c.stands_for();
+    [
+        is_network(client) || all.is_some_and(|all| all.has_several_clients()),
+        is_network(server) || all.is_some_and(|all| all.has_several_servers()),
+        c.is_of_several_ports(),
+    ]
 }
 
 /// Returns the ports of the client to which the server connected from one of its service ports. A
@@ -360,6 +370,18 @@ mod tests {
             assert_eq!(one.unwrap_or_else(|| whole.clone()), whole);
         }
         assert_eq!((usual, list.len()), (3, 6));
+    }
+
+    #[test]
+    fn ports_and_networks_of_aggregated_flows_match_everything() {
+        let mut packets = Packets::default();
+        packets.syn(0, ("203.0.113.0", 50_000), (BROKER, 0));
+        let mut list = packets.conversations(&policy(FARM)).list;
+        let filter = |list: &[Conversation]| display_filter(list, &PairIndex::of(list), &[0]);
+        assert!(filter(&list).contains("tcp.dstport == 0"), "{}", filter(&list));
+        list[0].set_aggregated();
+        let any = "(ip.dst == 10.1.0.10 && tcp.dstport) || (ip.src == 10.1.0.10 && tcp.srcport)";
+        assert_eq!(filter(&list), any);
     }
 
     #[test]

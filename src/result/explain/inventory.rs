@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use super::{Explainer, ReportedFinding, Words};
 use crate::classify::TimeSpan;
 use crate::classify::{
-    EndKey, Finding, HarmlessCause, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, SHOWN_CLAIMANTS,
-    unseen,
+    Conversation, EndKey, Finding, HarmlessCause, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet,
+    SHOWN_CLAIMANTS, unseen,
 };
-use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
+use crate::model::{Mac, Merge as _, SECOND, Transport, network_around, service_words};
 use crate::result::plural;
 
 /// Maximum number of rows shown for one role.
@@ -249,13 +249,18 @@ impl Explainer<'_> {
     }
 
     pub(super) fn loopback(&self, finding: &Finding) -> Words {
-        let subjects: BTreeSet<String> = self
-            .conversations(finding)
-            .map(|(c, _)| format!("{} to {}", c.subject.client, c.subject.server))
-            .collect();
-        let shown: Vec<&str> = subjects.iter().take(PAIRS).map(String::as_str).collect();
-        let more = subjects.len() - shown.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let pairs = self.conversations(finding).map(|(c, _)| loopback_pair(c));
+        let pairs: BTreeSet<String> = pairs.collect();
+        let shown: Vec<&str> = pairs.iter().take(PAIRS).map(String::as_str).collect();
+        let more = pairs.len() - shown.len();
+        // An aggregated conversation does not list its pairs.
+        let more = if self.conversations(finding).any(|(c, _)| c.stands_for().is_some()) {
+            " and others".to_owned()
+        } else if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         Words {
             message: format!(
                 "loopback addresses were seen on a network ({}{more}); they must stay inside a host, so these frames are forged or leaked",
@@ -282,8 +287,7 @@ impl Explainer<'_> {
             1 => "conversation".to_owned(),
             count => format!("first of {count} conversations"),
         };
-        let (client, server) = (first.subject.client, first.subject.server);
-        trace.push(format!("{which}: {client} to {server}"));
+        trace.push(format!("{which}: {}", loopback_pair(first)));
         trace.extend(self.doubtful_members(finding));
         trace
     }
@@ -301,4 +305,18 @@ impl Explainer<'_> {
             display_filter: String::new(),
         }
     }
+}
+
+/// Returns the ends of a conversation with a loopback address. If the conversation stands for
+/// several, these are the ends of the first one. If its flows were aggregated, the ends may be
+/// networks.
+fn loopback_pair(c: &Conversation) -> String {
+    let subject = c.ruled_subject();
+    let [client, server] = [subject.client, subject.server].map(|end| {
+        if c.rare().aggregated == 0 || network_around(end) != end {
+            return end.to_string();
+        }
+        format!("{end}/{}", if end.is_ipv4() { 24 } else { 64 })
+    });
+    format!("{client} to {server}")
 }

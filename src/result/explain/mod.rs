@@ -246,18 +246,14 @@ impl<'a> Explainer<'a> {
         reported
     }
 
-    /// Returns the lowest and the highest port of a finding, if at least one of its conversations
-    /// stands for several ports.
-    fn aggregated_ports(&self, finding: &Finding) -> Option<[u16; 2]> {
-        let mut several = false;
-        let mut range = [u16::MAX, 0];
-        for (c, _) in self.conversations(finding) {
-            let port = c.subject.port;
-            let [low, high] = c.stands_for().map_or([port; 2], |all| all.ports);
-            several |= low != high;
-            range = [range[0].min(low), range[1].max(high)];
-        }
-        several.then_some(range)
+    /// Returns the lowest and the highest known port of a finding; `None` if none is known.
+    fn port_range(&self, finding: &Finding) -> Option<[u16; 2]> {
+        let known = self.conversations(finding).filter(|(c, _)| !c.lost_port());
+        let ranges =
+            known.map(|(c, _)| c.stands_for().map_or([c.subject.port; 2], |all| all.ports));
+        ranges.reduce(|[low, high], [other_low, other_high]| {
+            [low.min(other_low), high.max(other_high)]
+        })
     }
 
     /// Says how many conversations were aggregated into those of a finding about permission,

@@ -21,10 +21,7 @@ impl Explainer<'_> {
             service_words(c.subject.transport, &reported.port)
         };
         let transport = c.subject.transport;
-        let members = finding.members.len();
-        let is_alike = |c: &Conversation| finding.state.is_none_or(|state| c.state == state);
-        let alike = self.conversations(finding).filter(|(c, _)| is_alike(c));
-        let (did, how) = how_far(finding.state, transport, [members, alike.count()]);
+        let (did, how) = how_far(finding.state, transport, self.outcomes(finding));
         let of_network =
             matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
         let how = if of_network || reported.client.address == "*" {
@@ -42,8 +39,32 @@ impl Explainer<'_> {
         if let Some(words) = self.certain_members(finding) {
             message.push_str(&format!("; {words}"));
         }
+        let lost = self.conversations(finding).filter(|(c, _)| c.lost_port());
+        let lost: u64 = lost.map(|(c, _)| c.flows).sum();
+        if lost > 0 {
+            let flows = plural(lost, "flow");
+            message.push_str(&format!(
+                "; the ports of {flows} are unknown, because flows were aggregated to stay within --max-memory"
+            ));
+        }
         let action = self.action(finding, reported);
         Words { message, action, display_filter: self.filter(finding) }
+    }
+
+    /// Counts the conversations of a finding and those among them that have its outcome.
+    fn outcomes(&self, finding: &Finding) -> OutcomeCounts {
+        let mut counts = OutcomeCounts::default();
+        for (c, _) in self.conversations(finding) {
+            let number = c.stands_for().map_or(1, |all| all.conversations);
+            counts.all += number;
+            if finding.state.is_none_or(|state| c.state == state) {
+                counts.alike += number;
+            }
+            counts.may_be_more |= c.rare().aggregated > 0;
+            counts.has_single |= c.stands_for().is_none();
+            counts.may_be_fewer |= c.stands_for().is_some_and(|all| all.may_repeat);
+        }
+        counts
     }
 
     /// Says how many of its conversations a finding is certain for; `None` if it is for all or
@@ -51,8 +72,15 @@ impl Explainer<'_> {
     fn certain_members(&self, finding: &Finding) -> Option<String> {
         let members = finding.members.len();
         let certain = self.conversations(finding).filter(|(_, j)| j.doubts.certain()).count();
-        (0 < certain && certain < members)
-            .then(|| format!("this is certain for {certain} of the {members} conversations"))
+        if certain == 0 || certain == members {
+            return None;
+        }
+        // How many conversations an aggregated one stands for may not be known.
+        Some(if self.conversations(finding).any(|(c, _)| c.is_aggregated()) {
+            format!("this is certain for {} only", plural(certain as u64, "conversation"))
+        } else {
+            format!("this is certain for {certain} of the {members} conversations")
+        })
     }
 
     /// Returns the rows that the rulings on the conversations of a finding are based on. `None`
@@ -88,19 +116,19 @@ impl Explainer<'_> {
         trace
     }
 
+    /// Describes the ports of a finding about many ports, and which of them were reached. Ports
+    /// that were dropped when flows were aggregated are only mentioned.
     fn many_ports(&self, finding: &Finding) -> String {
-        let transport = || self.outcome.transport_of(finding).to_uppercase();
-        let ports: BTreeSet<u16> =
-            self.conversations(finding).map(|(c, _)| c.subject.port).collect();
-        let reached = self.conversations(finding).filter(|(c, _)| c.state.reached());
-        let reached: BTreeSet<u16> = reached.map(|(c, _)| c.subject.port).collect();
-        if let Some([low, high]) = self.aggregated_ports(finding) {
-            return format!("{} ports from {low} to {high} (none reached)", transport());
-        }
-        let low = ports.first().unwrap_or(&0);
-        let high = ports.last().unwrap_or(&0);
+        let transport = self.outcome.transport_of(finding).to_uppercase();
+        let Some([low, high]) = self.port_range(finding) else {
+            return format!("unknown {transport} ports");
+        };
+        let all = || self.conversations(finding).map(|(c, _)| c);
+        let single = || all().filter(|c| !c.is_of_several_ports());
+        let reached = single().filter(|c| c.state.reached());
+        let reached: BTreeSet<u16> = reached.map(|c| c.subject.port).collect();
         // The outcome of a one-sided conversation is not known.
-        let is_unclear = self.conversations(finding).any(|(c, _)| c.state == State::OneSided);
+        let is_unclear = all().any(|c| c.state == State::OneSided);
         let list = if reached.is_empty() && is_unclear {
             "none known to be reached".to_owned()
         } else if reached.is_empty() {
@@ -108,7 +136,15 @@ impl Explainer<'_> {
         } else {
             format!("reached: {}", some(&reached))
         };
-        format!("{} {} ports from {low} to {high} ({list})", ports.len(), transport())
+        // An aggregated conversation does not list its ports, so they cannot be counted.
+        let count = if all().any(|c| c.is_of_several_ports() && !c.lost_port()) {
+            String::new()
+        } else {
+            let ports: BTreeSet<u16> = single().map(|c| c.subject.port).collect();
+            format!("{} ", ports.len())
+        };
+        let others = if all().any(Conversation::lost_port) { ", and unknown ports" } else { "" };
+        format!("{count}{transport} ports from {low} to {high} ({list}){others}")
     }
 
     /// Returns the server name that the ruling is based on, as a phrase that follows the server.
@@ -261,6 +297,9 @@ impl Explainer<'_> {
     /// are off, or no row documents them.
     fn other_port(&self, finding: &Finding, transport: Transport) -> String {
         let policy = self.policy;
+        if self.port_range(finding).is_none() {
+            return "the matrix allows traffic from this client to this server; whether it documents these ports is not known".to_owned();
+        }
         let (service, _) = service_noun(finding);
         let is_of_many = Self::is_of_many_ports(finding);
         let rows = self.rows(finding);
@@ -442,13 +481,28 @@ fn some(ports: &BTreeSet<u16>) -> String {
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
+/// The numbers of conversations of a finding.
+#[derive(Default)]
+struct OutcomeCounts {
+    /// The number of all conversations.
+    all: u64,
+    /// The number of conversations with the best outcome.
+    alike: u64,
+    /// Whether the numbers may be too low, because flows were aggregated.
+    may_be_more: bool,
+    /// Whether the numbers may be too high, because parts of one conversation may count as several.
+    may_be_fewer: bool,
+    /// Whether a conversation does not stand for others. If all of them do, the end of the message
+    /// states their number.
+    has_single: bool,
+}
+
 /// Returns what the client did, and a phrase that follows the service: the number of conversations,
-/// if there are several, and the outcome. The outcome is the best one, which `alike` of the `count`
-/// conversations have.
+/// if there are several, and the outcome, which is the best one.
 fn how_far(
     state: Option<State>,
     transport: Transport,
-    [count, alike]: [usize; 2],
+    counts: OutcomeCounts,
 ) -> (&'static str, String) {
     let (did, state) = match state {
         Some(State::Established) if transport == Transport::TCP => ("connected to", ""),
@@ -469,15 +523,28 @@ fn how_far(
             ("tried to reach", "; the outcome is unknown, because too little is visible")
         }
     };
-    let phrase = match (count, state) {
+    let OutcomeCounts { all, alike, may_be_more, may_be_fewer, has_single } = counts;
+    let limit = if may_be_more && may_be_fewer {
+        "about "
+    } else if may_be_more {
+        "at least "
+    } else if may_be_fewer {
+        "up to "
+    } else {
+        ""
+    };
+    let phrase = match (all, state) {
         (1, _) => state.to_owned(),
-        (_, "") if alike < count => {
-            format!(" ({count} conversations, {alike} of them established)")
+        _ if !has_single && alike == all => state.to_owned(),
+        (_, "") if alike < all => {
+            format!(" ({limit}{all} conversations, {alike} of them established)")
         }
-        (_, _) if alike < count => {
-            format!(" ({count} conversations){state} (the best outcome, seen in {alike} of them)")
+        (_, _) if alike < all => {
+            format!(
+                " ({limit}{all} conversations){state} (the best outcome, seen in {alike} of them)"
+            )
         }
-        _ => format!(" ({count} conversations){state}"),
+        _ => format!(" ({limit}{all} conversations){state}"),
     };
     (did, phrase)
 }
@@ -497,7 +564,8 @@ fn uncapitalized(sentence: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::sample::{FARM, Packets, policy, view, with_code};
+    use crate::classify::Judgement;
+    use crate::classify::sample::{BROKER, DC, FARM, GW, Packets, RDSH, policy, view, with_code};
 
     #[test]
     fn a_feature_that_would_allow_some_of_the_traffic_is_named() {
@@ -525,5 +593,49 @@ mod tests {
             off in the inventory, and the rest not at all";
         let message = message(&[&[1234], &others[..]].concat());
         assert!(message.ends_with(some), "{message}");
+    }
+
+    #[test]
+    fn ports_that_aggregated_flows_lost_are_unknown_and_not_counted() {
+        let policy = policy(FARM);
+        // Flows to port 0 stand for flows whose ports were dropped.
+        let explained = |code: Code, packets: &Packets| {
+            let mut conversations = packets.conversations(&policy);
+            let folded = conversations.list.iter_mut().filter(|c| c.subject.port == 0);
+            folded.for_each(Conversation::set_aggregated);
+            let judgement = Judgement::of(&policy, conversations, &view(60), 1);
+            let found = with_code(&judgement, code);
+            let explainer = Explainer::of(&policy, &judgement).expect("it was judged");
+            let texts = found.iter().map(|finding| explainer.explain(finding));
+            texts.map(|text| (text.port, text.message)).collect::<Vec<_>>()
+        };
+        let mut packets = Packets::default();
+        packets.syn(0, (DC, 50_000), (RDSH, 0));
+        let texts = explained(Code::NoRelation, &packets);
+        let [(port, message)] = &texts[..] else { panic!("{texts:?}") };
+        assert_eq!(port, "*");
+        assert!(message.contains(" on unknown TCP ports"), "{message}");
+        let lost = "the ports of 1 flow are unknown, because flows were aggregated";
+        assert!(message.contains(lost) && !message.contains("TCP 0"), "{message}");
+        // Nine known ports have findings of their own.
+        for port in 4000..4009 {
+            packets.refuse(1, (DC, port + 10_000), (RDSH, port));
+        }
+        assert_eq!(explained(Code::NoRelation, &packets).len(), 10);
+        for port in 4009..4012 {
+            packets.refuse(1, (DC, port + 10_000), (RDSH, port));
+        }
+        let texts = explained(Code::NoRelation, &packets);
+        let [(_, message)] = &texts[..] else { panic!("{texts:?}") };
+        let counted = "12 TCP ports from 4000 to 4011 (none reached), and unknown ports \
+            (at least 13 conversations) and was refused (the best outcome, seen in 12 of them)";
+        assert!(message.contains(counted), "{message}");
+        assert!(message.contains("this is certain for 12 conversations only"), "{message}");
+        // The matrix may document the unknown ports.
+        let mut packets = Packets::default();
+        packets.syn(0, (GW, 50_000), (BROKER, 0));
+        let texts = explained(Code::PortNotInMatrix, &packets);
+        let unknown = "whether it documents these ports is not known";
+        assert!(texts[0].1.contains(unknown), "{texts:?}");
     }
 }
