@@ -264,6 +264,9 @@ pub struct Judgement {
     /// The number of conversations that each exception permitted, or would have permitted if it had
     /// not expired, in the order of the exceptions.
     pub excepted: Vec<u64>,
+    /// For each exception that no conversation counts for although it matches one, the index of the
+    /// exception that takes precedence.
+    pub shadowed: BTreeMap<usize, usize>,
     /// The number of findings that each overlay would explain if the inventory named it.
     pub by_overlay: BTreeMap<String, usize>,
     /// The index of each exception that was created after conversations that it permits had ended,
@@ -311,6 +314,12 @@ impl Judgement {
         for number in outcome.judged.iter().filter_map(|j| j.ruling.exception()) {
             outcome.excepted[number] += 1;
         }
+        outcome.shadowed = unused_exceptions::shadowed(
+            policy,
+            &outcome.conversations,
+            &outcome.judged,
+            &outcome.excepted,
+        );
         (outcome.rows, outcome.hosts, outcome.moves) = (rows, hosts, moves);
         outcome.forgotten_claims = forgotten_claims;
         outcome.facts = Some(facts);
@@ -361,6 +370,7 @@ impl Judgement {
             rows: Vec::new(),
             hosts: Vec::new(),
             excepted: Vec::new(),
+            shadowed: BTreeMap::new(),
             moves: BTreeMap::new(),
             forgotten_claims: BTreeMap::new(),
             by_overlay: BTreeMap::new(),

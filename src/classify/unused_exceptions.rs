@@ -9,7 +9,7 @@ use super::facts::CaptureFacts;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubt, Doubts};
-use crate::conversation::Conversations;
+use crate::conversation::{Conversations, ServiceKey};
 use crate::policy::{ExceptionParty, Policy, SeverityColumn};
 
 /// Returns the index of each exception that was created after conversations that it permits had
@@ -27,6 +27,36 @@ pub(super) fn predated(
         }
     }
     counts.into_iter().collect()
+}
+
+/// Returns, for each exception that no conversation counts for, the first other exception that
+/// takes precedence for a conversation which both match. Exceptions without such a conversation are
+/// left out.
+pub(super) fn shadowed(
+    policy: &Policy,
+    conversations: &Conversations,
+    judged: &[Judged],
+    counts: &[u64],
+) -> BTreeMap<usize, usize> {
+    let list = &policy.exceptions.list;
+    let mut unused: Vec<usize> = (0..list.len()).filter(|number| counts[*number] == 0).collect();
+    let mut shadowed = BTreeMap::new();
+    for (c, j) in conversations.list.iter().zip(judged) {
+        if unused.is_empty() {
+            break;
+        }
+        let Some(applied) = j.ruling.exception() else { continue };
+        let ServiceKey { client, server, transport, port } = c.ruled_subject();
+        let ends = [(&j.client, client), (&j.server, server)];
+        unused.retain(|number| {
+            let is_shadowed = list[*number].matches(ends, transport, port);
+            if is_shadowed {
+                shadowed.insert(*number, applied);
+            }
+            !is_shadowed
+        });
+    }
+    shadowed
 }
 
 impl Judgement {
@@ -125,6 +155,24 @@ mod tests {
             assert_eq!(ends, [words, "any anybody".to_owned()]);
             assert_eq!(judgement.excepted, [1, 0]);
         }
+    }
+
+    #[test]
+    fn an_exception_that_another_one_shadows_is_known() {
+        let mut policy = policy(FARM);
+        let broad = exception("broad", ExceptionParty::Host(DC_1), 4444, 0);
+        let narrow = exception("narrow", ExceptionParty::Any, 4444, 0);
+        let other = exception("other", ExceptionParty::Any, 4445, 0);
+        let expired = |exception: &Exception| Exception { ends: 0, ..exception.clone() };
+        let mut shadowed = |list: &[Exception]| {
+            policy.exceptions.list = list.to_vec();
+            packets().judge(&policy, &view(60)).shadowed.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(shadowed(&[broad.clone(), other.clone(), narrow.clone()]), [(2, 0)]);
+        assert_eq!(shadowed(&[other.clone(), narrow.clone()]), []);
+        // A valid exception takes precedence over one that has expired.
+        assert_eq!(shadowed(&[expired(&narrow), broad.clone()]), [(0, 1)]);
+        assert_eq!(shadowed(&[expired(&narrow), expired(&broad)]), [(1, 0)]);
     }
 
     #[test]

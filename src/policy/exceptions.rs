@@ -148,7 +148,9 @@ impl ExceptionParty {
 }
 
 impl Exception {
-    fn matches(&self, ends: [(&Party, IpAddr); 2], transport: Transport, port: u16) -> bool {
+    /// Returns whether the exception matches traffic from `ends[0]` (the client) to `ends[1]`,
+    /// whether or not it has expired.
+    pub fn matches(&self, ends: [(&Party, IpAddr); 2], transport: Transport, port: u16) -> bool {
         let [client, server] = ends;
         let fits = |from: (&Party, IpAddr), to: (&Party, IpAddr)| {
             self.from.includes(from.0, from.1) && self.to.includes(to.0, to.1)

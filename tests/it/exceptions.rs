@@ -149,6 +149,28 @@ fn expired_and_unused_exceptions_are_findings() {
 }
 
 #[test]
+fn an_unused_exception_names_the_one_that_shadows_it() {
+    let site = Listed::new();
+    let broad = "broad,office,*,tcp,*,,ops,monitoring,alice,2026-01-01,2026-12-31";
+    let unused = |lines: &[&str]| {
+        let (_, csv, _) = site.audit("csv", &["--exceptions", &site.list(lines)]);
+        let findings = columns(&csv, &["code", "message", "action"]);
+        let mut unused = findings.into_iter().filter(|row| row[0] == "unused-exception");
+        unused.next().map(|row| [row[1].clone(), row[2].clone()])
+    };
+    let [message, action] = unused(&[broad, MONITOR]).expect("a finding");
+    let shadow =
+        "because the exception broad (line 2) takes precedence for traffic that both match";
+    assert!(message.contains("the exception mon (") && message.ends_with(shadow), "{message}");
+    assert!(action.contains("if mon is to replace broad, remove or narrow broad"), "{action}");
+    // In the other order, both are used. An exception without traffic has no shadow.
+    assert_eq!(unused(&[MONITOR, broad]), None);
+    let [message, action] = unused(&[broad, &MONITOR.replace("9100", "9101")]).expect("a finding");
+    assert!(message.ends_with("matched no traffic that requires it"), "{message}");
+    assert!(action.starts_with("Remove the exception"), "{action}");
+}
+
+#[test]
 fn all_problems_of_a_list_are_told_at_once() {
     let site = Listed::new();
     let list = site.list(&[

@@ -295,15 +295,27 @@ impl Explainer<'_> {
     pub(super) fn unused(&self, number: usize) -> Words {
         let exceptions = &self.policy.exceptions;
         let exception = &exceptions.list[number];
-        Words {
-            message: format!(
-                "the exception {} ({}, owner {}, line {} of {}) matched no traffic that requires it",
-                exception.id, exception.reason, exception.owner, exception.line, exceptions.file
-            ),
-            action: "Remove the exception if it is no longer needed; otherwise capture where its traffic is visible"
-                .to_owned(),
-            display_filter: String::new(),
-        }
+        let mut message = format!(
+            "the exception {} ({}, owner {}, line {} of {}) matched no traffic that requires it",
+            exception.id, exception.reason, exception.owner, exception.line, exceptions.file
+        );
+        let shadowing = self.outcome.shadowed.get(&number).map(|other| &exceptions.list[*other]);
+        let action = match shadowing {
+            Some(other) => {
+                message.push_str(&format!(
+                    ", because the exception {} (line {}) takes precedence for traffic that both match",
+                    other.id, other.line
+                ));
+                format!(
+                    "Keep only one of the two exceptions for this traffic: if {} is to replace {other}, remove or narrow {other}; otherwise remove {}",
+                    exception.id,
+                    exception.id,
+                    other = other.id
+                )
+            }
+            None => "Remove the exception if it is no longer needed; otherwise capture where its traffic is visible".to_owned(),
+        };
+        Words { message, action, display_filter: String::new() }
     }
 }
 
