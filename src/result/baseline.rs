@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::change::Change;
 use super::error::{StoredError, StoredProblem};
 use super::head::{BaselineFile, Gone};
+use super::members::MOST as MOST_LISTED;
 use super::{AuditResult, Explainer, FindingRow, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 
@@ -55,10 +56,16 @@ const MEMBERS: usize = 10_000;
 /// The item that stands for members that were left out.
 const MORE: &str = "+";
 
-/// Leaves out members beyond [`MEMBERS`], whose number a sender of forged packets could increase
-/// with each window.
+/// Leaves out members beyond [`MEMBERS`], addresses first. A sender of forged packets could
+/// increase their number with each window.
 fn limit_members(members: &mut BTreeSet<String>) {
-    if members.len() > MEMBERS {
+    let excess = members.len().saturating_sub(MEMBERS);
+    if excess > 0 {
+        let is_address = |member: &&String| member.parse::<IpAddr>().is_ok();
+        let last = members.iter().rev().filter(is_address).take(excess).cloned();
+        for address in last.collect::<Vec<_>>() {
+            members.remove(&address);
+        }
         keep_first(members, MEMBERS);
         members.insert(MORE.to_owned());
     }
@@ -105,13 +112,14 @@ pub(super) struct FindingFacts {
 }
 
 impl FindingFacts {
-    fn of(explainer: &Explainer<'_>, finding: &Finding) -> Self {
+    /// Returns the facts about a finding with at most `most` members on each side.
+    fn of(most: usize, explainer: &Explainer<'_>, finding: &Finding) -> Self {
         Self {
             severity: finding.severity,
             is_reached: finding.state.is_some_and(State::reached),
             is_one_sided: finding.state.map(|state| state == State::OneSided),
             reached: Some(reached(explainer.outcome(), finding)),
-            members: explainer.members(finding),
+            members: explainer.members_up_to(most, finding),
             pairs: explainer.is_of_many(finding).then(|| explainer.count(finding)),
         }
     }
@@ -132,16 +140,21 @@ impl FindingFacts {
             }
             members
         };
-        let is_of_many = row.client == "*" && row.server == "*" && !row.group.is_empty();
         Self {
             severity: Severity::parse(&row.severity).unwrap_or(Severity::Info),
             is_reached: State::parse(&row.state).is_some_and(State::reached),
             is_one_sided: is_one_sided(&row.state),
             reached: None,
             members: [members(&row.clients), members(&row.servers)],
-            pairs: is_of_many.then_some(row.count),
+            pairs: is_of_many(row).then_some(row.count),
         }
     }
+}
+
+/// Returns whether a finding stands for many pairs of hosts. All of them may have the same server,
+/// or any server of a role. A finding about the clients of one network has the name of the network.
+pub(super) fn is_of_many(row: &FindingRow<'_>) -> bool {
+    row.client == "*" && !row.group.is_empty() && (row.server == "*" || row.client_name.is_empty())
 }
 
 impl Baseline {
@@ -237,7 +250,7 @@ impl Baseline {
         let outcome = explainer.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
             let reported = explainer.explain(finding);
-            let mut members = explainer.members(finding).map(|side| {
+            let mut members = explainer.members_up_to(MEMBERS, finding).map(|side| {
                 let words = side.words().into_iter();
                 words
                     .map(|word| if word.starts_with('+') { MORE.to_owned() } else { word })
@@ -288,15 +301,17 @@ impl Baseline {
     /// its pair of hosts was part of an earlier finding about many pairs.
     pub fn change(&self, teller: &Explainer<'_>, finding: &Finding) -> Change {
         if let Some(before) = self.findings.get(&teller.id(finding)) {
-            return before.change(&FindingFacts::of(teller, finding));
+            // The lists of members are comparable only if they are limited in the same way.
+            let most = if self.file.is_empty() { MEMBERS } else { MOST_LISTED };
+            return before.change(&FindingFacts::of(most, teller, finding));
         }
         // An earlier finding may have combined this pair with many others.
         let many = teller.id_as_many(finding).and_then(|id| self.findings.get(&id));
         let was_in = |before: &&BaselineFinding| {
             let [client, server] = teller.members(finding).map(|side| side.words());
+            // A member that a truncated list may have left out counts as new.
             let had = |told: &BTreeSet<String>, names: &[String]| {
-                told.iter().any(|name| name.starts_with('+'))
-                    || names.iter().all(|name| told.contains(name))
+                names.iter().all(|name| told.contains(name))
             };
             before.members.as_ref().is_some_and(|[clients, servers]| {
                 // The earlier finding may list the two ends in reverse order.
@@ -335,6 +350,11 @@ impl BaselineFinding {
             members: Some([words(&row.clients), words(&row.servers)]),
             pairs: row.count,
         }
+    }
+
+    /// Returns this finding without its clients and servers, which are then not compared.
+    pub(super) fn without_members(self) -> Self {
+        Self { members: None, ..self }
     }
 
     /// Returns this finding as one that no longer appears.
@@ -394,7 +414,7 @@ impl BaselineFinding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::sample::{FARM, Packets, RDSH, policy, view};
+    use crate::classify::sample::{BROKER, FARM, Packets, RDSH, policy, view};
 
     #[test]
     fn a_finding_with_more_members_than_are_listed_does_not_grow_in_each_window() {
@@ -415,8 +435,57 @@ mod tests {
             let flood = second.findings().iter().find(|f| f.members.len() > 100);
             known.change(&explainer, flood.expect("one finding for all clients"))
         };
+        assert_eq!(change(20_000, 20_000), Change::Same);
         assert_eq!(change(200, 200), Change::Same);
         assert_eq!(change(200, 201), Change::Grown);
         assert_eq!(change(1100, 1100), Change::Same);
+    }
+
+    #[test]
+    fn a_pair_that_was_not_part_of_a_failure_of_many_is_new() {
+        const AGENTS: usize = 1_100;
+        // Ten clients in one network would be one client.
+        let address = |agent: usize| format!("10.2.{}.{}", agent / 6, 1 + agent % 6);
+        let agents = (0..AGENTS).map(|agent| {
+            let address = address(agent);
+            format!("[[host]]\nname = \"r{agent:04}\"\naddresses = [\"{address}\"]\nroles = [\"rdsh-agent\"]\n")
+        });
+        let policy = policy(&format!("{FARM}{}", agents.collect::<String>()));
+        let window = |fails: &dyn Fn(usize) -> bool| {
+            let mut packets = Packets::default();
+            for agent in 0..AGENTS {
+                let client = address(agent);
+                let ends = ((client.as_str(), 50_000), (BROKER, 20_003));
+                if fails(agent) {
+                    packets.refuse(1, ends.0, ends.1);
+                } else {
+                    packets.connect(1, ends.0, ends.1);
+                }
+            }
+            Judgement::of(&policy, packets.conversations(&policy), &view(60), 1)
+        };
+        let mut known = Baseline::default();
+        let first = window(&|agent| agent != AGENTS - 1);
+        known.learn(&Explainer::of(&policy, &first).expect("it was judged"));
+        // More hosts failed than a report lists.
+        for (agent, expected) in [(3, Change::Same), (1_050, Change::Same), (1_099, Change::New)] {
+            let second = window(&|other| other == agent);
+            let explainer = Explainer::of(&policy, &second).expect("it was judged");
+            let mut findings = second.findings().iter();
+            let refused = findings.find(|f| f.code() == crate::classify::Code::Refused);
+            assert_eq!(known.change(&explainer, refused.expect("a finding")), expected, "{agent}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_left_out_before_hosts() {
+        let hosts = (0..MEMBERS / 2).map(|host| format!("host{host}"));
+        let addresses = (0..MEMBERS as u32)
+            .map(|number| std::net::Ipv4Addr::from_bits(0xcb00_0000 + number).to_string());
+        let mut members: BTreeSet<String> = hosts.chain(addresses).collect();
+        limit_members(&mut members);
+        assert_eq!(members.len(), MEMBERS + 1);
+        let kept = members.iter().filter(|member| member.starts_with("host")).count();
+        assert_eq!(kept, MEMBERS / 2);
     }
 }

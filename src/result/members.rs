@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use crate::classify::{EndKey, Finding, Judgement, Party, PartyKind, Peer, Policy, Reason};
 
-/// Maximum number of members that are listed for one side. The list should fit into a cell of a
+/// Maximum number of members that reports list for one side. The list should fit into a cell of a
 /// spreadsheet, which holds at most 32,767 characters.
-const MOST: usize = 1000;
+pub(super) const MOST: usize = 1000;
 
 /// The members on one side of a finding.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -27,8 +27,18 @@ enum Member {
 }
 
 impl Members {
-    /// Returns the clients and the servers of a finding.
+    /// Returns the clients and the servers of a finding, as reports list them.
     pub fn of(policy: &Policy, outcome: &Judgement, finding: &Finding) -> [Self; 2] {
+        Self::up_to(MOST, policy, outcome, finding)
+    }
+
+    /// Returns at most `most` clients and servers of a finding.
+    pub(super) fn up_to(
+        most: usize,
+        policy: &Policy,
+        outcome: &Judgement,
+        finding: &Finding,
+    ) -> [Self; 2] {
         let members = outcome.members_of(finding);
         if let Reason::Claim(claim) = finding.reason
             && let Some(merged) = outcome.claims().merged_pairs(claim)
@@ -42,12 +52,12 @@ impl Members {
                     addresses.first().copied().map(Member::Address)
                 }
             });
-            return [sources.collect(), to.collect()].map(|side| Self::listed(policy, &side));
+            return [sources.collect(), to.collect()].map(|side| Self::listed(most, policy, &side));
         }
         if members.is_empty() {
             return [finding.key.client, finding.key.server].map(|end| match outcome.end(end) {
                 EndKey::Host(host) => {
-                    Self::listed(policy, &BTreeSet::from([Member::Host(*host as usize)]))
+                    Self::listed(most, policy, &BTreeSet::from([Member::Host(*host as usize)]))
                 }
                 EndKey::Address(address) => Self { addresses: vec![*address], ..Self::default() },
                 _ => Self::default(),
@@ -56,11 +66,21 @@ impl Members {
         // All conversations of a single pair have the same ends.
         let one = finding.single == [true; 2];
         let members = members.iter().take(if one { 1 } else { members.len() });
-        Self::of_conversations(policy, outcome, members.map(|number| *number as usize))
+        let numbers = members.map(|number| *number as usize);
+        Self::of_most_conversations(most, policy, outcome, numbers)
     }
 
-    /// Returns the clients and the servers of conversations.
+    /// Returns the clients and the servers of conversations, as reports list them.
     pub fn of_conversations(
+        policy: &Policy,
+        outcome: &Judgement,
+        numbers: impl Iterator<Item = usize>,
+    ) -> [Self; 2] {
+        Self::of_most_conversations(MOST, policy, outcome, numbers)
+    }
+
+    fn of_most_conversations(
+        most: usize,
         policy: &Policy,
         outcome: &Judgement,
         numbers: impl Iterator<Item = usize>,
@@ -76,7 +96,7 @@ impl Members {
             sides[0].insert(member(&judgement.client, subject.client));
             sides[1].insert(member(&judgement.server, subject.server));
         }
-        sides.map(|side| Self::listed(policy, &side))
+        sides.map(|side| Self::listed(most, policy, &side))
     }
 
     /// Returns the members as text, listed hosts first. If members are left out, the last item is
@@ -97,9 +117,9 @@ impl Members {
         self.len() == 0
     }
 
-    fn listed(policy: &Policy, members: &BTreeSet<Member>) -> Self {
-        let mut all = Self { more: members.len().saturating_sub(MOST), ..Self::default() };
-        for member in members.iter().take(MOST) {
+    fn listed(most: usize, policy: &Policy, members: &BTreeSet<Member>) -> Self {
+        let mut all = Self { more: members.len().saturating_sub(most), ..Self::default() };
+        for member in members.iter().take(most) {
             match member {
                 Member::Host(host) => all.hosts.push(policy.inventory.hosts[*host].name.clone()),
                 Member::Address(address) => all.addresses.push(*address),

@@ -737,3 +737,46 @@ fn invented_traffic_in_a_tunnel_repairs_nothing() {
     assert_eq!(connected(false), "traffic");
     assert_eq!(connected(true), "not-seen");
 }
+
+#[test]
+fn a_host_that_a_truncated_list_leaves_out_is_not_assumed_to_be_in_it() {
+    const FRONTS: u64 = 1_010;
+    // Ten clients in one network would be one client.
+    let address = |number: u64| format!("10.2.{}.{}", number / 6, 1 + number % 6);
+    let audited = |fails: &dyn Fn(u64) -> bool| {
+        let mut audited = Audited::healthy(0);
+        audited.wire = Wire::default();
+        for number in 0..FRONTS {
+            let client = address(number);
+            audited.inventory.push_str(&format!(
+                "[[host]]\nname = \"f{number:04}\"\naddresses = [\"{client}\"]\nroles = [\"front\"]\n"
+            ));
+            for second in [0, 30, 60] {
+                let ms = second * 1000 + number;
+                let ends = ((client.as_str(), 50_000 + second as u16), ("10.1.0.2", 7100));
+                if fails(number) {
+                    audited.wire.tcp(ms, ends.0, ends.1, 2, 0);
+                    audited.wire.tcp(ms + 1, ends.1, ends.0, 0x14, 0);
+                } else {
+                    audited.wire.connect(ms, ends.0, ends.1);
+                }
+            }
+        }
+        audited
+    };
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let run =
+        |name: &str, fails: &dyn Fn(u64) -> bool| audited(fails).run(&scratch.path().join(name));
+    let last = FRONTS - 1;
+    let old = run("old", &|number| number != last);
+    let changes = |new: &Path| {
+        let json = json_of(&old, new);
+        let list = json["findings"].as_array().expect("a list").clone();
+        let refused = list.into_iter().filter(|f| f["code"] == "refused");
+        refused.map(|f| f["change"].as_str().expect("a text").to_owned()).collect::<Vec<_>>()
+    };
+    // The last host failed for the first time. Everything else was repaired.
+    assert_eq!(changes(&run("other", &|number| number == last)), ["new", "gone"]);
+    // This host failed before, although the list of the finding leaves it out.
+    assert_eq!(changes(&run("listed", &|number| number == last - 1)), ["same"]);
+}

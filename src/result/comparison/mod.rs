@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::Change;
-use super::baseline::{BaselineFinding, FindingFacts};
+use super::baseline::{BaselineFinding, FindingFacts, is_of_many};
 use super::{AuditResult, FindingRow};
 use crate::classify::{Severity, id_of};
 
@@ -149,21 +149,18 @@ fn compared(
         .map(|(number, row)| (key(row, |name| renamed.get(name).map_or(name, |new| new)), number))
         .collect();
     let of_many: Vec<usize> = (0..old.len()).filter(|number| is_of_many(old[*number])).collect();
-    let unnamed = BTreeMap::new();
     let mut matched: BTreeSet<usize> = BTreeSet::new();
     let mut changes = Vec::new();
     for row in &new {
         let counterpart = by_id
             .get(&id_of(&row.id))
             .or_else(|| (!renamed.is_empty()).then(|| by_key.get(&key(row, |name| name)))?);
-        let counterpart = counterpart.copied().or_else(|| {
-            // The pair may have been part of one finding about many pairs.
-            of_many
-                .iter()
-                .copied()
-                .find(|number| is_part_of((row, &unnamed), (old[*number], renamed)))
-        });
-        let Some(number) = counterpart else {
+        // The pair may have been part of one finding about many pairs.
+        let many = || {
+            let name = |name: &str| causes.old_name(name);
+            of_many.iter().find(|number| is_part_of(row, old[**number], causes.old, name))
+        };
+        let Some(number) = counterpart.or_else(many).copied() else {
             let (cause, reason) = causes.of_new(row);
             changes.push(told(row, Change::New, Some(cause), reason));
             continue;
@@ -172,6 +169,8 @@ fn compared(
         let before = BaselineFinding::of_row(old[number], |name| {
             renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone)
         });
+        // A list of many hosts may leave out those of the pair.
+        let before = if counterpart.is_none() { before.without_members() } else { before };
         let change = before.change(&FindingFacts::of_row(row));
         if change.is_difference() {
             let (cause, reason) = causes.of_changed(old[number], row);
@@ -185,7 +184,8 @@ fn compared(
     let parts: Vec<&FindingRow<'_>> = new.iter().copied().filter(|row| is_of_many(row)).collect();
     for (number, row) in old.iter().enumerate().filter(|(number, _)| !matched.contains(number)) {
         // The pair may now be part of one finding about many pairs.
-        let is_part = |many: &&&FindingRow<'_>| is_part_of((row, renamed), (many, &unnamed));
+        let name = |name: &str| causes.new_name(name);
+        let is_part = |many: &&&FindingRow<'_>| is_part_of(row, many, causes.new, name);
         if let Some(many) = parts.iter().find(is_part) {
             let reason = format!("now part of {}", many.id);
             changes.push(told(old[number], Change::Same, None, reason));
@@ -231,29 +231,36 @@ fn key<'n>(row: &'n FindingRow<'_>, name: impl Fn(&'n str) -> &'n str) -> Key {
     (row.verdict.to_string(), row.code.to_string(), ends, about.0, about.1, about.2)
 }
 
-/// Returns whether a finding stands for many pairs of hosts.
-fn is_of_many(row: &FindingRow<'_>) -> bool {
-    row.client == "*" && row.server == "*" && !row.group.is_empty()
-}
-
-/// A finding, and a map that translates its host names to those of the new audit.
-type NamedFinding<'f> = (&'f FindingRow<'f>, &'f BTreeMap<String, String>);
-
-/// Returns whether a finding about one pair of hosts is part of a finding about many pairs.
-fn is_part_of((row, row_names): NamedFinding<'_>, (many, many_names): NamedFinding<'_>) -> bool {
-    fn new<'n>(name: &'n String, names: &'n BTreeMap<String, String>) -> &'n String {
-        names.get(name).unwrap_or(name)
+/// Returns whether a finding about one pair of hosts is part of `many`, a finding of `side` about
+/// many pairs. `name` translates the name of a host to its name in `side`. If `many` does not list
+/// all of its hosts, other results of `side` have to show that the pair is part of it.
+fn is_part_of(
+    row: &FindingRow<'_>,
+    many: &FindingRow<'_>,
+    side: &Side<'_>,
+    name: impl Fn(&str) -> String,
+) -> bool {
+    if row.id == many.id
+        || (&row.verdict, &row.code, &row.group) != (&many.verdict, &many.code, &many.group)
+        || is_of_many(row)
+    {
+        return false;
     }
-    let had = |names: &[String], own: &[String]| {
-        let has =
-            |own: &String| names.iter().any(|name| new(name, many_names) == new(own, row_names));
-        names.iter().any(|name| name.starts_with('+')) || own.iter().all(has)
+    let named = |own: &[String]| own.iter().map(|own| name(own)).collect::<Vec<_>>();
+    let [clients, servers] = [&row.clients, &row.servers].map(|own| named(own));
+    let is_cut = |names: &[String]| names.iter().any(|name| name.starts_with('+'));
+    let failed = |client: &str, server: &str| side.shows_failure(&many.group, client, server);
+    let had_client = |own: &String| {
+        many.clients.contains(own)
+            || (is_cut(&many.clients)
+                && (side.lacks_traffic_of(&many.group, own)
+                    || servers.iter().any(|server| failed(own, server))))
     };
-    row.id != many.id
-        && (&row.verdict, &row.code, &row.group) == (&many.verdict, &many.code, &many.group)
-        && !is_of_many(row)
-        && had(&many.clients, &row.clients)
-        && had(&many.servers, &row.servers)
+    let had_server = |own: &String| {
+        many.servers.contains(own)
+            || (is_cut(&many.servers) && clients.iter().any(|client| failed(client, own)))
+    };
+    clients.iter().all(had_client) && servers.iter().all(had_server)
 }
 
 /// Describes how two audits differ apart from their findings.

@@ -211,6 +211,27 @@ impl<'a> Side<'a> {
         number.zip(clients).is_some_and(|(number, clients)| clients.contains(number))
     }
 
+    /// Returns whether a row of a group lists the host with this name as one whose traffic is
+    /// missing or failed.
+    pub fn lacks_traffic_of(&self, group: &str, name: &str) -> bool {
+        let mut rows = self.rows.values().filter(|entry| entry.row.group == group);
+        let place = |missing: &[String]| missing.binary_search_by(|other| other.as_str().cmp(name));
+        rows.any(|entry| place(&entry.row.source_hosts_missing).is_ok())
+    }
+
+    /// Returns whether a connection that a row of a group documents failed between two parties, by
+    /// their names or addresses.
+    pub fn shows_failure(&self, group: &str, client: &str, server: &str) -> bool {
+        let word = |name: &str| self.words.get(name).copied();
+        let pair = word(client).zip(word(server));
+        let numbers = pair.and_then(|pair| self.pairs.get(&pair)).into_iter().flatten();
+        let mut rows = numbers.filter_map(|number| self.result.conversation(*number as usize));
+        rows.any(|row| {
+            State::parse(&row.state).is_some_and(State::failed)
+                && self.rows.get(&row.rule).is_some_and(|entry| entry.row.group == group)
+        })
+    }
+
     /// Returns the number of a party. A new party gets the next number.
     fn word(&mut self, name: &str, address: IpAddr) -> u32 {
         let word =

@@ -142,6 +142,11 @@ impl<'a> Explainer<'a> {
         Members::of(self.policy, self.outcome, finding)
     }
 
+    /// Returns at most `most` clients and servers of a finding.
+    pub(super) fn members_up_to(&self, most: usize, finding: &Finding) -> [Members; 2] {
+        Members::up_to(most, self.policy, self.outcome, finding)
+    }
+
     /// Returns the address of the server of a finding; `*` for several. The string is empty if the
     /// finding does not state an address.
     pub fn server_address(&self, finding: &Finding) -> String {
