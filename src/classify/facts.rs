@@ -196,7 +196,7 @@ impl<'a> JudgedCapture<'a> {
 
     /// Returns the longest time between two unicast frames from a host, in seconds, for which the
     /// capture was not interrupted.
-    pub(super) fn seconds_of(&self, host: usize) -> Nanos {
+    pub fn seconds_of(&self, host: usize) -> Nanos {
         self.facts.vantages.active_s(&self.hosts[host].presence.unicast_in)
     }
 

@@ -66,6 +66,16 @@ impl VantageTimes {
         points.map(|(point, times)| (point, &times.breaks[..]))
     }
 
+    /// Returns the longest time, in seconds, for which each vantage point watched without a break,
+    /// in the order of their names.
+    pub fn longest_watched(&self) -> impl Iterator<Item = (&VantagePoint, u64)> {
+        let all = Watched::new(&self.all, self.apart, std::iter::empty()).longest_s;
+        self.points.keys().map(move |point| {
+            let own = self.common(std::iter::once(point));
+            (point, own.map_or(all, |own| own.watched.longest_s))
+        })
+    }
+
     /// Returns the time for which all of these vantage points watched; `None` if none of them ever
     /// stopped.
     fn common<'p>(&self, points: impl Iterator<Item = &'p VantagePoint>) -> Option<CommonWatch> {
@@ -311,6 +321,9 @@ mod tests {
         let times = VantageTimes::new(&all, &points, None, [60].into_iter());
         let broken: Vec<_> = times.breaks().map(|(point, _)| point.as_str()).collect();
         assert_eq!(broken, ["b"]);
+        let longest: Vec<_> =
+            times.longest_watched().map(|(point, s)| (point.as_str(), s)).collect();
+        assert!(matches!(longest[..], [("a", 3000), ("b", 1080..=1100)]), "{longest:?}");
         let [a, b] = [point("a"), point("b")];
         assert!(times.common([&a].into_iter()).is_none());
         let both = times.common([&a, &b].into_iter()).expect("a break");

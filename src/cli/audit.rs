@@ -26,7 +26,7 @@ use crate::pipeline::{
 };
 use crate::policy::{Policy, TextFile};
 use crate::report::{Format, Needs, RowListing, is_exceptions_report, summary};
-use crate::result::{AuditResult, ConfigurationFile, ListedTable, Site};
+use crate::result::{AuditResult, ConfigurationFile, HostWatch, ListedTable, Site};
 #[cfg(not(feature = "store"))]
 use without_store::{NoStore as OpenedStore, check_policy, plan_audit, warn_about_rows};
 
@@ -228,7 +228,7 @@ mod without_store {
 /// Checks the filters of `--show` against the inventory. Returns `None` if `texts` is empty. The
 /// error lists all problems.
 fn parse_show(texts: &[String], policy: &Policy) -> Result<Option<RowListing>, Vec<String>> {
-    let site = Site::of(policy, |_| false);
+    let site = Site::of(policy, |_| HostWatch::default());
     parse_show_with(texts, Vocabulary { site: Some(&site), result: None, is_judged: true })
 }
 

@@ -16,7 +16,7 @@ use crate::model::SkipReason;
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
 /// The minor version of the layout. It is incremented when a key is added.
-pub const SCHEMA_MINOR: u32 = 5;
+pub const SCHEMA_MINOR: u32 = 6;
 
 type Counts = BTreeMap<String, u64>;
 
@@ -619,6 +619,19 @@ pub struct Conditions {
     pub loss: f64,
     /// The share of lost frames above which no traffic is reported as missing.
     pub max_loss: f64,
+    /// The named vantage points, ordered by name. Null in results of earlier versions.
+    #[serde(default)]
+    pub sensors: Option<Vec<SensorWatch>>,
+}
+
+/// The time for which a named vantage point watched.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SensorWatch {
+    /// The vantage point, as `SITE/SENSOR` or `SENSOR`.
+    pub name: String,
+    /// The length in seconds of the longest period in which the vantage point watched without a
+    /// break.
+    pub watched_seconds: u64,
 }
 
 /// The tone of a text, which determines how reports show it.

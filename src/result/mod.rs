@@ -40,7 +40,7 @@ pub use error::{StoredError, StoredProblem};
 pub use explain::{Explainer, ReportedFinding, state_changes};
 pub use head::{
     Accounting, BaselineFile, Conditions, ConfigurationFile, Gone, Head, Headline, InventoryFile,
-    JudgedBy, Layout, LostFrames, Note, OptionSetting, SourceReference, Tone,
+    JudgedBy, Layout, LostFrames, Note, OptionSetting, SensorWatch, SourceReference, Tone,
 };
 pub use members::Members;
 pub use query::{
@@ -49,7 +49,7 @@ pub use query::{
 };
 pub use rows::{Cell, ConversationRow, ExceptionUse, FindingRow, HostRow, MatrixRow};
 pub use run::{AuditRun, CaptureSelection};
-pub use site::{Listing, Site, SiteRow};
+pub use site::{HostWatch, Listing, Site, SiteHost, SiteRow};
 pub use stored::schema;
 pub use time::Time;
 pub(crate) use words::plural;

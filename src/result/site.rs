@@ -96,6 +96,19 @@ pub struct SiteHost {
     /// traffic.
     #[serde(default)]
     pub is_watched: bool,
+    /// The longest time in seconds between two unicast frames from the host, for which the capture
+    /// was not interrupted. Null in results of earlier versions.
+    #[serde(default)]
+    pub active_seconds: Option<u64>,
+}
+
+/// How much of a host's traffic the capture shows.
+#[derive(Clone, Copy, Default)]
+pub struct HostWatch {
+    /// Whether the capture covers all traffic of the host.
+    pub is_watched: bool,
+    /// See [`SiteHost::active_seconds`].
+    pub active_seconds: Option<u64>,
 }
 
 /// A network of the inventory.
@@ -137,9 +150,9 @@ pub struct Listing<'a> {
 }
 
 impl Site {
-    /// Returns the matrix and the inventory that an audit judged against. `is_watched` says whether
-    /// the capture covers all traffic of a host.
-    pub fn of(policy: &Policy, is_watched: impl Fn(usize) -> bool) -> Self {
+    /// Returns the matrix and the inventory that an audit judged against. `watch_of` says how much
+    /// of a host's traffic the capture shows.
+    pub fn of(policy: &Policy, watch_of: impl Fn(usize) -> HostWatch) -> Self {
         let matrix = &policy.matrix;
         let inventory = &policy.inventory;
         let roles = matrix.roles.iter().map(|role| SiteRole {
@@ -166,13 +179,17 @@ impl Site {
             file: row.file.to_string(),
             line: row.line,
         });
-        let hosts = inventory.hosts.iter().enumerate().map(|(number, host)| SiteHost {
-            name: host.name.clone(),
-            addresses: host.addresses.clone(),
-            roles: host.roles,
-            is_virtual: host.is_virtual(),
-            line: host.line,
-            is_watched: is_watched(number),
+        let hosts = inventory.hosts.iter().enumerate().map(|(number, host)| {
+            let HostWatch { is_watched, active_seconds } = watch_of(number);
+            SiteHost {
+                name: host.name.clone(),
+                addresses: host.addresses.clone(),
+                roles: host.roles,
+                is_virtual: host.is_virtual(),
+                line: host.line,
+                is_watched,
+                active_seconds,
+            }
         });
         let networks = inventory.networks.iter().map(|network| SiteNetwork {
             name: network.name.clone(),

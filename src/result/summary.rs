@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::head::{
     Accounting, CaptureWindow, Conditions, ConversationCounts, Copies, CopySample, FindingCounts,
     Fragments, Head, Input, InventoryFile, JudgedBy, LossCounts, LostFrames, Orphans, SCHEMA,
-    SCHEMA_MINOR, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
+    SCHEMA_MINOR, SensorWatch, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
 };
 use super::run::AuditRun;
 use super::since::changes;
-use super::{Site, Time, exception_use, summary_notes};
-use crate::classify::{Code, CoverageStatement, Policy, Severity};
+use super::{HostWatch, Site, Time, exception_use, summary_notes};
+use crate::classify::{Code, CoverageStatement, Policy, Severity, VantageTimes};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
 /// Maximum number of entries in the list of orphaned fragments, one for each source, destination
@@ -63,7 +63,12 @@ impl AuditRun<'_> {
             timeline: slots.map(|(time, slot)| (time / SECOND, slot.frames, slot.bytes)).collect(),
             site: policy.map(|policy| {
                 let seen = self.outcome.seen(policy);
-                Site::of(policy, |host| seen.as_ref().is_some_and(|s| s.watches(host).is_some()))
+                Site::of(policy, |host| {
+                    seen.as_ref().map_or_else(HostWatch::default, |seen| HostWatch {
+                        is_watched: seen.watches(host).is_some(),
+                        active_seconds: u64::try_from(seen.seconds_of(host)).ok(),
+                    })
+                })
             }),
             conditions: policy.and_then(|policy| self.outcome.seen(policy)).map_or_else(
                 Conditions::default,
@@ -74,6 +79,7 @@ impl AuditRun<'_> {
                         is_damaged: view.damaged,
                         loss: view.loss,
                         max_loss: view.max_loss,
+                        sensors: Some(sensors(&view.vantages)),
                     }
                 },
             ),
@@ -199,6 +205,14 @@ impl AuditRun<'_> {
             unknown_link_types: self.unknown_links.iter().cloned().collect(),
         }
     }
+}
+
+/// Returns the time for which each named vantage point watched.
+fn sensors(vantages: &VantageTimes) -> Vec<SensorWatch> {
+    let watched = vantages.longest_watched();
+    let watched = watched
+        .map(|(point, watched_seconds)| SensorWatch { name: point.to_string(), watched_seconds });
+    watched.collect()
 }
 
 fn by_reason(reasons: &SkipCounts) -> Tally {

@@ -780,3 +780,132 @@ fn a_host_that_a_truncated_list_leaves_out_is_not_assumed_to_be_in_it() {
     // This host failed before, although the list of the finding leaves it out.
     assert_eq!(changes(&run("listed", &|number| number == last - 1)), ["same"]);
 }
+
+/// Returns the cause and the reason of the first finding with this code that is gone.
+fn gone(old: &Audited, new: &Audited, code: &str) -> [String; 2] {
+    let (_, json) = compared(old, new);
+    let list = json["findings"].as_array().expect("a list");
+    let gone = list.iter().find(|f| f["change"] == "gone" && f["code"] == code);
+    let gone = gone.unwrap_or_else(|| panic!("{json:#}"));
+    ["cause", "reason"].map(|key| gone[key].as_str().expect("a text").to_owned())
+}
+
+#[test]
+fn traffic_of_many_hosts_has_stopped_only_if_all_of_them_were_seen() {
+    let address = |number: usize| format!("10.1.3.{}", number + 1);
+    // Twelve front doors, of which only the first ones are seen, and only until a time in seconds.
+    let audited = |seen: usize, until: u64, is_undocumented: bool| {
+        let mut audited = Audited::healthy(600);
+        for number in 0..12 {
+            let client = address(number);
+            audited.inventory.push_str(&format!(
+                "[[host]]\nname = \"f{number:02}\"\naddresses = [\"{client}\"]\nroles = [\"front\"]\n"
+            ));
+            for second in (0..=600).step_by(10) {
+                if number >= seen || number > 0 && second > until {
+                    continue;
+                }
+                let (ms, port) = (second * 1000 + 10 * number as u64, 40_000 + second as u16);
+                audited.wire.connect(ms, (&client, port), ("10.1.0.2", 7100));
+                if is_undocumented && second % 60 == 0 {
+                    audited.wire.connect(ms + 400, (&client, port), ("10.1.0.3", 9100));
+                }
+            }
+        }
+        audited
+    };
+    let old = audited(12, 600, true);
+    let [cause, reason] = gone(&old, &audited(12, 600, false), "no-relation");
+    assert_eq!(cause, "stopped", "{reason}");
+    let [cause, reason] = gone(&old, &audited(1, 600, false), "no-relation");
+    assert_eq!(cause, "not-seen", "{reason}");
+    let words = "not seen in the new capture: it shows no unicast packets from f01; this applies to 11 of 13 hosts";
+    assert_eq!(reason, words);
+    let [cause, reason] = gone(&old, &audited(12, 300, false), "no-relation");
+    assert_eq!(cause, "not-seen", "{reason}");
+    let words = "not seen in the new capture: it shows packets from f01 for only 300 s, and the other capture for 600 s; this applies to 11 of 13 hosts";
+    assert_eq!(reason, words);
+}
+
+#[test]
+fn traffic_that_may_be_part_of_an_aggregated_conversation_has_not_stopped() {
+    let attempts = |is_flooded: bool, is_attempted: bool| {
+        let mut audited = Audited::healthy(600).options(&["--max-memory", "1"]);
+        for second in (0..=600).step_by(30).filter(|_| is_attempted) {
+            let client = ("203.0.113.9", 50_000 + second as u16);
+            audited.wire.tcp(second * 1000 + 500, client, ("10.1.0.2", 9999), 2, 0);
+        }
+        for number in (0..20_000u32).filter(|_| is_flooded) {
+            let client = std::net::Ipv4Addr::from_bits(0x2d00_0001 + 300 * number).to_string();
+            let ms = 5_000 + u64::from(number) * 20;
+            audited.wire.tcp(ms, (&client, 50_000), ("10.1.0.2", 9999), 2, 0);
+        }
+        audited
+    };
+    let old = attempts(false, true);
+    let [cause, reason] = gone(&old, &attempts(false, false), "unknown-host");
+    assert_eq!(cause, "stopped", "{reason}");
+    let [cause, reason] = gone(&old, &attempts(true, true), "unknown-host");
+    assert_eq!(cause, "not-seen", "{reason}");
+    assert!(reason.contains("one of its aggregated conversations may contain"), "{reason}");
+    let [cause, reason] = gone(&attempts(true, true), &attempts(false, false), "unknown-host");
+    assert_eq!(cause, "not-seen", "{reason}");
+    assert!(reason.contains("part of an aggregated conversation"), "{reason}");
+}
+
+#[test]
+fn a_finding_about_the_inventory_that_is_missing_does_not_prove_what_the_capture_shows() {
+    // The front door sends packets to the store, and the brain does so if it is on.
+    let audited = |is_on: bool, connects: bool| {
+        let mut audited = Audited::healthy(0);
+        audited.wire = Wire::default();
+        for second in (0..=700).step_by(10) {
+            let ms = second * 1000;
+            audited.wire.ip(ms, "10.1.0.1", "10.1.0.3", 1, &[8, 0, 0, 0, 0, 1, 0, second as u8]);
+            audited.wire.ip(
+                ms + 1,
+                "10.1.0.3",
+                "10.1.0.1",
+                1,
+                &[0, 0, 0, 0, 0, 1, 0, second as u8],
+            );
+            if is_on {
+                audited.wire.ip(
+                    ms,
+                    "10.1.0.2",
+                    "10.1.0.3",
+                    1,
+                    &[8, 0, 0, 0, 0, 2, 0, second as u8],
+                );
+            }
+            if connects {
+                audited.wire.connect(
+                    ms + 50,
+                    ("10.1.0.1", 40_000 + second as u16),
+                    ("10.1.0.2", 7100),
+                );
+            }
+        }
+        // Without any other traffic, nothing would be assessed.
+        audited.wire.connect(9_000, ("10.1.0.1", 50_000), ("10.1.0.3", 9100));
+        audited
+    };
+    let silent = audited(false, false);
+    let [cause, reason] = gone(&silent, &audited(true, false), "silent-role");
+    assert_eq!(cause, "not-seen", "{reason}");
+    let words = "not assessed in the new capture: other traffic of front1 is reported as missing";
+    assert_eq!(reason, words);
+    let [cause, reason] = gone(&silent, &audited(true, true), "silent-role");
+    assert_eq!(cause, "traffic", "{reason}");
+    let words = "front1 showed traffic of the role front in the new capture: front1 reached brain1 on TCP 7100";
+    assert_eq!(reason, words);
+    // A result does not state which address claims its capture contains.
+    let mut conflict = Audited::healthy(600);
+    for second in (0..=600).step_by(60) {
+        conflict.wire.claim(second * 1000 + 600, "10.1.0.1", 7);
+        conflict.wire.claim(second * 1000 + 700, "10.1.0.1", 8);
+    }
+    let [cause, reason] = gone(&conflict, &Audited::healthy(600), "address-conflict");
+    assert_eq!(cause, "unknown", "{reason}");
+    assert!(reason.contains("does not state what its capture could have shown"), "{reason}");
+}

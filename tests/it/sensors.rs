@@ -436,3 +436,56 @@ fn rows_of_a_capture_are_not_replaced_by_its_rows_of_another_sensor() {
         assert_eq!(files(), before, "{other:?}");
     }
 }
+
+#[test]
+fn traffic_has_not_stopped_if_the_sensor_that_saw_it_did() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    // Sensor `a` alone sees the traffic between the session hosts, for this many seconds. Sensor
+    // `b` sees other traffic of both hosts.
+    let audited = |name: &str, a_s: u64, port: Option<u16>| {
+        let at = |file: &str| scratch.path().join(name).join(file);
+        fs::create_dir_all(at("")).expect("writable");
+        fs::write(at("farm.toml"), FARM).expect("writable");
+        let [mut a, mut b] = [Wire::default(), Wire::default()];
+        for second in (0..=900u64).step_by(10) {
+            let client_port = 40_000 + second as u16;
+            b.connect(second * 1000, (RDSH1, client_port), (BROKER, 20_003));
+            b.connect(second * 1000 + 100, (RDSH2, client_port), (BROKER, 20_003));
+            if second <= a_s {
+                a.connect(second * 1000 + 200, (GW, client_port), (BROKER, 20_002));
+                let port = port.filter(|_| second % 60 == 0);
+                port.into_iter().for_each(|port| {
+                    a.connect(second * 1000 + 300, (RDSH1, client_port), (RDSH2, port));
+                });
+            }
+        }
+        for (sensor, wire) in [("a", a), ("b", b)] {
+            let capture = at(&format!("{sensor}.pcap"));
+            fs::write(&capture, wire.file()).expect("writable");
+            collect(&capture, sensor, &at("rows"), &[]);
+        }
+        let (rows, inventory, out) = (at("rows"), at("farm.toml"), at("out"));
+        let words = ["audit", text(&rows), "-i", text(&inventory), "--out", text(&out), "-q"];
+        let run = rasaudit(words);
+        assert!(matches!(run.status.code(), Some(0 | 1)), "{}", stderr(&run));
+        out
+    };
+    let old = audited("old", 900, Some(7777));
+    let cause = |new: &Path| {
+        let run = rasaudit(["diff", text(&old), text(new), "--format", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&run)).expect("JSON");
+        let list = json["findings"].as_array().expect("a list");
+        let gone =
+            list.iter().find(|f| f["change"] == "gone").unwrap_or_else(|| panic!("{json:#}"));
+        ["cause", "reason"].map(|key| gone[key].as_str().expect("a text").to_owned())
+    };
+    let [cause_of_stop, reason] = cause(&audited("stopped", 900, None));
+    assert_eq!(cause_of_stop, "stopped", "{reason}");
+    let [cause_of_break, reason] = cause(&audited("broken", 120, None));
+    assert_eq!(cause_of_break, "not-seen", "{reason}");
+    let words = "not seen in the new capture: its sensor a watched for only 1";
+    assert!(
+        reason.starts_with(words) && reason.ends_with("the other capture for 900 s"),
+        "{reason}"
+    );
+}

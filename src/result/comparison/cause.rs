@@ -115,7 +115,7 @@ impl ChangeCauses<'_, '_> {
                 match self.judged_differently(&own, (&now, &before), Age::New) {
                     Some(explained) => explained,
                     None if self.old.result.conversations_len() == 0 => unknown(),
-                    None => self.started(finding),
+                    None => self.started(finding, &own),
                 }
             }
             Some(Verdict::Inventory) => self.of_inventory(finding, (&now, &before), Age::New),
@@ -420,20 +420,26 @@ impl ChangeCauses<'_, '_> {
     /// Describes whether traffic that the new audit does not show has stopped, or may only have
     /// been missed.
     pub(super) fn stopped(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
+        let not_seen =
+            |why: &str| (ChangeCause::NotSeen, format!("not seen in the new capture{why}"));
         let ends = self.ends_without(finding, Age::Old);
-        if let Some(why) = self.new.why_unseen(&ends, self.old.watched_s()) {
-            return (ChangeCause::NotSeen, format!("not seen in the new capture: {why}"));
+        if let Some(why) = self.new.why_unseen(&ends, Some(self.old)) {
+            return not_seen(&format!(": {why}"));
         }
         if self.new.begins_before(self.old) {
-            let words = "not seen in the new capture, which begins before the old one".to_owned();
-            return (ChangeCause::NotSeen, words);
+            return not_seen(", which begins before the old one");
+        }
+        if own.iter().any(|seen| seen.is_aggregated) {
+            return not_seen(
+                "; in the old capture, it is part of an aggregated conversation, so it is not known which traffic it was",
+            );
+        }
+        if self.new.may_hide(own.iter().copied()) {
+            return not_seen(", but one of its aggregated conversations may contain the traffic");
         }
         // Traffic that was seen only a few times, or only for a moment, may recur at any time.
         if let Some(few) = self.too_few(own) {
-            let words = format!(
-                "not seen in the new capture, but it may recur: the old capture shows {few}"
-            );
-            return (ChangeCause::NotSeen, words);
+            return not_seen(&format!(", but it may recur: the old capture shows {few}"));
         }
         let words = format!(
             "stopped: the new capture does not show the traffic, although its watch time was {} s",
@@ -466,10 +472,14 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Describes whether the old capture could have shown traffic that only the new audit shows.
-    pub(super) fn started(&self, finding: &FindingRow<'_>) -> CauseText {
+    pub(super) fn started(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
         let ends = self.ends_without(finding, Age::New);
-        let words = match self.old.why_unseen(&ends, self.new.watched_s()) {
+        let words = match self.old.why_unseen(&ends, Some(self.new)) {
             Some(why) => format!("not in the old capture, which might not have shown it: {why}"),
+            None if self.old.may_hide(own.iter().copied()) => {
+                "not in the old capture, but one of its aggregated conversations may contain it"
+                    .to_owned()
+            }
             None => "not in the old capture, which could have shown it".to_owned(),
         };
         (ChangeCause::Traffic, words)

@@ -5,7 +5,8 @@ use super::cause::{
     Age, CauseText, ChangeCause, ChangeCauses, counterpart, exception_entry, role_list, unknown,
 };
 use super::side::Seen;
-use crate::classify::Code;
+use super::unseen::FindingEnds;
+use crate::classify::{Code, Verdict};
 use crate::result::{ExceptionUse, FindingRow};
 
 impl ChangeCauses<'_, '_> {
@@ -54,7 +55,12 @@ impl ChangeCauses<'_, '_> {
                     crate::result::plural(other.conversations, "conversation"),
                     age.other()
                 );
-                match has.why_unseen(&[], lacks.watched_s()).filter(|_| matches!(age, Age::New)) {
+                let why = matches!(age, Age::New).then(|| {
+                    let lists = [&other.clients[..], &other.servers[..]];
+                    let ends = FindingEnds::new(lists, &[], |name| self.new_name(name));
+                    has.why_unseen(&ends, Some(lacks))
+                });
+                match why.flatten() {
                     Some(why) => {
                         let words = format!(
                             "{traffic}; the new capture might not have shown such traffic: {why}"
@@ -128,35 +134,67 @@ impl ChangeCauses<'_, '_> {
         (before.state != now.state || !before.is_judged_like(now)).then(|| self.why(before, now))
     }
 
-    /// Derives a cause from what the audit without the finding shows, or could have shown.
+    /// Derives a cause from what the audit without the finding shows, or could have shown. A
+    /// finding that is missing does not show why it is missing.
     fn shown_conflict(&self, finding: &FindingRow<'_>, own: &[Seen], age: Age) -> CauseText {
-        let is_silence = finding.code == Code::SilentRole.name();
-        if !is_silence && !own.is_empty() {
+        if finding.code == Code::SilentRole.name() {
+            return self.shown_role(finding, age);
+        }
+        if !own.is_empty() {
+            let own: Vec<&Seen> = own.iter().collect();
             return match age {
-                Age::Old => self.stopped(finding, &own.iter().collect::<Vec<_>>()),
-                Age::New => self.started(finding),
+                Age::Old => self.stopped(finding, &own),
+                Age::New => self.started(finding, &own),
             };
         }
         let (has, lacks, which) = (self.with(age), self.without(age), age.other());
         let ends = self.ends_without(finding, age);
-        match lacks.why_unseen(&ends, has.watched_s()) {
-            Some(why) => {
-                let what = if is_silence { "not assessed" } else { "not seen" };
-                (ChangeCause::NotSeen, format!("{what} in the {which} capture: {why}"))
-            }
-            None if is_silence => {
+        match lacks.why_unseen(&ends, Some(has)) {
+            Some(why) => (ChangeCause::NotSeen, format!("not seen in the {which} capture: {why}")),
+            None => {
                 let words = format!(
-                    "{} showed traffic of the role {} in the {which} capture",
-                    ends.join(", "),
-                    finding.group
+                    "unknown: the {which} result does not contain the finding, and does not state what its capture could have shown of it"
                 );
-                (ChangeCause::Traffic, words)
+                (ChangeCause::Unknown, words)
+            }
+        }
+    }
+
+    /// Derives a cause for the silence of a role from what the audit without the finding shows of
+    /// the role.
+    fn shown_role(&self, finding: &FindingRow<'_>, age: Age) -> CauseText {
+        let (has, lacks, which) = (self.with(age), self.without(age), age.other());
+        let ends = self.ends_without(finding, age);
+        let role = &finding.group;
+        for end in ends.distinct() {
+            let host = &end.other;
+            if let Some(seen) = lacks.traffic_of_role(host, role) {
+                let words = if seen.is_reached { seen.words() } else { seen.outcome() };
+                let words = format!(
+                    "{host} showed traffic of the role {role} in the {which} capture: {words}"
+                );
+                return (ChangeCause::Traffic, words);
+            }
+            let is_reported = |other: &FindingRow<'_>| {
+                Verdict::parse(&other.verdict) == Some(Verdict::Missing)
+                    && other.clients.contains(host)
+            };
+            if lacks.findings.iter().any(is_reported) {
+                let words = format!(
+                    "not assessed in the {which} capture: other traffic of {host} is reported as missing"
+                );
+                return (ChangeCause::NotSeen, words);
+            }
+        }
+        match lacks.why_unseen(&ends, Some(has)) {
+            Some(why) => {
+                (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"))
             }
             None => {
                 let words = format!(
-                    "the {which} capture does not show the conflict, although it could have shown it"
+                    "unknown: the {which} result does not show whether there was traffic of the role {role}"
                 );
-                (ChangeCause::Traffic, words)
+                (ChangeCause::Unknown, words)
             }
         }
     }

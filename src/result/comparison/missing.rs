@@ -1,7 +1,10 @@
 //! Determines why a finding about missing traffic appears in only one of two audits.
 
+use std::collections::HashSet;
+
 use super::cause::{Age, CauseText, ChangeCause, ChangeCauses, cited, role_list, unknown};
 use super::side::{Seen, Side};
+use super::unseen::FindingEnds;
 use super::visibility::why_one_sided;
 use crate::classify::{Code, State};
 use crate::result::{FindingRow, meaning};
@@ -101,23 +104,25 @@ impl<'a, 's> ChangeCauses<'a, 's> {
     fn shown(&self, finding: &FindingRow<'_>, rule: &str, seen: &[Seen], age: Age) -> CauseText {
         let (lacks, which) = (self.without(age), age.other());
         let row = lacks.rows.get(rule).map(|entry| &entry.row);
+        let ends = self.ends_without(finding, age);
         if let Some(row) = row.filter(|row| row.status == "not-assessable") {
-            let ends = self.ends_without(finding, age);
             let words = why_not_assessable(lacks, &row.reason, &ends);
             let words = format!("not assessed in the {which} capture: {words}");
             return (ChangeCause::NotSeen, words);
         }
-        let clients = finding.clients.iter().map(|name| self.name_without(name, age));
-        let clients: Vec<String> = clients.collect();
-        if let Some(name) = clients.iter().find(|name| lacks.has_succeeded(rule, name)) {
-            let words = format!("{name} opened such a connection in the {which} capture");
+        let clients = || ends.clients.iter().map(|end| &end.other);
+        let opened = clients().filter(|name| lacks.has_succeeded(rule, name));
+        if let Some(names) = some_clients(opened, &ends) {
+            let words = format!("{names} opened such a connection in the {which} capture");
             return (ChangeCause::Traffic, words);
         }
         // An attempt contradicts a claim that there was none, whatever its outcome.
         let tried = row.filter(|_| finding.code == Code::NeverAttempted.name());
         let tried = tried.map_or(&[][..], |row| &row.source_hosts_seen);
-        if let Some(name) = clients.iter().find(|name| tried.contains(name)) {
-            let words = format!("{name} attempted such a connection in the {which} capture");
+        let tried: HashSet<&String> = tried.iter().collect();
+        let attempted = clients().filter(|name| tried.contains(name));
+        if let Some(names) = some_clients(attempted, &ends) {
+            let words = format!("{names} attempted such a connection in the {which} capture");
             return (ChangeCause::Traffic, words);
         }
         // Traffic that any host could have forged proves nothing.
@@ -142,7 +147,7 @@ impl<'a, 's> ChangeCauses<'a, 's> {
             (ChangeCause::NotSeen, format!("not assessed in the {which} capture: {why}"))
         };
         let ends = self.ends_without(finding, age);
-        if let Some(why) = lacks.why_unseen(&ends, self.with(age).watched_s()) {
+        if let Some(why) = lacks.why_unseen(&ends, Some(self.with(age))) {
             return not_assessed(&why);
         }
         // Other rows of the group have the same purpose, so their reason applies, too.
@@ -159,24 +164,39 @@ impl<'a, 's> ChangeCauses<'a, 's> {
                 let before = self.old.conversations_of(finding, str::to_owned);
                 self.stopped(finding, &before.iter().collect::<Vec<_>>())
             }
-            Age::New => self.started(finding),
+            Age::New => {
+                let now = self.new.conversations_of(finding, str::to_owned);
+                self.started(finding, &now.iter().collect::<Vec<_>>())
+            }
         }
     }
 
-    /// Returns the names that the first client and the first server of a finding have in the audit
-    /// without the finding. A finding about any server of a role names no server.
-    pub(super) fn ends_without(&self, finding: &FindingRow<'_>, age: Age) -> Vec<String> {
-        let first =
-            [&finding.clients, &finding.servers].into_iter().filter_map(|list| list.first());
-        let mut ends: Vec<String> = first.map(|name| self.name_without(name, age)).collect();
-        ends.dedup();
-        ends
+    /// Returns the ends of a finding with the names that they have in the audit without the
+    /// finding. A finding about any server of a role names no server.
+    pub(super) fn ends_without(&self, finding: &FindingRow<'_>, age: Age) -> FindingEnds {
+        let lists = [&finding.clients[..], &finding.servers[..]];
+        FindingEnds::new(lists, &finding.sensors, |name| self.name_without(name, age))
     }
+}
+
+/// Names the first of some clients of a finding; if the finding has several, adds their number.
+fn some_clients<'n>(
+    mut names: impl Iterator<Item = &'n String>,
+    ends: &FindingEnds,
+) -> Option<String> {
+    let first = names.next()?;
+    let unnamed = ends.unnamed[0];
+    let all = ends.clients.len() + unnamed;
+    if all == 1 {
+        return Some(first.clone());
+    }
+    let least = if unnamed > 0 { "at least " } else { "" };
+    Some(format!("{least}{} of {all} clients, such as {first},", 1 + names.count()))
 }
 
 /// Describes the reason why an audit could not assess a row. `ends` contains the ends of the
 /// finding that another audit has.
-fn why_not_assessable(side: &Side<'_>, reason: &str, ends: &[String]) -> String {
+fn why_not_assessable(side: &Side<'_>, reason: &str, ends: &FindingEnds) -> String {
     let Some(code) = Code::parse(reason) else { return reason.to_owned() };
     match code {
         Code::CaptureFiltered | Code::OneSidedView if side.result.head.filter.is_some() => {
@@ -184,7 +204,7 @@ fn why_not_assessable(side: &Side<'_>, reason: &str, ends: &[String]) -> String 
             format!("{} (the filter was {filter})", meaning(code))
         }
         Code::HostNotSeen | Code::PairNotCovered => {
-            side.why_unseen(ends, 0).unwrap_or_else(|| meaning(code).to_owned())
+            side.why_unseen(ends, None).unwrap_or_else(|| meaning(code).to_owned())
         }
         Code::WindowTooShort => {
             format!(

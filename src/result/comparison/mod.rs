@@ -5,6 +5,7 @@ mod conflicts;
 mod missing;
 mod renames;
 mod side;
+mod unseen;
 mod visibility;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

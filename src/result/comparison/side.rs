@@ -1,9 +1,9 @@
 //! One of the two audits that are compared, with lookups for its conversations, rows and hosts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use crate::classify::{Doubt, State};
+use crate::classify::{Doubt, RoleSet, State, Verdict};
 use crate::model::service_words;
 use crate::result::{
     AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow, SiteRow, Time, transport_of,
@@ -23,6 +23,8 @@ pub(super) struct Seen {
     pub is_reached: bool,
     /// Whether any host could have forged the traffic, which therefore proves nothing.
     pub is_made_up: bool,
+    /// Whether the conversation may stand for others, because traffic was aggregated.
+    pub is_aggregated: bool,
     pub state: String,
     pub flows: u64,
     pub first: Option<Time>,
@@ -69,6 +71,7 @@ impl Seen {
             list.into_iter().map(std::borrow::Cow::into_owned).collect()
         };
         let is_made_up = is_made_up(&row);
+        let is_aggregated = is_aggregated(&row);
         Self {
             client: row.client,
             server: row.server,
@@ -80,6 +83,7 @@ impl Seen {
             rule: row.rule,
             is_reached: State::parse(&row.state).is_some_and(State::reached),
             is_made_up,
+            is_aggregated,
             state: row.state.into_owned(),
             flows: row.flows,
             first: row.first_seen,
@@ -144,7 +148,7 @@ pub(super) struct Side<'a> {
     pub rows: HashMap<String, MatrixEntry<'a>>,
     pub hosts: HashMap<String, HostRow<'a>>,
     /// The number of each party, by the name of a listed host or by address.
-    words: HashMap<String, u32>,
+    pub(super) words: HashMap<String, u32>,
     /// The number of the party at each address.
     by_address: HashMap<IpAddr, u32>,
     /// The conversations between two parties, by their numbers.
@@ -154,13 +158,30 @@ pub(super) struct Side<'a> {
     /// The clients whose connections succeeded, by the row or exception that the ruling is based
     /// on.
     succeeded: HashMap<String, HashSet<u32>>,
+    /// The subjects of aggregated conversations.
+    pub(super) aggregated: HashSet<AggregatedSubject>,
+    /// The named vantage points that saw each listed host, by the number of the party.
+    pub(super) sensors: HashMap<u32, BTreeSet<String>>,
+    /// The names of the hosts at each address that the inventory lists.
+    pub(super) names: HashMap<IpAddr, String>,
+    /// The index of each host in the site.
+    pub(super) site_hosts: HashMap<&'a str, usize>,
 }
+
+/// The client, the server, the transport and the port of an aggregated conversation, as its row
+/// shows them.
+type AggregatedSubject = (IpAddr, IpAddr, String, Option<u16>);
 
 /// Returns whether any host could have forged the traffic of a conversation: it was seen only in an
 /// undeclared tunnel or in quotes of ICMP errors.
 fn is_made_up(row: &ConversationRow<'_>) -> bool {
     let forgeable = [Doubt::Tunnel, Doubt::Quoted].map(Doubt::name);
     row.doubt.iter().any(|doubt| forgeable.contains(&doubt.as_ref()))
+}
+
+/// Returns whether a conversation stands for others, because traffic was aggregated.
+fn is_aggregated(row: &ConversationRow<'_>) -> bool {
+    row.doubt.iter().any(|doubt| doubt == Doubt::Aggregated.name())
 }
 
 /// Returns whether a state shows that the traffic of a row worked.
@@ -187,7 +208,17 @@ impl<'a> Side<'a> {
             pairs: HashMap::new(),
             by_code: HashMap::new(),
             succeeded: HashMap::new(),
+            aggregated: HashSet::new(),
+            sensors: HashMap::new(),
+            names: HashMap::new(),
+            site_hosts: HashMap::new(),
         };
+        let site_hosts = site.into_iter().flat_map(|site| site.hosts.iter().enumerate());
+        side.site_hosts = site_hosts.map(|(number, host)| (host.name.as_str(), number)).collect();
+        for host in side.hosts.values() {
+            let name = host.name.as_ref();
+            side.names.extend(host.addresses.iter().map(|address| (*address, name.to_owned())));
+        }
         for (number, row) in (0..).zip(result.conversations()) {
             let client = side.word(&row.client_name, row.client);
             let server = side.word(&row.server_name, row.server);
@@ -196,6 +227,16 @@ impl<'a> Side<'a> {
             side.pairs.entry((client, server)).or_default().push(number);
             if !row.rule.is_empty() && is_success(&row.state) && !is_made_up(&row) {
                 side.succeeded.entry(row.rule.clone()).or_default().insert(client);
+            }
+            if is_aggregated(&row) {
+                side.aggregated.insert((row.client, row.server, row.transport.clone(), row.port));
+            }
+            if !row.sensors.is_empty() && !is_made_up(&row) {
+                for (word, name) in [(client, &row.client_name), (server, &row.server_name)] {
+                    if side.hosts.contains_key(name.as_ref()) {
+                        side.sensors.entry(word).or_default().extend(row.sensors.iter().cloned());
+                    }
+                }
             }
             let key = (row.verdict.into_owned(), row.code.into_owned());
             side.by_code.entry(key).or_default().push(number);
@@ -209,6 +250,51 @@ impl<'a> Side<'a> {
         let number = self.words.get(client);
         let clients = self.succeeded.get(rule);
         number.zip(clients).is_some_and(|(number, clients)| clients.contains(number))
+    }
+
+    /// Returns a conversation of a host that a row for one of its roles documents, so that it shows
+    /// this role; `None` if the result contains none. Traffic that any host could have forged shows
+    /// no role.
+    pub fn traffic_of_role(&self, host: &str, role: &str) -> Option<Seen> {
+        let site = self.result.site()?;
+        let party = *self.words.get(host)?;
+        let role = RoleSet::one(site.roles.iter().position(|known| known.slug == role)?);
+        let rows: Vec<(&MatrixEntry<'_>, [bool; 2])> = self
+            .rows
+            .values()
+            .filter_map(|entry| {
+                let row = entry.site.filter(|row| !row.is_off)?;
+                let has_role = |other: usize| site.roles[other].members.intersects(role);
+                Some((entry, [row.source, row.destination].map(has_role)))
+            })
+            .filter(|(_, ends)| ends.contains(&true))
+            .collect();
+        let shows_role = |row: &ConversationRow<'_>, is_end: [bool; 2]| {
+            let [client, server] =
+                [&row.client_roles, &row.server_roles].map(|roles| site.roles_of(roles));
+            rows.iter().any(|(entry, ends)| {
+                let covers = |own: &SiteRow| {
+                    entry.row.transport == row.transport
+                        && row.port.is_none_or(|port| (own.ports.0..=own.ports.1).contains(&port))
+                        && own.only.is_none()
+                        && site.is_source(own, client)
+                        && site.is_destination(own, server)
+                };
+                (0..2).any(|end| is_end[end] && ends[end])
+                    && (entry.row.rule == row.rule || entry.site.is_some_and(covers))
+            })
+        };
+        let of_host =
+            self.pairs.iter().filter(|((client, server), _)| *client == party || *server == party);
+        let mut numbers: Vec<u32> = of_host.flat_map(|(_, numbers)| numbers).copied().collect();
+        numbers.sort_unstable();
+        let rows =
+            numbers.into_iter().filter_map(|number| self.result.conversation(number as usize));
+        let mut documented =
+            rows.filter(|row| row.verdict == Verdict::Documented.name() && !is_made_up(row));
+        let shown = documented
+            .find(|row| shows_role(row, [row.client_name == host, row.server_name == host]))?;
+        Some(Seen::of(shown))
     }
 
     /// Returns whether a row of a group lists the host with this name as one whose traffic is
@@ -328,56 +414,6 @@ impl<'a> Side<'a> {
     /// Returns the longest time for which the capture watched without a break, in seconds.
     pub fn watched_s(&self) -> u64 {
         self.result.head.window.watched_seconds
-    }
-
-    /// Returns why this audit could not have shown traffic that the other one showed between `ends`
-    /// (names or addresses): the first condition that does not hold. `needs_s` is the watch time of
-    /// the other audit in seconds; 0 means that any watch time is enough. Returns `None` if this
-    /// audit could have shown the traffic.
-    pub fn why_unseen(&self, ends: &[String], needs_s: u64) -> Option<String> {
-        let head = &self.result.head;
-        for end in ends {
-            match self.hosts.get(end) {
-                Some(host) if host.unicast_sent == 0 => {
-                    return Some(format!("it shows no unicast packets from {end}"));
-                }
-                Some(_) => {}
-                None if end.parse::<IpAddr>().is_err() => {
-                    return Some(format!("its inventory does not list {end}"));
-                }
-                None => {}
-            }
-        }
-        let covers_all = head.coverage.as_ref().is_some_and(|c| c.stated == "all");
-        let is_watched = |end: &String| {
-            let site = self.result.site();
-            let host = site.and_then(|site| site.hosts.iter().find(|host| host.name == *end));
-            host.is_some_and(|host| host.is_watched)
-        };
-        if !covers_all && !ends.is_empty() && !ends.iter().any(is_watched) {
-            let traffic = match ends {
-                [one] => format!("all traffic of {one}"),
-                _ => format!("traffic between {}", ends.join(" and ")),
-            };
-            return Some(format!("nothing shows that the capture covers {traffic}"));
-        }
-        let conditions = &head.conditions;
-        if conditions.is_filtered {
-            return Some("a capture filter or --filter was used".to_owned());
-        }
-        if conditions.is_damaged {
-            return Some("part of the input could not be read".to_owned());
-        }
-        if conditions.loss > conditions.max_loss {
-            return Some(format!("{:.2} % of the traffic was lost", conditions.loss * 100.0));
-        }
-        let watched_s = self.watched_s();
-        // Captures of the same length differ slightly in watched time, so 5 % less is accepted.
-        (watched_s < needs_s / 20 * 19).then(|| {
-            format!(
-                "its watch time was only {watched_s} s, and that of the other capture {needs_s} s"
-            )
-        })
     }
 }
 
