@@ -132,6 +132,11 @@ pub(super) const AFTER: &[Condition] = &[
         holds: |silent| !silent.seen.view().filtered,
     },
     Condition {
+        code: Code::CaptureFiltered,
+        words: "the capture contains packets of each transport that the traffic may use",
+        holds: |silent| !silent.due.iter().any(|row| silent.seen.lacks_transport_of(*row)),
+    },
+    Condition {
         code: Code::LossTooHigh,
         words: "the capture lost no more frames than --max-loss allows",
         holds: |silent| silent.seen.view().loss <= silent.seen.view().max_loss,

@@ -169,6 +169,17 @@ impl<'a> JudgedCapture<'a> {
         self.watched_s(host, VantageSet::default(), None, watch_s, None)
     }
 
+    /// Returns whether the capture contains no packets of a transport at all, perhaps because of a
+    /// filter.
+    pub fn lacks(&self, transport: Transport) -> bool {
+        self.conversations.index.lacks(transport)
+    }
+
+    /// Returns the same as [`Self::lacks`] for the transport of a row.
+    pub(super) fn lacks_transport_of(&self, row: usize) -> bool {
+        self.lacks(self.policy.matrix.rows[row].transport)
+    }
+
     /// Returns whether a network of the inventory has a role.
     pub(super) fn is_played_by_network(&self, role: usize) -> bool {
         self.is_in_network(self.policy.matrix.roles[role].members)

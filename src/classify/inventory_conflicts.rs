@@ -172,7 +172,9 @@ impl Assessor<'_> {
             let group = number as GroupId;
             for number in self.expected_rows(rows) {
                 let row = &matrix.rows[number];
-                if policy.feature_state(row) != FeatureState::On {
+                if policy.feature_state(row) != FeatureState::On
+                    || self.seen.lacks_transport_of(number)
+                {
                     continue;
                 }
                 let sources = policy.hosts_of(matrix.roles[row.source].members);
@@ -470,6 +472,7 @@ mod tests {
     fn a_role_is_silent_only_after_its_host_was_watched_for_ten_minutes() {
         let watch = |watched_s: u64, filtered: bool, is_seen: bool, is_source_seen: bool| {
             let mut packets = Packets::default();
+            packets.connect(1, ("10.1.0.60", 50_000), ("10.1.0.61", 443));
             for second in (0..=watched_s as i64).step_by(20) {
                 packets.ping(second, DC, RDSH);
                 if is_source_seen {

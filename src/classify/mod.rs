@@ -93,7 +93,8 @@ pub struct CaptureConditions {
     /// For each series of captures without a sensor name, the time for which it watched. It is not
     /// known which hosts each series could show.
     pub series: Vec<Watched>,
-    /// Whether a capture filter was active, either set by the user or recorded in a capture file.
+    /// Whether a capture filter was active: set by the user, recorded in a capture file, or evident
+    /// from the kinds of packets that the capture contains.
     pub filtered: bool,
     /// The share of frames in flows for which only one direction was captured, 0 to 1, without
     /// those of the unlisted address that sent most of them.

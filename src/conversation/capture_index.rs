@@ -10,6 +10,7 @@ use super::flow_facts::{
     time_to_answer,
 };
 use super::host_activity::HostActivities;
+use super::packet_kinds::PacketKinds;
 use super::vantage_set::Sightings;
 use super::visibility::VisibilityCounts;
 use super::{CaptureLimits, DirectionHints, HostActivity, TimeSpan, VisibilityStats};
@@ -67,6 +68,8 @@ pub struct CaptureIndex {
     /// How much of the traffic the capture shows, and how much it lost.
     pub visibility: VisibilityStats,
     visibility_counts: VisibilityCounts,
+    /// The kinds of packets that the capture contains.
+    kinds: PacketKinds,
     services: HashSet<(Endpoint, Transport), HashSeed>,
     /// The UDP broadcasts of each endpoint.
     broadcast_requests: HashMap<Endpoint, BroadcastRequests, HashSeed>,
@@ -199,6 +202,24 @@ impl CaptureIndex {
     /// Returns the traffic of an address, or `None` if the capture does not show the address.
     pub fn presence(&self, address: IpAddr) -> Option<&HostActivity> {
         self.presences.get(address)
+    }
+
+    /// Returns whether a filter was active: one that is known, or one that left only the segments
+    /// that open and close TCP connections.
+    pub fn is_filtered(&self) -> bool {
+        self.limits.filtered
+    }
+
+    /// Returns whether the capture contains only those TCP segments that open and close
+    /// connections, so that a filter must have excluded the others.
+    pub fn has_only_openings(&self) -> bool {
+        self.kinds.are_only_openings()
+    }
+
+    /// Returns whether the capture contains no packets of a transport that every network has,
+    /// except in undeclared tunnels. A filter may have excluded them.
+    pub fn lacks(&self, transport: Transport) -> bool {
+        self.kinds.lack(transport)
     }
 
     /// Returns whether loopback traffic was seen inside a host, not on a wire.
@@ -387,6 +408,7 @@ impl CaptureIndex {
     /// Merges the facts from another part of the flows.
     pub(super) fn merge(&mut self, other: Self) {
         self.visibility_counts.merge(&other.visibility_counts);
+        self.kinds.merge(&other.kinds);
         self.services.extend(other.services);
         for (requester, requests) in other.broadcast_requests {
             self.add_broadcasts(requester, &requests);
@@ -411,8 +433,9 @@ impl CaptureIndex {
         }
     }
 
-    /// Determines how much the capture shows, whether its clocks are doubtful, and which hardware
-    /// addresses belong to routers. This requires the facts from all flows.
+    /// Determines how much the capture shows, whether its clocks are doubtful, which hardware
+    /// addresses belong to routers, and whether the capture was filtered. This requires the facts
+    /// from all flows.
     pub(super) fn conclude(&mut self) {
         self.visibility = std::mem::take(&mut self.visibility_counts).conclude();
         self.has_doubtful_clocks = std::mem::take(&mut self.clocks).are_doubtful();
@@ -424,6 +447,7 @@ impl CaptureIndex {
         }
         let routers = behind.into_iter().filter(|(_, behind)| behind.len() >= SEVERAL_BEHIND);
         self.routers = routers.map(|(mac, _)| mac).collect();
+        self.limits.filtered |= self.kinds.are_only_openings();
     }
 
     /// Adds the facts from a flow. `forgets` is true for each end whose activity is not recorded.
@@ -457,6 +481,7 @@ impl CaptureIndex {
             for (client, is_proved) in proved(flow).into_iter().enumerate() {
                 if is_proved {
                     self.services.insert((flow.key.endpoint(1 - client), transport));
+                    self.kinds.add_opened(flow.key.endpoint(client).addr);
                     self.compare_clocks(flow, client, hints);
                 }
             }
@@ -477,6 +502,10 @@ impl CaptureIndex {
             }
             if !sends[side] {
                 continue;
+            }
+            self.kinds.add(transport);
+            if transport == Transport::TCP {
+                self.kinds.add_segments(sent);
             }
             let from = ends[side];
             let to = match ends[1 - side] {
@@ -565,6 +594,7 @@ impl CaptureIndex {
             if !side.has_packets() {
                 continue;
             }
+            self.kinds.add(*transport);
             let is_broadcast =
                 side.has(flag::BROADCAST) || is_group(*dst) || hints.is_broadcast(*dst);
             let from = Some(self.presences.position(*src));

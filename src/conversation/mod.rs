@@ -15,6 +15,7 @@ mod flow_facts;
 mod host_activity;
 mod name_table;
 mod order;
+mod packet_kinds;
 mod sample_flows;
 mod state;
 mod vantage_set;

@@ -310,6 +310,10 @@ fn of_tcp(
         if !client.has_packets() {
             return None;
         }
+        // A reset that acknowledges data ends a connection whose other segments the capture lacks.
+        if client.has(flag::RST) && acknowledges_data(flow, client_side) {
+            return None;
+        }
         let basis = match client.has(flag::RST) {
             // The client's RST is visible, whatever else the capture misses.
             true if is_probe(client, server, index.clock_offset()) => StateEvidence::Probe,
@@ -360,16 +364,27 @@ fn of_tcp(
 /// Returns whether the client acknowledges the server's SYN-ACK or a number soon after it. Sequence
 /// numbers wrap around (RFC 9293, 3.4).
 fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
-    /// The maximum number of bytes from the server that the capture may be missing.
-    const LACKING: u64 = 1 << 24;
     let client = &flow.sides[client_side];
-    let server = &flow.sides[1 - client_side];
-    let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
     flow.syn_acks(1 - client_side).any(|syn_ack| {
         let opening = syn_ack.other.wrapping_add(1);
-        let after = |acked: u32| u64::from(acked.wrapping_sub(opening)) <= sent.min(1 << 31);
-        client.acked.holds(opening) || client.acked.least().is_some_and(after)
+        client.acked.holds(opening) || acknowledges_after(flow, client_side, opening)
     })
+}
+
+/// Returns whether all acknowledgements of the client are of data that followed the SYN-ACK.
+fn acknowledges_data(flow: &Flow<'_>, client_side: usize) -> bool {
+    flow.syn_acks(1 - client_side)
+        .any(|syn_ack| acknowledges_after(flow, client_side, syn_ack.other.wrapping_add(2)))
+}
+
+/// Returns whether the lowest number that the client acknowledges is `number` or soon after it.
+fn acknowledges_after(flow: &Flow<'_>, client_side: usize, number: u32) -> bool {
+    /// The maximum number of bytes from the server that the capture may be missing.
+    const LACKING: u64 = 1 << 24;
+    let server = &flow.sides[1 - client_side];
+    let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
+    let after = |acked: u32| u64::from(acked.wrapping_sub(number)) <= sent.min(1 << 31);
+    flow.sides[client_side].acked.least().is_some_and(after)
 }
 
 /// Returns whether a client that only opened and reset the connection reset it immediately, within

@@ -457,7 +457,7 @@ fn judge(
                 Watched::new(timeline, reading.flows.clock_offset(), watch_times)
             })
             .collect(),
-        filtered: capture.filtered,
+        filtered: conversations.index.is_filtered(),
         one_sided: visibility.one_sided_share(),
         loss: reading
             .loss

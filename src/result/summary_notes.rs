@@ -15,8 +15,8 @@ use crate::classify::{
     Severity, UndeclaredVirtual, Verdict, WORD_S,
 };
 use crate::model::{
-    Correction, Duplicates, FrameCounters, InputRecord, Nanos, SECOND, SkipReason, escape_control,
-    name_and_reason,
+    Correction, Duplicates, FrameCounters, InputRecord, Nanos, SECOND, SkipReason, Transport,
+    escape_control, name_and_reason,
 };
 
 impl From<Severity> for Tone {
@@ -404,6 +404,7 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
             notes.add(Tone::Warning, "Filter", text);
         }
     }
+    add_evident_filters(run, notes);
     if run.selection.since.is_some() || run.selection.until.is_some() {
         let bound = |time: Option<_>, open: &str| {
             time.map_or_else(|| open.to_owned(), |time| format!("{} UTC", short(time)))
@@ -415,6 +416,26 @@ fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
             "Time",
             format!("only frames from {since} to {until} were audited"),
         );
+    }
+}
+
+/// Adds a note about the filter that the kinds of packets in the capture show, although nobody
+/// states it.
+fn add_evident_filters(run: &AuditRun<'_>, notes: &mut NoteList) {
+    let index = &run.outcome.conversations.index;
+    if index.has_only_openings() {
+        let text = "the capture contains no TCP segments other than SYN, FIN and RST, so it was filtered: missing replies and traffic that was never attempted are not reported";
+        notes.add(Tone::Warning, "Filter", text.to_owned());
+    }
+    let lacking = |transport: &Transport| index.lacks(*transport);
+    let lacking: Vec<Transport> =
+        [Transport::TCP, Transport::UDP].into_iter().filter(lacking).collect();
+    if let ([transport], true) = (&lacking[..], run.policy.is_some()) {
+        let transport = transport.to_string().to_uppercase();
+        let text = format!(
+            "the capture contains no {transport} packets, perhaps because of a filter: expected {transport} traffic is not reported as missing"
+        );
+        notes.add(Tone::Warning, "Filter", text);
     }
 }
 

@@ -38,7 +38,9 @@ pub fn meaning(code: Code) -> &'static str {
         Code::OneSidedView => "only one direction is visible",
         Code::LoopbackOnly => "the traffic stays inside a host",
         Code::WindowTooShort => "the watch time was shorter than required",
-        Code::CaptureFiltered => "a capture filter or --filter was used",
+        Code::CaptureFiltered => {
+            "a filter was used, or the capture contains no packets of a transport"
+        }
         Code::LossTooHigh => "too many frames were lost",
         Code::FeatureUnknown => "the inventory does not mention a required feature",
         Code::TriggerNotSeen => "the trigger of the traffic was not seen",

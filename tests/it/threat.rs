@@ -1680,7 +1680,8 @@ fn an_address_of_a_network_may_be_another_address_of_a_host() {
 
 #[test]
 fn a_capture_that_covers_all_listed_hosts_of_a_role_does_not_cover_its_networks() {
-    let wire = part(&quiet(), |ms, _, _| !(5_000..5_400).contains(&ms));
+    let mut wire = part(&quiet(), |ms, _, _| !(5_000..5_400).contains(&ms));
+    wire.connect(5_000, ("10.9.0.5", 50_000), ("10.9.0.6", 443));
     let covered = plain().replace("covers = \"all\"", "covers = [\"dc1\"]");
     assert!(is_missing(&audit_with(&wire, &covered), BROKER, 389));
     let site =
@@ -1735,6 +1736,8 @@ fn a_claim_about_many_hosts_states_for_how_many_it_is_certain() {
         + &hosts(&list)
         + "[capture]\ncovers = \"all\"\n";
     let mut wire = Wire::default();
+    wire.connect(5_000, ("10.9.0.5", 50_000), ("10.9.0.6", 443));
+    wire.udp(5_100, ("10.9.0.5", 50_000), ("10.9.0.6", 123));
     for second in (0..=120).step_by(10) {
         for (n, (_, address)) in names.iter().enumerate() {
             let mark = [second as u8, n as u8];

@@ -578,6 +578,71 @@ fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
     assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
+/// A capture may have been taken with a filter that its file does not state.
+#[test]
+fn a_capture_of_openings_alone_was_filtered() {
+    let openings = |close: u8, numbers: (u32, u32)| {
+        let mut wire = pings();
+        wire.udp(5_300, (BROKER, 50_003), (DC, 53));
+        wire.udp(5_301, (DC, 53), (BROKER, 50_003));
+        for (client, port) in [(GW, 20_002), (RDSH, 20_003)] {
+            for number in 0..2 {
+                let ms = 10_000 + u64::from(number) * 10_000;
+                let from = (client, 50_000 + number);
+                wire.tcp(ms, from, (BROKER, port), SYN, 0);
+                wire.tcp(ms + 1, (BROKER, port), from, SYN | ACK, 0);
+                wire.segment(ms + 30_000, from, (BROKER, port), close, numbers, 0);
+            }
+        }
+        wire
+    };
+    let missed = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&farm("", ALL), wire)).into_iter();
+        let is_missing = |f: &String| f.starts_with("half-open") || f.starts_with("never");
+        lines.filter(|f| is_missing(f) && f.contains(">broker1")).collect()
+    };
+    // Of TCP, only SYN, FIN and RST were kept.
+    let mut wire = openings(RST, (54_321, 0));
+    assert_eq!(missed(&wire), [] as [&str; 0]);
+    let found = findings(&audit(&farm("", ALL), &wire));
+    assert!(found.contains(&"capture-filtered broker1>dc1 tcp/389".to_owned()), "{found:?}");
+    // Any other segment shows that all segments were kept.
+    wire.connect(50_000, (DC, 50_000), (GW, 443));
+    let half_open = ["half-open gw1>broker1 tcp/20002", "half-open rdsh1>broker1 tcp/20003"];
+    assert_eq!(missed(&wire), half_open);
+    // One host alone cannot bring about that the capture counts as filtered.
+    let mut wire = openings(RST, (54_321, 0));
+    wire.0
+        .retain(|(_, f)| f[23] != 6 || f[26..30] != [10, 1, 0, 30] && f[30..34] != [10, 1, 0, 30]);
+    for number in 2..9 {
+        wire.tcp(20_000, (GW, 50_000 + number), (BROKER, 20_002), SYN, 0);
+        wire.tcp(20_001, (BROKER, 20_002), (GW, 50_000 + number), SYN | ACK, 0);
+    }
+    let never = "never-attempted rdsh1>broker1 tcp/20003";
+    assert_eq!(missed(&wire), [half_open[0], never]);
+    // A reset that acknowledges data ends a connection that worked.
+    let mut wire = openings(RST | ACK, (54_321, 100_000));
+    wire.connect(50_000, (DC, 50_000), (GW, 443));
+    assert_eq!(missed(&wire), [] as [&str; 0]);
+}
+
+/// The same is true of a capture without any packet of a transport.
+#[test]
+fn a_transport_that_the_capture_lacks_is_missed_nowhere() {
+    let of = |keep: fn(u8) -> bool| {
+        let mut wire = steady();
+        wire.0.retain(|(_, frame)| keep(frame[23]));
+        let found = findings(&audit(&farm("", ALL), &wire)).into_iter();
+        let of_broker = |f: &String| f.contains("broker1>dc1") || f.starts_with("never-attempted");
+        found.filter(of_broker).collect::<Vec<_>>()
+    };
+    assert_eq!(of(|_| true), [] as [&str; 0]);
+    assert_eq!(of(|protocol| protocol != 17), ["capture-filtered broker1>dc1 udp/53"]);
+    let without_tcp = of(|protocol| protocol != 6);
+    let both = ["389", "88"].map(|port| format!("capture-filtered broker1>dc1 tcp/{port}"));
+    assert_eq!(without_tcp, both);
+}
+
 /// An absence claim is certain only if the host itself was present long enough.
 #[test]
 fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {

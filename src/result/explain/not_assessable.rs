@@ -99,7 +99,7 @@ impl Explainer<'_> {
             ),
             Code::WindowTooShort => self.window_too_short(claim),
             Code::CaptureFiltered => (
-                "a capture filter or --filter may have removed the traffic".to_owned(),
+                self.filtered(&rows),
                 "Capture and audit without a filter".to_owned(),
             ),
             Code::LossTooHigh => (
@@ -138,6 +138,18 @@ impl Explainer<'_> {
         let never_seen = format!("the capture shows no unicast packets from {unseen}");
         let minutes = plural(minutes_to_watch(claim), "minute");
         (never_seen, format!("Capture at the switch port of {unseen} for {minutes}"))
+    }
+
+    /// Returns the reason why a filter may have removed the traffic of some rows.
+    fn filtered(&self, rows: &[&Row]) -> String {
+        let lacking = rows.iter().map(|row| row.transport).find(|t| self.seen.lacks(*t));
+        match lacking.filter(|_| !self.seen.view().filtered) {
+            Some(transport) => format!(
+                "the capture contains no {} packets, so a filter may have removed the traffic",
+                transport.to_string().to_uppercase()
+            ),
+            None => "a capture filter or --filter may have removed the traffic".to_owned(),
+        }
     }
 
     /// Explains a claim about rows that were not watched for long enough. Returns the reason and

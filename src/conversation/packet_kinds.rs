@@ -1,0 +1,72 @@
+//! The kinds of packets that a capture contains. A capture that lacks a kind that every network has
+//! was probably taken with a filter, even if its file does not state one.
+
+use std::net::IpAddr;
+
+use crate::flow::{DirectionStats, flag};
+use crate::model::{BoundedSet, Merge, Transport};
+
+/// The number of connections without any other segment from which on a capture counts as filtered.
+const SEVERAL_CONNECTIONS: u64 = 3;
+
+/// The kinds of packets outside undeclared tunnels.
+#[derive(Clone, Default)]
+pub(super) struct PacketKinds {
+    has_tcp: bool,
+    has_udp: bool,
+    /// The number of TCP connections whose opening was seen.
+    opened: u64,
+    /// Up to two of their clients.
+    clients: BoundedSet<IpAddr, 2>,
+    /// Whether any TCP segment is neither a SYN nor a FIN nor an RST.
+    has_plain_segments: bool,
+}
+
+impl PacketKinds {
+    /// Adds packets of a transport.
+    pub fn add(&mut self, transport: Transport) {
+        self.has_tcp |= transport == Transport::TCP;
+        self.has_udp |= transport == Transport::UDP;
+    }
+
+    /// Adds the segments of one side of a TCP connection.
+    pub fn add_segments(&mut self, side: &DirectionStats) {
+        // A FIN is also an ACK.
+        self.has_plain_segments |=
+            side.has(flag::DATA) || side.has(flag::ACK) && !side.has(flag::FIN);
+    }
+
+    /// Adds a TCP connection whose opening was seen.
+    pub fn add_opened(&mut self, client: IpAddr) {
+        self.opened += 1;
+        self.clients.insert(client);
+    }
+
+    /// Returns whether the capture lacks a transport that every network has.
+    pub fn lack(&self, transport: Transport) -> bool {
+        match transport {
+            Transport::TCP => !self.has_tcp,
+            Transport::UDP => !self.has_udp,
+            _ => false,
+        }
+    }
+
+    /// Returns whether the capture contains no TCP segments other than those that open and close
+    /// connections, although it shows several connections. They must have two clients, so that no
+    /// host alone can bring this about.
+    pub fn are_only_openings(&self) -> bool {
+        !self.has_plain_segments
+            && self.opened >= SEVERAL_CONNECTIONS
+            && self.clients.iter().count() > 1
+    }
+}
+
+impl Merge for PacketKinds {
+    fn merge(&mut self, other: &Self) {
+        self.has_tcp |= other.has_tcp;
+        self.has_udp |= other.has_udp;
+        self.opened += other.opened;
+        self.clients.merge(&other.clients);
+        self.has_plain_segments |= other.has_plain_segments;
+    }
+}
