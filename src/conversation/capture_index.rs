@@ -79,9 +79,12 @@ pub struct CaptureIndex {
     unseen_reply_pairs: HashSet<(IpAddr, IpAddr), HashSeed>,
     /// Addresses that acknowledge packets that the capture never shows, whichever host sent them.
     unseen_repliers: HashSet<IpAddr, HashSeed>,
-    /// Services whose data is acknowledged but never captured, with up to two of the clients that
+    /// Services whose data is acknowledged but never captured, with some of the clients that
     /// acknowledge it.
-    hidden_services: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
+    hidden_services: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 8>, HashSeed>,
+    /// For these clients, up to two of the listed hosts whose data they acknowledge although the
+    /// capture shows no packets from these hosts.
+    hidden_servers: HashMap<IpAddr, BoundedSet<IpAddr, 2>, HashSeed>,
     /// Address claims (ARP, neighbour discovery) per binding of an IP address to a hardware
     /// address.
     pub claims: BTreeMap<AddressBinding, AddressClaim>,
@@ -297,7 +300,8 @@ impl CaptureIndex {
     /// The capture must show unicast packets from the silent side or to the other, and must
     /// continue without interruption long enough for a reply. It could not have shown the reply if
     /// a filter was active, or if acknowledgements show that it misses the packets from one address
-    /// to the other, replies from the silent port, or everything sent to the other side. If packets
+    /// to the other, replies from the silent port, or everything sent to the other side, or that it
+    /// never shows the silent host nor another server that replied to the other side. If packets
     /// from or to any address whose activity is not recorded acknowledge packets that the capture
     /// never shows, the activity of both addresses must be recorded.
     pub(super) fn could_see(&self, flow: &Flow<'_>, silent_side: usize, requested: Min) -> bool {
@@ -310,9 +314,10 @@ impl CaptureIndex {
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
             && !self.hidden_services.contains_key(&(silent, transport))
             && !self.is_hidden_from(peer)
+            && !self.may_be_hidden(silent.addr, peer)
             && (!self.forgot_unseen_reply
                 || [silent.addr, peer].into_iter().all(|end| self.presence(end).is_some()))
-            && (self.presence(silent.addr).is_some_and(|p| p.unicast_sent.0 > 0)
+            && (self.is_sending(silent.addr)
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
     }
 
@@ -347,6 +352,21 @@ impl CaptureIndex {
     fn is_hidden_from(&self, peer: IpAddr) -> bool {
         let received = self.presence(peer).map_or(0, |presence| presence.received.packets.0);
         received == 0 && self.unseen_repliers.contains(&peer)
+    }
+
+    /// Returns whether the capture shows unicast packets from an address.
+    fn is_sending(&self, address: IpAddr) -> bool {
+        self.presence(address).is_some_and(|presence| presence.unicast_sent.0 > 0)
+    }
+
+    /// Returns whether the capture may lack all packets of a server, as it lacks those of another
+    /// server that replied to the same client: switches can mirror what a host sends, but not what
+    /// hosts elsewhere send to it. The other server must be listed, because it would reset segments
+    /// that are not part of a connection.
+    fn may_be_hidden(&self, server: IpAddr, client: IpAddr) -> bool {
+        let is_other = |hidden: &IpAddr| *hidden != server;
+        !self.is_sending(server)
+            && self.hidden_servers.get(&client).is_some_and(|hidden| hidden.iter().any(is_other))
     }
 
     /// Returns whether the handshake of any flow proves that the endpoint accepts connections.
@@ -434,9 +454,9 @@ impl CaptureIndex {
     }
 
     /// Determines how much the capture shows, whether its clocks are doubtful, which hardware
-    /// addresses belong to routers, and whether the capture was filtered. This requires the facts
-    /// from all flows.
-    pub(super) fn conclude(&mut self) {
+    /// addresses belong to routers, whether the capture was filtered, and which servers it never
+    /// shows. This requires the facts from all flows.
+    pub(super) fn conclude(&mut self, hints: &dyn DirectionHints) {
         self.visibility = std::mem::take(&mut self.visibility_counts).conclude();
         self.has_doubtful_clocks = std::mem::take(&mut self.clocks).are_doubtful();
         let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL_BEHIND>, HashSeed>::default();
@@ -448,6 +468,17 @@ impl CaptureIndex {
         let routers = behind.into_iter().filter(|(_, behind)| behind.len() >= SEVERAL_BEHIND);
         self.routers = routers.map(|(mac, _)| mac).collect();
         self.limits.filtered |= self.kinds.are_only_openings();
+        let hidden = self.hidden_services.iter();
+        let hidden = hidden.filter(|((server, _), _)| {
+            !self.is_sending(server.addr) && hints.is_listed(server.addr)
+        });
+        let mut hidden_servers = HashMap::<_, BoundedSet<_, 2>, HashSeed>::default();
+        for ((server, _), clients) in hidden {
+            for client in clients.iter() {
+                hidden_servers.entry(*client).or_default().insert(server.addr);
+            }
+        }
+        self.hidden_servers = hidden_servers;
     }
 
     /// Adds the facts from a flow. `forgets` is true for each end whose activity is not recorded.

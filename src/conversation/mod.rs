@@ -563,7 +563,7 @@ impl Conversations {
             }
         })?;
         indexes.into_iter().for_each(|part| index.merge(part));
-        index.conclude();
+        index.conclude(hints);
         // Growing the list would copy it, so two copies would briefly be in memory. Reserved memory
         // takes no pages until it is used. If the reservation fails, the list grows as needed.
         let count = flows.flow_count().unwrap_or(MOST_RESERVED);

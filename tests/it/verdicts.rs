@@ -741,6 +741,43 @@ fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody
     assert_eq!(unanswered(&wire), 0);
 }
 
+/// A mirror may show what the hosts of one network send, but not what hosts elsewhere send to them.
+#[test]
+fn a_server_is_not_silent_where_the_capture_shows_no_other_server_either() {
+    const MFA: &str = "10.2.0.60";
+    let more = "[[host]]\nname = \"mfa1\"\naddresses = [\"10.2.0.60\"]\nroles = [\"mfa-server\"]\n\
+                [[host]]\nname = \"dc2\"\naddresses = [\"10.2.0.50\"]\nroles = [\"ad-dc\"]\n";
+    let unanswered = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&farm("", &format!("{more}{ALL}")), wire)).into_iter();
+        lines.filter(|f| f.starts_with("unanswered")).collect()
+    };
+    let mut asked = steady();
+    for number in 0..4 {
+        let request = [&[1, number as u8, 0, 40][..], &[7; 16], &[1, 20], &[7; 18]].concat();
+        let from = (BROKER, 52_000 + number);
+        asked.datagram(10_000 + u64::from(number) * 5_000, from, (MFA, 1812), &request);
+    }
+    let line = "unanswered broker1>mfa1 udp/1812".to_owned();
+    assert_eq!(unanswered(&asked), [&line[..]]);
+    // The client acknowledges what another server sent, which the capture never shows.
+    let with_server = |server: &str| {
+        let mut wire = Wire(asked.0.clone());
+        let ends = ((BROKER, 51_000), (server, 389));
+        wire.segment(6_000, ends.0, ends.1, SYN, (1_000, 0), 0);
+        for (ms, acked) in [(6_002, 5_001), (6_100, 6_001)] {
+            wire.segment(ms, ends.0, ends.1, ACK, (1_001, acked), 0);
+        }
+        wire
+    };
+    assert_eq!(unanswered(&with_server("10.2.0.50")), [] as [&str; 0]);
+    // Any host can send such segments to an address that nobody has.
+    assert_eq!(unanswered(&with_server("10.2.0.99")), [&line[..]]);
+    // The capture shows other packets of the silent server.
+    let mut wire = with_server("10.2.0.50");
+    wire.ip(30_000, MFA, GW, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+    assert_eq!(unanswered(&wire), [&line[..]]);
+}
+
 /// If a host acknowledges data from its peer that is not in the capture, a reply may also be
 /// missing from the capture.
 #[test]
