@@ -15,7 +15,7 @@ use super::judge::Judged;
 use super::pairs::MANY_PAIRS;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use super::violations::pair;
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, flag};
 use crate::model::Transport;
 use crate::policy::{PartyKind, Quantifier, SeverityColumn};
 
@@ -223,6 +223,21 @@ impl Assessor<'_> {
         });
         if works_later {
             doubts.add(Doubt::Direction);
+        }
+        // If the capture contains replies without their requests, it may also lack the replies to
+        // other requests. A server that sent such replies on its own could as well reply. Replies
+        // to earlier requests may only be the last ones of a service that has stopped.
+        let began = c.fails_at_last().map_or(c.opened.first, |failed| failed.opened.first);
+        let lacks_requests = self.seen.failing(c).is_some_and(is_silent)
+            && list.get(number + 1).is_some_and(|next| {
+                next.subject == c.subject
+                    && next.is_doubted()
+                    && !next.is_made_up()
+                    && next.flags[1].has(flag::ANSWERS | flag::SYN_ACK)
+                    && next.opened.last.get() > began.get()
+            });
+        if lacks_requests {
+            doubts.add(Doubt::Loss);
         }
         doubts
     }

@@ -778,6 +778,39 @@ fn a_server_is_not_silent_where_the_capture_shows_no_other_server_either() {
     assert_eq!(unanswered(&wire), [&line[..]]);
 }
 
+/// A capture that lacks the requests of some answers may also lack the answers to some requests.
+#[test]
+fn answers_without_requests_make_requests_without_answers_uncertain() {
+    let dns = |id: u16| support::wire::dns(id, &["a.example"], "10.1.0.1");
+    let unanswered = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&farm("", ALL), wire)).into_iter();
+        lines.filter(|f| f.starts_with("unanswered")).collect()
+    };
+    let mut asked = steady();
+    asked.0.retain(|(ms, _)| !(5_300..5_302).contains(ms));
+    for number in 0..4 {
+        let at = 20_000 + u64::from(number) * 10_000;
+        asked.datagram(at, (BROKER, 50_200 + number), (DC, 53), &dns(number)[0]);
+    }
+    let line = "unanswered broker1>dc1 udp/53";
+    assert_eq!(unanswered(&asked), [line]);
+    let with_answer = |ms: u64| {
+        let mut wire = Wire(asked.0.clone());
+        wire.datagram(ms, (DC, 53), (BROKER, 50_300), &dns(9)[1]);
+        wire
+    };
+    assert_eq!(unanswered(&with_answer(35_000)), [format!("{line} ?")]);
+    // The last answer of a service that has stopped says nothing.
+    assert_eq!(unanswered(&with_answer(1_000)), [line]);
+    // The same is true of connections.
+    let mut wire = steady();
+    wire.knock(20_000, (BROKER, 50_100), (RDSH, 30_004));
+    let line = "unanswered broker1>rdsh1 tcp/30004";
+    assert_eq!(unanswered(&wire), [line]);
+    wire.tcp(25_000, (RDSH, 30_004), (BROKER, 50_101), SYN | ACK, 0);
+    assert_eq!(unanswered(&wire), [format!("{line} ?")]);
+}
+
 /// If a host acknowledges data from its peer that is not in the capture, a reply may also be
 /// missing from the capture.
 #[test]
