@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::{Conversation, Conversations, HostActivity, ServiceKey, TimeSpan};
+use crate::conversation::{
+    ActivePeriods, Conversation, Conversations, HostActivity, ServiceKey, TimeSpan,
+};
 use crate::model::{BoundedSet, Mac, Merge, Sum, TUNNEL_PORTS, Transport, named_enum};
 use crate::policy::{PartyKind, Policy};
 
@@ -104,7 +106,13 @@ pub(super) fn host_reports(
             if address.is_loopback() {
                 presence.unicast_sent = Sum(0);
                 presence.unicast_in = TimeSpan::default();
+                presence.active = None;
             }
+            let active = match presence.active.take() {
+                Some(active) => active.within(view.start, view.end),
+                None => ActivePeriods::of(&presence.unicast_in),
+            };
+            presence.active = Some(Box::new(active));
             // A virtual address has a report of its own, because its traffic does not show which
             // holder sent it.
             presences[host].merge(&presence);

@@ -205,10 +205,11 @@ impl<'a> JudgedCapture<'a> {
         }
     }
 
-    /// Returns the longest time between two unicast frames from a host, in seconds, for which the
-    /// capture was not interrupted.
+    /// Returns the longest time for which a host sent unicast frames without a long pause, in
+    /// seconds, and for which the capture was not interrupted.
     pub fn seconds_of(&self, host: usize) -> Nanos {
-        self.facts.vantages.active_s(&self.hosts[host].presence.unicast_in)
+        let active = self.hosts[host].presence.active.iter().flat_map(|active| active.iter());
+        active.map(|span| self.facts.vantages.active_s(&span)).max().unwrap_or(0)
     }
 
     /// Returns whether `there_s` seconds of activity are enough if `due_s` seconds are required. A
@@ -440,7 +441,11 @@ impl<'a> JudgedCapture<'a> {
         let name = &self.policy.inventory.hosts[host].name;
         let report = &self.hosts[host];
         let HostActivity { sent, unicast_sent, received, .. } = &report.presence;
-        let seconds = self.seconds_of(host);
+        let seconds = self.facts.vantages.active_s(&report.presence.unicast_in);
+        let without_pause = match self.seconds_of(host) {
+            longest if longest < seconds => format!(" ({longest} s without a long pause)"),
+            _ => String::new(),
+        };
         let packets = |count: u64, noun: &str| {
             if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
         };
@@ -454,7 +459,7 @@ impl<'a> JudgedCapture<'a> {
                 )
             }
             (sent, received) => format!(
-                "{name} sent {} within {seconds} s and received {received}",
+                "{name} sent {} within {seconds} s{without_pause} and received {received}",
                 packets(sent, "unicast packet")
             ),
         })

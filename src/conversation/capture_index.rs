@@ -13,7 +13,9 @@ use super::host_activity::HostActivities;
 use super::packet_kinds::PacketKinds;
 use super::vantage_set::Sightings;
 use super::visibility::VisibilityCounts;
-use super::{CaptureLimits, DirectionHints, HostActivity, TimeSpan, VisibilityStats};
+use super::{
+    ActivePeriods, CaptureLimits, DirectionHints, HostActivity, TimeSpan, VisibilityStats,
+};
 use crate::flow::{
     AddressBinding, AddressClaim, AddressPair, DirectionStats, Flow, HashSeed, Path, SideEvidence,
     flag,
@@ -137,6 +139,15 @@ struct SentTraffic<'a, M> {
     is_target_silent: bool,
     /// Source hardware addresses of the frames.
     macs: M,
+}
+
+/// Returns no periods of activity for a listed address; `None` for any other.
+fn active_periods(
+    address: IpAddr,
+    hints: &dyn DirectionHints,
+    limits: &CaptureLimits,
+) -> Option<Box<ActivePeriods>> {
+    hints.is_listed(address).then(|| Box::new(ActivePeriods::new(limits)))
 }
 
 /// The tolerance for timestamps that contradict the order of packets, in nanoseconds.
@@ -521,7 +532,9 @@ impl CaptureIndex {
         let ends = [0, 1].map(|end: usize| {
             let receives = sends[1 - end] && broadcast != Some(1 - end);
             let is_seen = (sends[end] || receives) && !forgets[end];
-            is_seen.then(|| self.presences.position(flow.key.endpoint(end).addr))
+            let address = flow.key.endpoint(end).addr;
+            let active = || active_periods(address, hints, limits);
+            is_seen.then(|| self.presences.position(address, active))
         });
         for side in 0..2 {
             let sent = &flow.sides[side];
@@ -628,11 +641,12 @@ impl CaptureIndex {
             self.kinds.add(*transport);
             let is_broadcast =
                 side.has(flag::BROADCAST) || is_group(*dst) || hints.is_broadcast(*dst);
-            let from = Some(self.presences.position(*src));
+            let active = |address| active_periods(address, hints, &self.limits);
+            let from = Some(self.presences.position(*src, || active(*src)));
             let to = if is_broadcast {
                 TrafficTarget::Group
             } else {
-                TrafficTarget::At(self.presences.position(*dst))
+                TrafficTarget::At(self.presences.position(*dst, || active(*dst)))
             };
             self.count(SentTraffic {
                 sender: *src,
@@ -678,6 +692,9 @@ impl CaptureIndex {
                 if is_unicast {
                     from.unicast_sent.merge(&stats.sent.packets);
                     from.unicast_in.merge(&span);
+                    if let Some(active) = &mut from.active {
+                        active.add(&span, stats.sent.packets.0);
+                    }
                 }
             }
             None => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::TimeSpan;
+use super::{ActivePeriods, TimeSpan};
 use crate::flow::{Amount, HashSeed};
 use crate::model::{InlineBoundedSet, Mac, Merge, Sum};
 
@@ -19,6 +19,9 @@ pub struct HostActivity {
     /// Time span of the unicast packets sent from the address. Broadcasts and address claims do not
     /// count, because any host can forge them with this address as the source.
     pub unicast_in: TimeSpan,
+    /// The periods in which unicast packets were sent without a long pause; `None` for addresses
+    /// that the inventory does not list.
+    pub active: Option<Box<ActivePeriods>>,
     /// Whether a peer acknowledges replies from this address that the capture does not contain.
     pub answered_unseen: bool,
     /// Time span of all traffic sent from the address.
@@ -48,6 +51,11 @@ impl Merge for HostActivity {
         self.unicast_sent.merge(&other.unicast_sent);
         self.answered_unseen |= other.answered_unseen;
         self.unicast_in.merge(&other.unicast_in);
+        match (&mut self.active, &other.active) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, Some(_)) => mine.clone_from(&other.active),
+            (_, None) => {}
+        }
         self.sent_in.merge(&other.sent_in);
         self.received_in.merge(&other.received_in);
         self.cut.iter_mut().zip(&other.cut).for_each(|(mine, theirs)| mine.merge(theirs));
@@ -58,7 +66,7 @@ impl Merge for HostActivity {
     }
 }
 
-const _: () = assert!(size_of::<HostActivity>() <= 160);
+const _: () = assert!(size_of::<HostActivity>() <= 168);
 
 /// The activity of all addresses. A flood may have a million addresses. A hash map leaves at least
 /// an eighth of its slots empty, and while it grows, the old and the new table exist together. The
@@ -70,12 +78,17 @@ pub(super) struct HostActivities {
 }
 
 impl HostActivities {
-    /// Returns the position of an address, after adding the address if it is new.
-    pub fn position(&mut self, address: IpAddr) -> u32 {
+    /// Returns the position of an address, after adding the address if it is new. `active` returns
+    /// the periods to begin with.
+    pub fn position(
+        &mut self,
+        address: IpAddr,
+        active: impl FnOnce() -> Option<Box<ActivePeriods>>,
+    ) -> u32 {
         let next = self.list.len() as u32;
         let position = *self.positions.entry(address).or_insert(next);
         if position == next {
-            self.list.push(HostActivity::default());
+            self.list.push(HostActivity { active: active(), ..HostActivity::default() });
         }
         position
     }
@@ -87,7 +100,7 @@ impl HostActivities {
 
     /// Returns the activity of an address, after adding the address if it is new.
     pub fn of(&mut self, address: IpAddr) -> &mut HostActivity {
-        let position = self.position(address);
+        let position = self.position(address, || None);
         self.at(position)
     }
 
@@ -125,7 +138,8 @@ mod tests {
         let mut second = HostActivities::default();
         second.of(b).unicast_sent.add(2);
         second.of(a).unicast_sent.add(4);
-        assert_eq!((second.position(b), second.position(a)), (0, 1));
+        let mut position = |address| second.position(address, || None);
+        assert_eq!((position(b), position(a)), (0, 1));
         first.merge(second);
         let sent = |address| first.get(address).map(|activity| activity.unicast_sent.0);
         assert_eq!((sent(a), sent(b)), (Some(5), Some(2)));

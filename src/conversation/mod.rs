@@ -5,6 +5,7 @@
 //! packets arrive. This module knows neither the roles of hosts nor the port matrix.
 //! [`DirectionHints`] supplies the parts of the policy that the direction of a flow depends on.
 
+mod active_periods;
 mod aggregation;
 mod by_address;
 mod capture_index;
@@ -42,6 +43,7 @@ use crate::model::{
 };
 
 pub(crate) use crate::flow::{AddressBinding, EDGE_WORDS, EncapTag, ErrorKind, TunnelEndpoints, WORD_S, flag};
+pub use active_periods::ActivePeriods;
 pub use aggregation::{
     AddressOwner, AggregatedConversations, AggregationReport, AggregationStep, RulingKind,
 };

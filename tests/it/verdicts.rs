@@ -663,6 +663,32 @@ fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
     assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
+/// A host that was off most of the time had no time to contact anybody.
+#[test]
+fn a_host_that_was_off_most_of_the_time_is_missed_for_certain_nowhere() {
+    let missed = |seconds: &[u64]| -> Vec<String> {
+        let mut wire = steady();
+        let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+        wire.0.retain(|(_, f)| f[26..30] != rdsh && f[30..34] != rdsh);
+        let mut ping = |second: u64, host: &str| {
+            wire.ip(second * 1000, host, BROKER, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+            wire.ip(second * 1000 + 1, BROKER, host, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+        };
+        (0..400).step_by(10).for_each(|second| ping(second, GW));
+        seconds.iter().for_each(|second| ping(*second, RDSH));
+        let lines = findings(&audit(&farm("", ALL), &wire)).into_iter();
+        lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
+    };
+    let line = "never-attempted rdsh1>broker1 tcp/20003";
+    let always: Vec<u64> = (0..400).step_by(10).collect();
+    assert_eq!(missed(&always), [line]);
+    assert_eq!(missed(&[0, 1, 2, 390, 391, 392]), [format!("{line} ?")]);
+    // It was on for long enough, and then off.
+    let mut once = always[..8].to_vec();
+    once.push(390);
+    assert_eq!(missed(&once), [line]);
+}
+
 /// Traffic that may be hidden in other traffic is not certainly absent.
 #[test]
 fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
