@@ -9,7 +9,8 @@ use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{
-    ActivePeriods, Conversation, Conversations, HostActivity, ServiceKey, TimeSpan,
+    ActivePeriods, Conversation, Conversations, DoubtSource, HostActivity, ServiceKey, State,
+    TimeSpan, flag,
 };
 use crate::model::{BoundedSet, Mac, Merge, Sum, TUNNEL_PORTS, Transport, named_enum};
 use crate::policy::{PartyKind, Policy};
@@ -142,6 +143,26 @@ pub(super) struct Unlisted {
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
     /// For each host, its services that were used from unlisted addresses, each with the address.
     pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
+    /// For each host, the services that unlisted addresses used inside undeclared tunnels between
+    /// the host and other hosts, each with the other host. Hosts can have addresses of their own
+    /// inside a tunnel.
+    pub tunnelled: HashMap<usize, BTreeSet<(usize, Transport, u16)>, ahash::RandomState>,
+}
+
+impl Unlisted {
+    /// Records the service of a conversation inside undeclared tunnels.
+    fn add_tunnelled(&mut self, policy: &Policy, c: &Conversation) {
+        for tunnel in c.rare().outer.iter() {
+            let ends = [tunnel.src, tunnel.dst].map(|end| policy.host_of(end));
+            if let [Some(a), Some(b)] = ends
+                && a != b
+            {
+                let ServiceKey { transport, port, .. } = c.subject;
+                self.tunnelled.entry(a).or_default().insert((b, transport, port));
+                self.tunnelled.entry(b).or_default().insert((a, transport, port));
+            }
+        }
+    }
 }
 
 pub(super) fn unlisted_services(
@@ -157,6 +178,11 @@ pub(super) fn unlisted_services(
     let may_be_listed =
         |kind| matches!(kind, PartyKind::Network(network) if networks.contains(&network));
     for (c, j) in conversations.list.iter().zip(judged) {
+        if c.doubts.has(DoubtSource::Tunnel)
+            && [j.client.kind, j.server.kind].into_iter().any(|kind| !is_host(kind))
+        {
+            unlisted.add_tunnelled(policy, c);
+        }
         // A failed attempt does not show a service, and traffic that could be forged proves
         // nothing.
         let in_vain = c.has_failed() || c.is_made_up();
@@ -270,6 +296,45 @@ impl UnreadablePairs {
     }
 }
 
+/// Returns whether a service is that of an encrypting protocol.
+fn encrypts(service: &ServiceKey) -> bool {
+    ENCRYPTING_PROTOCOLS.contains(&service.transport.0)
+        || service.transport == Transport::UDP && ENCRYPTING_PORTS.contains(&service.port)
+}
+
+/// The number of packets in each direction from which on a protocol counts as busy.
+const BUSY: u64 = 50;
+
+/// Returns the pairs of listed hosts that exchange many packets of a protocol without connections
+/// that no row documents. It may be a VPN, which can carry any traffic. Both hosts have to send, so
+/// that nobody else can bring this about.
+pub(super) fn undocumented_pairs(
+    policy: &Policy,
+    conversations: &Conversations,
+    judged: &[Judged],
+) -> UnreadablePairs {
+    let mut pairs = UnreadablePairs::default();
+    for (c, j) in conversations.list.iter().zip(judged) {
+        let ServiceKey { client, server, transport, .. } = c.subject;
+        let is_known = matches!(j.verdict(), Verdict::Documented | Verdict::Background)
+            || transport == Transport::TCP
+            || transport.is_icmp()
+            || encrypts(&c.subject)
+            || c.flags.iter().any(|flags| flags.has(flag::ASKS | flag::ANSWERS));
+        let is_busy = c.state == State::Established
+            && !c.is_made_up()
+            && [c.to_server, c.to_client].iter().all(|sent| sent.packets.0 >= BUSY);
+        let are_listed = || [client, server].iter().all(|end| policy.host_of(*end).is_some());
+        if is_busy && !is_known && are_listed() {
+            pairs.add(policy, (client, server), &|| match c.subject.shown_port() {
+                Some(port) => format!("many packets of {transport} {port}, perhaps of a VPN"),
+                None => format!("many packets of IP protocol {}, perhaps of a tunnel", transport.0),
+            });
+        }
+    }
+    pairs
+}
+
 pub(super) fn unreadable_pairs(
     policy: &Policy,
     conversations: &Conversations,
@@ -283,8 +348,7 @@ pub(super) fn unreadable_pairs(
         if c.is_made_up() {
             continue;
         }
-        let encrypts = ENCRYPTING_PROTOCOLS.contains(&transport.0)
-            || (is_udp(transport) && ENCRYPTING_PORTS.contains(&port));
+        let encrypts = encrypts(&c.subject);
         let tunnels = TUNNEL_PROTOCOLS.contains(&transport.0)
             || (is_udp(transport) && TUNNEL_PORTS.contains(&port));
         if encrypts || (tunnels && view.no_decap) {

@@ -285,6 +285,11 @@ impl<'a> Assessor<'a> {
             return AbsenceCheck::Fine;
         }
         let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&own_rows)));
+        let tunnelled = tunnelled
+            || self
+                .seen
+                .tunnel_peers(source, &own_rows)
+                .any(|peer| self.is_destination(peer, source, to));
         let rows = if due.is_empty() { &own_rows } else { &due };
         let view = self.seen.view();
         let watch = rows.iter().map(|row| view.watch(matrix.rows[*row].watch_s));

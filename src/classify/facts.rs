@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::absence_claims::{AbsenceClaim, To};
 use super::coverage::{
     CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, covered_ports,
-    undecoded_by_host, unlisted_services, unreadable_pairs,
+    undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
 };
 use super::judge::Judged;
 use super::parallel::run_both;
@@ -46,6 +46,8 @@ pub struct CaptureFacts {
     unlisted: Unlisted,
     /// Pairs of hosts that exchanged traffic that could not be read.
     unreadable_pairs: UnreadablePairs,
+    /// Pairs of hosts that exchanged undocumented traffic which may carry other traffic.
+    undocumented_pairs: UnreadablePairs,
     /// The frames that could not be decoded, by host.
     undecoded: UndecodedByHost,
     /// The vantage points that saw each host or service, and the time for which they watched.
@@ -74,10 +76,11 @@ impl CaptureFacts {
         let find_hidden = || {
             (
                 unreadable_pairs(policy, conversations, view),
+                undocumented_pairs(policy, conversations, judged),
                 undecoded_by_host(policy, conversations, hosts),
             )
         };
-        let ((ports, unlisted), (unreadable_pairs, undecoded)) =
+        let ((ports, unlisted), (unreadable_pairs, undocumented_pairs, undecoded)) =
             run_both(jobs, find_addresses, find_hidden);
         let aggregated = aggregated_hosts(policy, conversations, judged);
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
@@ -86,6 +89,7 @@ impl CaptureFacts {
             ports,
             unlisted,
             unreadable_pairs,
+            undocumented_pairs,
             undecoded,
             vantages,
             aggregated,
@@ -276,9 +280,22 @@ impl<'a> JudgedCapture<'a> {
         servers.any(|(transport, port)| covers(rows, *transport, *port))
     }
 
-    /// Returns the listed hosts that exchanged unreadable traffic with a host.
+    /// Returns the listed hosts that exchanged traffic with a host which may contain other traffic:
+    /// unreadable packets, or many of a protocol that no row documents.
     pub(super) fn unreadable_peers(&self, host: usize) -> impl Iterator<Item = usize> + 'a {
-        self.facts.unreadable_pairs.listed_peers(host)
+        let undocumented = self.facts.undocumented_pairs.listed_peers(host);
+        self.facts.unreadable_pairs.listed_peers(host).chain(undocumented)
+    }
+
+    /// Returns the other ends of undeclared tunnels of a host in which unlisted addresses used one
+    /// of these services.
+    pub(super) fn tunnel_peers(&self, host: usize, rows: &[usize]) -> impl Iterator<Item = usize> {
+        let tunnelled = self.facts.unlisted.tunnelled.get(&host).into_iter().flatten();
+        let fits = |(_, transport, port): &&(usize, Transport, u16)| {
+            let mut rows = rows.iter().map(|row| &self.policy.matrix.rows[*row]);
+            rows.any(|row| row.transport == *transport && row.ports.contains(port))
+        };
+        tunnelled.filter(fits).map(|(peer, ..)| *peer)
     }
 
     /// Returns whether a host exchanged unreadable traffic with an unlisted address.
@@ -343,6 +360,8 @@ impl<'a> JudgedCapture<'a> {
             ));
         }
         ways.extend(self.unread_between(claim.source as usize, &hosts));
+        let undocumented = self.facts.undocumented_pairs.between(claim.source as usize, &hosts);
+        ways.extend(undocumented.map(str::to_owned));
         if self.has_aggregated(claim.source as usize) {
             let name = &self.policy.inventory.hosts[claim.source as usize].name;
             ways.push(format!(

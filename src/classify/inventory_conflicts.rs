@@ -247,9 +247,12 @@ impl Assessor<'_> {
                 let to = To::Host(host as u32);
                 let own = self.doubts_of_hidden_traffic(&[traffic.row], host, to);
                 doubts = doubts.with(own).with(traffic.doubts);
-                let mut peers = self.seen.unreadable_peers(host);
-                if peers.any(|peer| traffic.sources.binary_search(&peer).is_ok()) {
+                let is_source = |peer: usize| traffic.sources.binary_search(&peer).is_ok();
+                if self.seen.unreadable_peers(host).any(is_source) {
                     doubts.add(Doubt::Unread);
+                }
+                if self.seen.tunnel_peers(host, &[traffic.row]).any(is_source) {
+                    doubts.add(Doubt::Tunnel);
                 }
             }
         }

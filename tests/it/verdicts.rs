@@ -837,6 +837,56 @@ fn answers_without_requests_make_requests_without_answers_uncertain() {
     assert_eq!(unanswered(&wire), [format!("{line} ?")]);
 }
 
+/// Two hosts may exchange their traffic in a tunnel with addresses of its own, or in a VPN.
+#[test]
+fn what_a_tunnel_between_two_hosts_may_hold_is_missed_for_certain_nowhere() {
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let missed = |more: &dyn Fn(&mut Wire)| -> String {
+        let mut wire = steady();
+        wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
+        more(&mut wire);
+        let lines = findings(&audit(&farm("", ALL), &wire)).into_iter();
+        lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
+    };
+    let certain = "never-attempted rdsh1>broker1 tcp/20003";
+    let doubted = format!("{certain} ?");
+    let tunnel = |ends: [&'static str; 2], port: u16| {
+        move |wire: &mut Wire| {
+            let first = wire.0.len();
+            wire.connect(20_000, ("172.31.0.30", 50_100), ("172.31.0.10", port));
+            wire.tunnel(first, ends[0], ends[1]);
+        }
+    };
+    assert_eq!(missed(&|_| ()), certain);
+    assert_eq!(missed(&tunnel([RDSH, BROKER], 20_003)), doubted);
+    assert_eq!(missed(&tunnel([BROKER, RDSH], 20_003)), doubted);
+    assert_eq!(missed(&tunnel([RDSH, BROKER], 9_999)), certain);
+    assert_eq!(missed(&tunnel([GW, BROKER], 20_003)), certain);
+    assert_eq!(missed(&tunnel(["10.9.0.5", RDSH], 20_003)), certain);
+    let vpn = |host: &'static str, count: u64, protocol: u8, answers: bool| {
+        move |wire: &mut Wire| {
+            for number in 0..count {
+                let mut send = |ms: u64, from: &str, to: &str| match protocol {
+                    17 => wire.datagram(ms, (from, 41_641), (to, 41_641), &[9; 100]),
+                    other => wire.ip(ms, from, to, other, &[9; 100]),
+                };
+                send(10_000 + number * 1000, host, BROKER);
+                if answers {
+                    send(10_100 + number * 1000, BROKER, host);
+                }
+            }
+        }
+    };
+    for protocol in [17, 115] {
+        assert_eq!(missed(&vpn(RDSH, 60, protocol, true)), doubted, "{protocol}");
+        assert_eq!(missed(&vpn(RDSH, 60, protocol, false)), certain, "{protocol}");
+        assert_eq!(missed(&vpn(RDSH, 10, protocol, true)), certain, "{protocol}");
+        assert_eq!(missed(&vpn(GW, 60, protocol, true)), certain, "{protocol}");
+        // An unlisted host makes nothing uncertain about others.
+        assert_eq!(missed(&vpn("10.9.0.5", 60, protocol, true)), certain, "{protocol}");
+    }
+}
+
 /// If a host acknowledges data from its peer that is not in the capture, a reply may also be
 /// missing from the capture.
 #[test]
