@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::absence_claims::{AbsenceClaim, To};
+use super::capture_places::CapturePlaces;
 use super::coverage::{
     CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, covered_ports,
     undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
@@ -52,6 +53,8 @@ pub struct CaptureFacts {
     undecoded: UndecodedByHost,
     /// The vantage points that saw each host or service, and the time for which they watched.
     pub(super) vantages: VantageWatch,
+    /// The hosts on which captures were made one after the other.
+    places: CapturePlaces,
     /// The hosts whose traffic may be hidden in aggregated conversations.
     aggregated: HashSet<usize>,
 }
@@ -84,8 +87,10 @@ impl CaptureFacts {
             run_both(jobs, find_addresses, find_hidden);
         let aggregated = aggregated_hosts(policy, conversations, judged);
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
+        let places = CapturePlaces::of(policy, &conversations.index, &view.vantages);
         Self {
             view: view.clone(),
+            places,
             ports,
             unlisted,
             unreadable_pairs,
@@ -136,11 +141,12 @@ impl<'a> JudgedCapture<'a> {
         peers.iter().fold(VantageSet::default(), |set, peer| set.with(self.seen_from(*peer)))
     }
 
-    /// Returns the watched time, in seconds, that counts for traffic from a host. `set` contains
-    /// the vantage points that saw the destinations. Time counts only while all of them, and all
-    /// vantage points that saw the host, watched. `only` is the destination if there is a single
-    /// one. `trigger` is the index of the conversation that triggers the traffic, if any. If a
-    /// vantage point did not watch around the start of this conversation, the result is 0.
+    /// Returns the watched time, in seconds, that counts for traffic from a host. Captures that
+    /// show only the traffic of other single hosts do not count. `set` contains the vantage points
+    /// that saw the destinations. Time counts only while all of them, and all vantage points that
+    /// saw the host, watched. `only` is the destination if there is a single one. `trigger` is the
+    /// index of the conversation that triggers the traffic, if any. If a vantage point did not
+    /// watch around the start of this conversation, the result is 0.
     pub(super) fn watched_s(
         &self,
         source: usize,
@@ -151,11 +157,13 @@ impl<'a> JudgedCapture<'a> {
     ) -> u64 {
         let set = set.with(self.seen_from(Peer::Host(source)));
         let only = only.and_then(Peer::host).filter(|host| *host != source);
-        let hosts = [Some(source), only].into_iter().flatten();
-        let active: Vec<_> = hosts.map(|host| &self.hosts[host].presence.unicast_in).collect();
+        let hosts: Vec<usize> = [Some(source), only].into_iter().flatten().collect();
+        let active: Vec<_> =
+            hosts.iter().map(|host| &self.hosts[*host].presence.unicast_in).collect();
         let trigger =
             trigger.and_then(|number| self.conversations.list[number as usize].first.get());
-        let all = &self.view().watched;
+        let of_place = self.facts.places.watched(&hosts);
+        let all = of_place.as_deref().unwrap_or(&self.view().watched);
         self.facts.vantages.seconds_for(set, all, watch_s, &active, trigger)
     }
 

@@ -7,6 +7,7 @@ mod absence;
 mod absence_claims;
 mod address_conflicts;
 mod assess;
+mod capture_places;
 mod coverage;
 mod draft;
 mod ends;

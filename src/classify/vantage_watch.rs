@@ -76,6 +76,11 @@ impl VantageTimes {
         })
     }
 
+    /// Returns the time for which any input watched, without some periods.
+    pub(super) fn watched_without(&self, periods: &[(Nanos, Nanos)]) -> Watched {
+        Watched::new(&self.all.without(periods), self.apart, self.watch_times.iter().copied())
+    }
+
     /// Returns the time for which all of these vantage points watched; `None` if none of them ever
     /// stopped.
     fn common<'p>(&self, points: impl Iterator<Item = &'p VantagePoint>) -> Option<CommonWatch> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::by_address::CountsByAddress;
+use super::common_ends::CommonEnds;
 use super::flow_facts::{
     broadcast_sender, is_group, is_loopback_on_wire, is_simultaneous, only_resets, proved,
     time_to_answer,
@@ -97,6 +98,8 @@ pub struct CaptureIndex {
     clocks: HandshakeClocks,
     has_doubtful_clocks: bool,
     limits: CaptureLimits,
+    /// The common ends of the unicast traffic in each period of `limits.runs`.
+    run_ends: Vec<CommonEnds>,
     /// Times at which the capture was interrupted.
     cuts: BTreeSet<Nanos>,
     /// The vantage points that saw each group of flows.
@@ -234,6 +237,14 @@ impl CaptureIndex {
     /// except in undeclared tunnels. A filter may have excluded them.
     pub fn lacks(&self, transport: Transport) -> bool {
         self.kinds.lack(transport)
+    }
+
+    /// Returns the periods of captures that were made one after the other, each with the addresses
+    /// that take part in all of its unicast traffic. Of several addresses of a listed host, the
+    /// first one in the inventory represents all.
+    pub fn runs(&self) -> impl Iterator<Item = ((Nanos, Nanos), &[IpAddr])> {
+        let ends = self.run_ends.iter().map(CommonEnds::as_slice);
+        self.limits.runs.iter().copied().zip(ends.chain(std::iter::repeat(&[][..])))
     }
 
     /// Returns whether loopback traffic was seen inside a host, not on a wire.
@@ -451,6 +462,8 @@ impl CaptureIndex {
             self.hidden_services.entry(service).or_default().merge(&clients);
         }
         self.clocks.merge(&other.clocks);
+        self.run_ends.resize(self.run_ends.len().max(other.run_ends.len()), CommonEnds::default());
+        self.run_ends.iter_mut().zip(&other.run_ends).for_each(|(mine, theirs)| mine.merge(theirs));
         for (mac, behind) in other.forgotten {
             self.forgotten.entry(mac).or_default().merge(&behind);
         }
@@ -528,6 +541,9 @@ impl CaptureIndex {
                 }
             }
         }
+        if broadcast.is_none() && !limits.runs.is_empty() {
+            self.note_runs(flow, hints, &limits.runs);
+        }
         let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
         let ends = [0, 1].map(|end: usize| {
             let receives = sends[1 - end] && broadcast != Some(1 - end);
@@ -583,6 +599,19 @@ impl CaptureIndex {
             if is_ordinary && !(transport == Transport::TCP && only_resets(sent)) {
                 let presence = self.presences.at(from);
                 flow.links(side).for_each(|link| presence.ttl.insert(link.ttl));
+            }
+        }
+    }
+
+    /// Records the ends of a flow for each period in which it was certainly seen.
+    fn note_runs(&mut self, flow: &Flow<'_>, hints: &dyn DirectionHints, runs: &[(Nanos, Nanos)]) {
+        self.run_ends.resize(runs.len(), CommonEnds::default());
+        let times = flow.sides.iter().flat_map(|side| [side.first.get(), side.last.get()]);
+        for time in times.flatten() {
+            let number = runs.partition_point(|(_, end)| *end < time);
+            let is_open = |ends: &&mut CommonEnds| runs[number].0 <= time && !ends.are_none();
+            if let Some(ends) = self.run_ends.get_mut(number).filter(is_open) {
+                ends.add([0, 1].map(|side| hints.canonical(flow.key.endpoint(side).addr)));
             }
         }
     }

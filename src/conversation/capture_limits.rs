@@ -74,6 +74,9 @@ pub struct CaptureLimits {
     /// When some of the captures without the name of a sensor were not running, although others
     /// were.
     pub outages: Outages,
+    /// The periods of captures without the name of a sensor that were made one after the other, in
+    /// order of time. Empty if there is only one period.
+    pub runs: Vec<(Nanos, Nanos)>,
     /// When each named vantage point did not watch, although another input did.
     pub vantage_outages: BTreeMap<VantagePoint, Outages>,
 }

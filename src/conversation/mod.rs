@@ -10,6 +10,7 @@ mod aggregation;
 mod by_address;
 mod capture_index;
 mod capture_limits;
+mod common_ends;
 mod direction;
 mod doubt_sources;
 mod flow_facts;

@@ -396,6 +396,7 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
         start: reading.account.first.get(),
         end: reading.end,
         doubted: reading.timeline.doubted_times(),
+        runs: reading.runs.clone(),
         outages: Outages::new(reading.outages.clone(), clock_offset),
         vantage_outages: vantages.map(|(name, times)| (name.clone(), outages_of(times))).collect(),
     }

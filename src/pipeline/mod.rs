@@ -148,6 +148,9 @@ pub struct Reading {
     /// The timeline of each series of captures that have no sensor name. Empty if there is only one
     /// series and no vantage point has a name.
     pub(crate) series: Vec<ActivityHistogram>,
+    /// The periods of captures that were made one after the other. Empty if there is only one, or
+    /// if a vantage point has a name.
+    pub(crate) runs: Vec<(Nanos, Nanos)>,
     /// The periods in which one of these series was not captured although other inputs were.
     pub(crate) outages: Vec<(Nanos, Nanos)>,
     /// All flows.
@@ -271,7 +274,12 @@ impl Reading {
             doubted.remove_from(&mut first, &mut last);
             Some((first.get()?, last.get()?))
         });
-        let times = capture_series::series_times(&all, spans, !self.vantages.is_empty());
+        let spans: Vec<_> = spans.collect();
+        if self.vantages.is_empty() {
+            self.runs = capture_series::runs(spans.iter().copied());
+        }
+        let times =
+            capture_series::series_times(&all, spans.into_iter(), !self.vantages.is_empty());
         let gaps = all.gaps().into_iter().map(|(from, _)| from);
         self.flows.side.note_cuts(gaps);
         (self.series, self.outages) = (times.timelines, times.outages);
@@ -336,6 +344,7 @@ impl Reading {
             vantage_loss,
             vantages,
             series: Vec::new(),
+            runs: Vec::new(),
             outages: Vec::new(),
             flows,
         }

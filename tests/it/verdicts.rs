@@ -887,6 +887,63 @@ fn what_a_tunnel_between_two_hosts_may_hold_is_missed_for_certain_nowhere() {
     }
 }
 
+/// Without a span port, administrators capture on one host after another.
+#[test]
+fn a_capture_on_one_host_does_not_watch_another() {
+    let ping = |wire: &mut Wire, second: u64, from: &str, to: &str| {
+        wire.ip(second * 1000, from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+        wire.ip(second * 1000 + 1, to, from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+    };
+    // First on the session host, later on the broker.
+    let on_rdsh = || {
+        let mut wire = Wire::default();
+        for second in (0..200).step_by(5) {
+            ping(&mut wire, second, RDSH, BROKER);
+            ping(&mut wire, second, RDSH, DC);
+        }
+        wire.connect(5_400, (RDSH, 50_004), (BROKER, 20_003));
+        wire.udp(5_500, (RDSH, 50_005), (BROKER, 20_003));
+        wire
+    };
+    let on_broker = |seconds: u64| {
+        let mut wire = Wire::default();
+        for second in (1_000..1_000 + seconds).step_by(5) {
+            ping(&mut wire, second, RDSH, BROKER);
+            ping(&mut wire, second, BROKER, DC);
+        }
+        wire
+    };
+    let both = farm("", "[capture]\ncovers = [\"rdsh1\", \"broker1\"]\n");
+    let said = |first: &Wire, second: &Wire| -> Vec<String> {
+        let files = [first.file(), second.file()];
+        let of = |order: [usize; 2]| {
+            let files = order.map(|number| &files[number][..]);
+            let lines = findings(&audit_files(&both, &files, Some(100), None)).into_iter();
+            lines.filter(|f| f.contains("broker1>dc1 tcp/389")).collect::<Vec<_>>()
+        };
+        assert_eq!(of([0, 1]), of([1, 0]));
+        of([0, 1])
+    };
+    assert_eq!(said(&on_rdsh(), &on_broker(30)), ["window-too-short broker1>dc1 tcp/389"]);
+    let missing = ["never-attempted broker1>dc1 tcp/389"];
+    assert_eq!(said(&on_rdsh(), &on_broker(200)), missing);
+    // The first capture shows traffic without the session host: it comes from a span port.
+    let mut span = on_rdsh();
+    ping(&mut span, 100, GW, DC);
+    assert_eq!(said(&span, &on_broker(30)), missing);
+    // The broker takes part in all traffic of both captures.
+    assert_eq!(
+        said(&on_broker(200), &{
+            let mut later = on_broker(30);
+            later.0.iter_mut().for_each(|(ms, _)| *ms += 1_000_000);
+            later.connect(2_005_400, (RDSH, 50_004), (BROKER, 20_003));
+            later.udp(2_005_500, (RDSH, 50_005), (BROKER, 20_003));
+            later
+        }),
+        missing
+    );
+}
+
 /// If a host acknowledges data from its peer that is not in the capture, a reply may also be
 /// missing from the capture.
 #[test]

@@ -182,6 +182,15 @@ impl Explainer<'_> {
     fn interrupted(&self, claim: &AbsenceClaim, to: &[Peer], watched_s: u64) -> (String, String) {
         let hosts = [&[Peer::Host(claim.source as usize)], to].concat();
         let sensors = self.seen.interrupted_sensors(&hosts);
+        if sensors.is_empty() {
+            let why = format!(
+                "some captures show only the traffic of another host, and the watch time without them was {watched_s} s; {} s are required",
+                claim.watch_s
+            );
+            let host = &self.policy.inventory.hosts[claim.source as usize].name;
+            let time = plural(minutes_to_watch(claim), "minute");
+            return (why, format!("Capture at {host} for at least {time}"));
+        }
         let names = sensors.join(", ");
         let noun = if sensors.len() == 1 { "sensor" } else { "sensors" };
         let why = format!(
