@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use super::duplicates::DuplicateCorrection;
+use super::evidence_limit::EvidenceLimit;
 use super::fragments::{FragmentTable, JoinedFragment, TIMEOUT};
 use super::key::PARTITIONS;
 use super::keyed::{EvidenceKind, Keyed};
@@ -14,7 +15,6 @@ use super::outer_flows::OuterFlow;
 use super::side_evidence::{AddressPair, SideEvidence};
 use super::state::{DirectionStats, IcmpError, QuotedPackets};
 use super::store::FlowStore;
-use super::trimming::EvidenceLimit;
 use super::worker_tables::{Retention, WorkerTables};
 use crate::model::Nanos;
 use crate::payload::{DnsExchange, DnsQuery};

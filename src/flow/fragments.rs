@@ -7,11 +7,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::evidence_limit::{DroppedEntries, EvidenceLimit};
 use super::key::partition;
 use super::keyed::{EvidenceKind, empty_parts};
 use super::packet_log::sensor_number;
 use super::row::{RowFacts, bucket, stable_hash, to_key};
-use super::trimming::{DroppedEntries, EvidenceLimit};
 use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND, VantagePoint};

@@ -11,9 +11,9 @@ use indexmap::IndexMap;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::evidence_limit::{DroppedEntries, EvidenceLimit};
 use super::key::{PARTITIONS, partition};
 use super::row::{bucket, stable_hash, to_key};
-use super::trimming::{DroppedEntries, EvidenceLimit};
 use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};

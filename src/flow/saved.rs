@@ -10,6 +10,7 @@ use super::AddressClaim;
 use super::address_claims::AddressBinding;
 use super::bytes::{read_bytes, read_part, write_bytes, write_part};
 use super::duplicates::DuplicateSampler;
+use super::evidence_limit::EvidenceLimit;
 use super::key::PARTITIONS;
 use super::merged::MergedFlows;
 use super::side_evidence::{
@@ -18,7 +19,6 @@ use super::side_evidence::{
 use super::state::DirectionStats;
 use super::store::FlowStore;
 use super::table::FlowTable;
-use super::trimming::EvidenceLimit;
 use super::undecoded::UndecodedCounts;
 use super::worker_tables::Retention;
 use crate::decode::{Encapsulation, Path};

@@ -12,6 +12,7 @@ use super::address_claims::{AddressBinding, AddressClaim};
 use super::bytes::{read_part, write_part};
 use super::copied_amounts::CopiedAmounts;
 use super::duplicates::{DuplicateSampler, PacketRecord};
+use super::evidence_limit::{DroppedEntries, EvidenceLimit};
 use super::fragments::FragmentTable;
 use super::keyed::{EvidenceKey, EvidenceKind, Keyed, empty_parts};
 use super::outer_flows::OuterFlow;
@@ -19,7 +20,7 @@ use super::packet_log::PacketLogs;
 use super::row::{EvidenceRow, RowError, RowFacts, RowKind, from_record, to_record};
 use super::sightings::{FlowGroup, SightedFrom};
 use super::state::DirectionStats;
-use super::trimming::{DroppedEntries, EvidenceLimit, TrimmedKinds};
+use super::trimmed_kinds::TrimmedKinds;
 use super::undecoded::UndecodedCounts;
 use super::window_losses::WindowLosses;
 use super::{FlowKey, HashSeed};
@@ -98,7 +99,7 @@ macro_rules! kinds {
 
             /// The names of the kinds whose entries are limited, with their labels for reports, in
             /// the order of the list.
-            pub(super) const LIMITED_KINDS: &[(&'static str, &'static str)] =
+            const LIMITED_KINDS: &[(&'static str, &'static str)] =
                 &[$($((stringify!($name), $words),)?)+];
 
             /// Drops entries of the kinds in [`Self::LIMITED_KINDS`]. Returns the entries that were
@@ -245,8 +246,7 @@ kinds! {
 
 /// The kinds that may show how traffic between two hosts passed without being recognized, or that
 /// another machine sent it.
-pub(super) const HIDING_KINDS: [&str; 6] =
-    ["loose", "claims", "holders", "orphans", "fragments", "masters"];
+const HIDING_KINDS: [&str; 6] = ["loose", "claims", "holders", "orphans", "fragments", "masters"];
 
 /// A lookup takes more memory than other keys because it contains a name.
 impl EvidenceKey for DnsQuery {
@@ -306,9 +306,17 @@ impl SideEvidence {
         cut.iter().map(|dropped| dropped.count).sum()
     }
 
-    /// Returns the kinds from which entries were dropped.
-    pub fn trimmed(&self) -> &TrimmedKinds {
-        &self.trimmed
+    /// Returns the descriptions of the kinds from which entries were dropped, in the order of the
+    /// list.
+    pub fn trimmed(&self) -> impl Iterator<Item = &'static str> {
+        let kinds = Self::LIMITED_KINDS.iter();
+        kinds.filter(|(name, _)| self.trimmed.contains(name)).map(|(_, words)| *words)
+    }
+
+    /// Returns whether entries about hosts of the inventory were dropped that may have shown how
+    /// traffic of these hosts passed without being recognized.
+    pub fn lacks_traffic(&self) -> bool {
+        HIDING_KINDS.iter().any(|kind| self.trimmed.includes_hosts(kind))
     }
 
     /// Returns the packets whose ports were not seen, and ICMP errors, sorted by pair of addresses.
@@ -437,6 +445,12 @@ impl SideEvidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kinds_that_may_show_hidden_traffic_are_limited() {
+        let is_limited = |kind| SideEvidence::LIMITED_KINDS.iter().any(|(name, _)| *name == kind);
+        assert!(HIDING_KINDS.into_iter().all(is_limited));
+    }
 
     #[test]
     fn one_tunnel_has_one_sender_and_one_destination_on_all_interfaces() {

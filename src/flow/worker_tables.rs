@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address_claims::AddressBinding;
+use super::evidence_limit::EvidenceLimit;
 use super::interner::{Interner, InternerCache};
 use super::outer_flows::OuterFlow;
 use super::partitions::PartitionEvidence;
@@ -11,7 +12,6 @@ use super::records::{Evidence, FlowRecord};
 use super::side_evidence::{AddressPair, OpenMessages, SideEvidence};
 use super::state::{IcmpError, QuotedPackets};
 use super::table::{FlowSlot, FlowTables};
-use super::trimming::EvidenceLimit;
 use super::undecoded::UndecodedFrames;
 use super::{FlowKey, HashSeed};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};

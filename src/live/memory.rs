@@ -33,9 +33,9 @@ pub(super) fn stay_bounded(
     shared: &LiveContext<'_>,
     flows: &mut MergedFlows,
 ) -> Result<(), AuditError> {
-    let listing = Arc::clone(&lock(&shared.listing));
+    let listed = Arc::clone(&lock(&shared.listed));
     let share = shared.watch.max_memory / MEMORY_SHARES;
-    let is_host = &|address| listing.is_host(address);
+    let is_host = &|address| listed.is_host(address);
     let dropped = flows.keep_within(&EvidenceLimit { most: share / SIDE_EVIDENCE_BYTES, is_host });
     if dropped > 0 {
         shared.listener.on_event(&LiveEvent::EvidenceDropped(dropped));
@@ -55,7 +55,7 @@ pub(super) fn stay_bounded(
             break;
         }
         let count = flows
-            .aggregate(*level, &|address| listing.is_listed(address))
+            .aggregate(*level, &|address| listed.is_listed(address))
             .map_err(temporary(&shared.plan.temp))?;
         if count > 0 {
             shared.listener.on_event(&LiveEvent::Aggregated(*level, count));
@@ -85,8 +85,8 @@ impl ThreadMemory {
         if held <= budget || held < self.retry_above {
             return;
         }
-        let listing = Arc::clone(&lock(&shared.listing));
-        let is_host = &|address| listing.is_host(address);
+        let listed = Arc::clone(&lock(&shared.listed));
+        let is_host = &|address| listed.is_host(address);
         let limit = EvidenceLimit { most: budget / 4 / SIDE_EVIDENCE_BYTES, is_host };
         self.dropped += worker.tables_mut().keep_within(&limit);
         for level in AggregationLevel::ALL {
@@ -95,7 +95,7 @@ impl ThreadMemory {
             if worker.tables().memory() <= budget / 2 {
                 break;
             }
-            let is_listed = &|address| listing.is_listed(address);
+            let is_listed = &|address| listed.is_listed(address);
             let count = worker.tables_mut().aggregate(*level, is_listed);
             if count > 0 {
                 match self.aggregated.iter_mut().find(|(known, _)| known == level) {

@@ -85,7 +85,7 @@ struct LiveContext<'a> {
     /// The number of the open window.
     window: AtomicU64,
     /// The addresses that the inventory lists. A reload replaces them.
-    listing: Mutex<Arc<Listing>>,
+    listed: Mutex<Arc<ListedAddresses>>,
     end: AtomicBool,
     listener: &'a dyn Listener,
     recorder: Option<&'a RecorderThread>,
@@ -180,7 +180,7 @@ pub fn watch(
         retention: &retention,
         store: &store,
         window: AtomicU64::new(0),
-        listing: Mutex::new(Arc::new(Listing::of(&policy))),
+        listed: Mutex::new(Arc::new(ListedAddresses::of(&policy))),
         end: AtomicBool::new(false),
         listener,
         recorder: recorder.as_ref(),
@@ -221,14 +221,14 @@ pub fn watch(
 }
 
 /// The addresses that an inventory lists.
-struct Listing {
+struct ListedAddresses {
     /// The addresses of hosts.
     hosts: BTreeSet<IpAddr>,
     /// Returns whether a network contains an address.
     is_in_network: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
 }
 
-impl Listing {
+impl ListedAddresses {
     fn of(policy: &Policy) -> Self {
         let hosts = policy.inventory.hosts.iter().flat_map(|host| host.addresses.iter().copied());
         let networks = policy.inventory.networks.iter().map(|network| network.cidr);

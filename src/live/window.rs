@@ -15,7 +15,7 @@ use super::options::{AfterWindow, LiveOptions};
 #[cfg(feature = "store")]
 use super::rows::ClosedWindow;
 use super::state::StateFolder;
-use super::{Listing, LiveContext, POLL_INTERVAL};
+use super::{ListedAddresses, LiveContext, POLL_INTERVAL};
 use crate::flow::{EvidenceLimit, FlowStore, MergedFlows, Retention, WindowCarryOver, WindowEnd};
 use crate::model::{
     ActivityHistogram, Correction, FrameCounters, InputRecord, Loss, Merge, Nanos, SECOND,
@@ -98,7 +98,7 @@ impl WindowLoop<'_> {
             && let Some(new) = self.shared.listener.reload()
         {
             self.policy = Arc::new(new);
-            *lock(&self.shared.listing) = Arc::new(Listing::of(&self.policy));
+            *lock(&self.shared.listed) = Arc::new(ListedAddresses::of(&self.policy));
         }
     }
 

@@ -21,7 +21,6 @@ use crate::conversation::{
 use crate::decode::ethertype_words;
 #[cfg(feature = "live")]
 use crate::flow::MergedFlows;
-use crate::flow::TrimmedKinds;
 use crate::model::{ActivityHistogram, Endpoint, InputRecord, Nanos, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{
@@ -73,7 +72,7 @@ pub struct Audit<R = Reading> {
     /// The link types for which the filter expression cannot be compiled.
     unfiltered_links: Vec<String>,
     /// The kinds of side evidence from which entries were dropped.
-    trimmed: TrimmedKinds,
+    trimmed: Vec<&'static str>,
     /// The frames that each finding is based on, if they were requested.
     evidence: Option<GatheredEvidence>,
 }
@@ -147,7 +146,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             odd_stamps,
             orphans,
             unfiltered_links: unfiltered_links(selection.filter.as_deref(), &read.inputs),
-            trimmed: read.flows.side.trimmed().clone(),
+            trimmed: read.flows.side.trimmed().collect(),
             reading,
             outcome,
             damaged,
@@ -193,7 +192,7 @@ impl<R: BorrowMut<Reading>> Audit<R> {
             unknown_links: self.unknown_links(),
             unfiltered_links: &self.unfiltered_links,
             unread: self.unread(),
-            trimmed: self.trimmed.words().collect(),
+            trimmed: self.trimmed.clone(),
             timeline: &self.timeline,
             odd_stamps: self.odd_stamps,
             policy: self.policy.as_deref(),
@@ -472,7 +471,7 @@ fn judge(
         // An input that merely ends early comes from an interrupted capture and does not count as
         // damaged.
         damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
-        lacks_evidence: reading.flows.side.trimmed().may_hide_traffic(),
+        lacks_evidence: reading.flows.side.lacks_traffic(),
         no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
