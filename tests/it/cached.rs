@@ -318,6 +318,7 @@ fn of_brokers_that_never_spoke_none_is_accused_twice() {
     for brokers in [3, 12] {
         let inventory = large(brokers, 0) + "[capture]\ncovers = \"all\"\n";
         let mut wire = Wire::default();
+        wire.connect(0, ("10.9.0.8", 50_000), ("10.9.0.9", 443));
         for second in 0..130 {
             for number in 0..brokers {
                 let from = format!("10.1.0.{}", number + 1);

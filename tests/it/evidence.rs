@@ -432,6 +432,7 @@ fn a_flood_of_findings_leaves_the_evidence_bounded() {
 fn what_made_a_flow_due_is_its_evidence() {
     let mut wire = Wire::default();
     wire.session(1000, (PC, 50_000), (GW, 443), 60);
+    wire.udp(1000, ("10.9.0.5", 50_000), ("10.9.0.6", 123));
     for second in (0..700).step_by(5) {
         for to in [BROKER, RDSH, DC] {
             wire.ip(second * 1000, GW, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
