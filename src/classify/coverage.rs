@@ -12,8 +12,10 @@ use crate::conversation::{
     ActivePeriods, Conversation, Conversations, DoubtSource, HostActivity, ServiceKey, State,
     TimeSpan, flag,
 };
-use crate::model::{BoundedSet, Mac, Merge, Sum, TUNNEL_PORTS, Transport, named_enum};
-use crate::policy::{PartyKind, Policy};
+use crate::model::{
+    BoundedSet, Mac, Merge, Nanos, SECOND, Sum, TUNNEL_PORTS, Transport, named_enum,
+};
+use crate::policy::{Party, PartyKind, Policy};
 
 named_enum!(
     /// How much of a host's traffic the capture shows.
@@ -136,13 +138,18 @@ pub(super) fn host_reports(
 }
 
 /// Addresses that may belong to listed hosts although they are not listed for them, by the services
-/// that they provided or used. If several addresses provided or used a service, the lowest is kept.
+/// that they provided or used. Such an address is not listed, or belongs to a listed host without a
+/// role, such as a device that translates addresses. If several addresses provided or used a
+/// service, the lowest is kept.
 #[derive(Default)]
 pub(super) struct Unlisted {
-    /// The services that unlisted addresses provided, each with the address.
+    /// The services that these addresses provided, each with the address.
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
-    /// For each host, its services that were used from unlisted addresses, each with the address.
-    pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
+    /// For each host, its services that were used from these addresses, each with the address.
+    pub clients: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
+    /// For each host, the services that it tried again and again in vain at these addresses, each
+    /// with the address.
+    pub misdirected: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
     /// For each host, the services that unlisted addresses used inside undeclared tunnels between
     /// the host and other hosts, each with the other host. Hosts can have addresses of their own
     /// inside a tunnel.
@@ -165,53 +172,99 @@ impl Unlisted {
     }
 }
 
+/// The use of a service from or at an address of [`Unlisted`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct UnlistedUse {
+    /// The address.
+    pub address: IpAddr,
+    /// The state of the conversation.
+    pub state: State,
+    /// The number of flows.
+    pub flows: u64,
+}
+
+/// The minimum number of packets of a client that tries a service again and again.
+const RECURRING_PACKETS: u64 = 3;
+
+/// Returns whether a client tried a service again and again for at least half of the watched time.
+/// A scan tries a service once.
+fn is_recurring(c: &Conversation, view: &CaptureConditions) -> bool {
+    let half_s = view.watched.longest_s / 2;
+    let span = TimeSpan { first: c.first, last: c.last };
+    !c.is_aggregated()
+        && c.to_server.packets.0 >= RECURRING_PACKETS
+        && span.length().is_some_and(|length| length >= half_s as Nanos * SECOND)
+}
+
 pub(super) fn unlisted_services(
     policy: &Policy,
     conversations: &Conversations,
     judged: &[Judged],
+    view: &CaptureConditions,
 ) -> Unlisted {
+    type Uses = HashMap<(usize, Transport, u16), UnlistedUse, ahash::RandomState>;
+    fn add(uses: &mut Uses, key: (usize, Transport, u16), one: UnlistedUse) {
+        let least = uses.entry(key).or_insert(one);
+        *least = one.min(*least);
+    }
     let mut unlisted = Unlisted::default();
-    let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
-    let is_host = |kind| matches!(kind, PartyKind::Host(_) | PartyKind::Service(_));
+    let mut clients = Uses::default();
+    let mut misdirected = Uses::default();
+    // A listed host without a role may pass on the traffic of others.
+    let has_role = |party: &Party| match party.kind {
+        PartyKind::Host(_) => !party.roles.is_empty(),
+        kind => matches!(kind, PartyKind::Service(_)),
+    };
     let networks = networks_of_hosts(policy);
     // An address of a network may be another address of a host that the inventory lists.
-    let may_be_listed =
-        |kind| matches!(kind, PartyKind::Network(network) if networks.contains(&network));
+    let may_be_listed = |party: &Party| matches!(party.kind, PartyKind::Network(network) if networks.contains(&network));
+    let is_host = |kind| matches!(kind, PartyKind::Host(_) | PartyKind::Service(_));
     for (c, j) in conversations.list.iter().zip(judged) {
         if c.doubts.has(DoubtSource::Tunnel)
             && [j.client.kind, j.server.kind].into_iter().any(|kind| !is_host(kind))
         {
             unlisted.add_tunnelled(policy, c);
         }
-        // A failed attempt does not show a service, and traffic that could be forged proves
-        // nothing.
-        let in_vain = c.has_failed() || c.is_made_up();
-        if in_vain || c.broadcast {
+        // A failed attempt does not show a service, but repeated attempts show that a client does
+        // try. Traffic that could be forged proves nothing.
+        let in_vain = c.has_failed();
+        if c.is_made_up() || c.broadcast || in_vain && !is_recurring(c, view) {
             continue;
         }
         let is_documented = j.verdict() == Verdict::Documented;
-        let is_unlisted = |kind| {
-            if is_documented { may_be_listed(kind) } else { !is_host(kind) }
+        let is_unlisted = |party: &Party| {
+            if is_documented { may_be_listed(party) } else { !has_role(party) }
         };
-        if is_documented && ![j.client.kind, j.server.kind].into_iter().any(may_be_listed) {
+        if is_documented && ![&j.client, &j.server].into_iter().any(may_be_listed) {
             continue;
         }
         let ServiceKey { client, server, transport, .. } = c.subject;
+        let of = |address| UnlistedUse { address, state: c.state, flows: c.flows };
         for port in possible_ports(policy, c) {
-            if is_unlisted(j.server.kind) {
-                let address = unlisted.servers.entry((transport, port)).or_insert(server);
-                *address = server.min(*address);
+            if is_unlisted(&j.server) {
+                if !in_vain {
+                    let address = unlisted.servers.entry((transport, port)).or_insert(server);
+                    *address = server.min(*address);
+                } else if let PartyKind::Host(host) = j.client.kind {
+                    add(&mut misdirected, (host, transport, port), of(server));
+                }
             }
+            // The host cannot be a client that fails outside of the site.
             if let PartyKind::Host(host) = j.server.kind
-                && is_unlisted(j.client.kind)
+                && is_unlisted(&j.client)
+                && (!in_vain
+                    || policy.is_internal(client)
+                    || policy.is_neighbour(&j.client, client))
             {
-                let address = clients.entry((host, transport, port)).or_insert(client);
-                *address = client.min(*address);
+                add(&mut clients, (host, transport, port), of(client));
             }
         }
     }
-    for ((host, transport, port), address) in clients {
-        unlisted.clients.entry(host).or_default().push((transport, port, address));
+    for ((host, transport, port), one) in clients {
+        unlisted.clients.entry(host).or_default().push((transport, port, one));
+    }
+    for ((host, transport, port), one) in misdirected {
+        unlisted.misdirected.entry(host).or_default().push((transport, port, one));
     }
     unlisted
 }
@@ -645,12 +698,14 @@ mod tests {
         packets.connect(3, (STRANGER, 50_000), (BROKER, 4446));
         packets.connect(4, (DC, 50_000), (BROKER, 4447));
         let (conversations, judged) = packets.judged(&policy);
-        let unlisted = unlisted_services(&policy, &conversations, &judged);
+        let unlisted = unlisted_services(&policy, &conversations, &judged, &view(60));
         let service = (Transport::TCP, 4444);
         let lowest = STRANGER.parse::<IpAddr>().expect("an address");
         assert_eq!(unlisted.servers.get(&service), Some(&lowest));
         assert_eq!(unlisted.servers.len(), 1, "a refusal shows no service");
-        let clients = unlisted.clients.get(&BROKER_1);
-        assert_eq!(clients, Some(&vec![(Transport::TCP, 4446, lowest)]));
+        let clients = unlisted.clients.get(&BROKER_1).expect("a client");
+        let [(Transport::TCP, 4446, client)] = clients[..] else { panic!("{clients:?}") };
+        assert_eq!(client.address, lowest);
+        assert!(unlisted.misdirected.is_empty(), "one attempt is no configuration");
     }
 }

@@ -547,7 +547,10 @@ impl<'a> Assessor<'a> {
         let seen = &self.seen;
         let mut doubts = Doubts::default();
         let rows = with_ports(self.policy, rows);
-        if seen.has_unlisted_server(&rows) || self.has_unlisted_client(&rows, source, to) {
+        if seen.has_unlisted_server(&rows)
+            || seen.misdirected_hosts(&rows).any(|host| host == source)
+            || self.has_unlisted_client(&rows, source, to)
+        {
             doubts.add(Doubt::Coverage);
         }
         let is_destination = |host| self.is_destination(host, source, to);

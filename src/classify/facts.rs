@@ -2,12 +2,13 @@
 //! traffic it could not show.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 
 use super::absence_claims::{AbsenceClaim, To};
 use super::capture_places::CapturePlaces;
 use super::coverage::{
-    CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, covered_ports,
-    undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
+    CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnlistedUse, UnreadablePairs,
+    covered_ports, undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
 };
 use super::judge::Judged;
 use super::parallel::run_both;
@@ -74,7 +75,10 @@ impl CaptureFacts {
         jobs: usize,
     ) -> Self {
         let find_addresses = || {
-            (covered_ports(conversations, judged), unlisted_services(policy, conversations, judged))
+            (
+                covered_ports(conversations, judged),
+                unlisted_services(policy, conversations, judged, view),
+            )
         };
         let find_hidden = || {
             (
@@ -273,8 +277,29 @@ impl<'a> JudgedCapture<'a> {
 
     /// Returns whether an unlisted address used one of these services of a host.
     pub(super) fn has_unlisted_client(&self, host: usize, rows: &[&Row]) -> bool {
-        let clients = self.facts.unlisted.clients.get(&host).into_iter().flatten();
-        clients.copied().any(|(transport, port, _)| covers(rows, transport, port))
+        least_use(self.facts.unlisted.clients.get(&host), rows).is_some()
+    }
+
+    /// Returns the hosts that try one of these services again and again in vain at an unlisted
+    /// address.
+    pub(super) fn misdirected_hosts(&self, rows: &[&Row]) -> impl Iterator<Item = usize> {
+        let all = self.facts.unlisted.misdirected.iter();
+        all.filter(|(_, uses)| least_use(Some(uses), rows).is_some()).map(|(host, _)| *host)
+    }
+
+    /// Returns the attempts of the source of a claim that fail again and again at an unlisted
+    /// address, on services of `rows`.
+    pub fn misdirected(&self, claim: &AbsenceClaim, rows: &[usize]) -> Option<UnlistedUse> {
+        let rows = with_ports(self.policy, rows);
+        least_use(self.facts.unlisted.misdirected.get(&(claim.source as usize)), &rows)
+    }
+
+    /// Returns the use of services of `rows` on one of the destinations `to` from an unlisted
+    /// address.
+    pub fn unlisted_client(&self, rows: &[usize], to: &[Peer]) -> Option<UnlistedUse> {
+        let rows = with_ports(self.policy, rows);
+        let clients = |peer: &Peer| self.facts.unlisted.clients.get(&peer.host()?);
+        to.iter().filter_map(|peer| least_use(clients(peer), &rows)).min()
     }
 
     /// Returns the hosts whose services were used by an unlisted address.
@@ -340,33 +365,41 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Describes how traffic that a claim reports as missing may have passed without being seen.
-    /// `rows` and `to` are the rows and the destinations of the claim.
-    pub fn hidden_ways(&self, claim: &AbsenceClaim, rows: &[usize], to: &[Peer]) -> Vec<String> {
+    /// `row_numbers` and `to` are the rows and the destinations of the claim.
+    pub fn hidden_ways(
+        &self,
+        claim: &AbsenceClaim,
+        row_numbers: &[usize],
+        to: &[Peer],
+    ) -> Vec<String> {
         let mut ways = Vec::new();
         if claim.tunnelled {
             ways.push(TUNNELLED.to_owned());
         }
-        let rows = with_ports(self.policy, rows);
+        let rows = with_ports(self.policy, row_numbers);
         let servers = self.facts.unlisted.servers.iter();
         let servers = servers.filter(|((transport, port), _)| covers(&rows, *transport, *port));
         if let Some(address) = servers.map(|(_, address)| *address).min() {
             ways.push(format!(
-                "the same service was reached at {address}, which the inventory does not list for a host; this may be another address of a listed host"
+                "the same service was reached at {}; this may be another address of a listed host",
+                self.without_role(address)
             ));
         }
-        let hosts = to.iter().filter_map(|peer| match peer {
-            Peer::Host(host) => Some(*host),
-            _ => None,
-        });
-        let hosts: Vec<usize> = hosts.collect();
-        let clients = hosts.iter().filter_map(|host| self.facts.unlisted.clients.get(host));
-        let clients =
-            clients.flatten().filter(|(transport, port, _)| covers(&rows, *transport, *port));
-        if let Some(address) = clients.map(|(.., address)| *address).min() {
+        if let Some(one) = self.misdirected(claim, row_numbers) {
             ways.push(format!(
-                "{address}, which the inventory does not list for a host, used the same service; this may be another address of a listed host"
+                "{} tried the same service in vain at {}; this may be another address of a listed host",
+                self.policy.inventory.hosts[claim.source as usize].name,
+                self.without_role(one.address)
             ));
         }
+        if let Some(one) = self.unlisted_client(row_numbers, to) {
+            let verb = if one.state.failed() { "tried" } else { "used" };
+            ways.push(format!(
+                "{}, {verb} the same service; this may be another address of a listed host",
+                self.without_role(one.address)
+            ));
+        }
+        let hosts: Vec<usize> = to.iter().filter_map(|peer| peer.host()).collect();
         ways.extend(self.unread_between(claim.source as usize, &hosts));
         let undocumented = self.facts.undocumented_pairs.between(claim.source as usize, &hosts);
         ways.extend(undocumented.map(str::to_owned));
@@ -380,6 +413,18 @@ impl<'a> JudgedCapture<'a> {
             ways.push(CLOCKS.to_owned());
         }
         ways
+    }
+
+    /// Names an address that may belong to a listed host although it is not listed for it, and says
+    /// why.
+    fn without_role(&self, address: IpAddr) -> String {
+        match self.policy.host_of(address) {
+            Some(host) => {
+                let name = &self.policy.inventory.hosts[host].name;
+                format!("{address} ({name}), which has no role in the inventory")
+            }
+            None => format!("{address}, which the inventory does not list for a host"),
+        }
     }
 
     /// Returns how a conversation failed, either in all of its flows or in the latest ones. If the
@@ -532,6 +577,16 @@ fn aggregated_hosts(
 pub(super) fn with_ports<'p>(policy: &'p Policy, rows: &[usize]) -> Vec<&'p Row> {
     let rows = rows.iter().map(|row| &policy.matrix.rows[*row]);
     rows.filter(|row| row.transport.has_ports()).collect()
+}
+
+/// Returns the use of a service of `rows` with the lowest address.
+fn least_use(
+    uses: Option<&Vec<(Transport, u16, UnlistedUse)>>,
+    rows: &[&Row],
+) -> Option<UnlistedUse> {
+    let uses = uses.into_iter().flatten();
+    let uses = uses.filter(|(transport, port, _)| covers(rows, *transport, *port));
+    uses.map(|(.., one)| *one).min()
 }
 
 fn covers(rows: &[&Row], transport: Transport, port: u16) -> bool {

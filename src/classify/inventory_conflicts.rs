@@ -7,6 +7,7 @@ use super::absence_claims::{GroupId, To};
 use super::coverage::Peer;
 use super::ends::EndKey;
 use super::expected::Assessor;
+use super::facts::with_ports;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::row_counts::Attempt;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
@@ -253,6 +254,11 @@ impl Assessor<'_> {
                 }
                 if self.seen.tunnel_peers(host, &[traffic.row]).any(is_source) {
                     doubts.add(Doubt::Tunnel);
+                }
+                let rows = with_ports(self.policy, &[traffic.row]);
+                let mut misdirected = self.seen.misdirected_hosts(&rows);
+                if misdirected.any(is_source) {
+                    doubts.add(Doubt::Coverage);
                 }
             }
         }

@@ -43,7 +43,7 @@ pub use absence::{Condition, conditions_of_absence};
 pub(crate) use absence_claims::roles_on;
 pub use absence_claims::{AbsenceClaim, AbsenceClaims, ClaimId, GroupId, MergedPairs, To};
 pub use coverage::Peer;
-pub use coverage::{Coverage, HostReport};
+pub use coverage::{Coverage, HostReport, UnlistedUse};
 pub use draft::{ClientNetwork, Draft, DraftHost, Given, Guess, Outside};
 pub use ends::{EndId, EndKey, NetworkGroup};
 pub(crate) use inventory_conflicts::WATCH_S as ROLE_WATCH_S;

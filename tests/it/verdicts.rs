@@ -739,6 +739,68 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     }
 }
 
+/// A host may contact the others through an address that the inventory does not connect with it,
+/// and may look for them at such an address.
+#[test]
+fn attempts_from_and_at_other_addresses_are_told_with_what_is_missing() {
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let silent = || {
+        let mut wire = steady();
+        wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
+        wire
+    };
+    let firewall = "[[host]]\nname = \"fw1\"\naddresses = [\"10.1.0.254\"]\nroles = []\n";
+    let missed = |wire: &Wire, more: &str| {
+        let audit = audit(&farm("", &format!("{more}{ALL}")), wire);
+        let lines: Vec<String> =
+            findings(&audit).into_iter().filter(|f| f.starts_with("never-attempted")).collect();
+        let explainer = audit.explainer().expect("it was judged");
+        let action = explainer.all().find(|f| f.code.name() == "never-attempted");
+        (lines, action.map(|f| f.action).unwrap_or_default())
+    };
+    let certain = "never-attempted rdsh1>broker1 tcp/20003";
+    let doubted = "never-attempted rdsh1>broker1 tcp/20003 ?";
+    let knocks = |times: &[u64], from: &str, to: &str| {
+        let mut wire = silent();
+        for (number, ms) in times.iter().enumerate() {
+            let port = 51_000 + number as u16;
+            wire.tcp(*ms, (from, port), (to, 20_003), SYN, 0);
+            wire.tcp(*ms + 1, (to, 20_003), (from, port), RST | ACK, 0);
+        }
+        wire
+    };
+    let again = [10_000, 40_000, 70_000, 100_000];
+    let once = [10_000, 10_500, 11_000, 11_500];
+    // A listed device without a role passes on the connections of the host, or is refused itself.
+    let mut wire = silent();
+    wire.connect(20_000, ("10.1.0.254", 50_100), (BROKER, 20_003));
+    assert_eq!(missed(&wire, firewall).0, [doubted]);
+    for more in ["", firewall] {
+        let (found, action) = missed(&knocks(&again, "10.1.0.254", BROKER), more);
+        assert_eq!(found, [doubted], "{more}");
+        assert!(
+            action.starts_with("10.1.0.254 tries broker1 on TCP 20003 or UDP 20003 (4 flows, refused)"),
+            "{action}"
+        );
+        // A scan is no configuration.
+        assert_eq!(missed(&knocks(&once, "10.1.0.254", BROKER), more).0, [certain]);
+    }
+    // Outside of the site, there is no other address of the host.
+    assert_eq!(missed(&knocks(&again, STRANGER, BROKER), "").0, [certain]);
+    // A host with a role does not pass on the traffic of others.
+    assert_eq!(missed(&knocks(&again, GW, BROKER), "").0, [certain]);
+    // The host itself looks for the broker at an old address.
+    let (found, action) = missed(&knocks(&again, RDSH, "10.1.0.11"), "");
+    assert_eq!(found, [doubted]);
+    assert!(
+        action.starts_with("rdsh1 tries 10.1.0.11 on TCP 20003 or UDP 20003 instead (4 flows, refused). If this is an address of broker1"),
+        "{action}"
+    );
+    assert_eq!(missed(&knocks(&once, RDSH, "10.1.0.11"), "").0, [certain]);
+    // That says nothing about other hosts.
+    assert_eq!(missed(&knocks(&again, DC, "10.1.0.11"), "").0, [certain]);
+}
+
 /// If the capture does not show any packets to a client, its requests cannot be reported as
 /// unanswered.
 #[test]

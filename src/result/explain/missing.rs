@@ -341,11 +341,35 @@ impl Explainer<'_> {
         );
         let action = match merged {
             Some(_) => "Look for a cause that these hosts have in common, such as a setting, an agent that is not running, or a local rule that blocks the traffic".to_owned(),
-            None => format!(
+            None => self.attempts_elsewhere(id, reported).unwrap_or_else(|| format!(
                 "Check that the service on {} is running and correctly configured, and that nothing on the host itself blocks the traffic",
                 reported.client.words()
-            ),
+            )),
         };
         Words { message, action, display_filter: String::new() }
+    }
+
+    /// Returns what to do if the traffic of a claim fails again and again at or from an address
+    /// that the inventory does not connect with the claim.
+    fn attempts_elsewhere(&self, id: ClaimId, reported: &ReportedFinding) -> Option<String> {
+        let claims = self.outcome.claims();
+        let claim = claims.get(id);
+        let rows = claims.rows(claim.rows);
+        let (from, to) = (reported.client.words(), reported.server.words());
+        let services = self.services(id);
+        if let Some(one) = self.seen.misdirected(claim, rows) {
+            let flows = plural(one.flows, "flow");
+            return Some(format!(
+                "{from} tries {} on {services} instead ({flows}, {}). If this is an address of {to}, add it to the inventory; otherwise correct the configuration of {from}",
+                one.address, one.state
+            ));
+        }
+        let client = self.seen.unlisted_client(rows, &claims.to(claim));
+        let one = client.filter(|one| one.state.failed())?;
+        let flows = plural(one.flows, "flow");
+        Some(format!(
+            "{} tries {to} on {services} ({flows}, {}). If this is an address of {from} or a device that translates it, find out why this fails; otherwise check that the service on {from} is running and correctly configured",
+            one.address, one.state
+        ))
     }
 }
