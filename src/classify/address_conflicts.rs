@@ -41,6 +41,7 @@ impl<'a> Assessor<'a> {
             self.forgotten_claims.remove(address);
         }
         let routers = OnceCell::new();
+        let proxies = self.local_proxies(&conflicts);
         for ((host, address), contest) in conflicts {
             let is_virtual = self.policy.inventory.hosts[host].is_virtual();
             let mut doubts = Doubts::default();
@@ -48,10 +49,12 @@ impl<'a> Assessor<'a> {
             // it as virtual, the claimants may be its holders.
             let advertisers =
                 if is_virtual { BTreeSet::new() } else { self.listed_holders(host, address) };
-            let is_router = |mac: &Mac| {
-                routers.get_or_init(|| self.conversations.index.gateways()).contains(mac)
+            let router = |mac: Mac| {
+                let routers = routers.get_or_init(|| self.conversations.index.gateways());
+                let proxy = proxies.contains(&mac).then_some(HarmlessCause::Proxy(mac));
+                routers.contains(&mac).then_some(HarmlessCause::Router(mac)).or(proxy)
             };
-            let harmless_cause = self.harmless_cause(host, address, &contest.macs, is_router);
+            let harmless_cause = self.harmless_cause(host, address, &contest.macs, router);
             if !advertisers.is_empty() || !contest.is_certain || harmless_cause.is_some() {
                 doubts.add(Doubt::Coverage);
             }
@@ -149,7 +152,7 @@ impl<'a> Assessor<'a> {
         host: usize,
         address: IpAddr,
         macs: &BTreeSet<Mac>,
-        is_router: impl Fn(&Mac) -> bool,
+        router: impl Fn(Mac) -> Option<HarmlessCause>,
     ) -> Option<HarmlessCause> {
         if self.policy.inventory.hosts[host].is_virtual() {
             return None;
@@ -157,9 +160,37 @@ impl<'a> Assessor<'a> {
         if macs.iter().all(|mac| self.mac_is_of(*mac, host, address)) {
             return Some(HarmlessCause::CardsOfHost);
         }
-        let (routers, others): (Vec<Mac>, Vec<Mac>) = macs.iter().partition(|mac| is_router(mac));
-        let router = *routers.first()?;
-        (others.len() < 2).then_some(HarmlessCause::Router(router))
+        if macs.iter().all(|mac| self.conversations.index.is_card(address, *mac)) {
+            return Some(HarmlessCause::CardsOfConnection);
+        }
+        let routers: Vec<HarmlessCause> = macs.iter().filter_map(|mac| router(*mac)).collect();
+        let others = macs.len() - routers.len();
+        routers.first().copied().filter(|_| others < 2)
+    }
+
+    /// Returns the hardware addresses that are in conflict with several hosts about their
+    /// addresses, so that they may belong to a device that answers for a whole network. A hardware
+    /// address of a listed host with roles does not count: the inventory states whether such a host
+    /// answers for others.
+    fn local_proxies(&self, conflicts: &BTreeMap<(usize, IpAddr), Contest>) -> BTreeSet<Mac> {
+        let mut rivals: BTreeMap<Mac, BTreeSet<usize>> = BTreeMap::new();
+        for ((host, _), contest) in conflicts {
+            for mac in &contest.macs {
+                rivals.entry(*mac).or_default().insert(*host);
+            }
+        }
+        let hosts = &self.policy.inventory.hosts;
+        rivals.retain(|mac, rivals| {
+            rivals.len() > 1 && !hosts.iter().any(|host| host.macs.contains(mac))
+        });
+        for AddressBinding { address, mac, .. } in self.conversations.index.claims.keys() {
+            let owner = self.policy.host_of(*address).filter(|host| !hosts[*host].roles.is_empty());
+            let presence = self.conversations.index.presence(*address).filter(|_| owner.is_some());
+            if presence.is_some_and(|seen| seen.macs.iter().all(|own| own == mac)) {
+                rivals.remove(mac);
+            }
+        }
+        rivals.into_keys().collect()
     }
 
     /// Describes how a host's address moved to another hardware address after the earlier one had

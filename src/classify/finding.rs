@@ -259,8 +259,14 @@ pub enum HarmlessCause {
     /// All hardware addresses are also those of another address of the host. A host may answer on
     /// each of its cards for all of its addresses (ARP flux).
     CardsOfHost,
+    /// One connection of the address has frames from all of the hardware addresses. A host may
+    /// spread its traffic over several cards.
+    CardsOfConnection,
     /// A router with this hardware address may answer ARP requests for the host (proxy ARP).
     Router(Mac),
+    /// A device with this hardware address also claims addresses of other hosts, which claim them
+    /// themselves. It may answer all ARP requests of a network (local proxy ARP).
+    Proxy(Mac),
 }
 
 /// All findings of an audit, and the tables that they refer to.

@@ -12,14 +12,15 @@ use super::flow_facts::{
 };
 use super::host_activity::HostActivities;
 use super::packet_kinds::PacketKinds;
+use super::state::acknowledges_opening;
 use super::vantage_set::Sightings;
 use super::visibility::VisibilityCounts;
 use super::{
     ActivePeriods, CaptureLimits, DirectionHints, HostActivity, TimeSpan, VisibilityStats,
 };
 use crate::flow::{
-    AddressBinding, AddressClaim, AddressPair, DirectionStats, Flow, HashSeed, Path, SideEvidence,
-    flag,
+    AddressBinding, AddressClaim, AddressPair, DirectionStats, Encapsulation, Flow, HashSeed, Path,
+    SideEvidence, flag,
 };
 use crate::model::{
     BoundedSet, DoubtedTimes, EPHEMERAL_PORTS, Endpoint, Mac, Merge, Min, Nanos, SECOND, Sum,
@@ -97,6 +98,9 @@ pub struct CaptureIndex {
     routers: HashSet<Mac, HashSeed>,
     clocks: HandshakeClocks,
     has_doubtful_clocks: bool,
+    /// For each address, the hardware addresses that may be cards of one host, because frames of one
+    /// side of a connection came from several of them. If there are too many, the lowest are kept.
+    cards: HashMap<IpAddr, BoundedSet<Mac, MOST_CARDS>, HashSeed>,
     limits: CaptureLimits,
     /// The common ends of the unicast traffic in each period of `limits.runs`.
     run_ends: Vec<CommonEnds>,
@@ -115,6 +119,9 @@ pub struct CaptureIndex {
 /// The minimum number of IP addresses whose frames come from one hardware address for it to count
 /// as a router's.
 const SEVERAL_BEHIND: usize = 3;
+
+/// The maximum number of cards of one address that are kept.
+const MOST_CARDS: usize = 16;
 
 /// The maximum number of hardware addresses of senders whose activity is not recorded.
 const MOST_FORGOTTEN: usize = 1 << 14;
@@ -293,6 +300,12 @@ impl CaptureIndex {
         self.routers.contains(&mac)
     }
 
+    /// Returns whether a hardware address is one of several from which one side of a connection of
+    /// this address sent its frames, so that they may be cards of one host.
+    pub fn is_card(&self, address: IpAddr, mac: Mac) -> bool {
+        self.cards.get(&address).is_some_and(|cards| cards.contains(&mac))
+    }
+
     /// Returns the hardware addresses of routers to other networks: each sent frames for addresses
     /// in at least three networks (IPv4 /24, or IPv6 /64) that were seen behind no other hardware
     /// address. A host that takes over connections by forged ARP replies also sends frames for
@@ -467,6 +480,9 @@ impl CaptureIndex {
         for (mac, behind) in other.forgotten {
             self.forgotten.entry(mac).or_default().merge(&behind);
         }
+        for (address, cards) in other.cards {
+            self.cards.entry(address).or_default().merge(&cards);
+        }
         self.trim_forgotten();
         self.forgot_unseen_reply |= other.forgot_unseen_reply;
     }
@@ -545,6 +561,7 @@ impl CaptureIndex {
             self.note_runs(flow, hints, &limits.runs);
         }
         let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
+                    self.note_cards(flow, client);
         let ends = [0, 1].map(|end: usize| {
             let receives = sends[1 - end] && broadcast != Some(1 - end);
             let is_seen = (sends[end] || receives) && !forgets[end];
@@ -625,6 +642,32 @@ impl CaptureIndex {
     /// earlier timestamp than the packet that it answers, another clock stamped it.
     fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize, hints: &dyn DirectionHints) {
         let requests = &flow.sides[client];
+    /// Records the hardware addresses of each side of a connection whose handshake is complete, if
+    /// it sent frames with the same TTL from several of them at one place. Another host with the
+    /// same address would have reset the connection, and another hop would have changed the TTL.
+    fn note_cards(&mut self, flow: &Flow<'_>, client: usize) {
+        for side in 0..2 {
+            let is_reset = flow.sides[side].has(flag::RST);
+            if flow.links(side).nth(1).is_none() || is_reset || !acknowledges_opening(flow, client)
+            {
+                continue;
+            }
+            let links = || flow.links(side).filter(|link| !link.is_tunnelled());
+            for link in links().filter(|link| link.source != Mac::NONE) {
+                let is_other_card = |other: &Encapsulation| {
+                    other.source != Mac::NONE
+                        && other.source != link.source
+                        && (other.ttl, other.interface) == (link.ttl, link.interface)
+                        && other.vlans().eq(link.vlans())
+                };
+                if links().any(is_other_card) {
+                    let address = flow.key.endpoint(side).addr;
+                    self.cards.entry(address).or_default().insert(link.source);
+                }
+            }
+        }
+    }
+
         let answers = &flow.sides[1 - client];
         if requests.has(flag::SEVERAL)
             || answers.has(flag::SEVERAL)

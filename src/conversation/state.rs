@@ -363,7 +363,7 @@ fn of_tcp(
 
 /// Returns whether the client acknowledges the server's SYN-ACK or a number soon after it. Sequence
 /// numbers wrap around (RFC 9293, 3.4).
-fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
+pub(super) fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
     let client = &flow.sides[client_side];
     flow.syn_acks(1 - client_side).any(|syn_ack| {
         let opening = syn_ack.other.wrapping_add(1);

@@ -153,7 +153,7 @@ impl Mac {
 
     /// Returns whether several routers or servers may share the address, in turn or at the same
     /// time, as with VRRP (RFC 9568, 7.3), Cisco HSRP and GLBP, and Microsoft Network Load
-    /// Balancing.
+    /// Balancing, or with the virtual networks of Microsoft Azure, which answer all ARP requests.
     pub fn is_shared(self) -> bool {
         matches!(
             self.0,
@@ -163,6 +163,7 @@ impl Mac {
                 | [0x00, 0x05, 0x73, 0xa0, 0x00..=0x0f, _]
                 | [0x00, 0x07, 0xb4, ..]
                 | [0x02 | 0x03, 0xbf, ..]
+                | [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc]
         )
     }
 

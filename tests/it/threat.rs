@@ -949,6 +949,43 @@ fn an_address_conflict_needs_two_hosts() {
     // A host with several addresses of its own is not a router.
     let own = ["10.9.0.5", "10.9.0.6", "10.9.0.7"].map(|address| (address, 8));
     assert_eq!(conflict(&own, &plain()), ["yes high"]);
+    // A device that also claims the address of another host, which claims it itself, may answer for
+    // the whole network. A listed host with a role does not.
+    let proxied = |more: &dyn Fn(&mut Wire)| {
+        let mut wire = steady();
+        own_cards(&mut wire);
+        for (ms, mac) in both {
+            let owned =
+                if mac == 7 { [(BROKER, 10), (RDSH, 30)] } else { [(BROKER, 8), (RDSH, 8)] };
+            owned.iter().for_each(|(address, mac)| wire.claim(ms, address, *mac));
+        }
+        more(&mut wire);
+        let said = audit(&wire);
+        [BROKER, RDSH].map(|host| said.found("address-conflict", host, host).join(" "))
+    };
+    assert_eq!(proxied(&|_| ()), ["no medium coverage"; 2]);
+    let by_listed = |wire: &mut Wire| {
+        wire.0.retain(|(_, frame)| frame[12..14] != [8, 0] || frame[29] != 1);
+        wire.claim(500, GW, 8);
+    };
+    assert_eq!(proxied(&by_listed), ["yes high"; 2]);
+    // A host spreads the frames of one connection over two cards. Another host with its address
+    // would reset the connection, and packets that pass another host have another hop count.
+    let cards = |flags: u8, ttl: u8| {
+        let mut wire = steady();
+        for (ms, mac) in both {
+            wire.claim(ms, BROKER, mac);
+        }
+        wire.opened(9_000, (RDSH, 50_300), (BROKER, 20_003), 90);
+        let last = wire.0.len() - 1;
+        wire.sent_by(last, 7, 64);
+        wire.segment(9_010, (BROKER, 20_003), (RDSH, 50_300), flags, (681, 141), 0);
+        wire.sent_by(last + 1, 8, ttl);
+        audit(&wire).found("address-conflict", BROKER, BROKER)
+    };
+    assert_eq!(cards(ACK, 64), ["no medium coverage"]);
+    assert_eq!(cards(ACK, 63), ["yes high"]);
+    assert_eq!(cards(RST, 64), ["yes high"]);
 }
 
 #[test]

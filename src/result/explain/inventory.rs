@@ -188,7 +188,7 @@ impl Explainer<'_> {
             format!("Find the host that uses {address}, or add it to held-by of {name}")
         } else {
             let other = match conflict.harmless_cause {
-                Some(HarmlessCause::Router(_)) => {
+                Some(HarmlessCause::Router(_) | HarmlessCause::Proxy(_)) => {
                     "if a router answers for it, list the networks of the router with answers-arp-for"
                 }
                 _ => "if these are its own cards, list their MAC addresses with macs",
@@ -217,6 +217,8 @@ impl Explainer<'_> {
         }
         match conflict.harmless_cause {
             Some(HarmlessCause::CardsOfHost) => trace.push("frames of another address of the host came from the same MAC addresses, so they may be cards of one host, each of which answers for all of its addresses".to_owned()),
+            Some(HarmlessCause::CardsOfConnection) => trace.push("one connection of this address has frames from all of these MAC addresses, with the same hop count, so they may be cards of one host, which spreads its traffic over them".to_owned()),
+            Some(HarmlessCause::Proxy(mac)) => trace.push(format!("{mac} also claims addresses of other hosts, which claim them themselves, so it may be a device that answers for the whole network (local proxy ARP); a host that takes over connections by forged ARP replies does the same")),
             Some(HarmlessCause::Router(mac)) => trace.push(format!("{mac} sent frames for addresses in at least three networks that have no other MAC address, so it may be a router that answers for the host (proxy ARP)")),
             None => {}
         }
