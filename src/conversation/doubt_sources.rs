@@ -2,6 +2,7 @@
 //! affect the results from undoubted flows.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::capture_index::TTL_TOLERANCE;
 use super::direction::Orientation;
@@ -95,8 +96,8 @@ pub(super) fn of(
 }
 
 /// Returns whether the packets of one side seem to come from two devices on one interface and VLAN:
-/// two unknown hardware addresses sent packets with the same TTL, or the TTLs differ by more than
-/// different paths explain.
+/// two unknown hardware addresses, which are not cards of one host, sent packets with the same TTL,
+/// or the TTLs differ by more than different paths explain.
 fn contradicts_itself(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> bool {
     (0..2).any(|side| {
         let mut links = flow.links(side);
@@ -113,13 +114,14 @@ fn contradicts_itself(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn Directi
             let most = ttl.max();
             let has_two_paths =
                 least.zip(most).is_some_and(|(least, most)| most - least > TTL_TOLERANCE);
-            has_two_paths || has_two_senders(links, index, hints)
+            has_two_paths || has_two_senders(links, flow.key.endpoint(side).addr, index, hints)
         })
     })
 }
 
 fn has_two_senders(
     links: &[&Encapsulation],
+    address: IpAddr,
     index: &CaptureIndex,
     hints: &dyn DirectionHints,
 ) -> bool {
@@ -129,6 +131,9 @@ fn has_two_senders(
     let unknown: Vec<&&Encapsulation> =
         links.iter().filter(|link| !is_known(link.source)).collect();
     unknown.iter().enumerate().any(|(number, a)| {
-        unknown[number + 1..].iter().any(|b| a.source != b.source && a.ttl == b.ttl)
+        let is_card = |link: &Encapsulation| index.is_card(address, link.source);
+        unknown[number + 1..]
+            .iter()
+            .any(|b| a.source != b.source && a.ttl == b.ttl && !(is_card(a) && is_card(b)))
     })
 }

@@ -1224,6 +1224,32 @@ fn packets_that_contradict_each_other_are_not_certain() {
     let said = audit(&wire);
     assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.found("port-not-in-matrix", RDSH, BROKER), ["yes high"]);
+    // A host that spreads the frames of its completed connections over two cards also does so with
+    // its other connections.
+    let teamed = |flags: u8| {
+        let mut wire = steady();
+        own_cards(&mut wire);
+        wire.opened(9_000, (BROKER, 50_300), (RDSH, 30_004), 90);
+        let first = wire.0.len() - 2;
+        wire.sent_by(first, 7, 64);
+        wire.segment(9_010, (BROKER, 50_300), (RDSH, 30_004), flags, (141, 681), 0);
+        wire.sent_by(first + 2, 8, 64);
+        for (number, mac) in [7, 8, 7].into_iter().enumerate() {
+            wire.segment(
+                20_000 + number as u64 * 1000,
+                (BROKER, 50_301),
+                (RDSH, 30_006),
+                SYN,
+                (5, 0),
+                0,
+            );
+            let last = wire.0.len() - 1;
+            wire.sent_by(last, mac, 64);
+        }
+        audit(&wire).rows(BROKER, RDSH, 30_006)
+    };
+    assert_eq!(teamed(ACK), ["port-not-in-matrix yes unanswered syn"]);
+    assert_eq!(teamed(RST), ["port-not-in-matrix no unanswered syn spoof"]);
 }
 
 #[test]
