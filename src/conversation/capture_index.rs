@@ -373,13 +373,17 @@ impl CaptureIndex {
     }
 
     /// Returns whether the resets from a side that sent nothing else took a different path from the
-    /// other packets of its address: their TTLs are not close to any of the known ones.
+    /// other packets of its address: their TTLs are not close to any of those that were seen at the
+    /// same place, in frames with the same source hardware address. At another place, other routers
+    /// are on the path.
     pub(super) fn is_foreign_reset(&self, flow: &Flow<'_>, side: usize) -> bool {
         let Some(presence) = self.presence(flow.key.endpoint(side).addr) else { return false };
-        let known: Vec<u8> = presence.ttl.iter().copied().collect();
-        let foreign = |ttl: u8| known.iter().all(|known| known.abs_diff(ttl) > TTL_TOLERANCE);
+        let is_foreign = |link: &Encapsulation| {
+            let mut known = presence.ttls_at(link.source).peekable();
+            known.peek().is_some() && known.all(|known| known.abs_diff(link.ttl) > TTL_TOLERANCE)
+        };
         let mut links = flow.links(side).peekable();
-        !known.is_empty() && links.peek().is_some() && links.all(|link| foreign(link.ttl))
+        links.peek().is_some() && links.all(is_foreign)
     }
 
     /// Returns whether the capture misses everything sent to an address: the address acknowledges
@@ -477,11 +481,11 @@ impl CaptureIndex {
         self.clocks.merge(&other.clocks);
         self.run_ends.resize(self.run_ends.len().max(other.run_ends.len()), CommonEnds::default());
         self.run_ends.iter_mut().zip(&other.run_ends).for_each(|(mine, theirs)| mine.merge(theirs));
-        for (mac, behind) in other.forgotten {
-            self.forgotten.entry(mac).or_default().merge(&behind);
-        }
         for (address, cards) in other.cards {
             self.cards.entry(address).or_default().merge(&cards);
+        }
+        for (mac, behind) in other.forgotten {
+            self.forgotten.entry(mac).or_default().merge(&behind);
         }
         self.trim_forgotten();
         self.forgot_unseen_reply |= other.forgot_unseen_reply;
@@ -554,6 +558,7 @@ impl CaptureIndex {
                     self.services.insert((flow.key.endpoint(1 - client), transport));
                     self.kinds.add_opened(flow.key.endpoint(client).addr);
                     self.compare_clocks(flow, client, hints);
+                    self.note_cards(flow, client);
                 }
             }
         }
@@ -561,7 +566,6 @@ impl CaptureIndex {
             self.note_runs(flow, hints, &limits.runs);
         }
         let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
-                    self.note_cards(flow, client);
         let ends = [0, 1].map(|end: usize| {
             let receives = sends[1 - end] && broadcast != Some(1 - end);
             let is_seen = (sends[end] || receives) && !forgets[end];
@@ -615,7 +619,7 @@ impl CaptureIndex {
             // the host.
             if is_ordinary && !(transport == Transport::TCP && only_resets(sent)) {
                 let presence = self.presences.at(from);
-                flow.links(side).for_each(|link| presence.ttl.insert(link.ttl));
+                flow.links(side).for_each(|link| presence.add_ttl(link.source, link.ttl));
             }
         }
     }
@@ -638,10 +642,6 @@ impl CaptureIndex {
         known.and_modify(|known| known.merge(requests)).or_insert(*requests);
     }
 
-    /// Compares the timestamps of a handshake with the order of its packets. If a reply has an
-    /// earlier timestamp than the packet that it answers, another clock stamped it.
-    fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize, hints: &dyn DirectionHints) {
-        let requests = &flow.sides[client];
     /// Records the hardware addresses of each side of a connection whose handshake is complete, if
     /// it sent frames with the same TTL from several of them at one place. Another host with the
     /// same address would have reset the connection, and another hop would have changed the TTL.
@@ -668,6 +668,10 @@ impl CaptureIndex {
         }
     }
 
+    /// Compares the timestamps of a handshake with the order of its packets. If a reply has an
+    /// earlier timestamp than the packet that it answers, another clock stamped it.
+    fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize, hints: &dyn DirectionHints) {
+        let requests = &flow.sides[client];
         let answers = &flow.sides[1 - client];
         if requests.has(flag::SEVERAL)
             || answers.has(flag::SEVERAL)

@@ -39,9 +39,33 @@ pub struct HostActivity {
     /// Whether the address is a loopback address that was seen on a link with hardware addresses or
     /// in a tunnel.
     pub on_wire: bool,
-    /// TTLs or hop limits of the unicast packets from the address. They exclude protocols without
-    /// ports other than ICMPv4, and TCP flows in which the address sent only resets.
-    pub(super) ttl: InlineBoundedSet<u8, 8>,
+    /// TTLs or hop limits of the unicast packets from the address, each with the place of its frame
+    /// ([`place_of`]). They exclude protocols without ports other than ICMPv4, and TCP flows in
+    /// which the address sent only resets.
+    ttl: InlineBoundedSet<(u8, u8), 4>,
+}
+
+/// Returns a number for the place at which a frame with this source hardware address was captured.
+/// Few frames from one IP address have different hardware addresses, so a short number is enough.
+fn place_of(source: Mac) -> u8 {
+    source.0.into_iter().fold(0, |place, byte| place.rotate_left(3) ^ byte)
+}
+
+impl HostActivity {
+    /// Adds the TTL of a packet from the address, in a frame with this source hardware address.
+    pub(super) fn add_ttl(&mut self, source: Mac, ttl: u8) {
+        self.ttl.insert((place_of(source), ttl));
+    }
+
+    /// Returns the TTLs of the packets in frames with this source hardware address; none if not all
+    /// of them are kept.
+    pub(super) fn ttls_at(&self, source: Mac) -> impl Iterator<Item = u8> {
+        let place = place_of(source);
+        let last = self.ttl.iter().next_back().filter(|_| self.ttl.more());
+        let is_complete = last.is_none_or(|(at, _)| place < *at);
+        let here = self.ttl.iter().filter(move |(at, _)| *at == place && is_complete);
+        here.map(|(_, ttl)| *ttl)
+    }
 }
 
 impl Merge for HostActivity {
@@ -129,6 +153,22 @@ impl HostActivities {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ttls_are_known_by_place_unless_some_were_dropped() {
+        let mac = |last: u8| Mac([2, 0, 0, 0, 0, last]);
+        let mut seen = HostActivity::default();
+        for (place, ttl) in [(1, 64), (1, 128), (2, 61), (1, 64)] {
+            seen.add_ttl(mac(place), ttl);
+        }
+        let at = |seen: &HostActivity, place| seen.ttls_at(mac(place)).collect::<Vec<_>>();
+        assert_eq!([at(&seen, 1), at(&seen, 2), at(&seen, 3)], [vec![64, 128], vec![61], vec![]]);
+        for ttl in [62, 63] {
+            seen.add_ttl(mac(2), ttl);
+        }
+        let dropped = [1, 2].into_iter().filter(|place| at(&seen, *place).is_empty());
+        assert_eq!(dropped.count(), 1, "only the place with dropped TTLs is not known");
+    }
 
     #[test]
     fn activities_merge_by_address() {

@@ -124,7 +124,7 @@ impl StateEvidence {
             Self::SilentClient => "the server sent a SYN-ACK, and the client never replied to it",
             Self::ResetByServer => "the server answered a SYN with an RST",
             Self::ResetOnTheWay => {
-                "an RST answered a SYN, but it came from another device, probably a firewall: its hop count differs from that of every other packet from the server"
+                "an RST answered a SYN, but it came from another device, probably a firewall: its hop count differs from that of every other packet from the server in frames with the same source MAC address"
             }
             Self::UnrelatedReset => {
                 "the server's address sent RSTs that do not acknowledge the SYN: they come from another device or belong to an older connection"

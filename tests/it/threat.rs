@@ -1291,6 +1291,27 @@ fn resets_of_another_device_are_told_as_that() {
     assert_eq!(firewall.found("rejected", BROKER, RDSH), ["yes medium"]);
     assert!(firewall.message("rejected").contains("probably came from a firewall"));
     assert_eq!(case(64).found("refused", BROKER, RDSH), ["yes medium"]);
+    // At another place in the network, other routers are on the path of the resets. They are known
+    // by the hardware address of the frames.
+    let two_places = |also: u64| {
+        let mut near = steady();
+        own_cards(&mut near);
+        let mut far = Wire::default();
+        for later in (0..3).map(|n| n * 1000) {
+            far.segment(9_000 + later, (DC, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
+            far.segment(9_001 + later, (RDSH, 30_004), (DC, 50_100), RST | ACK, (0, 6), 0);
+            let last = far.0.len() - 1;
+            far.sent_by(last, 99, 58);
+        }
+        for echo in 0..also {
+            far.ip(20_000 + echo, RDSH, DC, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+            let last = far.0.len() - 1;
+            far.sent_by(last, 99, 120);
+        }
+        audit_files(&[near.file(), far.file()], &plain())
+    };
+    assert_eq!(two_places(0).rows(DC, RDSH, 30_004)[0].split(' ').nth(2), Some("refused"));
+    assert_eq!(two_places(1).rows(DC, RDSH, 30_004)[0].split(' ').nth(2), Some("rejected"));
     // The TTL of multicast packets is independent of the TTL that the host uses for unicast, so it
     // does not make the resets look like those of another device.
     let mut wire = Wire::default();
