@@ -72,8 +72,8 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 // Items of other modules that occur in the judgement, re-exported for the modules that report it.
 pub(crate) use crate::conversation::{
     AggregatedConversations, AggregationReport, AggregationStep, Conversation, Conversations,
-    DirectionEvidence, DoubtSource, EDGE_WORDS, EncapTag, ErrorKind, HostActivity, OTHER_SENSORS, ServiceKey,
-    State, StateEvidence, TimeSpan, WORD_S, flag,
+    DirectionEvidence, DoubtSource, EDGE_WORDS, EncapTag, ErrorKind, HostActivity, OTHER_SENSORS,
+    ServiceKey, State, StateEvidence, TimeSpan, WORD_S, flag,
 };
 pub(crate) use crate::policy::{
     BACKGROUND, CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy,

@@ -7,12 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::by_address::CountsByAddress;
 use super::common_ends::CommonEnds;
 use super::flow_facts::{
-    broadcast_sender, is_group, is_loopback_on_wire, is_simultaneous, only_resets, proved,
-    time_to_answer,
+    acknowledges_opening, broadcast_sender, is_group, is_loopback_on_wire, is_simultaneous,
+    only_resets, proved, time_to_answer,
 };
 use super::host_activity::HostActivities;
 use super::packet_kinds::PacketKinds;
-use super::state::acknowledges_opening;
 use super::vantage_set::Sightings;
 use super::visibility::VisibilityCounts;
 use super::{

@@ -38,6 +38,32 @@ pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     })
 }
 
+/// Returns whether the client acknowledges the server's SYN-ACK or a number soon after it. Sequence
+/// numbers wrap around (RFC 9293, 3.4).
+pub(super) fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
+    let client = &flow.sides[client_side];
+    flow.syn_acks(1 - client_side).any(|syn_ack| {
+        let opening = syn_ack.other.wrapping_add(1);
+        client.acked.holds(opening) || acknowledges_after(flow, client_side, opening)
+    })
+}
+
+/// Returns whether all acknowledgements of the client are of data that followed the SYN-ACK.
+pub(super) fn acknowledges_data(flow: &Flow<'_>, client_side: usize) -> bool {
+    flow.syn_acks(1 - client_side)
+        .any(|syn_ack| acknowledges_after(flow, client_side, syn_ack.other.wrapping_add(2)))
+}
+
+/// Returns whether the lowest number that the client acknowledges is `number` or soon after it.
+fn acknowledges_after(flow: &Flow<'_>, client_side: usize, number: u32) -> bool {
+    /// The maximum number of bytes from the server that the capture may be missing.
+    const LACKING: u64 = 1 << 24;
+    let server = &flow.sides[1 - client_side];
+    let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
+    let after = |acked: u32| u64::from(acked.wrapping_sub(number)) <= sent.min(1 << 31);
+    flow.sides[client_side].acked.least().is_some_and(after)
+}
+
 /// Returns whether both sides opened the connection simultaneously (RFC 9293, 3.5): each sent a
 /// SYN, and a SYN-ACK with the same sequence number.
 pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {

@@ -43,7 +43,9 @@ use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Nanos, Transport,
 };
 
-pub(crate) use crate::flow::{AddressBinding, EDGE_WORDS, EncapTag, ErrorKind, TunnelEndpoints, WORD_S, flag};
+pub(crate) use crate::flow::{
+    AddressBinding, EDGE_WORDS, EncapTag, ErrorKind, TunnelEndpoints, WORD_S, flag,
+};
 pub use active_periods::ActivePeriods;
 pub use aggregation::{
     AddressOwner, AggregatedConversations, AggregationReport, AggregationStep, RulingKind,

@@ -1,7 +1,10 @@
 //! How far a flow got, and the evidence for it.
 
 use super::direction::Orientation;
-use super::flow_facts::{TIME_TO_ANSWER, errors, is_simultaneous, time_to_answer};
+use super::flow_facts::{
+    TIME_TO_ANSWER, acknowledges_data, acknowledges_opening, errors, is_simultaneous,
+    time_to_answer,
+};
 use super::{CaptureIndex, TimeSpan};
 use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
@@ -359,32 +362,6 @@ fn of_tcp(
     }
     (!server.has_packets() && could_see(SilentEnd::Server))
         .then_some((State::Unanswered, StateEvidence::SilentServer))
-}
-
-/// Returns whether the client acknowledges the server's SYN-ACK or a number soon after it. Sequence
-/// numbers wrap around (RFC 9293, 3.4).
-pub(super) fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
-    let client = &flow.sides[client_side];
-    flow.syn_acks(1 - client_side).any(|syn_ack| {
-        let opening = syn_ack.other.wrapping_add(1);
-        client.acked.holds(opening) || acknowledges_after(flow, client_side, opening)
-    })
-}
-
-/// Returns whether all acknowledgements of the client are of data that followed the SYN-ACK.
-fn acknowledges_data(flow: &Flow<'_>, client_side: usize) -> bool {
-    flow.syn_acks(1 - client_side)
-        .any(|syn_ack| acknowledges_after(flow, client_side, syn_ack.other.wrapping_add(2)))
-}
-
-/// Returns whether the lowest number that the client acknowledges is `number` or soon after it.
-fn acknowledges_after(flow: &Flow<'_>, client_side: usize, number: u32) -> bool {
-    /// The maximum number of bytes from the server that the capture may be missing.
-    const LACKING: u64 = 1 << 24;
-    let server = &flow.sides[1 - client_side];
-    let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
-    let after = |acked: u32| u64::from(acked.wrapping_sub(number)) <= sent.min(1 << 31);
-    flow.sides[client_side].acked.least().is_some_and(after)
 }
 
 /// Returns whether a client that only opened and reset the connection reset it immediately, within

@@ -779,7 +779,9 @@ fn attempts_from_and_at_other_addresses_are_told_with_what_is_missing() {
         let (found, action) = missed(&knocks(&again, "10.1.0.254", BROKER), more);
         assert_eq!(found, [doubted], "{more}");
         assert!(
-            action.starts_with("10.1.0.254 tries broker1 on TCP 20003 or UDP 20003 (4 flows, refused)"),
+            action.starts_with(
+                "10.1.0.254 tries broker1 on TCP 20003 or UDP 20003 (4 flows, refused)"
+            ),
             "{action}"
         );
         // A scan is no configuration.
