@@ -15,7 +15,9 @@ use super::parallel::run_both;
 use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement, all_lost, is_unlikely};
-use crate::conversation::{Conversation, Conversations, HostActivity, TimeSpan, VantageSet};
+use crate::conversation::{
+    Conversation, Conversations, HostActivity, ServiceKey, TimeSpan, VantageSet,
+};
 use crate::model::{Nanos, Transport, network_around};
 use crate::policy::{PartyKind, Policy, RoleSet, Row};
 
@@ -444,6 +446,23 @@ impl<'a> JudgedCapture<'a> {
     pub(super) fn all_lost(&self, c: &Conversation, chances: u64) -> f64 {
         let first = c.fails_at_last().map_or(c.first, |failed| failed.opened.first);
         all_lost(self.view().miss_in(TimeSpan { first, last: c.last }), chances)
+    }
+
+    /// Returns another address of the same host from which a server answered the datagrams of a
+    /// conversation without an answer; `None` if it did not.
+    pub fn answered_from(&self, c: &Conversation) -> Option<IpAddr> {
+        let is_silent =
+            c.subject.transport == Transport::UDP && self.failing(c) == Some(Code::Unanswered);
+        let host = self.policy.host_of(c.subject.server).filter(|_| is_silent)?;
+        let own = self.conversations.of_client(c.subject.client);
+        let own = &self.conversations.list[own];
+        let answers_from = |server: &&IpAddr| {
+            let subject = ServiceKey { server: **server, ..c.subject };
+            let first = own.partition_point(|other| other.subject < subject);
+            let mut all = own[first..].iter().take_while(|other| other.subject == subject);
+            all.any(|other| !other.is_made_up() && other.only_answers(c))
+        };
+        self.policy.inventory.hosts[host].addresses.iter().find(answers_from).copied()
     }
 
     /// Returns whether a conversation shows that its connection works. A conversation that worked

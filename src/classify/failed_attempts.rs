@@ -239,6 +239,10 @@ impl Assessor<'_> {
         if lacks_requests {
             doubts.add(Doubt::Loss);
         }
+        // Some clients accept an answer from another address than the one that they asked.
+        if self.seen.answered_from(c).is_some() {
+            doubts.add(Doubt::Coverage);
+        }
         doubts
     }
 }

@@ -461,6 +461,16 @@ impl Conversation {
         }
     }
 
+    /// Returns whether this conversation consists only of the replies to requests of another: its
+    /// client sent nothing, the server sent replies, and both conversations have a client port in
+    /// common.
+    pub fn only_answers(&self, other: &Self) -> bool {
+        let mut ports = self.client_ports.iter();
+        self.to_server.packets.0 == 0
+            && self.flags[1].has(crate::flow::flag::ANSWERS)
+            && ports.any(|port| other.client_ports.contains(port))
+    }
+
     /// Returns whether the flows may be forged: they were inside an undeclared tunnel, or only an
     /// ICMP error quotes them.
     pub fn is_made_up(&self) -> bool {

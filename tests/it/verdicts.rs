@@ -4,7 +4,7 @@
 use crate::support;
 use std::net::Ipv4Addr;
 
-use crate::support::wire::{ACK, RST, SYN, Wire};
+use crate::support::wire::{ACK, RST, SYN, Wire, dns};
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 
@@ -801,6 +801,35 @@ fn attempts_from_and_at_other_addresses_are_told_with_what_is_missing() {
     assert_eq!(missed(&knocks(&once, RDSH, "10.1.0.11"), "").0, [certain]);
     // That says nothing about other hosts.
     assert_eq!(missed(&knocks(&again, DC, "10.1.0.11"), "").0, [certain]);
+}
+
+/// A server with several addresses may answer from another one than the client asked.
+#[test]
+fn answers_from_another_address_of_the_server_are_told() {
+    let farm = farm("", ALL).replace("\"10.1.0.20\"", "\"10.1.0.20\", \"10.1.0.21\"");
+    let queries = |port: u16, answers_from: &str| {
+        let mut wire = steady();
+        for number in 0..4 {
+            let client = (BROKER, 51_000 + number);
+            let [query, answer] = dns(number, &["dc1.farm.example"], DC);
+            wire.datagram(20_000 + u64::from(number) * 10_000, client, (DC, 53), &query);
+            let client = (BROKER, client.1 + port);
+            wire.datagram(20_100 + u64::from(number) * 10_000, (answers_from, 53), client, &answer);
+        }
+        let audit = audit(&farm, &wire);
+        let explainer = audit.explainer().expect("it was judged");
+        let found = explainer.all().find(|f| f.code.name() == "unanswered").expect("a finding");
+        (found.certain, found.message, found.action)
+    };
+    let (certain, message, action) = queries(0, "10.1.0.21");
+    assert!(!certain && message.contains("answers come from 10.1.0.21 instead"), "{message}");
+    assert!(action.starts_with("Make dc1 answer from the address that broker1 asked"), "{action}");
+    // Answers of another server, or to other requests, do not answer these.
+    for (port, from) in [(0, GW), (100, "10.1.0.21")] {
+        let (certain, message, action) = queries(port, from);
+        assert!(certain && !message.contains("instead"), "{message}");
+        assert!(action.starts_with("Allow UDP 53 from broker1 to dc1"), "{action}");
+    }
 }
 
 /// If the capture does not show any packets to a client, its requests cannot be reported as

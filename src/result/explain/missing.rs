@@ -69,26 +69,18 @@ impl Explainer<'_> {
         } else {
             by
         };
-        // These services worked before, but have stopped.
-        let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
-        let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).collect::<Vec<_>>();
-        let members = finding.members.len();
-        let since = match (worked_until.iter().max(), worked_until.len()) {
-            (None, _) => String::new(),
-            (Some(time), n) if n == members => {
-                format!("; it worked until {} UTC", clock_words(*time))
-            }
-            (Some(time), n) => {
-                let until = clock_words(*time);
-                format!("; {n} of {members} conversations worked, the last until {until} UTC")
-            }
-        };
+        let answered_from = self.answered_from(finding);
+        let elsewhere = answered_from.map_or_else(String::new, |from| {
+            format!("; its answers come from {from} instead, which most clients discard")
+        });
+        let since = self.worked_until(finding);
         let service = service_words(transport, &reported.port.replace(';', ", "));
         let from = reported.client.words_with_roles();
         let to = reported.server.words_with_roles();
         let attempts = self.count_attempts(finding);
-        let message =
-            format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}{since}");
+        let message = format!(
+            "{service} from {from} to {to} {how} ({attempts}{by}){alternative}{elsewhere}{since}"
+        );
         let from = reported.client.words();
         let to = reported.server.words();
         let action = match code {
@@ -103,6 +95,9 @@ impl Explainer<'_> {
             ),
             Code::Rejected if reset_on_the_way => format!(
                 "Allow {service} from {from} to {to} on the firewall between them, which probably sent the resets"
+            ),
+            Code::Unanswered if let Some(from_other) = answered_from => format!(
+                "Make {to} answer from the address that {from} asked, or make {from} ask {from_other}"
             ),
             Code::Rejected if reports.all_are(ErrorKind::HostUnreachable) => format!(
                 "Check that {to} is running and connected to the network, and that {} can reach it; some firewalls also reject packets in this way",
@@ -121,6 +116,31 @@ impl Explainer<'_> {
             ),
         };
         Words { message, action, display_filter: self.filter(finding) }
+    }
+
+    /// Says until when the services of a finding worked; the text is empty if they never did.
+    fn worked_until(&self, finding: &Finding) -> String {
+        // These services worked before, but have stopped.
+        let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
+        let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).collect::<Vec<_>>();
+        let members = finding.members.len();
+        match (worked_until.iter().max(), worked_until.len()) {
+            (None, _) => String::new(),
+            (Some(time), n) if n == members => {
+                format!("; it worked until {} UTC", clock_words(*time))
+            }
+            (Some(time), n) => {
+                let until = clock_words(*time);
+                format!("; {n} of {members} conversations worked, the last until {until} UTC")
+            }
+        }
+    }
+
+    /// Returns the lowest other address from which the servers answered, if this applies to all
+    /// conversations of a finding.
+    fn answered_from(&self, finding: &Finding) -> Option<IpAddr> {
+        let all = self.conversations(finding).map(|(c, _)| self.seen.answered_from(c));
+        all.collect::<Option<Vec<IpAddr>>>()?.into_iter().min()
     }
 
     /// Returns the ICMP errors that explain a failure. If an RST refused a connection, ICMP errors
