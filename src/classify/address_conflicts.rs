@@ -1,6 +1,5 @@
 //! Addresses that several hardware addresses claim at the same time or in turn.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -40,7 +39,6 @@ impl<'a> Assessor<'a> {
         for (_, address) in conflicts.keys() {
             self.forgotten_claims.remove(address);
         }
-        let routers = OnceCell::new();
         let proxies = self.local_proxies(&conflicts);
         for ((host, address), contest) in conflicts {
             let is_virtual = self.policy.inventory.hosts[host].is_virtual();
@@ -50,7 +48,7 @@ impl<'a> Assessor<'a> {
             let advertisers =
                 if is_virtual { BTreeSet::new() } else { self.listed_holders(host, address) };
             let router = |mac: Mac| {
-                let routers = routers.get_or_init(|| self.conversations.index.gateways());
+                let routers = self.conversations.index.gateways();
                 let proxy = proxies.contains(&mac).then_some(HarmlessCause::Proxy(mac));
                 routers.contains(&mac).then_some(HarmlessCause::Router(mac)).or(proxy)
             };

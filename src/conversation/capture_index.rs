@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 
 use super::by_address::CountsByAddress;
 use super::common_ends::CommonEnds;
@@ -97,8 +98,11 @@ pub struct CaptureIndex {
     routers: HashSet<Mac, HashSeed>,
     clocks: HandshakeClocks,
     has_doubtful_clocks: bool,
-    /// For each address, the hardware addresses that may be cards of one host, because frames of one
-    /// side of a connection came from several of them. If there are too many, the lowest are kept.
+    /// See [`Self::gateways`].
+    gateways: OnceLock<BTreeSet<Mac>>,
+    /// For each address, the hardware addresses that may be cards of one host, because frames of
+    /// one side of a connection came from several of them. If there are too many, the lowest are
+    /// kept.
     cards: HashMap<IpAddr, BoundedSet<Mac, MOST_CARDS>, HashSeed>,
     limits: CaptureLimits,
     /// The common ends of the unicast traffic in each period of `limits.runs`.
@@ -310,7 +314,11 @@ impl CaptureIndex {
     /// address. A host that takes over connections by forged ARP replies also sends frames for
     /// several addresses, but these have hardware addresses of their own. A host may have several
     /// addresses of its own, but hardly in three networks.
-    pub fn gateways(&self) -> BTreeSet<Mac> {
+    pub fn gateways(&self) -> &BTreeSet<Mac> {
+        self.gateways.get_or_init(|| self.find_gateways())
+    }
+
+    fn find_gateways(&self) -> BTreeSet<Mac> {
         let mut behind = BTreeMap::<(Mac, bool), BoundedSet<IpAddr, SEVERAL_BEHIND>>::new();
         for (address, presence) in self.presences.iter() {
             let mut macs = presence.macs.iter();

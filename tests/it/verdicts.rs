@@ -832,6 +832,57 @@ fn answers_from_another_address_of_the_server_are_told() {
     }
 }
 
+/// The capture may show whose address an unlisted one is.
+#[test]
+fn an_unlisted_address_of_listed_hosts_is_told_with_their_names() {
+    let macs = "name = \"rdsh1\"\nmacs = [\"02:00:00:00:00:1e\"]";
+    let farm = farm("", ALL).replace("name = \"rdsh1\"", macs);
+    let action = |wire: &Wire| {
+        let audit = audit(&farm, wire);
+        let explainer = audit.explainer().expect("it was judged");
+        let found = explainer.all().find(|f| f.code.name() == "unknown-host").expect("a finding");
+        (found.message, found.action)
+    };
+    // A host has many temporary addresses.
+    let temporary = |mac: u8, ttl: u8| {
+        let mut wire = steady();
+        for last in 200..205 {
+            let first = wire.0.len();
+            let client = format!("10.1.0.{last}");
+            wire.connect(20_000 + last * 100, (&client, 50_100), (BROKER, 20_003));
+            for (_, frame) in wire.0[first..].iter_mut().filter(|(_, f)| f[29] == last as u8) {
+                (frame[11], frame[22]) = (mac, ttl);
+            }
+        }
+        action(&wire)
+    };
+    let (message, words) = temporary(0x1e, 64);
+    assert!(message.ends_with("10.1.0.200 has the MAC address of rdsh1"), "{message}");
+    let start = "If 10.1.0.200, which has the MAC address of rdsh1, is an address of rdsh1";
+    assert!(words.starts_with(start) && words.contains("Otherwise, identify"), "{words}");
+    for (mac, ttl) in [(0x1f, 64), (0x1e, 63)] {
+        let (message, words) = temporary(mac, ttl);
+        assert!(!message.contains("MAC") && words.starts_with("Identify"), "{message}: {words}");
+    }
+    // Listed hosts advertise a virtual address.
+    let advertised = |by: &[&str]| {
+        let mut wire = steady();
+        for (number, host) in by.iter().enumerate() {
+            let vrrp = [0x31, 51, 150, 1, 0, 100, 0, 0, 10, 1, 0, 99];
+            wire.ip(3_000 + number as u64, host, "224.0.0.18", 112, &vrrp);
+        }
+        wire.connect(20_000, (RDSH, 50_100), ("10.1.0.99", 20_002));
+        let audit = audit(&farm, &wire);
+        let explainer = audit.explainer().expect("it was judged");
+        let mut all = explainer.all().filter(|f| f.code.name() == "unknown-host");
+        all.find(|f| f.server.address == "10.1.0.99").expect("a finding").action
+    };
+    let words = advertised(&[GW, DC]);
+    assert!(words.starts_with("If 10.1.0.99 is a virtual address of dc1 and gw1"), "{words}");
+    assert!(words.contains("held-by"), "{words}");
+    assert!(advertised(&["10.1.0.98"]).starts_with("Identify"));
+}
+
 /// If the capture does not show any packets to a client, its requests cannot be reported as
 /// unanswered.
 #[test]

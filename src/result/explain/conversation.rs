@@ -1,6 +1,7 @@
 //! Lists the facts that were considered for a conversation.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::Explainer;
 use crate::classify::Scope;
@@ -187,16 +188,29 @@ pub(super) fn hardware(
     c: &Conversation,
     j: &Judged,
 ) -> Option<String> {
+    let (address, host) = owner_of_card(policy, conversations, c, j)?;
+    let name = &policy.inventory.hosts[host].name;
+    Some(format!("{address} has the MAC address of {name}"))
+}
+
+/// Returns the unlisted end of a conversation that has the hardware address of a listed host, and
+/// this host.
+pub(super) fn owner_of_card(
+    policy: &Policy,
+    conversations: &Conversations,
+    c: &Conversation,
+    j: &Judged,
+) -> Option<(IpAddr, usize)> {
     [(&j.client, c.subject.client), (&j.server, c.subject.server)]
         .into_iter()
         .filter(|(party, _)| !matches!(party.kind, PartyKind::Host(_) | PartyKind::Service(_)))
         .find_map(|(_, address)| {
-            let presence = conversations.index.presence(address)?;
-            // Frames from a router's hardware address belong to other hosts.
-            let own = presence.macs.iter().filter(|mac| !conversations.index.is_router(**mac));
-            let host = own.filter(|_| !presence.routed).find_map(|mac| policy.host_of_mac(*mac))?;
-            let name = &policy.inventory.hosts[host].name;
-            Some(format!("{address} has the MAC address of {name}"))
+            let presence = conversations.index.presence(address).filter(|p| !p.routed)?;
+            // Frames from the hardware address of a router belong to other hosts. A host with many
+            // addresses of its own, such as temporary IPv6 addresses, is no router.
+            let gateways = conversations.index.gateways();
+            let mut own = presence.macs.iter().filter(|mac| !gateways.contains(mac));
+            Some((address, own.find_map(|mac| policy.host_of_mac(*mac))?))
         })
 }
 

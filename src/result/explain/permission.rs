@@ -33,7 +33,9 @@ impl Explainer<'_> {
         let preposition = if transport.has_ports() { "on" } else { "with" };
         let how = format!("{called} {preposition} {service}{how}");
         let mut message = self.message(finding, reported, c, did, &how);
-        if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
+        let mut members = self.conversations(finding);
+        let conversations = &self.outcome.conversations;
+        if let Some(words) = members.find_map(|(c, j)| hardware(self.policy, conversations, c, j)) {
             message.push_str(&format!("; {words}"));
         }
         if let Some(words) = self.certain_members(finding) {
@@ -447,8 +449,45 @@ impl Explainer<'_> {
         Code::NoRole => {
             "Add the roles of the host to the inventory; if it has none, list its approved traffic as exceptions".to_owned()
         }
-        _ => "Identify each host that is not in the inventory; if it belongs to the farm, add it with its roles; otherwise block its traffic".to_owned(),
+        _ => {
+            let identify = "Identify each host that is not in the inventory; if it belongs to the farm, add it with its roles; otherwise block its traffic";
+            match self.probable_owner(finding) {
+                Some(owner) => format!("{owner}. Otherwise, {}", uncapitalized(identify)),
+                None => identify.to_owned(),
+            }
+        }
     }
+    }
+
+    /// Says what to do if the unlisted end of a finding is probably an address of listed hosts:
+    /// they advertise it as virtual, or it has the hardware address of one of them.
+    fn probable_owner(&self, finding: &Finding) -> Option<String> {
+        let policy = self.policy;
+        let conversations = &self.outcome.conversations;
+        let name = |host: usize| policy.inventory.hosts[host].name.as_str();
+        let ends = self
+            .conversations(finding)
+            .flat_map(|(c, j)| [(&j.client, c.subject.client), (&j.server, c.subject.server)]);
+        let mut unlisted = ends.filter(|(party, _)| party.kind == PartyKind::Stranger);
+        let shared = unlisted.find_map(|(_, address)| {
+            let masters = conversations.vrrp_masters.get(&address)?.iter();
+            let holders: BTreeSet<usize> = masters.filter_map(|m| policy.host_of(*m)).collect();
+            (!holders.is_empty()).then_some((address, holders))
+        });
+        if let Some((address, holders)) = shared {
+            let names: Vec<&str> = holders.into_iter().map(name).collect();
+            return Some(format!(
+                "If {address} is a virtual address of {}, which advertised it (VRRP), add it as a host of its own with held-by",
+                names.join(" and ")
+            ));
+        }
+        let mut members = self.conversations(finding);
+        let (address, host) = members
+            .find_map(|(c, j)| super::conversation::owner_of_card(policy, conversations, c, j))?;
+        let host = name(host);
+        Some(format!(
+            "If {address}, which has the MAC address of {host}, is an address of {host}, add it to this host"
+        ))
     }
 }
 
