@@ -3,7 +3,7 @@
 //! and Markdown show the same notes.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::OptionSetting;
 use super::head::{BaselineFile, Headline, JudgedBy, Note, Tone};
@@ -11,8 +11,8 @@ use super::run::AuditRun;
 use super::since::changes;
 use super::words::{binary_size, percent, plural, short};
 use crate::classify::{
-    AggregationReport, AggregationStep, Code, Coverage, CoverageStatement, EDGE_WORDS, Policy,
-    Severity, UndeclaredVirtual, Verdict, WORD_S,
+    AggregationReport, AggregationStep, Code, Coverage, CoverageStatement, DoubtSource, EDGE_WORDS,
+    Policy, Severity, UndeclaredVirtual, Verdict, WORD_S,
 };
 use crate::model::{
     Correction, Duplicates, FrameCounters, InputRecord, Nanos, SECOND, SkipReason, Transport,
@@ -208,6 +208,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     add_unseen_hosts(run, &mut notes);
     add_undeclared_virtual(run, &mut notes);
     add_statements(run, &mut notes);
+    add_undeclared_tunnels(run, &mut notes);
     add_moves(run, &mut notes);
     add_forgotten_claims(run, &mut notes);
     add_exceptions(run, &mut notes);
@@ -669,6 +670,36 @@ fn add_undeclared_virtual(run: &AuditRun<'_>, notes: &mut NoteList) {
     if !texts.is_empty() {
         let advice = "list it as a host of its own with held-by; until then, claims that traffic of these hosts is missing are not certain";
         notes.add(Tone::Warning, "Inventory", format!("{}: {advice}", list_some(&texts)));
+    }
+}
+
+/// Adds a note about the tunnels that the inventory does not list and in which traffic of listed
+/// hosts was seen.
+fn add_undeclared_tunnels(run: &AuditRun<'_>, notes: &mut NoteList) {
+    let Some(policy) = run.policy else { return };
+    let list = run.outcome.conversations.list.iter();
+    let inside = list.filter(|c| {
+        let ends = [c.subject.client, c.subject.server];
+        c.doubts.has(DoubtSource::Tunnel) && ends.iter().any(|a| policy.host_of(*a).is_some())
+    });
+    let mut count = 0;
+    let mut tunnels = BTreeSet::new();
+    for c in inside {
+        count += 1;
+        tunnels.extend(c.rare().outer.iter().map(|outer| (outer.src, outer.dst)));
+    }
+    if count > 0 {
+        let ends: Vec<String> =
+            tunnels.iter().map(|(src, dst)| format!("from {src} to {dst}")).collect();
+        notes.add(
+            Tone::Warning,
+            "Tunnels",
+            format!(
+                "{} of listed hosts in tunnels that the inventory does not list ({}): nothing about them is certain; list tunnels of the site in [capture] tunnels, with use = \"mirror\" if they carry mirrored traffic",
+                plural(count, "conversation"),
+                list_some(&ends)
+            ),
+        );
     }
 }
 

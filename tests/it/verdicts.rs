@@ -883,6 +883,40 @@ fn an_unlisted_address_of_listed_hosts_is_told_with_their_names() {
     assert!(advertised(&["10.1.0.98"]).starts_with("Identify"));
 }
 
+/// Traffic that was seen only in a tunnel is not said to have never been seen.
+#[test]
+fn traffic_in_a_tunnel_is_told_with_the_tunnel() {
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut wire = steady();
+    wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
+    let first = wire.0.len();
+    for number in 0..3 {
+        let (client, ms) = ((RDSH, 51_000 + number), 20_000 + u64::from(number) * 1000);
+        for copy in [0, 1] {
+            wire.tcp(ms + copy, client, (BROKER, 20_003), SYN, 0);
+            wire.tcp(ms + 10 + copy, (BROKER, 20_003), client, RST | ACK, 0);
+        }
+    }
+    wire.tunnel(first, "10.1.0.30", "10.1.9.9");
+    let inventory = farm("", ALL);
+    let audit = audit(&inventory, &wire);
+    let explainer = audit.explainer().expect("it was judged");
+    let told = |code: &str| {
+        let found = explainer.all().find(|f| f.code.name() == code).expect("a finding");
+        assert!(!found.certain);
+        (found.message, found.action)
+    };
+    let (message, action) = told("never-attempted");
+    assert!(message.contains("was seen to contact broker1"), "{message}");
+    assert!(message.contains("only inside a tunnel that the inventory does not list"), "{message}");
+    assert!(action.contains("[capture] tunnels, with use = \"mirror\""), "{action}");
+    let (message, _) = told("refused");
+    assert!(message.contains("(3 flows)"), "{message}");
+    let text = support::Site::new(&inventory, &wire).report("text");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("does not list (from 10.1.0.30 to 10.1.9.9)"), "{text}");
+}
+
 /// If the capture does not show any packets to a client, its requests cannot be reported as
 /// unanswered.
 #[test]

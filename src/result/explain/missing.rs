@@ -231,7 +231,8 @@ impl Explainer<'_> {
             })
         };
         let ((flows, syns), copies) = match [count(false), count(true)] {
-            [(0, _), inside] => (inside, 0),
+            // A mirror may contain copies of each SYN, from several ports of the switch.
+            [(0, _), (flows, _)] => ((flows, 0), 0),
             [outside, (copies, _)] => (outside, copies),
         };
         let flows = plural(flows, "flow");
@@ -354,13 +355,22 @@ impl Explainer<'_> {
             let noun = if all.to.is_empty() { "hosts" } else { "pairs of hosts" };
             format!("; this is certain for {} of {} {noun}", all.pairs - all.doubtful, all.pairs)
         });
+        // The merged claims need not all be about traffic that was seen in a tunnel.
+        let is_tunnelled = claim.tunnelled && merged.is_none();
+        let did = if is_tunnelled { "was seen to contact" } else { "never contacted" };
+        let place = if is_tunnelled {
+            " only inside a tunnel that the inventory does not list"
+        } else {
+            ""
+        };
         let message = format!(
-            "{client} never contacted {server}{pairs} on {} in {} s{because}{certain}",
+            "{client} {did} {server}{pairs} on {} in {} s{place}{because}{certain}",
             self.services(id),
             self.seen.watched_for(claim, &claims.to(claim))
         );
         let action = match merged {
             Some(_) => "Look for a cause that these hosts have in common, such as a setting, an agent that is not running, or a local rule that blocks the traffic".to_owned(),
+            None if is_tunnelled => "If the tunnel is one of the site, list it in [capture] tunnels, with use = \"mirror\" if it carries mirrored traffic; otherwise find out who sends this traffic".to_owned(),
             None => self.attempts_elsewhere(id, reported).unwrap_or_else(|| format!(
                 "Check that the service on {} is running and correctly configured, and that nothing on the host itself blocks the traffic",
                 reported.client.words()
