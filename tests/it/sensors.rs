@@ -296,6 +296,7 @@ fn nothing_is_missing_because_the_only_sensor_that_could_see_it_was_down() {
     let mut a = Wire::default();
     chat(&mut a, (GW, 40_000), (RDSH1, 3389), 0..hour);
     chat(&mut a, (RDSH1, 40_000), (GW, 12_345), 0..hour);
+    a.udp(1000, ("10.9.0.5", 50_000), ("10.9.0.6", 123));
     let of_second = |until: u64| {
         let mut b = Wire::default();
         chat(&mut b, (RDSH2, 40_000), (BROKER, 12_345), 0..until);
@@ -343,6 +344,7 @@ fn missing_traffic_is_not_certain_if_one_of_several_captures_stopped() {
     let mut first = Wire::default();
     chat(&mut first, (GW, 40_000), (RDSH1, 3389), 0..hour);
     chat(&mut first, (RDSH1, 40_000), (GW, 12_345), 0..hour);
+    first.udp(1000, ("10.9.0.5", 50_000), ("10.9.0.6", 123));
     let doubts = |until: u64| {
         let mut second = Wire::default();
         chat(&mut second, (RDSH2, 40_000), (BROKER, 12_345), 0..until);
