@@ -666,7 +666,7 @@ mod tests {
         }
         let texts = explained(Code::NoRelation, &packets);
         let [(_, message)] = &texts[..] else { panic!("{texts:?}") };
-        let counted = "12 TCP ports from 4000 to 4011 (none reached), and unknown ports \
+        let counted = "12 TCP ports from 4000 to 4011 (none known to be reached), and unknown ports \
             (at least 13 conversations) and was refused (the best outcome, seen in 12 of them)";
         assert!(message.contains(counted), "{message}");
         assert!(message.contains("this is certain for 12 conversations only"), "{message}");
