@@ -157,16 +157,22 @@ pub(super) struct Unlisted {
 }
 
 impl Unlisted {
-    /// Records the service of a conversation inside undeclared tunnels.
+    /// Records the service of a conversation inside undeclared tunnels, if some row documents the
+    /// service and both ends of a tunnel sent packets through it. Each of them could have forged
+    /// what is inside, but none of them alone.
     fn add_tunnelled(&mut self, policy: &Policy, c: &Conversation) {
-        for tunnel in c.rare().outer.iter() {
-            let ends = [tunnel.src, tunnel.dst].map(|end| policy.host_of(end));
-            if let [Some(a), Some(b)] = ends
+        let ServiceKey { transport, port, .. } = c.subject;
+        if policy.rows_at(transport, port).next().is_none() {
+            return;
+        }
+        let ends = c.rare().outer.iter().map(|own| [own.src, own.dst].map(|e| policy.host_of(e)));
+        let ends: BTreeSet<[Option<usize>; 2]> = ends.collect();
+        for both in &ends {
+            if let [Some(a), Some(b)] = *both
                 && a != b
+                && ends.contains(&[Some(b), Some(a)])
             {
-                let ServiceKey { transport, port, .. } = c.subject;
                 self.tunnelled.entry(a).or_default().insert((b, transport, port));
-                self.tunnelled.entry(b).or_default().insert((a, transport, port));
             }
         }
     }

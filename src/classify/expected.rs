@@ -285,11 +285,6 @@ impl<'a> Assessor<'a> {
             return AbsenceCheck::Fine;
         }
         let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&own_rows)));
-        let tunnelled = tunnelled
-            || self
-                .seen
-                .tunnel_peers(source, &own_rows)
-                .any(|peer| self.is_destination(peer, source, to));
         let rows = if due.is_empty() { &own_rows } else { &due };
         let view = self.seen.view();
         let watch = rows.iter().map(|row| view.watch(matrix.rows[*row].watch_s));
@@ -546,14 +541,17 @@ impl<'a> Assessor<'a> {
     pub(super) fn doubts_of_hidden_traffic(&self, rows: &[usize], source: usize, to: To) -> Doubts {
         let seen = &self.seen;
         let mut doubts = Doubts::default();
+        let is_destination = |host| self.is_destination(host, source, to);
+        if seen.tunnel_peers(source, rows).any(is_destination) {
+            doubts.add(Doubt::Tunnel);
+        }
         let rows = with_ports(self.policy, rows);
         if seen.has_unlisted_server(&rows)
-            || seen.misdirected_hosts(&rows).any(|host| host == source)
+            || seen.is_misdirected(source, &rows)
             || self.has_unlisted_client(&rows, source, to)
         {
             doubts.add(Doubt::Coverage);
         }
-        let is_destination = |host| self.is_destination(host, source, to);
         let unreadable = self.any_destination(
             source,
             to,

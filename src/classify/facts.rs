@@ -27,6 +27,10 @@ pub(super) const CLOCKS: &str = "some replies have earlier timestamps than their
 /// The reason why an absence is not certain if the traffic was seen inside an undeclared tunnel.
 const TUNNELLED: &str = "matching traffic was seen inside a tunnel that the inventory does not list, where anyone could have forged it";
 
+/// The reason why an absence is not certain if hosts may have other addresses inside an undeclared
+/// tunnel.
+const IN_TUNNEL: &str = "inside a tunnel between the hosts that the inventory does not list, addresses that it does not list used the same service";
+
 /// The time by which a host's activity may fall short of a row's watch time, in seconds, because
 /// watched time is counted in units of ten seconds.
 const SLACK_S: Nanos = 20;
@@ -282,11 +286,10 @@ impl<'a> JudgedCapture<'a> {
         least_use(self.facts.unlisted.clients.get(&host), rows).is_some()
     }
 
-    /// Returns the hosts that try one of these services again and again in vain at an unlisted
-    /// address.
-    pub(super) fn misdirected_hosts(&self, rows: &[&Row]) -> impl Iterator<Item = usize> {
-        let all = self.facts.unlisted.misdirected.iter();
-        all.filter(|(_, uses)| least_use(Some(uses), rows).is_some()).map(|(host, _)| *host)
+    /// Returns whether a host tries one of these services again and again in vain at an address
+    /// without a role.
+    pub(super) fn is_misdirected(&self, host: usize, rows: &[&Row]) -> bool {
+        least_use(self.facts.unlisted.misdirected.get(&host), rows).is_some()
     }
 
     /// Returns the attempts of the source of a claim that fail again and again at an unlisted
@@ -377,6 +380,10 @@ impl<'a> JudgedCapture<'a> {
         let mut ways = Vec::new();
         if claim.tunnelled {
             ways.push(TUNNELLED.to_owned());
+        }
+        let mut tunnels = self.tunnel_peers(claim.source as usize, row_numbers);
+        if tunnels.any(|peer| to.iter().any(|end| end.host() == Some(peer))) {
+            ways.push(IN_TUNNEL.to_owned());
         }
         let rows = with_ports(self.policy, row_numbers);
         let servers = self.facts.unlisted.servers.iter();

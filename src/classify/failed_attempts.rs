@@ -239,6 +239,12 @@ impl Assessor<'_> {
         if lacks_requests {
             doubts.add(Doubt::Loss);
         }
+        // A client can send such acknowledgements on its own, so they make the failure uncertain
+        // but do not hide it.
+        let is_silent = self.seen.failing(c).is_some_and(is_silent);
+        if is_silent && index.may_be_hidden(c.subject.server, c.subject.client) {
+            doubts.add(Doubt::Coverage);
+        }
         // Some clients accept an answer from another address than the one that they asked.
         if self.seen.answered_from(c).is_some() {
             doubts.add(Doubt::Coverage);

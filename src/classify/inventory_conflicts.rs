@@ -255,9 +255,10 @@ impl Assessor<'_> {
                 if self.seen.tunnel_peers(host, &[traffic.row]).any(is_source) {
                     doubts.add(Doubt::Tunnel);
                 }
+                // If only some of the sources try another address, the others show that they do not
+                // use the host.
                 let rows = with_ports(self.policy, &[traffic.row]);
-                let mut misdirected = self.seen.misdirected_hosts(&rows);
-                if misdirected.any(is_source) {
+                if traffic.sources.iter().all(|host| self.seen.is_misdirected(*host, &rows)) {
                     doubts.add(Doubt::Coverage);
                 }
             }

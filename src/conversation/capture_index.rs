@@ -342,8 +342,7 @@ impl CaptureIndex {
     /// The capture must show unicast packets from the silent side or to the other, and must
     /// continue without interruption long enough for a reply. It could not have shown the reply if
     /// a filter was active, or if acknowledgements show that it misses the packets from one address
-    /// to the other, replies from the silent port, or everything sent to the other side, or that it
-    /// never shows the silent host nor another server that replied to the other side. If packets
+    /// to the other, replies from the silent port, or everything sent to the other side. If packets
     /// from or to any address whose activity is not recorded acknowledge packets that the capture
     /// never shows, the activity of both addresses must be recorded.
     pub(super) fn could_see(&self, flow: &Flow<'_>, silent_side: usize, requested: Min) -> bool {
@@ -356,7 +355,6 @@ impl CaptureIndex {
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
             && !self.hidden_services.contains_key(&(silent, transport))
             && !self.is_hidden_from(peer)
-            && !self.may_be_hidden(silent.addr, peer)
             && (!self.forgot_unseen_reply
                 || [silent.addr, peer].into_iter().all(|end| self.presence(end).is_some()))
             && (self.is_sending(silent.addr)
@@ -409,7 +407,7 @@ impl CaptureIndex {
     /// server that replied to the same client: switches can mirror what a host sends, but not what
     /// hosts elsewhere send to it. The other server must be listed, because it would reset segments
     /// that are not part of a connection.
-    fn may_be_hidden(&self, server: IpAddr, client: IpAddr) -> bool {
+    pub fn may_be_hidden(&self, server: IpAddr, client: IpAddr) -> bool {
         let is_other = |hidden: &IpAddr| *hidden != server;
         !self.is_sending(server)
             && self.hidden_servers.get(&client).is_some_and(|hidden| hidden.iter().any(is_other))

@@ -52,7 +52,8 @@ pub(crate) fn run(
     }
     let limit = EvidenceLimit {
         most: (plan.request.max_memory / MEMORY_PER_ENTRY).max(MIN_ENTRIES),
-        is_host: &|address| plan.hosts.contains(&address),
+        // Without an inventory, any entry may be about a host of it.
+        is_host: &|address| plan.hosts.is_empty() || plan.hosts.contains(&address),
     };
     let flows = store.finish(retention, plan.jobs, &limit).map_err(temporary(&plan.temp))?;
     progress.timings.done("merge");

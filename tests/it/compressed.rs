@@ -146,8 +146,8 @@ fn a_bomb_costs_time_and_no_memory() {
         let packed = pack(&bomb);
         assert!(packed.len() < bomb.len() / 100, "{name}: {}", packed.len());
         fs::write(&path, packed).expect("writable");
-        // The limit is on address space. By default, the allocator of each thread reserves much more
-        // of it than memory is used.
+        // The limit is on address space. By default, the allocator of each thread reserves much
+        // more of it than it uses.
         let output = Command::new("sh")
             .args(["-c", "ulimit -v 200000; exec \"$0\" audit \"$1\" --jobs 1"])
             .env("MALLOC_ARENA_MAX", "1")

@@ -323,7 +323,8 @@ fn a_full_disk_costs_reports_and_nothing_else() {
     assert!(sh(&format!("mount -t tmpfs -o size=64k none {}", out.display())));
     let live = wire.live(scratch.path(), &["--every", "1s"]);
     wire.replay(&fixture("farm-faults/span.pcap"));
-    sleep(Duration::from_millis(1500));
+    // Longer than a reply may take.
+    sleep(Duration::from_millis(4000));
     live.signal("INT");
     let ended = live.end();
     let left: Vec<_> =
@@ -601,7 +602,8 @@ fn an_answer_may_have_come_while_the_wire_was_away() {
             sleep(Duration::from_millis(2500));
             wire.ip("link set span up");
         }
-        sleep(Duration::from_millis(2500));
+        // Longer than a reply may take.
+        sleep(Duration::from_millis(4000));
         assert!(sh(&format!("{replay} -L 1 {capture}")));
         // Closes the window that contains the gap, so that the final report covers all windows.
         live.signal("USR1");
