@@ -323,8 +323,7 @@ fn a_full_disk_costs_reports_and_nothing_else() {
     assert!(sh(&format!("mount -t tmpfs -o size=64k none {}", out.display())));
     let live = wire.live(scratch.path(), &["--every", "1s"]);
     wire.replay(&fixture("farm-faults/span.pcap"));
-    // Longer than a reply may take.
-    sleep(Duration::from_millis(4000));
+    sleep(Duration::from_millis(1500));
     live.signal("INT");
     let ended = live.end();
     let left: Vec<_> =

@@ -47,13 +47,13 @@ impl Wire {
         assert!(sh(&format!("ip -n {} {words}", self.0)), "{words}");
     }
 
-    /// Replays a capture from `sent`, and its first frame again 1.2 s later. Without that frame,
-    /// attempts in the last second of the capture would not be reported, because they might still
-    /// be answered.
+    /// Replays a capture from `sent`, and its first frame again 3.2 s later. Without that frame,
+    /// attempts in the last three seconds of the capture would not be reported, because they might
+    /// still be answered.
     pub fn replay(&self, capture: &Path) {
         let replay = format!("ip netns exec {} tcpreplay -q -i sent", self.0);
         let file = capture.display();
-        assert!(sh(&format!("{replay} --mbps 50 {file} && sleep 1.2 && {replay} -L 1 {file}")));
+        assert!(sh(&format!("{replay} --mbps 50 {file} && sleep 3.2 && {replay} -L 1 {file}")));
     }
 
     /// Returns an `ip netns exec` command for the namespace. The caller adds the program to run.
