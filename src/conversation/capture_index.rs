@@ -547,16 +547,7 @@ impl CaptureIndex {
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, hints);
         if let Some(side) = broadcast {
-            let sent = &flow.sides[side];
-            let requester = flow.key.endpoint(side);
-            let port = flow.key.endpoint(1 - side).port;
-            // A broadcast that is itself a reply requests nothing. An endpoint with the port of the
-            // service may send both.
-            let may_ask = !sent.has(flag::ANSWERS) || requester.port == port;
-            if transport == Transport::UDP && may_ask {
-                let span = TimeSpan { first: sent.first, last: sent.last };
-                self.add_broadcasts(requester, &BroadcastRequests { span, ports: [port; 2] });
-            }
+            self.note_broadcast(flow, side);
         } else if transport == Transport::TCP && !is_simultaneous(flow) {
             for (client, is_proved) in proved(flow).into_iter().enumerate() {
                 if is_proved {
@@ -639,6 +630,20 @@ impl CaptureIndex {
             if let Some(ends) = self.run_ends.get_mut(number).filter(is_open) {
                 ends.add([0, 1].map(|side| hints.canonical(flow.key.endpoint(side).addr)));
             }
+        }
+    }
+
+    /// Records the UDP broadcasts of a side that may request something.
+    fn note_broadcast(&mut self, flow: &Flow<'_>, side: usize) {
+        let sent = &flow.sides[side];
+        let requester = flow.key.endpoint(side);
+        let port = flow.key.endpoint(1 - side).port;
+        // A broadcast that is itself a reply requests nothing. An endpoint with the port of the
+        // service may send both.
+        let may_ask = !sent.has(flag::ANSWERS) || requester.port == port;
+        if flow.key.transport() == Transport::UDP && may_ask {
+            let span = TimeSpan { first: sent.first, last: sent.last };
+            self.add_broadcasts(requester, &BroadcastRequests { span, ports: [port; 2] });
         }
     }
 
