@@ -178,7 +178,7 @@ impl Unlisted {
     }
 }
 
-/// The use of a service from or at an address of [`Unlisted`].
+/// The use of a service from or at an address without a role.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct UnlistedUse {
     /// The address.
