@@ -712,6 +712,9 @@ mod tests {
         let clients = unlisted.clients.get(&BROKER_1).expect("a client");
         let [(Transport::TCP, 4446, client)] = clients[..] else { panic!("{clients:?}") };
         assert_eq!(client.address, lowest);
-        assert!(unlisted.misdirected.is_empty(), "one attempt is no configuration");
+        assert!(
+            unlisted.misdirected.is_empty(),
+            "a single attempt does not show what the host is configured to use"
+        );
     }
 }

@@ -35,8 +35,8 @@ impl ActivePeriods {
         periods
     }
 
-    /// Adds the packets of one side of a flow. If they are so few that there must have been long
-    /// pauses, only the first and the last one count.
+    /// Adds the packets of one side of a flow. If there are so few that long pauses must have
+    /// occurred between them, only the first and the last one count.
     pub(super) fn add(&mut self, span: &TimeSpan, packets: u64) {
         let (Some(first), Some(last)) = (span.first.get(), span.last.get()) else { return };
         let packets = Nanos::try_from(packets).unwrap_or(Nanos::MAX);
@@ -48,7 +48,7 @@ impl ActivePeriods {
         }
     }
 
-    /// Adds a period and joins all periods between which there is no long pause.
+    /// Adds a period and joins periods that are not separated by a long pause.
     fn insert(&mut self, mut first: Nanos, mut last: Nanos) {
         // Nearly all packets of a busy host are in a known period.
         if self.last_before(first).is_some_and(|(_, end)| last <= end) {

@@ -32,7 +32,7 @@ impl<T: Clone + Default> CountsByAddress<T> {
         &mut self.places[place(address)]
     }
 
-    /// Returns the counts of all places. There are none if nothing was counted.
+    /// Returns the counts of all places, or an empty iterator if nothing was counted.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.places.iter()
     }

@@ -96,8 +96,8 @@ pub struct SiteHost {
     /// traffic.
     #[serde(default)]
     pub is_watched: bool,
-    /// The longest time in seconds between two unicast frames from the host, for which the capture
-    /// was not interrupted. Null in results of earlier versions.
+    /// The longest time in seconds in which the host sent unicast frames without a pause of more
+    /// than two minutes and the capture was not interrupted. Null in results of earlier versions.
     #[serde(default)]
     pub active_seconds: Option<u64>,
 }

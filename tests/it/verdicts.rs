@@ -53,6 +53,15 @@ fn steady() -> Wire {
     wire
 }
 
+/// Returns the capture of [`steady`] without the connections of the session host, which still
+/// answers pings.
+fn silent() -> Wire {
+    let mut wire = steady();
+    let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
+    wire.0.retain(|(_, f)| f[23] == 1 || !of_rdsh(f));
+    wire
+}
+
 fn without(mut wire: Wire, host: &str) -> Wire {
     let address = host.parse::<Ipv4Addr>().expect("an address").octets();
     wire.0.retain(|(_, frame)| frame[26..30] != address);
@@ -382,14 +391,6 @@ fn a_failure_is_told_with_what_icmp_errors_report() {
 
 #[test]
 fn silence_is_claimed_only_where_it_could_have_been_broken() {
-    // Returns the steady traffic without the connections of the session host, which still answers
-    // pings.
-    let silent = || {
-        let mut wire = steady();
-        let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
-        wire.0.retain(|(_, f)| f[23] == 1 || !of_rdsh(f));
-        wire
-    };
     let line = |code: &str| format!("{code} rdsh1>broker1 tcp/20003");
     expect(&farm("", ALL), &silent(), &[&line("never-attempted")]);
     let covers = |hosts: &str| farm("", &format!("[capture]\ncovers = [{hosts}]\n"));
@@ -692,12 +693,6 @@ fn a_host_that_was_off_most_of_the_time_is_missed_for_certain_nowhere() {
 /// Traffic that may be hidden in other traffic is not certainly absent.
 #[test]
 fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
-    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
-    let silent = || {
-        let mut wire = steady();
-        wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
-        wire
-    };
     let missed = |wire: &Wire| -> (Vec<String>, String) {
         let audit = audit(&farm("", ALL), wire);
         let lines = findings(&audit).into_iter();
@@ -743,12 +738,6 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
 /// and may look for them at such an address.
 #[test]
 fn attempts_from_and_at_other_addresses_are_told_with_what_is_missing() {
-    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
-    let silent = || {
-        let mut wire = steady();
-        wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
-        wire
-    };
     let firewall = "[[host]]\nname = \"fw1\"\naddresses = [\"10.1.0.254\"]\nroles = []\n";
     let missed = |wire: &Wire, more: &str| {
         let audit = audit(&farm("", &format!("{more}{ALL}")), wire);
@@ -1018,10 +1007,8 @@ fn answers_without_requests_make_requests_without_answers_uncertain() {
 /// Two hosts may exchange their traffic in a tunnel with addresses of its own, or in a VPN.
 #[test]
 fn what_a_tunnel_between_two_hosts_may_hold_is_missed_for_certain_nowhere() {
-    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
     let missed = |more: &dyn Fn(&mut Wire)| -> String {
-        let mut wire = steady();
-        wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
+        let mut wire = silent();
         more(&mut wire);
         let lines = findings(&audit(&farm("", ALL), &wire)).into_iter();
         lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
@@ -1192,9 +1179,7 @@ fn loss_counts_where_it_happened() {
 
 #[test]
 fn an_absence_counts_with_the_loss_over_time() {
-    let mut silent = steady();
-    let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
-    silent.0.retain(|(_, f)| f[23] == 1 || !of_rdsh(f));
+    let silent = silent();
     let mut short = later(pings());
     short.0.retain(|(ms, _)| *ms < 720_000);
     let of = |in_long, in_short| {
