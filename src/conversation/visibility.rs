@@ -61,8 +61,9 @@ impl VisibilityStats {
         self.loss
     }
 
-    /// Returns the same estimate as [`Self::loss`], even if it is based on few bytes. It is then
-    /// not enough to report a loss, but it is a reason to doubt an absence claim.
+    /// Returns the same estimate as [`Self::loss`], even if it is based on few bytes, or the share
+    /// of flow directions that lack more bytes than they show, whichever is greater. This is not
+    /// enough to report a loss, but it is a reason to doubt an absence claim.
     pub fn suspected_loss(&self) -> f64 {
         self.suspected_loss
     }
@@ -128,20 +129,24 @@ impl Acknowledged {
     }
 
     fn loss(&self) -> f64 {
-        if self.bytes < TOO_FEW_BYTES && !self.mostly_missing() {
-            0.0
-        } else {
-            self.suspected_loss()
-        }
+        if self.bytes < TOO_FEW_BYTES && !self.mostly_missing() { 0.0 } else { self.known_loss() }
     }
 
-    fn suspected_loss(&self) -> f64 {
+    /// Returns the share of lost frames, whether or not it is based on enough bytes.
+    fn known_loss(&self) -> f64 {
         // If half of the frames are lost, about half of the flow directions show less than half of
         // their bytes and are not counted.
         if self.lacking * 2 > self.counted.max(4) {
             return 0.5;
         }
         self.unseen as f64 / self.bytes.max(1) as f64
+    }
+
+    /// Returns the share of bytes or of flow directions that the capture lacks, whichever is
+    /// greater. Where few bytes were acknowledged, the directions that are not counted show more.
+    fn suspected_loss(&self) -> f64 {
+        let directions = self.counted + self.lacking;
+        self.known_loss().max(self.lacking as f64 / directions.max(1) as f64)
     }
 
     fn mostly_missing(&self) -> bool {
