@@ -249,12 +249,12 @@ impl CaptureIndex {
         self.kinds.lack(transport)
     }
 
-    /// Returns the periods of captures that were made one after the other, each with the addresses
-    /// that take part in all of its unicast traffic. Of several addresses of a listed host, the
-    /// first one in the inventory represents all.
+    /// Returns the periods of captures that were made one after the other and that show unicast
+    /// traffic, each with the addresses that take part in all of this traffic. Of several addresses
+    /// of a listed host, the first one in the inventory represents all.
     pub fn runs(&self) -> impl Iterator<Item = ((Nanos, Nanos), &[IpAddr])> {
-        let ends = self.run_ends.iter().map(CommonEnds::as_slice);
-        self.limits.runs.iter().copied().zip(ends.chain(std::iter::repeat(&[][..])))
+        let runs = self.limits.runs.iter().copied().zip(&self.run_ends);
+        runs.filter_map(|(run, ends)| Some((run, ends.get()?)))
     }
 
     /// Returns whether loopback traffic was seen inside a host, not on a wire.

@@ -26,9 +26,9 @@ impl CommonEnds {
         }
     }
 
-    /// Returns the common ends.
-    pub fn as_slice(&self) -> &[IpAddr] {
-        self.ends.as_deref().unwrap_or_default()
+    /// Returns the common ends, or `None` if there is no traffic.
+    pub fn get(&self) -> Option<&[IpAddr]> {
+        self.ends.as_deref()
     }
 }
 

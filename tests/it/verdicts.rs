@@ -1089,34 +1089,37 @@ fn a_capture_on_one_host_does_not_watch_another() {
         wire
     };
     let both = farm("", "[capture]\ncovers = [\"rdsh1\", \"broker1\"]\n");
-    let said = |first: &Wire, second: &Wire| -> Vec<String> {
-        let files = [first.file(), second.file()];
-        let of = |order: [usize; 2]| {
-            let files = order.map(|number| &files[number][..]);
-            let lines = findings(&audit_files(&both, &files, Some(100), None)).into_iter();
+    let said = |captures: &[&Wire]| -> Vec<String> {
+        let files: Vec<_> = captures.iter().map(|wire| wire.file()).collect();
+        let mut files: Vec<&[u8]> = files.iter().map(|file| &file[..]).collect();
+        let of = |files: &[&[u8]]| {
+            let lines = findings(&audit_files(&both, files, Some(100), None)).into_iter();
             lines.filter(|f| f.contains("broker1>dc1 tcp/389")).collect::<Vec<_>>()
         };
-        assert_eq!(of([0, 1]), of([1, 0]));
-        of([0, 1])
+        let forward = of(&files);
+        files.reverse();
+        assert_eq!(of(&files), forward);
+        forward
     };
-    assert_eq!(said(&on_rdsh(), &on_broker(30)), ["window-too-short broker1>dc1 tcp/389"]);
+    let short = ["window-too-short broker1>dc1 tcp/389"];
+    assert_eq!(said(&[&on_rdsh(), &on_broker(30)]), short);
     let missing = ["never-attempted broker1>dc1 tcp/389"];
-    assert_eq!(said(&on_rdsh(), &on_broker(200)), missing);
+    assert_eq!(said(&[&on_rdsh(), &on_broker(200)]), missing);
     // The first capture shows traffic without the session host: it comes from a span port.
     let mut span = on_rdsh();
     ping(&mut span, 100, GW, DC);
-    assert_eq!(said(&span, &on_broker(30)), missing);
+    assert_eq!(said(&[&span, &on_broker(30)]), missing);
     // The broker takes part in all traffic of both captures.
-    assert_eq!(
-        said(&on_broker(200), &{
-            let mut later = on_broker(30);
-            later.0.iter_mut().for_each(|(ms, _)| *ms += 1_000_000);
-            later.connect(2_005_400, (RDSH, 50_004), (BROKER, 20_003));
-            later.udp(2_005_500, (RDSH, 50_005), (BROKER, 20_003));
-            later
-        }),
-        missing
-    );
+    let mut later = on_broker(30);
+    later.0.iter_mut().for_each(|(ms, _)| *ms += 1_000_000);
+    later.connect(2_005_400, (RDSH, 50_004), (BROKER, 20_003));
+    later.udp(2_005_500, (RDSH, 50_005), (BROKER, 20_003));
+    assert_eq!(said(&[&on_broker(200), &later]), missing);
+    // A capture without unicast traffic does not show where it was made.
+    let mut silent = Wire::default();
+    (3_000..3_100).for_each(|second| silent.claim(second * 1000, RDSH, 2));
+    assert_eq!(said(&[&on_broker(200), &later, &silent]), missing);
+    assert_eq!(said(&[&on_rdsh(), &on_broker(30), &silent]), short);
 }
 
 /// If a host acknowledges data from its peer that is not in the capture, a reply may also be
