@@ -603,19 +603,22 @@ impl CaptureIndex {
                 self.presences.at(to).cut[1].add(flow.cut[side]);
             }
             let Some(from) = from else { continue };
-            self.presences.at(from).cut[0].add(flow.cut[side]);
-            if !is_broadcast && flow.links(side).any(|l| !INITIAL_TTLS.contains(&l.ttl)) {
-                self.presences.at(from).routed = true;
+            let from = self.presences.at(from);
+            from.cut[0].add(flow.cut[side]);
+            if is_broadcast {
+                continue;
             }
-            // Multicast and neighbour discovery use TTLs and hop limits of their own, which do not
-            // show the path of other packets.
-            let is_ordinary =
-                !is_broadcast && (transport.has_ports() || transport == Transport::ICMP);
+            // Neighbour discovery uses hop limits of its own, which do not show the path of other
+            // packets.
+            let is_ordinary = transport.has_ports() || transport == Transport::ICMP;
             // Resets alone do not count, because a firewall may have sent them with the address of
             // the host.
-            if is_ordinary && !(transport == Transport::TCP && only_resets(sent)) {
-                let presence = self.presences.at(from);
-                flow.links(side).for_each(|link| presence.add_ttl(link.source, link.ttl));
+            let shows_path = is_ordinary && !(transport == Transport::TCP && only_resets(sent));
+            for link in flow.links(side) {
+                from.routed |= !INITIAL_TTLS.contains(&link.ttl);
+                if shows_path {
+                    from.add_ttl(link.source, link.ttl);
+                }
             }
         }
     }

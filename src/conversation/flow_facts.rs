@@ -182,9 +182,9 @@ pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> boo
     let [a, b] = &flow.sides;
     a.sent.payload.0 > 0
         && b.sent.payload.0 > 0
-        && proved(flow) != [true; 2]
         && a.sent.bytes.0 + b.sent.bytes.0 >= SESSION_BYTES
         && last.saturating_sub(first) >= SESSION_NS
+        && proved(flow) != [true; 2]
 }
 
 /// Returns the hardware addresses of the link-local ends of a flow, for each side. Hosts are

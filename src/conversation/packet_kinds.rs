@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::flow::{DirectionStats, flag};
-use crate::model::{BoundedSet, Merge, Transport};
+use crate::model::{Merge, Transport};
 
 /// The number of connections without any other segment from which on a capture counts as filtered.
 const SEVERAL_CONNECTIONS: u64 = 3;
@@ -16,8 +16,10 @@ pub(super) struct PacketKinds {
     has_udp: bool,
     /// The number of TCP connections whose opening was seen.
     opened: u64,
-    /// Up to two of their clients.
-    clients: BoundedSet<IpAddr, 2>,
+    /// One of their clients.
+    client: Option<IpAddr>,
+    /// Whether they have several clients.
+    has_several_clients: bool,
     /// Whether any TCP segment is neither a SYN nor a FIN nor an RST.
     has_plain_segments: bool,
 }
@@ -39,7 +41,11 @@ impl PacketKinds {
     /// Adds a TCP connection whose opening was seen.
     pub fn add_opened(&mut self, client: IpAddr) {
         self.opened += 1;
-        self.clients.insert(client);
+        self.add_client(client);
+    }
+
+    fn add_client(&mut self, client: IpAddr) {
+        self.has_several_clients |= *self.client.get_or_insert(client) != client;
     }
 
     /// Returns whether the capture lacks a transport that every network has.
@@ -55,9 +61,7 @@ impl PacketKinds {
     /// connections, although it shows several connections. They must have two clients, so that no
     /// host alone can bring this about.
     pub fn are_only_openings(&self) -> bool {
-        !self.has_plain_segments
-            && self.opened >= SEVERAL_CONNECTIONS
-            && self.clients.iter().count() > 1
+        !self.has_plain_segments && self.opened >= SEVERAL_CONNECTIONS && self.has_several_clients
     }
 }
 
@@ -66,7 +70,8 @@ impl Merge for PacketKinds {
         self.has_tcp |= other.has_tcp;
         self.has_udp |= other.has_udp;
         self.opened += other.opened;
-        self.clients.merge(&other.clients);
+        self.has_several_clients |= other.has_several_clients;
+        other.client.into_iter().for_each(|client| self.add_client(client));
         self.has_plain_segments |= other.has_plain_segments;
     }
 }

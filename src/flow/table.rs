@@ -112,13 +112,14 @@ impl<'a> Flow<'a> {
     }
 
     /// Returns the encapsulations of a side's packets, in ascending order.
-    pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Encapsulation> + use<'a> {
-        let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
-        let many = match self.sides[side].link {
-            MANY_LINKS => self.extra.map(|e| e.links[side].iter()),
-            _ => None,
-        };
-        single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
+    pub fn links(&self, side: usize) -> std::slice::Iter<'a, Encapsulation> {
+        match self.sides[side].link {
+            MANY_LINKS => self.extra.map(|extra| extra.links[side].iter()).unwrap_or_default(),
+            number => {
+                let single = self.links.get(usize::from(number).wrapping_sub(1));
+                single.map_or(&[][..], std::slice::from_ref).iter()
+            }
+        }
     }
 
     /// Returns the initial sequence numbers from a side's SYNs, and the sequence numbers of

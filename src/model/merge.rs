@@ -297,7 +297,15 @@ impl<T: Copy + Default, const N: usize> Default for InlineBoundedSet<T, N> {
 impl<T: Copy + Ord, const N: usize> InlineBoundedSet<T, N> {
     /// Inserts a member. If the set is full, it keeps the `N` lowest members and records that there
     /// were more.
+    #[inline]
     pub fn insert(&mut self, member: T) {
+        // Nearly all members are known, and a few members are compared sooner than searched.
+        if !self.kept[..usize::from(self.count)].contains(&member) {
+            self.insert_new(member);
+        }
+    }
+
+    fn insert_new(&mut self, member: T) {
         let count = usize::from(self.count);
         let Err(position) = self.kept[..count].binary_search(&member) else { return };
         self.more |= count == N;
