@@ -611,10 +611,19 @@ pub struct StatedCoverage {
 /// The conditions that limit the claims that a capture supports.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Conditions {
-    /// Whether a capture filter was active, set by the user or by the capture itself.
+    /// Whether a filter was active: one that the user set, that the capture states, or that the
+    /// kinds of its packets show.
     pub is_filtered: bool,
+    /// The transports of which the capture contains no packets, perhaps because of a filter: `tcp`
+    /// or `udp`. Empty in results of earlier versions.
+    #[serde(default)]
+    pub lacking_transports: Vec<String>,
     /// Whether part of the input could not be read.
     pub is_damaged: bool,
+    /// Whether evidence about listed hosts was dropped to stay within `--max-memory`. False in
+    /// results of earlier versions.
+    #[serde(default)]
+    pub lacks_evidence: bool,
     /// The share of lost frames, 0 to 1, as far as the capture shows it.
     pub loss: f64,
     /// The share of lost frames above which no traffic is reported as missing.

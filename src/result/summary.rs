@@ -13,7 +13,7 @@ use super::run::AuditRun;
 use super::since::changes;
 use super::{HostWatch, Site, Time, exception_use, summary_notes};
 use crate::classify::{Code, CoverageStatement, Policy, Severity, VantageTimes};
-use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
+use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts, Transport};
 
 /// Maximum number of entries in the list of orphaned fragments, one for each source, destination
 /// and protocol. In a flood, further fragments are only counted.
@@ -76,7 +76,13 @@ impl AuditRun<'_> {
                     let view = seen.view();
                     Conditions {
                         is_filtered: view.filtered,
+                        lacking_transports: [Transport::TCP, Transport::UDP]
+                            .into_iter()
+                            .filter(|transport| seen.lacks(*transport))
+                            .map(|transport| transport.to_string())
+                            .collect(),
                         is_damaged: view.damaged,
+                        lacks_evidence: view.lacks_evidence,
                         loss: view.loss,
                         max_loss: view.max_loss,
                         sensors: Some(sensors(&view.vantages)),

@@ -282,13 +282,24 @@ fn traffic_that_stops_is_told_only_where_it_would_have_shown() {
         "its watch time was only 300 s, and that of the other capture 600 s",
     );
     let filtered = Audited::healthy(600).options(&["--filter", "not port 9100"]);
-    assert_one(
-        &monitored(),
-        &filtered,
-        "gone",
-        "not-seen",
-        "a capture filter or --filter was used",
-    );
+    assert_one(&monitored(), &filtered, "gone", "not-seen", "the capture was filtered");
+    // A capture without any UDP packet shows nothing about UDP traffic.
+    let queries = |mut audited: Audited| {
+        for second in (0..=600).step_by(30) {
+            let port = 50_000 + second as u16;
+            audited.wire.udp(second * 1000 + 300, ("10.1.0.1", port), ("10.1.0.3", 9100));
+        }
+        audited
+    };
+    let lacking = "it contains no UDP packets, perhaps because of a filter";
+    let udp = queries(Audited::healthy(600));
+    assert_one(&udp, &Audited::healthy(600), "gone", "not-seen", lacking);
+    let mut with_udp = Audited::healthy(600);
+    with_udp.wire.udp(100, ("10.1.9.7", 50_000), ("10.1.9.8", 9200));
+    let (_, json) = compared(&udp, &with_udp);
+    let gone = json["findings"].as_array().expect("a list").iter();
+    let causes: Vec<_> = gone.filter(|f| f["change"] == "gone").map(|f| &f["cause"]).collect();
+    assert_eq!(causes, ["stopped"], "{json:#}");
     let elsewhere = Audited::healthy(600).inventory("covers = \"all\"", "covers = [\"brain1\"]");
     let uncovered = "nothing shows that the capture covers traffic between front1 and store1";
     assert_one(&monitored(), &elsewhere, "gone", "not-seen", uncovered);

@@ -164,7 +164,7 @@ fn a_part_of_a_capture_is_named_on_the_cover() {
     for part in [
         "Frames that do not match the filter tcp (",
         "Frames before 2026-11-21 01:50:00 UTC (",
-        "a capture filter or --filter was used",
+        "the capture was filtered",
         " of 10834 frames audited",
     ] {
         assert!(cover.contains(part), "{part} in {cover}");

@@ -57,7 +57,8 @@ impl ChangeCauses<'_, '_> {
                 );
                 let why = matches!(age, Age::New).then(|| {
                     let lists = [&other.clients[..], &other.servers[..]];
-                    let ends = FindingEnds::new(lists, &[], |name| self.new_name(name));
+                    let ends =
+                        FindingEnds::new(lists, &other.transport, &[], |name| self.new_name(name));
                     has.why_unseen(&ends, Some(lacks))
                 });
                 match why.flatten() {

@@ -175,7 +175,8 @@ impl<'a, 's> ChangeCauses<'a, 's> {
     /// finding. A finding about any server of a role names no server.
     pub(super) fn ends_without(&self, finding: &FindingRow<'_>, age: Age) -> FindingEnds {
         let lists = [&finding.clients[..], &finding.servers[..]];
-        FindingEnds::new(lists, &finding.sensors, |name| self.name_without(name, age))
+        let FindingRow { transport, sensors, .. } = finding;
+        FindingEnds::new(lists, transport, sensors, |name| self.name_without(name, age))
     }
 }
 

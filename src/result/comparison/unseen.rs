@@ -25,14 +25,22 @@ pub(super) struct FindingEnds {
     pub unnamed: [usize; 2],
     /// Whether some of these may be listed hosts.
     has_unnamed_hosts: bool,
+    /// The transport of the traffic; `*` for several.
+    transport: String,
     /// The named vantage points that saw the traffic.
     sensors: Vec<String>,
 }
 
 impl FindingEnds {
-    /// Returns the ends of traffic between these clients and servers, which these vantage points
-    /// saw. `name` translates a name to that in the other audit.
-    pub fn new(lists: [&[String]; 2], sensors: &[String], name: impl Fn(&str) -> String) -> Self {
+    /// Returns the ends of traffic between these clients and servers over this transport (`*` for
+    /// several), which these vantage points saw. `name` translates a name to that in the other
+    /// audit.
+    pub fn new(
+        lists: [&[String]; 2],
+        transport: &str,
+        sensors: &[String],
+        name: impl Fn(&str) -> String,
+    ) -> Self {
         let is_named = |name: &&String| !name.starts_with('+');
         let end = |own: &String| FindingEnd { own: own.clone(), other: name(own) };
         let [clients, servers] = lists.map(|list| list.iter().filter(is_named).map(end).collect());
@@ -48,7 +56,8 @@ impl FindingEnds {
             let more = list.last().and_then(|last| last.strip_prefix('+'));
             more.and_then(|more| more.split(' ').next()?.parse().ok()).unwrap_or_default()
         });
-        Self { clients, servers, unnamed, has_unnamed_hosts, sensors: sensors.to_vec() }
+        let (transport, sensors) = (transport.to_owned(), sensors.to_vec());
+        Self { clients, servers, unnamed, has_unnamed_hosts, transport, sensors }
     }
 
     /// Adds the number of hosts that a reason applies to. It is left out for a single pair of
@@ -86,7 +95,7 @@ impl<'a> Side<'a> {
         let hosts = ends.distinct();
         ends.first_of(hosts.iter().filter_map(|end| self.why_silent(&end.other)))
             .or_else(|| self.why_uncovered(ends))
-            .or_else(|| self.why_incomplete())
+            .or_else(|| self.why_incomplete(&ends.transport))
             .or_else(|| {
                 let other = other?;
                 let needed_s = other.watched_s();
@@ -161,13 +170,20 @@ impl<'a> Side<'a> {
         Some(ends.for_some(words, hosts.len()))
     }
 
-    /// Returns why this audit need not show all traffic that passed.
-    fn why_incomplete(&self) -> Option<String> {
+    /// Returns why this audit need not show all traffic over a transport (`*` for several) that
+    /// passed.
+    fn why_incomplete(&self, transport: &str) -> Option<String> {
         let conditions = &self.result.head.conditions;
+        let mut lacking = conditions.lacking_transports.iter();
         if conditions.is_filtered {
-            Some("a capture filter or --filter was used".to_owned())
+            Some("the capture was filtered".to_owned())
+        } else if let Some(lacking) = lacking.find(|own| *own == transport || transport == "*") {
+            let lacking = lacking.to_uppercase();
+            Some(format!("it contains no {lacking} packets, perhaps because of a filter"))
         } else if conditions.is_damaged {
             Some("part of the input could not be read".to_owned())
+        } else if conditions.lacks_evidence {
+            Some("evidence about listed hosts was dropped to stay within --max-memory".to_owned())
         } else if conditions.loss > conditions.max_loss {
             Some(format!("{:.2} % of the traffic was lost", conditions.loss * 100.0))
         } else {

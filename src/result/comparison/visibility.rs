@@ -30,7 +30,7 @@ pub(super) fn why_one_sided(side: &Side<'_>) -> String {
     match &side.result.head.filter {
         Some(filter) => format!("only one direction passed the filter {filter}"),
         None if side.result.head.conditions.is_filtered => {
-            "a capture filter was used, and only one direction is visible".to_owned()
+            "the capture was filtered, and only one direction is visible".to_owned()
         }
         None => "only one direction is visible".to_owned(),
     }

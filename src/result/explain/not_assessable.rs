@@ -148,6 +148,9 @@ impl Explainer<'_> {
                 "the capture contains no {} packets, so a filter may have removed the traffic",
                 transport.to_string().to_uppercase()
             ),
+            None if self.seen.conversations.index.has_only_openings() => {
+                "the capture contains no TCP segments other than SYN, FIN and RST, so a filter may have removed the traffic".to_owned()
+            }
             None => "a capture filter or --filter may have removed the traffic".to_owned(),
         }
     }
