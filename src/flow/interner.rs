@@ -22,7 +22,38 @@ pub(super) struct Interner(Mutex<InternedLinks>);
 struct InternedLinks {
     /// The encapsulations. The index of each is its number minus one.
     list: Vec<Encapsulation>,
-    numbers: HashMap<Encapsulation, u16, HashSeed>,
+    numbers: LinkNumbers,
+}
+
+/// The number of each encapsulation. Nearly all encapsulations have a short form
+/// ([`Encapsulation::short`]), which is smaller and hashed faster.
+#[derive(Default)]
+struct LinkNumbers {
+    short: HashMap<u128, u16, HashSeed>,
+    /// The numbers of encapsulations without a short form.
+    others: HashMap<Encapsulation, u16, HashSeed>,
+}
+
+impl LinkNumbers {
+    fn new(seed: &HashSeed) -> Self {
+        let short = HashMap::with_hasher(seed.clone());
+        Self { short, others: HashMap::with_hasher(seed.clone()) }
+    }
+
+    fn get(&self, link: &Encapsulation) -> Option<u16> {
+        let number = match link.short() {
+            Some(short) => self.short.get(&short),
+            None => self.others.get(link),
+        };
+        number.copied()
+    }
+
+    fn insert(&mut self, link: &Encapsulation, number: u16) {
+        match link.short() {
+            Some(short) => self.short.insert(short, number),
+            None => self.others.insert(*link, number),
+        };
+    }
 }
 
 impl Interner {
@@ -38,7 +69,7 @@ impl Interner {
         for link in links {
             interner.list.push(*link);
             let number = interner.list.len() as u16;
-            interner.numbers.insert(*link, number);
+            interner.numbers.insert(link, number);
         }
     }
 
@@ -55,9 +86,7 @@ pub(super) struct InternerCache {
     /// The same encapsulations in short form ([`Encapsulation::short`]), or zero for those without
     /// one.
     short: Vec<u128>,
-    short_numbers: HashMap<u128, u16, HashSeed>,
-    /// The numbers of encapsulations without a short form.
-    numbers: HashMap<Encapsulation, u16, HashSeed>,
+    numbers: LinkNumbers,
 }
 
 impl InternerCache {
@@ -66,8 +95,7 @@ impl InternerCache {
             interner: Arc::clone(interner),
             list: Vec::new(),
             short: Vec::new(),
-            short_numbers: HashMap::with_hasher(seed.clone()),
-            numbers: HashMap::with_hasher(seed.clone()),
+            numbers: LinkNumbers::new(seed),
         };
         links.copy(&interner.lock());
         links
@@ -100,30 +128,22 @@ impl InternerCache {
 
     /// Returns the number of an encapsulation, or `None` if all numbers are in use.
     pub fn number(&mut self, link: &Encapsulation) -> Option<u16> {
-        let short = link.short();
-        let known = match &short {
-            Some(short) => self.short_numbers.get(short),
-            None => self.numbers.get(link),
-        };
-        if let Some(number) = known {
-            return Some(*number);
+        if let Some(number) = self.numbers.get(link) {
+            return Some(number);
         }
         let interner = Arc::clone(&self.interner);
         let mut interner = interner.lock();
         let number = match interner.numbers.get(link) {
-            Some(number) => *number,
+            Some(number) => number,
             None => {
                 let next =
                     u16::try_from(interner.list.len() + 1).ok().filter(|n| *n != MANY_LINKS)?;
                 interner.list.push(*link);
-                interner.numbers.insert(*link, next);
+                interner.numbers.insert(link, next);
                 next
             }
         };
-        match short {
-            Some(short) => self.short_numbers.insert(short, number),
-            None => self.numbers.insert(*link, number),
-        };
+        self.numbers.insert(link, number);
         self.copy(&interner);
         Some(number)
     }
