@@ -72,18 +72,33 @@ pub type InputContent = [u8; 32];
 /// that the order of the arguments does not matter. If arguments cannot be read, the result
 /// contains the errors of all of them.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
-    expand_with(arguments, Vec::new())
+    expand_with(arguments, Vec::new(), Unreadable::Refuse)
+}
+
+/// What to do with a file that exists but cannot be read, if the user named it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Unreadable {
+    /// Refuse it.
+    #[default]
+    Refuse,
+    /// Treat it as if it had been found in a folder: its error is reported when it is read.
+    Keep,
 }
 
 /// Expands arguments as [`expand`] does, and adds inputs with known content.
 pub fn expand_with(
     arguments: &[PathBuf],
     known: Vec<CaptureInput>,
+    unreadable: Unreadable,
 ) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
     let mut sources = known;
     let mut errors = Vec::new();
     for argument in arguments {
         if let Err(source) = add_argument(argument, &mut sources) {
+            if unreadable == Unreadable::Keep && argument.symlink_metadata().is_ok() {
+                sources.push(CaptureInput::found(argument.clone(), 0));
+                continue;
+            }
             errors.push(CaptureError::Input { name: argument.display().to_string(), source });
         }
     }
@@ -343,7 +358,8 @@ mod tests {
             fs::write(folder.path().join(name), bytes).unwrap();
         }
         let copies = |known: Vec<CaptureInput>| {
-            let sources = expand_with(&[folder.path().to_owned()], known).unwrap();
+            let sources =
+                expand_with(&[folder.path().to_owned()], known, Unreadable::Refuse).unwrap();
             let name =
                 |path: &str| Path::new(path).file_name().unwrap().to_string_lossy().into_owned();
             let copies = sources.iter().filter(|source| source.same_as.is_some());

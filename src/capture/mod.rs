@@ -21,7 +21,7 @@ pub use compression::InputHash;
 pub use error::{CaptureError, ReadError};
 pub use file_type::capture_kind;
 pub use filter::Filter;
-pub use input::{CaptureInput, InputContent, expand, expand_with};
+pub use input::{CaptureInput, InputContent, Unreadable, expand, expand_with};
 pub use link_names::link_name;
 #[cfg(feature = "live")]
 pub(crate) use live::may_appear;

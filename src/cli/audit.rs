@@ -20,9 +20,10 @@ use super::work::{
     with_progress_bar,
 };
 use super::{print_message, print_result, print_some, report_error, terminal_width, warn};
+
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
-    Step, digest_of, folder_of,
+    Step, Unreadable, digest_of, folder_of,
 };
 use crate::policy::{Policy, TextFile};
 use crate::report::{Format, Needs, RowListing, is_exceptions_report, summary};
@@ -148,6 +149,7 @@ fn prepare(
         filter: arguments.filter.clone(),
         since: arguments.since,
         until: arguments.until,
+        unreadable: Unreadable::Refuse,
         hash: arguments.out.is_some() || format.is_some_and(|format| format.has_digests),
         no_decap: arguments.tunnels.no_decap,
         vxlan_ports: arguments.tunnels.vxlan_ports.clone(),

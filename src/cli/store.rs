@@ -15,8 +15,9 @@ use super::work::{
     NOTHING_WRITTEN, Verbosity, report_failure, stop_on_interrupt, with_progress_bar,
 };
 use super::{print_some, report_error, warn};
+
 use crate::model::{Correction, VantagePoint, name_and_reason};
-use crate::pipeline::{Audit, AuditError, Folders, Plan, Progress, Request};
+use crate::pipeline::{Audit, AuditError, Folders, Plan, Progress, Request, Unreadable};
 use crate::policy::Policy;
 use crate::result::plural;
 #[cfg(feature = "live")]
@@ -171,6 +172,7 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
         filter: arguments.filter.clone(),
         since: arguments.since,
         until: arguments.until,
+        unreadable: Unreadable::Keep,
         hash: true,
         no_decap: arguments.tunnels.no_decap,
         vxlan_ports: arguments.tunnels.vxlan_ports.clone(),

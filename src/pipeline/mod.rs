@@ -36,7 +36,7 @@ use crate::model::{
     VantagePoint, name_and_reason,
 };
 
-pub use crate::capture::{CaptureError, capture_kind};
+pub use crate::capture::{CaptureError, Unreadable, capture_kind};
 #[cfg(feature = "bpf")]
 pub use crate::capture::{CaptureOptions, Interface, interfaces};
 pub use crate::classify::Given;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::check_filter;
 use super::source::{Origin, SharedEvidence};
-use crate::capture::{CaptureError, CaptureInput, InputContent, expand, expand_with};
+use crate::capture::{CaptureError, CaptureInput, InputContent, Unreadable, expand_with};
 use crate::conversation::TrustedMirrors;
 use crate::decode::{StatedTunnel, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
@@ -30,6 +30,8 @@ pub struct Request {
     pub since: Option<Nanos>,
     /// Frames at or after this time are counted and skipped, in ns since the epoch.
     pub until: Option<Nanos>,
+    /// What to do with a named capture that exists but cannot be read.
+    pub unreadable: Unreadable,
     /// Whether to compute the SHA-256 of each source.
     pub hash: bool,
     /// Whether to audit the tunnels themselves instead of their contents.
@@ -56,6 +58,7 @@ impl Default for Request {
             filter: None,
             since: None,
             until: None,
+            unreadable: Unreadable::default(),
             hash: false,
             no_decap: false,
             vxlan_ports: Vec::new(),
@@ -176,7 +179,7 @@ impl Plan {
     /// Returns all problems of the request, not only the first one.
     pub fn new(request: Request) -> Result<Self, Vec<PlanError>> {
         let mut problems = Vec::new();
-        let sources = match expand(&request.captures) {
+        let sources = match expand_with(&request.captures, Vec::new(), request.unreadable) {
             Ok(sources) => {
                 if sources.iter().filter(|s| s.path.is_none()).count() > 1 {
                     problems.push(PlanError::StandardInputTwice);
@@ -232,7 +235,7 @@ impl Plan {
             content: Some(input.content),
             content_size: input.content_size,
         });
-        let sources = expand_with(&request.captures, known.collect())
+        let sources = expand_with(&request.captures, known.collect(), request.unreadable)
             .map_err(|errors| errors.into_iter().map(PlanError::Input).collect::<Vec<_>>())?;
         // The first input with each content takes the record of the stored input with its name, or
         // of another one.

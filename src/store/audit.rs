@@ -10,7 +10,7 @@ use super::StoreError;
 use super::columns::check_accounted;
 use super::earlier::has_grown;
 use super::files::{GroupReader, RowFile, RowGroup};
-use super::input::{CollectOptions, InputRow, tunnel_texts};
+use super::input::{CollectOptions, FingerprintRule, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
 use super::row::StoredRow;
@@ -80,6 +80,12 @@ pub enum StoreRequestError {
         "{0}: server names and duplicates of the complete store were decided without this capture; audit the capture together with the stores from which the complete store was merged"
     )]
     Complete(String),
+    /// The rows were collected by a version that computes fingerprints in another way, so copies of
+    /// packets in the capture cannot be recognized.
+    #[error(
+        "{0}: the rows were collected by a version that recognizes duplicates differently; collect the captures again, audit this capture without the rows, or use --dedup off"
+    )]
+    OtherFingerprints(String),
     /// A capture that is read in addition to the store has grown since its rows were collected.
     #[error(
         "{0}: the capture has grown since its rows were collected, so its frames would count twice; collect it into the store again (rasaudit collect then removes the file with the earlier rows if it contains no others), or leave it out"
@@ -163,6 +169,10 @@ impl EvidenceStore {
         let read = plan.captures().filter(|_| self.inputs.completion().is_some());
         let mut wrong: Vec<_> =
             read.map(|name| StoreRequestError::Complete(name.to_owned())).collect();
+        let compares = plan.request.dedup != Dedup::Off
+            && self.options.fingerprints != FingerprintRule::Current;
+        let other = plan.captures().next().filter(|_| compares);
+        wrong.extend(other.map(|name| StoreRequestError::OtherFingerprints(name.to_owned())));
         wrong.extend(self.grown(&plan).map(StoreRequestError::Grown));
         if wrong.is_empty() { Ok(plan) } else { Err(wrong) }
     }

@@ -342,7 +342,7 @@ impl StoredInputs {
         Err(StoreError::rows(
             files,
             format!(
-                "contains rows that differ from those that were written ({}); collect the captures again, or merge the stores again",
+                "contains rows that differ from those that were written ({}); check that all files of the store are given, or collect the captures or merge the stores again",
                 wrong.join("; ")
             ),
         ))

@@ -1447,6 +1447,20 @@ fn a_store_of_each_layout_is_read() {
             assert_same(&direct, &rows, name);
         }
     }
+    // Up to layout 3, fingerprints depend on checksums, so copies of packets in a capture are not
+    // recognized.
+    let twin = scratch.path().join("twin.pcap");
+    let mut bytes = fs::read(&capture[0]).expect("the fixture");
+    let length = bytes.len();
+    bytes.extend_from_within(24..length);
+    fs::write(&twin, bytes).expect("writable");
+    let old = fixture("stored/rows-3.parquet");
+    let inventory = case.inventory();
+    let refused = run(&["audit", "-i", text(&inventory), text(&old), text(&twin)], &[2]);
+    let reason = "twin.pcap: the rows were collected by a version that recognizes duplicates";
+    assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
+    let off = ["--dedup".to_owned(), "off".to_owned()];
+    audited(&[old, twin], &inventory, &off, scratch.path());
 }
 
 /// A draft reads only captures, so it refuses stores and states what it needs.
@@ -1459,6 +1473,33 @@ fn a_store_is_not_drafted() {
     let run = run(&["inventory", "draft", text(&store)], &[2]);
     let message = "contains rows, not frames; a draft needs the captures from which";
     assert!(stderr(&run).contains(message), "{}", stderr(&run));
+}
+
+/// The error of a capture that exists but cannot be read is in the store, even if the user named
+/// the capture. A name that does not exist is probably mistyped, so it is refused.
+#[cfg(unix)]
+#[test]
+fn a_named_capture_that_cannot_be_read_is_a_row_with_its_error() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name);
+    std::os::unix::fs::symlink("/nonexistent", at("broken.pcap")).expect("a link");
+    let capture = fixture("services/rpc.pcap");
+    let collect = |first: &str, more: &[&str], code| {
+        let (first, store) = (at(first), at("store"));
+        let named = ["collect", text(&first), text(&capture), "--to", text(&store)];
+        stderr(&run(&[&named[..], more].concat(), &[code]))
+    };
+    let errors = collect("broken.pcap", &[], 0);
+    assert!(errors.contains("broken.pcap is a link to a file"), "{errors}");
+    collect("broken.pcap", &["--strict"], 3);
+    let store = at("store");
+    let audit = run(&["audit", text(&store), "--format", "json"], &[3]);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&audit)).expect("JSON");
+    let inputs = json["inputs"].as_array().expect("a list");
+    let broken = |input: &&serde_json::Value| input["error"].is_string();
+    assert_eq!((inputs.len(), inputs.iter().filter(broken).count()), (2, 1), "{json:#}");
+    let errors = collect("mistyped.pcap", &[], 2);
+    assert!(errors.contains("mistyped.pcap"), "{errors}");
 }
 
 /// An interrupt ends a collection that waits for standard input. Neither the unfinished file nor

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -304,6 +305,9 @@ fn a_capture_with_too_many_windows_is_a_row_with_its_error() {
 
 fn the_batch_jobs_give_the_store_of_one_command() {
     let archive = Archive::new(7);
+    let link = |name: &str, to: &Path| symlink(to, archive.captures.join(name)).expect("a link");
+    link("link.pcap", &fixture("services/rpc.pcap"));
+    link("broken.pcap", Path::new("/nonexistent"));
     let one = archive.at("one");
     collect(&archive.captures, &one, &[]);
     let slurm = root().join("contrib/slurm/rasaudit-collect.sbatch");
