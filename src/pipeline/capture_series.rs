@@ -8,21 +8,27 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 /// is ignored, in nanoseconds.
 const TOLERANCE: Nanos = 60 * SECOND;
 
+/// The time by which frames of one capture may be out of order, in nanoseconds. A piece of a
+/// capture that is shorter than this may lie in the time of another piece.
+const DISORDER: Nanos = SECOND;
+
 /// The times of the first and the last frame of a capture.
 pub(crate) type CaptureSpan = (Nanos, Nanos);
 
-/// Divides captures into series. Captures of the same series overlap by at most a minute. If a
-/// capture can continue several series, it continues the one that ends last. The result does not
-/// depend on the order of the captures.
+/// Divides captures into series. Captures of the same series overlap by at most a minute, or last
+/// at most a second. If a capture can continue several series, it continues the one that ends last.
+/// The result does not depend on the order of the captures.
 fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
     captures.sort_unstable();
     let mut all: Vec<Vec<CaptureSpan>> = Vec::new();
     for capture in captures {
         let end_of = |series: &[CaptureSpan]| series.iter().map(|(_, end)| *end).max();
+        let is_short = capture.1.saturating_sub(capture.0) <= DISORDER;
         let continued = all
             .iter_mut()
             .filter(|series| {
-                end_of(series).is_some_and(|end| end.saturating_sub(capture.0) <= TOLERANCE)
+                let overlap = end_of(series).map(|end| end.saturating_sub(capture.0));
+                overlap.is_some_and(|overlap| is_short || overlap <= TOLERANCE)
             })
             .max_by_key(|series| end_of(series));
         match continued {
@@ -116,6 +122,8 @@ mod tests {
     #[test]
     fn captures_that_follow_one_another_are_one_series() {
         assert!(watched_s(&[(0, 1000), (990, 2000), (2000, 3000)], false).is_empty());
+        // The frames of a capture that was cut after its first frame are out of order.
+        assert!(watched_s(&[(1, 1), (0, 3000)], false).is_empty());
         // Two series of two files each, in any order.
         let four = [(1000, 2990), (0, 1500), (1500, 3000), (0, 1000)];
         assert!(watched_s(&four, false).iter().all(|seconds| *seconds >= 2980));
