@@ -12,8 +12,9 @@ use crate::model::{Mac, Nanos};
 
 impl<'a> Assessor<'a> {
     /// Adds a finding for each host address that several hardware addresses claim at once or in
-    /// turn in one VLAN. If the address merely moved to another hardware address, the move is only
-    /// described. A virtual address may be claimed by its holders.
+    /// turn in one VLAN. If the address merely moved to another hardware address, or was claimed by
+    /// another one only a few times, this is only described. A virtual address may be claimed by
+    /// its holders.
     pub(super) fn address_conflicts(&mut self) {
         let mut conflicts: BTreeMap<(usize, IpAddr), Contest> = BTreeMap::new();
         for ((host, address, _), claimants) in &self.claim_places() {
@@ -29,11 +30,11 @@ impl<'a> Assessor<'a> {
             }
             if !contest.macs.is_empty() {
                 conflicts.entry((host, *address)).or_default().merge(contest);
-            } else if !is_virtual && let Some(words) = self.takeover(host, *address, claimants) {
-                self.moves.entry(*address).or_insert(words);
             } else if self.may_have_met_unseen(host, *address, claimants) {
                 let name = &self.policy.inventory.hosts[host].name;
                 self.forgotten_claims.insert(*address, format!("{address} of {name}"));
+            } else if !is_virtual && let Some(words) = self.takeover(host, *address, claimants) {
+                self.moves.entry(*address).or_insert(words);
             }
         }
         for (_, address) in conflicts.keys() {
@@ -75,9 +76,8 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns the hosts whose addresses another machine may have used, so that traffic from these
-    /// addresses does not show that the host was running: an address moved to another hardware
-    /// address, or was claimed by a hardware address that the inventory does not list for the host
-    /// although it lists others.
+    /// addresses does not show that the host was running: another hardware address also claimed an
+    /// address, or one did that the inventory does not list for the host although it lists others.
     pub(super) fn replaced_hosts(&self) -> BTreeSet<usize> {
         let mut replaced = BTreeSet::new();
         for ((host, address, _), claimants) in self.claim_places() {
@@ -191,9 +191,9 @@ impl<'a> Assessor<'a> {
         rivals.into_keys().collect()
     }
 
-    /// Describes how a host's address moved to another hardware address after the earlier one had
-    /// stopped claiming it. Returns `None` if it did not move, or moved only between hardware
-    /// addresses that the inventory lists for the host.
+    /// Describes how a host's address moved to another hardware address, or was claimed by another
+    /// one as well. Returns `None` if only one hardware address claimed it, or only those of the
+    /// host.
     fn takeover(
         &self,
         host: usize,
@@ -201,27 +201,30 @@ impl<'a> Assessor<'a> {
         claimants: &[&AddressBinding],
     ) -> Option<String> {
         let claims = &self.conversations.index.claims;
-        let entry = &self.policy.inventory.hosts[host];
+        let name = &self.policy.inventory.hosts[host].name;
         let mut all: Vec<_> = claimants
             .iter()
-            .filter(|c| !c.mac.is_shared())
+            .filter(|c| !self.is_proxy(c.mac, host, address))
             .filter_map(|c| {
                 let claim = &claims[*c];
                 Some((claim.first.get()?, claim.last.get()?, c.mac))
             })
             .collect();
         all.sort_unstable();
+        let is_harmless =
+            |both: [Mac; 2]| self.harmless_cause(host, address, &both.into(), |_| None).is_some();
         let (before, after) = all.windows(2).find_map(|pair| {
-            let own = entry.macs.contains(&pair[0].2) && entry.macs.contains(&pair[1].2);
-            (pair[0].1 < pair[1].0 && pair[0].2 != pair[1].2 && !own).then_some((pair[0], pair[1]))
+            let both = [pair[0].2, pair[1].2];
+            (both[0] != both[1] && !is_harmless(both)).then_some((pair[0], pair[1]))
         })?;
-        Some(format!(
-            "{address} of {} moved from {} to {} at {} UTC",
-            entry.name,
-            before.2,
-            after.2,
-            clock_words(after.0)
-        ))
+        let (earlier, later, time) = (before.2, after.2, clock_words(after.0));
+        Some(if before.1 < after.0 {
+            format!("{address} of {name} moved from {earlier} to {later} at {time} UTC")
+        } else {
+            format!(
+                "{address} of {name} was claimed by {earlier}, and from {time} UTC also by {later}"
+            )
+        })
     }
 
     /// Returns the hosts that may claim an address of a host as virtual: the holders of a virtual
@@ -546,9 +549,12 @@ mod tests {
         let [text] = &moves[..] else { panic!("{moves:?}") };
         let start = "10.1.0.10 of broker1 moved from 02:00:00:00:00:0a to 02:00:00:00:00:0b at ";
         assert!(text.starts_with(start), "{text}");
-        // Claims that overlap in time are not a takeover.
-        let (_, moves) = conflict(FARM, &[(0, A, 0), (40, B, 0), (60, A, 0)]);
-        assert_eq!(moves, Vec::<String>::new());
+        // A single claim in between is no conflict either.
+        let (macs, moves) = conflict(FARM, &[(0, A, 0), (40, B, 0), (60, A, 0)]);
+        assert_eq!(macs, []);
+        let [text] = &moves[..] else { panic!("{moves:?}") };
+        let words = "was claimed by 02:00:00:00:00:0a, and from ";
+        assert!(text.contains(words) && text.ends_with(" also by 02:00:00:00:00:0b"), "{text}");
     }
 
     #[test]

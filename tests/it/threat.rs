@@ -1161,6 +1161,9 @@ fn absence_is_not_certain_of_an_address_that_another_machine_used() {
     };
     assert!(missing(&[(1_000, 7), (90_000, 7)], &plain()));
     assert!(!missing(&[(1_000, 7), (40_000, 8), (90_000, 8)], &plain()));
+    // A late claim of the first machine does not hide the other.
+    assert!(!missing(&[(1_000, 7), (40_000, 8), (50_000, 7), (90_000, 8)], &plain()));
+    assert!(!missing(&[(1_000, 7), (40_000, 8), (90_000, 7)], &plain()));
     let listed = |mac: u8| {
         let macs = format!("name = \"rdsh1\"\nmacs = [\"02:00:00:00:00:0{mac}\"]\n");
         plain().replace("name = \"rdsh1\"\n", &macs)
@@ -2060,9 +2063,11 @@ fn a_probe_is_no_failure() {
         assert_eq!(probe.found("never-attempted", GW, BROKER), [""; 0]);
     }
     // A repeated SYN-ACK does not begin the time anew.
-    for failure in [case(&[1], 4_000), case(&[1, 1_000, 3_000], 4_000)] {
-        assert_eq!(failure.found("half-open", GW, BROKER), ["yes high"]);
-    }
+    let failure = case(&[1, 1_000, 3_000], 4_000);
+    assert_eq!(failure.found("half-open", GW, BROKER), ["yes high"]);
+    // A server repeats a SYN-ACK that is not acknowledged. If it does not, the capture may lack the
+    // acknowledgement.
+    assert_eq!(case(&[1], 4_000).found("half-open", GW, BROKER), ["no medium coverage"]);
 }
 
 #[test]
