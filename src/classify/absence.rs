@@ -57,6 +57,9 @@ pub(super) struct DestinationCoverage {
     pub all_covered: bool,
     /// The named vantage points that saw at least one destination.
     pub seen_from: VantageSet,
+    /// Whether the source and a destination have addresses of an IP version of which the capture
+    /// contains no packets.
+    pub may_use_unseen_version: bool,
 }
 
 /// A condition that has to hold before traffic that was not seen is reported as missing.
@@ -135,6 +138,11 @@ pub(super) const AFTER: &[Condition] = &[
         code: Code::CaptureFiltered,
         words: "the capture contains packets of each transport that the traffic may use",
         holds: |silent| !silent.due.iter().any(|row| silent.seen.lacks_transport_of(*row)),
+    },
+    Condition {
+        code: Code::CaptureFiltered,
+        words: "the capture contains packets of each IP version of which both hosts have addresses",
+        holds: |silent| !silent.towards.may_use_unseen_version,
     },
     Condition {
         code: Code::LossTooHigh,

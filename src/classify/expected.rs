@@ -145,6 +145,7 @@ struct PeerSummary {
     seen_from: VantageSet,
     unreadable_with_unlisted: usize,
     undecoded: usize,
+    with_unseen_version: usize,
     /// The time between the first and the last unicast frame from each host, in seconds, in
     /// ascending order.
     there_s: Vec<Nanos>,
@@ -370,8 +371,19 @@ impl<'a> Assessor<'a> {
         if has_state(State::OneSided) {
             return self.unknown(Code::OneSidedView, silent, rows, Doubts::default());
         }
-        // One-way traffic counts as an attempt, so the claim excludes the rows that document it.
-        let was_tried = |row: &usize| attempts.iter().any(|attempt| attempt.rows.contains(row));
+        // One-way traffic counts as an attempt, so the claim excludes the rows that document it. If
+        // a host was contacted directly, the claim also excludes broadcasts to the same port,
+        // because it names only transport and port.
+        let tried = || attempts.iter().flat_map(|attempt| attempt.rows.iter().copied());
+        let was_tried = |row: &usize| {
+            let own = &matrix.rows[*row];
+            tried().any(|number| {
+                let tried = &matrix.rows[number];
+                let is_direct = tried.scope != Scope::Broadcast;
+                number == *row
+                    || is_direct && (tried.transport, &tried.ports) == (own.transport, &own.ports)
+            })
+        };
         let rows: Vec<usize> = rows.iter().copied().filter(|row| !was_tried(row)).collect();
         // Traffic that the rows do not document, for example to a single host instead of a
         // multicast address, has findings of its own. It shows that the hosts do communicate.
@@ -480,6 +492,13 @@ impl<'a> Assessor<'a> {
     /// Returns how completely the capture shows the destinations that a source should have
     /// contacted.
     pub(super) fn towards(&self, to: To, source: usize) -> DestinationCoverage {
+        let may_use_unseen_version = self.seen.has_unseen_version(source)
+            && self.any_destination(
+                source,
+                to,
+                |peers| peers.with_unseen_version,
+                |host| self.seen.has_unseen_version(host),
+            );
         let seen = &self.seen;
         match to {
             To::Host(host) => {
@@ -489,6 +508,7 @@ impl<'a> Assessor<'a> {
                     sends: seen.is_sending(Peer::Host(host)),
                     all_covered: seen.watches(host).is_some(),
                     seen_from: seen.seen_from(Peer::Host(host)),
+                    may_use_unseen_version,
                 }
             }
             To::Service(service) => DestinationCoverage {
@@ -496,6 +516,7 @@ impl<'a> Assessor<'a> {
                 sends: seen.is_sending(Peer::Service(service as usize)),
                 all_covered: self.covers_everything(),
                 seen_from: seen.seen_from(Peer::Service(service as usize)),
+                may_use_unseen_version,
             },
             To::AnyOf(list) => {
                 let peers = &self.summaries.borrow()[list as usize];
@@ -511,6 +532,7 @@ impl<'a> Assessor<'a> {
                     all_covered: self.covers_everything()
                         || peers.covered - covered == len && !peers.is_in_network,
                     seen_from: peers.seen_from,
+                    may_use_unseen_version,
                 }
             }
         }
@@ -734,6 +756,7 @@ impl PeerSummary {
             summary.unreadable_with_unlisted +=
                 usize::from(seen.has_unreadable_with_unlisted(*host));
             summary.undecoded += usize::from(seen.has_undecoded(*host));
+            summary.with_unseen_version += usize::from(seen.has_unseen_version(*host));
             summary.there_s.push(seen.seconds_of(*host));
         }
         summary.there_s.sort_unstable();

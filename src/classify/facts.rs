@@ -202,6 +202,13 @@ impl<'a> JudgedCapture<'a> {
         self.lacks(self.policy.matrix.rows[row].transport)
     }
 
+    /// Returns whether a host has an address of an IP version of which the capture contains no
+    /// packets at all, perhaps because of a filter.
+    pub(super) fn has_unseen_version(&self, host: usize) -> bool {
+        let mut addresses = self.policy.inventory.hosts[host].addresses.iter();
+        addresses.any(|address| self.conversations.index.lacks_version_of(*address))
+    }
+
     /// Returns whether a network of the inventory has a role.
     pub(super) fn is_played_by_network(&self, role: usize) -> bool {
         self.is_in_network(self.policy.matrix.roles[role].members)
@@ -453,6 +460,14 @@ impl<'a> JudgedCapture<'a> {
     pub(super) fn all_lost(&self, c: &Conversation, chances: u64) -> f64 {
         let first = c.fails_at_last().map_or(c.first, |failed| failed.opened.first);
         all_lost(self.view().miss_in(TimeSpan { first, last: c.last }), chances)
+    }
+
+    /// Returns whether a TCP conversation without a reply shows no repeated SYN or SYN-ACK,
+    /// although an end that gets no reply repeats it. The capture may then lack the reply.
+    pub fn lacks_repetition(&self, c: &Conversation) -> bool {
+        c.subject.transport == Transport::TCP
+            && !c.repeats
+            && self.failing(c).is_some_and(is_silent)
     }
 
     /// Returns another address of the same host from which a server answered the datagrams of a

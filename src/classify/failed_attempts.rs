@@ -19,6 +19,9 @@ use crate::conversation::{Conversation, flag};
 use crate::model::Transport;
 use crate::policy::{PartyKind, Quantifier, SeverityColumn};
 
+/// The least number of packets of a connection that worked.
+const HANDSHAKE: u64 = 3;
+
 /// Clients, each with a group of rows. A host of the inventory is represented by one of its
 /// addresses, whichever of them it used.
 type ClientsByGroup = HashSet<(GroupId, IpAddr), ahash::RandomState>;
@@ -161,6 +164,18 @@ impl Assessor<'_> {
         for (doubt, _) in self.seen.silence_of(code, &hosts) {
             doubts.add(doubt);
         }
+        // A reply proves only that its attempt failed. That no later attempt worked is shown only
+        // by a capture that cannot have lost the packets of a handshake, or its second direction.
+        if !is_silent(code) {
+            let conversations = members.iter().map(|n| &list[*n as usize]);
+            let lost = conversations.map(|c| self.seen.all_lost(c, HANDSHAKE)).fold(0.0, f64::max);
+            if !is_unlikely(lost) {
+                doubts.add(Doubt::Loss);
+            }
+            if self.seen.view().misses_a_direction() {
+                doubts.add(Doubt::Coverage);
+            }
+        }
         // Any host can send an ICMP error that rejects a packet. Unless the error quotes a TCP
         // sequence number, nothing in it proves that the sender was on the path.
         if code == Code::Rejected && transport != Transport::TCP {
@@ -242,7 +257,9 @@ impl Assessor<'_> {
         // A client can send such acknowledgements on its own, so they make the failure uncertain
         // but do not hide it.
         let is_silent = self.seen.failing(c).is_some_and(is_silent);
-        if is_silent && index.may_be_hidden(c.subject.server, c.subject.client) {
+        if self.seen.lacks_repetition(c)
+            || is_silent && index.may_be_hidden(c.subject.server, c.subject.client)
+        {
             doubts.add(Doubt::Coverage);
         }
         // Some clients accept an answer from another address than the one that they asked.
@@ -357,7 +374,7 @@ mod tests {
             assert_eq!(found.len(), 1);
             found[0].doubts.iter().collect::<Vec<_>>()
         };
-        assert_eq!(found(1), [Doubt::Loss]);
+        assert_eq!(found(1), [Doubt::Coverage, Doubt::Loss]);
         assert_eq!(found(4), []);
     }
 
@@ -369,6 +386,10 @@ mod tests {
                 let port = 50_000 + second as u16;
                 if failed.contains(&second) {
                     packets.syn(second, (BROKER, port), (RDSH, 30_004));
+                    // One repetition is enough: the capture does not lack the replies.
+                    if second == 70 {
+                        packets.syn(second + 1, (BROKER, port), (RDSH, 30_004));
+                    }
                 } else {
                     packets.connect(second, (BROKER, port), (RDSH, 30_004));
                 }

@@ -32,6 +32,7 @@ struct Traits {
     limits: Vec<bool>,
     has_unreadable_with_unlisted: bool,
     has_undecoded: bool,
+    has_unseen_version: bool,
     may_share: bool,
     has_aggregated: bool,
     /// The host itself if it made aggregated attempts, so that no other host is in its class.
@@ -246,6 +247,7 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
             limits: seen.facts.vantages.limits(&seen.hosts[host].presence.unicast_in, &self.watch),
             has_unreadable_with_unlisted: seen.has_unreadable_with_unlisted(host),
             has_undecoded: seen.has_undecoded(host),
+            has_unseen_version: seen.has_unseen_version(host),
             may_share: assessor.may_share(host),
             has_aggregated: may_open && seen.has_aggregated(host),
             tried_several: (may_open && tried_several()).then_some(host),

@@ -237,6 +237,11 @@ impl CaptureIndex {
         self.limits.filtered
     }
 
+    /// Returns whether the capture contains many packets twice.
+    pub fn is_doubled(&self) -> bool {
+        self.limits.doubled
+    }
+
     /// Returns whether the capture contains only those TCP segments that open and close
     /// connections, so that a filter must have excluded the others.
     pub fn has_only_openings(&self) -> bool {
@@ -249,12 +254,26 @@ impl CaptureIndex {
         self.kinds.lack(transport)
     }
 
+    /// Returns whether the capture contains no packets of the IP version of an address, except in
+    /// undeclared tunnels. A filter may have excluded them.
+    pub fn lacks_version_of(&self, address: IpAddr) -> bool {
+        self.kinds.lack_version_of(address)
+    }
+
     /// Returns the periods of captures that were made one after the other and that show unicast
     /// traffic, each with the addresses that take part in all of this traffic. Of several addresses
     /// of a listed host, the first one in the inventory represents all.
     pub fn runs(&self) -> impl Iterator<Item = ((Nanos, Nanos), &[IpAddr])> {
         let runs = self.limits.runs.iter().copied().zip(&self.run_ends);
         runs.filter_map(|(run, ends)| Some((run, ends.get()?)))
+    }
+
+    /// Returns the names of the IP versions of which the capture contains no packets.
+    pub fn lacking_versions(&self) -> Vec<&'static str> {
+        let versions =
+            [("IPv4", Ipv4Addr::UNSPECIFIED.into()), ("IPv6", Ipv6Addr::UNSPECIFIED.into())];
+        let lacking = versions.into_iter().filter(|(_, address)| self.lacks_version_of(*address));
+        lacking.map(|(name, _)| name).collect()
     }
 
     /// Returns whether loopback traffic was seen inside a host, not on a wire.
@@ -580,7 +599,7 @@ impl CaptureIndex {
             if !sends[side] {
                 continue;
             }
-            self.kinds.add(transport);
+            self.kinds.add(transport, sender);
             if transport == Transport::TCP {
                 self.kinds.add_segments(sent);
             }
@@ -727,7 +746,7 @@ impl CaptureIndex {
             if !side.has_packets() {
                 continue;
             }
-            self.kinds.add(*transport);
+            self.kinds.add(*transport, *src);
             let is_broadcast =
                 side.has(flag::BROADCAST) || is_group(*dst) || hints.is_broadcast(*dst);
             let active = |address| active_periods(address, hints, &self.limits);

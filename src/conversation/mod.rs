@@ -259,6 +259,9 @@ pub struct Conversation {
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
+    /// Whether at least one failed TCP flow shows a repeated SYN or SYN-ACK. An end that gets no
+    /// reply repeats them (RFC 6298), so if no flow does, the capture may lack the replies.
+    pub repeats: bool,
     /// Number of flows that were long sessions and ended early enough for the capture to show what
     /// follows them, at most 255. Each flow is counted by its own bytes and times, so many
     /// short flows do not change the number, and neither does a flow that is still open.
@@ -968,6 +971,7 @@ fn read_flow(
         client_ports,
         server_number: server.port,
         announced: false,
+        repeats: state.failed() && state::repeats_opening(flow, orientation, index.is_doubled()),
         long_sessions: u8::from(
             state == State::Established
                 && aggregated == 0
@@ -1080,6 +1084,7 @@ impl Conversation {
         self.sensors = self.sensors.with(other.sensors);
         self.attempts += other.attempts;
         self.established += other.established;
+        self.repeats |= other.repeats;
         self.long_sessions = self.long_sessions.saturating_add(other.long_sessions);
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);

@@ -14,6 +14,8 @@ const SEVERAL_CONNECTIONS: u64 = 3;
 pub(super) struct PacketKinds {
     has_tcp: bool,
     has_udp: bool,
+    has_ipv4: bool,
+    has_ipv6: bool,
     /// The number of TCP connections whose opening was seen.
     opened: u64,
     /// One of their clients.
@@ -25,10 +27,12 @@ pub(super) struct PacketKinds {
 }
 
 impl PacketKinds {
-    /// Adds packets of a transport.
-    pub fn add(&mut self, transport: Transport) {
+    /// Adds packets of a transport from an address.
+    pub fn add(&mut self, transport: Transport, sender: IpAddr) {
         self.has_tcp |= transport == Transport::TCP;
         self.has_udp |= transport == Transport::UDP;
+        self.has_ipv4 |= sender.is_ipv4();
+        self.has_ipv6 |= sender.is_ipv6();
     }
 
     /// Adds the segments of one side of a TCP connection.
@@ -57,6 +61,11 @@ impl PacketKinds {
         }
     }
 
+    /// Returns whether the capture lacks the IP version of an address.
+    pub fn lack_version_of(&self, address: IpAddr) -> bool {
+        !(if address.is_ipv4() { self.has_ipv4 } else { self.has_ipv6 })
+    }
+
     /// Returns whether the capture contains no TCP segments other than those that open and close
     /// connections, although it shows several connections. They must have two clients, so that no
     /// host alone can bring this about.
@@ -69,6 +78,8 @@ impl Merge for PacketKinds {
     fn merge(&mut self, other: &Self) {
         self.has_tcp |= other.has_tcp;
         self.has_udp |= other.has_udp;
+        self.has_ipv4 |= other.has_ipv4;
+        self.has_ipv6 |= other.has_ipv6;
         self.opened += other.opened;
         self.has_several_clients |= other.has_several_clients;
         other.client.into_iter().for_each(|client| self.add_client(client));

@@ -360,8 +360,25 @@ fn of_tcp(
         };
         return how.filter(|_| gave_up);
     }
-    (!server.has_packets() && could_see(SilentEnd::Server))
+    // A client without a reply has nothing to acknowledge (RFC 9293, 3.10.7.3).
+    let got_reply = client.has(flag::RST) && client.acked.least().is_some_and(|number| number > 0);
+    (!server.has_packets() && !got_reply && could_see(SilentEnd::Server))
         .then_some((State::Unanswered, StateEvidence::SilentServer))
+}
+
+/// Returns whether an end of a TCP flow repeated a SYN or SYN-ACK. `is_doubled` states whether the
+/// capture contains many packets twice, so that two of them do not show a repetition.
+pub(super) fn repeats_opening(
+    flow: &Flow<'_>,
+    orientation: &Orientation,
+    is_doubled: bool,
+) -> bool {
+    let copies = if is_doubled { 2 } else { 1 };
+    let server = &flow.sides[1 - orientation.client];
+    let others = flag::ACK | flag::DATA | flag::FIN | flag::RST;
+    let sent_only_syn_acks = server.has(flag::SYN_ACK) && !server.has(others);
+    flow.sides.iter().any(|side| side.syns.0 > copies)
+        || sent_only_syn_acks && server.sent.packets.0 > u64::from(copies)
 }
 
 /// Returns whether a client that only opened and reset the connection reset it immediately, within

@@ -80,6 +80,11 @@ impl VantagePoints {
         set
     }
 
+    /// Returns whether there are at least two vantage points.
+    pub fn are_several(&self) -> bool {
+        self.names.len() > 1
+    }
+
     /// Returns the members of a set, in order. If the set contains the shared bit, it contains all
     /// vantage points without a bit of their own.
     pub fn members(&self, set: VantageSet) -> impl Iterator<Item = &VantagePoint> {

@@ -74,12 +74,14 @@ impl AuditRun<'_> {
                 Conditions::default,
                 |seen| {
                     let view = seen.view();
+                    let versions = self.outcome.conversations.index.lacking_versions();
                     Conditions {
                         is_filtered: view.filtered,
-                        lacking_transports: [Transport::TCP, Transport::UDP]
+                        lacking: [Transport::TCP, Transport::UDP]
                             .into_iter()
                             .filter(|transport| seen.lacks(*transport))
                             .map(|transport| transport.to_string())
+                            .chain(versions.into_iter().map(str::to_owned))
                             .collect(),
                         is_damaged: view.damaged,
                         lacks_evidence: view.lacks_evidence,

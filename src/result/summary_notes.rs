@@ -438,6 +438,16 @@ fn add_evident_filters(run: &AuditRun<'_>, notes: &mut NoteList) {
         );
         notes.add(Tone::Warning, "Filter", text);
     }
+    let hosts = run.policy.iter().flat_map(|policy| &policy.inventory.hosts);
+    let mut addresses = hosts.flat_map(|host| &host.addresses);
+    if let [version] = index.lacking_versions()[..]
+        && addresses.any(|address| index.lacks_version_of(*address))
+    {
+        let text = format!(
+            "the capture contains no {version} packets, perhaps because of a filter: traffic between hosts that have {version} addresses is not reported as missing"
+        );
+        notes.add(Tone::Warning, "Filter", text);
+    }
 }
 
 /// Adds a note for each option that changes the judgement, with its values.
@@ -749,8 +759,11 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     const LEAST_SHOWN: f64 = 0.01;
     let Duplicates { sample, correction, removed } = run.duplicates;
     if sample.shows_doubling() {
+        let has_sensors = run.outcome.conversations.vantage_points.are_several();
+        let other = if has_sensors { " or at another sensor" } else { "" };
+        let same = format!("on the same interface{other}");
         let kinds = [
-            (sample.same, "on the same interface"),
+            (sample.same, same.as_str()),
             (sample.interfaces, "on another interface"),
             (sample.vlans, "in another VLAN"),
             (sample.hops, "behind a router"),

@@ -158,9 +158,15 @@ fn three_spans_whose_clocks_differ_give_the_verdicts_of_one() {
     let direct = Reports::of(&[capture], &inventory, &[]);
     let central = Reports::of(&stores, &inventory, &[]);
     // Clients, servers, states and verdicts are those of the direct audit, and each packet counts
-    // once.
+    // once, except that the SYNs of a failure count for each sensor, which the finding mentions.
     let same = ["direction", "state", "verdict", "packets_to_server", "bytes_to_client"];
     assert_eq!(central.conversations(&same), direct.conversations(&same));
+    let attempts = |reports: &Reports, words: &str| {
+        let messages = reports.findings("refused", &["message"]).concat();
+        messages.iter().any(|message| message.contains(words))
+    };
+    assert!(attempts(&direct, " SYNs)"));
+    assert!(attempts(&central, " SYNs including duplicates)"));
     let sensors = central.conversations(&["sensors"]);
     let row = |client: &str, server: &str, port: &str| {
         let ends = [client, server, "tcp", port].map(str::to_owned).to_vec();

@@ -609,7 +609,7 @@ fn a_capture_of_openings_alone_was_filtered() {
     assert!(found.contains(&"capture-filtered broker1>dc1 tcp/389".to_owned()), "{found:?}");
     // Any other segment shows that all segments were kept.
     wire.connect(50_000, (DC, 50_000), (GW, 443));
-    let half_open = ["half-open gw1>broker1 tcp/20002", "half-open rdsh1>broker1 tcp/20003"];
+    let half_open = ["half-open gw1>broker1 tcp/20002 ?", "half-open rdsh1>broker1 tcp/20003 ?"];
     assert_eq!(missed(&wire), half_open);
     // One host alone cannot bring about that the capture counts as filtered.
     let mut wire = openings(RST, (54_321, 0));
@@ -625,6 +625,114 @@ fn a_capture_of_openings_alone_was_filtered() {
     let mut wire = openings(RST | ACK, (54_321, 100_000));
     wire.connect(50_000, (DC, 50_000), (GW, 443));
     assert_eq!(missed(&wire), [] as [&str; 0]);
+}
+
+/// An end that gets no reply repeats its SYN or SYN-ACK. If no flow shows that, the replies may
+/// have passed where the capture could not see them, for example because a firewall handed the
+/// connection to its hardware.
+#[test]
+fn silence_without_a_repetition_is_not_certain() {
+    let of = |answered: bool, repeated: &[u64], reset: Option<u32>| -> Vec<String> {
+        let mut wire = steady();
+        for number in 0..8u64 {
+            let (client, server) = ((GW, 51_000 + number as u16), (BROKER, 20_002));
+            for later in [&[0][..], repeated].concat() {
+                let ms = 10_000 + number * 9_000 + later;
+                if later == 0 || !answered {
+                    wire.segment(ms, client, server, SYN, (5, 0), 0);
+                }
+                if answered {
+                    wire.segment(ms + 1, server, client, SYN | ACK, (9, 6), 0);
+                }
+            }
+            if let Some(acknowledged) = reset {
+                let ms = 14_000 + number * 9_000;
+                wire.segment(ms, client, server, RST | ACK, (4_000, acknowledged), 0);
+            }
+        }
+        wire.0.retain(|(_, f)| f[23] != 6 || f[34..36] != 50_000u16.to_be_bytes());
+        wire.0.retain(|(_, f)| f[23] != 6 || f[36..38] != 50_000u16.to_be_bytes());
+        let found = findings(&audit(&farm("", ALL), &wire)).into_iter();
+        found.filter(|line| line.contains("gw1>broker1")).collect()
+    };
+    assert_eq!(of(false, &[], None), ["unanswered gw1>broker1 tcp/20002 ?"]);
+    assert_eq!(of(false, &[1_000], None), ["unanswered gw1>broker1 tcp/20002"]);
+    assert_eq!(of(true, &[], None), ["half-open gw1>broker1 tcp/20002 ?"]);
+    assert_eq!(of(true, &[1_000, 3_000], None), ["half-open gw1>broker1 tcp/20002"]);
+    // The reset of a client that got no reply acknowledges nothing.
+    let unanswered = ["unanswered gw1>broker1 tcp/20002"];
+    assert_eq!(of(false, &[1_000], Some(0)), unanswered);
+    assert_ne!(of(false, &[1_000], Some(777)), unanswered);
+}
+
+/// The same is true of an IP version: hosts that have addresses of both may use either.
+#[test]
+fn an_ip_version_that_the_capture_lacks_is_missed_nowhere() {
+    let both = |list: &[&str]| {
+        let both = |text: String, (name, address, _): &(&str, &str, &str)| {
+            let last = address.rsplit('.').next().expect("a number");
+            let dual = format!("addresses = [\"{address}\", \"fd00::{last}\"]");
+            let is_dual = list.contains(name);
+            if is_dual {
+                text.replace(&format!("addresses = [\"{address}\"]"), &dual)
+            } else {
+                text
+            }
+        };
+        HOSTS.iter().fold(farm("", ALL), both)
+    };
+    let of = |list: &[&str], wire: &Wire| -> Vec<String> {
+        let found = findings(&audit(&both(list), wire)).into_iter();
+        found.filter(|line| line.contains("rdsh1>")).collect()
+    };
+    let [only_v4, mut with_v6] = [silent(), silent()];
+    with_v6.advertisement(50_000, "fd00::20", 7);
+    let never = of(&[], &only_v4);
+    assert!(never.iter().any(|line| line.starts_with("never-attempted")), "{never:?}");
+    assert_eq!(of(&["rdsh1"], &only_v4), never, "the broker has only an IPv4 address");
+    let filtered = of(&["rdsh1", "broker1"], &only_v4);
+    assert!(filtered.iter().all(|line| line.starts_with("capture-filtered")), "{filtered:?}");
+    assert_eq!(of(&["rdsh1", "broker1"], &with_v6), never);
+}
+
+/// A service that worked for other clients later is running, whatever it did before.
+#[test]
+fn a_service_that_worked_later_for_others_is_not_said_to_be_down() {
+    let action = |later: bool| {
+        let mut wire = silent();
+        wire.tcp(10_000, (RDSH, 51_000), (BROKER, 20_003), SYN, 0);
+        wire.tcp(10_001, (BROKER, 20_003), (RDSH, 51_000), RST | ACK, 0);
+        if later {
+            wire.connect(60_000, ("10.1.0.31", 51_000), (BROKER, 20_003));
+        }
+        let more = support::hosts(&[("rdsh2", "10.1.0.31", "rdsh-agent")]);
+        let audit = audit(&(farm("", "") + &more + ALL), &wire);
+        let explainer = audit.explainer().expect("it was judged");
+        let refused = explainer.all().find(|f| f.code.name() == "refused");
+        refused.expect("a finding").action
+    };
+    assert!(action(false).starts_with("Check that the service on broker1 is running"));
+    let words = "Check whether broker1 still refuses rdsh1: TCP 20003 worked for other clients";
+    assert!(action(true).starts_with(words), "{}", action(true));
+}
+
+/// A claim of absence does not name the port at which the hosts do communicate, even if a row also
+/// documents broadcasts to that port.
+#[test]
+fn one_way_datagrams_are_not_missing_at_their_own_port() {
+    const HOSTS: [(&str, &str, &str); 2] =
+        [("pa1", "10.1.0.40", "provider-agent"), ("guest1", "10.1.0.45", "guest-agent")];
+    let mut wire = steady();
+    for second in (0..120).step_by(10) {
+        let [agent, guest] = HOSTS.map(|(_, address, _)| address);
+        wire.ip(second * 1000, agent, guest, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+        wire.ip(second * 1000 + 1, guest, agent, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+        wire.udp(second * 1000 + 2, (guest, 30_006), (agent, 30_006));
+    }
+    let found = findings(&audit(&(farm("", "") + &support::hosts(&HOSTS) + ALL), &wire));
+    let of_guest: Vec<_> =
+        found.iter().filter(|line| line.starts_with("never-attempted guest1")).collect();
+    assert_eq!(of_guest, ["never-attempted guest1>pa1 tcp/30006"], "{found:?}");
 }
 
 /// The same is true of a capture without any packet of a transport.
@@ -1178,6 +1286,21 @@ fn loss_counts_where_it_happened() {
     // Attempts in that capture are certain to have got no answer.
     let [calm, lossy] = [pcapng(&with_attempts(), 0, ""), pcapng(&later(steady()), 60, "")];
     assert_eq!(of(&[&calm, &lossy]), line);
+}
+
+/// A reply that refuses a connection is not lost, but a later connection that worked may be.
+#[test]
+fn a_refusal_is_not_certain_if_a_later_connection_may_have_been_lost() {
+    let mut wire = steady();
+    wire.tcp(10_000, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
+    wire.tcp(10_001, (RDSH, 30_004), (BROKER, 50_100), RST | ACK, 0);
+    let of = |dropped| {
+        let file = pcapng(&wire, dropped, "");
+        let found = findings(&audit_files(&farm("", ALL), &[&file], Some(60), None));
+        found.into_iter().find(|line| line.starts_with("refused")).unwrap_or_default()
+    };
+    let line = "refused broker1>rdsh1 tcp/30004";
+    assert_eq!([of(0), of(60), of(500)], [line, line, &format!("{line} ?")]);
 }
 
 #[test]

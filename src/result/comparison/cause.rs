@@ -423,7 +423,8 @@ impl ChangeCauses<'_, '_> {
         let not_seen =
             |why: &str| (ChangeCause::NotSeen, format!("not seen in the new capture{why}"));
         let ends = self.ends_without(finding, Age::Old);
-        if let Some(why) = self.new.why_unseen(&ends, Some(self.old)) {
+        let unseen = self.new.why_unseen(&ends, Some(self.old));
+        if let Some(why) = unseen.or_else(|| self.new.why_without_version(own.iter().copied())) {
             return not_seen(&format!(": {why}"));
         }
         if self.new.begins_before(self.old) {
@@ -474,7 +475,8 @@ impl ChangeCauses<'_, '_> {
     /// Describes whether the old capture could have shown traffic that only the new audit shows.
     pub(super) fn started(&self, finding: &FindingRow<'_>, own: &[&Seen]) -> CauseText {
         let ends = self.ends_without(finding, Age::New);
-        let words = match self.old.why_unseen(&ends, Some(self.new)) {
+        let unseen = self.old.why_unseen(&ends, Some(self.new));
+        let words = match unseen.or_else(|| self.old.why_without_version(own.iter().copied())) {
             Some(why) => format!("not in the old capture, which might not have shown it: {why}"),
             None if self.old.may_hide(own.iter().copied()) => {
                 "not in the old capture, but one of its aggregated conversations may contain it"

@@ -174,12 +174,13 @@ impl<'a> Side<'a> {
     /// passed.
     fn why_incomplete(&self, transport: &str) -> Option<String> {
         let conditions = &self.result.head.conditions;
-        let mut lacking = conditions.lacking_transports.iter();
+        let mut lacking = conditions.lacking.iter();
         if conditions.is_filtered {
             Some("the capture was filtered".to_owned())
-        } else if let Some(lacking) = lacking.find(|own| *own == transport || transport == "*") {
-            let lacking = lacking.to_uppercase();
-            Some(format!("it contains no {lacking} packets, perhaps because of a filter"))
+        } else if let Some(lacking) =
+            lacking.find(|own| *own == transport || transport == "*" && !own.starts_with("IP"))
+        {
+            Some(contains_no(&lacking.to_uppercase()))
         } else if conditions.is_damaged {
             Some("part of the input could not be read".to_owned())
         } else if conditions.lacks_evidence {
@@ -189,6 +190,19 @@ impl<'a> Side<'a> {
         } else {
             None
         }
+    }
+
+    /// Says that this audit has no packets of the IP version of one of these conversations.
+    pub fn why_without_version<'s>(
+        &self,
+        mut others: impl Iterator<Item = &'s Seen>,
+    ) -> Option<String> {
+        let lacks =
+            |version: &&str| self.result.head.conditions.lacking.iter().any(|own| own == version);
+        others.find_map(|seen| {
+            let version = if seen.client.is_ipv4() { "IPv4" } else { "IPv6" };
+            Some(version).filter(lacks).map(contains_no)
+        })
     }
 
     /// Says that a host was seen for a shorter time than in the other audit.
@@ -287,6 +301,11 @@ impl<'a> Side<'a> {
         let networks = networks.map(|network| network.cidr.network());
         [end, network_around(end)].into_iter().chain(networks).chain(every).collect()
     }
+}
+
+/// Says that a capture contains no packets of a kind.
+fn contains_no(kind: &str) -> String {
+    format!("it contains no {kind} packets, perhaps because of a filter")
 }
 
 /// Returns whether a time, in seconds, is as long as needed. Captures of the same length differ

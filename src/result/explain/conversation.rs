@@ -33,6 +33,9 @@ impl Explainer<'_> {
         ];
         let syns = match c.attempts {
             0 | 1 => String::new(),
+            n if conversations.index.is_doubled() => {
+                format!(" ({n} SYNs including duplicates, in {})", plural(c.flows, "flow"))
+            }
             n => format!(" ({n} SYNs in {})", plural(c.flows, "flow")),
         };
         trace.push(format!("state {}: {}{syns}", c.state, c.basis.words()));

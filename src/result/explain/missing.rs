@@ -84,6 +84,9 @@ impl Explainer<'_> {
         let from = reported.client.words();
         let to = reported.server.words();
         let action = match code {
+            Code::Refused if self.worked_later(finding) => format!(
+                "Check whether {to} still refuses {from}: {service} worked for other clients after the last attempt that failed"
+            ),
             Code::Refused => {
                 format!("Check that the service on {to} is running and listening on {service}")
             }
@@ -189,6 +192,27 @@ impl Explainer<'_> {
         }
     }
 
+    /// Returns whether every service of a finding worked for another client after the last attempt
+    /// that failed.
+    fn worked_later(&self, finding: &Finding) -> bool {
+        let worked = self.worked.get_or_init(|| {
+            let mut worked = HashMap::new();
+            let list = &self.outcome.conversations.list;
+            for c in list.iter().filter(|c| self.seen.has_worked(c)) {
+                if let Some(last) = c.opened.last.get() {
+                    let known = worked.entry((c.subject.endpoint(), c.subject.transport));
+                    known.and_modify(|known: &mut Nanos| *known = last.max(*known)).or_insert(last);
+                }
+            }
+            worked
+        });
+        self.conversations(finding).all(|(c, _)| {
+            let failed = c.fails_at_last().map_or(c.opened.last, |failed| failed.opened.last);
+            let later = worked.get(&(c.subject.endpoint(), c.subject.transport));
+            failed.get().zip(later).is_some_and(|(failed, later)| failed < *later)
+        })
+    }
+
     /// Returns when the servers of a finding sent their last packet.
     fn last_sent(&self, finding: &Finding) -> LastSent {
         let mut latest: Option<Nanos> = None;
@@ -220,7 +244,7 @@ impl Explainer<'_> {
     /// Returns the numbers of flows that did not work and of SYNs as text. Flows in tunnels that
     /// the inventory does not declare are counted apart, because they may be mirrored copies of the
     /// others. SYNs are not counted by the outcome of their flows, so they are left out if flows
-    /// worked.
+    /// worked. Duplicates of them are not removed, so the text mentions these.
     fn count_attempts(&self, finding: &Finding) -> String {
         let count = |in_tunnel: bool| {
             let all = self.conversations(finding).map(|(c, _)| c);
@@ -241,6 +265,9 @@ impl Explainer<'_> {
             _ if some_worked => flows,
             0 => flows,
             1 => format!("{flows}, 1 SYN"),
+            n if copies == 0 && self.outcome.conversations.index.is_doubled() => {
+                format!("{flows}, {n} SYNs including duplicates")
+            }
             n => format!("{flows}, {n} SYNs"),
         };
         match copies {
@@ -263,6 +290,11 @@ impl Explainer<'_> {
         let hosts: Vec<usize> = hosts.into_iter().collect();
         let hidden = self.seen.silence_of(finding.code(), &hosts);
         trace.extend(hidden.into_iter().rev().find_map(|(_, words)| words));
+        if self.conversations(finding).all(|(c, _)| self.seen.lacks_repetition(c)) {
+            trace.push(
+                "no SYN or SYN-ACK was repeated, although an end that gets no reply repeats it, so the capture may lack the replies".to_owned(),
+            );
+        }
         trace.extend(self.doubtful_members(finding));
         trace
     }

@@ -9,8 +9,10 @@ mod missing;
 mod not_assessable;
 mod permission;
 
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use display_filter::PairIndex;
 
@@ -21,7 +23,7 @@ use crate::classify::{
     JudgedCapture, Judgement, Party, Policy, Reason, RoleSet, Severity, State, Verdict,
     exception_rule,
 };
-use crate::model::{Nanos, Transport};
+use crate::model::{Endpoint, Nanos, Transport};
 use crate::result::plural;
 
 pub use conversation::state_changes;
@@ -117,6 +119,8 @@ pub struct Explainer<'a> {
     judge: Judge<'a>,
     seen: JudgedCapture<'a>,
     pairs: PairIndex,
+    /// The latest time at which each service worked for any client. Only failures need it.
+    worked: OnceLock<HashMap<(Endpoint, Transport), Nanos>>,
 }
 
 impl<'a> Explainer<'a> {
@@ -124,7 +128,14 @@ impl<'a> Explainer<'a> {
     pub fn of(policy: &'a Policy, outcome: &'a Judgement) -> Option<Self> {
         let seen = outcome.seen(policy)?;
         let pairs = PairIndex::of(&outcome.conversations.list);
-        Some(Self { policy, outcome, judge: Judge::new(policy), seen, pairs })
+        Some(Self {
+            policy,
+            outcome,
+            judge: Judge::new(policy),
+            seen,
+            pairs,
+            worked: OnceLock::new(),
+        })
     }
 
     /// Explains all findings, worst first.

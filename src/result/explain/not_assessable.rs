@@ -151,6 +151,10 @@ impl Explainer<'_> {
             None if self.seen.conversations.index.has_only_openings() => {
                 "the capture contains no TCP segments other than SYN, FIN and RST, so a filter may have removed the traffic".to_owned()
             }
+            None if !self.seen.view().filtered => format!(
+                "the capture contains no {} packets, although both hosts have such addresses, so a filter may have removed the traffic",
+                self.outcome.conversations.index.lacking_versions().join(" or ")
+            ),
             None => "a capture filter or --filter may have removed the traffic".to_owned(),
         }
     }

@@ -428,7 +428,7 @@ impl Explainer<'_> {
             match reported.port.as_str() {
                 "*" => format!("Find out which programs use these ports on {server}; close the ports or, if they are moved ports, add them to the inventory"),
                 port if port.is_empty() || reported.transport.starts_with("icmp") => format!("Find out which program causes the traffic to {server}; block the traffic, or add an exception if it is approved"),
-                _ => format!("Find out which program uses the port on {server}; close the port, or add it to the inventory if it is a moved port"),
+                _ => format!("Find out which program uses the port on {server}; close the port, add it to the inventory if it is a moved port, or add an exception if it is approved"),
             }
         }
         Code::ExpiredException => {
@@ -438,7 +438,7 @@ impl Explainer<'_> {
         Code::Reversed => "Check the roles of both hosts in the inventory; if they are right, find out why the connection is opened in the opposite direction".to_owned(),
         Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", reported.server.words()),
         Code::WrongSource | Code::NoRelation => format!(
-            "Find out why {} communicates with {}; block the traffic on the firewall between them, or correct the roles in the inventory",
+            "Find out the reason for the traffic from {} to {}; block it on the firewall between them, or correct the roles in the inventory",
             reported.client.words(),
             reported.server.words()
         ),
