@@ -112,6 +112,29 @@ class Inputs:
     def findings(self, n):
         return self.generated("hostile", 4 * n, n)
 
+    def conversations(self, n):
+        """Documented connections of different clients, each of them a conversation of its own."""
+        network = '\n[[network]]\nname = "clients"\ncidr = "100.0.0.0/10"\nroles = ["parallels-client"]\n'
+        write(self.farm, FARM + host(0, "gateway-normal") + network)
+        out = Capture(self.capture)
+        for k in range(n):
+            out.tcp(0x64000001 + k, 0x0A140001, 50000, 443)
+            out.tcp(0x0A140001, 0x64000001 + k, 443, 50000, 0x12, 9, 2)
+            out.tcp(0x64000001 + k, 0x0A140001, 50000, 443, 0x10, 2, 10)
+        out.close()
+        return [self.capture, "-i", self.farm]
+
+    def one_role(self, n):
+        """Hosts of one role, each of which connects to a broker."""
+        write(self.farm, FARM + host(0, "broker") + "".join(host(1 + k) for k in range(n)))
+        out = Capture(self.capture)
+        for k in range(n):
+            out.tcp(0x0A140002 + k, 0x0A140001, 50000, 20003)
+            out.tcp(0x0A140001, 0x0A140002 + k, 20003, 50000, 0x12, 9, 2)
+            out.tcp(0x0A140002 + k, 0x0A140001, 50000, 20003, 0x10, 2, 10)
+        out.close()
+        return [self.capture, "-i", self.farm]
+
     def hosts(self, n):
         return self.generated("mixed", 20000, 4000, "--more-hosts", str(n))
 
@@ -228,7 +251,8 @@ def exponent(sizes, times, base):
 def growth(program, inputs):
     """Prints the table of growth. Returns whether any exponent is too high."""
     largest = {
-        "packets": 1600000, "flows": 400000, "findings": 160000, "hosts": 100000, "networks": 160000, "exceptions": 10000,
+        "packets": 1600000, "flows": 400000, "conversations": 400000, "findings": 160000, "hosts": 100000,
+        "one_role": 100000, "networks": 160000, "exceptions": 10000,
         "link_local": 40000, "claims": 400000, "files": 10000, "failing": 160000,
     }
     print("| input | sizes | processor time in s | exponent |\n| --- | --- | --- | --- |")

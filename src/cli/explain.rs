@@ -237,7 +237,7 @@ fn print_conditions_of_absence(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "If this connection is not made, an audit reports it as missing, provided that all of these conditions hold. Otherwise, it reports the first condition that does not hold:"
+        "If neither this connection nor any other of the same group in the matrix is made, an audit reports it as missing, provided that all of these conditions hold. Otherwise, it reports the first condition that does not hold:"
     )?;
     for condition in conditions_of_absence() {
         writeln!(out, "  {:<17} {}", condition.code, condition.words)?;
