@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::HashSeed;
-use super::row::{bucket, stable_hash};
+use super::row::{bucket, stable_hash_of_words};
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
@@ -107,7 +107,7 @@ impl FlowKey {
         let lower = u64::from(ports[0].min(ports[1]));
         let kind = self.packed & 0xffff;
         let words = [self.lo[0], self.lo[1], self.hi[0], self.hi[1], lower << 16 | kind];
-        bucket(stable_hash(words.map(u64::to_be_bytes).as_flattened()))
+        bucket(stable_hash_of_words(&words))
     }
 
     /// Returns a hash of the two addresses, the transport and the lower port, and a hash of the

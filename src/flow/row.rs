@@ -138,11 +138,37 @@ impl fmt::Display for RowError {
 
 impl std::error::Error for RowError {}
 
+/// The hash of no bytes (FNV-1a).
+const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The factor of the hash for each byte.
+const PRIME: u64 = 0x0100_0000_01b3;
+
 /// Returns a hash that is the same in every run and version (FNV-1a).
 pub(super) fn stable_hash(bytes: &[u8]) -> u64 {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
+    continued_hash(OFFSET, bytes)
+}
+
+/// Returns the [`stable_hash`] of words in big-endian order. The zero bytes at the start of a word,
+/// which most words have, take one multiplication together.
+pub(super) fn stable_hash_of_words(words: &[u64]) -> u64 {
+    const POWERS: [u64; 9] = {
+        let mut powers = [1; 9];
+        let mut number = 1;
+        while number < powers.len() {
+            powers[number] = PRIME.wrapping_mul(powers[number - 1]);
+            number += 1;
+        }
+        powers
+    };
+    words.iter().fold(OFFSET, |hash, word| {
+        let zeros = word.leading_zeros() as usize / 8;
+        continued_hash(hash.wrapping_mul(POWERS[zeros]), &word.to_be_bytes()[zeros..])
+    })
+}
+
+fn continued_hash(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME))
 }
 
 /// Returns the bucket for a stable hash.
@@ -181,6 +207,15 @@ pub(super) fn from_record<T: DeserializeOwned>(record: &[u8]) -> Result<T, RowEr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_have_the_hash_of_their_bytes() {
+        let words = [0, 7, 0x0a00_0001, u64::MAX, 1 << 63, 0x0100, 0];
+        assert_eq!(
+            stable_hash_of_words(&words),
+            stable_hash(words.map(u64::to_be_bytes).as_flattened())
+        );
+    }
 
     #[test]
     fn another_layout_is_an_error_with_a_remedy() {

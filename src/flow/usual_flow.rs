@@ -25,9 +25,15 @@ pub(super) fn usual_facts(row: RowRef<'_>, trust: RowTrust) -> Option<RowFacts> 
     if row.kind != RowKind::FLOWS || *version != VERSION {
         return None;
     }
-    let mut record = Fields(Deserializer::from_bytes(record));
-    let key: FlowKey = record.field()?;
-    let is_own = trust == RowTrust::Own || (key.is_canonical() && is_in_place(row, &key));
+    let (key, rest): (FlowKey, _) = postcard::take_from_bytes(record).ok()?;
+    // The record starts with the key of the row, so the key need not be serialized to compare it.
+    let is_key = |key: &[u8]| *key == record[..record.len() - rest.len()];
+    let is_own = trust == RowTrust::Own
+        || (key.is_canonical()
+            && key.bucket() == row.bucket
+            && is_key(row.key)
+            && has_shortest_integers(row.key));
+    let mut record = Fields(Deserializer::from_bytes(rest));
     let mut facts = flow_ends(&key);
     let opens = [record.side(0, &mut facts)?, record.side(1, &mut facts)?];
     facts.opener = opener(opens);
@@ -97,6 +103,13 @@ impl<'a> Fields<'a> {
 /// which must not exceed the number of packets. Both are bounded by [`MOST_PACKETS`].
 pub(super) fn is_plausible(sent: &Amount, cut: Sum) -> bool {
     cut.0 <= sent.packets.0 && sent.packets.0 <= MOST_PACKETS
+}
+
+/// Returns whether serialized integers take as few bytes as possible. Otherwise, two sequences of
+/// bytes could stand for the same integers.
+fn has_shortest_integers(bytes: &[u8]) -> bool {
+    // The highest bit of a byte states that another byte of the integer follows.
+    bytes.iter().zip(bytes.iter().skip(1)).all(|(byte, next)| *byte < 0x80 || *next != 0)
 }
 
 /// Returns whether a row has the bucket and the key of this flow.
@@ -192,6 +205,19 @@ mod tests {
             let facts = usual_facts(row.as_ref(), RowTrust::File);
             assert_eq!(facts, row.facts().ok());
             assert!(facts.is_some());
+        }
+    }
+
+    #[test]
+    fn a_key_with_longer_integers_than_necessary_is_refused() {
+        for row in rows() {
+            // The first integer of the key is 0, which takes one byte.
+            let longer = |bytes: &[u8]| [&[0x80, 0x00], bytes.strip_prefix(&[0]).unwrap()].concat();
+            let key = longer(&row.key);
+            let record = [&row.record[..1], &longer(&row.record[1..])].concat();
+            let changed = RowRef { key: &key, record: &record, ..row.as_ref() };
+            assert_eq!(usual_facts(changed, RowTrust::File), None);
+            assert!(EvidenceRow { key, record, ..row.clone() }.facts().is_err());
         }
     }
 

@@ -78,37 +78,49 @@ pub fn escape_csv_formula(text: &str) -> Cow<'_, str> {
 pub fn write_address(out: &mut impl Write, address: IpAddr) {
     let _ = match address {
         IpAddr::V4(address) => {
-            let mut text = [0; IPV4_LENGTH];
-            let length = format_ipv4(&mut text, address);
+            let (text, length) = format_ipv4(address);
             out.write_str(std::str::from_utf8(&text[..length]).unwrap_or_default())
         }
         IpAddr::V6(address) => write!(out, "{address}"),
     };
 }
 
-/// The length of the longest IPv4 address as text.
-const IPV4_LENGTH: usize = "255.255.255.255".len();
-
-/// Writes an IPv4 address as text. Returns its length.
-fn format_ipv4(text: &mut [u8; IPV4_LENGTH], address: Ipv4Addr) -> usize {
-    let mut length = 0;
-    let mut add = |byte| {
-        text[length] = byte;
-        length += 1;
-    };
-    for (number, octet) in address.octets().into_iter().enumerate() {
-        if number > 0 {
-            add(b'.');
+/// Each octet of an IPv4 address as text, followed by a dot, and the length of both.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < octets.len() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut place = if octet >= 100 {
+            0
+        } else if octet >= 10 {
+            1
+        } else {
+            2
+        };
+        let (text, length) = &mut octets[octet];
+        while place < digits.len() {
+            text[*length] = b'0' + digits[place] as u8;
+            *length += 1;
+            place += 1;
         }
-        if octet >= 100 {
-            add(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            add(b'0' + octet / 10 % 10);
-        }
-        add(b'0' + octet % 10);
+        *length += 1;
+        octet += 1;
     }
-    length
+    octets
+};
+
+/// Returns an IPv4 address as text, and the length of the text.
+fn format_ipv4(address: Ipv4Addr) -> ([u8; 16], usize) {
+    let mut text = [0; 16];
+    let mut length = 0;
+    for octet in address.octets() {
+        let (own, more) = &OCTETS[usize::from(octet)];
+        text[length..length + own.len()].copy_from_slice(own);
+        length += more;
+    }
+    // The last dot does not belong to the text.
+    (text, length - 1)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::files::{GroupReader, RowFile, RowGroup};
 use super::input::{CollectOptions, FingerprintRule, InputRow, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
-use super::row::StoredRow;
+use super::row::StoredRef;
 use super::sensor_inputs::{greatest_loss, interruptions, timelines};
 use super::windows::{WindowError, WindowSelection};
 use crate::capture::{CaptureError, CaptureInput, ReadError};
@@ -316,9 +316,9 @@ impl SharedEvidence for EvidenceStore {
         let mut ahead = Evidence::default();
         for (number, file) in self.files.iter().enumerate() {
             for group in file.groups(number) {
-                let take = |row: StoredRow| {
+                let take = |row: StoredRef<'_>| {
                     let is_read =
-                        !self.unused.contains(&row.input) && selection.includes(row.window);
+                        !self.unused.contains(row.input) && selection.includes(row.window);
                     match row.evidence().filter(|_| is_read) {
                         Some(own) => {
                             ahead.take_row(own, |_, _| false).map_err(|error| error.to_string())?
@@ -413,10 +413,10 @@ impl StoredSource {
             PrefixRetention::Of(sides) => sides.contains(&(flow, side)),
             PrefixRetention::All | PrefixRetention::StartsAndAll => true,
         };
-        let take = |row: StoredRow| {
+        let take = |row: StoredRef<'_>| {
             let stated = row.read.accounted;
             let Some(own) = row.evidence() else { return Ok(()) };
-            if store.unused.contains(&row.input) {
+            if store.unused.contains(row.input) {
                 return Ok(());
             }
             *read += row.record.len() as u64;

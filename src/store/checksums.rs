@@ -125,7 +125,7 @@ pub(super) fn damaged(what: &str) -> String {
 }
 
 /// Returns the columns of a row group that an audit reads.
-fn used_columns(group: &RowGroupMetaData) -> impl Iterator<Item = &ColumnChunkMetaData> {
+pub(super) fn used_columns(group: &RowGroupMetaData) -> impl Iterator<Item = &ColumnChunkMetaData> {
     group.columns().iter().filter(|column| {
         let path = column.column_path().string();
         NEEDED.into_iter().chain([WINDOW]).any(|name| name == path)

@@ -11,17 +11,18 @@ use sha2::{Digest, Sha256};
 
 use super::columns::HeadContent;
 use super::earlier::{EarlierFile, EarlierFiles, check_sensor};
+use super::file_run::RunError;
 use super::files::{Destination, RowWriter, check_destination, delete_leftovers, row_file};
-use super::group::{Doubles, GroupError, merge_group};
+use super::group::{Doubles, GroupError, merge_group, single_facts};
 use super::input::{CollectOptions, InputRow, KeptPackets, hash_start};
 use super::ledger::Ledger;
-use super::row::StoredRow;
+use super::row::{StoredRef, StoredRow};
 use super::sensor::Sensor;
 use super::sensor_rows::SensorRows;
-use super::sort::RowSorter;
+use super::sort::{NextRows, RowSorter};
 use super::{StoreError, output};
 use crate::capture::InputContent;
-use crate::flow::{EvidenceRow, PacketRetention, PrefixRetention, Retention};
+use crate::flow::{EvidenceRow, PacketRetention, PrefixRetention, Retention, RowFacts};
 use crate::model::{InputRecord, Nanos, VantagePoint};
 use crate::pipeline::{AuditError, CollectedInput, Plan, Progress, WindowStart};
 
@@ -192,7 +193,7 @@ fn collect_one(
         let (sorter, rows) = &mut *locked;
         let (row, added) = rows.of(window, row);
         let mut rows = [row].into_iter().chain(added);
-        rows.try_for_each(|row| sorter.add(&StoredRow::of_evidence(window, row)))
+        rows.try_for_each(|row| sorter.add(&StoredRow::of_evidence(window, row).as_ref()))
     };
     let collected = match CollectedInput::read(plan, number, &retention, *window, &add, progress) {
         // This capture has timestamps in too many windows, so nothing of it is kept. Other captures
@@ -246,21 +247,38 @@ pub(super) fn write_rows(
 ) -> Result<Ledger, StoreError> {
     let name = &input.record.name;
     let id = input.id();
+    let failed = |error| match error {
+        RunError::Temporary(error) => temporary(error),
+        // Rows that are being collected are not read from files.
+        _ => temporary(io::Error::other("the rows are not sorted")),
+    };
+    let wrong = |error| match error {
+        GroupError::Row(_, reason) => StoreError::rows(name, reason),
+        GroupError::Group(reason) => StoreError::rows(format!("the rows of {name}"), reason),
+    };
     let mut ledger = Ledger::default();
-    // A part is a whole group, because the rows do not yet have an input by which to divide them.
-    for part in sorter.finish().map_err(&temporary)? {
+    // However often the evidence of a key was passed on, it becomes one row.
+    let mut write = |row: StoredRef<'_>, facts: RowFacts| {
+        let row = StoredRef { parts: 1, input: &id, ..row };
+        ledger.add(&row, facts.accounted);
+        writer.write(&row, &facts)
+    };
+    let mut rows = sorter.finish([]).map_err(failed)?;
+    while let Some(next) = rows.next().map_err(failed)? {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted.into());
         }
-        let part = part.map_err(&temporary)?;
-        let (row, facts) = merge_group(part.rows, Doubles::Merge).map_err(|error| match error {
-            GroupError::Row(_, reason) => StoreError::rows(name, reason),
-            GroupError::Group(reason) => StoreError::rows(format!("the rows of {name}"), reason),
-        })?;
-        // However often the evidence of a key was passed on, it becomes one row.
-        let row = StoredRow { parts: 1, input: id.clone(), ..row };
-        ledger.add(&row, facts.accounted);
-        writer.write(&row, &facts)?;
+        match next {
+            NextRows::Single(row) => {
+                write(row, single_facts(&row, Doubles::Merge).map_err(wrong)?)?;
+            }
+            // A part is a whole group, because the rows do not yet have an input by which to divide
+            // them.
+            NextRows::Part(part) => {
+                let (row, facts) = merge_group(part.rows, Doubles::Merge).map_err(wrong)?;
+                write(row.as_ref(), facts)?;
+            }
+        }
     }
     Ok(ledger)
 }

@@ -13,7 +13,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
 use super::completion::Completion;
 use super::input::InputRow;
-use super::row::{INPUT_BUCKET, ReadPlace, StoredKind, StoredRow};
+use super::row::{INPUT_BUCKET, ReadPlace, StoredKind, StoredRef, StoredRow};
 use crate::flow::RowFacts;
 use crate::model::{InputRecord, write_address};
 
@@ -137,7 +137,7 @@ impl BatchBuilder {
     /// Returns an error if the row is too large.
     pub fn add(
         &mut self,
-        row: &StoredRow,
+        row: &StoredRef<'_>,
         facts: &RowFacts,
         input: &InputFacts,
     ) -> Result<(), String> {
@@ -155,7 +155,7 @@ impl BatchBuilder {
         let opener = facts.opener.map(|side| if side == 0 { "a" } else { "b" });
         let texts = [
             Some(row.kind.name()),
-            Some(row.input.as_str()),
+            Some(row.input),
             opener,
             facts.name.as_deref(),
             input.error.as_deref(),
@@ -197,25 +197,38 @@ impl BatchBuilder {
         for (column, number) in self.large.iter_mut().zip(large) {
             column.append_option(number);
         }
-        self.binary[0].append_value(&row.key);
-        self.binary[1].append_value(&row.record);
+        self.binary[0].append_value(row.key);
+        self.binary[1].append_value(row.record);
         Ok(())
     }
 
-    /// Returns the rows as a record batch and empties the builder.
+    /// Returns the rows as a record batch and empties the builder. The next batch probably has the
+    /// same size, so as much memory is reserved.
     ///
     /// # Errors
     ///
     /// Returns an error if the columns do not match the schema.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        (self.rows, self.bytes) = (0, 0);
-        let array = |array: ArrayRef| array;
-        let [kind, input, opener, name, error] =
-            self.texts.each_mut().map(|column| array(Arc::new(column.finish())));
-        let [a_addr, b_addr] =
-            self.addresses.each_mut().map(|column| array(Arc::new(column.finish())));
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let text = |column: &mut StringBuilder| -> ArrayRef {
+            let next = StringBuilder::with_capacity(rows, column.values_slice().len());
+            Arc::new(std::mem::replace(column, next).finish())
+        };
+        let small = |column: &mut Int32Builder| -> ArrayRef {
+            Arc::new(std::mem::replace(column, Int32Builder::with_capacity(rows)).finish())
+        };
+        let large = |column: &mut Int64Builder| -> ArrayRef {
+            Arc::new(std::mem::replace(column, Int64Builder::with_capacity(rows)).finish())
+        };
+        let binary = |column: &mut BinaryBuilder| -> ArrayRef {
+            let next = BinaryBuilder::with_capacity(rows, column.values_slice().len());
+            Arc::new(std::mem::replace(column, next).finish())
+        };
+        let [kind, input, opener, name, error] = self.texts.each_mut().map(text);
+        let [a_addr, b_addr] = self.addresses.each_mut().map(text);
         let [bucket, a_port, b_port, port, transport, a_flags, b_flags] =
-            self.small.each_mut().map(|column| array(Arc::new(column.finish())));
+            self.small.each_mut().map(small);
         let [
             a_packets,
             b_packets,
@@ -229,8 +242,8 @@ impl BatchBuilder {
             frames,
             parts,
             window,
-        ] = self.large.each_mut().map(|column| array(Arc::new(column.finish())));
-        let [key, record] = self.binary.each_mut().map(|column| array(Arc::new(column.finish())));
+        ] = self.large.each_mut().map(large);
+        let [key, record] = self.binary.each_mut().map(binary);
         let columns = vec![
             bucket, kind, key, input, window, a_addr, b_addr, a_port, b_port, port, transport,
             opener, a_packets, b_packets, a_bytes, b_bytes, a_payload, b_payload, a_flags, b_flags,
@@ -251,28 +264,39 @@ pub(super) struct InputFacts {
 }
 
 /// A column of text or bytes. Query engines use different types for them.
-enum Bytes<'a> {
-    Text(&'a StringArray),
-    LargeText(&'a LargeStringArray),
-    Binary(&'a BinaryArray),
-    LargeBinary(&'a LargeBinaryArray),
+enum Bytes {
+    Text(StringArray),
+    LargeText(LargeStringArray),
+    Binary(BinaryArray),
+    LargeBinary(LargeBinaryArray),
 }
 
-impl<'a> Bytes<'a> {
-    fn of(column: &'a dyn Array) -> Option<Self> {
+impl Bytes {
+    fn of(column: &dyn Array) -> Option<Self> {
         let column = column.as_any();
-        let text = column.downcast_ref().map(Self::Text);
-        let large = || column.downcast_ref().map(Self::LargeText);
-        let binary = || column.downcast_ref().map(Self::Binary);
-        text.or_else(large).or_else(binary).or_else(|| column.downcast_ref().map(Self::LargeBinary))
+        let text = column.downcast_ref().cloned().map(Self::Text);
+        let large = || column.downcast_ref().cloned().map(Self::LargeText);
+        let binary = || column.downcast_ref().cloned().map(Self::Binary);
+        let large_binary = || column.downcast_ref().cloned().map(Self::LargeBinary);
+        text.or_else(large).or_else(binary).or_else(large_binary)
     }
 
-    fn get(&self, row: usize) -> &'a [u8] {
+    fn get(&self, row: usize) -> &[u8] {
         match self {
             Self::Text(column) => column.value(row).as_bytes(),
             Self::LargeText(column) => column.value(row).as_bytes(),
             Self::Binary(column) => column.value(row),
             Self::LargeBinary(column) => column.value(row),
+        }
+    }
+
+    /// Returns a value as text; `None` if it is not valid UTF-8.
+    fn text(&self, row: usize) -> Option<&str> {
+        match self {
+            Self::Text(column) => Some(column.value(row)),
+            Self::LargeText(column) => Some(column.value(row)),
+            Self::Binary(column) => std::str::from_utf8(column.value(row)).ok(),
+            Self::LargeBinary(column) => std::str::from_utf8(column.value(row)).ok(),
         }
     }
 }
@@ -286,16 +310,17 @@ pub(super) fn text_is_one_of(column: &dyn Array, values: &[&str]) -> Option<Bool
 }
 
 /// The columns of a record batch that an audit reads.
-pub(super) struct BatchRows<'a> {
+pub(super) struct BatchRows {
     rows: usize,
-    bucket: &'a Int32Array,
-    kind: Bytes<'a>,
-    key: Bytes<'a>,
-    input: Bytes<'a>,
-    window: Option<&'a Int64Array>,
-    parts: &'a Int64Array,
-    accounted: &'a Int64Array,
-    record: Bytes<'a>,
+    memory: usize,
+    bucket: Int32Array,
+    kind: Bytes,
+    key: Bytes,
+    input: Bytes,
+    window: Option<Int64Array>,
+    parts: Int64Array,
+    accounted: Int64Array,
+    record: Bytes,
 }
 
 /// What a row that is not evidence contains.
@@ -312,7 +337,7 @@ impl HeadContent {
     /// # Errors
     ///
     /// Returns an error if the row is not valid or its columns do not agree with it.
-    pub fn of_row(row: &StoredRow) -> Result<Option<Self>, String> {
+    pub fn of_row(row: &StoredRef<'_>) -> Result<Option<Self>, String> {
         let (content, accounted) = match row.kind {
             StoredKind::Evidence(_) => return Ok(None),
             StoredKind::Input => {
@@ -374,13 +399,13 @@ pub(super) fn missing_column(name: &str) -> String {
     )
 }
 
-impl<'a> BatchRows<'a> {
+impl BatchRows {
     /// Finds the columns of a batch.
     ///
     /// # Errors
     ///
     /// Returns an error if a column is missing or has another type, or if the rows are too large.
-    pub fn of(batch: &'a RecordBatch) -> Result<Self, String> {
+    pub fn of(batch: &RecordBatch) -> Result<Self, String> {
         let column = |name: &str| batch.column_by_name(name).ok_or_else(|| missing_column(name));
         let wrong = |name: &str, wanted: &str, found: &ArrayRef| {
             format!(
@@ -395,26 +420,32 @@ impl<'a> BatchRows<'a> {
         let number = |name: &str| {
             let found = column(name)?;
             let array = found.as_any().downcast_ref::<Int64Array>();
-            array.ok_or_else(|| wrong(name, "int64", found))
+            array.cloned().ok_or_else(|| wrong(name, "int64", found))
         };
-        let taken = batch.get_array_memory_size();
-        if taken > MOST_BATCH_BYTES {
+        let memory = batch.get_array_memory_size();
+        if memory > MOST_BATCH_BYTES {
             return Err(format!(
-                "has rows with a total of {taken} bytes (rows: {}); at most {MOST_BATCH_BYTES} bytes can be read at once, and rasaudit writes no such rows; collect the captures again",
+                "has rows with a total of {memory} bytes (rows: {}); at most {MOST_BATCH_BYTES} bytes can be read at once, and rasaudit writes no such rows; collect the captures again",
                 batch.num_rows()
             ));
         }
         let bucket = column("bucket")?;
         Ok(Self {
             rows: batch.num_rows(),
+            memory,
             bucket: bucket
                 .as_any()
                 .downcast_ref()
+                .cloned()
                 .ok_or_else(|| wrong("bucket", "int32", bucket))?,
             kind: bytes("kind")?,
             key: bytes("key")?,
             input: bytes("input")?,
-            window: batch.column_by_name(WINDOW).map(|_| number(WINDOW)).transpose()?,
+            window: batch
+                .column_by_name(WINDOW)
+                .map(|_| number(WINDOW))
+                .transpose()?
+                .filter(|window| window.null_count() < window.len()),
             parts: number("parts")?,
             accounted: number("accounted")?,
             record: bytes("record")?,
@@ -424,6 +455,11 @@ impl<'a> BatchRows<'a> {
     /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows
+    }
+
+    /// Returns the memory that the rows take, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 
     /// Returns whether a row is a row of evidence.
@@ -436,16 +472,14 @@ impl<'a> BatchRows<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the kind, the bucket or the number of parts is not valid, or if a value
-    /// is too large.
-    pub fn get(&self, row: usize) -> Result<StoredRow, String> {
-        let lossy = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let text = |bytes| std::str::from_utf8(bytes).map_or_else(|_| lossy(bytes), str::to_owned);
+    /// Returns an error if the kind, the bucket, the input or the number of parts is not valid, or
+    /// if a value is too large.
+    pub fn get(&self, row: usize) -> Result<StoredRef<'_>, String> {
         let kind = self.kind.get(row);
         let kind = kind.get(..LONGEST_KIND).unwrap_or(kind);
         let known = std::str::from_utf8(kind).ok().and_then(StoredKind::parse);
         let kind = known.ok_or_else(|| {
-            let kind = text(kind);
+            let kind = String::from_utf8_lossy(kind);
             format!("has a row of kind \"{kind}\", which this version does not know; use the version that wrote it")
         })?;
         let bucket = u16::try_from(self.bucket.value(row)).unwrap_or(u16::MAX);
@@ -455,30 +489,33 @@ impl<'a> BatchRows<'a> {
                 self.bucket.value(row)
             ));
         }
+        let (key, input, record) = (self.key.get(row), self.input.text(row), self.record.get(row));
+        let input = input.ok_or_else(|| {
+            "has a row whose column input is not text; collect the captures again".to_owned()
+        })?;
         let sizes = [
-            ("key", self.key.get(row), MOST_KEY_BYTES),
-            ("input", self.input.get(row), MOST_KEY_BYTES),
-            ("record", self.record.get(row), MOST_BYTES),
+            ("key", key.len(), MOST_KEY_BYTES),
+            ("input", input.len(), MOST_KEY_BYTES),
+            ("record", record.len(), MOST_BYTES),
         ];
-        if let Some((column, bytes, most)) = sizes.iter().find(|(_, own, most)| own.len() > *most) {
+        if let Some((column, bytes, most)) = sizes.iter().find(|(_, own, most)| own > most) {
             return Err(format!(
-                "has {} bytes in column {column}, where rasaudit writes at most {most}; collect the captures again",
-                bytes.len()
+                "has {bytes} bytes in column {column}, where rasaudit writes at most {most}; collect the captures again"
             ));
         }
-        let parts = self.parts.value(row);
-        let parts = u64::try_from(parts).ok().filter(|parts| *parts > 0);
-        Ok(StoredRow {
+        let parts = u64::try_from(self.parts.value(row)).ok().filter(|parts| *parts > 0);
+        let parts = parts.ok_or_else(|| {
+            "has a row whose number of parts is not positive; collect the captures again".to_owned()
+        })?;
+        let window = self.window.as_ref().filter(|window| !window.is_null(row));
+        Ok(StoredRef {
             bucket,
             kind,
-            key: self.key.get(row).to_vec(),
-            window: self.window.filter(|w| !w.is_null(row)).map(|w| w.value(row)),
-            input: text(self.input.get(row)),
-            parts: parts.ok_or_else(|| {
-                "has a row whose number of parts is not positive; collect the captures again"
-                    .to_owned()
-            })?,
-            record: self.record.get(row).to_vec(),
+            key,
+            window: window.map(|window| window.value(row)),
+            input,
+            parts,
+            record,
             read: ReadPlace { accounted: self.accounted.value(row), ..ReadPlace::default() },
         })
     }

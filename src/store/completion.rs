@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::{sealed, unsealed};
 use super::ledger::Manifest;
-use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use super::row::{INPUT_BUCKET, StoredKind, StoredRef, StoredRow};
 
 /// The first byte of the record: the version of its layout. Layout 1 is not sealed.
 const VERSION: u8 = 2;
@@ -43,7 +43,7 @@ impl Completion {
     /// # Errors
     ///
     /// Returns an error if the row is not valid.
-    pub fn of_row(row: &StoredRow) -> Result<Self, String> {
+    pub fn of_row(row: &StoredRef<'_>) -> Result<Self, String> {
         let damaged =
             || "has a damaged record of a complete store; merge the stores again".to_owned();
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
@@ -56,7 +56,8 @@ impl Completion {
         let (completion, rest): (Self, _) =
             rest.and_then(|rest| postcard::take_from_bytes(rest).ok()).ok_or_else(damaged)?;
         let own = completion.to_row();
-        let is_own = (row.order(), &row.input, row.parts) == (own.order(), &own.input, own.parts);
+        let own = own.as_ref();
+        let is_own = (row.order(), row.input, row.parts) == (own.order(), own.input, own.parts);
         if is_own && rest.is_empty() { Ok(completion) } else { Err(damaged()) }
     }
 }

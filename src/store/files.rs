@@ -11,26 +11,26 @@ use std::path::{Path, PathBuf};
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::ArrowError;
+use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder, RowFilter,
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, RowGroupMetaData};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
-use super::checksums::{self, FileChecksums, damaged};
+use super::checksums::{self, FileChecksums, damaged, used_columns};
 use super::columns::{
     BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, batch_rows, missing_column,
     schema, text_is_one_of,
 };
-use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use super::row::{INPUT_BUCKET, StoredKind, StoredRef};
 use super::{StoreError, output};
 use crate::capture::capture_kind;
 use crate::flow::{RowFacts, RowKind};
@@ -45,6 +45,13 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// The first bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
+
+/// The start of the name of the program that wrote a file. The version follows.
+const CREATOR: &str = "rasaudit ";
+
+/// The memory that reading a column takes at most, in bytes, unless a file has unusually large
+/// pages: a page, compressed and decompressed.
+const COLUMN_MEMORY: i64 = 2 << 20;
 
 /// The maximum number of rows of a row group. Row groups are read in parallel.
 const GROUP_ROWS: usize = 1 << 17;
@@ -308,12 +315,29 @@ impl RowFile {
     /// Returns the number of rows of a row group to read in one batch.
     fn batch_rows(&self, group: usize) -> usize {
         let group = self.metadata.metadata().row_group(group);
-        let used = group.columns().iter().filter(|column| {
-            let path = column.column_path().string();
-            NEEDED.into_iter().chain([WINDOW]).any(|name| name == path)
-        });
-        let bytes = used.fold(0_i64, |sum, own| sum.saturating_add(own.uncompressed_size()));
+        let bytes =
+            used_columns(group).fold(0_i64, |sum, own| sum.saturating_add(own.uncompressed_size()));
         batch_rows(group.num_rows(), bytes)
+    }
+
+    /// Returns whether this program wrote the file, so that its rows are probably sorted.
+    pub fn may_be_sorted(&self) -> bool {
+        let by = self.metadata.metadata().file_metadata().created_by();
+        by.is_some_and(|by| by.starts_with(CREATOR))
+    }
+
+    /// Returns the approximate memory that reading the file takes, in bytes, as its metadata shows.
+    /// The rows of one batch count twice: they are in the batch and in the pages.
+    pub fn read_memory(&self) -> usize {
+        let group_memory = |group: &RowGroupMetaData| {
+            let sizes = || used_columns(group).map(ColumnChunkMetaData::uncompressed_size);
+            let bytes = sizes().fold(0, i64::saturating_add);
+            let pages = sizes().map(|size| size.min(COLUMN_MEMORY)).fold(0, i64::saturating_add);
+            let rows = batch_rows(group.num_rows(), bytes) as i64;
+            let batch = bytes / group.num_rows().max(1) * rows;
+            usize::try_from(batch.saturating_add(pages)).unwrap_or(usize::MAX)
+        };
+        self.metadata.metadata().row_groups().iter().map(group_memory).max().unwrap_or_default()
     }
 
     /// Opens a row group, and verifies its checksums if the file contains them.
@@ -354,7 +378,7 @@ impl RowFile {
         &self,
         RowGroup { group, .. }: RowGroup,
         kinds: &[RowKind],
-        mut take: impl FnMut(StoredRow) -> Result<(), String>,
+        mut take: impl FnMut(StoredRef<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
         let columns = self.metadata.metadata().file_metadata().schema_descr();
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
@@ -383,7 +407,7 @@ impl RowFile {
         while let Some(batch) =
             guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
         {
-            take_batch(&batch, &mut row, |_| true, &mut take)?;
+            take_batch(&BatchRows::of(&batch)?, &mut row, |_| true, &mut take)?;
         }
         Ok(())
     }
@@ -411,25 +435,33 @@ impl GroupReader {
     pub fn next(
         &mut self,
         wanted: impl Fn(bool) -> bool,
-        mut take: impl FnMut(StoredRow) -> Result<(), String>,
+        mut take: impl FnMut(StoredRef<'_>) -> Result<(), String>,
     ) -> Result<bool, String> {
-        let Self { reader, row } = self;
-        let batch = guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?;
-        let Some(batch) = batch else { return Ok(false) };
-        take_batch(&batch, row, wanted, &mut take)?;
+        let Some(rows) = self.next_batch()? else { return Ok(false) };
+        take_batch(&rows, &mut self.row, wanted, &mut take)?;
         Ok(true)
+    }
+
+    /// Returns the rows of the next batch; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the batch cannot be read.
+    pub fn next_batch(&mut self) -> Result<Option<BatchRows>, String> {
+        let reader = &mut self.reader;
+        let batch = guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?;
+        batch.map(|batch| BatchRows::of(&batch)).transpose()
     }
 }
 
 /// Passes the wanted rows of a batch to `take`. `before` is the number of rows before the batch; it
 /// is increased by the number of rows in the batch.
 fn take_batch(
-    batch: &RecordBatch,
+    rows: &BatchRows,
     before: &mut u64,
     wanted: impl Fn(bool) -> bool,
-    take: &mut impl FnMut(StoredRow) -> Result<(), String>,
+    take: &mut impl FnMut(StoredRef<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
-    let rows = BatchRows::of(batch)?;
     for number in 0..rows.len() {
         *before += 1;
         if wanted(rows.is_evidence(number)) {
@@ -453,7 +485,7 @@ fn take_batch(
 /// stream.
 pub(super) fn read_stream(
     input: impl Read,
-    mut take: impl FnMut(StoredRow) -> Result<(), String>,
+    mut take: impl FnMut(StoredRef<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
     let invalid = |error: &dyn std::fmt::Display| format!("is not an Arrow stream: {error}");
     let mut input = BufReader::new(input);
@@ -464,7 +496,7 @@ pub(super) fn read_stream(
         while let Some(batch) =
             guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
         {
-            take_batch(&batch, &mut row, |_| true, &mut take)?;
+            take_batch(&BatchRows::of(&batch)?, &mut row, |_| true, &mut take)?;
         }
         drop(reader);
         if input.fill_buf().map_err(|error| format!("cannot be read: {error}"))?.is_empty() {
@@ -554,6 +586,43 @@ fn system_error(error: impl Error + Send + Sync + 'static) -> io::Error {
     }
 }
 
+/// The columns whose lowest and highest values are stored, so that a reader can skip row groups.
+/// The other columns have about the same values in every row group.
+const RANGES: [&str; 4] = ["bucket", WINDOW, "first_ns", "last_ns"];
+
+/// The columns that compression does not make smaller.
+const RANDOM: [&str; 2] = ["first_ns", "last_ns"];
+
+/// Returns how a file is written.
+fn properties() -> WriterProperties {
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        // Larger pages take less time.
+        .set_data_page_row_count_limit(GROUP_ROWS)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_created_by(format!("{CREATOR}{}", env!("CARGO_PKG_VERSION")));
+    for field in schema().fields() {
+        // A dictionary takes much more time than these encodings, and saves little or nothing.
+        let encoding = match field.data_type() {
+            DataType::Int32 | DataType::Int64 => Encoding::DELTA_BINARY_PACKED,
+            DataType::Binary => Encoding::DELTA_LENGTH_BYTE_ARRAY,
+            _ => continue,
+        };
+        let column = ColumnPath::from(field.name().as_str());
+        properties = properties
+            .set_column_dictionary_enabled(column.clone(), false)
+            .set_column_encoding(column, encoding);
+    }
+    for column in RANGES.map(ColumnPath::from) {
+        properties = properties.set_column_statistics_enabled(column, EnabledStatistics::Chunk);
+    }
+    for column in RANDOM.map(ColumnPath::from) {
+        properties = properties.set_column_compression(column, Compression::UNCOMPRESSED);
+    }
+    properties.build()
+}
+
 /// Writes rows to a destination. A file does not appear there before [`RowWriter::finish`], but a
 /// stream is written as rows are added.
 pub(super) struct RowWriter {
@@ -588,21 +657,7 @@ impl RowWriter {
         made.list(file.path());
         // The lock shows other runs that the file is in use. Not every file system supports it.
         let _ = file.as_file().try_lock();
-        // Nearly all values of these columns are different, so a dictionary and statistics of the
-        // lowest and highest values would only take time.
-        let unique = |properties: WriterPropertiesBuilder, name: &str| {
-            let column = ColumnPath::from(name);
-            let properties = properties.set_column_dictionary_enabled(column.clone(), false);
-            properties.set_column_statistics_enabled(column, EnabledStatistics::None)
-        };
-        let properties = ["key", "record"].into_iter().fold(WriterProperties::builder(), unique);
-        let properties = properties
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_max_row_group_row_count(Some(GROUP_ROWS))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_created_by(format!("rasaudit {}", env!("CARGO_PKG_VERSION")))
-            .build();
-        let writer = ArrowWriter::try_new(file, schema(), Some(properties));
+        let writer = ArrowWriter::try_new(file, schema(), Some(properties()));
         let writer = Box::new(writer.map_err(|error| failed(system_error(error)))?);
         Ok(Self {
             target: Target::File { writer, folder: folder.to_owned() },
@@ -634,17 +689,17 @@ impl RowWriter {
     /// Adds a row that is not evidence.
     pub fn write_head(&mut self, content: &HeadContent) -> Result<(), StoreError> {
         let (facts, input) = content.facts();
-        self.write_row(&content.to_row(), &facts, &input)
+        self.write_row(&content.to_row().as_ref(), &facts, &input)
     }
 
     /// Adds a row of evidence.
-    pub fn write(&mut self, row: &StoredRow, facts: &RowFacts) -> Result<(), StoreError> {
+    pub fn write(&mut self, row: &StoredRef<'_>, facts: &RowFacts) -> Result<(), StoreError> {
         self.write_row(row, facts, &InputFacts::default())
     }
 
     fn write_row(
         &mut self,
-        row: &StoredRow,
+        row: &StoredRef<'_>,
         facts: &RowFacts,
         input: &InputFacts,
     ) -> Result<(), StoreError> {

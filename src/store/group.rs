@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::columns::check_accounted;
-use super::row::{ReadPlace, StoredKind, StoredRow};
+use super::row::{ReadPlace, StoredKind, StoredRef, StoredRow};
 use super::sort::GroupPart;
-use crate::flow::{RowFacts, RowRef, RowTrust};
+use crate::flow::{MergedRows, RowFacts, RowRef, RowTrust};
 
 /// Whether a group may contain several rows of one input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +25,16 @@ pub(super) enum GroupError {
     Group(String),
 }
 
+/// Checks the only row of a group of evidence. Returns facts from it.
+///
+/// # Errors
+///
+/// Returns an error if the row is not valid or is not evidence.
+pub(super) fn single_facts(row: &StoredRef<'_>, doubles: Doubles) -> Result<RowFacts, GroupError> {
+    let evidence = row.evidence().ok_or_else(not_evidence)?;
+    Ok(merge_evidence(&[evidence], |_| row.read, doubles)?.facts)
+}
+
 /// Merges rows of evidence with the same bucket, kind, key and window. Returns the merged row and
 /// facts from it. With [`Doubles::Refuse`], the rows of inputs with the same content are equal, so
 /// only one of them counts.
@@ -39,32 +49,10 @@ pub(super) fn merge_group(
 ) -> Result<(StoredRow, RowFacts), GroupError> {
     let mut rows =
         if doubles == Doubles::Merge || group.len() == 1 { group } else { without_copies(group)? };
-    let mut wrong = None;
-    let evidence: Vec<RowRef<'_>> = rows.iter().filter_map(StoredRow::evidence).collect();
-    let trust = match doubles {
-        Doubles::Merge => RowTrust::Own,
-        Doubles::Refuse => RowTrust::File,
-    };
-    let merged = RowRef::merged(&evidence, trust, |number, accounted| {
-        // Rows that are being collected have no columns yet.
-        if doubles == Doubles::Refuse
-            && let Err(reason) = check_accounted(rows[number].read.accounted, accounted)
-        {
-            wrong = Some((number, reason));
-        }
-    });
-    let merged = match merged {
-        Err((number, error)) => Err((number, error.to_string())),
-        Ok(merged) => wrong.map_or(Ok(merged), Err),
-    };
-    let merged = match merged {
-        Err((number, reason)) => return Err(GroupError::Row(rows[number].read, reason)),
-        Ok(Some(merged)) if evidence.len() == rows.len() => merged,
-        Ok(_) => return Err(GroupError::Group(
-            "contain a row that is not evidence among rows of evidence; collect the captures again"
-                .to_owned(),
-        )),
-    };
+    let evidence = rows.iter().map(|row| row.as_ref().evidence());
+    let evidence: Option<Vec<RowRef<'_>>> = evidence.collect();
+    let evidence = evidence.ok_or_else(not_evidence)?;
+    let merged = merge_evidence(&evidence, |number| rows[number].read, doubles)?;
     let is_same = rows.iter().all(|row| row.input == rows[0].input);
     let parts = rows.iter().fold(0_u64, |sum, row| sum.saturating_add(row.parts));
     let mut row = rows.swap_remove(0);
@@ -76,6 +64,40 @@ pub(super) fn merge_group(
         row.record = record;
     }
     Ok((row, merged.facts))
+}
+
+/// Merges rows of evidence. `read` returns where a row was read.
+fn merge_evidence(
+    rows: &[RowRef<'_>],
+    read: impl Fn(usize) -> ReadPlace,
+    doubles: Doubles,
+) -> Result<MergedRows, GroupError> {
+    let mut wrong = None;
+    let trust = match doubles {
+        Doubles::Merge => RowTrust::Own,
+        Doubles::Refuse => RowTrust::File,
+    };
+    let merged = RowRef::merged(rows, trust, |number, accounted| {
+        // Rows that are being collected have no columns yet.
+        if doubles == Doubles::Refuse
+            && let Err(reason) = check_accounted(read(number).accounted, accounted)
+        {
+            wrong = Some((number, reason));
+        }
+    });
+    let merged = match merged {
+        Err((number, error)) => Err((number, error.to_string())),
+        Ok(merged) => wrong.map_or(Ok(merged), Err),
+    };
+    let merged = merged.map_err(|(number, reason)| GroupError::Row(read(number), reason))?;
+    merged.ok_or_else(not_evidence)
+}
+
+fn not_evidence() -> GroupError {
+    GroupError::Group(
+        "contain a row that is not evidence among rows of evidence; collect the captures again"
+            .to_owned(),
+    )
 }
 
 /// The rows of a group that were read so far, merged into one.
@@ -115,12 +137,12 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
             rows.push(row);
             continue;
         }
-        let content = row.content();
-        match by_content.get_mut(content) {
+        let content = row.as_ref().content().to_owned();
+        match by_content.get_mut(&content) {
             Some(known) if known.input == row.input => return Err(twice(&row)),
             Some(known) if row.input < known.input => *known = row,
             Some(_) => {}
-            None => drop(by_content.insert(content.to_owned(), row)),
+            None => drop(by_content.insert(content, row)),
         }
     }
     rows.extend(by_content.into_values());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::ledger::Manifest;
-use super::row::{INPUT_BUCKET, StoredKind, StoredRow};
+use super::row::{INPUT_BUCKET, StoredKind, StoredRef, StoredRow};
 use super::sensor::Sensor;
 use super::windows::WindowSelection;
 use crate::capture::InputContent;
@@ -287,7 +287,7 @@ impl InputRow {
     /// # Errors
     ///
     /// Returns an error if the row is not valid.
-    pub fn of_row(row: &StoredRow) -> Result<Self, String> {
+    pub fn of_row(row: &StoredRef<'_>) -> Result<Self, String> {
         let damaged = || "has a damaged record of an input; collect the captures again".to_owned();
         let (version, rest) = row.record.split_first().ok_or_else(damaged)?;
         if !(1..=VERSION).contains(version) {
@@ -424,11 +424,11 @@ mod tests {
         };
         input.record.loss.dropped = 7;
         let row = input.to_row();
-        assert_eq!(InputRow::of_row(&row).map(|read| read.to_row()).as_ref(), Ok(&row));
+        assert_eq!(InputRow::of_row(&row.as_ref()).map(|read| read.to_row()).as_ref(), Ok(&row));
         for bit in 0..8 * row.record.len() {
             let mut flipped = row.clone();
             flipped.record[bit / 8] ^= 1 << (bit % 8);
-            assert!(InputRow::of_row(&flipped).is_err(), "bit {bit}");
+            assert!(InputRow::of_row(&flipped.as_ref()).is_err(), "bit {bit}");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::completion::Completion;
 use super::files::RowFile;
 use super::input::{CollectOptions, InputRow, hex};
 use super::ledger::Ledger;
-use super::row::StoredRow;
+use super::row::StoredRef;
 use super::sensor_inputs::overlaps;
 use crate::capture::InputContent;
 use crate::model::InputRecord;
@@ -35,7 +35,7 @@ impl StoredInputs {
         for (number, file) in files.iter().enumerate() {
             for group in file.groups(number).filter(|group| file.may_have_inputs(*group)) {
                 let read = file.read(group).and_then(|mut reader| {
-                    let mut take = |row: StoredRow| inputs.add(&row, &file.name());
+                    let mut take = |row: StoredRef<'_>| inputs.add(&row, &file.name());
                     while reader.next(|is_evidence| !is_evidence, &mut take)? {}
                     Ok(())
                 });
@@ -50,7 +50,7 @@ impl StoredInputs {
     /// # Errors
     ///
     /// Returns an error if the row is not valid, or if it is an input that is there already.
-    pub fn add(&mut self, row: &StoredRow, file: &str) -> Result<(), String> {
+    pub fn add(&mut self, row: &StoredRef<'_>, file: &str) -> Result<(), String> {
         match HeadContent::of_row(row)? {
             None => Ok(()),
             Some(HeadContent::Input(input)) => self.add_input(*input, file),
@@ -413,7 +413,7 @@ mod tests {
             let mut other = input("b.pcap", "1.1.0");
             other.options.fingerprints = fingerprints;
             // The row of an input keeps its layout when stores are merged.
-            inputs.add(&other.to_row(), "b.parquet").expect("new");
+            inputs.add(&other.to_row().as_ref(), "b.parquet").expect("new");
             inputs.check().map_err(|error| error.to_string())
         };
         assert_eq!(with(FingerprintRule::Current), Ok(()));

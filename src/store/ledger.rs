@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::row::{StoredKind, StoredRow};
+use super::row::{StoredKind, StoredRef};
 use crate::flow::{BUCKETS, RowKind};
 use crate::model::Nanos;
 use crate::pipeline::WindowStart;
@@ -34,11 +34,11 @@ const LISTED: usize = 8;
 
 impl Ledger {
     /// Adds a row of evidence that accounts for `accounted` frames. Ignores other rows.
-    pub fn add(&mut self, row: &StoredRow, accounted: u64) {
+    pub fn add(&mut self, row: &StoredRef<'_>, accounted: u64) {
         let StoredKind::Evidence(kind) = row.kind else { return };
         let tally = self.tallies.entry((kind, row.bucket)).or_default();
         tally.rows = tally.rows.saturating_add(row.parts);
-        let hash = key_hash(kind, &row.key, row.window).wrapping_mul(row.parts);
+        let hash = key_hash(kind, row.key, row.window).wrapping_mul(row.parts);
         tally.checksum = tally.checksum.wrapping_add(hash);
         self.accounted = self.accounted.saturating_add(accounted);
     }
@@ -131,6 +131,7 @@ fn key_hash(kind: RowKind, key: &[u8], window: WindowStart) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::StoredRow;
     use super::*;
 
     fn row(key: u8, parts: u64) -> StoredRow {
@@ -148,7 +149,7 @@ mod tests {
 
     fn ledger(rows: &[(u8, u64)]) -> Ledger {
         let mut ledger = Ledger::default();
-        rows.iter().for_each(|(key, parts)| ledger.add(&row(*key, *parts), *parts));
+        rows.iter().for_each(|(key, parts)| ledger.add(&row(*key, *parts).as_ref(), *parts));
         ledger
     }
 

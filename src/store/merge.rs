@@ -1,23 +1,23 @@
 //! Merges rows with the same key. The result is the same for any order and grouping of the rows.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::audit::EvidenceStore;
 use super::columns::HeadContent;
+use super::file_run::{FileRun, Labels, RunError, RunMemory, sorted_files};
 use super::files::{
     Destination, RowFile, RowOrigin, RowWriter, check_destination, delete_leftovers, other_files,
     read_stream,
 };
-use super::group::{Doubles, GroupError, PartialGroup, merge_group, single};
+use super::group::{Doubles, GroupError, PartialGroup, merge_group, single, single_facts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
-use super::row::{StoredKind, StoredRow};
-use super::sort::RowSorter;
+use super::row::{StoredKind, StoredRef, StoredRow};
+use super::sort::{NextRows, RowSorter};
 use super::{StoreError, output};
-use crate::flow::{DecidedEvidence, Decision, RowKind};
+use crate::flow::{DecidedEvidence, Decision, RowError, RowFacts, RowKind};
 use crate::pipeline::{AuditError, Progress, Request};
 
 /// What is merged.
@@ -62,41 +62,203 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
     }
     let files = RowFile::open_all(&stores)?;
     // Finds inputs that are there twice before anything is written.
-    let mut inputs = StoredInputs::read(&files)?;
-    let mut rows = RowSorter::new(std::env::temp_dir(), max_memory / 2);
+    let inputs = StoredInputs::read(&files)?;
     // For a store that is already complete, nothing is decided again.
     let decided = (*complete && inputs.completion().is_none())
         .then(|| decide(&stores, *max_memory, progress))
         .transpose()?;
-    sort_files(&files, &inputs.labels(), &mut rows, progress)?;
-    if is_stream {
-        let taken = read_stream(io::stdin().lock(), |row| {
-            inputs.add(&row, STANDARD_INPUT)?;
-            rows.add(&row).map_err(cannot_be_sorted)
-        });
-        taken.map_err(|reason| StoreError::rows(STANDARD_INPUT, reason))?;
+    let mut merging = Merging { request, files: &files, inputs, decided, progress };
+    // Rows cannot be taken back from a stream, and standard input cannot be read twice.
+    let may_repeat = !is_stream && matches!(to, Destination::Store(_));
+    if may_repeat {
+        let sorted = sorted_files(&files, max_memory / 4);
+        match merging.write(&sorted) {
+            Err(Stopped::NotSorted) => {}
+            Err(Stopped::Failed(error)) => return Err(error),
+            Ok(()) => return Ok(merging.captures()),
+        }
     }
-    inputs.check()?;
-    let mut writer = match to {
-        Destination::Store(folder) => RowWriter::file(folder, &progress.unfinished)?,
-        Destination::StandardOutput => RowWriter::stream(Box::new(io::stdout()))?,
-    };
-    let Ledgers { found, written } =
-        write_groups(rows, &files, decided.as_ref(), &mut writer, progress)?;
-    // A stream may be only a part of a store, so its rows cannot be compared.
-    if !is_stream {
-        inputs.compare(&found)?;
+    match merging.write(&vec![false; files.len()]) {
+        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::NotSorted) => Err(StoreError::rows("the merged rows", "are not sorted")),
+        Ok(()) => Ok(merging.captures()),
     }
-    if decided.is_some() {
-        writer.write_head(&HeadContent::Completion(inputs.complete(&written)))?;
+}
+
+/// Why rows were not merged.
+enum Stopped {
+    /// The work failed.
+    Failed(StoreError),
+    /// The rows of a file that were read in order are not sorted. They have to be sorted.
+    NotSorted,
+}
+
+impl From<StoreError> for Stopped {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
     }
-    let is_complete = decided.is_some() || inputs.completion().is_some();
-    let name = inputs.merged_name(if is_complete { "complete" } else { "merged" });
-    if let Destination::Store(folder) = to {
-        refuse_other_files(folder, &name)?;
+}
+
+/// Rows that are being merged.
+struct Merging<'m> {
+    request: &'m MergeRequest,
+    files: &'m [RowFile],
+    inputs: StoredInputs,
+    /// What is decided, if the store becomes complete.
+    decided: Option<DecidedEvidence>,
+    progress: &'m Progress,
+}
+
+impl Merging<'_> {
+    /// Merges and writes all rows. `sorted` states for each file whether its rows are read in order
+    /// or have to be sorted.
+    fn write(&mut self, sorted: &[bool]) -> Result<(), Stopped> {
+        let MergeRequest { from, to, max_memory, .. } = self.request;
+        let mut rows = RowSorter::new(std::env::temp_dir(), max_memory / 2);
+        let labels = self.inputs.labels();
+        let files = self.files.iter().enumerate();
+        let (sorted, others): (Vec<_>, Vec<_>) = files.partition(|(number, _)| sorted[*number]);
+        sort_files(&others, &labels, &mut rows, self.progress)?;
+        let is_stream = from.contains(&RowOrigin::StandardInput);
+        if is_stream {
+            let taken = read_stream(io::stdin().lock(), |row| {
+                self.inputs.add(&row, STANDARD_INPUT)?;
+                rows.add(&row).map_err(cannot_be_sorted)
+            });
+            taken.map_err(|reason| StoreError::rows(STANDARD_INPUT, reason))?;
+        }
+        self.inputs.check()?;
+        let mut writer = match to {
+            Destination::Store(folder) => RowWriter::file(folder, &self.progress.unfinished)?,
+            Destination::StandardOutput => RowWriter::stream(Box::new(io::stdout()))?,
+        };
+        let memory = RunMemory::new(max_memory / 4);
+        let runs = sorted.into_iter().map(|file| FileRun::new(file, &labels, &memory)).collect();
+        let Ledgers { found, written } = self.write_groups(rows, runs, &mut writer)?;
+        // A stream may be only a part of a store, so its rows cannot be compared.
+        if !is_stream {
+            self.inputs.compare(&found)?;
+        }
+        if self.decided.is_some() {
+            writer.write_head(&HeadContent::Completion(self.inputs.complete(&written)))?;
+        }
+        let is_complete = self.decided.is_some() || self.inputs.completion().is_some();
+        let name = self.inputs.merged_name(if is_complete { "complete" } else { "merged" });
+        if let Destination::Store(folder) = to {
+            refuse_other_files(folder, &name)?;
+        }
+        writer.finish(&name)?;
+        Ok(())
     }
-    writer.finish(&name)?;
-    Ok(inputs.iter().filter(|input| !input.record.passed_over).count())
+
+    /// Returns the number of captures.
+    fn captures(&self) -> usize {
+        self.inputs.iter().filter(|input| !input.record.passed_over).count()
+    }
+
+    /// Merges and writes sorted rows. If evidence was decided, adds its rows, and applies it to all
+    /// rows of evidence.
+    fn write_groups(
+        &self,
+        mut rows: RowSorter,
+        runs: Vec<FileRun<'_>>,
+        writer: &mut RowWriter,
+    ) -> Result<Ledgers, Stopped> {
+        let temp = std::env::temp_dir();
+        let temporary = output(&temp);
+        for copies in self.decided.as_ref().map(DecidedEvidence::rows).unwrap_or_default() {
+            let copies = StoredRow::of_evidence(None, copies);
+            rows.add(&copies.as_ref()).map_err(&temporary)?;
+        }
+        let failed = |error| match error {
+            RunError::Temporary(error) => Stopped::Failed(temporary(error)),
+            RunError::File(file, reason) => {
+                StoreError::rows(self.files[file].name(), reason).into()
+            }
+            RunError::NotSorted => Stopped::NotSorted,
+        };
+        let mut ledgers = Ledgers::default();
+        let mut partial = PartialGroup::default();
+        let mut rows = rows.finish(runs).map_err(failed)?;
+        while let Some(next) = rows.next().map_err(failed)? {
+            stop_if_asked(self.progress)?;
+            let part = match next {
+                NextRows::Single(row) => {
+                    match self.read_head(&row)? {
+                        Some(content) => writer.write_head(&content)?,
+                        None => {
+                            let facts = single_facts(&row, Doubles::Refuse);
+                            let facts = facts.map_err(|error| self.wrong(error))?;
+                            self.write_row(&row, facts, &mut ledgers, writer)?;
+                        }
+                    }
+                    continue;
+                }
+                NextRows::Part(part) => part,
+            };
+            let group = partial.add(part).map_err(|error| self.wrong(error))?;
+            let Some(group) = group else { continue };
+            if group.iter().any(|row| row.as_ref().evidence().is_none()) {
+                let row = single(group).map_err(|error| self.wrong(error))?;
+                let content = self.read_head(&row.as_ref())?;
+                content.iter().try_for_each(|content| writer.write_head(content))?;
+                continue;
+            }
+            let merged = merge_group(group, Doubles::Refuse);
+            let (row, facts) = merged.map_err(|error| self.wrong(error))?;
+            self.write_row(&row.as_ref(), facts, &mut ledgers, writer)?;
+        }
+        Ok(ledgers)
+    }
+
+    /// Writes a merged row of evidence, unless the decided evidence replaces it.
+    fn write_row(
+        &self,
+        row: &StoredRef<'_>,
+        mut facts: RowFacts,
+        ledgers: &mut Ledgers,
+        writer: &mut RowWriter,
+    ) -> Result<(), StoreError> {
+        let Some(decided) = &self.decided else {
+            ledgers.found.add(row, facts.accounted);
+            return writer.write(row, &facts);
+        };
+        let is_own =
+            [RowKind::COPIES, RowKind::MIRROR_COPIES].map(StoredKind::Evidence).contains(&row.kind);
+        if !is_own {
+            ledgers.found.add(row, facts.accounted);
+        }
+        let mut row = *row;
+        let replaced;
+        let decision = row.evidence().map(|row| decided.apply(row)).transpose();
+        let wrong = |error: RowError| StoreError::rows("a merged row", error.to_string());
+        match decision.map_err(wrong)? {
+            Some(Decision::Drop) => return Ok(()),
+            Some(Decision::Replace(record, own)) => {
+                replaced = record;
+                (row.record, facts) = (&replaced, *own);
+            }
+            Some(Decision::Keep) | None => {}
+        }
+        ledgers.written.add(&row, facts.accounted);
+        writer.write(&row, &facts)
+    }
+
+    /// Reads a row that is not evidence; returns `None` if the row is evidence.
+    fn read_head(&self, row: &StoredRef<'_>) -> Result<Option<HeadContent>, StoreError> {
+        HeadContent::of_row(row).map_err(|reason| self.wrong(GroupError::Row(row.read, reason)))
+    }
+
+    fn wrong(&self, error: GroupError) -> StoreError {
+        match error {
+            GroupError::Group(reason) => StoreError::rows("the merged rows", reason),
+            GroupError::Row(read, reason) => {
+                let file = read.file.and_then(|number| self.files.get(number as usize));
+                let name = file.map_or_else(|| STANDARD_INPUT.to_owned(), RowFile::name);
+                StoreError::rows(name, format!("(row {}) {reason}", read.row))
+            }
+        }
+    }
 }
 
 /// The name of standard input in messages.
@@ -116,20 +278,22 @@ fn decide(
     Ok(plan.decide(progress)?)
 }
 
-/// Adds the rows of files to a sorter, and gives rows of evidence the identities in `labels`.
-/// Leaves out rows that do not count because another input has the same content.
+/// Adds the rows of files, each with its index, to a sorter, and gives rows of evidence the
+/// identities in `labels`. Leaves out rows that do not count because another input has the same
+/// content.
 fn sort_files(
-    files: &[RowFile],
-    labels: &BTreeMap<String, Option<String>>,
+    files: &[(usize, &RowFile)],
+    labels: &Labels,
     rows: &mut RowSorter,
     progress: &Progress,
 ) -> Result<(), StoreError> {
-    for (number, file) in files.iter().enumerate() {
-        let mut add = |mut row: StoredRow| {
-            row.read.file = Some(number as u32);
+    for (number, file) in files {
+        let mut add = |row: StoredRef<'_>| {
+            let mut row = row;
+            row.read.file = Some(*number as u32);
             if let StoredKind::Evidence(_) = row.kind {
-                match labels.get(&row.input) {
-                    Some(Some(label)) => row.input.clone_from(label),
+                match labels.get(row.input) {
+                    Some(Some(label)) => row.input = label,
                     Some(None) => return Ok(()),
                     // The row comes from several inputs, or from an input that is missing.
                     None => {}
@@ -137,7 +301,7 @@ fn sort_files(
             }
             rows.add(&row).map_err(cannot_be_sorted)
         };
-        for group in file.groups(number) {
+        for group in file.groups(*number) {
             let wrong = |reason| StoreError::rows(file.name(), reason);
             let mut reader = file.read(group).map_err(wrong)?;
             while reader.next(|_| true, &mut add).map_err(wrong)? {
@@ -159,66 +323,6 @@ struct Ledgers {
     found: Ledger,
     /// The rows that were written, if evidence was decided.
     written: Ledger,
-}
-
-/// Sorts, merges and writes rows. If `decided` is given, adds its rows, and applies it to all rows
-/// of evidence.
-fn write_groups(
-    mut rows: RowSorter,
-    files: &[RowFile],
-    decided: Option<&DecidedEvidence>,
-    writer: &mut RowWriter,
-    progress: &Progress,
-) -> Result<Ledgers, StoreError> {
-    let temp = std::env::temp_dir();
-    let temporary = output(&temp);
-    for copies in decided.map(DecidedEvidence::rows).unwrap_or_default() {
-        rows.add(&StoredRow::of_evidence(None, copies)).map_err(&temporary)?;
-    }
-    let wrong = |error| match error {
-        GroupError::Group(reason) => StoreError::rows("the merged rows", reason),
-        GroupError::Row(read, reason) => {
-            let file = read.file.and_then(|number| files.get(number as usize));
-            let name = file.map_or_else(|| STANDARD_INPUT.to_owned(), RowFile::name);
-            StoreError::rows(name, format!("(row {}) {reason}", read.row))
-        }
-    };
-    let mut ledgers = Ledgers::default();
-    let mut partial = PartialGroup::default();
-    for part in rows.finish().map_err(&temporary)? {
-        stop_if_asked(progress)?;
-        let part = part.map_err(&temporary)?;
-        let Some(group) = partial.add(part).map_err(wrong)? else { continue };
-        if group.iter().any(|row| row.evidence().is_none()) {
-            let row = single(group).map_err(wrong)?;
-            let content = HeadContent::of_row(&row);
-            let content = content.map_err(|reason| wrong(GroupError::Row(row.read, reason)))?;
-            content.iter().try_for_each(|content| writer.write_head(content))?;
-            continue;
-        }
-        let (mut row, mut facts) = merge_group(group, Doubles::Refuse).map_err(wrong)?;
-        let is_own = decided.is_some()
-            && [RowKind::COPIES, RowKind::MIRROR_COPIES]
-                .map(StoredKind::Evidence)
-                .contains(&row.kind);
-        if !is_own {
-            ledgers.found.add(&row, facts.accounted);
-        }
-        let decision = decided.zip(row.evidence()).map(|(decided, row)| decided.apply(row));
-        let decision = decision
-            .transpose()
-            .map_err(|error| StoreError::rows("a merged row", error.to_string()))?;
-        match decision {
-            Some(Decision::Drop) => continue,
-            Some(Decision::Replace(record, own)) => (row.record, facts) = (record, *own),
-            Some(Decision::Keep) | None => {}
-        }
-        if decided.is_some() {
-            ledgers.written.add(&row, facts.accounted);
-        }
-        writer.write(&row, &facts)?;
-    }
-    Ok(ledgers)
 }
 
 fn stop_if_asked(progress: &Progress) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ mod collect;
 mod columns;
 mod completion;
 mod earlier;
+mod file_run;
 mod files;
 mod group;
 mod input;

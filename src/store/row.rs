@@ -1,7 +1,7 @@
 //! A stored row: evidence, an input, or the statement that a store is complete. It also contains
 //! what is needed to account for the row.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::flow::{BUCKETS, EvidenceRow, RowKind, RowRef};
 use crate::pipeline::WindowStart;
@@ -45,14 +45,13 @@ impl StoredKind {
 }
 
 /// A stored row.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct StoredRow {
     /// The bucket, a number up to [`INPUT_BUCKET`].
     pub bucket: u16,
     /// The kind.
     pub kind: StoredKind,
     /// The key. Rows of evidence with the same kind, key and window can be merged.
-    #[serde(with = "as_bytes")]
     pub key: Vec<u8>,
     /// The start of the window that contains the evidence; `None` if the rows are not divided by
     /// windows, for frames without a timestamp, and for rows that are not evidence.
@@ -63,23 +62,43 @@ pub(super) struct StoredRow {
     /// The number of rows that were written when the inputs were read and that this row contains.
     pub parts: u64,
     /// The exact evidence, or the record of the input or of the complete store.
-    #[serde(with = "as_bytes")]
     pub record: Vec<u8>,
     /// Where the row was read, and what its column `accounted` states.
     pub read: ReadPlace,
 }
 
+/// The part of a row that nearly always determines its place: the bucket, the kind and the start of
+/// the key. These values are much smaller than rows and adjacent in memory, so they are compared
+/// and moved faster.
+pub(super) type RowStart = (u16, StoredKind, u128);
+
+/// A stored row that another value owns. Most rows are never copied on their way from one file to
+/// another. While rows are being sorted, they have the serialized form of this type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct StoredRef<'a> {
+    /// See [`StoredRow::bucket`].
+    pub bucket: u16,
+    /// See [`StoredRow::kind`].
+    pub kind: StoredKind,
+    /// See [`StoredRow::key`].
+    #[serde(serialize_with = "as_bytes")]
+    pub key: &'a [u8],
+    /// See [`StoredRow::window`].
+    pub window: WindowStart,
+    /// See [`StoredRow::input`].
+    pub input: &'a str,
+    /// See [`StoredRow::parts`].
+    pub parts: u64,
+    /// See [`StoredRow::record`].
+    #[serde(serialize_with = "as_bytes")]
+    pub record: &'a [u8],
+    /// See [`StoredRow::read`].
+    pub read: ReadPlace,
+}
+
 /// Serializes bytes as a whole. Without it, each byte is serialized separately.
-mod as_bytes {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(bytes)
-    }
-
-    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<u8>, D::Error> {
-        <&[u8]>::deserialize(from).map(<[u8]>::to_vec)
-    }
+fn as_bytes<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bytes(bytes)
 }
 
 /// Where a row was read.
@@ -94,22 +113,19 @@ pub(super) struct ReadPlace {
 }
 
 impl StoredRow {
-    /// Returns the key by which stored rows are sorted.
-    pub fn order(&self) -> (u16, StoredKind, &[u8], WindowStart) {
-        (self.bucket, self.kind, &self.key, self.window)
-    }
-
-    /// Returns the part of the input's identity that depends only on the content of the input;
-    /// empty if the row names no input.
-    pub fn content(&self) -> &str {
-        self.input.split_once('-').map_or(&self.input, |(content, _)| content)
-    }
-
-    /// Returns the row of evidence; `None` if the row is not evidence.
-    pub fn evidence(&self) -> Option<RowRef<'_>> {
-        let StoredKind::Evidence(kind) = self.kind else { return None };
-        let Self { bucket, key, record, .. } = self;
-        Some(RowRef { kind, bucket: *bucket, key, record })
+    /// Returns the same row without copying it.
+    pub fn as_ref(&self) -> StoredRef<'_> {
+        let Self { bucket, kind, key, window, input, parts, record, read } = self;
+        StoredRef {
+            bucket: *bucket,
+            kind: *kind,
+            key,
+            window: *window,
+            input,
+            parts: *parts,
+            record,
+            read: *read,
+        }
     }
 
     /// Converts a row of evidence into a stored row that does not name its input yet.
@@ -119,9 +135,46 @@ impl StoredRow {
         let (input, read) = (String::new(), ReadPlace::default());
         Self { bucket, kind, key, window, input, parts: 1, record, read }
     }
+}
 
-    /// Returns the approximate memory that the row takes, in bytes.
+impl<'a> StoredRef<'a> {
+    /// Returns a copy that owns its values.
+    pub fn copied(&self) -> StoredRow {
+        let Self { bucket, kind, key, window, input, parts, record, read } = *self;
+        let (key, record) = (key.to_vec(), record.to_vec());
+        StoredRow { bucket, kind, key, window, input: input.to_owned(), parts, record, read }
+    }
+
+    /// Returns the key by which stored rows are sorted.
+    pub fn order(&self) -> (u16, StoredKind, &'a [u8], WindowStart) {
+        (self.bucket, self.kind, self.key, self.window)
+    }
+
+    /// Returns the start of [`StoredRef::order`]. Shorter keys are filled with zeros.
+    pub fn start(&self) -> RowStart {
+        let start = self.key.first_chunk().copied().unwrap_or_else(|| {
+            let mut start = [0; 16];
+            start[..self.key.len()].copy_from_slice(self.key);
+            start
+        });
+        (self.bucket, self.kind, u128::from_be_bytes(start))
+    }
+
+    /// Returns the part of the input's identity that depends only on the content of the input;
+    /// empty if the row names no input.
+    pub fn content(&self) -> &'a str {
+        self.input.split_once('-').map_or(self.input, |(content, _)| content)
+    }
+
+    /// Returns the row of evidence; `None` if the row is not evidence.
+    pub fn evidence(&self) -> Option<RowRef<'a>> {
+        let StoredKind::Evidence(kind) = self.kind else { return None };
+        let Self { bucket, key, record, .. } = *self;
+        Some(RowRef { kind, bucket, key, record })
+    }
+
+    /// Returns the approximate memory that the row takes if it is copied, in bytes.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.key.len() + self.input.len() + self.record.len() + 96
+        size_of::<StoredRow>() + self.key.len() + self.input.len() + self.record.len() + 96
     }
 }

@@ -1,17 +1,14 @@
-//! Sorts rows in bounded memory. Rows that do not fit are written to unnamed temporary files as
-//! sorted runs, which are merged at the end.
+//! Sorts rows in bounded memory and merges sorted runs of rows. Rows that do not fit are written to
+//! unnamed temporary files as sorted runs. Files of a store that are already sorted are runs, too,
+//! so their rows are neither copied nor sorted.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
-use super::row::{StoredKind, StoredRow};
-use crate::pipeline::WindowStart;
+use super::file_run::{FileRun, RunError};
+use super::row::{RowStart, StoredRef, StoredRow};
 
 /// The number of runs of a level that are merged into one run. More runs would need too many open
 /// files.
@@ -42,22 +39,32 @@ impl RowSorter {
     /// # Errors
     ///
     /// Returns an error if a temporary file cannot be written or read.
-    pub fn add(&mut self, row: &StoredRow) -> io::Result<()> {
+    pub fn add(&mut self, row: &StoredRef<'_>) -> io::Result<()> {
         self.rows.add(row)?;
         if self.rows.memory() > self.limit {
             let rows = std::mem::take(&mut self.rows);
-            let run = self.write_run(rows.sorted())?;
+            let run = self.write_run([SortedRun::Packed(rows.sorted())])?;
             self.add_run(run)?;
         }
         Ok(())
     }
 
-    fn write_run(&self, rows: impl Iterator<Item = io::Result<StoredRow>>) -> io::Result<File> {
+    /// Merges runs into one.
+    fn write_run<'f>(&self, runs: impl IntoIterator<Item = SortedRun<'f>>) -> io::Result<File> {
+        // Only rows from temporary files and from memory are written to a run.
+        let failed = |error| match error {
+            RunError::Temporary(error) => error,
+            _ => io::Error::other("the run is not sorted"),
+        };
         let mut out = BufWriter::new(tempfile::tempfile_in(&self.folder)?);
-        for row in rows {
-            let bytes = postcard::to_stdvec(&row?).map_err(io::Error::other)?;
+        let mut rows = MergedRuns::new(runs.into_iter().collect()).map_err(failed)?;
+        let mut bytes = Vec::new();
+        while let Some(row) = rows.first() {
+            bytes.clear();
+            bytes = postcard::to_extend(&row, bytes).map_err(io::Error::other)?;
             out.write_all(&(bytes.len() as u64).to_le_bytes())?;
             out.write_all(&bytes)?;
+            rows.advance().map_err(failed)?;
         }
         let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
@@ -74,30 +81,30 @@ impl RowSorter {
                 break;
             }
             let runs = std::mem::take(&mut self.levels[level]);
-            let merged = MergedRuns::new(runs.into_iter().map(SortedRun::of_file))?;
-            run = self.write_run(merged)?;
+            run = self.write_run(runs.into_iter().map(SortedRun::of_file))?;
         }
         Ok(())
     }
 
-    /// Returns all rows in order, in groups of the same bucket, kind, key and window. A group of
-    /// evidence that exceeds the memory of the sorter is returned in parts (see [`GroupPart`]).
+    /// Returns all rows, and those of sorted files, in order and in groups of the same bucket,
+    /// kind, key and window. A group of evidence that exceeds the memory of the sorter is returned
+    /// in parts (see [`GroupPart`]).
     ///
     /// # Errors
     ///
-    /// Returns an error if a temporary file cannot be read.
-    pub fn finish(self) -> io::Result<SortedGroups> {
-        let last = SortedRun { rows: Box::new(self.rows.sorted()) };
-        let runs = self.levels.into_iter().flatten().map(SortedRun::of_file);
-        let rows = MergedRuns::new(runs.chain([last]))?;
-        Ok(SortedGroups { rows, next: None, limit: self.limit })
+    /// Returns an error if a file cannot be read.
+    pub fn finish<'f>(
+        self,
+        files: impl IntoIterator<Item = FileRun<'f>>,
+    ) -> Result<SortedGroups<'f>, RunError> {
+        let mut runs: Vec<SortedRun<'f>> =
+            self.levels.into_iter().flatten().map(SortedRun::of_file).collect();
+        runs.push(SortedRun::Packed(self.rows.sorted()));
+        runs.extend(files.into_iter().map(|file| SortedRun::Stored(Box::new(file))));
+        let rows = MergedRuns::new(runs)?;
+        Ok(SortedGroups { rows, limit: self.limit, is_taken: false, continues: false })
     }
 }
-
-/// The part of a row that nearly always determines its place: the bucket, the kind and the start of
-/// the key. It is followed by the place of the packed row. These values are much smaller than rows
-/// and adjacent in memory, so they are compared and moved faster.
-type SortKey = (u16, StoredKind, u128, PackedPlace);
 
 /// The place of a packed row: the number of its block, and its first byte in the block.
 type PackedPlace = (u32, u32);
@@ -110,11 +117,11 @@ struct PackedRows {
     used: usize,
     /// The number of bytes of all rows.
     bytes: usize,
-    order: Vec<SortKey>,
+    order: Vec<(RowStart, PackedPlace)>,
 }
 
 impl PackedRows {
-    fn add(&mut self, row: &StoredRow) -> io::Result<()> {
+    fn add(&mut self, row: &StoredRef<'_>) -> io::Result<()> {
         // A packed row is smaller than a row in memory, so it fits in this number of bytes.
         let most = row.memory();
         if self.blocks.last().is_none_or(|block| block.len() - self.used < most) {
@@ -124,11 +131,7 @@ impl PackedRows {
         let number = self.blocks.len() - 1;
         let packed = postcard::to_slice(row, &mut self.blocks[number][self.used..]);
         let bytes = packed.map_err(io::Error::other)?.len();
-        let mut start = [0; 16];
-        let length = row.key.len().min(start.len());
-        start[..length].copy_from_slice(&row.key[..length]);
-        let place = (number as u32, self.used as u32);
-        self.order.push((row.bucket, row.kind, u128::from_be_bytes(start), place));
+        self.order.push((row.start(), (number as u32, self.used as u32)));
         self.used += bytes;
         self.bytes += bytes;
         Ok(())
@@ -137,138 +140,232 @@ impl PackedRows {
     /// Returns the approximate memory that the rows take, in bytes. This includes the memory that
     /// sorting needs.
     fn memory(&self) -> usize {
-        self.bytes + 2 * self.order.len() * size_of::<SortKey>()
+        self.bytes + 2 * self.order.len() * size_of::<(RowStart, PackedPlace)>()
     }
 
-    fn packed(&self, (block, start): PackedPlace) -> &[u8] {
-        &self.blocks[block as usize][start as usize..]
+    fn row(&self, (block, start): PackedPlace) -> Option<StoredRef<'_>> {
+        unpacked(&self.blocks[block as usize][start as usize..])
     }
 
-    fn sorted(mut self) -> impl Iterator<Item = io::Result<StoredRow>> {
+    fn sorted(mut self) -> PackedRun {
         let mut order = std::mem::take(&mut self.order);
         // The rows from a file are already sorted, and a stable sort is fast for sorted parts.
-        order.sort_by(|a, b| {
-            let start = (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2));
-            start.then_with(|| RowHead::of(self.packed(a.3)).cmp(&RowHead::of(self.packed(b.3))))
-        });
-        order.into_iter().map(move |(.., place)| {
-            let row = postcard::take_from_bytes(self.packed(place)).map_err(io::Error::other)?;
-            Ok(row.0)
-        })
+        order.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| compare(self.row(a.1), self.row(b.1))));
+        PackedRun { rows: self, order, next: 0 }
     }
 }
 
-/// The start of a packed row, which determines its place: the first fields of [`StoredRow`], in the
-/// same order.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-struct RowHead<'a> {
-    bucket: u16,
-    kind: StoredKind,
-    key: &'a [u8],
-    window: WindowStart,
-    input: &'a str,
-}
-
-impl<'a> RowHead<'a> {
-    /// Returns the head of a packed row; `None` never occurs, because the program packed the row.
-    fn of(packed: &'a [u8]) -> Option<Self> {
-        postcard::take_from_bytes(packed).ok().map(|(head, _)| head)
-    }
+/// Returns the row at the start of these bytes; `None` never occurs, because the program packed the
+/// row.
+fn unpacked(bytes: &[u8]) -> Option<StoredRef<'_>> {
+    postcard::take_from_bytes(bytes).ok().map(|(row, _)| row)
 }
 
 /// Compares rows. Rows with the same bucket, kind, key and window are ordered by input, so that the
 /// order is always the same.
-fn compare(a: &StoredRow, b: &StoredRow) -> Ordering {
-    a.order().cmp(&b.order()).then_with(|| a.input.cmp(&b.input))
+fn compare(a: Option<StoredRef<'_>>, b: Option<StoredRef<'_>>) -> Ordering {
+    let (a, b) = (a.as_ref(), b.as_ref());
+    let order = a.map(StoredRef::order).cmp(&b.map(StoredRef::order));
+    order.then_with(|| a.map(|row| row.input).cmp(&b.map(|row| row.input)))
+}
+
+fn is_same_group(a: Option<StoredRef<'_>>, b: Option<StoredRef<'_>>) -> bool {
+    a.map(|row| row.order()) == b.map(|row| row.order())
+}
+
+/// Sorted rows in memory.
+struct PackedRun {
+    rows: PackedRows,
+    order: Vec<(RowStart, PackedPlace)>,
+    /// The index of the first row in `order`.
+    next: usize,
+}
+
+impl PackedRun {
+    fn row(&self, number: usize) -> Option<StoredRef<'_>> {
+        self.order.get(number).and_then(|(_, place)| self.rows.row(*place))
+    }
+
+    fn start(&self, number: usize) -> Option<RowStart> {
+        self.order.get(number).map(|(start, _)| *start)
+    }
+}
+
+/// Sorted rows in a temporary file.
+struct SpilledRun {
+    file: BufReader<File>,
+    /// The first row, packed; empty at the end.
+    first: Vec<u8>,
+    /// The row after it.
+    second: Vec<u8>,
+}
+
+impl SpilledRun {
+    fn advance(&mut self) -> io::Result<()> {
+        std::mem::swap(&mut self.first, &mut self.second);
+        self.second.clear();
+        let mut length = [0; 8];
+        match self.file.read_exact(&mut length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            read => read?,
+        }
+        self.second.resize(u64::from_le_bytes(length) as usize, 0);
+        self.file.read_exact(&mut self.second)
+    }
 }
 
 /// Rows in order.
-struct SortedRun {
-    rows: Box<dyn Iterator<Item = io::Result<StoredRow>>>,
+enum SortedRun<'f> {
+    /// Rows in memory.
+    Packed(PackedRun),
+    /// Rows in a temporary file.
+    Spilled(Box<SpilledRun>),
+    /// Rows in a file of a store.
+    Stored(Box<FileRun<'f>>),
 }
 
-impl SortedRun {
+impl SortedRun<'_> {
     fn of_file(file: File) -> Self {
-        let mut file = BufReader::new(file);
-        let mut bytes = Vec::new();
-        let rows = std::iter::from_fn(move || {
-            let mut length = [0; 8];
-            match file.read_exact(&mut length) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
-                Err(error) => return Some(Err(error)),
-                Ok(()) => {}
+        let file = BufReader::new(file);
+        Self::Spilled(Box::new(SpilledRun { file, first: Vec::new(), second: Vec::new() }))
+    }
+
+    /// Reads the first row.
+    fn open(&mut self) -> Result<(), RunError> {
+        match self {
+            Self::Packed(_) => Ok(()),
+            Self::Spilled(run) => Ok(run.advance().and_then(|()| run.advance())?),
+            Self::Stored(run) => run.advance(),
+        }
+    }
+
+    /// Returns the first row; `None` at the end.
+    fn first(&self) -> Option<StoredRef<'_>> {
+        match self {
+            Self::Packed(run) => run.row(run.next),
+            Self::Spilled(run) => unpacked(&run.first),
+            Self::Stored(run) => run.first(),
+        }
+    }
+
+    /// Returns the start of the first row; `None` at the end.
+    fn start(&self) -> Option<RowStart> {
+        match self {
+            Self::Packed(run) => run.start(run.next),
+            Self::Spilled(run) => unpacked(&run.first).map(|row| row.start()),
+            Self::Stored(run) => run.start(),
+        }
+    }
+
+    /// Returns whether the row after the first one belongs to the same group.
+    fn repeats(&self) -> bool {
+        match self {
+            Self::Packed(run) => {
+                run.start(run.next) == run.start(run.next + 1)
+                    && is_same_group(run.row(run.next), run.row(run.next + 1))
             }
-            bytes.resize(u64::from_le_bytes(length) as usize, 0);
-            let read = file.read_exact(&mut bytes);
-            Some(read.and_then(|()| postcard::from_bytes(&bytes).map_err(io::Error::other)))
-        });
-        Self { rows: Box::new(rows) }
+            Self::Spilled(run) => is_same_group(unpacked(&run.first), unpacked(&run.second)),
+            // Such rows are not accepted as sorted.
+            Self::Stored(_) => false,
+        }
+    }
+
+    /// Removes the first row.
+    fn advance(&mut self) -> Result<(), RunError> {
+        match self {
+            Self::Packed(run) => {
+                run.next += 1;
+                Ok(())
+            }
+            Self::Spilled(run) => Ok(run.advance()?),
+            Self::Stored(run) => run.advance(),
+        }
     }
 }
 
 /// Runs that are merged into one.
-struct MergedRuns {
-    runs: Vec<SortedRun>,
-    heads: BinaryHeap<FirstRow>,
+struct MergedRuns<'f> {
+    runs: Vec<SortedRun<'f>>,
+    /// The runs that have rows, each with the start of its first row. They form a binary heap: no
+    /// run is before its parent, so the first row of all runs is that of the first.
+    heap: Vec<(RowStart, usize)>,
 }
 
-/// The next row of a run. The order is reversed, because the heap returns the greatest item first.
-struct FirstRow {
-    row: StoredRow,
-    run: usize,
-}
-
-impl Ord for FirstRow {
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(&other.row, &self.row).then(other.run.cmp(&self.run))
-    }
-}
-
-impl PartialOrd for FirstRow {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for FirstRow {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for FirstRow {}
-
-impl MergedRuns {
-    fn new(runs: impl Iterator<Item = SortedRun>) -> io::Result<Self> {
-        let mut merged = Self { runs: runs.collect(), heads: BinaryHeap::new() };
-        for (run, SortedRun { rows }) in merged.runs.iter_mut().enumerate() {
-            let row = rows.next().transpose()?;
-            merged.heads.extend(row.map(|row| FirstRow { row, run }));
-        }
+impl<'f> MergedRuns<'f> {
+    fn new(mut runs: Vec<SortedRun<'f>>) -> Result<Self, RunError> {
+        runs.iter_mut().try_for_each(SortedRun::open)?;
+        let starts = runs.iter().enumerate().filter_map(|(run, own)| Some((own.start()?, run)));
+        let mut merged = Self { heap: starts.collect(), runs };
+        (0..merged.heap.len() / 2).rev().for_each(|place| merged.sift_down(place));
         Ok(merged)
     }
-}
 
-impl Iterator for MergedRuns {
-    type Item = io::Result<StoredRow>;
+    /// Returns the first row of all runs; `None` at the end.
+    fn first(&self) -> Option<StoredRef<'_>> {
+        self.heap.first().and_then(|(_, run)| self.runs[*run].first())
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut first = self.heads.peek_mut()?;
-        match self.runs[first.run].rows.next() {
-            Some(Ok(row)) => Some(Ok(std::mem::replace(&mut first.row, row))),
-            Some(Err(error)) => Some(Err(error)),
-            None => Some(Ok(PeekMut::pop(first).row)),
+    /// Returns whether the group of the first row has only this row.
+    fn is_single(&self) -> bool {
+        let Some((start, run)) = self.heap.first() else { return false };
+        let is_other = |place: usize| {
+            self.heap.get(place).is_none_or(|(own, other)| {
+                own != start || !is_same_group(self.runs[*run].first(), self.runs[*other].first())
+            })
+        };
+        is_other(1) && is_other(2) && !self.runs[*run].repeats()
+    }
+
+    /// Removes the first row of all runs.
+    fn advance(&mut self) -> Result<(), RunError> {
+        let Some((start, run)) = self.heap.first_mut() else { return Ok(()) };
+        let run = &mut self.runs[*run];
+        run.advance()?;
+        match run.start() {
+            Some(next) => *start = next,
+            None => drop(self.heap.swap_remove(0)),
+        }
+        self.sift_down(0);
+        Ok(())
+    }
+
+    fn is_before(&self, a: usize, b: usize) -> bool {
+        let ((a, one), (b, other)) = (&self.heap[a], &self.heap[b]);
+        let rows = || compare(self.runs[*one].first(), self.runs[*other].first());
+        a.cmp(b).then_with(rows).then(one.cmp(other)).is_lt()
+    }
+
+    /// Moves the run at this place in the heap down until no run below it is before it.
+    fn sift_down(&mut self, mut place: usize) {
+        loop {
+            let below = [2 * place + 1, 2 * place + 2].into_iter();
+            let below = below.filter(|below| *below < self.heap.len());
+            let first = below.reduce(|a, b| if self.is_before(b, a) { b } else { a });
+            let first = first.filter(|first| self.is_before(*first, place));
+            let Some(first) = first else { return };
+            self.heap.swap(place, first);
+            place = first;
         }
     }
 }
 
 /// Sorted rows in groups of the same bucket, kind, key and window.
-pub(super) struct SortedGroups {
-    rows: MergedRuns,
-    /// The first row of the next part; `None` before the first part and after the last.
-    next: Option<StoredRow>,
+pub(super) struct SortedGroups<'f> {
+    rows: MergedRuns<'f>,
     /// The bytes of memory above which a group is divided into parts.
     limit: usize,
+    /// Whether the first row was returned, so that it has to be removed.
+    is_taken: bool,
+    /// Whether the first row belongs to a group of which a part was returned.
+    continues: bool,
+}
+
+/// The next rows of [`SortedGroups`].
+pub(super) enum NextRows<'a> {
+    /// A group that has only one row. Most groups are of this kind.
+    Single(StoredRef<'a>),
+    /// Several rows of a group, or the last row of a group that is returned in parts.
+    Part(GroupPart),
 }
 
 /// Rows of a group. All rows of inputs with the same content are in the same part, so a part may
@@ -280,43 +377,50 @@ pub(super) struct GroupPart {
     pub is_last: bool,
 }
 
-impl SortedGroups {
-    fn read_part(&mut self) -> io::Result<GroupPart> {
-        let mut rows = Vec::new();
-        rows.extend(self.next.take());
-        let mut memory: usize = rows.iter().map(StoredRow::memory).sum();
-        for row in self.rows.by_ref() {
-            let row = row?;
-            if let Some(last) = rows.last() {
+impl SortedGroups<'_> {
+    /// Returns the next rows; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file cannot be read.
+    pub fn next(&mut self) -> Result<Option<NextRows<'_>>, RunError> {
+        if std::mem::take(&mut self.is_taken) {
+            self.rows.advance()?;
+        }
+        if !self.continues && self.rows.is_single() {
+            self.is_taken = true;
+            return Ok(self.rows.first().map(NextRows::Single));
+        }
+        let part = self.read_part()?;
+        Ok((!part.rows.is_empty()).then_some(NextRows::Part(part)))
+    }
+
+    fn read_part(&mut self) -> Result<GroupPart, RunError> {
+        let mut rows: Vec<StoredRow> = Vec::new();
+        let mut memory: usize = 0;
+        self.continues = false;
+        while let Some(row) = self.rows.first() {
+            if let Some(last) = rows.last().map(StoredRow::as_ref) {
                 let is_last = last.order() != row.order();
                 let is_full = memory > self.limit
                     && row.evidence().is_some()
                     && last.content() != row.content();
                 if is_last || is_full {
-                    self.next = Some(row);
+                    self.continues = !is_last;
                     return Ok(GroupPart { rows, is_last });
                 }
             }
             memory += row.memory();
-            rows.push(row);
+            rows.push(row.copied());
+            self.rows.advance()?;
         }
         Ok(GroupPart { rows, is_last: true })
     }
 }
 
-impl Iterator for SortedGroups {
-    type Item = io::Result<GroupPart>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.read_part() {
-            Ok(part) if part.rows.is_empty() => None,
-            part => Some(part),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::row::StoredKind;
     use super::*;
     use crate::flow::RowKind;
 
@@ -338,10 +442,18 @@ mod tests {
         let sorted = |limit| {
             let folder = tempfile::tempdir().unwrap();
             let mut sorter = RowSorter::new(folder.path().to_owned(), limit);
-            (0..3000).for_each(|number| sorter.add(&row(number * 7919 % 3000)).unwrap());
+            (0..3000).for_each(|n| sorter.add(&row(n * 7919 % 3000).as_ref()).unwrap());
             let mut groups: Vec<Vec<StoredRow>> = Vec::new();
             let mut continues = false;
-            for part in sorter.finish().unwrap().map(Result::unwrap) {
+            let mut sorted = sorter.finish([]).unwrap();
+            while let Some(next) = sorted.next().unwrap() {
+                let part = match next {
+                    NextRows::Part(part) => part,
+                    NextRows::Single(row) => {
+                        assert!(!continues);
+                        GroupPart { rows: vec![row.copied()], is_last: true }
+                    }
+                };
                 match groups.last_mut().filter(|_| continues) {
                     Some(group) => group.extend(part.rows),
                     None => groups.push(part.rows),

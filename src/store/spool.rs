@@ -308,7 +308,7 @@ impl Spool {
         let mut add = |row: EvidenceRow| {
             let (row, added) = rows.of(None, row);
             let mut rows = [row].into_iter().chain(added);
-            rows.try_for_each(|row| sorter.add(&StoredRow::of_evidence(None, row)))
+            rows.try_for_each(|row| sorter.add(&StoredRow::of_evidence(None, row).as_ref()))
         };
         window.flows.copy_rows(window.jobs, RowPieces::LeftOut, &mut add).map_err(&temporary)?;
         EvidenceRow::of_cuts(window.cuts).map_or(Ok(()), &mut add).map_err(&temporary)?;

@@ -11,6 +11,7 @@ use arrow_array::{Array, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::properties::WriterProperties;
 
 use crate::support::{FIXTURES, Fixture, Random, Records, fixture, rasaudit, stderr, stdout};
 
@@ -375,6 +376,20 @@ fn merging_in_one_step_or_in_several_gives_the_same_file() {
     assert!(files(&at("third")) == files(&at("once")));
 }
 
+#[test]
+fn more_files_than_are_read_at_once_give_the_same_file_as_sorted_rows() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name);
+    let case = &FIXTURES[0];
+    let captures = Records::read(&case.capture()).cut(scratch.path(), 70, &mut Random(5));
+    collect(&captures, &case.inventory(), &at("store"), &[]);
+    assert_eq!(files(&at("store")).len(), 70);
+    merge(&[at("store")], &at("in-order"), &[]);
+    // With this little memory, all rows are sorted.
+    merge(&[at("store")], &at("sorted"), &["--max-memory", "1"]);
+    assert!(files(&at("in-order")) == files(&at("sorted")));
+}
+
 /// A store with one file for each of two parts of the capture of the healthy farm.
 struct TwoCaptures {
     scratch: tempfile::TempDir,
@@ -413,8 +428,12 @@ impl TwoCaptures {
     }
 }
 
-/// Changes the rows of a Parquet file.
-fn rewrite(file: &Path, change: impl Fn(&RecordBatch) -> Vec<RecordBatch>) {
+/// The programs that a rewritten file names as the one that wrote it. Rows of rasaudit are expected
+/// to be in order.
+const CREATORS: [&str; 2] = ["another engine", "rasaudit 0.1.0"];
+
+/// Changes the rows of a Parquet file. The file names `creator` as the program that wrote it.
+fn rewrite(file: &Path, creator: &str, change: impl Fn(&RecordBatch) -> Vec<RecordBatch>) {
     let open = fs::File::open(file).expect("the file");
     let reader = ParquetRecordBatchReaderBuilder::try_new(open).expect("Parquet");
     let reader = reader.with_batch_size(1 << 20).build().expect("Parquet");
@@ -422,7 +441,9 @@ fn rewrite(file: &Path, change: impl Fn(&RecordBatch) -> Vec<RecordBatch>) {
     assert_eq!(batches.len(), 1, "the file is small");
     let changed = change(&batches[0]);
     let out = fs::File::create(file).expect("writable");
-    let mut writer = ArrowWriter::try_new(out, changed[0].schema(), None).expect("Parquet");
+    let properties = WriterProperties::builder().set_created_by(creator.to_owned()).build();
+    let mut writer =
+        ArrowWriter::try_new(out, changed[0].schema(), Some(properties)).expect("Parquet");
     changed.iter().for_each(|batch| writer.write(batch).expect("written"));
     writer.close().expect("written");
 }
@@ -446,12 +467,16 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     let file = &two.files()[0];
     let whole = fs::read(file).expect("the file");
     let refused = |change: &dyn Fn(&RecordBatch) -> Vec<RecordBatch>| {
-        rewrite(file, change);
-        let errors = two.refused(&[&two.store], &[]);
         // Merging reports the damage, too.
-        let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
-        assert!(stderr(&merged).starts_with("error: "), "{}", stderr(&merged));
-        assert!(!is_written(&two.at("merged")));
+        for creator in CREATORS {
+            rewrite(file, creator, change);
+            let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
+            assert!(stderr(&merged).starts_with("error: "), "{}", stderr(&merged));
+            assert!(!is_written(&two.at("merged")));
+            fs::write(file, &whole).expect("writable");
+        }
+        rewrite(file, CREATORS[0], change);
+        let errors = two.refused(&[&two.store], &[]);
         fs::write(file, &whole).expect("writable");
         errors
     };
@@ -501,6 +526,29 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     assert!(errors.contains("a different setting of --no-decap"), "{errors}");
 }
 
+#[test]
+fn rows_in_any_order_give_the_same_merged_file() {
+    let two = TwoCaptures::new();
+    let merged = |name: &str| {
+        merge(std::slice::from_ref(&two.store), &two.at(name), &[]);
+        files(&two.at(name))
+    };
+    let expected = merged("in-order");
+    let file = &two.files()[1];
+    let whole = fs::read(file).expect("the file");
+    let row = |rows: &RecordBatch, number| rows.slice(number, 1);
+    let moved = |rows: &RecordBatch| vec![rows.slice(1, rows.num_rows() - 1), row(rows, 0)];
+    let reversed = |rows: &RecordBatch| (0..rows.num_rows()).rev().map(|n| row(rows, n)).collect();
+    for (number, creator) in CREATORS.into_iter().enumerate() {
+        rewrite(file, creator, moved);
+        assert!(merged(&format!("moved{number}")) == expected, "{creator}");
+        fs::write(file, &whole).expect("writable");
+        rewrite(file, creator, reversed);
+        assert!(merged(&format!("reversed{number}")) == expected, "{creator}");
+        fs::write(file, &whole).expect("writable");
+    }
+}
+
 fn is_written(folder: &Path) -> bool {
     folder.is_dir() && !files(folder).is_empty()
 }
@@ -515,12 +563,16 @@ fn a_damaged_file_is_an_error_that_names_it() {
     let file = &two.files()[0];
     let whole = fs::read(file).expect("the file");
     let refused = |change: &dyn Fn(&RecordBatch) -> RecordBatch| {
-        rewrite(file, |rows| vec![change(rows)]);
-        let errors = two.refused(&[&two.store], &[]);
-        let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
-        fs::write(file, &whole).expect("writable");
         // Merging reports the error, too.
-        assert!(stderr(&merged).contains(text(file)), "{}", stderr(&merged));
+        for creator in CREATORS {
+            rewrite(file, creator, |rows| vec![change(rows)]);
+            let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
+            assert!(stderr(&merged).contains(text(file)), "{}", stderr(&merged));
+            fs::write(file, &whole).expect("writable");
+        }
+        rewrite(file, CREATORS[0], |rows| vec![change(rows)]);
+        let errors = two.refused(&[&two.store], &[]);
+        fs::write(file, &whole).expect("writable");
         assert!(errors.contains(text(file)), "{errors}");
         errors
     };
@@ -558,6 +610,11 @@ fn a_damaged_file_is_an_error_that_names_it() {
         with_column(rows, "key", Arc::new(wrong))
     });
     assert!(errors.contains("has 65537 bytes in column key, where rasaudit writes"), "{errors}");
+    let errors = refused(&|rows| {
+        let wrong = BinaryArray::from(vec![&b"\xff"[..]; rows.num_rows()]);
+        with_column(rows, "input", Arc::new(wrong))
+    });
+    assert!(errors.contains("has a row whose column input is not text"), "{errors}");
     let errors = refused(&|rows| {
         let wrong = StringArray::from(vec!["weather"; rows.num_rows()]);
         with_column(rows, "kind", Arc::new(wrong))
@@ -619,7 +676,7 @@ fn a_flipped_bit_never_changes_a_report() {
     assert!(found > 35, "{found}");
     // A file that another program wrote has no valid checksums but is accepted.
     fs::write(file, &whole).expect("writable");
-    rewrite(file, |rows| vec![rows.clone()]);
+    rewrite(file, CREATORS[0], |rows| vec![rows.clone()]);
     let store = std::slice::from_ref(&two.store);
     assert_same(&direct, &audited(store, &two.inventory, &[], two.scratch.path()), "rewritten");
 }
@@ -805,7 +862,7 @@ fn paths_that_cannot_be_read_or_written_are_refused_with_a_remedy() {
     assert!(errors.contains("is damaged or not complete") && errors.contains("copy it again"));
     let foreign = empty.join("foreign.parquet");
     fs::copy(&two.files()[0], &foreign).expect("writable");
-    rewrite(&foreign, |rows| vec![rows.project(&[5, 6]).expect("two columns")]);
+    rewrite(&foreign, CREATORS[0], |rows| vec![rows.project(&[5, 6]).expect("two columns")]);
     let errors = refused(&["audit", text(&empty)]);
     assert!(errors.contains("does not contain rows of rasaudit"), "{errors}");
     fs::write(&foreign, "text").expect("writable");
@@ -1397,7 +1454,7 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
     // A complete store from which a row is missing is an error.
     let complete = two.at("plain");
     let file = files_of(&complete).pop().expect("a file");
-    rewrite(&file, |rows| vec![rows.slice(1, rows.num_rows() - 1)]);
+    rewrite(&file, CREATORS[1], |rows| vec![rows.slice(1, rows.num_rows() - 1)]);
     let errors = two.refused(&[&complete], &[]);
     assert!(errors.contains("rows, 1 missing"), "{errors}");
 }
