@@ -70,18 +70,16 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
     let mut merging = Merging { request, files: &files, inputs, decided, progress };
     // Rows cannot be taken back from a stream, and standard input cannot be read twice.
     let may_repeat = !is_stream && matches!(to, Destination::Store(_));
-    if may_repeat {
-        let sorted = sorted_files(&files, max_memory / 4);
-        match merging.write(&sorted) {
-            Err(Stopped::NotSorted) => {}
-            Err(Stopped::Failed(error)) => return Err(error),
-            Ok(()) => return Ok(merging.captures()),
-        }
-    }
-    match merging.write(&vec![false; files.len()]) {
+    let none = vec![false; files.len()];
+    let sorted = if may_repeat { sorted_files(&files, max_memory / 4) } else { none.clone() };
+    let written = match merging.write(&sorted) {
+        Err(Stopped::NotSorted) => merging.write(&none),
+        written => written,
+    };
+    match written {
+        Ok(()) => Ok(merging.inputs.iter().filter(|input| !input.record.passed_over).count()),
         Err(Stopped::Failed(error)) => Err(error),
         Err(Stopped::NotSorted) => Err(StoreError::rows("the merged rows", "are not sorted")),
-        Ok(()) => Ok(merging.captures()),
     }
 }
 
@@ -89,7 +87,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
 enum Stopped {
     /// The work failed.
     Failed(StoreError),
-    /// The rows of a file that were read in order are not sorted. They have to be sorted.
+    /// A file whose rows were read in order is not sorted, so all rows have to be sorted.
     NotSorted,
 }
 
@@ -149,11 +147,6 @@ impl Merging<'_> {
         }
         writer.finish(&name)?;
         Ok(())
-    }
-
-    /// Returns the number of captures.
-    fn captures(&self) -> usize {
-        self.inputs.iter().filter(|input| !input.record.passed_over).count()
     }
 
     /// Merges and writes sorted rows. If evidence was decided, adds its rows, and applies it to all
