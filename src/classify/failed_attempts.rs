@@ -19,8 +19,8 @@ use crate::conversation::{Conversation, flag};
 use crate::model::Transport;
 use crate::policy::{PartyKind, Quantifier, SeverityColumn};
 
-/// The least number of packets of a connection that worked.
-const HANDSHAKE: u64 = 3;
+/// The least number of packets of a connection that worked: the handshake, a request and a reply.
+const WORKING: u64 = 5;
 
 /// Clients, each with a group of rows. A host of the inventory is represented by one of its
 /// addresses, whichever of them it used.
@@ -165,10 +165,10 @@ impl Assessor<'_> {
             doubts.add(doubt);
         }
         // A reply proves only that its attempt failed. That no later attempt worked is shown only
-        // by a capture that cannot have lost the packets of a handshake, or its second direction.
+        // by a capture that cannot have lost all packets of a connection, or its second direction.
         if !is_silent(code) {
             let conversations = members.iter().map(|n| &list[*n as usize]);
-            let lost = conversations.map(|c| self.seen.all_lost(c, HANDSHAKE)).fold(0.0, f64::max);
+            let lost = conversations.map(|c| self.seen.all_lost(c, WORKING)).fold(0.0, f64::max);
             if !is_unlikely(lost) {
                 doubts.add(Doubt::Loss);
             }

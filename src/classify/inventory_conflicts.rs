@@ -199,9 +199,10 @@ impl Assessor<'_> {
                 // Nothing is due from a host that was not seen. The traffic of a host that also has
                 // the destination role may stay inside it, unless every pair has to communicate. If
                 // the capture does not cover a host, the host may use destinations that the capture
-                // does not cover either.
+                // does not cover either, and if it lacks an IP version, the host may use that one.
                 let is_due = |source: &usize| {
                     self.seen.is_sending(Peer::Host(*source))
+                        && !self.towards(To::AnyOf(to), *source).may_use_unseen_version
                         && !(may_stay_inside && self.may_serve_itself(*source, &[number]))
                         && (!one_is_enough
                             || self.seen.watches(*source).is_some()

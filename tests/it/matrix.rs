@@ -687,7 +687,7 @@ fn files_of_every_kind_are_checked() {
     assert!(err.contains("windows.csv:3: source_role"), "{err}");
     let background = include_str!("../../rules/overlays/network-background.csv");
     let (code, out, err) = check("noise.csv", background);
-    assert!(code == Some(0) && out.contains("12 kinds of background traffic"), "{out}{err}");
+    assert!(code == Some(0) && out.contains("13 kinds of background traffic"), "{out}{err}");
     for overlay in OVERLAYS {
         let run = rasaudit(["matrix", "check", overlay]);
         assert!(run.status.success(), "{overlay}: {}", stderr(&run));

@@ -931,7 +931,10 @@ fn the_advice_about_traffic_of_an_overlay_names_the_overlay() {
     };
     let overlay = "If the overlay windows-domain applies to the farm, set overlays = [\"windows-domain\"] in [farm]; otherwise ";
     let starts = |action: &str, end: &str| action.starts_with(&format!("{overlay}{end}"));
-    assert!(starts(&action(RDSH, 88, "wrong-source"), "find out why rdsh1"));
+    assert!(starts(
+        &action(RDSH, 88, "wrong-source"),
+        "find out the reason for the traffic from rdsh1"
+    ));
     assert!(starts(&action(BROKER, 445, "port-not-in-matrix"), "find out which program"));
     assert!(action(BROKER, 4444, "port-not-in-matrix").starts_with("Find out which program"));
 }
