@@ -164,18 +164,7 @@ impl Assessor<'_> {
         for (doubt, _) in self.seen.silence_of(code, &hosts) {
             doubts.add(doubt);
         }
-        // A reply proves only that its attempt failed. That no later attempt worked is shown only
-        // by a capture that cannot have lost all packets of a connection, or its second direction.
-        if !is_silent(code) {
-            let conversations = members.iter().map(|n| &list[*n as usize]);
-            let lost = conversations.map(|c| self.seen.all_lost(c, WORKING)).fold(0.0, f64::max);
-            if !is_unlikely(lost) {
-                doubts.add(Doubt::Loss);
-            }
-            if self.seen.view().misses_a_direction() {
-                doubts.add(Doubt::Coverage);
-            }
-        }
+        doubts = doubts.with(self.doubts_of_reply(code, &members));
         // Any host can send an ICMP error that rejects a packet. Unless the error quotes a TCP
         // sequence number, nothing in it proves that the sender was on the path.
         if code == Code::Rejected && transport != Transport::TCP {
@@ -211,6 +200,25 @@ impl Assessor<'_> {
             self.rows[row].source_hosts_missing.extend(sources.iter().cloned());
         }
         finding.with_members(list, &self.book.borrow().pool, attempts.members)
+    }
+
+    /// Returns the reasons to doubt that the reply in these failed conversations is their last
+    /// state. A reply proves only that its attempt failed. That no later attempt worked is shown
+    /// only by a capture that cannot have lost all packets of a connection, or its second direction.
+    fn doubts_of_reply(&self, code: Code, members: &[u32]) -> Doubts {
+        let mut doubts = Doubts::default();
+        if is_silent(code) {
+            return doubts;
+        }
+        let conversations = members.iter().map(|n| &self.conversations.list[*n as usize]);
+        let lost = conversations.map(|c| self.seen.all_lost(c, WORKING)).fold(0.0, f64::max);
+        if !is_unlikely(lost) {
+            doubts.add(Doubt::Loss);
+        }
+        if self.seen.view().misses_a_direction() {
+            doubts.add(Doubt::Coverage);
+        }
+        doubts
     }
 
     /// Returns the reasons to doubt a conversation, and to doubt that its failures are its last
