@@ -95,7 +95,8 @@ pub fn expand_with(
     let mut errors = Vec::new();
     for argument in arguments {
         if let Err(source) = add_argument(argument, &mut sources) {
-            if unreadable == Unreadable::Keep && argument.symlink_metadata().is_ok() {
+            let is_file = || argument.symlink_metadata().is_ok() && !argument.is_dir();
+            if unreadable == Unreadable::Keep && is_file() {
                 sources.push(CaptureInput::found(argument.clone(), 0));
                 continue;
             }

@@ -131,7 +131,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::CaptureFiltered,
-        words: "neither a capture filter nor --filter was used",
+        words: "the capture was not filtered",
         holds: |silent| !silent.seen.view().filtered,
     },
     Condition {

@@ -20,7 +20,6 @@ use super::work::{
     with_progress_bar,
 };
 use super::{print_message, print_result, print_some, report_error, terminal_width, warn};
-
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
     Step, Unreadable, digest_of, folder_of,

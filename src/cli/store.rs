@@ -15,7 +15,6 @@ use super::work::{
     NOTHING_WRITTEN, Verbosity, report_failure, stop_on_interrupt, with_progress_bar,
 };
 use super::{print_some, report_error, warn};
-
 use crate::model::{Correction, VantagePoint, name_and_reason};
 use crate::pipeline::{Audit, AuditError, Folders, Plan, Progress, Request, Unreadable};
 use crate::policy::Policy;

@@ -237,9 +237,9 @@ impl CaptureIndex {
         self.limits.filtered
     }
 
-    /// Returns whether the capture contains many packets twice.
-    pub fn is_doubled(&self) -> bool {
-        self.limits.doubled
+    /// Returns whether the capture contains at least one packet twice.
+    pub fn has_copies(&self) -> bool {
+        self.limits.has_copies
     }
 
     /// Returns whether the capture contains only those TCP segments that open and close

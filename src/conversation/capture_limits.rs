@@ -62,6 +62,8 @@ pub struct CaptureLimits {
     pub filtered: bool,
     /// Whether the capture shows packets twice.
     pub doubled: bool,
+    /// Whether the capture contains at least one packet twice.
+    pub has_copies: bool,
     /// Time between the two sightings of the same packet, in nanoseconds, if it was captured on two
     /// links with different clocks.
     pub clock_offset: Option<Nanos>,

@@ -971,7 +971,7 @@ fn read_flow(
         client_ports,
         server_number: server.port,
         announced: false,
-        repeats: state.failed() && state::repeats_opening(flow, orientation, index.is_doubled()),
+        repeats: state.failed() && state::repeats_opening(flow, orientation, index.has_copies()),
         long_sessions: u8::from(
             state == State::Established
                 && aggregated == 0

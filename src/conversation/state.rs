@@ -360,25 +360,39 @@ fn of_tcp(
         };
         return how.filter(|_| gave_up);
     }
-    // A client without a reply has nothing to acknowledge (RFC 9293, 3.10.7.3).
-    let got_reply = client.has(flag::RST) && client.acked.least().is_some_and(|number| number > 0);
-    (!server.has_packets() && !got_reply && could_see(SilentEnd::Server))
+    (!server.has_packets() && could_see(SilentEnd::Server))
         .then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
-/// Returns whether an end of a TCP flow repeated a SYN or SYN-ACK. `is_doubled` states whether the
-/// capture contains many packets twice, so that two of them do not show a repetition.
+/// Returns whether an end of a TCP flow repeated a SYN or SYN-ACK because it got no reply. Copies of a
+/// packet are captured within a moment, and several connections from the same port have different
+/// sequence numbers, so neither counts. `has_copies` states whether the capture contains packets
+/// twice.
 pub(super) fn repeats_opening(
     flow: &Flow<'_>,
     orientation: &Orientation,
-    is_doubled: bool,
+    has_copies: bool,
 ) -> bool {
-    let copies = if is_doubled { 2 } else { 1 };
-    let server = &flow.sides[1 - orientation.client];
+    /// The number of sequence numbers from which on some may not have been kept.
+    const MOST_NUMBERS: usize = 4;
+    let (client_side, server_side) = (orientation.client, 1 - orientation.client);
+    let [client, server] = [client_side, server_side].map(|side| &flow.sides[side]);
+    // A client without a reply has nothing to acknowledge (RFC 9293, 3.10.7.3).
+    let acknowledges = client.acked.least().is_some_and(|number| number > 0);
+    if client.has(flag::RST) && acknowledges && !server.has_packets() {
+        return false;
+    }
+    let copies = if has_copies { 2 } else { 1 };
+    let repeats = |side: &DirectionStats, sent: u64, numbers: usize| {
+        (1..MOST_NUMBERS).contains(&numbers)
+            && sent > copies * numbers as u64
+            && duration(side) >= MIN_REPEATED
+    };
     let others = flag::ACK | flag::DATA | flag::FIN | flag::RST;
     let sent_only_syn_acks = server.has(flag::SYN_ACK) && !server.has(others);
-    flow.sides.iter().any(|side| side.syns.0 > copies)
-        || sent_only_syn_acks && server.sent.packets.0 > u64::from(copies)
+    repeats(client, client.syns.0.into(), flow.syns(client_side).count())
+        || sent_only_syn_acks
+            && repeats(server, server.sent.packets.0, flow.syn_acks(server_side).count())
 }
 
 /// Returns whether a client that only opened and reset the connection reset it immediately, within

@@ -390,7 +390,8 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     let vantages = reading.vantages.iter();
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
-        doubled: reading.shows_doubling() || reading.duplicates.removed > 0,
+        doubled: reading.shows_doubling(),
+        has_copies: reading.shows_doubling() || reading.duplicates.removed > 0,
         clock_offset,
         start: reading.account.first.get(),
         end: reading.end,

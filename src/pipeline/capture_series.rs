@@ -8,28 +8,30 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 /// is ignored, in nanoseconds.
 const TOLERANCE: Nanos = 60 * SECOND;
 
-/// The time by which frames of one capture may be out of order, in nanoseconds. A piece of a
-/// capture that is shorter than this may lie in the time of another piece.
+/// The time by which frames of one capture may be out of order, in nanoseconds. If a capture is cut
+/// shortly after its start, the first piece may therefore begin after the second one.
 const DISORDER: Nanos = SECOND;
 
 /// The times of the first and the last frame of a capture.
 pub(crate) type CaptureSpan = (Nanos, Nanos);
 
-/// Divides captures into series. Captures of the same series overlap by at most a minute, or last
-/// at most a second. If a capture can continue several series, it continues the one that ends last.
-/// The result does not depend on the order of the captures.
+/// Divides captures into series. Captures of the same series overlap by at most a minute, or the
+/// later one lasts at most a second and begins in the first second of the other. If a capture can
+/// continue several series, it continues the one that ends last. The result does not depend on the
+/// order of the captures.
 fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
     captures.sort_unstable();
     let mut all: Vec<Vec<CaptureSpan>> = Vec::new();
     for capture in captures {
         let end_of = |series: &[CaptureSpan]| series.iter().map(|(_, end)| *end).max();
         let is_short = capture.1.saturating_sub(capture.0) <= DISORDER;
+        let may_precede = |(start, end): &CaptureSpan| {
+            end.saturating_sub(capture.0) <= TOLERANCE
+                || is_short && capture.0.saturating_sub(*start) <= DISORDER
+        };
         let continued = all
             .iter_mut()
-            .filter(|series| {
-                let overlap = end_of(series).map(|end| end.saturating_sub(capture.0));
-                overlap.is_some_and(|overlap| is_short || overlap <= TOLERANCE)
-            })
+            .filter(|series| series.iter().all(may_precede))
             .max_by_key(|series| end_of(series));
         match continued {
             Some(series) => series.push(capture),
@@ -124,6 +126,12 @@ mod tests {
         assert!(watched_s(&[(0, 1000), (990, 2000), (2000, 3000)], false).is_empty());
         // The frames of a capture that was cut after its first frame are out of order.
         assert!(watched_s(&[(1, 1), (0, 3000)], false).is_empty());
+        // The short files of another place are a series of their own.
+        let mut short: Vec<(i64, i64)> = (0..1500).map(|second| (second, second)).collect();
+        short.push((0, 3000));
+        let found = watched_s(&short, false);
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().any(|seconds| (1480..=1520).contains(seconds)), "{found:?}");
         // Two series of two files each, in any order.
         let four = [(1000, 2990), (0, 1500), (1500, 3000), (0, 1000)];
         assert!(watched_s(&four, false).iter().all(|seconds| *seconds >= 2980));

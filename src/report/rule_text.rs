@@ -154,7 +154,7 @@ fn absence_text(code: Code) -> Option<RuleText> {
             "Capture for longer, or where more traffic is visible.",
         ),
         Code::CaptureFiltered => (
-            "Traffic could not be assessed because the capture was filtered, or contains no packets of a transport.",
+            "Traffic could not be assessed because the capture was filtered, or contains no packets of a transport or IP version.",
             "Capture and audit without a filter.",
         ),
         Code::LossTooHigh => (

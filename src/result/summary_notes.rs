@@ -439,9 +439,10 @@ fn add_evident_filters(run: &AuditRun<'_>, notes: &mut NoteList) {
         notes.add(Tone::Warning, "Filter", text);
     }
     let hosts = run.policy.iter().flat_map(|policy| &policy.inventory.hosts);
-    let mut addresses = hosts.flat_map(|host| &host.addresses);
+    let with_version =
+        hosts.filter(|host| host.addresses.iter().any(|own| index.lacks_version_of(*own)));
     if let [version] = index.lacking_versions()[..]
-        && addresses.any(|address| index.lacks_version_of(*address))
+        && with_version.take(2).count() == 2
     {
         let text = format!(
             "the capture contains no {version} packets, perhaps because of a filter: traffic between hosts that have {version} addresses is not reported as missing"
@@ -713,18 +714,19 @@ fn add_undeclared_tunnels(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds notes about addresses that moved from one hardware address to another.
+/// Adds notes about addresses that moved from one hardware address to another, or that another one
+/// claimed as well.
 fn add_moves(run: &AuditRun<'_>, notes: &mut NoteList) {
     let moves = &run.outcome.moves;
     for text in moves.values().take(SHOWN) {
-        notes.add(Tone::Plain, "Moved", escape_control(text).into_owned());
+        notes.add(Tone::Plain, "Address", escape_control(text).into_owned());
     }
     if moves.len() > SHOWN {
         let more = match moves.len() - SHOWN {
             1 => "and 1 more address".to_owned(),
             more => format!("and {more} more addresses"),
         };
-        notes.add(Tone::Plain, "Moved", more);
+        notes.add(Tone::Plain, "Address", more);
     }
 }
 

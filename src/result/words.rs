@@ -39,7 +39,7 @@ pub fn meaning(code: Code) -> &'static str {
         Code::LoopbackOnly => "the traffic stays inside a host",
         Code::WindowTooShort => "the watch time was shorter than required",
         Code::CaptureFiltered => {
-            "the capture was filtered, or it contains no packets of a transport"
+            "the capture was filtered, or it contains no packets of a transport or IP version"
         }
         Code::LossTooHigh => "too many frames were lost",
         Code::FeatureUnknown => "the inventory does not mention a required feature",

@@ -250,7 +250,7 @@ pub(super) fn write_rows(
     let failed = |error| match error {
         RunError::Temporary(error) => temporary(error),
         // Rows that are being collected are not read from files.
-        _ => temporary(io::Error::other("the rows are not sorted")),
+        RunError::Unusable => temporary(io::Error::other("the rows are not sorted")),
     };
     let wrong = |error| match error {
         GroupError::Row(_, reason) => StoreError::rows(name, reason),

@@ -19,10 +19,10 @@ const MOST_FILES: usize = 64;
 pub(super) enum RunError {
     /// A temporary file cannot be read or written.
     Temporary(io::Error),
-    /// The file with this index is not valid, for this reason.
-    File(usize, String),
-    /// The rows of a file are not in order, or take too much memory, so they have to be sorted.
-    NotSorted,
+    /// The rows of a file are not valid, are not in order, or take too much memory. All files have
+    /// to be read one after the other, so that the message about an invalid file does not depend on
+    /// how the rows are merged.
+    Unusable,
 }
 
 impl From<io::Error> for RunError {
@@ -56,7 +56,7 @@ impl RunMemory {
     fn replace(&self, old: usize, new: usize) -> Result<(), RunError> {
         let used = self.used.get().saturating_sub(old).saturating_add(new);
         self.used.set(used);
-        if used > self.limit { Err(RunError::NotSorted) } else { Ok(()) }
+        if used > self.limit { Err(RunError::Unusable) } else { Ok(()) }
     }
 }
 
@@ -157,7 +157,7 @@ impl<'f> FileRun<'f> {
 
     /// Goes to the next row. Returns false at the end.
     fn next_row(&mut self) -> Result<bool, RunError> {
-        let wrong = |reason| RunError::File(self.number, reason);
+        let unusable = |_| RunError::Unusable;
         if let Some(batch) = &self.batch
             && self.row + 1 < batch.len()
         {
@@ -169,7 +169,7 @@ impl<'f> FileRun<'f> {
             self.before += old.as_ref().map_or(0, |old| old.len() as u64);
             self.row = 0;
             self.batch = match &mut self.reader {
-                Some(reader) => reader.next_batch().map_err(wrong)?,
+                Some(reader) => reader.next_batch().map_err(unusable)?,
                 None => None,
             };
             let memory = |batch: &Option<BatchRows>| batch.as_ref().map_or(0, BatchRows::memory);
@@ -179,7 +179,7 @@ impl<'f> FileRun<'f> {
             }
             if self.batch.is_none() {
                 let Some(group) = self.groups.next() else { return Ok(false) };
-                self.reader = Some(self.file.read(group).map_err(wrong)?);
+                self.reader = Some(self.file.read(group).map_err(unusable)?);
             }
         }
     }
@@ -188,16 +188,13 @@ impl<'f> FileRun<'f> {
     /// counts.
     fn check_row(&mut self) -> Result<bool, RunError> {
         let Some(batch) = &self.batch else { return Ok(false) };
-        let row = batch.get(self.row).map_err(|reason| {
-            let row = self.before + self.row as u64 + 1;
-            RunError::File(self.number, format!("(row {row}) {reason}"))
-        })?;
+        let row = batch.get(self.row).map_err(|_| RunError::Unusable)?;
         let start = row.start();
         let is_after = self.start.is_none_or(|last| {
             last < start || last == start && (&*self.key, self.window) < (row.key, row.window)
         });
         if !is_after {
-            return Err(RunError::NotSorted);
+            return Err(RunError::Unusable);
         }
         self.start = Some(start);
         self.key.clear();

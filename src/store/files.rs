@@ -331,10 +331,10 @@ impl RowFile {
     pub fn read_memory(&self) -> usize {
         let group_memory = |group: &RowGroupMetaData| {
             let sizes = || used_columns(group).map(ColumnChunkMetaData::uncompressed_size);
-            let bytes = sizes().fold(0, i64::saturating_add);
+            let bytes = sizes().fold(0, i64::saturating_add).max(0);
             let pages = sizes().map(|size| size.min(COLUMN_MEMORY)).fold(0, i64::saturating_add);
             let rows = batch_rows(group.num_rows(), bytes) as i64;
-            let batch = bytes / group.num_rows().max(1) * rows;
+            let batch = (bytes / group.num_rows().max(1)).saturating_mul(rows);
             usize::try_from(batch.saturating_add(pages)).unwrap_or(usize::MAX)
         };
         self.metadata.metadata().row_groups().iter().map(group_memory).max().unwrap_or_default()

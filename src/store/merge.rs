@@ -73,13 +73,13 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
     let none = vec![false; files.len()];
     let sorted = if may_repeat { sorted_files(&files, max_memory / 4) } else { none.clone() };
     let written = match merging.write(&sorted) {
-        Err(Stopped::NotSorted) => merging.write(&none),
+        Err(Stopped::Unusable) => merging.write(&none),
         written => written,
     };
     match written {
         Ok(()) => Ok(merging.inputs.iter().filter(|input| !input.record.passed_over).count()),
         Err(Stopped::Failed(error)) => Err(error),
-        Err(Stopped::NotSorted) => Err(StoreError::rows("the merged rows", "are not sorted")),
+        Err(Stopped::Unusable) => Err(StoreError::rows("the merged rows", "are not sorted")),
     }
 }
 
@@ -87,8 +87,8 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
 enum Stopped {
     /// The work failed.
     Failed(StoreError),
-    /// A file whose rows were read in order is not sorted, so all rows have to be sorted.
-    NotSorted,
+    /// Not all files can be read in order, so all rows have to be sorted.
+    Unusable,
 }
 
 impl From<StoreError> for Stopped {
@@ -165,10 +165,7 @@ impl Merging<'_> {
         }
         let failed = |error| match error {
             RunError::Temporary(error) => Stopped::Failed(temporary(error)),
-            RunError::File(file, reason) => {
-                StoreError::rows(self.files[file].name(), reason).into()
-            }
-            RunError::NotSorted => Stopped::NotSorted,
+            RunError::Unusable => Stopped::Unusable,
         };
         let mut ledgers = Ledgers::default();
         let mut partial = PartialGroup::default();

@@ -54,7 +54,7 @@ impl RowSorter {
         // Only rows from temporary files and from memory are written to a run.
         let failed = |error| match error {
             RunError::Temporary(error) => error,
-            _ => io::Error::other("the run is not sorted"),
+            RunError::Unusable => io::Error::other("the run is not sorted"),
         };
         let mut out = BufWriter::new(tempfile::tempfile_in(&self.folder)?);
         let mut rows = MergedRuns::new(runs.into_iter().collect()).map_err(failed)?;

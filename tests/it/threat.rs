@@ -1179,7 +1179,7 @@ fn a_takeover_is_told_and_no_finding() {
         wire.claim(ms, BROKER, mac);
     }
     let told = Site::new(&plain(), &wire).report("text");
-    assert!(told.contains("Moved"), "{told}");
+    assert!(told.contains("Address"), "{told}");
     assert!(told.contains("moved from 02:00:00:00:00:07 to 02:00:00:00:00:08"), "{told}");
 }
 

@@ -33,7 +33,7 @@ impl Explainer<'_> {
         ];
         let syns = match c.attempts {
             0 | 1 => String::new(),
-            n if conversations.index.is_doubled() => {
+            n if conversations.index.has_copies() => {
                 format!(" ({n} SYNs including duplicates, in {})", plural(c.flows, "flow"))
             }
             n => format!(" ({n} SYNs in {})", plural(c.flows, "flow")),

@@ -1,17 +1,18 @@
 //! Explains missing traffic: documented conversations that failed, and connections that were never
 //! attempted.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::not_assessable::pairs_text;
-use super::{Explainer, ReportedFinding, Words};
+use super::{Explainer, ReportedFinding, Success, Words};
 use crate::classify::StateEvidence;
 use crate::classify::{
     ClaimId, Code, Conversation, DoubtSource, ErrorKind, Finding, Judged, PartyKind, Reason,
     ServiceKey, Verdict, clock_words,
 };
-use crate::model::{DNS_PORT, Nanos, REQUEST_PORTS, Transport, service_words};
+use crate::model::{DNS_PORT, Endpoint, Nanos, REQUEST_PORTS, Transport, service_words};
 use crate::result::plural;
 
 /// The ICMP errors that explain a failure.
@@ -192,25 +193,40 @@ impl Explainer<'_> {
         }
     }
 
-    /// Returns whether every service of a finding worked for another client after the last attempt
-    /// that failed.
+    /// Returns whether every service of a finding was reached by another client whose first
+    /// connection began after the last attempt that failed.
     fn worked_later(&self, finding: &Finding) -> bool {
-        let worked = self.worked.get_or_init(|| {
-            let mut worked = HashMap::new();
-            let list = &self.outcome.conversations.list;
-            for c in list.iter().filter(|c| self.seen.has_worked(c)) {
-                if let Some(last) = c.opened.last.get() {
-                    let known = worked.entry((c.subject.endpoint(), c.subject.transport));
-                    known.and_modify(|known: &mut Nanos| *known = last.max(*known)).or_insert(last);
-                }
-            }
-            worked
-        });
+        let index = &self.outcome.conversations.index;
+        if index.clock_offset().is_some() || index.has_doubtful_clocks() {
+            return false;
+        }
+        let worked = self.worked.get_or_init(|| self.latest_successes());
         self.conversations(finding).all(|(c, _)| {
             let failed = c.fails_at_last().map_or(c.opened.last, |failed| failed.opened.last);
-            let later = worked.get(&(c.subject.endpoint(), c.subject.transport));
-            failed.get().zip(later).is_some_and(|(failed, later)| failed < *later)
+            let client = self.policy.canonical(c.subject.client);
+            let successes = worked.get(&(c.subject.endpoint(), c.subject.transport));
+            let mut others = successes.into_iter().flatten().filter(|own| own.client != client);
+            failed.get().is_some_and(|failed| others.any(|own| failed < own.time))
         })
+    }
+
+    /// Returns for each service the clients whose first connections that worked began last: at most
+    /// two, so that one of them is not the client of a failure.
+    fn latest_successes(&self) -> HashMap<(Endpoint, Transport), Vec<Success>> {
+        let mut latest: HashMap<(Endpoint, Transport), Vec<Success>> = HashMap::new();
+        let list = &self.outcome.conversations.list;
+        for c in list.iter().filter(|c| self.seen.has_worked(c)) {
+            let Some(time) = c.opened.first.get() else { continue };
+            let client = self.policy.canonical(c.subject.client);
+            let own = latest.entry((c.subject.endpoint(), c.subject.transport)).or_default();
+            match own.iter_mut().find(|own| own.client == client) {
+                Some(known) => known.time = known.time.max(time),
+                None => own.push(Success { client, time }),
+            }
+            own.sort_by_key(|own| Reverse((own.time, own.client)));
+            own.truncate(2);
+        }
+        latest
     }
 
     /// Returns when the servers of a finding sent their last packet.
@@ -265,7 +281,7 @@ impl Explainer<'_> {
             _ if some_worked => flows,
             0 => flows,
             1 => format!("{flows}, 1 SYN"),
-            n if copies == 0 && self.outcome.conversations.index.is_doubled() => {
+            n if copies == 0 && self.outcome.conversations.index.has_copies() => {
                 format!("{flows}, {n} SYNs including duplicates")
             }
             n => format!("{flows}, {n} SYNs"),

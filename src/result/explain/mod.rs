@@ -9,7 +9,7 @@ mod missing;
 mod not_assessable;
 mod permission;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -119,8 +119,16 @@ pub struct Explainer<'a> {
     judge: Judge<'a>,
     seen: JudgedCapture<'a>,
     pairs: PairIndex,
-    /// The latest time at which each service worked for any client. Only failures need it.
-    worked: OnceLock<HashMap<(Endpoint, Transport), Nanos>>,
+    /// The latest clients for which each service worked. Only failures need them.
+    worked: OnceLock<HashMap<(Endpoint, Transport), Vec<Success>>>,
+}
+
+/// A client for which a service worked.
+struct Success {
+    /// The first address of the client in the inventory, or its only one.
+    client: IpAddr,
+    /// When its first connection that worked began.
+    time: Nanos,
 }
 
 impl<'a> Explainer<'a> {
@@ -259,7 +267,34 @@ impl<'a> Explainer<'a> {
         if let Some(words) = self.aggregated(finding) {
             reported.message.push_str(&format!("; {words}"));
         }
+        if let Some(words) = self.moved(finding) {
+            reported.action = format!(
+                "First check which machine used the address: {words}; then {}",
+                permission::uncapitalized(&reported.action)
+            );
+        }
         reported
+    }
+
+    /// Says how the addresses of a finding's conversations moved from one hardware address to
+    /// another, or were claimed by several, so that the traffic may come from another machine than
+    /// the listed host. Returns `None` if they did not.
+    fn moved(&self, finding: &Finding) -> Option<String> {
+        let moves = &self.outcome.moves;
+        let is_about_traffic = matches!(finding.reason, Reason::Permission | Reason::Failed(_));
+        if moves.is_empty() || !is_about_traffic {
+            return None;
+        }
+        let ends = self.conversations(finding);
+        let ends = ends.flat_map(|(c, _)| [c.subject.client, c.subject.server]);
+        let moved: BTreeMap<IpAddr, &String> =
+            ends.filter_map(|end| Some((end, moves.get(&end)?))).collect();
+        let first = moved.values().next()?;
+        Some(match moved.len() - 1 {
+            0 => (*first).clone(),
+            1 => format!("{first}, and 1 more address was also claimed by another one"),
+            more => format!("{first}, and {more} more addresses were also claimed by others"),
+        })
     }
 
     /// Returns the lowest and the highest known port of a finding; `None` if none is known.

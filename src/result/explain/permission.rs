@@ -594,7 +594,7 @@ fn features_unstated<'p>(policy: &'p Policy, row: &'p Row) -> impl Iterator<Item
 }
 
 /// Returns a sentence that begins with a lowercase letter, to follow other words.
-fn uncapitalized(sentence: &str) -> String {
+pub(super) fn uncapitalized(sentence: &str) -> String {
     let mut chars = sentence.chars();
     let first = chars.next().map(|first| first.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()
