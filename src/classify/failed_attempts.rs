@@ -204,7 +204,8 @@ impl Assessor<'_> {
 
     /// Returns the reasons to doubt that the reply in these failed conversations is their last
     /// state. A reply proves only that its attempt failed. That no later attempt worked is shown
-    /// only by a capture that cannot have lost all packets of a connection, or its second direction.
+    /// only by a capture that cannot have lost all packets of a connection, or its second
+    /// direction.
     fn doubts_of_reply(&self, code: Code, members: &[u32]) -> Doubts {
         let mut doubts = Doubts::default();
         if is_silent(code) {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::flow::{DirectionStats, flag};
-use crate::model::{Merge, Transport, is_link_local};
+use crate::model::{Merge, Transport};
 
 /// The number of connections without any other segment from which on a capture counts as filtered.
 const SEVERAL_CONNECTIONS: u64 = 3;
@@ -31,10 +31,8 @@ impl PacketKinds {
     pub fn add(&mut self, transport: Transport, sender: IpAddr) {
         self.has_tcp |= transport == Transport::TCP;
         self.has_udp |= transport == Transport::UDP;
-        // Filters for one IP version often keep the ICMP messages and the multicasts of the other.
-        let is_usual = transport.has_ports() && !is_link_local(sender);
-        self.has_ipv4 |= is_usual && sender.is_ipv4();
-        self.has_ipv6 |= is_usual && sender.is_ipv6();
+        self.has_ipv4 |= sender.is_ipv4();
+        self.has_ipv6 |= sender.is_ipv6();
     }
 
     /// Adds the segments of one side of a TCP connection.
@@ -63,9 +61,13 @@ impl PacketKinds {
         }
     }
 
-    /// Returns whether the capture lacks packets of TCP or UDP over the IP version of an address.
+    /// Returns whether the capture lacks the IP version of an address although it contains the
+    /// other one.
     pub fn lack_version_of(&self, address: IpAddr) -> bool {
-        !(if address.is_ipv4() { self.has_ipv4 } else { self.has_ipv6 })
+        match address {
+            IpAddr::V4(_) => self.has_ipv6 && !self.has_ipv4,
+            IpAddr::V6(_) => self.has_ipv4 && !self.has_ipv6,
+        }
     }
 
     /// Returns whether the capture contains no TCP segments other than those that open and close

@@ -364,10 +364,10 @@ fn of_tcp(
         .then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
-/// Returns whether an end of a TCP flow repeated a SYN or SYN-ACK because it got no reply. Copies of a
-/// packet are captured within a moment, and several connections from the same port have different
-/// sequence numbers, so neither counts. `has_copies` states whether the capture contains packets
-/// twice.
+/// Returns whether an end of a TCP flow repeated a SYN or SYN-ACK because it got no reply. Copies
+/// of a packet are captured within a moment, and several connections from the same port have
+/// different sequence numbers, so neither counts. `has_copies` states whether the capture contains
+/// packets twice.
 pub(super) fn repeats_opening(
     flow: &Flow<'_>,
     orientation: &Orientation,

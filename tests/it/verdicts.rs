@@ -688,11 +688,6 @@ fn an_ip_version_that_the_capture_lacks_is_missed_nowhere() {
     };
     let [only_v4, mut with_v6] = [silent(), silent()];
     with_v6.advertisement(50_000, "fd00::20", 7);
-    // Filters for IPv4 often keep neighbour discovery.
-    assert!(of(&["rdsh1", "broker1"], &with_v6).iter().all(|l| l.starts_with("capture-filtered")));
-    let frame = &mut with_v6.0.last_mut().expect("a frame").1;
-    frame[20] = 17;
-    frame[54..62].copy_from_slice(&[0xc3, 0x50, 0x14, 0xe9, 0, 32, 0, 0]);
     let never = of(&[], &only_v4);
     assert!(never.iter().any(|line| line.starts_with("never-attempted")), "{never:?}");
     assert_eq!(of(&["rdsh1"], &only_v4), never, "the broker has only an IPv4 address");
