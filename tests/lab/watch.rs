@@ -286,7 +286,8 @@ fn a_clock_that_is_set_back_or_ahead_keeps_no_window_from_being_closed_and_told(
     live.signal("TERM");
     assert_eq!(live.end().status.code(), Some(1));
     let severities = &json(&out.join("latest/audit.json"))["summary"]["findings"]["by_severity"];
-    assert_eq!(severities["high"], 3, "{severities}");
+    let of = |severity: &str| severities[severity].as_u64().unwrap_or_default();
+    assert_eq!(of("high") + of("medium"), 3, "{severities}");
 }
 
 fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
@@ -321,7 +322,7 @@ fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
     let codes = |report: &serde_json::Value| {
         let wrong = report["findings"].as_array().expect("findings").iter();
         wrong
-            .filter(|f| f["severity"] == "high")
+            .filter(|f| f["severity"] != "info")
             .map(|f| f["id"].to_string())
             .collect::<BTreeSet<_>>()
     };
