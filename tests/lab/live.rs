@@ -440,7 +440,8 @@ fn metrics_health_report_and_syslog_tell_the_same_findings() {
     for (line, message) in told.lines().zip(&messages) {
         let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let id = line["id"].as_str().expect("an id");
-        assert!(message.starts_with("<107>1 20") && message.contains(id), "{message}");
+        let priority = if line["severity"] == "high" { "<107>1 20" } else { "<108>1 20" };
+        assert!(message.starts_with(priority) && message.contains(id), "{message}");
     }
 }
 
