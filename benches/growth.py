@@ -112,28 +112,27 @@ class Inputs:
     def findings(self, n):
         return self.generated("hostile", 4 * n, n)
 
-    def conversations(self, n):
-        """Documented connections of different clients, each of them a conversation of its own."""
-        network = '\n[[network]]\nname = "clients"\ncidr = "100.0.0.0/10"\nroles = ["parallels-client"]\n'
-        write(self.farm, FARM + host(0, "gateway-normal") + network)
+    def handshakes(self, farm, port, pairs):
+        """A handshake of each client with its server."""
+        write(self.farm, FARM + farm)
         out = Capture(self.capture)
-        for k in range(n):
-            out.tcp(0x64000001 + k, 0x0A140001, 50000, 443)
-            out.tcp(0x0A140001, 0x64000001 + k, 443, 50000, 0x12, 9, 2)
-            out.tcp(0x64000001 + k, 0x0A140001, 50000, 443, 0x10, 2, 10)
+        for client, server in pairs:
+            out.tcp(client, server, 50000, port)
+            out.tcp(server, client, port, 50000, 0x12, 9, 2)
+            out.tcp(client, server, 50000, port, 0x10, 2, 10)
         out.close()
         return [self.capture, "-i", self.farm]
 
+    def conversations(self, n):
+        """Documented connections of different clients, each of them a conversation of its own."""
+        network = '\n[[network]]\nname = "clients"\ncidr = "100.0.0.0/10"\nroles = ["parallels-client"]\n'
+        farm = host(0, "gateway-normal") + network
+        return self.handshakes(farm, 443, ((0x64000001 + k, 0x0A140001) for k in range(n)))
+
     def one_role(self, n):
         """Hosts of one role, each of which connects to a broker."""
-        write(self.farm, FARM + host(0, "broker") + "".join(host(1 + k) for k in range(n)))
-        out = Capture(self.capture)
-        for k in range(n):
-            out.tcp(0x0A140002 + k, 0x0A140001, 50000, 20003)
-            out.tcp(0x0A140001, 0x0A140002 + k, 20003, 50000, 0x12, 9, 2)
-            out.tcp(0x0A140002 + k, 0x0A140001, 50000, 20003, 0x10, 2, 10)
-        out.close()
-        return [self.capture, "-i", self.farm]
+        farm = host(0, "broker") + "".join(host(1 + k) for k in range(n))
+        return self.handshakes(farm, 20003, ((0x0A140002 + k, 0x0A140001) for k in range(n)))
 
     def hosts(self, n):
         return self.generated("mixed", 20000, 4000, "--more-hosts", str(n))
