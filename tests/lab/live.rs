@@ -135,8 +135,8 @@ fn live_says_what_an_audit_of_the_same_traffic_says_with_any_number_of_threads()
     let offline = offline(&capture, scratch.path());
     let expected = columns(&offline.join("conversations.csv"), WHO);
     let findings = |folder: &Path| columns(&folder.join("findings.csv"), ["id", "severity"]);
-    // The replay takes a second and sends truncated frames, so repeated packets look like copies and
-    // missing bytes like loss. Severities therefore differ from those of the original.
+    // The replay takes a second and sends truncated frames, so repeated packets look like copies
+    // and missing bytes like loss. Severities therefore differ from those of the original.
     let above_info = |folder: &Path| -> BTreeSet<_> {
         let above = findings(folder).into_iter().filter(|[_, severity]| severity != "info");
         above.map(|[id, _]| id).collect()
