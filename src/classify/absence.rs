@@ -57,8 +57,8 @@ pub(super) struct DestinationCoverage {
     pub all_covered: bool,
     /// The named vantage points that saw at least one destination.
     pub seen_from: VantageSet,
-    /// Whether the source and a destination have addresses of an IP version of which the capture
-    /// contains no packets.
+    /// Whether the source and a destination can use an IP version that does not occur in the
+    /// capture.
     pub may_use_unseen_version: bool,
 }
 
@@ -141,7 +141,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::CaptureFiltered,
-        words: "the capture contains packets of each IP version of which both hosts have addresses",
+        words: "the capture contains packets of every IP version that both hosts can use",
         holds: |silent| !silent.towards.may_use_unseen_version,
     },
     Condition {

@@ -549,7 +549,7 @@ mod tests {
         let [text] = &moves[..] else { panic!("{moves:?}") };
         let start = "10.1.0.10 of broker1 moved from 02:00:00:00:00:0a to 02:00:00:00:00:0b at ";
         assert!(text.starts_with(start), "{text}");
-        // A single claim in between is no conflict either.
+        // A single claim in between does not make a conflict, either.
         let (macs, moves) = conflict(FARM, &[(0, A, 0), (40, B, 0), (60, A, 0)]);
         assert_eq!(macs, []);
         let [text] = &moves[..] else { panic!("{moves:?}") };

@@ -202,8 +202,8 @@ impl<'a> JudgedCapture<'a> {
         self.lacks(self.policy.matrix.rows[row].transport)
     }
 
-    /// Returns whether a host has an address of an IP version of which the capture contains no
-    /// packets at all, perhaps because of a filter.
+    /// Returns whether a host can use an IP version that does not occur in the capture, perhaps
+    /// because of a filter.
     pub(super) fn has_unseen_version(&self, host: usize) -> bool {
         let mut addresses = self.policy.inventory.hosts[host].addresses.iter();
         addresses.any(|address| self.conversations.index.lacks_version_of(*address))

@@ -268,7 +268,7 @@ impl CaptureIndex {
         runs.filter_map(|(run, ends)| Some((run, ends.get()?)))
     }
 
-    /// Returns the names of the IP versions of which the capture contains no packets.
+    /// Returns the names of the IP versions that do not occur in the capture.
     pub fn lacking_versions(&self) -> Vec<&'static str> {
         let versions =
             [("IPv4", Ipv4Addr::UNSPECIFIED.into()), ("IPv6", Ipv6Addr::UNSPECIFIED.into())];

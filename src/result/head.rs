@@ -614,8 +614,8 @@ pub struct Conditions {
     /// Whether a filter was active: one that the user set, that the capture states, or that the
     /// kinds of its packets show.
     pub is_filtered: bool,
-    /// The transports (`tcp`, `udp`) and IP versions (`IPv4`, `IPv6`) of which the capture contains
-    /// no packets, perhaps because of a filter. Empty in results of earlier versions.
+    /// The transports (`tcp`, `udp`) and IP versions (`IPv4`, `IPv6`) that do not occur in the
+    /// capture, perhaps because of a filter. Empty in results of earlier versions.
     #[serde(default)]
     pub lacking: Vec<String>,
     /// Whether part of the input could not be read.

@@ -662,7 +662,7 @@ fn silence_without_a_repetition_is_not_certain() {
     // The reset of a client that got no reply acknowledges nothing.
     assert_eq!(of(false, &[1_000], Some(0)), ["unanswered gw1>broker1 tcp/20002"]);
     assert_eq!(of(false, &[1_000], Some(777)), ["unanswered gw1>broker1 tcp/20002 ?"]);
-    // Copies of a SYN are no repetition.
+    // Copies of a SYN do not count as repetitions.
     assert_eq!(of(false, &[1, 2], None), ["unanswered gw1>broker1 tcp/20002 ?"]);
 }
 
