@@ -1,9 +1,12 @@
 #!/bin/sh
 # Measures the highest frame rate at which a live audit loses no frame, compared with tcpdump on the
-# same cable, or the memory of a live audit under a flood of frames from random addresses.
+# same cable; the memory of a live audit under a flood of frames from random addresses; or how long
+# a large window takes to be judged.
 #
-#     benches/live.sh                 rates of small and mixed frames, 1 and 2 threads
-#     benches/live.sh flood 600       memory every 10 s for 600 s
+#     benches/live.sh                          rates of small and mixed frames, 1 and 2 threads
+#     benches/live.sh flood 600                memory every 10 s for 600 s
+#     benches/live.sh window [PROGRAM...]      a window of 200,000 conversations, five times with this
+#                                              program and with others, in turn
 #
 # PPS sets the rate of the flood in frames per second (50000). Needs root, iproute2, tcpreplay,
 # tcpdump and python3. Uses a network namespace, which is deleted at the end.
@@ -20,7 +23,8 @@ ip -n "$space" link add sent type veth peer name span
 for end in sent span lo; do ip -n "$space" link set "$end" up; done
 ip netns exec "$space" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
 inside() { ip netns exec "$space" "$@"; }
-live() { inside "$program" live span -i fixtures/farm-healthy/inventory.toml --out "$scratch/out" "$@"; }
+inventory=fixtures/farm-healthy/inventory.toml
+live() { inside "$program" live span -i "$inventory" "$@"; }
 chmod -R go-w fixtures/farm-healthy
 
 # Prints the ID of the first process with this name in the network namespace of this script.
@@ -33,7 +37,7 @@ pid_of() {
 if [ "${1:-}" = flood ]; then
     seconds=${2:-600}
     python3 benches/flood.py "$scratch/flood.pcap" 2000000
-    live --every 10s --state "$scratch/state" --idle 30s --listen 9475 > /dev/null 2> "$scratch/told" &
+    live --out "$scratch/out" --every 10s --state "$scratch/state" --idle 30s --listen 9475 > /dev/null 2> "$scratch/told" &
     sleep 1
     pid=$(pid_of rasaudit)
     inside tcpreplay -q -i sent --pps "${PPS:-50000}" --loop 1000000 "$scratch/flood.pcap" > /dev/null 2>&1 &
@@ -54,6 +58,45 @@ if [ "${1:-}" = flood ]; then
     exit 0
 fi
 
+if [ "${1:-}" = window ]; then
+    shift
+    cargo run --release --locked --quiet --example generate -- mixed "$scratch/mixed.pcap" --packets 1000000 \
+        --flows 300000 --inventory "$scratch/mixed.toml" > /dev/null
+    inventory=$scratch/mixed.toml
+    # Prints the value of a metric.
+    metric() {
+        inside python3 - "rasaudit_$1" << 'END'
+import sys, urllib.request
+own = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+text = own.open("http://127.0.0.1:9475/metrics", timeout=10).read().decode()
+values = [line.split()[-1] for line in text.splitlines() if line.split("{")[0].split()[0] == sys.argv[1]]
+print(sum(map(float, values)))
+END
+    }
+    # Prints the seconds from the end of a window to its report, and the number of its conversations.
+    judged() {
+        live --every 1h --quiet --jobs 1 --buffer 256MiB --listen 9475 "$@" > /dev/null 2> "$scratch/told" &
+        sleep 1
+        inside tcpreplay -q -i sent --preload-pcap --pps 250000 "$scratch/mixed.pcap" > /dev/null 2>&1
+        sleep 2
+        kill -USR1 "$(pid_of rasaudit)"
+        until [ "$(metric windows_total)" = 1.0 ]; do sleep 1; done
+        echo "$(metric window_lag_seconds) $(metric conversations) $(metric frames_lost_total)"
+        kill -KILL "$(pid_of rasaudit)"
+        wait
+    }
+    echo "| program | reports | seconds to the report | conversations | frames lost |"
+    echo "| --- | --- | --- | --- | --- |"
+    own=$program
+    for round in 1 2 3 4 5; do
+        for program in "$own" "$@"; do
+            echo "| $(basename "$program") | no | $(judged | sed 's/ / | /g') |"
+            echo "| $(basename "$program") | yes | $(judged --out "$scratch/out" | sed 's/ / | /g') |"
+        done
+    done
+    exit 0
+fi
+
 for shape in small mixed; do
     cargo run --release --locked --quiet --example generate -- "$shape" "$scratch/$shape.pcap" --packets 400000 \
         --flows 40000 > /dev/null
@@ -68,7 +111,7 @@ lost() {
             inside tcpdump -i span -B 8192 -s 1600 -w /dev/null 2> "$scratch/seen" &
             ;;
         *)
-            live --every 1h --quiet --jobs "${1#rasaudit-}" --buffer 8MiB > /dev/null 2> "$scratch/seen" &
+            live --out "$scratch/out" --every 1h --quiet --jobs "${1#rasaudit-}" --buffer 8MiB > /dev/null 2> "$scratch/seen" &
             ;;
     esac
     sleep 1
