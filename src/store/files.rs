@@ -482,13 +482,13 @@ fn take_batch(
 /// # Errors
 ///
 /// Returns the same errors as [`GroupReader::next`], and an error if the input is not an Arrow
-/// stream.
+/// stream, or if the stream is not complete.
 pub(super) fn read_stream(
     input: impl Read,
     mut take: impl FnMut(StoredRef<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
     let invalid = |error: &dyn std::fmt::Display| format!("is not an Arrow stream: {error}");
-    let mut input = BufReader::new(input);
+    let mut input = BufReader::new(EndReader { input, last: [0; 8] });
     let mut row = 0;
     loop {
         let mut reader =
@@ -500,8 +500,34 @@ pub(super) fn read_stream(
         }
         drop(reader);
         if input.fill_buf().map_err(|error| format!("cannot be read: {error}"))?.is_empty() {
-            return Ok(());
+            break;
         }
+    }
+    // The reader of Arrow accepts a stream that ends after any batch.
+    if input.get_ref().last == END_OF_STREAM {
+        Ok(())
+    } else {
+        Err("is not complete; the program that wrote it was probably stopped".to_owned())
+    }
+}
+
+/// The last bytes of an Arrow stream (Arrow columnar format, "IPC Streaming Format").
+const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+
+/// Remembers the last bytes of an input.
+struct EndReader<R> {
+    input: R,
+    last: [u8; 8],
+}
+
+impl<R: Read> Read for EndReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        let kept = read.min(self.last.len());
+        self.last.rotate_left(kept);
+        let from = self.last.len() - kept;
+        self.last[from..].copy_from_slice(&buffer[read - kept..read]);
+        Ok(read)
     }
 }
 
