@@ -13,6 +13,7 @@ use super::facts::{JudgedCapture, with_ports};
 use super::finding::FindingBook;
 use super::judge::{Judge, Judged};
 use super::row_counts::{Attempt, ByGroup, Fitting, RowCounts, RowReport, TriggerPath, groups_of};
+use super::sites::Sites;
 use super::verdict::{Code, Doubt, Doubts, Status};
 use super::virtual_addresses::UndeclaredVirtual;
 use crate::conversation::{Conversations, State, VantageSet};
@@ -125,6 +126,8 @@ pub(super) struct Assessor<'a> {
     pub(super) missing: HashSet<usize>,
     /// The hosts whose addresses another machine may have used.
     replaced: BTreeSet<usize>,
+    /// The sites that the hosts belong to.
+    pub(super) sites: Sites,
     /// Descriptions of host addresses that one hardware address took over from another.
     pub(super) moves: BTreeMap<IpAddr, String>,
     /// The addresses of hosts about which a conflict may have been missed, because not all times of
@@ -167,6 +170,7 @@ impl<'a> Assessor<'a> {
         let groups_of = groups_of(policy);
         let RowCounts { rows, fitting, attempts, triggers } =
             RowCounts::of(judge, seen, judged, &groups_of, jobs);
+        let sites = Sites::new(policy, &attempts);
         let mut assessor = Self {
             judge,
             policy,
@@ -186,6 +190,7 @@ impl<'a> Assessor<'a> {
                 .collect(),
             missing: HashSet::new(),
             replaced: BTreeSet::new(),
+            sites,
             moves: BTreeMap::new(),
             forgotten_claims: BTreeMap::new(),
         };
@@ -256,7 +261,9 @@ impl<'a> Assessor<'a> {
         let roles = self.policy.inventory.hosts[source].roles;
         let is_of_source = |row: &usize| matrix.is_source(&matrix.rows[*row], roles);
         let own_rows: Vec<usize> = expected.iter().copied().filter(is_of_source).collect();
-        if own_rows.is_empty() {
+        let is_elsewhere = matches!(only, Some(To::Host(host))
+            if self.sites.of(source).differs(self.sites.of(host as usize)));
+        if own_rows.is_empty() || is_elsewhere {
             return AbsenceCheck::Fine;
         }
         let attempts = match tried {
@@ -471,6 +478,11 @@ impl<'a> Assessor<'a> {
             || view.has_short_series(watch_s)
         {
             doubts.add(Doubt::Coverage);
+        }
+        if let To::Host(host) = to
+            && !self.sites.of(source).is_same(self.sites.of(host as usize))
+        {
+            doubts.add(Doubt::Site);
         }
         if silent.tunnelled {
             doubts.add(Doubt::Tunnel);

@@ -29,6 +29,7 @@ mod query;
 mod row_counts;
 #[cfg(test)]
 pub(crate) mod sample;
+mod sites;
 mod unused_exceptions;
 mod vantage_watch;
 mod verdict;

@@ -10,6 +10,7 @@ use super::ends::EndKey;
 use super::expected::{AbsenceCheck, Assessor, Tried};
 use super::facts::JudgedCapture;
 use super::finding::{About, Finding, FindingKey, Reason};
+use super::sites::HostSite;
 use super::verdict::{Code, Doubts, Status};
 use crate::conversation::VantageSet;
 use crate::policy::{Quantifier, RoleSet, Row, SeverityColumn};
@@ -22,6 +23,7 @@ pub(super) const MANY_PAIRS: u64 = 50;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 struct Traits {
     roles: RoleSet,
+    site: HostSite,
     is_source: bool,
     sends: bool,
     is_covered: bool,
@@ -240,6 +242,7 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
             } else {
                 RoleSet::default()
             },
+            site: assessor.sites.of(host),
             is_source: either && self.sources.contains(&host),
             sends: seen.is_sending(Peer::Host(host)),
             is_covered: seen.watches(host).is_some(),

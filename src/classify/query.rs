@@ -130,6 +130,7 @@ fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
             roles: RoleSet::one(number),
             held_by: Vec::new(),
             answers_arp_for: Vec::new(),
+            site: None,
             line: 0,
         })
     });

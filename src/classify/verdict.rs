@@ -170,8 +170,9 @@ named_enum!(
         /// Frames or packets that could not be read may contain the traffic that seems to be
         /// missing.
         Unread = "unread",
-        /// Whether the client is external is a guess: the inventory does not list the internal
-        /// prefixes, and the address may belong to the same site as the farm.
+        /// What belongs to a site is a guess. Either the client may not be external: the inventory
+        /// does not list the internal prefixes, and the address may belong to the same site as the
+        /// farm. Or the hosts of missing traffic may belong to different sites of the farm.
         Site = "site",
     }
 );

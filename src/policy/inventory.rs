@@ -106,6 +106,8 @@ pub struct Host {
     pub held_by: Vec<usize>,
     /// The networks for which the host answers ARP requests (proxy ARP).
     pub answers_arp_for: Vec<IpNet>,
+    /// The site of the farm that the host belongs to, in lower case; `None` if it is not stated.
+    pub site: Option<String>,
     /// The line of the entry, counted from 1.
     pub line: usize,
 }
@@ -219,7 +221,7 @@ impl Inventory {
         loader.finish()
     }
 
-    /// Reads a CSV list of hosts (`name,addresses,roles[,macs]`) and checks it against a matrix.
+    /// Reads a CSV list of hosts (`name,addresses,roles[,macs][,site]`) and checks it against a matrix.
     pub fn from_csv(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Diagnostic>> {
         let mut loader = InventoryLoader::new(file, text, matrix);
         loader.inventory.matrix.clone_from(&matrix.name);
@@ -240,6 +242,7 @@ impl Inventory {
                 at(record.list("addresses").collect()),
                 at(record.list("macs").collect()),
                 at(record.list("roles").collect()),
+                Some(record.get("site")).filter(|site| !site.is_empty()),
             );
         });
         loader.sort_hosts();
@@ -448,12 +451,12 @@ impl<'a> InventoryLoader<'a> {
 
     fn plain_hosts(&mut self, hosts: Vec<PlainHost<'_>>) {
         let first = self.line(0);
-        for PlainHost { line, name, mut addresses, mut roles } in hosts {
+        for PlainHost { line, name, mut addresses, mut roles, site } in hosts {
             let values = addresses.iter_mut().chain(&mut roles);
             values.for_each(|(_, line)| *line += first);
             self.usable_name(first + line, name, "a host");
             self.reachable(first + line, name, addresses.len());
-            self.host(first + line, name.to_owned(), addresses, Vec::new(), roles);
+            self.host(first + line, name.to_owned(), addresses, Vec::new(), roles, site);
         }
     }
 
@@ -644,7 +647,7 @@ impl<'a> InventoryLoader<'a> {
         self.known_keys(
             table,
             "[[host]]",
-            &["name", "addresses", "macs", "roles", "held-by", "answers-arp-for"],
+            &["name", "addresses", "macs", "roles", "held-by", "answers-arp-for", "site"],
         );
         let name = self.name(table, line, "a host");
         let addresses = self.texts(table, "addresses");
@@ -667,7 +670,8 @@ impl<'a> InventoryLoader<'a> {
         if let Some(holders) = self.texts(table, "held-by") {
             self.held.push((name.clone(), line, holders));
         }
-        self.host(line, name, addresses.unwrap_or_default(), macs, roles);
+        let site = self.text(table, "site").map(|(site, _)| site);
+        self.host(line, name, addresses.unwrap_or_default(), macs, roles, site.as_deref());
         let answers_arp_for = self.prefixes(table, "answers-arp-for").unwrap_or_default();
         if let Some(host) = self.inventory.hosts.last_mut() {
             host.answers_arp_for = answers_arp_for;
@@ -796,6 +800,7 @@ impl<'a> InventoryLoader<'a> {
         addresses: Vec<(T, usize)>,
         macs: Vec<(T, usize)>,
         roles: Vec<(T, usize)>,
+        site: Option<&str>,
     ) {
         if !name.is_empty()
             && let Some(first) = self.names.insert(name.to_lowercase(), line)
@@ -823,6 +828,7 @@ impl<'a> InventoryLoader<'a> {
         let roles = self.roles(roles);
         let held_by = Vec::new();
         let answers_arp_for = Vec::new();
+        let site = site.and_then(|site| self.site(line, site));
         self.inventory.hosts.push(Host {
             name,
             addresses,
@@ -830,8 +836,18 @@ impl<'a> InventoryLoader<'a> {
             roles,
             held_by,
             answers_arp_for,
+            site,
             line,
         });
+    }
+
+    /// Returns the name of a site in the form that is compared. Reports a name that is empty.
+    fn site(&mut self, line: usize, name: &str) -> Option<String> {
+        let name = name.trim();
+        if name.is_empty() {
+            self.problems.add(line, "site must be the name of a site, for example \"Berlin\"");
+        }
+        (!name.is_empty()).then(|| name.to_lowercase())
     }
 
     fn addresses<T: AsRef<str>>(&mut self, texts: Vec<(T, usize)>) -> Vec<IpAddr> {

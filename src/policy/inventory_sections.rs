@@ -56,6 +56,7 @@ pub(super) struct PlainHost<'t> {
     pub(super) name: &'t str,
     pub(super) addresses: Vec<(&'t str, usize)>,
     pub(super) roles: Vec<(&'t str, usize)>,
+    pub(super) site: Option<&'t str>,
 }
 
 /// The values of a host that have been read so far.
@@ -65,17 +66,18 @@ struct PartialHost<'t> {
     name: Option<&'t str>,
     addresses: Option<Vec<(&'t str, usize)>>,
     roles: Option<Vec<(&'t str, usize)>>,
+    site: Option<&'t str>,
 }
 
 impl<'t> PartialHost<'t> {
     fn finish(self) -> Option<PlainHost<'t>> {
-        let Self { line, name, addresses, roles } = self;
-        Some(PlainHost { line, name: name?, addresses: addresses?, roles: roles? })
+        let Self { line, name, addresses, roles, site } = self;
+        Some(PlainHost { line, name: name?, addresses: addresses?, roles: roles?, site })
     }
 }
 
-/// Reads the hosts of a section in which each host has a name, addresses and roles, each on a line
-/// of its own, as strings without escapes. Returns `None` if the section contains anything else,
+/// Reads the hosts of a section in which each host has a name, addresses, roles and at most a site,
+/// each on a line of its own, as strings without escapes. Returns `None` if the section contains anything else,
 /// which then needs a TOML parser.
 pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
     let mut hosts = Vec::new();
@@ -100,9 +102,10 @@ pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
         let (key, value) = line.split_once('=')?;
         let value = value.trim_start_matches([' ', '\t']);
         let is_new = match key.trim_end_matches([' ', '\t']) {
-            "name" => {
-                let (name, rest) = plain_string(value)?;
-                host.name.replace(name).is_none() && rest.is_empty()
+            key @ ("name" | "site") => {
+                let (text, rest) = plain_string(value)?;
+                let place = if key == "name" { &mut host.name } else { &mut host.site };
+                place.replace(text).is_none() && rest.is_empty()
             }
             "addresses" => host.addresses.replace(plain_list(value, number)?).is_none(),
             "roles" => host.roles.replace(plain_list(value, number)?).is_none(),
@@ -166,6 +169,9 @@ mod tests {
         assert_eq!((hosts[0].line, hosts[1].line, hosts[1].name), (0, 6, "a"));
         assert_eq!(hosts[1].addresses, [("10.0.0.1", 8), ("fd00::1", 8)]);
         assert!(hosts[1].roles.is_empty());
+        let with_site = text.replacen("roles", "site = \"x\"\nroles", 1);
+        let sites = plain_hosts(&with_site).unwrap();
+        assert_eq!((sites[0].site, sites[1].site), (Some("x"), None));
         for (old, new) in [
             ("name = \"a\"", "name = \"a\" # x"),
             ("name = \"a\"", "name = \"a\\n\""),
@@ -175,6 +181,7 @@ mod tests {
             ("name = \"a\"", "\"name\" = \"a\""),
             ("name = \"a\"", ""),
             ("name = \"a\"", "name = \"a\"\nname = \"a\""),
+            ("name = \"a\"", "name = \"a\"\nsite = \"a\"\nsite = \"a\""),
             ("[ \"10.0.0.1\", ", "[ \"10.0.0.1\" "),
             ("[ \"10.0.0.1\", ", "[ ,"),
             ("[ \"10.0.0.1\", ", "[ \"10.0.0.1\",, "),

@@ -5,6 +5,7 @@ use crate::support;
 use std::net::Ipv4Addr;
 
 use crate::support::wire::{ACK, RST, SYN, Wire, dns};
+use rasaudit::classify::Doubt;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 
@@ -468,11 +469,65 @@ fn quantifiers_say_which_hosts_have_to_show() {
         "never-attempted broker1>broker2 tcp/20001",
         "never-attempted broker1>broker2 tcp/20030",
     ];
+    // The brokers may belong to different sites, unless another component uses both of them.
+    let unsure = [silent[0].to_owned(), format!("{} ?", silent[1]), format!("{} ?", silent[2])];
+    assert_eq!(found(&wire), unsure);
+    wire.connect(8_400, (GW, 50_020), (broker2, 20_002));
     assert_eq!(found(&wire), silent);
     wire.connect(9_000, (broker2, 50_010), (BROKER, 20_001));
     wire.connect(9_100, (BROKER, 50_011), (broker2, 20_030));
     wire.connect(9_200, (BROKER, 50_012), ("203.0.113.5", 443));
     assert_eq!(found(&wire), Vec::<String>::new());
+}
+
+/// Traffic between two brokers is expected for certain only if they belong to one site, and not at
+/// all if the inventory states different sites.
+#[test]
+fn brokers_of_different_sites_need_no_traffic_between_them() {
+    let second = "[[host]]\nname = \"broker2\"\naddresses = [\"10.1.0.11\"]\nroles = [\"broker\"]\n\
+                  [[host]]\nname = \"gw2\"\naddresses = [\"10.1.0.2\"]\nroles = [\"gateway-normal\"]\n";
+    let (broker2, gw2) = ("10.1.0.11", "10.1.0.2");
+    let mut wire = steady();
+    wire.connect(8_000, (broker2, 50_000), (DC, 389));
+    wire.connect(8_100, (broker2, 50_001), (DC, 88));
+    wire.udp(8_200, (broker2, 50_002), (DC, 53));
+    wire.udp(8_201, (DC, 53), (broker2, 50_002));
+    wire.connect(8_300, (gw2, 50_003), (broker2, 20_002));
+    wire.connect(110_000, (gw2, 50_004), (broker2, 20_002));
+    // A console that manages both sites does not make them one.
+    let console =
+        "[[host]]\nname = \"console1\"\naddresses = [\"10.1.0.50\"]\nroles = [\"console\"]\n";
+    wire.connect(8_500, ("10.1.0.50", 50_005), (BROKER, 20_002));
+    wire.connect(8_600, ("10.1.0.50", 50_006), (broker2, 20_002));
+    let found = |sites: [&str; 2]| -> Vec<String> {
+        let stated = |name: &str, site: &str| {
+            let line = format!("site = \"{site}\"\n");
+            let line = if site.is_empty() { String::new() } else { line };
+            (format!("name = \"{name}\"\n"), format!("name = \"{name}\"\n{line}"))
+        };
+        let text = farm("", &format!("{second}{console}{ALL}"));
+        let text = [("broker1", sites[0]), ("broker2", sites[1])].iter().fold(
+            text,
+            |text, (name, site)| {
+                let (old, new) = stated(name, site);
+                text.replace(&old, &new)
+            },
+        );
+        let audit = audit(&text, &wire);
+        for finding in audit.explainer().expect("it was judged").all() {
+            let is_asked = finding.action.contains("give each host its site in the inventory");
+            assert_eq!(is_asked, finding.doubts.iter().any(|doubt| doubt == Doubt::Site));
+        }
+        let lines = findings(&audit).into_iter();
+        lines.filter(|line| line.starts_with("never-attempted")).collect()
+    };
+    let missing = ["tcp/20001", "tcp/20030"];
+    let missing = missing.map(|service| format!("never-attempted broker1>broker2 {service}"));
+    let unsure = missing.clone().map(|line| format!("{line} ?"));
+    assert_eq!(found(["", ""]), unsure);
+    assert_eq!(found(["Berlin", ""]), unsure);
+    assert_eq!(found(["Berlin", "berlin"]), missing);
+    assert_eq!(found(["Berlin", "Paris"]), Vec::<String>::new());
 }
 
 /// The site may have moved a port for a single host.

@@ -6,10 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::not_assessable::pairs_text;
-use super::{Explainer, ReportedFinding, Success, Words};
+use super::{Explainer, ReportedFinding, Success, Words, permission};
 use crate::classify::StateEvidence;
 use crate::classify::{
-    ClaimId, Code, Conversation, DoubtSource, ErrorKind, Finding, Judged, PartyKind, Reason,
+    ClaimId, Code, Conversation, Doubt, DoubtSource, ErrorKind, Finding, Judged, PartyKind, Reason,
     ServiceKey, Verdict, clock_words,
 };
 use crate::model::{DNS_PORT, Endpoint, Nanos, REQUEST_PORTS, Transport, service_words};
@@ -423,6 +423,15 @@ impl Explainer<'_> {
                 "Check that the service on {} is running and correctly configured, and that nothing on the host itself blocks the traffic",
                 reported.client.words()
             )),
+        };
+        let may_be_apart = claim.doubts.iter().any(|doubt| doubt == Doubt::Site) && !is_tunnelled;
+        let action = if may_be_apart {
+            format!(
+                "If the hosts belong to different sites of the farm, give each host its site in the inventory; otherwise {}",
+                permission::uncapitalized(&action)
+            )
+        } else {
+            action
         };
         Words { message, action, display_filter: String::new() }
     }

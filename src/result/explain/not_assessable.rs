@@ -6,7 +6,8 @@ use super::conversation::feature_words;
 use super::{EndIdentity, Explainer, ReportedFinding, Words};
 use crate::classify::ServiceKey;
 use crate::classify::{
-    AbsenceClaim, CaptureConditions, ClaimId, Code, MergedPairs, Peer, RoleSet, Row, roles_on,
+    AbsenceClaim, CaptureConditions, ClaimId, Code, Doubt, MergedPairs, Peer, RoleSet, Row,
+    roles_on,
 };
 use crate::model::service_words;
 use crate::result::plural;
@@ -278,6 +279,9 @@ impl Explainer<'_> {
         }
         if claim.is_of_absence {
             trace.extend(seen.hidden_ways(claim, rows, &to));
+        }
+        if claim.doubts.iter().any(|doubt| doubt == Doubt::Site) {
+            trace.push("neither the inventory nor the traffic of other components shows that both hosts belong to the same site of the farm".to_owned());
         }
         if let Some(merged) = claims.merged_pairs(id) {
             trace.push(format!("this trace describes the first of {} pairs", merged.pairs));
