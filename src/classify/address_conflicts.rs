@@ -7,7 +7,7 @@ use super::clock_words;
 use super::expected::Assessor;
 use super::finding::{Conflict, HarmlessCause, Reason};
 use super::verdict::{Code, Doubt, Doubts};
-use crate::conversation::AddressBinding;
+use crate::conversation::{AddressBinding, flag};
 use crate::model::{Mac, Nanos};
 
 impl<'a> Assessor<'a> {
@@ -53,7 +53,10 @@ impl<'a> Assessor<'a> {
                 let proxy = proxies.contains(&mac).then_some(HarmlessCause::Proxy(mac));
                 routers.contains(&mac).then_some(HarmlessCause::Router(mac)).or(proxy)
             };
-            let harmless_cause = self.harmless_cause(host, address, &contest.macs, router);
+            let may_be_team = || !is_virtual && self.may_be_team(address, &contest.macs);
+            let harmless_cause = self
+                .harmless_cause(host, address, &contest.macs, router)
+                .or_else(|| may_be_team().then_some(HarmlessCause::CardsOfTeam));
             if !advertisers.is_empty() || !contest.is_certain || harmless_cause.is_some() {
                 doubts.add(Doubt::Coverage);
             }
@@ -164,6 +167,23 @@ impl<'a> Assessor<'a> {
         let routers: Vec<HarmlessCause> = macs.iter().filter_map(|mac| router(*mac)).collect();
         let others = macs.len() - routers.len();
         routers.first().copied().filter(|_| others < 2)
+    }
+
+    /// Returns whether an address sent frames from all of these hardware addresses with the same
+    /// hop counts, and everything that connected to it was answered. Two hosts with one address
+    /// receive each other's packets and reset the connections.
+    fn may_be_team(&self, address: IpAddr, macs: &BTreeSet<Mac>) -> bool {
+        let Some(presence) = self.conversations.index.presence(address) else { return false };
+        let mut ttls = macs.iter().map(|mac| presence.ttls_at(*mac).collect::<BTreeSet<u8>>());
+        let first = ttls.next().unwrap_or_default();
+        let to_address = || self.conversations.list.iter().filter(|c| c.subject.server == address);
+        !first.is_empty()
+            && ttls.all(|other| other == first)
+            && to_address().any(|c| c.state.reached())
+            && to_address().all(|c| {
+                let is_reset = c.flags[1].has(flag::RST);
+                !is_reset && !c.has_failed() && c.last_failures().is_none()
+            })
     }
 
     /// Returns the hardware addresses that are in conflict with several hosts about their

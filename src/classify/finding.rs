@@ -262,6 +262,10 @@ pub enum HarmlessCause {
     /// One connection of the address has frames from all of the hardware addresses. A host may
     /// spread its traffic over several cards.
     CardsOfConnection,
+    /// The address sent frames with the same hop count from all of the hardware addresses, and
+    /// everything that connected to it was answered. A host may use a different card for each of
+    /// its clients (balance-alb).
+    CardsOfTeam,
     /// A router with this hardware address may answer ARP requests for the host (proxy ARP).
     Router(Mac),
     /// A device with this hardware address also claims addresses of other hosts, which claim them

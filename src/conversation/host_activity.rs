@@ -59,7 +59,7 @@ impl HostActivity {
 
     /// Returns the TTLs of the packets in frames with this source hardware address; none if not all
     /// of them are kept.
-    pub(super) fn ttls_at(&self, source: Mac) -> impl Iterator<Item = u8> {
+    pub fn ttls_at(&self, source: Mac) -> impl Iterator<Item = u8> {
         let place = place_of(source);
         let last = self.ttl.iter().next_back().filter(|_| self.ttl.more());
         let is_complete = last.is_none_or(|(at, _)| place < *at);
