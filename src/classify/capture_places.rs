@@ -5,10 +5,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::coverage::HostReport;
 use super::{CoverageStatement, VantageTimes, Watched};
-use crate::conversation::CaptureIndex;
+use crate::conversation::{CaptureIndex, Conversations};
 use crate::model::Nanos;
 use crate::policy::Policy;
+
+/// The number of other hosts from which on a host in all unicast traffic is conspicuous.
+const MANY_OTHERS: usize = 4;
 
 /// The periods in which only the traffic of single hosts was captured.
 #[derive(Default)]
@@ -58,4 +62,24 @@ impl CapturePlaces {
         known.insert(others, Arc::clone(&watched));
         Some(watched)
     }
+}
+
+/// Returns the host on which the capture was probably made: it takes part in all unicast traffic,
+/// although at least [`MANY_OTHERS`] other hosts with roles sent packets. Hosts of a farm have
+/// traffic with more than one other host, for example with a domain controller.
+pub(super) fn only_place(
+    policy: &Policy,
+    conversations: &Conversations,
+    hosts: &[HostReport],
+) -> Option<usize> {
+    let all: u64 =
+        conversations.index.unordered_presences().map(|(_, seen)| seen.unicast_sent.0).sum();
+    let sends = |host: &usize| hosts[*host].presence.unicast_sent.0 > 0;
+    let has_role = |host: &usize| !policy.inventory.hosts[*host].roles.is_empty();
+    let others = (0..hosts.len()).filter(sends).filter(has_role).count().saturating_sub(1);
+    let is_in_all = |host: &usize| {
+        let own = &hosts[*host].presence;
+        own.unicast_sent.0 + own.received.packets.0 >= all
+    };
+    (0..hosts.len()).filter(|_| others >= MANY_OTHERS).filter(sends).find(is_in_all)
 }

@@ -473,6 +473,8 @@ impl<'a> Assessor<'a> {
             || self.replaced.iter().any(|host| self.is_destination(*host, source, to));
         if self.policy.inventory.covers.is_none()
             || is_shared
+            || self.is_forwarded(silent, rows)
+            || self.is_elsewhere(source, to)
             || !in_time
             || view.misses_a_direction()
             || view.has_short_series(watch_s)
@@ -499,6 +501,40 @@ impl<'a> Assessor<'a> {
             doubts.add(Doubt::Loss);
         }
         doubts
+    }
+
+    /// Returns whether the capture was probably made on a host that has no part in the missing
+    /// traffic.
+    fn is_elsewhere(&self, source: usize, to: To) -> bool {
+        match to {
+            To::Host(host) => {
+                self.seen.place_elsewhere(source, std::iter::once(host as usize)).is_some()
+            }
+            To::Service(_) => false,
+            To::AnyOf(list) => {
+                let summaries = self.summaries.borrow();
+                let hosts = summaries[list as usize].hosts.iter().copied();
+                self.seen.place_elsewhere(source, hosts).is_some()
+            }
+        }
+    }
+
+    /// Returns whether a client whose session should have led to the missing traffic contacted a
+    /// destination itself. A load balancer can forward packets with the address of the client.
+    fn is_forwarded(&self, silent: &Silent<'_>, rows: &[usize]) -> bool {
+        let Some((_, trigger)) = silent.trigger else { return false };
+        let client = self.conversations.list[trigger as usize].subject.client;
+        let own = self.conversations.of_client(client);
+        let mut own = self.conversations.list[own.clone()].iter().zip(&self.judged[own]);
+        own.any(|(c, j)| {
+            let is_of_row = |row: &usize| {
+                let row = &self.policy.matrix.rows[*row];
+                row.transport == c.subject.transport && row.ports.contains(&c.subject.port)
+            };
+            let is_to = matches!(j.server.kind, PartyKind::Host(host)
+                if self.is_destination(host, silent.source, silent.to));
+            is_to && rows.iter().any(is_of_row)
+        })
     }
 
     /// Returns how completely the capture shows the destinations that a source should have
@@ -700,7 +736,9 @@ impl<'a> Assessor<'a> {
                 let conversation = &self.conversations.list[through.conversation];
                 clients.insert(conversation.subject.client);
                 sessions += u64::from(conversation.long_sessions);
-                let is_strong = clients.len() > 1 || sessions >= MANY_SESSIONS;
+                // Any holder of a virtual address may have served the sessions.
+                let is_strong =
+                    through.hosts.len() == 1 && (clients.len() > 1 || sessions >= MANY_SESSIONS);
                 let first = through.conversation as u32;
                 let seen =
                     seen.get_or_insert(SeenTrigger { group: name, conversation: first, is_strong });

@@ -5,19 +5,18 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use super::absence_claims::{AbsenceClaim, To};
-use super::capture_places::CapturePlaces;
+use super::capture_places::{self, CapturePlaces};
 use super::coverage::{
     CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnlistedUse, UnreadablePairs,
     covered_ports, undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
 };
 use super::judge::Judged;
+use super::lone_answers::LoneAnswers;
 use super::parallel::run_both;
 use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement, all_lost, is_unlikely};
-use crate::conversation::{
-    Conversation, Conversations, HostActivity, ServiceKey, TimeSpan, VantageSet,
-};
+use crate::conversation::{Conversation, Conversations, HostActivity, TimeSpan, VantageSet};
 use crate::model::{Nanos, Transport, network_around};
 use crate::policy::{PartyKind, Policy, RoleSet, Row};
 
@@ -64,6 +63,10 @@ pub struct CaptureFacts {
     places: CapturePlaces,
     /// The hosts whose traffic may be hidden in aggregated conversations.
     aggregated: HashSet<usize>,
+    /// Replies of which the capture shows no requests.
+    lone_answers: LoneAnswers,
+    /// The host on which the capture was probably made.
+    only_place: Option<usize>,
 }
 
 impl CaptureFacts {
@@ -98,6 +101,8 @@ impl CaptureFacts {
         let aggregated = aggregated_hosts(policy, conversations, judged);
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
         let places = CapturePlaces::of(policy, &conversations.index, &view.vantages);
+        let lone_answers = LoneAnswers::of(conversations);
+        let only_place = capture_places::only_place(policy, conversations, hosts);
         Self {
             view: view.clone(),
             places,
@@ -108,6 +113,8 @@ impl CaptureFacts {
             undecoded,
             vantages,
             aggregated,
+            lone_answers,
+            only_place,
         }
     }
 }
@@ -417,6 +424,12 @@ impl<'a> JudgedCapture<'a> {
         }
         let hosts: Vec<usize> = to.iter().filter_map(|peer| peer.host()).collect();
         ways.extend(self.unread_between(claim.source as usize, &hosts));
+        if let Some(place) = self.place_elsewhere(claim.source as usize, hosts.iter().copied()) {
+            ways.push(format!(
+                "all unicast packets are from or to {}, so the capture may show only the traffic of this host",
+                self.policy.inventory.hosts[place].name
+            ));
+        }
         let undocumented = self.facts.undocumented_pairs.between(claim.source as usize, &hosts);
         ways.extend(undocumented.map(str::to_owned));
         if self.has_aggregated(claim.source as usize) {
@@ -429,6 +442,17 @@ impl<'a> JudgedCapture<'a> {
             ways.push(CLOCKS.to_owned());
         }
         ways
+    }
+
+    /// Returns the host on which the capture was probably made, if such a capture does not show all
+    /// traffic from a source to these hosts.
+    pub fn place_elsewhere(
+        &self,
+        source: usize,
+        mut to: impl Iterator<Item = usize>,
+    ) -> Option<usize> {
+        let place = self.facts.only_place.filter(|place| *place != source)?;
+        to.any(|host| host != place && host != source).then_some(place)
     }
 
     /// Names an address that may belong to a listed host although it is not listed for it, and says
@@ -462,29 +486,30 @@ impl<'a> JudgedCapture<'a> {
         all_lost(self.view().miss_in(TimeSpan { first, last: c.last }), chances)
     }
 
-    /// Returns whether a TCP conversation without a reply shows no repeated SYN or SYN-ACK,
-    /// although an end that gets no reply repeats it. The capture may then lack the reply.
+    /// Returns whether most flows without a reply do not show that their SYN, SYN-ACK or request
+    /// was repeated, although an end that gets no reply repeats it. The capture may then lack the
+    /// replies.
     pub fn lacks_repetition(&self, c: &Conversation) -> bool {
-        c.subject.transport == Transport::TCP
-            && !c.repeats
-            && self.failing(c).is_some_and(is_silent)
+        self.failing(c).is_some_and(is_silent) && !c.repeats_requests()
     }
 
-    /// Returns another address of the same host from which a server answered the datagrams of a
-    /// conversation without an answer; `None` if it did not.
+    /// Returns another address from which the datagrams of a conversation without an answer were
+    /// answered: the lowest one of the same host, or else of an unlisted host; `None` if there is
+    /// no such address.
     pub fn answered_from(&self, c: &Conversation) -> Option<IpAddr> {
         let is_silent =
             c.subject.transport == Transport::UDP && self.failing(c) == Some(Code::Unanswered);
         let host = self.policy.host_of(c.subject.server).filter(|_| is_silent)?;
-        let own = self.conversations.of_client(c.subject.client);
-        let own = &self.conversations.list[own];
-        let answers_from = |server: &&IpAddr| {
-            let subject = ServiceKey { server: **server, ..c.subject };
-            let first = own.partition_point(|other| other.subject < subject);
-            let mut all = own[first..].iter().take_while(|other| other.subject == subject);
-            all.any(|other| !other.is_made_up() && other.only_answers(c))
-        };
-        self.policy.inventory.hosts[host].addresses.iter().find(answers_from).copied()
+        let list = &self.conversations.list;
+        let all = self.facts.lone_answers.like(c);
+        let addresses = all.map(|number| list[number as usize].subject.server);
+        let known = addresses.filter(|address| *address != c.subject.server).filter_map(
+            |address| match self.policy.host_of(address) {
+                Some(other) => (other == host).then_some((false, address)),
+                None => Some((true, address)),
+            },
+        );
+        known.min().map(|(_, address)| address)
     }
 
     /// Returns whether a conversation shows that its connection works. A conversation that worked

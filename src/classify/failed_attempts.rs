@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::absence_claims::GroupId;
 use super::ends::EndKey;
 use super::expected::Assessor;
-use super::facts::is_silent;
+use super::facts::{JudgedCapture, is_silent};
 use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
 use super::grouping::{ConversationGroup, GroupEntries, PortMerge, PortScope, merge_clients};
 use super::is_unlikely;
@@ -125,7 +125,8 @@ impl Assessor<'_> {
             transport: Some(transport),
             about: About::Group,
         };
-        let sure = members.iter().any(|n| self.doubts_of_failure(*n as usize).certain());
+        let doubts_of = |number: usize| self.seen.doubts_of_failure(number, &judged[number]);
+        let sure = members.iter().any(|n| doubts_of(*n as usize).certain());
         let mut doubts = Doubts::default();
         let mut all_lost = 1.0;
         let mut sources = BTreeSet::new();
@@ -134,7 +135,7 @@ impl Assessor<'_> {
         for number in &members {
             let number = *number as usize;
             let (c, j): (&Conversation, &Judged) = (&list[number], &judged[number]);
-            let own = self.doubts_of_failure(number);
+            let own = doubts_of(number);
             // Doubtful attempts do not weaken what certain ones show.
             if !sure {
                 doubts = doubts.with(own);
@@ -221,14 +222,16 @@ impl Assessor<'_> {
         }
         doubts
     }
+}
 
-    /// Returns the reasons to doubt a conversation, and to doubt that its failures are its last
-    /// state.
-    fn doubts_of_failure(&self, number: usize) -> Doubts {
+impl JudgedCapture<'_> {
+    /// Returns the reasons to doubt the conversation with this index, and to doubt that its
+    /// failures are its last state.
+    pub fn doubts_of_failure(&self, number: usize, judged: &Judged) -> Doubts {
         let list = &self.conversations.list;
         let c = &list[number];
         let index = &self.conversations.index;
-        let mut doubts = self.judged[number].doubts;
+        let mut doubts = judged.doubts;
         // Which of two flows began later is not certain if their times come from different clocks.
         let clocks_differ = index.has_doubtful_clocks() || index.clock_offset().is_some();
         if c.fails_at_last().is_some() && clocks_differ {
@@ -252,7 +255,7 @@ impl Assessor<'_> {
         // other requests. A server that sent such replies on its own could as well reply. Replies
         // to earlier requests may only be the last ones of a service that has stopped.
         let began = c.fails_at_last().map_or(c.opened.first, |failed| failed.opened.first);
-        let lacks_requests = self.seen.failing(c).is_some_and(is_silent)
+        let lacks_requests = self.failing(c).is_some_and(is_silent)
             && list.get(number + 1).is_some_and(|next| {
                 next.subject == c.subject
                     && next.is_doubted()
@@ -265,14 +268,15 @@ impl Assessor<'_> {
         }
         // A client can send such acknowledgements on its own, so they make the failure uncertain
         // but do not hide it.
-        let is_silent = self.seen.failing(c).is_some_and(is_silent);
-        if self.seen.lacks_repetition(c)
+        let is_silent = self.failing(c).is_some_and(is_silent);
+        if self.lacks_repetition(c)
             || is_silent && index.may_be_hidden(c.subject.server, c.subject.client)
+            || is_silent && index.may_be_hidden_service(c.subject.endpoint(), c.subject.transport)
         {
             doubts.add(Doubt::Coverage);
         }
         // Some clients accept an answer from another address than the one that they asked.
-        if self.seen.answered_from(c).is_some() {
+        if self.answered_from(c).is_some() {
             doubts.add(Doubt::Coverage);
         }
         doubts
@@ -389,14 +393,14 @@ mod tests {
 
     #[test]
     fn losses_before_a_service_worked_do_not_show_that_it_has_stopped() {
-        let found = |failed: &[i64]| {
+        let found = |failed: &[i64], repeated: i64| {
             let mut packets = packets();
             for second in (10..110).step_by(10) {
                 let port = 50_000 + second as u16;
                 if failed.contains(&second) {
                     packets.syn(second, (BROKER, port), (RDSH, 30_004));
-                    // One repetition is enough: the capture does not lack the replies.
-                    if second == 70 {
+                    // If half of the flows repeat their SYN, the capture does not lack the replies.
+                    if second > 80 || second == repeated {
                         packets.syn(second + 1, (BROKER, port), (RDSH, 30_004));
                     }
                 } else {
@@ -406,9 +410,10 @@ mod tests {
             let found = with_code(&judge(&packets), Code::Unanswered);
             found.iter().map(|finding| finding.certain()).collect::<Vec<_>>()
         };
-        assert!(found(&[20, 40, 60]).is_empty());
-        assert_eq!(found(&[20, 40, 60, 100]), [false]);
-        assert_eq!(found(&[70, 80, 90, 100]), [true]);
+        assert!(found(&[20, 40, 60], 0).is_empty());
+        assert_eq!(found(&[20, 40, 60, 100], 0), [false]);
+        assert_eq!(found(&[60, 70, 80, 90, 100], 0), [false]);
+        assert_eq!(found(&[60, 70, 80, 90, 100], 60), [true]);
     }
 
     #[test]

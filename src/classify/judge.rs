@@ -392,7 +392,8 @@ impl<'a> Judge<'a> {
         if ruling.row().is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
             doubts.add(Doubt::Row);
         }
-        if ruling.code == Code::ExposedInternal && self.policy.may_be_of_site(query.subject.client)
+        if ruling.code == Code::ExposedInternal
+            && self.policy.may_be_of_site(&query.client, query.subject.client)
         {
             doubts.add(Doubt::Site);
         }
@@ -1094,7 +1095,9 @@ mod tests {
             assert_eq!(one.verdict(), Verdict::Undocumented);
             one.doubts.certain()
         };
-        assert!(certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 8_888))));
+        assert!(certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 22))));
+        // Some devices use 8888 for clients, and RPC and SQL use dynamic ports for servers.
+        assert!(!certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 8_888))));
         // Some systems use both of these ports for clients.
         assert!(!certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 40_000))));
         // Both are ports of services.
@@ -1103,6 +1106,18 @@ mod tests {
         assert!(certain(|packets| packets.send(0, UDP, (RDSH, 50_000), (RDSH_2, 8_888))));
         // Only the supposed server sent something.
         assert!(!certain(|packets| packets.send(0, UDP, (RDSH_2, 8_888), (RDSH, 50_000))));
+        // The supposed server sent the first packet.
+        assert!(certain(|packets| {
+            packets.send(0, UDP, (RDSH, 50_000), (RDSH_2, 8_888));
+            packets.send(1, UDP, (RDSH_2, 8_888), (RDSH, 50_000));
+        }));
+        assert!(!certain(|packets| {
+            packets.send(0, UDP, (RDSH_2, 8_888), (RDSH, 50_000));
+            packets.send(1, UDP, (RDSH, 50_000), (RDSH_2, 8_888));
+        }));
+        // A port below those of clients may be that of the sender of replies.
+        assert!(certain(|packets| packets.send(0, UDP, (RDSH, 2_000), (RDSH_2, 2_001))));
+        assert!(!certain(|packets| packets.send(0, UDP, (RDSH, 750), (RDSH_2, 2_001))));
     }
 
     #[test]

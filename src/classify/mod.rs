@@ -19,6 +19,7 @@ mod finding;
 mod grouping;
 mod inventory_conflicts;
 mod judge;
+mod lone_answers;
 mod loopback;
 mod loss_periods;
 mod overlay;

@@ -433,10 +433,12 @@ impl Policy {
     }
 
     /// Returns whether an external address may belong to the site: the inventory does not list the
-    /// internal prefixes, and the address is in the same /48 or /16 as one of the addresses whose
-    /// neighbours [`Self::is_neighbour`] returns.
-    pub fn may_be_of_site(&self, address: IpAddr) -> bool {
-        self.sites.contains(&site_around(address))
+    /// internal prefixes, and the address is in a listed network, or in the same /48 or /16 as one
+    /// of the addresses whose neighbours [`Self::is_neighbour`] returns.
+    pub fn may_be_of_site(&self, party: &Party, address: IpAddr) -> bool {
+        let is_stated = self.inventory.internal != Inventory::usual_internal();
+        let is_listed = matches!(party.kind, PartyKind::Network(_));
+        !is_stated && is_listed || self.sites.contains(&site_around(address))
     }
 
     /// Returns the rows that cover a port on `server`. A port that the site moved counts only under
