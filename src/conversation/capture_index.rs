@@ -372,7 +372,7 @@ impl CaptureIndex {
         requested.get().is_none_or(|requested| self.is_watched_for(flow, requested, time))
             && !self.limits.filtered
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
-            && !self.hidden_services.contains_key(&(silent, transport))
+            && !self.is_hidden_service(silent, transport, peer)
             && !self.is_hidden_from(peer)
             && (!self.forgot_unseen_reply
                 || [silent.addr, peer].into_iter().all(|end| self.presence(end).is_some()))
@@ -408,6 +408,18 @@ impl CaptureIndex {
         };
         let mut links = flow.links(side).peekable();
         links.peek().is_some() && links.all(is_foreign)
+    }
+
+    /// Returns whether a client acknowledges replies of a service that the capture does not show.
+    fn is_hidden_service(&self, service: Endpoint, transport: Transport, client: IpAddr) -> bool {
+        let clients = self.hidden_services.get(&(service, transport));
+        clients.is_some_and(|clients| clients.contains(&client))
+    }
+
+    /// Returns whether the capture may lack the replies of a service, because clients acknowledge
+    /// some that it does not show. Any client can send such acknowledgements on its own.
+    pub fn may_be_hidden_service(&self, service: Endpoint, transport: Transport) -> bool {
+        self.hidden_services.contains_key(&(service, transport))
     }
 
     /// Returns whether the capture misses everything sent to an address: the address acknowledges

@@ -70,7 +70,12 @@ impl Orientation {
     /// Returns whether a guessed direction is not even likely enough to accuse the client: it sent
     /// nothing, or nothing but resets to a host that may have sent its SYN-ACK unasked; the port
     /// numbers are not those of a service and of a client; its packets may be replies to a
-    /// broadcast; or only the order of the packets in the capture supports the guess.
+    /// broadcast; only the order of the packets in the capture supports the guess; or the order
+    /// contradicts it.
+    ///
+    /// Anyone can send from a low port, and the first packet of a connection that is older than the
+    /// capture shows nothing. Without a handshake, only the well-known ports of TCP are those of a
+    /// service.
     pub(super) fn is_weak(&self, flow: &Flow<'_>) -> bool {
         let [client, server] = [self.client, 1 - self.client].map(|side| &flow.sides[side]);
         let ports = [self.client, 1 - self.client].map(|side| flow.key.endpoint(side).port);
@@ -80,10 +85,22 @@ impl Orientation {
         if self.may_answer_broadcast {
             return true;
         }
+        let is_tcp = flow.key.transport() == Transport::TCP;
+        let server_spoke_first = matches!(
+            (client.first.get(), server.first.get()),
+            (Some(asked), Some(answered)) if answered < asked
+        );
         match self.grade {
             DirectionEvidence::SynAck => !client.has(flag::ACK),
-            DirectionEvidence::Ports => !(has_asked && is_of_client && is_of_server),
-            DirectionEvidence::First => !has_asked || server.has_packets(),
+            DirectionEvidence::Ports if is_tcp => {
+                !(has_asked && is_of_client && port_class(ports[1]) == WELL_KNOWN_CLASS)
+            }
+            DirectionEvidence::Ports => {
+                !(has_asked && is_of_client && is_of_server) || server_spoke_first
+            }
+            DirectionEvidence::First => {
+                !has_asked || server.has_packets() || is_tcp || client_by_ports(ports) == Some(1)
+            }
             DirectionEvidence::Unknown => true,
             _ => !has_asked,
         }
@@ -310,6 +327,9 @@ fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
     }
 }
 
+/// The class of ports that systems never assign to clients.
+const WELL_KNOWN_CLASS: u8 = 0;
+
 /// The lowest class of ports that systems assign to clients.
 const EPHEMERAL_CLASS: u8 = 2;
 
@@ -317,7 +337,7 @@ fn port_class(port: u16) -> u8 {
     match port {
         // No service listens on port 0.
         0 => 4,
-        1..1024 => 0,
+        1..1024 => WELL_KNOWN_CLASS,
         1024..EPHEMERAL_PORTS => 1,
         EPHEMERAL_PORTS..49152 => EPHEMERAL_CLASS,
         49152.. => 3,

@@ -259,9 +259,9 @@ pub struct Conversation {
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
-    /// Whether at least one failed TCP flow shows a repeated SYN or SYN-ACK. An end that gets no
-    /// reply repeats them (RFC 6298), so if no flow does, the capture may lack the replies.
-    pub repeats: bool,
+    /// Number of flows without a reply in which the SYN, SYN-ACK or request was repeated. An end
+    /// that gets no reply repeats it (RFC 6298 for TCP). The number stops at 65,535.
+    repeated: u16,
     /// Number of flows that were long sessions and ended early enough for the capture to show what
     /// follows them, at most 255. Each flow is counted by its own bytes and times, so many
     /// short flows do not change the number, and neither does a flow that is still open.
@@ -464,14 +464,11 @@ impl Conversation {
         }
     }
 
-    /// Returns whether this conversation consists only of the replies to requests of another: its
-    /// client sent nothing, the server sent replies, and both conversations have a client port in
-    /// common.
-    pub fn only_answers(&self, other: &Self) -> bool {
-        let mut ports = self.client_ports.iter();
-        self.to_server.packets.0 == 0
-            && self.flags[1].has(crate::flow::flag::ANSWERS)
-            && ports.any(|port| other.client_ports.contains(port))
+    /// Returns whether at least half of the flows that were not established show a repeated SYN,
+    /// SYN-ACK or request. If fewer do, the capture may lack the replies.
+    pub fn repeats_requests(&self) -> bool {
+        let failed = self.flows.saturating_sub(self.established);
+        self.repeated > 0 && u64::from(self.repeated) >= failed.div_ceil(2)
     }
 
     /// Returns whether the flows may be forged: they were inside an undeclared tunnel, or only an
@@ -910,8 +907,8 @@ fn read_flow(
     let port = if transport.is_icmp() { client.port } else { server.port };
     let subject = ServiceKey { client: client.addr, server: server.addr, transport, port };
     let (state, basis) = state::of(flow, orientation, index);
-    let unanswered = (basis == StateEvidence::BothSpoke)
-        .then(|| state::last_unanswered_request(flow, orientation, index))
+    let last_failure = (basis == StateEvidence::BothSpoke)
+        .then(|| state::last_failure(flow, orientation, index))
         .flatten();
     let mut first = flow.sides[0].first;
     let mut last = flow.sides[0].last;
@@ -938,13 +935,7 @@ fn read_flow(
     let mut opened = began.map_or_else(TimeSpan::default, TimeSpan::at);
     // A service that was reached counts as working until the last packet of the flow, unless it did
     // not answer the last request.
-    if let Some((time, chances)) = unanswered {
-        let failure = FailedFlows {
-            state: State::Unanswered,
-            basis: StateEvidence::SilentServer,
-            chances,
-            opened: TimeSpan::at(time),
-        };
+    if let Some(failure) = last_failure {
         rare.get_or_insert_default().failures.push(failure);
         opened.last.merge(&flow.sides[server_side].last);
     } else if state.reached() {
@@ -971,7 +962,13 @@ fn read_flow(
         client_ports,
         server_number: server.port,
         announced: false,
-        repeats: state.failed() && state::repeats_opening(flow, orientation, index.has_copies()),
+        repeated: u16::from(match last_failure {
+            Some(failure) => failure.state == State::Unanswered,
+            None => {
+                matches!(state, State::Unanswered | State::HalfOpen)
+                    && state::is_repeated(flow, orientation, index.has_copies())
+            }
+        }),
         long_sessions: u8::from(
             state == State::Established
                 && aggregated == 0
@@ -1084,7 +1081,7 @@ impl Conversation {
         self.sensors = self.sensors.with(other.sensors);
         self.attempts += other.attempts;
         self.established += other.established;
-        self.repeats |= other.repeats;
+        self.repeated = self.repeated.saturating_add(other.repeated);
         self.long_sessions = self.long_sessions.saturating_add(other.long_sessions);
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);

@@ -1,20 +1,23 @@
 //! How far a flow got, and the evidence for it.
 
+use std::collections::BTreeSet;
+
 use super::direction::Orientation;
 use super::flow_facts::{
     TIME_TO_ANSWER, acknowledges_data, acknowledges_opening, errors, is_simultaneous,
     time_to_answer,
 };
-use super::{CaptureIndex, TimeSpan};
-use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
-use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
+use super::{CaptureIndex, FailedFlows, TimeSpan};
+use crate::flow::{DirectionStats, ErrorKind, Flow, IcmpError, flag};
+use crate::model::{Mac, Max, Min, Nanos, SECOND, Transport, named_enum};
 
 named_enum!(
     /// How far a flow or conversation got, best state first: proof of success, then proof of
     /// failure, then missing replies.
     State {
-        /// TCP: a SYN-ACK and either the client's acknowledgement of it or data from both sides, or
-        /// a simultaneous open. Other protocols: both sides sent packets.
+        /// TCP: a SYN-ACK and the client's acknowledgement of it, data from both sides, or a SYN
+        /// and data from the server; or a simultaneous open. Other protocols: both sides sent
+        /// packets.
         Established = "established",
         /// Both sides send, but no handshake was seen.
         Midstream = "midstream",
@@ -60,7 +63,7 @@ impl State {
 /// The evidence that determines the state of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum StateEvidence {
-    /// A SYN, a SYN-ACK, and the client's acknowledgement of it or data from both sides.
+    /// A SYN, a SYN-ACK, and the client's acknowledgement of it or data from the server.
     Handshake,
     /// A handshake without its SYN.
     Accepted,
@@ -74,7 +77,7 @@ pub enum StateEvidence {
     BroadcastAnswer,
     /// A SYN-ACK, and the client's RST right after it.
     Probe,
-    /// A SYN-ACK, and the client's RST much later.
+    /// A SYN-ACK, and the client's RST much later, or after the client had waited too long.
     ResetByClient,
     /// A SYN-ACK, and no reply from the client.
     SilentClient,
@@ -105,7 +108,7 @@ impl StateEvidence {
     pub fn words(self) -> &'static str {
         match self {
             Self::Handshake => {
-                "the client sent a SYN, the server sent a SYN-ACK, and the client acknowledged it or both sides sent data"
+                "the client sent a SYN, the server sent a SYN-ACK, and the client acknowledged it or the server sent data"
             }
             Self::Accepted => {
                 "the server sent a SYN-ACK, and the client acknowledged it or both sides sent data; the client's SYN is not in the capture"
@@ -122,7 +125,7 @@ impl StateEvidence {
                 "the server sent a SYN-ACK, and the client sent an RST within 3 s: it only probed whether the port is open"
             }
             Self::ResetByClient => {
-                "the server sent a SYN-ACK, and the client sent an RST more than 3 s later"
+                "the server sent a SYN-ACK, and the client sent an RST more than 3 s later, or the SYN-ACK came more than 3 s after the first SYN"
             }
             Self::SilentClient => "the server sent a SYN-ACK, and the client never replied to it",
             Self::ResetByServer => "the server answered a SYN with an RST",
@@ -192,7 +195,10 @@ pub(super) fn of(
         }
         ErrorKind::Other | ErrorKind::TimeExceeded => None,
     });
-    let by_icmp = by_icmp.min();
+    // A service that was refused may have begun to work later, for example at the end of a restart.
+    let is_outdated = transport != Transport::TCP
+        && flow.extra.is_some_and(|extra| sent_long_after(client, extra.error_last));
+    let by_icmp = by_icmp.min().filter(|_| !is_outdated);
     let unclear = || {
         if client.has_packets() && server.has_packets() {
             (State::OneSided, StateEvidence::Unclear)
@@ -226,11 +232,64 @@ pub(super) fn of(
     }
 }
 
+/// Returns whether a side sent packets long after the last ICMP error about its flow, although each
+/// packet to a closed port triggers one, if not too many are sent (RFC 1812, 4.3.2.8).
+fn sent_long_after(side: &DirectionStats, error: Max) -> bool {
+    /// The time without an error after which the last error no longer counts, in nanoseconds.
+    const OUTDATED: Nanos = 30 * SECOND;
+    let last = side.last.get().zip(error.get());
+    last.is_some_and(|(sent, error)| sent.saturating_sub(error) > OUTDATED)
+}
+
+/// Returns how the last requests of an established flow failed although its service answered
+/// earlier ones; `None` if they did not fail, or if the capture could not have shown the answers.
+/// A flow contains several requests if its client always uses the same source port, as NTP and
+/// RADIUS clients do.
+pub(super) fn last_failure(
+    flow: &Flow<'_>,
+    orientation: &Orientation,
+    index: &CaptureIndex,
+) -> Option<FailedFlows> {
+    let failed = |state, basis, time, chances| FailedFlows {
+        state,
+        basis,
+        chances,
+        opened: TimeSpan::at(time),
+    };
+    if let Some(time) = last_refusal(flow, orientation, index) {
+        return Some(failed(State::Refused, StateEvidence::PortUnreachable, time, 1));
+    }
+    let (time, missing) = last_unanswered_request(flow, orientation, index)?;
+    Some(failed(State::Unanswered, StateEvidence::SilentServer, time, missing))
+}
+
+/// Returns the time of the last ICMP error with which a server refused datagrams of a flow, if it
+/// sent none itself in the last seconds before, and if the client sent nothing long after the
+/// error.
+fn last_refusal(flow: &Flow<'_>, orientation: &Orientation, index: &CaptureIndex) -> Option<Nanos> {
+    let [client, server] =
+        [orientation.client, 1 - orientation.client].map(|side| &flow.sides[side]);
+    let service = flow.key.endpoint(1 - orientation.client);
+    let is_refusal = |error: IcmpError| {
+        usize::from(error.side) == orientation.client
+            && error.kind == ErrorKind::PortUnreachable
+            && error.by == service.addr
+    };
+    let refused = flow.extra?.error_last;
+    let (time, answered) = refused.get().zip(server.last.get())?;
+    // The errors and the answers may have been captured with different clocks.
+    let clocks_agree = index.clock_offset().is_none() && !index.has_doubtful_clocks();
+    (clocks_agree
+        && time.saturating_sub(answered) > TIME_TO_ANSWER
+        && !sent_long_after(client, refused)
+        && errors(flow).any(is_refusal))
+    .then_some(time)
+}
+
 /// Returns the time of the last request of an established flow whose service answered earlier
 /// requests, but no longer the last ones, and at least how many requests it did not answer; `None`
-/// if there are no such requests or the capture could not have shown the answers. A flow contains
-/// several requests if its client always uses the same source port, as NTP and RADIUS clients do.
-pub(super) fn last_unanswered_request(
+/// if there are no such requests or the capture could not have shown the answers.
+fn last_unanswered_request(
     flow: &Flow<'_>,
     orientation: &Orientation,
     index: &CaptureIndex,
@@ -304,7 +363,10 @@ fn of_tcp(
     }
     if server.has(flag::SYN_ACK) {
         let both_send = client.has(flag::DATA) && server.has(flag::DATA);
-        if both_send || (client_continues && acknowledges_opening(flow, client_side)) {
+        // A server sends data only after the handshake, which the capture then shows in part.
+        let is_accepted = server.has(flag::DATA) && client.has(flag::SYN) && !client.has(flag::RST);
+        if both_send || is_accepted || (client_continues && acknowledges_opening(flow, client_side))
+        {
             let opened = client.has(flag::SYN | flag::HIDDEN);
             let basis = if opened { StateEvidence::Handshake } else { StateEvidence::Accepted };
             return Some((State::Established, basis));
@@ -364,35 +426,53 @@ fn of_tcp(
         .then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
-/// Returns whether an end of a TCP flow repeated a SYN or SYN-ACK because it got no reply. Copies
-/// of a packet are captured within a moment, and several connections from the same port have
-/// different sequence numbers, so neither counts. `has_copies` states whether the capture contains
-/// packets twice.
-pub(super) fn repeats_opening(
-    flow: &Flow<'_>,
-    orientation: &Orientation,
-    has_copies: bool,
-) -> bool {
+/// Returns whether an end of a flow repeated its SYN, SYN-ACK or request because it got no reply.
+/// Copies of a packet are captured within a moment or on several links, and several connections
+/// from the same port have different sequence numbers, so neither counts. `has_copies` states
+/// whether the capture contains packets twice.
+pub(super) fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, has_copies: bool) -> bool {
     /// The number of sequence numbers from which on some may not have been kept.
     const MOST_NUMBERS: usize = 4;
     let (client_side, server_side) = (orientation.client, 1 - orientation.client);
     let [client, server] = [client_side, server_side].map(|side| &flow.sides[side]);
+    // A packet that a router forwarded has another hardware address and another TTL. Interfaces do
+    // not count, because a single place may have several of them.
+    let copies = |side: usize| {
+        let places: BTreeSet<(Mac, u8)> =
+            flow.links(side).map(|link| (link.source, link.ttl)).collect();
+        places.len().max(if has_copies { 2 } else { 1 }) as u64
+    };
+    if flow.key.transport() != Transport::TCP {
+        return client.sent.packets.0 > copies(client_side)
+            && repeats_request(flow, client_side, duration(client));
+    }
     // A client without a reply has nothing to acknowledge (RFC 9293, 3.10.7.3).
     let acknowledges = client.acked.least().is_some_and(|number| number > 0);
     if client.has(flag::RST) && acknowledges && !server.has_packets() {
         return false;
     }
-    let copies = if has_copies { 2 } else { 1 };
-    let repeats = |side: &DirectionStats, sent: u64, numbers: usize| {
+    let repeats = |side: usize, sent: u64, numbers: usize| {
         (1..MOST_NUMBERS).contains(&numbers)
-            && sent > copies * numbers as u64
-            && duration(side) >= MIN_REPEATED
+            && sent > copies(side) * numbers as u64
+            && duration(&flow.sides[side]) >= MIN_REPEATED
     };
     let others = flag::ACK | flag::DATA | flag::FIN | flag::RST;
     let sent_only_syn_acks = server.has(flag::SYN_ACK) && !server.has(others);
-    repeats(client, client.syns.0.into(), flow.syns(client_side).count())
+    repeats(client_side, client.syns.0.into(), flow.syns(client_side).count())
         || sent_only_syn_acks
-            && repeats(server, server.sent.packets.0, flow.syn_acks(server_side).count())
+            && repeats(server_side, server.sent.packets.0, flow.syn_acks(server_side).count())
+}
+
+/// Returns whether two requests of a side that does not use TCP are so close to each other that the
+/// second probably repeats the first. `duration` is the time from its first packet to its last.
+/// Requests at longer intervals are independent of each other, such as those of an NTP client.
+fn repeats_request(flow: &Flow<'_>, side: usize, duration: Nanos) -> bool {
+    /// The longest interval between repetitions, in nanoseconds. RADIUS clients wait longest, up to
+    /// about ten seconds.
+    const LONGEST: Nanos = 15 * SECOND;
+    let times: Vec<Nanos> = flow.requests(side).collect();
+    (MIN_REPEATED..=LONGEST).contains(&duration)
+        || times.windows(2).any(|pair| pair[0].saturating_sub(pair[1]) <= LONGEST)
 }
 
 /// Returns whether a client that only opened and reset the connection reset it immediately, within
@@ -402,7 +482,13 @@ pub(super) fn repeats_opening(
 /// The client's own packets are sufficient proof if all of them were sent within [`MAX_PROBE`],
 /// even if the server's packets were captured with another clock. If two links with different
 /// clocks captured the client, this time looks longer by `clock_offset`.
+///
+/// A client that resets the connection because the SYN-ACK came too late is no probe: the server
+/// did not answer before the client gave up.
 fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
+    if is_late(client, server, clock_offset) {
+        return false;
+    }
     let longer = clock_offset.is_some_and(|clock_offset| {
         // The offset is accurate to about a second and rounded up.
         (clock_offset - 2 * SECOND..=clock_offset.saturating_add(MAX_PROBE))
@@ -421,6 +507,16 @@ fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Opti
     let after_answer =
         client.last.get().zip(answered).map(|(reset, time)| reset.saturating_sub(time));
     after_answer.is_some_and(|after| (0..=MAX_PROBE).contains(&after))
+}
+
+/// Returns whether the server's first packet came more than [`MAX_PROBE`] after the client's first
+/// SYN, which the client repeated.
+fn is_late(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
+    let waited = server.first.get().zip(client.first.get());
+    clock_offset.is_none()
+        && client.syns.0 > 1
+        && !client.has(flag::SEVERAL)
+        && waited.is_some_and(|(answer, syn)| answer.saturating_sub(syn) > MAX_PROBE)
 }
 
 /// Returns the time from a side's first packet to its last, in nanoseconds.

@@ -221,7 +221,8 @@ impl Inventory {
         loader.finish()
     }
 
-    /// Reads a CSV list of hosts (`name,addresses,roles[,macs][,site]`) and checks it against a matrix.
+    /// Reads a CSV list of hosts (`name,addresses,roles[,macs][,site]`) and checks it against a
+    /// matrix.
     pub fn from_csv(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Diagnostic>> {
         let mut loader = InventoryLoader::new(file, text, matrix);
         loader.inventory.matrix.clone_from(&matrix.name);

@@ -77,8 +77,8 @@ impl<'t> PartialHost<'t> {
 }
 
 /// Reads the hosts of a section in which each host has a name, addresses, roles and at most a site,
-/// each on a line of its own, as strings without escapes. Returns `None` if the section contains anything else,
-/// which then needs a TOML parser.
+/// each on a line of its own, as strings without escapes. Returns `None` if the section contains
+/// anything else, which then needs a TOML parser.
 pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
     let mut hosts = Vec::new();
     let mut host: Option<PartialHost<'_>> = None;

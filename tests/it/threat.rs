@@ -481,6 +481,13 @@ fn an_attempt_that_is_challenged_has_failed() {
     wire.segment(9_001, (BROKER, 20_002), (GW, 50_100), ACK, (5, 105), 100);
     wire.segment(9_500, (BROKER, 20_002), (GW, 50_100), SYN | ACK, (70_000, 9), 0);
     assert!(audit(&wire).rows(GW, BROKER, 20_002)[0].contains(" established "));
+    // A server sends data only after the handshake, so the capture lacks packets of the client.
+    let mut wire = quiet();
+    wire.segment(9_000, (GW, 50_100), (BROKER, 20_002), SYN, (5, 0), 0);
+    wire.segment(9_001, (BROKER, 20_002), (GW, 50_100), SYN | ACK, (9, 6), 0);
+    assert!(audit(&wire).rows(GW, BROKER, 20_002)[0].contains(" half-open "));
+    wire.segment(9_100, (BROKER, 20_002), (GW, 50_100), ACK, (10, 6), 300);
+    assert!(audit(&wire).rows(GW, BROKER, 20_002)[0].contains(" established "));
 }
 
 // Tests of services.
@@ -751,6 +758,63 @@ fn of_datagrams_the_server_alone_refuses_and_others_are_not_certain() {
 }
 
 #[test]
+fn an_old_refusal_of_datagrams_is_not_the_last_state() {
+    let of = |refused: std::ops::Range<u64>, answered: std::ops::Range<u64>| {
+        let mut wire = steady();
+        for second in (10..110).step_by(5) {
+            let request = [&[1, second as u8, 0, 20][..], &[0; 16]].concat();
+            wire.datagram(second * 1000, (BROKER, 50_100), (MFA, 1812), &request);
+            if refused.contains(&second) {
+                error(&mut wire, MFA, BROKER, 3, false);
+            }
+            if answered.contains(&second) {
+                let reply = [&[2, second as u8, 0, 20][..], &[0; 16]].concat();
+                wire.datagram(second * 1000 + 2, (MFA, 1812), (BROKER, 50_100), &reply);
+            }
+        }
+        let said = audit(&wire);
+        ["refused", "unanswered"].map(|code| said.found(code, BROKER, MFA).join(","))
+    };
+    assert_eq!(of(10..110, 0..0), ["yes medium", ""]);
+    // A service that starts refuses the first datagrams.
+    assert_eq!(of(10..30, 30..110), ["", ""]);
+    // This service does not answer, which is another failure.
+    assert_eq!(of(10..30, 0..0), ["", "yes medium"]);
+    // The service stops.
+    assert_eq!(of(60..110, 10..60), ["yes medium", ""]);
+}
+
+#[test]
+fn a_low_source_port_accuses_nobody_for_certain() {
+    // A host of the office sends from the port of a service to a host of the farm, which replies.
+    let of = |from: u16, to: u16, first: &str| {
+        let mut wire = steady();
+        let ends = [("10.9.0.5", from), (BROKER, to)];
+        let [one, two] = if first == BROKER { [ends[1], ends[0]] } else { ends };
+        wire.udp(20_000, one, two);
+        wire.udp(20_500, two, one);
+        audit(&wire).certain().iter().any(|c| c.contains(&format!("{BROKER}>10.9.0.5")))
+    };
+    assert!(!of(443, 50_001, "10.9.0.5"));
+    // The broker is the client if it sends the first packet.
+    assert!(of(443, 50_001, BROKER));
+    // A capture that begins in the middle of a connection shows only its ports. Some devices use
+    // low ports for clients, and RPC and SQL use dynamic ports for servers.
+    let midstream = |port: u16| {
+        let mut wire = steady();
+        wire.segment(9_000, (BROKER, 50_100), ("10.9.0.5", port), ACK, (5, 5), 100);
+        wire.segment(9_001, ("10.9.0.5", port), (BROKER, 50_100), ACK, (5, 105), 100);
+        audit(&wire).certain().iter().any(|c| c.contains(&format!("{BROKER}>10.9.0.5")))
+    };
+    assert!(midstream(22) && !midstream(12_345));
+    // A capture of one direction of such a connection shows what its server sent.
+    let mut wire = steady();
+    wire.segment(9_000, (BROKER, 389), (RDSH, 1_055), ACK, (5, 5), 100);
+    wire.udp(9_100, (BROKER, 389), (RDSH, 1_055));
+    assert_eq!(audit(&wire).certain(), [""; 0]);
+}
+
+#[test]
 fn an_error_about_an_answer_turns_no_direction_round() {
     let [_, answer] = dns(9, &["a.example"], "10.1.0.1");
     let radius = [&[2, 7, 0, 20][..], &[0; 16]].concat();
@@ -986,6 +1050,42 @@ fn an_address_conflict_needs_two_hosts() {
     assert_eq!(cards(ACK, 64), ["no medium coverage"]);
     assert_eq!(cards(ACK, 63), ["yes high"]);
     assert_eq!(cards(RST, 64), ["yes high"]);
+}
+
+/// A host uses another card for each of its clients. Both have the same hop count, and no
+/// connection fails.
+#[test]
+fn a_host_with_a_card_for_each_client_is_in_no_certain_conflict() {
+    let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8), (61_000, 7), (62_000, 8)];
+    let team = |ttl: u8, reset: bool| {
+        let mut wire = steady();
+        both.iter().for_each(|(ms, mac)| wire.claim(*ms, BROKER, *mac));
+        let of_broker = |frame: &[u8]| frame[12..14] == [8, 0] && frame[26..30] == octets(BROKER);
+        for number in 0..wire.0.len() {
+            if of_broker(&wire.0[number].1) {
+                let is_to_gateway = wire.0[number].1[30..34] == octets(GW);
+                wire.0[number].1[6..12].copy_from_slice(&[
+                    2,
+                    0,
+                    0,
+                    0,
+                    0,
+                    if is_to_gateway { 7 } else { 8 },
+                ]);
+                wire.0[number].1[22] = if is_to_gateway { 64 } else { ttl };
+            }
+        }
+        if reset {
+            wire.segment(9_000, (RDSH, 50_400), (BROKER, 20_003), SYN, (5, 0), 0);
+            wire.segment(9_001, (BROKER, 20_003), (RDSH, 50_400), RST | ACK, (0, 6), 0);
+            let last = wire.0.len() - 1;
+            wire.sent_by(last, 8, 64);
+        }
+        audit(&wire).found("address-conflict", BROKER, BROKER)
+    };
+    assert_eq!(team(64, false), ["no medium coverage"]);
+    assert_eq!(team(128, false), ["yes high"]);
+    assert_eq!(team(64, true), ["yes high"]);
 }
 
 #[test]
@@ -1877,7 +1977,9 @@ fn a_request_while_the_capture_of_the_answers_was_not_running_is_not_unanswered(
     let mut wire = steady();
     for turn in 0..3u16 {
         let [query, _] = dns(turn, &["dc1.farm.example"], DC);
-        wire.datagram(95_500 + u64::from(turn) * 1000, (BROKER, 52_000 + turn), (DC, 53), &query);
+        for ms in [95_500, 96_500] {
+            wire.datagram(ms + u64::from(turn) * 100, (BROKER, 52_000 + turn), (DC, 53), &query);
+        }
     }
     // A TAP has one output for each direction, and each is captured to a file of its own.
     let dc = octets(DC);
@@ -2068,6 +2170,17 @@ fn a_probe_is_no_failure() {
     // A server repeats a SYN-ACK that is not acknowledged. If it does not, the capture may lack the
     // acknowledgement.
     assert_eq!(case(&[1], 4_000).found("half-open", GW, BROKER), ["no medium coverage"]);
+    // A server that answers only after the client gave up does not serve it.
+    let mut wire = quiet();
+    for turn in 0..8u64 {
+        let (ms, client) = (10_000 + turn * 9_000, (GW, 50_100 + turn as u16));
+        for later in [0, 1_000, 3_000] {
+            wire.segment(ms + later, client, (BROKER, 20_002), SYN, (5, 0), 0);
+        }
+        wire.segment(ms + 6_000, (BROKER, 20_002), client, SYN | ACK, (9, 6), 0);
+        wire.segment(ms + 6_001, client, (BROKER, 20_002), RST, (6, 0), 0);
+    }
+    assert_eq!(audit(&wire).found("half-open", GW, BROKER), ["yes high"]);
 }
 
 #[test]
@@ -2201,12 +2314,17 @@ fn a_port_that_answers_another_way_is_not_silent() {
     wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
     wire.knock(20_000, (GW, 50_100), (BROKER, 20_002));
     assert_eq!(audit(&wire).found("unanswered", GW, BROKER), ["yes high"]);
-    // Acknowledgements by another client show that port 20002 sent data, although the capture does
-    // not contain the data.
-    for (later, acked) in [(0, 1_000), (1_000, 9_000)] {
-        wire.segment(30_000 + later, ("10.9.0.5", 50_100), (BROKER, 20_002), ACK, (5, acked), 0);
-    }
-    assert_eq!(audit(&wire).found("unanswered", GW, BROKER), [""; 0]);
+    let acknowledged_by = |client: &str| {
+        let mut wire = Wire(wire.0.clone());
+        for (later, acked) in [(0, 1_000), (1_000, 9_000)] {
+            wire.segment(30_000 + later, (client, 50_200), (BROKER, 20_002), ACK, (5, acked), 0);
+        }
+        audit(&wire).found("unanswered", GW, BROKER)
+    };
+    // Acknowledgements show that port 20002 sent data, although the capture does not contain it.
+    assert_eq!(acknowledged_by(GW), [""; 0]);
+    // Another client may have sent them to hide the finding.
+    assert_eq!(acknowledged_by("10.9.0.5"), ["no medium coverage"]);
 }
 
 #[test]

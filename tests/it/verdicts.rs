@@ -721,6 +721,91 @@ fn silence_without_a_repetition_is_not_certain() {
     assert_eq!(of(false, &[1, 2], None), ["unanswered gw1>broker1 tcp/20002 ?"]);
 }
 
+/// A client repeats a request that is lost. If only few of many flows repeat it, the others worked,
+/// and their replies passed where the capture could not see them.
+#[test]
+fn silence_is_certain_only_if_most_requests_are_repeated() {
+    let of = |port: u16, repeated: u16, later: &[u64]| -> Vec<String> {
+        let mut wire = steady();
+        wire.0
+            .retain(|(_, f)| f[23] != 17 && !(f[23] == 6 && f[34..36] == 50_000u16.to_be_bytes()));
+        wire.0.retain(|(_, f)| f[23] != 6 || f[36..38] != 50_000u16.to_be_bytes());
+        let [query, _] = dns(7, &["a.example"], DC);
+        for number in 0..8u16 {
+            let times = if number < repeated { later } else { &[0] };
+            for time in times {
+                let ms = 10_000 + u64::from(number) * 9_000 + time;
+                match port {
+                    53 => wire.datagram(ms, (BROKER, 51_000 + number), (DC, 53), &query),
+                    _ => wire.segment(ms, (GW, 51_000 + number), (BROKER, port), SYN, (5, 0), 0),
+                }
+            }
+        }
+        let found = findings(&audit(&farm("", ALL), &wire)).into_iter();
+        found.filter(|line| line.starts_with("unanswered")).collect()
+    };
+    for (port, line) in
+        [(20_002, "unanswered gw1>broker1 tcp/20002"), (53, "unanswered broker1>dc1 udp/53")]
+    {
+        let doubted = format!("{line} ?");
+        assert_eq!(of(port, 8, &[0, 1_000]), [line]);
+        assert_eq!(of(port, 4, &[0, 1_000]), [line]);
+        assert_eq!(of(port, 3, &[0, 1_000]), [&doubted[..]]);
+        assert_eq!(of(port, 8, &[0]), [&doubted[..]]);
+        // Copies of a request are no repetitions.
+        assert_eq!(of(port, 8, &[0, 1]), [&doubted[..]]);
+    }
+    // A client that asks at long intervals does not repeat its requests.
+    assert_eq!(of(53, 8, &[0, 20_000]), ["unanswered broker1>dc1 udp/53 ?"]);
+}
+
+/// Without a span port, the capture may have been made on one host, whatever the inventory states.
+#[test]
+fn a_host_in_all_traffic_is_the_only_one_whose_silence_is_certain() {
+    const BROKER_2: &str = "10.1.0.11";
+    let second =
+        "[[host]]\nname = \"broker2\"\naddresses = [\"10.1.0.11\"]\nroles = [\"broker\"]\n";
+    let inventory = farm("", &format!("{second}{ALL}"));
+    let never = |others: &[&str]| -> Vec<String> {
+        let mut wire = pings();
+        let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
+        wire.0.retain(|(_, f)| f[26..30] == broker || f[30..34] == broker);
+        wire.connect(9_000, (DC, 50_000), (BROKER, 4_444));
+        wire.udp(9_500, (DC, 50_000), (BROKER, 4_444));
+        for second in (0..120).step_by(10) {
+            for to in others {
+                wire.ip(second * 1000, BROKER_2, to, 1, &[8, 0, 0, 0, 0, 9, second as u8, 1]);
+                wire.ip(second * 1000 + 1, to, BROKER_2, 1, &[0, 0, 0, 0, 0, 9, second as u8, 1]);
+            }
+        }
+        let found = findings(&audit(&inventory, &wire)).into_iter();
+        found.filter(|line| line.contains("broker2>dc1 tcp/389")).collect()
+    };
+    let line = "never-attempted broker2>dc1 tcp/389";
+    assert_eq!(never(&[BROKER]), [format!("{line} ?")]);
+    assert_eq!(never(&[BROKER, GW]), [line]);
+}
+
+/// A network of clients may be a part of the site, even if its addresses are public.
+#[test]
+fn a_listed_network_is_external_for_certain_only_if_the_inventory_lists_the_internal_prefixes() {
+    let campus = "[[network]]\nname = \"campus\"\ncidr = \"141.20.9.0/24\"\nroles = [\"parallels-client\"]\n";
+    let mut wire = steady();
+    wire.connect(9_000, ("141.20.9.17", 50_100), (BROKER, 20_002));
+    let found = |internal: &str| -> Vec<String> {
+        let text = farm("", &format!("{campus}{ALL}{internal}"));
+        let lines = findings(&audit(&text, &wire)).into_iter();
+        lines.filter(|line| line.contains("campus")).collect()
+    };
+    let line = "exposed-internal campus>broker1 tcp/20002";
+    assert_eq!(found(""), [format!("{line} ?")]);
+    assert_eq!(found("internal = [\"10.0.0.0/8\"]\n"), [line]);
+    assert_eq!(
+        found("internal = [\"10.0.0.0/8\", \"141.20.0.0/16\"]\n"),
+        ["wrong-source campus>broker1 tcp/20002"]
+    );
+}
+
 /// The same is true of an IP version: hosts that have addresses of both may use either.
 #[test]
 fn an_ip_version_that_the_capture_lacks_is_missed_nowhere() {
@@ -983,7 +1068,9 @@ fn answers_from_another_address_of_the_server_are_told() {
         for number in 0..4 {
             let client = (BROKER, 51_000 + number);
             let [query, answer] = dns(number, &["dc1.farm.example"], DC);
-            wire.datagram(20_000 + u64::from(number) * 10_000, client, (DC, 53), &query);
+            for ms in [20_000, 21_000] {
+                wire.datagram(ms + u64::from(number) * 10_000, client, (DC, 53), &query);
+            }
             let client = (BROKER, client.1 + port);
             wire.datagram(20_100 + u64::from(number) * 10_000, (answers_from, 53), client, &answer);
         }
@@ -995,6 +1082,8 @@ fn answers_from_another_address_of_the_server_are_told() {
     let (certain, message, action) = queries(0, "10.1.0.21");
     assert!(!certain && message.contains("answers come from 10.1.0.21 instead"), "{message}");
     assert!(action.starts_with("Make dc1 answer from the address that broker1 asked"), "{action}");
+    let (certain, message, _) = queries(0, "10.1.0.77");
+    assert!(!certain && message.contains("answers come from 10.1.0.77 instead"), "{message}");
     // Answers of another server, or to other requests, do not answer these.
     for (port, from) in [(0, GW), (100, "10.1.0.21")] {
         let (certain, message, action) = queries(port, from);
@@ -1130,7 +1219,9 @@ fn a_server_is_not_silent_where_the_capture_shows_no_other_server_either() {
     for number in 0..4 {
         let request = [&[1, number as u8, 0, 40][..], &[7; 16], &[1, 20], &[7; 18]].concat();
         let from = (BROKER, 52_000 + number);
-        asked.datagram(10_000 + u64::from(number) * 5_000, from, (MFA, 1812), &request);
+        for ms in [10_000, 13_000] {
+            asked.datagram(ms + u64::from(number) * 5_000, from, (MFA, 1812), &request);
+        }
     }
     let line = "unanswered broker1>mfa1 udp/1812".to_owned();
     assert_eq!(unanswered(&asked), [&line[..]]);
@@ -1165,7 +1256,9 @@ fn answers_without_requests_make_requests_without_answers_uncertain() {
     asked.0.retain(|(ms, _)| !(5_300..5_302).contains(ms));
     for number in 0..4 {
         let at = 20_000 + u64::from(number) * 10_000;
-        asked.datagram(at, (BROKER, 50_200 + number), (DC, 53), &dns(number)[0]);
+        for ms in [at, at + 1_000] {
+            asked.datagram(ms, (BROKER, 50_200 + number), (DC, 53), &dns(number)[0]);
+        }
     }
     let line = "unanswered broker1>dc1 udp/53";
     assert_eq!(unanswered(&asked), [line]);
@@ -1479,11 +1572,22 @@ fn a_virtual_address_counts_for_its_holders() {
         let lines = findings(&audit(&inventory, wire)).into_iter();
         lines.filter(|f| f.contains("halb") && f.contains("gw1")).collect()
     };
-    // A client opens a session to the shared address, and neither holder forwards it.
+    // A client opens a session to the shared address, and neither holder forwards it. Only one of
+    // them needs to.
     assert_eq!(
         silent(&wire),
-        ["never-attempted halb1>gw1 tcp/80", "never-attempted halb2>gw1 tcp/80"]
+        ["never-attempted halb1>gw1 tcp/80 ?", "never-attempted halb2>gw1 tcp/80 ?"]
     );
+    // A client that reaches the gateway itself may have been forwarded with its own address.
+    let single = inventory.replace("held-by = [\"halb1\", \"halb2\"]", "held-by = [\"halb1\"]");
+    let of_halb1 = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&single, wire)).into_iter();
+        lines.filter(|f| f.contains("halb1") && f.contains("gw1")).collect()
+    };
+    assert_eq!(of_halb1(&wire), ["never-attempted halb1>gw1 tcp/80"]);
+    let mut transparent = Wire(wire.0.clone());
+    transparent.session(10_100, ("10.9.0.5", 50_100), (GW, 80), 40);
+    assert_eq!(of_halb1(&transparent), ["never-attempted halb1>gw1 tcp/80 ?"]);
     // It is enough that one of the holders forwards the session.
     wire.session(11_000, ("10.1.0.41", 50_101), (GW, 80), 20);
     assert_eq!(silent(&wire), Vec::<String>::new());

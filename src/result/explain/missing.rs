@@ -308,10 +308,10 @@ impl Explainer<'_> {
         trace.extend(hidden.into_iter().rev().find_map(|(_, words)| words));
         if self.conversations(finding).all(|(c, _)| self.seen.lacks_repetition(c)) {
             trace.push(
-                "no SYN or SYN-ACK was repeated, although an end that gets no reply repeats it, so the capture may lack the replies".to_owned(),
+                "most flows without a reply do not show that their SYN, SYN-ACK or request was repeated, although an end that gets no reply repeats it, so the capture may lack the replies".to_owned(),
             );
         }
-        trace.extend(self.doubtful_members(finding));
+        trace.extend(self.describe_doubtful_members(finding));
         trace
     }
 

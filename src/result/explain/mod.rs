@@ -264,6 +264,10 @@ impl<'a> Explainer<'a> {
         };
         (reported.message, reported.action, reported.display_filter) =
             (message, action, display_filter);
+        let is_certain_failure = matches!(finding.reason, Reason::Failed(_)) && finding.certain();
+        if let Some(words) = self.certain_members(finding).filter(|_| is_certain_failure) {
+            reported.message.push_str(&format!("; {words}"));
+        }
         if let Some(words) = self.aggregated(finding) {
             reported.message.push_str(&format!("; {words}"));
         }
@@ -516,20 +520,45 @@ impl<'a> Explainer<'a> {
         Some(format!("{} clients: {}{more}", clients.len(), shown.join(", ")))
     }
 
-    /// Says for how many conversations of a finding the verdict is not certain; `None` if this
-    /// applies to all or none of them.
-    fn doubtful_members(&self, finding: &Finding) -> Option<String> {
-        let members = finding.members.len();
-        let doubts = self.conversations(finding).map(|(_, j)| j.doubts).filter(|d| !d.certain());
+    /// Returns for how many conversations of a finding the verdict is not certain, and all reasons
+    /// for doubting it; `None` if this applies to all or none of them.
+    fn doubtful_members(&self, finding: &Finding) -> Option<(usize, Doubts)> {
+        let doubts_of = |number: usize| {
+            let judged = &self.outcome.judged[number];
+            match finding.reason {
+                Reason::Failed(_) => self.seen.doubts_of_failure(number, judged),
+                _ => judged.doubts,
+            }
+        };
+        let members = self.outcome.members_of(finding);
+        let doubts = members.iter().map(|number| doubts_of(*number as usize));
         let mut count = 0;
         let mut all = Doubts::default();
-        for doubts in doubts {
+        for doubts in doubts.filter(|doubts| !doubts.certain()) {
             count += 1;
             all = all.with(doubts);
         }
-        if count == 0 || count == members {
-            return None;
-        }
+        (1..members.len()).contains(&count).then_some((count, all))
+    }
+
+    /// Says how many of its conversations a finding is certain for; `None` if it is for all or
+    /// none. A reader expects a certain finding to be certain for each of them.
+    fn certain_members(&self, finding: &Finding) -> Option<String> {
+        let members = finding.members.len();
+        let certain = members - self.doubtful_members(finding)?.0;
+        // How many conversations an aggregated one stands for may not be known.
+        Some(if self.conversations(finding).any(|(c, _)| c.is_aggregated()) {
+            format!("this is certain for {} only", plural(certain as u64, "conversation"))
+        } else {
+            format!("this is certain for {certain} of the {members} conversations")
+        })
+    }
+
+    /// Says for how many conversations of a finding the verdict is not certain, and why; `None` if
+    /// this applies to all or none of them.
+    fn describe_doubtful_members(&self, finding: &Finding) -> Option<String> {
+        let members = finding.members.len();
+        let (count, all) = self.doubtful_members(finding)?;
         let words: Vec<&str> = all.iter().map(|doubt| doubt.name()).collect();
         Some(format!(
             "the verdict is not certain for {count} of {members} conversations ({}); the finding is based on the other conversations",

@@ -69,22 +69,6 @@ impl Explainer<'_> {
         counts
     }
 
-    /// Says how many of its conversations a finding is certain for; `None` if it is for all or
-    /// none.
-    fn certain_members(&self, finding: &Finding) -> Option<String> {
-        let members = finding.members.len();
-        let certain = self.conversations(finding).filter(|(_, j)| j.doubts.certain()).count();
-        if certain == 0 || certain == members {
-            return None;
-        }
-        // How many conversations an aggregated one stands for may not be known.
-        Some(if self.conversations(finding).any(|(c, _)| c.is_aggregated()) {
-            format!("this is certain for {} only", plural(certain as u64, "conversation"))
-        } else {
-            format!("this is certain for {certain} of the {members} conversations")
-        })
-    }
-
     /// Returns the rows that the rulings on the conversations of a finding are based on. `None`
     /// stands for rulings that are not based on a row.
     fn rows(&self, finding: &Finding) -> BTreeSet<Option<usize>> {
@@ -114,7 +98,7 @@ impl Explainer<'_> {
     pub(super) fn permission_trace(&self, finding: &Finding) -> Vec<String> {
         let mut trace = self.conversation_trace(finding);
         trace.extend(self.list_clients(finding));
-        trace.extend(self.doubtful_members(finding));
+        trace.extend(self.describe_doubtful_members(finding));
         trace
     }
 
