@@ -16,7 +16,7 @@ use crate::classify::{
 };
 use crate::model::{
     Correction, Duplicates, FrameCounters, InputRecord, Nanos, SECOND, SkipReason, Transport,
-    escape_control, name_and_reason,
+    escape_control, name_and_reason, service_words,
 };
 
 impl From<Severity> for Tone {
@@ -206,6 +206,7 @@ pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
     let conversations = plural(outcome.judged.len() as u64, "conversation");
     notes.add(Tone::Plain, "Traffic", format!("{conversations}{counts}"));
     add_unseen_hosts(run, &mut notes);
+    add_mute_services(run, &mut notes);
     add_undeclared_virtual(run, &mut notes);
     add_statements(run, &mut notes);
     add_undeclared_tunnels(run, &mut notes);
@@ -656,6 +657,39 @@ fn add_unseen_hosts(run: &AuditRun<'_>, notes: &mut NoteList) {
         .collect();
     if !unseen.is_empty() {
         notes.add(Tone::Warning, "Unseen", list_some(&unseen));
+    }
+}
+
+/// Adds a note about documented services that accepted connections and received data, but of which
+/// the capture shows no data. A firewall may reset each connection after its first request, or
+/// packets that are too large may be lost on the way.
+fn add_mute_services(run: &AuditRun<'_>, notes: &mut NoteList) {
+    /// The minimum number of connections of one client.
+    const FEW: u64 = 3;
+    let Some(policy) = run.policy else { return };
+    let pairs = run.outcome.conversations.list.iter().zip(&run.outcome.judged);
+    let mute = pairs.filter(|(c, j)| {
+        j.verdict() == Verdict::Documented
+            && c.subject.transport == Transport::TCP
+            && c.established >= FEW
+            && !c.is_doubted()
+            && c.to_server.payload.0 > 0
+            && c.to_client.payload.0 == 0
+    });
+    let names: BTreeSet<String> = mute
+        .map(|(c, j)| {
+            let service = service_words(Transport::TCP, &c.subject.port.to_string());
+            let server = policy.label(&j.server, c.subject.server);
+            format!("{service} of {}", escape_control(&server))
+        })
+        .collect();
+    if !names.is_empty() {
+        let names: Vec<String> = names.into_iter().collect();
+        let text = format!(
+            "clients connected and sent data, but the capture shows no data in reply: {}",
+            list_some(&names)
+        );
+        notes.add(Tone::Warning, "Replies", text);
     }
 }
 

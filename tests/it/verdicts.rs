@@ -875,6 +875,33 @@ fn a_finding_about_an_address_that_moved_says_so() {
     assert!(!action(&[(1_000, 7), (51_000, 7)]).contains("which machine"));
 }
 
+/// A firewall may reset each connection after its first request. Such a service accepted the
+/// connections, so it is no finding, but it does not work.
+#[test]
+fn services_that_never_reply_with_data_are_told() {
+    let told = |replies: u16, flows: u16| {
+        let mut wire = steady();
+        for number in 0..flows {
+            let (ms, client) = (20_000 + u64::from(number) * 1_000, (RDSH, 51_000 + number));
+            let server = (BROKER, 20_003);
+            wire.segment(ms, client, server, SYN, (5, 0), 0);
+            wire.segment(ms + 1, server, client, SYN | ACK, (9, 6), 0);
+            wire.segment(ms + 2, client, server, ACK, (6, 10), 200);
+            let payload = if number < replies { 100 } else { 0 };
+            wire.segment(ms + 3, server, client, ACK, (10, 206), payload);
+            wire.segment(ms + 4, server, client, RST, (10 + payload as u32, 0), 0);
+        }
+        // The connection of the farm without any data.
+        wire.0.retain(|(_, f)| f[23] != 6 || f[34..36] != 50_004u16.to_be_bytes());
+        let report = support::Site::new(&farm("", ALL), &wire).report("text");
+        report.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let note = "the capture shows no data in reply: TCP 20003 of broker1";
+    assert!(told(0, 5).contains(note), "{}", told(0, 5));
+    assert!(!told(1, 5).contains(note));
+    assert!(!told(0, 1).contains(note));
+}
+
 /// A claim of absence does not name the port at which the hosts do communicate, even if a row also
 /// documents broadcasts to that port.
 #[test]
