@@ -1164,6 +1164,28 @@ held-by = ["b1", "b2"]
 "#;
 
     #[test]
+    fn a_host_may_have_a_site() {
+        let matrix = RuleFiles::named("ras-19", None).unwrap().load().unwrap();
+        let sites = |inventory: Inventory| -> Vec<Option<String>> {
+            inventory.hosts.into_iter().map(|host| host.site).collect()
+        };
+        let host = "[[host]]\nname = \"b\"\naddresses = [\"10.0.0.1\"]\nroles = [\"broker\"]\n";
+        let farm = "[farm]\nmatrix = \"ras-19\"\n";
+        // With a comment, the section needs a TOML parser.
+        for line in ["site = \" Berlin \"\n", "site = \"Berlin\" # x\n"] {
+            let text = format!("{farm}{host}{line}");
+            let read = Inventory::from_toml("farm.toml", &text, &matrix).unwrap();
+            assert_eq!(sites(read), [Some("berlin".to_owned())]);
+        }
+        let text = format!("{farm}{host}site = \"\"\n");
+        let problems = Inventory::from_toml("farm.toml", &text, &matrix).unwrap_err();
+        assert_eq!((problems.len(), problems[0].line), (1, 3), "{problems:?}");
+        let csv = "name,addresses,roles,site\na,10.0.0.1,broker,Berlin\nb,10.0.0.2,broker,\n";
+        let read = Inventory::from_csv("hosts.csv", csv, &matrix).unwrap();
+        assert_eq!(sites(read), [Some("berlin".to_owned()), None]);
+    }
+
+    #[test]
     fn sections_mean_the_same_as_the_whole_file() {
         let farm = "[farm]\nname = \"f\"\nmatrix = \"ras-19\"\n";
         let network = "[[network]]\nname = \"n\"\ncidr = \"10.1.0.0/16\"\nroles = []\n";

@@ -46,7 +46,9 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0][..3], ["role-mismatch", "rdsh1", "yes"]);
     assert!(
-        found[0][3].contains("serves TCP 30006, which only the role RAS Provider Agent serves"),
+        found[0][3].contains(
+            "serves TCP 30006, which in the matrix only the role RAS Provider Agent serves"
+        ),
         "{found:?}"
     );
     let both = inventory("").replace("[\"rdsh-agent\"]", "[\"rdsh-agent\", \"provider-agent\"]");

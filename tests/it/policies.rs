@@ -764,7 +764,7 @@ fn a_product_is_data_alone() {
     let mismatch = findings.iter().find(|row| row[0] == "role-mismatch").expect("a finding");
     assert_eq!(
         mismatch[2],
-        "dns1 (Name service) serves TCP 7100, which only the role Acme Brain serves"
+        "dns1 (Name service) serves TCP 7100, which in the matrix only the role Acme Brain serves"
     );
     assert!(run("text").contains("compared with the Acme Desk 4 matrix"));
     // Errors in rule files are reported with the nearest valid word.

@@ -52,7 +52,7 @@ impl Explainer<'_> {
             roles => (format!("the roles {} serve", roles.join(", ")), "one of these roles"),
         };
         Words {
-            message: format!("{name} serves {service}, which only {others}"),
+            message: format!("{name} serves {service}, which in the matrix only {others}"),
             action: format!(
                 "If {} has {owned}, add the role to the inventory; otherwise find out what listens on the port",
                 reported.client.words()
@@ -81,7 +81,7 @@ impl Explainer<'_> {
         };
         Words {
             message: format!(
-                "{address} serves what only the role {role_name} serves ({}), and {names} {verb} never seen: {question}",
+                "{address} serves what in the matrix only the role {role_name} serves ({}), and {names} {verb} never seen: {question}",
                 shown.join(", ")
             ),
             action: format!(

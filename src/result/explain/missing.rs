@@ -392,9 +392,13 @@ impl Explainer<'_> {
         let because = match claim.trigger {
             Some(_) if merged.is_some() => {
                 ", although traffic that should trigger such contact was seen at the clients"
+                    .to_owned()
             }
-            Some(_) => ", although traffic that should trigger such contact was seen at the client",
-            None => "",
+            Some(_) => format!(
+                ", although traffic that should trigger such contact was seen at {}",
+                reported.client.words()
+            ),
+            None => String::new(),
         };
         let pairs = pairs_text(merged);
         // A reader expects a certain finding to be certain for each of its hosts.
