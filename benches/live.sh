@@ -73,16 +73,22 @@ values = [line.split()[-1] for line in text.splitlines() if line.split("{")[0].s
 print(sum(map(float, values)))
 END
     }
-    # Prints the seconds from the end of a window to its report, and the number of its conversations.
+    # Prints the seconds from the end of a window to its report, and the numbers of its conversations
+    # and of lost frames.
     judged() {
+        name=$(basename "$program" | cut -c1-15)
         live --every 1h --quiet --jobs 1 --buffer 256MiB --listen 9475 "$@" > /dev/null 2> "$scratch/told" &
         sleep 1
         inside tcpreplay -q -i sent --preload-pcap --pps 250000 "$scratch/mixed.pcap" > /dev/null 2>&1
         sleep 2
-        kill -USR1 "$(pid_of rasaudit)"
-        until [ "$(metric windows_total)" = 1.0 ]; do sleep 1; done
+        kill -USR1 "$(pid_of "$name")"
+        tries=0
+        until [ "$(metric windows_total)" = 1.0 ] || [ "$tries" -ge 60 ]; do
+            sleep 1
+            tries=$((tries + 1))
+        done
         echo "$(metric window_lag_seconds) $(metric conversations) $(metric frames_lost_total)"
-        kill -KILL "$(pid_of rasaudit)"
+        kill -KILL "$(pid_of "$name")"
         wait
     }
     echo "| program | reports | seconds to the report | conversations | frames lost |"
@@ -90,8 +96,8 @@ END
     own=$program
     for round in 1 2 3 4 5; do
         for program in "$own" "$@"; do
-            echo "| $(basename "$program") | no | $(judged | sed 's/ / | /g') |"
-            echo "| $(basename "$program") | yes | $(judged --out "$scratch/out" | sed 's/ / | /g') |"
+            echo "| $program | no | $(judged | sed 's/ / | /g') |"
+            echo "| $program | yes | $(judged --out "$scratch/out" | sed 's/ / | /g') |"
         done
     done
     exit 0

@@ -7,7 +7,7 @@ use super::clock_words;
 use super::expected::Assessor;
 use super::finding::{Conflict, HarmlessCause, Reason};
 use super::verdict::{Code, Doubt, Doubts};
-use crate::conversation::{AddressBinding, flag};
+use crate::conversation::{AddressBinding, ServiceKey};
 use crate::model::{Mac, Nanos};
 
 impl<'a> Assessor<'a> {
@@ -41,6 +41,7 @@ impl<'a> Assessor<'a> {
             self.forgotten_claims.remove(address);
         }
         let proxies = self.local_proxies(&conflicts);
+        let steady = self.steady_addresses(conflicts.keys().map(|(_, address)| *address).collect());
         for ((host, address), contest) in conflicts {
             let is_virtual = self.policy.inventory.hosts[host].is_virtual();
             let mut doubts = Doubts::default();
@@ -53,7 +54,9 @@ impl<'a> Assessor<'a> {
                 let proxy = proxies.contains(&mac).then_some(HarmlessCause::Proxy(mac));
                 routers.contains(&mac).then_some(HarmlessCause::Router(mac)).or(proxy)
             };
-            let may_be_team = || !is_virtual && self.may_be_team(address, &contest.macs);
+            let may_be_team = || {
+                !is_virtual && steady.contains(&address) && self.may_be_team(address, &contest.macs)
+            };
             let harmless_cause = self
                 .harmless_cause(host, address, &contest.macs, router)
                 .or_else(|| may_be_team().then_some(HarmlessCause::CardsOfTeam));
@@ -169,21 +172,36 @@ impl<'a> Assessor<'a> {
         routers.first().copied().filter(|_| others < 2)
     }
 
-    /// Returns whether an address sent frames from all of these hardware addresses with the same
-    /// hop counts, and everything that connected to it was answered. Two hosts with one address
-    /// receive each other's packets and reset the connections.
+    /// Returns whether an address may have sent frames from all of these hardware addresses with
+    /// the same hop count, as the cards of one host do.
     fn may_be_team(&self, address: IpAddr, macs: &BTreeSet<Mac>) -> bool {
         let Some(presence) = self.conversations.index.presence(address) else { return false };
-        let mut ttls = macs.iter().map(|mac| presence.ttls_at(*mac).collect::<BTreeSet<u8>>());
-        let first = ttls.next().unwrap_or_default();
-        let to_address = || self.conversations.list.iter().filter(|c| c.subject.server == address);
-        !first.is_empty()
-            && ttls.all(|other| other == first)
-            && to_address().any(|c| c.state.reached())
-            && to_address().all(|c| {
-                let is_reset = c.flags[1].has(flag::RST);
-                !is_reset && !c.has_failed() && c.last_failures().is_none()
-            })
+        let known = |mac: &Mac| presence.ttls_at(*mac).collect::<BTreeSet<u8>>();
+        // If too many hop counts were seen, those of a hardware address are not known.
+        let ttls = macs.iter().map(known).filter(|ttls| !ttls.is_empty() || !presence.lacks_ttls());
+        let common = ttls.reduce(|common, other| &common & &other);
+        !self.conversations.index.is_reset_by_two(address)
+            && common.is_none_or(|common| !common.is_empty())
+    }
+
+    /// Returns the addresses of some hosts that were reached, and at which no service both worked
+    /// and failed. Two hosts with one address receive each other's packets and reject them, so
+    /// connections to the same service sometimes work and sometimes fail.
+    fn steady_addresses(&self, addresses: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let mut reached = BTreeSet::new();
+        let mut failed = BTreeSet::new();
+        for c in &self.conversations.list {
+            let ServiceKey { server, transport, port, .. } = c.subject;
+            if addresses.contains(&server) && !c.is_made_up() {
+                let service = (server, transport, port);
+                reached.extend(c.state.reached().then_some(service));
+                let has_failed = c.has_failed() || c.last_failures().is_some();
+                failed.extend(has_failed.then_some(service));
+            }
+        }
+        let troubled: BTreeSet<IpAddr> = reached.intersection(&failed).map(|own| own.0).collect();
+        let reached = reached.into_iter().map(|own| own.0);
+        reached.filter(|address| !troubled.contains(address)).collect()
     }
 
     /// Returns the hardware addresses that are in conflict with several hosts about their

@@ -2,7 +2,7 @@
 //! capture on one host after another, and each of these captures shows only the traffic of its
 //! host, although the inventory states that the capture covers all of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::coverage::HostReport;
@@ -11,7 +11,8 @@ use crate::conversation::{CaptureIndex, Conversations};
 use crate::model::Nanos;
 use crate::policy::Policy;
 
-/// The number of other hosts from which on a host in all unicast traffic is conspicuous.
+/// The least number of other hosts at which it is conspicuous that one host takes part in all
+/// unicast traffic.
 const MANY_OTHERS: usize = 4;
 
 /// The periods in which only the traffic of single hosts was captured.
@@ -64,22 +65,38 @@ impl CapturePlaces {
     }
 }
 
-/// Returns the host on which the capture was probably made: it takes part in all unicast traffic,
-/// although at least [`MANY_OTHERS`] other hosts with roles sent packets. Hosts of a farm have
-/// traffic with more than one other host, for example with a domain controller.
+/// Returns the host on which the capture was probably made: it takes part in all unicast traffic of
+/// listed hosts, although at least [`MANY_OTHERS`] other hosts with roles sent packets. Hosts of a
+/// farm have traffic with more than one other host, for example with a domain controller. A few
+/// packets of others do not count, because a switch sends packets to all ports if it does not know
+/// the port of their receiver.
 pub(super) fn only_place(
     policy: &Policy,
     conversations: &Conversations,
     hosts: &[HostReport],
 ) -> Option<usize> {
-    let all: u64 =
-        conversations.index.unordered_presences().map(|(_, seen)| seen.unicast_sent.0).sum();
+    /// The share of packets that a switch may have sent to all ports: one in this number.
+    const FLOODED: u64 = 1000;
     let sends = |host: &usize| hosts[*host].presence.unicast_sent.0 > 0;
     let has_role = |host: &usize| !policy.inventory.hosts[*host].roles.is_empty();
-    let others = (0..hosts.len()).filter(sends).filter(has_role).count().saturating_sub(1);
-    let is_in_all = |host: &usize| {
-        let own = &hosts[*host].presence;
-        own.unicast_sent.0 + own.received.packets.0 >= all
+    let sending: BTreeSet<usize> = (0..hosts.len()).filter(sends).filter(has_role).collect();
+    if sending.len() < MANY_OTHERS {
+        return None;
+    }
+    let mut all = 0;
+    let mut of_host = vec![0; hosts.len()];
+    for c in conversations.list.iter().filter(|c| !c.broadcast && !c.rare().on_wire) {
+        let ends = [c.subject.client, c.subject.server].map(|end| policy.host_of(end));
+        let packets = c.to_server.packets.0 + c.to_client.packets.0;
+        if ends.iter().any(|end| end.is_some()) {
+            all += packets;
+        }
+        let listed: BTreeSet<usize> = ends.into_iter().flatten().collect();
+        listed.into_iter().for_each(|host| of_host[host] += packets);
+    }
+    let is_place = |host: &usize| {
+        let others = sending.len() - usize::from(sending.contains(host));
+        others >= MANY_OTHERS && all - of_host[*host] <= all / FLOODED
     };
-    (0..hosts.len()).filter(|_| others >= MANY_OTHERS).filter(sends).find(is_in_all)
+    (0..hosts.len()).filter(sends).find(is_place)
 }

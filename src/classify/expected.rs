@@ -13,7 +13,7 @@ use super::facts::{JudgedCapture, with_ports};
 use super::finding::FindingBook;
 use super::judge::{Judge, Judged};
 use super::row_counts::{Attempt, ByGroup, Fitting, RowCounts, RowReport, TriggerPath, groups_of};
-use super::sites::Sites;
+use super::sites::{HostSite, Sites};
 use super::verdict::{Code, Doubt, Doubts, Status};
 use super::virtual_addresses::UndeclaredVirtual;
 use crate::conversation::{Conversations, State, VantageSet};
@@ -102,6 +102,9 @@ impl AbsenceCheck {
     }
 }
 
+/// Services of listed hosts: transport, port and index of the host.
+type ContactedServices = BTreeSet<(Transport, u16, usize)>;
+
 pub(super) struct Assessor<'a> {
     pub(super) judge: &'a Judge<'a>,
     pub(super) policy: &'a Policy,
@@ -128,6 +131,8 @@ pub(super) struct Assessor<'a> {
     replaced: BTreeSet<usize>,
     /// The sites that the hosts belong to.
     pub(super) sites: Sites,
+    /// The services of listed hosts that clients contacted, for the clients that were asked about.
+    contacted: RefCell<BTreeMap<IpAddr, ContactedServices>>,
     /// Descriptions of host addresses that one hardware address took over from another.
     pub(super) moves: BTreeMap<IpAddr, String>,
     /// The addresses of hosts about which a conflict may have been missed, because not all times of
@@ -149,6 +154,8 @@ struct PeerSummary {
     unreadable_with_unlisted: usize,
     undecoded: usize,
     with_unseen_version: usize,
+    /// The number of hosts by what is known about their sites.
+    sites: BTreeMap<HostSite, usize>,
     /// The time between the first and the last unicast frame from each host, in seconds, in
     /// ascending order.
     there_s: Vec<Nanos>,
@@ -191,6 +198,7 @@ impl<'a> Assessor<'a> {
             missing: HashSet::new(),
             replaced: BTreeSet::new(),
             sites,
+            contacted: RefCell::default(),
             moves: BTreeMap::new(),
             forgotten_claims: BTreeMap::new(),
         };
@@ -241,7 +249,8 @@ impl<'a> Assessor<'a> {
             let book = self.book.borrow();
             let peers = book.claims.peer_list(list);
             let is_in_network = self.seen.is_in_network(roles);
-            let next = PeerSummary { is_in_network, ..PeerSummary::of(&self.seen, peers) };
+            let summary = PeerSummary::of(&self.seen, &self.sites, peers);
+            let next = PeerSummary { is_in_network, ..summary };
             summaries.push(next);
         }
         list
@@ -261,9 +270,11 @@ impl<'a> Assessor<'a> {
         let roles = self.policy.inventory.hosts[source].roles;
         let is_of_source = |row: &usize| matrix.is_source(&matrix.rows[*row], roles);
         let own_rows: Vec<usize> = expected.iter().copied().filter(is_of_source).collect();
-        let is_elsewhere = matches!(only, Some(To::Host(host))
-            if self.sites.of(source).differs(self.sites.of(host as usize)));
-        if own_rows.is_empty() || is_elsewhere {
+        if own_rows.is_empty() {
+            return AbsenceCheck::Fine;
+        }
+        let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&own_rows)));
+        if self.are_sites(source, to, HostSite::differs) {
             return AbsenceCheck::Fine;
         }
         let attempts = match tried {
@@ -292,7 +303,6 @@ impl<'a> Assessor<'a> {
         if due.is_empty() && answered_by_holder {
             return AbsenceCheck::Fine;
         }
-        let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&own_rows)));
         let rows = if due.is_empty() { &own_rows } else { &due };
         let view = self.seen.view();
         let watch = rows.iter().map(|row| view.watch(matrix.rows[*row].watch_s));
@@ -474,16 +484,21 @@ impl<'a> Assessor<'a> {
         if self.policy.inventory.covers.is_none()
             || is_shared
             || self.is_forwarded(silent, rows)
-            || self.is_elsewhere(source, to)
+            || self.is_out_of_place(source, to)
             || !in_time
             || view.misses_a_direction()
             || view.has_short_series(watch_s)
         {
             doubts.add(Doubt::Coverage);
         }
-        if let To::Host(host) = to
-            && !self.sites.of(source).is_same(self.sites.of(host as usize))
-        {
+        let is_among_peers = rows.iter().any(|row| {
+            let row = &self.policy.matrix.rows[*row];
+            let [from, to] =
+                [row.source, row.destination].map(|role| &self.policy.matrix.roles[role]);
+            !to.is_any && from.members.intersects(to.members)
+        });
+        let is_about_pair = matches!(to, To::Host(_)) || is_among_peers;
+        if is_about_pair && self.are_sites(source, to, |own, other| !own.is_same(other)) {
             doubts.add(Doubt::Site);
         }
         if silent.tunnelled {
@@ -503,38 +518,80 @@ impl<'a> Assessor<'a> {
         doubts
     }
 
-    /// Returns whether the capture was probably made on a host that has no part in the missing
-    /// traffic.
-    fn is_elsewhere(&self, source: usize, to: To) -> bool {
+    /// Returns whether a relation holds between the site of a source and those of all destinations.
+    /// It does not hold if a destination is not a listed host, or if there are none.
+    fn are_sites(
+        &self,
+        source: usize,
+        to: To,
+        relation: impl Fn(HostSite, HostSite) -> bool,
+    ) -> bool {
+        let own = self.sites.of(source);
         match to {
-            To::Host(host) => {
-                self.seen.place_elsewhere(source, std::iter::once(host as usize)).is_some()
-            }
+            To::Host(host) => relation(own, self.sites.of(host as usize)),
             To::Service(_) => false,
             To::AnyOf(list) => {
-                let summaries = self.summaries.borrow();
-                let hosts = summaries[list as usize].hosts.iter().copied();
-                self.seen.place_elsewhere(source, hosts).is_some()
+                let peers = &self.summaries.borrow()[list as usize];
+                let count = |site: &HostSite| peers.sites.get(site).copied().unwrap_or(0);
+                let others = peers.hosts.len() - usize::from(peers.hosts.contains(&source));
+                let is_own = |site: &HostSite| *site == own && peers.hosts.contains(&source);
+                // The source itself is not a destination.
+                let mut sites = peers.sites.keys().filter(|site| !is_own(site) || count(site) > 1);
+                others > 0
+                    && peers.len == peers.hosts.len()
+                    && !peers.is_in_network
+                    && sites.all(|site| relation(own, *site))
             }
         }
     }
 
-    /// Returns whether a client whose session should have led to the missing traffic contacted a
-    /// destination itself. A load balancer can forward packets with the address of the client.
+    /// Returns whether the capture was probably made on a host that has no part in the missing
+    /// traffic.
+    fn is_out_of_place(&self, source: usize, to: To) -> bool {
+        match to {
+            To::Host(host) => {
+                self.seen.place_elsewhere(source, std::iter::once(host as usize)).is_some()
+            }
+            To::Service(_) => self.seen.is_not_on_place(source),
+            To::AnyOf(list) => {
+                let peers = &self.summaries.borrow()[list as usize];
+                let has_others = peers.len > peers.hosts.len() || peers.is_in_network;
+                has_others && self.seen.is_not_on_place(source)
+                    || self.seen.place_elsewhere(source, peers.hosts.iter().copied()).is_some()
+            }
+        }
+    }
+
+    /// Returns whether a client whose session should have led to the missing traffic contacted
+    /// another host with the destination role itself. A load balancer can forward packets with the
+    /// address of the client.
     fn is_forwarded(&self, silent: &Silent<'_>, rows: &[usize]) -> bool {
         let Some((_, trigger)) = silent.trigger else { return false };
         let client = self.conversations.list[trigger as usize].subject.client;
-        let own = self.conversations.of_client(client);
-        let mut own = self.conversations.list[own.clone()].iter().zip(&self.judged[own]);
-        own.any(|(c, j)| {
-            let is_of_row = |row: &usize| {
-                let row = &self.policy.matrix.rows[*row];
-                row.transport == c.subject.transport && row.ports.contains(&c.subject.port)
-            };
-            let is_to = matches!(j.server.kind, PartyKind::Host(host)
-                if self.is_destination(host, silent.source, silent.to));
-            is_to && rows.iter().any(is_of_row)
+        let mut known = self.contacted.borrow_mut();
+        let services = known.entry(client).or_insert_with(|| self.services_of(client));
+        rows.iter().any(|number| {
+            let row = &self.policy.matrix.rows[*number];
+            let [low, high] = [row.ports.start(), row.ports.end()];
+            let range = (row.transport, *low, 0)..=(row.transport, *high, usize::MAX);
+            services.range(range).any(|(_, _, host)| {
+                let own = &self.policy.inventory.hosts[*host];
+                let is_source = *host == silent.source || own.held_by.contains(&silent.source);
+                !is_source && self.policy.matrix.is_destination(row, own.roles)
+            })
         })
+    }
+
+    /// Returns the services of listed hosts that a client contacted.
+    fn services_of(&self, client: IpAddr) -> ContactedServices {
+        let own = self.conversations.of_client(client);
+        let own = self.conversations.list[own.clone()].iter().zip(&self.judged[own]);
+        own.filter(|(c, _)| !c.is_made_up())
+            .filter_map(|(c, j)| match j.server.kind {
+                PartyKind::Host(host) => Some((c.subject.transport, c.subject.port, host)),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Returns how completely the capture shows the destinations that a source should have
@@ -791,7 +848,7 @@ impl<'a> Assessor<'a> {
 }
 
 impl PeerSummary {
-    fn of(seen: &JudgedCapture<'_>, peers: &[Peer]) -> Self {
+    fn of(seen: &JudgedCapture<'_>, sites: &Sites, peers: &[Peer]) -> Self {
         let mut summary = Self { len: peers.len(), ..Self::default() };
         for peer in peers {
             let sends = seen.is_sending(*peer);
@@ -802,6 +859,7 @@ impl PeerSummary {
                 continue;
             };
             summary.hosts.insert(*host);
+            *summary.sites.entry(sites.of(*host)).or_default() += 1;
             summary.covered += usize::from(seen.watches(*host).is_some());
             summary.unreadable_with_unlisted +=
                 usize::from(seen.has_unreadable_with_unlisted(*host));

@@ -101,7 +101,7 @@ impl CaptureFacts {
         let aggregated = aggregated_hosts(policy, conversations, judged);
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
         let places = CapturePlaces::of(policy, &conversations.index, &view.vantages);
-        let lone_answers = LoneAnswers::of(conversations);
+        let lone_answers = LoneAnswers::of(policy, conversations);
         let only_place = capture_places::only_place(policy, conversations, hosts);
         Self {
             view: view.clone(),
@@ -444,6 +444,16 @@ impl<'a> JudgedCapture<'a> {
         ways
     }
 
+    /// Returns whether the capture was probably made on another host than this one.
+    pub fn is_not_on_place(&self, host: usize) -> bool {
+        self.facts.only_place.is_some_and(|place| place != host)
+    }
+
+    /// Returns whether the capture was probably made on this host.
+    pub fn is_on_place(&self, host: usize) -> bool {
+        self.facts.only_place == Some(host)
+    }
+
     /// Returns the host on which the capture was probably made, if such a capture does not show all
     /// traffic from a source to these hosts.
     pub fn place_elsewhere(
@@ -501,15 +511,10 @@ impl<'a> JudgedCapture<'a> {
             c.subject.transport == Transport::UDP && self.failing(c) == Some(Code::Unanswered);
         let host = self.policy.host_of(c.subject.server).filter(|_| is_silent)?;
         let list = &self.conversations.list;
-        let all = self.facts.lone_answers.like(c);
+        let all = self.facts.lone_answers.like(c, host);
         let addresses = all.map(|number| list[number as usize].subject.server);
-        let known = addresses.filter(|address| *address != c.subject.server).filter_map(
-            |address| match self.policy.host_of(address) {
-                Some(other) => (other == host).then_some((false, address)),
-                None => Some((true, address)),
-            },
-        );
-        known.min().map(|(_, address)| address)
+        let others = addresses.filter(|address| *address != c.subject.server);
+        others.min_by_key(|address| (self.policy.host_of(*address).is_none(), *address))
     }
 
     /// Returns whether a conversation shows that its connection works. A conversation that worked

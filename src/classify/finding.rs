@@ -262,9 +262,9 @@ pub enum HarmlessCause {
     /// One connection of the address has frames from all of the hardware addresses. A host may
     /// spread its traffic over several cards.
     CardsOfConnection,
-    /// The address sent frames with the same hop count from all of the hardware addresses, and
-    /// everything that connected to it was answered. A host may use a different card for each of
-    /// its clients (balance-alb).
+    /// The address sent frames with the same hop count from all of the hardware addresses, and none
+    /// of its services both worked and failed. A host may use a different card for each of its
+    /// clients (balance-alb).
     CardsOfTeam,
     /// A router with this hardware address may answer ARP requests for the host (proxy ARP).
     Router(Mac),

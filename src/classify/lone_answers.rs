@@ -6,17 +6,21 @@ use std::net::IpAddr;
 
 use crate::conversation::{Conversation, Conversations, flag};
 use crate::model::Transport;
+use crate::policy::Policy;
 
-/// The maximum number of conversations that are kept for one port of a client.
+/// The maximum number of conversations that are kept for one port of a client and one listed host,
+/// or all unlisted addresses.
 const MOST: usize = 8;
 
-/// Conversations of UDP that consist only of replies, as their indices in the list, by client,
-/// client port and server port.
+/// A client, its port, the listed host that replied, if it is one, and its port.
+type Replied = (IpAddr, u16, Option<usize>, u16);
+
+/// Conversations of UDP that consist only of replies, as their indices in the list.
 #[derive(Default)]
-pub(super) struct LoneAnswers(HashMap<(IpAddr, u16, u16), Vec<u32>, ahash::RandomState>);
+pub(super) struct LoneAnswers(HashMap<Replied, Vec<u32>, ahash::RandomState>);
 
 impl LoneAnswers {
-    pub fn of(conversations: &Conversations) -> Self {
+    pub fn of(policy: &Policy, conversations: &Conversations) -> Self {
         let mut found = Self::default();
         for (number, c) in conversations.list.iter().enumerate() {
             let is_lone = c.subject.transport == Transport::UDP
@@ -24,8 +28,9 @@ impl LoneAnswers {
                 && c.flags[1].has(flag::ANSWERS)
                 && !c.is_made_up();
             if is_lone {
+                let host = policy.host_of(c.subject.server);
                 for port in c.client_ports.iter() {
-                    let key = (c.subject.client, *port, c.subject.port);
+                    let key = (c.subject.client, *port, host, c.subject.port);
                     let own = found.0.entry(key).or_default();
                     own.extend((own.len() < MOST).then_some(number as u32));
                 }
@@ -35,9 +40,11 @@ impl LoneAnswers {
     }
 
     /// Returns the indices of the conversations whose replies went to a client port of `c`, from
-    /// the same port of any server.
-    pub fn like(&self, c: &Conversation) -> impl Iterator<Item = u32> {
-        let of_port = |port: &u16| self.0.get(&(c.subject.client, *port, c.subject.port));
-        c.client_ports.iter().filter_map(of_port).flatten().copied()
+    /// the same port of an address of `host`, or of an unlisted one.
+    pub fn like(&self, c: &Conversation, host: usize) -> impl Iterator<Item = u32> {
+        let by = [Some(host), None];
+        let keys = c.client_ports.iter().flat_map(move |port| by.map(|host| (*port, host)));
+        let of = |(port, host)| self.0.get(&(c.subject.client, port, host, c.subject.port));
+        keys.filter_map(of).flatten().copied()
     }
 }

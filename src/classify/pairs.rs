@@ -24,6 +24,8 @@ pub(super) const MANY_PAIRS: u64 = 50;
 struct Traits {
     roles: RoleSet,
     site: HostSite,
+    /// Whether the capture was probably made on the host.
+    is_place: bool,
     is_source: bool,
     sends: bool,
     is_covered: bool,
@@ -243,6 +245,7 @@ impl<'c, 'a> HostClassifier<'c, 'a> {
                 RoleSet::default()
             },
             site: assessor.sites.of(host),
+            is_place: seen.is_on_place(host),
             is_source: either && self.sources.contains(&host),
             sends: seen.is_sending(Peer::Host(host)),
             is_covered: seen.watches(host).is_some(),

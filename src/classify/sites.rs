@@ -60,7 +60,18 @@ impl Sites {
         let names: BTreeSet<&String> = hosts.iter().filter_map(|host| host.site.as_ref()).collect();
         let names: HashMap<&String, u32> = names.into_iter().zip(0..).collect();
         let stated = hosts.iter().map(|host| Some(names[host.site.as_ref()?]));
-        let both = stated.zip(links.groups());
+        let stated: Vec<Option<u32>> = stated.collect();
+        let mut linked = links.groups();
+        // Hosts of different sites that are connected show that the traffic separates no sites.
+        let mut of_group = BTreeMap::<u32, BTreeSet<u32>>::new();
+        for (group, stated) in linked.iter().zip(&stated) {
+            if let (Some(group), Some(stated)) = (group, stated) {
+                of_group.entry(*group).or_default().insert(*stated);
+            }
+        }
+        let is_mixed = |group: &u32| of_group.get(group).is_some_and(|stated| stated.len() > 1);
+        linked.iter_mut().for_each(|group| *group = group.filter(|group| !is_mixed(group)));
+        let both = stated.into_iter().zip(linked);
         Self(both.map(|(stated, linked)| HostSite { stated, linked }).collect())
     }
 

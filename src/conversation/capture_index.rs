@@ -104,6 +104,8 @@ pub struct CaptureIndex {
     /// one side of a connection came from several of them. If there are too many, the lowest are
     /// kept.
     cards: HashMap<IpAddr, BoundedSet<Mac, MOST_CARDS>, HashSeed>,
+    /// Addresses that sent frames of one connection from several hardware addresses, and reset it.
+    reset_by_two: HashSet<IpAddr, HashSeed>,
     limits: CaptureLimits,
     /// The common ends of the unicast traffic in each period of `limits.runs`.
     run_ends: Vec<CommonEnds>,
@@ -322,6 +324,12 @@ impl CaptureIndex {
         self.routers.contains(&mac)
     }
 
+    /// Returns whether an address sent frames of one connection from several hardware addresses,
+    /// and reset it. Another host with the same address may have sent the reset.
+    pub fn is_reset_by_two(&self, address: IpAddr) -> bool {
+        self.reset_by_two.contains(&address)
+    }
+
     /// Returns whether a hardware address is one of several from which one side of a connection of
     /// this address sent its frames, so that they may be cards of one host.
     pub fn is_card(&self, address: IpAddr, mac: Mac) -> bool {
@@ -361,18 +369,16 @@ impl CaptureIndex {
     /// The capture must show unicast packets from the silent side or to the other, and must
     /// continue without interruption long enough for a reply. It could not have shown the reply if
     /// a filter was active, or if acknowledgements show that it misses the packets from one address
-    /// to the other, replies from the silent port, or everything sent to the other side. If packets
+    /// to the other, or everything sent to the other side. If packets
     /// from or to any address whose activity is not recorded acknowledge packets that the capture
     /// never shows, the activity of both addresses must be recorded.
     pub(super) fn could_see(&self, flow: &Flow<'_>, silent_side: usize, requested: Min) -> bool {
         let time = time_to_answer(flow, silent_side);
-        let transport = flow.key.transport();
         let peer = flow.key.endpoint(1 - silent_side).addr;
         let silent = flow.key.endpoint(silent_side);
         requested.get().is_none_or(|requested| self.is_watched_for(flow, requested, time))
             && !self.limits.filtered
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
-            && !self.is_hidden_service(silent, transport, peer)
             && !self.is_hidden_from(peer)
             && (!self.forgot_unseen_reply
                 || [silent.addr, peer].into_iter().all(|end| self.presence(end).is_some()))
@@ -408,12 +414,6 @@ impl CaptureIndex {
         };
         let mut links = flow.links(side).peekable();
         links.peek().is_some() && links.all(is_foreign)
-    }
-
-    /// Returns whether a client acknowledges replies of a service that the capture does not show.
-    fn is_hidden_service(&self, service: Endpoint, transport: Transport, client: IpAddr) -> bool {
-        let clients = self.hidden_services.get(&(service, transport));
-        clients.is_some_and(|clients| clients.contains(&client))
     }
 
     /// Returns whether the capture may lack the replies of a service, because clients acknowledge
@@ -517,6 +517,7 @@ impl CaptureIndex {
         self.clocks.merge(&other.clocks);
         self.run_ends.resize(self.run_ends.len().max(other.run_ends.len()), CommonEnds::default());
         self.run_ends.iter_mut().zip(&other.run_ends).for_each(|(mine, theirs)| mine.merge(theirs));
+        self.reset_by_two.extend(other.reset_by_two);
         for (address, cards) in other.cards {
             self.cards.entry(address).or_default().merge(&cards);
         }
@@ -691,11 +692,10 @@ impl CaptureIndex {
     /// same address would have reset the connection, and another hop would have changed the TTL.
     fn note_cards(&mut self, flow: &Flow<'_>, client: usize) {
         for side in 0..2 {
-            let is_reset = flow.sides[side].has(flag::RST);
-            if flow.links(side).nth(1).is_none() || is_reset || !acknowledges_opening(flow, client)
-            {
+            if flow.links(side).nth(1).is_none() || !acknowledges_opening(flow, client) {
                 continue;
             }
+            let is_reset = flow.sides[side].has(flag::RST);
             let links = || flow.links(side).filter(|link| !link.is_tunnelled());
             for link in links().filter(|link| link.source != Mac::NONE) {
                 let is_other_card = |other: &Encapsulation| {
@@ -706,7 +706,11 @@ impl CaptureIndex {
                 };
                 if links().any(is_other_card) {
                     let address = flow.key.endpoint(side).addr;
-                    self.cards.entry(address).or_default().insert(link.source);
+                    if is_reset {
+                        self.reset_by_two.insert(address);
+                    } else {
+                        self.cards.entry(address).or_default().insert(link.source);
+                    }
                 }
             }
         }

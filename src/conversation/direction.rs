@@ -74,8 +74,8 @@ impl Orientation {
     /// contradicts it.
     ///
     /// Anyone can send from a low port, and the first packet of a connection that is older than the
-    /// capture shows nothing. Without a handshake, only the well-known ports of TCP are those of a
-    /// service.
+    /// capture shows nothing. Without a handshake, only ports that no system assigns to clients are
+    /// those of a service.
     pub(super) fn is_weak(&self, flow: &Flow<'_>) -> bool {
         let [client, server] = [self.client, 1 - self.client].map(|side| &flow.sides[side]);
         let ports = [self.client, 1 - self.client].map(|side| flow.key.endpoint(side).port);
@@ -93,7 +93,8 @@ impl Orientation {
         match self.grade {
             DirectionEvidence::SynAck => !client.has(flag::ACK),
             DirectionEvidence::Ports if is_tcp => {
-                !(has_asked && is_of_client && port_class(ports[1]) == WELL_KNOWN_CLASS)
+                let have_both = has_asked && server.has_packets();
+                !(have_both && is_of_client && is_service_port(ports[1]))
             }
             DirectionEvidence::Ports => {
                 !(has_asked && is_of_client && is_of_server) || server_spoke_first
@@ -327,8 +328,11 @@ fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
     }
 }
 
-/// The class of ports that systems never assign to clients.
-const WELL_KNOWN_CLASS: u8 = 0;
+/// Returns whether a TCP port is that of a service. Systems assign the well-known ports from 512 on
+/// to privileged clients, for example of NFS; of these, only a few count that services use.
+fn is_service_port(port: u16) -> bool {
+    matches!(port, 1..512 | 636 | 853 | 989 | 990 | 993 | 995)
+}
 
 /// The lowest class of ports that systems assign to clients.
 const EPHEMERAL_CLASS: u8 = 2;
@@ -337,7 +341,7 @@ fn port_class(port: u16) -> u8 {
     match port {
         // No service listens on port 0.
         0 => 4,
-        1..1024 => WELL_KNOWN_CLASS,
+        1..1024 => 0,
         1024..EPHEMERAL_PORTS => 1,
         EPHEMERAL_PORTS..49152 => EPHEMERAL_CLASS,
         49152.. => 3,

@@ -66,6 +66,11 @@ impl HostActivity {
         let here = self.ttl.iter().filter(move |(at, _)| *at == place && is_complete);
         here.map(|(_, ttl)| *ttl)
     }
+
+    /// Returns whether there were too many TTLs to keep all of them.
+    pub fn lacks_ttls(&self) -> bool {
+        self.ttl.more()
+    }
 }
 
 impl Merge for HostActivity {

@@ -232,8 +232,8 @@ pub struct Conversation {
     pub flows: u64,
     /// SYNs sent by the client, including retransmissions and duplicates.
     pub attempts: u64,
-    /// Number of established five-tuples.
-    pub established: u64,
+    /// Number of established five-tuples, at most 4,294,967,295.
+    pub established: u32,
     /// Number of independent chances to see a reply: one per five-tuple, plus one for each later
     /// repetition of a failed attempt. Only flows with the conversation's state count.
     pub chances: u32,
@@ -259,9 +259,10 @@ pub struct Conversation {
     pub server_number: u16,
     /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
-    /// Number of flows without a reply in which the SYN, SYN-ACK or request was repeated. An end
-    /// that gets no reply repeats it (RFC 6298 for TCP). The number stops at 65,535.
-    repeated: u16,
+    /// Number of flows without a reply in which the SYN, SYN-ACK or request was repeated, minus the
+    /// number of those in which it was not. An end that gets no reply repeats it (RFC 6298 for
+    /// TCP).
+    repeated: i32,
     /// Number of flows that were long sessions and ended early enough for the capture to show what
     /// follows them, at most 255. Each flow is counted by its own bytes and times, so many
     /// short flows do not change the number, and neither does a flow that is still open.
@@ -464,11 +465,10 @@ impl Conversation {
         }
     }
 
-    /// Returns whether at least half of the flows that were not established show a repeated SYN,
-    /// SYN-ACK or request. If fewer do, the capture may lack the replies.
+    /// Returns whether at least half of the flows without a reply show a repeated SYN, SYN-ACK or
+    /// request. If fewer do, the capture may lack the replies.
     pub fn repeats_requests(&self) -> bool {
-        let failed = self.flows.saturating_sub(self.established);
-        self.repeated > 0 && u64::from(self.repeated) >= failed.div_ceil(2)
+        self.repeated >= 0
     }
 
     /// Returns whether the flows may be forged: they were inside an undeclared tunnel, or only an
@@ -910,6 +910,9 @@ fn read_flow(
     let last_failure = (basis == StateEvidence::BothSpoke)
         .then(|| state::last_failure(flow, orientation, index))
         .flatten();
+    let last_state = last_failure.map_or(state, |failure| failure.state);
+    let is_silent =
+        matches!(last_state, State::Unanswered | State::HalfOpen) && basis != StateEvidence::Probe;
     let mut first = flow.sides[0].first;
     let mut last = flow.sides[0].last;
     first.merge(&flow.sides[1].first);
@@ -950,7 +953,7 @@ fn read_flow(
         broadcast: orientation.broadcast,
         flows: aggregated.max(1),
         attempts: u64::from(flow.sides[client_side].syns.0),
-        established: u64::from(state == State::Established),
+        established: u32::from(state == State::Established),
         chances: u32::try_from(state::chances(flow, orientation, state, index.end()))
             .unwrap_or(u32::MAX),
         flags: [client_side, server_side].map(|side| flow.sides[side].flags),
@@ -962,13 +965,7 @@ fn read_flow(
         client_ports,
         server_number: server.port,
         announced: false,
-        repeated: u16::from(match last_failure {
-            Some(failure) => failure.state == State::Unanswered,
-            None => {
-                matches!(state, State::Unanswered | State::HalfOpen)
-                    && state::is_repeated(flow, orientation, index.has_copies())
-            }
-        }),
+        repeated: if is_silent { state::repetition(flow, orientation, index) } else { 0 },
         long_sessions: u8::from(
             state == State::Established
                 && aggregated == 0
@@ -1080,8 +1077,9 @@ impl Conversation {
         self.broadcast &= other.broadcast;
         self.sensors = self.sensors.with(other.sensors);
         self.attempts += other.attempts;
-        self.established += other.established;
-        self.repeated = self.repeated.saturating_add(other.repeated);
+        self.established = self.established.saturating_add(other.established);
+        // Saturation would make the sum depend on the order.
+        self.repeated = self.repeated.wrapping_add(other.repeated);
         self.long_sessions = self.long_sessions.saturating_add(other.long_sessions);
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);

@@ -9,7 +9,7 @@ use super::flow_facts::{
 };
 use super::{CaptureIndex, FailedFlows, TimeSpan};
 use crate::flow::{DirectionStats, ErrorKind, Flow, IcmpError, flag};
-use crate::model::{Mac, Max, Min, Nanos, SECOND, Transport, named_enum};
+use crate::model::{Mac, Min, Nanos, SECOND, Transport, named_enum};
 
 named_enum!(
     /// How far a flow or conversation got, best state first: proof of success, then proof of
@@ -195,10 +195,13 @@ pub(super) fn of(
         }
         ErrorKind::Other | ErrorKind::TimeExceeded => None,
     });
-    // A service that was refused may have begun to work later, for example at the end of a restart.
-    let is_outdated = transport != Transport::TCP
-        && flow.extra.is_some_and(|extra| sent_long_after(client, extra.error_last));
-    let by_icmp = by_icmp.min().filter(|_| !is_outdated);
+    // A service that refused datagrams may have begun to work later, for example at the end of a
+    // restart.
+    let is_outdated = || {
+        let refused = last_refusal(flow, client_side, index);
+        refused.is_some_and(|refused| sent_long_after(client, refused))
+    };
+    let by_icmp = by_icmp.min().filter(|(state, _)| *state != State::Refused || !is_outdated());
     let unclear = || {
         if client.has_packets() && server.has_packets() {
             (State::OneSided, StateEvidence::Unclear)
@@ -232,13 +235,12 @@ pub(super) fn of(
     }
 }
 
-/// Returns whether a side sent packets long after the last ICMP error about its flow, although each
-/// packet to a closed port triggers one, if not too many are sent (RFC 1812, 4.3.2.8).
-fn sent_long_after(side: &DirectionStats, error: Max) -> bool {
+/// Returns whether a side sent packets long after its last refused one, although each packet to a
+/// closed port triggers an error, if not too many are sent (RFC 1812, 4.3.2.8).
+fn sent_long_after(side: &DirectionStats, refused: Nanos) -> bool {
     /// The time without an error after which the last error no longer counts, in nanoseconds.
     const OUTDATED: Nanos = 30 * SECOND;
-    let last = side.last.get().zip(error.get());
-    last.is_some_and(|(sent, error)| sent.saturating_sub(error) > OUTDATED)
+    side.last.get().is_some_and(|sent| sent.saturating_sub(refused) > OUTDATED)
 }
 
 /// Returns how the last requests of an established flow failed although its service answered
@@ -256,34 +258,39 @@ pub(super) fn last_failure(
         chances,
         opened: TimeSpan::at(time),
     };
-    if let Some(time) = last_refusal(flow, orientation, index) {
+    let [client, server] =
+        [orientation.client, 1 - orientation.client].map(|side| &flow.sides[side]);
+    let answered = server.last.get();
+    let refused = last_refusal(flow, orientation.client, index).filter(|refused| {
+        answered.is_some_and(|answered| refused.saturating_sub(answered) > TIME_TO_ANSWER)
+            && !sent_long_after(client, *refused)
+    });
+    if let Some(time) = refused {
         return Some(failed(State::Refused, StateEvidence::PortUnreachable, time, 1));
     }
     let (time, missing) = last_unanswered_request(flow, orientation, index)?;
     Some(failed(State::Unanswered, StateEvidence::SilentServer, time, missing))
 }
 
-/// Returns the time of the last ICMP error with which a server refused datagrams of a flow, if it
-/// sent none itself in the last seconds before, and if the client sent nothing long after the
-/// error.
-fn last_refusal(flow: &Flow<'_>, orientation: &Orientation, index: &CaptureIndex) -> Option<Nanos> {
-    let [client, server] =
-        [orientation.client, 1 - orientation.client].map(|side| &flow.sides[side]);
-    let service = flow.key.endpoint(1 - orientation.client);
-    let is_refusal = |error: IcmpError| {
-        usize::from(error.side) == orientation.client
+/// Returns the time of the last ICMP error with which a server refused datagrams of a flow. Returns
+/// `None` if there are other errors about the flow, because only the time of the last one of all is
+/// kept, or if the times of errors and packets may come from different clocks.
+fn last_refusal(flow: &Flow<'_>, client_side: usize, index: &CaptureIndex) -> Option<Nanos> {
+    let extra = flow.extra?;
+    let service = flow.key.endpoint(1 - client_side);
+    let is_refusal = |error: &IcmpError| {
+        usize::from(error.side) == client_side
             && error.kind == ErrorKind::PortUnreachable
             && error.by == service.addr
     };
-    let refused = flow.extra?.error_last;
-    let (time, answered) = refused.get().zip(server.last.get())?;
-    // The errors and the answers may have been captured with different clocks.
     let clocks_agree = index.clock_offset().is_none() && !index.has_doubtful_clocks();
-    (clocks_agree
-        && time.saturating_sub(answered) > TIME_TO_ANSWER
-        && !sent_long_after(client, refused)
-        && errors(flow).any(is_refusal))
-    .then_some(time)
+    let mut times = TimeSpan { first: extra.error_first, last: extra.error_last };
+    index.doubted_times().remove_from(&mut times.first, &mut times.last);
+    let may_be_last = clocks_agree
+        && flow.key.transport() != Transport::TCP
+        && extra.errors.iter().all(|(error, _)| is_refusal(error))
+        && errors(flow).any(|error| is_refusal(&error));
+    times.last.get().filter(|_| may_be_last)
 }
 
 /// Returns the time of the last request of an established flow whose service answered earlier
@@ -426,11 +433,17 @@ fn of_tcp(
         .then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
+/// Returns 1 if an end of a flow without a reply repeated its SYN, SYN-ACK or request, otherwise
+/// -1.
+pub(super) fn repetition(flow: &Flow<'_>, orientation: &Orientation, index: &CaptureIndex) -> i32 {
+    if is_repeated(flow, orientation, index.has_copies()) { 1 } else { -1 }
+}
+
 /// Returns whether an end of a flow repeated its SYN, SYN-ACK or request because it got no reply.
 /// Copies of a packet are captured within a moment or on several links, and several connections
 /// from the same port have different sequence numbers, so neither counts. `has_copies` states
 /// whether the capture contains packets twice.
-pub(super) fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, has_copies: bool) -> bool {
+fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, has_copies: bool) -> bool {
     /// The number of sequence numbers from which on some may not have been kept.
     const MOST_NUMBERS: usize = 4;
     let (client_side, server_side) = (orientation.client, 1 - orientation.client);
@@ -442,8 +455,11 @@ pub(super) fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, has_copies
             flow.links(side).map(|link| (link.source, link.ttl)).collect();
         places.len().max(if has_copies { 2 } else { 1 }) as u64
     };
-    if flow.key.transport() != Transport::TCP {
-        return client.sent.packets.0 > copies(client_side)
+    let transport = flow.key.transport();
+    if transport != Transport::TCP {
+        // Echo requests are sent at regular intervals, whether they are answered or not.
+        return !transport.is_icmp()
+            && client.sent.packets.0 > copies(client_side)
             && repeats_request(flow, client_side, duration(client));
     }
     // A client without a reply has nothing to acknowledge (RFC 9293, 3.10.7.3).
@@ -472,7 +488,10 @@ fn repeats_request(flow: &Flow<'_>, side: usize, duration: Nanos) -> bool {
     const LONGEST: Nanos = 15 * SECOND;
     let times: Vec<Nanos> = flow.requests(side).collect();
     (MIN_REPEATED..=LONGEST).contains(&duration)
-        || times.windows(2).any(|pair| pair[0].saturating_sub(pair[1]) <= LONGEST)
+        || times.windows(2).any(|pair| {
+            // Copies of a request may be in adjacent seconds.
+            (SECOND + 1..=LONGEST).contains(&pair[0].saturating_sub(pair[1]))
+        })
 }
 
 /// Returns whether a client that only opened and reset the connection reset it immediately, within
@@ -510,10 +529,12 @@ fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Opti
 }
 
 /// Returns whether the server's first packet came more than [`MAX_PROBE`] after the client's first
-/// SYN, which the client repeated.
+/// SYN, which the client repeated. The system of a client that has given up resets the connection
+/// without acknowledging anything (RFC 9293, 3.5.2).
 fn is_late(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
     let waited = server.first.get().zip(client.first.get());
     clock_offset.is_none()
+        && client.acked.least().is_none_or(|number| number == 0)
         && client.syns.0 > 1
         && !client.has(flag::SEVERAL)
         && waited.is_some_and(|(answer, syn)| answer.saturating_sub(syn) > MAX_PROBE)

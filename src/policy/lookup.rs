@@ -47,6 +47,8 @@ pub struct Policy {
     networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
     /// The networks around the hosts of the farm; see [`Self::is_neighbour`].
     neighbourhoods: HashSet<IpAddr, LookupHash>,
+    /// Whether the inventory lists the internal prefixes.
+    states_internal: bool,
     /// The prefixes that probably belong to the site; see [`Self::may_be_of_site`].
     sites: HashSet<IpAddr, LookupHash>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, LookupHash>,
@@ -95,14 +97,15 @@ impl Policy {
         let public = public_addresses(&matrix, &inventory, entrances);
         let around = |network: fn(IpAddr) -> IpAddr| public.iter().copied().map(network).collect();
         let neighbourhoods = around(network_around);
-        let is_stated = inventory.internal != Inventory::usual_internal();
-        let sites = if is_stated { HashSet::default() } else { around(site_around) };
+        let states_internal = inventory.internal != Inventory::usual_internal();
+        let sites = if states_internal { HashSet::default() } else { around(site_around) };
         Self {
             holders: holders.collect(),
             macs: owners_of_macs(&inventory),
             addresses,
             networks: networks.into_iter().rev().collect(),
             neighbourhoods,
+            states_internal,
             sites,
             single_ports,
             port_ranges,
@@ -436,9 +439,8 @@ impl Policy {
     /// internal prefixes, and the address is in a listed network, or in the same /48 or /16 as one
     /// of the addresses whose neighbours [`Self::is_neighbour`] returns.
     pub fn may_be_of_site(&self, party: &Party, address: IpAddr) -> bool {
-        let is_stated = self.inventory.internal != Inventory::usual_internal();
         let is_listed = matches!(party.kind, PartyKind::Network(_));
-        !is_stated && is_listed || self.sites.contains(&site_around(address))
+        !self.states_internal && is_listed || self.sites.contains(&site_around(address))
     }
 
     /// Returns the rows that cover a port on `server`. A port that the site moved counts only under

@@ -75,7 +75,7 @@ fn conversation<'a>(
         }),
         flows: c.flows,
         attempts: c.attempts,
-        established: c.established,
+        established: c.established.into(),
         packets_to_server: c.to_server.packets.0,
         packets_to_client: c.to_client.packets.0,
         bytes_to_server: c.to_server.bytes.0,

@@ -665,7 +665,7 @@ fn add_unseen_hosts(run: &AuditRun<'_>, notes: &mut NoteList) {
 /// packets that are too large may be lost on the way.
 fn add_mute_services(run: &AuditRun<'_>, notes: &mut NoteList) {
     /// The minimum number of connections of one client.
-    const FEW: u64 = 3;
+    const FEW: u32 = 3;
     let Some(policy) = run.policy else { return };
     let pairs = run.outcome.conversations.list.iter().zip(&run.outcome.judged);
     let mute = pairs.filter(|(c, j)| {

@@ -782,6 +782,26 @@ fn an_old_refusal_of_datagrams_is_not_the_last_state() {
     assert_eq!(of(10..30, 0..0), ["", "yes medium"]);
     // The service stops.
     assert_eq!(of(60..110, 10..60), ["yes medium", ""]);
+    // After the service started, a router reports an expired packet. Only the time of the last
+    // error is known.
+    let mut wire = steady();
+    for second in (10..110).step_by(5) {
+        let request = [&[1, second as u8, 0, 20][..], &[0; 16]].concat();
+        wire.datagram(second * 1000, (BROKER, 50_100), (MFA, 1812), &request);
+        let (_, frame) = wire.0.last().expect("a frame").clone();
+        match second {
+            10..30 => error(&mut wire, MFA, BROKER, 3, false),
+            30..105 => {
+                let reply = [&[2, second as u8, 0, 20][..], &[0; 16]].concat();
+                wire.datagram(second * 1000 + 2, (MFA, 1812), (BROKER, 50_100), &reply);
+            }
+            _ => {
+                let expired = [&[11, 0, 0, 0, 0, 0, 0, 0], &frame[14..42]].concat();
+                wire.ip(second * 1000 + 2, "10.1.0.254", BROKER, 1, &expired);
+            }
+        }
+    }
+    assert_eq!(audit(&wire).found("refused", BROKER, MFA), [""; 0]);
 }
 
 #[test]
@@ -1882,6 +1902,7 @@ fn a_capture_that_covers_all_listed_hosts_of_a_role_does_not_cover_its_networks(
 fn hosts_that_communicate_are_not_said_to_have_never_done_so() {
     let inventory = "[farm]\nmatrix = \"ras-19\"\n".to_owned()
         + &hosts(&[("halb1", GW, "halb"), ("halb2", BROKER, "halb")])
+            .replace("roles = ", "site = \"x\"\nroles = ")
         + "[capture]\ncovers = \"all\"\n";
     let mut wire = quiet();
     let missing = |wire: &Wire| {
@@ -2181,6 +2202,12 @@ fn a_probe_is_no_failure() {
         wire.segment(ms + 6_001, client, (BROKER, 20_002), RST, (6, 0), 0);
     }
     assert_eq!(audit(&wire).found("half-open", GW, BROKER), ["yes high"]);
+    // A health check acknowledges the SYN-ACK with its reset, even if its first SYNs were lost.
+    for (_, frame) in wire.0.iter_mut().filter(|(_, f)| f[23] == 6 && f[47] == RST) {
+        frame[47] = RST | ACK;
+        frame[45] = 10;
+    }
+    assert_eq!(audit(&wire).found("half-open", GW, BROKER), [""; 0]);
 }
 
 #[test]

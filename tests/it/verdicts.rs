@@ -530,6 +530,34 @@ fn brokers_of_different_sites_need_no_traffic_between_them() {
     assert_eq!(found(["Berlin", "Paris"]), Vec::<String>::new());
 }
 
+/// Load balancers of different sites need not agree on a virtual address.
+#[test]
+fn hosts_of_one_role_at_different_sites_form_no_group() {
+    let mut wire = steady();
+    for second in [0, 60, 110] {
+        for halb in ["10.1.0.41", "10.1.0.42"] {
+            wire.ip(second * 1000, halb, GW, 1, &[8, 0, 0, 0, 0, 9, 0, 1]);
+            wire.ip(second * 1000 + 1, GW, halb, 1, &[0, 0, 0, 0, 0, 9, 0, 1]);
+        }
+    }
+    let found = |sites: [&str; 2]| -> Vec<String> {
+        let halb = |number: usize| {
+            let site = sites[number - 1];
+            let site = if site.is_empty() { String::new() } else { format!("site = \"{site}\"\n") };
+            format!(
+                "[[host]]\nname = \"halb{number}\"\naddresses = [\"10.1.0.4{number}\"]\nroles = [\"halb\"]\n{site}"
+            )
+        };
+        let text = farm("", &format!("{}{}{ALL}", halb(1), halb(2)));
+        let lines = findings(&audit(&text, &wire)).into_iter();
+        lines.filter(|line| line.starts_with("never") && line.contains("halb")).collect()
+    };
+    let line = "never-attempted any halb>halb2 ip-112/";
+    assert_eq!(found(["", ""]), [format!("{line} ?")]);
+    assert_eq!(found(["Berlin", "Berlin"]), [line]);
+    assert_eq!(found(["Berlin", "Paris"]), Vec::<String>::new());
+}
+
 /// The site may have moved a port for a single host.
 #[test]
 fn missing_traffic_is_named_with_the_port_of_its_hosts() {
@@ -784,6 +812,38 @@ fn a_host_in_all_traffic_is_the_only_one_whose_silence_is_certain() {
     let line = "never-attempted broker2>dc1 tcp/389";
     assert_eq!(never(&[BROKER]), [format!("{line} ?")]);
     assert_eq!(never(&[BROKER, GW]), [line]);
+}
+
+/// Of several brokers, the one on which the capture was made is not like the others.
+#[test]
+fn pairs_without_the_host_of_the_capture_are_missed_for_certain_nowhere() {
+    let broker = |n: u8| {
+        format!(
+            "[[host]]\nname = \"broker{n}\"\naddresses = [\"10.1.0.1{n}\"]\nroles = [\"broker\"]\nsite = \"x\"\n"
+        )
+    };
+    let inventory = farm("", &format!("{}{}{ALL}", broker(2), broker(3)))
+        .replace("name = \"broker1\"\n", "name = \"broker1\"\nsite = \"x\"\n");
+    let mut wire = pings();
+    let own = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
+    wire.0.retain(|(_, f)| f[26..30] == own || f[30..34] == own);
+    wire.connect(9_000, (DC, 50_000), (BROKER, 4_444));
+    wire.udp(9_500, (DC, 50_000), (BROKER, 4_444));
+    for second in (0..120).step_by(10) {
+        for other in ["10.1.0.12", "10.1.0.13"] {
+            wire.ip(second * 1000, other, BROKER, 1, &[8, 0, 0, 0, 0, 9, second as u8, 1]);
+            wire.ip(second * 1000 + 1, BROKER, other, 1, &[0, 0, 0, 0, 0, 9, second as u8, 1]);
+        }
+    }
+    let found = findings(&audit(&inventory, &wire)).into_iter();
+    let found: Vec<_> =
+        found.filter(|line| line.starts_with("never") && line.contains("tcp/20001")).collect();
+    let expected = [
+        "never-attempted broker1>broker2 tcp/20001",
+        "never-attempted broker1>broker3 tcp/20001",
+        "never-attempted broker2>broker3 tcp/20001 ?",
+    ];
+    assert_eq!(found, expected);
 }
 
 /// A network of clients may be a part of the site, even if its addresses are public.

@@ -267,7 +267,7 @@ impl Explainer<'_> {
             let counted = all.filter(|c| c.doubts.has(DoubtSource::Tunnel) == in_tunnel);
             counted.fold((0, 0), |(flows, syns), c| {
                 // If every flow worked, the last requests of one of them failed.
-                (flows + c.flows.saturating_sub(c.established).max(1), syns + c.attempts)
+                (flows + c.flows.saturating_sub(c.established.into()).max(1), syns + c.attempts)
             })
         };
         let ((flows, syns), copies) = match [count(false), count(true)] {
