@@ -188,6 +188,9 @@ impl<'a> Assessor<'a> {
     /// and failed. Two hosts with one address receive each other's packets and reject them, so
     /// connections to the same service sometimes work and sometimes fail.
     fn steady_addresses(&self, addresses: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        if addresses.is_empty() {
+            return addresses;
+        }
         let mut reached = BTreeSet::new();
         let mut failed = BTreeSet::new();
         for c in &self.conversations.list {

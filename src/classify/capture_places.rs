@@ -6,10 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::coverage::HostReport;
+use super::judge::Judged;
 use super::{CoverageStatement, VantageTimes, Watched};
 use crate::conversation::{CaptureIndex, Conversations};
 use crate::model::Nanos;
-use crate::policy::Policy;
+use crate::policy::{Party, Policy};
 
 /// The least number of other hosts at which it is conspicuous that one host takes part in all
 /// unicast traffic.
@@ -72,7 +73,7 @@ impl CapturePlaces {
 /// the port of their receiver.
 pub(super) fn only_place(
     policy: &Policy,
-    conversations: &Conversations,
+    (conversations, judged): (&Conversations, &[Judged]),
     hosts: &[HostReport],
 ) -> Option<usize> {
     /// The share of packets that a switch may have sent to all ports: one in this number.
@@ -85,14 +86,13 @@ pub(super) fn only_place(
     }
     let mut all = 0;
     let mut of_host = vec![0; hosts.len()];
-    for c in conversations.list.iter().filter(|c| !c.broadcast && !c.rare().on_wire) {
-        let ends = [c.subject.client, c.subject.server].map(|end| policy.host_of(end));
+    let both = conversations.list.iter().zip(judged);
+    for (c, j) in both.filter(|(c, _)| !c.broadcast && !c.rare().on_wire) {
+        let [client, server] = [&j.client, &j.server].map(Party::host);
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
-        if ends.iter().any(|end| end.is_some()) {
-            all += packets;
-        }
-        let listed: BTreeSet<usize> = ends.into_iter().flatten().collect();
-        listed.into_iter().for_each(|host| of_host[host] += packets);
+        all += if client.or(server).is_some() { packets } else { 0 };
+        let other = server.filter(|host| client != Some(*host));
+        client.into_iter().chain(other).for_each(|host| of_host[host] += packets);
     }
     let is_place = |host: &usize| {
         let others = sending.len() - usize::from(sending.contains(host));

@@ -587,10 +587,7 @@ impl<'a> Assessor<'a> {
         let own = self.conversations.of_client(client);
         let own = self.conversations.list[own.clone()].iter().zip(&self.judged[own]);
         own.filter(|(c, _)| !c.is_made_up())
-            .filter_map(|(c, j)| match j.server.kind {
-                PartyKind::Host(host) => Some((c.subject.transport, c.subject.port, host)),
-                _ => None,
-            })
+            .filter_map(|(c, j)| Some((c.subject.transport, c.subject.port, j.server.host()?)))
             .collect()
     }
 

@@ -102,7 +102,7 @@ impl CaptureFacts {
         let vantages = VantageWatch::of(&view.vantages, conversations, judged);
         let places = CapturePlaces::of(policy, &conversations.index, &view.vantages);
         let lone_answers = LoneAnswers::of(policy, conversations);
-        let only_place = capture_places::only_place(policy, conversations, hosts);
+        let only_place = capture_places::only_place(policy, (conversations, judged), hosts);
         Self {
             view: view.clone(),
             places,

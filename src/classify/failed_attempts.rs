@@ -17,7 +17,7 @@ use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use super::violations::pair;
 use crate::conversation::{Conversation, flag};
 use crate::model::Transport;
-use crate::policy::{PartyKind, Quantifier, SeverityColumn};
+use crate::policy::{Party, PartyKind, Quantifier, SeverityColumn};
 
 /// The least number of packets of a connection that worked: the handshake, a request and a reply.
 const WORKING: u64 = 5;
@@ -147,12 +147,7 @@ impl Assessor<'_> {
             // conversation.
             rows.extend(self.fitting[number].iter().flat_map(|fitting| &fitting.rows).copied());
             sources.insert(policy.label(&j.client, c.subject.client));
-            hosts.extend([j.client.kind, j.server.kind].into_iter().filter_map(
-                |kind| match kind {
-                    PartyKind::Host(host) => Some(host),
-                    _ => None,
-                },
-            ));
+            hosts.extend([&j.client, &j.server].into_iter().filter_map(Party::host));
             if let PartyKind::Host(host) = j.client.kind {
                 self.missing.insert(host);
             }

@@ -26,3 +26,13 @@ pub struct Party {
     /// The roles of the party.
     pub roles: RoleSet,
 }
+
+impl Party {
+    /// Returns the index of the listed host; `None` if the party is anything else.
+    pub fn host(&self) -> Option<usize> {
+        match self.kind {
+            PartyKind::Host(host) => Some(host),
+            _ => None,
+        }
+    }
+}

@@ -296,13 +296,8 @@ impl Explainer<'_> {
     pub(super) fn failure_trace(&self, finding: &Finding) -> Vec<String> {
         let mut trace = self.conversation_trace(finding);
         trace.extend(self.list_clients(finding));
-        let ends = self.conversations(finding).flat_map(|(_, j)| [j.client.kind, j.server.kind]);
-        let hosts: BTreeSet<usize> = ends
-            .filter_map(|kind| match kind {
-                PartyKind::Host(host) => Some(host),
-                _ => None,
-            })
-            .collect();
+        let ends = self.conversations(finding).flat_map(|(_, j)| [&j.client, &j.server]);
+        let hosts: BTreeSet<usize> = ends.filter_map(|end| end.host()).collect();
         let hosts: Vec<usize> = hosts.into_iter().collect();
         let hidden = self.seen.silence_of(finding.code(), &hosts);
         trace.extend(hidden.into_iter().rev().find_map(|(_, words)| words));
