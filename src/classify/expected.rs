@@ -519,7 +519,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns whether a relation holds between the site of a source and those of all destinations.
-    /// It does not hold if a destination is not a listed host, or if there are none.
+    /// It holds only if there is a destination and all destinations are listed hosts.
     fn are_sites(
         &self,
         source: usize,

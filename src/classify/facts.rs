@@ -63,7 +63,7 @@ pub struct CaptureFacts {
     places: CapturePlaces,
     /// The hosts whose traffic may be hidden in aggregated conversations.
     aggregated: HashSet<usize>,
-    /// Replies of which the capture shows no requests.
+    /// Replies whose requests the capture does not show.
     lone_answers: LoneAnswers,
     /// The host on which the capture was probably made.
     only_place: Option<usize>,

@@ -1,5 +1,4 @@
-//! Replies of which the capture shows no requests. They may be the replies to requests that were
-//! sent to another address.
+//! Replies whose requests the capture does not show. The requests may have gone to another address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -660,8 +660,8 @@ fn add_unseen_hosts(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Adds a note about documented services that accepted connections and received data, but of which
-/// the capture shows no data. A firewall may reset each connection after its first request, or
+/// Adds a note about documented services that accepted connections and received data, but sent no
+/// data that the capture shows. A firewall may reset each connection after its first request, or
 /// packets that are too large may be lost on the way.
 fn add_mute_services(run: &AuditRun<'_>, notes: &mut NoteList) {
     /// The minimum number of connections of one client.

@@ -54,6 +54,14 @@ fn steady() -> Wire {
     wire
 }
 
+/// Adds the steady connections of a second broker to the domain controller.
+fn use_directory(wire: &mut Wire, broker: &str) {
+    wire.connect(8_000, (broker, 50_000), (DC, 389));
+    wire.connect(8_100, (broker, 50_001), (DC, 88));
+    wire.udp(8_200, (broker, 50_002), (DC, 53));
+    wire.udp(8_201, (DC, 53), (broker, 50_002));
+}
+
 /// Returns the capture of [`steady`] without the connections of the session host, which still
 /// answers pings.
 fn silent() -> Wire {
@@ -450,10 +458,7 @@ fn quantifiers_say_which_hosts_have_to_show() {
     let inventory = farm("", &format!("{second}{ALL}"));
     let mut wire = steady();
     let broker2 = "10.1.0.11";
-    wire.connect(8_000, (broker2, 50_000), (DC, 389));
-    wire.connect(8_100, (broker2, 50_001), (DC, 88));
-    wire.udp(8_200, (broker2, 50_002), (DC, 53));
-    wire.udp(8_201, (DC, 53), (broker2, 50_002));
+    use_directory(&mut wire, broker2);
     // The second broker sends until the end of the capture.
     wire.udp(110_000, (broker2, 50_003), (DC, 53));
     wire.udp(110_001, (DC, 53), (broker2, 50_003));
@@ -488,10 +493,7 @@ fn brokers_of_different_sites_need_no_traffic_between_them() {
                   [[host]]\nname = \"gw2\"\naddresses = [\"10.1.0.2\"]\nroles = [\"gateway-normal\"]\n";
     let (broker2, gw2) = ("10.1.0.11", "10.1.0.2");
     let mut wire = steady();
-    wire.connect(8_000, (broker2, 50_000), (DC, 389));
-    wire.connect(8_100, (broker2, 50_001), (DC, 88));
-    wire.udp(8_200, (broker2, 50_002), (DC, 53));
-    wire.udp(8_201, (DC, 53), (broker2, 50_002));
+    use_directory(&mut wire, broker2);
     wire.connect(8_300, (gw2, 50_003), (broker2, 20_002));
     wire.connect(110_000, (gw2, 50_004), (broker2, 20_002));
     // A console that manages both sites does not make them one.
