@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 import pyarrow
-from pyspark import SparkFiles
+from pyspark import SparkFiles, TaskContext
 from pyspark.sql import SparkSession
 
 # The types of the columns in Spark, by their names in Arrow.
@@ -58,6 +58,10 @@ def rows(arguments, batches=()):
             raise RuntimeError(f"{shlex.join(command)}: status {status}, {failure}\n{text}")
 
 
+class CopyError(Exception):
+    """A file cannot be copied from a Hadoop file system."""
+
+
 def fetch(uri, folder, configuration):
     """Copies a file from a Hadoop file system into a folder. Returns the path of the copy."""
     with open(os.path.join(folder, "core-site.xml"), "w", encoding="utf-8") as file:
@@ -71,12 +75,13 @@ def fetch(uri, folder, configuration):
     shell = [java, "-cp", ":".join(path), "org.apache.hadoop.fs.FsShell", "-get", literal, copy]
     done = subprocess.run(shell, stderr=subprocess.PIPE, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"{uri} cannot be copied: {done.stderr.decode(errors='replace')}")
+        raise CopyError(f"the file cannot be copied: {done.stderr.decode(errors='replace').strip()}")
     return copy
 
 
-def collect(names, options, inventory, configuration):
-    """Returns the function that turns the numbers of captures into rows."""
+def collect(names, options, inventory, configuration, attempts):
+    """Returns the function that turns the numbers of captures into rows. A capture that cannot be
+    copied at the last of several attempts becomes a row with the error."""
 
     def task(batches):
         more = ["--inventory", SparkFiles.get(os.path.basename(inventory))] if inventory else []
@@ -84,8 +89,15 @@ def collect(names, options, inventory, configuration):
             name = names[number]
             with tempfile.TemporaryDirectory() as folder:
                 # A capture on a local path is read where it is.
-                path = name if name.startswith("/") else fetch(name, folder, configuration)
-                fixed = ["collect", path, "--name", name, "--to", "-"]
+                path, failure = name, []
+                if not name.startswith("/"):
+                    try:
+                        path = fetch(name, folder, configuration)
+                    except CopyError as error:
+                        if TaskContext.get().attemptNumber() + 1 < attempts:
+                            raise
+                        path, failure = "-", ["--unreadable", str(error)]
+                fixed = ["collect", path, "--name", name, "--to", "-", *failure]
                 yield from rows([*fixed, *options, *more])
 
     return task
@@ -157,7 +169,10 @@ def main():
     schema = ", ".join(f"{column.name} {TYPES[str(column.type)]}" for column in columns)
     empty.close()
 
-    task = collect(names, options, arguments.inventory, as_text(spark, configuration))
+    # A local master does not repeat tasks.
+    repeats = not context.master.startswith("local[") and context.master != "local"
+    attempts = int(spark.conf.get("spark.task.maxFailures", "4")) if repeats else 1
+    task = collect(names, options, arguments.inventory, as_text(spark, configuration), attempts)
     collected = spark.range(0, len(names), 1, len(names)).mapInArrow(task, schema)
     merged = collected.repartition("bucket").mapInArrow(merge, schema)
     merged.write.option("compression", "zstd").parquet(arguments.to)

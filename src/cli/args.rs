@@ -682,6 +682,12 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 
+    /// Read nothing, and write only the row that states that the capture could not be read, for this
+    /// reason. A job that cannot copy a capture from where it is stored can use this option with
+    /// --name and standard input (-).
+    #[arg(long, value_name = "REASON", requires = "name", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub unreadable: Option<String>,
+
     /// Inventory, of which only the list of tunnels is used, because it determines how frames are
     /// decoded.
     #[arg(short, long, value_name = "FILE")]
@@ -823,6 +829,12 @@ pub(super) struct WindowRowArgs {
     /// removed, and the next file records this.
     #[arg(long, value_name = "SIZE", default_value = "10GiB", allow_negative_numbers = true, value_parser = parse_rows_size, requires = "collect", help_heading = "Reports")]
     pub collect_size: usize,
+
+    /// Also write the fingerprint, time and size of each packet to the rows of --collect, so that
+    /// packets that several sensors captured count once in amounts. All sensors of an audit need
+    /// the same setting.
+    #[arg(long, requires = "collect", help_heading = "Reports")]
+    pub traces: bool,
 
     /// Name of this sensor in the reports of audits that combine several sensors (default: the host
     /// name).

@@ -23,7 +23,8 @@ use crate::result::plural;
 use crate::store::SpoolOptions;
 use crate::store::{
     CollectRequest, CollectedFile, Destination, EarlierDifference, EarlierFile, EvidenceStore,
-    KeptPackets, MergeRequest, RowOrigin, StoreError, captures_in, collect, find_stores, merge,
+    KeptPackets, MergeRequest, MergedRows, RowOrigin, StoreError, captures_in, collect,
+    find_stores, merge,
 };
 
 /// The message about an interrupt while rows were written to standard output.
@@ -133,8 +134,14 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
     let request =
         MergeRequest { from, to, complete: arguments.complete, max_memory: arguments.max_memory };
     match merge(&request, &progress) {
-        Ok(inputs) => {
-            print_summary(&request.to, arguments.quiet, &format!("merged captures: {inputs}"))?;
+        Ok(MergedRows { captures, with_segments }) => {
+            if with_segments > 0 {
+                warn(&format!(
+                    "the complete store still contains segments of {}, which are payload, because the server names in them depend on tunnels that an audit may trust, or are too many",
+                    plural(with_segments as u64, "connection")
+                ));
+            }
+            print_summary(&request.to, arguments.quiet, &format!("merged captures: {captures}"))?;
             Ok(Exit::Compliant)
         }
         Err(failure) => Ok(report_failed_rows(failure, interrupted)),
@@ -191,7 +198,8 @@ fn collect_request(arguments: &CollectArguments) -> Option<CollectRequest> {
     let sensor = arguments.sensor.as_deref();
     let sensor = sensor.and_then(|s| VantagePoint::new(arguments.site.as_deref(), s).ok());
     let kept = KeptPackets { pieces: arguments.pieces, traces: arguments.traces };
-    Some(CollectRequest { plan, kept, sensor, window: arguments.window })
+    let (window, unreadable) = (arguments.window, arguments.unreadable.clone());
+    Some(CollectRequest { plan, kept, sensor, window, unreadable })
 }
 
 /// Returns a plan without the files of stored rows in folders. Warns about those that are not below
@@ -231,7 +239,8 @@ pub(super) fn spool_options(arguments: &WindowRowArgs) -> Result<Option<SpoolOpt
     let point = VantagePoint::new(arguments.site.as_deref(), &sensor).map_err(|error| {
         format!("--collect: the name of this host cannot be the name of a sensor ({error}); give the sensor a name with --sensor")
     })?;
-    Ok(Some(SpoolOptions { folder, point, size: arguments.collect_size as u64 }))
+    let kept = KeptPackets { pieces: false, traces: arguments.traces };
+    Ok(Some(SpoolOptions { folder, point, size: arguments.collect_size as u64, kept }))
 }
 
 /// Returns the name of this host; `None` if it cannot be read.
@@ -357,19 +366,24 @@ pub(super) fn warn_about_rows(store: Option<&OpenedStore>, audit: &Audit) {
 }
 
 /// Returns what to do to get the server names that rows do not contain. `is_live` states whether a
-/// live audit wrote some of the rows. Such rows never contain single segments or packets.
+/// live audit wrote some of the rows. Such rows never contain single segments.
 fn names_remedy(is_live: bool) -> &'static str {
-    if is_live { RECORD } else { "collect the captures again with --pieces" }
+    if is_live {
+        "record the frames with rasaudit live --write, and audit the recorded files"
+    } else {
+        "collect the captures again with --pieces"
+    }
 }
 
 /// Returns what to do to correct the counters for duplicate packets. `is_live` is that of
 /// [`names_remedy`].
 fn counters_remedy(is_live: bool) -> &'static str {
-    if is_live { RECORD } else { "collect the captures again with --traces" }
+    if is_live {
+        "start rasaudit live --collect with --traces"
+    } else {
+        "collect the captures again with --traces"
+    }
 }
-
-/// What to do if the rows of a live audit lack something.
-const RECORD: &str = "record the frames with rasaudit live --write, and audit the recorded files";
 
 #[cfg(test)]
 mod tests {
@@ -379,9 +393,8 @@ mod tests {
     fn rows_of_a_live_audit_have_no_options_of_a_collection() {
         assert!(names_remedy(false).contains("--pieces"));
         assert!(counters_remedy(false).contains("--traces"));
-        for remedy in [names_remedy(true), counters_remedy(true)] {
-            assert!(remedy.contains("rasaudit live --write") && !remedy.contains("collect"));
-        }
+        assert!(names_remedy(true).contains("rasaudit live --write"));
+        assert!(counters_remedy(true).contains("rasaudit live --collect with --traces"));
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl DecidedEvidence {
         rows
     }
 
+    /// Returns the number of flows whose segments are still needed.
+    pub fn undecided_flows(&self) -> usize {
+        self.undecided.len()
+    }
+
     /// Decides how a row changes.
     ///
     /// # Errors

@@ -12,10 +12,11 @@ use super::key::PARTITIONS;
 use super::keyed::{EvidenceKind, Keyed};
 use super::merged::{IdleStats, MergedFlows};
 use super::outer_flows::OuterFlow;
+use super::packet_log::PacketLogs;
 use super::side_evidence::{AddressPair, SideEvidence};
 use super::state::{DirectionStats, IcmpError, QuotedPackets};
 use super::store::FlowStore;
-use super::worker_tables::{Retention, WorkerTables};
+use super::worker_tables::{PacketRetention, Retention, WorkerTables};
 use crate::model::Nanos;
 use crate::payload::{DnsExchange, DnsQuery};
 
@@ -81,6 +82,7 @@ impl FlowStore {
     }
 
     /// Does the same as [`FlowStore::finish`] for one of several windows, without packet records.
+    /// Logs of packets are dropped, because only rows may contain them.
     /// `pending` contains the incomplete evidence of earlier windows and receives that of this
     /// window. The number of entries of side evidence is not limited.
     ///
@@ -134,6 +136,9 @@ impl FlowStore {
             flows.parts[number].side.traces = std::mem::take(&mut side.traces);
             let spilled = flows.load(number)?.side;
             side.merge(SideEvidence { traces: Vec::new(), ..spilled });
+            if keep.packets == PacketRetention::Nothing {
+                side.packets = PacketLogs::default();
+            }
             let before = std::mem::take(open);
             side.fragments.merge(before.fragments);
             for (lookup, reply) in &before.lookups {

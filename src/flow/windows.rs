@@ -9,26 +9,26 @@ use super::store::FlowStore;
 use crate::model::Nanos;
 
 impl MergedFlows {
-    /// Merges the flows and the side evidence of a window. The window must come from a store that
-    /// [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that both use the same
-    /// numbers for encapsulations.
+    /// Merges copies of the flows and the side evidence of a window. The window must come from a
+    /// store that [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that both use
+    /// the same numbers for encapsulations.
     ///
     /// # Errors
     ///
     /// Returns an error if a temporary file of the window cannot be read.
-    pub fn absorb(&mut self, mut window: Self) -> io::Result<()> {
+    pub fn absorb(&mut self, window: &Self) -> io::Result<()> {
         let mut links = self.store.links();
         for number in 0..PARTITIONS {
             let spilled = window.load(number)?.flows;
-            let table = std::mem::take(&mut window.parts[number].flows);
-            for table in [spilled, table] {
-                self.parts[number].flows.merge(table, &self.store.seed, &mut links);
+            for table in [&spilled, &window.parts[number].flows] {
+                self.parts[number].flows.merge_all(table, &self.store.seed, &mut links);
             }
         }
         self.links = self.store.interner.all();
+        let mut side = window.side.clone();
         // A live capture cannot be read a second time, so the starts of messages are not needed.
-        window.side.take_starts();
-        self.side.merge(window.side);
+        side.take_starts();
+        self.side.merge(side);
         Ok(())
     }
 
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(all.estimated_conversations(), 3);
         // If the same flows are captured again, they are aggregated into the existing flows.
         let again = flows(all.sibling_store(), &seen);
-        all.absorb(again).unwrap();
+        all.absorb(&again).unwrap();
         assert_eq!(all.len(), 6003);
         for level in AggregationLevel::ALL {
             all.aggregate(*level, &listed).unwrap();
@@ -259,7 +259,7 @@ mod tests {
         let (hosts, dropped) = window(&[[10, 1], [10, 2], [10, 3]]);
         assert_eq!(dropped, 1);
         assert!(hosts.side().lacks_traffic());
-        strangers.absorb(hosts).unwrap();
+        strangers.absorb(&hosts).unwrap();
         assert!(strangers.side().lacks_traffic());
     }
 
@@ -280,7 +280,7 @@ mod tests {
         // part.
         let again = flows(all.sibling_store(), &seen[..700]);
         let more = sums(&again);
-        all.absorb(again).unwrap();
+        all.absorb(&again).unwrap();
         assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
         all.spill_idle(Nanos::MAX).unwrap();
         // A flow that was idle twice counts twice until its file is rewritten.

@@ -1,5 +1,6 @@
 //! The tables of one worker, which are private to it and need no locks.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use super::interner::{Interner, InternerCache};
 use super::outer_flows::OuterFlow;
 use super::partitions::PartitionEvidence;
 use super::records::{Evidence, FlowRecord};
+use super::row::EvidenceRow;
 use super::side_evidence::{AddressPair, OpenMessages, SideEvidence};
 use super::state::{IcmpError, QuotedPackets};
 use super::table::{FlowSlot, FlowTables};
@@ -285,6 +287,19 @@ impl WorkerTables {
     /// of entries dropped.
     pub fn keep_within(&mut self, limit: &EvidenceLimit<'_>) -> u64 {
         self.side.keep_within(limit)
+    }
+
+    /// Removes the logs of packets, and passes them to `take` as rows.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `take`.
+    pub fn take_packet_rows(
+        &mut self,
+        take: &mut dyn FnMut(EvidenceRow) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let packets = std::mem::take(&mut self.side.packets);
+        SideEvidence { packets, ..SideEvidence::default() }.each_row(take)
     }
 
     pub(super) fn into_partitions(

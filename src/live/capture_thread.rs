@@ -1,5 +1,7 @@
 //! The threads of a live audit that capture frames and decode them.
 
+#[cfg(feature = "store")]
+use std::io;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ use crate::capture::{Batch, CaptureError, LiveCapture, may_appear};
 use crate::flow::{AggregationLevel, WorkerTables};
 use crate::model::{Loss, Merge, NO_TIME, Nanos, escape_control};
 use crate::pipeline::{AuditError, Worker, WorkerCounters};
+#[cfg(feature = "store")]
+use crate::store::PacketSpill;
 
 /// The interval at which a thread checks whether an interface that is down or missing can be read.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
@@ -36,6 +40,9 @@ pub(super) struct WindowPart {
     pub aggregated: Vec<(AggregationLevel, u64)>,
     /// The number of entries of side evidence that were dropped.
     pub dropped: u64,
+    /// The records of packets that were written to disk, or the error if they could not be written.
+    #[cfg(feature = "store")]
+    pub packets: Option<io::Result<PacketSpill>>,
     /// The times of the last frames before interruptions of the capture.
     pub cuts: Vec<Nanos>,
 }
@@ -279,10 +286,18 @@ impl<'a> CaptureThread<'a> {
         let next_link =
             self.capture.as_ref().filter(|_| self.down.is_none()).map(LiveCapture::link);
         let link = std::mem::replace(&mut self.link, next_link);
-        let ThreadMemory { aggregated, dropped, .. } = std::mem::take(&mut self.memory);
-        let cuts = std::mem::take(&mut self.cuts);
-        let loss = std::mem::take(&mut self.loss);
-        let interface = self.interface;
-        WindowPart { interface, tables, counters, loss, link, aggregated, dropped, cuts }
+        let memory = std::mem::take(&mut self.memory);
+        WindowPart {
+            interface: self.interface,
+            tables,
+            counters,
+            loss: std::mem::take(&mut self.loss),
+            link,
+            aggregated: memory.aggregated,
+            dropped: memory.dropped,
+            #[cfg(feature = "store")]
+            packets: memory.packets,
+            cuts: std::mem::take(&mut self.cuts),
+        }
     }
 }

@@ -1,12 +1,18 @@
 //! Keeps a live audit within its memory limit: aggregates flows, drops side evidence, and counts
 //! how much of each was affected.
 
+#[cfg(feature = "store")]
+use std::io;
 use std::sync::Arc;
 
 use super::LiveContext;
 use super::listener::LiveEvent;
+#[cfg(feature = "store")]
+use super::rows;
 use crate::flow::{AggregationLevel, EvidenceLimit, MergedFlows};
 use crate::pipeline::{AuditError, Worker, lock, temporary};
+#[cfg(feature = "store")]
+use crate::store::PacketSpill;
 
 /// The number of shares that memory is divided into. One share each is for the tables of all
 /// threads, the tables of the window that is judged, the tables of all windows, and the judgement
@@ -71,12 +77,16 @@ pub(super) struct ThreadMemory {
     pub aggregated: Vec<(AggregationLevel, u64)>,
     /// The number of entries of side evidence that were dropped.
     pub dropped: u64,
+    /// The records of packets that were written to disk, or the error if they could not be written.
+    #[cfg(feature = "store")]
+    pub packets: Option<io::Result<PacketSpill>>,
     /// The size of the tables, in bytes, at which aggregation is attempted again.
     retry_above: usize,
 }
 
 impl ThreadMemory {
-    /// Drops side evidence and aggregates flows if the tables exceed this thread's share of memory.
+    /// Writes records of packets to disk, drops side evidence and aggregates flows if the tables exceed
+    /// this thread's share of memory.
     pub fn bound(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>) {
         let watch = shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);
@@ -84,6 +94,13 @@ impl ThreadMemory {
         let held = worker.tables().memory();
         if held <= budget || held < self.retry_above {
             return;
+        }
+        #[cfg(feature = "store")]
+        if let Some(spool) = &shared.spool {
+            rows::spill_packets(spool, worker.tables_mut(), &mut self.packets, budget / 4);
+            if worker.tables().memory() <= budget {
+                return;
+            }
         }
         let listed = Arc::clone(&lock(&shared.listed));
         let is_host = &|address| listed.is_host(address);

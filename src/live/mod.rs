@@ -45,6 +45,8 @@ use std::time::Duration;
 use crossbeam_channel::unbounded;
 
 use crate::capture::{CaptureInput, LiveCapture};
+#[cfg(feature = "store")]
+use crate::flow::PacketRetention;
 use crate::flow::{FlowStore, HashSeed, PrefixRetention, Retention, WindowCarryOver};
 use crate::pipeline::{
     Audit, AuditError, ETHERNET, FlowRetention, Limits, Plan, Reading, Request, TrustedMirrors,
@@ -159,16 +161,7 @@ pub fn watch(
     let plan = plan(watch).with_inventory(&policy);
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
-    // Rows contain no pieces, but they must state which messages continue in another segment. This
-    // fact is therefore retained in addition to the messages.
-    #[cfg(feature = "store")]
-    let parts = match setup.spool {
-        Some(_) => PrefixRetention::StartsAndAll,
-        None => PrefixRetention::All,
-    };
-    #[cfg(not(feature = "store"))]
-    let parts = PrefixRetention::All;
-    let retention = Retention { parts, ..Retention::default() };
+    let retention = retention(watch);
     let mut all = restored(state.as_ref(), &store, listener)?
         .map_or_else(|| empty(watch, &store), Ok)
         .map_err(temporary(&plan.temp))?;
@@ -218,6 +211,23 @@ pub fn watch(
         shared.window.fetch_add(1, Ordering::Release);
         result
     })
+}
+
+/// Returns which evidence of single packets the tables of a window retain.
+fn retention(watch: &LiveOptions) -> Retention {
+    let parts = PrefixRetention::All;
+    let retention = Retention { parts, ..Retention::default() };
+    // Rows contain no pieces, but they must state which messages continue in another segment. This
+    // fact is therefore retained in addition to the messages.
+    #[cfg(feature = "store")]
+    if let Some(rows) = &watch.rows {
+        let packets =
+            if rows.kept.traces { PacketRetention::Logs } else { PacketRetention::Nothing };
+        return Retention { packets, parts: PrefixRetention::StartsAndAll };
+    }
+    #[cfg(not(feature = "store"))]
+    let _ = watch;
+    retention
 }
 
 /// The addresses that an inventory lists.

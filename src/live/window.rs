@@ -110,8 +110,8 @@ impl WindowLoop<'_> {
         });
     }
 
-    /// Judges a window alone, merges it into the evidence of all windows, and judges that evidence.
-    /// Passes both results to the listener. Returns whether the findings of all windows fail the
+    /// Merges a window into the evidence of all windows. Judges the window alone and, at the same
+    /// time, that evidence. Passes both results to the listener. Returns whether the findings of all windows fail the
     /// audit, and whether nothing was checked although a check was required.
     fn judge(
         &mut self,
@@ -120,15 +120,15 @@ impl WindowLoop<'_> {
         ended: Instant,
     ) -> Result<(bool, bool), AuditError> {
         let shared = self.shared;
-        let mut alone = shared.judge(&mut window, &self.policy)?;
-        let nothing = shared
-            .store
-            .sibling()
-            .finish(&Retention::default(), 1, &EvidenceLimit::NONE)
-            .map_err(temporary(&shared.plan.temp))?;
-        let flows = alone.take_flows(nothing);
-        absorb(shared, all, alone.reading, flows)?;
-        let together = shared.judge(all, &self.policy)?;
+        absorb(shared, all, &window)?;
+        let (alone, together) = thread::scope(|scope| {
+            let alone = scope.spawn(|| shared.judge(&mut window, &self.policy));
+            let together = shared.judge(all, &self.policy);
+            (alone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), together)
+        });
+        let (mut alone, together) = (alone?, together?);
+        // Reports do not need the flows of the window.
+        alone.take_flows(no_flows(shared.store).map_err(temporary(&shared.plan.temp))?);
         let closed = WindowClosed { window: &alone, all: &together, before: &self.baseline, ended };
         shared.listener.on_window_closed(&closed);
         together.remember(&mut self.baseline);
@@ -171,7 +171,7 @@ impl WindowLoop<'_> {
         let mut timeline = ActivityHistogram::default();
         let mut cuts = BTreeSet::new();
         #[cfg(feature = "store")]
-        let mut dropped = 0;
+        let (mut dropped, mut packets) = (0, Ok(Vec::new()));
         let requested = Instant::now();
         for _ in 0..self.threads {
             let part = self.receive_part(after, requested)?;
@@ -194,6 +194,14 @@ impl WindowLoop<'_> {
             #[cfg(feature = "store")]
             {
                 dropped += part.dropped;
+                packets = match (packets, part.packets) {
+                    (Ok(mut all), Some(Ok(own))) => {
+                        all.push(own);
+                        Ok(all)
+                    }
+                    (Ok(_), Some(Err(error))) => Err(error),
+                    (packets, _) => packets,
+                };
             }
             cuts.extend(part.cuts);
         }
@@ -203,8 +211,8 @@ impl WindowLoop<'_> {
             let period = (since, until);
             let (flows, inputs) = (&store, &inputs[..]);
             let (timeline, cuts) = (&timeline, &cuts);
-            let closed = ClosedWindow { flows, inputs, timeline, cuts, period, dropped };
-            super::rows::write(shared, spool, &closed);
+            let closed = ClosedWindow { flows, inputs, timeline, cuts, period, dropped, packets };
+            super::rows::write(shared, spool, closed);
         }
         let end = match after {
             AfterWindow::Continue => WindowEnd::Continued(total(&inputs).0.last.get()),
@@ -254,12 +262,7 @@ fn now() -> Nanos {
 
 /// Merges a window into the evidence of all windows, moves idle flows to disk if there is a state
 /// folder, and drops or aggregates evidence that exceeds its share of memory.
-fn absorb(
-    shared: &LiveContext<'_>,
-    all: &mut Reading,
-    window: &Reading,
-    flows: MergedFlows,
-) -> Result<(), AuditError> {
+fn absorb(shared: &LiveContext<'_>, all: &mut Reading, window: &Reading) -> Result<(), AuditError> {
     for theirs in &window.inputs {
         // The restored state may contain other interfaces, so inputs are matched by name.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
@@ -286,7 +289,7 @@ fn absorb(
     } else {
         all.timeline.merge(&window.timeline.unwatched())
     }
-    all.flows.absorb(flows).map_err(temporary(&shared.plan.temp))?;
+    all.flows.absorb(&window.flows).map_err(temporary(&shared.plan.temp))?;
     (all.account, all.loss) = total(&all.inputs);
     limit_to_believed_times(&mut all.account, &all.timeline);
     all.end = window.account.last.get().or(all.end);
@@ -318,8 +321,12 @@ pub(super) fn inputs(watch: &LiveOptions) -> Vec<InputRecord> {
 }
 
 pub(super) fn empty(watch: &LiveOptions, store: &FlowStore) -> std::io::Result<Reading> {
-    let flows = store.sibling().finish(&Retention::default(), 1, &EvidenceLimit::NONE)?;
-    Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
+    let (inputs, flows) = (inputs(watch), no_flows(store)?);
+    Ok(Reading::new(inputs, ActivityHistogram::default(), flows, Correction::Impossible))
+}
+
+fn no_flows(store: &FlowStore) -> std::io::Result<MergedFlows> {
+    store.sibling().finish(&Retention::default(), 1, &EvidenceLimit::NONE)
 }
 
 /// Returns the evidence of an earlier run, if there is any.

@@ -812,7 +812,7 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
             Correction::Off => "all of them are counted (--dedup off)",
             Correction::NotNeeded => "all of them are counted",
             Correction::Impossible => {
-                "all of them are counted, because the packets cannot be read a second time (for a stream, use --dedup on; for stored rows, collect with --traces; in a live audit, duplicates cannot be removed)"
+                "all of them are counted, because the packets cannot be read a second time (for a stream, use --dedup on; for stored rows, collect with --traces; a live audit cannot remove duplicates)"
             }
         };
         let share = percent(sample.share(sample.total()));

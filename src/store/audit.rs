@@ -233,6 +233,14 @@ impl EvidenceStore {
             wrong.push(StoreRequestError::OtherFilter(given, own));
         }
         match selection {
+            Err(errors)
+                if self.is_live()
+                    && errors.iter().any(|error| matches!(error, WindowError::NotDivided(_))) =>
+            {
+                wrong.push(StoreRequestError::NotInRows(
+                    "--since and --until cannot divide the rows of a live audit; each of its files contains one window and states its start in its name, so give only the files of the time that you need",
+                ));
+            }
             Err(errors) => wrong.extend(errors.iter().map(|error| (*error).into())),
             Ok(range) if range.is_empty() => wrong.push(PlanError::EmptyTimeRange.into()),
             Ok(_) => {}
@@ -250,7 +258,7 @@ impl EvidenceStore {
             ),
             (
                 request.dedup == Dedup::On && !own.traces,
-                "--dedup on needs every packet, which the rows do not contain; leave it out, or collect the captures again with --traces (the rows of rasaudit live never contain packets)",
+                "--dedup on needs every packet, which the rows do not contain; leave it out, or collect the rows again with --traces",
             ),
         ];
         let missing = missing.into_iter().filter(|(is_missing, _)| *is_missing);

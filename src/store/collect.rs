@@ -38,6 +38,8 @@ pub struct CollectRequest {
     /// The length of the windows that divide the rows, in nanoseconds: a multiple of 10 s. `None`
     /// if rows are not divided.
     pub window: Option<Nanos>,
+    /// The reason why the captures cannot be read. If there is one, they are not opened.
+    pub unreadable: Option<String>,
 }
 
 /// A capture whose rows were written.
@@ -81,7 +83,7 @@ pub fn collect(
     progress: &Progress,
     mut done: impl FnMut(CollectedFile),
 ) -> Result<(), StoreError> {
-    let CollectRequest { plan, kept, sensor, window } = request;
+    let CollectRequest { plan, kept, sensor, window, unreadable } = request;
     let options = CollectOptions { window: *window, ..CollectOptions::of(&plan.request, *kept) };
     let mut stream = match to {
         Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
@@ -104,6 +106,7 @@ pub fn collect(
         };
         let input = match source.same_as.as_ref().and_then(|first| contents.get(first)) {
             Some(content) => copy_of(source, *content, &options, sensor.as_ref()),
+            None if unreadable.is_some() => unread(request, number, &options, unreadable.clone()),
             None => collect_one(request, number, &options, &mut writer, progress)?,
         };
         contents.insert(source.name.clone(), input.content);
@@ -181,7 +184,7 @@ fn collect_one(
     writer: &mut RowWriter,
     progress: &Progress,
 ) -> Result<InputRow, StoreError> {
-    let CollectRequest { plan, kept: KeptPackets { pieces, traces }, sensor, window } = request;
+    let CollectRequest { plan, kept: KeptPackets { pieces, traces }, sensor, window, .. } = request;
     let parts = if *pieces { PrefixRetention::StartsAndAll } else { PrefixRetention::Starts };
     let packets = if *traces { PacketRetention::Logs } else { PacketRetention::Nothing };
     let retention = Retention { packets, parts };
@@ -251,6 +254,7 @@ pub(super) fn write_rows(
         RunError::Temporary(error) => temporary(error),
         // Rows that are being collected are not read from files.
         RunError::Unusable => temporary(io::Error::other("the rows are not sorted")),
+        RunError::Interrupted => AuditError::Interrupted.into(),
     };
     let wrong = |error| match error {
         GroupError::Row(_, reason) => StoreError::rows(name, reason),

@@ -4,12 +4,13 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::vec;
 
 use super::columns::BatchRows;
 use super::files::{GroupReader, RowFile, RowGroup};
 use super::row::{RowStart, StoredKind, StoredRef};
-use crate::pipeline::WindowStart;
+use crate::pipeline::{Progress, WindowStart};
 
 /// The maximum number of files that are read at the same time.
 const MOST_FILES: usize = 64;
@@ -23,6 +24,8 @@ pub(super) enum RunError {
     /// to be read one after the other, so that the message about an invalid file does not depend on
     /// how the rows are merged.
     Unusable,
+    /// The work was stopped.
+    Interrupted,
 }
 
 impl From<io::Error> for RunError {
@@ -84,6 +87,7 @@ pub(super) struct FileRun<'f> {
     number: usize,
     labels: &'f Labels,
     memory: &'f RunMemory,
+    progress: &'f Progress,
     groups: vec::IntoIter<RowGroup>,
     reader: Option<GroupReader>,
     batch: Option<BatchRows>,
@@ -105,12 +109,14 @@ impl<'f> FileRun<'f> {
         (number, file): (usize, &'f RowFile),
         labels: &'f Labels,
         memory: &'f RunMemory,
+        progress: &'f Progress,
     ) -> Self {
         Self {
             file,
             number,
             labels,
             memory,
+            progress,
             groups: file.groups(number).collect::<Vec<_>>().into_iter(),
             reader: None,
             batch: None,
@@ -144,9 +150,12 @@ impl<'f> FileRun<'f> {
     /// # Errors
     ///
     /// Returns an error if the next row cannot be read or is not valid, if it is not after the
-    /// previous one, or if the rows in memory take too much memory.
+    /// previous one, if the rows in memory take too much memory, or if the work was stopped.
     pub fn advance(&mut self) -> Result<(), RunError> {
         while self.next_row()? {
+            if self.progress.stop.load(Ordering::Relaxed) {
+                return Err(RunError::Interrupted);
+            }
             if self.check_row()? {
                 return Ok(());
             }

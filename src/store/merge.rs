@@ -34,14 +34,23 @@ pub struct MergeRequest {
     pub max_memory: usize,
 }
 
-/// Merges rows. Returns the number of captures.
+/// The result of merging rows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MergedRows {
+    /// The number of captures.
+    pub captures: usize,
+    /// The number of connections whose segments are still in a store that became complete.
+    pub with_segments: usize,
+}
+
+/// Merges rows.
 ///
 /// # Errors
 ///
 /// Returns an error if the request is not valid, if rows cannot be read or written, if inputs do
 /// not belong together or are there twice, if whole stores are merged and rows are missing, or if
 /// the work is stopped.
-pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, StoreError> {
+pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<MergedRows, StoreError> {
     let MergeRequest { from, to, complete, max_memory } = request;
     let stores: Vec<PathBuf> = from.iter().filter_map(RowOrigin::store).collect();
     if let Destination::Store(folder) = to {
@@ -77,7 +86,10 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<usize, Store
         written => written,
     };
     match written {
-        Ok(()) => Ok(merging.inputs.iter().filter(|input| !input.record.passed_over).count()),
+        Ok(()) => Ok(MergedRows {
+            captures: merging.inputs.iter().filter(|input| !input.record.passed_over).count(),
+            with_segments: merging.decided.as_ref().map_or(0, DecidedEvidence::undecided_flows),
+        }),
         Err(Stopped::Failed(error)) => Err(error),
         Err(Stopped::Unusable) => Err(StoreError::rows("the merged rows", "are not sorted")),
     }
@@ -131,7 +143,8 @@ impl Merging<'_> {
             Destination::StandardOutput => RowWriter::stream(Box::new(io::stdout()))?,
         };
         let memory = RunMemory::new(max_memory / 4);
-        let runs = sorted.into_iter().map(|file| FileRun::new(file, &labels, &memory)).collect();
+        let runs = sorted.into_iter();
+        let runs = runs.map(|file| FileRun::new(file, &labels, &memory, self.progress)).collect();
         let Ledgers { found, written } = self.write_groups(rows, runs, &mut writer)?;
         // A stream may be only a part of a store, so its rows cannot be compared.
         if !is_stream {
@@ -166,6 +179,7 @@ impl Merging<'_> {
         let failed = |error| match error {
             RunError::Temporary(error) => Stopped::Failed(temporary(error)),
             RunError::Unusable => Stopped::Unusable,
+            RunError::Interrupted => Stopped::Failed(AuditError::Interrupted.into()),
         };
         let mut ledgers = Ledgers::default();
         let mut partial = PartialGroup::default();

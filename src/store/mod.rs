@@ -40,8 +40,8 @@ pub use collect::{CollectRequest, CollectedFile, collect};
 pub use earlier::{EarlierDifference, EarlierFile};
 pub use files::{Destination, RowOrigin, captures_in, find_stores};
 pub use input::{CollectOptions, KeptPackets};
-pub use merge::{MergeRequest, merge};
-pub use spool::{LostWindows, Spool, SpoolOptions, SpooledWindow, WindowEvidence};
+pub use merge::{MergeRequest, MergedRows, merge};
+pub use spool::{LostWindows, PacketSpill, Spool, SpoolOptions, SpooledWindow, WindowEvidence};
 pub use windows::{WindowError, WindowLength, WindowTime};
 
 use crate::pipeline::AuditError;

@@ -49,12 +49,24 @@ impl RowSorter {
         Ok(())
     }
 
+    /// Adds the rows of another sorter.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a temporary file cannot be written or read.
+    pub fn take(&mut self, other: Self) -> io::Result<()> {
+        let rows = self.write_run([SortedRun::Packed(other.rows.sorted())])?;
+        let runs = other.levels.into_iter().flatten().chain([rows]);
+        runs.into_iter().try_for_each(|run| self.add_run(run))
+    }
+
     /// Merges runs into one.
     fn write_run<'f>(&self, runs: impl IntoIterator<Item = SortedRun<'f>>) -> io::Result<File> {
         // Only rows from temporary files and from memory are written to a run.
         let failed = |error| match error {
             RunError::Temporary(error) => error,
             RunError::Unusable => io::Error::other("the run is not sorted"),
+            RunError::Interrupted => io::ErrorKind::Interrupted.into(),
         };
         let mut out = BufWriter::new(tempfile::tempfile_in(&self.folder)?);
         let mut rows = MergedRuns::new(runs.into_iter().collect()).map_err(failed)?;

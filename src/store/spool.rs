@@ -43,6 +43,8 @@ pub struct SpoolOptions {
     /// The number of bytes that the files of the vantage point may take. If they take more, the
     /// oldest are removed.
     pub size: u64,
+    /// What is kept of single packets.
+    pub kept: KeptPackets,
 }
 
 impl SpoolOptions {
@@ -81,10 +83,32 @@ pub struct WindowEvidence<'a> {
     pub period: (Nanos, Nanos),
     /// The number of entries of evidence that were dropped because memory was short.
     pub dropped: u64,
+    /// The records of packets that were written to disk before the window was closed, or the error if
+    /// they could not be written.
+    pub packets: io::Result<Vec<PacketSpill>>,
     /// The number of threads.
     pub jobs: usize,
     /// The number of bytes of rows that may be in memory.
     pub max_memory: usize,
+}
+
+/// Records of packets that a capture thread wrote to disk before its window was closed, because they
+/// exceeded their memory.
+pub struct PacketSpill {
+    point: VantagePoint,
+    rows: RowSorter,
+}
+
+impl PacketSpill {
+    /// Adds a row of records.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a temporary file cannot be written.
+    pub fn add(&mut self, row: EvidenceRow) -> io::Result<()> {
+        let row = row.from_point(&self.point);
+        self.rows.add(&StoredRow::of_evidence(None, row).as_ref())
+    }
 }
 
 /// Rows of earlier windows that were lost.
@@ -260,6 +284,12 @@ impl Spool {
         file.sync_data()
     }
 
+    /// Returns an empty list for records of packets, of which `memory` bytes may be in memory.
+    pub fn packet_spill(&self, memory: usize) -> PacketSpill {
+        let point = self.options.point.clone();
+        PacketSpill { point, rows: RowSorter::new(self.own.clone(), memory) }
+    }
+
     /// Writes the rows of a window.
     ///
     /// # Errors
@@ -304,6 +334,9 @@ impl Spool {
         let entries = window.dropped;
         let id = input.id();
         let mut sorter = RowSorter::new(self.own.clone(), window.max_memory);
+        for spill in window.packets.map_err(&temporary)? {
+            sorter.take(spill.rows).map_err(&temporary)?;
+        }
         let mut rows = SensorRows::new(Some(&self.options.point));
         let mut add = |row: EvidenceRow| {
             let (row, added) = rows.of(None, row);
@@ -386,7 +419,7 @@ impl Spool {
         let window_row = SensorWindow { from, to, run: self.run, dropped: 0 };
         InputRow {
             tool: env!("CARGO_PKG_VERSION").to_owned(),
-            options: CollectOptions::of(window.request, KeptPackets::default()),
+            options: CollectOptions::of(window.request, self.options.kept),
             content: content.into(),
             record,
             timeline: if is_complete { timeline } else { timeline.unwatched() },
@@ -500,7 +533,7 @@ mod tests {
 
     fn options(folder: &Path, size: u64) -> SpoolOptions {
         let point = VantagePoint::new(Some("lab"), "span-1").expect("a name");
-        SpoolOptions { folder: folder.to_owned(), point, size }
+        SpoolOptions { folder: folder.to_owned(), point, size, kept: KeptPackets::default() }
     }
 
     /// Writes a window of a minute that begins at `from` seconds and has frames, but no evidence.
@@ -516,6 +549,7 @@ mod tests {
             cuts: Vec::new(),
             period: (from * SECOND, (from + 60) * SECOND),
             dropped: 2,
+            packets: Ok(Vec::new()),
             jobs: 1,
             max_memory: 1 << 20,
         })

@@ -688,7 +688,7 @@ fn options_that_rows_cannot_follow_are_refused_with_the_reason() {
     let errors = refused(&["--since", "2026-01-01", "--no-decap", "--dedup", "on"]);
     assert!(errors.contains("--since: the rows were collected without --window"), "{errors}");
     assert!(errors.contains("--no-decap differs"), "{errors}");
-    assert!(errors.contains("collect the captures again with --traces"), "{errors}");
+    assert!(errors.contains("collect the rows again with --traces"), "{errors}");
     let evidence = two.at("evidence");
     let errors = refused(&["--evidence", text(&evidence)]);
     assert!(errors.contains("--evidence needs the frames"), "{errors}");
@@ -1370,6 +1370,31 @@ fn a_complete_store_contains_no_segments_or_packets_and_gives_the_same_reports()
             audited(std::slice::from_ref(&complete), &case.inventory(), &more, scratch.path());
         assert_same(&direct, &stored, format!("--dedup {mode}"));
     }
+
+    // If the packets were also captured in a tunnel, the segments may still be needed.
+    let in_tunnel = |record: &Vec<u8>| {
+        let frame = &record[16..];
+        let length = |more: usize| (frame.len() as u16 + more as u16).to_be_bytes();
+        let ip = [
+            &[0x45, 0][..],
+            &length(36),
+            &[0, 0, 0, 0, 64, 17, 0, 0],
+            &[192, 0, 2, 1, 192, 0, 2, 2],
+        ];
+        let udp = [&[0xc0, 1, 0x12, 0xb5][..], &length(16), &[0, 0], &[8, 0, 0, 0, 0, 0, 9, 0]];
+        let outer = [&frame[..12], &[8, 0], &ip.concat(), &udp.concat(), frame].concat();
+        let size = (outer.len() as u32).to_le_bytes();
+        [&record[..8], &size, &size, &outer].concat()
+    };
+    let wrapped: Vec<Vec<u8>> = records.records.iter().map(in_tunnel).collect();
+    records.records.extend(wrapped);
+    let both = records.cut(scratch.path(), 1, &mut random);
+    let (collected, kept) = (at("both"), at("both-complete"));
+    collect(&both, &case.inventory(), &collected, &["--pieces"]);
+    let arguments = ["merge", text(&collected), "--to", text(&kept), "--complete"];
+    let warning = stderr(&run(&arguments, &[0]));
+    assert!(warning.contains("still contains segments of"), "{warning}");
+    assert!(kinds(&kept).contains("pieces"));
 
     // Merging a complete store again changes nothing.
     let (again, once_more) = (at("again"), at("once-more"));

@@ -15,6 +15,7 @@ use crate::support::{Random, Records, audit, fixture, rasaudit, reports, stderr,
 
 lab_tests! {
     a_spark_job_gives_the_reports_of_a_single_run: [Spark],
+    a_spark_job_continues_if_a_file_cannot_be_copied: [Spark],
     a_spark_job_reads_other_file_systems: [Spark],
     duckdb_and_pyarrow_read_the_documented_columns: [Engines],
     the_program_for_object_stores_queries_and_copies_a_store: [Engines],
@@ -99,7 +100,8 @@ fn write_script(path: &Path, text: &str) {
 }
 
 /// Returns a program that behaves like rasaudit, but once during `collect` and once during `merge`
-/// kills the executor in which it runs. Each time, it first creates the folder `killed-COMMAND`.
+/// kills the executor in which it runs, after it has written the first rows. Each time, it first
+/// creates the folder `killed-COMMAND`.
 fn deadly_program(folder: &Path) -> PathBuf {
     let path = folder.join("rasaudit");
     let program = env!("CARGO_BIN_EXE_rasaudit");
@@ -114,6 +116,7 @@ case "$*" in
             process=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$process/status)
             [ "$process" -gt 1 ] || exit 1
         done
+        "{program}" "$@" | head -c 20000
         kill -KILL "$process"
         exit 1
     fi ;;
@@ -164,6 +167,14 @@ fn a_spark_job_gives_the_reports_of_a_single_run() {
     for (name, bytes) in &single {
         assert!(*bytes == spark[name], "{name} differs");
     }
+
+    // If one of the files is lost, an audit refuses the store.
+    let lost = fs::read_dir(&store).expect("a store").flatten().map(|entry| entry.path());
+    let is_part = |path: &PathBuf| path.extension().is_some_and(|e| e == "parquet");
+    let lost = lost.filter(is_part).max_by_key(|path| path.metadata().map_or(0, |data| data.len()));
+    fs::remove_file(lost.expect("a file of rows")).expect("writable");
+    let run = rasaudit(["audit", store.to_str().expect("UTF-8")]);
+    assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
 }
 
 /// Hadoop's file system `viewfs` takes the place of an object store. It shows a local folder, but
@@ -186,6 +197,27 @@ fn a_spark_job_reads_other_file_systems() {
     let [single, spark] = [&archive.captures, &archive.at("store")].map(|i| archive.audited(i));
     // The names of the inputs differ, so the reports are compared without them.
     assert_eq!(reports(&single), reports(&spark));
+}
+
+/// Hadoop refuses to copy a file with a wrong checksum. The file becomes a row with the error.
+fn a_spark_job_continues_if_a_file_cannot_be_copied() {
+    let archive = Archive::new(3);
+    let whole = ["piece1.pcap", "piece2.pcap"].into_iter().find(|name| *name != archive.truncated);
+    let whole = whole.expect("a piece");
+    let wrong = [&b"crc\0"[..], &512u32.to_be_bytes(), &[7; 4096]].concat();
+    fs::write(archive.captures.join(format!(".{whole}.crc")), wrong).expect("writable");
+    let engines = Engines::new();
+    let folder = archive.captures.display();
+    let table = format!("spark.hadoop.fs.viewfs.mounttable.lab.link./captures=file://{folder}");
+    let options = ["--master", "local[2]", "--conf", &table];
+    let program = Path::new(env!("CARGO_BIN_EXE_rasaudit"));
+    let output = archive.spark(&engines, program, &options, "viewfs://lab/captures");
+    let printed = stdout(&output);
+    let error = format!("error: viewfs://lab/captures/{whole}: the file cannot be copied: ");
+    assert!(printed.contains(&error) && printed.contains("with errors: 2,"), "{printed}");
+    let inputs = fs::read_to_string(archive.audited(&archive.at("store")).join("audit.json"));
+    let inputs = inputs.expect("a report");
+    assert!(inputs.contains("the file cannot be copied") && inputs.contains("cut off inside"));
 }
 
 /// Returns the columns that the documentation lists, with their types.

@@ -2,6 +2,7 @@
 //! test, the clocks of the sensors seem to differ by more than three seconds, because their traffic
 //! is replayed one after the other.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -43,6 +44,22 @@ fn replay(wire: &Wire, capture: &Path) {
     assert!(sh(&format!("ip netns exec {} tcpreplay -q -i sent --mbps 50 {file}", wire.0)));
 }
 
+/// Returns the conversations of an audit of a capture.
+fn report_of(capture: &Path, inventory: &Path) -> String {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let [capture, inventory, out] =
+        [capture, inventory, scratch.path()].map(|path| path.to_str().expect("UTF-8"));
+    rasaudit(["audit", capture, "-i", inventory, "--out", out]);
+    fs::read_to_string(scratch.path().join("conversations.csv")).expect("a report")
+}
+
+/// Returns the ends of all conversations with their numbers of packets and bytes.
+fn amounts(conversations: &str) -> Vec<Vec<String>> {
+    let ends = ["client", "server", "transport", "port"];
+    let amounts = ["packets_to_server", "packets_to_client", "bytes_to_server", "bytes_to_client"];
+    columns(conversations, &[&ends[..], &amounts].concat())
+}
+
 fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
     let wires = [Wire::new(), Wire::new(), Wire::new()];
     let [Some(a), Some(b), Some(c)] = wires else { return };
@@ -67,7 +84,7 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
     let sensors: Vec<_> = [&a, &b, &c]
         .into_iter()
         .zip(["a", "b", "c"])
-        .map(|(wire, name)| start(wire, &at(name), name, &[]))
+        .map(|(wire, name)| start(wire, &at(name), name, &["--traces"]))
         .collect();
     // A second audit with the same sensor name is refused.
     let (_, rows_of_a) = &sensors[0];
@@ -92,7 +109,7 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
         stores.push(to);
     }
     // After a restart, the rows of the next window are written to a new file.
-    let (again, to) = start(&a, &at("a"), "a", &[]);
+    let (again, to) = start(&a, &at("a"), "a", &["--traces"]);
     again.signal("TERM");
     again.end();
     assert_eq!(rows(&to).len(), 2);
@@ -108,6 +125,11 @@ fn three_sensors_write_rows_that_a_central_audit_judges_as_one_farm() {
     assert_eq!(central.status.code(), Some(1), "{told}");
     assert!(told.contains(&format!("{frames} frames in 4 inputs")), "{told}");
     let conversations = fs::read_to_string(report.join("conversations.csv")).expect("a report");
+    // The third sensor captured packets of the first two, too. Each packet counts once.
+    assert_eq!(
+        amounts(&conversations),
+        amounts(&report_of(&fixture("farm-faults/span.pcap"), &file))
+    );
     let ends = ["client", "server", "port", "direction", "sensors"];
     let row = |client: &str, server: &str, port: &str| {
         let rows = columns(&conversations, &ends).into_iter();
@@ -163,6 +185,20 @@ fn a_sensor_that_stopped_is_named_and_two_with_one_name_are_refused() {
     let (code, told) = audit([&rows_a, &rows_b]);
     assert!(matches!(code, Some(0 | 1)), "{told}");
     assert!(told.contains("lab/b did not watch from "), "{told}");
+    // The sensor that was down makes no report certain that a capture without a gap does not make.
+    let both = [&rows_a, &rows_b].map(|rows| rows.to_str().expect("UTF-8"));
+    let certain = |inputs: &[&str]| {
+        let inventory = file.to_str().expect("UTF-8");
+        let csv = rasaudit([&["audit", "-i", inventory, "--format", "csv"], inputs].concat());
+        let rows = columns(&stdout(&csv), &["code", "client", "server", "port", "certain"]);
+        rows.into_iter().filter(|row| row[4] == "yes").collect::<BTreeSet<_>>()
+    };
+    let all = certain(&[capture.to_str().expect("UTF-8")]);
+    let own = certain(&both);
+    assert!(!own.is_empty() && own.is_subset(&all), "{own:?}\n{all:?}");
+    let divided = rasaudit([&["audit"], &both[..], &["--since", "2026-01-01"]].concat());
+    assert_eq!(divided.status.code(), Some(2));
+    assert!(stderr(&divided).contains("give only the files of the time"), "{}", stderr(&divided));
     let (code, told) = audit([&rows_a, &rows_same]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("at the same time as") && told.contains("sensor lab/a"), "{told}");
