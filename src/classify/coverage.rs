@@ -9,13 +9,13 @@ use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{
-    ActivePeriods, Conversation, Conversations, DoubtSource, HostActivity, ServiceKey, State,
-    TimeSpan, flag,
+    ActivePeriods, Conversation, Conversations, DirectionEvidence, DoubtSource, HostActivity,
+    ServiceKey, State, TimeSpan, flag,
 };
 use crate::model::{
     BoundedSet, Mac, Merge, Nanos, SECOND, Sum, TUNNEL_PORTS, Transport, named_enum,
 };
-use crate::policy::{Party, PartyKind, Policy};
+use crate::policy::{Party, PartyKind, Policy, RoleSet};
 
 named_enum!(
     /// How much of a host's traffic the capture shows.
@@ -150,6 +150,11 @@ pub(super) struct Unlisted {
     /// For each host, the services that it tried again and again in vain at these addresses, each
     /// with the address.
     pub misdirected: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
+    /// The hosts that play roles that the inventory does not give them, with these roles, if another
+    /// host with one of these roles does not show it.
+    pub mistaken: BTreeMap<usize, RoleSet>,
+    /// The hosts that certainly served traffic that the matrix documents.
+    pub serving: HashSet<usize, ahash::RandomState>,
     /// For each host, the services that unlisted addresses used inside undeclared tunnels between
     /// the host and other hosts, each with the other host. Hosts can have addresses of their own
     /// inside a tunnel.
@@ -191,6 +196,17 @@ pub struct UnlistedUse {
 
 /// The minimum number of packets of a client that tries a service again and again.
 const RECURRING_PACKETS: u64 = 3;
+
+/// Returns the role that the server of an undocumented conversation plays although the inventory gives
+/// it other roles: the only role that serves the port, if the port is specific to the product. The
+/// inventory may have mixed up the host with one that has the role.
+fn mistaken_roles(policy: &Policy, c: &Conversation, j: &Judged) -> Option<RoleSet> {
+    let roles = policy.serving(c.subject.transport, c.subject.port);
+    let mut all = roles.iter().map(|role| &policy.matrix.roles[role]);
+    let own = j.server.roles;
+    let is_mistake = roles.len() == 1 && !own.is_empty() && !roles.intersects(own);
+    (is_mistake && all.all(|role| role.has_own_ports())).then_some(roles)
+}
 
 /// Returns whether a client tried a service again and again for at least half of the watched time.
 /// A scan tries a service once.
@@ -238,6 +254,18 @@ pub(super) fn unlisted_services(
             continue;
         }
         let is_documented = j.verdict() == Verdict::Documented;
+        if let PartyKind::Host(server) = j.server.kind
+            && c.grade == DirectionEvidence::Handshake
+            && c.state == State::Established
+            && !c.is_doubted()
+        {
+            if is_documented {
+                unlisted.serving.insert(server);
+            } else if let Some(roles) = mistaken_roles(policy, c, j) {
+                let known = unlisted.mistaken.entry(server).or_default();
+                *known = known.with(roles);
+            }
+        }
         let is_unlisted = |party: &Party| {
             if is_documented { may_be_listed(party) } else { !has_role(party) }
         };
@@ -272,6 +300,8 @@ pub(super) fn unlisted_services(
     for ((host, transport, port), one) in misdirected {
         unlisted.misdirected.entry(host).or_default().push((transport, port, one));
     }
+    let Unlisted { mistaken, serving, .. } = &mut unlisted;
+    mistaken.retain(|_, roles| policy.hosts_of(*roles).any(|host| !serving.contains(&host)));
     unlisted
 }
 
@@ -449,7 +479,7 @@ impl UndecodedByHost {
 
 /// Assigns each frame that could not be decoded to the hosts that have its source or destination
 /// hardware address. A frame that passed a router has the hardware address of the router. A frame
-/// from or to an unknown hardware address may belong to any host.
+/// from or to an unknown hardware address may belong to any host, unless it is a broadcast.
 pub(super) fn undecoded_by_host(
     policy: &Policy,
     conversations: &Conversations,
@@ -480,6 +510,8 @@ pub(super) fn undecoded_by_host(
                         found.hosts.entry(*host).or_insert_with(words);
                     }
                 }
+                // Broadcasts of unknown senders contain no traffic between two hosts.
+                None if unread.to == Mac::BROADCAST => {}
                 None => drop(found.anybody.get_or_insert_with(|| unread.why.words(count))),
             }
         }
@@ -690,7 +722,8 @@ mod tests {
         };
         assert_eq!(undecoded(OF_GATEWAY, Mac::BROADCAST), [true, false]);
         assert_eq!(undecoded(OF_GATEWAY, OF_GATEWAY), [true, false]);
-        assert_eq!(undecoded(UNKNOWN, Mac::BROADCAST), [true, true]);
+        assert_eq!(undecoded(UNKNOWN, Mac::BROADCAST), [false, false]);
+        assert_eq!(undecoded(UNKNOWN, OF_GATEWAY), [true, true]);
         assert_eq!(undecoded(OF_GATEWAY, UNKNOWN), [true, true]);
     }
 
@@ -716,5 +749,17 @@ mod tests {
             unlisted.misdirected.is_empty(),
             "a single attempt does not show what the host is configured to use"
         );
+        // The domain controller serves a port that only brokers serve.
+        packets.connect(5, (GW, 50_000), (DC, 20_002));
+        packets.connect(7, (RDSH, 50_002), (DC, 3000));
+        let (conversations, judged) = packets.judged(&policy);
+        let unlisted = unlisted_services(&policy, &conversations, &judged, &view(60));
+        let broker = policy.inventory.hosts[BROKER_1].roles;
+        assert_eq!(unlisted.mistaken, BTreeMap::from([(DC_1, broker)]));
+        // If the broker serves the port, too, it has not been mixed up with the other host.
+        packets.connect(6, (GW, 50_001), (BROKER, 20_002));
+        let (conversations, judged) = packets.judged(&policy);
+        let unlisted = unlisted_services(&policy, &conversations, &judged, &view(60));
+        assert_eq!(unlisted.mistaken, BTreeMap::new());
     }
 }

@@ -669,8 +669,10 @@ impl<'a> Assessor<'a> {
         if seen.tunnel_peers(source, rows).any(is_destination) {
             doubts.add(Doubt::Tunnel);
         }
+        let is_mixed_up = seen.mixed_up_host(rows, source).is_some();
         let rows = with_ports(self.policy, rows);
-        if seen.has_unlisted_server(&rows)
+        if is_mixed_up
+            || seen.has_unlisted_server(&rows)
             || seen.is_misdirected(source, &rows)
             || self.has_unlisted_client(&rows, source, to)
         {

@@ -313,6 +313,21 @@ impl<'a> JudgedCapture<'a> {
         least_use(self.facts.unlisted.misdirected.get(&(claim.source as usize)), &rows)
     }
 
+    /// Returns a host that plays a role which the inventory does not give it, if the inventory may
+    /// have mixed it up with the source or a destination of these rows. The traffic of the rows may
+    /// then be there under another name.
+    pub fn mixed_up_host(&self, rows: &[usize], source: usize) -> Option<usize> {
+        let matrix = &self.policy.matrix;
+        let Unlisted { mistaken, serving, .. } = &self.facts.unlisted;
+        let own = self.policy.inventory.hosts[source].roles;
+        let own = Some(own).filter(|_| !serving.contains(&source)).unwrap_or_default();
+        let roles = rows.iter().fold(own, |roles, row| {
+            roles.with(matrix.roles[matrix.rows[*row].destination].members)
+        });
+        let found = mistaken.iter().find(|(host, own)| **host == source || own.intersects(roles));
+        found.map(|(host, _)| *host)
+    }
+
     /// Returns the use of services of `rows` on one of the destinations `to` from an unlisted
     /// address.
     pub fn unlisted_client(&self, rows: &[usize], to: &[Peer]) -> Option<UnlistedUse> {
@@ -413,6 +428,12 @@ impl<'a> JudgedCapture<'a> {
                 "{} tried the same service in vain at {}; this may be another address of a listed host",
                 self.policy.inventory.hosts[claim.source as usize].name,
                 self.without_role(one.address)
+            ));
+        }
+        if let Some(host) = self.mixed_up_host(row_numbers, claim.source as usize) {
+            ways.push(format!(
+                "{} serves a port of another role, so the inventory may have mixed up hosts",
+                self.policy.inventory.hosts[host].name
             ));
         }
         if let Some(one) = self.unlisted_client(row_numbers, to) {

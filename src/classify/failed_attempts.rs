@@ -258,7 +258,7 @@ impl JudgedCapture<'_> {
                     && next.flags[1].has(flag::ANSWERS | flag::SYN_ACK)
                     && next.opened.last.get() > began.get()
             });
-        if lacks_requests {
+        if lacks_requests || c.may_lack_one_reply() {
             doubts.add(Doubt::Loss);
         }
         // A client can send such acknowledgements on its own, so they make the failure uncertain

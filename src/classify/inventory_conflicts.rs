@@ -259,7 +259,10 @@ impl Assessor<'_> {
                 // If only some of the sources try another address, the others show that they do not
                 // use the host.
                 let rows = with_ports(self.policy, &[traffic.row]);
-                if traffic.sources.iter().all(|host| self.seen.is_misdirected(*host, &rows)) {
+                let mut sources = traffic.sources.iter();
+                if sources.clone().all(|host| self.seen.is_misdirected(*host, &rows))
+                    || sources.any(|s| self.seen.mixed_up_host(&[traffic.row], *s).is_some())
+                {
                     doubts.add(Doubt::Coverage);
                 }
             }

@@ -35,6 +35,10 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 /// SSDP (UPnP Device Architecture 2.0, 1.3.3).
 const TIME_TO_ANSWER_BROADCAST: Nanos = 10 * SECOND;
 
+/// The maximum number of packets of a flow that counts as the reply to broadcasts although it goes
+/// on after the time for replies.
+const MAX_LATE_REPLIES: u64 = 100;
+
 /// The broadcasts of one endpoint.
 #[derive(Clone, Copy)]
 struct BroadcastRequests {
@@ -471,6 +475,7 @@ impl CaptureIndex {
     fn reply_to(&self, flow: &Flow<'_>, requester: usize) -> Option<BroadcastReply> {
         let answered = flow.sides[1 - requester].first.get()?;
         let asked = flow.sides[requester].first.get();
+        let replies = &flow.sides[1 - requester];
         let responder = flow.key.endpoint(1 - requester);
         let requester = flow.key.endpoint(requester);
         // A host without an address sends from the unspecified address and receives the reply at
@@ -484,6 +489,11 @@ impl CaptureIndex {
             let BroadcastRequests { span, ports } = self.broadcast_requests.get(&endpoint)?;
             let (first, last) = (span.first.get()?, span.last.get()?);
             let until = |time: Nanos| time..=time.saturating_add(TIME_TO_ANSWER_BROADCAST);
+            // Otherwise, a host could send any amount of data after a single broadcast.
+            let is_over = replies.last.get().is_some_and(|end| end > *until(last).end());
+            if is_over && replies.sent.packets.0 > MAX_LATE_REPLIES {
+                return None;
+            }
             let is_close = until(first).contains(&answered) || until(last).contains(&answered);
             let is_between = (first..=last).contains(&answered);
             if ports.contains(&responder.port) && (is_close || is_between) {

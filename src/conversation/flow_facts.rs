@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::DirectionHints;
 use crate::flow::{DirectionStats, Flow, IcmpError, flag};
 use crate::model::{
-    DNS_PORT, KERBEROS_PORT, Mac, Nanos, REQUEST_PORTS, SECOND, Transport, is_link_local,
+    DNS_PORT, FlagSet, KERBEROS_PORT, Mac, Nanos, REQUEST_PORTS, SECOND, Transport, is_link_local,
 };
 
 /// The minimum size of a long session, in bytes.
@@ -150,7 +150,7 @@ const TIME_TO_CONNECT: Nanos = 3 * SECOND;
 
 /// The time that a reply of a RADIUS server may take, in nanoseconds: a user may have to confirm
 /// the login at another device.
-const TIME_TO_ANSWER_LOGIN: Nanos = 60 * SECOND;
+pub(super) const TIME_TO_ANSWER_LOGIN: Nanos = 60 * SECOND;
 
 /// The time that a reply of DNS or Kerberos may take, in nanoseconds, because the server may have
 /// to ask others.
@@ -158,9 +158,14 @@ const TIME_TO_ANSWER_LOOKUP: Nanos = 10 * SECOND;
 
 /// Returns the time that a reply from the side `server` of a flow may take, in nanoseconds.
 pub(super) fn time_to_answer(flow: &Flow<'_>, server: usize) -> Nanos {
-    let client = &flow.sides[1 - server];
-    let port = flow.key.endpoint(server).port;
-    match flow.key.transport() {
+    let client = flow.sides[1 - server].flags;
+    time_to_answer_at(flow.key.transport(), flow.key.endpoint(server).port, client)
+}
+
+/// Returns the time that a reply from a port may take, in nanoseconds. `client` contains the kinds of
+/// packets that the client sent.
+pub(super) fn time_to_answer_at(transport: Transport, port: u16, client: FlagSet) -> Nanos {
+    match transport {
         Transport::TCP => return TIME_TO_CONNECT,
         Transport::UDP if client.has(flag::ASKS) => {}
         _ => return TIME_TO_ANSWER,

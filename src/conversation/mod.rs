@@ -453,6 +453,19 @@ impl Conversation {
         self.last_failures().filter(|failed| failed.opened.last.get() > Some(worked))
     }
 
+    /// Returns whether all RADIUS requests without a reply since a service last worked were sent within
+    /// the time that a reply may take. They can then be repetitions of one request: if a user does not
+    /// confirm a login, it gets no reply, however often the client repeats it.
+    pub fn may_lack_one_reply(&self) -> bool {
+        let ServiceKey { transport, port, .. } = self.subject;
+        let time = flow_facts::time_to_answer_at(transport, port, self.flags[0]);
+        time == flow_facts::TIME_TO_ANSWER_LOGIN
+            && self.fails_at_last().is_some_and(|failed| {
+                failed.state == State::Unanswered
+                    && failed.opened.length().is_some_and(|length| length < time)
+            })
+    }
+
     /// Returns the number of chances to see a reply that support the last state of the service: of
     /// all flows with this state, or, if the service has stopped, of those that failed since it
     /// last worked. If flows also failed before, only the last failure is certain to count, because

@@ -252,12 +252,6 @@ pub(super) fn last_failure(
     orientation: &Orientation,
     index: &CaptureIndex,
 ) -> Option<FailedFlows> {
-    let failed = |state, basis, time, chances| FailedFlows {
-        state,
-        basis,
-        chances,
-        opened: TimeSpan::at(time),
-    };
     let [client, server] =
         [orientation.client, 1 - orientation.client].map(|side| &flow.sides[side]);
     let answered = server.last.get();
@@ -266,10 +260,16 @@ pub(super) fn last_failure(
             && !sent_long_after(client, *refused)
     });
     if let Some(time) = refused {
-        return Some(failed(State::Refused, StateEvidence::PortUnreachable, time, 1));
+        return Some(FailedFlows {
+            state: State::Refused,
+            basis: StateEvidence::PortUnreachable,
+            chances: 1,
+            opened: TimeSpan::at(time),
+        });
     }
-    let (time, missing) = last_unanswered_request(flow, orientation, index)?;
-    Some(failed(State::Unanswered, StateEvidence::SilentServer, time, missing))
+    let (opened, chances) = last_unanswered_requests(flow, orientation, index)?;
+    let (state, basis) = (State::Unanswered, StateEvidence::SilentServer);
+    Some(FailedFlows { state, basis, chances, opened })
 }
 
 /// Returns the time of the last ICMP error with which a server refused datagrams of a flow. Returns
@@ -293,14 +293,14 @@ fn last_refusal(flow: &Flow<'_>, client_side: usize, index: &CaptureIndex) -> Op
     times.last.get().filter(|_| may_be_last)
 }
 
-/// Returns the time of the last request of an established flow whose service answered earlier
-/// requests, but no longer the last ones, and at least how many requests it did not answer; `None`
-/// if there are no such requests or the capture could not have shown the answers.
-fn last_unanswered_request(
+/// Returns the times of the last requests of an established flow whose service answered earlier
+/// requests, but no longer these, and at least how many requests it did not answer; `None` if there
+/// are no such requests or the capture could not have shown the answers.
+fn last_unanswered_requests(
     flow: &Flow<'_>,
     orientation: &Orientation,
     index: &CaptureIndex,
-) -> Option<(Nanos, u64)> {
+) -> Option<(TimeSpan, u64)> {
     let client = &flow.sides[orientation.client];
     let server = &flow.sides[1 - orientation.client];
     // In a session, not each datagram needs a reply.
@@ -330,8 +330,10 @@ fn last_unanswered_request(
     }
     let since = TimeSpan::at(requested).first;
     // A single datagram may be lost in the network without any failure.
-    (missing > 1 && index.could_see(flow, 1 - orientation.client, since))
-        .then_some((requested, missing))
+    (missing > 1 && index.could_see(flow, 1 - orientation.client, since)).then_some((
+        TimeSpan { first: TimeSpan::at(latest).first, ..TimeSpan::at(requested) },
+        missing,
+    ))
 }
 
 /// Returns the time at which this side began to wait for a reply: the time of its first packet if

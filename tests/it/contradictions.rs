@@ -59,6 +59,31 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     assert_eq!(contradictions(&moved, &wire), [] as [[String; 4]; 0]);
 }
 
+#[test]
+fn nothing_is_missing_for_certain_if_the_inventory_mixed_up_two_hosts() {
+    let mut wire = eleven_minutes();
+    wire.connect(3_000, (BROKER, 50_000), (DC, 389));
+    let all = inventory("[capture]\ncovers = \"all\"\n");
+    // The certainty of the reports that traffic is missing, and what to do about the first.
+    let missing = |inventory: &str, wire: &Wire| {
+        let columns_of = ["code", "certain", "action"];
+        let rows = columns(&Site::new(inventory, wire).report("csv"), &columns_of);
+        let codes = ["never-attempted", "silent-role"];
+        let rows: Vec<_> =
+            rows.into_iter().filter(|row| codes.contains(&row[0].as_str())).collect();
+        let certain: Vec<_> = rows.iter().map(|row| row[1].clone()).collect();
+        (certain, rows[0][2].clone())
+    };
+    let (certain, _) = missing(&all, &wire);
+    assert!(certain.contains(&"yes".to_owned()), "{certain:?}");
+    // The inventory has the addresses of the broker and the gateway the wrong way round.
+    let [broker, gateway] = [BROKER, GW].map(|address| format!("\"{address}\""));
+    let swapped = all.replace(&broker, "\"\"").replace(&gateway, &broker).replace("\"\"", &gateway);
+    let (certain, action) = missing(&swapped, &wire);
+    assert!(certain.len() > 3 && !certain.contains(&"yes".to_owned()), "{certain:?}");
+    assert!(action.starts_with("Check the addresses and roles of gw1"), "{action}");
+}
+
 /// Returns an eleven-minute capture in which every host sends packets, but the domain controller
 /// has no traffic of its role.
 fn eleven_minutes() -> Wire {

@@ -306,6 +306,11 @@ impl Explainer<'_> {
                 "most flows without a reply do not show that their SYN, SYN-ACK or request was repeated, although an end that gets no reply repeats it, so the capture may lack the replies".to_owned(),
             );
         }
+        if self.conversations(finding).all(|(c, _)| c.may_lack_one_reply()) {
+            trace.push(
+                "the requests without a reply were sent within the time that a reply may take, so they may be one request and its repetitions".to_owned(),
+            );
+        }
         trace.extend(self.describe_doubtful_members(finding));
         trace
     }
@@ -436,7 +441,8 @@ impl Explainer<'_> {
     }
 
     /// Returns what to do if the traffic of a claim fails again and again at or from an address
-    /// that the inventory does not connect with the claim.
+    /// that the inventory does not connect with the claim, or if the inventory may have mixed up
+    /// hosts.
     fn attempts_elsewhere(&self, id: ClaimId, reported: &ReportedFinding) -> Option<String> {
         let claims = self.outcome.claims();
         let claim = claims.get(id);
@@ -448,6 +454,12 @@ impl Explainer<'_> {
             return Some(format!(
                 "{from} tries {} on {services} instead ({flows}, {}). If this is an address of {to}, add it to the inventory; otherwise correct the configuration of {from}",
                 one.address, one.state
+            ));
+        }
+        if let Some(host) = self.seen.mixed_up_host(rows, claim.source as usize) {
+            let host = &self.policy.inventory.hosts[host].name;
+            return Some(format!(
+                "Check the addresses and roles of {host} in the inventory, because it serves a port of another role; then audit again"
             ));
         }
         let client = self.seen.unlisted_client(rows, &claims.to(claim));
