@@ -5,7 +5,7 @@
 #
 #     benches/live.sh                          rates of small and mixed frames, 1 and 2 threads
 #     benches/live.sh flood 600                memory every 10 s for 600 s
-#     benches/live.sh window [PROGRAM...]      a window of 130,000 conversations, five times with this
+#     benches/live.sh window [PROGRAM...]      a window of 200,000 conversations, five times with this
 #                                              program and with others, in turn
 #
 # PPS sets the rate of the flood in frames per second (50000). Needs root, iproute2, tcpreplay,
@@ -60,8 +60,8 @@ fi
 
 if [ "${1:-}" = window ]; then
     shift
-    cargo run --release --locked --quiet --example generate -- mixed "$scratch/mixed.pcap" --packets 1000000 \
-        --flows 300000 --inventory "$scratch/mixed.toml" > /dev/null
+    cargo run --release --locked --quiet --example generate -- mixed "$scratch/mixed.pcap" --packets 1500000 \
+        --flows 460000 --inventory "$scratch/mixed.toml" > /dev/null
     inventory=$scratch/mixed.toml
     # Prints the value of a metric.
     metric() {

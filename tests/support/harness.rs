@@ -114,5 +114,12 @@ pub fn run(files: &[&[LabTest]]) -> ExitCode {
         let mut is_met = |need: &Need| *met.entry(*need).or_insert_with(|| need.is_met());
         trial.with_ignored_flag(!test.needs.iter().all(&mut is_met))
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let trials = trials.collect();
+    let unmet: Vec<_> = met.iter().filter(|(_, met)| !**met).map(|(need, _)| need).collect();
+    if !unmet.is_empty() {
+        eprintln!(
+            "Tests are skipped as ignored, because this machine lacks what they need: {unmet:?}"
+        );
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
