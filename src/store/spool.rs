@@ -526,8 +526,10 @@ fn content_of(path: &Path) -> Option<(u64, (Nanos, Nanos))> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::HashSeed;
-    use crate::model::SECOND;
+    use crate::decode::{Body, FiveTuple, Observation};
+    use crate::flow::{HashSeed, PacketRetention, Retention, RowKind};
+    use crate::model::{SECOND, Transport};
+    use crate::store::row::{StoredKind, StoredRef};
 
     const FRAMES: u64 = 7;
 
@@ -538,18 +540,31 @@ mod tests {
 
     /// Writes a window of a minute that begins at `from` seconds and has frames, but no evidence.
     fn write(spool: &Spool, from: Nanos) -> Result<SpooledWindow, StoreError> {
-        let flows = FlowStore::new(&HashSeed::new(), std::env::temp_dir());
+        write_evidence(spool, from, &new_store(), Ok(Vec::new()))
+    }
+
+    fn new_store() -> FlowStore {
+        FlowStore::new(&HashSeed::new(), std::env::temp_dir())
+    }
+
+    /// Does the same as [`write`] for a window with evidence.
+    fn write_evidence(
+        spool: &Spool,
+        from: Nanos,
+        flows: &FlowStore,
+        packets: io::Result<Vec<PacketSpill>>,
+    ) -> Result<SpooledWindow, StoreError> {
         let mut input = InputRecord { name: "eth0".to_owned(), ..InputRecord::default() };
         input.account.frames = FRAMES;
         spool.write(WindowEvidence {
-            flows: &flows,
+            flows,
             request: &Request::default(),
             inputs: &[input],
             timeline: ActivityHistogram::default(),
             cuts: Vec::new(),
             period: (from * SECOND, (from + 60) * SECOND),
             dropped: 2,
-            packets: Ok(Vec::new()),
+            packets,
             jobs: 1,
             max_memory: 1 << 20,
         })
@@ -597,6 +612,72 @@ mod tests {
         assert!(!folder.join(".span-1@lab/.rasaudit-x.tmp").exists());
         let dropped = "evidence was dropped at the memory limit (entries: 2, frames: 7)";
         assert!(told(&folder).contains(dropped), "{}", told(&folder));
+    }
+
+    /// Writes a window with three packets of a flow, and returns the records of packets in its file.
+    /// If `spilled`, the records of the first two packets are written to disk one after the other.
+    fn packet_records(folder: &Path, spilled: bool) -> Vec<Vec<u8>> {
+        let kept = KeptPackets { traces: true, ..KeptPackets::default() };
+        let spool = Spool::open(&SpoolOptions { kept, ..options(folder, 1 << 30) });
+        let spool = spool.expect("a spool");
+        let flows = new_store();
+        let packets = PacketRetention::Logs;
+        let mut tables = flows.tables(&Retention { packets, ..Retention::default() });
+        let (src, dst) = ("10.0.0.1".parse().expect("an address"), "10.0.0.2".parse());
+        let tuple = FiveTuple {
+            src,
+            dst: dst.expect("an address"),
+            sport: 50_000,
+            dport: 443,
+            transport: Transport::TCP,
+        };
+        let (flags, payload, seq, acked, fragment) = (0, 0, 0, None, None);
+        let body = Body::Transport { tuple, flags, payload, seq, acked, fragment };
+        let mut spill = spool.packet_spill(0);
+        for fingerprint in 1..=3 {
+            let packet = Observation { time: SECOND, fingerprint, body, ..Observation::default() };
+            tables.observe(&[packet], []);
+            if spilled && fingerprint < 3 {
+                tables.take_packet_rows(&mut |row| spill.add(row)).expect("written");
+            }
+        }
+        flows.submit(tables).expect("in memory");
+        write_evidence(&spool, 0, &flows, Ok(vec![spill])).expect("written");
+
+        let file = folder.join(names(folder).pop().expect("a file"));
+        let files = RowFile::open_all(&[file]).expect("a file of rows");
+        let mut records = Vec::new();
+        for group in files[0].groups(0) {
+            let mut reader = files[0].read(group).expect("rows");
+            let mut take = |row: StoredRef<'_>| {
+                let is_packets = row.kind == StoredKind::Evidence(RowKind::PACKETS);
+                records.extend(is_packets.then(|| row.record.to_vec()));
+                Ok(())
+            };
+            while reader.next(|_| true, &mut take).expect("valid rows") {}
+        }
+        records
+    }
+
+    #[test]
+    fn records_of_packets_that_wait_on_disk_are_rows_of_their_window() {
+        let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [in_memory, spilled] = [(&folders[0], false), (&folders[1], true)]
+            .map(|(folder, spilled)| packet_records(folder.path(), spilled));
+        assert_eq!(in_memory.len(), 1, "all packets of a flow in ten seconds are one row");
+        assert_eq!(spilled, in_memory);
+    }
+
+    #[test]
+    fn a_window_whose_records_of_packets_cannot_be_written_is_lost_and_told() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let spool = Spool::open(&options(scratch.path(), 1 << 30)).expect("a spool");
+        let failed = Err(io::Error::other("no space left"));
+        let error = write_evidence(&spool, 60, &new_store(), failed).expect_err("not written");
+        assert!(error.to_string().contains("no space left"), "{error}");
+        write(&spool, 120).expect("written");
+        let told = told(scratch.path());
+        assert!(told.contains("the rows of 1 earlier window (7 frames, between"), "{told}");
     }
 
     #[test]
