@@ -3,12 +3,13 @@
 //! host, although the inventory states that the capture covers all of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::coverage::HostReport;
 use super::judge::Judged;
 use super::{CoverageStatement, VantageTimes, Watched};
-use crate::conversation::{CaptureIndex, Conversations};
+use crate::conversation::{CaptureIndex, Conversation, Conversations};
 use crate::model::Nanos;
 use crate::policy::{Party, Policy};
 
@@ -66,16 +67,25 @@ impl CapturePlaces {
     }
 }
 
-/// Returns the host on which the capture was probably made: it takes part in all unicast traffic of
-/// listed hosts, although at least [`MANY_OTHERS`] other hosts with roles sent packets. Hosts of a
-/// farm have traffic with more than one other host, for example with a domain controller. A few
-/// packets of others do not count, because a switch sends packets to all ports if it does not know
-/// the port of their receiver.
+/// Where a capture was probably made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CapturePlace {
+    /// The index of a host in the inventory.
+    Host(usize),
+    /// An address that the inventory does not list.
+    Unlisted(IpAddr),
+}
+
+/// Returns the host, or the unlisted address, at which the capture was probably made: it takes part in
+/// all unicast traffic of listed hosts, although at least [`MANY_OTHERS`] other hosts with roles sent
+/// packets. Hosts of a farm have traffic with more than one other host, for example with a domain
+/// controller. A few packets of others do not count, because a switch sends packets to all ports if it
+/// does not know the port of their receiver.
 pub(super) fn only_place(
     policy: &Policy,
     (conversations, judged): (&Conversations, &[Judged]),
     hosts: &[HostReport],
-) -> Option<usize> {
+) -> Option<CapturePlace> {
     /// The share of packets that a switch may have sent to all ports: one in this number.
     const FLOODED: u64 = 1000;
     let sends = |host: &usize| hosts[*host].presence.unicast_sent.0 > 0;
@@ -86,17 +96,54 @@ pub(super) fn only_place(
     }
     let mut all = 0;
     let mut of_host = vec![0; hosts.len()];
-    let both = conversations.list.iter().zip(judged);
-    for (c, j) in both.filter(|(c, _)| !c.broadcast && !c.rare().on_wire) {
+    let mut unlisted = UnlistedEnd::default();
+    let both = || conversations.list.iter().zip(judged);
+    let both = || both().filter(|(c, _)| !c.broadcast && !c.rare().on_wire);
+    for (c, j) in both() {
         let [client, server] = [&j.client, &j.server].map(Party::host);
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
-        all += if client.or(server).is_some() { packets } else { 0 };
         let other = server.filter(|host| client != Some(*host));
         client.into_iter().chain(other).for_each(|host| of_host[host] += packets);
+        if client.or(server).is_some() {
+            all += packets;
+            unlisted.count(unlisted_end(c, j), packets);
+        }
     }
-    let is_place = |host: &usize| {
-        let others = sending.len() - usize::from(sending.contains(host));
-        others >= MANY_OTHERS && all - of_host[*host] <= all / FLOODED
-    };
-    (0..hosts.len()).filter(sends).find(is_place)
+    let is_place = |others: usize, own: u64| others >= MANY_OTHERS && all - own <= all / FLOODED;
+    let host = (0..hosts.len())
+        .filter(sends)
+        .find(|host| is_place(sending.len() - usize::from(sending.contains(host)), of_host[*host]));
+    let address = unlisted.candidate.filter(|candidate| {
+        let of_candidate = both().filter(|(c, j)| unlisted_end(c, j) == Some(*candidate));
+        let packets = of_candidate.map(|(c, _)| c.to_server.packets.0 + c.to_client.packets.0);
+        is_place(sending.len(), packets.sum())
+    });
+    host.map(CapturePlace::Host).or(address.map(CapturePlace::Unlisted))
+}
+
+/// Returns the unlisted end of a conversation whose other end is a listed host.
+fn unlisted_end(c: &Conversation, j: &Judged) -> Option<IpAddr> {
+    match [j.client.host(), j.server.host()] {
+        [Some(_), None] => Some(c.subject.server),
+        [None, Some(_)] => Some(c.subject.client),
+        _ => None,
+    }
+}
+
+/// Finds the unlisted address that takes part in more than half of the traffic of listed hosts, if
+/// there is one, with the majority vote of Boyer and Moore.
+#[derive(Default)]
+struct UnlistedEnd {
+    candidate: Option<IpAddr>,
+    votes: u64,
+}
+
+impl UnlistedEnd {
+    fn count(&mut self, end: Option<IpAddr>, packets: u64) {
+        match end {
+            end if end == self.candidate => self.votes += packets,
+            _ if packets <= self.votes => self.votes -= packets,
+            end => (self.candidate, self.votes) = (end, packets - self.votes),
+        }
+    }
 }

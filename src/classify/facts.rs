@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use super::absence_claims::{AbsenceClaim, To};
-use super::capture_places::{self, CapturePlaces};
+use super::capture_places::{self, CapturePlace, CapturePlaces};
 use super::coverage::{
     CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnlistedUse, UnreadablePairs,
     covered_ports, undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
@@ -65,8 +65,8 @@ pub struct CaptureFacts {
     aggregated: HashSet<usize>,
     /// Replies whose requests the capture does not show.
     lone_answers: LoneAnswers,
-    /// The host on which the capture was probably made.
-    only_place: Option<usize>,
+    /// The host or the unlisted address at which the capture was probably made.
+    only_place: Option<CapturePlace>,
 }
 
 impl CaptureFacts {
@@ -446,9 +446,12 @@ impl<'a> JudgedCapture<'a> {
         let hosts: Vec<usize> = to.iter().filter_map(|peer| peer.host()).collect();
         ways.extend(self.unread_between(claim.source as usize, &hosts));
         if let Some(place) = self.place_elsewhere(claim.source as usize, hosts.iter().copied()) {
+            let name = match place {
+                CapturePlace::Host(host) => self.policy.inventory.hosts[host].name.clone(),
+                CapturePlace::Unlisted(address) => address.to_string(),
+            };
             ways.push(format!(
-                "all unicast packets are from or to {}, so the capture may show only the traffic of this host",
-                self.policy.inventory.hosts[place].name
+                "all unicast packets are from or to {name}, so the capture may show only the traffic of this host"
             ));
         }
         let undocumented = self.facts.undocumented_pairs.between(claim.source as usize, &hosts);
@@ -467,23 +470,24 @@ impl<'a> JudgedCapture<'a> {
 
     /// Returns whether the capture was probably made on another host than this one.
     pub fn is_not_on_place(&self, host: usize) -> bool {
-        self.facts.only_place.is_some_and(|place| place != host)
+        self.facts.only_place.is_some_and(|place| place != CapturePlace::Host(host))
     }
 
     /// Returns whether the capture was probably made on this host.
     pub fn is_on_place(&self, host: usize) -> bool {
-        self.facts.only_place == Some(host)
+        self.facts.only_place == Some(CapturePlace::Host(host))
     }
 
-    /// Returns the host on which the capture was probably made, if such a capture does not show all
-    /// traffic from a source to these hosts.
+    /// Returns the host or the unlisted address at which the capture was probably made, if such a
+    /// capture does not show all traffic from a source to these hosts.
     pub fn place_elsewhere(
         &self,
         source: usize,
         mut to: impl Iterator<Item = usize>,
-    ) -> Option<usize> {
-        let place = self.facts.only_place.filter(|place| *place != source)?;
-        to.any(|host| host != place && host != source).then_some(place)
+    ) -> Option<CapturePlace> {
+        let is_place = |host: usize, place| place == CapturePlace::Host(host);
+        let place = self.facts.only_place.filter(|place| !is_place(source, *place))?;
+        to.any(|host| !is_place(host, place) && host != source).then_some(place)
     }
 
     /// Names an address that may belong to a listed host although it is not listed for it, and says

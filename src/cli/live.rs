@@ -443,6 +443,24 @@ impl ConsoleObserver<'_> {
     }
 }
 
+impl ConsoleObserver<'_> {
+    /// Writes the reports of a closed window, if they were requested.
+    fn write_reports(&self, WindowClosed { window, all, .. }: &WindowClosed<'_>) {
+        match self.folders.as_ref().map(|folders| all.write_window_reports(window, folders)) {
+            None => {}
+            Some(Ok(folder)) => {
+                self.pages.record_success(Duty::Reports);
+                let frames = plural(window.reading.account.frames, "frame");
+                self.print(&format!("{frames}: {}", folder.display()));
+            }
+            Some(Err(failure)) => {
+                self.pages.record_failure(Duty::Reports);
+                report_failure(failure);
+            }
+        }
+    }
+}
+
 impl Listener for ConsoleObserver<'_> {
     fn on_event(&self, event: &LiveEvent) {
         match event {
@@ -570,22 +588,20 @@ impl Listener for ConsoleObserver<'_> {
             self.print(&format!("this window lost {lost} {}", loss.of_all()));
         }
         self.send(all.new_messages(before));
-        match self.folders.as_ref().map(|folders| all.write_window_reports(window, folders)) {
-            None => {}
-            Some(Ok(folder)) => {
-                self.pages.record_success(Duty::Reports);
-                let frames = plural(window.reading.account.frames, "frame");
-                self.print(&format!("{frames}: {}", folder.display()));
+        std::thread::scope(|scope| {
+            #[cfg(feature = "serve")]
+            let is_served = self.arguments.listen.is_some();
+            #[cfg(feature = "serve")]
+            let rendered = is_served.then(|| scope.spawn(|| self.pages.render(closed)));
+            #[cfg(not(feature = "serve"))]
+            let _ = scope;
+            self.write_reports(closed);
+            #[cfg(feature = "serve")]
+            if let Some(thread) = rendered {
+                let report = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                self.pages.update(closed, report);
             }
-            Some(Err(failure)) => {
-                self.pages.record_failure(Duty::Reports);
-                report_failure(failure);
-            }
-        }
-        #[cfg(feature = "serve")]
-        if self.arguments.listen.is_some() {
-            self.pages.update(closed);
-        }
+        });
     }
 }
 

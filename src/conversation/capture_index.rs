@@ -35,8 +35,8 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 /// SSDP (UPnP Device Architecture 2.0, 1.3.3).
 const TIME_TO_ANSWER_BROADCAST: Nanos = 10 * SECOND;
 
-/// The maximum number of packets of a flow that counts as the reply to broadcasts although it goes
-/// on after the time for replies.
+/// The maximum number of packets of a one-way flow that counts as the reply to broadcasts although it
+/// goes on after the time for replies.
 const MAX_LATE_REPLIES: u64 = 100;
 
 /// The broadcasts of one endpoint.
@@ -491,7 +491,7 @@ impl CaptureIndex {
             let until = |time: Nanos| time..=time.saturating_add(TIME_TO_ANSWER_BROADCAST);
             // Otherwise, a host could send any amount of data after a single broadcast.
             let is_over = replies.last.get().is_some_and(|end| end > *until(last).end());
-            if is_over && replies.sent.packets.0 > MAX_LATE_REPLIES {
+            if is_over && asked.is_none() && replies.sent.packets.0 > MAX_LATE_REPLIES {
                 return None;
             }
             let is_close = until(first).contains(&answered) || until(last).contains(&answered);

@@ -3,28 +3,37 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::listener::WindowClosed;
 use super::metrics::Metrics;
-use super::snapshot::{LiveSnapshot, RenderedPage};
+use super::snapshot::{LiveSnapshot, RenderedPage, RenderedReport};
 use crate::pipeline::{Progress, lock};
 
 /// The number of window lengths after which a window should have been completed.
 const LATE: u32 = 3;
 
 impl LiveSnapshot {
-    /// Renders the pages and the metrics after a window is closed, and replaces the previous ones.
-    pub fn update(&self, closed: &WindowClosed<'_>) {
+    /// Renders the report after a window is closed.
+    pub fn render(&self, closed: &WindowClosed<'_>) -> RenderedReport {
+        let windows = self.pages.windows.load(Ordering::Relaxed) + 1;
+        let (mut json, mut page) = (Vec::new(), Vec::new());
+        thread::scope(|scope| {
+            // Writing to memory does not fail.
+            scope.spawn(|| drop(closed.all.write_json(&mut json)));
+            let _ = closed.all.write_live_page(windows, &mut page);
+        });
+        RenderedReport { json: json.into(), page: page.into() }
+    }
+
+    /// Replaces the report with the one of the window that is closed, and the metrics, too. To be
+    /// called after all other reports have been written, because a metric states how long they took.
+    pub fn update(&self, closed: &WindowClosed<'_>, report: RenderedReport) {
         let all = closed.all;
         let windows = self.pages.windows.load(Ordering::Relaxed) + 1;
-        let mut report = Vec::new();
-        let mut page = Vec::new();
-        // Writing to memory does not fail.
-        let _ = all.write_json(&mut report);
-        let _ = all.write_live_page(windows, &mut page);
         let metrics = Metrics::default();
         metrics.count("windows_total", "Windows closed since the start.", windows);
         let help = "Seconds between the end of the last window and its report.";
@@ -43,8 +52,7 @@ impl LiveSnapshot {
         }
         let rendered = RenderedPage {
             metrics: metrics.text(),
-            report: report.into(),
-            page: page.into(),
+            report,
             loss: closed.window.reading.loss.share(),
             closed: Some(Instant::now()),
         };
@@ -56,12 +64,12 @@ impl LiveSnapshot {
 
     /// Returns the last report as JSON; empty before the first window is closed.
     pub(super) fn report(&self) -> Bytes {
-        lock(&self.pages.rendered).report.clone()
+        lock(&self.pages.rendered).report.json.clone()
     }
 
     /// Returns the last report as HTML; empty before the first window is closed.
     pub(super) fn page(&self) -> Bytes {
-        lock(&self.pages.rendered).page.clone()
+        lock(&self.pages.rendered).report.page.clone()
     }
 
     /// Returns the number of windows closed since the start.

@@ -37,13 +37,19 @@ impl Default for ServedPages {
 #[derive(Default)]
 pub(super) struct RenderedPage {
     pub metrics: String,
-    /// The report as JSON. `page` contains it as HTML.
-    pub report: Bytes,
-    pub page: Bytes,
+    pub report: RenderedReport,
     /// The share of the last window's frames that were lost.
     pub loss: f64,
     /// When these pages were rendered; `None` before the first window is closed.
     pub closed: Option<Instant>,
+}
+
+/// The report of all windows so far, as JSON and as a page.
+#[cfg(feature = "serve")]
+#[derive(Default)]
+pub struct RenderedReport {
+    pub(super) json: Bytes,
+    pub(super) page: Bytes,
 }
 
 /// The state of a live audit, and the pages that it serves.

@@ -848,6 +848,31 @@ fn pairs_without_the_host_of_the_capture_are_missed_for_certain_nowhere() {
     assert_eq!(found, expected);
 }
 
+/// A laptop at an access port captures only its own traffic.
+#[test]
+fn a_capture_on_an_unlisted_machine_misses_nothing_for_certain() {
+    const LAPTOP: &str = "10.1.0.200";
+    let mut wire = Wire::default();
+    for second in (0..120).step_by(10) {
+        for host in [GW, BROKER, DC, RDSH] {
+            wire.ip(second * 1000, LAPTOP, host, 1, &[8, 0, 0, 0, 0, 9, second as u8, 1]);
+            wire.ip(second * 1000 + 1, host, LAPTOP, 1, &[0, 0, 0, 0, 0, 9, second as u8, 1]);
+        }
+    }
+    wire.connect(9_000, (LAPTOP, 50_000), (BROKER, 4_444));
+    wire.udp(9_500, (LAPTOP, 50_000), (BROKER, 4_444));
+    let certain = |wire: &Wire| {
+        let found = findings(&audit(&farm("", ALL), wire)).into_iter();
+        let missed: Vec<_> = found.filter(|line| line.starts_with("never-attempted")).collect();
+        assert!(missed.len() > 2, "{missed:?}");
+        missed.iter().filter(|line| !line.ends_with('?')).count()
+    };
+    assert_eq!(certain(&wire), 0);
+    // The capture shows traffic of other hosts, too.
+    wire.ip(20_000, GW, DC, 1, &[8, 0, 0, 0, 0, 9, 1, 1]);
+    assert!(certain(&wire) > 0);
+}
+
 /// A network of clients may be a part of the site, even if its addresses are public.
 #[test]
 fn a_listed_network_is_external_for_certain_only_if_the_inventory_lists_the_internal_prefixes() {
