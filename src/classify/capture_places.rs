@@ -76,11 +76,11 @@ pub enum CapturePlace {
     Unlisted(IpAddr),
 }
 
-/// Returns the host, or the unlisted address, at which the capture was probably made: it takes part in
-/// all unicast traffic of listed hosts, although at least [`MANY_OTHERS`] other hosts with roles sent
-/// packets. Hosts of a farm have traffic with more than one other host, for example with a domain
-/// controller. A few packets of others do not count, because a switch sends packets to all ports if it
-/// does not know the port of their receiver.
+/// Returns the host, or the unlisted address, at which the capture was probably made: it takes part
+/// in all unicast traffic of listed hosts, although at least [`MANY_OTHERS`] other hosts with roles
+/// sent packets. Hosts of a farm have traffic with more than one other host, for example with a
+/// domain controller. A few packets of others do not count, because a switch sends packets to all
+/// ports if it does not know the port of their receiver.
 pub(super) fn only_place(
     policy: &Policy,
     (conversations, judged): (&Conversations, &[Judged]),

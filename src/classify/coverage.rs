@@ -150,8 +150,8 @@ pub(super) struct Unlisted {
     /// For each host, the services that it tried again and again in vain at these addresses, each
     /// with the address.
     pub misdirected: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
-    /// The hosts that play roles that the inventory does not give them, with these roles, if another
-    /// host with one of these roles does not show it.
+    /// The hosts that play roles that the inventory does not give them, with these roles, if
+    /// another host with one of these roles does not show it.
     pub mistaken: BTreeMap<usize, RoleSet>,
     /// The hosts that certainly served traffic that the matrix documents.
     pub serving: HashSet<usize, ahash::RandomState>,
@@ -197,9 +197,9 @@ pub struct UnlistedUse {
 /// The minimum number of packets of a client that tries a service again and again.
 const RECURRING_PACKETS: u64 = 3;
 
-/// Returns the role that the server of an undocumented conversation plays although the inventory gives
-/// it other roles: the only role that serves the port, if the port is specific to the product. The
-/// inventory may have mixed up the host with one that has the role.
+/// Returns the role that the server of an undocumented conversation plays although the inventory
+/// gives it other roles: the only role that serves the port, if the port is specific to the
+/// product. The inventory may have mixed up the host with one that has the role.
 fn mistaken_roles(policy: &Policy, c: &Conversation, j: &Judged) -> Option<RoleSet> {
     let roles = policy.serving(c.subject.transport, c.subject.port);
     let mut all = roles.iter().map(|role| &policy.matrix.roles[role]);

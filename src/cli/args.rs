@@ -682,8 +682,9 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub name: Option<String>,
 
-    /// Read nothing, and write only the row that states that the capture could not be read, for this
-    /// reason. A job that cannot copy a capture from where it is stored can use this option with
+    /// Read nothing, and write only the row that states that the capture could not be read, for
+    /// this reason. A job that cannot copy a capture from where it is stored can use this option
+    /// with
     /// --name and standard input (-).
     #[arg(long, value_name = "REASON", requires = "name", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub unreadable: Option<String>,

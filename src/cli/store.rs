@@ -23,7 +23,7 @@ use crate::result::plural;
 use crate::store::SpoolOptions;
 use crate::store::{
     CollectRequest, CollectedFile, Destination, EarlierDifference, EarlierFile, EvidenceStore,
-    KeptPackets, MergeRequest, MergedRows, RowOrigin, StoreError, captures_in, collect,
+    KeptPackets, MergeRequest, MergedStore, RowOrigin, StoreError, captures_in, collect,
     find_stores, merge,
 };
 
@@ -134,7 +134,7 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
     let request =
         MergeRequest { from, to, complete: arguments.complete, max_memory: arguments.max_memory };
     match merge(&request, &progress) {
-        Ok(MergedRows { captures, with_segments }) => {
+        Ok(MergedStore { captures, with_segments }) => {
             if with_segments > 0 {
                 warn(&format!(
                     "the complete store still contains segments of {}, which are payload, because the server names in them depend on tunnels that an audit may trust, or are too many",

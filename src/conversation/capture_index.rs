@@ -35,8 +35,8 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 /// SSDP (UPnP Device Architecture 2.0, 1.3.3).
 const TIME_TO_ANSWER_BROADCAST: Nanos = 10 * SECOND;
 
-/// The maximum number of packets of a one-way flow that counts as the reply to broadcasts although it
-/// goes on after the time for replies.
+/// The maximum number of packets of a one-way flow that counts as the reply to broadcasts although
+/// it goes on after the time for replies.
 const MAX_LATE_REPLIES: u64 = 100;
 
 /// The broadcasts of one endpoint.

@@ -162,8 +162,8 @@ pub(super) fn time_to_answer(flow: &Flow<'_>, server: usize) -> Nanos {
     time_to_answer_at(flow.key.transport(), flow.key.endpoint(server).port, client)
 }
 
-/// Returns the time that a reply from a port may take, in nanoseconds. `client` contains the kinds of
-/// packets that the client sent.
+/// Returns the time that a reply from a port may take, in nanoseconds. `client` contains the kinds
+/// of packets that the client sent.
 pub(super) fn time_to_answer_at(transport: Transport, port: u16, client: FlagSet) -> Nanos {
     match transport {
         Transport::TCP => return TIME_TO_CONNECT,

@@ -453,9 +453,9 @@ impl Conversation {
         self.last_failures().filter(|failed| failed.opened.last.get() > Some(worked))
     }
 
-    /// Returns whether all RADIUS requests without a reply since a service last worked were sent within
-    /// the time that a reply may take. They can then be repetitions of one request: if a user does not
-    /// confirm a login, it gets no reply, however often the client repeats it.
+    /// Returns whether all RADIUS requests without a reply since a service last worked were sent
+    /// within the time that a reply may take. They can then be repetitions of one request: if a
+    /// user does not confirm a login, it gets no reply, however often the client repeats it.
     pub fn may_lack_one_reply(&self) -> bool {
         let ServiceKey { transport, port, .. } = self.subject;
         let time = flow_facts::time_to_answer_at(transport, port, self.flags[0]);

@@ -10,8 +10,8 @@ use crate::model::Nanos;
 
 impl MergedFlows {
     /// Merges copies of the flows and the side evidence of a window. The window must come from a
-    /// store that [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that both use
-    /// the same numbers for encapsulations.
+    /// store that [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that both
+    /// use the same numbers for encapsulations.
     ///
     /// # Errors
     ///

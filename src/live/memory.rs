@@ -85,8 +85,8 @@ pub(super) struct ThreadMemory {
 }
 
 impl ThreadMemory {
-    /// Writes records of packets to disk, drops side evidence and aggregates flows if the tables exceed
-    /// this thread's share of memory.
+    /// Writes records of packets to disk, drops side evidence and aggregates flows if the tables
+    /// exceed this thread's share of memory.
     pub fn bound(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>) {
         let watch = shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);

@@ -30,7 +30,8 @@ impl LiveSnapshot {
     }
 
     /// Replaces the report with the one of the window that is closed, and the metrics, too. To be
-    /// called after all other reports have been written, because a metric states how long they took.
+    /// called after all other reports have been written, because a metric states how long they
+    /// took.
     pub fn update(&self, closed: &WindowClosed<'_>, report: RenderedReport) {
         let all = closed.all;
         let windows = self.pages.windows.load(Ordering::Relaxed) + 1;

@@ -111,8 +111,8 @@ impl WindowLoop<'_> {
     }
 
     /// Merges a window into the evidence of all windows. Judges the window alone and, at the same
-    /// time, that evidence. Passes both results to the listener. Returns whether the findings of all windows fail the
-    /// audit, and whether nothing was checked although a check was required.
+    /// time, that evidence. Passes both results to the listener. Returns whether the findings of
+    /// all windows fail the audit, and whether nothing was checked although a check was required.
     fn judge(
         &mut self,
         mut window: Reading,

@@ -36,7 +36,7 @@ pub struct MergeRequest {
 
 /// The result of merging rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MergedRows {
+pub struct MergedStore {
     /// The number of captures.
     pub captures: usize,
     /// The number of connections whose segments are still in a store that became complete.
@@ -50,7 +50,7 @@ pub struct MergedRows {
 /// Returns an error if the request is not valid, if rows cannot be read or written, if inputs do
 /// not belong together or are there twice, if whole stores are merged and rows are missing, or if
 /// the work is stopped.
-pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<MergedRows, StoreError> {
+pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<MergedStore, StoreError> {
     let MergeRequest { from, to, complete, max_memory } = request;
     let stores: Vec<PathBuf> = from.iter().filter_map(RowOrigin::store).collect();
     if let Destination::Store(folder) = to {
@@ -86,7 +86,7 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<MergedRows, 
         written => written,
     };
     match written {
-        Ok(()) => Ok(MergedRows {
+        Ok(()) => Ok(MergedStore {
             captures: merging.inputs.iter().filter(|input| !input.record.passed_over).count(),
             with_segments: merging.decided.as_ref().map_or(0, DecidedEvidence::undecided_flows),
         }),

@@ -40,7 +40,7 @@ pub use collect::{CollectRequest, CollectedFile, collect};
 pub use earlier::{EarlierDifference, EarlierFile};
 pub use files::{Destination, RowOrigin, captures_in, find_stores};
 pub use input::{CollectOptions, KeptPackets};
-pub use merge::{MergeRequest, MergedRows, merge};
+pub use merge::{MergeRequest, MergedStore, merge};
 pub use spool::{LostWindows, PacketSpill, Spool, SpoolOptions, SpooledWindow, WindowEvidence};
 pub use windows::{WindowError, WindowLength, WindowTime};
 

@@ -83,8 +83,8 @@ pub struct WindowEvidence<'a> {
     pub period: (Nanos, Nanos),
     /// The number of entries of evidence that were dropped because memory was short.
     pub dropped: u64,
-    /// The records of packets that were written to disk before the window was closed, or the error if
-    /// they could not be written.
+    /// The records of packets that were written to disk before the window was closed, or the error
+    /// if they could not be written.
     pub packets: io::Result<Vec<PacketSpill>>,
     /// The number of threads.
     pub jobs: usize,
@@ -92,8 +92,8 @@ pub struct WindowEvidence<'a> {
     pub max_memory: usize,
 }
 
-/// Records of packets that a capture thread wrote to disk before its window was closed, because they
-/// exceeded their memory.
+/// Records of packets that a capture thread wrote to disk before its window was closed, because
+/// they exceeded their memory.
 pub struct PacketSpill {
     point: VantagePoint,
     rows: RowSorter,
@@ -614,8 +614,9 @@ mod tests {
         assert!(told(&folder).contains(dropped), "{}", told(&folder));
     }
 
-    /// Writes a window with three packets of a flow, and returns the records of packets in its file.
-    /// If `spilled`, the records of the first two packets are written to disk one after the other.
+    /// Writes a window with three packets of a flow, and returns the records of packets in its
+    /// file. If `spilled`, the records of the first two packets are written to disk one after the
+    /// other.
     fn packet_records(folder: &Path, spilled: bool) -> Vec<Vec<u8>> {
         let kept = KeptPackets { traces: true, ..KeptPackets::default() };
         let spool = Spool::open(&SpoolOptions { kept, ..options(folder, 1 << 30) });

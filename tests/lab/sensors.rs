@@ -53,8 +53,8 @@ fn report_of(capture: &Path, inventory: &Path) -> String {
     fs::read_to_string(scratch.path().join("conversations.csv")).expect("a report")
 }
 
-/// Returns the ends of the TCP and UDP conversations with their numbers of packets. A replay does not
-/// keep the lengths of truncated frames, and it sends repeated ICMP messages at the same time.
+/// Returns the ends of the TCP and UDP conversations with their numbers of packets. A replay does
+/// not keep the lengths of truncated frames, and it sends repeated ICMP messages at the same time.
 fn amounts(conversations: &str) -> Vec<Vec<String>> {
     let ends = ["client", "server", "transport", "port"];
     let amounts = ["packets_to_server", "packets_to_client"];
