@@ -4,6 +4,7 @@
 # a large window takes to be judged.
 #
 #     benches/live.sh                          rates of small and mixed frames, 1 and 2 threads
+#     benches/live.sh rates [PROGRAM...]       the same, and the rates of other programs with 1 thread
 #     benches/live.sh flood 600                memory every 10 s for 600 s
 #     benches/live.sh window [PROGRAM...]      a window of 200,000 conversations, five times with this
 #                                              program and with others, in turn
@@ -61,7 +62,7 @@ fi
 if [ "${1:-}" = window ]; then
     shift
     cargo run --release --locked --quiet --example generate -- mixed "$scratch/mixed.pcap" --packets 1500000 \
-        --flows 460000 --inventory "$scratch/mixed.toml" > /dev/null
+        --flows 400000 --inventory "$scratch/mixed.toml" > /dev/null
     inventory=$scratch/mixed.toml
     # Prints the value of a metric.
     metric() {
@@ -74,10 +75,10 @@ print(sum(map(float, values)))
 END
     }
     # Prints the seconds from the end of a window to its report, and the numbers of its conversations
-    # and of lost frames.
+    # and of lost frames. With less memory, flows would be aggregated.
     judged() {
         name=$(basename "$program" | cut -c1-15)
-        live --every 1h --quiet --jobs 1 --buffer 256MiB --listen 9475 "$@" > /dev/null 2> "$scratch/told" &
+        live --every 1h --quiet --jobs 1 --buffer 256MiB --max-memory 8GiB --listen 9475 "$@" > /dev/null 2> "$scratch/told" &
         sleep 1
         inside tcpreplay -q -i sent --preload-pcap --pps 250000 "$scratch/mixed.pcap" > /dev/null 2>&1
         sleep 2
@@ -117,7 +118,8 @@ lost() {
             inside tcpdump -i span -B 8192 -s 1600 -w /dev/null 2> "$scratch/seen" &
             ;;
         *)
-            live --out "$scratch/out" --every 1h --quiet --jobs "${1#rasaudit-}" --buffer 8MiB > /dev/null 2> "$scratch/seen" &
+            program=${1%-*}
+            live --out "$scratch/out" --every 1h --quiet --jobs "${1##*-}" --buffer 8MiB > /dev/null 2> "$scratch/seen" &
             ;;
     esac
     sleep 1
@@ -131,7 +133,7 @@ lost() {
             awk '/dropped by kernel/ {print $1}' "$scratch/seen"
             ;;
         *)
-            kill -TERM "$(pid_of rasaudit)"
+            kill -TERM "$(pid_of "$(basename "$program" | cut -c1-15)")"
             wait
             python3 - "$scratch/out/latest/audit.json" << 'END'
 import json, sys
@@ -141,10 +143,18 @@ END
     esac
 }
 
+own=$program
+if [ "${1:-}" = rates ]; then
+    shift
+    for other in "$@"; do
+        shift
+        set -- "$@" "$other-1"
+    done
+fi
 echo "| frames | program | highest rate without loss, frames a second |"
 echo "| --- | --- | --- |"
 for shape in small mixed; do
-    for name in tcpdump rasaudit-1 rasaudit-2; do
+    for name in tcpdump "$own-1" "$own-2" "$@"; do
         best=0
         for rate in 200000 400000 500000 600000 800000 1000000 1200000; do
             if [ "$(lost "$name" "$shape" "$rate")" != 0 ]; then

@@ -62,7 +62,7 @@ pub use records::{DirectionRecord, Evidence, FlowRecord};
 pub use row::{BUCKETS, EvidenceRow, RowError, RowFacts, RowKind, RowRef, RowTrust};
 pub use rows::MergedRows;
 pub use saved::StateLayout;
-pub use server_names::ServerNameEvidence;
+pub use server_names::{SegmentRelease, ServerNameEvidence};
 pub use side_evidence::{AddressPair, DnsNames, OpenMessages, SideEvidence};
 pub use sightings::{FlowGroup, SightedFrom};
 pub use state::{Amount, DirectionStats, FlowState, IcmpError, IcmpErrors, Opening, RareEvidence};

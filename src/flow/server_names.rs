@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::DirectionStats;
 use super::sparse::SparseValue;
+use super::{DirectionStats, flag};
 use crate::model::{BLOCK_OVERHEAD, BoundedSet, Merge, Nanos};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
@@ -20,6 +20,19 @@ pub struct ServerNameEvidence {
     /// For each side, segments that may be parts of messages that name the server.
     #[serde(rename = "pieces")]
     pub(super) prefixes: [StreamPrefix; 2],
+    /// For each side, whether no further segments are stored in this table.
+    #[serde(skip)]
+    pub(super) closed: [bool; 2],
+}
+
+/// Which segments are discarded to free memory, in addition to those whose message is complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegmentRelease {
+    /// None.
+    Complete,
+    /// Those of sides that have not started a message that names a server. If a side starts one
+    /// later, and it spans several segments, its name is lost.
+    Unstarted,
 }
 
 impl ServerNameEvidence {
@@ -72,10 +85,42 @@ impl ServerNameEvidence {
             else {
                 continue;
             };
+            self.closed[number] = false;
             if let Some(request) = std::mem::take(&mut self.prefixes[number]).server_name(first) {
                 self.requests[number].insert(request);
             }
         }
+    }
+}
+
+impl ServerNameEvidence {
+    /// Extracts the names from segments that no further segments can complete, discards these
+    /// segments and others as `release` states, and stores no more of these sides. `now` is the time
+    /// of the last packet, and `start` that of the first packet in the tables. Returns the number of
+    /// sides whose segments were discarded although their message may not be complete.
+    pub(super) fn release_segments(
+        &mut self,
+        sides: &[DirectionStats; 2],
+        (start, now): (Nanos, Nanos),
+        release: SegmentRelease,
+    ) -> u64 {
+        let mut dropped = 0;
+        for (number, side) in sides.iter().enumerate() {
+            let prefix = &self.prefixes[number];
+            // Earlier segments may be in other tables.
+            let is_whole = side.has(flag::SYN) || prefix.begins_after(start);
+            let is_complete = prefix.is_complete_at(now);
+            let is_unstarted = release == SegmentRelease::Unstarted && !prefix.has_start();
+            if prefix.is_empty() || !is_whole || !(is_complete || is_unstarted) {
+                continue;
+            }
+            let name = self.name_in_segments(number, side);
+            name.into_iter().for_each(|name| self.requests[number].insert(name));
+            self.prefixes[number] = StreamPrefix::default();
+            self.closed[number] = true;
+            dropped += u64::from(!is_complete);
+        }
+        dropped
     }
 }
 
@@ -95,5 +140,56 @@ impl Merge for ServerNameEvidence {
             self.requests[side].merge(&other.requests[side]);
             self.prefixes[side].merge(&other.prefixes[side]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SECOND;
+
+    const START: &[u8] = b"GET / HTTP/1.1\r\nHos";
+    const REST: &[u8] = b"t: www.example.com\r\n\r\n";
+
+    /// Returns the evidence of a side that sent these segments from second 10 on, and its packets,
+    /// the first of which was a SYN if `opened`.
+    fn sent(segments: &[&[u8]], opened: bool) -> (ServerNameEvidence, [DirectionStats; 2]) {
+        let mut evidence = ServerNameEvidence::default();
+        let mut sides = [DirectionStats::default(); 2];
+        let mut seq = 1;
+        for segment in segments {
+            evidence.prefixes[0].see(10 * SECOND, seq, segment);
+            seq += segment.len() as u32;
+        }
+        sides[0].see(10 * SECOND, 60, 0, if opened { flag::SYN } else { flag::ACK });
+        (evidence, sides)
+    }
+
+    #[test]
+    fn segments_of_complete_messages_are_released_and_their_names_stay() {
+        let (mut evidence, sides) = sent(&[START, REST], true);
+        let complete = SegmentRelease::Complete;
+        let second = |second| (10 * SECOND, second * SECOND);
+        assert_eq!(evidence.release_segments(&sides, second(12), complete), 0);
+        assert!(evidence.has_segments(), "more segments may come");
+        assert_eq!(evidence.release_segments(&sides, second(15), complete), 0);
+        assert!(!evidence.has_segments() && evidence.closed[0]);
+        let names: Vec<_> = evidence.requests(0, &sides[0]).map(|own| own.name).collect();
+        assert_eq!(names, ["www.example.com"]);
+    }
+
+    #[test]
+    fn only_sides_without_the_start_of_a_message_lose_segments_early() {
+        let release = |segments: &[&[u8]], opened: bool, start: Nanos| {
+            let (mut evidence, sides) = sent(segments, opened);
+            let period = (start * SECOND, 11 * SECOND);
+            let dropped = evidence.release_segments(&sides, period, SegmentRelease::Unstarted);
+            (dropped, evidence.has_segments())
+        };
+        assert_eq!(release(&[REST], true, 10), (1, false));
+        assert_eq!(release(&[START], true, 10), (0, true));
+        // The start of the message may be in the tables of the previous window.
+        assert_eq!(release(&[REST], false, 9), (0, true));
+        assert_eq!(release(&[REST], false, 6), (1, false));
     }
 }

@@ -11,6 +11,7 @@ use super::interner::{InternerCache, MANY_LINKS, NO_LINK};
 use super::key::{PARTITIONS, partition};
 use super::packed::{CountedPacket, FlowEntry, PackedFlows};
 use super::records::FlowRecord;
+use super::server_names::SegmentRelease;
 use super::sparse::SparseValues;
 use super::state::{DirectionStats, IcmpError, Opening, OpeningKind, QuotedPackets, RareEvidence};
 use super::{FlowKey, HashSeed, ServerNameEvidence};
@@ -884,9 +885,25 @@ impl FlowTables {
         // Nearly all packets of a long flow skip this.
         if first.get().is_some_and(|first| StreamPrefix::is_early(time, first)) {
             table.update_server_names(slot.position as usize, |server_names| {
-                server_names.prefixes[side].see(time, seq, bytes)
+                if !server_names.closed[side] {
+                    server_names.prefixes[side].see(time, seq, bytes);
+                }
             });
         }
+    }
+
+    /// Releases segments of server names. See [`ServerNameEvidence::release_segments`].
+    pub fn release_segments(&mut self, period: (Nanos, Nanos), release: SegmentRelease) -> u64 {
+        let mut dropped = 0;
+        for part in &mut self.parts {
+            let FlowEntries { flows, server_names, .. } = &mut part.records;
+            server_names.update_all(|position, own| {
+                let sides = flows.get(position).state.sides;
+                dropped += own.release_segments(&sides, period, release);
+                *own != ServerNameEvidence::default()
+            });
+        }
+        dropped
     }
 
     /// Attaches an ICMP error to the flow that it quotes.

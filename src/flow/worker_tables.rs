@@ -11,13 +11,14 @@ use super::outer_flows::OuterFlow;
 use super::partitions::PartitionEvidence;
 use super::records::{Evidence, FlowRecord};
 use super::row::EvidenceRow;
+use super::server_names::SegmentRelease;
 use super::side_evidence::{AddressPair, OpenMessages, SideEvidence};
 use super::state::{IcmpError, QuotedPackets};
 use super::table::{FlowSlot, FlowTables};
 use super::undecoded::UndecodedFrames;
 use super::{FlowKey, HashSeed};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
-use crate::model::{Mac, Transport};
+use crate::model::{Mac, Nanos, Transport};
 use crate::payload::PayloadFact;
 
 /// Which evidence of individual packets the tables retain.
@@ -287,6 +288,13 @@ impl WorkerTables {
     /// of entries dropped.
     pub fn keep_within(&mut self, limit: &EvidenceLimit<'_>) -> u64 {
         self.side.keep_within(limit)
+    }
+
+    /// Extracts server names from segments, and discards the segments that `release` states. `period`
+    /// contains the times of the first and the last packet in the tables. Returns the number of sides
+    /// from which a name may be lost.
+    pub fn release_segments(&mut self, period: (Nanos, Nanos), release: SegmentRelease) -> u64 {
+        self.flows.release_segments(period, release)
     }
 
     /// Removes the logs of packets, and passes them to `take` as rows.

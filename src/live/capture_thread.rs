@@ -199,7 +199,7 @@ impl<'a> CaptureThread<'a> {
                 }
             }
             self.worker.decode_batch(batch);
-            self.memory.bound(self.shared, &mut self.worker);
+            self.memory.bound(self.shared, &mut self.worker, self.last);
         }
         if let Err(error) = read {
             // An interface that is down but still exists keeps its capture. When it comes up again,

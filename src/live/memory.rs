@@ -9,7 +9,8 @@ use super::LiveContext;
 use super::listener::LiveEvent;
 #[cfg(feature = "store")]
 use super::rows;
-use crate::flow::{AggregationLevel, EvidenceLimit, MergedFlows};
+use crate::flow::{AggregationLevel, EvidenceLimit, MergedFlows, SegmentRelease};
+use crate::model::Nanos;
 use crate::pipeline::{AuditError, Worker, lock, temporary};
 #[cfg(feature = "store")]
 use crate::store::PacketSpill;
@@ -80,14 +81,18 @@ pub(super) struct ThreadMemory {
     /// The records of packets that were written to disk, or the error if they could not be written.
     #[cfg(feature = "store")]
     pub packets: Option<io::Result<PacketSpill>>,
+    /// The time of the first packet in the tables.
+    start: Option<Nanos>,
     /// The size of the tables, in bytes, at which aggregation is attempted again.
     retry_above: usize,
 }
 
 impl ThreadMemory {
-    /// Writes records of packets to disk, drops side evidence and aggregates flows if the tables
-    /// exceed this thread's share of memory.
-    pub fn bound(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>) {
+    /// Releases segments, writes records of packets to disk, drops side evidence and aggregates
+    /// flows if the tables exceed this thread's share of memory. `now` is the time of the last
+    /// packet.
+    pub fn bound(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>, now: Nanos) {
+        let start = *self.start.get_or_insert(now);
         let watch = shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);
         let budget = watch.max_memory / MEMORY_SHARES / threads;
@@ -95,12 +100,19 @@ impl ThreadMemory {
         if held <= budget || held < self.retry_above {
             return;
         }
+        let release = SegmentRelease::Complete;
+        worker.tables_mut().release_segments((start, now), release);
         #[cfg(feature = "store")]
         if let Some(spool) = &shared.spool {
             rows::spill_packets(spool, worker.tables_mut(), &mut self.packets, budget / 4);
-            if worker.tables().memory() <= budget {
-                return;
-            }
+        }
+        // Without some segments, names may be missing, but without some flows, much more would be.
+        if worker.tables().memory() > budget / 4 * 3 {
+            let release = SegmentRelease::Unstarted;
+            self.dropped += worker.tables_mut().release_segments((start, now), release);
+        }
+        if worker.tables().memory() <= budget {
+            return;
         }
         let listed = Arc::clone(&lock(&shared.listed));
         let is_host = &|address| listed.is_host(address);

@@ -78,6 +78,28 @@ impl StreamPrefix {
         });
     }
 
+    /// Returns the time of the first segment.
+    pub fn first_time(&self) -> Option<Nanos> {
+        self.list.first().map(|segment| segment.time)
+    }
+
+    /// Returns whether segments that arrive after `time` are too late to be kept. Packets may arrive
+    /// a second out of order.
+    pub fn is_complete_at(&self, time: Nanos) -> bool {
+        self.first_time().is_some_and(|first| time.saturating_sub(first) > MAX_DURATION + SECOND)
+    }
+
+    /// Returns whether segments from before `start` would be too early to be kept together with
+    /// these.
+    pub fn begins_after(&self, start: Nanos) -> bool {
+        self.first_time().is_some_and(|first| first.saturating_sub(start) > MAX_DURATION)
+    }
+
+    /// Returns whether a segment starts a message that may name a server.
+    pub fn has_start(&self) -> bool {
+        self.list.iter().any(|segment| starts_message(&segment.bytes))
+    }
+
     /// Returns whether no segments are kept.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
