@@ -95,9 +95,9 @@ impl ServerNameEvidence {
 
 impl ServerNameEvidence {
     /// Extracts the names from segments that no further segments can complete, discards these
-    /// segments and others as `release` states, and stores no more of these sides. `now` is the time
-    /// of the last packet, and `start` that of the first packet in the tables. Returns the number of
-    /// sides whose segments were discarded although their message may not be complete.
+    /// segments and others as `release` states, and stores no more of these sides. `now` is the
+    /// time of the last packet, and `start` that of the first packet in the tables. Returns the
+    /// number of sides whose segments were discarded although their message may not be complete.
     pub(super) fn release_segments(
         &mut self,
         sides: &[DirectionStats; 2],

@@ -83,8 +83,8 @@ impl StreamPrefix {
         self.list.first().map(|segment| segment.time)
     }
 
-    /// Returns whether segments that arrive after `time` are too late to be kept. Packets may arrive
-    /// a second out of order.
+    /// Returns whether segments that arrive after `time` are too late to be kept. Packets may
+    /// arrive a second out of order.
     pub fn is_complete_at(&self, time: Nanos) -> bool {
         self.first_time().is_some_and(|first| time.saturating_sub(first) > MAX_DURATION + SECOND)
     }
