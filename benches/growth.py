@@ -299,4 +299,5 @@ def main():
     sys.exit(int(is_bad))
 
 
-main()
+if __name__ == "__main__":
+    main()
