@@ -76,6 +76,16 @@ impl Archive {
         assert!(output.status.success(), "{}", stderr(&output));
         output
     }
+
+    /// Runs the job on the captures as files of `viewfs`, a file system of Hadoop that takes the
+    /// place of an object store. It shows a local folder, but its URLs are not local paths.
+    fn spark_through_viewfs(&self) -> Output {
+        let folder = self.captures.display();
+        let table = format!("spark.hadoop.fs.viewfs.mounttable.lab.link./captures=file://{folder}");
+        let options = ["--master", "local[2]", "--conf", &table];
+        let program = Path::new(env!("CARGO_BIN_EXE_rasaudit"));
+        self.spark(&Engines::new(), program, &options, "viewfs://lab/captures")
+    }
 }
 
 /// Returns the contents of the files in a folder, by name.
@@ -177,20 +187,13 @@ fn a_spark_job_gives_the_reports_of_a_single_run() {
     assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
 }
 
-/// Hadoop's file system `viewfs` takes the place of an object store. It shows a local folder, but
-/// its URLs are not local paths.
 fn a_spark_job_reads_other_file_systems() {
     let archive = Archive::new(3);
     // Hadoop would interpret this name as a pattern.
     let odd = archive.captures.join("piece [2] #x*.pcap");
     let whole = ["piece1.pcap", "piece2.pcap"].into_iter().find(|name| *name != archive.truncated);
     fs::rename(archive.captures.join(whole.expect("a piece")), odd).expect("a new name");
-    let engines = Engines::new();
-    let folder = archive.captures.display();
-    let table = format!("spark.hadoop.fs.viewfs.mounttable.lab.link./captures=file://{folder}");
-    let options = ["--master", "local[2]", "--conf", &table];
-    let program = Path::new(env!("CARGO_BIN_EXE_rasaudit"));
-    let output = archive.spark(&engines, program, &options, "viewfs://lab/captures");
+    let output = archive.spark_through_viewfs();
     let name = format!("viewfs://lab/captures/{}", archive.truncated);
     let error = format!("error: {name}: cut off inside a record");
     assert!(stdout(&output).contains(&error), "{}", stdout(&output));
@@ -206,12 +209,7 @@ fn a_spark_job_continues_if_a_file_cannot_be_copied() {
     let whole = whole.expect("a piece");
     let wrong = [&b"crc\0"[..], &512u32.to_be_bytes(), &[7; 4096]].concat();
     fs::write(archive.captures.join(format!(".{whole}.crc")), wrong).expect("writable");
-    let engines = Engines::new();
-    let folder = archive.captures.display();
-    let table = format!("spark.hadoop.fs.viewfs.mounttable.lab.link./captures=file://{folder}");
-    let options = ["--master", "local[2]", "--conf", &table];
-    let program = Path::new(env!("CARGO_BIN_EXE_rasaudit"));
-    let output = archive.spark(&engines, program, &options, "viewfs://lab/captures");
+    let output = archive.spark_through_viewfs();
     let printed = stdout(&output);
     let error = format!("error: viewfs://lab/captures/{whole}: the file cannot be copied: ");
     assert!(printed.contains(&error) && printed.contains("with errors: 2,"), "{printed}");
