@@ -684,8 +684,7 @@ pub(super) struct CollectArguments {
 
     /// Read nothing, and write only the row that states that the capture could not be read, for
     /// this reason. A job that cannot copy a capture from where it is stored can use this option
-    /// with
-    /// --name and standard input (-).
+    /// together with --name and standard input (-).
     #[arg(long, value_name = "REASON", requires = "name", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub unreadable: Option<String>,
 

@@ -137,7 +137,7 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
         Ok(MergedStore { captures, with_segments }) => {
             if with_segments > 0 {
                 warn(&format!(
-                    "the complete store still contains segments of {}, which are payload, because the server names in them depend on tunnels that an audit may trust, or are too many",
+                    "the complete store still contains segments of {}; they are payload, but server names may depend on them, because these connections were also captured in a tunnel or requested many names",
                     plural(with_segments as u64, "connection")
                 ));
             }

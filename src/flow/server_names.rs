@@ -151,8 +151,8 @@ mod tests {
     const START: &[u8] = b"GET / HTTP/1.1\r\nHos";
     const REST: &[u8] = b"t: www.example.com\r\n\r\n";
 
-    /// Returns the evidence of a side that sent these segments from second 10 on, and its packets,
-    /// the first of which was a SYN if `opened`.
+    /// Returns the evidence of a side that sent these segments, and its packets. All of them have
+    /// the time of second 10. The first packet is a SYN if `opened`.
     fn sent(segments: &[&[u8]], opened: bool) -> (ServerNameEvidence, [DirectionStats; 2]) {
         let mut evidence = ServerNameEvidence::default();
         let mut sides = [DirectionStats::default(); 2];

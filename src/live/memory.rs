@@ -9,6 +9,8 @@ use super::LiveContext;
 use super::listener::LiveEvent;
 #[cfg(feature = "store")]
 use super::rows;
+#[cfg(feature = "store")]
+use crate::flow::PacketRetention;
 use crate::flow::{AggregationLevel, EvidenceLimit, MergedFlows, SegmentRelease};
 use crate::model::Nanos;
 use crate::pipeline::{AuditError, Worker, lock, temporary};
@@ -103,7 +105,9 @@ impl ThreadMemory {
         let release = SegmentRelease::Complete;
         worker.tables_mut().release_segments((start, now), release);
         #[cfg(feature = "store")]
-        if let Some(spool) = &shared.spool {
+        if let Some(spool) = &shared.spool
+            && shared.retention.packets == PacketRetention::Logs
+        {
             rows::spill_packets(spool, worker.tables_mut(), &mut self.packets, budget / 4);
         }
         // Without some segments, names may be missing, but without some flows, much more would be.

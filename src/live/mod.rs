@@ -215,8 +215,6 @@ pub fn watch(
 
 /// Returns which evidence of single packets the tables of a window retain.
 fn retention(watch: &LiveOptions) -> Retention {
-    let parts = PrefixRetention::All;
-    let retention = Retention { parts, ..Retention::default() };
     // Rows contain no pieces, but they must state which messages continue in another segment. This
     // fact is therefore retained in addition to the messages.
     #[cfg(feature = "store")]
@@ -227,7 +225,7 @@ fn retention(watch: &LiveOptions) -> Retention {
     }
     #[cfg(not(feature = "store"))]
     let _ = watch;
-    retention
+    Retention { parts: PrefixRetention::All, ..Retention::default() }
 }
 
 /// The addresses that an inventory lists.

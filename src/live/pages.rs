@@ -29,9 +29,8 @@ impl LiveSnapshot {
         RenderedReport { json: json.into(), page: page.into() }
     }
 
-    /// Replaces the report with the one of the window that is closed, and the metrics, too. To be
-    /// called after all other reports have been written, because a metric states how long they
-    /// took.
+    /// Replaces the report and the metrics after a window is closed. The caller first writes all
+    /// other reports, because a metric states how long they took.
     pub fn update(&self, closed: &WindowClosed<'_>, report: RenderedReport) {
         let all = closed.all;
         let windows = self.pages.windows.load(Ordering::Relaxed) + 1;

@@ -36,8 +36,9 @@ pub(super) struct ClosedWindow<'a> {
     pub packets: io::Result<Vec<PacketSpill>>,
 }
 
-/// Writes the records of packets in `tables` to disk. `memory` bytes of them may be in memory.
-/// After an error, records are dropped until the window is closed, because its rows are lost.
+/// Moves the records of packets from `tables` to a list, which writes them to disk if they take
+/// more than `memory` bytes. After an error, records are dropped until the window is closed,
+/// because its rows are lost.
 pub(super) fn spill_packets(
     spool: &Spool,
     tables: &mut WorkerTables,

@@ -284,7 +284,8 @@ impl Spool {
         file.sync_data()
     }
 
-    /// Returns an empty list for records of packets, of which `memory` bytes may be in memory.
+    /// Returns an empty list for records of packets. It writes them to disk if they take more than
+    /// `memory` bytes.
     pub fn packet_spill(&self, memory: usize) -> PacketSpill {
         let point = self.options.point.clone();
         PacketSpill { point, rows: RowSorter::new(self.own.clone(), memory) }

@@ -117,9 +117,7 @@ pub fn run(files: &[&[LabTest]]) -> ExitCode {
     let trials = trials.collect();
     let unmet: Vec<_> = met.iter().filter(|(_, met)| !**met).map(|(need, _)| need).collect();
     if !unmet.is_empty() {
-        eprintln!(
-            "Tests are skipped as ignored, because this machine lacks what they need: {unmet:?}"
-        );
+        eprintln!("Some tests are ignored, because this machine lacks what they need: {unmet:?}");
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
