@@ -12,7 +12,7 @@ use crate::model::{Endpoint, Transport};
 
 /// The number of hash partitions. With this many, one partition is a small part of the whole and
 /// stays in the processor's cache while it is processed.
-pub(super) const PARTITIONS: usize = 64;
+pub const PARTITIONS: usize = 64;
 
 /// The identity of a flow, without direction. VLANs and declared tunnels are evidence and not part
 /// of the identity, because a span port often shows the two directions with different tags.

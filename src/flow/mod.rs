@@ -53,7 +53,7 @@ pub use copied_amounts::CopiedAmounts;
 pub use decided::{DecidedEvidence, Decision};
 pub use evidence_limit::EvidenceLimit;
 pub use finish::{WindowCarryOver, WindowEnd};
-pub use key::FlowKey;
+pub use key::{FlowKey, PARTITIONS};
 pub use keyed::{EvidenceKey, Keyed};
 pub use merged::MergedFlows;
 pub use outer_flows::OuterFlow;

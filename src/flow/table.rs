@@ -892,17 +892,21 @@ impl FlowTables {
         }
     }
 
-    /// Releases segments of server names. See [`ServerNameEvidence::release_segments`].
-    pub fn release_segments(&mut self, period: (Nanos, Nanos), release: SegmentRelease) -> u64 {
+    /// Releases segments of server names in a partition. See
+    /// [`ServerNameEvidence::release_segments`].
+    pub fn release_segments(
+        &mut self,
+        partition: usize,
+        period: (Nanos, Nanos),
+        release: SegmentRelease,
+    ) -> u64 {
         let mut dropped = 0;
-        for part in &mut self.parts {
-            let FlowEntries { flows, server_names, .. } = &mut part.records;
-            server_names.update_all(|position, own| {
-                let sides = flows.get(position).state.sides;
-                dropped += own.release_segments(&sides, period, release);
-                *own != ServerNameEvidence::default()
-            });
-        }
+        let FlowEntries { flows, server_names, .. } = &mut self.parts[partition].records;
+        server_names.update_all(|position, own| {
+            let sides = flows.get(position).state.sides;
+            dropped += own.release_segments(&sides, period, release);
+            *own != ServerNameEvidence::default()
+        });
         dropped
     }
 

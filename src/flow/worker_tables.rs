@@ -290,11 +290,16 @@ impl WorkerTables {
         self.side.keep_within(limit)
     }
 
-    /// Extracts server names from segments, and discards the segments that `release` states.
-    /// `period` contains the times of the first and the last packet in the tables. Returns the
+    /// Extracts server names from the segments of a partition, a number below [`PARTITIONS`], and
+    /// discards the segments that `release` states. `period` contains the times of the first and the last packet in the tables. Returns the
     /// number of sides from which a name may be lost.
-    pub fn release_segments(&mut self, period: (Nanos, Nanos), release: SegmentRelease) -> u64 {
-        self.flows.release_segments(period, release)
+    pub fn release_segments(
+        &mut self,
+        partition: usize,
+        period: (Nanos, Nanos),
+        release: SegmentRelease,
+    ) -> u64 {
+        self.flows.release_segments(partition, period, release)
     }
 
     /// Removes the logs of packets, and passes them to `take` as rows.

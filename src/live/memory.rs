@@ -11,7 +11,7 @@ use super::listener::LiveEvent;
 use super::rows;
 #[cfg(feature = "store")]
 use crate::flow::PacketRetention;
-use crate::flow::{AggregationLevel, EvidenceLimit, MergedFlows, SegmentRelease};
+use crate::flow::{AggregationLevel, EvidenceLimit, MergedFlows, PARTITIONS, SegmentRelease};
 use crate::model::Nanos;
 use crate::pipeline::{AuditError, Worker, lock, temporary};
 #[cfg(feature = "store")]
@@ -34,6 +34,10 @@ const JUDGED_CONVERSATION_BYTES: usize = 2048;
 /// The estimated total size in bytes of one entry of each kind of side evidence, such as address
 /// claims and DNS queries.
 const SIDE_EVIDENCE_BYTES: usize = 2048;
+
+/// The number of partitions whose segments are released after a batch. Releasing them takes about a
+/// millisecond if the tables of the thread take 50 MiB.
+const RELEASED_PARTITIONS: usize = 2;
 
 /// Drops side evidence beyond its limit, and aggregates flows until the tables, the judgement of
 /// the conversations and the idle flows on disk are within their limits or all levels of
@@ -85,37 +89,94 @@ pub(super) struct ThreadMemory {
     pub packets: Option<io::Result<PacketSpill>>,
     /// The time of the first packet in the tables.
     start: Option<Nanos>,
-    /// The size of the tables, in bytes, at which aggregation is attempted again.
+    /// The partition whose segments are released next.
+    partition: usize,
+    /// The size of the tables, in bytes, above which segments are released again.
+    release_above: usize,
+    /// The size of the tables, in bytes, above which aggregation is attempted again.
     retry_above: usize,
 }
 
 impl ThreadMemory {
-    /// Releases segments, writes records of packets to disk, drops side evidence and aggregates
-    /// flows if the tables exceed this thread's share of memory. `now` is the time of the last
-    /// packet.
+    /// Keeps the tables within this thread's share of memory: releases segments, writes records of
+    /// packets to disk, and if this is not enough, drops side evidence and aggregates flows. `now`
+    /// is the time of the last packet.
     pub fn bound(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>, now: Nanos) {
         let start = *self.start.get_or_insert(now);
         let watch = shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);
         let budget = watch.max_memory / MEMORY_SHARES / threads;
         let held = worker.tables().memory();
-        if held <= budget || held < self.retry_above {
-            return;
-        }
-        let release = SegmentRelease::Complete;
-        worker.tables_mut().release_segments((start, now), release);
         #[cfg(feature = "store")]
+        let held = if held > budget / 4 * 3 {
+            self.spill_packets(shared, worker, budget / 4);
+            worker.tables().memory()
+        } else {
+            held
+        };
+        if held > budget {
+            if held >= self.retry_above {
+                self.shrink(shared, worker, (start, now), budget);
+            }
+        } else if held > budget / 2 && held >= self.release_above {
+            self.release_some(worker, (start, now), budget);
+        }
+    }
+
+    /// Moves the records of packets out of the tables. They stay in memory up to `memory` bytes.
+    #[cfg(feature = "store")]
+    fn spill_packets(&mut self, shared: &LiveContext<'_>, worker: &mut Worker<'_>, memory: usize) {
         if let Some(spool) = &shared.spool
             && shared.retention.packets == PacketRetention::Logs
         {
-            rows::spill_packets(spool, worker.tables_mut(), &mut self.packets, budget / 4);
+            rows::spill_packets(spool, worker.tables_mut(), &mut self.packets, memory);
         }
-        // Without some segments, names may be missing, but without some flows, much more would be.
-        if worker.tables().memory() > budget / 4 * 3 {
-            let release = SegmentRelease::Unstarted;
-            self.dropped += worker.tables_mut().release_segments((start, now), release);
+    }
+
+    /// Releases the segments of a few partitions. A live audit that released all of them at once
+    /// would lose frames in the meantime. `period` lasts from the first packet in the tables to the
+    /// last.
+    fn release_some(&mut self, worker: &mut Worker<'_>, period: (Nanos, Nanos), budget: usize) {
+        let end = self.partition + RELEASED_PARTITIONS;
+        self.release(worker, period, budget, end.min(PARTITIONS));
+        if end < PARTITIONS {
+            self.partition = end;
+        } else {
+            self.partition = 0;
+            self.release_above = worker.tables().memory() + budget / 16;
         }
-        if worker.tables().memory() <= budget {
+    }
+
+    /// Releases the segments of the partitions from the next one up to `end`. Without some
+    /// segments, names may be missing, but without some flows, much more would be. Segments of
+    /// messages that may not be complete are therefore released before memory runs out.
+    fn release(
+        &mut self,
+        worker: &mut Worker<'_>,
+        period: (Nanos, Nanos),
+        budget: usize,
+        end: usize,
+    ) {
+        let is_short = worker.tables().memory() > budget / 4 * 3;
+        let release = if is_short { SegmentRelease::Unstarted } else { SegmentRelease::Complete };
+        for partition in self.partition..end {
+            self.dropped += worker.tables_mut().release_segments(partition, period, release);
+        }
+    }
+
+    /// Releases all segments that can be released, and if this is not enough, drops side evidence
+    /// and aggregates flows. `period` lasts from the first packet in the tables to the last.
+    fn shrink(
+        &mut self,
+        shared: &LiveContext<'_>,
+        worker: &mut Worker<'_>,
+        period: (Nanos, Nanos),
+        budget: usize,
+    ) {
+        self.partition = 0;
+        self.release(worker, period, budget, PARTITIONS);
+        // Tables that are nearly as large as before would soon have to shrink again.
+        if worker.tables().memory() <= budget / 8 * 7 {
             return;
         }
         let listed = Arc::clone(&lock(&shared.listed));
@@ -137,6 +198,7 @@ impl ThreadMemory {
                 }
             }
         }
+        self.release_above = worker.tables().memory() + budget / 16;
         // If aggregation freed little memory, it is not repeated for every batch.
         self.retry_above = worker.tables().memory() / 4 * 5;
     }
