@@ -155,6 +155,9 @@ pub(super) fn find_matrix(
     }
 }
 
+/// The maximum number of addresses for which `inventory check` prints a warning of its own.
+const WARNED_ADDRESSES: usize = 10;
+
 pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
     let wanted = RulesWanted {
         matrix: arguments.matrix.as_deref(),
@@ -164,9 +167,17 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
     match load_policy(&arguments.file, &wanted) {
         Ok(policy) => {
             let inventory = &policy.inventory;
-            for (name, address) in policy.outside_internal() {
+            let mut outside = policy.outside_internal();
+            for (name, address) in outside.by_ref().take(WARNED_ADDRESSES) {
                 warn(&format!(
                     "{}: {address} of {name} is outside all internal prefixes; if it is internal, add its network to [capture] internal",
+                    inventory.file
+                ));
+            }
+            let more = outside.count();
+            if more > 0 {
+                warn(&format!(
+                    "{}: more addresses outside all internal prefixes: {more}",
                     inventory.file
                 ));
             }

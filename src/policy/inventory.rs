@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
 use super::inventory_damage::{Damage, NO_FARM, NO_HOST};
-use super::inventory_sections::{PlainHost, Section, plain_hosts, sections};
+use super::inventory_sections::{HOSTS, PlainHost, Section, line_starts, plain_hosts, sections};
 use super::{Diagnostic, Diagnostics, LookupHash, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
@@ -329,12 +329,7 @@ struct InventoryLoader<'a> {
 impl<'a> InventoryLoader<'a> {
     fn new(file: &str, text: &str, matrix: &'a Matrix) -> Self {
         Self {
-            lines: text
-                .bytes()
-                .enumerate()
-                .filter(|(_, b)| *b == b'\n')
-                .map(|(at, _)| at + 1)
-                .collect(),
+            lines: line_starts(text).collect(),
             last_line: Cell::new(0),
             section_start: 0,
             matrix,
@@ -414,6 +409,7 @@ impl<'a> InventoryLoader<'a> {
     /// Reads a document section by section, so that the parsed hosts are never all in memory at the
     /// same time. Returns `None` if the sections may not mean the same as the whole document.
     fn sections(&mut self, sections: &[Section<'_>]) -> Option<()> {
+        self.reserve(sections.len() * HOSTS);
         let mut rest = Vec::new();
         let mut keys = BTreeSet::new();
         for section in sections {
@@ -448,6 +444,13 @@ impl<'a> InventoryLoader<'a> {
         let rest: Vec<_> = rest.iter().map(|(start, document)| (*start, document)).collect();
         self.document(&rest);
         Some(())
+    }
+
+    /// Reserves memory for this number of hosts. The tables would otherwise be moved several times.
+    fn reserve(&mut self, hosts: usize) {
+        self.inventory.hosts.reserve(hosts);
+        self.names.reserve(hosts);
+        self.addresses.reserve(hosts);
     }
 
     fn plain_hosts(&mut self, hosts: Vec<PlainHost<'_>>) {

@@ -3,6 +3,8 @@
 //! A parsed document needs about 1.5 KiB for each host. If there are many hosts, it takes longer to
 //! obtain this memory than to parse the document.
 
+use memchr::{memchr_iter, memmem};
+
 /// A section of a text.
 pub(super) struct Section<'t> {
     /// The byte offset of the section in the text.
@@ -22,30 +24,31 @@ impl Section<'_> {
 /// The header that begins a host.
 const HOST: &str = "[[host]]";
 
+/// A line break and [`HOST`].
+const HOST_ON_NEW_LINE: &str = "\n[[host]]";
+
 /// The maximum number of hosts in a section.
-const HOSTS: usize = 64;
+pub(super) const HOSTS: usize = 64;
 
 /// Divides a text before the first line that begins with `[[host]]` and then before every 64th
 /// such line. Returns at least one section. If all sections are valid, none of these lines is
 /// inside a string or an array, because either would be incomplete in the section before the line.
 pub(super) fn sections(text: &str) -> Vec<Section<'_>> {
     let mut starts = vec![0];
-    let (mut count, mut offset) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        if line.starts_with(HOST) {
-            if count % HOSTS == 0 && offset > 0 {
-                starts.push(offset);
-            }
-            count += 1;
-        }
-        offset += line.len();
-    }
+    let first = text.starts_with(HOST).then_some(0);
+    let later = memmem::find_iter(text.as_bytes(), HOST_ON_NEW_LINE).map(|at| at + 1);
+    starts.extend(first.into_iter().chain(later).step_by(HOSTS).filter(|start| *start > 0));
     let ends = starts.iter().skip(1).copied().chain([text.len()]);
     starts
         .iter()
         .zip(ends)
         .map(|(start, end)| Section { offset: *start, text: &text[*start..end] })
         .collect()
+}
+
+/// Returns the byte offsets at which the lines after the first start.
+pub(super) fn line_starts(text: &str) -> impl Iterator<Item = usize> {
+    memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)
 }
 
 /// A host in the usual form, with the lines of its values.
@@ -82,12 +85,14 @@ impl<'t> PartialHost<'t> {
 pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
     let mut hosts = Vec::new();
     let mut host: Option<PartialHost<'_>> = None;
-    for (number, line) in section.split('\n').enumerate() {
-        let line = line.strip_suffix('\r').unwrap_or(line);
-        if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
-            return None;
-        }
-        let line = line.trim_matches([' ', '\t']);
+    let mut rest = Some(section);
+    let lines = std::iter::from_fn(|| {
+        let line;
+        (line, rest) = split_line(rest?);
+        Some(line)
+    });
+    for (number, line) in lines.enumerate() {
+        let line = line?;
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -99,9 +104,9 @@ pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
             continue;
         }
         let host = host.as_mut()?;
-        let (key, value) = line.split_once('=')?;
-        let value = value.trim_start_matches([' ', '\t']);
-        let is_new = match key.trim_end_matches([' ', '\t']) {
+        let (key, value) = split_at_byte(line, |byte| byte == b'=')?;
+        let value = value[1..].trim_start_matches(SPACES);
+        let is_new = match key.trim_end_matches(SPACES) {
             key @ ("name" | "site") => {
                 let (text, rest) = plain_string(value)?;
                 let place = if key == "name" { &mut host.name } else { &mut host.site };
@@ -119,25 +124,50 @@ pub(super) fn plain_hosts(section: &str) -> Option<Vec<PlainHost<'_>>> {
     Some(hosts)
 }
 
+const SPACES: [char; 2] = [' ', '\t'];
+
+/// Divides a text before the first byte, which must be ASCII, for which `is_end` returns true.
+/// Returns `None` if there is none. Lines and strings are so short that a search which prepares
+/// itself first, such as that of the standard library, would take longer.
+fn split_at_byte(text: &str, is_end: impl Fn(u8) -> bool) -> Option<(&str, &str)> {
+    text.split_at_checked(text.bytes().position(is_end)?)
+}
+
+/// Returns the first line of a text, without spaces at its ends, and the text after its line break
+/// (`None` if it has none). The line is `None` if it contains a control character.
+fn split_line(text: &str) -> (Option<&str>, Option<&str>) {
+    let is_control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    let (line, after) = match split_at_byte(text, is_control) {
+        None => (text, None),
+        Some((line, rest)) => match rest.strip_prefix('\n').or(rest.strip_prefix("\r\n")) {
+            Some(after) => (line, Some(after)),
+            // A carriage return may end the text.
+            None if rest == "\r" => (line, None),
+            None => return (None, None),
+        },
+    };
+    (Some(line.trim_matches(SPACES)), after)
+}
+
 /// Returns the string at the start of `text`, and the rest of the line; `None` if there is no
 /// string, or if it contains escapes.
 fn plain_string(text: &str) -> Option<(&str, &str)> {
-    let (string, rest) = text.strip_prefix('"')?.split_once('"')?;
-    (!string.contains('\\')).then_some((string, rest))
+    let is_end = |byte| byte == b'"' || byte == b'\\';
+    let (string, rest) = split_at_byte(text.strip_prefix('"')?, is_end)?;
+    Some((string, rest.strip_prefix('"')?))
 }
 
 /// Returns the strings of a list that ends at the end of the line, each with the number of the
 /// line; `None` if `text` is anything else.
 fn plain_list(text: &str, line: usize) -> Option<Vec<(&str, usize)>> {
-    let spaces = [' ', '\t'];
     let mut list = Vec::new();
-    let mut rest = text.strip_prefix('[')?.trim_start_matches(spaces);
+    let mut rest = text.strip_prefix('[')?.trim_start_matches(SPACES);
     while rest != "]" {
         let (string, after) = plain_string(rest)?;
         list.push((string, line));
-        rest = after.trim_start_matches(spaces);
+        rest = after.trim_start_matches(SPACES);
         match rest.strip_prefix(',') {
-            Some(after) => rest = after.trim_start_matches(spaces),
+            Some(after) => rest = after.trim_start_matches(SPACES),
             None if rest == "]" => {}
             None => return None,
         }

@@ -67,6 +67,7 @@ impl Policy {
     /// Indexes a matrix and an inventory. The list of exceptions is empty.
     pub fn new(matrix: Matrix, inventory: Inventory) -> Self {
         let mut addresses = HashMap::default();
+        addresses.reserve(inventory.hosts.iter().map(|host| host.addresses.len()).sum());
         for (number, service) in inventory.services.iter().enumerate() {
             addresses.extend(service.addresses.iter().map(|a| (*a, PartyKind::Service(number))));
         }

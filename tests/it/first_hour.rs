@@ -399,6 +399,29 @@ fn a_listed_client_from_outside_is_a_warning() {
     assert_eq!(codes, ["exposed-internal"]);
 }
 
+#[test]
+fn addresses_outside_the_internal_prefixes_are_warned_about_only_ten_times() {
+    let outside = |count: usize| {
+        let host = |n: usize| {
+            format!(
+                "[[host]]\nname = \"out{n}\"\naddresses = [\"203.0.113.{n}\"]\nroles = [\"parallels-client\"]\n"
+            )
+        };
+        let listed = format!("{FARM}\n{}", (1..=count).map(host).collect::<String>());
+        let site = Site::new(&listed, &steady());
+        stderr(&rasaudit(["inventory", "check", &site.inventory.display().to_string()]))
+    };
+    let told = outside(10);
+    assert_eq!(told.matches("is outside all internal prefixes; if it is internal").count(), 10);
+    assert!(!told.contains("more addresses"), "{told}");
+    let told = outside(12);
+    assert_eq!(told.lines().count(), 11, "{told}");
+    assert!(
+        told.trim_end().ends_with(": more addresses outside all internal prefixes: 2"),
+        "{told}"
+    );
+}
+
 // Tests of an overlay that the inventory does not mention.
 
 #[test]
