@@ -214,6 +214,9 @@ pub struct Encapsulation {
     pub interface: u16,
 }
 
+/// The bit of a tag in the short form of an encapsulation that states that there is one.
+const SHORT_TAGGED: u64 = 1 << 32;
+
 /// Skips both arrays in most comparisons. Every packet is compared with the evidence of its flow,
 /// almost no packet has tags, and a packet without tags has no tunnel endpoints.
 impl PartialEq for Encapsulation {
@@ -240,13 +243,12 @@ impl Encapsulation {
     #[inline]
     pub fn short(&self) -> Option<u128> {
         const PRESENT: u128 = 1 << 127;
-        const TAGGED: u64 = 1 << 32;
         let tag = match self.tags[0] {
             EncapTag { kind: EncapTagKind::None, .. } => 0,
             EncapTag { kind: EncapTagKind::Vlan, id: Some(id) }
                 if self.tags[1].kind == EncapTagKind::None && self.outer[0].is_none() =>
             {
-                TAGGED | u64::from(id)
+                SHORT_TAGGED | u64::from(id)
             }
             _ => return None,
         };
@@ -257,6 +259,24 @@ impl Encapsulation {
         // The tag takes 33 bits and the TTL 8, so the highest bit stays free.
         let rare = tag << 8 | u64::from(self.ttl);
         Some(PRESENT | u128::from(rare) << 64 | u128::from(rest))
+    }
+
+    /// Returns the encapsulation with this [`Encapsulation::short`] form; `None` if `short` is not
+    /// the short form of any.
+    pub fn of_short(short: u128) -> Option<Self> {
+        let (rare, rest) = ((short >> 64) as u64, short.to_le_bytes());
+        let [a, b, c, d, e, f, interface @ ..] = *rest.first_chunk::<8>()?;
+        let mut link = Self {
+            source: Mac([a, b, c, d, e, f]),
+            ttl: rare as u8,
+            interface: u16::from_le_bytes(interface),
+            ..Self::default()
+        };
+        let tag = rare >> 8;
+        if tag & SHORT_TAGGED != 0 {
+            link.tags[0] = EncapTag { kind: EncapTagKind::Vlan, id: Some(tag as u32) };
+        }
+        (link.short() == Some(short)).then_some(link)
     }
 
     /// Returns the same encapsulation without its interface.

@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
 use super::copied_amounts::CopiedAmounts;
+use super::flow_record::Detail;
+use super::flow_rows::{flow_facts, flow_of, flow_to_record};
 use super::merged::MergedFlows;
 use super::partitions::FlowPartitions;
-use super::records::FlowRecord;
-use super::row::{
-    EvidenceRow, RowError, RowFacts, RowKind, RowRef, from_record, to_key, to_record,
-};
-use super::rows::flow_facts;
+use super::row::{EvidenceRow, RowError, RowFacts, RowKind, RowRef, RowTrust, to_key};
 use super::side_evidence::SideEvidence;
 use super::{FlowKey, HashSeed};
 use crate::payload::ServerNameRequest;
@@ -84,11 +82,11 @@ impl DecidedEvidence {
     /// Adds the names in the segments of a flow to its row.
     fn with_names(&self, row: RowRef<'_>) -> Result<Decision, RowError> {
         let Some(names) = self.names.get(row.key) else { return Ok(Decision::Keep) };
-        let mut flow: FlowRecord = from_record(row.record)?;
+        let mut flow = flow_of(row, RowTrust::File, Detail::Whole)?;
         for (side, name) in flow.sides.iter_mut().zip(names) {
             name.iter().for_each(|name| side.requests.insert(name.clone()));
         }
-        Ok(Decision::Replace(to_record(&flow), Box::new(flow_facts(&flow))))
+        Ok(Decision::Replace(flow_to_record(&flow), Box::new(flow_facts(&flow))))
     }
 }
 

@@ -12,10 +12,14 @@ use crate::model::{Max, Min, Transport};
 /// bucket. Stored rows contain their bucket, so the number must not change.
 pub const BUCKETS: u16 = 64;
 
-/// The first byte of each record: the version of its layout.
+/// The first byte of each record: the version of its layout. Flows have the compact form since
+/// version 2; all other records have version 1.
 pub(super) const VERSION: u8 = 1;
 
-/// The size in bytes that most records of flows do not exceed.
+/// See [`VERSION`].
+pub(super) const COMPACT_VERSION: u8 = 2;
+
+/// The size in bytes that most records of side evidence do not exceed.
 const USUAL_RECORD: usize = 160;
 
 /// The size in bytes that no key of a flow exceeds.
@@ -126,7 +130,7 @@ impl fmt::Display for RowError {
         match self {
             Self::Version(version) => write!(
                 f,
-                "has a record of layout {version}, and this version reads only layout {VERSION}; use the version that wrote it, or collect the captures again"
+                "has a record of layout {version}, and this version reads layouts up to {COMPACT_VERSION}; use the version that wrote it, or collect the captures again"
             ),
             Self::Damaged => f.write_str("has a damaged record; collect the captures again"),
             Self::Key => f.write_str(
@@ -220,7 +224,7 @@ mod tests {
     #[test]
     fn another_layout_is_an_error_with_a_remedy() {
         let mut record = to_record(&7_u8);
-        record[0] = VERSION + 1;
+        record[0] = COMPACT_VERSION + 1;
         let error = from_record::<u8>(&record).unwrap_err().to_string();
         assert!(error.contains("use the version that wrote it, or collect the captures again"));
     }

@@ -10,16 +10,19 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::flow_record::Detail;
+use super::flow_rows::{
+    flow_ends, flow_facts, flow_of, flow_to_record, is_earlier_form, is_in_place,
+};
 use super::key::PARTITIONS;
 use super::partitions::PartitionFlows;
-use super::records::{DirectionRecord, Evidence, FlowRecord};
+use super::records::{Evidence, FlowRecord};
 use super::row::{
     EvidenceRow, RowError, RowFacts, RowKind, RowRef, RowTrust, from_record, to_key, to_record,
 };
 use super::side_evidence::SideEvidence;
 use super::spill::parse_pieces;
 use super::store::FlowStore;
-use super::usual_flow::{add_side, flow_ends, is_in_place, is_plausible, opener, usual_facts};
 use super::{FlowKey, StreamPrefix};
 use crate::model::Merge;
 
@@ -80,7 +83,7 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
 /// Rows of the same kind and key, merged.
 #[derive(Clone, Debug)]
 pub struct MergedRows {
-    /// The record; `None` if there was only one row, whose record stays the same.
+    /// The record; `None` if there was only one row, and its record stays the same.
     pub record: Option<Vec<u8>>,
     /// Facts from the merged row.
     pub facts: RowFacts,
@@ -105,15 +108,9 @@ impl RowEvidence {
     /// bucket, because a row from a file may contain anything. Trusted rows of flows are not
     /// checked.
     fn of(row: RowRef<'_>, trust: RowTrust) -> Result<Self, RowError> {
-        let is_trusted = trust == RowTrust::Own;
         let (evidence, is_own) = match row.kind {
             RowKind::FLOWS => {
-                let flow: FlowRecord = from_record(row.record)?;
-                if !is_trusted && !is_canonical_flow(&flow) {
-                    return Err(RowError::Damaged);
-                }
-                let is_own = is_trusted || is_in_place(row, &flow.key);
-                (Self::Flow(Box::new(flow)), is_own)
+                return Ok(Self::Flow(Box::new(flow_of(row, trust, Detail::Whole)?)));
             }
             RowKind::PIECES => {
                 let pieces: FlowPieces = from_record(row.record)?;
@@ -147,7 +144,7 @@ impl RowEvidence {
     /// Returns the record of the evidence.
     fn record(self) -> Vec<u8> {
         match self {
-            Self::Flow(flow) => to_record(&*flow),
+            Self::Flow(flow) => flow_to_record(&flow),
             Self::Pieces(pieces) => to_record(&*pieces),
             Self::Side(side) => {
                 let mut record = Vec::new();
@@ -187,37 +184,6 @@ impl Merge for FlowPieces {
     }
 }
 
-/// Returns whether the record of a flow is one that the program writes: merging it into an empty
-/// record would not change it, and its counters are plausible.
-fn is_canonical_flow(flow: &FlowRecord) -> bool {
-    let is_canonical_side = |side: &DirectionRecord| {
-        is_plausible(&side.sent, side.cut)
-            && side.syns.is_canonical()
-            && side.syn_acks.is_canonical()
-            && side.links.is_canonical()
-            && side.requests.is_canonical()
-            // Segments have rows of their own.
-            && side.prefix.is_empty()
-    };
-    let has_sides = flow.errors.iter().all(|(error, _)| error.side < 2);
-    flow.sides.iter().all(is_canonical_side)
-        && has_sides
-        && flow.errors.is_canonical(flow.key.addresses())
-        && flow.key.is_canonical()
-}
-
-/// Returns facts from a flow.
-pub(super) fn flow_facts(flow: &FlowRecord) -> RowFacts {
-    let mut facts = flow_ends(&flow.key);
-    for (number, side) in flow.sides.iter().enumerate() {
-        add_side(&mut facts, number, (&side.sent, side.flags, side.first, side.last));
-    }
-    facts.opener = opener(flow.sides.each_ref().map(|side| side.syn_count.0 > 0));
-    let mut requests = flow.sides.iter().flat_map(|side| side.requests.iter());
-    facts.name = requests.find(|request| !request.name.is_empty()).map(|r| r.name.clone());
-    facts
-}
-
 impl EvidenceRow {
     /// Returns the row of a flow, and the row of the parts of its messages if any are kept.
     pub(super) fn of_flow(mut flow: FlowRecord) -> (Self, Option<Self>) {
@@ -230,7 +196,7 @@ impl EvidenceRow {
             key: key.clone(),
             record: to_record(&FlowPieces { key: flow.key, sides }),
         });
-        (Self { kind: RowKind::FLOWS, bucket, key, record: to_record(&flow) }, pieces)
+        (Self { kind: RowKind::FLOWS, bucket, key, record: flow_to_record(&flow) }, pieces)
     }
 
     /// Returns facts from the row.
@@ -255,13 +221,13 @@ impl RowRef<'_> {
         trust: RowTrust,
         mut each: impl FnMut(usize, u64),
     ) -> Result<Option<MergedRows>, (usize, RowError)> {
+        let is_earlier = |row: &Self| row.kind == RowKind::FLOWS && is_earlier_form(row.record);
         if let [row] = rows
-            && let Some(facts) = usual_facts(*row, trust)
+            && row.kind == RowKind::FLOWS
+            && !is_earlier(row)
         {
-            debug_assert_eq!(
-                RowEvidence::of(*row, trust).map(|own| own.facts()),
-                Ok(facts.clone())
-            );
+            let flow = flow_of(*row, trust, Detail::Facts).map_err(|error| (0, error))?;
+            let facts = flow_facts(&flow);
             each(0, facts.accounted);
             return Ok(Some(MergedRows { record: None, facts }));
         }
@@ -276,7 +242,7 @@ impl RowRef<'_> {
         }
         Ok(all.map(|all| MergedRows {
             facts: all.facts(),
-            record: (rows.len() > 1).then(|| all.record()),
+            record: (rows.len() > 1 || rows.iter().any(is_earlier)).then(|| all.record()),
         }))
     }
 }

@@ -146,6 +146,12 @@ impl NumberRange {
         (self.least..=self.most).contains(&number)
     }
 
+    /// Returns the range from `least` to the number that is `width` higher; `None` if that number
+    /// does not exist.
+    pub fn of(least: u32, width: u32) -> Option<Self> {
+        least.checked_add(width).map(|most| Self { least, most })
+    }
+
     /// Returns the lowest number seen.
     pub fn least(self) -> Option<u32> {
         (self.least <= self.most).then_some(self.least)
@@ -204,6 +210,12 @@ impl<T, const N: usize> BoundedSet<T, N> {
     /// Creates an empty set.
     pub const fn new() -> Self {
         Self { kept: Vec::new(), more: false }
+    }
+
+    /// Returns the set with these members, which must be at most `N`, in ascending order and without
+    /// duplicates. `more` states whether there were more.
+    pub(crate) const fn of_sorted(kept: Vec<T>, more: bool) -> Self {
+        Self { kept, more }
     }
 
     /// Returns whether the set has no members.

@@ -13,7 +13,7 @@ use super::columns::HeadContent;
 use super::earlier::{EarlierFile, EarlierFiles, check_sensor};
 use super::file_run::RunError;
 use super::files::{Destination, RowWriter, check_destination, delete_leftovers, row_file};
-use super::group::{Doubles, GroupError, merge_group, single_facts};
+use super::group::{Doubles, GroupError, check_single, merge_group};
 use super::input::{CollectOptions, InputRow, KeptPackets, hash_start};
 use super::ledger::Ledger;
 use super::row::{StoredRef, StoredRow};
@@ -274,7 +274,7 @@ pub(super) fn write_rows(
         }
         match next {
             NextRows::Single(row) => {
-                write(row, single_facts(&row, Doubles::Merge).map_err(wrong)?)?;
+                write(row, check_single(&row, Doubles::Merge).map_err(wrong)?.facts)?;
             }
             // A part is a whole group, because the rows do not yet have an input by which to divide
             // them.

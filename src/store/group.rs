@@ -25,14 +25,18 @@ pub(super) enum GroupError {
     Group(String),
 }
 
-/// Checks the only row of a group of evidence. Returns facts from it.
+/// Checks the only row of a group of evidence. Returns facts from it, and its record in the present
+/// form unless it has that form.
 ///
 /// # Errors
 ///
 /// Returns an error if the row is not valid or is not evidence.
-pub(super) fn single_facts(row: &StoredRef<'_>, doubles: Doubles) -> Result<RowFacts, GroupError> {
+pub(super) fn check_single(
+    row: &StoredRef<'_>,
+    doubles: Doubles,
+) -> Result<MergedRows, GroupError> {
     let evidence = row.evidence().ok_or_else(not_evidence)?;
-    Ok(merge_evidence(&[evidence], |_| row.read, doubles)?.facts)
+    merge_evidence(&[evidence], |_| row.read, doubles)
 }
 
 /// Merges rows of evidence with the same bucket, kind, key and window. Returns the merged row and

@@ -11,7 +11,7 @@ use super::files::{
     Destination, RowFile, RowOrigin, RowWriter, check_destination, delete_leftovers, other_files,
     read_stream,
 };
-use super::group::{Doubles, GroupError, PartialGroup, merge_group, single, single_facts};
+use super::group::{Doubles, GroupError, PartialGroup, check_single, merge_group, single};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
 use super::row::{StoredKind, StoredRef, StoredRow};
@@ -191,9 +191,11 @@ impl Merging<'_> {
                     match self.read_head(&row)? {
                         Some(content) => writer.write_head(&content)?,
                         None => {
-                            let facts = single_facts(&row, Doubles::Refuse);
-                            let facts = facts.map_err(|error| self.wrong(error))?;
-                            self.write_row(&row, facts, &mut ledgers, writer)?;
+                            let checked = check_single(&row, Doubles::Refuse);
+                            let checked = checked.map_err(|error| self.wrong(error))?;
+                            let record = checked.record.as_deref().unwrap_or(row.record);
+                            let row = StoredRef { record, ..row };
+                            self.write_row(&row, checked.facts, &mut ledgers, writer)?;
                         }
                     }
                     continue;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{Array, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{Field, Schema};
 use parquet::arrow::ArrowWriter;
@@ -1494,9 +1495,10 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
 
 /// `fixtures/stored` contains a store of each layout of rows: the first without windows, the second
 /// with windows of a minute, the third with such windows and checksums, also with a sensor and the
-/// records of packets, and as a complete store, and the fourth with fingerprints that do not depend
-/// on checksums of packets, with a sensor and the records of packets. If a store is missing and
-/// `UPDATE_GOLDEN` is set, the test writes it in the current layout.
+/// records of packets, and as a complete store, the fourth with fingerprints that do not depend on
+/// checksums of packets, with a sensor and the records of packets, and the fifth the same with
+/// compact records of flows. If a store is missing and `UPDATE_GOLDEN` is set, the test writes it in
+/// the current layout. Merging gives every store the current layout.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
@@ -1506,13 +1508,14 @@ fn a_store_of_each_layout_is_read() {
     let window = ["--pieces", "--window", "1m"];
     let sensor = ["--traces", "--site", "lab", "--sensor", "span"];
     let with_sensor = [&window[..], &sensor].concat();
-    let layouts: [(&str, &[&str], bool); 6] = [
+    let layouts: [(&str, &[&str], bool); 7] = [
         ("rows-1", &window[..1], false),
         ("rows-2", &window, false),
         ("rows-3", &window, false),
         ("rows-3-sensor", &with_sensor, false),
         ("rows-3-complete", &["--pieces", "--traces"], true),
         ("rows-4-sensor", &with_sensor, false),
+        ("rows-5-sensor", &with_sensor, false),
     ];
     for (name, options, is_complete) in layouts {
         let collected = scratch.path().join(name);
@@ -1530,6 +1533,9 @@ fn a_store_of_each_layout_is_read() {
             assert_eq!(files.len(), 1, "{files:?}");
             fs::copy(&files[0], &stored).expect("writable");
         }
+        let renewed = scratch.path().join(format!("{name}-renewed"));
+        merge(std::slice::from_ref(&stored), &renewed, &[]);
+        assert_eq!(flow_records(&renewed), flow_records(&current), "{name}");
         let rows = audited(&[stored], &case.inventory(), &[], scratch.path());
         let current = audited(&[current], &case.inventory(), &[], scratch.path());
         assert_same(&current, &rows, name);
@@ -1551,6 +1557,27 @@ fn a_store_of_each_layout_is_read() {
     assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
     let off = ["--dedup".to_owned(), "off".to_owned()];
     audited(&[old, twin], &inventory, &off, scratch.path());
+}
+
+/// Returns the records of all flows of a store, sorted.
+fn flow_records(store: &Path) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    for file in files_of(store) {
+        let reader = fs::File::open(file).expect("a file of rows");
+        let batches = ParquetRecordBatchReaderBuilder::try_new(reader).expect("Parquet").build();
+        for batch in batches.expect("readable") {
+            let batch = batch.expect("readable");
+            let column = |name: &str| batch.column_by_name(name).expect("the column").clone();
+            let (kinds, bytes) = (column("kind"), column("record"));
+            for (kind, record) in kinds.as_string::<i32>().iter().zip(bytes.as_binary::<i32>()) {
+                if kind == Some("flows") {
+                    records.push(record.expect("a record").to_vec());
+                }
+            }
+        }
+    }
+    records.sort();
+    records
 }
 
 /// A draft reads only captures, so it refuses stores and states what it needs.
