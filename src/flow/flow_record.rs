@@ -367,7 +367,7 @@ impl Reader<'_> {
         match self.number()? {
             0 => self.value::<Encapsulation>().filter(|link| link.short().is_none()),
             number => {
-                let upper = u128::from(number - 1 | 1 << 63);
+                let upper = u128::from((number - 1) | (1 << 63));
                 Encapsulation::of_short(upper << 64 | u128::from(self.number()?))
             }
         }
