@@ -59,7 +59,7 @@ pub(super) enum Detail {
 pub(super) fn write_flow(flow: &FlowRecord, bytes: Vec<u8>) -> Vec<u8> {
     let FlowRecord { key: _, sides, errors, error_first, error_last, error_count, aggregated } =
         flow;
-    let mut out = Writer { bytes, spaces: [None; 2] };
+    let mut out = RecordWriter { bytes, spaces: [None; 2] };
     out.bytes.reserve(USUAL_SIZE);
     let base = sides.iter().filter_map(|side| side.first.get()).min();
     let about_errors = (errors, error_first, error_last, error_count);
@@ -90,7 +90,7 @@ pub(super) fn write_flow(flow: &FlowRecord, bytes: Vec<u8>) -> Vec<u8> {
 /// Reads the compact form of the flow with this key. Returns `None` if `bytes` is anything else, or
 /// if its counters are not plausible.
 pub(super) fn read_flow(key: FlowKey, bytes: &[u8], detail: Detail) -> Option<FlowRecord> {
-    let mut from = Reader { bytes, spaces: [None; 2], detail };
+    let mut from = RecordReader { bytes, spaces: [None; 2], detail };
     let present = from.byte()?;
     if present & !of_flow::ALL != 0 {
         return None;
@@ -133,13 +133,13 @@ pub(super) fn is_plausible(sent: &Amount, cut: Sum) -> bool {
 }
 
 /// Writes the compact form of a flow.
-struct Writer {
+struct RecordWriter {
     bytes: Vec<u8>,
     /// For each side, the first of its sequence numbers that was written.
     spaces: [Option<u32>; 2],
 }
 
-impl Writer {
+impl RecordWriter {
     /// Writes an integer with seven bits in each byte, lowest first. The highest bit of a byte
     /// states whether another byte follows (LEB128).
     fn number(&mut self, mut number: u64) {
@@ -255,7 +255,7 @@ impl Writer {
 }
 
 /// Reads the compact form of a flow.
-struct Reader<'a> {
+struct RecordReader<'a> {
     /// The bytes that were not read yet.
     bytes: &'a [u8],
     /// For each side, the first of its sequence numbers that was read.
@@ -263,7 +263,7 @@ struct Reader<'a> {
     detail: Detail,
 }
 
-impl Reader<'_> {
+impl RecordReader<'_> {
     fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.bytes.split_first()?;
         self.bytes = rest;

@@ -72,8 +72,8 @@ pub(super) fn is_in_place(row: RowRef<'_>, flow: &FlowKey) -> bool {
     flow.bucket() == row.bucket && has_key(row.key, flow)
 }
 
-/// Returns whether `key` is the key of this flow in rows. Unlike [`super::row::to_key`], it allocates no
-/// memory.
+/// Returns whether `key` is the key of this flow in rows. Unlike [`super::row::to_key`], it
+/// allocates no memory.
 fn has_key(key: &[u8], flow: &FlowKey) -> bool {
     /// The maximum length of five serialized 64-bit integers, in bytes.
     const LONGEST: usize = 50;

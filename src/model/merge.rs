@@ -212,8 +212,8 @@ impl<T, const N: usize> BoundedSet<T, N> {
         Self { kept: Vec::new(), more: false }
     }
 
-    /// Returns the set with these members, which must be at most `N`, in ascending order and without
-    /// duplicates. `more` states whether there were more.
+    /// Returns the set with these members, which must be at most `N`, in ascending order and
+    /// without duplicates. `more` states whether there were more.
     pub(crate) const fn of_sorted(kept: Vec<T>, more: bool) -> Self {
         Self { kept, more }
     }

@@ -41,7 +41,18 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "policy",
         &["model"],
-        &["ahash", "csv", "serde", "toml", "ipnet", "sha2", "strsim", "jiff", "thiserror"],
+        &[
+            "ahash",
+            "csv",
+            "serde",
+            "toml",
+            "ipnet",
+            "sha2",
+            "strsim",
+            "jiff",
+            "memchr",
+            "thiserror",
+        ],
     ),
     (
         "classify",

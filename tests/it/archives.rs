@@ -1497,8 +1497,8 @@ fn a_complete_store_with_windows_states_what_was_decided_for_the_whole_time() {
 /// with windows of a minute, the third with such windows and checksums, also with a sensor and the
 /// records of packets, and as a complete store, the fourth with fingerprints that do not depend on
 /// checksums of packets, with a sensor and the records of packets, and the fifth the same with
-/// compact records of flows. If a store is missing and `UPDATE_GOLDEN` is set, the test writes it in
-/// the current layout. Merging gives every store the current layout.
+/// compact records of flows. If a store is missing and `UPDATE_GOLDEN` is set, the test writes it
+/// in the current layout. Merging gives every store the current layout.
 #[test]
 fn a_store_of_each_layout_is_read() {
     let case = FIXTURES.iter().find(|case| case.name == "services/rpc").expect("the fixture");
