@@ -59,8 +59,7 @@ impl WindowLoop<'_> {
             let ended = Instant::now();
             let closed = self.close(after, since, &mut all);
             self.check_recorder(after);
-            let mut window = closed?;
-            let until = now();
+            let (mut window, until) = closed?;
             // If no interface was down, the whole window counts as watched, even without frames.
             if window.inputs.iter().all(|input| input.error.is_none()) {
                 window.timeline.watch(since, until);
@@ -153,13 +152,15 @@ impl WindowLoop<'_> {
     }
 
     /// Closes the window, which was opened at `since`, collects the part of every thread, and
-    /// writes the rows of the window if they were requested.
+    /// writes the rows of the window if they were requested. Also returns the time at which the
+    /// window was closed and the next one begins. In the rows, both times must be equal, or the
+    /// capture would seem to be interrupted between the windows.
     fn close(
         &mut self,
         after: AfterWindow,
         since: Nanos,
         all: &mut Reading,
-    ) -> Result<Reading, AuditError> {
+    ) -> Result<(Reading, Nanos), AuditError> {
         let shared = self.shared;
         if after == AfterWindow::Stop {
             shared.end.store(true, Ordering::Relaxed);
@@ -226,7 +227,7 @@ impl WindowLoop<'_> {
             flows.side.note_loss(since, until, input.loss.share());
         }
         // A live capture cannot be read twice, so duplicates cannot be removed.
-        Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
+        Ok((Reading::new(inputs, timeline, flows, Correction::Impossible), until))
     }
 
     /// Waits for the part of one thread. `requested` is the time at which the parts were requested.

@@ -15,6 +15,7 @@ lab_tests! {
     three_sensors_write_rows_that_a_central_audit_judges_as_one_farm: [Namespaces],
     a_sensor_that_stopped_is_named_and_two_with_one_name_are_refused: [Namespaces],
     a_full_spool_loses_the_oldest_windows_and_says_so: [Namespaces],
+    attempts_just_before_the_end_of_a_window_are_judged_as_in_the_live_report: [Namespaces],
 }
 
 /// A function that returns whether a sensor sees packets from one address to another.
@@ -206,6 +207,42 @@ fn a_sensor_that_stopped_is_named_and_two_with_one_name_are_refused() {
     let (code, told) = audit([&rows_a, &rows_same]);
     assert_eq!(code, Some(2), "{told}");
     assert!(told.contains("at the same time as") && told.contains("sensor lab/a"), "{told}");
+}
+
+/// The capture is not interrupted where one window ends and the next one begins, so an attempt just
+/// before that had time to be answered.
+fn attempts_just_before_the_end_of_a_window_are_judged_as_in_the_live_report() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let (live, to) = start(&wire, scratch.path(), "span", &[]);
+    // The replay takes a few seconds, so that attempts are repeated.
+    let capture = fixture("farm-faults/span.pcap").display().to_string();
+    let send = format!("ip netns exec {} tcpreplay -q -i sent --pps 5000", wire.0);
+    assert!(sh(&format!("{send} {capture}")));
+    live.signal("USR1");
+    for _ in 0..150 {
+        if !rows(&to).is_empty() {
+            break;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    // An answer could still have come as long as frames are captured.
+    sleep(Duration::from_secs(5));
+    assert!(sh(&format!("{send} --limit 500 {capture}")));
+    live.signal("TERM");
+    live.end();
+    assert_eq!(rows(&to).len(), 2);
+    let out = scratch.path().join("audit");
+    let inventory = inventory(scratch.path());
+    let paths = [&to, &inventory, &out].map(|path| path.to_str().expect("UTF-8"));
+    rasaudit(["audit", paths[0], "-i", paths[1], "--out", paths[2]]);
+    let findings = |folder: &Path| {
+        let text = fs::read_to_string(folder.join("findings.csv")).expect("a report");
+        columns(&text, &["id", "verdict", "code", "certain"]).into_iter().collect::<BTreeSet<_>>()
+    };
+    let of_live = findings(&scratch.path().join("out/latest"));
+    assert!(of_live.iter().any(|row| row[2] == "unanswered"), "{of_live:?}");
+    assert_eq!(findings(&out), of_live);
 }
 
 fn a_full_spool_loses_the_oldest_windows_and_says_so() {
