@@ -62,24 +62,18 @@ pub(super) fn write_flow(flow: &FlowRecord, bytes: Vec<u8>) -> Vec<u8> {
     let mut out = RecordWriter { bytes, spaces: [None; 2] };
     out.bytes.reserve(USUAL_SIZE);
     let base = sides.iter().filter_map(|side| side.first.get()).min();
-    let about_errors = (errors, error_first, error_last, error_count);
-    let no_errors =
-        (&IcmpErrors::default(), &Min::default(), &Max::default(), &Sum::<u64>::default());
-    let mut present = 0;
-    for (mark, is_present) in [
+    let present = marks([
         (of_flow::TIME, base.is_some()),
-        (of_flow::ERRORS, about_errors != no_errors),
+        (of_flow::ERRORS, has_errors(flow)),
         (of_flow::AGGREGATED, aggregated.0 != 0),
-    ] {
-        present |= if is_present { mark } else { 0 };
-    }
+    ]);
     out.bytes.push(present);
     base.into_iter().for_each(|base| out.signed(base));
     for (number, side) in sides.iter().enumerate() {
         out.side(number, side, base.unwrap_or_default());
     }
     if present & of_flow::ERRORS != 0 {
-        out.value(&about_errors);
+        out.value(&(errors, error_first, error_last, error_count));
     }
     if present & of_flow::AGGREGATED != 0 {
         out.number(aggregated.0);
@@ -96,8 +90,7 @@ pub(super) fn read_flow(key: FlowKey, bytes: &[u8], detail: Detail) -> Option<Fl
         return None;
     }
     let mut flow = FlowRecord::new(key);
-    let base = (present & of_flow::TIME != 0).then(|| from.signed());
-    let base = base.map_or(Some(None), |base| base.map(Some))?;
+    let base = if present & of_flow::TIME != 0 { Some(from.signed()?) } else { None };
     for (number, side) in flow.sides.iter_mut().enumerate() {
         from.side(number, side, base.unwrap_or_default())?;
     }
@@ -106,17 +99,10 @@ pub(super) fn read_flow(key: FlowKey, bytes: &[u8], detail: Detail) -> Option<Fl
         return None;
     }
     if present & of_flow::ERRORS != 0 {
-        let none = FlowRecord::new(key);
         let errors: (IcmpErrors, Min, Max, Sum) = from.value()?;
         (flow.errors, flow.error_first, flow.error_last, flow.error_count) = errors;
         let has_sides = flow.errors.iter().all(|(error, _)| error.side < 2);
-        if !has_sides || !flow.errors.is_canonical(key.addresses()) {
-            return None;
-        }
-        let FlowRecord { errors, error_first, error_last, error_count, .. } = &flow;
-        if (errors, error_first, error_last, error_count)
-            == (&none.errors, &none.error_first, &none.error_last, &none.error_count)
-        {
+        if !has_errors(&flow) || !has_sides || !flow.errors.is_canonical(key.addresses()) {
             return None;
         }
     }
@@ -124,6 +110,17 @@ pub(super) fn read_flow(key: FlowKey, bytes: &[u8], detail: Detail) -> Option<Fl
         flow.aggregated = Sum(from.present_number()?);
     }
     from.bytes.is_empty().then_some(flow)
+}
+
+/// Returns whether anything is known about ICMP errors that quote a flow.
+fn has_errors(flow: &FlowRecord) -> bool {
+    let times = [flow.error_first.get(), flow.error_last.get()];
+    !flow.errors.is_empty() || times.iter().any(Option::is_some) || flow.error_count.0 != 0
+}
+
+/// Returns the marks of the values that are present.
+fn marks<const N: usize>(values: [(u8, bool); N]) -> u8 {
+    values.into_iter().filter(|(_, is_present)| *is_present).fold(0, |all, (mark, _)| all | mark)
 }
 
 /// Returns whether the counters of a side are plausible: the side has no more truncated packets
@@ -200,8 +197,7 @@ impl RecordWriter {
 
     /// Writes a side of a flow whose first packet was sent at `base`.
     fn side(&mut self, number: usize, side: &DirectionRecord, base: Nanos) {
-        let mut present = 0;
-        for (mark, is_present) in [
+        let present = marks([
             (of_side::CUT, side.cut.0 != 0),
             (of_side::FIRST, side.first.get().is_some()),
             (of_side::LAST, side.last.get().is_some()),
@@ -210,9 +206,7 @@ impl RecordWriter {
             (of_side::ACKED, side.acked.least().is_some()),
             (of_side::LINKS, side.links != BoundedSet::new()),
             (of_side::REQUESTS, side.requests != BoundedSet::new()),
-        ] {
-            present |= if is_present { mark } else { 0 };
-        }
+        ]);
         let has = |mark: u8| present & mark != 0;
         self.bytes.push(present);
         let Amount { packets, bytes, payload } = side.sent;

@@ -12,8 +12,8 @@ pub(super) fn flow_to_record(flow: &FlowRecord) -> Vec<u8> {
 }
 
 /// Reads the row of a flow. Checks that the record is canonical and matches the row's key and
-/// bucket, because a row from a file may contain anything. Of trusted rows, only the record is
-/// checked.
+/// bucket, because a row from a file may contain anything. For trusted rows, the key and the bucket
+/// are not checked.
 ///
 /// # Errors
 ///

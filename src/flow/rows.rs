@@ -105,8 +105,8 @@ enum RowEvidence {
 
 impl RowEvidence {
     /// Reads the evidence of a row. Checks that it is canonical and matches the row's key and
-    /// bucket, because a row from a file may contain anything. Trusted rows of flows are not
-    /// checked.
+    /// bucket, because a row from a file may contain anything. For trusted rows of flows, the key
+    /// and the bucket are not checked.
     fn of(row: RowRef<'_>, trust: RowTrust) -> Result<Self, RowError> {
         let (evidence, is_own) = match row.kind {
             RowKind::FLOWS => {
