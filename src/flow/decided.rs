@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
+use super::compact_record::Detail;
 use super::copied_amounts::CopiedAmounts;
-use super::flow_record::Detail;
 use super::flow_rows::{flow_facts, flow_of, flow_to_record};
 use super::merged::MergedFlows;
 use super::partitions::FlowPartitions;

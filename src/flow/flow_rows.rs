@@ -1,7 +1,7 @@
 //! Rows of flows: their records, and facts from them.
 
 use super::FlowKey;
-use super::flow_record::{Detail, is_plausible, read_flow, write_flow};
+use super::compact_record::{Detail, is_plausible, read_flow, write_flow};
 use super::records::{DirectionRecord, FlowRecord};
 use super::row::{COMPACT_VERSION, RowError, RowFacts, RowRef, RowTrust, VERSION, from_record};
 use crate::model::Merge;

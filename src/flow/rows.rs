@@ -10,7 +10,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::flow_record::Detail;
+use super::compact_record::Detail;
 use super::flow_rows::{
     flow_ends, flow_facts, flow_of, flow_to_record, is_earlier_form, is_in_place,
 };
