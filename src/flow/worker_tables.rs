@@ -290,9 +290,10 @@ impl WorkerTables {
         self.side.keep_within(limit)
     }
 
-    /// Extracts server names from the segments of a partition, a number below [`PARTITIONS`], and
-    /// discards the segments that `release` states. `period` contains the times of the first and
-    /// the last packet in the tables. Returns the number of sides from which a name may be lost.
+    /// Extracts server names from the segments of a partition, a number below
+    /// [`super::PARTITIONS`], and discards the segments that `release` states. `period` contains
+    /// the times of the first and the last packet in the tables. Returns the number of sides from
+    /// which a name may be lost.
     pub fn release_segments(
         &mut self,
         partition: usize,
