@@ -1,6 +1,8 @@
 //! Reads CSV files of rules, hosts and exceptions. Each row keeps its line number for error
 //! messages.
 
+use std::borrow::Cow;
+
 use super::Diagnostics;
 
 /// A row of a CSV file, with access to cells by column name.
@@ -13,7 +15,7 @@ pub(super) struct CsvRecord<'a> {
 impl<'a> CsvRecord<'a> {
     /// Returns the trimmed cell of a column, or an empty string if the column is missing.
     pub fn get(&self, column: &str) -> &'a str {
-        let position = self.header.iter().position(|name| name.trim() == column);
+        let position = self.header.iter().position(|name| is_named(name, column));
         position.and_then(|p| self.cells.get(p)).unwrap_or_default().trim()
     }
 
@@ -31,10 +33,22 @@ impl<'a> CsvRecord<'a> {
     }
 }
 
+/// Returns whether a cell of a header is the name of a column. Spreadsheets may write it with a
+/// capital letter.
+fn is_named(cell: &str, column: &str) -> bool {
+    cell.trim().eq_ignore_ascii_case(column)
+}
+
+/// Returns whether a line states the separator for a spreadsheet, as in `sep=;`.
+fn states_separator(line: &str) -> bool {
+    line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("sep="))
+}
+
 /// Returns the character that separates the cells of a file: a comma, a semicolon or a tab.
 /// Spreadsheets write semicolons in locales with a decimal comma, and tabs in their text format.
 pub(super) fn separator_of(text: &str) -> u8 {
-    let is_header = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let is_header =
+        |line: &&str| !line.trim().is_empty() && !line.starts_with('#') && !states_separator(line);
     let header = text.trim_start_matches('\u{feff}').lines().find(is_header).unwrap_or_default();
     let count = |separator: u8| header.bytes().filter(|byte| *byte == separator).count();
     // `max_by_key` returns the last of several equal maxima, so the comma wins a tie.
@@ -62,6 +76,12 @@ pub(super) fn each_record_separated(
     mut visit: impl FnMut(CsvRecord<'_>, &mut Diagnostics),
 ) {
     let text = text.trim_start_matches('\u{feff}');
+    // A line that states the separator becomes a comment, so that lines keep their numbers.
+    let text = match text.strip_prefix(['s', 'S']).filter(|_| states_separator(text)) {
+        Some(rest) => Cow::Owned(format!("#{rest}")),
+        None => Cow::Borrowed(text),
+    };
+    let text = &*text;
     let mut reader = csv::ReaderBuilder::new()
         .comment(Some(b'#'))
         .delimiter(separator)
@@ -71,7 +91,7 @@ pub(super) fn each_record_separated(
         Err(error) => return problems.add(1, error.to_string()),
     };
     let missing: Vec<_> =
-        columns.iter().filter(|c| !header.iter().any(|name| name.trim() == **c)).copied().collect();
+        columns.iter().filter(|c| !header.iter().any(|name| is_named(name, c))).copied().collect();
     if !missing.is_empty() {
         let found: Vec<&str> = header.iter().map(str::trim).collect();
         let separator = match found.as_slice() {
@@ -97,7 +117,10 @@ pub(super) fn each_record_separated(
             }
             Err(error) => {
                 let line = error.position().map_or(0, |p| line_of(text, p));
-                problems.add(line, csv_error(&error));
+                let rest = error.position().and_then(|p| text.get(p.byte() as usize..));
+                let is_open = rest.is_some_and(|rest| rest.matches('"').count() % 2 == 1);
+                let hint = if is_open { "; a quotation mark (\") is not closed" } else { "" };
+                problems.add(line, csv_error(&error) + hint);
             }
         }
     }
@@ -128,5 +151,54 @@ fn csv_error(error: &csv::Error) -> String {
         }
         csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8 text".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the cells of the columns `name` and `roles` in each row, with its line, and the
+    /// problems.
+    fn read(text: &str) -> (Vec<(usize, String, String)>, Vec<String>) {
+        let mut rows = Vec::new();
+        let mut problems = Diagnostics::of("hosts.csv");
+        let separator = separator_of(text);
+        each_record_separated(separator, text, &["name", "roles"], &mut problems, |row, _| {
+            rows.push((row.line, row.get("name").to_owned(), row.get("roles").to_owned()));
+        });
+        let problems = problems.or(()).err().unwrap_or_default();
+        (rows, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn what_spreadsheets_add_does_not_change_the_rows() {
+        let rows = vec![(2, "gw1".to_owned(), "gateway-normal".to_owned())];
+        assert_eq!(read("name,roles\ngw1,gateway-normal\n"), (rows.clone(), vec![]));
+        assert_eq!(read("Name;ROLES\ngw1;gateway-normal\n"), (rows, vec![]));
+        let below = vec![(3, "gw1".to_owned(), "gateway-normal".to_owned())];
+        for start in ["sep=;\r\n", "\u{feff}sep=;\n", "SEP=;\n"] {
+            assert_eq!(
+                read(&format!("{start}Name;Roles\ngw1;gateway-normal\n")),
+                (below.clone(), vec![])
+            );
+        }
+    }
+
+    #[test]
+    fn a_quotation_mark_that_is_not_closed_is_named() {
+        let (rows, problems) = read("name,roles\ngw1,halb\n\"gw2,halb\ngw3,halb\n");
+        assert_eq!(rows.len(), 1);
+        assert_eq!(
+            problems,
+            [
+                "hosts.csv:3: the row and the header have different numbers of cells: 1 and 2; a quotation mark (\") is not closed"
+            ]
+        );
+        let (_, problems) = read("name,roles\ngw1\n\"gw2\",halb\n");
+        assert_eq!(
+            problems,
+            ["hosts.csv:2: the row and the header have different numbers of cells: 1 and 2"]
+        );
     }
 }
