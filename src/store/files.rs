@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::arrow_writer::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, RowGroupMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, ParquetMetaData, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
@@ -235,6 +235,17 @@ fn not_parquet(path: &Path, error: &str) -> String {
     }
 }
 
+/// Returns the name of a compression that this build cannot decompress; `None` if a file uses only
+/// others.
+fn unreadable_compression(metadata: &ParquetMetaData) -> Option<&'static str> {
+    let mut columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+    columns.find_map(|column| match column.compression() {
+        Compression::BROTLI(_) => Some("Brotli"),
+        Compression::LZO => Some("LZO"),
+        _ => None,
+    })
+}
+
 impl RowFile {
     /// Opens the files of stores. A file is opened once, even if several paths lead to it.
     ///
@@ -277,6 +288,11 @@ impl RowFile {
             let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
             let metadata = ArrowReaderMetadata::load(&file, options)
                 .map_err(|error| not_parquet(path, &error.to_string()))?;
+            if let Some(codec) = unreadable_compression(metadata.metadata()) {
+                return Err(format!(
+                    "is compressed with {codec}, which rasaudit cannot decompress; write it again with Zstandard, Snappy, gzip, LZ4 or without compression"
+                ));
+            }
             let schema = metadata.schema();
             match NEEDED.iter().find(|name| schema.field_with_name(name).is_err()) {
                 Some(name) => Err(missing_column(name)),

@@ -319,7 +319,8 @@ fn sort_files(
 }
 
 fn cannot_be_sorted(error: io::Error) -> String {
-    format!("cannot be sorted: {error}")
+    let temp = std::env::temp_dir();
+    format!("cannot be sorted: temporary files in {} cannot be written: {error}", temp.display())
 }
 
 /// Rows that were counted.
