@@ -301,7 +301,8 @@ impl ConfigFile<'_> {
                     let known =
                         commands.iter().flat_map(|(section, c)| keys(c).chain([section.as_str()]));
                     let near = nearest(name, known);
-                    problems.add(line, format!("unknown option \"{name}\"{near}"));
+                    let what = if value.get_ref().is_table() { "section" } else { "option" };
+                    problems.add(line, format!("unknown {what} \"{name}\"{near}"));
                 }
             }
         }
@@ -380,6 +381,9 @@ impl ConfigFile<'_> {
                 let texts: Option<Vec<String>> = texts.collect();
                 let wrong = || format!("{key} must be a list of strings or numbers");
                 texts.ok_or_else(wrong)?.iter().map(|text| with_value(text)).collect()
+            }
+            (_, DeValue::Array(_)) => {
+                return Err(format!("{key} must be one string or number, not a list"));
             }
             (action, value) => {
                 let more = match action {

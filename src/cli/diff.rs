@@ -1,12 +1,13 @@
 //! Implements `rasaudit diff`, which compares two stored results.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::args::AuditDiffArguments;
 use super::exit::Exit;
 use super::{print_result, report_error, warn};
-use crate::pipeline::fits_manifest;
+use crate::pipeline::{capture_kind, fits_manifest};
 use crate::report::{COMPARISON_FORMATS, ComparedAudit, ComparisonReport};
 use crate::result::{AuditResult, Comparison};
 
@@ -81,6 +82,15 @@ pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
         return Err("a result cannot be read from standard input; give a file or folder".to_owned());
     }
     if !given.is_dir() {
+        let mut start = [0; 4];
+        let read = File::open(given).and_then(|mut file| file.read_exact(&mut start));
+        if read.is_ok() && matches!(capture_kind(&start), Some("pcap" | "pcapng")) {
+            return Err(format!(
+                "{} is a capture, not the result of an audit; audit it first (rasaudit audit {} --out FOLDER), and give the folder",
+                given.display(),
+                given.display()
+            ));
+        }
         return Ok(given.to_owned());
     }
     let path = given.join("audit.json");

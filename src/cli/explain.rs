@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
             arguments.matrix.as_deref().unwrap_or(crate::policy::MATRICES[0]),
             &[],
         )
-        .map(|matrix| Policy::new(matrix, Inventory::default())),
+        .map(|matrix| Policy::new(matrix, Inventory::without_hosts())),
     };
     let policy = match policy {
         Ok(policy) => policy,

@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
         // The program that reads the output may close it early, which is not an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
         Err(error) => {
-            report_error(&error.to_string());
+            report_error(&format!("the output cannot be written: {error}"));
             Exit::CannotDo.into()
         }
     }
@@ -125,7 +125,7 @@ fn printed_only(printed: io::Result<()>) -> ExitCode {
     match unless_closed(printed) {
         Ok(()) => Exit::Compliant.into(),
         Err(error) => {
-            report_error(&error.to_string());
+            report_error(&format!("the output cannot be written: {error}"));
             Exit::CannotDo.into()
         }
     }

@@ -186,6 +186,11 @@ impl Inventory {
         prefixes.iter().filter_map(|prefix| prefix.parse().ok()).collect()
     }
 
+    /// Returns an inventory without hosts, in which the usual prefixes count as internal.
+    pub fn without_hosts() -> Self {
+        Self { internal: Self::usual_internal(), ..Self::default() }
+    }
+
     /// Returns the rules that a TOML inventory names. They are needed before the rest of the
     /// inventory can be read. Errors in the file are reported later, when the inventory is loaded.
     pub fn rules_named(text: &str) -> NamedRules {

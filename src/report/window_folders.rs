@@ -38,6 +38,10 @@ impl WindowFolders {
     /// is not a link.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
         let failed = |path: &Path, error| FolderError { path: path.to_owned(), error };
+        if root.is_file() {
+            let what = io::Error::other("this is a file; reports need a folder");
+            return Err(failed(root, what));
+        }
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;
         let latest = root.join(LATEST);
         if latest.exists() && !latest.is_symlink() {

@@ -109,15 +109,15 @@ internal = [\"10.0.0.1/8\"]
         "3: quiet must be true or false",
         "4: max-memory: give a size like 512MiB or 2GiB",
         "5: severity: \"refusd\" is not a finding code; did you mean \"refused\"?",
-        "6: unknown option \"audits\"; did you mean \"audit\"?",
+        "6: unknown section \"audits\"; did you mean \"audit\"?",
         "8: unknown option \"captures\" in [audit]",
         "9: dedup must be one of auto, on, off; did you mean \"off\"?",
         "10: jobs: give a whole number from 1 to 256",
-        "11: format must be a string or a number",
+        "11: format must be one string or number, not a list",
         "13: unknown option \"evry\" in [live]; did you mean \"every\"?",
         "14: every: the duration must be at least 1 second",
         "16: internal: the address has bits set beyond the prefix; did you mean \"10.0.0.0/8\"?",
-        "17: unknown option \"inventory-darft\"; did you mean \"inventory-draft\"?",
+        "17: unknown section \"inventory-darft\"; did you mean \"inventory-draft\"?",
     ];
     let lines: Vec<&str> =
         err.lines().map(|l| l.trim_start_matches("error: farm/rasaudit.toml:")).collect();
