@@ -1186,6 +1186,37 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_the_internet_does_not_use_is_external_only_by_a_guess() {
+        let judged = |farm: &str, client: &str, server: &str| {
+            let mut packets = Packets::default();
+            packets.connect(0, (client, 50_000), (server, 20_003));
+            let one = packets.judged(&policy(farm)).1[0];
+            (one.ruling.code, one.doubts.iter().collect::<Vec<_>>())
+        };
+        for client in ["198.18.0.5", "192.0.0.3", "240.1.1.5", "0.1.2.3"] {
+            let found = judged(FARM, client, BROKER);
+            assert_eq!(found, (Code::ExposedInternal, vec![Doubt::Site]), "{client}");
+        }
+        for client in ["203.0.113.7", "192.0.2.5", "8.8.8.8"] {
+            assert_eq!(judged(FARM, client, BROKER), (Code::ExposedInternal, vec![]), "{client}");
+        }
+        // A translator put the IPv4 address of the client into an IPv6 address.
+        let farm = FARM.replace("\"10.1.0.10\"", "\"10.1.0.10\", \"fd00::10\"");
+        for client in ["64:ff9b::10.1.9.5", "::ffff:10.1.9.5", "2002:a01:905::1"] {
+            assert_eq!(judged(&farm, client, "fd00::10"), (Code::UnknownHost, vec![]), "{client}");
+        }
+        for client in ["64:ff9b::203.0.113.7", "2002:cb00:7107::1", "2600::1"] {
+            let found = judged(&farm, client, "fd00::10");
+            assert_eq!(found, (Code::ExposedInternal, vec![]), "{client}");
+        }
+        let found = judged(&farm, "fec0::9", "fd00::10");
+        assert_eq!(found, (Code::ExposedInternal, vec![Doubt::Site]));
+        // The inventory states which prefixes are internal.
+        let listed = farm.replace("[capture]", "[capture]\ninternal = [\"10.0.0.0/8\"]");
+        assert_eq!(judged(&listed, "198.18.0.5", BROKER), (Code::ExposedInternal, vec![]));
+    }
+
+    #[test]
     fn probes_of_a_cloud_platform_and_addresses_of_listed_hosts_are_not_external() {
         let farm = format!(
             "{FARM}\n[[host]]\nname = \"fw1\"\naddresses = [\"10.1.0.254\", \"203.0.113.1\"]\nroles = []\n"

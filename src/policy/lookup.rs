@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::address_blocks::{is_unroutable, without_translation};
 use super::{
     Background, Exception, ExceptionParty, Exceptions, Inventory, LookupHash, Matrix, MovedPort,
     Party, PartyKind, RoleKind, RoleSet, Row, Scope, Trait,
@@ -417,11 +418,14 @@ impl Policy {
     }
 
     /// Returns whether an address counts as internal. Link-local and loopback addresses always do,
-    /// because their packets never cross a router.
+    /// because their packets never cross a router. An IPv6 address that contains an internal IPv4
+    /// address is internal, too.
     pub fn is_internal(&self, address: IpAddr) -> bool {
+        let translated = without_translation(address);
         is_link_local(address)
             || address.is_loopback()
             || self.inventory.internal.iter().any(|net| net.contains(&address))
+            || translated != address && self.is_internal(translated)
     }
 
     /// Returns whether an address belongs to a network of the farm, although no internal prefix
@@ -437,11 +441,14 @@ impl Policy {
     }
 
     /// Returns whether an external address may belong to the site: the inventory does not list the
-    /// internal prefixes, and the address is in a listed network, or in the same /48 or /16 as one
-    /// of the addresses whose neighbours [`Self::is_neighbour`] returns.
+    /// internal prefixes, and the address is in a listed network, is not used on the internet, or
+    /// is in the same /48 or /16 as one of the addresses whose neighbours [`Self::is_neighbour`]
+    /// returns.
     pub fn may_be_of_site(&self, party: &Party, address: IpAddr) -> bool {
         let is_listed = matches!(party.kind, PartyKind::Network(_));
-        !self.states_internal && is_listed || self.sites.contains(&site_around(address))
+        let is_unroutable = is_unroutable(without_translation(address));
+        !self.states_internal && (is_listed || is_unroutable)
+            || self.sites.contains(&site_around(address))
     }
 
     /// Returns the rows that cover a port on `server`. A port that the site moved counts only under

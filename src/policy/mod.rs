@@ -5,6 +5,7 @@
 //! a known word is similar, with a suggestion. This code does not contain any port numbers of the
 //! product, because the matrix is data in `rules/`.
 
+mod address_blocks;
 mod background;
 mod built_in;
 mod control;
