@@ -68,14 +68,14 @@ impl Orientation {
     }
 
     /// Returns whether a guessed direction is not even likely enough to accuse the client: it sent
-    /// nothing, or nothing but resets to a host that may have sent its SYN-ACK unasked; the port
-    /// numbers are not those of a service and of a client; its packets may be replies to a
-    /// broadcast; only the order of the packets in the capture supports the guess; or the order
-    /// contradicts it.
+    /// nothing; the other side may have sent its SYN-ACK unasked; the port numbers are not those of
+    /// a service and of a client; its packets may be replies to a broadcast; only the order of the
+    /// packets in the capture supports the guess; or the order contradicts it.
     ///
     /// Anyone can send from a low port, and the first packet of a connection that is older than the
-    /// capture shows nothing. Without a handshake, only ports that no system assigns to clients are
-    /// those of a service.
+    /// capture shows nothing. A host acknowledges an unexpected SYN-ACK that arrives in an open
+    /// connection (RFC 5961, 4.2), so its acknowledgement shows nothing either. Without a
+    /// handshake, only ports that no system assigns to clients are those of a service.
     pub(super) fn is_weak(&self, flow: &Flow<'_>) -> bool {
         let [client, server] = [self.client, 1 - self.client].map(|side| &flow.sides[side]);
         let ports = [self.client, 1 - self.client].map(|side| flow.key.endpoint(side).port);
@@ -91,7 +91,6 @@ impl Orientation {
             (Some(asked), Some(answered)) if answered < asked
         );
         match self.grade {
-            DirectionEvidence::SynAck => !client.has(flag::ACK),
             DirectionEvidence::Ports if is_tcp => {
                 let have_both = has_asked && server.has_packets();
                 !(have_both && is_of_client && is_service_port(ports[1]))
@@ -102,7 +101,7 @@ impl Orientation {
             DirectionEvidence::First => {
                 !has_asked || server.has_packets() || is_tcp || client_by_ports(ports) == Some(1)
             }
-            DirectionEvidence::Unknown => true,
+            DirectionEvidence::SynAck | DirectionEvidence::Unknown => true,
             _ => !has_asked,
         }
     }
@@ -175,7 +174,10 @@ fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHint
         accepted != Some(client) && with(flag::SYN).is_none_or(|opener| opener == client)
     };
     if let Some(client) = client_by_protocol(flow, index).filter(|client| is_opener(*client)) {
-        return Orientation::new(client, DirectionEvidence::Protocol);
+        // Anyone can send ICMP replies that nobody requested.
+        let is_unasked = transport.is_icmp() && !flow.sides[client].has_packets();
+        let grade = if is_unasked { DirectionEvidence::First } else { DirectionEvidence::Protocol };
+        return Orientation::new(client, grade);
     }
     if let Some(server) = accepted {
         return Orientation::new(1 - server, DirectionEvidence::SynAck);
