@@ -438,30 +438,30 @@ fn of_tcp(
 /// Returns 1 if an end of a flow without a reply repeated its SYN, SYN-ACK or request, otherwise
 /// -1.
 pub(super) fn repetition(flow: &Flow<'_>, orientation: &Orientation, index: &CaptureIndex) -> i32 {
-    if is_repeated(flow, orientation, index.has_copies()) { 1 } else { -1 }
+    if is_repeated(flow, orientation, index.copies()) { 1 } else { -1 }
 }
 
 /// Returns whether an end of a flow repeated its SYN, SYN-ACK or request because it got no reply.
 /// Copies of a packet are captured within a moment or on several links, and several connections
-/// from the same port have different sequence numbers, so neither counts. `has_copies` states
-/// whether the capture contains packets twice.
-fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, has_copies: bool) -> bool {
+/// from the same port have different sequence numbers, so neither counts. `copies` is how often the
+/// capture may contain the same packet.
+fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, copies: usize) -> bool {
     /// The number of sequence numbers from which on some may not have been kept.
     const MOST_NUMBERS: usize = 4;
     let (client_side, server_side) = (orientation.client, 1 - orientation.client);
     let [client, server] = [client_side, server_side].map(|side| &flow.sides[side]);
     // A packet that a router forwarded has another hardware address and another TTL. Interfaces do
     // not count, because a single place may have several of them.
-    let copies = |side: usize| {
+    let copies_of = |side: usize| {
         let places: BTreeSet<(Mac, u8)> =
             flow.links(side).map(|link| (link.source, link.ttl)).collect();
-        places.len().max(if has_copies { 2 } else { 1 }) as u64
+        places.len().max(copies) as u64
     };
     let transport = flow.key.transport();
     if transport != Transport::TCP {
         // Echo requests are sent at regular intervals, whether they are answered or not.
         return !transport.is_icmp()
-            && client.sent.packets.0 > copies(client_side)
+            && client.sent.packets.0 > copies_of(client_side)
             && repeats_request(flow, client_side, duration(client));
     }
     // A client without a reply has nothing to acknowledge (RFC 9293, 3.10.7.3).
@@ -471,7 +471,7 @@ fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, has_copies: bool) -> 
     }
     let repeats = |side: usize, sent: u64, numbers: usize| {
         (1..MOST_NUMBERS).contains(&numbers)
-            && sent > copies(side) * numbers as u64
+            && sent > copies_of(side) * numbers as u64
             && duration(&flow.sides[side]) >= MIN_REPEATED
     };
     let others = flag::ACK | flag::DATA | flag::FIN | flag::RST;

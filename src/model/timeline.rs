@@ -358,6 +358,18 @@ impl ActivityHistogram {
         }
     }
 
+    /// Returns the periods between the [gaps](Self::gaps), in order of time, in nanoseconds.
+    pub fn stretches(&self) -> Vec<(Nanos, Nanos)> {
+        let Some((mut from, end)) = self.first().zip(self.last()) else { return Vec::new() };
+        let mut stretches = Vec::new();
+        for (last, next) in self.gaps() {
+            stretches.push((from, last));
+            from = next;
+        }
+        stretches.push((from, end));
+        stretches
+    }
+
     /// Returns whether at least one watched bucket is entirely within a period, given in
     /// nanoseconds.
     pub fn is_watched_within(&self, (start, end): (Nanos, Nanos)) -> bool {

@@ -391,12 +391,13 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
         doubled: reading.shows_doubling(),
-        has_copies: reading.shows_doubling() || reading.duplicates.removed > 0,
+        copies: reading.copies(),
         clock_offset,
         start: reading.account.first.get(),
         end: reading.end,
         doubted: reading.timeline.doubted_times(),
         runs: reading.runs.clone(),
+        periods: all.stretches(),
         outages: Outages::new(reading.outages.clone(), clock_offset),
         vantage_outages: vantages.map(|(name, times)| (name.clone(), outages_of(times))).collect(),
     }

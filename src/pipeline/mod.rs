@@ -30,7 +30,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
-use crate::flow::{MergedFlows, OpenMessages, PacketRetention, PrefixRetention, Retention};
+use crate::flow::{
+    MergedFlows, OpenMessages, PacketRetention, PrefixRetention, Retention, SpanPoints,
+};
 use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
     VantagePoint, name_and_reason,
@@ -205,6 +207,7 @@ impl Reading {
         if let Some(shared) = &plan.shared {
             reading.vantages = shared.vantage_points();
         }
+        reading.note_series(plan);
         let doubled = reading.shows_doubling();
         // The sample does not show duplicates among the packets of sensors whose clocks differ.
         let overlaps = reading.has_overlapping_sensors();
@@ -238,6 +241,7 @@ impl Reading {
             reading.vantage_loss = shared.vantage_loss();
             reading.flows.side.note_cuts(shared.interruptions());
         }
+        // The reading may be that of the second pass.
         reading.note_series(plan);
         reading.duplicates.correction = correction;
         if reading.duplicates.correction == Correction::Done {
@@ -247,11 +251,23 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Returns whether packets were captured more than once, as the sample of packets shows, or by
-    /// sensors whose clocks differ.
+    /// Returns whether packets were captured more than once, as the sample of packets shows, or at
+    /// several places whose clocks differ.
     pub(crate) fn shows_doubling(&self) -> bool {
-        let by_sensors = self.vantages.len() > 1 && self.flows.clock_offset().is_some();
-        self.duplicates.sample.shows_doubling() || by_sensors
+        let by_places = self.places() > 1 && self.flows.clock_offset().is_some();
+        self.duplicates.sample.shows_doubling() || by_places
+    }
+
+    /// Returns the number of places that the captures may come from: sensors, and series of
+    /// captures without a sensor name.
+    fn places(&self) -> usize {
+        self.vantages.len() + self.series.len()
+    }
+
+    /// Returns how often the captures may show the same packet.
+    pub(crate) fn copies(&self) -> usize {
+        let known = self.shows_doubling() || self.duplicates.removed > 0;
+        self.flows.late_copies(self.places()).max(if known { 2 } else { 1 })
     }
 
     /// Returns whether several vantage points saw the same conversation.
@@ -283,6 +299,9 @@ impl Reading {
         let gaps = all.gaps().into_iter().map(|(from, _)| from);
         self.flows.side.note_cuts(gaps);
         (self.series, self.outages) = (times.timelines, times.outages);
+        if self.places() > 1 {
+            self.flows.places = SpanPoints::Several;
+        }
     }
 
     /// Returns the loss of each input or, in a live audit, of its windows. An input without frames

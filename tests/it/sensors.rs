@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::wire::Wire;
+use crate::support::wire::{ACK, RST, SYN, Wire};
 use crate::support::{Records, columns, fixture, rasaudit, stderr, stdout};
 
 /// A farm with a gateway, a broker and two session hosts.
@@ -496,4 +496,46 @@ fn traffic_has_not_stopped_if_the_sensor_that_saw_it_did() {
         reason.starts_with(words) && reason.ends_with("the other capture for 900 s"),
         "{reason}"
     );
+}
+
+/// A second span port, whose clock is behind, shows only what two hosts send. Its copies are
+/// neither early attempts nor repeated ones.
+#[test]
+fn copies_of_a_second_span_with_another_clock_do_not_show_that_connections_fail() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let inventory = scratch.path().join("farm.toml");
+    fs::write(&inventory, FARM).expect("writable");
+    let mut first = Wire::default();
+    chat(&mut first, (RDSH1, 40_000), (BROKER, 20_003), 15..600);
+    chat(&mut first, (BROKER, 40_000), (RDSH1, 30_004), 15..600);
+    let mut sent = Wire::default();
+    for number in 1..40 {
+        let (ms, port) = (number * 15_000, 50_000 + number as u16);
+        // A health check, and a SYN whose answer takes another way.
+        sent.tcp(ms, (GW, port), (RDSH1, 3389), SYN, 0);
+        first.tcp(ms + 1, (RDSH1, 3389), (GW, port), SYN | ACK, 0);
+        sent.tcp(ms + 2, (GW, port), (RDSH1, 3389), RST, 0);
+        sent.tcp(ms + 7_000, (RDSH2, port), (BROKER, 20_003), SYN, 0);
+    }
+    first.0.extend(sent.0.iter().cloned());
+    first.0.sort_by_key(|(ms, _)| *ms);
+    let write = |name: &str, wire: &Wire| {
+        let capture = scratch.path().join(name);
+        fs::write(&capture, wire.file()).expect("writable");
+        capture
+    };
+    let first = write("first.pcap", &first);
+    let unanswered = |captures: &[PathBuf]| {
+        let reports = Reports::of(captures, &inventory, &[]);
+        assert!(reports.findings("half-open", &["client"]).is_empty(), "{}", reports.findings);
+        reports.findings("unanswered", &["client_name", "certain"])
+    };
+    let doubted = [["rdsh2".to_owned(), "no".to_owned()]];
+    assert_eq!(unanswered(std::slice::from_ref(&first)), doubted);
+    for behind in [300, 700, 5_000, 14_000] {
+        let mut second = sent.clone();
+        second.0.iter_mut().for_each(|(ms, _)| *ms -= behind);
+        let second = write("second.pcap", &second);
+        assert_eq!(unanswered(&[first.clone(), second]), doubted, "{behind} ms behind");
+    }
 }
