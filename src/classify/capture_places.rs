@@ -46,6 +46,15 @@ impl CapturePlaces {
         Self { times: Arc::clone(times), periods, known: Mutex::default() }
     }
 
+    /// Returns whether each of these periods shows only the traffic of a single host.
+    pub fn are_single_hosts(&self, periods: &[(Nanos, Nanos)]) -> bool {
+        let is_in = |(from, to): &(Nanos, Nanos)| {
+            let mut known = self.periods.iter().map(|(known, _)| known);
+            known.any(|known| known.0.max(*from) < known.1.min(*to))
+        };
+        periods.iter().all(is_in)
+    }
+
     /// Returns the watched time that counts for traffic of these hosts, which is that of all inputs
     /// without the periods in which only the traffic of others was captured. Returns `None` if
     /// there are no such periods.

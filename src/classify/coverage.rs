@@ -147,8 +147,8 @@ pub(super) struct Unlisted {
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
     /// For each host, its services that were used from these addresses, each with the address.
     pub clients: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
-    /// For each host, the services that it tried again and again in vain at these addresses, each
-    /// with the address.
+    /// For each host, the services that it used at listed hosts of another role, or that it tried
+    /// again and again in vain at these addresses, each with the address.
     pub misdirected: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
     /// The hosts that play roles that the inventory does not give them, with these roles, if
     /// another host with one of these roles does not show it.
@@ -159,9 +159,35 @@ pub(super) struct Unlisted {
     /// the host and other hosts, each with the other host. Hosts can have addresses of their own
     /// inside a tunnel.
     pub tunnelled: HashMap<usize, BTreeSet<(usize, Transport, u16)>, ahash::RandomState>,
+    /// The addresses that sent the multicasts of each row.
+    pub multicasting: BTreeMap<usize, BTreeSet<IpAddr>>,
 }
 
 impl Unlisted {
+    /// Notes that the server of a conversation plays a role, if a handshake proves it.
+    fn note_server(&mut self, policy: &Policy, c: &Conversation, j: &Judged) {
+        let is_proved = c.grade == DirectionEvidence::Handshake
+            && c.state == State::Established
+            && !c.is_doubted();
+        let Some(server) = j.server.host().filter(|_| is_proved) else { return };
+        if j.verdict() == Verdict::Documented {
+            self.serving.insert(server);
+        } else if let Some(roles) = mistaken_roles(policy, c, j) {
+            let known = self.mistaken.entry(server).or_default();
+            *known = known.with(roles);
+        }
+    }
+
+    /// Records the sender of multicasts that some rows document.
+    fn add_multicast(&mut self, policy: &Policy, c: &Conversation) {
+        let ServiceKey { client, server, transport, port } = c.subject;
+        for row in policy.rows_at(transport, port) {
+            if policy.matrix.rows[row].multicast.contains(&server) {
+                self.multicasting.entry(row).or_default().insert(client);
+            }
+        }
+    }
+
     /// Records the service of a conversation inside undeclared tunnels, if some row documents the
     /// service and both ends of a tunnel sent packets through it. Each of them could have forged
     /// what is inside, but none of them alone.
@@ -218,6 +244,7 @@ fn is_recurring(c: &Conversation, view: &CaptureConditions) -> bool {
         && span.length().is_some_and(|length| length >= half_s as Nanos * SECOND)
 }
 
+/// Returns the uses of services that may be those of listed hosts under another address.
 pub(super) fn unlisted_services(
     policy: &Policy,
     conversations: &Conversations,
@@ -247,25 +274,17 @@ pub(super) fn unlisted_services(
         {
             unlisted.add_tunnelled(policy, c);
         }
+        if c.broadcast && j.client.host().is_none() {
+            unlisted.add_multicast(policy, c);
+        }
         // A failed attempt does not show a service, but repeated attempts show that a client does
         // try. Traffic that could be forged proves nothing.
         let in_vain = c.has_failed();
         if c.is_made_up() || c.broadcast || in_vain && !is_recurring(c, view) {
             continue;
         }
+        unlisted.note_server(policy, c, j);
         let is_documented = j.verdict() == Verdict::Documented;
-        if let PartyKind::Host(server) = j.server.kind
-            && c.grade == DirectionEvidence::Handshake
-            && c.state == State::Established
-            && !c.is_doubted()
-        {
-            if is_documented {
-                unlisted.serving.insert(server);
-            } else if let Some(roles) = mistaken_roles(policy, c, j) {
-                let known = unlisted.mistaken.entry(server).or_default();
-                *known = known.with(roles);
-            }
-        }
         let is_unlisted = |party: &Party| {
             if is_documented { may_be_listed(party) } else { !has_role(party) }
         };
@@ -274,7 +293,16 @@ pub(super) fn unlisted_services(
         }
         let ServiceKey { client, server, transport, .. } = c.subject;
         let of = |address| UnlistedUse { address, state: c.state, flows: c.flows };
+        // A listed host of another role may pass on the traffic.
+        let is_elsewhere = !is_documented && has_role(&j.server) && c.state.reached();
+        let is_of_others = |serving: RoleSet, own| !serving.is_empty() && !serving.intersects(own);
         for port in possible_ports(policy, c) {
+            if is_elsewhere
+                && let PartyKind::Host(host) = j.client.kind
+                && is_of_others(policy.serving(transport, port), j.server.roles)
+            {
+                add(&mut misdirected, (host, transport, port), of(server));
+            }
             if is_unlisted(&j.server) {
                 if !in_vain {
                     let address = unlisted.servers.entry((transport, port)).or_insert(server);
@@ -736,6 +764,8 @@ mod tests {
         packets.refuse(2, (GW, 50_002), (STRANGER, 4445));
         packets.connect(3, (STRANGER, 50_000), (BROKER, 4446));
         packets.connect(4, (DC, 50_000), (BROKER, 4447));
+        // The directory is used at a gateway, which may pass on the requests.
+        packets.connect(5, (BROKER, 50_000), (GW, 389));
         let (conversations, judged) = packets.judged(&policy);
         let unlisted = unlisted_services(&policy, &conversations, &judged, &view(60));
         let service = (Transport::TCP, 4444);
@@ -745,10 +775,13 @@ mod tests {
         let clients = unlisted.clients.get(&BROKER_1).expect("a client");
         let [(Transport::TCP, 4446, client)] = clients[..] else { panic!("{clients:?}") };
         assert_eq!(client.address, lowest);
-        assert!(
-            unlisted.misdirected.is_empty(),
-            "a single attempt does not show what the host is configured to use"
-        );
+        // A single attempt that fails does not show what a host is configured to use.
+        let elsewhere: Vec<_> = unlisted.misdirected.keys().collect();
+        assert_eq!(elsewhere, [&BROKER_1]);
+        let [(Transport::TCP, 389, server)] = unlisted.misdirected[&BROKER_1][..] else {
+            panic!("{:?}", unlisted.misdirected)
+        };
+        assert_eq!(server.address, GW.parse::<IpAddr>().expect("an address"));
         // The domain controller serves a port that only brokers serve.
         packets.connect(5, (GW, 50_000), (DC, 20_002));
         packets.connect(7, (RDSH, 50_002), (DC, 3000));

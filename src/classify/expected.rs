@@ -2,6 +2,7 @@
 //! capture could have shown one, and groups for which this could not be assessed.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -156,9 +157,9 @@ struct PeerSummary {
     with_unseen_version: usize,
     /// The number of hosts by what is known about their sites.
     sites: BTreeMap<HostSite, usize>,
-    /// The time between the first and the last unicast frame from each host, in seconds, in
-    /// ascending order.
-    there_s: Vec<Nanos>,
+    /// The longest time for which each host sent unicast frames without a long pause, in seconds,
+    /// with the host. The longest time comes first.
+    there_s: Vec<(Nanos, usize)>,
     /// The number of services from which the capture shows unicast packets.
     services: usize,
 }
@@ -566,18 +567,23 @@ impl<'a> Assessor<'a> {
     /// another host with the destination role itself. A load balancer can forward packets with the
     /// address of the client.
     fn is_forwarded(&self, silent: &Silent<'_>, rows: &[usize]) -> bool {
-        let Some((_, trigger)) = silent.trigger else { return false };
-        let client = self.conversations.list[trigger as usize].subject.client;
+        /// The maximum number of sessions whose clients are examined.
+        const MOST: usize = 64;
+        let Some((group, _)) = silent.trigger else { return false };
+        let triggers = self.triggers.get(&(group, silent.source)).into_iter().flatten();
         let mut known = self.contacted.borrow_mut();
-        let services = known.entry(client).or_insert_with(|| self.services_of(client));
-        rows.iter().any(|number| {
-            let row = &self.policy.matrix.rows[*number];
-            let [low, high] = [row.ports.start(), row.ports.end()];
-            let range = (row.transport, *low, 0)..=(row.transport, *high, usize::MAX);
-            services.range(range).any(|(_, _, host)| {
-                let own = &self.policy.inventory.hosts[*host];
-                let is_source = *host == silent.source || own.held_by.contains(&silent.source);
-                !is_source && self.policy.matrix.is_destination(row, own.roles)
+        triggers.take(MOST).any(|trigger| {
+            let client = self.conversations.list[trigger.conversation].subject.client;
+            let services = known.entry(client).or_insert_with(|| self.services_of(client));
+            rows.iter().any(|number| {
+                let row = &self.policy.matrix.rows[*number];
+                let [low, high] = [row.ports.start(), row.ports.end()];
+                let range = (row.transport, *low, 0)..=(row.transport, *high, usize::MAX);
+                services.range(range).any(|(_, _, host)| {
+                    let own = &self.policy.inventory.hosts[*host];
+                    let is_source = *host == silent.source || own.held_by.contains(&silent.source);
+                    !is_source && self.policy.matrix.is_destination(row, own.roles)
+                })
             })
         })
     }
@@ -645,17 +651,23 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns whether one of the destinations that a source should have contacted was active for
-    /// `due_s` seconds. For a service, one unicast frame is enough.
+    /// `due_s` seconds while the source was active, too. For a service, one unicast frame is
+    /// enough.
     fn any_was_there(&self, to: To, source: usize, due_s: u64) -> bool {
+        /// The maximum number of hosts that are compared with a source. Of many hosts, those that
+        /// were active longest are compared.
+        const MOST: usize = 64;
         match to {
-            To::Host(host) => self.seen.was_there_for(Peer::Host(host as usize), due_s),
+            To::Host(host) => self.seen.were_there_together(source, host as usize, due_s),
             To::Service(service) => self.seen.is_sending(Peer::Service(service as usize)),
             To::AnyOf(list) => {
                 let peers = &self.summaries.borrow()[list as usize];
-                let is_long = |there_s: &Nanos| JudgedCapture::is_long_enough(*there_s, due_s);
-                let short = peers.there_s.partition_point(|there_s| !is_long(there_s));
-                let own = peers.hosts.contains(&source) && is_long(&self.seen.seconds_of(source));
-                peers.there_s.len() - short > usize::from(own) || peers.services > 0
+                let is_long =
+                    |(there_s, _): &&(Nanos, usize)| JudgedCapture::is_long_enough(*there_s, due_s);
+                let others = peers.there_s.iter().take_while(is_long).map(|(_, host)| *host);
+                let mut others = others.filter(|host| *host != source).take(MOST);
+                peers.services > 0
+                    || others.any(|host| self.seen.were_there_together(source, host, due_s))
             }
         }
     }
@@ -670,10 +682,13 @@ impl<'a> Assessor<'a> {
             doubts.add(Doubt::Tunnel);
         }
         let is_mixed_up = seen.mixed_up_host(rows, source).is_some();
+        let is_multicast_elsewhere = seen.multicast_from_elsewhere(rows).is_some();
         let rows = with_ports(self.policy, rows);
         if is_mixed_up
+            || is_multicast_elsewhere
             || seen.has_unlisted_server(&rows)
             || seen.is_misdirected(source, &rows)
+            || seen.has_moved()
             || self.has_unlisted_client(&rows, source, to)
         {
             doubts.add(Doubt::Coverage);
@@ -864,9 +879,9 @@ impl PeerSummary {
                 usize::from(seen.has_unreadable_with_unlisted(*host));
             summary.undecoded += usize::from(seen.has_undecoded(*host));
             summary.with_unseen_version += usize::from(seen.has_unseen_version(*host));
-            summary.there_s.push(seen.seconds_of(*host));
+            summary.there_s.push((seen.seconds_of(*host), *host));
         }
-        summary.there_s.sort_unstable();
+        summary.there_s.sort_unstable_by_key(|(there_s, host)| (Reverse(*there_s), *host));
         summary
     }
 }

@@ -15,7 +15,7 @@ use super::lone_answers::LoneAnswers;
 use super::parallel::run_both;
 use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
-use super::{CaptureConditions, CoverageStatement, all_lost, is_unlikely};
+use super::{CaptureConditions, CoverageStatement, all_lost, is_unlikely, moved_captures};
 use crate::conversation::{Conversation, Conversations, HostActivity, TimeSpan, VantageSet};
 use crate::model::{Nanos, Transport, network_around};
 use crate::policy::{PartyKind, Policy, RoleSet, Row};
@@ -67,6 +67,8 @@ pub struct CaptureFacts {
     lone_answers: LoneAnswers,
     /// The host or the unlisted address at which the capture was probably made.
     only_place: Option<CapturePlace>,
+    /// Whether captures that were made one after the other were probably made at different places.
+    has_moved: bool,
 }
 
 impl CaptureFacts {
@@ -103,6 +105,7 @@ impl CaptureFacts {
         let places = CapturePlaces::of(policy, &conversations.index, &view.vantages);
         let lone_answers = LoneAnswers::of(policy, conversations);
         let only_place = capture_places::only_place(policy, (conversations, judged), hosts);
+        let has_moved = moved_captures::have_moved(conversations, judged, &places);
         Self {
             view: view.clone(),
             places,
@@ -115,6 +118,7 @@ impl CaptureFacts {
             aggregated,
             lone_answers,
             only_place,
+            has_moved,
         }
     }
 }
@@ -248,6 +252,20 @@ impl<'a> JudgedCapture<'a> {
         active.map(|span| self.facts.vantages.active_s(&span)).max().unwrap_or(0)
     }
 
+    /// Returns the longest time for which two hosts both sent unicast frames without a long pause,
+    /// in seconds, and for which the capture was not interrupted.
+    fn seconds_together(&self, host: usize, other: usize) -> Nanos {
+        let [own, other] = [host, other].map(|host| self.hosts[host].presence.active.as_deref());
+        let overlaps = own.zip(other).into_iter().flat_map(|(own, other)| own.overlaps(other));
+        overlaps.map(|span| self.facts.vantages.active_s(&span)).max().unwrap_or(0)
+    }
+
+    /// Returns whether two hosts were both active for at least this time, in seconds, with the
+    /// tolerance of [`Self::is_long_enough`].
+    pub(super) fn were_there_together(&self, host: usize, other: usize, seconds: u64) -> bool {
+        Self::is_long_enough(self.seconds_together(host, other), seconds)
+    }
+
     /// Returns whether `there_s` seconds of activity are enough if `due_s` seconds are required. A
     /// shortfall of `SLACK_S` seconds is tolerated.
     pub(super) fn is_long_enough(there_s: Nanos, due_s: u64) -> bool {
@@ -300,14 +318,21 @@ impl<'a> JudgedCapture<'a> {
         least_use(self.facts.unlisted.clients.get(&host), rows).is_some()
     }
 
-    /// Returns whether a host tries one of these services again and again in vain at an address
-    /// without a role.
+    /// Returns whether a host uses one of these services at a listed host of another role, or tries
+    /// it again and again in vain at an address without a role.
     pub(super) fn is_misdirected(&self, host: usize, rows: &[&Row]) -> bool {
         least_use(self.facts.unlisted.misdirected.get(&host), rows).is_some()
     }
 
-    /// Returns the attempts of the source of a claim that fail again and again at an unlisted
-    /// address, on services of `rows`.
+    /// Returns the name of the listed host of another role at which a host used a service; `None`
+    /// if it tried the service in vain.
+    pub fn intermediary(&self, one: &UnlistedUse) -> Option<&'a str> {
+        let host = self.policy.host_of(one.address).filter(|_| one.state.reached())?;
+        Some(&self.policy.inventory.hosts[host].name)
+    }
+
+    /// Returns the use of services of `rows` by the source of a claim at a host of another role, or
+    /// its attempts that fail again and again at an address without a role.
     pub fn misdirected(&self, claim: &AbsenceClaim, rows: &[usize]) -> Option<UnlistedUse> {
         let rows = with_ports(self.policy, rows);
         least_use(self.facts.unlisted.misdirected.get(&(claim.source as usize)), &rows)
@@ -334,6 +359,24 @@ impl<'a> JudgedCapture<'a> {
         let rows = with_ports(self.policy, rows);
         let clients = |peer: &Peer| self.facts.unlisted.clients.get(&peer.host()?);
         to.iter().filter_map(|peer| least_use(clients(peer), &rows)).min()
+    }
+
+    /// Returns an unlisted address that sent multicasts of `rows` from a hardware address of a host
+    /// with the source role, with this host. It is probably another address of the host.
+    pub fn multicast_from_elsewhere(&self, rows: &[usize]) -> Option<(IpAddr, usize)> {
+        let index = &self.conversations.index;
+        let macs = |address: &IpAddr| index.presence(*address).map(|seen| &seen.macs);
+        rows.iter().find_map(|row| {
+            let senders = self.facts.unlisted.multicasting.get(row)?;
+            let sources = self.policy.matrix.roles[self.policy.matrix.rows[*row].source].members;
+            self.policy.hosts_of(sources).find_map(|host| {
+                let own = &self.policy.inventory.hosts[host].addresses;
+                let own: BTreeSet<_> = own.iter().filter_map(macs).flat_map(|m| m.iter()).collect();
+                let is_own =
+                    |a: &&IpAddr| macs(a).is_some_and(|m| m.iter().any(|m| own.contains(m)));
+                senders.iter().find(is_own).map(|address| (*address, host))
+            })
+        })
     }
 
     /// Returns the hosts whose services were used by an unlisted address.
@@ -424,11 +467,16 @@ impl<'a> JudgedCapture<'a> {
             ));
         }
         if let Some(one) = self.misdirected(claim, row_numbers) {
-            ways.push(format!(
-                "{} tried the same service in vain at {}; this may be another address of a listed host",
-                self.policy.inventory.hosts[claim.source as usize].name,
-                self.without_role(one.address)
-            ));
+            let source = &self.policy.inventory.hosts[claim.source as usize].name;
+            ways.push(match self.intermediary(&one) {
+                Some(name) => {
+                    format!("{source} used the same service at {name}, which may pass on the traffic")
+                }
+                None => format!(
+                    "{source} tried the same service in vain at {}; this may be another address of a listed host",
+                    self.without_role(one.address)
+                ),
+            });
         }
         if let Some(host) = self.mixed_up_host(row_numbers, claim.source as usize) {
             ways.push(format!(
@@ -443,6 +491,12 @@ impl<'a> JudgedCapture<'a> {
                 self.without_role(one.address)
             ));
         }
+        if let Some((address, host)) = self.multicast_from_elsewhere(row_numbers) {
+            ways.push(format!(
+                "{address}, which the inventory does not list for a host, sent such multicasts from a MAC address of {}; it is probably another address of this host",
+                self.policy.inventory.hosts[host].name
+            ));
+        }
         let hosts: Vec<usize> = to.iter().filter_map(|peer| peer.host()).collect();
         ways.extend(self.unread_between(claim.source as usize, &hosts));
         if let Some(place) = self.place_elsewhere(claim.source as usize, hosts.iter().copied()) {
@@ -453,6 +507,9 @@ impl<'a> JudgedCapture<'a> {
             ways.push(format!(
                 "all unicast packets are from or to {name}, so the capture may show only the traffic of this host"
             ));
+        }
+        if self.has_moved() {
+            ways.push("captures that were made one after the other show different connections of the same hosts, so they were probably made at different places".to_owned());
         }
         let undocumented = self.facts.undocumented_pairs.between(claim.source as usize, &hosts);
         ways.extend(undocumented.map(str::to_owned));
@@ -466,6 +523,12 @@ impl<'a> JudgedCapture<'a> {
             ways.push(CLOCKS.to_owned());
         }
         ways
+    }
+
+    /// Returns whether captures that were made one after the other were probably made at different
+    /// places. The traffic of a host may then be missing although the host is visible.
+    pub(super) fn has_moved(&self) -> bool {
+        self.facts.has_moved
     }
 
     /// Returns whether the capture was probably made on another host than this one.
@@ -601,6 +664,18 @@ impl<'a> JudgedCapture<'a> {
     /// Returns the text about contradicting clocks; `None` if the clocks agree.
     pub fn clock_words(&self) -> Option<String> {
         self.conversations.index.has_doubtful_clocks().then(|| CLOCKS.to_owned())
+    }
+
+    /// Describes for how long two hosts were active at the same time. Returns `None` for a peer
+    /// that is not a host, and if this is about as long as the shorter activity of the two.
+    pub fn describe_overlap(&self, host: usize, peer: Peer) -> Option<String> {
+        let other = peer.host()?;
+        let [own, others] = [host, other].map(|host| self.seconds_of(host));
+        let together = self.seconds_together(host, other);
+        let names = [host, other].map(|host| &self.policy.inventory.hosts[host].name);
+        (together < own.min(others) - SLACK_S).then(|| {
+            format!("{} and {} were active at the same time for {together} s", names[0], names[1])
+        })
     }
 
     /// Describes how a host was seen. Returns `None` for a peer that is not a host.

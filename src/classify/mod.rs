@@ -22,6 +22,7 @@ mod judge;
 mod lone_answers;
 mod loopback;
 mod loss_periods;
+mod moved_captures;
 mod overlay;
 mod pairs;
 mod parallel;

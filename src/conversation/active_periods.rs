@@ -77,6 +77,21 @@ impl ActivePeriods {
         within
     }
 
+    /// Returns the periods in which both hosts sent packets, in order.
+    pub fn overlaps<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = TimeSpan> + 'a {
+        self.periods.iter().flat_map(|(start, end)| {
+            // Of the periods that begin before `start`, only the last one can extend beyond it.
+            let from = other.last_before(*start).map_or(*start, |(from, _)| from);
+            let others = other.periods.range(from..).take_while(move |(from, _)| *from <= end);
+            let both = others.map(move |(from, to)| (*start.max(from), *end.min(to)));
+            both.filter(|(from, to)| from <= to).map(|(from, to)| {
+                let mut span = TimeSpan::at(from);
+                span.see(to);
+                span
+            })
+        })
+    }
+
     /// Returns the periods in order.
     pub fn iter(&self) -> impl Iterator<Item = TimeSpan> {
         self.periods.iter().map(|(start, end)| {
@@ -123,6 +138,30 @@ mod tests {
             let within = periods.within(Some(10 * SECOND), Some(600 * SECOND));
             assert_eq!(spans(&within), [(10, 220)]);
         }
+    }
+
+    #[test]
+    fn periods_of_two_hosts_overlap_only_while_both_send() {
+        let of = |spans: &[(Nanos, Nanos)]| {
+            let mut periods = ActivePeriods::new(&CaptureLimits::default());
+            spans.iter().for_each(|(from, to)| periods.insert(from * SECOND, to * SECOND));
+            periods
+        };
+        let overlaps = |a: &[(Nanos, Nanos)], b: &[(Nanos, Nanos)]| {
+            let (a, b) = (of(a), of(b));
+            let [found, reverse] = [(&a, &b), (&b, &a)].map(|(a, b)| {
+                let ends = |span: TimeSpan| span.first.get().zip(span.last.get());
+                a.overlaps(b).filter_map(ends).collect::<Vec<_>>()
+            });
+            assert_eq!(found, reverse);
+            found.into_iter().map(|(from, to)| (from / SECOND, to / SECOND)).collect::<Vec<_>>()
+        };
+        let long = [(0, 1000), (2000, 3000)];
+        assert_eq!(overlaps(&long, &[(1200, 1900), (4000, 5000)]), []);
+        assert_eq!(overlaps(&long, &[(900, 2100)]), [(900, 1000), (2000, 2100)]);
+        assert_eq!(overlaps(&long, &[(100, 200), (400, 500)]), [(100, 200), (400, 500)]);
+        assert_eq!(overlaps(&long, &[(0, 3000)]), long);
+        assert_eq!(overlaps(&long, &[(1000, 1500)]), [(1000, 1000)]);
     }
 
     #[test]

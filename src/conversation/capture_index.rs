@@ -245,7 +245,12 @@ impl CaptureIndex {
 
     /// Returns whether the capture contains at least one packet twice.
     pub fn has_copies(&self) -> bool {
-        self.limits.has_copies
+        self.limits.copies > 1
+    }
+
+    /// Returns how often the capture may contain the same packet: 1 if there are no duplicates.
+    pub(super) fn copies(&self) -> usize {
+        self.limits.copies.max(1)
     }
 
     /// Returns whether the capture contains only those TCP segments that open and close
@@ -264,6 +269,11 @@ impl CaptureIndex {
     /// undeclared tunnels. A filter may have excluded them.
     pub fn lacks_version_of(&self, address: IpAddr) -> bool {
         self.kinds.lack_version_of(address)
+    }
+
+    /// Returns the periods that were captured without interruption, in order of time.
+    pub fn watched_periods(&self) -> &[(Nanos, Nanos)] {
+        &self.limits.periods
     }
 
     /// Returns the periods of captures that were made one after the other and that show unicast

@@ -1822,3 +1822,169 @@ fn a_chosen_source_port_documents_nothing_for_certain() {
     wire.connect(9_000, (DC, 20_003), (RDSH, 4444));
     expect(&farm("", ALL), &wire, &["no-relation dc1>rdsh1 tcp/4444"]);
 }
+
+/// Adds a ping and its reply between two hosts every ten seconds, from one second to another.
+fn ping_between(wire: &mut Wire, [from, to]: [&str; 2], seconds: std::ops::Range<u64>) {
+    for second in seconds.step_by(10) {
+        wire.ip(second * 1000, from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+        wire.ip(second * 1000 + 1, to, from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+    }
+}
+
+/// Adds a connection and a datagram with its answer to the domain controller, so that the capture
+/// does not look filtered.
+fn use_both_transports(wire: &mut Wire, from: &str, second: u64) {
+    wire.connect(second * 1000, (from, 50_000), (DC, 389));
+    wire.udp(second * 1000 + 100, (from, 50_001), (DC, 53));
+    wire.udp(second * 1000 + 101, (DC, 53), (from, 50_001));
+}
+
+/// Returns the findings about the traffic from the session host to the broker.
+fn of_session_host(audit: &Audit) -> Vec<String> {
+    let mut lines = findings(audit);
+    lines.retain(|line| line.starts_with("never-attempted rdsh1>"));
+    lines
+}
+
+#[test]
+fn hosts_that_were_not_there_at_the_same_time_need_not_have_met() {
+    let missing = |broker: std::ops::Range<u64>| {
+        let mut wire = Wire::default();
+        use_both_transports(&mut wire, GW, 1);
+        ping_between(&mut wire, [GW, DC], 0..600);
+        ping_between(&mut wire, [RDSH, DC], 0..200);
+        ping_between(&mut wire, [BROKER, GW], broker);
+        of_session_host(&audit(&farm("", ALL), &wire))
+    };
+    assert_eq!(missing(0..600), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    assert_eq!(missing(100..600), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    // The session host was shut down before the broker was started.
+    assert_eq!(missing(300..600), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
+}
+
+#[test]
+fn captures_of_several_places_one_after_the_other_do_not_show_that_traffic_is_missing() {
+    let (gateway, session_host) = ("10.1.0.2", "10.1.0.31");
+    let more = support::hosts(&[
+        ("gw2", gateway, "gateway-normal"),
+        ("rdsh2", session_host, "rdsh-agent"),
+    ]);
+    let inventory = farm("", &(more + ALL));
+    let of_broker = [[GW, BROKER], [gateway, BROKER], [BROKER, DC]];
+    let of_directory = [[BROKER, DC], [RDSH, DC], [session_host, DC], [GW, DC]];
+    let capture = |wire: &mut Wire, pairs: &[[&str; 2]], from: u64| {
+        use_both_transports(wire, BROKER, from + 1);
+        pairs.iter().for_each(|pair| ping_between(wire, *pair, from..from + 200));
+    };
+    let missing = |one: &[[&str; 2]], other: &[[&str; 2]]| {
+        let mut wires = [Wire::default(), Wire::default()];
+        capture(&mut wires[0], one, 0);
+        capture(&mut wires[1], other, 1000);
+        let files = wires.each_ref().map(Wire::file);
+        let files = files.each_ref().map(|file| &file[..]);
+        let apart = of_session_host(&audit_files(&inventory, &files, Some(60), None));
+        // The same frames in one file say the same.
+        let [mut both, second] = wires;
+        both.0.extend(second.0);
+        assert_eq!(of_session_host(&audit(&inventory, &both)), apart);
+        apart
+    };
+    let all = [&of_broker[..], &of_directory].concat();
+    let certain = ["never-attempted rdsh1>broker1 tcp/20003"];
+    assert_eq!(missing(&all, &all), certain);
+    assert_eq!(missing(&all, &of_directory), certain);
+    let doubtful = ["never-attempted rdsh1>broker1 tcp/20003 ?"];
+    assert_eq!(missing(&of_broker, &of_directory), doubtful);
+    assert_eq!(missing(&of_directory, &of_broker), doubtful);
+}
+
+#[test]
+fn traffic_that_another_host_may_pass_on_is_not_certainly_missing() {
+    let missing = |server: Option<&str>| {
+        let mut wire = steady();
+        let of_ldap = |frame: &[u8]| {
+            let ports = [&frame[34..36], &frame[36..38]];
+            frame[23] == 6 && ports.contains(&&389u16.to_be_bytes()[..])
+        };
+        wire.0.retain(|(_, frame)| !of_ldap(frame));
+        server.into_iter().for_each(|server| wire.connect(9_000, (BROKER, 50_100), (server, 389)));
+        let audit = audit(&farm("", ALL), &wire);
+        let trace = findings(&audit).into_iter().find(|line| line.starts_with("never-attempted"));
+        trace.expect("the traffic to the directory is missing")
+    };
+    assert_eq!(missing(None), "never-attempted broker1>dc1 tcp/389");
+    assert_eq!(missing(Some(GW)), "never-attempted broker1>dc1 tcp/389 ?");
+}
+
+#[test]
+fn packets_that_a_stranger_sent_unasked_do_not_accuse_their_receiver() {
+    let found = |send: &dyn Fn(&mut Wire)| {
+        let mut wire = steady();
+        send(&mut wire);
+        let office = "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
+        let mut lines = findings(&audit(&farm("", &format!("{office}{ALL}")), &wire));
+        lines.retain(|line| line.contains("office"));
+        lines
+    };
+    let (stranger, victim) = ("10.9.0.66", DC);
+    // A forged SYN-ACK that arrives in a connection from before the capture is acknowledged.
+    let challenge = |wire: &mut Wire| {
+        wire.segment(9_000, (stranger, 443), (victim, 50_001), SYN | ACK, (1000, 5000), 0);
+        wire.segment(9_001, (victim, 50_001), (stranger, 443), ACK, (5000, 900), 0);
+    };
+    assert_eq!(found(&challenge), ["no-relation dc1>office tcp/443 ?"]);
+    let handshake = |wire: &mut Wire| wire.connect(9_000, (victim, 50_001), (stranger, 443));
+    assert_eq!(found(&handshake), ["no-relation dc1>office tcp/443"]);
+}
+
+#[test]
+fn clients_that_a_gateway_sends_to_a_session_host_directly_are_found_among_all_clients() {
+    let office =
+        "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
+    let inventory = farm("direct-mode = true", &format!("{office}{ALL}"));
+    let missing = |direct: &[&str]| {
+        let mut wire = steady();
+        for (number, client) in ["10.9.0.5", "10.9.0.6", "10.9.0.7"].into_iter().enumerate() {
+            let port = 51_000 + number as u16;
+            wire.session(10_000 + number as u64, (client, port), (GW, 443), 60);
+            if direct.contains(&client) {
+                wire.session(12_000 + number as u64, (client, port + 100), (RDSH, 3389), 60);
+            }
+        }
+        let mut lines = findings(&audit(&inventory, &wire));
+        lines.retain(|line| line.starts_with("never-attempted gw1>"));
+        lines
+    };
+    assert_eq!(missing(&[]), ["never-attempted gw1>rdsh1 tcp/3389"]);
+    assert_eq!(missing(&["10.9.0.5"]), ["never-attempted gw1>rdsh1 tcp/3389 ?"]);
+    assert_eq!(missing(&["10.9.0.7"]), ["never-attempted gw1>rdsh1 tcp/3389 ?"]);
+}
+
+#[test]
+fn multicasts_from_another_address_of_a_host_are_not_certainly_missing() {
+    let more = support::hosts(&[("halb1", "10.1.0.3", "halb"), ("halb2", "10.1.0.4", "halb")]);
+    let more = more.replace("[[host]]\nname = \"halb", "[[host]]\nsite = \"a\"\nname = \"halb");
+    let inventory = farm("", &(more + ALL));
+    let missing = |sender: Option<&str>, mac: u8| {
+        let mut wire = steady();
+        let first = wire.0.len();
+        ping_between(&mut wire, ["10.1.0.3", "10.1.0.4"], 0..120);
+        wire.sent_by(first, 5, 64);
+        for second in 0..120 {
+            let first = wire.0.len();
+            let advertisement = [0x21, 51, 100, 1, 0, 1, 0, 0];
+            sender.into_iter().for_each(|sender| {
+                wire.ip(second * 1000, sender, "224.0.0.18", 112, &advertisement);
+                wire.sent_by(first, mac, 255);
+            });
+        }
+        let mut lines = findings(&audit(&inventory, &wire));
+        lines.retain(|line| line.starts_with("never-attempted any halb"));
+        lines
+    };
+    let line = "never-attempted any halb>halb2 ip-112/";
+    assert_eq!(missing(None, 0), [line]);
+    assert_eq!(missing(Some("10.1.0.77"), 5), [format!("{line} ?")]);
+    // A router of another vendor, which has a hardware address of its own, also uses VRRP.
+    assert_eq!(missing(Some("10.1.0.254"), 6), [line]);
+}

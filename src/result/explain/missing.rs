@@ -451,6 +451,12 @@ impl Explainer<'_> {
         let services = self.services(id);
         if let Some(one) = self.seen.misdirected(claim, rows) {
             let flows = plural(one.flows, "flow");
+            if let Some(name) = self.seen.intermediary(&one) {
+                return Some(format!(
+                    "{from} uses {name} for {services} instead ({flows}, {}). If {name} passes on this traffic, add an exception for it; otherwise correct the configuration of {from}",
+                    one.state
+                ));
+            }
             return Some(format!(
                 "{from} tries {} on {services} instead ({flows}, {}). If this is an address of {to}, add it to the inventory; otherwise correct the configuration of {from}",
                 one.address, one.state

@@ -271,6 +271,7 @@ impl Explainer<'_> {
         trace.push(coverage.to_owned());
         let hosts = [&[Peer::Host(source)], &to[..]].concat();
         trace.extend(hosts.iter().take(SHOWN).filter_map(|peer| seen.describe_activity(*peer)));
+        trace.extend(to.iter().take(SHOWN).filter_map(|peer| seen.describe_overlap(source, *peer)));
         if hosts.len() > SHOWN {
             trace.push(format!(
                 "and {} in hosts.csv",
