@@ -137,7 +137,8 @@ struct Division<'a> {
 impl Division<'_> {
     /// Distributes the captures among stores at random, merges some of the stores in random groups
     /// and steps, and compares an audit of the resulting stores with an audit of the captures. In
-    /// about half of the cases, also compares an audit of the complete store.
+    /// about a third of the cases, some captures are not collected but audited together with the
+    /// stores. In about half of the others, also compares an audit of the complete store.
     fn check(&self, random: &mut Random) {
         let Self { name, captures, arguments, scratch, .. } = self;
         let direct = audited_with(captures, arguments, scratch);
@@ -149,6 +150,11 @@ impl Division<'_> {
             let share = random.below(shares.len());
             shares[share].push(capture);
         }
+        let has_others = shares[1..].iter().any(|share| !share.is_empty());
+        let loose = match random.below(3) {
+            0 if has_others => std::mem::take(&mut shares[0]),
+            _ => Vec::new(),
+        };
         let mut stores = Vec::new();
         for (number, share) in shares.iter().filter(|share| !share.is_empty()).enumerate() {
             let store = at(format!("store{number}"));
@@ -163,8 +169,10 @@ impl Division<'_> {
             merge(&group, &merged, &["--max-memory", memory]);
             stores.push(merged);
         }
-        assert_same(&direct, &audited_with(&stores, arguments, scratch), name);
-        if random.below(2) == 0 {
+        let mut inputs = [&stores[..], &loose].concat();
+        random.shuffle(&mut inputs);
+        assert_same(&direct, &audited_with(&inputs, arguments, scratch), name);
+        if loose.is_empty() && random.below(2) == 0 {
             let complete = at("complete".to_owned());
             merge(&stores, &complete, &["--complete"]);
             let completed = audited_with(&[complete], arguments, scratch);
