@@ -18,6 +18,7 @@ lab_tests! {
     a_spark_job_continues_if_a_file_cannot_be_copied: [Spark],
     a_spark_job_reads_other_file_systems: [Spark],
     duckdb_and_pyarrow_read_the_documented_columns: [Engines],
+    files_that_an_engine_wrote_with_another_compression_are_read: [Engines],
     the_program_for_object_stores_queries_and_copies_a_store: [Engines],
     a_capture_with_too_many_windows_is_a_row_with_its_error: [],
     the_batch_jobs_give_the_store_of_one_command: [],
@@ -273,6 +274,32 @@ fn duckdb_and_pyarrow_read_the_documented_columns() {
     for kind in ["flows", "lookups", "claims"] {
         assert!(counts[kind][0] > 0, "{kind}: {counts:?}");
     }
+}
+
+fn files_that_an_engine_wrote_with_another_compression_are_read() {
+    let archive = Archive::new(3);
+    let store = archive.at("store");
+    let inventory = archive.inventory.to_string_lossy();
+    collect(&archive.captures, &store, &["--inventory", &inventory]);
+    let expected = reports(&archive.audited(&store));
+    let engines = Engines::new();
+    let rewritten = |compression: &str| {
+        let new = archive.at(compression);
+        let mut python = engines.command("python3");
+        python.arg(root().join("tests/engines/rewrite.py")).args([&store, &new]).arg(compression);
+        let output = python.output().expect("Python runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        new
+    };
+    for compression in ["none", "gzip", "lz4", "snappy", "zstd"] {
+        let found = reports(&archive.audited(&rewritten(compression)));
+        assert!(found == expected, "{compression}");
+    }
+    let brotli = rewritten("brotli");
+    let output = rasaudit(["audit".as_ref(), brotli.as_os_str()]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = stderr(&output);
+    assert!(told.contains(".parquet is compressed with Brotli, which rasaudit cannot"), "{told}");
 }
 
 fn the_program_for_object_stores_queries_and_copies_a_store() {
