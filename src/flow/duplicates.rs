@@ -33,20 +33,6 @@ const MAX_SIGHTINGS: usize = 32;
 /// this length, in nanoseconds, are kept. Nearly all sightings of one packet are in one period.
 const PERIOD: Nanos = SECOND / 10;
 
-/// The minimum number of fingerprints whose sightings have the same distance in time for this not
-/// to be a coincidence.
-const FEW: usize = 8;
-
-/// Whether captures may come from several places, which see the same packets with different clocks.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum SpanPoints {
-    /// Nothing shows that there are several places.
-    #[default]
-    One,
-    /// Captures overlap in time or come from several sensors.
-    Several,
-}
-
 /// One sighting of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Sighting {
@@ -89,13 +75,6 @@ fn weight(fingerprint: u64, kept: &[Sighting]) -> u64 {
     let periods = ((ranks.len() as u128 - 1) << 64) / (u128::from(highest) + 1);
     let weight = (periods / ranks.len() as u128).max(1);
     u32::try_from(weight).unwrap_or(u32::MAX).into()
-}
-
-/// Returns the most frequent of some distances in time, with the number of its occurrences. A
-/// distance near a whole number may round up or down, so adjacent ones count together.
-fn most_frequent(distances: &BTreeMap<Nanos, usize>) -> Option<(usize, Nanos)> {
-    let count_at = |distance: Nanos| distances.get(&distance).copied().unwrap_or(0);
-    distances.keys().map(|d| (count_at(*d) + count_at(*d + 1), *d)).max()
 }
 
 /// A sample of fingerprints, each with its sightings.
@@ -149,53 +128,30 @@ impl DuplicateSampler {
 
     /// Returns by how much the clocks of two captured links differ, in nanoseconds, accurate to
     /// about one second. This is the time between the two sightings of a packet. Returns `None` if
-    /// that time is not about the same for enough packets, or is less than a second.
-    pub fn clock_offset(&self, places: SpanPoints) -> Option<Nanos> {
-        /// In captures of one place, at least one in this many fingerprints must have a second
-        /// sighting at the same distance in time. Two places may have few packets in common.
+    /// that time is not about the same for many packets, or is less than a second.
+    pub fn clock_offset(&self) -> Option<Nanos> {
+        /// At least one in this many fingerprints must have a second sighting at the same distance
+        /// in time.
         const SHARE: usize = 5;
+        /// The minimum number of fingerprints whose sightings have the same distance.
+        const FEW: usize = 8;
         let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
-        for times in self.recurrences() {
+        for sightings in self.sightings.values().filter(|sightings| sightings.len() > 1) {
             // Content that recurs more than once is a heartbeat, so the time between its sightings
             // is only the heartbeat's interval.
+            let times: Vec<Nanos> =
+                group_by_packet(sightings, |s| s.time).map(|s| s[0].time).collect();
             if let [first, second] = times[..] {
                 let distance = second.saturating_sub(first) / SECOND;
                 *distances.entry(distance).or_default() += usize::from(distance > 0);
             }
         }
-        let (count, distance) = most_frequent(&distances)?;
-        let is_shared = places == SpanPoints::Several || count * SHARE >= self.sightings.len();
-        (count >= FEW && is_shared).then_some((distance + 1) * SECOND)
-    }
-
-    /// Returns how often captures of at most `most` places show the same packet, as far as their
-    /// clocks differ by more than [`MAX_DISTANCE`], even by a fraction of a second. Returns 1 if
-    /// the time between the sightings of a packet is not about the same for several packets.
-    pub fn late_copies(&self, most: usize) -> usize {
-        /// The precision of the time between two sightings, in nanoseconds.
-        const PRECISION: Nanos = SECOND / 8;
-        (2..=most).rev().find(|copies| self.recurs_regularly(*copies, PRECISION)).unwrap_or(1)
-    }
-
-    /// Returns whether several fingerprints have `copies` sightings, the last of which come at
-    /// about the same time after the first.
-    fn recurs_regularly(&self, copies: usize, precision: Nanos) -> bool {
-        let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
-        for times in self.recurrences().filter(|times| times.len() == copies) {
-            let distance = times[copies - 1].saturating_sub(times[0]) / precision;
-            *distances.entry(distance).or_default() += 1;
-        }
-        most_frequent(&distances).is_some_and(|(count, _)| count >= FEW)
-    }
-
-    /// Returns the times of the packets with the same fingerprint, for each fingerprint with
-    /// several packets.
-    fn recurrences(&self) -> impl Iterator<Item = Vec<Nanos>> {
-        let several = self.sightings.values().filter(|sightings| sightings.len() > 1);
-        let times = several.map(|sightings| {
-            group_by_packet(sightings, |s| s.time).map(|packet| packet[0].time).collect::<Vec<_>>()
-        });
-        times.filter(|times| times.len() > 1)
+        // A time near a whole second may round up or down, so adjacent seconds count together.
+        let count_at = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
+        let (count, distance) =
+            distances.keys().map(|d| (count_at(*d) + count_at(*d + 1), *d)).max()?;
+        let many = count >= FEW && count * SHARE >= self.sightings.len();
+        many.then_some((distance + 1) * SECOND)
     }
 
     /// Returns the number of duplicates of each kind in the sample. The sightings that were not
@@ -613,45 +569,6 @@ mod tests {
         // A third of all frames are duplicates. The error of the estimate is about one fifth.
         assert!((0.2..0.45).contains(&share(2, 1)), "{}", share(2, 1));
         assert!((0.2..0.45).contains(&share(1, 2)), "{}", share(1, 2));
-    }
-
-    /// Returns a sample of `packets` packets, `common` of which were also seen at `places` - 1
-    /// other places, each `offset` nanoseconds later.
-    fn at_places(packets: u64, common: u64, places: i64, offset: Nanos) -> DuplicateSampler {
-        let mut sample = DuplicateSampler::default();
-        for number in 0..packets {
-            for place in 0..if number < common { places } else { 1 } {
-                let time = number as Nanos * 3 * SECOND + place * offset + 1;
-                let fingerprint = number + 1;
-                sample.see(&Observation { fingerprint, time, ..Default::default() });
-            }
-        }
-        sample
-    }
-
-    #[test]
-    fn places_that_have_few_packets_in_common_show_how_their_clocks_differ() {
-        let half = at_places(100, 50, 2, 5 * SECOND);
-        assert_eq!(half.clock_offset(SpanPoints::One), Some(6 * SECOND));
-        // In one capture, few packets with the same content are no sign of a second clock.
-        let few = at_places(100, 10, 2, 5 * SECOND);
-        assert_eq!(few.clock_offset(SpanPoints::One), None);
-        assert_eq!(few.clock_offset(SpanPoints::Several), Some(6 * SECOND));
-        let fewer = at_places(100, FEW as u64 - 1, 2, 5 * SECOND);
-        assert_eq!(fewer.clock_offset(SpanPoints::Several), None);
-    }
-
-    #[test]
-    fn a_packet_has_as_many_late_copies_as_places_saw_it() {
-        for offset in [2 * MILLISECOND, 300 * MILLISECOND, 5 * SECOND] {
-            assert_eq!(at_places(100, 10, 3, offset).late_copies(4), 3);
-            assert_eq!(at_places(100, 10, 2, offset).late_copies(4), 2);
-            // A single place sees a packet once.
-            assert_eq!(at_places(100, 10, 2, offset).late_copies(1), 1);
-        }
-        assert_eq!(at_places(100, 0, 2, SECOND).late_copies(4), 1);
-        // Copies within a millisecond are recognized as such.
-        assert_eq!(at_places(100, 50, 2, MILLISECOND / 2).late_copies(4), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
-use super::duplicates::{DuplicateCorrection, SpanPoints};
+use super::duplicates::DuplicateCorrection;
 use super::evidence_limit::EvidenceLimit;
 use super::fragments::{FragmentTable, JoinedFragment, TIMEOUT};
 use super::key::PARTITIONS;
@@ -128,7 +128,6 @@ impl FlowStore {
             plain: BTreeSet::new(),
             mirrored_duplicates: DuplicateCorrection::default(),
             removed_from_mirrors: 0,
-            places: SpanPoints::One,
             idle: vec![IdleStats::default(); PARTITIONS],
         };
         for (number, open) in pending.parts.iter_mut().enumerate() {

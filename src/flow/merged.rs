@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Mutex;
 
 use super::copied_amounts::CopiedAmounts;
-use super::duplicates::{DuplicateCorrection, FlowSide, LinkClocks, SpanPoints};
+use super::duplicates::{DuplicateCorrection, FlowSide, LinkClocks};
 use super::interner::InternerCache;
 use super::key::PARTITIONS;
 use super::partitions::{FlowPartitions, PartitionEvidence, PartitionFlows, on_threads};
@@ -33,8 +33,6 @@ pub struct MergedFlows {
     pub(super) mirrored_duplicates: DuplicateCorrection,
     /// The number of packets that were subtracted because mirrors are trusted.
     pub removed_from_mirrors: u64,
-    /// Whether the captures may come from several places.
-    pub places: SpanPoints,
     /// The statistics of the idle flows in the file of each partition.
     pub(super) idle: Vec<IdleStats>,
 }
@@ -57,12 +55,7 @@ impl MergedFlows {
     /// Returns how far the clocks of two captured links differ, in nanoseconds, if a sample of the
     /// packets shows it.
     pub fn clock_offset(&self) -> Option<Nanos> {
-        self.side.sample().clock_offset(self.places)
-    }
-
-    /// Returns how often captures of at most `most` places show the same packet at different times.
-    pub fn late_copies(&self, most: usize) -> usize {
-        self.side.sample().late_copies(most)
+        self.side.sample().clock_offset()
     }
 
     /// Returns the number of duplicates of each kind in a sample of the packets.

@@ -52,7 +52,6 @@ pub use address_claims::{AddressBinding, AddressClaim, EDGE_WORDS, WORD_S};
 pub use aggregation::AggregationLevel;
 pub use copied_amounts::CopiedAmounts;
 pub use decided::{DecidedEvidence, Decision};
-pub use duplicates::SpanPoints;
 pub use evidence_limit::EvidenceLimit;
 pub use finish::{WindowCarryOver, WindowEnd};
 pub use key::{FlowKey, PARTITIONS};

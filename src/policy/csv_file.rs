@@ -35,13 +35,23 @@ impl<'a> CsvRecord<'a> {
 
 /// Returns whether a cell of a header is the name of a column. Spreadsheets may write it with a
 /// capital letter.
-fn is_named(cell: &str, column: &str) -> bool {
+pub(super) fn is_named(cell: &str, column: &str) -> bool {
     cell.trim().eq_ignore_ascii_case(column)
 }
 
 /// Returns whether a line states the separator for a spreadsheet, as in `sep=;`.
 fn states_separator(line: &str) -> bool {
     line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("sep="))
+}
+
+/// Returns the text of a file without its byte order mark. A first line that states the separator
+/// becomes a comment, so that lines keep their numbers.
+pub(super) fn without_separator_line(text: &str) -> Cow<'_, str> {
+    let text = text.trim_start_matches('\u{feff}');
+    match text.strip_prefix(['s', 'S']).filter(|_| states_separator(text)) {
+        Some(rest) => Cow::Owned(format!("#{rest}")),
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// Returns the character that separates the cells of a file: a comma, a semicolon or a tab.
@@ -75,13 +85,7 @@ pub(super) fn each_record_separated(
     problems: &mut Diagnostics,
     mut visit: impl FnMut(CsvRecord<'_>, &mut Diagnostics),
 ) {
-    let text = text.trim_start_matches('\u{feff}');
-    // A line that states the separator becomes a comment, so that lines keep their numbers.
-    let text = match text.strip_prefix(['s', 'S']).filter(|_| states_separator(text)) {
-        Some(rest) => Cow::Owned(format!("#{rest}")),
-        None => Cow::Borrowed(text),
-    };
-    let text = &*text;
+    let text = &*without_separator_line(text);
     let mut reader = csv::ReaderBuilder::new()
         .comment(Some(b'#'))
         .delimiter(separator)
@@ -109,7 +113,12 @@ pub(super) fn each_record_separated(
         };
         return problems.add(1, message);
     }
+    // An open quotation mark swallows the rest of the file, so it can only be in the last row.
+    let mut last: Option<(usize, u64, String)> = None;
     for row in reader.records() {
+        if let Some((line, _, message)) = last.take() {
+            problems.add(line, message);
+        }
         match row {
             Ok(cells) => {
                 let line = cells.position().map_or(0, |p| line_of(text, p));
@@ -117,12 +126,16 @@ pub(super) fn each_record_separated(
             }
             Err(error) => {
                 let line = error.position().map_or(0, |p| line_of(text, p));
-                let rest = error.position().and_then(|p| text.get(p.byte() as usize..));
-                let is_open = rest.is_some_and(|rest| rest.matches('"').count() % 2 == 1);
-                let hint = if is_open { "; a quotation mark (\") is not closed" } else { "" };
-                problems.add(line, csv_error(&error) + hint);
+                let from = error.position().map_or(0, csv::Position::byte);
+                last = Some((line, from, csv_error(&error)));
             }
         }
+    }
+    if let Some((line, from, message)) = last {
+        let rest = text.get(from as usize..).unwrap_or_default();
+        let is_open = rest.matches('"').count() % 2 == 1;
+        let hint = if is_open { "; a quotation mark (\") is not closed" } else { "" };
+        problems.add(line, message + hint);
     }
 }
 
@@ -195,7 +208,8 @@ mod tests {
                 "hosts.csv:3: the row and the header have different numbers of cells: 1 and 2; a quotation mark (\") is not closed"
             ]
         );
-        let (_, problems) = read("name,roles\ngw1\n\"gw2\",halb\n");
+        // An open quotation mark in a later row does not explain an earlier one.
+        let (_, problems) = read("name,roles\ngw1\n\"gw2\",halb\n5\" disk,halb\n");
         assert_eq!(
             problems,
             ["hosts.csv:2: the row and the header have different numbers of cells: 1 and 2"]

@@ -3,7 +3,7 @@
 use csv::{ReaderBuilder, Terminator, WriterBuilder};
 
 use super::TICKET_COLUMN;
-use super::csv_file::separator_of;
+use super::csv_file::{is_named, separator_of, without_separator_line};
 use crate::model::escape_csv_formula;
 
 /// The cells of a new exception, as text.
@@ -34,9 +34,10 @@ pub struct ListedException {
 }
 
 impl ListedException {
-    /// Returns the cell of a column. Columns that the program does not know are empty.
-    fn cell(&self, column: &str) -> &str {
-        match column {
+    /// Returns the cell of the column with this header. Columns that the program does not know are
+    /// empty.
+    fn cell(&self, header: &str) -> &str {
+        match header.trim().to_ascii_lowercase().as_str() {
             "id" => &self.id,
             "from" => &self.from,
             "to" => &self.to,
@@ -63,14 +64,12 @@ impl ListedException {
 /// no column for tickets.
 pub fn add_exceptions(text: &str, new: &[ListedException]) -> Result<String, String> {
     let separator = separator_of(text);
-    let mut reader = ReaderBuilder::new()
-        .comment(Some(b'#'))
-        .delimiter(separator)
-        .from_reader(text.trim_start_matches('\u{feff}').as_bytes());
+    let start = without_separator_line(text);
+    let mut reader =
+        ReaderBuilder::new().comment(Some(b'#')).delimiter(separator).from_reader(start.as_bytes());
     let header = reader.headers().map_err(|error| error.to_string())?;
-    let header: Vec<&str> = header.iter().map(str::trim).collect();
-    if new.iter().any(|exception| !exception.ticket.is_empty()) && !header.contains(&TICKET_COLUMN)
-    {
+    let has_tickets = header.iter().any(|cell| is_named(cell, TICKET_COLUMN));
+    if new.iter().any(|exception| !exception.ticket.is_empty()) && !has_tickets {
         return Err(format!(
             "the list has no column \"{TICKET_COLUMN}\"; add the column to the header and to each exception, or omit --ticket"
         ));
@@ -83,7 +82,7 @@ pub fn add_exceptions(text: &str, new: &[ListedException]) -> Result<String, Str
         .terminator(end)
         .from_writer(Vec::new());
     for exception in new {
-        let cells = header.iter().map(|column| escape_csv_formula(exception.cell(column)));
+        let cells = header.iter().map(|cell| escape_csv_formula(exception.cell(cell)));
         let cells: Vec<String> = cells.map(Into::into).collect();
         writer.write_record(&cells).map_err(|error| error.to_string())?;
     }
@@ -115,6 +114,10 @@ mod tests {
         );
         let ticket = ListedException { ticket: "CHG-1".to_owned(), ..new.clone() };
         assert!(add_exceptions("id,reason\n", std::slice::from_ref(&ticket)).is_err());
+        assert_eq!(
+            add_exceptions("sep=\t\nID\tTicket\n", std::slice::from_ref(&ticket)),
+            Ok("sep=\t\nID\tTicket\na\tCHG-1\n".to_owned())
+        );
         assert_eq!(
             add_exceptions("id\tticket\n", &[ticket]),
             Ok("id\tticket\na\tCHG-1\n".to_owned())
