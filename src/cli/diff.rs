@@ -72,19 +72,27 @@ fn complete_result(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// Returns whether a path is a file that contains an uncompressed capture. What a pipe contains can
+/// be read only once, so pipes are not examined.
+fn is_capture(path: &Path) -> bool {
+    let mut start = [0; 4];
+    path.is_file()
+        && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
+        && matches!(capture_kind(&start), Some("pcap" | "pcapng"))
+}
+
 /// Returns the path of a stored result: the given file, or `audit.json` in the given folder.
 ///
 /// # Errors
 ///
-/// Returns a message if the path is `-`, or if the folder contains no `audit.json`.
+/// Returns a message if the path is `-`, if the file is a capture, or if the folder contains no
+/// `audit.json`.
 pub(super) fn stored_result(given: &Path) -> Result<PathBuf, String> {
     if given.as_os_str() == "-" {
         return Err("a result cannot be read from standard input; give a file or folder".to_owned());
     }
     if !given.is_dir() {
-        let mut start = [0; 4];
-        let read = File::open(given).and_then(|mut file| file.read_exact(&mut start));
-        if read.is_ok() && matches!(capture_kind(&start), Some("pcap" | "pcapng")) {
+        if is_capture(given) {
             return Err(format!(
                 "{} is a capture, not the result of an audit; audit it first (rasaudit audit {} --out FOLDER), and give the folder",
                 given.display(),
