@@ -19,7 +19,7 @@ named_enum!(
         /// The protocol shows which side is the client: an ICMP error that quotes a captured packet
         /// other than a reply, a self-identifying request or a TLS ClientHello whose receiver sent
         /// the matching reply or nothing, a broadcast or multicast destination, the unicast reply
-        /// to such a packet, or the type of an ICMP message.
+        /// to such a packet, or the type of an ICMP request.
         Protocol = "protocol",
         /// The handshake of another flow proves that this endpoint accepts connections.
         Service = "service",
@@ -68,9 +68,9 @@ impl Orientation {
     }
 
     /// Returns whether a guessed direction is not even likely enough to accuse the client: it sent
-    /// nothing; the other side may have sent its SYN-ACK unasked; the port numbers are not those of
-    /// a service and of a client; its packets may be replies to a broadcast; only the order of the
-    /// packets in the capture supports the guess; or the order contradicts it.
+    /// nothing; the other side may have sent an unsolicited SYN-ACK; the port numbers are not those
+    /// of a service and of a client; its packets may be replies to a broadcast; only the order of
+    /// the packets in the capture supports the guess; or the order contradicts it.
     ///
     /// Anyone can send from a low port, and the first packet of a connection that is older than the
     /// capture shows nothing. A host acknowledges an unexpected SYN-ACK that arrives in an open
@@ -101,7 +101,8 @@ impl Orientation {
             DirectionEvidence::First => {
                 !has_asked || server.has_packets() || is_tcp || client_by_ports(ports) == Some(1)
             }
-            DirectionEvidence::SynAck | DirectionEvidence::Unknown => true,
+            DirectionEvidence::SynAck => !has_telling_ports(flow, self.client),
+            DirectionEvidence::Unknown => true,
             _ => !has_asked,
         }
     }
@@ -175,8 +176,9 @@ fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHint
     };
     if let Some(client) = client_by_protocol(flow, index).filter(|client| is_opener(*client)) {
         // Anyone can send ICMP replies that nobody requested.
-        let is_unasked = transport.is_icmp() && !flow.sides[client].has_packets();
-        let grade = if is_unasked { DirectionEvidence::First } else { DirectionEvidence::Protocol };
+        let is_unsolicited = transport.is_icmp() && !flow.sides[client].has_packets();
+        let grade =
+            if is_unsolicited { DirectionEvidence::First } else { DirectionEvidence::Protocol };
         return Orientation::new(client, grade);
     }
     if let Some(server) = accepted {
@@ -334,6 +336,15 @@ fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
 /// to privileged clients, for example of NFS; of these, only a few count that services use.
 fn is_service_port(port: u16) -> bool {
     matches!(port, 1..512 | 636 | 853 | 989 | 990 | 993 | 995)
+}
+
+/// Returns whether both sides of a TCP flow sent data, and the ports are those of a client and of a
+/// service. Such ports show the direction of a connection, whatever else its sides send.
+fn has_telling_ports(flow: &Flow<'_>, client: usize) -> bool {
+    let [own, other] = [client, 1 - client].map(|side| flow.key.endpoint(side).port);
+    flow.sides.iter().all(|side| side.has(flag::DATA))
+        && port_class(own) >= EPHEMERAL_CLASS
+        && is_service_port(other)
 }
 
 /// The lowest class of ports that systems assign to clients.

@@ -289,6 +289,12 @@ fn a_syn_turns_no_older_connection_round() {
     {
         assert_eq!(said.rows(client, server, port), honest.rows(client, server, port), "{port}");
     }
+    // A stray SYN-ACK of the server changes nothing of a direction that the ports show.
+    let mut accepted = wire.clone();
+    accepted.segment(9_600, (EVIL, 443), (RDSH, 50_007), SYN | ACK, (1959, 600), 0);
+    let as_accepted = |row: &String| row.replace(" midstream ports", " established syn-ack");
+    let rows: Vec<String> = honest.rows(RDSH, EVIL, 443).iter().map(as_accepted).collect();
+    assert_eq!(audit(&accepted).rows(RDSH, EVIL, 443), rows);
     assert_eq!(said.rows(RDSH, BROKER, 20_003), ["matrix no midstream matrix direction"]);
     assert_eq!(said.rows(BROKER, RDSH, 50_005), [""; 0]);
     assert_eq!(said.certain(), honest.certain());
