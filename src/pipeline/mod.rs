@@ -30,9 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
-use crate::flow::{
-    MergedFlows, OpenMessages, PacketRetention, PrefixRetention, Retention, SpanPoints,
-};
+use crate::flow::{MergedFlows, OpenMessages, PacketRetention, PrefixRetention, Retention};
 use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
     VantagePoint, name_and_reason,
@@ -150,9 +148,6 @@ pub struct Reading {
     /// The timeline of each series of captures that have no sensor name. Empty if there is only one
     /// series and no vantage point has a name.
     pub(crate) series: Vec<ActivityHistogram>,
-    /// The periods of captures that were made one after the other. Empty if there is only one, or
-    /// if a vantage point has a name.
-    pub(crate) runs: Vec<(Nanos, Nanos)>,
     /// The periods in which one of these series was not captured although other inputs were.
     pub(crate) outages: Vec<(Nanos, Nanos)>,
     /// All flows.
@@ -193,8 +188,10 @@ impl Reading {
             None if rereadable => PrefixRetention::Starts,
             None => PrefixRetention::All,
         };
+        // Joined fragments must not be counted as duplicates again.
+        let knows_duplicates = plan.shared.as_ref().is_some_and(|shared| shared.knows_duplicates());
         let packets = |traces| match traces {
-            Correction::Done => PacketRetention::Records,
+            Correction::Done if !knows_duplicates => PacketRetention::Records,
             _ => PacketRetention::Nothing,
         };
         let first = match wanted {
@@ -207,7 +204,6 @@ impl Reading {
         if let Some(shared) = &plan.shared {
             reading.vantages = shared.vantage_points();
         }
-        reading.note_series(plan);
         let doubled = reading.shows_doubling();
         // The sample does not show duplicates among the packets of sensors whose clocks differ.
         let overlaps = reading.has_overlapping_sensors();
@@ -241,7 +237,6 @@ impl Reading {
             reading.vantage_loss = shared.vantage_loss();
             reading.flows.side.note_cuts(shared.interruptions());
         }
-        // The reading may be that of the second pass.
         reading.note_series(plan);
         reading.duplicates.correction = correction;
         if reading.duplicates.correction == Correction::Done {
@@ -251,23 +246,11 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Returns whether packets were captured more than once, as the sample of packets shows, or at
-    /// several places whose clocks differ.
+    /// Returns whether packets were captured more than once, as the sample of packets shows, or by
+    /// sensors whose clocks differ.
     pub(crate) fn shows_doubling(&self) -> bool {
-        let by_places = self.places() > 1 && self.flows.clock_offset().is_some();
-        self.duplicates.sample.shows_doubling() || by_places
-    }
-
-    /// Returns the number of places that the captures may come from: sensors, and series of
-    /// captures without a sensor name.
-    fn places(&self) -> usize {
-        self.vantages.len() + self.series.len()
-    }
-
-    /// Returns how often the captures may show the same packet.
-    pub(crate) fn copies(&self) -> usize {
-        let known = self.shows_doubling() || self.duplicates.removed > 0;
-        self.flows.late_copies(self.places()).max(if known { 2 } else { 1 })
+        let by_sensors = self.vantages.len() > 1 && self.flows.clock_offset().is_some();
+        self.duplicates.sample.shows_doubling() || by_sensors
     }
 
     /// Returns whether several vantage points saw the same conversation.
@@ -291,17 +274,11 @@ impl Reading {
             Some((first.get()?, last.get()?))
         });
         let spans: Vec<_> = spans.collect();
-        if self.vantages.is_empty() {
-            self.runs = capture_series::runs(spans.iter().copied());
-        }
         let times =
             capture_series::series_times(&all, spans.into_iter(), !self.vantages.is_empty());
         let gaps = all.gaps().into_iter().map(|(from, _)| from);
         self.flows.side.note_cuts(gaps);
         (self.series, self.outages) = (times.timelines, times.outages);
-        if self.places() > 1 {
-            self.flows.places = SpanPoints::Several;
-        }
     }
 
     /// Returns the loss of each input or, in a live audit, of its windows. An input without frames
@@ -363,7 +340,6 @@ impl Reading {
             vantage_loss,
             vantages,
             series: Vec::new(),
-            runs: Vec::new(),
             outages: Vec::new(),
             flows,
         }

@@ -46,6 +46,10 @@ pub trait SharedEvidence: fmt::Debug + Send + Sync {
     /// Returns whether the evidence contains what is needed to find duplicate packets.
     fn has_packets(&self) -> bool;
 
+    /// Returns whether the evidence states the numbers of duplicates, which an earlier run decided.
+    /// They include duplicates of fragments that are still to be joined.
+    fn knows_duplicates(&self) -> bool;
+
     /// Returns the times of the last frames before a capture stopped. By default, no capture is
     /// known to have stopped.
     fn interruptions(&self) -> Vec<Nanos> {

@@ -346,6 +346,10 @@ impl SharedEvidence for EvidenceStore {
         self.options.traces
     }
 
+    fn knows_duplicates(&self) -> bool {
+        self.inputs.completion().is_some()
+    }
+
     fn interruptions(&self) -> Vec<Nanos> {
         interruptions(self.inputs.used())
     }

@@ -1,12 +1,14 @@
 //! Files and streams of rows. A file is written under a temporary name and renamed when it is
 //! complete, so readers of a store never see an incomplete file.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use arrow_array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
@@ -213,10 +215,27 @@ pub(super) struct RowGroup {
     group: usize,
 }
 
-/// Runs code of the Parquet reader and returns a panic as an error. The reader may panic if a file
-/// is damaged.
+thread_local! {
+    /// Whether this thread runs code whose panics become errors.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs code of the Parquet reader and returns a panic as an error, without a message on standard
+/// error. The reader may panic if a file is damaged.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(damaged("it could not be decoded")))
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                report(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    result.unwrap_or_else(|_| Err(damaged("it could not be decoded")))
 }
 
 /// Returns the reason why a file cannot be read as Parquet, with the remedy. `error` is the error
