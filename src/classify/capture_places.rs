@@ -37,7 +37,7 @@ impl CapturePlaces {
         }
         let hosts = |ends: &[_]| ends.iter().filter_map(|end| policy.host_of(*end)).collect();
         let mut periods: Vec<(_, Vec<usize>)> =
-            index.runs().map(|(run, ends)| (run, hosts(ends))).collect();
+            index.periods_with_ends().map(|(period, ends)| (period, hosts(ends))).collect();
         let is_everywhere = |host| periods.iter().all(|(_, hosts)| hosts.contains(host));
         if periods.iter().flat_map(|(_, hosts)| hosts).any(is_everywhere) {
             return Self::default();
@@ -46,13 +46,9 @@ impl CapturePlaces {
         Self { times: Arc::clone(times), periods, known: Mutex::default() }
     }
 
-    /// Returns whether each of these periods shows only the traffic of a single host.
-    pub fn are_single_hosts(&self, periods: &[(Nanos, Nanos)]) -> bool {
-        let is_in = |(from, to): &(Nanos, Nanos)| {
-            let mut known = self.periods.iter().map(|(known, _)| known);
-            known.any(|known| known.0.max(*from) < known.1.min(*to))
-        };
-        periods.iter().all(is_in)
+    /// Returns whether a period shows only the traffic of a single host.
+    pub fn is_single_host(&self, period: &(Nanos, Nanos)) -> bool {
+        self.periods.iter().any(|(known, _)| known == period)
     }
 
     /// Returns the watched time that counts for traffic of these hosts, which is that of all inputs

@@ -9,8 +9,8 @@ use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{
-    ActivePeriods, Conversation, Conversations, DirectionEvidence, DoubtSource, HostActivity,
-    ServiceKey, State, TimeSpan, flag,
+    ActivePeriods, CaptureIndex, Conversation, Conversations, DirectionEvidence, DoubtSource,
+    HostActivity, ServiceKey, State, TimeSpan, flag,
 };
 use crate::model::{
     BoundedSet, Mac, Merge, Nanos, SECOND, Sum, TUNNEL_PORTS, Transport, named_enum,
@@ -147,8 +147,9 @@ pub(super) struct Unlisted {
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
     /// For each host, its services that were used from these addresses, each with the address.
     pub clients: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
-    /// For each host, the services that it used at listed hosts of another role, or that it tried
-    /// again and again in vain at these addresses, each with the address.
+    /// For each host, the services that it used at listed hosts of another role that may pass on
+    /// the traffic, or that it tried again and again in vain at these addresses, each with the
+    /// address.
     pub misdirected: HashMap<usize, Vec<(Transport, u16, UnlistedUse)>, ahash::RandomState>,
     /// The hosts that play roles that the inventory does not give them, with these roles, if
     /// another host with one of these roles does not show it.
@@ -159,8 +160,9 @@ pub(super) struct Unlisted {
     /// the host and other hosts, each with the other host. Hosts can have addresses of their own
     /// inside a tunnel.
     pub tunnelled: HashMap<usize, BTreeSet<(usize, Transport, u16)>, ahash::RandomState>,
-    /// The addresses that sent the multicasts of each row.
-    pub multicasting: BTreeMap<usize, BTreeSet<IpAddr>>,
+    /// For each row, an unlisted address that sent its multicasts from a hardware address of a host
+    /// with the source role, with this host.
+    pub multicasting: BTreeMap<usize, (IpAddr, usize)>,
 }
 
 impl Unlisted {
@@ -178,12 +180,27 @@ impl Unlisted {
         }
     }
 
-    /// Records the sender of multicasts that some rows document.
-    fn add_multicast(&mut self, policy: &Policy, c: &Conversation) {
+    /// Records the sender of multicasts that some rows document, if a host with the source role
+    /// uses the same hardware address. A router does not count, because it sends frames for many
+    /// hosts.
+    fn add_multicast(&mut self, policy: &Policy, index: &CaptureIndex, c: &Conversation) {
         let ServiceKey { client, server, transport, port } = c.subject;
-        for row in policy.rows_at(transport, port) {
-            if policy.matrix.rows[row].multicast.contains(&server) {
-                self.multicasting.entry(row).or_default().insert(client);
+        let macs = |address: &IpAddr| index.presence(*address).map(|seen| &seen.macs);
+        let Some(own) = macs(&client) else { return };
+        let is_own = |mac: &Mac| own.contains(mac) && !index.is_router(*mac);
+        for number in policy.rows_at(transport, port) {
+            let row = &policy.matrix.rows[number];
+            if !row.multicast.contains(&server) {
+                continue;
+            }
+            let sends = |host: &usize| {
+                let addresses = policy.inventory.hosts[*host].addresses.iter();
+                addresses.filter_map(macs).flat_map(|macs| macs.iter()).any(is_own)
+            };
+            let host = policy.hosts_of(policy.matrix.roles[row.source].members).find(sends);
+            if let Some(host) = host {
+                let known = self.multicasting.entry(number).or_insert((client, host));
+                *known = (client, host).min(*known);
             }
         }
     }
@@ -244,6 +261,52 @@ fn is_recurring(c: &Conversation, view: &CaptureConditions) -> bool {
         && span.length().is_some_and(|length| length >= half_s as Nanos * SECOND)
 }
 
+/// The service of a host, as client or server, with its transport and port.
+type HostService = (usize, Transport, u16);
+
+/// The use of services, by host.
+type Uses = HashMap<HostService, UnlistedUse, ahash::RandomState>;
+
+/// Services that listed hosts used at hosts of another role, which may have passed on the traffic.
+#[derive(Default)]
+struct RelayedServices {
+    /// For each service of a client, the hosts of another role at which the client used it.
+    used: HashMap<HostService, Vec<(usize, UnlistedUse)>, ahash::RandomState>,
+    /// The hosts that used a service themselves at a host with its role.
+    passing: HashSet<HostService, ahash::RandomState>,
+}
+
+impl RelayedServices {
+    /// Notes a conversation between listed hosts that reached a service which a row documents.
+    fn note(&mut self, policy: &Policy, c: &Conversation, j: &Judged) {
+        let ServiceKey { server, transport, port, .. } = c.subject;
+        let Some((client, host)) = j.client.host().zip(j.server.host()) else { return };
+        let serving = policy.serving(transport, port);
+        if serving.is_empty() || !c.state.reached() {
+            return;
+        }
+        let key = (client, transport, port);
+        if serving.intersects(j.server.roles) {
+            self.passing.insert(key);
+        } else {
+            let one = UnlistedUse { address: server, state: c.state, flows: c.flows };
+            self.used.entry(key).or_default().push((host, one));
+        }
+    }
+
+    /// Returns the uses of services at hosts that used the same service themselves.
+    fn uses(self, policy: &Policy) -> impl Iterator<Item = (HostService, UnlistedUse)> {
+        let Self { used, passing } = self;
+        used.into_iter().flat_map(move |((client, transport, port), all)| {
+            let passes_on = |host: usize| {
+                policy.holders(host).iter().any(|own| passing.contains(&(*own, transport, port)))
+            };
+            let uses = all.into_iter().filter(|(host, _)| passes_on(*host));
+            uses.map(|(_, one)| ((client, transport, port), one)).collect::<Vec<_>>()
+        })
+    }
+}
+
 /// Returns the uses of services that may be those of listed hosts under another address.
 pub(super) fn unlisted_services(
     policy: &Policy,
@@ -251,7 +314,6 @@ pub(super) fn unlisted_services(
     judged: &[Judged],
     view: &CaptureConditions,
 ) -> Unlisted {
-    type Uses = HashMap<(usize, Transport, u16), UnlistedUse, ahash::RandomState>;
     fn add(uses: &mut Uses, key: (usize, Transport, u16), one: UnlistedUse) {
         let least = uses.entry(key).or_insert(one);
         *least = one.min(*least);
@@ -259,6 +321,7 @@ pub(super) fn unlisted_services(
     let mut unlisted = Unlisted::default();
     let mut clients = Uses::default();
     let mut misdirected = Uses::default();
+    let mut relayed = RelayedServices::default();
     // A listed host without a role may pass on the traffic of others.
     let has_role = |party: &Party| match party.kind {
         PartyKind::Host(_) => !party.roles.is_empty(),
@@ -274,8 +337,8 @@ pub(super) fn unlisted_services(
         {
             unlisted.add_tunnelled(policy, c);
         }
-        if c.broadcast && j.client.host().is_none() {
-            unlisted.add_multicast(policy, c);
+        if c.broadcast && !c.is_made_up() && j.client.host().is_none() {
+            unlisted.add_multicast(policy, &conversations.index, c);
         }
         // A failed attempt does not show a service, but repeated attempts show that a client does
         // try. Traffic that could be forged proves nothing.
@@ -284,6 +347,7 @@ pub(super) fn unlisted_services(
             continue;
         }
         unlisted.note_server(policy, c, j);
+        relayed.note(policy, c, j);
         let is_documented = j.verdict() == Verdict::Documented;
         let is_unlisted = |party: &Party| {
             if is_documented { may_be_listed(party) } else { !has_role(party) }
@@ -293,16 +357,7 @@ pub(super) fn unlisted_services(
         }
         let ServiceKey { client, server, transport, .. } = c.subject;
         let of = |address| UnlistedUse { address, state: c.state, flows: c.flows };
-        // A listed host of another role may pass on the traffic.
-        let is_elsewhere = !is_documented && has_role(&j.server) && c.state.reached();
-        let is_of_others = |serving: RoleSet, own| !serving.is_empty() && !serving.intersects(own);
         for port in possible_ports(policy, c) {
-            if is_elsewhere
-                && let PartyKind::Host(host) = j.client.kind
-                && is_of_others(policy.serving(transport, port), j.server.roles)
-            {
-                add(&mut misdirected, (host, transport, port), of(server));
-            }
             if is_unlisted(&j.server) {
                 if !in_vain {
                     let address = unlisted.servers.entry((transport, port)).or_insert(server);
@@ -324,6 +379,9 @@ pub(super) fn unlisted_services(
     }
     for ((host, transport, port), one) in clients {
         unlisted.clients.entry(host).or_default().push((transport, port, one));
+    }
+    for (key, one) in relayed.uses(policy) {
+        add(&mut misdirected, key, one);
     }
     for ((host, transport, port), one) in misdirected {
         unlisted.misdirected.entry(host).or_default().push((transport, port, one));
@@ -764,8 +822,11 @@ mod tests {
         packets.refuse(2, (GW, 50_002), (STRANGER, 4445));
         packets.connect(3, (STRANGER, 50_000), (BROKER, 4446));
         packets.connect(4, (DC, 50_000), (BROKER, 4447));
-        // The directory is used at a gateway, which may pass on the requests.
+        // The directory is used at a gateway, which passes on the requests, and at a session host,
+        // which does not.
         packets.connect(5, (BROKER, 50_000), (GW, 389));
+        packets.connect(6, (GW, 50_003), (DC, 389));
+        packets.connect(7, (GW, 50_004), (RDSH, 389));
         let (conversations, judged) = packets.judged(&policy);
         let unlisted = unlisted_services(&policy, &conversations, &judged, &view(60));
         let service = (Transport::TCP, 4444);

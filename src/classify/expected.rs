@@ -17,7 +17,7 @@ use super::row_counts::{Attempt, ByGroup, Fitting, RowCounts, RowReport, Trigger
 use super::sites::{HostSite, Sites};
 use super::verdict::{Code, Doubt, Doubts, Status};
 use super::virtual_addresses::UndeclaredVirtual;
-use crate::conversation::{Conversations, State, VantageSet};
+use crate::conversation::{Conversation, Conversations, State, VantageSet};
 use crate::model::{Nanos, Transport};
 use crate::policy::{Expectation, FeatureState, PartyKind, Policy, RoleSet, Row, Scope};
 
@@ -103,9 +103,6 @@ impl AbsenceCheck {
     }
 }
 
-/// Services of listed hosts: transport, port and index of the host.
-type ContactedServices = BTreeSet<(Transport, u16, usize)>;
-
 pub(super) struct Assessor<'a> {
     pub(super) judge: &'a Judge<'a>,
     pub(super) policy: &'a Policy,
@@ -132,8 +129,6 @@ pub(super) struct Assessor<'a> {
     replaced: BTreeSet<usize>,
     /// The sites that the hosts belong to.
     pub(super) sites: Sites,
-    /// The services of listed hosts that clients contacted, for the clients that were asked about.
-    contacted: RefCell<BTreeMap<IpAddr, ContactedServices>>,
     /// Descriptions of host addresses that one hardware address took over from another.
     pub(super) moves: BTreeMap<IpAddr, String>,
     /// The addresses of hosts about which a conflict may have been missed, because not all times of
@@ -199,7 +194,6 @@ impl<'a> Assessor<'a> {
             missing: HashSet::new(),
             replaced: BTreeSet::new(),
             sites,
-            contacted: RefCell::default(),
             moves: BTreeMap::new(),
             forgotten_claims: BTreeMap::new(),
         };
@@ -563,38 +557,32 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Returns whether a client whose session should have led to the missing traffic contacted
+    /// Returns whether a client whose session should have led to the missing traffic reached
     /// another host with the destination role itself. A load balancer can forward packets with the
     /// address of the client.
     fn is_forwarded(&self, silent: &Silent<'_>, rows: &[usize]) -> bool {
-        /// The maximum number of sessions whose clients are examined.
-        const MOST: usize = 64;
         let Some((group, _)) = silent.trigger else { return false };
         let triggers = self.triggers.get(&(group, silent.source)).into_iter().flatten();
-        let mut known = self.contacted.borrow_mut();
-        triggers.take(MOST).any(|trigger| {
-            let client = self.conversations.list[trigger.conversation].subject.client;
-            let services = known.entry(client).or_insert_with(|| self.services_of(client));
-            rows.iter().any(|number| {
-                let row = &self.policy.matrix.rows[*number];
-                let [low, high] = [row.ports.start(), row.ports.end()];
-                let range = (row.transport, *low, 0)..=(row.transport, *high, usize::MAX);
-                services.range(range).any(|(_, _, host)| {
-                    let own = &self.policy.inventory.hosts[*host];
-                    let is_source = *host == silent.source || own.held_by.contains(&silent.source);
-                    !is_source && self.policy.matrix.is_destination(row, own.roles)
+        let clients =
+            triggers.map(|trigger| self.conversations.list[trigger.conversation].subject.client);
+        let is_elsewhere = |(c, j): (&Conversation, &Judged)| {
+            let Some(host) = j.server.host().filter(|_| c.state.reached() && !c.is_made_up())
+            else {
+                return false;
+            };
+            let own = &self.policy.inventory.hosts[host];
+            let is_source = host == silent.source || own.held_by.contains(&silent.source);
+            !is_source
+                && rows.iter().map(|row| &self.policy.matrix.rows[*row]).any(|row| {
+                    row.transport == c.subject.transport
+                        && row.ports.contains(&c.subject.port)
+                        && self.policy.matrix.is_destination(row, own.roles)
                 })
-            })
+        };
+        clients.into_iter().any(|client| {
+            let own = self.conversations.of_client(client);
+            self.conversations.list[own.clone()].iter().zip(&self.judged[own]).any(is_elsewhere)
         })
-    }
-
-    /// Returns the services of listed hosts that a client contacted.
-    fn services_of(&self, client: IpAddr) -> ContactedServices {
-        let own = self.conversations.of_client(client);
-        let own = self.conversations.list[own.clone()].iter().zip(&self.judged[own]);
-        own.filter(|(c, _)| !c.is_made_up())
-            .filter_map(|(c, j)| Some((c.subject.transport, c.subject.port, j.server.host()?)))
-            .collect()
     }
 
     /// Returns how completely the capture shows the destinations that a source should have

@@ -105,7 +105,7 @@ impl CaptureFacts {
         let places = CapturePlaces::of(policy, &conversations.index, &view.vantages);
         let lone_answers = LoneAnswers::of(policy, conversations);
         let only_place = capture_places::only_place(policy, (conversations, judged), hosts);
-        let has_moved = moved_captures::have_moved(conversations, judged, &places);
+        let has_moved = moved_captures::have_moved(&conversations.index, &places);
         Self {
             view: view.clone(),
             places,
@@ -324,8 +324,8 @@ impl<'a> JudgedCapture<'a> {
         least_use(self.facts.unlisted.misdirected.get(&host), rows).is_some()
     }
 
-    /// Returns the name of the listed host of another role at which a host used a service; `None`
-    /// if it tried the service in vain.
+    /// Returns the name of the listed host of another role at which a host used a service, and
+    /// which may have passed on the traffic; `None` if the host tried the service in vain.
     pub fn intermediary(&self, one: &UnlistedUse) -> Option<&'a str> {
         let host = self.policy.host_of(one.address).filter(|_| one.state.reached())?;
         Some(&self.policy.inventory.hosts[host].name)
@@ -364,19 +364,7 @@ impl<'a> JudgedCapture<'a> {
     /// Returns an unlisted address that sent multicasts of `rows` from a hardware address of a host
     /// with the source role, with this host. It is probably another address of the host.
     pub fn multicast_from_elsewhere(&self, rows: &[usize]) -> Option<(IpAddr, usize)> {
-        let index = &self.conversations.index;
-        let macs = |address: &IpAddr| index.presence(*address).map(|seen| &seen.macs);
-        rows.iter().find_map(|row| {
-            let senders = self.facts.unlisted.multicasting.get(row)?;
-            let sources = self.policy.matrix.roles[self.policy.matrix.rows[*row].source].members;
-            self.policy.hosts_of(sources).find_map(|host| {
-                let own = &self.policy.inventory.hosts[host].addresses;
-                let own: BTreeSet<_> = own.iter().filter_map(macs).flat_map(|m| m.iter()).collect();
-                let is_own =
-                    |a: &&IpAddr| macs(a).is_some_and(|m| m.iter().any(|m| own.contains(m)));
-                senders.iter().find(is_own).map(|address| (*address, host))
-            })
-        })
+        rows.iter().find_map(|row| self.facts.unlisted.multicasting.get(row).copied())
     }
 
     /// Returns the hosts whose services were used by an unlisted address.

@@ -111,8 +111,11 @@ pub struct CaptureIndex {
     /// Addresses that sent frames of one connection from several hardware addresses, and reset it.
     reset_by_two: HashSet<IpAddr, HashSeed>,
     limits: CaptureLimits,
-    /// The common ends of the unicast traffic in each period of `limits.runs`.
-    run_ends: Vec<CommonEnds>,
+    /// The common ends of the unicast traffic in each period of `limits.periods`.
+    period_ends: Vec<CommonEnds>,
+    /// The pairs of listed hosts that exchanged packets, with one bit for each of the first 64
+    /// periods in which they certainly did. The hosts are represented by their first addresses.
+    pairs_by_period: HashMap<[IpAddr; 2], u64, HashSeed>,
     /// Times at which the capture was interrupted.
     cuts: BTreeSet<Nanos>,
     /// The vantage points that saw each group of flows.
@@ -245,12 +248,18 @@ impl CaptureIndex {
 
     /// Returns whether the capture contains at least one packet twice.
     pub fn has_copies(&self) -> bool {
-        self.limits.copies > 1
+        self.limits.has_copies
     }
 
-    /// Returns how often the capture may contain the same packet: 1 if there are no duplicates.
-    pub(super) fn copies(&self) -> usize {
-        self.limits.copies.max(1)
+    /// Returns how often the capture may contain the same packet of a flow: once for each sensor
+    /// that saw the flow, or once for each capture without a sensor name, as far as they show the
+    /// same packets. Their clocks may differ, so the time between two copies does not distinguish
+    /// them from repetitions.
+    pub(super) fn copies_of(&self, flow: &Flow<'_>) -> usize {
+        let seen_from = self.sightings.from(&flow.key);
+        let sensors = self.sightings.points.possible_members(seen_from).count();
+        let least = if self.limits.has_copies { 2 } else { 1 };
+        sensors.max(self.limits.late_copies).max(least)
     }
 
     /// Returns whether the capture contains only those TCP segments that open and close
@@ -271,17 +280,24 @@ impl CaptureIndex {
         self.kinds.lack_version_of(address)
     }
 
-    /// Returns the periods that were captured without interruption, in order of time.
-    pub fn watched_periods(&self) -> &[(Nanos, Nanos)] {
+    /// Returns the periods that were captured without interruption, in order of time. Returns none
+    /// if there is only one.
+    pub fn periods(&self) -> &[(Nanos, Nanos)] {
         &self.limits.periods
     }
 
-    /// Returns the periods of captures that were made one after the other and that show unicast
-    /// traffic, each with the addresses that take part in all of this traffic. Of several addresses
-    /// of a listed host, the first one in the inventory represents all.
-    pub fn runs(&self) -> impl Iterator<Item = ((Nanos, Nanos), &[IpAddr])> {
-        let runs = self.limits.runs.iter().copied().zip(&self.run_ends);
-        runs.filter_map(|(run, ends)| Some((run, ends.get()?)))
+    /// Returns the pairs of listed hosts that exchanged packets, in no particular order, with one
+    /// bit for each of the first 64 periods in which they certainly did.
+    pub fn pairs_by_period(&self) -> impl Iterator<Item = (&[IpAddr; 2], &u64)> {
+        self.pairs_by_period.iter()
+    }
+
+    /// Returns the periods that were captured without interruption and that show unicast traffic,
+    /// each with the addresses that take part in all of this traffic. Of several addresses of a
+    /// listed host, the first one in the inventory represents all.
+    pub fn periods_with_ends(&self) -> impl Iterator<Item = ((Nanos, Nanos), &[IpAddr])> {
+        let periods = self.limits.periods.iter().copied().zip(&self.period_ends);
+        periods.filter_map(|(period, ends)| Some((period, ends.get()?)))
     }
 
     /// Returns the names of the IP versions that do not occur in the capture.
@@ -535,8 +551,13 @@ impl CaptureIndex {
             self.hidden_services.entry(service).or_default().merge(&clients);
         }
         self.clocks.merge(&other.clocks);
-        self.run_ends.resize(self.run_ends.len().max(other.run_ends.len()), CommonEnds::default());
-        self.run_ends.iter_mut().zip(&other.run_ends).for_each(|(mine, theirs)| mine.merge(theirs));
+        let count = self.period_ends.len().max(other.period_ends.len());
+        self.period_ends.resize(count, CommonEnds::default());
+        let ends = self.period_ends.iter_mut().zip(&other.period_ends);
+        ends.for_each(|(mine, theirs)| mine.merge(theirs));
+        for (pair, seen) in other.pairs_by_period {
+            *self.pairs_by_period.entry(pair).or_default() |= seen;
+        }
         self.reset_by_two.extend(other.reset_by_two);
         for (address, cards) in other.cards {
             self.cards.entry(address).or_default().merge(&cards);
@@ -610,8 +631,8 @@ impl CaptureIndex {
                 }
             }
         }
-        if broadcast.is_none() && !limits.runs.is_empty() {
-            self.note_runs(flow, hints, &limits.runs);
+        if broadcast.is_none() && !limits.periods.is_empty() {
+            self.note_periods(flow, hints, &limits.periods);
         }
         let sends = [0, 1].map(|side: usize| flow.sides[side].has_packets());
         let ends = [0, 1].map(|end: usize| {
@@ -676,15 +697,33 @@ impl CaptureIndex {
     }
 
     /// Records the ends of a flow for each period in which it was certainly seen.
-    fn note_runs(&mut self, flow: &Flow<'_>, hints: &dyn DirectionHints, runs: &[(Nanos, Nanos)]) {
-        self.run_ends.resize(runs.len(), CommonEnds::default());
+    fn note_periods(
+        &mut self,
+        flow: &Flow<'_>,
+        hints: &dyn DirectionHints,
+        periods: &[(Nanos, Nanos)],
+    ) {
+        self.period_ends.resize(periods.len(), CommonEnds::default());
+        let ends = [0, 1].map(|side| flow.key.endpoint(side).addr);
+        let mut hosts = ends.map(|end| hints.canonical(end));
+        hosts.sort_unstable();
         let times = flow.sides.iter().flat_map(|side| [side.first.get(), side.last.get()]);
+        let mut seen = 0;
         for time in times.flatten() {
-            let number = runs.partition_point(|(_, end)| *end < time);
-            let is_open = |ends: &&mut CommonEnds| runs[number].0 <= time && !ends.are_none();
-            if let Some(ends) = self.run_ends.get_mut(number).filter(is_open) {
-                ends.add([0, 1].map(|side| hints.canonical(flow.key.endpoint(side).addr)));
+            let number = periods.partition_point(|(_, end)| *end < time);
+            if periods.get(number).is_some_and(|(start, _)| *start <= time) {
+                seen |= 1u64.unbounded_shl(number as u32);
+                if !self.period_ends[number].are_none() {
+                    self.period_ends[number].add(hosts);
+                }
             }
+        }
+        // A host can send packets to any other, so only an exchange counts.
+        if flow.sides.iter().all(DirectionStats::has_packets)
+            && ends.into_iter().all(|end| hints.is_listed(end))
+            && hosts[0] != hosts[1]
+        {
+            *self.pairs_by_period.entry(hosts).or_default() |= seen;
         }
     }
 

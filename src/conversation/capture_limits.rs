@@ -62,8 +62,11 @@ pub struct CaptureLimits {
     pub filtered: bool,
     /// Whether the capture shows packets twice.
     pub doubled: bool,
-    /// How often the capture may contain the same packet: 0 or 1 if there are no duplicates.
-    pub copies: usize,
+    /// Whether the capture contains at least one packet twice.
+    pub has_copies: bool,
+    /// How often captures without the name of a sensor may show the same packet, because they come
+    /// from several places whose clocks differ: 0 or 1 if nothing indicates this.
+    pub late_copies: usize,
     /// Time between the two sightings of the same packet, in nanoseconds, if it was captured on two
     /// links with different clocks.
     pub clock_offset: Option<Nanos>,
@@ -76,11 +79,8 @@ pub struct CaptureLimits {
     /// When some of the captures without the name of a sensor were not running, although others
     /// were.
     pub outages: Outages,
-    /// The periods of captures without the name of a sensor that were made one after the other, in
-    /// order of time. Empty if there is only one period.
-    pub runs: Vec<(Nanos, Nanos)>,
-    /// The periods that were captured without interruption, in order of time. Unlike `runs`, they
-    /// do not depend on how captures were cut.
+    /// The periods that were captured without interruption, in order of time. Empty if there is
+    /// only one, or if a sensor has a name.
     pub periods: Vec<(Nanos, Nanos)>,
     /// When each named vantage point did not watch, although another input did.
     pub vantage_outages: BTreeMap<VantagePoint, Outages>,

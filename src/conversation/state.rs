@@ -390,7 +390,9 @@ fn of_tcp(
         }
         let basis = match client.has(flag::RST) {
             // The client's RST is visible, whatever else the capture misses.
-            true if is_probe(client, server, index.clock_offset()) => StateEvidence::Probe,
+            true if is_probe([client, server], index.clock_offset(), index.copies_of(flow)) => {
+                StateEvidence::Probe
+            }
             true if could_see(SilentEnd::Client) => StateEvidence::ResetByClient,
             false if could_see(SilentEnd::Client) => StateEvidence::SilentClient,
             _ => return None,
@@ -438,13 +440,13 @@ fn of_tcp(
 /// Returns 1 if an end of a flow without a reply repeated its SYN, SYN-ACK or request, otherwise
 /// -1.
 pub(super) fn repetition(flow: &Flow<'_>, orientation: &Orientation, index: &CaptureIndex) -> i32 {
-    if is_repeated(flow, orientation, index.copies()) { 1 } else { -1 }
+    if is_repeated(flow, orientation, index.copies_of(flow)) { 1 } else { -1 }
 }
 
 /// Returns whether an end of a flow repeated its SYN, SYN-ACK or request because it got no reply.
 /// Copies of a packet are captured within a moment or on several links, and several connections
 /// from the same port have different sequence numbers, so neither counts. `copies` is how often the
-/// capture may contain the same packet.
+/// capture may contain a packet of the flow.
 fn is_repeated(flow: &Flow<'_>, orientation: &Orientation, copies: usize) -> bool {
     /// The number of sequence numbers from which on some may not have been kept.
     const MOST_NUMBERS: usize = 4;
@@ -506,8 +508,13 @@ fn repeats_request(flow: &Flow<'_>, side: usize, duration: Nanos) -> bool {
 ///
 /// A client that resets the connection because the SYN-ACK came too late is no probe: the server
 /// did not answer before the client gave up.
-fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
-    if is_late(client, server, clock_offset) {
+fn is_probe(
+    [client, server]: [&DirectionStats; 2],
+    clock_offset: Option<Nanos>,
+    copies: usize,
+) -> bool {
+    let has_repeated = u64::from(client.syns.0) > copies as u64;
+    if has_repeated && is_late(client, server, clock_offset) {
         return false;
     }
     let longer = clock_offset.is_some_and(|clock_offset| {
@@ -531,13 +538,12 @@ fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Opti
 }
 
 /// Returns whether the server's first packet came more than [`MAX_PROBE`] after the client's first
-/// SYN, which the client repeated. The system of a client that has given up resets the connection
+/// SYN. The system of a client that has given up resets the connection
 /// without acknowledging anything (RFC 9293, 3.5.2).
 fn is_late(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
     let waited = server.first.get().zip(client.first.get());
     clock_offset.is_none()
         && client.acked.least().is_none_or(|number| number == 0)
-        && client.syns.0 > 1
         && !client.has(flag::SEVERAL)
         && waited.is_some_and(|(answer, syn)| answer.saturating_sub(syn) > MAX_PROBE)
 }

@@ -33,6 +33,10 @@ const MAX_SIGHTINGS: usize = 32;
 /// this length, in nanoseconds, are kept. Nearly all sightings of one packet are in one period.
 const PERIOD: Nanos = SECOND / 10;
 
+/// The minimum number of fingerprints whose sightings have the same distance in time for this not
+/// to be a coincidence.
+const FEW: usize = 8;
+
 /// One sighting of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Sighting {
@@ -75,6 +79,13 @@ fn weight(fingerprint: u64, kept: &[Sighting]) -> u64 {
     let periods = ((ranks.len() as u128 - 1) << 64) / (u128::from(highest) + 1);
     let weight = (periods / ranks.len() as u128).max(1);
     u32::try_from(weight).unwrap_or(u32::MAX).into()
+}
+
+/// Returns the most frequent of some distances in time, with the number of its occurrences. A
+/// distance near a whole number may round up or down, so adjacent ones count together.
+fn most_frequent(distances: &BTreeMap<Nanos, usize>) -> Option<(usize, Nanos)> {
+    let count_at = |distance: Nanos| distances.get(&distance).copied().unwrap_or(0);
+    distances.keys().map(|d| (count_at(*d) + count_at(*d + 1), *d)).max()
 }
 
 /// A sample of fingerprints, each with its sightings.
@@ -133,8 +144,6 @@ impl DuplicateSampler {
         /// At least one in this many fingerprints must have a second sighting at the same distance
         /// in time.
         const SHARE: usize = 5;
-        /// The minimum number of fingerprints whose sightings have the same distance.
-        const FEW: usize = 8;
         let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
         for sightings in self.sightings.values().filter(|sightings| sightings.len() > 1) {
             // Content that recurs more than once is a heartbeat, so the time between its sightings
@@ -146,12 +155,30 @@ impl DuplicateSampler {
                 *distances.entry(distance).or_default() += usize::from(distance > 0);
             }
         }
-        // A time near a whole second may round up or down, so adjacent seconds count together.
-        let count_at = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
-        let (count, distance) =
-            distances.keys().map(|d| (count_at(*d) + count_at(*d + 1), *d)).max()?;
+        let (count, distance) = most_frequent(&distances)?;
         let many = count >= FEW && count * SHARE >= self.sightings.len();
         many.then_some((distance + 1) * SECOND)
+    }
+
+    /// Returns how often captures of at most `places` places show the same packet, although their
+    /// clocks differ, even by a fraction of a second. Returns 1 if the time between the sightings
+    /// of a packet is not about the same for several packets. Anyone can send the same content
+    /// several times, so the result supports only doubts.
+    pub fn late_copies(&self, places: usize) -> usize {
+        /// The precision of the time between two sightings, in nanoseconds.
+        const PRECISION: Nanos = SECOND / 8;
+        let mut distances = vec![BTreeMap::<Nanos, usize>::new(); places.min(MAX_SIGHTINGS - 1)];
+        for sightings in self.sightings.values().filter(|sightings| sightings.len() > 1) {
+            let packets: Vec<_> = group_by_packet(sightings, |sighting| sighting.time).collect();
+            let Some(counts) = distances.get_mut(packets.len() - 1) else { continue };
+            let last = packets[packets.len() - 1][0].time;
+            let distance = last.saturating_sub(packets[0][0].time) / PRECISION;
+            *counts.entry(distance).or_default() += 1;
+        }
+        let is_regular = |counts: &BTreeMap<Nanos, usize>| {
+            most_frequent(counts).is_some_and(|(count, _)| count >= FEW)
+        };
+        (1..distances.len()).rev().find(|number| is_regular(&distances[*number])).unwrap_or(0) + 1
     }
 
     /// Returns the number of duplicates of each kind in the sample. The sightings that were not
@@ -569,6 +596,32 @@ mod tests {
         // A third of all frames are duplicates. The error of the estimate is about one fifth.
         assert!((0.2..0.45).contains(&share(2, 1)), "{}", share(2, 1));
         assert!((0.2..0.45).contains(&share(1, 2)), "{}", share(1, 2));
+    }
+
+    #[test]
+    fn a_packet_has_as_many_late_copies_as_places_saw_it() {
+        let at_places = |common: u64, places: i64, offset: Nanos| {
+            let mut sample = DuplicateSampler::default();
+            for number in 0..100 {
+                for place in 0..if number < common { places } else { 1 } {
+                    let time = number as Nanos * 3 * SECOND + place * offset + 1;
+                    let fingerprint = number + 1;
+                    sample.see(&Observation { fingerprint, time, ..Default::default() });
+                }
+            }
+            sample
+        };
+        for offset in [2 * MILLISECOND, 300 * MILLISECOND, 5 * SECOND] {
+            assert_eq!(at_places(10, 3, offset).late_copies(4), 3);
+            assert_eq!(at_places(10, 2, offset).late_copies(4), 2);
+            // There are no more copies than places.
+            assert_eq!(at_places(10, 3, offset).late_copies(2), 1);
+            assert_eq!(at_places(10, 2, offset).late_copies(1), 1);
+            assert_eq!(at_places(10, 2, offset).late_copies(0), 1);
+        }
+        assert_eq!(at_places(FEW as u64 - 1, 2, SECOND).late_copies(4), 1);
+        // Copies within a millisecond are recognized as such.
+        assert_eq!(at_places(50, 2, MILLISECOND / 2).late_copies(4), 1);
     }
 
     #[test]

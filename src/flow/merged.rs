@@ -58,6 +58,12 @@ impl MergedFlows {
         self.side.sample().clock_offset()
     }
 
+    /// Returns how often captures of at most `places` places show the same packet at different
+    /// times, as a sample of the packets shows. The result is at least 1.
+    pub fn late_copies(&self, places: usize) -> usize {
+        self.side.sample().late_copies(places)
+    }
+
     /// Returns the number of duplicates of each kind in a sample of the packets.
     pub fn duplicate_counts(&self) -> DuplicateCounts {
         self.side.duplicate_counts()

@@ -391,13 +391,16 @@ pub(crate) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
     CaptureLimits {
         filtered: plan.request.filter.is_some() || has_capture_filter,
         doubled: reading.shows_doubling(),
-        copies: reading.copies(),
+        has_copies: reading.shows_doubling() || reading.duplicates.removed > 0,
+        late_copies: reading.flows.late_copies(reading.series.len()),
         clock_offset,
         start: reading.account.first.get(),
         end: reading.end,
         doubted: reading.timeline.doubted_times(),
-        runs: reading.runs.clone(),
-        periods: all.stretches(),
+        // If a vantage point has a name, its times are compared instead.
+        periods: Some(all.stretches())
+            .filter(|stretches| reading.vantages.is_empty() && stretches.len() > 1)
+            .unwrap_or_default(),
         outages: Outages::new(reading.outages.clone(), clock_offset),
         vantage_outages: vantages.map(|(name, times)| (name.clone(), outages_of(times))).collect(),
     }

@@ -41,21 +41,6 @@ fn series(mut captures: Vec<CaptureSpan>) -> Vec<Vec<CaptureSpan>> {
     all
 }
 
-/// Joins captures that overlap or follow one another, in any order. Returns the joined periods in
-/// order of time, or nothing if there is only one.
-pub(crate) fn runs(captures: impl Iterator<Item = CaptureSpan>) -> Vec<CaptureSpan> {
-    let mut runs: Vec<CaptureSpan> = captures.filter(|(start, end)| start <= end).collect();
-    runs.sort_unstable();
-    runs.dedup_by(|next, run| {
-        let is_joined = next.0.saturating_sub(run.1) <= TOLERANCE;
-        if is_joined {
-            run.1 = run.1.max(next.1);
-        }
-        is_joined
-    });
-    if runs.len() > 1 { runs } else { Vec::new() }
-}
-
 /// When series of captures were captured.
 #[derive(Default)]
 pub(crate) struct SeriesTimes {
@@ -135,18 +120,6 @@ mod tests {
         // Two series of two files each, in any order.
         let four = [(1000, 2990), (0, 1500), (1500, 3000), (0, 1000)];
         assert!(watched_s(&four, false).iter().all(|seconds| *seconds >= 2980));
-    }
-
-    #[test]
-    fn captures_without_a_gap_between_them_are_one_run() {
-        let runs = |captures: &[CaptureSpan]| {
-            let captures = captures.iter().map(|(start, end)| (start * SECOND, end * SECOND));
-            let found = runs(captures).into_iter();
-            found.map(|(from, to)| (from / SECOND, to / SECOND)).collect::<Vec<_>>()
-        };
-        assert!(runs(&[(100, 200), (0, 90), (150, 300)]).is_empty());
-        let apart = [(1000, 1100), (0, 300), (200, 250), (1110, 1200)];
-        assert_eq!(runs(&apart), [(0, 300), (1000, 1200)]);
     }
 
     #[test]

@@ -1876,31 +1876,49 @@ fn captures_of_several_places_one_after_the_other_do_not_show_that_traffic_is_mi
         use_both_transports(wire, BROKER, from + 1);
         pairs.iter().for_each(|pair| ping_between(wire, *pair, from..from + 200));
     };
-    let missing = |one: &[[&str; 2]], other: &[[&str; 2]]| {
-        let mut wires = [Wire::default(), Wire::default()];
-        capture(&mut wires[0], one, 0);
-        capture(&mut wires[1], other, 1000);
-        let files = wires.each_ref().map(Wire::file);
-        let files = files.each_ref().map(|file| &file[..]);
-        let apart = of_session_host(&audit_files(&inventory, &files, Some(60), None));
+    let missing_in = |inventory: &str, places: &[&[[&str; 2]]], liar: &[[&str; 2]]| {
+        let mut wires = Vec::new();
+        for (number, pairs) in places.iter().enumerate() {
+            let mut wire = Wire::default();
+            let start = number as u64 * 1000;
+            capture(&mut wire, pairs, start);
+            // Nobody answers these connections, so they show no host.
+            let calls = liar.iter().skip(number * liar.len() / 2).take(liar.len() / 2);
+            calls.for_each(|[from, to]| {
+                wire.knock((start + 50) * 1000, (from, 50_700), (to, 4444));
+            });
+            wires.push(wire);
+        }
+        let files: Vec<Vec<u8>> = wires.iter().map(Wire::file).collect();
+        let files: Vec<&[u8]> = files.iter().map(|file| &file[..]).collect();
+        let apart = of_session_host(&audit_files(inventory, &files, Some(60), None));
         // The same frames in one file say the same.
-        let [mut both, second] = wires;
-        both.0.extend(second.0);
-        assert_eq!(of_session_host(&audit(&inventory, &both)), apart);
+        let all = Wire(wires.into_iter().flat_map(|wire| wire.0).collect());
+        assert_eq!(of_session_host(&audit(inventory, &all)), apart);
         apart
     };
+    let missing = |places: &[&[[&str; 2]]]| missing_in(&inventory, places, &[]);
     let all = [&of_broker[..], &of_directory].concat();
     let certain = ["never-attempted rdsh1>broker1 tcp/20003"];
-    assert_eq!(missing(&all, &all), certain);
-    assert_eq!(missing(&all, &of_directory), certain);
+    assert_eq!(missing(&[&all, &all]), certain);
+    assert_eq!(missing(&[&all, &of_directory]), certain);
     let doubtful = ["never-attempted rdsh1>broker1 tcp/20003 ?"];
-    assert_eq!(missing(&of_broker, &of_directory), doubtful);
-    assert_eq!(missing(&of_directory, &of_broker), doubtful);
+    assert_eq!(missing(&[&of_broker, &of_directory]), doubtful);
+    assert_eq!(missing(&[&of_directory, &of_broker]), doubtful);
+    assert_eq!(missing(&[&of_broker, &of_directory, &of_broker]), doubtful);
+    // A host that sends packets to many others does not look like a move.
+    let silent: Vec<String> = (100..120).map(|host| format!("10.1.0.{host}")).collect();
+    let names: Vec<String> = (100..120).map(|host| format!("s{host}")).collect();
+    let hosts: Vec<(&str, &str, &str)> =
+        names.iter().zip(&silent).map(|(n, a)| (n.as_str(), a.as_str(), "rdsh-agent")).collect();
+    let calls: Vec<[&str; 2]> = silent.iter().map(|host| [RDSH, host.as_str()]).collect();
+    let larger = inventory.replace(ALL, &(support::hosts(&hosts) + ALL));
+    assert_eq!(missing_in(&larger, &[&all, &all], &calls), certain);
 }
 
 #[test]
 fn traffic_that_another_host_may_pass_on_is_not_certainly_missing() {
-    let missing = |server: Option<&str>| {
+    let missing = |server: Option<&str>, relays: bool| {
         let mut wire = steady();
         let of_ldap = |frame: &[u8]| {
             let ports = [&frame[34..36], &frame[36..38]];
@@ -1908,12 +1926,25 @@ fn traffic_that_another_host_may_pass_on_is_not_certainly_missing() {
         };
         wire.0.retain(|(_, frame)| !of_ldap(frame));
         server.into_iter().for_each(|server| wire.connect(9_000, (BROKER, 50_100), (server, 389)));
+        if relays {
+            wire.connect(9_100, (GW, 50_200), (DC, 389));
+        }
         let audit = audit(&farm("", ALL), &wire);
-        let trace = findings(&audit).into_iter().find(|line| line.starts_with("never-attempted"));
-        trace.expect("the traffic to the directory is missing")
+        let explainer = audit.explainer().expect("it was judged");
+        let mut all = audit.outcome.findings().iter();
+        let found = all.find(|f| f.code().name() == "never-attempted").expect("it is missing");
+        let reported = explainer.explain(found);
+        (reported.certain, reported.action, explainer.trace(found).join("\n"))
     };
-    assert_eq!(missing(None), "never-attempted broker1>dc1 tcp/389");
-    assert_eq!(missing(Some(GW)), "never-attempted broker1>dc1 tcp/389 ?");
+    let (certain, ..) = missing(None, true);
+    assert!(certain);
+    let (certain, ..) = missing(Some(GW), false);
+    assert!(certain);
+    let (certain, action, trace) = missing(Some(GW), true);
+    assert!(!certain);
+    assert!(action.starts_with("broker1 uses gw1 for TCP 389 instead (1 flow, established)"));
+    let words = "broker1 used the same service at gw1, which may pass on the traffic";
+    assert!(trace.contains(words), "{trace}");
 }
 
 #[test]
@@ -1969,7 +2000,8 @@ fn multicasts_from_another_address_of_a_host_are_not_certainly_missing() {
         let mut wire = steady();
         let first = wire.0.len();
         ping_between(&mut wire, ["10.1.0.3", "10.1.0.4"], 0..120);
-        wire.sent_by(first, 5, 64);
+        let own = wire.0[first..].iter_mut().filter(|(_, frame)| frame[26..30] == [10, 1, 0, 3]);
+        own.for_each(|(_, frame)| frame[11] = 5);
         for second in 0..120 {
             let first = wire.0.len();
             let advertisement = [0x21, 51, 100, 1, 0, 1, 0, 0];
