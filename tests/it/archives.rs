@@ -214,6 +214,38 @@ fn window(random: &mut Random) -> Vec<String> {
     }
 }
 
+/// Two ports of a switch mirrored every packet, and some datagrams are fragmented.
+#[test]
+fn duplicates_of_fragments_are_subtracted_once_from_every_store() {
+    for name in ["decode-mix/mix.pcap", "farm-domain/span.pcap"] {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let at = |name: &str| scratch.path().join(name);
+        let once = Records::read(&fixture(name));
+        let twice: Vec<Vec<u8>> = once
+            .records
+            .iter()
+            .flat_map(|record| {
+                let mut copy = record.clone();
+                let micros: [u8; 4] = copy[4..8].try_into().expect("four bytes");
+                let later = (u32::from_le_bytes(micros) + 200).min(999_999);
+                copy[4..8].copy_from_slice(&later.to_le_bytes());
+                [record.clone(), copy]
+            })
+            .collect();
+        let (capture, store, complete) = (at("twice.pcap"), at("store"), at("complete"));
+        once.write(&capture, &twice);
+        let inventory = fixture("farm-domain/inventory.toml");
+        collect(std::slice::from_ref(&capture), &inventory, &store, &["--pieces", "--traces"]);
+        merge(std::slice::from_ref(&store), &complete, &["--complete"]);
+        let arguments = ["-i", text(&inventory), "--dedup", "on"].map(str::to_owned);
+        let audited = |input: &Path| audited_with(&[input.to_owned()], &arguments, scratch.path());
+        let direct = audited(&capture);
+        for input in [&store, &complete] {
+            assert_same(&direct, &audited(input), input);
+        }
+    }
+}
+
 #[test]
 fn rows_give_the_reports_of_the_captures() {
     let names = ["farm-codes", "decode-mix", "services/names"];
