@@ -190,7 +190,10 @@ pub(super) fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
         }
         if entry.file_type()?.is_dir() {
             files.extend(row_files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == EXTENSION) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
+        {
             files.push(path);
         }
     }
