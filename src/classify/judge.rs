@@ -1074,6 +1074,7 @@ mod tests {
     use crate::classify::sample::{
         BROKER, BROKER_1, DC, FARM, GW, Packets, RDSH, RDSH_2, STRANGER, policy,
     };
+    use crate::conversation::DirectionEvidence;
 
     /// Builds a capture and returns the judgement of its only conversation. The conversation of a
     /// GRE tunnel is ignored.
@@ -1183,6 +1184,23 @@ mod tests {
         assert_eq!(judged(&farm, "2001:db8:2:20::5").1, []);
         let listed = farm.replace("[capture]", "[capture]\ninternal = [\"10.0.0.0/8\"]");
         assert_eq!(judged(&listed, "2001:db8:1:20::5"), (code, vec![], Severity::Critical));
+    }
+
+    #[test]
+    fn replies_that_nobody_requested_do_not_show_a_client() {
+        let policy = policy(FARM);
+        let judged = |is_requested: bool| {
+            let mut packets = Packets::default();
+            if is_requested {
+                packets.send(0, Transport::ICMP, (BROKER, 8), (STRANGER, 0));
+            }
+            packets.send(1, Transport::ICMP, (STRANGER, 0), (BROKER, 8));
+            let c = &packets.judged(&policy).0.list[0];
+            (c.subject.client.to_string(), c.grade)
+        };
+        let client = || BROKER.to_owned();
+        assert_eq!(judged(true), (client(), DirectionEvidence::Protocol));
+        assert_eq!(judged(false), (client(), DirectionEvidence::First));
     }
 
     #[test]

@@ -248,7 +248,7 @@ impl CaptureIndex {
 
     /// Returns whether the capture contains at least one packet twice.
     pub fn has_copies(&self) -> bool {
-        self.limits.has_copies
+        self.limits.has_copies || self.limits.late_copies > 1
     }
 
     /// Returns how often the capture may contain the same packet of a flow: once for each sensor

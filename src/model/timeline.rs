@@ -535,6 +535,18 @@ mod tests {
     }
 
     #[test]
+    fn stretches_lie_between_the_gaps() {
+        let at = |number: Nanos| number * BUCKET_NS + 5 * SECOND;
+        let two = timeline((0..18).chain(24..42));
+        assert_eq!(two.stretches(), [(at(0), at(17)), (at(24), at(41))]);
+        // Up to a minute without a frame is no gap.
+        let one = timeline((0..18).chain(23..41));
+        assert_eq!(one.stretches(), [(at(0), at(40))]);
+        assert_eq!(timeline([7]).stretches(), [(at(7), at(7))]);
+        assert_eq!(ActivityHistogram::default().stretches(), []);
+    }
+
+    #[test]
     fn a_stretch_bears_short_gaps_and_no_long_ones() {
         // Three minutes with frames, a minute without, three minutes with frames.
         let quiet = timeline((0..18).chain(24..42));

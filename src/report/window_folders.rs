@@ -196,5 +196,9 @@ mod tests {
         fs::remove_file(root.join(LATEST)).unwrap();
         fs::create_dir(root.join(LATEST)).unwrap();
         assert!(WindowFolders::prepare(&root, 3).is_err());
+        let file = root.join("file");
+        fs::write(&file, "").unwrap();
+        let error = WindowFolders::prepare(&file, 3).map(drop).unwrap_err();
+        assert_eq!(error.error.to_string(), "this is a file; reports need a folder");
     }
 }

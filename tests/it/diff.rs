@@ -401,6 +401,10 @@ fn what_cannot_be_compared_is_refused_with_what_is_missing() {
     assert!(refused(&empty).contains("contains no audit.json"));
     fs::write(empty.join("audit.json"), "{").expect("writable");
     assert!(refused(&empty).contains("is not complete JSON"));
+    let capture = fixture("farm-healthy/span.pcap");
+    assert!(
+        refused(&capture).contains(" is a capture, not the result of an audit; audit it first")
+    );
     let table = refused(&out.join("findings.csv"));
     assert!(
         table.contains("is a table; rasaudit diff needs audit.json or the folder that contains it"),

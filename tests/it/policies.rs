@@ -514,6 +514,11 @@ fn a_question_about_a_port_is_explained() {
         "ras-legacy",
     ]);
     assert!(out.contains("wrong-source"), "{out}");
+    // Without an inventory, too, the usual internal prefixes are not external.
+    for (client, code) in [("10.1.0.5", "unknown-host"), ("203.0.113.5", "exposed-internal")] {
+        let (_, out, _) = explain(&["--from", client, "--to", "broker", "--port", "20003/tcp"]);
+        assert!(out.contains(&format!("(undocumented/{code})")), "{out}");
+    }
     let (code, _, err) = explain(&["--from", "consol", "--to", "brokr", "--port", "1/tcp"]);
     assert_eq!(code, Some(2));
     assert!(
