@@ -563,7 +563,7 @@ impl<'a> Assessor<'a> {
     fn is_forwarded(&self, silent: &Silent<'_>, rows: &[usize]) -> bool {
         let Some((group, _)) = silent.trigger else { return false };
         let triggers = self.triggers.get(&(group, silent.source)).into_iter().flatten();
-        let clients =
+        let mut clients =
             triggers.map(|trigger| self.conversations.list[trigger.conversation].subject.client);
         let is_elsewhere = |(c, j): (&Conversation, &Judged)| {
             let Some(host) = j.server.host().filter(|_| c.state.reached() && !c.is_made_up())
@@ -579,7 +579,7 @@ impl<'a> Assessor<'a> {
                         && self.policy.matrix.is_destination(row, own.roles)
                 })
         };
-        clients.into_iter().any(|client| {
+        clients.any(|client| {
             let own = self.conversations.of_client(client);
             self.conversations.list[own.clone()].iter().zip(&self.judged[own]).any(is_elsewhere)
         })

@@ -538,8 +538,8 @@ fn is_probe(
 }
 
 /// Returns whether the server's first packet came more than [`MAX_PROBE`] after the client's first
-/// SYN. The system of a client that has given up resets the connection
-/// without acknowledging anything (RFC 9293, 3.5.2).
+/// SYN. The system of a client that has given up resets the connection without acknowledging
+/// anything (RFC 9293, 3.5.2).
 fn is_late(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
     let waited = server.first.get().zip(client.first.get());
     clock_offset.is_none()
