@@ -539,7 +539,7 @@ mod tests {
         let at = |number: Nanos| number * BUCKET_NS + 5 * SECOND;
         let two = timeline((0..18).chain(24..42));
         assert_eq!(two.stretches(), [(at(0), at(17)), (at(24), at(41))]);
-        // Up to a minute without a frame is no gap.
+        // A minute without a frame does not count as a gap.
         let one = timeline((0..18).chain(23..41));
         assert_eq!(one.stretches(), [(at(0), at(40))]);
         assert_eq!(timeline([7]).stretches(), [(at(7), at(7))]);
