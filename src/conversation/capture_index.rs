@@ -719,7 +719,8 @@ impl CaptureIndex {
             }
         }
         // A host can send packets to any other, so only an exchange counts.
-        if flow.sides.iter().all(DirectionStats::has_packets)
+        if seen != 0
+            && flow.sides.iter().all(DirectionStats::has_packets)
             && ends.into_iter().all(|end| hints.is_listed(end))
             && hosts[0] != hosts[1]
         {
