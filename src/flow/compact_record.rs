@@ -8,10 +8,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::FlowKey;
+use super::flow_facts::FlowFacts;
 use super::records::{DirectionRecord, FlowRecord};
+use super::row::RowFacts;
 use super::state::{Amount, IcmpErrors, Opening};
+use super::varint::{append_number, take_number};
 use crate::decode::Encapsulation;
-use crate::model::{BoundedSet, FlagSet, Max, Min, Nanos, NumberRange, Sum};
+use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, Sum};
 use crate::payload::ServerNameRequest;
 
 /// The size in bytes that most compact forms do not exceed.
@@ -20,9 +23,6 @@ const USUAL_SIZE: usize = 96;
 /// The largest number of packets that a side may count. It is far more than any capture contains
 /// and keeps sums from overflowing.
 const MOST_PACKETS: u64 = 1 << 48;
-
-/// The largest number of bytes of an integer.
-const MOST_INTEGER_BYTES: usize = 10;
 
 /// Values that a flow may have. The first byte states which it has.
 mod of_flow {
@@ -44,14 +44,24 @@ mod of_side {
     pub(super) const REQUESTS: u8 = 1 << 7;
 }
 
-/// What is read from a compact form.
+/// What is kept of a compact form that is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Detail {
+enum Detail {
     /// Everything.
     Whole,
     /// Everything except the members of the sets of initial sequence numbers and encapsulations.
     /// They are checked, but take no memory.
     Facts,
+}
+
+/// The values of a flow that do not belong to a side.
+#[derive(Default)]
+struct SharedValues {
+    errors: IcmpErrors,
+    error_first: Min,
+    error_last: Max,
+    error_count: Sum,
+    aggregated: Sum,
 }
 
 /// Appends the compact form of a flow to `bytes`. Segments are not part of it, because they have
@@ -64,7 +74,7 @@ pub(super) fn write_flow(flow: &FlowRecord, bytes: Vec<u8>) -> Vec<u8> {
     let base = sides.iter().filter_map(|side| side.first.get()).min();
     let present = marks([
         (of_flow::TIME, base.is_some()),
-        (of_flow::ERRORS, has_errors(flow)),
+        (of_flow::ERRORS, has_errors(errors, [error_first.get(), error_last.get()], *error_count)),
         (of_flow::AGGREGATED, aggregated.0 != 0),
     ]);
     out.bytes.push(present);
@@ -83,39 +93,67 @@ pub(super) fn write_flow(flow: &FlowRecord, bytes: Vec<u8>) -> Vec<u8> {
 
 /// Reads the compact form of the flow with this key. Returns `None` if `bytes` is anything else, or
 /// if its counters are not plausible.
-pub(super) fn read_flow(key: FlowKey, bytes: &[u8], detail: Detail) -> Option<FlowRecord> {
+pub(super) fn read_flow(key: FlowKey, bytes: &[u8]) -> Option<FlowRecord> {
+    let mut flow = FlowRecord::new(key);
+    let sides = &mut flow.sides;
+    let shared = read_form(key, bytes, Detail::Whole, |number, side| sides[number] = side)?;
+    let SharedValues { errors, error_first, error_last, error_count, aggregated } = shared;
+    Some(FlowRecord { errors, error_first, error_last, error_count, aggregated, ..flow })
+}
+
+/// Reads facts from the compact form of the flow with this key. Returns `None` in the same cases as
+/// [`read_flow`].
+pub(super) fn read_facts(key: FlowKey, bytes: &[u8]) -> Option<RowFacts> {
+    let mut facts = FlowFacts::new(&key);
+    read_form(key, bytes, Detail::Facts, |number, side| facts.add(number, &side))?;
+    Some(facts.finish())
+}
+
+/// Reads a compact form. Passes each side to `take`, and returns all other values.
+#[inline]
+fn read_form(
+    key: FlowKey,
+    bytes: &[u8],
+    detail: Detail,
+    mut take: impl FnMut(usize, DirectionRecord),
+) -> Option<SharedValues> {
     let mut from = RecordReader { bytes, spaces: [None; 2], detail };
     let present = from.byte()?;
     if present & !of_flow::ALL != 0 {
         return None;
     }
-    let mut flow = FlowRecord::new(key);
     let base = if present & of_flow::TIME != 0 { Some(from.signed()?) } else { None };
-    for (number, side) in flow.sides.iter_mut().enumerate() {
-        from.side(number, side, base.unwrap_or_default())?;
+    let mut first = Min::default();
+    for number in 0..2 {
+        let mut side = DirectionRecord::default();
+        from.side(number, &mut side, base.unwrap_or_default())?;
+        first.merge(&side.first);
+        take(number, side);
     }
     // Otherwise, the same times could be written as differences from another time.
-    if base != flow.sides.iter().filter_map(|side| side.first.get()).min() {
+    if base != first.get() {
         return None;
     }
+    let mut shared = SharedValues::default();
     if present & of_flow::ERRORS != 0 {
         let errors: (IcmpErrors, Min, Max, Sum) = from.value()?;
-        (flow.errors, flow.error_first, flow.error_last, flow.error_count) = errors;
-        let has_sides = flow.errors.iter().all(|(error, _)| error.side < 2);
-        if !has_errors(&flow) || !has_sides || !flow.errors.is_canonical(key.addresses()) {
+        (shared.errors, shared.error_first, shared.error_last, shared.error_count) = errors;
+        let SharedValues { errors, error_first, error_last, error_count, .. } = &shared;
+        let has_sides = errors.iter().all(|(error, _)| error.side < 2);
+        let has_errors = has_errors(errors, [error_first.get(), error_last.get()], *error_count);
+        if !has_errors || !has_sides || !errors.is_canonical(key.addresses()) {
             return None;
         }
     }
     if present & of_flow::AGGREGATED != 0 {
-        flow.aggregated = Sum(from.present_number()?);
+        shared.aggregated = Sum(from.present_number()?);
     }
-    from.bytes.is_empty().then_some(flow)
+    from.bytes.is_empty().then_some(shared)
 }
 
 /// Returns whether anything is known about ICMP errors that quote a flow.
-fn has_errors(flow: &FlowRecord) -> bool {
-    let times = [flow.error_first.get(), flow.error_last.get()];
-    !flow.errors.is_empty() || times.iter().any(Option::is_some) || flow.error_count.0 != 0
+fn has_errors(errors: &IcmpErrors, times: [Option<Nanos>; 2], count: Sum) -> bool {
+    !errors.is_empty() || times.iter().any(Option::is_some) || count.0 != 0
 }
 
 /// Returns the marks of the values that are present.
@@ -137,14 +175,8 @@ struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Writes an integer with seven bits in each byte, lowest first. The highest bit of a byte
-    /// states whether another byte follows (LEB128).
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.bytes.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.bytes.push(number as u8);
+    fn number(&mut self, number: u64) {
+        append_number(&mut self.bytes, number);
     }
 
     /// Writes a signed integer, so that integers near zero take few bytes.
@@ -267,31 +299,7 @@ impl RecordReader<'_> {
     /// Reads an integer that takes as few bytes as possible.
     #[inline]
     fn number(&mut self) -> Option<u64> {
-        match self.bytes {
-            // Most integers take one byte.
-            [byte, rest @ ..] if *byte < 0x80 => {
-                self.bytes = rest;
-                Some(u64::from(*byte))
-            }
-            _ => self.longer_number(),
-        }
-    }
-
-    fn longer_number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for place in 0..MOST_INTEGER_BYTES {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            let shifted = bits << (7 * place);
-            if shifted >> (7 * place) != bits {
-                return None;
-            }
-            number |= shifted;
-            if byte < 0x80 {
-                return (byte != 0 || place == 0).then_some(number);
-            }
-        }
-        None
+        take_number(&mut self.bytes)
     }
 
     /// Reads an integer that was written because it is not zero.
@@ -340,16 +348,18 @@ impl RecordReader<'_> {
     ) -> Option<BoundedSet<T, N>> {
         let header = self.present_number()?;
         let members = usize::try_from(header >> 1).ok().filter(|members| *members <= N)?;
+        // A single member has no order that would have to be checked.
+        if detail == Detail::Facts && members == 1 {
+            read(self)?;
+            return Some(BoundedSet::of_sorted(Vec::new(), header & 1 != 0));
+        }
         let mut kept = Vec::new();
         for _ in 0..members {
             let member = read(self)?;
             if kept.last().is_some_and(|last| member <= *last) {
                 return None;
             }
-            // A single member has no order that would have to be checked.
-            if detail == Detail::Whole || members > 1 {
-                kept.push(member);
-            }
+            kept.push(member);
         }
         if detail == Detail::Facts {
             kept.clear();
@@ -429,7 +439,7 @@ impl RecordReader<'_> {
 mod tests {
     use std::net::IpAddr;
 
-    use super::super::flow_rows::flow_facts;
+    use super::super::flow_facts::flow_facts;
     use super::super::state::{IcmpError, QuotedPackets};
     use super::*;
     use crate::decode::{EncapTagKind, ErrorKind, FiveTuple, Path};
@@ -511,11 +521,10 @@ mod tests {
     fn the_compact_form_contains_the_whole_flow() {
         for flow in flows() {
             let bytes = write_flow(&flow, Vec::new());
-            assert_eq!(read_flow(flow.key, &bytes, Detail::Whole).as_ref(), Some(&flow));
-            let facts = read_flow(flow.key, &bytes, Detail::Facts);
-            assert_eq!(facts.map(|read| flow_facts(&read)), Some(flow_facts(&flow)));
+            assert_eq!(read_flow(flow.key, &bytes).as_ref(), Some(&flow));
+            assert_eq!(read_facts(flow.key, &bytes), Some(flow_facts(&flow)));
             let shorter = &bytes[..bytes.len() - 1];
-            assert_eq!(read_flow(flow.key, shorter, Detail::Whole), None);
+            assert_eq!(read_flow(flow.key, shorter), None);
         }
     }
 
@@ -528,13 +537,9 @@ mod tests {
                 for byte in [0, 1, 2, 3, 0x40, 0x7f, 0x80, 0xff, bytes[place] ^ 1] {
                     let mut damaged = bytes.clone();
                     damaged[place] = byte;
-                    let whole = read_flow(flow.key, &damaged, Detail::Whole);
-                    let facts = read_flow(flow.key, &damaged, Detail::Facts);
-                    assert_eq!(
-                        facts.as_ref().map(flow_facts),
-                        whole.as_ref().map(flow_facts),
-                        "{place} {byte}"
-                    );
+                    let whole = read_flow(flow.key, &damaged);
+                    let facts = read_facts(flow.key, &damaged);
+                    assert_eq!(facts, whole.as_ref().map(flow_facts), "{place} {byte}");
                     if let Some(whole) = whole {
                         assert_eq!(write_flow(&whole, Vec::new()), damaged, "{place} {byte}");
                         accepted += 1;

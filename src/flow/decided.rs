@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
-use super::compact_record::Detail;
 use super::copied_amounts::CopiedAmounts;
-use super::flow_rows::{flow_facts, flow_of, flow_to_record};
+use super::flow_facts::flow_facts;
+use super::flow_rows::{flow_of, flow_to_record};
 use super::merged::MergedFlows;
 use super::partitions::FlowPartitions;
 use super::row::{EvidenceRow, RowError, RowFacts, RowKind, RowRef, RowTrust, to_key};
@@ -82,7 +82,7 @@ impl DecidedEvidence {
     /// Adds the names in the segments of a flow to its row.
     fn with_names(&self, row: RowRef<'_>) -> Result<Decision, RowError> {
         let Some(names) = self.names.get(row.key) else { return Ok(Decision::Keep) };
-        let mut flow = flow_of(row, RowTrust::File, Detail::Whole)?;
+        let mut flow = flow_of(row, RowTrust::File)?;
         for (side, name) in flow.sides.iter_mut().zip(names) {
             name.iter().for_each(|name| side.requests.insert(name.clone()));
         }

@@ -1,10 +1,10 @@
 //! Rows of flows: their records, and facts from them.
 
 use super::FlowKey;
-use super::compact_record::{Detail, is_plausible, read_flow, write_flow};
+use super::compact_record::{is_plausible, read_facts, read_flow, write_flow};
+use super::flow_facts::flow_facts;
 use super::records::{DirectionRecord, FlowRecord};
 use super::row::{COMPACT_VERSION, RowError, RowFacts, RowRef, RowTrust, VERSION, from_record};
-use crate::model::Merge;
 
 /// Returns the record of a flow.
 pub(super) fn flow_to_record(flow: &FlowRecord) -> Vec<u8> {
@@ -18,29 +18,43 @@ pub(super) fn flow_to_record(flow: &FlowRecord) -> Vec<u8> {
 /// # Errors
 ///
 /// Returns an error if the row is not valid.
-pub(super) fn flow_of(
-    row: RowRef<'_>,
-    trust: RowTrust,
-    detail: Detail,
-) -> Result<FlowRecord, RowError> {
-    let flow = match row.record.split_first() {
-        Some((&COMPACT_VERSION, compact)) => {
-            let (key, rest) = postcard::take_from_bytes(row.key).map_err(|_| RowError::Key)?;
-            if !rest.is_empty() {
-                return Err(RowError::Key);
-            }
-            read_flow(key, compact, detail).ok_or(RowError::Damaged)?
-        }
-        _ => {
-            let flow = from_record(row.record)?;
-            if !is_canonical_flow(&flow) {
-                return Err(RowError::Damaged);
-            }
-            flow
-        }
-    };
+pub(super) fn flow_of(row: RowRef<'_>, trust: RowTrust) -> Result<FlowRecord, RowError> {
+    if let Some((&COMPACT_VERSION, compact)) = row.record.split_first() {
+        return read_compact(row, trust, |key| read_flow(key, compact));
+    }
+    let flow: FlowRecord = from_record(row.record)?;
+    if !is_canonical_flow(&flow) {
+        return Err(RowError::Damaged);
+    }
     let is_own = trust == RowTrust::Own || (flow.key.is_canonical() && is_in_place(row, &flow.key));
     if is_own { Ok(flow) } else { Err(RowError::Key) }
+}
+
+/// Reads facts from the row of a flow, with the same checks as [`flow_of`].
+///
+/// # Errors
+///
+/// Returns an error if the row is not valid.
+pub(super) fn facts_of(row: RowRef<'_>, trust: RowTrust) -> Result<RowFacts, RowError> {
+    match row.record.split_first() {
+        Some((&COMPACT_VERSION, compact)) => {
+            read_compact(row, trust, |key| read_facts(key, compact))
+        }
+        _ => flow_of(row, trust).map(|flow| flow_facts(&flow)),
+    }
+}
+
+/// Reads a row whose record has the compact form, and checks its key and its bucket.
+#[inline]
+fn read_compact<T>(
+    row: RowRef<'_>,
+    trust: RowTrust,
+    read: impl FnOnce(FlowKey) -> Option<T>,
+) -> Result<T, RowError> {
+    let key = FlowKey::of_row(row.key).ok_or(RowError::Key)?;
+    let read = read(key).ok_or(RowError::Damaged)?;
+    let is_own = trust == RowTrust::Own || (key.is_canonical() && key.bucket() == row.bucket);
+    if is_own { Ok(read) } else { Err(RowError::Key) }
 }
 
 /// Returns whether the record of a flow has the form of earlier versions, so that it has to be
@@ -79,38 +93,4 @@ fn has_key(key: &[u8], flow: &FlowKey) -> bool {
     const LONGEST: usize = 50;
     let mut bytes = [0; LONGEST];
     postcard::to_slice(flow, &mut bytes).is_ok_and(|own| *own == *key)
-}
-
-/// Returns the addresses, ports and transport of a flow.
-pub(super) fn flow_ends(key: &FlowKey) -> RowFacts {
-    let ends = [key.endpoint(0), key.endpoint(1)];
-    RowFacts {
-        addresses: Some(ends.map(|end| end.addr)),
-        ports: ends.map(|end| end.port),
-        transport: Some(key.transport()),
-        ..RowFacts::default()
-    }
-}
-
-/// Returns facts from a flow.
-pub(super) fn flow_facts(flow: &FlowRecord) -> RowFacts {
-    let mut facts = flow_ends(&flow.key);
-    for (number, side) in flow.sides.iter().enumerate() {
-        facts.packets[number] = side.sent.packets.0;
-        facts.bytes[number] = side.sent.bytes.0;
-        facts.payload[number] = side.sent.payload.0;
-        facts.flags[number] = side.flags.0;
-        facts.first.merge(&side.first);
-        facts.last.merge(&side.last);
-        facts.accounted = facts.accounted.saturating_add(side.sent.packets.0);
-    }
-    // Only a flow that exactly one side opened has an opener.
-    facts.opener = match flow.sides.each_ref().map(|side| side.syn_count.0 > 0) {
-        [true, false] => Some(0),
-        [false, true] => Some(1),
-        _ => None,
-    };
-    let mut requests = flow.sides.iter().flat_map(|side| side.requests.iter());
-    facts.name = requests.find(|request| !request.name.is_empty()).map(|r| r.name.clone());
-    facts
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HashSeed;
 use super::row::{bucket, stable_hash_of_words};
+use super::varint::take_number;
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
@@ -87,6 +88,13 @@ impl FlowKey {
     /// Returns the protocol above IP.
     pub fn transport(&self) -> Transport {
         Transport((self.packed >> 8) as u8)
+    }
+
+    /// Reads the key of a row; `None` if `bytes` is not the serialized form of a key.
+    pub(super) fn of_row(mut bytes: &[u8]) -> Option<Self> {
+        let mut word = || take_number(&mut bytes);
+        let key = Self { lo: [word()?, word()?], hi: [word()?, word()?], packed: word()? };
+        bytes.is_empty().then_some(key)
     }
 
     /// Returns whether [`FlowKey::new`] can return this key. A key from a stored row may be
@@ -233,6 +241,7 @@ fn number(address: IpAddr) -> [u64; 2] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::to_key;
     use super::*;
 
     #[test]
@@ -254,5 +263,11 @@ mod tests {
         let (inside, _) = FlowKey::new(&to("10.0.0.2", "10.0.0.1", 50000, 443), Path::inside(3));
         assert_ne!(there, inside);
         assert_eq!((inside.plain(), inside.endpoint(0)), (there, there.endpoint(0)));
+        for key in [there, mapped, inside] {
+            let bytes = to_key(&key);
+            assert_eq!(FlowKey::of_row(&bytes), Some(key));
+            assert_eq!(FlowKey::of_row(&bytes[1..]), None);
+            assert_eq!(FlowKey::of_row(&[bytes, vec![0]].concat()), None);
+        }
     }
 }

@@ -10,10 +10,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::compact_record::Detail;
-use super::flow_rows::{
-    flow_ends, flow_facts, flow_of, flow_to_record, is_earlier_form, is_in_place,
-};
+use super::flow_facts::{flow_ends, flow_facts};
+use super::flow_rows::{facts_of, flow_of, flow_to_record, is_earlier_form, is_in_place};
 use super::key::PARTITIONS;
 use super::partitions::PartitionFlows;
 use super::records::{Evidence, FlowRecord};
@@ -110,7 +108,7 @@ impl RowEvidence {
     fn of(row: RowRef<'_>, trust: RowTrust) -> Result<Self, RowError> {
         let (evidence, is_own) = match row.kind {
             RowKind::FLOWS => {
-                return Ok(Self::Flow(Box::new(flow_of(row, trust, Detail::Whole)?)));
+                return Ok(Self::Flow(Box::new(flow_of(row, trust)?)));
             }
             RowKind::PIECES => {
                 let pieces: FlowPieces = from_record(row.record)?;
@@ -226,8 +224,7 @@ impl RowRef<'_> {
             && row.kind == RowKind::FLOWS
             && !is_earlier(row)
         {
-            let flow = flow_of(*row, trust, Detail::Facts).map_err(|error| (0, error))?;
-            let facts = flow_facts(&flow);
+            let facts = facts_of(*row, trust).map_err(|error| (0, error))?;
             each(0, facts.accounted);
             return Ok(Some(MergedRows { record: None, facts }));
         }

@@ -93,29 +93,68 @@ pub(super) fn schema() -> SchemaRef {
 pub(super) struct BatchBuilder {
     rows: usize,
     bytes: usize,
-    small: [Int32Builder; 7],
-    large: [Int64Builder; 12],
-    texts: [StringBuilder; 5],
-    addresses: [StringBuilder; 2],
+    /// The columns of 32 bits that have a value in each row.
+    small: [Vec<i32>; 3],
+    /// The columns of 64 bits that have a value in each row.
+    large: [Vec<i64>; 9],
+    nullable_small: [Int32Builder; 4],
+    nullable_large: [Int64Builder; 3],
+    repeated: [RepeatedColumn; 2],
+    names: [StringBuilder; 3],
+    addresses: [AddressColumn; 2],
     binary: [BinaryBuilder; 2],
+}
+
+/// A column of texts that are the same in many adjacent rows.
+#[derive(Default)]
+struct RepeatedColumn {
+    /// The texts without those of the last rows, which all have the same text.
+    texts: StringBuilder,
+    last: String,
+    /// The number of these rows.
+    rows: usize,
+}
+
+impl RepeatedColumn {
+    fn add(&mut self, text: &str) {
+        if self.last != text {
+            self.complete();
+            text.clone_into(&mut self.last);
+        }
+        self.rows += 1;
+    }
+
+    /// Adds the texts of the last rows to the others.
+    fn complete(&mut self) {
+        self.texts.append_value_n(&self.last, std::mem::take(&mut self.rows));
+    }
+}
+
+/// A column of addresses.
+#[derive(Default)]
+struct AddressColumn {
+    texts: StringBuilder,
+    /// The last address and its text. Rows are sorted, so the next row often has the same address.
+    last: Option<IpAddr>,
+    text: String,
+}
+
+impl AddressColumn {
+    fn add(&mut self, address: Option<IpAddr>) {
+        let Some(own) = address else { return self.texts.append_null() };
+        if self.last != address {
+            self.last = address;
+            self.text.clear();
+            write_address(&mut self.text, own);
+        }
+        self.texts.append_value(&self.text);
+    }
 }
 
 /// Returns a counter as a signed integer, or `i64::MAX` if the counter is larger. No capture is
 /// large enough for that.
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Adds an address as text, without allocating memory for it.
-fn append_address(column: &mut StringBuilder, address: Option<IpAddr>) {
-    match address {
-        None => column.append_null(),
-        // The text is written before the value is ended.
-        Some(address) => {
-            write_address(column, address);
-            column.append_value("");
-        }
-    }
 }
 
 impl BatchBuilder {
@@ -153,33 +192,25 @@ impl BatchBuilder {
         let has_ports = facts.transport.is_some_and(|transport| transport.has_ports());
         let ports = facts.ports.map(|port| has_ports.then_some(i32::from(port)));
         let opener = facts.opener.map(|side| if side == 0 { "a" } else { "b" });
-        let texts = [
-            Some(row.kind.name()),
-            Some(row.input),
-            opener,
-            facts.name.as_deref(),
-            input.error.as_deref(),
-        ];
-        for (column, text) in self.texts.iter_mut().zip(texts) {
-            column.append_option(text);
+        self.repeated[0].add(row.kind.name());
+        self.repeated[1].add(row.input);
+        let names = [opener, facts.name.as_deref(), input.error.as_deref()];
+        for (column, name) in self.names.iter_mut().zip(names) {
+            column.append_option(name);
         }
         for (column, address) in self.addresses.iter_mut().zip(addresses) {
-            append_address(column, address);
+            column.add(address);
         }
-        let small = [
-            Some(i32::from(row.bucket)),
-            ports[0],
-            ports[1],
-            ports[0].min(ports[1]),
-            facts.transport.map(|transport| i32::from(transport.0)),
-            Some(i32::from(facts.flags[0])),
-            Some(i32::from(facts.flags[1])),
-        ];
+        let small = [row.bucket, facts.flags[0], facts.flags[1]];
         for (column, number) in self.small.iter_mut().zip(small) {
+            column.push(i32::from(number));
+        }
+        let transport = facts.transport.map(|transport| i32::from(transport.0));
+        let small = [ports[0], ports[1], ports[0].min(ports[1]), transport];
+        for (column, number) in self.nullable_small.iter_mut().zip(small) {
             column.append_option(number);
         }
-        let [packets, bytes, payload] =
-            [facts.packets, facts.bytes, facts.payload].map(|both| both.map(|n| Some(signed(n))));
+        let [packets, bytes, payload] = [facts.packets, facts.bytes, facts.payload];
         let large = [
             packets[0],
             packets[1],
@@ -187,14 +218,15 @@ impl BatchBuilder {
             bytes[1],
             payload[0],
             payload[1],
-            facts.first.get(),
-            facts.last.get(),
-            Some(signed(facts.accounted)),
-            Some(signed(input.frames)),
-            Some(signed(row.parts)),
-            row.window,
+            facts.accounted,
+            input.frames,
+            row.parts,
         ];
         for (column, number) in self.large.iter_mut().zip(large) {
+            column.push(signed(number));
+        }
+        let large = [facts.first.get(), facts.last.get(), row.window];
+        for (column, number) in self.nullable_large.iter_mut().zip(large) {
             column.append_option(number);
         }
         self.binary[0].append_value(row.key);
@@ -211,24 +243,27 @@ impl BatchBuilder {
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
+        let small = |column: &mut Vec<i32>| -> ArrayRef {
+            Arc::new(Int32Array::from(std::mem::replace(column, Vec::with_capacity(rows))))
+        };
+        let large = |column: &mut Vec<i64>| -> ArrayRef {
+            Arc::new(Int64Array::from(std::mem::replace(column, Vec::with_capacity(rows))))
+        };
+        let nullable_small = |column: &mut Int32Builder| -> ArrayRef {
+            Arc::new(std::mem::replace(column, Int32Builder::with_capacity(rows)).finish())
+        };
+        let nullable_large = |column: &mut Int64Builder| -> ArrayRef {
+            Arc::new(std::mem::replace(column, Int64Builder::with_capacity(rows)).finish())
+        };
         let text = |column: &mut StringBuilder| -> ArrayRef {
             let next = StringBuilder::with_capacity(rows, column.values_slice().len());
             Arc::new(std::mem::replace(column, next).finish())
-        };
-        let small = |column: &mut Int32Builder| -> ArrayRef {
-            Arc::new(std::mem::replace(column, Int32Builder::with_capacity(rows)).finish())
-        };
-        let large = |column: &mut Int64Builder| -> ArrayRef {
-            Arc::new(std::mem::replace(column, Int64Builder::with_capacity(rows)).finish())
         };
         let binary = |column: &mut BinaryBuilder| -> ArrayRef {
             let next = BinaryBuilder::with_capacity(rows, column.values_slice().len());
             Arc::new(std::mem::replace(column, next).finish())
         };
-        let [kind, input, opener, name, error] = self.texts.each_mut().map(text);
-        let [a_addr, b_addr] = self.addresses.each_mut().map(text);
-        let [bucket, a_port, b_port, port, transport, a_flags, b_flags] =
-            self.small.each_mut().map(small);
+        let [bucket, a_flags, b_flags] = self.small.each_mut().map(small);
         let [
             a_packets,
             b_packets,
@@ -236,13 +271,18 @@ impl BatchBuilder {
             b_bytes,
             a_payload,
             b_payload,
-            first,
-            last,
             accounted,
             frames,
             parts,
-            window,
         ] = self.large.each_mut().map(large);
+        let [a_port, b_port, port, transport] = self.nullable_small.each_mut().map(nullable_small);
+        let [first, last, window] = self.nullable_large.each_mut().map(nullable_large);
+        let [kind, input] = self.repeated.each_mut().map(|column| {
+            column.complete();
+            text(&mut column.texts)
+        });
+        let [opener, name, error] = self.names.each_mut().map(text);
+        let [a_addr, b_addr] = self.addresses.each_mut().map(|column| text(&mut column.texts));
         let [key, record] = self.binary.each_mut().map(binary);
         let columns = vec![
             bucket, kind, key, input, window, a_addr, b_addr, a_port, b_port, port, transport,
@@ -309,12 +349,27 @@ pub(super) fn text_is_one_of(column: &dyn Array, values: &[&str]) -> Option<Bool
     Some((0..column.len()).map(is_one).map(Some).collect())
 }
 
+/// Returns the kind of each row; `None` if this version does not know it.
+fn kinds(names: &Bytes, rows: usize) -> Vec<Option<StoredKind>> {
+    let mut last: (&[u8], Option<StoredKind>) = (&[], None);
+    let kind = |row| {
+        let name = names.get(row);
+        // Rows are sorted, so most rows have the same kind as the row before.
+        if name != last.0 {
+            last = (name, std::str::from_utf8(name).ok().and_then(StoredKind::parse));
+        }
+        last.1
+    };
+    (0..rows).map(kind).collect()
+}
+
 /// The columns of a record batch that an audit reads.
 pub(super) struct BatchRows {
-    rows: usize,
     memory: usize,
     bucket: Int32Array,
     kind: Bytes,
+    /// The kind of each row; `None` if this version does not know it.
+    kinds: Vec<Option<StoredKind>>,
     key: Bytes,
     input: Bytes,
     window: Option<Int64Array>,
@@ -430,15 +485,16 @@ impl BatchRows {
             ));
         }
         let bucket = column("bucket")?;
+        let kind = bytes("kind")?;
         Ok(Self {
-            rows: batch.num_rows(),
             memory,
+            kinds: kinds(&kind, batch.num_rows()),
             bucket: bucket
                 .as_any()
                 .downcast_ref()
                 .cloned()
                 .ok_or_else(|| wrong("bucket", "int32", bucket))?,
-            kind: bytes("kind")?,
+            kind,
             key: bytes("key")?,
             input: bytes("input")?,
             window: batch
@@ -454,7 +510,7 @@ impl BatchRows {
 
     /// Returns the number of rows.
     pub fn len(&self) -> usize {
-        self.rows
+        self.kinds.len()
     }
 
     /// Returns the memory that the rows take, in bytes.
@@ -464,8 +520,7 @@ impl BatchRows {
 
     /// Returns whether a row is a row of evidence.
     pub fn is_evidence(&self, row: usize) -> bool {
-        let other = [StoredKind::Input, StoredKind::Completion];
-        other.iter().all(|kind| self.kind.get(row) != kind.name().as_bytes())
+        !matches!(self.kinds[row], Some(StoredKind::Input | StoredKind::Completion))
     }
 
     /// Returns a row, without its place in the file.
@@ -475,11 +530,9 @@ impl BatchRows {
     /// Returns an error if the kind, the bucket, the input or the number of parts is not valid, or
     /// if a value is too large.
     pub fn get(&self, row: usize) -> Result<StoredRef<'_>, String> {
-        let kind = self.kind.get(row);
-        let kind = kind.get(..LONGEST_KIND).unwrap_or(kind);
-        let known = std::str::from_utf8(kind).ok().and_then(StoredKind::parse);
-        let kind = known.ok_or_else(|| {
-            let kind = String::from_utf8_lossy(kind);
+        let kind = self.kinds[row].ok_or_else(|| {
+            let kind = self.kind.get(row);
+            let kind = String::from_utf8_lossy(kind.get(..LONGEST_KIND).unwrap_or(kind));
             format!("has a row of kind \"{kind}\", which this version does not know; use the version that wrote it")
         })?;
         let bucket = u16::try_from(self.bucket.value(row)).unwrap_or(u16::MAX);

@@ -650,20 +650,36 @@ fn system_error(error: impl Error + Send + Sync + 'static) -> io::Error {
     }
 }
 
+/// The size of a page in bytes before compression.
+const PAGE_BYTES: usize = 1 << 18;
+
 /// The columns whose lowest and highest values are stored, so that a reader can skip row groups.
 /// The other columns have about the same values in every row group.
 const RANGES: [&str; 4] = ["bucket", WINDOW, "first_ns", "last_ns"];
 
-/// The columns that compression does not make smaller.
-const RANDOM: [&str; 2] = ["first_ns", "last_ns"];
+/// The columns that compression makes hardly any smaller.
+const RANDOM: [&str; 11] = [
+    "a_port",
+    "b_port",
+    "a_packets",
+    "b_packets",
+    "a_bytes",
+    "b_bytes",
+    "a_payload",
+    "b_payload",
+    "first_ns",
+    "last_ns",
+    "accounted",
+];
 
 /// Returns how a file is written.
 fn properties() -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(GROUP_ROWS))
-        // Larger pages take less time.
+        // Pages that fit into the cache of the processor take the least time.
         .set_data_page_row_count_limit(GROUP_ROWS)
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_created_by(format!("{CREATOR}{}", env!("CARGO_PKG_VERSION")));
     for field in schema().fields() {

@@ -119,10 +119,11 @@ impl RowTally {
 /// then the finalizer of SplitMix64).
 fn key_hash(kind: RowKind, key: &[u8], window: WindowStart) -> u64 {
     let window = window.map(Nanos::to_le_bytes);
-    let key = key.iter().chain(window.iter().flatten());
-    let bytes = kind.name().bytes().chain([0]).chain(key.copied());
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    let parts = [kind.name().as_bytes(), &[0], key, window.as_slice().as_flattened()];
+    let mut hash = parts.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, bytes| {
+        bytes
+            .iter()
+            .fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
     });
     hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

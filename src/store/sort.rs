@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::PathBuf;
+use std::vec;
 
 use super::file_run::{FileRun, RunError};
 use super::row::{RowStart, StoredRef, StoredRow};
@@ -15,7 +16,7 @@ use super::row::{RowStart, StoredRef, StoredRow};
 const MOST_RUNS: usize = 64;
 
 /// The size of a block of packed rows in bytes. A row that is larger gets a block of its own.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 1 << 16;
 
 /// Rows that are being sorted.
 pub(super) struct RowSorter {
@@ -121,19 +122,55 @@ impl RowSorter {
 /// The place of a packed row: the number of its block, and its first byte in the block.
 type PackedPlace = (u32, u32);
 
-/// Serialized rows. They take much less memory than other rows, and no allocations of their own.
+/// Serialized rows, by bucket. The rows of a bucket usually fit into the cache of the processor
+/// while they are sorted and read in order.
 #[derive(Default)]
 struct PackedRows {
+    buckets: Vec<PackedBucket>,
+    /// The number of rows, and the number of their bytes.
+    rows: usize,
+    bytes: usize,
+}
+
+/// The serialized rows of a bucket. They take much less memory than other rows, and no allocations
+/// of their own.
+#[derive(Default)]
+struct PackedBucket {
     blocks: Vec<Vec<u8>>,
     /// The number of bytes of the last block that are used.
     used: usize,
-    /// The number of bytes of all rows.
-    bytes: usize,
     order: Vec<(RowStart, PackedPlace)>,
 }
 
 impl PackedRows {
     fn add(&mut self, row: &StoredRef<'_>) -> io::Result<()> {
+        let bucket = usize::from(row.bucket);
+        if self.buckets.len() <= bucket {
+            self.buckets.resize_with(bucket + 1, PackedBucket::default);
+        }
+        self.rows += 1;
+        self.bytes += self.buckets[bucket].add(row)?;
+        Ok(())
+    }
+
+    /// Returns the approximate memory that the rows take, in bytes. This includes the memory that
+    /// sorting needs.
+    fn memory(&self) -> usize {
+        self.bytes + 2 * self.rows * size_of::<(RowStart, PackedPlace)>()
+    }
+
+    fn sorted(self) -> PackedRun {
+        let mut buckets = self.buckets.into_iter();
+        let first = buckets.next().unwrap_or_default().sorted();
+        let mut run = PackedRun { bucket: first, next: 0, later: buckets };
+        run.skip_empty();
+        run
+    }
+}
+
+impl PackedBucket {
+    /// Adds a row, and returns the number of its bytes.
+    fn add(&mut self, row: &StoredRef<'_>) -> io::Result<usize> {
         // A packed row is smaller than a row in memory, so it fits in this number of bytes.
         let most = row.memory();
         if self.blocks.last().is_none_or(|block| block.len() - self.used < most) {
@@ -145,25 +182,18 @@ impl PackedRows {
         let bytes = packed.map_err(io::Error::other)?.len();
         self.order.push((row.start(), (number as u32, self.used as u32)));
         self.used += bytes;
-        self.bytes += bytes;
-        Ok(())
-    }
-
-    /// Returns the approximate memory that the rows take, in bytes. This includes the memory that
-    /// sorting needs.
-    fn memory(&self) -> usize {
-        self.bytes + 2 * self.order.len() * size_of::<(RowStart, PackedPlace)>()
+        Ok(bytes)
     }
 
     fn row(&self, (block, start): PackedPlace) -> Option<StoredRef<'_>> {
         unpacked(&self.blocks[block as usize][start as usize..])
     }
 
-    fn sorted(mut self) -> PackedRun {
+    fn sorted(mut self) -> Self {
         let mut order = std::mem::take(&mut self.order);
         // The rows from a file are already sorted, and a stable sort is fast for sorted parts.
         order.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| compare(self.row(a.1), self.row(b.1))));
-        PackedRun { rows: self, order, next: 0 }
+        Self { order, ..self }
     }
 }
 
@@ -185,21 +215,39 @@ fn is_same_group(a: Option<StoredRef<'_>>, b: Option<StoredRef<'_>>) -> bool {
     a.map(|row| row.order()) == b.map(|row| row.order())
 }
 
-/// Sorted rows in memory.
+/// Sorted rows in memory. A bucket is sorted when its first row is read, and freed after its last.
 struct PackedRun {
-    rows: PackedRows,
-    order: Vec<(RowStart, PackedPlace)>,
-    /// The index of the first row in `order`.
+    /// The bucket of the first row, sorted.
+    bucket: PackedBucket,
+    /// The index of the first row in the bucket.
     next: usize,
+    /// The buckets after it, which are not sorted yet.
+    later: vec::IntoIter<PackedBucket>,
 }
 
 impl PackedRun {
+    /// Returns a row of the bucket of the first row.
     fn row(&self, number: usize) -> Option<StoredRef<'_>> {
-        self.order.get(number).and_then(|(_, place)| self.rows.row(*place))
+        self.bucket.order.get(number).and_then(|(_, place)| self.bucket.row(*place))
     }
 
+    /// Returns the start of a row of the bucket of the first row.
     fn start(&self, number: usize) -> Option<RowStart> {
-        self.order.get(number).map(|(start, _)| *start)
+        self.bucket.order.get(number).map(|(start, _)| *start)
+    }
+
+    fn advance(&mut self) {
+        self.next += 1;
+        self.skip_empty();
+    }
+
+    /// Goes on to the next bucket that has rows if no row of this bucket is left.
+    fn skip_empty(&mut self) {
+        while self.next >= self.bucket.order.len()
+            && let Some(bucket) = self.later.next()
+        {
+            (self.bucket, self.next) = (bucket.sorted(), 0);
+        }
     }
 }
 
@@ -286,7 +334,7 @@ impl SortedRun<'_> {
     fn advance(&mut self) -> Result<(), RunError> {
         match self {
             Self::Packed(run) => {
-                run.next += 1;
+                run.advance();
                 Ok(())
             }
             Self::Spilled(run) => Ok(run.advance()?),
