@@ -757,6 +757,10 @@ pub(super) struct CollectArguments {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", allow_negative_numbers = true, value_parser = parse_memory, help_heading = "Resources")]
     pub max_memory: usize,
 
+    /// Print the duration and the processor time of each step to standard error.
+    #[arg(long, help_heading = "Resources")]
+    pub timings: bool,
+
     #[command(flatten)]
     pub config: ConfigArgs,
 }

@@ -16,13 +16,13 @@ use super::selection::{SelectionParser, TEXT_LIMIT, Vocabulary};
 #[cfg(feature = "store")]
 use super::store::{OpenedStore, check_policy, plan_audit, warn_about_rows};
 use super::work::{
-    NOTHING_WRITTEN, Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders,
-    with_progress_bar,
+    NOTHING_WRITTEN, Verbosity, print_timings, put_folders, report_failure, stop_on_interrupt,
+    take_folders, with_progress_bar,
 };
 use super::{print_message, print_result, print_some, report_error, terminal_width, warn};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, JsonLayout, Limits, OutputPaths, Plan, Progress, Request,
-    Step, Unreadable, digest_of, folder_of,
+    Unreadable, digest_of, folder_of,
 };
 use crate::policy::{Policy, TextFile};
 use crate::report::{Format, Needs, RowListing, is_exceptions_report, summary};
@@ -253,18 +253,6 @@ fn print_listing(result: &AuditResult<'_>, listing: &RowListing) -> io::Result<(
     let mut text = Vec::new();
     listing.write(result, "text", terminal_width(), &mut text)?;
     print_result(&text)
-}
-
-/// Prints the wall-clock time and the processor time of each step, and its processor time per
-/// frame.
-fn print_timings(progress: &Progress, frames: u64) {
-    print_message(format_args!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu/frame"));
-    for Step { name, wall, cpu } in progress.timings.steps() {
-        let wall = wall.as_secs_f64() * 1e3;
-        let per_frame = cpu.as_secs_f64() * 1e9 / frames.max(1) as f64;
-        let cpu = cpu.as_secs_f64() * 1e3;
-        print_message(format_args!("{name:<14} {wall:>7.1} ms {cpu:>7.1} ms {per_frame:>9.1} ns"));
-    }
 }
 
 /// Prints the report to standard output, in the requested format or as the summary. `reports` and

@@ -12,7 +12,7 @@ use super::policy::report_errors;
 use super::policy_args::load_judging;
 use super::stored_rows::rows_among;
 use super::work::{
-    NOTHING_WRITTEN, Verbosity, report_failure, stop_on_interrupt, with_progress_bar,
+    NOTHING_WRITTEN, Verbosity, print_timings, report_failure, stop_on_interrupt, with_progress_bar,
 };
 use super::{print_some, report_error, warn};
 use crate::model::{Correction, VantagePoint, name_and_reason};
@@ -63,6 +63,9 @@ pub(super) fn run_collect(arguments: &CollectArguments) -> io::Result<Exit> {
         report_error("none of the files is a capture, so no evidence was collected");
     }
     print_summary(&to, arguments.quiet, &count_collected(&files))?;
+    if arguments.timings {
+        print_timings(&progress, files.iter().map(|file| file.frames).sum());
+    }
     let is_partial = arguments.strict && (is_empty || files.iter().any(CollectedFile::has_failed));
     Ok(AuditStatus { is_partial, is_unchecked: false, has_failed: false }.into())
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit::Exit;
-use super::{print_some, report_error};
-use crate::pipeline::{AuditError, Folders, Plan, Progress};
+use super::{print_message, print_some, report_error};
+use crate::pipeline::{AuditError, Folders, Plan, Progress, Step};
 use crate::result::plural;
 
 /// The time that the work has to stop by itself after an interrupt. Work that waits for standard
@@ -44,6 +44,18 @@ pub(super) fn stop_on_interrupt(
             std::process::exit(130);
         }
     });
+}
+
+/// Prints the wall-clock time and the processor time of each step, and its processor time per
+/// frame.
+pub(super) fn print_timings(progress: &Progress, frames: u64) {
+    print_message(format_args!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu/frame"));
+    for Step { name, wall, cpu } in progress.timings.steps() {
+        let wall = wall.as_secs_f64() * 1e3;
+        let per_frame = cpu.as_secs_f64() * 1e9 / frames.max(1) as f64;
+        let cpu = cpu.as_secs_f64() * 1e3;
+        print_message(format_args!("{name:<14} {wall:>7.1} ms {cpu:>7.1} ms {per_frame:>9.1} ns"));
+    }
 }
 
 /// Removes the created folders and files on SIGQUIT, and then does what the system does on this

@@ -129,6 +129,7 @@ pub fn collect(
             }
             Destination::Store(_) => writer.finish(&id)?,
         };
+        progress.timings.done("writing");
         // Earlier rows are removed only now, because all rows of the capture have been written.
         let earlier = earlier.into_iter().map(EarlierFile::removed).collect();
         done(CollectedFile { name, path, frames: account.frames, error, passed_over, earlier });
@@ -223,6 +224,7 @@ fn collect_one(
     for (window, own) in evidence {
         own.into_rows(plan.jobs, &mut |row| add(window, row)).map_err(&temporary)?;
     }
+    progress.timings.done("rows");
     let (sorter, _) = sorter.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let ledger = write_rows(&input, sorter, writer, &temporary, progress)?;
     let accounted = ledger.accounted + input.accounted();
