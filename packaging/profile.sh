@@ -1,5 +1,5 @@
 #!/bin/bash
-# profile.sh WORK FLAGS: makes a profile of audits of the fixtures, and prints its path. FLAGS
+# profile.sh WORK FLAGS: makes a profile of work with the fixtures, and prints its path. FLAGS
 # are the compiler flags of the programs, in the form of CARGO_ENCODED_RUSTFLAGS.
 #
 # A profile is made once for each version of the program and of the compiler's LLVM, and kept in
@@ -29,15 +29,17 @@ elif [ ! -s "$profile" ]; then
     # An audit that has findings exits with 1, and one of a damaged capture with 3.
     run() {
         local code=0
-        "$program" "$@" --jobs 1 --quiet > "$raw/log" 2>&1 || code=$?
+        "$program" "$@" --quiet > "$raw/log" 2>&1 || code=$?
         case $code in 0 | 1 | 3) ;; *) cat "$raw/log" >&2; exit 1 ;; esac
     }
     inventory=fixtures/farm-healthy/inventory.toml
     for capture in fixtures/*/*.pcap*; do
-        run audit "$capture" -i "$inventory" --out "$raw/report"
-        run collect "$capture" -i "$inventory" --to "$raw/rows"
+        run audit "$capture" -i "$inventory" --out "$raw/report" --jobs 1
+        run collect "$capture" -i "$inventory" --to "$raw/rows" --jobs 1
     done
-    run audit "$raw/rows" -i "$inventory" --out "$raw/report"
+    # What is not run is optimized for size, not for speed.
+    run merge "$raw/rows" --to "$raw/merged"
+    run audit "$raw/merged" -i "$inventory" --out "$raw/report" --jobs 1
     "llvm-profdata-$llvm" merge --sparse -o "$profile.part" "$raw"/counts/*.profraw
     mv "$profile.part" "$profile"
     rm -rf "$raw"
