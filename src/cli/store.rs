@@ -91,8 +91,10 @@ fn report_collected(files: &[CollectedFile], quiet: bool) {
     let failed = files.iter().filter(|file| file.has_failed());
     print_some(failed.filter_map(named), report_error);
     let earlier = files.iter().flat_map(|file| file.earlier.iter().map(move |e| (file, e)));
-    let told =
-        earlier.filter(|(_, earlier)| !quiet || earlier.difference != EarlierDifference::Removed);
+    let is_removed = |earlier: &EarlierFile| {
+        matches!(earlier.difference, EarlierDifference::Removed | EarlierDifference::Unread)
+    };
+    let told = earlier.filter(|(_, earlier)| !quiet || !is_removed(earlier));
     print_some(told.map(|(file, earlier)| describe_earlier(&file.name, earlier)), warn);
 }
 
@@ -102,6 +104,9 @@ fn describe_earlier(name: &str, EarlierFile { path, difference }: &EarlierFile) 
     match difference {
         EarlierDifference::Removed => format!(
             "{name}: the capture has grown since it was collected, so the earlier file {path} was removed"
+        ),
+        EarlierDifference::Unread => format!(
+            "{name}: the capture could not be read before; the earlier file {path}, which stated this, was removed"
         ),
         EarlierDifference::Grown => format!(
             "{name}: the capture has grown since it was collected, and {path} still contains its earlier rows; an audit is refused until you delete that file; if it also contains other captures, first collect or merge these again without {name}"

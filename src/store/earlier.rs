@@ -4,7 +4,8 @@
 //! The name of a file of rows depends on the content and the name of the capture, and on the
 //! options. If a capture has grown, or is collected with other options, its new rows therefore do
 //! not replace the file with the earlier ones. The earlier file of a capture that has grown is
-//! removed if it contains nothing else.
+//! removed if it contains nothing else, and so is a file that only states that the capture could
+//! not be read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,6 +32,8 @@ pub struct EarlierFile {
 pub enum EarlierDifference {
     /// The capture has grown since then. The earlier rows were removed.
     Removed,
+    /// The capture could not be read at all then. The file only stated this, and was removed.
+    Unread,
     /// The capture has grown since then. The earlier rows are still there, because the file
     /// contains other rows, too, or cannot be removed.
     Grown,
@@ -106,11 +109,17 @@ impl EarlierFiles {
 }
 
 impl EarlierFile {
-    /// Removes the file if its difference is [`EarlierDifference::Removed`]. If that fails, changes
-    /// the difference to [`EarlierDifference::Grown`].
+    /// Removes the file if its difference is [`EarlierDifference::Removed`] or
+    /// [`EarlierDifference::Unread`]. If that fails, the difference becomes one for which the user
+    /// has to delete the file.
     pub fn removed(mut self) -> Self {
-        if self.difference == EarlierDifference::Removed && fs::remove_file(&self.path).is_err() {
-            self.difference = EarlierDifference::Grown;
+        let left = match self.difference {
+            EarlierDifference::Removed => EarlierDifference::Grown,
+            EarlierDifference::Unread => EarlierDifference::Content,
+            _ => return self,
+        };
+        if fs::remove_file(&self.path).is_err() {
+            self.difference = left;
         }
         self
     }
@@ -161,7 +170,9 @@ fn compare(
         return None;
     }
     let has_grown = || capture.is_some_and(|capture| has_grown(earlier, capture));
-    let difference = if earlier.options != now.options {
+    let difference = if is_alone && is_unread(earlier) && !is_unread(now) && !has_grown() {
+        EarlierDifference::Unread
+    } else if earlier.options != now.options {
         EarlierDifference::Options(earlier.options.difference(&now.options))
     } else if earlier.content == now.content {
         EarlierDifference::Nothing
@@ -179,6 +190,11 @@ fn compare(
         EarlierDifference::Grown
     };
     Some(EarlierFile { path: path.to_owned(), difference })
+}
+
+/// Returns whether nothing was read of an input, because it could not be read.
+fn is_unread(input: &InputRow) -> bool {
+    input.record.error.is_some() && input.record.account.frames == 0 && input.manifest.is_empty()
 }
 
 /// Returns whether a capture is longer than an input and begins with the content of the input. An

@@ -1207,6 +1207,26 @@ fn a_capture_that_was_empty_at_first_leaves_no_rows_and_one_that_shrank_is_named
 }
 
 #[test]
+fn a_capture_that_could_not_be_read_at_first_leaves_no_rows() {
+    let two = TwoCaptures::new();
+    let [store, capture] = [two.at("again"), two.captures[0].clone()];
+    let collect = |more: &[&str]| {
+        let arguments = ["collect", "--to", text(&store), "--name", "farm", "-i"];
+        stderr(&run(&[&arguments[..], &[text(&two.inventory)], more].concat(), &[0]))
+    };
+    let failed = collect(&["-", "--unreadable", "the disk failed"]);
+    assert!(failed.contains("farm: the disk failed"), "{failed}");
+    let told = collect(&[text(&capture)]);
+    assert!(told.contains("farm: the capture could not be read before"), "{told}");
+    assert_eq!(files_of(&store).len(), 1);
+    run(&["audit", text(&store), "-i", text(&two.inventory), "--fail-on", "never"], &[0]);
+    // A later failure does not remove the rows.
+    let told = collect(&["-", "--unreadable", "the disk failed"]);
+    assert!(told.contains("contains rows of another capture with this name"), "{told}");
+    assert_eq!(files_of(&store).len(), 2);
+}
+
+#[test]
 fn a_capture_that_grew_replaces_its_earlier_rows() {
     let two = TwoCaptures::new();
     let capture = two.at("growing.pcap");
