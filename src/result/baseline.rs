@@ -8,6 +8,7 @@ use super::change::Change;
 use super::error::{StoredError, StoredProblem};
 use super::head::{BaselineFile, Gone};
 use super::members::MOST as MOST_LISTED;
+use super::reached_ports::ReachedPorts;
 use super::{AuditResult, Explainer, FindingRow, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 
@@ -90,6 +91,8 @@ pub(super) struct BaselineFinding {
     /// Services that were reached; `None` if the earlier audit was read from a file, which does not
     /// list them. At most [`REACHED`].
     reached: Option<BTreeSet<Reached>>,
+    /// The ports that were reached, for a finding about many ports; `None` if they are not known.
+    reached_ports: Option<BTreeSet<u16>>,
     /// Clients and servers by name or address; `None` if the file does not list them. An item that
     /// starts with `+` stands for members that the file leaves out.
     members: Option<[BTreeSet<String>; 2]>,
@@ -105,6 +108,8 @@ pub(super) struct FindingFacts {
     is_one_sided: Option<bool>,
     /// Services that were reached, at most [`REACHED`]; `None` if the result does not list them.
     reached: Option<BTreeSet<Reached>>,
+    /// See [`BaselineFinding::reached_ports`].
+    reached_ports: Option<BTreeSet<u16>>,
     /// The clients and the servers of the finding.
     members: [Members; 2],
     /// Number of pairs of hosts, if the finding stands for many pairs.
@@ -114,18 +119,20 @@ pub(super) struct FindingFacts {
 impl FindingFacts {
     /// Returns the facts about a finding with at most `most` members on each side.
     fn of(most: usize, explainer: &Explainer<'_>, finding: &Finding) -> Self {
+        let reached = reached(explainer.outcome(), finding);
         Self {
             severity: finding.severity,
             is_reached: finding.state.is_some_and(State::reached),
             is_one_sided: finding.state.map(|state| state == State::OneSided),
-            reached: Some(reached(explainer.outcome(), finding)),
+            reached_ports: Some(reached.iter().map(|(_, port)| *port).collect()),
+            reached: Some(reached),
             members: explainer.members_up_to(most, finding),
             pairs: explainer.is_of_many(finding).then(|| explainer.count(finding)),
         }
     }
 
     /// Returns the facts about a finding of a stored result.
-    pub(super) fn of_row(row: &FindingRow<'_>) -> Self {
+    pub(super) fn of_row(row: &FindingRow<'_>, ports: &ReachedPorts) -> Self {
         let members = |words: &[String]| {
             let mut members = Members::default();
             for word in words {
@@ -143,6 +150,7 @@ impl FindingFacts {
         Self {
             severity: Severity::parse(&row.severity).unwrap_or(Severity::Info),
             is_reached: State::parse(&row.state).is_some_and(State::reached),
+            reached_ports: ports.of_finding(row),
             is_one_sided: is_one_sided(&row.state),
             reached: None,
             members: [members(&row.clients), members(&row.servers)],
@@ -177,9 +185,10 @@ impl Baseline {
 
     /// Returns the findings above info of a stored result that was read from `file`.
     pub fn of_result(file: String, result: AuditResult<'static>) -> Self {
+        let ports = ReachedPorts::possible(&result);
         let rows = result
             .findings()
-            .map(|row| (id_of(&row.id), BaselineFinding::of_row(&row, str::to_owned)));
+            .map(|row| (id_of(&row.id), BaselineFinding::of_row(&row, &ports, str::to_owned)));
         let findings = rows.filter(|(_, before)| before.severity > Severity::Info).collect();
         Self { file, findings, result: Some(Arc::new(result)), sha256: None }
     }
@@ -234,6 +243,7 @@ impl Baseline {
                 was_reached: State::parse(&record[state]).is_some_and(State::reached),
                 was_one_sided: is_one_sided(&record[state]),
                 reached: None,
+                reached_ports: None,
                 members: members.map(|(clients, servers)| [list(clients), list(servers)]),
                 pairs: count.and_then(|count| record[count].parse().ok()).unwrap_or_default(),
             };
@@ -272,6 +282,7 @@ impl Baseline {
             }
             let now = BaselineFinding {
                 reached: Some(reached),
+                reached_ports: None,
                 message: reported.message,
                 severity: before
                     .as_ref()
@@ -338,7 +349,11 @@ impl Baseline {
 impl BaselineFinding {
     /// Returns a finding of a stored result. `name` translates the names of its hosts to those of
     /// the new audit.
-    pub(super) fn of_row(row: &FindingRow<'_>, name: impl Fn(&str) -> String) -> Self {
+    pub(super) fn of_row(
+        row: &FindingRow<'_>,
+        ports: &ReachedPorts,
+        name: impl Fn(&str) -> String,
+    ) -> Self {
         let words = |list: &[String]| list.iter().map(|word| name(word)).collect();
         Self {
             message: row.message.clone(),
@@ -347,6 +362,7 @@ impl BaselineFinding {
             was_reached: State::parse(&row.state).is_some_and(State::reached),
             was_one_sided: is_one_sided(&row.state),
             reached: None,
+            reached_ports: ports.of_finding(row),
             members: Some([words(&row.clients), words(&row.servers)]),
             pairs: row.count,
         }
@@ -369,6 +385,14 @@ impl BaselineFinding {
         }
     }
 
+    /// Returns the ports of a finding about many ports that only the new audit saw reached. They
+    /// may be no news if only one of the audits shows the outcome.
+    pub(super) fn new_ports(&self, now: &FindingFacts) -> Vec<u16> {
+        let both = self.reached_ports.as_ref().zip(now.reached_ports.as_ref());
+        let new = both.map(|(before, now)| now.difference(before).copied().collect());
+        new.unwrap_or_default()
+    }
+
     /// Compares a finding of the new audit with this one. If only one of the audits shows the
     /// outcome, severity and outcome are not compared: the traffic may be the same.
     pub(super) fn change(&self, now: &FindingFacts) -> Change {
@@ -383,7 +407,7 @@ impl BaselineFinding {
             .as_ref()
             .zip(now.reached.as_ref())
             .is_some_and(|(before, now)| before.len() < REACHED && !now.is_subset(before));
-        if reached_more {
+        if reached_more || !self.new_ports(now).is_empty() {
             return Change::Worse;
         }
         let is_better = now.severity < self.severity || (self.was_reached && !now.is_reached);

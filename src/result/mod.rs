@@ -12,6 +12,7 @@ mod explain;
 mod head;
 mod members;
 mod query;
+mod reached_ports;
 mod rows;
 mod run;
 mod run_rows;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::wire::Wire;
-use crate::support::{fixture, rasaudit, stderr, stdout};
+use crate::support::wire::{ACK, RST, SYN, Wire};
+use crate::support::{columns, fixture, rasaudit, stderr, stdout};
 use serde_json::Value;
 
 /// A fictitious product: viewers connect to front doors, front doors to brains, and brains to a
@@ -361,6 +361,47 @@ fn further_clients_make_a_finding_larger_or_worse() {
     let three = two.clone().with("10.1.9.9", "10.1.0.2", 7100, 600);
     assert_one(&one, &two, "worse", "traffic", "new clients or servers: 10.1.9.8");
     assert_one(&two, &three, "grown", "traffic", "new clients or servers: 10.1.9.9");
+}
+
+/// A scan of closed ports does not make later connections to the same host known.
+#[test]
+fn a_port_that_was_only_attempted_before_is_news_of_a_finding_about_many_ports() {
+    let scan = |reached: &[u16]| {
+        let mut audited = Audited::healthy(600);
+        for port in 8101..8121 {
+            let ends = [("10.1.9.7", 45_000 + port), ("10.1.0.2", port)];
+            let ms = u64::from(port) * 10;
+            if reached.contains(&port) {
+                audited.wire.connect(ms, ends[0], ends[1]);
+            } else {
+                audited.wire.segment(ms, ends[0], ends[1], SYN, (5, 0), 0);
+                audited.wire.segment(ms + 1, ends[1], ends[0], RST | ACK, (0, 6), 0);
+            }
+        }
+        audited
+    };
+    let [one, two] = [scan(&[8103]), scan(&[8103, 8107])];
+    assert_one(&one, &two, "worse", "traffic", "ports that were not reached before: 8107");
+    let (code, json) = compared(&two, &one);
+    assert_eq!(code, Some(0), "{json:#}");
+    // An audit with a baseline finds the same.
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let old = one.run(&scratch.path().join("old"));
+    for (number, (now, since)) in [(one, "known"), (two, "new")].into_iter().enumerate() {
+        let out = now.run(&scratch.path().join(number.to_string()));
+        let again = rasaudit([
+            "audit".as_ref(),
+            out.with_file_name("a.pcap").as_os_str(),
+            "-i".as_ref(),
+            out.with_file_name("inventory.toml").as_os_str(),
+            "--baseline".as_ref(),
+            old.as_os_str(),
+            "--format".as_ref(),
+            "csv".as_ref(),
+        ]);
+        let findings = columns(&stdout(&again), &["port", "since"]);
+        assert_eq!(findings, [["*", since]], "{}", stderr(&again));
+    }
 }
 
 #[test]

@@ -124,7 +124,12 @@ impl ChangeCauses<'_, '_> {
     }
 
     /// Returns why a finding that both audits have is worse, better or larger.
-    pub fn of_changed(&self, before: &FindingRow<'_>, now: &FindingRow<'_>) -> CauseText {
+    pub fn of_changed(
+        &self,
+        before: &FindingRow<'_>,
+        now: &FindingRow<'_>,
+        new_ports: &[u16],
+    ) -> CauseText {
         let reached = |row: &FindingRow<'_>| State::parse(&row.state).is_some_and(State::reached);
         let visibility = self.visibility(&before.state, &now.state);
         if visibility.is_none() && reached(before) != reached(now) {
@@ -137,6 +142,11 @@ impl ChangeCauses<'_, '_> {
         let joined = self.joined(before, now);
         if !joined.is_empty() {
             return (ChangeCause::Traffic, format!("new clients or servers: {}", some(&joined)));
+        }
+        if !new_ports.is_empty() {
+            let ports: Vec<String> = new_ports.iter().map(u16::to_string).collect();
+            let words = format!("ports that were not reached before: {}", some(&ports));
+            return (ChangeCause::Traffic, words);
         }
         if visibility.is_none() && before.severity != now.severity {
             let (then, today) = (&before.severity, &now.severity);

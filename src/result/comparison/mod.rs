@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::Change;
 use super::baseline::{BaselineFinding, FindingFacts, is_of_many};
+use super::reached_ports::ReachedPorts;
 use super::{AuditResult, FindingRow};
 use crate::classify::{Severity, id_of};
 
@@ -150,6 +151,7 @@ fn compared(
         .map(|(number, row)| (key(row, |name| renamed.get(name).map_or(name, |new| new)), number))
         .collect();
     let of_many: Vec<usize> = (0..old.len()).filter(|number| is_of_many(old[*number])).collect();
+    let [old_ports, new_ports] = [causes.old, causes.new].map(|side| ReachedPorts::of(side.result));
     let mut matched: BTreeSet<usize> = BTreeSet::new();
     let mut changes = Vec::new();
     for row in &new {
@@ -167,14 +169,15 @@ fn compared(
             continue;
         };
         matched.insert(number);
-        let before = BaselineFinding::of_row(old[number], |name| {
+        let before = BaselineFinding::of_row(old[number], &old_ports, |name| {
             renamed.get(name).map_or_else(|| name.to_owned(), Clone::clone)
         });
         // A list of many hosts may leave out those of the pair.
         let before = if counterpart.is_none() { before.without_members() } else { before };
-        let change = before.change(&FindingFacts::of_row(row));
+        let now = FindingFacts::of_row(row, &new_ports);
+        let change = before.change(&now);
         if change.is_difference() {
-            let (cause, reason) = causes.of_changed(old[number], row);
+            let (cause, reason) = causes.of_changed(old[number], row, &before.new_ports(&now));
             changes.push(told(row, change, Some(cause), reason));
         } else {
             let visibility = causes.visibility(&old[number].state, &row.state);
