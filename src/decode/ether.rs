@@ -83,6 +83,11 @@ pub const ETHERTYPES: &[EtherType] = &[
     ether(&[0x8874], "Broadcom switch tag", "Linux, net/dsa/tag_brcm.c", "0.1", |_, packet, _| {
         Ok(Next::Ether(packet.u16(4).ok_or(CUT)?, packet.after(6).ok_or(CUT)?))
     }),
+    // The tag of a ring with redundant paths (HSR): two bytes of path and size, a sequence number,
+    // and the EtherType of the content.
+    ether(&[0x892f], "HSR tag", "IEC 62439-3", "0.1", |_, packet, _| {
+        Ok(Next::Ether(packet.u16(4).ok_or(CUT)?, packet.after(6).ok_or(CUT)?))
+    }),
     ether(&[0x894f], "network service header", "RFC 8300", "0.1", service_chain),
 ];
 
@@ -604,7 +609,7 @@ mod tests {
 
     #[test]
     fn wrappers_of_a_fixed_length_are_skipped() {
-        let cases: [(u16, usize, bool); 8] = [
+        let cases: [(u16, usize, bool); 9] = [
             (0x88e7, 4, false),
             (0x8903, 2, false),
             (0x893f, 8, true),
@@ -612,6 +617,7 @@ mod tests {
             (0x8988, 8, true),
             (0xdada, 8, true),
             (0x8874, 6, true),
+            (0x892f, 6, true),
             (0x8909, 8, true),
         ];
         for (ethertype, header, is_announced) in cases {
