@@ -35,6 +35,9 @@ const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 /// SSDP (UPnP Device Architecture 2.0, 1.3.3).
 const TIME_TO_ANSWER_BROADCAST: Nanos = 10 * SECOND;
 
+/// The ports of a DHCP client and of a DHCP server (RFC 2131).
+const DHCP_PORTS: [u16; 2] = [68, 67];
+
 /// The maximum number of packets of a one-way flow that counts as the reply to broadcasts although
 /// it goes on after the time for replies.
 const MAX_LATE_REPLIES: u64 = 100;
@@ -100,6 +103,8 @@ pub struct CaptureIndex {
     pub portless: BTreeMap<(IpAddr, IpAddr), u64>,
     /// Hardware addresses of routers, which send frames for at least three IP addresses.
     routers: HashSet<Mac, HashSeed>,
+    /// See [`CaptureIndex::other_addresses`].
+    other_addresses: HashMap<Mac, BoundedSet<IpAddr, SEVERAL_BEHIND>, HashSeed>,
     clocks: HandshakeClocks,
     has_doubtful_clocks: bool,
     /// See [`Self::gateways`].
@@ -354,6 +359,13 @@ impl CaptureIndex {
         self.routers.contains(&mac)
     }
 
+    /// Returns the addresses, other than link-local ones, for which a hardware address sent frames.
+    /// The list is empty if it sent no frames for a link-local address, or if it is that of a
+    /// router.
+    pub fn other_addresses(&self, mac: Mac) -> impl Iterator<Item = IpAddr> + '_ {
+        self.other_addresses.get(&mac).into_iter().flat_map(|all| all.iter().copied())
+    }
+
     /// Returns whether an address sent frames of one connection from several hardware addresses,
     /// and reset it. Another host with the same address may have sent the reset.
     pub fn is_reset_by_two(&self, address: IpAddr) -> bool {
@@ -504,12 +516,11 @@ impl CaptureIndex {
         let replies = &flow.sides[1 - requester];
         let responder = flow.key.endpoint(1 - requester);
         let requester = flow.key.endpoint(requester);
-        // A host without an address sends from the unspecified address and receives the reply at
-        // its new address (DHCP).
-        let unspecified: IpAddr = match requester.addr {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
+        // A host without an address sends DHCP requests from the unspecified address, and receives
+        // the reply at its new address. Any host can send from the unspecified address, so no other
+        // packets from it count.
+        let unspecified = ([requester.port, responder.port] == DHCP_PORTS)
+            .then_some(IpAddr::from(Ipv4Addr::UNSPECIFIED));
         let best = |address| {
             let endpoint = Endpoint::new(address, requester.port);
             let BroadcastRequests { span, ports } = self.broadcast_requests.get(&endpoint)?;
@@ -532,7 +543,7 @@ impl CaptureIndex {
         };
         // The flow does not begin with a reply if the requester sent its first packet.
         let begins = asked.is_none_or(|asked| answered < asked);
-        let replies = [requester.addr, unspecified].into_iter().filter_map(best);
+        let replies = [requester.addr].into_iter().chain(unspecified).filter_map(best);
         replies.min_by_key(|reply| *reply as u8).filter(|_| begins)
     }
 
@@ -587,8 +598,17 @@ impl CaptureIndex {
             let macs = presence.macs.iter().filter(|_| !crate::model::is_link_local(address));
             macs.for_each(|mac| behind.entry(*mac).or_default().insert(address));
         }
-        let routers = behind.into_iter().filter(|(_, behind)| behind.len() >= SEVERAL_BEHIND);
-        self.routers = routers.map(|(mac, _)| mac).collect();
+        let routers = behind.iter().filter(|(_, behind)| behind.len() >= SEVERAL_BEHIND);
+        self.routers = routers.map(|(mac, _)| *mac).collect();
+        let link_local = self.presences.iter().filter(|(a, _)| crate::model::is_link_local(*a));
+        let macs: HashSet<Mac> =
+            link_local.flat_map(|(_, presence)| presence.macs.iter().copied()).collect();
+        behind.retain(|mac, behind| {
+            let is_near =
+                |address: &IpAddr| self.presences.get(*address).is_some_and(|p| !p.routed);
+            macs.contains(mac) && behind.len() < SEVERAL_BEHIND && behind.iter().all(is_near)
+        });
+        self.other_addresses = behind;
         self.limits.filtered |= self.kinds.are_only_openings();
         let hidden = self.hidden_services.iter();
         let hidden = hidden.filter(|((server, _), _)| {

@@ -1,7 +1,9 @@
 //! Determines which side of a flow is the client, and how certain that is.
 
 use super::capture_index::BroadcastReply;
-use super::flow_facts::{broadcast_sender, errors, is_simultaneous, link_local_macs, proved};
+use super::flow_facts::{
+    broadcast_sender, errors, first_sender, is_simultaneous, link_local_macs, proved,
+};
 use super::{CaptureIndex, DirectionHints};
 use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{EPHEMERAL_PORTS, Transport, named_enum};
@@ -69,8 +71,9 @@ impl Orientation {
 
     /// Returns whether a guessed direction is not even likely enough to accuse the client: it sent
     /// nothing; the other side may have sent an unsolicited SYN-ACK; the port numbers are not those
-    /// of a service and of a client; its packets may be replies to a broadcast; only the order of
-    /// the packets in the capture supports the guess; or the order contradicts it.
+    /// of a service and of a client, or contradict the services that the two sides have; its
+    /// packets may be replies to a broadcast; only the order of the packets in the capture supports
+    /// the guess; or the order contradicts it.
     ///
     /// Anyone can send from a low port, and the first packet of a connection that is older than the
     /// capture shows nothing. A host acknowledges an unexpected SYN-ACK that arrives in an open
@@ -102,6 +105,7 @@ impl Orientation {
                 !has_asked || server.has_packets() || is_tcp || client_by_ports(ports) == Some(1)
             }
             DirectionEvidence::SynAck => !has_telling_ports(flow, self.client),
+            DirectionEvidence::Service => !has_asked || is_tcp && client_by_ports(ports) == Some(1),
             DirectionEvidence::Unknown => true,
             _ => !has_asked,
         }
@@ -207,18 +211,25 @@ fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHint
         (None, Some(ports)) => Some((ports, DirectionEvidence::Ports)),
         (None, None) => None,
     };
+    let is_datagram = transport.has_ports() && transport != Transport::TCP;
     // The sender of one-way datagrams is more likely to be the client, whatever its port, unless
     // the datagrams look like replies.
     let sender = only([0, 1].map(|side: usize| flow.sides[side].has_packets()));
     let sender = sender.filter(|side| {
         let answers = flow.sides[*side].has(flag::ANSWERS);
         let to_client = port_class(ports[1 - side]) >= EPHEMERAL_CLASS;
-        let datagrams = transport.has_ports() && transport != Transport::TCP;
-        datagrams && !answers && !(to_client && port_class(ports[*side]) < EPHEMERAL_CLASS)
+        is_datagram && !answers && !(to_client && port_class(ports[*side]) < EPHEMERAL_CLASS)
     });
     match (guess, sender) {
-        (Some((client, DirectionEvidence::Ports)), Some(sender)) if client != sender => {
+        (Some((client, _)), Some(sender)) if client != sender => {
             return Orientation::new(sender, DirectionEvidence::First);
+        }
+        // If the ports say nothing, the matrix must not turn a violation into a documented flow
+        // either.
+        (Some((client, _)), _)
+            if is_datagram && by_ports.is_none() && first_sender(flow) == Some(1 - client) =>
+        {
+            return Orientation::new(1 - client, DirectionEvidence::First);
         }
         (Some((client, grade)), _) => return Orientation::new(client, grade),
         (None, _) => {}
@@ -227,13 +238,9 @@ fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHint
     if let Some(server) = only([0, 1].map(|s: usize| flow.sides[s].has(flag::ANSWERS))) {
         return Orientation::new(1 - server, DirectionEvidence::First);
     }
-    match (flow.sides[0].first.get(), flow.sides[1].first.get()) {
-        (Some(a), Some(b)) if a != b => {
-            Orientation::new(usize::from(b < a), DirectionEvidence::First)
-        }
-        (Some(_), None) => Orientation::new(0, DirectionEvidence::First),
-        (None, Some(_)) => Orientation::new(1, DirectionEvidence::First),
-        _ => Orientation::new(1, DirectionEvidence::Unknown),
+    match first_sender(flow) {
+        Some(client) => Orientation::new(client, DirectionEvidence::First),
+        None => Orientation::new(1, DirectionEvidence::Unknown),
     }
 }
 
@@ -302,7 +309,10 @@ fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
             usize::from(e.side) == side
                 && !matches!(e.kind, ErrorKind::Other | ErrorKind::TimeExceeded)
         };
-        !sides[1 - side].has_packets() && errors(flow).any(about) && !is_answer(side)
+        !sides[1 - side].has_packets()
+            && errors(flow).any(about)
+            && !is_answer(side)
+            && index.broadcast_reply(flow).is_none()
     });
     only(requested).or_else(|| only(quoted).filter(|_| requested == [false; 2]))
 }

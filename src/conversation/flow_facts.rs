@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::DirectionHints;
-use crate::flow::{DirectionStats, Flow, IcmpError, flag};
+use crate::flow::{DirectionStats, Flow, IcmpError, Opening, flag};
 use crate::model::{
     DNS_PORT, FlagSet, KERBEROS_PORT, Mac, Nanos, REQUEST_PORTS, SECOND, Transport, is_link_local,
 };
@@ -20,22 +20,39 @@ pub(super) const SESSION_NS: Nanos = 30 * SECOND;
 /// such a SYN-ACK, and a host that did not receive the SYN cannot know its number (RFC 6528). A
 /// segment whose flags are hidden by fragmentation may be that SYN: ordinary systems never split a
 /// TCP header.
+///
+/// A host that has sent a SYN itself answers a SYN of the other side with a SYN-ACK that has the
+/// number of its own SYN (RFC 9293, 3.5). If this host also sent the first packet, such a SYN-ACK
+/// proves nothing, because a server can make it send one by answering its SYN with another SYN.
 pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     [0, 1].map(|client: usize| {
+        let has_own_syn =
+            |syn_ack: &Opening| flow.syns(1 - client).any(|own| own.number == syn_ack.other);
+        let has_begun = first_sender(flow) == Some(1 - client);
+        let answers =
+            || flow.syn_acks(1 - client).filter(|syn_ack| !(has_begun && has_own_syn(syn_ack)));
         // The flags are checked first because they rule out most flows. The comparison of all pairs
         // is cheap, because nearly all other flows have one SYN and one SYN-ACK.
         flow.sides[client].has(flag::SYN | flag::HIDDEN)
             && flow.sides[1 - client].has(flag::SYN_ACK)
             && flow
                 .syns(client)
-                .any(|syn| flow.syn_acks(1 - client).any(|syn_ack| syn.is_answered_by(&syn_ack)))
+                .any(|syn| answers().any(|syn_ack| syn.is_answered_by(&syn_ack)))
             // If a side sent more SYNs than are kept, the SYN-ACK may acknowledge one that was not
             // kept.
             || flow.sides[1 - client].has(flag::SYN_ACK)
-                && flow
-                    .syn_acks(1 - client)
-                    .any(|syn_ack| flow.may_have_sent_syn(client, syn_ack.number))
+                && answers().any(|syn_ack| flow.may_have_sent_syn(client, syn_ack.number))
     })
+}
+
+/// Returns the side that sent the earliest packet; `None` if that is unknown.
+pub(super) fn first_sender(flow: &Flow<'_>) -> Option<usize> {
+    match (flow.sides[0].first.get(), flow.sides[1].first.get()) {
+        (Some(a), Some(b)) if a != b => Some(usize::from(b < a)),
+        (Some(_), None) => Some(0),
+        (None, Some(_)) => Some(1),
+        _ => None,
+    }
 }
 
 /// Returns whether the client acknowledges the server's SYN-ACK or a number soon after it. Sequence
@@ -154,7 +171,7 @@ pub(super) const TIME_TO_ANSWER_LOGIN: Nanos = 60 * SECOND;
 
 /// The time that a reply of DNS or Kerberos may take, in nanoseconds, because the server may have
 /// to ask others.
-const TIME_TO_ANSWER_LOOKUP: Nanos = 10 * SECOND;
+pub(super) const TIME_TO_ANSWER_LOOKUP: Nanos = 10 * SECOND;
 
 /// Returns the time that a reply from the side `server` of a flow may take, in nanoseconds.
 pub(super) fn time_to_answer(flow: &Flow<'_>, server: usize) -> Nanos {
@@ -181,8 +198,8 @@ pub(super) fn time_to_answer_at(transport: Transport, port: u16, client: FlagSet
 }
 
 /// Returns whether a flow is a long session. Each flow must satisfy the conditions by itself: many
-/// short flows do not add up to a session. A flow that both sides opened, one after the other, is
-/// not a single session.
+/// short flows do not add up to a session. A flow that was opened several times, by one side or by
+/// both, is not a single session.
 pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> bool {
     let [a, b] = &flow.sides;
     a.sent.payload.0 > 0
@@ -190,6 +207,9 @@ pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> boo
         && a.sent.bytes.0 + b.sent.bytes.0 >= SESSION_BYTES
         && last.saturating_sub(first) >= SESSION_NS
         && proved(flow) != [true; 2]
+        // Over other protocols than TCP, these are the times of requests.
+        && (flow.key.transport() != Transport::TCP
+            || (0..2).all(|side| flow.syns(side).take(2).count() < 2))
 }
 
 /// Returns the hardware addresses of the link-local ends of a flow, for each side. Hosts are

@@ -320,6 +320,8 @@ pub struct FailedFlows {
     pub state: State,
     /// The evidence for that state.
     pub basis: StateEvidence,
+    /// Number of these flows.
+    pub flows: u64,
     /// See [`Conversation::chances`].
     pub chances: u64,
     /// Time span in which these flows began.
@@ -333,6 +335,7 @@ fn merge_failures(mut failures: Vec<FailedFlows>, others: &[FailedFlows]) -> Vec
             Ok(at) => {
                 let own = &mut failures[at];
                 own.basis = own.basis.min(other.basis);
+                own.flows += other.flows;
                 own.chances += other.chances;
                 own.opened.merge(&other.opened);
             }
@@ -454,16 +457,23 @@ impl Conversation {
     }
 
     /// Returns whether all RADIUS requests without a reply since a service last worked were sent
-    /// within the time that a reply may take. They can then be repetitions of one request: if a
-    /// user does not confirm a login, it gets no reply, however often the client repeats it.
+    /// within the time that a reply may take, or all DNS or Kerberos requests from one port, too.
+    /// They can then be repetitions of one request: if a user does not confirm a login, or if
+    /// another server that is asked about a name does not reply, this request gets no reply,
+    /// however often the client repeats it.
     pub fn may_lack_one_reply(&self) -> bool {
         let ServiceKey { transport, port, .. } = self.subject;
         let time = flow_facts::time_to_answer_at(transport, port, self.flags[0]);
-        time == flow_facts::TIME_TO_ANSWER_LOGIN
-            && self.fails_at_last().is_some_and(|failed| {
-                failed.state == State::Unanswered
-                    && failed.opened.length().is_some_and(|length| length < time)
-            })
+        self.fails_at_last().is_some_and(|failed| {
+            let may_be_one = match time {
+                flow_facts::TIME_TO_ANSWER_LOGIN => true,
+                flow_facts::TIME_TO_ANSWER_LOOKUP => failed.flows == 1,
+                _ => false,
+            };
+            may_be_one
+                && failed.state == State::Unanswered
+                && failed.opened.length().is_some_and(|length| length < time)
+        })
     }
 
     /// Returns the number of chances to see a reply that support the last state of the service: of
@@ -1045,7 +1055,8 @@ impl Conversation {
         let chances = u64::from(self.chances);
         let opened = self.opened;
         if self.rare().failures.is_empty() && self.has_failed() {
-            vec![FailedFlows { state, basis, chances, opened }]
+            let flows = self.flows;
+            vec![FailedFlows { state, basis, flows, chances, opened }]
         } else {
             self.rare().failures.clone()
         }

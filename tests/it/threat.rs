@@ -220,6 +220,17 @@ fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
     wire.segment(9_001, (RDSH, 30_004), (BROKER, 4455), ACK, (1_001, 5_001), 60);
     let rows = audit(&wire).rows(RDSH, BROKER, 4455);
     assert_eq!(rows, ["port-not-in-matrix no established syn-ack direction"]);
+    // A server that answers a SYN with a SYN makes its client send a SYN-ACK (RFC 9293, 3.5).
+    let mut wire = steady();
+    let ends = [(RDSH, 50_100), (BROKER, 4455)];
+    wire.segment(9_000, ends[0], ends[1], SYN, (1_000, 0), 0);
+    wire.segment(9_001, ends[1], ends[0], SYN, (5_000, 0), 0);
+    wire.segment(9_002, ends[0], ends[1], SYN | ACK, (1_000, 5_001), 0);
+    wire.segment(9_003, ends[1], ends[0], ACK, (5_001, 1_001), 60);
+    wire.segment(9_004, ends[0], ends[1], ACK, (1_001, 5_061), 60);
+    let said = audit(&wire);
+    let rows = [said.rows(RDSH, BROKER, 4455), said.rows(BROKER, RDSH, 50_100)].concat();
+    assert!(rows.len() == 1 && rows[0].ends_with("direction"), "{rows:?}");
     // A SYN-ACK that answers a different SYN does not prove anything either.
     let mut wire = steady();
     wire.segment(9_000, (RDSH, 50_100), (BROKER, 4455), SYN, (1_000, 0), 0);
@@ -824,6 +835,20 @@ fn a_low_source_port_accuses_nobody_for_certain() {
     assert!(!of(443, 50_001, "10.9.0.5"));
     // The broker is the client if it sends the first packet.
     assert!(of(443, 50_001, BROKER));
+    // The ports do not turn a violation into a documented flow: the matrix documents the port from
+    // which a host sends, but in the opposite direction.
+    for answers in [0, 1] {
+        let mut wire = steady();
+        for number in 0..5 {
+            wire.udp(20_000 + number * 1000, (RDSH, 3389), (GW, 1194));
+            for _ in 0..answers {
+                wire.udp(20_001 + number * 1000, (GW, 1194), (RDSH, 3389));
+            }
+        }
+        let said = audit(&wire);
+        assert_eq!(said.rows(GW, RDSH, 3389), [""; 0], "{answers}");
+        assert!(said.rows(RDSH, GW, 1194)[0].contains(" first"), "{:?}", said.conversations);
+    }
     // A capture that begins in the middle of a connection shows only its ports. Some devices use
     // low ports for clients, and RPC and SQL use dynamic ports for servers.
     let midstream = |port: u16| {
@@ -833,6 +858,16 @@ fn a_low_source_port_accuses_nobody_for_certain() {
         audit(&wire).certain().iter().any(|c| c.contains(&format!("{BROKER}>10.9.0.5")))
     };
     assert!(midstream(22) && !midstream(12_345));
+    // A service that another connection proves is no proof about an older connection whose ports
+    // are those of the opposite direction.
+    let older = |port: u16| {
+        let mut wire = steady();
+        wire.segment(9_000, (BROKER, port), ("10.9.0.5", 49_700), ACK, (5, 5), 100);
+        wire.segment(9_001, ("10.9.0.5", 49_700), (BROKER, port), ACK, (5, 105), 100);
+        wire.opened(20_000, (RDSH, 50_300), ("10.9.0.5", 49_700), 7);
+        audit(&wire).certain().iter().any(|c| c.contains(&format!("{BROKER}>10.9.0.5")))
+    };
+    assert!(older(50_100) && !older(445));
     // A capture of one direction of such a connection shows what its server sent.
     let mut wire = steady();
     wire.segment(9_000, (BROKER, 389), (RDSH, 1_055), ACK, (5, 5), 100);
@@ -855,6 +890,17 @@ fn an_error_about_an_answer_turns_no_direction_round() {
             assert_eq!(said.certain(), [""; 0], "{port} {unseen}");
             assert_eq!(said.rows(server, BROKER, 52_000), [""; 0], "{port} {unseen}");
         }
+    }
+    // A late answer to a search also finds a closed socket.
+    for searches in [false, true] {
+        let mut wire = steady();
+        if searches {
+            wire.udp(9_000, ("10.9.0.5", 50_541), ("239.255.255.250", 3702));
+        }
+        wire.udp(12_200, (BROKER, 50_001), ("10.9.0.5", 50_541));
+        error(&mut wire, "10.9.0.5", BROKER, 3, false);
+        let accused = audit(&wire).certain().iter().any(|c| c.contains(&format!("{BROKER}>")));
+        assert_eq!(accused, !searches);
     }
 }
 
@@ -1862,6 +1908,19 @@ fn a_broadcast_makes_nobody_the_client_of_later_packets() {
     }
     let certain = audit(&wire).certain();
     assert!(certain.iter().any(|c| c.contains(&format!("{BROKER}>{RDSH} 9999"))), "{certain:?}");
+    // Anyone can send from the unspecified address.
+    for port in [1234, 1900] {
+        let mut wire = steady();
+        wire.udp(8_000, ("0.0.0.0", 50_001), ("255.255.255.255", port));
+        for ms in 0..3 {
+            wire.udp(9_000 + ms, (EVIL, port), (BROKER, 50_001));
+        }
+        let said = audit(&wire);
+        let accused = said.certain().iter().any(|c| c.contains(&format!("{BROKER}>")));
+        assert!(!accused, "{:?}", said.findings);
+        let names_sender = |row: &Vec<String>| [&row[0], &row[1]].iter().any(|end| *end == EVIL);
+        assert!(said.findings.iter().any(names_sender), "{:?}", said.findings);
+    }
     // Certain traffic stays certain: the port of the requester is one that its service has.
     let mut wire = steady();
     wire.udp(8_000, (GW, 138), (everybody, 138));
@@ -2276,6 +2335,22 @@ fn a_service_that_stops_is_told() {
     wire.segment(60_000, (GW, 51_000), (BROKER, 20_002), SYN, (5, 0), 0);
     wire.segment(60_001, (BROKER, 20_002), (GW, 51_000), RST | ACK, (0, 6), 0);
     assert_eq!(audit(&wire).found("refused", GW, BROKER), [""; 0]);
+}
+
+/// A name server may ask another one that does not answer.
+#[test]
+fn one_name_without_an_answer_is_no_certain_stop_of_dns() {
+    let found = |queries: &[(u64, u16)]| {
+        let mut wire = steady();
+        for (ms, port) in queries {
+            let [query, _] = dns(*port, &["srv.partner.example"], DC);
+            wire.datagram(*ms, (BROKER, *port), (DC, 53), &query);
+        }
+        audit(&wire).found("unanswered", BROKER, DC)
+    };
+    assert_eq!(found(&[80_000, 82_000, 86_000].map(|ms| (ms, 52_000))), ["no medium loss"]);
+    let several = [(80_000, 52_000), (81_000, 52_000), (82_000, 52_001), (83_000, 52_001)];
+    assert_eq!(found(&several), ["yes high"]);
 }
 
 #[test]
