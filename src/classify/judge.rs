@@ -346,7 +346,7 @@ impl<'a> Judge<'a> {
     pub(super) fn judge_all(&self, conversations: &Conversations, jobs: usize) -> Vec<Judged> {
         let list = &conversations.list;
         let parts = map_ranges(list.len(), jobs, |range| {
-            let judged = |c| self.judge(c, conversations.names_of(c), &self.rulings);
+            let judged = |c| self.judge(conversations, c, &self.rulings);
             list[range].iter().map(judged).collect::<Vec<_>>()
         });
         parts.into_iter().reduce(|all, next| [all, next].concat()).unwrap_or_default()
@@ -354,16 +354,26 @@ impl<'a> Judge<'a> {
 
     /// Judges one conversation without reusing earlier rulings.
     pub fn judge_alone(&self, conversations: &Conversations, number: usize) -> Judged {
-        let conversation = &conversations.list[number];
-        let names = conversations.names_of(conversation);
-        self.judge(conversation, names, &Rulings::default())
+        self.judge(conversations, &conversations.list[number], &Rulings::default())
     }
 
-    /// Judges a conversation whose server has the given names.
-    fn judge(&self, conversation: &Conversation, names: &ServerNames, known: &Rulings) -> Judged {
-        let query = self.query_of(conversation);
-        let mut ruling = self.rule_once(&query, known);
+    fn judge(
+        &self,
+        conversations: &Conversations,
+        conversation: &Conversation,
+        known: &Rulings,
+    ) -> Judged {
+        let names = conversations.names_of(conversation);
         let mut doubts = Doubts::default();
+        let mut query = self.query_of(conversation);
+        let mut ruling = self.rule_once(&query, known);
+        if ruling.code == Code::UnknownHost
+            && let Some((client, server)) = self.ends_by_card(conversations, conversation, &query)
+        {
+            query = self.query_between(conversation, client, server);
+            ruling = self.rule_once(&query, known);
+            doubts.add(Doubt::Spoof);
+        }
         let mut named = None;
         if self.may_depend_on_name(&query, ruling)
             && let Some((place, decided)) = self.rule_by_names(&query, names)
@@ -589,6 +599,31 @@ impl<'a> Judge<'a> {
         self.query_between(c, party(client, 0), party(server, 1))
     }
 
+    /// Returns the ends of a conversation if a link-local address of no listed host probably
+    /// belongs to one: its frames have a hardware address from which only this host sends others.
+    fn ends_by_card(
+        &self,
+        conversations: &Conversations,
+        c: &Conversation,
+        query: &Query<'_>,
+    ) -> Option<(Party, Party)> {
+        let ServiceKey { client, server, .. } = c.ruled_subject();
+        let by_card = |address: IpAddr, side: usize, party: Party| {
+            let is_unknown = crate::model::is_link_local(address)
+                && matches!(party.kind, PartyKind::Stranger | PartyKind::Network(_));
+            let macs = c.rare().macs[side].iter();
+            let macs = macs.filter(|mac| is_unknown && !self.policy.is_listed_mac(**mac));
+            let addresses = macs.flat_map(|mac| conversations.index.other_addresses(*mac));
+            let mut parties = addresses.map(|address| self.policy.party(address, []));
+            let first = parties.next().filter(|first| matches!(first.kind, PartyKind::Host(_)))?;
+            parties.all(|other| other.kind == first.kind).then_some(first)
+        };
+        let ends = [(client, query.client), (server, query.server)];
+        let known = [0, 1].map(|side| by_card(ends[side].0, side, ends[side].1));
+        let is_found = known.iter().any(Option::is_some);
+        is_found.then(|| (known[0].unwrap_or(query.client), known[1].unwrap_or(query.server)))
+    }
+
     /// Returns the code that a conversation would have between the given ends.
     pub(super) fn rule_between(&self, c: &Conversation, client: Party, server: Party) -> Code {
         self.rule(&self.query_between(c, client, server)).code
@@ -662,7 +697,8 @@ impl<'a> Judge<'a> {
                         query.answer || (query.broadcast && !subject.server.is_multicast())
                     }
                     Scope::Broadcast => row.multicast.contains(&subject.server),
-                    Scope::Network | Scope::Internet => !query.broadcast && !loopback,
+                    // A host may use its own services under any of its addresses.
+                    Scope::Network | Scope::Internet => !query.broadcast && (!loopback || same),
                 };
                 let destination_fits = match (&row.only, row.scope) {
                     (Some(EndpointTarget::Name(name)), _) => {

@@ -293,7 +293,8 @@ mod tests {
     use super::*;
     use crate::classify::Judgement;
     use crate::classify::sample::{BROKER, DC, FARM, GW, Packets, RDSH, ip, policy, view};
-    use crate::model::{Nanos, SECOND};
+    use crate::flow::flag;
+    use crate::model::{Nanos, SECOND, Transport};
 
     fn row(policy: &Policy, source: &str, port: u16) -> usize {
         let matrix = &policy.matrix;
@@ -393,6 +394,19 @@ mod tests {
         assert_eq!(triggers(&polls, 2_000), 0);
         let downloads: Vec<_> = (0..15).map(|poll| (poll * 60, 1, enough)).collect();
         assert_eq!(triggers(&downloads, 2_000), 0);
+        // A monitoring system may use the same port for each connection.
+        let policy = policy(FARM);
+        let mut packets = Packets::default();
+        for poll in 0..15 {
+            let ends = [("10.9.0.5", 50_000), (GW, 443)];
+            packets.connect(poll * 60, ends[0], ends[1]);
+            packets.packet(poll * 60, Transport::TCP, ends, flag::SYN, (poll as u32 * 1000, None));
+        }
+        packets.set_size(0, enough);
+        packets.ping(2_000, DC, RDSH);
+        let conversations = packets.conversations(&policy);
+        let c = conversations.list.iter().find(|c| c.subject.server == ip(GW)).expect("a session");
+        assert_eq!(c.long_sessions, 0);
         // A session that is still open at the end does not hide those that have ended.
         assert_eq!(triggers(&[(0, 40, enough), (60, 40, enough), (900, 90, enough)], 1_000), 2);
     }

@@ -122,7 +122,7 @@ impl Packets {
         &mut self.list[last]
     }
 
-    fn packet(
+    pub fn packet(
         &mut self,
         time_s: i64,
         transport: Transport,

@@ -598,6 +598,13 @@ fn ports_of_the_host_itself() {
         row.expect("the row")[1..].to_vec()
     };
     let inside = |port| connection("127.0.0.1", "127.0.0.1", port);
+    // A host may use its own services under a loopback address, too.
+    let roles = on.replace("roles = [\"rdsh-agent\"]", "roles = [\"rdsh-agent\", \"broker\"]");
+    assert_ne!(roles, on);
+    for address in [RDSH, "127.0.0.1"] {
+        let inside = connection(address, address, 20_003);
+        assert_eq!(judged(&roles, &inside, address, 20_003)[..2], ["matrix", "yes"], "{address}");
+    }
     assert_eq!(status(&inside(40_000), &on), ["not-expected", ""]);
     assert_eq!(status(&inside(30_005), &on), ["seen", ""]);
     assert_eq!(status(&connection(RDSH, BROKER, 20_003), &on), ["not-assessable", "loopback-only"]);
@@ -966,6 +973,34 @@ fn a_feature_that_is_off_documents_no_other_transport() {
     };
     assert_eq!(code("true"), "wrong-transport");
     assert_eq!(code("false"), "port-not-in-matrix");
+}
+
+/// A host hides nothing behind a link-local address, even if the inventory does not list its
+/// hardware address.
+#[test]
+fn a_link_local_address_is_that_of_the_host_with_its_hardware_address_by_a_guess() {
+    // The last byte of the hardware address that each address uses.
+    let judged = |cards: &[(&str, u8)]| {
+        let mut wire = Wire::default();
+        wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
+        wire.connect(1_000, ("10.1.9.7", 50_000), (GW, 443));
+        wire.connect(2_000, ("169.254.0.7", 50_001), (DC, 4444));
+        for (_, frame) in &mut wire.0 {
+            let from = std::net::Ipv4Addr::new(frame[26], frame[27], frame[28], frame[29]);
+            let card = cards.iter().find(|(address, _)| *address == from.to_string());
+            frame[11] = card.map_or(frame[29], |(_, card)| *card);
+        }
+        let report = Site::new(&farm("ras-19", "", ""), &wire).report("csv");
+        let wanted = ["client_name", "code", "certain", "doubt", "server"];
+        let findings = columns(&report, &wanted);
+        let row = findings.iter().find(|row| row[4] == DC).expect("a finding");
+        row[..4].join(" ").trim().to_owned()
+    };
+    assert_eq!(judged(&[(RDSH, 77), ("169.254.0.7", 77)]), "rdsh1 no-relation no spoof");
+    // Another hardware address, or one that several hosts use, as with a router, shows nothing.
+    assert_eq!(judged(&[(RDSH, 77), ("169.254.0.7", 78)]), "unknown-host yes");
+    let several = [(RDSH, 77), ("10.1.9.7", 77), ("169.254.0.7", 77)];
+    assert_eq!(judged(&several), "unknown-host yes");
 }
 
 #[test]
