@@ -261,6 +261,11 @@ pub(super) fn write_rows(
     let wrong = |error| match error {
         GroupError::Row(_, reason) => StoreError::rows(name, reason),
         GroupError::Group(reason) => StoreError::rows(format!("the rows of {name}"), reason),
+        // Rows that are being collected may be there several times.
+        GroupError::Twice(doubled) => StoreError::rows(
+            format!("the rows of {name}"),
+            format!("contain {}", doubled.words("")),
+        ),
     };
     let mut ledger = Ledger::default();
     // However often the evidence of a key was passed on, it becomes one row.

@@ -21,8 +21,29 @@ pub(super) enum Doubles {
 pub(super) enum GroupError {
     /// The row that was read at this place is not valid.
     Row(ReadPlace, String),
+    /// A row that must not be there twice was read at both places.
+    Twice(DoubledRow),
     /// The rows do not form a valid group.
     Group(String),
+}
+
+/// A row that is there twice.
+#[derive(Debug)]
+pub(super) struct DoubledRow {
+    /// Describes the row.
+    what: String,
+    /// The identity of the input that the row comes from; empty for a complete store.
+    pub input: String,
+    /// Where the rows were read.
+    pub reads: [ReadPlace; 2],
+}
+
+impl DoubledRow {
+    /// Describes the row, which comes from `input`.
+    pub fn words(&self, input: &str) -> String {
+        let of = if input.is_empty() { String::new() } else { format!(" of {input}") };
+        format!("{}{of} twice; collect the captures again, or read the rows only once", self.what)
+    }
 }
 
 /// Checks the only row of a group of evidence. Returns facts from it, and its record in the present
@@ -143,7 +164,7 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
         }
         let content = row.as_ref().content().to_owned();
         match by_content.get_mut(&content) {
-            Some(known) if known.input == row.input => return Err(twice(&row)),
+            Some(known) if known.input == row.input => return Err(twice(known, &row)),
             Some(known) if row.input < known.input => *known = row,
             Some(_) => {}
             None => drop(by_content.insert(content, row)),
@@ -159,20 +180,22 @@ fn without_copies(group: Vec<StoredRow>) -> Result<Vec<StoredRow>, GroupError> {
 ///
 /// Returns an error if the group contains several rows or none.
 pub(super) fn single(mut group: Vec<StoredRow>) -> Result<StoredRow, GroupError> {
-    match (group.pop(), group.is_empty()) {
-        (Some(row), true) => Ok(row),
-        (Some(row), false) => Err(twice(&row)),
+    match (group.pop(), group.last()) {
+        (Some(row), None) => Ok(row),
+        (Some(row), Some(other)) => Err(twice(other, &row)),
         (None, _) => {
             Err(GroupError::Group("are incomplete; collect the captures again".to_owned()))
         }
     }
 }
 
-fn twice(row: &StoredRow) -> GroupError {
-    let StoredRow { kind, bucket, input, .. } = row;
+/// Returns the error about two rows of which only one should be there.
+fn twice(first: &StoredRow, second: &StoredRow) -> GroupError {
+    let StoredRow { kind, bucket, input, .. } = second;
     let what = match kind {
         StoredKind::Completion => "the statement of a complete store".to_owned(),
-        kind => format!("a row of kind {} in bucket {bucket} of input {input}", kind.name()),
+        kind => format!("a row of kind {} in bucket {bucket}", kind.name()),
     };
-    GroupError::Group(format!("contain {what} twice; collect the captures again"))
+    let reads = [first.read, second.read];
+    GroupError::Twice(DoubledRow { what, input: input.clone(), reads })
 }

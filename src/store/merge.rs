@@ -14,7 +14,7 @@ use super::files::{
 use super::group::{Doubles, GroupError, PartialGroup, check_single, merge_group, single};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
-use super::row::{StoredKind, StoredRef, StoredRow};
+use super::row::{ReadPlace, StoredKind, StoredRef, StoredRow};
 use super::sort::{NextRows, RowSorter};
 use super::{StoreError, output};
 use crate::flow::{DecidedEvidence, Decision, RowError, RowFacts, RowKind};
@@ -259,11 +259,30 @@ impl Merging<'_> {
         match error {
             GroupError::Group(reason) => StoreError::rows("the merged rows", reason),
             GroupError::Row(read, reason) => {
-                let file = read.file.and_then(|number| self.files.get(number as usize));
-                let name = file.map_or_else(|| STANDARD_INPUT.to_owned(), RowFile::name);
-                StoreError::rows(name, format!("(row {}) {reason}", read.row))
+                StoreError::rows(self.file_name(read), format!("(row {}) {reason}", read.row))
+            }
+            GroupError::Twice(doubled) => {
+                let [first, second] = doubled.reads;
+                let input = self.inputs.iter().find(|input| input.id() == doubled.input);
+                let input = input.map_or(&*doubled.input, |input| &input.record.name);
+                let place = format!(
+                    "(row {}) and {} (row {})",
+                    first.row,
+                    self.file_name(second),
+                    second.row
+                );
+                StoreError::rows(
+                    self.file_name(first),
+                    format!("{place} contain {}", doubled.words(input)),
+                )
             }
         }
+    }
+
+    /// Returns the name of the file from which a row was read.
+    fn file_name(&self, read: ReadPlace) -> String {
+        let file = read.file.and_then(|number| self.files.get(number as usize));
+        file.map_or_else(|| STANDARD_INPUT.to_owned(), RowFile::name)
     }
 }
 

@@ -532,8 +532,19 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     let lost = refused(&|rows| vec![rows.slice(0, flow(rows)), after(rows, flow(rows))]);
     assert!(lost.contains("kind flows, bucket ") && lost.contains("rows, 1 missing"), "{lost}");
     assert!(lost.contains("frames read: 10956, accounted for: "), "{lost}");
-    let doubled = refused(&|rows| vec![rows.clone(), rows.slice(flow(rows), 1)]);
+    let double = |rows: &RecordBatch| vec![rows.clone(), rows.slice(flow(rows), 1)];
+    let doubled = refused(&double);
     assert!(doubled.contains("rows, 1 too many") || doubled.contains("twice"), "{doubled}");
+    // Merging names the places of both rows and the capture.
+    rewrite(file, CREATORS[0], &double);
+    let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
+    fs::write(file, &whole).expect("writable");
+    let told = stderr(&merged);
+    let place = format!("{} (row ", text(file));
+    assert_eq!(told.matches(&*place).count(), 2, "{told}");
+    let is_named =
+        two.captures.iter().any(|capture| told.contains(&format!(" of {} twice", text(capture))));
+    assert!(is_named, "{told}");
     // The number of rows is right, but one row is missing and another occurs twice.
     let both = refused(&|rows| {
         let at = flow(rows);
