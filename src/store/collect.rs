@@ -7,14 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use sha2::{Digest, Sha256};
-
 use super::columns::HeadContent;
 use super::earlier::{EarlierFile, EarlierFiles, check_sensor};
 use super::file_run::RunError;
 use super::files::{Destination, RowWriter, check_destination, delete_leftovers, row_file};
 use super::group::{Doubles, GroupError, check_single, merge_group};
-use super::input::{CollectOptions, InputRow, KeptPackets, hash_start};
+use super::input::{CollectOptions, InputRow, KeptPackets, hash_start, unreadable_content};
 use super::ledger::Ledger;
 use super::row::{StoredRef, StoredRow};
 use super::sensor::Sensor;
@@ -300,7 +298,7 @@ pub(super) fn write_rows(
 fn content_of(record: &InputRecord, path: Option<&Path>) -> InputContent {
     let read = record.sha256.as_deref().and_then(parse_hex);
     let hashed = || hash_start(path?, u64::MAX).ok();
-    let unreadable = || Sha256::digest(format!("unreadable {}", record.name)).into();
+    let unreadable = || unreadable_content(&record.name);
     record.unpacked.or(read).or_else(hashed).unwrap_or_else(unreadable)
 }
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::files::{RowFile, row_files};
-use super::input::{InputRow, hash_start, name_hash};
+use super::input::{InputRow, hash_start, name_hash, unreadable_content};
 use super::inputs::StoredInputs;
 use crate::capture::InputContent;
 use crate::model::hex;
@@ -192,9 +192,10 @@ fn compare(
     Some(EarlierFile { path: path.to_owned(), difference })
 }
 
-/// Returns whether nothing was read of an input, because it could not be read.
+/// Returns whether not a single byte of an input could be read, so that the input states nothing
+/// that could differ from another capture with the same name.
 fn is_unread(input: &InputRow) -> bool {
-    input.record.error.is_some() && input.record.account.frames == 0 && input.manifest.is_empty()
+    input.record.error.is_some() && input.content == unreadable_content(&input.record.name)
 }
 
 /// Returns whether a capture is longer than an input and begins with the content of the input. An

@@ -31,6 +31,11 @@ const WITH_CHECKSUMS: u8 = 3;
 /// The largest plausible value of a counter. This limit keeps sums from overflowing.
 const MOST: u64 = 1 << 48;
 
+/// Returns the content that an input has if not a single byte of it can be read.
+pub(super) fn unreadable_content(name: &str) -> InputContent {
+    Sha256::digest(format!("unreadable {name}")).into()
+}
+
 /// The options that determine which rows are written for a capture.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CollectOptions {
