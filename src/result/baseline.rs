@@ -8,7 +8,7 @@ use super::change::Change;
 use super::error::{StoredError, StoredProblem};
 use super::head::{BaselineFile, Gone};
 use super::members::MOST as MOST_LISTED;
-use super::reached_ports::ReachedPorts;
+use super::reached_ports::{ReachedPorts, is_of_service};
 use super::{AuditResult, Explainer, FindingRow, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 
@@ -124,7 +124,9 @@ impl FindingFacts {
             severity: finding.severity,
             is_reached: finding.state.is_some_and(State::reached),
             is_one_sided: finding.state.map(|state| state == State::OneSided),
-            reached_ports: Some(reached.iter().map(|(_, port)| *port).collect()),
+            reached_ports: Some(
+                reached.iter().map(|(_, port)| *port).filter(|p| is_of_service(*p)).collect(),
+            ),
             reached: Some(reached),
             members: explainer.members_up_to(most, finding),
             pairs: explainer.is_of_many(finding).then(|| explainer.count(finding)),
@@ -385,8 +387,7 @@ impl BaselineFinding {
         }
     }
 
-    /// Returns the ports of a finding about many ports that only the new audit saw reached. They
-    /// may be no news if only one of the audits shows the outcome.
+    /// Returns the ports of a finding about many ports that only the new audit saw reached.
     pub(super) fn new_ports(&self, now: &FindingFacts) -> Vec<u16> {
         let both = self.reached_ports.as_ref().zip(now.reached_ports.as_ref());
         let new = both.map(|(before, now)| now.difference(before).copied().collect());
@@ -407,7 +408,7 @@ impl BaselineFinding {
             .as_ref()
             .zip(now.reached.as_ref())
             .is_some_and(|(before, now)| before.len() < REACHED && !now.is_subset(before));
-        if reached_more || !self.new_ports(now).is_empty() {
+        if reached_more || (can_compare && !self.new_ports(now).is_empty()) {
             return Change::Worse;
         }
         let is_better = now.severity < self.severity || (self.was_reached && !now.is_reached);

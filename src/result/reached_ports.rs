@@ -1,19 +1,27 @@
-//! Finds out which ports the traffic of a finding about many ports reached.
+//! Finds out which ports the traffic of findings about many ports reached.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use super::{AuditResult, ConversationRow, FindingRow};
 use crate::classify::State;
+use crate::model::EPHEMERAL_PORTS;
 
 /// The column `port` of a finding about many ports.
 const MANY: &str = "*";
 
-/// The conversations of a result that reached a port, for its findings about many ports.
+/// Returns whether a port is that of a service. Dynamic ports differ from day to day, and if the
+/// direction is a guess, they may be those of clients.
+pub(super) fn is_of_service(port: u16) -> bool {
+    port < EPHEMERAL_PORTS
+}
+
+/// The ports that a result reached, for its findings about many ports.
 #[derive(Default)]
 pub(super) struct ReachedPorts {
-    /// The client, by address and by name, and the port. The key consists of the code, the
-    /// transport, and the address or name of the server.
-    by_server: HashMap<[String; 3], Vec<([String; 2], u16)>>,
+    /// The ports by client, by code, transport and server. Each end has an entry by address and one
+    /// by name.
+    by_server: HashMap<[String; 3], HashMap<String, BTreeSet<u16>>>,
 }
 
 impl ReachedPorts {
@@ -30,21 +38,27 @@ impl ReachedPorts {
 
     fn in_states(result: &AuditResult<'_>, counts: impl Fn(State) -> bool) -> Self {
         let mut reached = Self::default();
+        for row in result.findings().filter(|row| row.port == MANY) {
+            for server in &row.servers {
+                reached.by_server.entry(place(&row.code, &row.transport, server)).or_default();
+            }
+        }
         // Few results have findings about many ports.
-        if result.findings().any(|row| row.port == MANY) {
+        if !reached.by_server.is_empty() {
             let counts = |row: &ConversationRow<'_>| State::parse(&row.state).is_some_and(&counts);
-            result.conversations().filter(counts).for_each(|row| reached.add(row));
+            result.conversations().filter(counts).for_each(|row| reached.add(&row));
         }
         reached
     }
 
-    fn add(&mut self, row: ConversationRow<'_>) {
-        let Some(port) = row.port else { return };
-        let words = |address: std::net::IpAddr, name: &str| [address.to_string(), name.to_owned()];
-        let client = words(row.client, &row.client_name);
-        for server in words(row.server, &row.server_name).into_iter().filter(|w| !w.is_empty()) {
-            let place = [row.code.clone().into_owned(), row.transport.clone(), server];
-            self.by_server.entry(place).or_default().push((client.clone(), port));
+    fn add(&mut self, row: &ConversationRow<'_>) {
+        let Some(port) = row.port.filter(|port| is_of_service(*port)) else { return };
+        for server in words(row.server, &row.server_name) {
+            let place = place(&row.code, &row.transport, &server);
+            let Some(clients) = self.by_server.get_mut(&place) else { continue };
+            for client in words(row.client, &row.client_name) {
+                clients.entry(client).or_default().insert(port);
+            }
         }
     }
 
@@ -56,13 +70,19 @@ impl ReachedPorts {
         if row.port != MANY || !is_whole(&row.clients) || !is_whole(&row.servers) {
             return None;
         }
-        let place = |server: &String| {
-            [row.code.clone().into_owned(), row.transport.clone(), server.clone()]
-        };
-        let known = row.servers.iter().filter_map(|server| self.by_server.get(&place(server)));
-        let is_own = |(client, _): &&([String; 2], u16)| {
-            client.iter().any(|word| row.clients.contains(word))
-        };
-        Some(known.flatten().filter(is_own).map(|(_, port)| *port).collect())
+        let places = row.servers.iter().map(|server| place(&row.code, &row.transport, server));
+        let known = places.filter_map(|place| self.by_server.get(&place));
+        let ports =
+            known.flat_map(|clients| row.clients.iter().filter_map(|client| clients.get(client)));
+        Some(ports.flatten().copied().collect())
     }
+}
+
+fn place(code: &str, transport: &str, server: &str) -> [String; 3] {
+    [code, transport, server].map(str::to_owned)
+}
+
+/// Returns the words by which findings may list an end: its address, and its name if it has one.
+fn words(address: IpAddr, name: &str) -> impl Iterator<Item = String> {
+    [address.to_string(), name.to_owned()].into_iter().filter(|word| !word.is_empty())
 }

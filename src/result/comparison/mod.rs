@@ -151,7 +151,8 @@ fn compared(
         .map(|(number, row)| (key(row, |name| renamed.get(name).map_or(name, |new| new)), number))
         .collect();
     let of_many: Vec<usize> = (0..old.len()).filter(|number| is_of_many(old[*number])).collect();
-    let [old_ports, new_ports] = [causes.old, causes.new].map(|side| ReachedPorts::of(side.result));
+    let old_ports = ReachedPorts::possible(causes.old.result);
+    let new_ports = ReachedPorts::of(causes.new.result);
     let mut matched: BTreeSet<usize> = BTreeSet::new();
     let mut changes = Vec::new();
     for row in &new {
