@@ -367,11 +367,10 @@ impl<'a> Judge<'a> {
         let mut doubts = Doubts::default();
         let mut query = self.query_of(conversation);
         let mut ruling = self.rule_once(&query, known);
-        if ruling.code == Code::UnknownHost
-            && let Some((client, server)) = self.ends_by_card(conversations, conversation, &query)
+        if let Some((between_hosts, unpermitted)) =
+            self.ruled_by_macs(conversations, conversation, &query, known)
         {
-            query = self.query_between(conversation, client, server);
-            ruling = self.rule_once(&query, known);
+            (query, ruling) = (between_hosts, unpermitted);
             doubts.add(Doubt::Spoof);
         }
         let mut named = None;
@@ -599,29 +598,38 @@ impl<'a> Judge<'a> {
         self.query_between(c, party(client, 0), party(server, 1))
     }
 
-    /// Returns the ends of a conversation if a link-local address of no listed host probably
-    /// belongs to one: its frames have a hardware address from which only this host sends others.
-    fn ends_by_card(
+    /// Returns the query and the ruling of a conversation between two link-local addresses that the
+    /// inventory does not list, but that probably belong to listed hosts: only one host sends other
+    /// frames with the same hardware addresses. Anyone can forge these, so such a guess permits
+    /// nothing. Without it, the conversation would be one of two unlisted ends, and no finding.
+    fn ruled_by_macs(
         &self,
         conversations: &Conversations,
         c: &Conversation,
-        query: &Query<'_>,
-    ) -> Option<(Party, Party)> {
+        query: &Query<'static>,
+        known: &Rulings,
+    ) -> Option<(Query<'static>, Ruling)> {
         let ServiceKey { client, server, .. } = c.ruled_subject();
-        let by_card = |address: IpAddr, side: usize, party: Party| {
-            let is_unknown = crate::model::is_link_local(address)
-                && matches!(party.kind, PartyKind::Stranger | PartyKind::Network(_));
-            let macs = c.rare().macs[side].iter();
-            let macs = macs.filter(|mac| is_unknown && !self.policy.is_listed_mac(**mac));
-            let addresses = macs.flat_map(|mac| conversations.index.other_addresses(*mac));
-            let mut parties = addresses.map(|address| self.policy.party(address, []));
-            let first = parties.next().filter(|first| matches!(first.kind, PartyKind::Host(_)))?;
-            parties.all(|other| other.kind == first.kind).then_some(first)
+        let by_macs = |side: usize, address: IpAddr, party: Party| {
+            let is_unknown =
+                party.kind == PartyKind::Stranger && crate::model::is_link_local(address);
+            let mut macs = c.rare().macs[side].iter().filter(|_| is_unknown);
+            let host_of = |mac: &Mac| {
+                let listed = self.policy.is_listed_mac(*mac);
+                let mut others = conversations.index.other_addresses(*mac).filter(|_| !listed);
+                let first = self.policy.party(others.next()?, []);
+                let is_same = others.all(|other| self.policy.party(other, []).kind == first.kind);
+                (is_same && matches!(first.kind, PartyKind::Host(_))).then_some(first)
+            };
+            let first = host_of(macs.next()?)?;
+            macs.all(|mac| host_of(mac).is_some_and(|other| other.kind == first.kind))
+                .then_some(first)
         };
-        let ends = [(client, query.client), (server, query.server)];
-        let known = [0, 1].map(|side| by_card(ends[side].0, side, ends[side].1));
-        let is_found = known.iter().any(Option::is_some);
-        is_found.then(|| (known[0].unwrap_or(query.client), known[1].unwrap_or(query.server)))
+        let client = by_macs(0, client, query.client)?;
+        let server = by_macs(1, server, query.server)?;
+        let query = self.query_between(c, client, server);
+        let ruling = self.rule_once(&query, known);
+        ruling.code.verdict().is_unpermitted().then_some((query, ruling))
     }
 
     /// Returns the code that a conversation would have between the given ends.

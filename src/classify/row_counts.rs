@@ -400,7 +400,10 @@ mod tests {
         for poll in 0..15 {
             let ends = [("10.9.0.5", 50_000), (GW, 443)];
             packets.connect(poll * 60, ends[0], ends[1]);
-            packets.packet(poll * 60, Transport::TCP, ends, flag::SYN, (poll as u32 * 1000, None));
+            let [number, back] = [poll as u32 * 1000, 77];
+            packets.packet(poll * 60, Transport::TCP, ends, flag::SYN, (number, None));
+            let answer = (back, Some(number + 1));
+            packets.packet(poll * 60, Transport::TCP, [ends[1], ends[0]], flag::SYN_ACK, answer);
         }
         packets.set_size(0, enough);
         packets.ping(2_000, DC, RDSH);

@@ -1,9 +1,7 @@
 //! Determines which side of a flow is the client, and how certain that is.
 
 use super::capture_index::BroadcastReply;
-use super::flow_facts::{
-    broadcast_sender, errors, first_sender, is_simultaneous, link_local_macs, proved,
-};
+use super::flow_facts::{broadcast_sender, errors, is_simultaneous, link_local_macs, proved};
 use super::{CaptureIndex, DirectionHints};
 use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{EPHEMERAL_PORTS, Transport, named_enum};
@@ -212,6 +210,7 @@ fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHint
         (None, None) => None,
     };
     let is_datagram = transport.has_ports() && transport != Transport::TCP;
+    let is_same_port = ports[0] == ports[1];
     // The sender of one-way datagrams is more likely to be the client, whatever its port, unless
     // the datagrams look like replies.
     let sender = only([0, 1].map(|side: usize| flow.sides[side].has_packets()));
@@ -221,13 +220,18 @@ fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHint
         is_datagram && !answers && !(to_client && port_class(ports[*side]) < EPHEMERAL_CLASS)
     });
     match (guess, sender) {
-        (Some((client, _)), Some(sender)) if client != sender => {
+        (Some((client, grade)), Some(sender))
+            if client != sender && (grade == DirectionEvidence::Ports || !is_same_port) =>
+        {
             return Orientation::new(sender, DirectionEvidence::First);
         }
         // If the ports say nothing, the matrix must not turn a violation into a documented flow
-        // either.
+        // either. Two equal ports are those of a service that both sides have.
         (Some((client, _)), _)
-            if is_datagram && by_ports.is_none() && first_sender(flow) == Some(1 - client) =>
+            if is_datagram
+                && by_ports.is_none()
+                && !is_same_port
+                && first_sender(flow) == Some(1 - client) =>
         {
             return Orientation::new(1 - client, DirectionEvidence::First);
         }
@@ -241,6 +245,16 @@ fn read_unicast(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHint
     match first_sender(flow) {
         Some(client) => Orientation::new(client, DirectionEvidence::First),
         None => Orientation::new(1, DirectionEvidence::Unknown),
+    }
+}
+
+/// Returns the side that sent the earliest packet; `None` if that is unknown.
+fn first_sender(flow: &Flow<'_>) -> Option<usize> {
+    match (flow.sides[0].first.get(), flow.sides[1].first.get()) {
+        (Some(a), Some(b)) if a != b => Some(usize::from(b < a)),
+        (Some(_), None) => Some(0),
+        (None, Some(_)) => Some(1),
+        _ => None,
     }
 }
 

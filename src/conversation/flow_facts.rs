@@ -1,6 +1,7 @@
 //! Facts that follow from one flow alone, such as which side certainly initiated it, and which ICMP
 //! errors about it count as evidence.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::DirectionHints;
@@ -22,15 +23,13 @@ pub(super) const SESSION_NS: Nanos = 30 * SECOND;
 /// TCP header.
 ///
 /// A host that has sent a SYN itself answers a SYN of the other side with a SYN-ACK that has the
-/// number of its own SYN (RFC 9293, 3.5). If this host also sent the first packet, such a SYN-ACK
-/// proves nothing, because a server can make it send one by answering its SYN with another SYN.
+/// number of its own SYN (RFC 9293, 3.5). Such a SYN-ACK proves nothing, because a server can make
+/// its client send one by answering a SYN with another SYN.
 pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     [0, 1].map(|client: usize| {
         let has_own_syn =
             |syn_ack: &Opening| flow.syns(1 - client).any(|own| own.number == syn_ack.other);
-        let has_begun = first_sender(flow) == Some(1 - client);
-        let answers =
-            || flow.syn_acks(1 - client).filter(|syn_ack| !(has_begun && has_own_syn(syn_ack)));
+        let answers = || flow.syn_acks(1 - client).filter(|syn_ack| !has_own_syn(syn_ack));
         // The flags are checked first because they rule out most flows. The comparison of all pairs
         // is cheap, because nearly all other flows have one SYN and one SYN-ACK.
         flow.sides[client].has(flag::SYN | flag::HIDDEN)
@@ -43,16 +42,6 @@ pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
             || flow.sides[1 - client].has(flag::SYN_ACK)
                 && answers().any(|syn_ack| flow.may_have_sent_syn(client, syn_ack.number))
     })
-}
-
-/// Returns the side that sent the earliest packet; `None` if that is unknown.
-pub(super) fn first_sender(flow: &Flow<'_>) -> Option<usize> {
-    match (flow.sides[0].first.get(), flow.sides[1].first.get()) {
-        (Some(a), Some(b)) if a != b => Some(usize::from(b < a)),
-        (Some(_), None) => Some(0),
-        (None, Some(_)) => Some(1),
-        _ => None,
-    }
 }
 
 /// Returns whether the client acknowledges the server's SYN-ACK or a number soon after it. Sequence
@@ -207,9 +196,21 @@ pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> boo
         && a.sent.bytes.0 + b.sent.bytes.0 >= SESSION_BYTES
         && last.saturating_sub(first) >= SESSION_NS
         && proved(flow) != [true; 2]
-        // Over other protocols than TCP, these are the times of requests.
-        && (flow.key.transport() != Transport::TCP
-            || (0..2).all(|side| flow.syns(side).take(2).count() < 2))
+        && (0..2).all(|side| accepted_syns(flow, side) < 2)
+}
+
+/// Returns how many connections a side of a TCP flow opened: the number of its initial sequence
+/// numbers that a SYN-ACK acknowledges.
+fn accepted_syns(flow: &Flow<'_>, side: usize) -> usize {
+    // Over other protocols, there are times of requests in place of the numbers.
+    if flow.key.transport() != Transport::TCP {
+        return 0;
+    }
+    let is_accepted =
+        |syn: &Opening| flow.syn_acks(1 - side).any(|syn_ack| syn.is_answered_by(&syn_ack));
+    let accepted: BTreeSet<u32> =
+        flow.syns(side).filter(is_accepted).map(|syn| syn.number).collect();
+    accepted.len()
 }
 
 /// Returns the hardware addresses of the link-local ends of a flow, for each side. Hosts are

@@ -320,8 +320,6 @@ pub struct FailedFlows {
     pub state: State,
     /// The evidence for that state.
     pub basis: StateEvidence,
-    /// Number of these flows.
-    pub flows: u64,
     /// See [`Conversation::chances`].
     pub chances: u64,
     /// Time span in which these flows began.
@@ -335,7 +333,6 @@ fn merge_failures(mut failures: Vec<FailedFlows>, others: &[FailedFlows]) -> Vec
             Ok(at) => {
                 let own = &mut failures[at];
                 own.basis = own.basis.min(other.basis);
-                own.flows += other.flows;
                 own.chances += other.chances;
                 own.opened.merge(&other.opened);
             }
@@ -456,21 +453,15 @@ impl Conversation {
         self.last_failures().filter(|failed| failed.opened.last.get() > Some(worked))
     }
 
-    /// Returns whether all RADIUS requests without a reply since a service last worked were sent
-    /// within the time that a reply may take, or all DNS or Kerberos requests from one port, too.
-    /// They can then be repetitions of one request: if a user does not confirm a login, or if
-    /// another server that is asked about a name does not reply, this request gets no reply,
-    /// however often the client repeats it.
+    /// Returns whether all RADIUS, DNS or Kerberos requests without a reply since a service last
+    /// worked were sent within the time that a reply may take. They can then be repetitions of one
+    /// request: if a user does not confirm a login, or if another server that is asked about a name
+    /// does not reply, this request gets no reply, however often the client repeats it.
     pub fn may_lack_one_reply(&self) -> bool {
         let ServiceKey { transport, port, .. } = self.subject;
         let time = flow_facts::time_to_answer_at(transport, port, self.flags[0]);
         self.fails_at_last().is_some_and(|failed| {
-            let may_be_one = match time {
-                flow_facts::TIME_TO_ANSWER_LOGIN => true,
-                flow_facts::TIME_TO_ANSWER_LOOKUP => failed.flows == 1,
-                _ => false,
-            };
-            may_be_one
+            [flow_facts::TIME_TO_ANSWER_LOGIN, flow_facts::TIME_TO_ANSWER_LOOKUP].contains(&time)
                 && failed.state == State::Unanswered
                 && failed.opened.length().is_some_and(|length| length < time)
         })
@@ -1055,8 +1046,7 @@ impl Conversation {
         let chances = u64::from(self.chances);
         let opened = self.opened;
         if self.rare().failures.is_empty() && self.has_failed() {
-            let flows = self.flows;
-            vec![FailedFlows { state, basis, flows, chances, opened }]
+            vec![FailedFlows { state, basis, chances, opened }]
         } else {
             self.rare().failures.clone()
         }

@@ -263,14 +263,13 @@ pub(super) fn last_failure(
         return Some(FailedFlows {
             state: State::Refused,
             basis: StateEvidence::PortUnreachable,
-            flows: 1,
             chances: 1,
             opened: TimeSpan::at(time),
         });
     }
     let (opened, chances) = last_unanswered_requests(flow, orientation, index)?;
     let (state, basis) = (State::Unanswered, StateEvidence::SilentServer);
-    Some(FailedFlows { state, basis, flows: 1, chances, opened })
+    Some(FailedFlows { state, basis, chances, opened })
 }
 
 /// Returns the time of the last ICMP error with which a server refused datagrams of a flow. Returns

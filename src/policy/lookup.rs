@@ -158,11 +158,13 @@ impl Policy {
         let of_eui = eui
             .filter(|e| e[11..13] == [0xff, 0xfe])
             .map(|e| Mac([e[8] ^ 2, e[9], e[10], e[13], e[14], e[15]]));
-        let all = macs.into_iter().copied().chain(of_eui);
-        let mut hosts = all.filter_map(|mac| self.host_of_mac(mac));
-        let first = hosts.next()?;
-        // An address that several hosts use belongs to none of them.
-        hosts.all(|other| other == first).then_some(first)
+        // If there are frames, only they count, because anyone can choose an address. An address
+        // that several hosts use, or an unlisted one and another, belongs to none of them.
+        let mut macs = macs.into_iter().copied().peekable();
+        let of_eui = of_eui.filter(|_| macs.peek().is_none());
+        let mut hosts = macs.chain(of_eui).map(|mac| self.host_of_mac(mac));
+        let first = hosts.next()??;
+        hosts.all(|other| other == Some(first)).then_some(first)
     }
 
     /// Returns the index of the host that has a hardware address; `None` if no host or several are

@@ -975,32 +975,36 @@ fn a_feature_that_is_off_documents_no_other_transport() {
     assert_eq!(code("false"), "port-not-in-matrix");
 }
 
-/// A host hides nothing behind a link-local address, even if the inventory does not list its
-/// hardware address.
+/// Two hosts hide nothing behind their link-local addresses, even if the inventory does not list
+/// their hardware addresses.
 #[test]
-fn a_link_local_address_is_that_of_the_host_with_its_hardware_address_by_a_guess() {
+fn link_local_addresses_are_those_of_the_hosts_with_their_hardware_addresses_by_a_guess() {
     // The last byte of the hardware address that each address uses.
-    let judged = |cards: &[(&str, u8)]| {
+    let judged = |port: u16, macs: &[(&str, u8)]| {
         let mut wire = Wire::default();
         wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
         wire.connect(1_000, ("10.1.9.7", 50_000), (GW, 443));
-        wire.connect(2_000, ("169.254.0.7", 50_001), (DC, 4444));
+        wire.connect(2_000, ("169.254.0.7", 50_001), ("169.254.0.8", port));
         for (_, frame) in &mut wire.0 {
             let from = std::net::Ipv4Addr::new(frame[26], frame[27], frame[28], frame[29]);
-            let card = cards.iter().find(|(address, _)| *address == from.to_string());
-            frame[11] = card.map_or(frame[29], |(_, card)| *card);
+            let mac = macs.iter().find(|(address, _)| *address == from.to_string());
+            frame[11] = mac.map_or(frame[29], |(_, mac)| *mac);
         }
-        let report = Site::new(&farm("ras-19", "", ""), &wire).report("csv");
-        let wanted = ["client_name", "code", "certain", "doubt", "server"];
-        let findings = columns(&report, &wanted);
-        let row = findings.iter().find(|row| row[4] == DC).expect("a finding");
-        row[..4].join(" ").trim().to_owned()
+        let report = Site::new(&farm("ras-19", "", ""), &wire).report("conversations");
+        let wanted = ["client_name", "server_name", "code", "certain", "doubt", "server"];
+        let conversations = columns(&report, &wanted);
+        let row = conversations.iter().find(|row| row[5] == "169.254.0.8").expect("a row");
+        row[..5].join(" ").trim().to_owned()
     };
-    assert_eq!(judged(&[(RDSH, 77), ("169.254.0.7", 77)]), "rdsh1 no-relation no spoof");
+    let both = [("169.254.0.7", 77), ("169.254.0.8", 78)];
+    let hosts = [(RDSH, 77), (BROKER, 78)];
+    let known = [both, hosts].concat();
+    assert_eq!(judged(4444, &known), "rdsh1 broker1 port-not-in-matrix no spoof");
+    // Anyone can forge a hardware address, so the guess permits nothing.
+    assert_eq!(judged(20_003, &known), "unknown-host yes");
     // Another hardware address, or one that several hosts use, as with a router, shows nothing.
-    assert_eq!(judged(&[(RDSH, 77), ("169.254.0.7", 78)]), "unknown-host yes");
-    let several = [(RDSH, 77), ("10.1.9.7", 77), ("169.254.0.7", 77)];
-    assert_eq!(judged(&several), "unknown-host yes");
+    assert_eq!(judged(4444, &[&both[..1], &hosts].concat()), "unknown-host yes");
+    assert_eq!(judged(4444, &[&known[..], &[("10.1.9.7", 77)]].concat()), "unknown-host yes");
 }
 
 #[test]
