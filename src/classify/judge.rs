@@ -367,8 +367,9 @@ impl<'a> Judge<'a> {
         let mut doubts = Doubts::default();
         let mut query = self.query_of(conversation);
         let mut ruling = self.rule_once(&query, known);
-        if let Some((between_hosts, unpermitted)) =
-            self.ruled_by_macs(conversations, conversation, &query, known)
+        if ruling.code == Code::UnknownHost
+            && let Some((between_hosts, unpermitted)) =
+                self.ruled_by_macs(conversations, conversation, &query, known)
         {
             (query, ruling) = (between_hosts, unpermitted);
             doubts.add(Doubt::Spoof);

@@ -27,20 +27,24 @@ pub(super) const SESSION_NS: Nanos = 30 * SECOND;
 /// its client send one by answering a SYN with another SYN.
 pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     [0, 1].map(|client: usize| {
-        let has_own_syn =
-            |syn_ack: &Opening| flow.syns(1 - client).any(|own| own.number == syn_ack.other);
-        let answers = || flow.syn_acks(1 - client).filter(|syn_ack| !has_own_syn(syn_ack));
+        let [own, other] = [client, 1 - client].map(|side| &flow.sides[side]);
         // The flags are checked first because they rule out most flows. The comparison of all pairs
         // is cheap, because nearly all other flows have one SYN and one SYN-ACK.
-        flow.sides[client].has(flag::SYN | flag::HIDDEN)
-            && flow.sides[1 - client].has(flag::SYN_ACK)
-            && flow
-                .syns(client)
-                .any(|syn| answers().any(|syn_ack| syn.is_answered_by(&syn_ack)))
-            // If a side sent more SYNs than are kept, the SYN-ACK may acknowledge one that was not
-            // kept.
-            || flow.sides[1 - client].has(flag::SYN_ACK)
-                && answers().any(|syn_ack| flow.may_have_sent_syn(client, syn_ack.number))
+        if !other.has(flag::SYN_ACK) {
+            return false;
+        }
+        let is_of_opener = |syn_ack: &Opening| {
+            other.has(flag::SYN | flag::HIDDEN)
+                && flow.syns(1 - client).any(|syn| syn.number == syn_ack.other)
+        };
+        let proves = |syn_ack: Opening| {
+            own.has(flag::SYN | flag::HIDDEN)
+                && flow.syns(client).any(|syn| syn.is_answered_by(&syn_ack))
+                // If a side sent more SYNs than are kept, the SYN-ACK may acknowledge one that was
+                // not kept.
+                || flow.may_have_sent_syn(client, syn_ack.number)
+        };
+        flow.syn_acks(1 - client).any(|syn_ack| proves(syn_ack) && !is_of_opener(&syn_ack))
     })
 }
 

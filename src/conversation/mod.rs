@@ -458,9 +458,9 @@ impl Conversation {
     /// request: if a user does not confirm a login, or if another server that is asked about a name
     /// does not reply, this request gets no reply, however often the client repeats it.
     pub fn may_lack_one_reply(&self) -> bool {
-        let ServiceKey { transport, port, .. } = self.subject;
-        let time = flow_facts::time_to_answer_at(transport, port, self.flags[0]);
         self.fails_at_last().is_some_and(|failed| {
+            let ServiceKey { transport, port, .. } = self.subject;
+            let time = flow_facts::time_to_answer_at(transport, port, self.flags[0]);
             [flow_facts::TIME_TO_ANSWER_LOGIN, flow_facts::TIME_TO_ANSWER_LOOKUP].contains(&time)
                 && failed.state == State::Unanswered
                 && failed.opened.length().is_some_and(|length| length < time)
