@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # About 5 % above the measured counts of frames, and 1 % above that of a flow. Raise the ceilings only
 # for a deliberate reason, which the commit states.
-CEILINGS = {"IPv4": 1490, "IPv6": 1610, "VLAN": 1520, "flow": 8800}
+CEILINGS = {"IPv4": 1490, "IPv6": 1610, "VLAN": 1520, "flow": 8850}
 
 INVENTORY = """\
 [farm]

@@ -536,7 +536,7 @@ fn lost_doubled_and_mixed_rows_are_errors_that_name_them() {
     let doubled = refused(&double);
     assert!(doubled.contains("rows, 1 too many") || doubled.contains("twice"), "{doubled}");
     // Merging names the places of both rows and the capture.
-    rewrite(file, CREATORS[0], &double);
+    rewrite(file, CREATORS[0], double);
     let merged = run(&["merge", text(&two.store), "--to", text(&two.at("merged"))], &[2]);
     fs::write(file, &whole).expect("writable");
     let told = stderr(&merged);
