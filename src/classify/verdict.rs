@@ -157,8 +157,9 @@ named_enum!(
         Loss = "loss",
         /// Memory ran short, and flows or conversations were aggregated.
         Aggregated = "fold",
-        /// Packets of the flow contradict each other, so another device may have sent some of them;
-        /// or a host was recognized only by a hardware address that the inventory does not list.
+        /// Packets of the flow contradict each other, so another device may have sent some of them.
+        /// Or both hosts were recognized only by hardware addresses that the inventory does not
+        /// list.
         Spoof = "spoof",
         /// The traffic was seen inside a tunnel that the inventory does not declare, where it could
         /// be forged.

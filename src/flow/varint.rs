@@ -57,7 +57,7 @@ fn take_longer_number(bytes: &mut &[u8]) -> Option<u64> {
     Some(join_sevens(word))
 }
 
-/// Reads an integer of which the first eight bytes contain `lowest`, the lowest 56 bits.
+/// Reads an integer whose first eight bytes contain `lowest`, its lowest 56 bits.
 fn take_longest_number(bytes: &mut &[u8], lowest: u64) -> Option<u64> {
     let (highest, length) = match bytes.get(WORD..)? {
         [byte @ 1..=0x7f, ..] => (u64::from(*byte), WORD + 1),

@@ -158,8 +158,8 @@ impl Policy {
         let of_eui = eui
             .filter(|e| e[11..13] == [0xff, 0xfe])
             .map(|e| Mac([e[8] ^ 2, e[9], e[10], e[13], e[14], e[15]]));
-        // If there are frames, only they count, because anyone can choose an address. An address
-        // that several hosts use, or an unlisted one and another, belongs to none of them.
+        // If hardware addresses of frames are known, only they count, because anyone can choose an
+        // IP address. If they belong to several hosts, or one of them to none, no host is found.
         let mut macs = macs.into_iter().copied().peekable();
         let of_eui = of_eui.filter(|_| macs.peek().is_none());
         let mut hosts = macs.chain(of_eui).map(|mac| self.host_of_mac(mac));

@@ -161,7 +161,7 @@ fn copy_of(
     }
 }
 
-/// Returns the row of an input of which nothing was kept, for the reason `error`.
+/// Returns the row of an input without any evidence. `error` is the reason.
 fn unread(
     CollectRequest { plan, sensor, .. }: &CollectRequest,
     number: usize,

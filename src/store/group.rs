@@ -189,7 +189,7 @@ pub(super) fn single(mut group: Vec<StoredRow>) -> Result<StoredRow, GroupError>
     }
 }
 
-/// Returns the error about two rows of which only one should be there.
+/// Returns the error about a row that is there twice.
 fn twice(first: &StoredRow, second: &StoredRow) -> GroupError {
     let StoredRow { kind, bucket, input, .. } = second;
     let what = match kind {

@@ -416,7 +416,7 @@ pub(super) struct SortedGroups<'f> {
     limit: usize,
     /// Whether the first row was returned, so that it has to be removed.
     is_taken: bool,
-    /// Whether the first row belongs to a group of which a part was returned.
+    /// Whether the first row belongs to a group that was partly returned.
     continues: bool,
 }
 
