@@ -129,7 +129,7 @@ fn rows_by_section_are_those_of_the_transcription() {
     assert_eq!(
         [Expectation::Steady, Expectation::OnDemand, Expectation::Feature, Expectation::Localhost]
             .map(count),
-        [21, 101, 86, 4]
+        [20, 102, 86, 4]
     );
     let scope = |s| tables().filter(|r| r.scope == s).count();
     assert_eq!(
