@@ -10,10 +10,10 @@ use dashmap::DashMap;
 use super::parallel::map_ranges;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
-    AddressOwner, Conversation, Conversations, DirectionHints, DoubtSource, EndMacs, KnownName,
-    OtherOrientation, RulingKind, ServerNames, ServiceKey, State,
+    AddressOwner, Conversation, Conversations, DirectionEvidence, DirectionHints, DoubtSource,
+    EndMacs, KnownName, OtherOrientation, RulingKind, ServerNames, ServiceKey, State,
 };
-use crate::model::{Endpoint, Mac, Nanos, Transport, is_of_platform};
+use crate::model::{Endpoint, Mac, Nanos, SECOND, Transport, is_of_platform};
 use crate::policy::{
     EndpointTarget, ExceptionMatch, Exposure, FeatureState, Party, PartyKind, Policy, RoleSet, Row,
     Scope, Severity, SeverityColumn,
@@ -406,6 +406,9 @@ impl<'a> Judge<'a> {
             && self.policy.may_be_of_site(&query.client, query.subject.client)
         {
             doubts.add(Doubt::Site);
+        }
+        if self.may_answer_from_elsewhere(conversations, conversation) {
+            doubts.add(Doubt::Direction);
         }
         if conversation.is_aggregated() {
             doubts.add(Doubt::Aggregated);
@@ -1005,6 +1008,52 @@ impl<'a> Judge<'a> {
     }
 }
 
+impl Judge<'_> {
+    /// Returns whether datagrams that nobody answered may themselves be replies: shortly before,
+    /// their receiver had sent requests to this host from the same port and got no reply. Some
+    /// services reply from another port than the one that was asked (RFC 1350, 4), and a host with
+    /// several addresses may reply from another address.
+    fn may_answer_from_elsewhere(&self, conversations: &Conversations, c: &Conversation) -> bool {
+        let ServiceKey { client, server, transport, port } = c.subject;
+        if transport != Transport::UDP
+            || c.broadcast
+            || c.grade != DirectionEvidence::First
+            || c.to_client.packets.0 > 0
+        {
+            return false;
+        }
+        let is_before = |request: &Conversation| {
+            let ends = (request.first.get(), request.last.get());
+            let (Some(first), Some(last)) = ends else { return false };
+            let until = last.saturating_add(TIME_TO_ANSWER_FROM_ELSEWHERE);
+            c.first.get().is_some_and(|time| first <= time)
+                && c.last.get().is_some_and(|time| time <= until)
+        };
+        let is_request = |request: &Conversation| {
+            request.subject.transport == transport
+                && request.to_client.packets.0 == 0
+                && request.client_ports.iter().any(|own| *own == port)
+                && is_before(request)
+        };
+        let own = match self.policy.host_of(client) {
+            Some(host) => &self.policy.inventory.hosts[host].addresses[..],
+            None => &[client],
+        };
+        own.iter().any(|address| {
+            let requests = conversations.between(server, *address);
+            requests.len() > MOST_REQUESTS || requests.iter().any(is_request)
+        })
+    }
+}
+
+/// The maximum time between a request and a reply from another port or address than the one that
+/// was asked.
+const TIME_TO_ANSWER_FROM_ELSEWHERE: Nanos = 10 * SECOND;
+
+/// The maximum number of conversations between two addresses that are searched for requests. If
+/// there are more, one of them may be the request.
+const MOST_REQUESTS: usize = 256;
+
 /// Returns whether the code of the other orientation is worse than the shown one, or has another
 /// verdict.
 fn differs(other: Code, shown: Code) -> bool {
@@ -1164,6 +1213,24 @@ mod tests {
         // A port below those of clients may be that of the sender of replies.
         assert!(certain(|packets| packets.send(0, UDP, (RDSH, 2_000), (RDSH_2, 2_001))));
         assert!(!certain(|packets| packets.send(0, UDP, (RDSH, 750), (RDSH_2, 2_001))));
+    }
+
+    #[test]
+    fn a_reply_from_another_port_than_the_one_that_was_asked_does_not_accuse_its_sender() {
+        const UDP: Transport = Transport::UDP;
+        let policy = policy(FARM);
+        let certain = |asked_from: u16, replied_s: i64| {
+            let mut packets = Packets::default();
+            packets.send(0, UDP, (RDSH, asked_from), (RDSH_2, 69));
+            packets.send(replied_s, UDP, (RDSH_2, 51_234), (RDSH, 50_001));
+            let (conversations, judged) = packets.judged(&policy);
+            let mut all = conversations.list.iter().zip(&judged);
+            let reply = all.find(|(c, _)| c.subject.port == 50_001);
+            reply.expect("the reply is a conversation").1.doubts.certain()
+        };
+        assert!(!certain(50_001, 9));
+        assert!(certain(50_002, 9));
+        assert!(certain(50_001, 11));
     }
 
     #[test]

@@ -723,6 +723,14 @@ impl Conversations {
         start..start + len
     }
 
+    /// Returns the conversations of a client with a server.
+    pub fn between(&self, client: IpAddr, server: IpAddr) -> &[Conversation] {
+        let own = &self.list[self.of_client(client)];
+        let start = own.partition_point(|c| c.subject.server < server);
+        let len = own[start..].partition_point(|c| c.subject.server == server);
+        &own[start..start + len]
+    }
+
     /// Returns the client and the server of each unicast conversation, except those with loopback
     /// addresses that were seen on a wire.
     pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + Clone {
