@@ -1847,6 +1847,25 @@ fn datagrams_one_way_are_asked_by_their_sender_and_nobody_serves_port_zero() {
 }
 
 #[test]
+fn a_reply_from_another_port_or_address_accuses_nobody() {
+    let second = "10.2.0.10";
+    let inventory =
+        plain().replace(&format!("\"{BROKER}\""), &format!("\"{BROKER}\", \"{second}\""));
+    assert!(inventory.contains(second), "{inventory}");
+    // A TFTP server replies from a new port. A host with two addresses replies from the other one.
+    for (asked, replied) in [(69, (BROKER, 51_234)), (51_000, (second, 51_000))] {
+        for (request_ms, reply_ms, is_reply) in [(8_000, 8_100, true), (8_100, 8_000, false)] {
+            let mut wire = steady();
+            wire.udp(request_ms, (RDSH, 50_001), (BROKER, asked));
+            wire.udp(reply_ms, replied, (RDSH, 50_001));
+            let certain = audit_with(&wire, &inventory).certain();
+            let accused = certain.iter().any(|c| c.contains(&format!(">{RDSH} 50001")));
+            assert_eq!(accused, !is_reply, "{asked} {request_ms}: {certain:?}");
+        }
+    }
+}
+
+#[test]
 fn a_broadcast_makes_nobody_the_client_of_later_packets() {
     let everybody = "10.1.0.255";
     // A gateway broadcasts from the port of a service to the same port, as NetBIOS and BACnet do.
