@@ -7,8 +7,9 @@ use super::absence_claims::GroupId;
 use super::expected::Assessor;
 use super::facts::JudgedCapture;
 use super::finding::FindingBook;
-use super::judge::{Judge, Judged};
+use super::judge::Judge;
 use super::row_counts::RowReport;
+use super::ruling::Judged;
 
 /// The results of [`assess`] other than findings.
 pub(super) struct Assessed {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::coverage::HostReport;
-use super::judge::Judged;
+use super::ruling::Judged;
 use super::{CoverageStatement, VantageTimes, Watched};
 use crate::conversation::{CaptureIndex, Conversation, Conversations};
 use crate::model::Nanos;

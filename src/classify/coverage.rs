@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::CaptureConditions;
-use super::judge::Judged;
+use super::ruling::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{
     ActivePeriods, CaptureIndex, Conversation, Conversations, DirectionEvidence, DoubtSource,

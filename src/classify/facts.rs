@@ -10,9 +10,9 @@ use super::coverage::{
     CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnlistedUse, UnreadablePairs,
     covered_ports, undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
 };
-use super::judge::Judged;
 use super::lone_answers::LoneAnswers;
 use super::parallel::run_both;
+use super::ruling::Judged;
 use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement, all_lost, is_unlikely, moved_captures};

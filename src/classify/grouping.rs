@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ends::{EndId, EndInterner, EndKey, NetworkGroup};
 use super::finding::{About, MemberPool, MemberRange};
-use super::judge::Judged;
+use super::ruling::Judged;
 use super::verdict::Code;
 use crate::conversation::Conversation;
 use crate::model::Transport;

@@ -1,81 +1,20 @@
 //! Determines the code of each conversation, and the row or exception that it is based on.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{Hash, Hasher};
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
-
-use dashmap::DashMap;
 
 use super::parallel::map_ranges;
+use super::query_kind::{ByQueryKind, PortClasses, QueryKind, Rulings, Undocumented};
+use super::ruling::{Judged, Ruling, SmallIndex};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
-    AddressOwner, Conversation, Conversations, DirectionEvidence, DirectionHints, DoubtSource,
-    EndMacs, KnownName, OtherOrientation, RulingKind, ServerNames, ServiceKey, State,
+    Conversation, Conversations, DoubtSource, KnownName, ServerNames, ServiceKey, State,
 };
-use crate::model::{Endpoint, Mac, Nanos, SECOND, Transport, is_of_platform};
+use crate::model::{Mac, Nanos, Transport, is_of_platform};
 use crate::policy::{
     EndpointTarget, ExceptionMatch, Exposure, FeatureState, Party, PartyKind, Policy, RoleSet, Row,
     Scope, Severity, SeverityColumn,
 };
-
-/// An index that takes four bytes, even in an `Option`, unlike a plain number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct SmallIndex(NonZeroU32);
-
-impl SmallIndex {
-    /// Converts the index of a row, an exception or a name. No list of these has 2^32 or more
-    /// entries.
-    fn new(index: usize) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(u32::try_from(index).unwrap_or(u32::MAX)))
-    }
-
-    fn get(self) -> usize {
-        self.0.get() as usize - 1
-    }
-}
-
-/// The decision about a conversation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ruling {
-    /// The code, which implies the verdict.
-    pub code: Code,
-    row: Option<SmallIndex>,
-    exception: Option<SmallIndex>,
-}
-
-impl Ruling {
-    /// Returns a ruling that is based on a row.
-    pub(super) fn by_row(code: Code, row: usize) -> Self {
-        Self::new(code, Some(row))
-    }
-
-    /// Returns a ruling that is based on a row if there is one, and on no exception.
-    pub(super) fn new(code: Code, row: Option<usize>) -> Self {
-        Self { code, row: row.map(SmallIndex::new), exception: None }
-    }
-
-    /// Returns the ruling that an expired exception turns this one into. The row stays.
-    fn after_expiry_of(self, exception: usize) -> Self {
-        let exception = Some(SmallIndex::new(exception));
-        Self { code: Code::ExpiredException, exception, ..self }
-    }
-
-    /// Returns the index of the row that the code is based on.
-    pub fn row(self) -> Option<usize> {
-        self.row.map(SmallIndex::get)
-    }
-
-    /// Returns the index of the exception that the code is based on.
-    pub fn exception(self) -> Option<usize> {
-        self.exception.map(SmallIndex::get)
-    }
-
-    /// Returns a ruling that is not based on a row.
-    pub(super) fn without_row(code: Code) -> Self {
-        Self::new(code, None)
-    }
-}
 
 /// Facts about a query that several permission checks need.
 pub(super) struct PermissionFacts {
@@ -86,158 +25,6 @@ pub(super) struct PermissionFacts {
     pub off: Option<usize>,
     /// Whether both ends have roles.
     pub have_roles: bool,
-}
-
-/// The judgement of one conversation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Judged {
-    /// The code of the conversation, and the row or exception that the code is based on.
-    pub ruling: Ruling,
-    /// The client as the inventory knows it.
-    pub client: Party,
-    /// The server as the inventory knows it.
-    pub server: Party,
-    /// The reasons why the judgement is not certain.
-    pub doubts: Doubts,
-    named: Option<(SmallIndex, u16)>,
-    /// The code of the other orientation, if the direction is a guess and this code is worse or has
-    /// another verdict.
-    pub other: Option<Code>,
-    /// The severity of the code. With doubts, it is at most medium; between unlisted addresses, it
-    /// is info.
-    pub severity: Severity,
-}
-
-const _: () = assert!(size_of::<Judged>() <= 88);
-
-impl Judged {
-    /// Returns the name that determined the ruling: its index among the server's names, and the
-    /// index among its aliases.
-    pub fn named(&self) -> Option<(usize, usize)> {
-        self.named.map(|(number, alias)| (number.get(), alias.into()))
-    }
-
-    /// Returns the verdict that the code implies.
-    pub fn verdict(&self) -> Verdict {
-        self.ruling.code.verdict()
-    }
-}
-
-/// The properties that determine which rows document plain traffic. [`Judge::kind`] defines which
-/// traffic is plain.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct QueryKind {
-    client: RoleSet,
-    server: RoleSet,
-    anybody: bool,
-    same: bool,
-    loopback: bool,
-    announced: bool,
-    service: (Transport, PortClass),
-    /// The properties that determine the ruling if no row documents the traffic.
-    undocumented: Option<Undocumented>,
-}
-
-/// The properties that, in addition to the other fields of [`QueryKind`], determine the ruling on
-/// plain traffic that no row documents.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Undocumented {
-    is_listed: [bool; 2],
-    is_outside: bool,
-    is_link_local: bool,
-}
-
-/// Hashes all flags as one number, because every conversation is looked up several times.
-impl Hash for QueryKind {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let (transport, port) = self.service;
-        let (is_range, number) = match port {
-            PortClass::Single(port) => (false, port),
-            PortClass::Range(number) => (true, number),
-        };
-        let none = Undocumented { is_listed: [false; 2], is_outside: false, is_link_local: false };
-        let Undocumented { is_listed, is_outside, is_link_local } =
-            self.undocumented.unwrap_or(none);
-        let flags = [
-            self.anybody,
-            self.same,
-            self.loopback,
-            self.announced,
-            is_range,
-            self.undocumented.is_some(),
-            is_listed[0],
-            is_listed[1],
-            is_outside,
-            is_link_local,
-        ];
-        let flags = flags.iter().fold(0, |all, flag| all << 1 | u64::from(*flag));
-        state.write_u128(self.client.bits());
-        state.write_u128(self.server.bits());
-        state.write_u64(flags << 24 | u64::from(transport.0) << 16 | u64::from(number));
-    }
-}
-
-/// Ports that all rows and all entries for background traffic treat alike.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum PortClass {
-    /// A single port of a row or an entry or, for a protocol without ports, the ICMP type or zero.
-    Single(u16),
-    /// The ports between two bounds of ranges, except single ports. The number is that of the
-    /// range.
-    Range(u16),
-}
-
-/// The classes of all ports.
-struct PortClasses {
-    single: HashSet<u16, ahash::RandomState>,
-    /// The first ports of the ranges, in order. The range before the first one has number 0.
-    bounds: Vec<u16>,
-}
-
-impl PortClasses {
-    fn of(policy: &Policy) -> Self {
-        let matrix = &policy.matrix;
-        let rows = matrix.rows.iter().filter(|row| row.transport.has_ports());
-        let (single, ranges): (Vec<_>, Vec<_>) =
-            rows.map(|row| &row.ports).partition(|ports| ports.start() == ports.end());
-        let background = matrix.background.iter().filter_map(|entry| entry.port);
-        let single = single.into_iter().map(|ports| *ports.start()).chain(background).collect();
-        let mut bounds: Vec<u16> = ranges
-            .iter()
-            .flat_map(|ports| [Some(*ports.start()), ports.end().checked_add(1)])
-            .flatten()
-            .collect();
-        bounds.sort_unstable();
-        bounds.dedup();
-        Self { single, bounds }
-    }
-
-    fn class(&self, transport: Transport, port: u16) -> PortClass {
-        if !transport.has_ports() || self.single.contains(&port) {
-            PortClass::Single(port)
-        } else {
-            PortClass::Range(self.bounds.partition_point(|bound| *bound <= port) as u16)
-        }
-    }
-}
-
-/// Values by query kind. Traffic that is not plain has no kind, so each of its conversations needs
-/// a value of its own.
-pub(super) type ByQueryKind<T> = HashMap<QueryKind, T, ahash::RandomState>;
-
-/// Rulings by query kind. All workers share them with the direction hints, which are needed before
-/// the judgement.
-#[derive(Default)]
-struct Rulings(DashMap<QueryKind, Ruling, ahash::RandomState>);
-
-impl Rulings {
-    fn get(&self, kind: QueryKind) -> Option<Ruling> {
-        self.0.get(&kind).map(|ruling| *ruling)
-    }
-
-    fn insert(&self, kind: QueryKind, ruling: Ruling) {
-        self.0.insert(kind, ruling);
-    }
 }
 
 /// A query to the judge: the traffic, and how it was sent.
@@ -464,7 +251,7 @@ impl<'a> Judge<'a> {
     /// Returns whether the server's name may change the ruling. Names do not matter for hosts and
     /// services that are listed by address, for broadcasts, or for traffic that is permitted
     /// without a name.
-    fn may_depend_on_name(&self, query: &Query<'_>, ruling: Ruling) -> bool {
+    pub(super) fn may_depend_on_name(&self, query: &Query<'_>, ruling: Ruling) -> bool {
         let listed = matches!(query.server.kind, PartyKind::Host(_) | PartyKind::Service(_));
         !listed && !query.broadcast && ruling.code.verdict().is_unpermitted()
     }
@@ -548,9 +335,14 @@ impl<'a> Judge<'a> {
         QueryKind { undocumented: Some(undocumented), ..kind }
     }
 
+    /// Returns the ruling on a query; earlier rulings are reused.
+    pub(super) fn rule_shared(&self, query: &Query<'_>) -> Ruling {
+        self.rule_once(query, &self.rulings)
+    }
+
     /// Returns the ruling on a query. Where possible, a ruling is reused for queries of the same
     /// kind, but exceptions are checked each time unless a row documents the traffic.
-    fn rule_once(&self, query: &Query<'_>, known: &Rulings) -> Ruling {
+    pub(super) fn rule_once(&self, query: &Query<'_>, known: &Rulings) -> Ruling {
         let Some(kind) = self.kind(query) else { return self.rule(query) };
         if let Some(ruling) = known.get(kind) {
             return ruling;
@@ -560,7 +352,7 @@ impl<'a> Judge<'a> {
             return self.with_exceptions(query, ruling);
         }
         let ruling = self.rule_without_exceptions(query);
-        let by_row = ruling.row.is_some() && ruling.code.verdict() == Verdict::Documented;
+        let by_row = ruling.row().is_some() && ruling.code.verdict() == Verdict::Documented;
         known.insert(if by_row { kind } else { undocumented }, ruling);
         self.with_exceptions(query, ruling)
     }
@@ -745,10 +537,7 @@ impl<'a> Judge<'a> {
             return ruling;
         }
         match self.exception_at(query, query.latest) {
-            Some(ExceptionMatch::Holds(number)) => {
-                let exception = Some(SmallIndex::new(number));
-                Ruling { exception, ..Ruling::without_row(Code::Exception) }
-            }
+            Some(ExceptionMatch::Holds(number)) => Ruling::by_exception(number),
             Some(ExceptionMatch::Expired(number)) => ruling.after_expiry_of(number),
             None => ruling,
         }
@@ -977,7 +766,7 @@ impl<'a> Judge<'a> {
 
     /// Returns whether the server is external and the client may reach an internet service on this
     /// port, so that the ruling depends on the server's name.
-    fn only_a_name_decides(&self, query: &Query<'_>) -> bool {
+    pub(super) fn only_a_name_decides(&self, query: &Query<'_>) -> bool {
         let matrix = &self.policy.matrix;
         let ServiceKey { server, transport, port, .. } = query.subject;
         !self.policy.is_internal(server)
@@ -985,180 +774,6 @@ impl<'a> Judge<'a> {
                 let row = &matrix.rows[row];
                 row.scope == Scope::Internet && matrix.is_source(row, query.client_roles)
             })
-    }
-
-    /// Returns the code of the other orientation, if it is worse or has another verdict. If there
-    /// are several client ports, the worst code counts.
-    fn other_reading(
-        &self,
-        c: &Conversation,
-        query: &Query<'_>,
-        shown: Code,
-        known: &Rulings,
-    ) -> Option<Code> {
-        let ruled = c.ruled_subject();
-        let ports = c.client_ports.iter().map(|port| {
-            let subject =
-                ServiceKey { client: ruled.server, server: ruled.client, port: *port, ..ruled };
-            let turned = self.plain_query(query.server, query.client, subject);
-            let turned = self.with_broadcast(turned, c.broadcast);
-            self.rule_once(&Query { answer: query.answer, ..turned }, known).code
-        });
-        ports.max().filter(|other| differs(*other, shown))
-    }
-}
-
-impl Judge<'_> {
-    /// Returns whether datagrams that nobody answered may themselves be replies: shortly before,
-    /// their receiver had sent requests to this host from the same port and got no reply. Some
-    /// services reply from another port than the one that was asked (RFC 1350, 4), and a host with
-    /// several addresses may reply from another address.
-    fn may_answer_from_elsewhere(&self, conversations: &Conversations, c: &Conversation) -> bool {
-        let ServiceKey { client, server, transport, port } = c.subject;
-        if transport != Transport::UDP
-            || c.broadcast
-            || c.grade != DirectionEvidence::First
-            || c.to_client.packets.0 > 0
-        {
-            return false;
-        }
-        let is_before = |request: &Conversation| {
-            let ends = (request.first.get(), request.last.get());
-            let (Some(first), Some(last)) = ends else { return false };
-            let until = last.saturating_add(TIME_TO_ANSWER_FROM_ELSEWHERE);
-            c.first.get().is_some_and(|time| first <= time)
-                && c.last.get().is_some_and(|time| time <= until)
-        };
-        let is_request = |request: &Conversation| {
-            request.subject.transport == transport
-                && request.to_client.packets.0 == 0
-                && request.client_ports.iter().any(|own| *own == port)
-                && is_before(request)
-        };
-        let own = match self.policy.host_of(client) {
-            Some(host) => &self.policy.inventory.hosts[host].addresses[..],
-            None => &[client],
-        };
-        own.iter().any(|address| {
-            let requests = conversations.between(server, *address);
-            requests.len() > MOST_REQUESTS || requests.iter().any(is_request)
-        })
-    }
-}
-
-/// The maximum time between a request and a reply from another port or address than the one that
-/// was asked.
-const TIME_TO_ANSWER_FROM_ELSEWHERE: Nanos = 10 * SECOND;
-
-/// The maximum number of conversations between two addresses that are searched for requests. If
-/// there are more, one of them may be the request.
-const MOST_REQUESTS: usize = 256;
-
-/// Returns whether the code of the other orientation is worse than the shown one, or has another
-/// verdict.
-fn differs(other: Code, shown: Code) -> bool {
-    other > shown || other.verdict() != shown.verdict()
-}
-
-/// Provides the parts of the policy that the orientation of flows depends on.
-impl DirectionHints for Judge<'_> {
-    fn is_broadcast(&self, address: IpAddr) -> bool {
-        self.policy.is_broadcast(address)
-    }
-
-    fn canonical(&self, address: IpAddr) -> IpAddr {
-        self.policy.canonical(address)
-    }
-
-    fn is_listed(&self, address: IpAddr) -> bool {
-        self.policy.host_of(address).is_some()
-    }
-
-    fn is_stranger(&self, address: IpAddr) -> bool {
-        self.policy.host_of(address).is_none()
-    }
-
-    fn belongs(&self, address: IpAddr) -> Option<bool> {
-        let policy = self.policy;
-        Some(policy.host_of(address).is_some() || policy.network(address).is_some())
-    }
-
-    fn is_resolver(&self, address: IpAddr) -> bool {
-        self.policy.is_resolver(address)
-    }
-
-    fn is_listed_mac(&self, mac: Mac) -> bool {
-        self.policy.is_listed_mac(mac)
-    }
-
-    fn other_orientation(
-        &self,
-        subject: &ServiceKey,
-        client_port: u16,
-        broadcast: bool,
-        macs: EndMacs<'_>,
-    ) -> OtherOrientation {
-        let client = self.policy.party(subject.client, macs[0]);
-        let server = self.policy.party(subject.server, macs[1]);
-        let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
-        let ruling = self.rule_once(&query, &self.rulings);
-        if self.may_depend_on_name(&query, ruling) && self.only_a_name_decides(&query) {
-            return OtherOrientation::Differs;
-        }
-        let turned = ServiceKey {
-            client: subject.server,
-            server: subject.client,
-            port: client_port,
-            ..*subject
-        };
-        let turned = self.with_broadcast(self.plain_query(server, client, turned), broadcast);
-        if differs(self.rule_once(&turned, &self.rulings).code, ruling.code) {
-            OtherOrientation::Differs
-        } else if ruling.code.is_of_findings() {
-            OtherOrientation::SameFinding
-        } else {
-            OtherOrientation::SamePermission
-        }
-    }
-
-    fn owner(&self, address: IpAddr, macs: &[Mac]) -> AddressOwner {
-        match self.policy.party(address, macs).kind {
-            PartyKind::Host(_) | PartyKind::Service(_) => AddressOwner::Host,
-            PartyKind::Network(network) => {
-                let cidr = self.policy.inventory.networks[network].cidr;
-                AddressOwner::Network(cidr.network(), cidr.prefix_len())
-            }
-            PartyKind::Stranger | PartyKind::RolesOnly => AddressOwner::Unlisted,
-        }
-    }
-
-    fn ruling_kind(&self, subject: &ServiceKey, broadcast: bool, macs: EndMacs<'_>) -> RulingKind {
-        let client = self.policy.party(subject.client, macs[0]);
-        let server = self.policy.party(subject.server, macs[1]);
-        let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
-        let ruling = self.rule_once(&query, &self.rulings);
-        let is_permitted = !ruling.code.verdict().is_unpermitted();
-        RulingKind {
-            code: ruling.code as u8,
-            // A row that does not permit the traffic only explains the code.
-            basis: ruling.exception().or(ruling.row().filter(|_| is_permitted)),
-            server_roles: server.roles.bits(),
-            is_permitted,
-        }
-    }
-
-    fn is_documented(
-        &self,
-        client: IpAddr,
-        server: Endpoint,
-        transport: Transport,
-        macs: EndMacs<'_>,
-    ) -> bool {
-        let subject = ServiceKey { client, server: server.addr, transport, port: server.port };
-        let client = self.policy.party(client, macs[0]);
-        let server = self.policy.party(server.addr, macs[1]);
-        let query = self.plain_query(client, server, subject);
-        self.rule_once(&query, &self.rulings).code.verdict() == Verdict::Documented
     }
 }
 
@@ -1213,24 +828,6 @@ mod tests {
         // A port below those of clients may be that of the sender of replies.
         assert!(certain(|packets| packets.send(0, UDP, (RDSH, 2_000), (RDSH_2, 2_001))));
         assert!(!certain(|packets| packets.send(0, UDP, (RDSH, 750), (RDSH_2, 2_001))));
-    }
-
-    #[test]
-    fn a_reply_from_another_port_than_the_one_that_was_asked_does_not_accuse_its_sender() {
-        const UDP: Transport = Transport::UDP;
-        let policy = policy(FARM);
-        let certain = |asked_from: u16, replied_s: i64| {
-            let mut packets = Packets::default();
-            packets.send(0, UDP, (RDSH, asked_from), (RDSH_2, 69));
-            packets.send(replied_s, UDP, (RDSH_2, 51_234), (RDSH, 50_001));
-            let (conversations, judged) = packets.judged(&policy);
-            let mut all = conversations.list.iter().zip(&judged);
-            let reply = all.find(|(c, _)| c.subject.port == 50_001);
-            reply.expect("the reply is a conversation").1.doubts.certain()
-        };
-        assert!(!certain(50_001, 9));
-        assert!(certain(50_002, 9));
-        assert!(certain(50_001, 11));
     }
 
     #[test]
@@ -1447,15 +1044,6 @@ mod tests {
         assert_eq!(code(STRANGER, DC, 389), Code::UnknownHost);
         // The gateway is meant to serve external clients on this port.
         assert_eq!(code(STRANGER, GW, 443), Code::UnknownHost);
-    }
-
-    #[test]
-    fn another_reading_is_shown_if_it_is_worse_or_has_another_verdict() {
-        assert!(differs(Code::UnknownHost, Code::NoRole));
-        assert!(!differs(Code::NoRole, Code::UnknownHost));
-        assert!(!differs(Code::NoRole, Code::NoRole));
-        assert!(differs(Code::Matrix, Code::UnknownHost));
-        assert!(!differs(Code::Matrix, Code::Overlay));
     }
 
     #[test]

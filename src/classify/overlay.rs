@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::Judgement;
 use super::finding::Finding;
-use super::judge::Judged;
+use super::ruling::Judged;
 use crate::conversation::{Conversation, ServiceKey};
 use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};

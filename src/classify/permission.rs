@@ -1,7 +1,8 @@
 //! Permission checks, in the order in which they are made. The first check that applies determines
 //! the ruling.
 
-use super::judge::{Judge, PermissionFacts, Query, Ruling};
+use super::judge::{Judge, PermissionFacts, Query};
+use super::ruling::Ruling;
 use super::verdict::Code;
 use crate::policy::{Party, PartyKind};
 

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::judge::{Judge, Ruling};
+use super::judge::Judge;
+use super::ruling::Ruling;
 use crate::conversation::ServiceKey;
 use crate::model::Transport;
 use crate::policy::{

@@ -8,7 +8,7 @@ use super::absence_claims::MergedPairs;
 use super::coverage::Peer;
 use super::ends::EndKey;
 use super::finding::{Finding, Reason};
-use super::judge::Judged;
+use super::ruling::Judged;
 use super::{Judgement, Watched};
 use crate::conversation::{Conversations, TimeSpan, VantagePoints, VantageSet};
 use crate::model::{ActivityHistogram, Nanos, SECOND, VantagePoint};
