@@ -22,6 +22,7 @@ mod show;
 mod store;
 #[cfg(feature = "store")]
 mod stored_rows;
+mod values;
 mod work;
 
 use std::io::{self, IsTerminal, Write};
@@ -30,9 +31,10 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use crate::result::ConfigurationFile;
-use args::{Arguments, Command, InventoryCommand, MatrixCommand, color_among};
+use args::{Arguments, Command, InventoryCommand, MatrixCommand};
 use config::{Parsed, Rejected};
 use exit::Exit;
+use values::color_among;
 
 pub use args::Arguments as CommandLine;
 
