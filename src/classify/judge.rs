@@ -216,28 +216,9 @@ impl<'a> Judge<'a> {
             let column = SeverityColumn::reached_if(conversation.state.reached());
             self.severity(ruling.code, column, doubts)
         };
-        let kind = match query.server.kind {
-            // Several servers together are not a single host or service of the inventory.
-            PartyKind::Host(_) | PartyKind::Service(_)
-                if conversation.stands_for().is_some_and(|all| all.has_several_servers()) =>
-            {
-                PartyKind::RolesOnly
-            }
-            // Servers in several networks do not belong to a single network of the inventory.
-            PartyKind::Network(_) if conversation.subject.server.is_unspecified() => {
-                PartyKind::RolesOnly
-            }
-            kind => kind,
-        };
-        Judged {
-            ruling,
-            client: query.client,
-            server: Party { kind, ..query.server },
-            doubts,
-            named,
-            other,
-            severity,
-        }
+        let kind = shown_kind(query.server.kind, conversation);
+        let server = Party { kind, ..query.server };
+        Judged { ruling, client: query.client, server, doubts, named, other, severity }
     }
 
     /// Returns whether a row leaves a doubt: either the row itself is doubtful, or an endpoint
@@ -777,6 +758,23 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Returns the kind of the server that reports show.
+fn shown_kind(server: PartyKind, conversation: &Conversation) -> PartyKind {
+    match server {
+        // Several servers together are not a single host or service of the inventory.
+        PartyKind::Host(_) | PartyKind::Service(_)
+            if conversation.stands_for().is_some_and(|all| all.has_several_servers()) =>
+        {
+            PartyKind::RolesOnly
+        }
+        // Servers in several networks do not belong to a single network of the inventory.
+        PartyKind::Network(_) if conversation.subject.server.is_unspecified() => {
+            PartyKind::RolesOnly
+        }
+        kind => kind,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -808,6 +806,8 @@ mod tests {
         assert!(certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 22))));
         // Some devices use 8888 for clients, and RPC and SQL use dynamic ports for servers.
         assert!(!certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 8_888))));
+        // An FTP server opens data connections from this port.
+        assert!(!certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 20))));
         // Some systems use both of these ports for clients.
         assert!(!certain(|packets| packets.midstream(0, (RDSH, 50_000), (RDSH_2, 40_000))));
         // Both are ports of services.

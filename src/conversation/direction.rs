@@ -151,7 +151,8 @@ fn may_begin_with_syn(flow: &Flow<'_>, client: usize) -> bool {
 /// Returns the orientation of a flow whose direction follows neither from a handshake nor from a
 /// SYN from only one side.
 fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> Orientation {
-    if let Some(client) = broadcast_sender(flow, hints) {
+    let sender = broadcast_sender(flow, hints);
+    if let Some(client) = sender.filter(|sender| !index.is_sent_to_host(flow, *sender)) {
         return Orientation {
             broadcast: true,
             ..Orientation::new(client, DirectionEvidence::Protocol)
@@ -357,9 +358,10 @@ fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
 }
 
 /// Returns whether a TCP port is that of a service. Systems assign the well-known ports from 512 on
-/// to privileged clients, for example of NFS; of these, only a few count that services use.
+/// to privileged clients, for example of NFS; of these, only a few count that services use. An FTP
+/// server opens data connections from port 20 (RFC 959, 3.3).
 fn is_service_port(port: u16) -> bool {
-    matches!(port, 1..512 | 636 | 853 | 989 | 990 | 993 | 995)
+    matches!(port, 1..=19 | 21..512 | 636 | 853 | 989 | 990 | 993 | 995)
 }
 
 /// Returns whether both sides of a TCP flow sent data, and the ports are those of a client and of a
