@@ -359,7 +359,8 @@ pub(super) fn unlisted_services(
         let of = |address| UnlistedUse { address, state: c.state, flows: c.flows };
         for port in possible_ports(policy, c) {
             if is_unlisted(&j.server) {
-                if !in_vain {
+                // Two listed hosts may communicate under other addresses.
+                if !in_vain || is_unlisted(&j.client) && policy.is_internal(client) {
                     let address = unlisted.servers.entry((transport, port)).or_insert(server);
                     *address = server.min(*address);
                 } else if let PartyKind::Host(host) = j.client.kind {
@@ -546,65 +547,6 @@ pub(super) fn unreadable_pairs(
     unreadable_pairs
 }
 
-/// Descriptions of frames that could not be decoded, by the hosts that they may belong to.
-#[derive(Default)]
-pub(super) struct UndecodedByHost {
-    /// The description of frames that may belong to any host.
-    anybody: Option<String>,
-    /// For each host, one description of frames that may belong to it.
-    hosts: BTreeMap<usize, String>,
-}
-
-impl UndecodedByHost {
-    /// Returns the description of frames that may contain traffic between these hosts.
-    pub fn of(&self, hosts: impl IntoIterator<Item = usize>) -> Option<&str> {
-        let theirs = hosts.into_iter().find_map(|host| self.hosts.get(&host));
-        self.anybody.as_ref().or(theirs).map(String::as_str)
-    }
-}
-
-/// Assigns each frame that could not be decoded to the hosts that have its source or destination
-/// hardware address. A frame that passed a router has the hardware address of the router. A frame
-/// from or to an unknown hardware address may belong to any host, unless it is a broadcast.
-pub(super) fn undecoded_by_host(
-    policy: &Policy,
-    conversations: &Conversations,
-    reports: &[HostReport],
-) -> UndecodedByHost {
-    let mut found = UndecodedByHost::default();
-    match conversations.undecoded.more() {
-        0 => {}
-        1 => found.anybody = Some("1 frame that could not be decoded".to_owned()),
-        more => found.anybody = Some(format!("{more} frames that could not be decoded")),
-    }
-    let listed = policy.inventory.hosts.iter().enumerate();
-    let listed = listed.flat_map(|(host, entry)| entry.macs.iter().map(move |mac| (*mac, host)));
-    let seen = reports.iter().enumerate();
-    let seen = seen.flat_map(|(host, seen)| seen.presence.macs.iter().map(move |m| (*m, host)));
-    let mut owners: BTreeMap<Mac, BTreeSet<usize>> = BTreeMap::new();
-    for (mac, host) in listed.chain(seen) {
-        owners.entry(mac).or_default().insert(host);
-    }
-    for (unread, count) in conversations.undecoded.iter() {
-        let is_group = unread.to.0[0] & 1 == 1 && unread.to != Mac::NONE;
-        for mac in [Some(unread.from), Some(unread.to).filter(|_| !is_group)].into_iter().flatten()
-        {
-            match owners.get(&mac) {
-                Some(hosts) => {
-                    for host in hosts {
-                        let words = || unread.why.words(count);
-                        found.hosts.entry(*host).or_insert_with(words);
-                    }
-                }
-                // Broadcasts of unknown senders contain no traffic between two hosts.
-                None if unread.to == Mac::BROADCAST => {}
-                None => drop(found.anybody.get_or_insert_with(|| unread.why.words(count))),
-            }
-        }
-    }
-    found
-}
-
 /// What traffic shows about the switch ports that the capture covers.
 #[derive(Default)]
 pub(super) struct CoveredPorts {
@@ -677,13 +619,10 @@ pub(super) fn covered_ports(conversations: &Conversations, judged: &[Judged]) ->
 mod tests {
     use super::*;
     use crate::classify::sample::{
-        BROKER, BROKER_1, DC, DC_1, FARM, GW, GW_1, Packets, RDSH, RDSH_1, STRANGER, policy, view,
+        BROKER, BROKER_1, DC, DC_1, FARM, GW, GW_1, Packets, RDSH, STRANGER, policy, view,
     };
-    use crate::flow::{UndecodedFrames, UndecodedReason};
-    use crate::model::SkipReason;
 
     const OF_GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 1]);
-    const UNKNOWN: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
     #[test]
     fn how_a_host_was_seen_depends_on_both_directions() {
@@ -790,27 +729,6 @@ mod tests {
         packets.tunnel(0);
         let pairs = unreadable_pairs(&policy, &packets.conversations(&policy), &view(60));
         assert!(pairs.between(GW_1, &[BROKER_1]).is_none());
-    }
-
-    #[test]
-    fn an_undecoded_frame_belongs_to_the_hosts_of_its_hardware_addresses() {
-        let policy = policy(FARM);
-        let undecoded = |from: Mac, to: Mac| {
-            let mut packets = Packets::default();
-            packets.send(0, Transport::ICMP, (GW, 8), (BROKER, 0));
-            packets.sent_by(0, OF_GATEWAY);
-            let why = UndecodedReason::skipped(SkipReason::EncryptedLink);
-            packets.undecoded(UndecodedFrames { from, to, why });
-            let conversations = packets.conversations(&policy);
-            let reports = host_reports(&policy, &conversations, &view(60));
-            let found = undecoded_by_host(&policy, &conversations, &reports);
-            [GW_1, RDSH_1].map(|host| found.of([host]).is_some())
-        };
-        assert_eq!(undecoded(OF_GATEWAY, Mac::BROADCAST), [true, false]);
-        assert_eq!(undecoded(OF_GATEWAY, OF_GATEWAY), [true, false]);
-        assert_eq!(undecoded(UNKNOWN, Mac::BROADCAST), [false, false]);
-        assert_eq!(undecoded(UNKNOWN, OF_GATEWAY), [true, true]);
-        assert_eq!(undecoded(OF_GATEWAY, UNKNOWN), [true, true]);
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use super::absence_claims::{AbsenceClaim, To};
 use super::capture_places::{self, CapturePlace, CapturePlaces};
 use super::coverage::{
-    CoveredPorts, HostReport, Peer, UndecodedByHost, Unlisted, UnlistedUse, UnreadablePairs,
-    covered_ports, undecoded_by_host, undocumented_pairs, unlisted_services, unreadable_pairs,
+    CoveredPorts, HostReport, Peer, Unlisted, UnlistedUse, UnreadablePairs, covered_ports,
+    undocumented_pairs, unlisted_services, unreadable_pairs,
 };
 use super::lone_answers::LoneAnswers;
 use super::parallel::run_both;
 use super::ruling::Judged;
+use super::undecoded_frames::{UndecodedByHost, undecoded_by_host};
 use super::vantage_watch::VantageWatch;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement, all_lost, is_unlikely, moved_captures};
@@ -622,7 +623,10 @@ impl<'a> JudgedCapture<'a> {
             Some((first, others)) => self.unread_between(*first, others),
             None => self.unread_between(usize::MAX, &[]),
         };
-        doubts.extend(unread.map(|words| (Doubt::Unread, Some(words))));
+        let errors = self.facts.undecoded.errors_to(hosts).map(|errors| {
+            format!("the capture has {errors}, which may be about the packets without a reply")
+        });
+        doubts.extend(unread.or(errors).map(|words| (Doubt::Unread, Some(words))));
         doubts
     }
 

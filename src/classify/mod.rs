@@ -35,6 +35,7 @@ mod ruling;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sites;
+mod undecoded_frames;
 mod unused_exceptions;
 mod vantage_watch;
 mod verdict;

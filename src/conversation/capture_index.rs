@@ -471,6 +471,18 @@ impl CaptureIndex {
         received == 0 && self.unseen_repliers.contains(&peer)
     }
 
+    /// Returns whether a side sent only frames to single hardware addresses, for an address that
+    /// sends packets itself. Such an address is that of a host, even if it is the last one of a
+    /// prefix that the inventory names: the network of the host may be larger.
+    pub(super) fn is_sent_to_host(&self, flow: &Flow<'_>, side: usize) -> bool {
+        let sender = &flow.sides[side];
+        let address = flow.key.endpoint(1 - side).addr;
+        sender.has(flag::UNICAST)
+            && !sender.has(flag::BROADCAST)
+            && !is_group(address)
+            && self.is_sending(address)
+    }
+
     /// Returns whether the capture shows unicast packets from an address.
     fn is_sending(&self, address: IpAddr) -> bool {
         self.presence(address).is_some_and(|presence| presence.unicast_sent.0 > 0)

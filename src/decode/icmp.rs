@@ -212,12 +212,15 @@ mod tests {
 
     #[test]
     fn a_quotation_needs_its_ports_and_may_lack_the_rest() {
-        // RFC 792 requires an error to quote only the first eight bytes of the datagram, which do
-        // not include the TCP flags.
+        // RFC 792 requires an error to quote only the first eight bytes of the datagram, which
+        // include the sequence number of TCP, but not its flags.
+        let datagram = ipv4(17, &udp(50_000, 443, &[]));
         let quoted = ipv4(6, &tcp(50_000, 443, 0x12, &[]));
-        for kept in 0..=quoted.len() {
-            let expected = (kept >= 24).then_some((ErrorKind::Prohibited, 443));
-            assert_eq!(reported(&error(3, 13, &quoted[..kept])), expected, "{kept} bytes");
+        for (quoted, needed) in [(&datagram, 24), (&quoted, 28)] {
+            for kept in 0..=quoted.len() {
+                let expected = (kept >= needed).then_some((ErrorKind::Prohibited, 443));
+                assert_eq!(reported(&error(3, 13, &quoted[..kept])), expected, "{kept} bytes");
+            }
         }
         let Ok(Body::Error { quoted: Quoted::Flow { seq, .. }, .. }) =
             body(&error(3, 13, &quoted[..28]))

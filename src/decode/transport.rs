@@ -23,7 +23,10 @@ pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeStat
         layers.note_payload(segment.bytes);
         return body_of((0, 0), 0, segment.wire, (0, None));
     }
-    let (Some(sport), Some(dport)) = (segment.u16(0), segment.u16(2)) else {
+    // An ICMP error about a segment counts only if it quotes the sequence number.
+    let is_cut_quote = layers.quoted && ip.transport == Transport::TCP && segment.u32(4).is_none();
+    let ports = segment.u16(0).zip(segment.u16(2)).filter(|_| !is_cut_quote);
+    let Some((sport, dport)) = ports else {
         return Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport };
     };
     let ports = (sport, dport);

@@ -16,6 +16,9 @@ pub enum UndecodedReason {
     Skipped(u16),
     /// The frame carries a tunnel whose content cannot be read.
     Tunnel,
+    /// The frame is an ICMP error, and so little of the packet that it quotes was captured that its
+    /// flow is not known.
+    Error,
 }
 
 /// A kind of undecoded frame: its sender, its receiver and the reason.
@@ -45,6 +48,11 @@ impl UndecodedReason {
                 format!("{count} {frames} that {were} skipped ({reason})")
             }
             Self::Tunnel => format!("{count} {frames} of tunnels whose content cannot be decoded"),
+            Self::Error => {
+                let (errors, packets) =
+                    if count == 1 { ("error", "packet") } else { ("errors", "packets") };
+                format!("{count} ICMP {errors} with truncated quoted {packets}")
+            }
         }
     }
 }

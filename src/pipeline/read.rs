@@ -337,8 +337,14 @@ pub(crate) fn may_carry_ip(ethertype: u16) -> bool {
 }
 
 /// Returns the reason why the content of an observation is unknown; `None` if it is known.
-fn undecoded_reason(seen: &Observation) -> Option<UndecodedReason> {
+fn undecoded_reason(seen: &Observation, frame: &Frame) -> Option<UndecodedReason> {
     match seen.body {
+        // Of ICMP, only errors whose quoted packet cannot be read have no ports.
+        Body::NoPorts { transport, .. }
+            if transport.is_icmp() && frame.cap_len < frame.wire_len =>
+        {
+            Some(UndecodedReason::Error)
+        }
         Body::NonIp { ethertype, claim: None } if may_carry_ip(ethertype) => {
             Some(UndecodedReason::Ethertype(ethertype))
         }
@@ -497,7 +503,7 @@ impl<'a> Worker<'a> {
                     let is_of_flow = matches!(seen.body, Body::Transport { .. });
                     if !is_of_flow || seen.undecoded_tunnel.is_some() {
                         count_content(account, seen);
-                        if let Some(why) = undecoded_reason(seen)
+                        if let Some(why) = undecoded_reason(seen, frame)
                             && is_long_enough(frame)
                         {
                             self.tables.record_undecoded(UndecodedFrames {

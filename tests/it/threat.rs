@@ -1275,6 +1275,25 @@ fn a_frame_to_all_makes_no_packet_to_a_host_a_broadcast() {
     assert!(code("10.1.63.254")[0].starts_with("background"), "{:?}", code("10.1.63.254"));
 }
 
+#[test]
+fn the_last_address_of_a_prefix_may_be_that_of_a_host() {
+    let inventory = plain().replace("10.9.0.0/24", "10.9.0.0/25");
+    let code = |sends: bool, mac: u8| {
+        let mut wire = steady();
+        if sends {
+            wire.opened(8_000, ("10.9.0.127", 50_100), (GW, 443), 81);
+        }
+        let first = wire.0.len();
+        wire.udp(9_000, (RDSH, 50_000), ("10.9.0.127", 1900));
+        wire.0[first].1[..6].fill(mac);
+        let rows = audit_with(&wire, &inventory).rows(RDSH, "10.9.0.127", 1900);
+        rows[0].split(' ').next().map(str::to_owned)
+    };
+    assert_eq!(code(true, 2).as_deref(), Some("no-relation"));
+    assert_eq!(code(true, 0xff).as_deref(), Some("background"));
+    assert_eq!(code(false, 2).as_deref(), Some("background"));
+}
+
 /// The holders of a virtual address may claim it in turn, but nobody else may.
 #[test]
 fn an_unlisted_host_that_takes_a_virtual_address_is_in_conflict() {
@@ -1577,6 +1596,43 @@ fn a_cut_last_record_doubts_nothing_and_a_cut_packet_does() {
     wire.tcp(9_000, (GW, 50_100), (BROKER, 20_002), SYN, 0);
     wire.0.last_mut().expect("a frame").1.truncate(34);
     assert_eq!(silence(&wire), ["no medium unread"]);
+}
+
+#[test]
+fn failures_between_two_unlisted_addresses_doubt_a_silence() {
+    for (attempts, expected) in [(12, "no medium coverage"), (1, "yes medium")] {
+        let mut wire = without_gateway();
+        for number in 0..attempts {
+            let client = ("10.1.5.1", 50_200 + number);
+            let server = ("10.1.5.10", 20_002);
+            let ms = 9_000 * u64::from(number);
+            wire.segment(ms, client, server, SYN, (5, 0), 0);
+            wire.segment(ms + 1, server, client, RST | ACK, (0, 6), 0);
+        }
+        assert_eq!(silence(&wire), [expected], "{attempts}");
+    }
+}
+
+#[test]
+fn a_truncated_error_may_be_the_reply_that_is_missing() {
+    let found = |has_errors: bool, snaplen: usize| {
+        let mut wire = steady();
+        for number in 0..4 {
+            let first = wire.0.len();
+            wire.knock(9_000 + 20_000 * number, (BROKER, 50_100 + number as u16), (RDSH, 30_004));
+            for attempt in (first..wire.0.len()).filter(|_| has_errors) {
+                let frame = wire.0[attempt].clone();
+                wire.0.push(frame);
+                error(&mut wire, "10.1.0.254", BROKER, 13, true);
+            }
+        }
+        let said = audit_files(&[wire.truncated(snaplen)], &plain());
+        let codes = ["rejected", "unanswered"];
+        codes.map(|code| said.found(code, BROKER, RDSH).concat())
+    };
+    assert_eq!(found(true, 70), ["yes medium", ""]);
+    assert_eq!(found(true, 66), ["", "no medium unread"]);
+    assert_eq!(found(false, 66), ["", "yes medium"]);
 }
 
 /// Adds a later fragment whose first fragment is not in the capture.

@@ -209,6 +209,11 @@ impl Wire {
     }
 
     pub fn file(&self) -> Vec<u8> {
+        self.truncated(usize::MAX)
+    }
+
+    /// Returns a capture that keeps `snaplen` bytes of each frame.
+    pub fn truncated(&self, snaplen: usize) -> Vec<u8> {
         let mut frames: Vec<_> = self.0.iter().collect();
         frames.sort_by_key(|f| f.0);
         let mut bytes: Vec<u8> = [0xa1b2_c3d4u32, 2 | 4 << 16, 0, 0, 65_535, 1]
@@ -216,11 +221,12 @@ impl Wire {
             .flat_map(|w| w.to_le_bytes())
             .collect();
         for (ms, frame) in frames {
-            let length = frame.len() as u32;
-            let words =
-                [1_780_000_000 + (ms / 1000) as u32, (ms % 1000 * 1000) as u32, length, length];
+            let captured = &frame[..frame.len().min(snaplen)];
+            let lengths = [captured.len() as u32, frame.len() as u32];
+            let time = [1_780_000_000 + (ms / 1000) as u32, (ms % 1000 * 1000) as u32];
+            let words = [time, lengths].concat();
             bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
-            bytes.extend(frame);
+            bytes.extend(captured);
         }
         bytes
     }
