@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::coverage::HostReport;
 use crate::conversation::Conversations;
-use crate::flow::UndecodedReason;
 use crate::model::Mac;
 use crate::policy::Policy;
 
@@ -70,7 +69,7 @@ pub(super) fn undecoded_by_host(
         owners.entry(mac).or_default().insert(host);
     }
     for (unread, count) in conversations.undecoded.iter() {
-        if unread.why == UndecodedReason::Error {
+        if unread.why.is_truncated_error() {
             found.add_error(owners.get(&unread.to), unread.why.words(count));
             continue;
         }
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
     use crate::classify::coverage::host_reports;
     use crate::classify::sample::{BROKER, FARM, GW, GW_1, Packets, RDSH_1, policy, view};
-    use crate::flow::UndecodedFrames;
+    use crate::flow::{UndecodedFrames, UndecodedReason};
     use crate::model::{SkipReason, Transport};
 
     const OF_GATEWAY: Mac = Mac([2, 0, 0, 0, 0, 1]);

@@ -38,6 +38,11 @@ impl UndecodedReason {
         Self::Skipped(reason as u16)
     }
 
+    /// Returns whether the frame is an ICMP error whose quoted packet is truncated.
+    pub fn is_truncated_error(self) -> bool {
+        self == Self::Error
+    }
+
     /// Returns the number of frames and the reason, as reports show them.
     pub fn words(self, count: u64) -> String {
         let (frames, were) = if count == 1 { ("frame", "was") } else { ("frames", "were") };
