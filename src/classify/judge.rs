@@ -375,7 +375,7 @@ impl<'a> Judge<'a> {
         self.query_between(c, party(client, 0), party(server, 1))
     }
 
-    /// Returns the query and the ruling of a conversation between two link-local addresses that the
+    /// Returns the query and the ruling of a conversation between two internal addresses that the
     /// inventory does not list, but that probably belong to listed hosts: only one host sends other
     /// frames with the same hardware addresses. Anyone can forge these, so such a guess permits
     /// nothing. Without it, the conversation would be one of two unlisted ends, and no finding.
@@ -387,13 +387,20 @@ impl<'a> Judge<'a> {
         known: &Rulings,
     ) -> Option<(Query<'static>, Ruling)> {
         let ServiceKey { client, server, .. } = c.ruled_subject();
+        let index = &conversations.index;
         let by_macs = |side: usize, address: IpAddr, party: Party| {
-            let is_unknown =
-                party.kind == PartyKind::Stranger && crate::model::is_link_local(address);
-            let mut macs = c.rare().macs[side].iter().filter(|_| is_unknown);
+            if party.kind != PartyKind::Stranger || !self.policy.is_internal(address) {
+                return None;
+            }
+            let is_link_local = crate::model::is_link_local(address);
+            let seen = index.presence(address).filter(|_| !is_link_local);
+            let of_flows = c.rare().macs[side].iter().filter(|_| is_link_local);
+            let mut macs = of_flows.chain(seen.iter().flat_map(|seen| seen.macs.iter()));
             let host_of = |mac: &Mac| {
-                let listed = self.policy.is_listed_mac(*mac);
-                let mut others = conversations.index.other_addresses(*mac).filter(|_| !listed);
+                // The policy recognizes link-local addresses by listed hardware addresses.
+                let is_known = is_link_local && self.policy.is_listed_mac(*mac);
+                let others = index.other_addresses(*mac);
+                let mut others = others.filter(|other| *other != address && !is_known);
                 let first = self.policy.party(others.next()?, []);
                 let is_same = others.all(|other| self.policy.party(other, []).kind == first.kind);
                 (is_same && matches!(first.kind, PartyKind::Host(_))).then_some(first)
@@ -861,6 +868,39 @@ mod tests {
         }
         let (_, judged) = packets.judged(&policy);
         assert_eq!((judged[0].ruling.code, judged[0].doubts.certain()), (Code::NoRelation, true));
+    }
+
+    #[test]
+    fn unlisted_addresses_with_the_hardware_addresses_of_hosts_are_probably_theirs() {
+        let [rdsh, dc] = [Mac([2, 0, 0, 0, 0, 0xa]), Mac([2, 0, 0, 0, 0, 0xd])];
+        let policy = policy(FARM);
+        let judged = |ends: [&str; 2], others: &[&str]| {
+            let mut packets = Packets::default();
+            packets.connect(0, (ends[0], 50_000), (ends[1], 4444));
+            for (first, mac) in [rdsh, dc, rdsh, rdsh, dc].into_iter().enumerate() {
+                packets.sent_by(first, mac);
+            }
+            let others = others.iter().map(|other| (*other, dc));
+            for (from, mac) in [(RDSH, rdsh), (DC, dc)].into_iter().chain(others) {
+                let first = packets.len();
+                packets.ping(10, from, GW);
+                packets.sent_by(first, mac);
+                packets.sent_by(first + 1, Mac([2, 0, 0, 0, 0, 1]));
+            }
+            let (conversations, judged) = packets.judged(&policy);
+            let mut all = conversations.list.iter().zip(judged);
+            let (_, one) = all.find(|(c, _)| c.subject.port == 4444).expect("the conversation");
+            (one.ruling.code, one.doubts.certain(), one.severity)
+        };
+        let strangers = (Code::UnknownHost, true, Severity::Info);
+        let guess = (Code::NoRelation, false, Severity::Medium);
+        assert_eq!(judged(["fd00::a", "fd00::d"], &[]), guess);
+        assert_eq!(judged(["10.8.0.1", "10.8.0.2"], &[]), guess);
+        // An external address is probably that of somebody behind a router.
+        assert_eq!(judged(["198.51.100.1", "198.51.100.2"], &[]), strangers);
+        // The hardware address is that of a router, or of two listed hosts.
+        assert_eq!(judged(["fd00::a", "fd00::d"], &["10.8.0.1", "10.8.0.2"]), strangers);
+        assert_eq!(judged(["fd00::a", "fd00::d"], &[BROKER]), strangers);
     }
 
     #[test]

@@ -360,7 +360,7 @@ impl CaptureIndex {
     }
 
     /// Returns the addresses, other than link-local ones, for which a hardware address sent frames.
-    /// The list is empty if it sent no frames for a link-local address, or if it is that of a
+    /// The list is empty if it sent frames for only one address of any kind, or if it is that of a
     /// router.
     pub fn other_addresses(&self, mac: Mac) -> impl Iterator<Item = IpAddr> + '_ {
         self.other_addresses.get(&mac).into_iter().flat_map(|all| all.iter().copied())
@@ -618,7 +618,9 @@ impl CaptureIndex {
         behind.retain(|mac, behind| {
             let is_near =
                 |address: &IpAddr| self.presences.get(*address).is_some_and(|p| !p.routed);
-            macs.contains(mac) && behind.len() < SEVERAL_BEHIND && behind.iter().all(is_near)
+            (macs.contains(mac) || behind.len() > 1)
+                && behind.len() < SEVERAL_BEHIND
+                && behind.iter().all(is_near)
         });
         self.other_addresses = behind;
         self.limits.filtered |= self.kinds.are_only_openings();
