@@ -504,6 +504,7 @@ impl<'a> Assessor<'a> {
             doubts.add(Doubt::Aggregated);
         }
         if silent.is_weakly_triggered
+            || self.may_pause(silent.watched_s(), rows)
             || rows.iter().all(|row| self.policy.matrix.rows[*row].is_doubtful())
         {
             doubts.add(Doubt::Row);
@@ -512,6 +513,13 @@ impl<'a> Assessor<'a> {
             doubts.add(Doubt::Loss);
         }
         doubts
+    }
+
+    /// Returns whether the traffic of a row may pause for longer than it was watched. A user who
+    /// states the required watch time knows how often the traffic occurs.
+    fn may_pause(&self, watched_s: u64, rows: &[usize]) -> bool {
+        let pauses = rows.iter().map(|row| self.policy.matrix.rows[*row].pause_s);
+        self.seen.view().min_watch.is_none() && pauses.max().is_some_and(|pause| watched_s < pause)
     }
 
     /// Returns whether a relation holds between the site of a source and those of all destinations.

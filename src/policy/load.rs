@@ -165,6 +165,7 @@ const COLUMNS: &[&str] = &[
     "multicast",
     "name",
     "note",
+    "pause_s",
     "port",
     "port_high",
     "port_low",
@@ -427,6 +428,7 @@ impl MatrixLoader<'_> {
         let features = self.conditions(record, reading);
         let (transport, ports) = ports(record, reading)?;
         let watch_s = reading.number(record, "watch_s", "not a number of seconds");
+        let pause_s = reading.number(record, "pause_s", "not a number of seconds");
         let announced_by = reading.number(record, "announced_by", "not a port");
         let multicast = multicast(record, reading);
         for column in ["id", "provenance"] {
@@ -460,6 +462,7 @@ impl MatrixLoader<'_> {
             quantifier: quantifier?,
             triggers: record.list("trigger").map(str::to_owned).collect(),
             watch_s: watch_s?,
+            pause_s: pause_s?,
             examples: self.examples(record, reading),
             overlay: reading.overlay.map(str::to_owned),
             file: Arc::clone(&reading.file),

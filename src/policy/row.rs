@@ -136,6 +136,9 @@ pub struct Row {
     pub triggers: Vec<String>,
     /// The time in seconds that the capture must cover before missing traffic is a finding.
     pub watch_s: u64,
+    /// The longest time in seconds for which the traffic may pause although everything works.
+    /// Missing traffic is certain only after this time.
+    pub pause_s: u64,
     /// Conversations whose rulings the row must determine, written as `FROM > TO TRANSPORT/PORT`.
     pub examples: Vec<Example>,
     /// The overlay that contains the row, or `None` for a row of the matrix itself.

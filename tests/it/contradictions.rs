@@ -62,7 +62,7 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
 #[test]
 fn nothing_is_missing_for_certain_if_the_inventory_mixed_up_two_hosts() {
     let mut wire = eleven_minutes();
-    wire.connect(3_000, (BROKER, 50_000), (DC, 389));
+    wire.connect(3_000, (BROKER, 50_000), (DC, 88));
     let all = inventory("[capture]\ncovers = \"all\"\n");
     // The certainty of the reports that traffic is missing, and what to do about the first.
     let missing = |inventory: &str, wire: &Wire| {

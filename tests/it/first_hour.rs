@@ -73,6 +73,30 @@ fn findings(site: &Site, more: &[&str]) -> Vec<Vec<String>> {
     rows.into_iter().filter(|row| row[0] != "info").collect()
 }
 
+/// A Kerberos ticket is valid for ten hours by default.
+#[test]
+fn a_host_with_valid_tickets_need_not_ask_for_new_ones() {
+    let farm = format!(
+        "{FARM}[[host]]\nname = \"dc1\"\naddresses = [\"10.1.0.5\"]\nroles = [\"ad-dc\"]\n[capture]\ncovers = \"all\"\n"
+    );
+    let certain = |hours: u64, more: &[&str]| {
+        let mut wire = Wire::default();
+        for slot in 0..hours * 450 {
+            let client = ("10.1.0.10", 50_000 + (slot % 10_000) as u16);
+            wire.connect(slot * 8_000, client, ("10.1.0.5", 389));
+        }
+        let site = Site::new(&farm, &wire);
+        let csv = stdout(&site.run(&[&["--format", "csv"], more].concat()));
+        let rows = columns(&csv, &["code", "port", "certain", "doubt"]);
+        let mut rows = rows.into_iter().filter(|row| row[0] == "never-attempted");
+        let row = rows.find(|row| row[1] == "88").expect("no tickets were requested");
+        row[2..].join(" ")
+    };
+    assert_eq!(certain(1, &[]), "no row");
+    assert_eq!(certain(11, &[]), "yes ");
+    assert_eq!(certain(1, &["--min-watch", "10m"]), "yes ");
+}
+
 // Tests of features that the inventory does not mention.
 
 #[test]

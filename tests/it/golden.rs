@@ -80,7 +80,8 @@ fn every_format_gives_the_same_answer() {
 /// introduced. If an ID has to change, `CHANGED` lists it with the reason.
 #[test]
 fn findings_keep_their_ids() {
-    const CHANGED: [(&str, &str); 0] = [];
+    const CHANGED: [(&str, &str); 1] =
+        [("f-2ae6f4652c9d", "the first contact with a guest is not expected all the time")];
     let given: Vec<(&str, &str)> = include_str!("../data/ids.tsv")
         .lines()
         .map(|line| line.split_once('\t').expect("a fixture and an id"))

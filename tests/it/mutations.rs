@@ -168,5 +168,5 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
     // The licence server and the second load balancer send nothing else, so they may be switched
     // off.
     assert_eq!(unclaimed, ["ras19.broker.parallels-licensing.web", "ras19.halb.halb.vrrp"]);
-    assert_eq!(sources.len(), 17);
+    assert_eq!(sources.len(), 16);
 }

@@ -257,6 +257,13 @@ impl Explainer<'_> {
             self.required_watch(claim, rows),
             measured_loss(seen.view())
         ));
+        let pauses = rows.iter().map(|row| policy.matrix.rows[*row].pause_s);
+        let pause_s = pauses.max().filter(|pause_s| *pause_s > 0);
+        if let Some(pause_s) = pause_s.filter(|_| seen.view().min_watch.is_none()) {
+            trace.push(format!(
+                "the traffic may pause for up to {pause_s} s although everything works, so its absence is certain only after this time"
+            ));
+        }
         let source = claim.source as usize;
         let to = claims.to(claim);
         let covers = seen.covers_claim(claim, rows, &to);
