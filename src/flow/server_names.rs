@@ -25,6 +25,15 @@ pub struct ServerNameEvidence {
     pub(super) closed: [bool; 2],
 }
 
+/// How long after the first packet of a side its first data may be sent to be kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegmentDelay {
+    /// As long as [`StreamPrefix::is_early`] allows.
+    Short,
+    /// For any time.
+    Any,
+}
+
 /// Which segments are discarded to free memory, in addition to those whose message is complete.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SegmentRelease {

@@ -11,7 +11,7 @@ use super::interner::{InternerCache, MANY_LINKS, NO_LINK};
 use super::key::{PARTITIONS, partition};
 use super::packed::{CountedPacket, FlowEntry, PackedFlows};
 use super::records::FlowRecord;
-use super::server_names::SegmentRelease;
+use super::server_names::{SegmentDelay, SegmentRelease};
 use super::sparse::SparseValues;
 use super::state::{DirectionStats, IcmpError, Opening, OpeningKind, QuotedPackets, RareEvidence};
 use super::{FlowKey, HashSeed, ServerNameEvidence};
@@ -877,13 +877,21 @@ impl FlowTables {
         });
     }
 
-    /// Records a segment that may be part of the message that names the server.
-    pub fn observe_segment(&mut self, slot: FlowSlot, time: Nanos, seq: u32, bytes: &[u8]) {
+    /// Records a segment that may be part of the message that names the server, with its time and
+    /// sequence number.
+    pub fn observe_segment(
+        &mut self,
+        slot: FlowSlot,
+        (time, seq): (Nanos, u32),
+        bytes: &[u8],
+        delay: SegmentDelay,
+    ) {
         let side = usize::from(slot.side);
         let table = &mut self.parts[slot.partition as usize];
         let first = table.records.flows.side(slot.position as usize, side).first();
+        let is_early = || first.get().is_some_and(|first| StreamPrefix::is_early(time, first));
         // Nearly all packets of a long flow skip this.
-        if first.get().is_some_and(|first| StreamPrefix::is_early(time, first)) {
+        if delay == SegmentDelay::Any || is_early() {
             table.update_server_names(slot.position as usize, |server_names| {
                 if !server_names.closed[side] {
                     server_names.prefixes[side].see(time, seq, bytes);

@@ -11,7 +11,7 @@ use super::outer_flows::OuterFlow;
 use super::partitions::PartitionEvidence;
 use super::records::{Evidence, FlowRecord};
 use super::row::EvidenceRow;
-use super::server_names::SegmentRelease;
+use super::server_names::{SegmentDelay, SegmentRelease};
 use super::side_evidence::{AddressPair, OpenMessages, SideEvidence};
 use super::state::{IcmpError, QuotedPackets};
 use super::table::{FlowSlot, FlowTables};
@@ -243,8 +243,14 @@ impl WorkerTables {
             PrefixRetention::Of(sides) => sides.contains(&side_of(tuple, seen.path)),
             PrefixRetention::All | PrefixRetention::StartsAndAll => true,
         };
+        // Other workers may have earlier packets of the side. With a limit on the time since its
+        // first packet, stored segments would depend on which worker got which packets.
+        let delay = match self.keep.parts {
+            PrefixRetention::StartsAndAll => SegmentDelay::Any,
+            _ => SegmentDelay::Short,
+        };
         if is_wanted {
-            self.flows.observe_segment(slot, seen.time, seq, bytes);
+            self.flows.observe_segment(slot, (seen.time, seq), bytes, delay);
         }
     }
 
