@@ -180,10 +180,21 @@ fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result
     Ok(())
 }
 
+/// Returns the name of a capture in reports: its path as it was given. Bytes that are not UTF-8 are
+/// written as `\xNN`, so that different paths have different names.
+fn name_of(path: &Path) -> String {
+    let mut name = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        name.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| name.push_str(&format!("\\x{byte:02x}")));
+    }
+    name
+}
+
 impl CaptureInput {
     /// Creates an input that the user named.
     fn new(path: Option<PathBuf>, size: u64) -> Self {
-        let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
+        let name = path.as_ref().map_or_else(|| "-".to_owned(), |path| name_of(path));
         Self {
             path,
             name,

@@ -1,9 +1,10 @@
 //! Provides an audit with the rows of stores, as the evidence of their inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::StoreError;
@@ -16,7 +17,7 @@ use super::ledger::Ledger;
 use super::row::StoredRef;
 use super::sensor_inputs::{greatest_loss, interruptions, timelines};
 use super::windows::{WindowError, WindowSelection};
-use crate::capture::{CaptureError, CaptureInput, ReadError};
+use crate::capture::{CaptureError, CaptureInput, InputContent, ReadError};
 use crate::flow::{Evidence, PrefixRetention, Retention, RowKind, SideEvidence};
 use crate::model::{ActivityHistogram, InputRecord, Merge, Nanos, VantagePoint};
 use crate::pipeline::{
@@ -145,8 +146,12 @@ impl EvidenceStore {
         let CollectOptions { filter, no_decap, vxlan_ports, .. } = self.options.clone();
         let (since, until) = (selection.since(), selection.until());
         let request = Request { filter, since, until, no_decap, vxlan_ports, ..request };
+        let used = self.inputs.used().map(|input| (input.content, input));
+        let used: BTreeMap<InputContent, &InputRow> = used.collect();
         let stored = self.inputs.iter().map(|input| {
-            let (record, timeline) = self.read_for(input).within(&selection);
+            // An input without evidence was read as the one with the same content.
+            let other = used.get(&input.content).filter(|_| !input.has_evidence());
+            let (record, timeline) = other.copied().unwrap_or(input).within(&selection);
             let store = Arc::clone(self);
             StoredInput {
                 name: input.record.name.clone(),
@@ -267,25 +272,23 @@ impl EvidenceStore {
     }
 
     /// Returns the names of the captures of a plan that have grown since the store got their rows.
+    /// The path of a capture may have been written differently then, so only the last part of it
+    /// is compared.
     fn grown<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = String> + use<'p, '_> {
         let read: BTreeSet<&str> = plan.captures().collect();
-        let known = self.inputs.iter().filter(|input| read.contains(input.record.name.as_str()));
-        let known: Vec<&InputRow> = known.collect();
+        let mut known: BTreeMap<Option<&OsStr>, Vec<&InputRow>> = BTreeMap::new();
+        for input in self.inputs.iter().filter(|_| !read.is_empty()) {
+            known.entry(Path::new(&input.record.name).file_name()).or_default().push(input);
+        }
         let is_read = move |source: &&CaptureInput| read.contains(source.name.as_str());
         let has_grown = move |source: &&CaptureInput| {
             let path = source.path.as_deref();
-            let mut known = known.iter().filter(|input| input.record.name == source.name);
+            let known = known.get(&Path::new(&source.name).file_name());
+            let mut known = known.into_iter().flatten();
             path.is_some_and(|path| known.any(|input| has_grown(input, path)))
         };
         let grown = plan.sources.iter().filter(is_read).filter(has_grown);
         grown.map(|source| source.name.clone())
-    }
-
-    /// Returns the input that was read for this one: `input` itself, or the input with the same
-    /// content.
-    fn read_for<'a>(&'a self, input: &'a InputRow) -> &'a InputRow {
-        let mut used = self.inputs.used().filter(|_| !input.has_evidence());
-        used.find(|used| used.content == input.content).unwrap_or(input)
     }
 
     fn reading(&self) -> MutexGuard<'_, StoreReading> {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use super::columns::HeadContent;
-use super::earlier::{EarlierFile, EarlierFiles, check_sensor};
+use super::earlier::{EarlierFile, EarlierFiles, check_replaced};
 use super::file_run::RunError;
 use super::files::{Destination, RowWriter, check_destination, delete_leftovers, row_file};
 use super::group::{Doubles, GroupError, check_single, merge_group};
@@ -114,7 +114,7 @@ pub fn collect(
             Destination::StandardOutput => Vec::new(),
             Destination::Store(folder) => {
                 let own = row_file(folder, &id);
-                check_sensor(&input, &own)?;
+                check_replaced(&input, &own)?;
                 before.of(&input, source.file(), &own)
             }
         };

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 use super::files::{RowFile, row_files};
-use super::input::{InputRow, hash_start, name_hash, unreadable_content};
+use super::input::{
+    InputRow, hash_start, is_same_path, name_hash, other_spellings, unreadable_content,
+};
 use super::inputs::StoredInputs;
 use crate::capture::InputContent;
 use crate::model::hex;
@@ -94,15 +96,16 @@ impl EarlierFiles {
     /// path of the capture, if it is a file.
     pub fn of(&self, input: &InputRow, capture: Option<&Path>, own: &Path) -> Vec<EarlierFile> {
         let mut found = Vec::new();
-        let single = self.single.get(&name_hash(&input.record.name));
-        for path in single.into_iter().flatten().filter(|path| *path != own) {
+        let names = [vec![input.record.name.clone()], other_spellings(&input.record.name)].concat();
+        let single = names.iter().filter_map(|name| self.single.get(&name_hash(name)));
+        for path in single.flatten().filter(|path| *path != own) {
             let inputs = inputs_of(path);
             let inputs: Vec<_> = inputs.iter().flat_map(StoredInputs::iter).collect();
             if let [earlier] = inputs[..] {
                 found.extend(compare(path, earlier, input, capture, true));
             }
         }
-        let others = self.others.get(&input.record.name).into_iter().flatten();
+        let others = names.iter().filter_map(|name| self.others.get(name)).flatten();
         found.extend(others.filter_map(|(path, e)| compare(path, e, input, capture, false)));
         found
     }
@@ -126,19 +129,29 @@ impl EarlierFile {
 }
 
 /// Checks that the file `own`, which the rows of an input will replace, does not contain the rows
-/// of the same capture from another sensor. The name of the file does not depend on the sensor.
+/// of the same capture from another sensor, or those of another capture. The name of the file does
+/// not depend on the sensor, and contains only hashes of the content and of the name.
 ///
 /// # Errors
 ///
 /// Returns an error if the file contains such rows. A capture is from one place, so one of the two
 /// sensors must be wrong.
-pub fn check_sensor(input: &InputRow, own: &Path) -> Result<(), StoreError> {
+pub fn check_replaced(input: &InputRow, own: &Path) -> Result<(), StoreError> {
     let earlier = inputs_of(own);
-    let other = earlier
-        .iter()
-        .flat_map(StoredInputs::iter)
-        .find(|earlier| earlier.id() == input.id() && earlier.point() != input.point());
+    let other = earlier.iter().flat_map(StoredInputs::iter).find(|earlier| {
+        let is_other = earlier.point() != input.point() || earlier.record.name != input.record.name;
+        earlier.id() == input.id() && is_other
+    });
     let Some(other) = other else { return Ok(()) };
+    if other.record.name != input.record.name {
+        return Err(StoreError::rows(
+            own.display().to_string(),
+            format!(
+                "contains rows of {}, and those of {} would replace them, because both captures have the same content and their names have the same hash; rename one of them",
+                other.record.name, input.record.name
+            ),
+        ));
+    }
     let words = |input: &InputRow| match input.point() {
         Some(point) => format!("for the sensor {point}"),
         None => "without a sensor".to_owned(),
@@ -155,7 +168,8 @@ pub fn check_sensor(input: &InputRow, own: &Path) -> Result<(), StoreError> {
 }
 
 /// Returns how an earlier input differs from one that is collected now; `None` if it has another
-/// name, comes from another sensor, or is standard input. `is_alone` states whether the file
+/// path, comes from another sensor, or is standard input. If the path is the same, but was written
+/// in another way, returns only that the capture has grown. `is_alone` states whether the file
 /// contains no other rows.
 fn compare(
     path: &Path,
@@ -164,12 +178,16 @@ fn compare(
     capture: Option<&Path>,
     is_alone: bool,
 ) -> Option<EarlierFile> {
-    let is_same = earlier.record.name == now.record.name && earlier.sensor == now.sensor;
+    let [own, other] = [&now.record.name, &earlier.record.name];
+    let is_same = is_same_path(own, other) && earlier.sensor == now.sensor;
     // Standard input has no name of its own, so it cannot be recognized as the same input.
-    if !is_same || now.record.name == "-" {
+    if !is_same || own == "-" {
         return None;
     }
     let has_grown = || capture.is_some_and(|capture| has_grown(earlier, capture));
+    if own != other && !has_grown() {
+        return None;
+    }
     let difference = if is_alone && is_unread(earlier) && !is_unread(now) && !has_grown() {
         EarlierDifference::Unread
     } else if earlier.options != now.options {

@@ -173,6 +173,28 @@ pub(super) fn name_hash(name: &str) -> String {
     hex(&Sha256::digest(name.as_bytes())[..4])
 }
 
+/// Returns whether two names of captures are the same path, written in two ways: one of them may
+/// begin with `./`, or be absolute and end with the other.
+pub(super) fn is_same_path(a: &str, b: &str) -> bool {
+    let [a, b] = [a, b].map(Path::new).map(|path| path.strip_prefix(".").unwrap_or(path));
+    let ends_with = |long: &Path, short: &Path| {
+        long.is_absolute() && short.is_relative() && long.ends_with(short)
+    };
+    a == b || ends_with(a, b) || ends_with(b, a)
+}
+
+/// Returns other ways to write a path: without `./` at its start, with it, as an absolute path, and
+/// as one that is relative to the current folder.
+pub(super) fn other_spellings(name: &str) -> Vec<String> {
+    let path = Path::new(name);
+    let path = path.strip_prefix(".").unwrap_or(path);
+    let here = std::env::current_dir().unwrap_or_default();
+    let relative = path.strip_prefix(&here).unwrap_or(path);
+    let all = [relative.to_owned(), Path::new(".").join(relative), here.join(relative)];
+    let all = all.into_iter().filter_map(|path| path.into_os_string().into_string().ok());
+    all.filter(|other| other != name).collect()
+}
+
 /// What was read from an input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct InputRow {
@@ -414,6 +436,25 @@ pub(super) fn hash_start(path: &Path, size: u64) -> io::Result<InputContent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_can_be_written_in_several_ways() {
+        for (a, b) in [("c/f", "./c/f"), ("c/f", "/a/b/c/f"), ("/a/c/f", "./c/f"), ("c//f", "c/f")]
+        {
+            assert!(is_same_path(a, b) && is_same_path(b, a), "{a} {b}");
+        }
+        for (a, b) in [("a/f", "b/f"), ("/a/c/f", "/b/c/f"), ("f", "ef"), ("-", "./f")] {
+            assert!(!is_same_path(a, b) && !is_same_path(b, a), "{a} {b}");
+        }
+        let here = std::env::current_dir().expect("a folder");
+        let absolute = here.join("c/f").display().to_string();
+        for own in ["c/f", "./c/f", &absolute] {
+            let mut all = other_spellings(own);
+            all.push(own.to_owned());
+            all.sort();
+            assert_eq!(all, ["./c/f", &absolute, "c/f"], "{own}");
+        }
+    }
 
     #[test]
     fn every_flipped_bit_of_a_record_is_an_error() {

@@ -1,6 +1,7 @@
 //! The inputs of a store. Each must be there once, and all must have been read in the same way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -8,7 +9,7 @@ use super::StoreError;
 use super::columns::HeadContent;
 use super::completion::Completion;
 use super::files::RowFile;
-use super::input::{CollectOptions, InputRow, hex};
+use super::input::{CollectOptions, InputRow, hex, is_same_path};
 use super::ledger::Ledger;
 use super::row::StoredRef;
 use super::sensor_inputs::overlaps;
@@ -136,13 +137,15 @@ impl StoredInputs {
 
     /// Returns the inputs that have the same content as another input, but whose rows cannot be
     /// left out: either the two inputs are from different sensors, or the rows of both were merged
-    /// with those of other inputs, in two files. Each item has the name of a file and the reason.
+    /// with those of other inputs, in two files. Inputs without frames have no such rows. Each item
+    /// has the name of a file and the reason.
     fn copy_errors(&self) -> Vec<(String, String)> {
         let alone = self.alone_in_file();
         let mut wrong = Vec::new();
         let mut first: BTreeMap<InputContent, (&InputRow, &str)> = BTreeMap::new();
         let mut merged: BTreeMap<InputContent, (&InputRow, &str)> = BTreeMap::new();
-        for (input, file) in self.all.values().filter(|(input, _)| input.has_evidence()) {
+        let counts = |input: &InputRow| input.has_evidence() && input.record.account.frames > 0;
+        for (input, file) in self.all.values().filter(|(input, _)| counts(input)) {
             let name = &input.record.name;
             let (known, other_file) = *first.entry(input.content).or_insert((input, file));
             let other = &known.record.name;
@@ -171,7 +174,7 @@ impl StoredInputs {
 
     /// Returns the captures that are there twice because they have grown: each file with the
     /// earlier rows, and the reason. The first frame of a capture does not change when it grows, so
-    /// a longer input with the same name, sensor and time of the first frame is the same capture.
+    /// a longer input with the same path, sensor and time of the first frame is the same capture.
     /// The size of standard input is not known, so its frames are counted.
     fn grown(&self) -> Vec<(String, String)> {
         let mut by_name: BTreeMap<_, Vec<(&InputRow, &String)>> = BTreeMap::new();
@@ -180,21 +183,25 @@ impl StoredInputs {
             let is_window = input.sensor.as_ref().is_some_and(|sensor| sensor.window.is_some());
             if let Some(first) = account.first.get().filter(|_| !is_window) {
                 let point = input.sensor.as_ref().map(|sensor| &sensor.point);
-                by_name.entry((name, point, first)).or_default().push((input, file));
+                let file_name = Path::new(name).file_name();
+                by_name.entry((file_name, point, first)).or_default().push((input, file));
             }
         }
         let mut wrong = Vec::new();
-        for ((name, _, _), mut inputs) in by_name {
-            let length = |input: &InputRow| match name.as_str() {
+        for mut inputs in by_name.into_values() {
+            let length = |input: &InputRow| match input.record.name.as_str() {
                 "-" => input.record.account.frames,
                 _ => input.record.size,
             };
             inputs.sort_by_key(|(input, _)| length(input));
-            for pair in inputs.windows(2) {
-                let [(earlier, file), (later, other)] = pair else { continue };
-                if earlier.content == later.content || length(earlier) == length(later) {
-                    continue;
-                }
+            for (number, (earlier, file)) in inputs.iter().enumerate() {
+                let name = &earlier.record.name;
+                let later = inputs[number + 1..].iter().find(|(later, _)| {
+                    is_same_path(name, &later.record.name)
+                        && earlier.content != later.content
+                        && length(earlier) != length(later)
+                });
+                let Some((_, other)) = later else { continue };
                 let capture = match name.as_str() {
                     "-" => "a capture from standard input",
                     name => name,

@@ -1147,6 +1147,79 @@ fn two_copies_that_were_merged_with_other_captures_are_refused() {
     assert!(errors.contains("collect or merge again without one of them"), "{errors}");
 }
 
+/// Inputs without frames do not count, however often they were merged.
+#[test]
+fn captures_without_frames_may_be_merged_with_several_stores() {
+    let two = TwoCaptures::new();
+    let header = fs::read(&two.captures[0]).expect("a capture")[..24].to_vec();
+    let months = [0, 1].map(|month| {
+        let quiet = two.at(&format!("quiet-{month}.pcap"));
+        fs::write(&quiet, &header).expect("writable");
+        let captures = [two.captures[month].clone(), quiet];
+        let (store, merged) = (two.at(&format!("month-{month}")), two.at(&format!("m-{month}")));
+        collect(&captures, &two.inventory, &store, &[]);
+        merge(&[store], &merged, &[]);
+        (captures, merged)
+    });
+    let [first, second] = months;
+    let captures = [first.0, second.0].concat();
+    let direct = audited(&captures, &two.inventory, &[], two.scratch.path());
+    let stores = [first.1, second.1];
+    let stored = audited(&stores, &two.inventory, &[], two.scratch.path());
+    assert_same(&direct, &stored, "two merged stores");
+    let all = two.at("all");
+    merge(&stores, &all, &[]);
+    let stored = audited(&[all], &two.inventory, &[], two.scratch.path());
+    assert_same(&direct, &stored, "stores that were merged again");
+}
+
+/// Which worker gets a packet depends on chance.
+#[test]
+fn the_rows_of_segments_do_not_depend_on_the_workers() {
+    let two = TwoCaptures::new();
+    let mut wire = crate::support::wire::Wire::default();
+    for second in 0..200 {
+        for flow in 0..100 {
+            let (client, server) = (("10.1.9.7", 50_000 + flow), ("10.1.0.20", 443));
+            wire.segment(second * 1000, client, server, 16, (second as u32 * 100, 1), 100);
+        }
+    }
+    let capture = two.at("long.pcap");
+    fs::write(&capture, wire.file()).expect("writable");
+    let rows = |workers: &str, name: &str| {
+        let store = two.at(name);
+        let more = ["--pieces", "-j", workers];
+        collect(std::slice::from_ref(&capture), &two.inventory, &store, &more);
+        files(&store)
+    };
+    let one = rows("1", "one");
+    for name in ["a", "b", "c"] {
+        assert!(rows("4", name) == one, "{name}");
+    }
+}
+
+#[test]
+fn rows_of_another_capture_are_never_replaced() {
+    let two = TwoCaptures::new();
+    let header = fs::read(&two.captures[0]).expect("a capture")[..24].to_vec();
+    // The hashes of these names are equal.
+    let names = ["quiet-062673.pcap", "quiet-098891.pcap"];
+    names.iter().for_each(|name| fs::write(two.at(name), &header).expect("writable"));
+    let collect = |folder: &Path, name: &str, code: i32| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        command.current_dir(two.scratch.path()).args(["collect", name, "--to"]).arg(folder);
+        let output = command.output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let store = two.at("quiet");
+    collect(&store, names[0], 0);
+    collect(&store, names[0], 0);
+    let errors = collect(&store, names[1], 2);
+    assert!(errors.contains("those of quiet-098891.pcap would replace them"), "{errors}");
+    assert_eq!(files(&store).len(), 1);
+}
+
 /// The size of standard input is not known.
 #[test]
 fn a_capture_from_standard_input_that_grew_does_not_count_twice() {
@@ -1258,6 +1331,23 @@ fn a_capture_that_grew_replaces_its_earlier_rows() {
     let audit = ["audit", "-i", text(&two.inventory), text(&store), text(&capture)];
     let errors = stderr(&run(&audit, &[2]));
     assert!(errors.contains("growing.pcap: the capture has grown since"), "{errors}");
+    // The path may be written in another way.
+    let elsewhere = |arguments: &[&str], code: i32| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        let output = command.current_dir(two.scratch.path()).args(arguments).output();
+        let output = output.expect("the program runs");
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let inventory = text(&two.inventory);
+    let errors = elsewhere(&["audit", "growing", "./growing.pcap", "-i", inventory], 2);
+    assert!(errors.contains("growing.pcap: the capture has grown since"), "{errors}");
+    let relative = two.at("relative");
+    fs::create_dir(&relative).expect("a folder");
+    fs::copy(store.join(&first), relative.join(&first)).expect("a copy");
+    let errors = elsewhere(&["collect", "growing.pcap", "-i", inventory, "--to", "relative"], 0);
+    assert!(errors.contains("was removed"), "{errors}");
+    assert_eq!(all(&relative).len(), 1);
     let errors = collect(&store, &[]);
     let wanted = format!("so the earlier file {} was removed", store.join(&first).display());
     assert!(errors.contains(&wanted), "{errors}");
