@@ -73,6 +73,24 @@ fn findings(site: &Site, more: &[&str]) -> Vec<Vec<String>> {
     rows.into_iter().filter(|row| row[0] != "info").collect()
 }
 
+/// A capture that was renamed while it grew is not the same input.
+#[test]
+fn a_capture_that_begins_like_a_longer_one_is_named() {
+    let mut wire = steady();
+    let site = Site::new(FARM, &wire);
+    let part = site.folder.path().join("part.pcap");
+    wire.0.truncate(20);
+    fs::write(&part, wire.file()).expect("writable");
+    let named = summary(&site, &[part.to_str().expect("UTF-8")]).1;
+    assert!(named.contains("part.pcap begins at the same time as"), "{named}");
+    assert!(named.contains("its frames count twice, so leave it out"), "{named}");
+    wire.0.remove(0);
+    wire.0.iter_mut().for_each(|(ms, _)| *ms += 1);
+    fs::write(&part, wire.file()).expect("writable");
+    let named = summary(&site, &[part.to_str().expect("UTF-8")]).1;
+    assert!(!named.contains("begins at the same time"), "{named}");
+}
+
 /// A Kerberos ticket is valid for ten hours by default.
 #[test]
 fn a_host_with_valid_tickets_need_not_ask_for_new_ones() {
