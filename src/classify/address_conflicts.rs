@@ -185,24 +185,24 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns the addresses of some hosts that were reached, and at which no service both worked
-    /// and failed. Two hosts with one address receive each other's packets and reject them, so
-    /// connections to the same service sometimes work and sometimes fail.
+    /// and was refused. Two hosts with one address receive each other's packets and reset them, so
+    /// connections to the same service sometimes work and are sometimes refused. A connection that
+    /// gets no answer shows nothing, because a firewall may block a single client.
     fn steady_addresses(&self, addresses: BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
         if addresses.is_empty() {
             return addresses;
         }
         let mut reached = BTreeSet::new();
-        let mut failed = BTreeSet::new();
+        let mut refused = BTreeSet::new();
         for c in &self.conversations.list {
             let ServiceKey { server, transport, port, .. } = c.subject;
             if addresses.contains(&server) && !c.is_made_up() {
                 let service = (server, transport, port);
                 reached.extend(c.state.reached().then_some(service));
-                let has_failed = c.has_failed() || c.last_failures().is_some();
-                failed.extend(has_failed.then_some(service));
+                refused.extend(c.was_refused().then_some(service));
             }
         }
-        let troubled: BTreeSet<IpAddr> = reached.intersection(&failed).map(|own| own.0).collect();
+        let troubled: BTreeSet<IpAddr> = reached.intersection(&refused).map(|own| own.0).collect();
         let reached = reached.into_iter().map(|own| own.0);
         reached.filter(|address| !troubled.contains(address)).collect()
     }

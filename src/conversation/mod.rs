@@ -439,6 +439,12 @@ impl Conversation {
         self.state.failed() && self.basis != StateEvidence::Probe
     }
 
+    /// Returns whether the server refused flows. Flows that it merely did not answer do not count.
+    pub fn was_refused(&self) -> bool {
+        let failures = self.rare().failures.iter().map(|failed| failed.state);
+        failures.chain([self.state]).any(|state| state == State::Refused)
+    }
+
     /// Returns the failed flows that began last if the service also answered. These flows have the
     /// same state.
     pub fn last_failures(&self) -> Option<&FailedFlows> {

@@ -1125,13 +1125,15 @@ fn an_address_conflict_needs_two_hosts() {
     assert_eq!(cards(RST, 64), ["yes high"]);
 }
 
-/// A host uses another card for each of its clients. Both have the same hop count, and no
-/// connection fails.
+/// A host uses another card for each of its clients. Both have the same hop count, and the host
+/// refuses no connection.
 #[test]
 fn a_host_with_a_card_for_each_client_is_in_no_certain_conflict() {
     let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8), (61_000, 7), (62_000, 8)];
     let team = |ttl: u8, reset: bool| {
         let mut wire = steady();
+        // A firewall blocks one client.
+        wire.knock(9_000, (MFA, 50_400), (BROKER, 20_003));
         both.iter().for_each(|(ms, mac)| wire.claim(*ms, BROKER, *mac));
         let of_broker = |frame: &[u8]| frame[12..14] == [8, 0] && frame[26..30] == octets(BROKER);
         for number in 0..wire.0.len() {

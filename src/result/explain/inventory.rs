@@ -218,7 +218,7 @@ impl Explainer<'_> {
         match conflict.harmless_cause {
             Some(HarmlessCause::CardsOfHost) => trace.push("frames of another address of the host came from the same MAC addresses, so they may be cards of one host, each of which answers for all of its addresses".to_owned()),
             Some(HarmlessCause::CardsOfConnection) => trace.push("one connection of this address has frames from all of these MAC addresses, with the same hop count, so they may be cards of one host, which spreads its traffic over them".to_owned()),
-            Some(HarmlessCause::CardsOfTeam) => trace.push("the address sent frames with the same hop count from all of these MAC addresses, and none of its services both worked and failed, so they may be cards of one host, which uses a different one for each client".to_owned()),
+            Some(HarmlessCause::CardsOfTeam) => trace.push("the address sent frames with the same hop count from all of these MAC addresses, and none of its services both worked and refused a connection, so they may be cards of one host, which uses a different one for each client".to_owned()),
             Some(HarmlessCause::Proxy(mac)) => trace.push(format!("{mac} also claims addresses of other hosts, which claim them themselves, so it may be a device that answers for the whole network (local proxy ARP); a host that takes over connections by forged ARP replies does the same")),
             Some(HarmlessCause::Router(mac)) => trace.push(format!("{mac} sent frames for addresses in at least three networks that have no other MAC address, so it may be a router that answers for the host (proxy ARP)")),
             None => {}
