@@ -181,7 +181,7 @@ fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result
 }
 
 /// Returns the name of a capture in reports: its path as it was given. Bytes that are not UTF-8 are
-/// written as `\xNN`, so that different paths have different names.
+/// written as `\xNN`, so that paths that differ only in such bytes have different names.
 fn name_of(path: &Path) -> String {
     let mut name = String::new();
     for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {

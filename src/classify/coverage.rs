@@ -359,8 +359,10 @@ pub(super) fn unlisted_services(
         let of = |address| UnlistedUse { address, state: c.state, flows: c.flows };
         for port in possible_ports(policy, c) {
             if is_unlisted(&j.server) {
-                // Two listed hosts may communicate under other addresses.
-                if !in_vain || is_unlisted(&j.client) && policy.is_internal(client) {
+                // Two listed hosts may communicate under other addresses of the site.
+                let may_be_hosts = is_unlisted(&j.client)
+                    && [client, server].into_iter().all(|address| policy.is_internal(address));
+                if !in_vain || may_be_hosts {
                     let address = unlisted.servers.entry((transport, port)).or_insert(server);
                     *address = server.min(*address);
                 } else if let PartyKind::Host(host) = j.client.kind {

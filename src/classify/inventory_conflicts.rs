@@ -345,6 +345,7 @@ mod tests {
     use crate::classify::sample::{
         BROKER, DC, DC_1, FARM, GW, Packets, RDSH, ends_of, policy, view, with_code,
     };
+    use crate::model::Mac;
     use crate::policy::{Certainty, Policy};
 
     fn judge(farm: &str, packets: &Packets) -> Judgement {
@@ -361,6 +362,30 @@ mod tests {
         let [finding] = &found[..] else { panic!("{} findings", found.len()) };
         assert_eq!(ends_of(&policy, &judgement, finding), ["dc1", "dc1"]);
         assert_eq!((finding.reason, finding.certain()), (Reason::Serves, true));
+    }
+
+    /// Anyone can send frames with the hardware addresses of two hosts.
+    #[test]
+    fn a_guess_about_the_ends_shows_no_role() {
+        let policy = policy(FARM);
+        let [gateway, session_host] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 3])];
+        let mut packets = Packets::default();
+        packets.connect(0, ("10.1.4.21", 50_000), ("10.1.4.51", 20_002));
+        for (first, mac) in
+            [gateway, session_host, gateway, gateway, session_host].into_iter().enumerate()
+        {
+            packets.sent_by(first, mac);
+        }
+        let first = packets.len();
+        packets.ping(10, GW, RDSH);
+        packets.sent_by(first, gateway);
+        packets.sent_by(first + 1, session_host);
+        let judgement = packets.judge(&policy, &view(120));
+        assert_eq!(with_code(&judgement, Code::RoleMismatch).len(), 0);
+        let found = with_code(&judgement, Code::PortNotInMatrix);
+        let [finding] = &found[..] else { panic!("{} findings", found.len()) };
+        assert_eq!(ends_of(&policy, &judgement, finding), ["gw1", "rdsh1"]);
+        assert!(!finding.certain());
     }
 
     #[test]

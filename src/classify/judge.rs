@@ -1,7 +1,8 @@
 //! Determines the code of each conversation, and the row or exception that it is based on.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use super::parallel::map_ranges;
 use super::query_kind::{ByQueryKind, PortClasses, QueryKind, Rulings, Undocumented};
@@ -26,6 +27,9 @@ pub(super) struct PermissionFacts {
     /// Whether both ends have roles.
     pub have_roles: bool,
 }
+
+/// The host that owns each hardware address; `None` if several hosts own it.
+type CardOwners = HashMap<Mac, Option<usize>, ahash::RandomState>;
 
 /// A query to the judge: the traffic, and how it was sent.
 #[derive(Clone, Copy)]
@@ -144,23 +148,65 @@ impl<'a> Judge<'a> {
         self.judge(conversations, &conversations.list[number], &Rulings::default())
     }
 
+    /// Returns the judgements of conversations between unlisted addresses that probably belong to
+    /// listed hosts, each with the index of the conversation. Such a guess is only shown: it must
+    /// not become a fact about the hosts.
+    pub(super) fn guesses(
+        &self,
+        conversations: &Conversations,
+        judged: &[Judged],
+        jobs: usize,
+    ) -> Vec<(usize, Judged)> {
+        let list = &conversations.list;
+        let owners = OnceLock::new();
+        let parts = map_ranges(list.len(), jobs, |range| {
+            let are_strangers = |n: &usize| {
+                let Judged { ruling, client, server, .. } = &judged[*n];
+                ruling.code == Code::UnknownHost
+                    && [client, server].into_iter().all(|end| end.kind == PartyKind::Stranger)
+            };
+            let guess = |n: usize| {
+                let owners = owners.get_or_init(|| self.card_owners(conversations));
+                Some((n, self.guess(conversations, &list[n], owners)?))
+            };
+            range.filter(are_strangers).filter_map(guess).collect::<Vec<_>>()
+        });
+        parts.into_iter().flatten().collect()
+    }
+
+    fn guess(
+        &self,
+        conversations: &Conversations,
+        c: &Conversation,
+        owners: &CardOwners,
+    ) -> Option<Judged> {
+        let (query, ruling) = self.ruled_by_macs(conversations, c, owners)?;
+        let mut doubts = Doubts::default();
+        doubts.add(Doubt::Spoof);
+        Some(self.judge_query(conversations, c, (query, ruling, doubts), &self.rulings))
+    }
+
     fn judge(
         &self,
         conversations: &Conversations,
         conversation: &Conversation,
         known: &Rulings,
     ) -> Judged {
+        let query = self.query_of(conversation);
+        let ruling = self.rule_once(&query, known);
+        self.judge_query(conversations, conversation, (query, ruling, Doubts::default()), known)
+    }
+
+    /// Judges a conversation, given the query about it, the ruling on this query, and the doubts
+    /// about its ends.
+    fn judge_query(
+        &self,
+        conversations: &Conversations,
+        conversation: &Conversation,
+        (query, mut ruling, mut doubts): (Query<'static>, Ruling, Doubts),
+        known: &Rulings,
+    ) -> Judged {
         let names = conversations.names_of(conversation);
-        let mut doubts = Doubts::default();
-        let mut query = self.query_of(conversation);
-        let mut ruling = self.rule_once(&query, known);
-        if ruling.code == Code::UnknownHost
-            && let Some((between_hosts, unpermitted)) =
-                self.ruled_by_macs(conversations, conversation, &query, known)
-        {
-            (query, ruling) = (between_hosts, unpermitted);
-            doubts.add(Doubt::Spoof);
-        }
         let mut named = None;
         if self.may_depend_on_name(&query, ruling)
             && let Some((place, decided)) = self.rule_by_names(&query, names)
@@ -383,37 +429,49 @@ impl<'a> Judge<'a> {
         &self,
         conversations: &Conversations,
         c: &Conversation,
-        query: &Query<'static>,
-        known: &Rulings,
+        owners: &CardOwners,
     ) -> Option<(Query<'static>, Ruling)> {
-        let ServiceKey { client, server, .. } = c.ruled_subject();
         let index = &conversations.index;
-        let by_macs = |side: usize, address: IpAddr, party: Party| {
-            if party.kind != PartyKind::Stranger || !self.policy.is_internal(address) {
+        let host_at = |side: usize, address: IpAddr| {
+            if !self.policy.is_internal(address) {
                 return None;
             }
             let is_link_local = crate::model::is_link_local(address);
-            let seen = index.presence(address).filter(|_| !is_link_local);
+            let seen = index.presence(address).filter(|seen| !is_link_local && !seen.routed);
             let of_flows = c.rare().macs[side].iter().filter(|_| is_link_local);
             let mut macs = of_flows.chain(seen.iter().flat_map(|seen| seen.macs.iter()));
-            let host_of = |mac: &Mac| {
+            let owner = |mac: &Mac| {
                 // The policy recognizes link-local addresses by listed hardware addresses.
                 let is_known = is_link_local && self.policy.is_listed_mac(*mac);
-                let others = index.other_addresses(*mac);
-                let mut others = others.filter(|other| *other != address && !is_known);
-                let first = self.policy.party(others.next()?, []);
-                let is_same = others.all(|other| self.policy.party(other, []).kind == first.kind);
-                (is_same && matches!(first.kind, PartyKind::Host(_))).then_some(first)
+                let host = owners.get(mac).copied().flatten().filter(|_| !is_known);
+                host.filter(|_| !index.gateways().contains(mac))
             };
-            let first = host_of(macs.next()?)?;
-            macs.all(|mac| host_of(mac).is_some_and(|other| other.kind == first.kind))
-                .then_some(first)
+            let host = owner(macs.next()?)?;
+            let own = self.policy.inventory.hosts[host].addresses.first()?;
+            macs.all(|mac| owner(mac) == Some(host)).then(|| self.policy.party(*own, []))
         };
-        let client = by_macs(0, client, query.client)?;
-        let server = by_macs(1, server, query.server)?;
-        let query = self.query_between(c, client, server);
-        let ruling = self.rule_once(&query, known);
+        let ServiceKey { client, server, .. } = c.ruled_subject();
+        let query = self.query_between(c, host_at(0, client)?, host_at(1, server)?);
+        let ruling = self.rule_once(&query, &self.rulings);
         ruling.code.verdict().is_unpermitted().then_some((query, ruling))
+    }
+
+    /// Returns the hosts that own hardware addresses, because they are listed for the host or send
+    /// the frames of a listed address. `None` means that several hosts own it. The holders of a
+    /// virtual address send its frames, so virtual addresses do not count.
+    fn card_owners(&self, conversations: &Conversations) -> CardOwners {
+        let mut owners = CardOwners::default();
+        let hosts = self.policy.inventory.hosts.iter().enumerate();
+        for (host, entry) in hosts.filter(|(_, entry)| !entry.is_virtual()) {
+            let seen = entry.addresses.iter().filter(|a| !crate::model::is_link_local(**a));
+            let seen = seen.filter_map(|address| conversations.index.presence(*address));
+            let seen = seen.filter(|seen| !seen.routed).flat_map(|seen| seen.macs.iter());
+            for mac in seen.chain(&entry.macs) {
+                let known = owners.entry(*mac).or_insert(Some(host));
+                *known = known.filter(|known| *known == host);
+            }
+        }
+        owners
     }
 
     /// Returns the code that a conversation would have between the given ends.
@@ -899,7 +957,10 @@ mod tests {
         // An external address is probably that of somebody behind a router.
         assert_eq!(judged(["198.51.100.1", "198.51.100.2"], &[]), strangers);
         // The hardware address is that of a router, or of two listed hosts.
-        assert_eq!(judged(["fd00::a", "fd00::d"], &["10.8.0.1", "10.8.0.2"]), strangers);
+        assert_eq!(
+            judged(["fd00::a", "fd00::d"], &["10.6.0.1", "10.7.0.1", "10.8.0.1"]),
+            strangers
+        );
         assert_eq!(judged(["fd00::a", "fd00::d"], &[BROKER]), strangers);
     }
 

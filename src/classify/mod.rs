@@ -289,6 +289,13 @@ pub struct Judgement {
     pub forgotten_claims: BTreeMap<IpAddr, String>,
 }
 
+/// Exchanges judgements with those in a list, which have the indices of their conversations.
+fn exchange(judged: &mut [Judged], others: &mut [(usize, Judged)]) {
+    for (number, other) in others {
+        std::mem::swap(&mut judged[*number], other);
+    }
+}
+
 impl Judgement {
     /// Judges conversations against a policy, on `jobs` threads.
     pub fn of(
@@ -298,16 +305,26 @@ impl Judgement {
         jobs: usize,
     ) -> Self {
         let judge = Judge::new(policy);
-        let judged = judge.judge_all(&conversations, jobs);
-        let list = &conversations.list[..];
-        let book = FindingBook::default();
-        let grouping = Grouping { judge: &judge, list, judged: &judged, book };
-        let learn = || {
+        let mut judged = judge.judge_all(&conversations, jobs);
+        let mut guesses = judge.guesses(&conversations, &judged, jobs);
+        let learn = |judged: &[Judged]| {
             let hosts = coverage::host_reports(policy, &conversations, view);
-            let facts = CaptureFacts::of(policy, &conversations, &judged, &hosts, view, jobs);
+            let facts = CaptureFacts::of(policy, &conversations, judged, &hosts, view, jobs);
             (hosts, facts)
         };
-        let ((mut hosts, facts), book) = run_both(jobs, learn, || grouping.unpermitted());
+        let unpermitted = |judged: &[Judged]| {
+            let book = FindingBook::default();
+            Grouping { judge: &judge, list: &conversations.list, judged, book }.unpermitted()
+        };
+        let ((mut hosts, facts), book) = if guesses.is_empty() {
+            run_both(jobs, || learn(&judged), || unpermitted(&judged))
+        } else {
+            let learned = learn(&judged);
+            exchange(&mut judged, &mut guesses);
+            let book = unpermitted(&judged);
+            exchange(&mut judged, &mut guesses);
+            (learned, book)
+        };
         let mut outcome = Self { judged, book, ..Self::unjudged(conversations) };
         let seen = JudgedCapture {
             policy,
@@ -338,6 +355,7 @@ impl Judgement {
         outcome.add_look_alikes(&judge);
         outcome.sort(policy);
         outcome.explain_findings(&judge);
+        exchange(&mut outcome.judged, &mut guesses);
         outcome.by_overlay = overlay::explained(policy, &outcome);
         outcome.predated =
             unused_exceptions::predated(policy, &outcome.conversations, &outcome.judged);

@@ -6,8 +6,8 @@ use super::judge::{Judge, Query};
 use super::query_kind::Rulings;
 use super::verdict::{Code, Verdict};
 use crate::conversation::{
-    AddressOwner, Conversation, Conversations, DirectionEvidence, DirectionHints, EndMacs,
-    OtherOrientation, RulingKind, ServiceKey,
+    AddressOwner, Conversation, Conversations, DirectionHints, EndMacs, OtherOrientation,
+    RulingKind, ServiceKey,
 };
 use crate::model::{Endpoint, Mac, Nanos, SECOND, Transport};
 use crate::policy::PartyKind;
@@ -45,7 +45,7 @@ impl Judge<'_> {
         let ServiceKey { client, server, transport, port } = c.subject;
         if transport != Transport::UDP
             || c.broadcast
-            || c.grade != DirectionEvidence::First
+            || !c.grade.is_guess()
             || c.to_client.packets.0 > 0
         {
             return false;
@@ -57,19 +57,31 @@ impl Judge<'_> {
             c.first.get().is_some_and(|time| first <= time)
                 && c.last.get().is_some_and(|time| time <= until)
         };
-        let is_request = |request: &Conversation| {
-            request.subject.transport == transport
-                && request.to_client.packets.0 == 0
-                && request.client_ports.iter().any(|own| *own == port)
-                && is_before(request)
+        // What anyone could have forged is no request. A conversation keeps the lowest ports.
+        let may_use_port = |request: &Conversation| {
+            let ports = &request.client_ports;
+            ports.contains(&port) || ports.more() && ports.iter().last() < Some(&port)
+        };
+        let is_plain =
+            |one: &&Conversation| one.subject.transport == transport && !one.is_made_up();
+        let is_one_way =
+            |from: &Conversation| [from.to_server, from.to_client].map(|a| a.packets.0 > 0);
+        let is_request = |one: &&Conversation| is_plain(one) && is_one_way(one) == [true, false];
+        // Requests from the port of a service seem to be its replies.
+        let is_like_reply = |one: &Conversation| {
+            one.subject.port == port && is_one_way(one) == [false, true] && is_before(one)
         };
         let own = match self.policy.host_of(client) {
             Some(host) => &self.policy.inventory.hosts[host].addresses[..],
             None => &[client],
         };
+        let between = |from, to| conversations.between(from, to).iter().take(MOST_SEARCHED);
         own.iter().any(|address| {
-            let requests = conversations.between(server, *address);
-            requests.len() > MOST_REQUESTS || requests.iter().any(is_request)
+            let mut requests = between(server, *address).filter(is_request).enumerate();
+            let is_answer = requests.any(|(number, request)| {
+                number >= MOST_REQUESTS || may_use_port(request) && is_before(request)
+            });
+            is_answer || between(*address, server).filter(is_plain).any(is_like_reply)
         })
     }
 }
@@ -78,8 +90,11 @@ impl Judge<'_> {
 /// was asked.
 const TIME_TO_ANSWER_FROM_ELSEWHERE: Nanos = 10 * SECOND;
 
-/// The maximum number of conversations between two addresses that are searched for requests. If
-/// there are more, one of them may be the request.
+/// The maximum number of conversations between two addresses that are searched for requests.
+const MOST_SEARCHED: usize = 1024;
+
+/// The maximum number of requests between two addresses that are compared. If there are more, one
+/// of them may be the request.
 const MOST_REQUESTS: usize = 256;
 
 /// Returns whether the code of the other orientation is worse than the shown one, or has another

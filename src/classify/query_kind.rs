@@ -9,8 +9,8 @@ use super::ruling::Ruling;
 use crate::model::Transport;
 use crate::policy::{Policy, RoleSet};
 
-/// The properties that determine which rows document plain traffic. [`Judge::kind`] defines which
-/// traffic is plain.
+/// The properties that determine which rows document plain traffic. The judge defines which traffic
+/// is plain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueryKind {
     pub client: RoleSet,

@@ -296,7 +296,7 @@ mod tests {
     use crate::classify::Judgement;
     use crate::classify::sample::{BROKER, DC, FARM, GW, Packets, RDSH, ip, policy, view};
     use crate::flow::flag;
-    use crate::model::{Mac, Nanos, SECOND, Transport};
+    use crate::model::{Nanos, SECOND, Transport};
 
     fn row(policy: &Policy, source: &str, port: u16) -> usize {
         let matrix = &policy.matrix;
@@ -386,28 +386,6 @@ mod tests {
         assert_eq!(triggers(&[(0, 29, enough)], 62), 0);
         assert_eq!(triggers(&[(0, 31, enough)], 60), 0);
         assert_eq!(triggers(&[(0, 31, enough - 1)], 62), 0);
-    }
-
-    #[test]
-    fn copies_on_another_link_do_not_make_a_session_larger() {
-        let policy = policy(FARM);
-        let sessions = |bytes: u32| {
-            let mut packets = Packets::default();
-            let ends = [("10.9.0.5", 50_000), (GW, 443)];
-            for mac in [7, 8] {
-                let first = packets.len();
-                packets.connect(0, ends[0], ends[1]);
-                packets.midstream(31, ends[0], ends[1]);
-                packets.sent_by(first, Mac([2, 0, 0, 0, 0, mac]));
-            }
-            packets.set_size(0, bytes);
-            packets.ping(62, DC, RDSH);
-            let conversations = packets.conversations(&policy);
-            let mut all = conversations.list.iter();
-            all.find(|c| c.subject.server == ip(GW)).expect("a session").long_sessions
-        };
-        let enough = 20_000_u32.div_ceil(7);
-        assert_eq!([enough - 1, enough].map(sessions), [0, 1]);
     }
 
     #[test]

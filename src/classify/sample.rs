@@ -271,10 +271,13 @@ impl Packets {
             .expect("nothing is read")
     }
 
-    /// Returns the conversations and the judgement of each.
+    /// Returns the conversations and the judgement of each, which may be a guess.
     pub fn judged(&self, policy: &Policy) -> (Conversations, Vec<Judged>) {
         let conversations = self.conversations(policy);
-        let judged = Judge::new(policy).judge_all(&conversations, 1);
+        let judge = Judge::new(policy);
+        let mut judged = judge.judge_all(&conversations, 1);
+        let mut guesses = judge.guesses(&conversations, &judged, 1);
+        super::exchange(&mut judged, &mut guesses);
         (conversations, judged)
     }
 

@@ -14,9 +14,8 @@ pub(super) struct UndecodedByHost {
     anybody: Option<String>,
     /// For each host, one description of frames that may belong to it.
     hosts: BTreeMap<usize, String>,
-    /// The description of ICMP errors to any host whose quoted packets are truncated.
-    error_to_anybody: Option<String>,
-    /// The descriptions of such errors by the host that they were sent to.
+    /// The descriptions of ICMP errors whose quoted packets are truncated, by the host that they
+    /// were sent to.
     errors: BTreeMap<usize, String>,
 }
 
@@ -30,19 +29,7 @@ impl UndecodedByHost {
     /// Returns the description of ICMP errors to one of these hosts whose quoted packets are
     /// truncated. Each of them may be about any packet of its receiver.
     pub fn errors_to(&self, hosts: &[usize]) -> Option<&str> {
-        let theirs = hosts.iter().find_map(|host| self.errors.get(host));
-        self.error_to_anybody.as_ref().or(theirs).map(String::as_str)
-    }
-
-    fn add_error(&mut self, hosts: Option<&BTreeSet<usize>>, words: String) {
-        match hosts {
-            Some(hosts) => {
-                for host in hosts {
-                    self.errors.entry(*host).or_insert_with(|| words.clone());
-                }
-            }
-            None => self.error_to_anybody = self.error_to_anybody.take().or(Some(words)),
-        }
+        hosts.iter().find_map(|host| self.errors.get(host)).map(String::as_str)
     }
 }
 
@@ -69,8 +56,10 @@ pub(super) fn undecoded_by_host(
         owners.entry(mac).or_default().insert(host);
     }
     for (unread, count) in conversations.undecoded.iter() {
-        if unread.why.is_truncated_error() {
-            found.add_error(owners.get(&unread.to), unread.why.words(count));
+        if let Some(receiver) = unread.why.receiver_of_error() {
+            if let Some(host) = policy.host_of(receiver) {
+                found.errors.entry(host).or_insert_with(|| unread.why.words(count));
+            }
             continue;
         }
         let is_group = unread.to.0[0] & 1 == 1 && unread.to != Mac::NONE;
@@ -96,7 +85,9 @@ pub(super) fn undecoded_by_host(
 mod tests {
     use super::*;
     use crate::classify::coverage::host_reports;
-    use crate::classify::sample::{BROKER, FARM, GW, GW_1, Packets, RDSH_1, policy, view};
+    use crate::classify::sample::{
+        BROKER, FARM, GW, GW_1, Packets, RDSH_1, STRANGER, policy, view,
+    };
     use crate::flow::{UndecodedFrames, UndecodedReason};
     use crate::model::{SkipReason, Transport};
 
@@ -126,12 +117,13 @@ mod tests {
         assert_eq!(undecoded(UNKNOWN, OF_GATEWAY), [true, true]);
         assert_eq!(undecoded(OF_GATEWAY, UNKNOWN), [true, true]);
         // Only the receiver of an ICMP error may have sent the packet that the error is about.
-        let errors = |from: Mac, to: Mac| {
-            let found = found(from, to, UndecodedReason::Error);
+        let errors = |to: &str| {
+            let why = UndecodedReason::Error(to.parse().expect("an address"));
+            let found = found(Mac::NONE, Mac::NONE, why);
             assert_eq!(found.of([GW_1, RDSH_1]), None);
             [GW_1, RDSH_1].map(|host| found.errors_to(&[host]).is_some())
         };
-        assert_eq!(errors(UNKNOWN, OF_GATEWAY), [true, false]);
-        assert_eq!(errors(OF_GATEWAY, UNKNOWN), [true, true]);
+        assert_eq!(errors(GW), [true, false]);
+        assert_eq!(errors(STRANGER), [false, false]);
     }
 }

@@ -8,7 +8,7 @@ use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
 use super::grouping::{ConversationGroup, GroupEntries, PortEvidence, PortMerge, merge_clients};
 use super::judge::Judge;
 use super::ruling::Judged;
-use super::verdict::{Code, Verdict};
+use super::verdict::{Code, Doubt, Verdict};
 use crate::conversation::{Conversation, DoubtSource, ServiceKey};
 use crate::policy::{PartyKind, SeverityColumn};
 
@@ -56,7 +56,9 @@ impl Grouping<'_> {
             let c = &list[number as usize];
             if c.is_of_several_ports() {
                 PortEvidence::Several
-            } else if c.is_doubted() {
+            } else if c.is_doubted()
+                || judged[number as usize].doubts.iter().any(|doubt| doubt == Doubt::Direction)
+            {
                 PortEvidence::Guess
             } else {
                 PortEvidence::Sure

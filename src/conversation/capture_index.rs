@@ -103,8 +103,6 @@ pub struct CaptureIndex {
     pub portless: BTreeMap<(IpAddr, IpAddr), u64>,
     /// Hardware addresses of routers, which send frames for at least three IP addresses.
     routers: HashSet<Mac, HashSeed>,
-    /// See [`CaptureIndex::other_addresses`].
-    other_addresses: HashMap<Mac, BoundedSet<IpAddr, SEVERAL_BEHIND>, HashSeed>,
     clocks: HandshakeClocks,
     has_doubtful_clocks: bool,
     /// See [`Self::gateways`].
@@ -359,13 +357,6 @@ impl CaptureIndex {
         self.routers.contains(&mac)
     }
 
-    /// Returns the addresses, other than link-local ones, for which a hardware address sent frames.
-    /// The list is empty if it sent frames for only one address of any kind, or if it is that of a
-    /// router.
-    pub fn other_addresses(&self, mac: Mac) -> impl Iterator<Item = IpAddr> + '_ {
-        self.other_addresses.get(&mac).into_iter().flat_map(|all| all.iter().copied())
-    }
-
     /// Returns whether an address sent frames of one connection from several hardware addresses,
     /// and reset it. Another host with the same address may have sent the reset.
     pub fn is_reset_by_two(&self, address: IpAddr) -> bool {
@@ -471,16 +462,13 @@ impl CaptureIndex {
         received == 0 && self.unseen_repliers.contains(&peer)
     }
 
-    /// Returns whether a side sent only frames to single hardware addresses, for an address that
-    /// sends packets itself. Such an address is that of a host, even if it is the last one of a
+    /// Returns whether a side sent frames to a single hardware address, for an address that sends
+    /// packets itself. Such an address is probably that of a host, even if it is the last one of a
     /// prefix that the inventory names: the network of the host may be larger.
     pub(super) fn is_sent_to_host(&self, flow: &Flow<'_>, side: usize) -> bool {
         let sender = &flow.sides[side];
         let address = flow.key.endpoint(1 - side).addr;
-        sender.has(flag::UNICAST)
-            && !sender.has(flag::BROADCAST)
-            && !is_group(address)
-            && self.is_sending(address)
+        sender.has(flag::UNICAST) && !is_group(address) && self.is_sending(address)
     }
 
     /// Returns whether the capture shows unicast packets from an address.
@@ -612,17 +600,6 @@ impl CaptureIndex {
         }
         let routers = behind.iter().filter(|(_, behind)| behind.len() >= SEVERAL_BEHIND);
         self.routers = routers.map(|(mac, _)| *mac).collect();
-        let link_local = self.presences.iter().filter(|(a, _)| crate::model::is_link_local(*a));
-        let macs: HashSet<Mac> =
-            link_local.flat_map(|(_, presence)| presence.macs.iter().copied()).collect();
-        behind.retain(|mac, behind| {
-            let is_near =
-                |address: &IpAddr| self.presences.get(*address).is_some_and(|p| !p.routed);
-            (macs.contains(mac) || behind.len() > 1)
-                && behind.len() < SEVERAL_BEHIND
-                && behind.iter().all(is_near)
-        });
-        self.other_addresses = behind;
         self.limits.filtered |= self.kinds.are_only_openings();
         let hidden = self.hidden_services.iter();
         let hidden = hidden.filter(|((server, _), _)| {

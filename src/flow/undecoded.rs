@@ -1,6 +1,7 @@
 //! Frames that could not be decoded. They may contain traffic that seems to be missing.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +17,9 @@ pub enum UndecodedReason {
     Skipped(u16),
     /// The frame carries a tunnel whose content cannot be read.
     Tunnel,
-    /// The frame is an ICMP error, and so little of the packet that it quotes was captured that its
-    /// flow is not known.
-    Error,
+    /// The frame is an ICMP error to this address, and so little of the packet that it quotes was
+    /// captured that its flow is not known. Its hardware addresses are not kept.
+    Error(IpAddr),
 }
 
 /// A kind of undecoded frame: its sender, its receiver and the reason.
@@ -38,9 +39,13 @@ impl UndecodedReason {
         Self::Skipped(reason as u16)
     }
 
-    /// Returns whether the frame is an ICMP error whose quoted packet is truncated.
-    pub fn is_truncated_error(self) -> bool {
-        self == Self::Error
+    /// Returns the receiver of an ICMP error whose quoted packet is truncated; `None` for other
+    /// frames.
+    pub fn receiver_of_error(self) -> Option<IpAddr> {
+        match self {
+            Self::Error(receiver) => Some(receiver),
+            Self::Ethertype(_) | Self::Skipped(_) | Self::Tunnel => None,
+        }
     }
 
     /// Returns the number of frames and the reason, as reports show them.
@@ -53,7 +58,7 @@ impl UndecodedReason {
                 format!("{count} {frames} that {were} skipped ({reason})")
             }
             Self::Tunnel => format!("{count} {frames} of tunnels whose content cannot be decoded"),
-            Self::Error => {
+            Self::Error(_) => {
                 let (errors, packets) =
                     if count == 1 { ("error", "packet") } else { ("errors", "packets") };
                 format!("{count} ICMP {errors} with truncated quoted {packets}")

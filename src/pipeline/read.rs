@@ -340,10 +340,10 @@ pub(crate) fn may_carry_ip(ethertype: u16) -> bool {
 fn undecoded_reason(seen: &Observation, frame: &Frame) -> Option<UndecodedReason> {
     match seen.body {
         // Of ICMP, only errors whose quoted packet cannot be read have no ports.
-        Body::NoPorts { transport, .. }
+        Body::NoPorts { dst, transport, .. }
             if transport.is_icmp() && frame.cap_len < frame.wire_len =>
         {
-            Some(UndecodedReason::Error)
+            Some(UndecodedReason::Error(dst))
         }
         Body::NonIp { ethertype, claim: None } if may_carry_ip(ethertype) => {
             Some(UndecodedReason::Ethertype(ethertype))
@@ -364,14 +364,17 @@ fn is_long_enough(frame: &Frame) -> bool {
 /// The link type of Ethernet (LINKTYPE_ETHERNET).
 pub(crate) const ETHERNET: u16 = 1;
 
-/// Returns the MAC addresses of a frame that cannot be decoded. They are known only if the link
-/// type is Ethernet and the frame contains them. The caller sets the reason.
-fn undecoded_frame(frame: &Frame, data: &[u8]) -> UndecodedFrames {
+/// Describes a frame that cannot be decoded. Its MAC addresses are known only if the link type is
+/// Ethernet and the frame contains them. For an ICMP error, its receiver is enough.
+fn undecoded_frame(frame: &Frame, data: &[u8], why: UndecodedReason) -> UndecodedFrames {
+    if why.receiver_of_error().is_some() {
+        return UndecodedFrames { from: Mac::NONE, to: Mac::NONE, why };
+    }
     let mac = |at: usize| {
         let bytes = data.get(at..).and_then(|data| data.first_chunk::<6>());
         bytes.filter(|_| frame.link == ETHERNET).map_or(Mac::NONE, |bytes| Mac(*bytes))
     };
-    UndecodedFrames { from: mac(6), to: mac(0), why: UndecodedReason::Tunnel }
+    UndecodedFrames { from: mac(6), to: mac(0), why }
 }
 
 /// Excludes frames outside the requested time range, and frames that do not match the filter
@@ -506,10 +509,7 @@ impl<'a> Worker<'a> {
                         if let Some(why) = undecoded_reason(seen, frame)
                             && is_long_enough(frame)
                         {
-                            self.tables.record_undecoded(UndecodedFrames {
-                                why,
-                                ..undecoded_frame(frame, data)
-                            });
+                            self.tables.record_undecoded(undecoded_frame(frame, data, why));
                         }
                     }
                     waiting += 1;
@@ -527,10 +527,7 @@ impl<'a> Worker<'a> {
                     // one.
                     if reason != SkipReason::WlanManagement && is_long_enough(frame) {
                         let why = UndecodedReason::skipped(reason);
-                        self.tables.record_undecoded(UndecodedFrames {
-                            why,
-                            ..undecoded_frame(frame, data)
-                        });
+                        self.tables.record_undecoded(undecoded_frame(frame, data, why));
                     }
                     if reason == SkipReason::UnknownLinkType {
                         *account.unknown_links.entry(frame.link).or_default() += 1;

@@ -889,7 +889,7 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (part, whole) in earlier_states(run.inputs) {
         let [part, whole] = [part, whole].map(|input| escape_control(&input.name));
         let line = format!(
-            "{part} begins at the same time as {whole} and has fewer frames; if it is an earlier state of the same capture, its frames count twice, so leave it out"
+            "{part} begins at the same time as {whole} and has fewer frames; if it is an earlier state of the same capture, leave it out"
         );
         lines.push((1, Tone::Warning, line));
     }
@@ -909,9 +909,9 @@ fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     }
 }
 
-/// Returns the captures that may be earlier states of others, each with the other: both begin at
-/// the same nanosecond, and the one with fewer frames does not end later. A capture that is renamed
-/// while it grows is not recognized by its name.
+/// Returns the captures that may be earlier states of another, each with the longest such capture:
+/// both begin at the same nanosecond, and the one with fewer frames does not end later. A capture
+/// that is renamed while it grows is not recognized by its name.
 fn earlier_states(inputs: &[InputRecord]) -> Vec<(&InputRecord, &InputRecord)> {
     let mut by_start: BTreeMap<Nanos, Vec<&InputRecord>> = BTreeMap::new();
     let read = inputs.iter().filter(|input| input.same_as.is_none() && input.format != "live");
@@ -924,11 +924,12 @@ fn earlier_states(inputs: &[InputRecord]) -> Vec<(&InputRecord, &InputRecord)> {
     let mut found = Vec::new();
     for mut alike in by_start.into_values() {
         alike.sort_by_key(|input| input.account.frames);
-        let pairs = alike.windows(2).map(|pair| (pair[0], pair[1]));
-        found.extend(pairs.filter(|(part, whole)| {
+        let Some(whole) = alike.pop() else { continue };
+        let is_part = |part: &&InputRecord| {
             let [part, whole] = [&part.account, &whole.account];
             part.frames < whole.frames && part.last <= whole.last
-        }));
+        };
+        found.extend(alike.into_iter().filter(is_part).map(|part| (part, whole)));
     }
     found
 }

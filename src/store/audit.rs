@@ -11,7 +11,7 @@ use super::StoreError;
 use super::columns::check_accounted;
 use super::earlier::has_grown;
 use super::files::{GroupReader, RowFile, RowGroup};
-use super::input::{CollectOptions, FingerprintRule, InputRow, tunnel_texts};
+use super::input::{CollectOptions, FingerprintRule, InputRow, is_same_path, tunnel_texts};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
 use super::row::StoredRef;
@@ -272,8 +272,7 @@ impl EvidenceStore {
     }
 
     /// Returns the names of the captures of a plan that have grown since the store got their rows.
-    /// The path of a capture may have been written differently then, so only the last part of it
-    /// is compared.
+    /// The path of a capture may have been written differently then.
     fn grown<'p>(&self, plan: &'p Plan) -> impl Iterator<Item = String> + use<'p, '_> {
         let read: BTreeSet<&str> = plan.captures().collect();
         let mut known: BTreeMap<Option<&OsStr>, Vec<&InputRow>> = BTreeMap::new();
@@ -285,6 +284,7 @@ impl EvidenceStore {
             let path = source.path.as_deref();
             let known = known.get(&Path::new(&source.name).file_name());
             let mut known = known.into_iter().flatten();
+            let mut known = known.by_ref().filter(|i| is_same_path(&i.record.name, &source.name));
             path.is_some_and(|path| known.any(|input| has_grown(input, path)))
         };
         let grown = plan.sources.iter().filter(is_read).filter(has_grown);

@@ -1635,6 +1635,14 @@ fn a_truncated_error_may_be_the_reply_that_is_missing() {
     assert_eq!(found(true, 70), ["yes medium", ""]);
     assert_eq!(found(true, 66), ["", "no medium unread"]);
     assert_eq!(found(false, 66), ["", "yes medium"]);
+    // An error to another host is not about packets of the broker.
+    let mut wire = steady();
+    wire.udp(8_000, (GW, 50_000), (RDSH, 9999));
+    error(&mut wire, RDSH, GW, 3, true);
+    wire.knock(9_000, (BROKER, 50_100), (RDSH, 30_004));
+    wire.knock(29_000, (BROKER, 50_101), (RDSH, 30_004));
+    let said = audit_files(&[wire.truncated(62)], &plain());
+    assert_eq!(said.found("unanswered", BROKER, RDSH), ["yes medium"]);
 }
 
 /// Adds a later fragment whose first fragment is not in the capture.
@@ -1921,6 +1929,24 @@ fn a_reply_from_another_port_or_address_accuses_nobody() {
             assert_eq!(accused, !is_reply, "{asked} {request_ms}: {certain:?}");
         }
     }
+    // A client uses another port for each request, also one that services may use.
+    for first in [2_070, 50_001] {
+        let mut wire = steady();
+        for number in 0..40 {
+            let (ms, client) = (8_000 + 1_000 * u64::from(number), (RDSH, first + number));
+            wire.udp(ms, client, (BROKER, 51_000));
+            wire.udp(ms + 10, (second, 51_000), client);
+        }
+        let certain = audit_with(&wire, &inventory).certain();
+        assert!(!certain.iter().any(|c| c.contains(&format!(">{RDSH}"))), "{certain:?}");
+    }
+    // A host that invents a request to itself does not make its own packets replies.
+    let mut wire = steady();
+    wire.udp(8_000, (RDSH, 50_001), (BROKER, 69));
+    error(&mut wire, BROKER, RDSH, 3, true);
+    wire.udp(8_100, (BROKER, 51_234), (RDSH, 50_001));
+    let certain = audit_with(&wire, &inventory).certain();
+    assert!(certain.iter().any(|c| c.contains(&format!(">{RDSH} 50001"))), "{certain:?}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use super::Explainer;
 use crate::classify::Scope;
 use crate::classify::flag;
 use crate::classify::{
-    Code, Conversation, Conversations, Doubt, FeatureState, Finding, Judge, Judged, PartyKind,
-    Policy, Row, State, clock_words,
+    Code, Conversation, Conversations, Doubt, DoubtSource, FeatureState, Finding, Judge, Judged,
+    PartyKind, Policy, Row, State, clock_words,
 };
 use crate::model::{Nanos, Transport};
 use crate::result::plural;
@@ -63,6 +63,7 @@ impl Explainer<'_> {
         }
         trace.extend(seems(policy, c, j));
         trace.extend(hardware(policy, conversations, c, j));
+        trace.extend(guessed_hosts(policy, c, j));
         let ends = BTreeSet::from([c.subject.client, c.subject.server]);
         let moves = ends.iter().filter_map(|end| self.outcome.moves.get(end));
         trace.extend(
@@ -194,6 +195,24 @@ pub(super) fn hardware(
     let (address, host) = owner_of_card(policy, conversations, c, j)?;
     let name = &policy.inventory.hosts[host].name;
     Some(format!("{address} has the MAC address of {name}"))
+}
+
+/// Describes the ends of a conversation that were assigned to hosts by their hardware addresses,
+/// and how to confirm this; `None` if they were not.
+fn guessed_hosts(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
+    let is_guess =
+        j.doubts.iter().any(|doubt| doubt == Doubt::Spoof) && !c.doubts.has(DoubtSource::Spoof);
+    let ends =
+        [(&j.client, c.subject.client), (&j.server, c.subject.server)].map(|(party, address)| {
+            let host = party.host().filter(|_| policy.host_of(address).is_none())?;
+            Some((address, &policy.inventory.hosts[host].name))
+        });
+    let [Some((client, client_name)), Some((server, server_name))] = ends else { return None };
+    is_guess.then(|| {
+        format!(
+            "the inventory lists neither {client} nor {server}, but only {client_name} and {server_name} sent other frames with the same MAC addresses; if the addresses are theirs, list them"
+        )
+    })
 }
 
 /// Returns the unlisted end of a conversation that has the hardware address of a listed host, and
