@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
-use super::files::{RowFile, row_files};
+use super::files::{RowFile, files_in_destination};
 use super::input::{
     InputRow, hash_start, is_same_path, name_hash, other_spellings, unreadable_content,
 };
@@ -65,10 +65,11 @@ impl EarlierFiles {
     ///
     /// # Errors
     ///
-    /// Returns an error if the folder contains a complete store, to which nothing can be added.
+    /// Returns an error if the folder contains a complete store, to which nothing can be added, or
+    /// if the folder or one of its subfolders cannot be read.
     pub fn find(folder: &Path) -> Result<Self, StoreError> {
         let mut files = Self::default();
-        for path in row_files(folder).unwrap_or_default() {
+        for path in files_in_destination(folder)? {
             if let Some(hash) = hash_in_name(&path) {
                 files.single.entry(hash).or_default().push(path);
                 continue;

@@ -125,12 +125,16 @@ pub(super) fn row_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.{EXTENSION}"))
 }
 
-/// Returns the Parquet files of a folder and its subfolders, except the file that [`row_file`]
-/// returns for this name. If the folder cannot be read, the list is empty.
-pub(super) fn other_files(folder: &Path, name: &str) -> Vec<PathBuf> {
-    let mut files = row_files(folder).unwrap_or_default();
-    files.retain(|path| *path != row_file(folder, name));
-    files
+/// Returns the same files as [`row_files`]. A folder that does not exist yet contains none.
+///
+/// # Errors
+///
+/// Returns the same errors as [`row_files`].
+pub(super) fn files_in_destination(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    if folder.try_exists().is_ok_and(|exists| !exists) {
+        return Ok(Vec::new());
+    }
+    row_files(folder)
 }
 
 /// Divides arguments into stores and other paths. A store is a folder with Parquet files, also in
@@ -144,7 +148,10 @@ fn is_store(path: &Path) -> bool {
         return false;
     }
     if path.is_dir() {
-        return !row_files(path).unwrap_or_default().is_empty();
+        // If a subfolder cannot be read, opening the store reports it.
+        let mut files = Vec::new();
+        add_row_files(path, &mut files, &mut Vec::new());
+        return !files.is_empty();
     }
     let mut start = [0; MAGIC.len()];
     path.is_file()
@@ -176,29 +183,58 @@ pub fn captures_in(store: &Path) -> Vec<PathBuf> {
 /// Returns the Parquet files in the folder of a store and in its subfolders, sorted. Skips other
 /// files, and names that begin with `.` or `_`, which query engines create. If the store is one
 /// file, returns its path.
-pub(super) fn row_files(store: &Path) -> io::Result<Vec<PathBuf>> {
+///
+/// # Errors
+///
+/// Returns all folders that cannot be read, because they may contain rows.
+pub(super) fn row_files(store: &Path) -> Result<Vec<PathBuf>, StoreError> {
     if store.is_file() {
         return Ok(vec![store.to_owned()]);
     }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(store)? {
-        let entry = entry?;
-        let path = entry.path();
-        let hidden = entry.file_name().to_string_lossy().starts_with(['.', '_']);
-        if hidden {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            files.extend(row_files(&path)?);
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
-        {
-            files.push(path);
-        }
-    }
+    let (mut files, mut unread) = (Vec::new(), Vec::new());
+    add_row_files(store, &mut files, &mut unread);
     files.sort();
-    Ok(files)
+    unread.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let reason = |(folder, error): (PathBuf, io::Error)| {
+        let remedy =
+            "and it may contain rows; allow reading it, or keep the rows in a folder without it";
+        let reason = if folder == store {
+            format!("cannot be read: {error}")
+        } else {
+            format!("cannot be read ({error}), {remedy}")
+        };
+        (folder.display().to_string(), reason)
+    };
+    if unread.is_empty() {
+        Ok(files)
+    } else {
+        Err(StoreError::Rows(unread.into_iter().map(reason).collect()))
+    }
+}
+
+/// Adds the Parquet files in a folder and in its subfolders to `files`, and the folders that cannot
+/// be read to `unread`.
+fn add_row_files(folder: &Path, files: &mut Vec<PathBuf>, unread: &mut Vec<(PathBuf, io::Error)>) {
+    let mut subfolders = Vec::new();
+    let mut list = || -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if entry.file_name().to_string_lossy().starts_with(['.', '_']) {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                subfolders.push(path);
+            } else if path.extension().is_some_and(|own| own.eq_ignore_ascii_case(EXTENSION)) {
+                files.push(path);
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = list() {
+        unread.push((folder.to_owned(), error));
+    }
+    subfolders.iter().for_each(|subfolder| add_row_files(subfolder, files, unread));
 }
 
 /// A Parquet file of rows.
@@ -297,7 +333,8 @@ impl RowFile {
                         }
                     }
                 }
-                Err(error) => wrong.push((name(store), format!("cannot be read: {error}"))),
+                Err(StoreError::Rows(unread)) => wrong.extend(unread),
+                Err(other) => return Err(other),
             }
         }
         if wrong.is_empty() { Ok(files) } else { Err(StoreError::Rows(wrong)) }

@@ -8,8 +8,8 @@ use super::audit::EvidenceStore;
 use super::columns::HeadContent;
 use super::file_run::{FileRun, Labels, RunError, RunMemory, sorted_files};
 use super::files::{
-    Destination, RowFile, RowOrigin, RowWriter, check_destination, delete_leftovers, other_files,
-    read_stream,
+    Destination, RowFile, RowOrigin, RowWriter, check_destination, delete_leftovers,
+    files_in_destination, read_stream, row_file,
 };
 use super::group::{Doubles, GroupError, PartialGroup, check_single, merge_group, single};
 use super::inputs::StoredInputs;
@@ -363,9 +363,11 @@ fn is_inside(path: &Path, folder: &Path) -> bool {
     existing.is_some_and(|existing| existing.starts_with(&folder))
 }
 
-/// Returns an error if a folder contains a file of rows other than the one that will be written.
+/// Returns an error if a folder contains a file of rows other than the one that will be written, or
+/// if its files cannot be listed.
 fn refuse_other_files(folder: &Path, name: &str) -> Result<(), StoreError> {
-    match other_files(folder, name).first() {
+    let own = row_file(folder, name);
+    match files_in_destination(folder)?.iter().find(|path| **path != own) {
         Some(other) => Err(StoreError::rows(
             folder.display().to_string(),
             format!("contains other rows ({}); use an empty folder", other.display()),

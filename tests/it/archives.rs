@@ -458,6 +458,14 @@ impl TwoCaptures {
         files(&self.store).keys().map(|name| self.store.join(name)).collect()
     }
 
+    /// Returns the names of the files in the folder of the store, without its subfolders.
+    fn files_only(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.store).expect("a folder").map(|e| e.expect("an entry"));
+        let mut files: Vec<_> = entries.map(|e| e.path()).filter(|path| path.is_file()).collect();
+        files.sort();
+        files
+    }
+
     /// Runs an audit, which must fail, and returns its errors.
     fn refused(&self, inputs: &[&Path], more: &[&str]) -> String {
         let mut arguments = vec!["audit", "-i", text(&self.inventory)];
@@ -933,6 +941,48 @@ fn paths_that_cannot_be_read_or_written_are_refused_with_a_remedy() {
     fs::write(&stream, rows).expect("writable");
     let errors = refused(&["audit", text(&stream)]);
     assert!(errors.contains("rasaudit merge - --to STORE"), "{errors}");
+}
+
+/// Creates the folder `name` in a folder, with subfolders whose paths are longer than the system
+/// permits, so that not even root can read them by their paths.
+fn add_unreadable_folder(folder: &Path, name: &str) {
+    let below = |top: &Path| (0..12).fold(top.to_owned(), |path, _| path.join("d".repeat(200)));
+    let (upper, lower) = (below(&folder.join(name)), folder.join("lower"));
+    fs::create_dir_all(&upper).expect("writable");
+    fs::create_dir_all(below(&lower)).expect("writable");
+    fs::rename(lower, upper.join("lower")).expect("writable");
+}
+
+/// A folder that cannot be read may contain rows, so it never changes what counts as a store or
+/// what may be added to it.
+#[test]
+fn a_folder_in_a_store_that_cannot_be_read_is_an_error_that_names_it() {
+    let two = TwoCaptures::new();
+    let merged = two.at("merged");
+    merge(std::slice::from_ref(&two.store), &merged, &[]);
+    add_unreadable_folder(&two.store, "lost+found");
+    let is_refused = |arguments: &[&str]| {
+        let output = run(arguments, &[2]);
+        let errors = stderr(&output);
+        assert!(errors.contains("store/lost+found/") && errors.contains("cannot be read ("));
+        assert!(errors.contains("it may contain rows; allow reading it, or keep"), "{errors}");
+        assert_eq!(stdout(&output), "");
+    };
+    let (store, before) = (text(&two.store), two.files_only());
+    is_refused(&["audit", store, "-i", text(&two.inventory)]);
+    is_refused(&["audit", store, text(&merged), "-i", text(&two.inventory)]);
+    is_refused(&["merge", store, "--to", text(&two.at("to"))]);
+    is_refused(&["merge", text(&merged), "--to", store]);
+    is_refused(&["collect", text(&two.captures[0]), "--to", store]);
+    assert_eq!(two.files_only(), before);
+    assert!(!two.at("to").exists());
+    // A folder of captures is not a store, so the rest of it is audited.
+    let captures = two.at("captures");
+    fs::create_dir(&captures).expect("a folder");
+    fs::copy(&two.captures[0], captures.join("a.pcap")).expect("writable");
+    add_unreadable_folder(&captures, "private");
+    let partly = run(&["audit", text(&captures), "-i", text(&two.inventory)], &[3]);
+    assert!(stderr(&partly).contains("captures/private/"), "{}", stderr(&partly));
 }
 
 /// Runs the program with a limit on the size of the files that it writes, in blocks of 512 bytes.
