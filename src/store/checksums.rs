@@ -117,11 +117,13 @@ impl FileChecksums {
     }
 }
 
+/// What to do about a file whose rows are damaged or missing.
+pub(super) const RENEW: &str =
+    "copy it again from where it was written, or collect the captures again";
+
 /// Returns the reason why a file is damaged, with the remedy.
 pub(super) fn damaged(what: &str) -> String {
-    format!(
-        "is damaged: {what}; copy it again from where it was written, or collect the captures again"
-    )
+    format!("is damaged: {what}; {RENEW}")
 }
 
 /// Returns the columns of a row group that an audit reads.

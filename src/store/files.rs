@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +28,7 @@ use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use tempfile::NamedTempFile;
 
-use super::checksums::{self, FileChecksums, damaged, used_columns};
+use super::checksums::{self, FileChecksums, RENEW, damaged, used_columns};
 use super::columns::{
     BatchBuilder, BatchRows, HeadContent, InputFacts, NEEDED, WINDOW, batch_rows, missing_column,
     schema, text_is_one_of,
@@ -47,6 +48,9 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// The first bytes of a Parquet file.
 const MAGIC: &[u8] = b"PAR1";
+
+/// The number of digits of the shortest hash in the name of a file of rows.
+const SHORTEST_HASH: usize = 8;
 
 /// The start of the name of the program that wrote a file. The version follows.
 const CREATOR: &str = "rasaudit ";
@@ -155,8 +159,20 @@ fn is_store(path: &Path) -> bool {
     }
     let mut start = [0; MAGIC.len()];
     path.is_file()
-        && File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
-        && start == MAGIC
+        && (has_own_name(path)
+            || File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok())
+                && start == MAGIC)
+}
+
+/// Returns whether the program gives such a name to a file of rows: the name ends with at least two
+/// hashes. A damaged file with such a name contained rows.
+fn has_own_name(path: &Path) -> bool {
+    let is_hash = |part: &str| {
+        part.len() >= SHORTEST_HASH && part.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    let hashes = stem.rsplit('-').take_while(|part| is_hash(part)).count();
+    hashes >= 2 && path.extension().is_some_and(|own| own == EXTENSION)
 }
 
 /// Returns the uncompressed captures in the folder of a store and in its subfolders, sorted. An
@@ -286,9 +302,15 @@ fn not_parquet(path: &Path, error: &str) -> String {
         Ok(Ok(_)) if capture_kind(&start).is_some() => {
             "is a capture, not a store; collect its rows with rasaudit collect first".to_owned()
         }
-        Ok(Ok(_)) if start.starts_with(MAGIC) => format!(
-            "is damaged or not complete: {error}; copy it again from where it was written, or collect the captures again"
-        ),
+        // A copy to a full disk, or a crash, often leaves a file of the right size without content.
+        Ok(Ok(_)) if start.iter().all(|byte| *byte == 0) => {
+            format!("is empty or begins with zeros, so its rows are missing; {RENEW}")
+        }
+        Ok(Ok(_))
+            if start.starts_with(MAGIC) || MAGIC.starts_with(&start) || has_own_name(path) =>
+        {
+            format!("is damaged or not complete: {error}; {RENEW}")
+        }
         _ => format!("is not a Parquet file, so it contains no rows; leave it out ({error})"),
     }
 }

@@ -985,6 +985,44 @@ fn a_folder_in_a_store_that_cannot_be_read_is_an_error_that_names_it() {
     assert!(stderr(&partly).contains("captures/private/"), "{}", stderr(&partly));
 }
 
+/// A copy that failed leaves an empty, zeroed or cut file. Its rows are missing, so nobody must be
+/// told to leave it out.
+#[test]
+fn a_torn_file_of_rows_is_to_be_copied_again() {
+    let two = TwoCaptures::new();
+    let file = &two.files()[0];
+    let whole = fs::read(file).expect("the file");
+    let other = two.store.join("part-00000.parquet");
+    let empty = "is empty or begins with zeros, so its rows are missing; copy it again";
+    let torn: [(&[u8], &str); 5] = [
+        (&[], empty),
+        (&[0; 30_000], empty),
+        (&whole[..3], "is damaged or not complete: "),
+        (&whole[..whole.len() - 9], "is damaged or not complete: "),
+        (b"some text that is not Parquet", "is damaged or not complete: "),
+    ];
+    for (bytes, words) in torn {
+        fs::write(file, bytes).expect("writable");
+        // A shell passes the files of a store if the user names a pattern.
+        let named = two.refused(&[file, &two.files()[1]], &[]);
+        for errors in [two.refused(&[&two.store], &[]), named] {
+            assert!(errors.contains(words) && errors.contains("copy it again from"), "{errors}");
+            assert!(errors.contains("or collect the captures again"), "{errors}");
+            assert!(!errors.contains("leave it out"), "{errors}");
+        }
+        if bytes != torn[4].0 {
+            // Engines give their files other names.
+            fs::rename(file, &other).expect("writable");
+            let errors = two.refused(&[&two.store], &[]);
+            assert!(errors.contains(words) && errors.contains("copy it again from"), "{errors}");
+            fs::remove_file(&other).expect("it is there");
+        }
+    }
+    fs::write(file, &whole).expect("writable");
+    collect(&two.captures, &two.inventory, &two.store, &[]);
+    assert_eq!(fs::read(file).expect("the file"), whole);
+}
+
 /// Runs the program with a limit on the size of the files that it writes, in blocks of 512 bytes.
 fn run_with_limit(blocks: u32, arguments: &[&str]) -> Output {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
