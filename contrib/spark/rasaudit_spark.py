@@ -55,7 +55,8 @@ def rows(arguments, batches=()):
         if status != 0 or failure:
             errors.seek(0)
             text = errors.read().decode(errors="replace")
-            raise RuntimeError(f"{shlex.join(command)}: status {status}, {failure}\n{text}")
+            words = shlex.join(os.fsdecode(word) for word in command)
+            raise RuntimeError(f"{words}: status {status}, {failure}\n{text}")
 
 
 class CopyError(Exception):
@@ -79,20 +80,20 @@ def fetch(uri, folder, configuration):
     return copy
 
 
-def collect(names, options, inventory, configuration, attempts):
+def collect(places, options, inventory, configuration, attempts):
     """Returns the function that turns the numbers of captures into rows. A capture that cannot be
     copied at the last of several attempts becomes a row with the error."""
 
     def task(batches):
         more = ["--inventory", SparkFiles.get(os.path.basename(inventory))] if inventory else []
         for number in itertools.chain.from_iterable(batch["id"].to_pylist() for batch in batches):
-            name = names[number]
+            path, failure = places[number], []
+            name = shown(path).encode()
             with tempfile.TemporaryDirectory() as folder:
                 # A capture on a local path is read where it is.
-                path, failure = name, []
-                if not name.startswith("/"):
+                if isinstance(path, str):
                     try:
-                        path = fetch(name, folder, configuration)
+                        path = fetch(path, folder, configuration)
                     except CopyError as error:
                         if TaskContext.get().attemptNumber() + 1 < attempts:
                             raise
@@ -110,26 +111,81 @@ def merge(batches):
         yield from rows(["merge", "-", "--to", "-"], itertools.chain([first], batches))
 
 
+def shown(place):
+    """Returns the name of a local path (bytes) or an address (text) in the reports."""
+    return place.decode(errors="replace") if isinstance(place, bytes) else place
+
+
+def expand(jvm, pattern):
+    """Returns the local paths that a pattern of Hadoop matches. The search of Hadoop leaves out links
+    to nothing, and names that Java cannot represent in its locale."""
+    hadoop = jvm.org.apache.hadoop.fs
+    found = []
+    for path in hadoop.GlobExpander.expand(pattern):
+        matches = [b"/"]
+        for part in filter(None, path.split("/")):
+            glob = hadoop.GlobPattern(part)
+            if glob.hasWildcard():
+                fits = re.compile(glob.compiled().pattern(), re.DOTALL).fullmatch
+                folders = {top: os.listdir(top) for top in matches if os.path.isdir(top)}
+                listed = ((top, name) for top, names in folders.items() for name in names)
+                matches = [os.path.join(top, name) for top, name in listed if fits(shown(name))]
+            else:
+                literal = os.fsencode(re.sub(r"\\(.)", r"\1", part))
+                matches = [os.path.join(top, literal) for top in matches]
+        found += filter(os.path.lexists, matches)
+    return found
+
+
+def local_files(path):
+    """Yields the files at a local path, with their sizes. As in an audit, links to folders in a folder
+    are not followed, and a link to nothing is a file that cannot be read."""
+
+    def stop(error):
+        raise error
+
+    folders = os.walk(path, onerror=stop) if os.path.isdir(path) else [(b"", [], [path])]
+    for folder, _, names in folders:
+        for file in (os.path.join(folder, name) for name in names):
+            if os.path.isfile(file):
+                yield file, os.path.getsize(file)
+            elif not os.path.exists(file):
+                yield file, 0
+            else:
+                print(f"warning: {printable(shown(file))}: skipped; not a file", file=sys.stderr)
+
+
+def hadoop_files(system, match):
+    """Yields the addresses of the files at a path of a Hadoop file system, with their sizes."""
+    files = system.listFiles(match.getPath(), True)
+    while files.hasNext():
+        file = files.next()
+        yield file.getPath().toString(), file.getLen()
+
+
 def find(spark, arguments):
-    """Returns the names and sizes of the files that the arguments name, the largest first."""
+    """Returns the files that the arguments name, with their sizes, the largest first. A local file is a
+    path in bytes, because its name may not be valid text. Any other file is the text of its address."""
     configuration = spark.sparkContext._jsc.hadoopConfiguration()
     found = {}
     for argument in arguments:
         path = spark._jvm.org.apache.hadoop.fs.Path(argument)
         system = path.getFileSystem(configuration)
-        matches = system.globStatus(path)
-        if not matches:
-            sys.exit(f"error: {argument}: no such file or folder")
-        for match in matches:
-            files = system.listFiles(match.getPath(), True)
-            while files.hasNext():
-                file = files.next()
-                uri = file.getPath().toUri()
-                is_local = uri.getScheme() == "file"
-                found[uri.getPath() if is_local else file.getPath().toString()] = file.getLen()
+        try:
+            if system.getUri().getScheme() == "file":
+                matches = expand(spark._jvm, system.makeQualified(path).toUri().getPath())
+                files = itertools.chain.from_iterable(map(local_files, matches))
+            else:
+                matches = system.globStatus(path)
+                files = (file for match in matches or [] for file in hadoop_files(system, match))
+            if not matches:
+                sys.exit(f"error: {argument}: no such file or folder")
+            found.update(files)
+        except OSError as error:
+            sys.exit(f"error: {printable(shown(error.filename))}: {error.strerror}")
     if not found:
         sys.exit("error: the folders contain no files")
-    return sorted(found.items(), key=lambda file: (-file[1], file[0])), configuration
+    return sorted(found.items(), key=lambda file: (-file[1], shown(file[0]))), configuration
 
 
 def as_text(spark, configuration):
@@ -156,7 +212,7 @@ def main():
     spark = SparkSession.builder.appName("rasaudit").getOrCreate()
     context = spark.sparkContext
     files, configuration = find(spark, arguments.captures)
-    names = [name for name, _ in files]
+    places = [place for place, _ in files]
     print(f"captures: {len(files)}, bytes: {sum(size for _, size in files)}", file=sys.stderr)
     options = ["--quiet", "--no-config", "--jobs", spark.conf.get("spark.task.cpus", "1")]
     options += shlex.split(arguments.options)
@@ -172,8 +228,8 @@ def main():
     # A local master does not repeat tasks.
     repeats = not context.master.startswith("local[") and context.master != "local"
     attempts = int(spark.conf.get("spark.task.maxFailures", "4")) if repeats else 1
-    task = collect(names, options, arguments.inventory, as_text(spark, configuration), attempts)
-    collected = spark.range(0, len(names), 1, len(names)).mapInArrow(task, schema)
+    task = collect(places, options, arguments.inventory, as_text(spark, configuration), attempts)
+    collected = spark.range(0, len(places), 1, len(places)).mapInArrow(task, schema)
     merged = collected.repartition("bucket").mapInArrow(merge, schema)
     merged.write.option("compression", "zstd").parquet(arguments.to)
 

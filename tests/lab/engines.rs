@@ -4,7 +4,9 @@
 //! in CI.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use crate::support::{Random, Records, audit, fixture, rasaudit, reports, stderr,
 lab_tests! {
     a_spark_job_gives_the_reports_of_a_single_run: [Spark],
     a_spark_job_continues_if_a_file_cannot_be_copied: [Spark],
+    a_spark_job_finds_local_files_that_java_cannot_name: [Spark],
     a_spark_job_reads_other_file_systems: [Spark],
     duckdb_and_pyarrow_read_the_documented_columns: [Engines],
     files_that_an_engine_wrote_with_another_compression_are_read: [Engines],
@@ -69,11 +72,14 @@ impl Archive {
 
     /// Runs the job. Returns its output. `spark-submit` writes the errors of a job to standard
     /// output, too.
+    ///
+    /// In the locale `C`, Java can represent only ASCII names.
     fn spark(&self, engines: &Engines, program: &Path, options: &[&str], from: &str) -> Output {
         let job = root().join("contrib/spark/rasaudit_spark.py");
         let mut command = engines.submit(&job, program, options);
         command.arg(from).arg("--to").arg(self.at("store")).arg("--inventory").arg(&self.inventory);
-        let output = command.current_dir(self.scratch.path()).output().expect("Spark runs");
+        command.env("LC_ALL", "C").current_dir(self.scratch.path());
+        let output = command.output().expect("Spark runs");
         assert!(output.status.success(), "{}", stderr(&output));
         output
     }
@@ -186,6 +192,33 @@ fn a_spark_job_gives_the_reports_of_a_single_run() {
     fs::remove_file(lost.expect("a file of rows")).expect("writable");
     let run = rasaudit(["audit", store.to_str().expect("UTF-8")]);
     assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
+}
+
+/// The file system of Hadoop leaves out such files without an error.
+fn a_spark_job_finds_local_files_that_java_cannot_name() {
+    let archive = Archive::new(5);
+    let captures = &archive.captures;
+    let below = captures.join("below");
+    fs::create_dir(&below).expect("a folder");
+    let whole = (1..=5).map(|number| format!("piece{number}.pcap"));
+    let whole: Vec<_> = whole.filter(|name| *name != archive.truncated).collect();
+    let [unicode, latin] = ["München.pcap".as_bytes(), b"M\xfcnchen.pcap"].map(OsStr::from_bytes);
+    fs::rename(captures.join(&whole[0]), captures.join(unicode)).expect("writable");
+    fs::rename(captures.join(&whole[1]), captures.join(latin)).expect("writable");
+    fs::rename(captures.join(&whole[2]), below.join(unicode)).expect("writable");
+    symlink("nowhere", captures.join("broken1.pcap")).expect("writable");
+    symlink("nowhere", below.join("broken2.pcap")).expect("writable");
+    // Links to folders are not followed.
+    symlink(captures, below.join("loop")).expect("writable");
+
+    let pattern = format!("{}/{{[!x]*,*.none}}", captures.display());
+    let program = Path::new(env!("CARGO_BIN_EXE_rasaudit"));
+    let output = archive.spark(&Engines::new(), program, &["--master", "local[2]"], &pattern);
+    let printed = stdout(&output);
+    assert!(printed.contains("store: captures: 8, with errors: 3, frames: "), "{printed}");
+    let [single, spark] =
+        [captures, &archive.at("store")].map(|input| files(&archive.audited(input)));
+    assert!(single == spark, "{printed}");
 }
 
 fn a_spark_job_reads_other_file_systems() {
