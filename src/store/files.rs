@@ -391,6 +391,12 @@ impl RowFile {
         self.path.display().to_string()
     }
 
+    /// Returns the note with this key; `None` if the file has none.
+    pub fn note(&self, key: &str) -> Option<&str> {
+        let notes = self.metadata.metadata().file_metadata().key_value_metadata();
+        notes?.iter().find(|note| note.key == key)?.value.as_deref()
+    }
+
     /// Returns the row groups of the file. `file` is the index of the file.
     pub fn groups(&self, file: usize) -> impl Iterator<Item = RowGroup> + use<> {
         let groups = self.metadata.metadata().num_row_groups();
@@ -834,6 +840,13 @@ impl RowWriter {
     /// Adds a row of evidence.
     pub fn write(&mut self, row: &StoredRef<'_>, facts: &RowFacts) -> Result<(), StoreError> {
         self.write_row(row, facts, &InputFacts::default())
+    }
+
+    /// Adds a text to the footer of the file. A stream has no footer.
+    pub fn add_note(&mut self, key: &str, text: String) {
+        if let Target::File { writer, .. } = &mut self.target {
+            writer.append_key_value_metadata(KeyValue::new(key.to_owned(), text));
+        }
     }
 
     fn write_row(

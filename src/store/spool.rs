@@ -4,11 +4,11 @@
 //! Each window becomes one file with its own name. A file is written in a hidden folder and is
 //! moved to its place when it is complete. If the files exceed their limit, the oldest are removed.
 //! A window whose rows alone exceed the limit is written without its evidence. The input row of the
-//! next window that is written reports rows that were lost.
+//! next window that is written reports rows that were lost, and what removed rows had reported.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use jiff::Timestamp;
@@ -124,11 +124,18 @@ pub struct LostWindows {
 }
 
 impl LostWindows {
-    fn add(&mut self, frames: u64, (from, to): (Nanos, Nanos)) {
-        self.windows += 1;
-        self.frames = self.frames.saturating_add(frames);
-        let known = self.period.get_or_insert((from, to));
-        *known = (known.0.min(from), known.1.max(to));
+    /// Returns the loss of one window; `period` is `None` if it is not known.
+    fn one(frames: u64, period: Option<(Nanos, Nanos)>) -> Self {
+        Self { windows: 1, frames, period }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.windows = self.windows.saturating_add(other.windows);
+        self.frames = self.frames.saturating_add(other.frames);
+        if let Some((from, to)) = other.period {
+            let known = self.period.get_or_insert((from, to));
+            *known = (known.0.min(from), known.1.max(to));
+        }
     }
 
     /// Returns the numbers as one line of text.
@@ -163,6 +170,71 @@ impl LostWindows {
             format!(", between {} and {}", time(from), time(to))
         });
         Some(format!("{windows} ({frames} {noun}{times}) {reason}"))
+    }
+}
+
+/// The losses that the file of a window reports. They are also in its footer, as numbers, because
+/// the file itself may be removed later.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct ToldLosses {
+    /// Windows that could not be written.
+    unwritten: LostWindows,
+    /// Windows that were removed because the files exceeded their limit.
+    removed: LostWindows,
+    /// The number of frames of the window itself, if its evidence was left out.
+    left_out: u64,
+}
+
+impl ToldLosses {
+    /// The key of the losses in the footer of a file.
+    const KEY: &str = "rasaudit.losses";
+
+    /// Returns the losses as text; `None` if there are none.
+    fn to_text(&self) -> Option<String> {
+        let Self { unwritten, removed, left_out } = self;
+        let text = || format!("{}\n{}\n{left_out}", unwritten.to_line(), removed.to_line());
+        (*self != Self::default()).then(text)
+    }
+
+    /// Reads the losses from the text of [`Self::to_text`].
+    fn from_text(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let mut windows = || LostWindows::from_line(lines.next()?);
+        let (unwritten, removed) = (windows()?, windows()?);
+        Some(Self { unwritten, removed, left_out: lines.next()?.parse().ok()? })
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.unwritten.add(&other.unwritten);
+        self.removed.add(&other.removed);
+    }
+}
+
+/// The oldest files, which are removed.
+#[derive(Default, Debug)]
+struct RemovedFiles {
+    files: Vec<PathBuf>,
+    /// Their windows, which are lost.
+    lost: LostWindows,
+    /// The earlier losses that the files report. The next file has to report them instead.
+    told: ToldLosses,
+}
+
+impl RemovedFiles {
+    /// Adds a file. If it cannot be read, only its window counts.
+    fn add(&mut self, path: PathBuf) {
+        let files = RowFile::open_all(std::slice::from_ref(&path)).unwrap_or_default();
+        let told =
+            files.first().and_then(|file| ToldLosses::from_text(file.note(ToldLosses::KEY)?));
+        let told = told.unwrap_or_default();
+        let inputs = StoredInputs::read(&files).ok();
+        let input = inputs.as_ref().and_then(|inputs| inputs.iter().next());
+        let frames = input.map_or(0, |input| input.record.account.frames);
+        let window = input.and_then(|input| input.sensor.as_ref()?.window.as_ref());
+        let period = window.map(|window| (window.from, window.to));
+        self.lost.add(&LostWindows::one(frames.saturating_add(told.left_out), period));
+        self.told.add(&told);
+        self.files.push(path);
     }
 }
 
@@ -316,7 +388,7 @@ impl Spool {
                 Ok(spooled)
             }
             Err(error) => {
-                state.untold.add(frames, period);
+                state.untold.add(&LostWindows::one(frames, Some(period)));
                 // If this fails, too, only a restart before the next window hides the loss.
                 let _ = self.keep_losses(&state.untold);
                 state.watched = None;
@@ -360,18 +432,26 @@ impl Spool {
             notes.push(missing);
         }
         input.manifest = ledger.manifest();
+        let frames = input.record.account.frames;
         if writer.size()? + FILE_OVERHEAD > self.options.size {
             writer = RowWriter::file(&self.own, &unfinished)?;
             notes.push(leave_out_evidence(&mut input));
         }
-        let (remove, removed) = self.oldest_beyond(writer.size()? + FILE_OVERHEAD)?;
-        notes.extend(state.untold.words("could not be written"));
-        notes.extend(removed.words("were removed because --collect-size was reached"));
+        let RemovedFiles { files, lost, mut told } =
+            self.oldest_beyond(writer.size()? + FILE_OVERHEAD)?;
+        told.unwritten.add(&state.untold);
+        told.removed.add(&lost);
+        told.left_out = frames.saturating_sub(input.record.account.frames);
+        notes.extend(told.unwritten.words("could not be written"));
+        notes.extend(told.removed.words("were removed because --collect-size was reached"));
         input.record.error = (!notes.is_empty()).then(|| notes.join("; "));
         // The rows are valid and the timeline shows what is missing, so the input counts as cut off
         // and not as damaged.
         input.record.is_cut = input.record.error.is_some();
         writer.write_head(&HeadContent::Input(Box::new(input)))?;
+        if let Some(text) = told.to_text() {
+            writer.add_note(ToldLosses::KEY, text);
+        }
         let name = format!("{}-{}-{id}", self.options.label(), compact_time(window.period.0));
         let Some(path) = writer.finish(&name)? else { return Ok(SpooledWindow::default()) };
         let to = self.options.folder.join(path.file_name().unwrap_or_default());
@@ -380,9 +460,9 @@ impl Spool {
         File::open(&self.options.folder).and_then(|f| f.sync_all()).map_err(&failed)?;
         // Errors are ignored: something may have moved a file away meanwhile, and a file that
         // cannot be removed is counted again with the next window.
-        remove.iter().for_each(|old| drop(fs::remove_file(old)));
+        files.iter().for_each(|old| drop(fs::remove_file(old)));
         let bytes = self.files()?.iter().map(|(_, bytes)| bytes).sum();
-        Ok(SpooledWindow { removed, bytes })
+        Ok(SpooledWindow { removed: lost, bytes })
     }
 
     /// Returns the input row of a window. The caller sets its manifest and the number of frames
@@ -430,25 +510,19 @@ impl Spool {
         }
     }
 
-    /// Returns the oldest files that must be removed so that a file of this size fits, and the
-    /// windows that are lost with them.
-    fn oldest_beyond(&self, size: u64) -> Result<(Vec<PathBuf>, LostWindows), StoreError> {
+    /// Returns the oldest files that must be removed so that a file of this size fits.
+    fn oldest_beyond(&self, size: u64) -> Result<RemovedFiles, StoreError> {
         let files = self.files()?;
         let mut total = files.iter().fold(size, |sum, (_, bytes)| sum.saturating_add(*bytes));
-        let mut remove = Vec::new();
-        let mut lost = LostWindows::default();
+        let mut removed = RemovedFiles::default();
         for (path, bytes) in files {
             if total <= self.options.size {
                 break;
             }
             total -= bytes;
-            match content_of(&path) {
-                Some((frames, period)) => lost.add(frames, period),
-                None => lost.windows += 1,
-            }
-            remove.push(path);
+            removed.add(path);
         }
-        Ok((remove, lost))
+        Ok(removed)
     }
 
     /// Returns the files of this vantage point, oldest first, each with its size in bytes.
@@ -514,18 +588,10 @@ fn leave_out_evidence(input: &mut InputRow) -> String {
     format!("the rows of this window (frames: {frames}) are larger than --collect-size")
 }
 
-/// Returns the number of frames in the file of a window, and the period of the window; `None` if
-/// the file cannot be read.
-fn content_of(path: &Path) -> Option<(u64, (Nanos, Nanos))> {
-    let files = RowFile::open_all(&[path.to_owned()]).ok()?;
-    let inputs = StoredInputs::read(&files).ok()?;
-    let input = inputs.iter().next()?;
-    let window = input.sensor.as_ref()?.window.as_ref()?;
-    Some((input.record.account.frames, (window.from, window.to)))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::decode::{Body, FiveTuple, Observation};
     use crate::flow::{HashSeed, PacketRetention, Retention, RowKind};
@@ -581,8 +647,12 @@ mod tests {
 
     /// Returns what the row of the newest window says about missing rows.
     fn told(folder: &Path) -> String {
-        let newest = names(folder).pop().expect("a file");
-        let files = RowFile::open_all(&[folder.join(newest)]).expect("a file of rows");
+        told_in(&folder.join(names(folder).pop().expect("a file")))
+    }
+
+    /// Returns what the row of the window in a file says about missing rows.
+    fn told_in(file: &Path) -> String {
+        let files = RowFile::open_all(&[file.to_owned()]).expect("a file of rows");
         let inputs = StoredInputs::read(&files).expect("an input");
         let input = inputs.iter().next().expect("an input");
         assert!(input.record.is_cut, "the rows themselves are not damaged");
@@ -708,12 +778,54 @@ mod tests {
             removed += written.removed.windows;
             assert!(written.bytes <= 2 * one + FILE_OVERHEAD + one, "{}", written.bytes);
         }
-        assert!(removed >= 3, "{removed}");
-        assert_eq!(names(folder).len() as u64, 6 - removed + 1, "the other file stays");
-        fs::remove_file(others).expect("it is there");
-        let told = told(folder);
-        assert!(told.contains("the rows of 1 earlier window (7 frames, between 1970-"), "{told}");
-        assert!(told.contains("were removed because --collect-size was reached"), "{told}");
+        fs::remove_file(others).expect("the other file stays");
+        // The files that told the first losses were removed themselves.
+        assert_eq!((removed, names(folder).len()), (4, 2));
+        let lost = ["00:00:00Z and 1970-01-01T00:03:00Z", "00:01:00Z and 1970-01-01T00:04:00Z"];
+        for (name, period) in names(folder).iter().zip(lost) {
+            let told = told_in(&folder.join(name));
+            let lost = format!(
+                "the rows of 2 earlier windows (14 frames, between 1970-01-01T{period}) were removed because --collect-size was reached"
+            );
+            assert!(told.contains(&lost), "{told}");
+        }
+    }
+
+    #[test]
+    fn losses_are_told_until_the_rows_that_tell_them_are_moved_away() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path();
+        let lost = || Err(io::Error::other("no space left"));
+        let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
+        let one = write(&spool, 0).expect("written").bytes;
+        write_evidence(&spool, 60, &new_store(), lost()).expect_err("not written");
+        drop(spool);
+        // Each file takes the place of the one before.
+        let spool = Spool::open(&options(folder, one + FILE_OVERHEAD)).expect("a spool");
+        for window in 2..5 {
+            write(&spool, window * 60).expect("written");
+        }
+        let before = told(folder);
+        assert!(before.contains("the rows of 1 earlier window (7 frames, between 1970-01-01T00:01:00Z and 1970-01-01T00:02:00Z) could not be written"), "{before}");
+        assert!(before.contains("the rows of 3 earlier windows (21 frames, between"), "{before}");
+        for file in names(folder) {
+            fs::remove_file(folder.join(file)).expect("it is there");
+        }
+        write(&spool, 300).expect("written");
+        assert!(!told(folder).contains("earlier window"), "{}", told(folder));
+    }
+
+    #[test]
+    fn a_removed_window_whose_evidence_was_left_out_counts_with_its_frames() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path();
+        let spool = Spool::open(&options(folder, 1)).expect("a spool");
+        write(&spool, 0).expect("written");
+        let told = || told(folder);
+        assert!(told().contains("(frames: 7) are larger than --collect-size"), "{}", told());
+        let written = write(&spool, 60).expect("written");
+        assert_eq!((written.removed.windows, written.removed.frames), (1, FRAMES));
+        assert!(told().contains("the rows of 1 earlier window (7 frames, between"), "{}", told());
     }
 
     #[test]
