@@ -84,7 +84,7 @@ pub fn collect(
     let CollectRequest { plan, kept, sensor, window, unreadable } = request;
     let options = CollectOptions { window: *window, ..CollectOptions::of(&plan.request, *kept) };
     let mut stream = match to {
-        Destination::StandardOutput => Some(RowWriter::stream(Box::new(io::stdout()))?),
+        Destination::StandardOutput => Some(RowWriter::stream()?),
         Destination::Store(_) => None,
     };
     let before = match to {

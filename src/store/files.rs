@@ -6,13 +6,12 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use arrow_array::RecordBatch;
-use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType};
 use parquet::arrow::ProjectionMask;
@@ -47,7 +46,7 @@ const EXTENSION: &str = "parquet";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// The first bytes of a Parquet file.
-const MAGIC: &[u8] = b"PAR1";
+pub(super) const MAGIC: &[u8] = b"PAR1";
 
 /// The number of digits of the shortest hash in the name of a file of rows.
 const SHORTEST_HASH: usize = 8;
@@ -277,7 +276,7 @@ thread_local! {
 
 /// Runs code of the Parquet reader and returns a panic as an error, without a message on standard
 /// error. The reader may panic if a file is damaged.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let report = std::panic::take_hook();
@@ -559,7 +558,7 @@ impl GroupReader {
 
 /// Passes the wanted rows of a batch to `take`. `before` is the number of rows before the batch; it
 /// is increased by the number of rows in the batch.
-fn take_batch(
+pub(super) fn take_batch(
     rows: &BatchRows,
     before: &mut u64,
     wanted: impl Fn(bool) -> bool,
@@ -577,61 +576,6 @@ fn take_batch(
         }
     }
     Ok(())
-}
-
-/// Passes all rows of one or several Arrow streams to `take`. A pipe may contain the streams of
-/// several programs, one after the other.
-///
-/// # Errors
-///
-/// Returns the same errors as [`GroupReader::next`], and an error if the input is not an Arrow
-/// stream, or if the stream is not complete.
-pub(super) fn read_stream(
-    input: impl Read,
-    mut take: impl FnMut(StoredRef<'_>) -> Result<(), String>,
-) -> Result<(), String> {
-    let invalid = |error: &dyn std::fmt::Display| format!("is not an Arrow stream: {error}");
-    let mut input = BufReader::new(EndReader { input, last: [0; 8] });
-    let mut row = 0;
-    loop {
-        let mut reader =
-            guarded(|| StreamReader::try_new(&mut input, None).map_err(|error| invalid(&error)))?;
-        while let Some(batch) =
-            guarded(|| reader.next().transpose().map_err(|error| damage(&error)))?
-        {
-            take_batch(&BatchRows::of(&batch)?, &mut row, |_| true, &mut take)?;
-        }
-        drop(reader);
-        if input.fill_buf().map_err(|error| format!("cannot be read: {error}"))?.is_empty() {
-            break;
-        }
-    }
-    // The reader of Arrow accepts a stream that ends after any batch.
-    if input.get_ref().last == END_OF_STREAM {
-        Ok(())
-    } else {
-        Err("is not complete; the program that wrote it was probably stopped".to_owned())
-    }
-}
-
-/// The last bytes of an Arrow stream (Arrow columnar format, "IPC Streaming Format").
-const END_OF_STREAM: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
-
-/// Remembers the last bytes of an input.
-struct EndReader<R> {
-    input: R,
-    last: [u8; 8],
-}
-
-impl<R: Read> Read for EndReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer)?;
-        let kept = read.min(self.last.len());
-        self.last.rotate_left(kept);
-        let from = self.last.len() - kept;
-        self.last[from..].copy_from_slice(&buffer[read - kept..read]);
-        Ok(read)
-    }
 }
 
 /// Folders that were created for a file. Unless the file is kept, those that are empty are removed
@@ -768,6 +712,25 @@ fn properties() -> WriterProperties {
     properties.build()
 }
 
+/// Returns whether standard output was closed when the program started. The standard library then
+/// opens the null device for reading and writing. A user who discards the output on purpose opens
+/// it only for writing.
+#[cfg(unix)]
+fn is_standard_output_closed() -> bool {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+    let device = |file: &File| file.metadata().map(|data| data.rdev());
+    let out = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let (Ok(mut out), Ok(null)) = (out, File::open("/dev/null")) else { return false };
+    let is_null = matches!((device(&out), device(&null)), (Ok(a), Ok(b)) if a == b);
+    is_null && out.read(&mut [0]).is_ok()
+}
+
+#[cfg(not(unix))]
+fn is_standard_output_closed() -> bool {
+    false
+}
+
 /// Writes rows to a destination. A file does not appear there before [`RowWriter::finish`], but a
 /// stream is written as rows are added.
 pub(super) struct RowWriter {
@@ -813,9 +776,14 @@ impl RowWriter {
         })
     }
 
-    /// Creates a writer of a stream.
-    pub fn stream(out: Box<dyn Write + Send>) -> Result<Self, StoreError> {
+    /// Creates a writer of a stream to standard output.
+    pub fn stream() -> Result<Self, StoreError> {
         let path = PathBuf::from("standard output");
+        if is_standard_output_closed() {
+            let what = io::Error::other("it is closed, so the rows would be lost");
+            return Err(StoreError::Output(path, what));
+        }
+        let out: Box<dyn Write + Send> = Box::new(io::stdout());
         let writer = StreamWriter::try_new(out, &schema());
         let writer = writer.map_err(|error| output(&path)(system_error(error)))?;
         Ok(Self {

@@ -9,13 +9,14 @@ use super::columns::HeadContent;
 use super::file_run::{FileRun, Labels, RunError, RunMemory, sorted_files};
 use super::files::{
     Destination, RowFile, RowOrigin, RowWriter, check_destination, delete_leftovers,
-    files_in_destination, read_stream, row_file,
+    files_in_destination, row_file,
 };
 use super::group::{Doubles, GroupError, PartialGroup, check_single, merge_group, single};
 use super::inputs::StoredInputs;
 use super::ledger::Ledger;
 use super::row::{ReadPlace, StoredKind, StoredRef, StoredRow};
 use super::sort::{NextRows, RowSorter};
+use super::stream::read_stream;
 use super::{StoreError, output};
 use crate::flow::{DecidedEvidence, Decision, RowError, RowFacts, RowKind};
 use crate::pipeline::{AuditError, Progress, Request};
@@ -140,7 +141,7 @@ impl Merging<'_> {
         self.inputs.check()?;
         let mut writer = match to {
             Destination::Store(folder) => RowWriter::file(folder, &self.progress.unfinished)?,
-            Destination::StandardOutput => RowWriter::stream(Box::new(io::stdout()))?,
+            Destination::StandardOutput => RowWriter::stream()?,
         };
         let memory = RunMemory::new(max_memory / 4);
         let runs = sorted.into_iter();

@@ -30,6 +30,7 @@ mod sensor_inputs;
 mod sensor_rows;
 mod sort;
 mod spool;
+mod stream;
 mod windows;
 
 use std::io;

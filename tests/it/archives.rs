@@ -826,6 +826,47 @@ fn the_streams_of_several_collections_in_one_pipe_are_all_read() {
 }
 
 #[test]
+fn a_stream_that_is_cut_damaged_or_something_else_is_named_with_its_remedy() {
+    let two = TwoCaptures::new();
+    let stream = |path: &PathBuf| run(&["collect", text(path), "--to", "-"], &[0]).stdout;
+    let [first, whole] = [&two.captures[0], &two.captures[1]].map(stream);
+    let (piped, to) = (two.at("rows.arrow"), two.at("to"));
+    let told = |input: &[u8]| {
+        fs::write(&piped, input).expect("writable");
+        let mut merger = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        merger.args(["merge", "-", "--to"]).arg(&to);
+        let merger = merger.stdin(fs::File::open(&piped).expect("the file")).output();
+        let output = merger.expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(!to.exists());
+        stderr(&output)
+    };
+    let cut = "standard input is not complete; the program that wrote it failed or was stopped, so run it again\n";
+    let mut random = Random(8);
+    let ends = [0, 1, 4, 7, 100, whole.len() / 2, whole.len() - 9, whole.len() - 1];
+    for end in ends.into_iter().chain((0..20).map(|_| random.below(whole.len()))) {
+        let errors = told(&whole[..end]);
+        assert!(errors.ends_with(cut), "{end} of {} bytes: {errors}", whole.len());
+        // The first of two streams is complete.
+        let errors = told(&[&first, &whole[..end.max(1)]].concat());
+        assert!(errors.ends_with(cut), "{end} of {} bytes: {errors}", whole.len());
+    }
+    // The length of the schema is too large.
+    let mut damaged = whole.clone();
+    damaged[6] = 0x10;
+    let errors = told(&damaged);
+    let again = "; run the program that wrote it again\n";
+    assert!(errors.contains("is damaged: ") && errors.ends_with(again), "{errors}");
+    let errors = told(&fs::read(&two.captures[0]).expect("a capture"));
+    assert!(errors.contains("is a capture, not an Arrow stream of rows; collect its rows"));
+    let errors = told(&fs::read(&two.files()[0]).expect("a file of rows"));
+    assert!(errors.contains("is a Parquet file, not an Arrow stream; give the path of the file"));
+    let errors = told(b"some text");
+    assert!(errors.contains("is not an Arrow stream: "), "{errors}");
+    assert!(errors.contains("; use the output of rasaudit collect --to -"), "{errors}");
+}
+
+#[test]
 fn what_cannot_be_read_is_a_row_with_its_error() {
     let two = TwoCaptures::new();
     let captures = two.at("captures");
@@ -1043,6 +1084,27 @@ fn a_stream_that_is_closed_early_is_an_error_in_plain_words() {
     let error =
         "standard output: the program that reads the rows closed its input before their end";
     assert!(stderr(&output).contains(error), "{}", stderr(&output));
+}
+
+/// The standard library replaces a closed standard output by the null device.
+#[test]
+fn a_stream_to_a_closed_standard_output_is_an_error() {
+    let two = TwoCaptures::new();
+    let (store, capture) = (text(&two.store), text(&two.captures[0]));
+    for arguments in [["merge", store, "--to", "-"], ["collect", capture, "--to", "-"]] {
+        let written = |to: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec \"$0\" \"$@\" {to}")]);
+            command.arg(env!("CARGO_BIN_EXE_rasaudit")).args(arguments);
+            command.output().expect("a shell runs")
+        };
+        let closed = written(">&-");
+        assert_eq!(closed.status.code(), Some(2), "{}", stderr(&closed));
+        let error = "error: standard output: it is closed, so the rows would be lost\n";
+        assert_eq!(stderr(&closed), error);
+        // Whoever names the null device wants to discard the rows.
+        assert!(written(">/dev/null").status.success());
+    }
 }
 
 /// If rows cannot be written, no new folder remains, and rows that were complete are kept.
