@@ -24,7 +24,7 @@ use crate::store::SpoolOptions;
 use crate::store::{
     CollectRequest, CollectedFile, Destination, EarlierDifference, EarlierFile, EvidenceStore,
     KeptPackets, MergeRequest, MergedStore, RowOrigin, StoreError, captures_in, collect,
-    find_stores, merge,
+    find_stores, linked_folders_in, merge,
 };
 
 /// The message about an interrupt while rows were written to standard output.
@@ -139,6 +139,7 @@ pub(super) fn run_merge(arguments: &MergeArguments) -> io::Result<Exit> {
         report_error("standard input (-) is given more than once");
         return Ok(Exit::CannotDo);
     }
+    warn_of_links(&arguments.stores);
     let request =
         MergeRequest { from, to, complete: arguments.complete, max_memory: arguments.max_memory };
     match merge(&request, &progress) {
@@ -308,6 +309,7 @@ pub(super) fn plan_audit(request: Request) -> Option<(Plan, Option<OpenedStore>)
         return Some((plan.ok()?, None));
     }
     warn_of_captures(&stores);
+    warn_of_links(&stores);
     let store = EvidenceStore::open(&stores).map_err(report_store_error).ok()?;
     if let Some(warning) = version_warning(store.version(), env!("CARGO_PKG_VERSION")) {
         warn(&warning);
@@ -333,6 +335,21 @@ fn warn_of_captures(stores: &[PathBuf]) {
             let count = plural(captures.len() as u64, "capture");
             warn(&format!(
                 "{}: the folder contains stored rows, so its {count} will not be read (first: {}); name the captures, or move them to another folder",
+                store.display(),
+                first.display()
+            ));
+        }
+    }
+}
+
+/// Warns about links to folders with rows in the folders of stores, because they are not followed.
+fn warn_of_links(stores: &[PathBuf]) {
+    for store in stores {
+        let links = linked_folders_in(store, stores);
+        if let Some(first) = links.first() {
+            let count = plural(links.len() as u64, "linked folder");
+            warn(&format!(
+                "{}: the rows in its {count} will not be read (first: {}); to read them, name the folders as well",
                 store.display(),
                 first.display()
             ));

@@ -114,11 +114,7 @@ impl EvidenceStore {
         let inputs = StoredInputs::read(&files)?;
         inputs.check()?;
         if inputs.iter().next().is_none() {
-            let name = stores.first().map(|store| store.display().to_string()).unwrap_or_default();
-            return Err(StoreError::rows(
-                name,
-                "contains no record of an input, probably because rasaudit collect did not finish; collect the captures again",
-            ));
+            return Err(StoreError::no_inputs(stores));
         }
         Ok(Arc::new(Self {
             unused: inputs.labels().into_iter().filter(|l| l.1.is_none()).map(|l| l.0).collect(),

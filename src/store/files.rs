@@ -195,6 +195,31 @@ pub fn captures_in(store: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Returns the links to folders with rows in the folder of a store and in its subfolders, sorted.
+/// Such links are not followed. Links to folders in one of the stores `read` are left out, because
+/// their rows are read.
+pub fn linked_folders_in(store: &Path, read: &[PathBuf]) -> Vec<PathBuf> {
+    let is_read = |link: &Path| {
+        let Ok(target) = link.canonicalize() else { return false };
+        read.iter().flat_map(|store| store.canonicalize()).any(|store| target.starts_with(store))
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(store).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(linked_folders_in(&path, read)),
+            Ok(kind)
+                if kind.is_symlink() && path.is_dir() && is_store(&path) && !is_read(&path) =>
+            {
+                found.push(path);
+            }
+            _ => {}
+        }
+    }
+    found.sort();
+    found
+}
+
 /// Returns the Parquet files in the folder of a store and in its subfolders, sorted. Skips other
 /// files, and names that begin with `.` or `_`, which query engines create. If the store is one
 /// file, returns its path.

@@ -49,8 +49,8 @@ pub struct MergedStore {
 /// # Errors
 ///
 /// Returns an error if the request is not valid, if rows cannot be read or written, if inputs do
-/// not belong together or are there twice, if whole stores are merged and rows are missing, or if
-/// the work is stopped.
+/// not belong together or are there twice, if whole stores are merged and rows or all inputs are
+/// missing, or if the work is stopped.
 pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<MergedStore, StoreError> {
     let MergeRequest { from, to, complete, max_memory } = request;
     let stores: Vec<PathBuf> = from.iter().filter_map(RowOrigin::store).collect();
@@ -73,6 +73,9 @@ pub fn merge(request: &MergeRequest, progress: &Progress) -> Result<MergedStore,
     let files = RowFile::open_all(&stores)?;
     // Finds inputs that are there twice before anything is written.
     let inputs = StoredInputs::read(&files)?;
+    if !is_stream && inputs.iter().next().is_none() {
+        return Err(StoreError::no_inputs(&stores));
+    }
     // For a store that is already complete, nothing is decided again.
     let decided = (*complete && inputs.completion().is_none())
         .then(|| decide(&stores, *max_memory, progress))

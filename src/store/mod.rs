@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 pub use audit::{EvidenceStore, StoreRequestError};
 pub use collect::{CollectRequest, CollectedFile, collect};
 pub use earlier::{EarlierDifference, EarlierFile};
-pub use files::{Destination, RowOrigin, captures_in, find_stores};
+pub use files::{Destination, RowOrigin, captures_in, find_stores, linked_folders_in};
 pub use input::{CollectOptions, KeptPackets};
 pub use merge::{MergeRequest, MergedStore, merge};
 pub use spool::{LostWindows, PacketSpill, Spool, SpoolOptions, SpooledWindow, WindowEvidence};
@@ -65,6 +65,15 @@ impl StoreError {
     /// Returns a [`StoreError::Rows`] about one file, folder or input.
     fn rows(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Rows(vec![(name.into(), reason.into())])
+    }
+
+    /// Returns the error that stores contain no inputs.
+    fn no_inputs(stores: &[PathBuf]) -> Self {
+        let name = stores.first().map(|store| store.display().to_string()).unwrap_or_default();
+        Self::rows(
+            name,
+            "contains no record of an input, probably because rasaudit collect did not finish; collect the captures again",
+        )
     }
 }
 

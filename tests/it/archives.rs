@@ -776,6 +776,30 @@ fn captures_in_the_folder_of_a_store_are_not_left_out_without_a_word() {
 }
 
 #[test]
+fn links_to_folders_with_rows_in_a_store_are_named() {
+    let two = TwoCaptures::new();
+    let (other, to) = (two.at("other"), two.at("to"));
+    let file = two.files().pop().expect("a file");
+    fs::create_dir(&other).expect("a folder");
+    fs::rename(&file, other.join(file.file_name().expect("a name"))).expect("writable");
+    let below = two.store.join("below");
+    fs::create_dir(&below).expect("a folder");
+    for (target, name) in [(&other, "site"), (&two.store, "itself"), (&two.at("none"), "broken")] {
+        std::os::unix::fs::symlink(target, below.join(name)).expect("a link");
+    }
+    let (store, other, inventory) = (text(&two.store), text(&other), text(&two.inventory));
+    let warning = "store: the rows in its 1 linked folder will not be read (first: ";
+    let audit = ["audit", store, "-i", inventory, "--fail-on", "never"];
+    let errors = stderr(&run(&audit, &[0, 3]));
+    assert!(errors.contains(warning) && errors.contains("store/below/site)"), "{errors}");
+    let errors = stderr(&run(&["merge", store, "--to", text(&to)], &[0]));
+    assert!(errors.contains(warning), "{errors}");
+    // If the folder is also named, its rows are read.
+    let errors = stderr(&run(&[&audit[..], &[other]].concat(), &[0, 3]));
+    assert!(!errors.contains("linked folder"), "{errors}");
+}
+
+#[test]
 fn collecting_again_overwrites_and_the_stream_contains_the_same_rows() {
     let two = TwoCaptures::new();
     let before = files(&two.store);
@@ -964,6 +988,14 @@ fn paths_that_cannot_be_read_or_written_are_refused_with_a_remedy() {
     fs::create_dir(&empty).expect("a folder");
     let errors = refused(&["merge", text(&empty), "--to", to]);
     assert!(errors.contains("contains no Parquet files; give a folder"), "{errors}");
+    let rowless = empty.join("rowless.parquet");
+    fs::copy(&two.files()[0], &rowless).expect("writable");
+    rewrite(&rowless, CREATORS[0], |rows| vec![rows.slice(0, 0)]);
+    for errors in [refused(&["merge", text(&empty), "--to", to]), refused(&["audit", text(&empty)])]
+    {
+        assert!(errors.contains("contains no record of an input, probably because"), "{errors}");
+    }
+    fs::remove_file(rowless).expect("it is there");
     let cut = two.at("cut.parquet");
     let whole = fs::read(&two.files()[0]).expect("a file");
     fs::write(&cut, &whole[..whole.len() / 2]).expect("writable");
