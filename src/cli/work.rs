@@ -118,6 +118,47 @@ impl Verbosity {
     }
 }
 
+/// How the reading of the sources proceeds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+enum Pace {
+    /// Bytes are being read.
+    #[default]
+    Reading,
+    /// Nothing was read for a second, because the program processes what it has read. The remaining
+    /// time is then not known.
+    Standing,
+}
+
+/// Watches whether the position in the sources changes.
+#[derive(Default)]
+struct PositionWatch {
+    position: u64,
+    since: Duration,
+    pace: Pace,
+}
+
+impl PositionWatch {
+    /// Returns the pace at the time `now` after the start; `None` if it is the same as before.
+    fn changed(&mut self, position: u64, now: Duration) -> Option<Pace> {
+        if position != self.position {
+            (self.position, self.since) = (position, now);
+        }
+        let is_standing = position > 0 && now.saturating_sub(self.since) >= Duration::from_secs(1);
+        let pace = if is_standing { Pace::Standing } else { Pace::Reading };
+        let has_changed = std::mem::replace(&mut self.pace, pace) != pace;
+        has_changed.then_some(pace)
+    }
+}
+
+/// Describes what was read, besides the number of bytes. Stored rows contain no frames.
+fn read_so_far(has_rows: bool, frames: u64) -> String {
+    match (has_rows, frames) {
+        (true, 0) => "of rows".to_owned(),
+        (true, _) => format!("of rows and {}", plural(frames, "frame")),
+        (false, _) => plural(frames, "frame"),
+    }
+}
+
 /// Shows a progress bar on a terminal while `work` runs.
 pub(super) fn with_progress_bar<T>(
     plan: &Plan,
@@ -130,22 +171,37 @@ pub(super) fn with_progress_bar<T>(
     }
     let sources = plan.sources.iter().filter(|s| s.same_as.is_none());
     let has_known_size = sources.clone().all(|s| s.path.is_some());
+    // The content of a capture is not known before it is read.
+    let has_rows = sources.clone().any(|s| s.content.is_some());
+    // Between the bytes of standard input, the program may only be waiting.
+    let may_wait = sources.clone().any(|s| s.path.is_none() && s.content.is_none());
     let bar = ProgressBar::new(sources.map(|s| s.size).sum());
-    let template = if has_known_size {
-        "{bar:32} {bytes}/{total_bytes} {msg} {binary_bytes_per_sec} {eta} left"
-    } else {
-        "{spinner} {bytes} {msg} {binary_bytes_per_sec}"
+    let style = |pace: Pace| {
+        let (position, left) = if has_known_size {
+            ("{bar:32} {bytes}/{total_bytes}", " {eta} left")
+        } else {
+            ("{spinner} {bytes}", "")
+        };
+        let template = match pace {
+            Pace::Reading => format!("{position} {{msg}} {{binary_bytes_per_sec}}{left}"),
+            Pace::Standing => format!("{position} {{msg}}, being processed"),
+        };
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar())
     };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
+    bar.set_style(style(Pace::Reading));
     let (done, is_done) = crossbeam_channel::bounded::<()>(0);
     std::thread::scope(|scope| {
         let shown = &bar;
         scope.spawn(move || {
+            let mut watch = PositionWatch::default();
             while is_done.recv_timeout(Duration::from_millis(100)).is_err_and(|e| e.is_timeout()) {
-                shown.set_position(progress.bytes.load(Ordering::Relaxed));
-                shown.set_message(plural(progress.frames.load(Ordering::Relaxed), "frame"));
+                let bytes = progress.bytes.load(Ordering::Relaxed);
+                let changed = watch.changed(bytes, shown.elapsed());
+                if let Some(pace) = changed.filter(|_| !may_wait) {
+                    shown.set_style(style(pace));
+                }
+                shown.set_position(bytes);
+                shown.set_message(read_so_far(has_rows, progress.frames.load(Ordering::Relaxed)));
             }
             shown.finish_and_clear();
         });
@@ -153,4 +209,30 @@ pub(super) fn with_progress_bar<T>(
         drop(done);
         result
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_that_stands_for_a_second_is_being_processed() {
+        let mut watch = PositionWatch::default();
+        let mut at = |millis, position| watch.changed(position, Duration::from_millis(millis));
+        // Before the first byte, the program waits for its input.
+        assert_eq!(at(3000, 0), None);
+        assert_eq!(at(3100, 5), None);
+        assert_eq!(at(4000, 5), None);
+        assert_eq!(at(4100, 5), Some(Pace::Standing));
+        assert_eq!(at(9000, 5), None);
+        // The sources are read again.
+        assert_eq!(at(9100, 2), Some(Pace::Reading));
+    }
+
+    #[test]
+    fn stored_rows_are_not_counted_as_frames() {
+        assert_eq!(read_so_far(true, 0), "of rows");
+        assert_eq!(read_so_far(true, 1), "of rows and 1 frame");
+        assert_eq!(read_so_far(false, 0), "0 frames");
+    }
 }
