@@ -132,7 +132,7 @@ pub fn read_payloads<'a>(
 
 /// Reads the payload of a packet. `payload` is the captured part.
 pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>> {
-    let Body::Transport { tuple, flags, .. } = &seen.body else { return None };
+    let Body::Transport { tuple, flags, payload: length, .. } = &seen.body else { return None };
     match tuple.transport {
         Transport::ICMP6 => {
             let (address, mac) = nd::read(tuple, seen.link.ttl, payload)?;
@@ -142,7 +142,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
         Transport::UDP if tuple.sport == DNS_PORT || tuple.dport == DNS_PORT => {
             dns::read(tuple, seen.path, payload)
         }
-        Transport::UDP => requests::read(tuple, payload).map(PayloadFact::Says),
+        Transport::UDP => requests::read(tuple, payload, *length as usize).map(PayloadFact::Says),
         Transport::TCP if tuple.sport == ENDPOINT_MAPPER => {
             rpc::read(payload).map(PayloadFact::Announced)
         }
@@ -178,7 +178,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
 /// Returns whether a payload may contain a fact other than the continuation of a message that names
 /// a server. Few payloads do.
 fn may_be_start(seen: &Observation, payload: &[u8]) -> bool {
-    let Body::Transport { tuple, .. } = &seen.body else { return false };
+    let Body::Transport { tuple, payload: length, .. } = &seen.body else { return false };
     let is_dns = tuple.sport == DNS_PORT || tuple.dport == DNS_PORT;
     match tuple.transport {
         Transport::TCP => {
@@ -186,7 +186,7 @@ fn may_be_start(seen: &Observation, payload: &[u8]) -> bool {
                 || tuple.sport == ENDPOINT_MAPPER
                 || payload.first().is_some_and(|b| *b == 0x16 || b.is_ascii_uppercase())
         }
-        Transport::UDP => is_dns || requests::may_match(tuple, payload),
+        Transport::UDP => is_dns || requests::may_match(tuple, payload, *length as usize),
         Transport::ICMP6 | vrrp::PROTOCOL => true,
         _ => false,
     }

@@ -15,18 +15,20 @@ type RequestKind = fn(&[u8]) -> Option<u16>;
 const AT_PORTS: &[(u16, RequestKind)] =
     &[(88, kerberos), (123, ntp), (137, name_reply), (443, quic), (5353, name_reply)];
 
-/// Protocols whose messages are distinctive enough to be recognized on any port.
-const ANYWHERE: &[RequestKind] = &[radius, rdp];
+/// Protocols whose messages are distinctive enough to be recognized on any port. The length of the
+/// payload on the wire, in bytes, is one of their features.
+const ANYWHERE: &[fn(&[u8], usize) -> Option<u16>] = &[radius, rdp];
 
-/// Returns whether a datagram may be a message of one of the listed protocols.
-pub(super) fn may_match(tuple: &FiveTuple, payload: &[u8]) -> bool {
+/// Returns whether a datagram may be a message of one of the listed protocols. `payload` is the
+/// captured part of its payload, and `length` the length of the payload on the wire.
+pub(super) fn may_match(tuple: &FiveTuple, payload: &[u8], length: usize) -> bool {
     AT_PORTS.iter().any(|(port, _)| *port == tuple.dport || *port == tuple.sport)
-        || ANYWHERE.iter().any(|recognize| recognize(payload).is_some())
+        || ANYWHERE.iter().any(|recognize| recognize(payload, length).is_some())
 }
 
 /// Returns the flags of a request or a reply as a [`RequestKind`] does, and `None` for other
-/// datagrams.
-pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
+/// datagrams. The arguments are those of [`may_match`].
+pub(super) fn read(tuple: &FiveTuple, payload: &[u8], length: usize) -> Option<u16> {
     let known = AT_PORTS.iter().find(|(port, _)| *port == tuple.dport || *port == tuple.sport);
     if let Some((port, recognize)) = known {
         let kinds = recognize(payload)?;
@@ -38,7 +40,7 @@ pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
             is_reply.then_some(flag::ANSWERS)
         };
     }
-    ANYWHERE.iter().find_map(|recognize| recognize(payload))
+    ANYWHERE.iter().find_map(|recognize| recognize(payload, length))
 }
 
 /// Recognizes Kerberos (RFC 4120, 5) by its tags: AS-REQ and TGS-REQ, their replies, and KRB-ERROR.
@@ -95,12 +97,13 @@ fn quic(payload: &[u8]) -> Option<u16> {
 
 /// Recognizes RADIUS (RFC 2865, 3; RFC 2866) by the codes of requests and replies. The length must
 /// match the datagram, and the first attribute, if there is one, must have a valid type and length.
-fn radius(payload: &[u8]) -> Option<u16> {
-    let &[code, _, high, low, ..] = payload else { return None };
-    let length = usize::from(u16::from_be_bytes([high, low]));
+/// The snaplen may truncate what follows.
+fn radius(payload: &[u8], length: usize) -> Option<u16> {
+    let (&[code, _, high, low], attributes) = (payload.first_chunk()?, payload.get(20..)?);
     match code {
-        _ if length < 20 || length != payload.len() => None,
-        _ if matches!(payload[20..], [0, ..] | [_, 0 | 1, ..]) => None,
+        _ if usize::from(u16::from_be_bytes([high, low])) != length => None,
+        _ if matches!(attributes, [0, ..] | [_, 0 | 1, ..]) => None,
+        _ if attributes.len() < 2 && length > 20 => None,
         1 | 4 | 12 => Some(flag::ASKS),
         2 | 3 | 5 | 11 => Some(flag::ANSWERS),
         _ => None,
@@ -109,13 +112,13 @@ fn radius(payload: &[u8]) -> Option<u16> {
 
 /// Recognizes RDP over UDP ([MS-RDPEUDP], 2.2.2). The flags follow the acknowledgement (four bytes)
 /// and the window (two bytes): the client sends a SYN without ACK, and the server a SYN with ACK.
-fn rdp(payload: &[u8]) -> Option<u16> {
+fn rdp(payload: &[u8], length: usize) -> Option<u16> {
     const SYN: u16 = 0x0001;
     const ACK: u16 = 0x0004;
     let flags = u16::from_be_bytes(*payload.get(6..)?.first_chunk()?);
     // The client's SYN has an acknowledgement number of all ones. Both sides pad their SYNs to the
     // MTU (3.1.5.1).
-    let is_padded = payload.len() >= 1000;
+    let is_padded = length >= 1000;
     match (flags & SYN != 0, flags & ACK != 0) {
         (true, false) if is_padded && payload.starts_with(&[0xff; 4]) => {
             Some(flag::ASKS | flag::CLIENT_HELLO)
@@ -138,9 +141,21 @@ mod tests {
     fn kind_of(sport: u16, dport: u16, payload: &[u8]) -> Option<u16> {
         let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
         let tuple = FiveTuple { src, dst, sport, dport, transport: Transport::UDP };
-        let kind = read(&tuple, payload);
-        assert!(kind.is_none() || may_match(&tuple, payload));
+        let kind = read(&tuple, payload, payload.len());
+        assert!(kind.is_none() || may_match(&tuple, payload, payload.len()));
         kind
+    }
+
+    #[test]
+    fn a_truncated_radius_message_is_recognized_by_its_length_on_the_wire() {
+        let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
+        let tuple = FiveTuple { src, dst, sport: 50_000, dport: 1812, transport: Transport::UDP };
+        let message = [&[1, 7, 0, 170][..], &[0; 16], &[1, 6], &[b'a'; 148]].concat();
+        for captured in 0..=message.len() {
+            let kind = read(&tuple, &message[..captured], 170);
+            assert_eq!(kind, (captured >= 22).then_some(flag::ASKS), "{captured}");
+            assert_eq!(read(&tuple, &message[..captured], 171), None, "{captured}");
+        }
     }
 
     #[test]
