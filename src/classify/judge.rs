@@ -72,6 +72,8 @@ pub struct Judge<'a> {
     reachable: Vec<(RoleSet, bool)>,
     /// The roles that occur in the inventory.
     present: RoleSet,
+    /// The roles of the services that the inventory lists by names.
+    named: RoleSet,
     /// The rows whose destination is a name or an address.
     endpoints: Vec<usize>,
     ports: PortClasses,
@@ -115,9 +117,21 @@ impl<'a> Judge<'a> {
         });
         let severities = severities.collect();
         let present = policy.present_roles();
+        let services = policy.inventory.services.iter().filter(|service| !service.names.is_empty());
+        let named = services.map(|s| RoleSet::one(s.role)).fold(RoleSet::default(), RoleSet::with);
         let rulings = Rulings::default();
         let ports = PortClasses::of(policy);
-        Self { policy, reachable, present, endpoints, ports, named_addresses, severities, rulings }
+        Self {
+            policy,
+            reachable,
+            present,
+            named,
+            endpoints,
+            ports,
+            named_addresses,
+            severities,
+            rulings,
+        }
     }
 
     /// Returns a judge for which every role is present, for queries without an inventory.
@@ -421,10 +435,11 @@ impl<'a> Judge<'a> {
         self.query_between(c, party(client, 0), party(server, 1))
     }
 
-    /// Returns the query and the ruling of a conversation between two internal addresses that the
-    /// inventory does not list, but that probably belong to listed hosts: only one host sends other
-    /// frames with the same hardware addresses. Anyone can forge these, so such a guess permits
-    /// nothing. Without it, the conversation would be one of two unlisted ends, and no finding.
+    /// Returns the query and the ruling of a conversation between two addresses that the inventory
+    /// does not list, if an internal one of them probably belongs to a listed host: only this host
+    /// sends other frames with the same hardware addresses. Anyone can forge these, so such a guess
+    /// permits nothing. Without it, the conversation would be one of two unlisted ends, and no
+    /// finding.
     fn ruled_by_macs(
         &self,
         conversations: &Conversations,
@@ -451,25 +466,40 @@ impl<'a> Judge<'a> {
             macs.all(|mac| owner(mac) == Some(host)).then(|| self.policy.party(*own, []))
         };
         let ServiceKey { client, server, .. } = c.ruled_subject();
-        let query = self.query_between(c, host_at(0, client)?, host_at(1, server)?);
+        let hosts = [host_at(0, client), host_at(1, server)];
+        if hosts == [None; 2] {
+            return None;
+        }
+        let plain = self.query_of(c);
+        let [client, server] = hosts;
+        let (client, server) = (client.unwrap_or(plain.client), server.unwrap_or(plain.server));
+        let query = self.query_between(c, client, server);
         let ruling = self.rule_once(&query, &self.rulings);
         ruling.code.verdict().is_unpermitted().then_some((query, ruling))
     }
 
     /// Returns the hosts that own hardware addresses, because they are listed for the host or send
-    /// the frames of a listed address. `None` means that several hosts own it. The holders of a
-    /// virtual address send its frames, so virtual addresses do not count.
+    /// the frames of a listed address. `None` means that somebody else also uses it, as with a
+    /// router. Unlisted internal addresses do not count, because they may be those of the host. The
+    /// holders of a virtual address send its frames, so virtual addresses do not count, either.
     fn card_owners(&self, conversations: &Conversations) -> CardOwners {
+        let hosts = &self.policy.inventory.hosts;
         let mut owners = CardOwners::default();
-        let hosts = self.policy.inventory.hosts.iter().enumerate();
-        for (host, entry) in hosts.filter(|(_, entry)| !entry.is_virtual()) {
-            let seen = entry.addresses.iter().filter(|a| !crate::model::is_link_local(**a));
-            let seen = seen.filter_map(|address| conversations.index.presence(*address));
-            let seen = seen.filter(|seen| !seen.routed).flat_map(|seen| seen.macs.iter());
-            for mac in seen.chain(&entry.macs) {
-                let known = owners.entry(*mac).or_insert(Some(host));
-                *known = known.filter(|known| *known == host);
-            }
+        let mut add = |mac: Mac, owner: Option<usize>| {
+            let known = owners.entry(mac).or_insert(owner);
+            *known = known.filter(|known| Some(*known) == owner);
+        };
+        for (address, seen) in conversations.index.activities().filter(|(_, seen)| !seen.routed) {
+            let owner = match self.policy.party(address, []).kind {
+                PartyKind::Host(host) if hosts[host].is_virtual() => continue,
+                PartyKind::Host(host) => Some(host),
+                PartyKind::Stranger if self.policy.is_internal(address) => continue,
+                _ => None,
+            };
+            seen.macs.iter().for_each(|mac| add(*mac, owner));
+        }
+        for (host, entry) in hosts.iter().enumerate() {
+            entry.macs.iter().for_each(|mac| add(*mac, Some(host)));
         }
         owners
     }
@@ -810,16 +840,25 @@ impl<'a> Judge<'a> {
         first
     }
 
-    /// Returns whether the server is external and the client may reach an internet service on this
-    /// port, so that the ruling depends on the server's name.
+    /// Returns whether only the server's name decides: the server is external and the client may
+    /// reach an internet service on this port, or the client may reach a service on this port that
+    /// the inventory lists by its name.
     pub(super) fn only_a_name_decides(&self, query: &Query<'_>) -> bool {
         let matrix = &self.policy.matrix;
         let ServiceKey { server, transport, port, .. } = query.subject;
-        !self.policy.is_internal(server)
-            && self.policy.rows_at(transport, port).any(|row| {
-                let row = &matrix.rows[row];
-                row.scope == Scope::Internet && matrix.is_source(row, query.client_roles)
-            })
+        let is_external = !self.policy.is_internal(server);
+        let is_listed = matches!(query.server.kind, PartyKind::Host(_) | PartyKind::Service(_));
+        self.policy.rows_at(transport, port).any(|row| {
+            let row = &matrix.rows[row];
+            let is_of_name = match row.scope {
+                Scope::Internet => is_external,
+                Scope::Network => {
+                    !is_listed && row.only.is_none() && matrix.is_destination(row, self.named)
+                }
+                Scope::Broadcast | Scope::Localhost => false,
+            };
+            is_of_name && matrix.is_source(row, query.client_roles)
+        })
     }
 }
 
@@ -956,12 +995,38 @@ mod tests {
         assert_eq!(judged(["10.8.0.1", "10.8.0.2"], &[]), guess);
         // An external address is probably that of somebody behind a router.
         assert_eq!(judged(["198.51.100.1", "198.51.100.2"], &[]), strangers);
-        // The hardware address is that of a router, or of two listed hosts.
-        assert_eq!(
-            judged(["fd00::a", "fd00::d"], &["10.6.0.1", "10.7.0.1", "10.8.0.1"]),
-            strangers
-        );
-        assert_eq!(judged(["fd00::a", "fd00::d"], &[BROKER]), strangers);
+        assert!(!judged(["2001:4860::1", "fd00::d"], &[]).1);
+        // The hardware address of the server is that of a router, or of two listed hosts, so only
+        // the client is known.
+        let of_client = (Code::UnknownHost, false, Severity::Medium);
+        for others in [&["10.6.0.1", "10.7.0.1", "10.8.0.1"][..], &[BROKER]] {
+            assert_eq!(judged(["fd00::a", "fd00::d"], others), of_client, "{others:?}");
+        }
+    }
+
+    #[test]
+    fn traffic_inside_a_host_is_not_a_matter_of_the_matrix() {
+        let judged = |client: &str, port: u16| {
+            only(|packets| packets.connect(0, (client, 50_000), (BROKER, port))).ruling.code
+        };
+        assert_eq!(judged(BROKER, 1433), Code::Background);
+        assert_ne!(judged(RDSH, 1433), Code::Background);
+    }
+
+    #[test]
+    fn a_server_that_the_inventory_lists_by_name_may_be_any_unlisted_one() {
+        let named = FARM.to_owned()
+            + "[[service]]\nrole = \"smtp-server\"\nnames = [\"smtp.corp.example\"]\n";
+        let doubts = |farm: &str, port: u16| {
+            let policy = policy(farm);
+            let mut packets = Packets::default();
+            packets.connect(0, (BROKER, 50_000), (STRANGER, port));
+            let (_, judged) = packets.judged(&policy);
+            (judged[0].ruling.code, judged[0].doubts.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(doubts(&named, 587), (Code::UnknownHost, vec![Doubt::Name]));
+        assert_eq!(doubts(&named, 4444), (Code::UnknownHost, vec![]));
+        assert_eq!(doubts(FARM, 587), (Code::UnknownHost, vec![]));
     }
 
     #[test]

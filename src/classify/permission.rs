@@ -10,9 +10,10 @@ use crate::policy::{Party, PartyKind};
 type Check = fn(&Judge<'_>, &Query<'_>, &PermissionFacts) -> Option<Ruling>;
 
 /// All checks. If none applies, an end of the traffic is not in the inventory.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     documented,
     background,
+    inside_host,
     endpoint_with_feature_off,
     stated_as_internal,
     other_port_of_an_endpoint,
@@ -43,6 +44,14 @@ fn documented(_: &Judge<'_>, _: &Query<'_>, facts: &PermissionFacts) -> Option<R
 
 fn background(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     judge.is_background(query).then(|| Ruling::without_row(Code::Background))
+}
+
+/// Applies if a host communicates with itself. The matrix is about traffic between hosts.
+fn inside_host(_: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
+    let is_inside = matches!(query.client.kind, PartyKind::Host(_))
+        && query.client.kind == query.server.kind
+        && !query.broadcast;
+    is_inside.then(|| Ruling::without_row(Code::Background))
 }
 
 /// Applies if every matching row needs a feature that is off, and the destination of the first one

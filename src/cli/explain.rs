@@ -260,8 +260,10 @@ fn print_answer(
     let code = answer.ruling.code;
     let documented = matches!(code.verdict(), Verdict::Documented | Verdict::Background);
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
+    let listed = policy.background(arguments.port.1, arguments.port.0);
     let verdict = match code.verdict() {
         Verdict::Documented => "is documented",
+        Verdict::Background if listed.is_none() => "stays inside a host",
         Verdict::Background => "is background traffic that occurs on any network",
         _ => "is not documented",
     };
@@ -282,9 +284,14 @@ fn print_answer(
         print_row(policy, "Also", row, out)?;
     }
     if code.verdict() == Verdict::Background {
-        let entry = policy.background(arguments.port.1, arguments.port.0);
-        let id = entry.map_or("", |entry| entry.id.as_str());
-        return writeln!(out, "Listed    {id}, as background traffic that occurs on any network");
+        return match listed {
+            Some(entry) => writeln!(
+                out,
+                "Listed    {}, as background traffic that occurs on any network",
+                entry.id
+            ),
+            None => writeln!(out, "Reason    the matrix is about traffic between hosts"),
+        };
     }
     if code.verdict() == Verdict::Documented {
         let decided = answer.ruling.row().map(|row| &policy.matrix.rows[row]);

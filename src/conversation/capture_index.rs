@@ -352,6 +352,11 @@ impl CaptureIndex {
         self.has_doubtful_clocks
     }
 
+    /// Returns the activity of each address.
+    pub fn activities(&self) -> impl Iterator<Item = (IpAddr, &HostActivity)> {
+        self.presences.iter()
+    }
+
     /// Returns whether a hardware address sent frames for at least three IP addresses.
     pub fn is_router(&self, mac: Mac) -> bool {
         self.routers.contains(&mac)

@@ -825,6 +825,17 @@ fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
         let text = format!("{} counted only once", are_duplicates(removed));
         notes.add(Tone::Plain, "View", text);
     }
+    let orphans: u64 = run.orphans.values().sum();
+    if orphans > 0 {
+        let pairs: BTreeSet<_> = run.orphans.keys().map(|(from, to, _)| (from, to)).collect();
+        let ends: Vec<String> = pairs.iter().map(|(from, to)| format!("{from} > {to}")).collect();
+        let what = match orphans {
+            1 => "1 later fragment has no first fragment in the capture, so its ports are unknown and it belongs to no conversation".to_owned(),
+            count => format!("{count} later fragments have no first fragment in the capture, so their ports are unknown and they belong to no conversation"),
+        };
+        let text = format!("{what}: {}", list_some(&ends));
+        notes.add(Tone::Warning, "Fragments", text);
+    }
     let vantage = &run.outcome.conversations.index.visibility;
     let lines = [
         (

@@ -73,6 +73,21 @@ fn findings(site: &Site, more: &[&str]) -> Vec<Vec<String>> {
     rows.into_iter().filter(|row| row[0] != "info").collect()
 }
 
+/// A link of a group can show only the later fragments.
+#[test]
+fn fragments_that_belong_to_no_conversation_are_named() {
+    let mut wire = steady();
+    for ms in [8_000, 8_001] {
+        wire.ip(ms, "10.1.0.30", "10.1.0.99", 6, &[7; 40]);
+        let (_, frame) = wire.0.last_mut().expect("a frame");
+        frame[18..22].copy_from_slice(&[0, ms as u8, 0, 185]);
+    }
+    let shown = summary(&Site::new(FARM, &wire), &[]).1;
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("2 later fragments have no first fragment in the capture"), "{shown}");
+    assert!(shown.contains("to no conversation: 10.1.0.30 > 10.1.0.99"), "{shown}");
+}
+
 /// A capture that was renamed while it grew is not the same input.
 #[test]
 fn a_capture_that_begins_like_a_longer_one_is_named() {

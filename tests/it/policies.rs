@@ -1002,9 +1002,13 @@ fn link_local_addresses_are_those_of_the_hosts_with_their_hardware_addresses_by_
     assert_eq!(judged(4444, &known), "rdsh1 broker1 port-not-in-matrix no spoof");
     // Anyone can forge a hardware address, so the guess permits nothing.
     assert_eq!(judged(20_003, &known), "unknown-host yes");
-    // Another hardware address, or one that several hosts use, as with a router, shows nothing.
-    assert_eq!(judged(4444, &[&both[..1], &hosts].concat()), "unknown-host yes");
-    assert_eq!(judged(4444, &[&known[..], &[("10.1.9.7", 77)]].concat()), "unknown-host yes");
+    // Another hardware address, or one that several hosts use, as with a router, shows nothing, but
+    // the other end may be known.
+    assert_eq!(judged(4444, &[&both[..1], &hosts].concat()), "rdsh1  unknown-host no spoof");
+    let shared = [&known[..], &[("10.1.9.7", 77)]].concat();
+    assert_eq!(judged(4444, &shared), "broker1 unknown-host no spoof");
+    let both_shared = [&shared[..], &[(GW, 78)]].concat();
+    assert_eq!(judged(4444, &both_shared), "unknown-host yes");
 }
 
 #[test]

@@ -198,8 +198,8 @@ pub(super) fn hardware(
 }
 
 /// Describes the ends of a conversation that were assigned to hosts by their hardware addresses,
-/// and how to confirm this; `None` if they were not.
-fn guessed_hosts(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
+/// and how to confirm this.
+fn guessed_hosts(policy: &Policy, c: &Conversation, j: &Judged) -> Vec<String> {
     let is_guess =
         j.doubts.iter().any(|doubt| doubt == Doubt::Spoof) && !c.doubts.has(DoubtSource::Spoof);
     let ends =
@@ -207,12 +207,11 @@ fn guessed_hosts(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String
             let host = party.host().filter(|_| policy.host_of(address).is_none())?;
             Some((address, &policy.inventory.hosts[host].name))
         });
-    let [Some((client, client_name)), Some((server, server_name))] = ends else { return None };
-    is_guess.then(|| {
-        format!(
-            "the inventory lists neither {client} nor {server}, but only {client_name} and {server_name} sent other frames with the same MAC addresses; if the addresses are theirs, list them"
-        )
-    })
+    let ends = ends.into_iter().flatten().filter(|_| is_guess);
+    let words = ends.map(|(address, name)| {
+        format!("the inventory does not list {address}, but only {name} sent other frames with its MAC address; if it is an address of {name}, list it")
+    });
+    words.collect()
 }
 
 /// Returns the unlisted end of a conversation that has the hardware address of a listed host, and
