@@ -15,9 +15,13 @@ type RequestKind = fn(&[u8]) -> Option<u16>;
 const AT_PORTS: &[(u16, RequestKind)] =
     &[(88, kerberos), (123, ntp), (137, name_reply), (443, quic), (5353, name_reply)];
 
-/// Protocols whose messages are distinctive enough to be recognized on any port. The length of the
-/// payload on the wire, in bytes, is one of their features.
-const ANYWHERE: &[fn(&[u8], usize) -> Option<u16>] = &[radius, rdp];
+/// Does the same as a [`RequestKind`]. The second argument is the length of the payload on the wire,
+/// in bytes.
+type SizedRequestKind = fn(&[u8], usize) -> Option<u16>;
+
+/// Protocols whose messages are distinctive enough to be recognized on any port. Their length is
+/// one of their features.
+const ANYWHERE: &[SizedRequestKind] = &[radius, rdp];
 
 /// Returns whether a datagram may be a message of one of the listed protocols. `payload` is the
 /// captured part of its payload, and `length` the length of the payload on the wire.
