@@ -436,9 +436,9 @@ impl<'a> Judge<'a> {
     }
 
     /// Returns the query and the ruling of a conversation between two addresses that the inventory
-    /// does not list, if an internal one of them probably belongs to a listed host: only this host
-    /// sends other frames with the same hardware addresses. Anyone can forge these, so such a guess
-    /// permits nothing. Without it, the conversation would be one of two unlisted ends, and no
+    /// does not list, if one of them probably belongs to a listed host: its packets passed no
+    /// router, and only this host sends other frames with the same hardware addresses. Anyone can
+    /// forge these, so such a guess permits nothing. Without it, the conversation would be one of two unlisted ends, and no
     /// finding.
     fn ruled_by_macs(
         &self,
@@ -448,9 +448,6 @@ impl<'a> Judge<'a> {
     ) -> Option<(Query<'static>, Ruling)> {
         let index = &conversations.index;
         let host_at = |side: usize, address: IpAddr| {
-            if !self.policy.is_internal(address) {
-                return None;
-            }
             let is_link_local = crate::model::is_link_local(address);
             let seen = index.presence(address).filter(|seen| !is_link_local && !seen.routed);
             let of_flows = c.rare().macs[side].iter().filter(|_| is_link_local);
@@ -480,8 +477,8 @@ impl<'a> Judge<'a> {
 
     /// Returns the hosts that own hardware addresses, because they are listed for the host or send
     /// the frames of a listed address. `None` means that somebody else also uses it, as with a
-    /// router. Unlisted internal addresses do not count, because they may be those of the host. The
-    /// holders of a virtual address send its frames, so virtual addresses do not count, either.
+    /// router. Unlisted addresses do not count, because they may be those of the host. The holders
+    /// of a virtual address send its frames, so virtual addresses do not count, either.
     fn card_owners(&self, conversations: &Conversations) -> CardOwners {
         let hosts = &self.policy.inventory.hosts;
         let mut owners = CardOwners::default();
@@ -493,7 +490,7 @@ impl<'a> Judge<'a> {
             let owner = match self.policy.party(address, []).kind {
                 PartyKind::Host(host) if hosts[host].is_virtual() => continue,
                 PartyKind::Host(host) => Some(host),
-                PartyKind::Stranger if self.policy.is_internal(address) => continue,
+                PartyKind::Stranger => continue,
                 _ => None,
             };
             seen.macs.iter().for_each(|mac| add(*mac, owner));
@@ -989,13 +986,10 @@ mod tests {
             let (_, one) = all.find(|(c, _)| c.subject.port == 4444).expect("the conversation");
             (one.ruling.code, one.doubts.certain(), one.severity)
         };
-        let strangers = (Code::UnknownHost, true, Severity::Info);
         let guess = (Code::NoRelation, false, Severity::Medium);
         assert_eq!(judged(["fd00::a", "fd00::d"], &[]), guess);
         assert_eq!(judged(["10.8.0.1", "10.8.0.2"], &[]), guess);
-        // An external address is probably that of somebody behind a router.
-        assert_eq!(judged(["198.51.100.1", "198.51.100.2"], &[]), strangers);
-        assert!(!judged(["2001:4860::1", "fd00::d"], &[]).1);
+        assert_eq!(judged(["2001:4860::a", "2001:4860::d"], &[]), guess);
         // The hardware address of the server is that of a router, or of two listed hosts, so only
         // the client is known.
         let of_client = (Code::UnknownHost, false, Severity::Medium);
