@@ -113,7 +113,7 @@ def merge(batches):
 
 def shown(place):
     """Returns the name of a local path (bytes) or an address (text) in the reports."""
-    return place.decode(errors="replace") if isinstance(place, bytes) else place
+    return place.decode(errors="backslashreplace") if isinstance(place, bytes) else place
 
 
 def expand(jvm, pattern):
