@@ -147,7 +147,7 @@ pub(super) fn decompress(start: &[u8], source: &HashingReader) -> Option<io::Res
     let (format, opened) = decoder_for(start, source.clone())?;
     let hasher = source.lock().hasher.as_ref().map(|_| Sha256::new());
     let content = Arc::new(OnceLock::new());
-    let thread = opened.and_then(|input| ReadAhead::start(input, hasher, content.clone()));
+    let thread = opened.and_then(|input| DecompressThread::start(input, hasher, content.clone()));
     Some(thread.map(|input| Decompressed { input: Box::new(input), format, content }))
 }
 
@@ -174,18 +174,12 @@ pub(super) fn open_compressed(path: &Path) -> io::Result<Option<impl Read>> {
     decoder_for(&start, file).map(|(_, input)| input).transpose()
 }
 
-/// Reads a source that is not compressed ahead in a thread of its own, which then also computes the
-/// hash of the source.
-pub(super) fn read_ahead(source: &HashingReader) -> io::Result<RawInput> {
-    Ok(Box::new(ReadAhead::start(Box::new(source.clone()), None, Arc::default())?))
-}
-
-/// The maximum number of blocks that wait for the reader.
+/// The maximum number of decompressed blocks that wait for the reader.
 const MAX_WAITING: usize = 4;
 
-/// A source or a decompressor that a thread of its own reads ahead. The thread ends at the end of
-/// its input, after an error, or when this value is dropped.
-struct ReadAhead {
+/// A decompressor that works ahead in its own thread. The thread ends at the end of its input,
+/// after an error, or when this value is dropped.
+struct DecompressThread {
     blocks: Receiver<io::Result<Vec<u8>>>,
     /// The channel that returns used blocks to the thread, which fills them again.
     empty: Sender<Vec<u8>>,
@@ -193,7 +187,7 @@ struct ReadAhead {
     at: usize,
 }
 
-impl ReadAhead {
+impl DecompressThread {
     /// Starts the thread. At the end of the input, it puts the SHA-256 into `content` if there is a
     /// hasher.
     fn start(
@@ -203,7 +197,7 @@ impl ReadAhead {
     ) -> io::Result<Self> {
         let (full, blocks) = bounded(MAX_WAITING);
         let (empty, emptied) = bounded::<Vec<u8>>(MAX_WAITING + 2);
-        std::thread::Builder::new().name("read-ahead".to_owned()).spawn(move || {
+        std::thread::Builder::new().name("decompressor".to_owned()).spawn(move || {
             loop {
                 let mut block = emptied.try_recv().unwrap_or_default();
                 block.clear();
@@ -236,7 +230,7 @@ impl ReadAhead {
     }
 }
 
-impl Read for ReadAhead {
+impl Read for DecompressThread {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.block.len() {
             let Ok(next) = self.blocks.recv() else { return Ok(0) };

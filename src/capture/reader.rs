@@ -73,8 +73,6 @@ impl CaptureReader {
             {
                 return Err(CaptureError::Compressed { format: name, source: error });
             }
-        } else if hash == InputHash::Compute {
-            input = compression::read_ahead(&stored).map_err(CaptureError::Io)?;
         }
         let start = start.filled();
         let (parser, format, header): (Box<dyn RecordParser>, _, _) =
