@@ -192,15 +192,13 @@ pub(super) fn time_to_answer_at(transport: Transport, port: u16, client: FlagSet
 
 /// Returns whether a flow is a long session. Each flow must satisfy the conditions by itself: many
 /// short flows do not add up to a session. A flow that was opened several times, by one side or by
-/// both, is not a single session. If a side was seen on several links, each packet may have been
-/// captured once on each of them.
+/// both, is not a single session.
 pub(super) fn is_long_session(flow: &Flow<'_>, first: Nanos, last: Nanos) -> bool {
     let [a, b] = &flow.sides;
-    let bytes = |side: usize| flow.sides[side].sent.bytes.0 / flow.links(side).len().max(1) as u64;
     a.sent.payload.0 > 0
         && b.sent.payload.0 > 0
+        && a.sent.bytes.0 + b.sent.bytes.0 >= SESSION_BYTES
         && last.saturating_sub(first) >= SESSION_NS
-        && bytes(0) + bytes(1) >= SESSION_BYTES
         && proved(flow) != [true; 2]
         && (0..2).all(|side| accepted_syns(flow, side) < 2)
 }
