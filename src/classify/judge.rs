@@ -438,8 +438,8 @@ impl<'a> Judge<'a> {
     /// Returns the query and the ruling of a conversation between two addresses that the inventory
     /// does not list, if one of them probably belongs to a listed host: its packets passed no
     /// router, and only this host sends other frames with the same hardware addresses. Anyone can
-    /// forge these, so such a guess permits nothing. Without it, the conversation would be one of two unlisted ends, and no
-    /// finding.
+    /// forge these, so such a guess permits nothing. Without it, the conversation would be one of
+    /// two unlisted ends, and no finding.
     fn ruled_by_macs(
         &self,
         conversations: &Conversations,
