@@ -15,8 +15,8 @@ type RequestKind = fn(&[u8]) -> Option<u16>;
 const AT_PORTS: &[(u16, RequestKind)] =
     &[(88, kerberos), (123, ntp), (137, name_reply), (443, quic), (5353, name_reply)];
 
-/// Does the same as a [`RequestKind`]. The second argument is the length of the payload on the wire,
-/// in bytes.
+/// Does the same as a [`RequestKind`]. The second argument is the length of the payload on the
+/// wire, in bytes.
 type SizedRequestKind = fn(&[u8], usize) -> Option<u16>;
 
 /// Protocols whose messages are distinctive enough to be recognized on any port. Their length is
