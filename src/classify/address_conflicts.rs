@@ -616,7 +616,7 @@ mod tests {
             assert_eq!(with_code(&judgement, Code::AddressConflict).len(), 1, "{start}");
             assert!(judgement.forgotten_claims.is_empty(), "{start}");
         }
-        // The times of the owner's claims in the middle are not kept, which is told.
+        // The times of the owner's claims in the middle are not kept, and the report says so.
         let judgement = judged(240);
         assert!(with_code(&judgement, Code::AddressConflict).is_empty());
         let forgotten: Vec<_> = judgement.forgotten_claims.values().collect();

@@ -423,7 +423,7 @@ impl Judgement {
             || self.findings().iter().any(|f| f.verdict() == Verdict::Missing)
     }
 
-    /// Returns the worst severity of the findings; `None` if there are none.
+    /// Returns the worst severity of the findings; `None` without findings.
     pub fn worst(&self) -> Option<Severity> {
         self.findings().iter().map(|f| f.severity).max()
     }

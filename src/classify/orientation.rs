@@ -57,7 +57,8 @@ impl Judge<'_> {
             c.first.get().is_some_and(|time| first <= time)
                 && c.last.get().is_some_and(|time| time <= until)
         };
-        // What anyone could have forged is no request. A conversation keeps the lowest ports.
+        // Packets that anyone could have forged do not count as requests. If a conversation has too
+        // many client ports, it keeps the lowest ones.
         let may_use_port = |request: &Conversation| {
             let ports = &request.client_ports;
             ports.contains(&port) || ports.more() && ports.iter().last() < Some(&port)

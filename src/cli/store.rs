@@ -330,30 +330,32 @@ fn version_warning(version: Option<&str>, own: &str) -> Option<String> {
 /// Warns about captures in the folders of stores, because they are not read.
 fn warn_of_captures(stores: &[PathBuf]) {
     for store in stores {
-        let captures = captures_in(store);
-        if let Some(first) = captures.first() {
-            let count = plural(captures.len() as u64, "capture");
-            warn(&format!(
-                "{}: the folder contains stored rows, so its {count} will not be read (first: {}); name the captures, or move them to another folder",
-                store.display(),
-                first.display()
-            ));
-        }
+        warn_of_unread(&captures_in(store), "capture", |count, first| {
+            format!(
+                "{}: the folder contains stored rows, so its {count} will not be read (first: {first}); name the captures, or move them to another folder",
+                store.display()
+            )
+        });
     }
 }
 
 /// Warns about links to folders with rows in the folders of stores, because they are not followed.
 fn warn_of_links(stores: &[PathBuf]) {
     for store in stores {
-        let links = linked_folders_in(store, stores);
-        if let Some(first) = links.first() {
-            let count = plural(links.len() as u64, "linked folder");
-            warn(&format!(
-                "{}: the rows in its {count} will not be read (first: {}); to read them, name the folders as well",
-                store.display(),
-                first.display()
-            ));
-        }
+        warn_of_unread(&linked_folders_in(store, stores), "linked folder", |count, first| {
+            format!(
+                "{}: the rows in its {count} will not be read (first: {first}); to read them, name the folders as well",
+                store.display()
+            )
+        });
+    }
+}
+
+/// Prints a warning about paths that will not be read, unless the list is empty. `words` gets their
+/// number, with the noun `one`, and the first of them.
+fn warn_of_unread(paths: &[PathBuf], one: &str, words: impl Fn(&str, &str) -> String) {
+    if let Some(first) = paths.first() {
+        warn(&words(&plural(paths.len() as u64, one), &first.display().to_string()));
     }
 }
 

@@ -162,7 +162,7 @@ pub(super) fn fingerprint_of(
     mix(header, words[0] ^ mix(words[1], words[2]) ^ more).max(1)
 }
 
-/// Returns a hash of the bytes, or 0 if there are none.
+/// Returns a hash of the bytes, or 0 if the slice is empty.
 fn hash_of(bytes: &[u8]) -> u64 {
     let add = |hash, block: &[u8; 16]| {
         let block = u128::from_le_bytes(*block);

@@ -52,7 +52,8 @@ pub enum RowPieces {
 }
 
 impl EvidenceRow {
-    /// Returns the row of the times at which a capture was interrupted; `None` if there are none.
+    /// Returns the row of the times at which a capture was interrupted; `None` if it was
+    /// never interrupted.
     pub fn of_cuts(cuts: impl IntoIterator<Item = Nanos>) -> Option<Self> {
         let mut side = SideEvidence::default();
         side.note_cuts(cuts);

@@ -12,8 +12,8 @@ const RESPONSE: u8 = 2;
 const TCP: u8 = 7;
 const IP: u8 = 9;
 
-/// Returns the TCP ports in the responses of an endpoint mapper; `None` if there are none or they
-/// cannot be read.
+/// Returns the TCP ports in the responses of an endpoint mapper; `None` if it announces none or
+/// they cannot be read.
 pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
     let mut ports = AnnouncedPorts::default();
     let mut unread = payload;

@@ -63,7 +63,7 @@ impl DraftedInventory {
     }
 
     /// Describes the external networks that the draft leaves out although they sent traffic; `None`
-    /// if there are none.
+    /// if nothing was left out.
     pub fn left_out(&self) -> Option<String> {
         report::left_out(&self.draft)
     }

@@ -66,7 +66,7 @@ pub struct AuditResult<'a> {
     /// Everything except the tables.
     pub head: Head,
     /// The evidence files that the reports can link to. `None` if a report does not know its own
-    /// folder, or if there are none.
+    /// folder, or if no evidence was written.
     pub evidence: Option<EvidenceFiles>,
     source: TableSource<'a>,
 }

@@ -264,7 +264,7 @@ impl StoredInputs {
         Completion { inputs: self.all.keys().cloned().collect(), manifest: written.manifest() }
     }
 
-    /// Returns the options with which the inputs were read; the default options if there are none.
+    /// Returns the options with which the inputs were read; the default options without inputs.
     pub fn options(&self) -> CollectOptions {
         self.all.values().next().map(|(input, _)| input.options.clone()).unwrap_or_default()
     }

@@ -176,7 +176,7 @@ impl LostWindows {
 /// The losses that the file of a window reports. They are also in its footer, as numbers, because
 /// the file itself may be removed later.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-struct ToldLosses {
+struct ReportedLosses {
     /// Windows that could not be written.
     unwritten: LostWindows,
     /// Windows that were removed because the files exceeded their limit.
@@ -185,11 +185,11 @@ struct ToldLosses {
     left_out: u64,
 }
 
-impl ToldLosses {
+impl ReportedLosses {
     /// The key of the losses in the footer of a file.
     const KEY: &str = "rasaudit.losses";
 
-    /// Returns the losses as text; `None` if there are none.
+    /// Returns the losses as text; `None` if nothing was lost.
     fn to_text(&self) -> Option<String> {
         let Self { unwritten, removed, left_out } = self;
         let text = || format!("{}\n{}\n{left_out}", unwritten.to_line(), removed.to_line());
@@ -217,23 +217,24 @@ struct RemovedFiles {
     /// Their windows, which are lost.
     lost: LostWindows,
     /// The earlier losses that the files report. The next file has to report them instead.
-    told: ToldLosses,
+    reported: ReportedLosses,
 }
 
 impl RemovedFiles {
     /// Adds a file. If it cannot be read, only its window counts.
     fn add(&mut self, path: PathBuf) {
         let files = RowFile::open_all(std::slice::from_ref(&path)).unwrap_or_default();
-        let told =
-            files.first().and_then(|file| ToldLosses::from_text(file.note(ToldLosses::KEY)?));
-        let told = told.unwrap_or_default();
+        let reported = files
+            .first()
+            .and_then(|file| ReportedLosses::from_text(file.note(ReportedLosses::KEY)?));
+        let reported = reported.unwrap_or_default();
         let inputs = StoredInputs::read(&files).ok();
         let input = inputs.as_ref().and_then(|inputs| inputs.iter().next());
         let frames = input.map_or(0, |input| input.record.account.frames);
         let window = input.and_then(|input| input.sensor.as_ref()?.window.as_ref());
         let period = window.map(|window| (window.from, window.to));
-        self.lost.add(&LostWindows::one(frames.saturating_add(told.left_out), period));
-        self.told.add(&told);
+        self.lost.add(&LostWindows::one(frames.saturating_add(reported.left_out), period));
+        self.reported.add(&reported);
         self.files.push(path);
     }
 }
@@ -264,7 +265,7 @@ pub struct Spool {
 #[derive(Default)]
 struct SpoolState {
     /// The windows that could not be written and that no input row reports yet.
-    untold: LostWindows,
+    unreported: LostWindows,
     /// Since when all interfaces were watched without a break, and until when; `None` if they were
     /// not watched in the last window, or its rows were not written.
     watched: Option<(Nanos, Nanos)>,
@@ -336,23 +337,23 @@ impl Spool {
             .chain_update(std::process::id().to_le_bytes())
             .finalize();
         let run = run.iter().take(8).fold(0, |run, byte| run << 8 | u64::from(*byte));
-        let mut untold = String::new();
+        let mut unreported = String::new();
         // The file is empty or, after a crash, possibly damaged. In both cases, no loss is known.
-        let _ = lock.read_to_string(&mut untold);
-        let untold = LostWindows::from_line(&untold).unwrap_or_default();
-        let state = Mutex::new(SpoolState { untold, watched: None });
+        let _ = lock.read_to_string(&mut unreported);
+        let unreported = LostWindows::from_line(&unreported).unwrap_or_default();
+        let state = Mutex::new(SpoolState { unreported, watched: None });
         let spool = Self { options: options.clone(), own, run, state, lock };
-        spool.keep_losses(&self::lock(&spool.state).untold).map_err(&failed)?;
+        spool.keep_losses(&self::lock(&spool.state).unreported).map_err(&failed)?;
         Ok(spool)
     }
 
     /// Writes the losses that no row reports yet to the locked file. The file always has the same
     /// size, so that it can also be written if the disk is full.
-    fn keep_losses(&self, untold: &LostWindows) -> io::Result<()> {
+    fn keep_losses(&self, unreported: &LostWindows) -> io::Result<()> {
         const SIZE: usize = 128;
         let mut file = &self.lock;
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(format!("{:SIZE$}", untold.to_line()).as_bytes())?;
+        file.write_all(format!("{:SIZE$}", unreported.to_line()).as_bytes())?;
         file.sync_data()
     }
 
@@ -376,9 +377,9 @@ impl Spool {
         let mut state = lock(&self.state);
         match self.try_to_write(window, &state) {
             Ok(spooled) => {
-                if state.untold != LostWindows::default() {
-                    state.untold = LostWindows::default();
-                    let _ = self.keep_losses(&state.untold);
+                if state.unreported != LostWindows::default() {
+                    state.unreported = LostWindows::default();
+                    let _ = self.keep_losses(&state.unreported);
                 }
                 if is_watched {
                     state.add_watched(period);
@@ -388,9 +389,9 @@ impl Spool {
                 Ok(spooled)
             }
             Err(error) => {
-                state.untold.add(&LostWindows::one(frames, Some(period)));
+                state.unreported.add(&LostWindows::one(frames, Some(period)));
                 // If this fails, too, only a restart before the next window hides the loss.
-                let _ = self.keep_losses(&state.untold);
+                let _ = self.keep_losses(&state.unreported);
                 state.watched = None;
                 Err(error)
             }
@@ -437,20 +438,20 @@ impl Spool {
             writer = RowWriter::file(&self.own, &unfinished)?;
             notes.push(leave_out_evidence(&mut input));
         }
-        let RemovedFiles { files, lost, mut told } =
+        let RemovedFiles { files, lost, mut reported } =
             self.oldest_beyond(writer.size()? + FILE_OVERHEAD)?;
-        told.unwritten.add(&state.untold);
-        told.removed.add(&lost);
-        told.left_out = frames.saturating_sub(input.record.account.frames);
-        notes.extend(told.unwritten.words("could not be written"));
-        notes.extend(told.removed.words("were removed because --collect-size was reached"));
+        reported.unwritten.add(&state.unreported);
+        reported.removed.add(&lost);
+        reported.left_out = frames.saturating_sub(input.record.account.frames);
+        notes.extend(reported.unwritten.words("could not be written"));
+        notes.extend(reported.removed.words("were removed because --collect-size was reached"));
         input.record.error = (!notes.is_empty()).then(|| notes.join("; "));
         // The rows are valid and the timeline shows what is missing, so the input counts as cut off
         // and not as damaged.
         input.record.is_cut = input.record.error.is_some();
         writer.write_head(&HeadContent::Input(Box::new(input)))?;
-        if let Some(text) = told.to_text() {
-            writer.add_note(ToldLosses::KEY, text);
+        if let Some(text) = reported.to_text() {
+            writer.add_note(ReportedLosses::KEY, text);
         }
         let name = format!("{}-{}-{id}", self.options.label(), compact_time(window.period.0));
         let Some(path) = writer.finish(&name)? else { return Ok(SpooledWindow::default()) };
@@ -646,12 +647,12 @@ mod tests {
     }
 
     /// Returns what the row of the newest window says about missing rows.
-    fn told(folder: &Path) -> String {
-        told_in(&folder.join(names(folder).pop().expect("a file")))
+    fn reported(folder: &Path) -> String {
+        reported_in(&folder.join(names(folder).pop().expect("a file")))
     }
 
     /// Returns what the row of the window in a file says about missing rows.
-    fn told_in(file: &Path) -> String {
+    fn reported_in(file: &Path) -> String {
         let files = RowFile::open_all(&[file.to_owned()]).expect("a file of rows");
         let inputs = StoredInputs::read(&files).expect("an input");
         let input = inputs.iter().next().expect("an input");
@@ -682,7 +683,7 @@ mod tests {
         assert!(!all.iter().any(|name| is_window_of("span-1", name) || is_window_of("span", name)));
         assert!(!folder.join(".span-1@lab/.rasaudit-x.tmp").exists());
         let dropped = "evidence was dropped at the memory limit (entries: 2, frames: 7)";
-        assert!(told(&folder).contains(dropped), "{}", told(&folder));
+        assert!(reported(&folder).contains(dropped), "{}", reported(&folder));
     }
 
     /// Writes a window with three packets of a flow, and returns the records of packets in its
@@ -748,8 +749,8 @@ mod tests {
         let error = write_evidence(&spool, 60, &new_store(), failed).expect_err("not written");
         assert!(error.to_string().contains("no space left"), "{error}");
         write(&spool, 120).expect("written");
-        let told = told(scratch.path());
-        assert!(told.contains("the rows of 1 earlier window (7 frames, between"), "{told}");
+        let reported = reported(scratch.path());
+        assert!(reported.contains("the rows of 1 earlier window (7 frames, between"), "{reported}");
     }
 
     #[test]
@@ -779,15 +780,15 @@ mod tests {
             assert!(written.bytes <= 2 * one + FILE_OVERHEAD + one, "{}", written.bytes);
         }
         fs::remove_file(others).expect("the other file stays");
-        // The files that told the first losses were removed themselves.
+        // The files that reported the first losses were removed themselves.
         assert_eq!((removed, names(folder).len()), (4, 2));
         let lost = ["00:00:00Z and 1970-01-01T00:03:00Z", "00:01:00Z and 1970-01-01T00:04:00Z"];
         for (name, period) in names(folder).iter().zip(lost) {
-            let told = told_in(&folder.join(name));
+            let reported = reported_in(&folder.join(name));
             let lost = format!(
                 "the rows of 2 earlier windows (14 frames, between 1970-01-01T{period}) were removed because --collect-size was reached"
             );
-            assert!(told.contains(&lost), "{told}");
+            assert!(reported.contains(&lost), "{reported}");
         }
     }
 
@@ -805,14 +806,14 @@ mod tests {
         for window in 2..5 {
             write(&spool, window * 60).expect("written");
         }
-        let before = told(folder);
+        let before = reported(folder);
         assert!(before.contains("the rows of 1 earlier window (7 frames, between 1970-01-01T00:01:00Z and 1970-01-01T00:02:00Z) could not be written"), "{before}");
         assert!(before.contains("the rows of 3 earlier windows (21 frames, between"), "{before}");
         for file in names(folder) {
             fs::remove_file(folder.join(file)).expect("it is there");
         }
         write(&spool, 300).expect("written");
-        assert!(!told(folder).contains("earlier window"), "{}", told(folder));
+        assert!(!reported(folder).contains("earlier window"), "{}", reported(folder));
     }
 
     #[test]
@@ -821,11 +822,19 @@ mod tests {
         let folder = scratch.path();
         let spool = Spool::open(&options(folder, 1)).expect("a spool");
         write(&spool, 0).expect("written");
-        let told = || told(folder);
-        assert!(told().contains("(frames: 7) are larger than --collect-size"), "{}", told());
+        let reported = || reported(folder);
+        assert!(
+            reported().contains("(frames: 7) are larger than --collect-size"),
+            "{}",
+            reported()
+        );
         let written = write(&spool, 60).expect("written");
         assert_eq!((written.removed.windows, written.removed.frames), (1, FRAMES));
-        assert!(told().contains("the rows of 1 earlier window (7 frames, between"), "{}", told());
+        assert!(
+            reported().contains("the rows of 1 earlier window (7 frames, between"),
+            "{}",
+            reported()
+        );
     }
 
     #[test]
@@ -843,10 +852,10 @@ mod tests {
         fs::remove_file(&own).expect("it is there");
         fs::create_dir(&own).expect("writable");
         write(&spool, 120).expect("written");
-        let told = told(folder);
-        assert!(told.contains("the rows of 2 earlier windows (14 frames, between 1970-01-01T00:00:00Z and 1970-01-01T00:02:00Z) could not be written"), "{told}");
+        let reported = reported(folder);
+        assert!(reported.contains("the rows of 2 earlier windows (14 frames, between 1970-01-01T00:00:00Z and 1970-01-01T00:02:00Z) could not be written"), "{reported}");
         write(&spool, 180).expect("written");
-        assert!(!self::told(folder).contains("could not be written"));
+        assert!(!self::reported(folder).contains("could not be written"));
     }
 
     #[test]
@@ -863,13 +872,13 @@ mod tests {
         fs::rename(&aside, &own).expect("writable");
         let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
         write(&spool, 120).expect("written");
-        let told = told(folder);
-        assert!(told.contains("the rows of 1 earlier window (7 frames, between"), "{told}");
-        // After the row, the loss is told no more.
+        let reported = reported(folder);
+        assert!(reported.contains("the rows of 1 earlier window (7 frames, between"), "{reported}");
+        // Once a row has reported the loss, later rows do not repeat it.
         drop(spool);
         let spool = Spool::open(&options(folder, 1 << 30)).expect("a spool");
         write(&spool, 180).expect("written");
-        assert!(!self::told(folder).contains("could not be written"));
+        assert!(!self::reported(folder).contains("could not be written"));
     }
 
     #[test]

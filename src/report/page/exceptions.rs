@@ -12,7 +12,7 @@ const EXCEPTIONS: usize = 1000;
 /// The maximum number of clients or servers that a row shows.
 const MEMBERS: usize = 10;
 
-/// Returns the section of the exceptions; nothing if there are none.
+/// Returns the section of the exceptions; nothing without exceptions.
 pub(super) fn table(result: &AuditResult<'_>) -> Markup {
     let exceptions = result.exceptions();
     html! {

@@ -125,7 +125,8 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// Returns the number of findings of a severity in each bin; `None` if there are none.
+/// Returns the number of findings of a severity in each bin; `None` if no finding has
+/// this severity.
 fn count_findings(
     result: &AuditResult<'_>,
     severity: Severity,
